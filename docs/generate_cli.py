@@ -1,0 +1,130 @@
+"""Writes the lower half of command-line.md from the parser, so that the page cannot go stale.
+
+    python docs/generate_cli.py            rewrite docs/command-line.md
+    python docs/generate_cli.py --check    exit 1 where it is out of date
+
+Everything above the marker is written by hand and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from generated import ROOT, escape, run_generator
+
+SCRIPT = Path(__file__).name
+PAGE = ROOT / "docs" / "command-line.md"
+
+
+def render(parser: argparse.ArgumentParser) -> str:
+    """Return the reference of all of a parser's subcommands as MyST."""
+    sections = [_command(sub) for _, sub in _subcommands(parser)]
+    common = _definitions(parser)
+    if common:
+        sections.append("## Options of every command\n\n" + common)
+    return "\n\n".join(sections) + "\n"
+
+
+def _command(parser: argparse.ArgumentParser, level: int = 2) -> str:
+    """Return one command's section: what it does, how it is called, what it takes."""
+    parts = [f"{'#' * level} {parser.prog}"]
+    if parser.description:
+        parts.append(escape(parser.description))
+    parts.append(f"```text\n{_usage(parser)}\n```")
+    definitions = _definitions(parser)
+    if definitions:
+        parts.append(definitions)
+    if parser.epilog:
+        parts.append(escape(parser.epilog))
+    parts.extend(_command(sub, level + 1) for _, sub in _subcommands(parser))
+    return "\n\n".join(parts)
+
+
+def _subcommands(
+    parser: argparse.ArgumentParser,
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield each subcommand once, under its own name (argparse lists aliases as further names)."""
+    seen: set[int] = set()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, sub in action.choices.items():
+                if id(sub) not in seen:
+                    seen.add(id(sub))
+                    yield name, sub
+
+
+def _visible(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [
+        action
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS
+        and not isinstance(action, argparse._SubParsersAction | argparse._HelpAction)
+    ]
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """Return a line of usage; argparse's own differs from one Python to the next."""
+    actions = _visible(parser)
+    words = [parser.prog]
+    words += [_invocation(a) for a in actions if not a.option_strings]
+    words += [_invocation(a) for a in actions if a.option_strings and a.required]
+    if any(a.option_strings and not a.required for a in actions):
+        words.append("[option …]")
+    if any(True for _ in _subcommands(parser)):
+        words.append("COMMAND …")
+    return " ".join(words)
+
+
+def _invocation(action: argparse.Action) -> str:
+    """Return how an argument is written: its longest name and its value."""
+    if not action.option_strings:
+        name = _value(action)
+        if action.nargs == "*":
+            return f"[{name} …]"
+        if action.nargs == "?":
+            return f"[{name}]"
+        return f"{name} …" if action.nargs == "+" else name
+    value = _value(action)
+    flag = max(action.option_strings, key=len)
+    return f"{flag} {value}" if value else flag
+
+
+def _value(action: argparse.Action) -> str:
+    """Return the placeholder of an argument's value; empty for a switch."""
+    if action.nargs == 0:
+        return ""
+    if isinstance(action.metavar, tuple):
+        return " ".join(action.metavar)
+    if action.metavar is not None:
+        return action.metavar
+    if action.choices is not None:
+        return "{" + ",".join(str(choice) for choice in action.choices) + "}"
+    return action.dest.upper()
+
+
+def _definitions(parser: argparse.ArgumentParser) -> str:
+    """Return the arguments as a definition list: how each is written, then what it means."""
+    entries = []
+    for action in _visible(parser):
+        names = action.option_strings or [""]
+        written = ", ".join(f"`{f'{name} {_value(action)}'.strip()}`" for name in names)
+        # a placeholder such as %(default)s is filled in by argparse in the same way
+        words = {**vars(action), "prog": parser.prog}
+        meaning = escape((action.help or "") % words) or "(no description)"
+        entries.append(f"{written}\n: {meaning}")
+    return "\n\n".join(entries)
+
+
+def render_commands() -> str:
+    """Return the reference of vramplan's own commands."""
+    from vramplan.cli import build_parser
+
+    return render(build_parser())
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(run_generator(PAGE, SCRIPT, render_commands))

@@ -1,0 +1,48 @@
+"""What every test shares: markers left out unless asked for, with the reason printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+#: why a marked test is left out when no `-m` expression is given
+LEFT_OUT = {
+    "gpu": "needs an NVIDIA GPU and its driver",
+    "slow": "takes more than some seconds",
+    "network": "fetches something from the internet",
+}
+
+_left_out = pytest.StashKey[Counter[str]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect marked tests unless `-m` chooses, or a test is named by its id."""
+    if config.option.markexpr or any("::" in argument for argument in config.args):
+        return
+    chosen: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    counts: Counter[str] = Counter()
+    for item in items:
+        marker = next((name for name in LEFT_OUT if item.get_closest_marker(name)), None)
+        if marker is None:
+            chosen.append(item)
+        else:
+            dropped.append(item)
+            counts[marker] += 1
+    config.stash[_left_out] = counts
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = chosen
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what was left out, why, and how to run it."""
+    for marker, count in sorted(config.stash.get(_left_out, Counter()).items()):
+        tests = "1 test" if count == 1 else f"{count} tests"
+        terminalreporter.write_line(
+            f"left out: {tests} marked {marker} ({LEFT_OUT[marker]}); "
+            f"run with: python -m pytest -m {marker}"
+        )

@@ -1,0 +1,229 @@
+"""Settings: text to value and back, and what a pipeline refuses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vramplan import settings
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.errors import UsageError
+from vramplan.model import Constraint, Pipeline
+from vramplan.settings import (
+    SETTING_HELP,
+    SettingValue,
+    check_setting,
+    format_setting,
+    parse_assignment,
+    parse_setting,
+    resolve_settings,
+)
+
+counts = st.integers(min_value=1, max_value=999_999_999)
+words = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}", fullmatch=True)
+sides = st.integers(min_value=1, max_value=999_999)
+switches = st.sampled_from(settings.SWITCHES)
+
+VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
+    "image": st.tuples(sides, sides),
+    "batch": counts,
+    "dtype": st.sampled_from(settings.DTYPES),
+    "mode": words,
+    "steps": counts,
+    "guidance": st.integers(min_value=0, max_value=9_999_999_999).map(lambda n: n / 1_000_000),
+    "attention": st.sampled_from(settings.ATTENTIONS),
+    "offload": st.sampled_from(settings.OFFLOADS),
+    "vae_tiling": switches,
+    "vae_slicing": switches,
+    "safety_checker": switches,
+    "prompt_tokens": counts,
+    "new_tokens": counts,
+    "context": counts,
+    "ubatch": counts,
+    "parallel": counts,
+    "kv_type": st.sampled_from(settings.KV_TYPES),
+    "flash_attention": st.sampled_from(settings.FLASH_ATTENTIONS),
+    "gpu_layers": st.sampled_from(settings.ALL_LAYERS) | st.integers(0, 999_999_999),
+    "engine": words,
+    "expandable_segments": switches,
+    "platform": st.sampled_from(settings.PLATFORMS),
+}
+
+
+def pipeline(**defaults: SettingValue) -> Pipeline:
+    return Pipeline(
+        name="sd15",
+        title="Stable Diffusion 1.5",
+        summary="",
+        runtime="diffusers",
+        defaults=defaults
+        or {"image": (512, 512), "batch": 1, "mode": "txt2img", "guidance": 7.5, "vae_tiling": "off"},
+        constraints={
+            "image": Constraint(multiple_of=8, minimum=64, maximum=4096),
+            "batch": Constraint(minimum=1, maximum=64),
+            "mode": Constraint(choices=("txt2img", "img2img")),
+            "guidance": Constraint(minimum=1, maximum=30),
+        },
+        source="",
+        path="",
+    )
+
+
+def test_every_setting_has_a_line_of_help_and_values_to_try() -> None:
+    assert set(SETTING_HELP) == set(VALUES)
+    assert all(text and "\n" not in text for text in SETTING_HELP.values())
+
+
+@given(st.data())
+def test_reading_what_was_written_gives_the_same_value(data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from(sorted(VALUES)))
+    value = data.draw(VALUES[key])
+    read = parse_setting(key, format_setting(key, value))
+    assert read == value
+    assert type(read) is type(value)
+
+
+@given(st.sampled_from(sorted(VALUES)), st.text(max_size=20))
+def test_any_text_is_a_value_or_one_line_that_names_the_setting(key: str, text: str) -> None:
+    try:
+        value = parse_setting(key, text)
+    except UsageError as problem:
+        assert key in str(problem)
+        assert len(str(problem).splitlines()) == 1 or "\n" in text
+    else:
+        assert parse_setting(key, format_setting(key, value)) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("image", "768x512", (768, 512)),
+        ("image", "512", (512, 512)),
+        ("image", " 512X640 ", (512, 640)),
+        ("dtype", "float16", "fp16"),
+        ("dtype", "FP16", "fp16"),
+        ("dtype", "bfloat16", "bf16"),
+        ("dtype", "float32", "fp32"),
+        ("guidance", "7.50", 7.5),
+        ("guidance", "0", 0.0),
+        ("vae_tiling", "ON", "on"),
+        ("vae_tiling", "true", "on"),
+        ("vae_slicing", "no", "off"),
+        ("flash_attention", "false", "off"),
+        ("kv_type", "fp16", "f16"),
+        ("kv_type", "Q8_0", "q8_0"),
+        ("gpu_layers", "0", 0),
+        ("gpu_layers", "ALL", "all"),
+        ("engine", "b8753", "b8753"),
+    ],
+)
+def test_people_write_values_in_several_ways(key: str, text: str, value: SettingValue) -> None:
+    assert parse_setting(key, text) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message", "hint"),
+    [
+        ("imgae", "512", "unknown setting 'imgae'", "did you mean 'image'?"),
+        ("zzz", "1", "unknown setting 'zzz'", "settings: image, batch"),
+        ("dtype", "fp17", "unknown dtype 'fp17'", "did you mean 'fp16'?"),
+        ("offload", "disk", "unknown offload 'disk'", "use none, model, sequential, group, auto"),
+        ("image", "512*512", "image '512*512' is not a size", "WIDTHxHEIGHT"),
+        ("image", "512x", "image '512x' is not a size", "WIDTHxHEIGHT"),
+        ("image", "0x512", "image 0x512: width and height must be at least 1", ""),
+        ("batch", "0", "batch 0: must be at least 1", ""),
+        ("batch", "-2", "batch -2: must be at least 1", ""),
+        ("batch", "1.5", "batch '1.5' is not a whole number", ""),
+        ("batch", "1_000", "batch '1_000' is not a whole number", ""),
+        ("batch", "١", "batch '١' is not a whole number", ""),
+        ("batch", "9" * 30, "is not a whole number", ""),
+        ("guidance", "nan", "guidance 'nan' is not a number", ""),
+        ("guidance", "-1", "guidance '-1' is not a number", ""),
+        ("gpu_layers", "most", "gpu_layers 'most' is not a number of layers", "all or auto"),
+        ("mode", "a b", "mode 'a b' is not a word", ""),
+        ("engine", "", "engine '' is not a word", ""),
+    ],
+)
+def test_bad_text_is_refused_in_one_line(key: str, text: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_setting(key, text)
+    assert message in str(caught.value)
+    assert hint in (caught.value.hint or "")
+
+
+def test_assignments_are_read_whole() -> None:
+    assert parse_assignment("image=512x640") == ("image", (512, 640))
+    assert parse_assignment(" batch = 2") == ("batch", 2)
+    for text in ("batch", "batch=", "=2", "="):
+        with pytest.raises(UsageError, match="not a setting"):
+            parse_assignment(text)
+
+
+def test_dtypes_are_those_with_a_known_size() -> None:
+    assert set(settings.DTYPES) == set(ELEMENT_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message", "hint"),
+    [
+        ("context", 4096, "sd15 has no setting 'context'", "it has: image, batch, mode"),
+        ("vae_slicing", "on", "sd15 has no setting 'vae_slicing'", "did you mean 'vae_tiling'?"),
+        ("batsh", 1, "unknown setting 'batsh'", "did you mean 'batch'?"),
+        (
+            "image",
+            (500, 500),
+            "image 500x500: width and height must be multiples of 8",
+            "nearest that work: 496x496, 504x504",
+        ),
+        ("image", (512, 500), "must be multiples of 8", "nearest that work: 512x496, 512x504"),
+        ("image", (32, 512), "must be at least 64", "nearest that work: 64x512"),
+        ("image", (9000, 512), "must be at most 4096", "nearest that work: 4096x512"),
+        ("batch", 0, "batch 0: must be at least 1", ""),
+        ("batch", -1, "batch -1: must be at least 1", ""),
+        ("batch", 65, "batch 65: must be at most 64", "nearest that work: 64"),
+        ("guidance", 0.5, "guidance 0.5: must be at least 1", "nearest that work: 1"),
+        ("mode", "txt2mg", "sd15 has no mode 'txt2mg'", "did you mean 'txt2img'?"),
+        ("mode", "train", "sd15 has no mode 'train'", "it takes txt2img, img2img"),
+        ("image", 512, "image 512 is not in its plain form", "write 512"),
+        ("batch", (1, 1), "batch '1x1' is not a whole number", ""),
+    ],
+)
+def test_a_pipeline_refuses_what_it_does_not_take(
+    key: str, value: SettingValue, message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_setting(pipeline(), key, value)
+    assert message in str(caught.value)
+    assert hint in (caught.value.hint or "")
+
+
+@given(st.tuples(sides, sides))
+def test_the_sizes_it_suggests_work(image: tuple[int, int]) -> None:
+    try:
+        check_setting(pipeline(), "image", image)
+    except UsageError as problem:
+        suggested = (problem.hint or "").removeprefix("nearest that work: ").split(", ")
+        for text in suggested:
+            check_setting(pipeline(), "image", parse_setting("image", text))
+    else:
+        assert all(side % 8 == 0 and 64 <= side <= 4096 for side in image)
+
+
+def test_overrides_are_checked_and_win_over_defaults() -> None:
+    found = resolve_settings(pipeline(), {"image": (768, 512), "mode": "img2img"})
+    assert found == {
+        "image": (768, 512),
+        "batch": 1,
+        "mode": "img2img",
+        "guidance": 7.5,
+        "vae_tiling": "off",
+    }
+    assert list(found) == list(pipeline().defaults)
+    with pytest.raises(UsageError, match="multiples of 8"):
+        resolve_settings(pipeline(), {"image": (500, 500)})
+
+
+def test_a_setting_without_constraints_takes_any_of_its_values() -> None:
+    check_setting(pipeline(), "vae_tiling", "on")
+    check_setting(pipeline(batch=1), "batch", 64)

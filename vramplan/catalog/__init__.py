@@ -1,0 +1,20 @@
+"""The catalogue: pipelines and cards from YAML, ours and a user's."""
+
+from vramplan.catalog.cards import CardChoice, load_card_file, match_card, usable_bytes
+from vramplan.catalog.pipelines import find_pipeline, load_pipeline_file
+from vramplan.catalog.search import Catalog, load_catalog, user_folders, validate
+from vramplan.catalog.shipped import profiles_dir
+
+__all__ = [
+    "CardChoice",
+    "Catalog",
+    "find_pipeline",
+    "load_card_file",
+    "load_catalog",
+    "load_pipeline_file",
+    "match_card",
+    "profiles_dir",
+    "usable_bytes",
+    "user_folders",
+    "validate",
+]

@@ -1,0 +1,220 @@
+"""Cards of the catalogue: what a file must say, and what a CARD on the command line stands for.
+
+A class is judged at the smallest capacity of its cards and on each of their compute capabilities: a
+verdict on ``8gb`` must hold on every 8 GB card. A bare size is what CUDA offers (torch prints it as
+"total capacity", Ollama and llama.cpp as total), so nothing is taken off it for the system, and it
+is judged on every compute capability of the catalogue.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from vramplan.errors import CatalogError, UsageError, did_you_mean
+from vramplan.model import Card
+from vramplan.units import GIB, format_size, parse_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vramplan.catalog.yaml_reader import Document, KeyPath, Plain
+
+    Data = Mapping[str, Plain]
+
+_CLASS = re.compile(r"([0-9]{1,4})\s*gb", re.IGNORECASE)
+_SIZE = re.compile(r"[-+]?[0-9.]+\s*[a-z]*", re.IGNORECASE)
+_CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
+_MAKER = re.compile(r"^(nvidia-)?((geforce|tesla|quadro)-)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardChoice:
+    """What a CARD of the command line stands for.
+
+    `candidates` are the cards that a verdict has to hold on: one for a named card; for a class or a
+    size one per compute capability, oldest first, all with the same capacity.
+    """
+
+    label: str  # as asked for, in its plain form
+    title: str
+    candidates: tuple[Card, ...]
+
+
+def usable_bytes(card: Card) -> int:
+    """Return what NVML's total leaves after the system's reserve: what CUDA calls the total."""
+    return card.total_bytes - card.reserved_bytes
+
+
+def load_card_file(path: Path) -> tuple[Card, ...]:
+    """Return the cards that the YAML file at `path` lists.
+
+    Raises CatalogError, with the first thing that is wrong in the file.
+    """
+    from vramplan.catalog.yaml_reader import read_yaml
+
+    document = read_yaml(path)
+    errors = check_cards(document)
+    if errors:
+        raise errors[0]
+    return build_cards(cast("Data", document.data))
+
+
+def check_cards(document: Document) -> list[CatalogError]:
+    """Return what is wrong with the cards of `document`; the sizes only when the shape is right."""
+    from vramplan.catalog.schema import check_shape
+
+    errors = check_shape(document, "card")
+    if errors:
+        return errors
+    seen: set[Plain] = set()
+    for index, card in enumerate(_listed(cast("Data", document.data))):
+        where = ("cards", index)
+        if card["name"] in seen:
+            message = f"a card {card['name']!r} stands above already"
+            errors.append(document.error((*where, "name"), message))
+        seen.add(cast("str", card["name"]))
+        errors += _check_card(document, where, card)
+    return errors
+
+
+def _check_card(document: Document, where: KeyPath, card: Data) -> list[CatalogError]:
+    errors = []
+    sizes = {}
+    for key in ("total_bytes", "reserved_bytes", "bandwidth_bytes_per_s"):
+        try:
+            sizes[key] = _size(card[key])
+        except UsageError as problem:
+            errors.append(document.error((*where, key), str(problem), hint=problem.hint))
+    if not _CAPABILITY.fullmatch(str(card["compute_capability"])):
+        message = f"{card['compute_capability']!r} is not a compute capability"
+        errors.append(document.error((*where, "compute_capability"), message, hint='such as "8.6"'))
+    if len(sizes) == 3 and not 0 <= sizes["reserved_bytes"] < sizes["total_bytes"]:
+        message = "must be less than total_bytes and not negative"
+        errors.append(document.error((*where, "reserved_bytes"), message))
+    return errors
+
+
+def build_cards(data: Data) -> tuple[Card, ...]:
+    """Return the cards that the checked `data` of a card file lists."""
+    return tuple(_build_card(card) for card in _listed(data))
+
+
+def _listed(data: Data) -> list[Data]:
+    return cast("list[Data]", data["cards"])
+
+
+def _build_card(data: Data) -> Card:
+    return Card(
+        name=cast("str", data["name"]),
+        title=cast("str", data["title"]),
+        kind=cast("str", data["kind"]),
+        class_gib=cast("int", data["class_gib"]),
+        total_bytes=_size(data["total_bytes"]),
+        reserved_bytes=_size(data["reserved_bytes"]),
+        compute_capability=str(data["compute_capability"]),
+        bandwidth_bytes_per_s=_size(data["bandwidth_bytes_per_s"]),
+        source=cast("str", data["source"]),
+        aliases=tuple(cast("list[str]", data.get("aliases", []))),
+    )
+
+
+def _size(value: Plain) -> int:
+    return value if isinstance(value, int) else parse_size(str(value))
+
+
+def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
+    """Return what `text` stands for: a card's name, a class (``8gb``) or a size in MiB or GiB.
+
+    Names come first, then classes, then sizes. ``auto`` is not for this function. Raises UsageError
+    for a card or a class that the catalogue does not have, for a name that several cards share and
+    for a size that cannot be a card's.
+    """
+    named = _match_name(text, cards)
+    if named is not None:
+        return CardChoice(label=named.name, title=named.title, candidates=(named,))
+    if match := _CLASS.fullmatch(text.strip()):
+        return _match_class(int(match.group(1)), cards.values())
+    if _SIZE.fullmatch(text.strip()):
+        return _match_size(text.strip(), cards.values())
+    known = [*cards, *class_names(cards.values())]
+    hint = did_you_mean(_slug(text), known) or "vramplan cards shows them"
+    raise UsageError(f"unknown card {text!r}", hint=hint)
+
+
+def class_names(cards: Iterable[Card]) -> list[str]:
+    """Return the classes of `cards` as CARD takes them, smallest first."""
+    return [f"{size}gb" for size in sorted({card.class_gib for card in cards})]
+
+
+def _slug(text: str) -> str:
+    """Return a card's name as people write it, in the catalogue's form.
+
+    "NVIDIA GeForce RTX 3060 12GB" and "rtx_3060_12gb" are both ``rtx-3060-12gb``.
+    """
+    words = re.sub(r"[\s_]+", "-", text.strip().lower())
+    words = re.sub(r"([0-9])-gb\b", r"\1gb", words).replace("-laptop-gpu", "-laptop")
+    return _MAKER.sub("", words)
+
+
+def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
+    slug = _slug(text)
+    by_alias = {alias: card for card in cards.values() for alias in card.aliases}
+    found = cards.get(slug) or by_alias.get(slug)
+    if found is not None or not slug or _CLASS.fullmatch(slug):
+        return found
+    sizes = [name for name in cards if re.fullmatch(re.escape(slug) + r"-[0-9]+gb", name)]
+    if len(sizes) > 1:
+        raise UsageError(f"{text!r} comes in several sizes", hint="use " + " or ".join(sizes))
+    return cards[sizes[0]] if sizes else None
+
+
+def _match_class(class_gib: int, cards: Iterable[Card]) -> CardChoice:
+    cards = list(cards)
+    members = [card for card in cards if card.class_gib == class_gib]
+    if not members:
+        known = ", ".join(class_names(cards))
+        hint = f"known classes: {known}; write {class_gib}GiB for a size"
+        raise UsageError(f"no card of the class {class_gib}gb is known", hint=hint)
+    least = min(members, key=usable_bytes)
+    source = (
+        f"the least of {len(members)} cards of this class: {least.name}, "
+        f"{format_size(least.total_bytes)} less {format_size(least.reserved_bytes)} reserved"
+    )
+    return _assume(f"{class_gib}gb", f"{class_gib} GB class", least, members, source)
+
+
+def _match_size(text: str, cards: Iterable[Card]) -> CardChoice:
+    if not re.search(r"[mg]ib$", text, re.IGNORECASE):
+        hint = "write 11.6GiB or 11900MiB for a size, 12gb for a class, or a card's name"
+        raise UsageError(f"not a card: {text!r}", hint=hint)
+    size = parse_size(text)
+    if size <= 0:
+        raise UsageError(f"a card cannot have {text}")
+    cards = list(cards)
+    nearest = min(cards, key=lambda card: abs(usable_bytes(card) - size))
+    least = replace(nearest, total_bytes=size, reserved_bytes=0, class_gib=round(size / GIB))
+    source = "a size given by hand: what CUDA offers, with nothing taken off for the system"
+    return _assume(text, f"a card with {text}", least, cards, source)
+
+
+def _assume(
+    label: str, title: str, least: Card, members: Iterable[Card], source: str
+) -> CardChoice:
+    """Return the choice of a kind: the capacity of `least` on each capability of `members`."""
+    known = {card.compute_capability for card in members}
+    candidates = tuple(
+        replace(
+            least,
+            name=label,
+            title=f"{title}, compute capability {capability}",
+            kind="assumed",
+            compute_capability=capability,
+            source=source,
+            aliases=(),
+        )
+        for capability in sorted(known, key=lambda text: [int(part) for part in text.split(".")])
+    )
+    return CardChoice(label=label, title=title, candidates=candidates)

@@ -1,0 +1,143 @@
+"""Where the catalogue is looked for, and what it holds then.
+
+The folders of ``--catalog`` come first, then those of ``VRAMPLAN_CATALOG``, then the shipped
+profiles; the first one that has a name wins, so a user's pipeline or card replaces ours.
+
+A folder of a user's has ``pipelines/*.yaml`` and ``cards/*.yaml``; one that has neither is a folder
+of pipeline files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vramplan.catalog.cards import CardChoice, load_card_file, match_card
+from vramplan.catalog.pipelines import find_pipeline, load_pipeline_file
+from vramplan.catalog.shipped import profiles_dir
+from vramplan.errors import CatalogError, UsageError
+from vramplan.model import Card, Pipeline
+
+VARIABLE = "VRAMPLAN_CATALOG"
+PROJECT_FILE = "vramplan.yaml"
+
+_Found = tuple[tuple[Pipeline, ...], tuple[Card, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """Every pipeline and card by name; `folders` are where they came from, first wins."""
+
+    pipelines: Mapping[str, Pipeline]
+    cards: Mapping[str, Card]
+    folders: tuple[Path, ...] = ()
+
+    def pipeline(self, name: str) -> Pipeline:
+        """Return the pipeline called `name`; raises UsageError with a suggestion."""
+        return find_pipeline(name, self.pipelines)
+
+    def card(self, text: str) -> CardChoice:
+        """Return what the CARD `text` stands for; raises UsageError with a suggestion."""
+        return match_card(text, self.cards)
+
+
+def user_folders(
+    option: Sequence[str | Path] = (), environment: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Return the folders of ``--catalog`` and ``VRAMPLAN_CATALOG``, in the order they are asked.
+
+    Raises UsageError for one that is not a folder.
+    """
+    environ = os.environ if environment is None else environment
+    named = [(Path(folder), "--catalog") for folder in option]
+    listed = environ.get(VARIABLE, "").split(os.pathsep)
+    named += [(Path(folder), VARIABLE) for folder in listed if folder]
+    for folder, origin in named:
+        if not folder.is_dir():
+            raise UsageError(f"{origin}: {folder} is not a folder")
+    return [folder for folder, _ in named]
+
+
+def load_catalog(folders: Sequence[Path] = (), inline: Iterable[Pipeline] = ()) -> Catalog:
+    """Return the catalogue of `folders` over the shipped profiles, with `inline` over both.
+
+    Raises CatalogError for a file that is wrong, and for a name that one folder gives twice.
+    """
+    pipelines: dict[str, Pipeline] = {}
+    cards: dict[str, Card] = {}
+    shipped = profiles_dir()
+    for found_pipelines, found_cards in (
+        _read_shipped(shipped),
+        *(_read_folder(folder) for folder in reversed(folders)),
+    ):
+        pipelines |= {pipeline.name: pipeline for pipeline in found_pipelines}
+        cards |= {card.name: card for card in found_cards}
+    pipelines |= {pipeline.name: pipeline for pipeline in inline}
+    return Catalog(
+        pipelines=dict(sorted(pipelines.items())), cards=cards, folders=(*folders, shipped)
+    )
+
+
+def catalog_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the pipeline files and the card files of a catalogue folder."""
+    pipelines, cards = folder / "pipelines", folder / "cards"
+    if pipelines.is_dir() or cards.is_dir():
+        return _yaml_files(pipelines), _yaml_files(cards)
+    return [file for file in _yaml_files(folder) if file.name != PROJECT_FILE], []
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+
+
+def _read_shipped(profiles: Path) -> _Found:
+    # imported here, so that `python -m vramplan.catalog.snapshot` does not import it twice
+    from vramplan.catalog.snapshot import read_snapshot
+
+    snapshot = read_snapshot(profiles)
+    return (snapshot.pipelines, snapshot.cards) if snapshot else _read_folder(profiles)
+
+
+def _read_folder(folder: Path) -> _Found:
+    pipeline_files, card_files = catalog_files(folder)
+    pipelines = [(load_pipeline_file(file), file) for file in pipeline_files]
+    cards = [(card, file) for file in card_files for card in load_card_file(file)]
+    _refuse_twins("pipeline", [(pipeline.name, file) for pipeline, file in pipelines])
+    _refuse_twins("card", [(card.name, file) for card, file in cards])
+    return tuple(pipeline for pipeline, _ in pipelines), tuple(card for card, _ in cards)
+
+
+def _refuse_twins(kind: str, named: Iterable[tuple[str, Path]]) -> None:
+    first: dict[str, Path] = {}
+    for name, file in named:
+        if name in first:
+            message = f"{file}:1:1: the {kind} {name!r} is in {first[name].name} already"
+            raise CatalogError(message, hint="give it another name")
+        first[name] = file
+
+
+def validate(path: Path) -> list[CatalogError]:
+    """Return everything that is wrong with a catalogue file, or with the files of a folder.
+
+    A file with the key ``cards`` and no ``runtime`` is a card file, one called ``vramplan.yaml`` a
+    project's. Empty when nothing is wrong.
+    """
+    from vramplan.catalog.cards import check_cards
+    from vramplan.catalog.pipelines import check_pipeline
+    from vramplan.catalog.yaml_reader import read_yaml
+
+    if path.is_dir():
+        pipelines, cards = catalog_files(path)
+        return [error for file in (*pipelines, *cards) for error in validate(file)]
+    try:
+        document = read_yaml(path)
+    except CatalogError as problem:
+        return [problem]
+    if path.name == PROJECT_FILE:
+        from vramplan.catalog.project import check_project
+
+        return check_project(document)
+    is_cards = isinstance(document.data, dict) and "cards" in document.data
+    return check_cards(document) if is_cards else check_pipeline(document)

@@ -1,0 +1,16 @@
+"""Where the profiles that ship with vramplan are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def profiles_dir() -> Path:
+    """Return the folder of the shipped profiles: inside an installed package, or in a checkout.
+
+    The wheel carries the repository's `profiles` as `vramplan/_profiles`.
+    """
+    packed = _PACKAGE / "_profiles"
+    return packed if packed.is_dir() else _PACKAGE.parent / "profiles"

@@ -1,0 +1,1 @@
+"""The budget of a pipeline at its settings: one module per line of the budget."""

@@ -1,0 +1,156 @@
+"""The compute buffer: scratch memory for the largest graph that a prompt's batch may need.
+
+llama.cpp reserves the graph of one full batch and gives the memory of a tensor to the next one as
+soon as nobody reads it any more, so a buffer is as large as the graph's fullest moment. For a
+LLaMA-like model there are three candidates: attention (scores, unless flash attention never writes
+them down), the feed-forward network (gate, up and their product), and the output (logits).
+
+This module counts what is alive at each of them, in closed form. It is the one place that a model
+of ggml's graph allocator will replace: `compute_buffers` is all that others call.
+
+What the formulas reproduce, to the digits that were printed (tests/unit/test_ggml_compute.py):
+
+- CUDA, one GPU: 164.01 MiB at 6 of 33 layers (ollama#2706, February 2024); 164.00 and 2,144.00 MiB
+  (fedora-copr/logdetective#106, January 2025); 669.48 MiB at 31 of 41 layers (ollama#7440, November
+  2024).
+- llama.cpp's CPU build b11549 (xllamacpp 2026.10.11549), a dry run over contexts of 512 to 16,384,
+  batches of 128 to 1,024, with and without flash attention: `cpu_build_bytes`.
+
+No log of a CUDA build after #23861 (May 2026) was at hand, where the feed-forward network decides
+instead of the logits; hence the band: a twentieth below, and above all that the CPU build holds.
+
+Sources: llama.cpp, src/llama-context.cpp (sched_reserve), src/llama-graph.cpp (build_attn,
+build_ffn), ggml/src/ggml-alloc.c, ggml/src/ggml-backend.cpp (op_offload); gpustack/gguf-parser-go,
+file_estimate__llamacpp.go, for the same three moments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vramplan.estimate.engine_rules import EngineRules
+from vramplan.estimate.ggml_model import GgmlModel, Placement, TensorRole
+from vramplan.model import Band
+
+_F32 = 4
+#: token ids, positions, cache and output indices of a token, in the sizes that the graph declares
+_INDEX_BYTES = 24
+#: CPU matrices are copied to the GPU from this batch on (ggml-cuda.cu, GGML_OP_OFFLOAD_MIN_BATCH)
+_OFFLOAD_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a graph is reserved for."""
+
+    tokens: int  # of the prompt, computed at once: n_ubatch, at most the context
+    context: int  # tokens that a sequence's cache holds
+    sequences: int
+    cache_layer_bytes: int  # keys and values of one layer
+    has_flash: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeBuffers:
+    """The compute buffers of the language model's graph."""
+
+    gpu: Band
+    host_bytes: int
+
+
+def compute_buffers(
+    model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
+) -> ComputeBuffers:
+    """Return what the graph of `batch` takes on the GPU and in host memory.
+
+    The host's figure leaves out the buffer of the logits and, where a build has it, of the inputs.
+    """
+    is_partial = placement.on_gpu < model.total_layers
+    copies = rules.offloads_host_weights and placement.blocks_on_gpu < model.layers
+    if not placement.on_gpu and not copies:
+        return ComputeBuffers(gpu=Band.exactly(0), host_bytes=cpu_build_bytes(model, batch))
+    expected = max(
+        _attention_bytes(model, batch) + (batch.cache_layer_bytes if copies else 0),
+        _feed_forward_bytes(model, batch, rules)
+        + (_largest_bytes(model, TensorRole.BLOCK) if copies else 0),
+        _output_bytes(model, batch, placement, rules),
+    )
+    extra = _largest_bytes(model, TensorRole.BLOCK) + batch.cache_layer_bytes if copies else 0
+    high = max(expected, cpu_build_bytes(model, batch) + extra)
+    band = Band(low_bytes=expected * 19 // 20, expected_bytes=expected, high_bytes=high)
+    return ComputeBuffers(gpu=band, host_bytes=_host_bytes(model, batch, rules, is_partial))
+
+
+def cpu_build_bytes(model: GgmlModel, batch: Batch) -> int:
+    """Return the compute buffer of llama.cpp's CPU build b11549, which holds the whole graph.
+
+    Beside what a GPU holds there are the embedded tokens and three more buffers of their size, for
+    prompts in which text and images are mixed.
+    """
+    hidden = _hidden_bytes(model, batch)
+    keys_and_values = 0 if batch.has_flash else 2 * _wide_bytes(batch, _kv_width(model))
+    inner = 3 * _wide_bytes(batch, model.feed_forward)
+    fullest = max(_scores_bytes(model, batch) + hidden, inner)
+    return _mask_bytes(batch) + 5 * hidden + keys_and_values + fullest + 32 * batch.tokens
+
+
+def _attention_bytes(model: GgmlModel, batch: Batch) -> int:
+    """Mask and scores, and four activations: the residual, queries, result, merged result."""
+    states = 4 * _hidden_bytes(model, batch)
+    return _mask_bytes(batch) + _scores_bytes(model, batch) + states + _indices_bytes(batch)
+
+
+def _feed_forward_bytes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
+    """Residual and normed input, gate and up, and since #14158 their product beside them."""
+    inner = _wide_bytes(batch, model.feed_forward) * (3 if rules.fuses_swiglu else 2)
+    states = 2 * _hidden_bytes(model, batch)
+    return _mask_bytes(batch) + states + inner + _indices_bytes(batch)
+
+
+def _output_bytes(model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules) -> int:
+    """Logits and their input; a host's output matrix is copied when enough logits are computed."""
+    rows = batch.sequences if rules.logits_per_sequence else batch.tokens
+    copied = 0
+    if not placement.output_on_gpu:
+        if not rules.offloads_host_weights or rows < _OFFLOAD_BATCH:
+            return 0
+        copied = _largest_bytes(model, TensorRole.OUTPUT)
+    return _hidden_bytes(model, batch) + rows * model.vocabulary * _F32 + copied
+
+
+def _host_bytes(model: GgmlModel, batch: Batch, rules: EngineRules, is_partial: bool) -> int:
+    """The embedded tokens and the mask; before #6083 also the attention of host layers."""
+    hidden = _hidden_bytes(model, batch)
+    if rules.has_input_buffer:
+        return _scores_bytes(model, batch) + 5 * hidden if is_partial else hidden
+    return hidden + _mask_bytes(batch) + _indices_bytes(batch)
+
+
+def _scores_bytes(model: GgmlModel, batch: Batch) -> int:
+    return 0 if batch.has_flash else _wide_bytes(batch, model.heads * batch.context)
+
+
+def _mask_bytes(batch: Batch) -> int:
+    """One number for each pair of tokens: f32, or f16 for flash attention."""
+    return batch.tokens * batch.context * (2 if batch.has_flash else _F32)
+
+
+def _hidden_bytes(model: GgmlModel, batch: Batch) -> int:
+    return _wide_bytes(batch, model.embedding)
+
+
+def _wide_bytes(batch: Batch, width: int) -> int:
+    return batch.tokens * width * _F32
+
+
+def _kv_width(model: GgmlModel) -> int:
+    return model.kv_heads * model.head_size
+
+
+def _indices_bytes(batch: Batch) -> int:
+    return batch.tokens * _INDEX_BYTES
+
+
+def _largest_bytes(model: GgmlModel, role: TensorRole) -> int:
+    """The largest matrix of a part: copies follow one another, so only one is there at a time."""
+    return max(tensor.size_bytes for tensor in model.tensors if tensor.role is role)

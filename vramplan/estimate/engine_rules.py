@@ -1,0 +1,72 @@
+"""What a build of llama.cpp does differently from another: the rules that sizes depend on.
+
+Ollama and LM Studio run llama.cpp, so their rules are those of the build they ship; Ollama names it
+in its file LLAMA_CPP_VERSION (b10488 in August 2026).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vramplan.errors import UsageError
+
+_BUILD = re.compile(r"b([1-9][0-9]{2,5})")
+
+# The first build of each rule, taken from the merge date of the pull request named. Tags of that
+# day were not looked up: builds within some dozens of the number are not told apart.
+_INPUTS_IN_COMPUTE = 2450  # ggml-org/llama.cpp#6017, March 2024
+_HOST_WEIGHTS_OFFLOADED = 2450  # #6083, March 2024
+_SWIGLU_FUSED = 5780  # #14158, June 2025
+_FLASH_AUTO = 6330  # #15434, August 2025
+_PROJECTOR_FLASH = 6930  # #16837, November 2025
+_OUTPUT_LAYER_FIRST = 7460  # #18148, December 2025
+_LOGITS_PER_SEQUENCE = 9440  # #23861, May 2026
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRules:
+    """The behaviour of one build of llama.cpp, as far as it decides sizes."""
+
+    build: int
+    has_input_buffer: bool  # the graph's inputs have a host buffer beside the compute buffer
+    offloads_host_weights: bool  # matrices of host layers are copied to the GPU for a big batch
+    fuses_swiglu: bool  # gate, up and their product stand side by side
+    has_flash_auto: bool  # flash attention without being asked for
+    projector_has_flash: bool  # flash attention in the vision encoder too
+    output_layer_first: bool  # the first layer on the GPU is the output layer, not the last block
+    logits_per_sequence: bool  # logits are reserved for one token a sequence, not for every token
+
+
+def rules_of(engine: str) -> EngineRules:
+    """Return the rules of the build that `engine` (``b10488``) names.
+
+    Raises UsageError for anything else.
+    """
+    match = _BUILD.fullmatch(engine)
+    if match is None:
+        hint = "write llama.cpp's build, such as b10488 (Ollama names it in LLAMA_CPP_VERSION)"
+        raise UsageError(f"unknown engine {engine!r}", hint=hint)
+    build = int(match.group(1))
+    return EngineRules(
+        build=build,
+        has_input_buffer=build < _INPUTS_IN_COMPUTE,
+        offloads_host_weights=build >= _HOST_WEIGHTS_OFFLOADED,
+        fuses_swiglu=build >= _SWIGLU_FUSED,
+        has_flash_auto=build >= _FLASH_AUTO,
+        projector_has_flash=build >= _PROJECTOR_FLASH,
+        output_layer_first=build >= _OUTPUT_LAYER_FIRST,
+        logits_per_sequence=build >= _LOGITS_PER_SEQUENCE,
+    )
+
+
+def has_flash_attention(setting: str, rules: EngineRules, compute_capability: str) -> bool:
+    """Return whether the engine runs flash attention: asked for, or `auto` and supported.
+
+    Source: Ollama, ml/device.go (cudaFlashAttentionSupported): from compute capability 6.0 on, but
+    not on 7.2; llama.cpp's `auto` asks the CUDA backend, whose kernels cover the same.
+    """
+    if setting != "auto":
+        return setting == "on"
+    major, _, minor = compute_capability.partition(".")
+    return rules.has_flash_auto and int(major) >= 6 and (major, minor) != ("7", "2")

@@ -1,0 +1,270 @@
+"""The budget of a ggml engine (llama.cpp, Ollama): a few buffers, allocated at load and kept.
+
+`estimate_ggml` gives the budget when all that is asked for goes to the GPU; `fit_layers` gives what
+the engine does on a card that may be too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from vramplan.estimate import engine_pools
+from vramplan.estimate.compute_buffer import ComputeBuffers, compute_buffers
+from vramplan.estimate.ggml_model import Placement, TensorRole
+from vramplan.estimate.ggml_run import GgmlRun, read_run
+from vramplan.estimate.layer_fit import has_projector_on_gpu, layers_on_gpu, place
+from vramplan.estimate.projector import VisionModel, projector_compute
+from vramplan.model import (
+    Band,
+    Component,
+    Estimate,
+    GgmlBuffers,
+    LayerSplit,
+    Need,
+    Origin,
+    Peak,
+    PhaseUse,
+    Pipeline,
+    Settings,
+    Term,
+    TimelinePoint,
+)
+from vramplan.units import format_size
+
+LANGUAGE_MODEL = "language_model"
+VISION_ENCODER = "vision_encoder"
+PROJECTOR = "projector"
+
+_WEIGHTS_SOURCE = "counted: every tensor's shape and type"
+_CACHE_SOURCE = "counted: 2 x layers x kv_heads x head size x tokens, in blocks of the cache's type"
+_COMPUTE_SOURCE = (
+    "closed form of the graph that llama.cpp reserves; equal to the CUDA logs of ollama#2706, "
+    "ollama#7440 and logdetective#106; high is what its CPU build b11549 holds for everything"
+)
+_PROJECTOR_SOURCE = (
+    "closed form of CLIP's graph; equal to the CUDA log of ollama#2706 and llama.cpp's CPU build "
+    "b11549; high is without flash attention"
+)
+
+
+def estimate_ggml(
+    pipeline: Pipeline,
+    settings: Settings,
+    compute_capability: str,
+    context: Band,
+    *,
+    context_source: str = "given by the caller",
+) -> Estimate:
+    """Return the budget of `pipeline` when its engine gets all the memory it asks for.
+
+    `gpu_layers` auto means all layers here; `context` is the CUDA context's band. Raises UsageError
+    for a setting that cannot be, CatalogError for a `ggml` mapping that does not say what it must.
+    """
+    run = read_run(pipeline, settings, compute_capability)
+    on_gpu = run.model.total_layers if run.wanted_layers is None else run.wanted_layers
+    return _budget(run, on_gpu, _context_term(context, context_source), free_bytes=None)
+
+
+def fit_layers(
+    pipeline: Pipeline,
+    settings: Settings,
+    compute_capability: str,
+    context: Band,
+    budget_bytes: int,
+    *,
+    context_source: str = "given by the caller",
+) -> tuple[LayerSplit, Estimate]:
+    """Return how many layers the engine puts on a card with `budget_bytes`, and the budget then.
+
+    See `layer_fit` for the rules. The engine sees what is free beside the CUDA context. Raises as
+    `estimate_ggml` does.
+    """
+    run = read_run(pipeline, settings, compute_capability)
+    free = budget_bytes - context.expected_bytes
+    on_gpu = layers_on_gpu(run, free)
+    estimate = _budget(run, on_gpu, _context_term(context, context_source), free_bytes=free)
+    return LayerSplit(total=run.model.total_layers, on_gpu=on_gpu), estimate
+
+
+def _context_term(context: Band, source: str) -> Term:
+    return Term(
+        name="CUDA context",
+        phase=None,
+        component=None,
+        band=context,
+        origin=Origin.PUBLISHED,
+        source=source,
+    )
+
+
+def _budget(run: GgmlRun, on_gpu: int, context: Term, *, free_bytes: int | None) -> Estimate:
+    placement = place(run, on_gpu)
+    vision = run.vision if has_projector_on_gpu(run, free_bytes) else None
+    compute = compute_buffers(run.model, run.batch, placement, run.rules)
+    terms = tuple(term for term in _terms(run, placement, compute, vision) if term.band.high_bytes)
+    device = sum((term.band for term in terms), context.band)
+    used = device.expected_bytes - context.band.expected_bytes
+    timeline = _timeline(terms)
+    return Estimate(
+        pipeline=run.pipeline.name,
+        title=run.pipeline.title,
+        runtime=run.pipeline.runtime,
+        settings=run.settings,
+        compute_capability=run.compute_capability,
+        components=tuple(_components(run, placement, vision)),
+        phases=_phases(timeline, context.band.expected_bytes),
+        terms=(*terms, context),
+        peak=Peak(
+            phase="prefill",
+            component=LANGUAGE_MODEL,
+            allocated_bytes=used,
+            reserved_bytes=used,
+            device=device,
+        ),
+        need=Need(band=device, phase="load", component=LANGUAGE_MODEL),
+        timeline=timeline,
+        buffers=_buffers(run, placement, compute, terms),
+        layers=LayerSplit(total=run.model.total_layers, on_gpu=on_gpu),
+        notes=tuple(_notes(run, placement, vision)),
+    )
+
+
+def _terms(
+    run: GgmlRun, placement: Placement, compute: ComputeBuffers, vision: VisionModel | None
+) -> Iterator[Term]:
+    """Yield what is on the GPU, in the order in which it gets there.
+
+    Terms have no phase: buffers are kept from load on, pools from their first use on.
+    """
+    exact, published, assumed = Origin.EXACT, Origin.PUBLISHED, Origin.ASSUMED
+    weights = Band.exactly(placement.gpu_bytes)
+    yield _term("weights", LANGUAGE_MODEL, weights, exact, _WEIGHTS_SOURCE)
+    cache = Band.exactly(placement.blocks_on_gpu * run.batch.cache_layer_bytes)
+    yield _term("KV cache", LANGUAGE_MODEL, cache, exact, _CACHE_SOURCE)
+    yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, published, _COMPUTE_SOURCE)
+    if vision is not None:
+        for component, role in _PARTS:
+            band = Band.exactly(vision.part(role)[1])
+            yield _term("weights", component, band, exact, _WEIGHTS_SOURCE)
+        band = projector_compute(vision, has_flash=run.has_vision_flash)
+        yield _term("projector compute", VISION_ENCODER, band, published, _PROJECTOR_SOURCE)
+        band = engine_pools.vision_pool(vision, has_flash=run.has_vision_flash)
+        yield _term("engine pools", VISION_ENCODER, band, assumed, engine_pools.SOURCE)
+    if compute.gpu.high_bytes:
+        band = engine_pools.language_pool(run.model, run.batch, run.compute_capability)
+        yield _term("engine pools", LANGUAGE_MODEL, band, assumed, engine_pools.SOURCE)
+
+
+_PARTS = ((VISION_ENCODER, TensorRole.VISION), (PROJECTOR, TensorRole.PROJECTOR))
+
+
+def _term(name: str, component: str, band: Band, origin: Origin, source: str) -> Term:
+    return Term(name=name, phase=None, component=component, band=band, origin=origin, source=source)
+
+
+def _components(
+    run: GgmlRun, placement: Placement, vision: VisionModel | None
+) -> Iterator[Component]:
+    is_whole = placement.on_gpu == run.model.total_layers
+    yield Component(
+        name=LANGUAGE_MODEL,
+        parameters=run.model.parameters,
+        dtype=run.model.quantisation,
+        weights_bytes=run.model.weights_bytes,
+        device="gpu" if is_whole else "split" if placement.on_gpu else "cpu",
+    )
+    if run.vision is None:
+        return
+    for component, role in _PARTS:
+        parameters, size_bytes = run.vision.part(role)
+        yield Component(
+            name=component,
+            parameters=parameters,
+            dtype=run.vision.quantisation,
+            weights_bytes=size_bytes,
+            device="cpu" if vision is None else "gpu",
+        )
+
+
+def _timeline(terms: tuple[Term, ...]) -> tuple[TimelinePoint, ...]:
+    """Return the bytes after each term came to be; generating takes nothing more."""
+    steps = list(accumulate(term.band.expected_bytes for term in terms))
+    points = [
+        _point(_phase_of(term), term.component or LANGUAGE_MODEL, used)
+        for term, used in zip(terms, steps, strict=True)
+    ]
+    return (*points, _point("generate", LANGUAGE_MODEL, steps[-1] if steps else 0))
+
+
+def _point(phase: str, component: str, used_bytes: int) -> TimelinePoint:
+    return TimelinePoint(
+        phase=phase, component=component, allocated_bytes=used_bytes, reserved_bytes=used_bytes
+    )
+
+
+def _phase_of(term: Term) -> str:
+    """Return the phase in which a term's memory is first taken."""
+    if term.name != "engine pools":
+        return "load"
+    return "encode_image" if term.component == VISION_ENCODER else "prefill"
+
+
+def _phases(timeline: tuple[TimelinePoint, ...], context_bytes: int) -> tuple[PhaseUse, ...]:
+    """Return each phase's peak: its last point, because nothing is ever given back."""
+    last = {point.phase: point for point in timeline}
+    return tuple(
+        PhaseUse(
+            name=phase,
+            component=LANGUAGE_MODEL if phase == "load" else point.component,
+            allocated_peak_bytes=point.allocated_bytes,
+            reserved_peak_bytes=point.reserved_bytes,
+            device_used_bytes=point.reserved_bytes + context_bytes,
+        )
+        for phase, point in last.items()
+    )
+
+
+def _buffers(
+    run: GgmlRun, placement: Placement, compute: ComputeBuffers, terms: tuple[Term, ...]
+) -> GgmlBuffers:
+    def on_gpu(name: str, *components: str) -> int:
+        return sum(
+            term.band.expected_bytes
+            for term in terms
+            if term.name == name and term.component in components
+        )
+
+    projector = on_gpu("weights", VISION_ENCODER, PROJECTOR)
+    host_projector = host_projector_compute = 0
+    if run.vision is not None and not projector:
+        host_projector = run.vision.weights_bytes
+        band = projector_compute(run.vision, has_flash=run.has_vision_flash)
+        host_projector_compute = band.expected_bytes
+    return GgmlBuffers(
+        model_bytes=placement.gpu_bytes,
+        kv_cache_bytes=on_gpu("KV cache", LANGUAGE_MODEL),
+        compute_bytes=compute.gpu.expected_bytes,
+        host_model_bytes=placement.host_bytes + host_projector,
+        host_compute_bytes=compute.host_bytes + host_projector_compute,
+        projector_bytes=projector,
+        projector_compute_bytes=on_gpu("projector compute", VISION_ENCODER),
+        pool_bytes=on_gpu("engine pools", LANGUAGE_MODEL, VISION_ENCODER),
+    )
+
+
+def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> Iterator[str]:
+    yield (
+        f"compute buffers follow the rules of llama.cpp b{run.rules.build} on CUDA, "
+        f"{'with' if run.batch.has_flash else 'without'} flash attention"
+    )
+    yield "the token embedding stays in host memory whatever gpu_layers says"
+    if placement.on_gpu < run.model.total_layers:
+        blocks = run.model.layers - placement.blocks_on_gpu
+        host_cache = blocks * run.batch.cache_layer_bytes
+        yield (
+            f"{placement.on_gpu} of {run.model.total_layers} layers on the GPU; on the host "
+            f"{format_size(placement.host_bytes)} of weights, {format_size(host_cache)} of KV cache"
+        )
+    if run.vision is not None and vision is None:
+        yield "the projector is on the CPU"

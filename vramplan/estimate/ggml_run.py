@@ -1,0 +1,110 @@
+"""A ggml pipeline at its settings: everything that is decided before layers are placed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vramplan.errors import UsageError
+from vramplan.estimate.compute_buffer import Batch
+from vramplan.estimate.engine_rules import EngineRules, has_flash_attention, rules_of
+from vramplan.estimate.ggml_model import GgmlModel, read_model
+from vramplan.estimate.kv_cache import QUANTISED, layer_cache_bytes, sequence_tokens
+from vramplan.estimate.projector import VisionModel, read_projector
+from vramplan.model import Pipeline, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgmlRun:
+    """What an engine is asked to load, and the rules it follows.
+
+    `wanted_layers` is None when the engine itself decides how many layers go to the GPU.
+    """
+
+    pipeline: Pipeline
+    settings: Settings
+    compute_capability: str
+    model: GgmlModel
+    vision: VisionModel | None
+    rules: EngineRules
+    batch: Batch
+    wanted_layers: int | None
+
+    @property
+    def has_vision_flash(self) -> bool:
+        """Return whether the vision encoder runs flash attention."""
+        return self.batch.has_flash and self.rules.projector_has_flash
+
+    @property
+    def is_ollama(self) -> bool:
+        """Return whether Ollama starts the engine, with its own rules on top."""
+        return self.pipeline.runtime == "ollama"
+
+
+def read_run(pipeline: Pipeline, settings: Settings, compute_capability: str) -> GgmlRun:
+    """Return the run that `settings` over the pipeline's defaults ask for.
+
+    Raises UsageError for a setting that cannot be, CatalogError for a `ggml` mapping that does not
+    say what it must.
+    """
+    chosen = {**pipeline.defaults, **settings}
+    model = read_model(pipeline)
+    rules = rules_of(str(chosen["engine"]))
+    return GgmlRun(
+        pipeline=pipeline,
+        settings=chosen,
+        compute_capability=compute_capability,
+        model=model,
+        vision=read_projector(pipeline),
+        rules=rules,
+        batch=_batch(
+            model,
+            chosen,
+            has_flash=has_flash_attention(
+                str(chosen["flash_attention"]), rules, compute_capability
+            ),
+            is_shared=pipeline.runtime != "ollama",
+        ),
+        wanted_layers=_wanted_layers(model, chosen),
+    )
+
+
+def _batch(model: GgmlModel, chosen: Settings, *, has_flash: bool, is_shared: bool) -> Batch:
+    sequences = _count(chosen, "parallel")
+    tokens = sequence_tokens(_count(chosen, "context"), sequences, is_shared=is_shared)
+    kv_type = str(chosen["kv_type"])
+    return Batch(
+        tokens=min(_count(chosen, "ubatch"), tokens * sequences),
+        context=tokens,
+        sequences=sequences,
+        cache_layer_bytes=_cache_bytes(model, tokens * sequences, kv_type, has_flash=has_flash),
+        has_flash=has_flash,
+    )
+
+
+def _cache_bytes(model: GgmlModel, tokens: int, kv_type: str, *, has_flash: bool) -> int:
+    if kv_type in QUANTISED and not has_flash:
+        hint = "set flash_attention=on or kv_type=f16"
+        raise UsageError(f"kv_type {kv_type} needs flash attention", hint=hint)
+    try:
+        return layer_cache_bytes(model, tokens, kv_type)
+    except KeyError:
+        raise UsageError(f"unknown kv_type {kv_type!r}", hint="such as f16 or q8_0") from None
+    except ValueError as problem:
+        raise UsageError(f"kv_type {kv_type} does not suit the model: {problem}") from None
+
+
+def _count(chosen: Settings, key: str) -> int:
+    value = chosen[key]
+    if not isinstance(value, int) or value < 1:
+        raise UsageError(f"{key} must be a whole number of at least 1, not {value!r}")
+    return value
+
+
+def _wanted_layers(model: GgmlModel, chosen: Settings) -> int | None:
+    wanted, total = chosen["gpu_layers"], model.total_layers
+    if wanted in {"all", "auto"}:
+        return total if wanted == "all" else None
+    if not isinstance(wanted, int) or not 0 <= wanted <= total:
+        hint = f"the model has {total} layers; write a number, all or auto"
+        raise UsageError(f"gpu_layers {wanted!r} is not within 0 to {total}", hint=hint)
+    return wanted

@@ -1,0 +1,32 @@
+"""The KV cache: keys and values of every token the context has room for."""
+
+from __future__ import annotations
+
+from vramplan.estimate.ggml_model import GgmlModel, row_bytes
+
+#: llama.cpp rounds the context of a sequence up to this (src/llama-context.cpp, GGML_PAD(…, 256))
+CONTEXT_STEP = 256
+
+#: types that are no plain numbers; as values they need flash attention ("quantized V cache requires
+#: flash_attn to be enabled", llama_init_from_model)
+QUANTISED = frozenset({"q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"})
+
+
+def sequence_tokens(context: int, parallel: int, *, is_shared: bool) -> int:
+    """Return the tokens that the cache holds for each of `parallel` sequences.
+
+    llama.cpp shares `context` out among the sequences (`is_shared`); Ollama asks it for `context`
+    tokens times `parallel`. Either way each share is rounded up to a multiple of 256.
+    Source: llama.cpp, src/llama-context.cpp; Ollama, llm/llama_server.go (startLlamaServer).
+    """
+    share = context // parallel if is_shared else context
+    return -(-max(share, 1) // CONTEXT_STEP) * CONTEXT_STEP
+
+
+def layer_cache_bytes(model: GgmlModel, tokens: int, kv_type: str) -> int:
+    """Return the bytes of keys and values of `tokens` tokens in one layer.
+
+    Grouped-query attention stores `kv_heads`, not `heads`. Source: llama.cpp,
+    src/llama-kv-cache.cpp: two tensors a layer of kv_heads x head_size by tokens.
+    """
+    return 2 * tokens * row_bytes(kv_type, model.kv_heads * model.head_size)

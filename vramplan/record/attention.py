@@ -1,0 +1,100 @@
+"""Which attention kernel a CUDA device would run, and what that kernel allocates.
+
+On the CPU and on `meta`, `scaled_dot_product_attention` decomposes into matrix products; a CUDA device
+picks a fused kernel. Each fused operator's own shape function gives the strides and the log-sum-exp
+tensor CUDA would make. Rules: pytorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (2.13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch.overrides import TorchFunctionMode
+
+_HALF = (torch.float16, torch.bfloat16)
+
+Value = Any
+
+
+def choose_kernel(best: str, query: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> str:
+    """Return cudnn, flash, efficient or math for these operands.
+
+    `best` is what the architecture prefers: `flash` (8.x, 12.x), `cudnn` (9.x, 10.x), `efficient`
+    (before 8.0) or `math` (asked for). Head sizes above 256 have no flash kernel; cuDNN takes multiples
+    of 8 up to 256; the memory-efficient kernel takes any aligned head size.
+    """
+    head = query.shape[-1]
+    half = query.dtype in _HALF
+    same_head = head == value.shape[-1]
+    if best == "math":
+        return "math"
+    if best == "cudnn" and half and head % 8 == 0 and head <= 128:
+        return "cudnn"
+    if best in ("cudnn", "flash") and half and same_head and head <= 256 and mask is None:
+        return "flash"
+    if head % (8 if half else 4) == 0 and value.shape[-1] % (8 if half else 4) == 0:
+        return "efficient"
+    return "math"
+
+
+class Attention(TorchFunctionMode):
+    """Runs the operator a CUDA device would run in place of `scaled_dot_product_attention`."""
+
+    def __init__(self, best: str) -> None:
+        super().__init__()
+        self.best = best
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Value],
+        types: Value,
+        args: tuple[Value, ...] = (),
+        kwargs: dict[str, Value] | None = None,
+    ) -> Value:
+        kwargs = kwargs or {}
+        if func is functional.scaled_dot_product_attention:
+            return self._attend(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        kernel = choose_kernel(self.best, query, value, attn_mask)
+        grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+        if enable_gqa and kernel != "flash":
+            groups = query.shape[-3] // key.shape[-3]
+            key = key.repeat_interleave(groups, -3)
+            value = value.repeat_interleave(groups, -3)
+        ops = torch.ops.aten
+        if kernel == "flash":
+            return ops._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+        bias = self._expand_mask(attn_mask, query, key)
+        if kernel == "cudnn":
+            return ops._scaled_dot_product_cudnn_attention(
+                query, key, value, bias, grad, dropout_p, is_causal, False, scale=scale
+            )[0]
+        if kernel == "efficient":
+            return ops._scaled_dot_product_efficient_attention(
+                query, key, value, bias, grad, dropout_p, is_causal, scale=scale
+            )[0]
+        return ops._scaled_dot_product_attention_math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)[0]
+
+    @staticmethod
+    def _expand_mask(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor | None:
+        if mask is None:
+            return None
+        if mask.dtype == torch.bool:  # torch turns a boolean mask into an additive one of the query's dtype
+            additive = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
+            mask = additive.masked_fill_(mask.logical_not(), float("-inf"))
+        return mask.expand(*query.shape[:-1], key.shape[-2])

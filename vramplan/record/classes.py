@@ -1,0 +1,52 @@
+"""Real classes from catalogue descriptions, on `meta`, with no weights.
+
+Only classes of diffusers, transformers and torch.nn are ever imported, whatever a catalogue file says.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+
+from vramplan.errors import CatalogError
+from vramplan.model import ComponentSpec
+from vramplan.record.device import META
+
+_ALLOWED = ("diffusers", "transformers", "torch.nn")
+
+
+def find_class(path: str) -> Any:
+    """Return the class at `path` (``diffusers.AutoencoderKL``)."""
+    module, _, name = path.rpartition(".")
+    root = "torch.nn" if module == "torch.nn" else module.partition(".")[0]
+    if root not in _ALLOWED or "_" in name[:1]:
+        raise CatalogError(f"class {path!r} is not one of diffusers, transformers or torch.nn")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise CatalogError(f"class {path!r} is not in the installed {module}: {error}") from None
+    if not isinstance(found, type):
+        raise CatalogError(f"{path!r} is not a class")
+    return found
+
+
+def build_module(spec: ComponentSpec, dtype: torch.dtype) -> torch.nn.Module:
+    """Return the component on `meta` in `dtype`, in evaluation mode."""
+    cls = find_class(spec.class_path)
+    if not issubclass(cls, torch.nn.Module):
+        raise CatalogError(f"component {spec.name}: {spec.class_path} is not a module")
+    config = dict(spec.config)
+    with META:
+        if hasattr(cls, "config_class") and cls.config_class is not None:
+            settings = cls.config_class(**config)
+            module = cls(settings)
+        else:
+            module = cls(**config)
+    return module.to(dtype).eval()
+
+
+def build_object(spec: ComponentSpec) -> Any:
+    """Return a scheduler or the like: it holds real tables, so it is built on the CPU."""
+    return find_class(spec.class_path)(**dict(spec.config))

@@ -1,0 +1,1 @@
+"""How each family of pipelines is built without weights and run through its own code."""

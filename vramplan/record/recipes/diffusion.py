@@ -1,0 +1,274 @@
+"""Stable Diffusion and SDXL: text to image and image to image, through diffusers' own `__call__`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from vramplan.errors import RecordingError
+from vramplan.model import Pipeline
+from vramplan.record.assemble import Grammar
+from vramplan.record.classes import build_module, build_object
+from vramplan.record.recipes.vae import VAE_GRAMMARS, wrap_vae
+from vramplan.record.session import Facts, Recipe, Sample, Session
+
+Value = Any
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+#: settings used to find sizes: odd levels, sides that are no multiples of 64, several batches
+_SIDES = ((64, 64, 1), (65, 81, 2), (72, 57, 3), (50, 90, 1), (43, 75, 1), (59, 46, 5))
+_STEPS = (10, 11, 10, 12, 10, 10)
+#: PNDM has settled into its loop after this many steps, image to image included
+LEAST_STEPS = 8
+
+_LEVELS = {f"{side}{k}": f"-(-{side}//{2**k})" for k in (1, 2, 3) for side in "hw"}
+_AREAS = ("h*w", "h1*w1", "h2*w2", "h3*w3")
+
+UNET = Grammar(
+    derived=_LEVELS,
+    products=("n", *_AREAS, *(f"n*{a}" for a in _AREAS), *(f"n*{a}*{a}" for a in _AREAS), *(f"{a}*{a}" for a in _AREAS)),
+    counts={"attention_slice": "2*n"},
+)
+
+
+def shape_dims(sample: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:
+    """Return batch, height and width of an NCHW tensor as a routine's dimensions."""
+    return {"n": sample.shape[0], "h": sample.shape[2], "w": sample.shape[3]}
+
+
+class Words:
+    """Stands for a tokenizer: memory depends on how many tokens there are, not on which."""
+
+    model_max_length = 77
+    all_special_ids: tuple[int, ...] = ()
+    added_tokens_encoder: Mapping[str, int] = {}
+
+    def __call__(self, text: str | Sequence[str], **_: Value) -> Value:
+        from transformers import BatchEncoding
+
+        count = 1 if isinstance(text, str) else len(text)
+        ids = torch.full((count, self.model_max_length), 49407)
+        return BatchEncoding({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+
+    def tokenize(self, text: str) -> list[str]:
+        return [text]
+
+    def batch_decode(self, *_: Value) -> list[str]:
+        return []
+
+
+class Pixels:
+    """Stands for the safety checker's image processor: the crop's size is all that matters."""
+
+    def __call__(self, images: Sequence[Value], **_: Value) -> Value:
+        from transformers import BatchFeature
+
+        return BatchFeature({"pixel_values": torch.zeros(len(images), 3, 224, 224)})
+
+
+def recipe(pipeline: Pipeline) -> Recipe:
+    """Return the recipe of a Stable Diffusion pipeline of the catalogue."""
+    names = [spec.name for spec in pipeline.components]
+    is_xl = "text_encoder_2" in names
+    has_checker = "safety_checker" in names
+    modes = pipeline.constraints["mode"].choices if "mode" in pipeline.constraints else ("txt2img",)
+    has_slicing = not is_xl
+
+    def build(facts: Facts) -> Mapping[str, torch.nn.Module]:
+        return {spec.name: build_module(spec, DTYPES[facts["dtype"]]) for spec in pipeline.components}
+
+    return Recipe(
+        dims={"n": "batch", "h": "height//8", "w": "width//8", "steps": "steps"},
+        grammars={"main": MAIN, "unet": UNET, "text_encoder": TEXT, "text_encoder_2": TEXT, "safety_checker": TEXT, **VAE_GRAMMARS},
+        relevant=_RELEVANT,
+        sessions=_sessions(modes, has_checker, has_slicing),
+        build=build,
+        run=lambda session, sample: _run(pipeline, session, sample),
+        element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
+        parts={"vae": {part: part for part in ("encoder", "decoder", "quant_conv", "post_quant_conv")}},
+        least={"steps": LEAST_STEPS},
+    )
+
+
+MAIN = Grammar(
+    products=("n", "n*h*w", "steps", "h*w"),
+    derived={"kept": "steps-(steps*4)//5"},
+    counts={"denoise": "steps+(steps>1)", "denoise_image": "steps+(steps>1)-kept", "encode_slice": "n", "finished_image": "n"},
+)
+TEXT = Grammar(products=("n",))
+
+_RELEVANT = {
+    "main": ("dtype", "mode", "guided", "safety_checker", "encode_slicing"),
+    "unet": ("dtype", "unet_kernel"),
+    "vae.decode": ("dtype", "vae_tiling", "vae_slicing"),
+    "vae.encode": ("dtype", "vae_tiling"),
+    "vae.blend": ("dtype",),
+}
+
+
+def _sessions(modes: Sequence[str], has_checker: bool, has_slicing: bool) -> list[tuple[Facts, list[Sample]]]:
+    """Every kernel for every element size; the pipeline's own glue once an element size.
+
+    bf16 makes the same events as fp16 (a test records it), so it is not recorded again.
+    """
+    sessions: list[tuple[Facts, list[Sample]]] = []
+    for dtype in ("fp16", "fp32"):
+        kernels = ("flash", "efficient", "cudnn", "math") if dtype == "fp16" else ("efficient", "math")
+        for kernel in kernels:
+            facts = {"dtype": dtype, "kernel": kernel, "unet_kernel": kernel}
+            sessions.append((facts, _every(facts, modes, has_checker) if kernel == kernels[0] else _plain(facts)))
+        if has_slicing:
+            facts = {"dtype": dtype, "kernel": kernels[0], "unet_kernel": "sliced"}
+            sessions.append((facts, _plain(facts)))
+    return sessions
+
+
+def _sample(facts: Facts, place: int, **more: str) -> Sample:
+    h, w, n = _SIDES[place]
+    plain = {"mode": "txt2img", "guided": "1", "safety_checker": "on", "vae_tiling": "off", "vae_slicing": "off"}
+    numbers = {"batch": n, "height": 8 * h, "width": 8 * w, "steps": _STEPS[place]}
+    full = {**plain, **facts, **more}
+    full["encode_slicing"] = full["vae_slicing"] if full["mode"] == "img2img" else "off"
+    return Sample(numbers=numbers, facts=full)
+
+
+def _plain(facts: Facts) -> list[Sample]:
+    return [_sample(facts, place) for place in range(len(_SIDES))]
+
+
+def _every(facts: Facts, modes: Sequence[str], has_checker: bool) -> list[Sample]:
+    """Every variant of the glue at every size; the components themselves are remembered."""
+    checkers = ("on", "off") if has_checker else ("off",)
+    samples = [
+        _sample(facts, place, mode=mode, guided=guided, safety_checker=checker, vae_slicing=slicing)
+        for mode in modes
+        for guided in ("1", "0")
+        for checker in checkers
+        for slicing in (("off", "on") if mode == "img2img" else ("off",))
+        for place in range(len(_SIDES))
+    ]
+    samples += [_sample(facts, place, vae_slicing="on") for place in range(len(_SIDES))]
+    return samples
+
+
+# ------------------------------------------------------------------------------ running
+def _run(pipeline: Pipeline, session: Session, sample: Sample) -> Callable[[], None]:
+    pipe = _pipe(pipeline, session, sample)
+    numbers, facts = sample.numbers, sample.facts
+    arguments: dict[str, Value] = {
+        "num_inference_steps": numbers["steps"],
+        "guidance_scale": 7.5 if facts["guided"] == "1" else 1.0,
+        "output_type": "pil",
+    }
+    if facts["mode"] == "img2img":
+        image = torch.zeros(numbers["batch"], 3, numbers["height"], numbers["width"])
+        arguments |= {"image": image, "strength": 0.8}
+    else:
+        arguments |= {"height": numbers["height"], "width": numbers["width"]}
+    prompts = ["a prompt"] * numbers["batch"]
+
+    def work() -> None:
+        session.device.begin_phase("encode_prompt")
+        pipe(prompts, **arguments)
+
+    return work
+
+
+def _pipe(pipeline: Pipeline, session: Session, sample: Sample) -> Value:
+    import diffusers
+
+    modules, facts = session.modules, sample.facts
+    checker = modules.get("safety_checker") if facts["safety_checker"] == "on" else None
+    is_xl = "text_encoder_2" in modules
+    if pipeline.scheduler is None:
+        raise RecordingError(f"{pipeline.name}: a diffusion pipeline needs a scheduler")
+    parts: dict[str, Value] = {
+        "vae": modules["vae"], "unet": modules["unet"], "text_encoder": modules["text_encoder"], "tokenizer": Words(),
+        "scheduler": build_object(pipeline.scheduler), "feature_extractor": Pixels() if checker else None,
+    }  # fmt: skip
+    if is_xl:
+        parts |= {"text_encoder_2": modules["text_encoder_2"], "tokenizer_2": Words()}
+        cls = diffusers.StableDiffusionXLPipeline
+        parts |= {"add_watermarker": False}
+        del parts["feature_extractor"]
+    else:
+        img2img = facts["mode"] == "img2img"
+        cls = diffusers.StableDiffusionImg2ImgPipeline if img2img else diffusers.StableDiffusionPipeline
+        parts |= {"safety_checker": checker, "requires_safety_checker": checker is not None}
+    pipe = cls(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    _wrap(session, sample)
+    mark_images(session, pipe.image_processor)
+    return pipe
+
+
+def mark_images(session: Session, processor: Value) -> None:
+    """Mark the loop that takes finished images out of a batch one by one."""
+    whole, conditionally = processor.denormalize, processor._denormalize_conditionally
+
+    def one(image: torch.Tensor) -> torch.Tensor:
+        session.device.iterate("finished_image", until="aten.stack")
+        return whole(image)
+
+    def every(images: torch.Tensor, which: list[bool] | None = None) -> torch.Tensor:
+        processor.denormalize = whole if which is None else one
+        return conditionally(images, which)
+
+    processor._denormalize_conditionally = every
+
+
+def _wrap(session: Session, sample: Sample) -> None:
+    """Turn the components into routines, once a session; settings that live on modules are set here."""
+    modules, device, routines, facts = session.modules, session.device, session.routines, sample.facts
+    vae, unet = modules["vae"], modules["unet"]
+    for kind in ("tiling", "slicing"):
+        getattr(vae, ("enable_" if facts[f"vae_{kind}"] == "on" else "disable_") + kind)()
+    if "unet" in session.facts.get("wrapped", ""):
+        loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"
+        session.loop = loop  # type: ignore[attr-defined]
+        return
+    session.loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"  # type: ignore[attr-defined]
+    session.facts["wrapped"] = "unet"
+
+    def step() -> None:
+        if session.loop not in device.stream.open_loops:  # type: ignore[attr-defined]
+            device.begin_phase("denoise")
+        device.iterate(session.loop)  # type: ignore[attr-defined]
+
+    if facts["unet_kernel"] == "sliced":
+        unet.set_attention_slice("auto")
+        mark_slices(session, unet)
+    unet.forward = routines.wrap("unet", unet.forward, shape_dims, step)
+    for name, path in (("text_encoder", ""), ("text_encoder_2", ""), ("safety_checker", "vision_model")):
+        if name in modules:
+            # the checker hands its images through, so only its vision model can be remembered
+            module: Value = modules[name].get_submodule(path)
+            module.forward = routines.wrap(name, module.forward, _first_dim)
+    wrap_vae(session, vae)
+
+
+def _first_dim(tensor: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:
+    return {"n": tensor.shape[0]}
+
+
+def mark_slices(session: Session, unet: torch.nn.Module) -> None:
+    """Mark the loop over attention slices, whose length depends on the batch."""
+    from diffusers.models.attention_processor import Attention
+
+    device = session.device
+    for module in unet.modules():
+        if isinstance(module, Attention):
+            scores, merge = module.get_attention_scores, module.batch_to_head_dim
+
+            def sliced(*args: Value, scores: Callable[..., Value] = scores) -> Value:
+                device.iterate("attention_slice")
+                return scores(*args)
+
+            def merged(tensor: torch.Tensor, merge: Callable[..., Value] = merge) -> Value:
+                device.end_loops()
+                return merge(tensor)
+
+            module.get_attention_scores, module.batch_to_head_dim = sliced, merged

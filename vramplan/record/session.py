@@ -1,0 +1,98 @@
+"""A recording session: one set of modules, run at several settings, its routines remembered."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vramplan.record.assemble import Grammar
+from vramplan.record.attention import Attention
+from vramplan.record.device import Device, weights_of
+from vramplan.record.routines import Routines, watch_leaves
+from vramplan.record.stream import Stream
+
+Numbers = dict[str, int]
+Facts = dict[str, str]
+Value = Any
+
+#: tells the recorder's progress to whoever watches
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One run to record: the settings as numbers, and the facts that hold in it."""
+
+    numbers: Numbers
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything family-specific: what to build, what to run, and what sizes are made of.
+
+    `samples` by session facts (dtype, kernel); `relevant` names, per routine, the facts its code may
+    depend on; `run` executes the pipeline's own code once inside the session.
+    """
+
+    dims: Mapping[str, str]
+    grammars: Mapping[str, Grammar]
+    relevant: Mapping[str, tuple[str, ...]]
+    sessions: Sequence[tuple[Facts, Sequence[Sample]]]
+    build: Callable[[Facts], Mapping[str, torch.nn.Module]]
+    run: Callable[[Session, Sample], Callable[[], None]]
+    element_bytes: Callable[[Facts], int]
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # component -> part -> child path
+    is_training: Callable[[Facts], bool] = lambda facts: False
+    #: the smallest numbers at which the recorded loops hold; smaller ones are planned as these
+    least: Mapping[str, int] = field(default_factory=dict)
+
+
+class Session:
+    """Modules on the recorder's device under one set of facts."""
+
+    def __init__(self, recipe: Recipe, facts: Facts, *, remember: bool = True) -> None:
+        self.recipe = recipe
+        self.facts = facts
+        self.modules = dict(recipe.build(facts))
+        self.device = Device(Stream("", {}), weights_of(list(self.modules.values())))
+        self.routines = Routines(self.device, remember=remember, relevant=recipe.relevant)
+        for name, module in self.modules.items():
+            watch_leaves(self.device, name, module)
+        gc.collect()
+        gc.freeze()  # the classes and modules stay: no collection needs to look at them again
+
+    def record(self, sample: Sample) -> Stream:
+        """Run one sample and return its stream; routine streams gather in `routines`."""
+        from vramplan.tape.expressions import derive
+
+        dims = {name: derive({name: text}, sample.numbers)[name] for name, text in self.recipe.dims.items()}
+        stream = Stream("main", dims)
+        self.device.stream = stream
+        self.routines.facts = sample.facts
+        work = self.recipe.run(self, sample)
+        training = self.recipe.is_training(sample.facts)
+        with _no_collection(), self.device, Attention(sample.facts.get("kernel", "flash")):
+            with nullcontext() if training else torch.no_grad():
+                work()
+                del work
+            self.device.end_loops()
+        # what outlives the run (a scheduler's state) belongs to this stream; its later death does not
+        self.device.births.clear()
+        return stream
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from freeing cycles at moments that differ from run to run."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,121 @@
+"""What one run of the real code did: the raw events of a recording, before they become a tape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+
+class Birth:
+    """One device storage: the stream it was born in and its ordinal there.
+
+    Identity matters: a call's outputs are handed to the caller's stream by moving their birth.
+    """
+
+    __slots__ = ("alive", "slot", "stream")
+
+    def __init__(self, stream: Stream, slot: int) -> None:
+        self.stream = stream
+        self.slot = slot
+        self.alive = True
+
+
+@dataclass(slots=True)
+class Alloc:
+    """A storage comes to life on the device; storages of zero bytes are never recorded."""
+
+    birth: Birth
+    size_bytes: int
+    operator: str
+
+
+@dataclass(slots=True)
+class Free:
+    """The last reference to a storage is gone."""
+
+    birth: Birth
+
+
+@dataclass(slots=True)
+class Workspace:
+    """Scratch a library takes during one operator and gives back: `operands` are bytes it may copy."""
+
+    kind: str  # conv
+    operands: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Gemm:
+    """A matrix product ran: the first one of a process makes cuBLAS take its workspace."""
+
+
+@dataclass(slots=True)
+class LoopBegin:
+    """A loop begins; what follows up to the first `LoopNext` belongs to no iteration and is empty."""
+
+    name: str
+
+
+@dataclass(slots=True)
+class LoopNext:
+    """The next iteration of the innermost loop begins."""
+
+
+@dataclass(slots=True)
+class LoopEnd:
+    """The innermost loop is over."""
+
+
+@dataclass(slots=True)
+class Phase:
+    """What follows belongs to this phase."""
+
+    name: str
+
+
+@dataclass(slots=True)
+class Call:
+    """A routine ran here; `outputs` are the storages that outlive it, now the caller's."""
+
+    routine: str
+    dims: dict[str, int]
+    outputs: list[Birth]
+
+
+@dataclass(slots=True)
+class Leaf:
+    """A module with parameters of its own begins or ends (what sequential offload hooks)."""
+
+    component: str
+    module: int  # its number among the component's modules with tensors
+    is_enter: bool
+
+
+@dataclass(slots=True)
+class Cast:
+    """A component's weights change their element size in place, tensor by tensor."""
+
+    component: str
+    element_bytes: int
+
+
+Event: TypeAlias = (
+    Alloc | Free | Workspace | Gemm | LoopBegin | LoopNext | LoopEnd | Phase | Call | Leaf | Cast
+)
+
+
+@dataclass(slots=True)
+class Stream:
+    """The events of one run of one routine, or of the whole pipeline, in order."""
+
+    routine: str
+    dims: dict[str, int]
+    events: list[Event] = field(default_factory=list)
+    slots: int = 0
+    open_loops: list[str] = field(default_factory=list)
+
+    def new_birth(self) -> Birth:
+        """Return the next storage of this stream."""
+        birth = Birth(self, self.slots)
+        self.slots += 1
+        return birth

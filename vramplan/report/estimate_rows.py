@@ -1,0 +1,169 @@
+"""An estimate as tables and sentences."""
+
+from __future__ import annotations
+
+from vramplan.model import Band, Component, Estimate, PhaseUse, PublishedFigure, Term
+from vramplan.report import phrases
+from vramplan.report.budget import work_of
+from vramplan.report.colour import Tone
+from vramplan.report.rows import Cell, Footnotes, NotedTable, Table, cell, table, without_empty
+from vramplan.report.text import clean
+
+
+def component_table(estimate: Estimate) -> Table:
+    """Return each component's parameters, dtype, weights and what it needs while it works."""
+    rows = [_component_row(estimate, component) for component in estimate.components]
+    totals = 0
+    if len(rows) > 1:
+        parameters = sum(component.parameters for component in estimate.components)
+        weights = sum(component.weights_bytes for component in estimate.components)
+        total = (f"{parameters:,}", "", phrases.need(weights), "", "")
+        rows.append(
+            (cell("total", tone=Tone.STRONG), *(cell(text, tone=Tone.STRONG) for text in total))
+        )
+        totals = 1
+    headers = "component!, parameters#, dtype, weights#, at work#, on"
+    return without_empty(table(headers, rows, totals=totals), "at work")
+
+
+def _component_row(estimate: Estimate, component: Component) -> tuple[Cell, ...]:
+    phase, work = work_of(estimate, component.name)
+    detail = "" if phase is None else phrases.name(phase)
+    return (
+        cell(phrases.name(component.name)),
+        cell(f"{component.parameters:,}"),
+        cell(phrases.name(component.dtype)),
+        cell(phrases.need(component.weights_bytes)),
+        cell(f"+{phrases.need(work)}", detail, joint="in {}")
+        if work > 0
+        else cell(phrases.NOTHING),
+        cell(phrases.name(component.device)),
+    )
+
+
+def term_table(estimate: Estimate) -> NotedTable:
+    """Return every term with low, expected and high, its origin and a footnote for its source."""
+    footnotes = Footnotes()
+    rows = [_term_row(term, footnotes) for term in estimate.terms]
+    peak = estimate.peak
+    place = phrases.place(peak.phase, peak.component)
+    band = (peak.device.low_bytes, peak.device.expected_bytes, peak.device.high_bytes)
+    figures = (cell(phrases.need(size), tone=Tone.STRONG) for size in band)
+    label = cell("device at the peak", tone=Tone.STRONG)
+    rows.append((label, cell(place), *figures, cell(""), cell("")))
+    headers = "term, where, low#, expected#, high#, origin, source"
+    return NotedTable(table=table(headers, rows, totals=1), notes=footnotes.notes)
+
+
+def _term_row(term: Term, footnotes: Footnotes) -> tuple[Cell, ...]:
+    where = " · ".join(
+        phrases.name(part) for part in (term.phase, term.component) if part is not None
+    )
+    band = term.band
+    return (
+        cell(phrases.name(term.name)),
+        cell(where or "whole process"),
+        cell(phrases.need(band.low_bytes), tone=Tone.DIM),
+        cell(phrases.need(band.expected_bytes)),
+        cell(phrases.need(band.high_bytes), tone=Tone.DIM),
+        cell(term.origin.value),
+        cell(footnotes.number(clean(term.source))),
+    )
+
+
+def phase_table(estimate: Estimate) -> Table:
+    """Return each phase's peaks as torch's two counters and the card see them."""
+    rows = (
+        (
+            cell(phrases.name(phase.name)),
+            cell(phrases.name(phase.component)),
+            cell(phrases.need(phase.allocated_peak_bytes)),
+            cell(phrases.need(phase.reserved_peak_bytes)),
+            cell(phrases.need(phase.device_used_bytes)),
+            cell("←" if _is_peak(estimate, phase) else "", tone=Tone.STRONG),
+        )
+        for phase in estimate.phases
+    )
+    headers = "phase!, component!, allocated peak#, reserved peak#, device used#, peak"
+    return without_empty(table(headers, rows), "peak")
+
+
+def _is_peak(estimate: Estimate, phase: PhaseUse) -> bool:
+    return (phase.name, phase.component) == (estimate.peak.phase, estimate.peak.component)
+
+
+def summary(estimate: Estimate) -> tuple[tuple[str, str], ...]:
+    """Return the peak and the need as labelled sentences."""
+    peak, least = estimate.peak, estimate.need
+    used = (
+        f"{_band(peak.device)} of the device used at {phrases.place(peak.phase, peak.component)}, "
+        f"allocated {phrases.need(peak.allocated_bytes)}, "
+        f"reserved {phrases.need(peak.reserved_bytes)}; "
+        "what nvidia-smi shows when the card has room"
+    )
+    must = (
+        f"{_band(least.band)} is the least a card must offer for the run to complete; "
+        f"with less it stops first at {phrases.place(least.phase, least.component)}"
+    )
+    return (("peak", used), ("need", must))
+
+
+def _band(band: Band) -> str:
+    return f"{phrases.need(band.expected_bytes)} ({phrases.spread(band)})"
+
+
+def buffer_table(estimate: Estimate) -> Table | None:
+    """Return a ggml engine's buffers on the GPU and in host memory, or None for other runtimes."""
+    buffers = estimate.buffers
+    if buffers is None:
+        return None
+    sizes: tuple[tuple[str, int, int | None], ...] = (
+        ("model", buffers.model_bytes, buffers.host_model_bytes),
+        ("KV cache", buffers.kv_cache_bytes, None),
+        ("compute", buffers.compute_bytes, buffers.host_compute_bytes),
+        ("projector", buffers.projector_bytes, None),
+        ("projector compute", buffers.projector_compute_bytes, None),
+        ("engine pools", buffers.pool_bytes, None),
+    )
+    rows = (
+        (
+            cell(label),
+            cell(phrases.need(gpu)),
+            cell(phrases.NOTHING if host is None else phrases.need(host)),
+        )
+        for label, gpu, host in sizes
+    )
+    return table("buffer, on the GPU#, in host memory#", rows)
+
+
+def layer_sentence(estimate: Estimate) -> str:
+    """Return how many layers are on the GPU, or nothing where layers do not split."""
+    layers = estimate.layers
+    return "" if layers is None else f"{layers.on_gpu} of {layers.total} layers on the GPU"
+
+
+def published_table(estimate: Estimate) -> NotedTable:
+    """Return what others published beside ours, with the difference and where the claim holds."""
+    footnotes = Footnotes()
+    rows = tuple(_published_row(figure, footnotes) for figure in estimate.published)
+    headers = "claim, published#, ours#, difference#, source, remark"
+    return NotedTable(table=without_empty(table(headers, rows), "remark"), notes=footnotes.notes)
+
+
+def _published_row(figure: PublishedFigure, footnotes: Footnotes) -> tuple[Cell, ...]:
+    ours = figure.ours_bytes
+    what = clean(figure.what, 160)
+    # Both are somebody's figures, not a need and an offer: to the nearest.
+    return (
+        cell(clean(figure.claim, 240), what),
+        cell(phrases.nearest(figure.published_bytes)),
+        cell(phrases.NOTHING if ours is None else phrases.nearest(ours)),
+        cell(phrases.NOTHING if ours is None else phrases.difference(ours, figure.published_bytes)),
+        cell(footnotes.number(clean(figure.source))),
+        cell(clean(figure.remark or "")),
+    )
+
+
+def notes(estimate: Estimate) -> tuple[str, ...]:
+    """Return the assumptions and notes in harmless words."""
+    return tuple(clean(note) for note in estimate.notes)

@@ -1,0 +1,105 @@
+"""A table drawn for a terminal, fitted to its width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vramplan.report.colour import Tone, paint
+from vramplan.report.rows import Cell, Table
+from vramplan.report.text import width_of, wrap
+
+_GAP = 2
+_NARROWEST = 8
+
+#: a cell as the lines it takes, each with its tone
+_Lines = list[tuple[str, Tone]]
+
+
+def natural_width(table: Table, *, stacked: bool) -> int:
+    """Return the cells of width that `table` takes when nothing is wrapped."""
+    widths = _natural_widths(table, stacked)
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def draw_table(table: Table, *, width: int, colour: bool, stacked: bool = False) -> list[str]:
+    """Return the lines of `table`: header, rule, rows, and a rule above totals.
+
+    `stacked` puts a cell's detail below its text instead of behind it. Columns of words are wrapped
+    until the table is no wider than `width`; columns of figures never are.
+    """
+    import tabulate
+
+    widths = _fitted_widths(table, width, stacked)
+    rule = ["─" * size for size in widths]
+    physical = [[paint(column.header, Tone.STRONG, colour) for column in table.columns]]
+    physical.append([paint(line, Tone.DIM, colour) for line in rule])
+    first_total = len(table.rows) - table.totals
+    for index, row in enumerate(table.rows):
+        if table.totals and index == first_total:
+            physical.append([paint(line, Tone.DIM, colour) for line in rule])
+        physical.extend(_physical_rows(row, widths, stacked, colour))
+    drawn = tabulate.tabulate(
+        physical,
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=tuple("right" if column.is_figure else "left" for column in table.columns),
+    )
+    return [line.rstrip() for line in drawn.split("\n")]
+
+
+def _natural_widths(table: Table, stacked: bool) -> list[int]:
+    return [
+        max(
+            width_of(column.header),
+            *(
+                width_of(line)
+                for row in table.rows
+                for line, _ in _cell_lines(row[index], 10**6, stacked=stacked)
+            ),
+            0,
+        )
+        for index, column in enumerate(table.columns)
+    ]
+
+
+def _fitted_widths(table: Table, width: int, stacked: bool) -> list[int]:
+    """Return column widths that sum to `width`, taken from the widest columns of words."""
+    widths = _natural_widths(table, stacked)
+    room = width - _GAP * (len(widths) - 1)
+    while sum(widths) > room:
+        wordy = [
+            index
+            for index, column in enumerate(table.columns)
+            if not column.is_figure and widths[index] > max(_NARROWEST, width_of(column.header))
+        ]
+        if not wordy:
+            break
+        widest = max(wordy, key=lambda index: widths[index])
+        others = [widths[index] for index in wordy if index != widest]
+        # Down to the next widest at once: a note may be hundreds of cells wide.
+        step = max(
+            1, widths[widest] - max([*others, _NARROWEST, len(table.columns[widest].header)])
+        )
+        widths[widest] -= min(step, sum(widths) - room)
+    return widths
+
+
+def _cell_lines(cell: Cell, width: int, *, stacked: bool) -> _Lines:
+    text = cell.text if stacked else cell.inline
+    lines: _Lines = [(line, cell.tone) for line in wrap(text, width)]
+    if stacked and cell.detail:
+        lines += [(line, Tone.DIM) for line in wrap(cell.detail, width)]
+    return lines
+
+
+def _physical_rows(
+    row: Sequence[Cell], widths: Sequence[int], stacked: bool, colour: bool
+) -> list[list[str]]:
+    blocks = [
+        _cell_lines(cell, width, stacked=stacked) for cell, width in zip(row, widths, strict=True)
+    ]
+    height = max(len(block) for block in blocks)
+    return [
+        [paint(*block[line], colour) if line < len(block) else "" for block in blocks]
+        for line in range(height)
+    ]

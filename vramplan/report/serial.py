@@ -1,0 +1,264 @@
+"""JSON that scripts may rely on: sizes are integers of bytes, absent is null.
+
+The fields are described by ``profiles/schema/output.schema.json``. Only `json` is imported: a JSON
+`check` must start as fast as Python does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TypeAlias
+
+from vramplan import __version__
+from vramplan.model import (
+    Advice,
+    Card,
+    Estimate,
+    GgmlBuffers,
+    Pipeline,
+    PublishedFigure,
+    Settings,
+    SettingValue,
+    Term,
+    TimelinePoint,
+    Verdict,
+)
+
+SCHEMA_VERSION = 1
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | None"
+
+
+def to_json(command: str, result: dict[str, Json]) -> str:
+    """Return the one object a command writes, in ASCII, so that no terminal acts on its text."""
+    whole = {
+        "schema_version": SCHEMA_VERSION,
+        "vramplan": __version__,
+        "command": command,
+        "result": result,
+    }
+    return json.dumps(whole, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def check_result(verdicts: Sequence[Verdict]) -> dict[str, Json]:
+    """Return the result of `check`: one object per pipeline and card."""
+    return {"verdicts": [verdict_object(verdict) for verdict in verdicts]}
+
+
+def verdict_object(verdict: Verdict) -> dict[str, Json]:
+    """Return one verdict."""
+    return {
+        "pipeline": verdict.pipeline,
+        "card": verdict.card,
+        "card_title": verdict.card_title,
+        "judged_as": verdict.judged_as,
+        "verdict": verdict.kind.value,
+        "need_low_bytes": verdict.need.low_bytes,
+        "need_bytes": verdict.need.expected_bytes,
+        "need_high_bytes": verdict.need.high_bytes,
+        "budget_bytes": verdict.budget_bytes,
+        "headroom_bytes": verdict.headroom_bytes,
+        "offload_risk": _finite(verdict.offload_risk),
+        "peak_phase": verdict.peak_phase,
+        "peak_component": verdict.peak_component,
+        "reason": verdict.reason,
+        "components": [
+            {"name": part, "weights_bytes": size_bytes}
+            for part, size_bytes in verdict.parts.items()
+        ],
+        "advice": [advice_object(advice) for advice in verdict.advice],
+    }
+
+
+def advice_object(advice: Advice) -> dict[str, Json]:
+    """Return one piece of advice."""
+    return {
+        "change": advice.change,
+        "effect": advice.effect,
+        "cost": advice.cost,
+        "need_bytes": advice.need_bytes,
+    }
+
+
+def estimate_result(estimate: Estimate) -> dict[str, Json]:
+    """Return the result of `estimate`: the budget line by line, phase by phase."""
+    return {
+        "pipeline": estimate.pipeline,
+        "title": estimate.title,
+        "runtime": estimate.runtime,
+        "compute_capability": estimate.compute_capability,
+        "settings": _settings(estimate.settings),
+        "components": [
+            {
+                "name": component.name,
+                "parameters": component.parameters,
+                "dtype": component.dtype,
+                "weights_bytes": component.weights_bytes,
+                "device": component.device,
+            }
+            for component in estimate.components
+        ],
+        "phases": [
+            {
+                "name": phase.name,
+                "component": phase.component,
+                "allocated_peak_bytes": phase.allocated_peak_bytes,
+                "reserved_peak_bytes": phase.reserved_peak_bytes,
+                "device_used_bytes": phase.device_used_bytes,
+            }
+            for phase in estimate.phases
+        ],
+        "terms": [_term(term) for term in estimate.terms],
+        "peak": _peak(estimate),
+        "need": _need(estimate),
+        "timeline": _timeline(estimate.timeline),
+        "buffers": _buffers(estimate.buffers),
+        "layers": None
+        if estimate.layers is None
+        else {"total": estimate.layers.total, "on_gpu": estimate.layers.on_gpu},
+        "published": [_published(figure) for figure in estimate.published],
+        "notes": list(estimate.notes),
+    }
+
+
+def catalog_result(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
+    """Return the result of `catalog list`."""
+    return {
+        "pipelines": [
+            {
+                "name": pipeline.name,
+                "aliases": list(pipeline.aliases),
+                "title": pipeline.title,
+                "summary": pipeline.summary,
+                "runtime": pipeline.runtime,
+                "settings": _settings(pipeline.defaults),
+                "source": pipeline.source,
+                "path": pipeline.path,
+            }
+            for pipeline in pipelines
+        ]
+    }
+
+
+def cards_result(cards: Iterable[Card]) -> dict[str, Json]:
+    """Return the result of `cards`."""
+    return {
+        "cards": [
+            {
+                "name": card.name,
+                "aliases": list(card.aliases),
+                "title": card.title,
+                "kind": card.kind,
+                "class_gib": card.class_gib,
+                "total_bytes": card.total_bytes,
+                "reserved_bytes": card.reserved_bytes,
+                "free_bytes": card.free_bytes,
+                "compute_capability": card.compute_capability,
+                "bandwidth_bytes_per_s": card.bandwidth_bytes_per_s,
+                "source": card.source,
+            }
+            for card in cards
+        ]
+    }
+
+
+def _settings(settings: Settings) -> dict[str, Json]:
+    return {key: _setting(value) for key, value in settings.items()}
+
+
+def _setting(value: SettingValue) -> Json:
+    """Return a setting as ``--set`` reads it: an image is WIDTHxHEIGHT."""
+    if isinstance(value, tuple):
+        return "x".join(str(side) for side in value)
+    return _finite(value) if isinstance(value, float) else value
+
+
+def _finite(figure: float) -> float | None:
+    """Return `figure`, or None where JSON has no word for it."""
+    return figure if math.isfinite(figure) else None
+
+
+def _term(term: Term) -> dict[str, Json]:
+    return {
+        "name": term.name,
+        "phase": term.phase,
+        "component": term.component,
+        "low_bytes": term.band.low_bytes,
+        "bytes": term.band.expected_bytes,
+        "high_bytes": term.band.high_bytes,
+        "origin": term.origin.value,
+        "source": term.source,
+    }
+
+
+def _peak(estimate: Estimate) -> dict[str, Json]:
+    peak = estimate.peak
+    return {
+        "phase": peak.phase,
+        "component": peak.component,
+        "allocated_bytes": peak.allocated_bytes,
+        "reserved_bytes": peak.reserved_bytes,
+        "device_low_bytes": peak.device.low_bytes,
+        "device_bytes": peak.device.expected_bytes,
+        "device_high_bytes": peak.device.high_bytes,
+    }
+
+
+def _need(estimate: Estimate) -> dict[str, Json]:
+    need = estimate.need
+    return {
+        "phase": need.phase,
+        "component": need.component,
+        "low_bytes": need.band.low_bytes,
+        "bytes": need.band.expected_bytes,
+        "high_bytes": need.band.high_bytes,
+    }
+
+
+def _timeline(points: Iterable[TimelinePoint]) -> list[Json]:
+    """Return the timeline as runs of one phase and component, each with its steps in order."""
+    runs: list[Json] = []
+    for (phase, component), run in groupby(
+        points, key=lambda point: (point.phase, point.component)
+    ):
+        steps = list(run)
+        allocated: list[Json] = [step.allocated_bytes for step in steps]
+        reserved: list[Json] = [step.reserved_bytes for step in steps]
+        runs.append(
+            {
+                "phase": phase,
+                "component": component,
+                "allocated_bytes": allocated,
+                "reserved_bytes": reserved,
+            }
+        )
+    return runs
+
+
+def _buffers(buffers: GgmlBuffers | None) -> dict[str, Json] | None:
+    if buffers is None:
+        return None
+    return {
+        "model_bytes": buffers.model_bytes,
+        "kv_cache_bytes": buffers.kv_cache_bytes,
+        "compute_bytes": buffers.compute_bytes,
+        "host_model_bytes": buffers.host_model_bytes,
+        "host_compute_bytes": buffers.host_compute_bytes,
+        "projector_bytes": buffers.projector_bytes,
+        "projector_compute_bytes": buffers.projector_compute_bytes,
+        "pool_bytes": buffers.pool_bytes,
+    }
+
+
+def _published(figure: PublishedFigure) -> dict[str, Json]:
+    return {
+        "claim": figure.claim,
+        "what": figure.what,
+        "published_bytes": figure.published_bytes,
+        "ours_bytes": figure.ours_bytes,
+        "source": figure.source,
+        "remark": figure.remark,
+    }

@@ -1,0 +1,184 @@
+"""Terminal output: verdicts, budgets, the catalogue and the cards as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from vramplan.model import Card, Estimate, Pipeline, Verdict
+from vramplan.report import estimate_rows, phrases
+from vramplan.report.budget import lines
+from vramplan.report.catalog_rows import card_table, pipeline_table
+from vramplan.report.chart import draw_budget
+from vramplan.report.colour import Tone, paint, verdict_tone
+from vramplan.report.grid import draw_table, natural_width
+from vramplan.report.rows import Table
+from vramplan.report.text import wrap
+from vramplan.report.verdict_rows import (
+    Counsel,
+    Form,
+    Section,
+    Why,
+    check_table,
+    counsels,
+    sections,
+    whys,
+)
+
+_INDENT = "  "
+
+
+def render_check(
+    verdicts: Sequence[Verdict], estimates: Sequence[Estimate], *, colour: bool, width: int
+) -> str:
+    """Return the verdicts, then per pipeline its components, the reasons and the advice."""
+    if not verdicts:
+        return "nothing to judge\n"
+    drawn = _draw_verdicts(verdicts, colour, width)
+    for section in sections(verdicts, estimates):
+        drawn += ["", *_draw_section(section, colour, width)]
+    return "\n".join(drawn) + "\n"
+
+
+def render_estimate(
+    estimate: Estimate, *, colour: bool, width: int, cards: Sequence[Card] = ()
+) -> str:
+    """Return the budget line by line and phase by phase, drawn against what `cards` offer."""
+    inner = width - len(_INDENT)
+    drawn = _draw_head(estimate, colour, width)
+    if estimate.components:
+        drawn += _part(
+            "components", _draw(estimate_rows.component_table(estimate), inner, colour), colour
+        )
+    terms = estimate_rows.term_table(estimate)
+    drawn += _part(
+        "budget", _draw(terms.table, inner, colour) + _notes(terms.notes, inner, colour), colour
+    )
+    offers = lines(cards)
+    picture = draw_budget(estimate, offers, width=inner, colour=colour)
+    drawn += _part("the budget at its peak", picture, colour)
+    if estimate.phases:
+        drawn += _part("phases", _draw(estimate_rows.phase_table(estimate), inner, colour), colour)
+    drawn += _draw_buffers(estimate, inner, colour)
+    drawn.append("")
+    for label, sentence in estimate_rows.summary(estimate):
+        drawn += _hanging(f"{label}  ", sentence, width, colour=colour, tone=Tone.STRONG)
+    if estimate.published:
+        known = estimate_rows.published_table(estimate)
+        body = _draw(known.table, inner, colour, stacked=True) + _notes(known.notes, inner, colour)
+        drawn += _part("published beside ours", body, colour)
+    notes = estimate_rows.notes(estimate)
+    if notes:
+        body = [line for note in notes for line in _hanging("- ", note, inner, colour=colour)]
+        drawn += _part("notes", body, colour)
+    return "\n".join(drawn) + "\n"
+
+
+def render_catalog(pipelines: Sequence[Pipeline], *, colour: bool = False, width: int = 100) -> str:
+    """Return one row per pipeline of the catalogue."""
+    if not pipelines:
+        return "no pipelines\n"
+    return "\n".join(_draw(pipeline_table(pipelines), width, colour, stacked=True)) + "\n"
+
+
+def render_cards(cards: Sequence[Card], *, colour: bool = False, width: int = 100) -> str:
+    """Return one row per card."""
+    if not cards:
+        return "no cards\n"
+    return "\n".join(_draw(card_table(cards), width, colour)) + "\n"
+
+
+def _draw_verdicts(verdicts: Sequence[Verdict], colour: bool, width: int) -> list[str]:
+    """Return the verdicts in the roomiest form that `width` allows."""
+    forms = ((Form.FULL, False), (Form.FULL, True), (Form.COMPACT, True))
+    for form, stacked in forms:
+        table = check_table(verdicts, form)
+        if natural_width(table, stacked=stacked) <= width:
+            return draw_table(table, width=width, colour=colour, stacked=stacked)
+    narrow = check_table(verdicts, Form.NARROW)
+    return draw_table(narrow, width=width, colour=colour, stacked=True)
+
+
+def _draw(table: Table, width: int, colour: bool, *, stacked: bool = False) -> list[str]:
+    return draw_table(table, width=width, colour=colour, stacked=stacked)
+
+
+def _draw_head(estimate: Estimate, colour: bool, width: int) -> list[str]:
+    head = wrap(phrases.headline(estimate), width)
+    about = f"{phrases.name(estimate.runtime)} · {phrases.compute(estimate.compute_capability)}"
+    layers = estimate_rows.layer_sentence(estimate)
+    if layers:
+        about += f" · {layers}"
+    return [
+        *(paint(line, Tone.STRONG, colour) for line in head),
+        *wrap(about, width),
+        *(
+            paint(line, Tone.DIM, colour)
+            for line in wrap(phrases.settings(estimate.settings), width)
+            if line
+        ),
+    ]
+
+
+def _draw_section(section: Section, colour: bool, width: int) -> list[str]:
+    estimate = section.estimate
+    if estimate is None:
+        drawn = [
+            paint(line, Tone.STRONG, colour) for line in wrap(phrases.name(section.pipeline), width)
+        ]
+    else:
+        drawn = _draw_head(estimate, colour, width)
+        table = estimate_rows.component_table(estimate)
+        if estimate.components:
+            drawn += _indented(_draw(table, width - len(_INDENT), colour))
+    for why in whys(section.verdicts):
+        drawn += _draw_why(why, colour, width)
+    for counsel in counsels(section.verdicts):
+        drawn += _draw_counsel(counsel, colour, width)
+    return drawn
+
+
+def _draw_why(why: Why, colour: bool, width: int) -> list[str]:
+    label = f"{phrases.verdict(why.kind)}  "
+    sentence = f"{', '.join(why.cards)}: {why.reason or 'no reason given'}"
+    return _hanging(label, sentence, width, colour=colour, tone=verdict_tone(why.kind))
+
+
+def _draw_counsel(counsel: Counsel, colour: bool, width: int) -> list[str]:
+    drawn = _hanging("try  ", counsel.change, width, colour=colour, tone=Tone.STRONG)
+    said = [f"on {', '.join(counsel.cards)}", counsel.effect]
+    said += [f"need {counsel.need}"] if counsel.need else []
+    said += [f"cost: {counsel.cost}"] if counsel.cost else []
+    effect = " · ".join(part for part in said if part)
+    return drawn + [paint(f"     {line}", Tone.DIM, colour) for line in wrap(effect, width - 5)]
+
+
+def _draw_buffers(estimate: Estimate, width: int, colour: bool) -> list[str]:
+    buffers = estimate_rows.buffer_table(estimate)
+    return [] if buffers is None else _part("buffers", _draw(buffers, width, colour), colour)
+
+
+def _part(title: str, body: Iterable[str], colour: bool) -> list[str]:
+    return ["", paint(title, Tone.STRONG, colour), *_indented(body)]
+
+
+def _indented(body: Iterable[str]) -> list[str]:
+    return [(_INDENT + line).rstrip() for line in body]
+
+
+def _notes(notes: Sequence[str], width: int, colour: bool) -> list[str]:
+    return [
+        paint(line, Tone.DIM, colour)
+        for number, note in enumerate(notes, start=1)
+        for line in _hanging(f"[{number}] ", note, width, colour=False)
+    ]
+
+
+def _hanging(
+    label: str, text: str, width: int, *, colour: bool, tone: Tone = Tone.PLAIN
+) -> list[str]:
+    """Return `text` wrapped behind `label`, later lines indented as far."""
+    first, *rest = wrap(text, max(width - len(label), 8))
+    indent = " " * len(label)
+    return [paint(label.rstrip(), tone, colour) + label[len(label.rstrip()) :] + first] + [
+        indent + line for line in rest
+    ]

@@ -1,0 +1,158 @@
+"""Inline SVG of a run's memory, phase by phase: allocated inside reserved, above the context."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from xml.etree import ElementTree as ET
+
+from vramplan.model import Estimate, TimelinePoint
+from vramplan.report import phrases
+from vramplan.report.budget import Line, context_bytes, steps
+from vramplan.report.svg import WIDTH, add, finish, shorten, start, ticks, write
+
+_LEFT = 62
+_TOP = 16
+_PLOT_HEIGHT = 260
+_STRIP_HEIGHT = 24
+_RIGHT = WIDTH - 4
+#: a card's line farther above the peak than this would flatten the run
+_FARTHEST = 1.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Steps of one phase and component that follow one another, and where they are drawn."""
+
+    phase: str
+    component: str
+    steps: tuple[TimelinePoint, ...]
+    left: float
+    width: float
+
+
+def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Line]) -> str:
+    """Return the picture of the run, or nothing where there is nothing to draw.
+
+    The horizontal axis is the order of allocations, not time: a phase gets room by the square root
+    of its steps, so that a short one can be read beside fifty denoising steps.
+    """
+    points = steps(estimate)
+    if not points:
+        return ""
+    base = context_bytes(estimate)
+    highest = base + max(max(point.reserved_bytes, point.allocated_bytes) for point in points)
+    lines = [card for card in cards if card.budget_bytes <= _FARTHEST * highest]
+    largest = int(1.08 * max(highest, *(card.budget_bytes for card in lines), 1))
+    live = max(points, key=lambda point: point.allocated_bytes)
+    svg = start(
+        identity,
+        WIDTH,
+        _TOP + _PLOT_HEIGHT + 2 * _STRIP_HEIGHT + 10,
+        f"Memory of {phrases.name(estimate.pipeline)} by phase",
+        f"Allocated memory is highest in {phrases.place(live.phase, live.component)}, at "
+        f"{phrases.need(live.allocated_bytes)}; with what the allocator holds and the CUDA context "
+        f"the device has {phrases.need(highest)} in use at most.",
+    )
+    scale = _PLOT_HEIGHT / largest
+    bottom = _TOP + _PLOT_HEIGHT
+    _grid(svg, largest, scale)
+    runs = _runs(points)
+    if base:
+        height = base * scale
+        shape = {"x": _LEFT, "width": _RIGHT - _LEFT, "y": bottom - height, "height": height}
+        add(svg, "rect", {**shape, "css": "base"})
+        if height >= 14:
+            text = f"CUDA context {phrases.need(base)}"
+            write(svg, _LEFT + 8, bottom - height / 2 + 4, text, css="base-label")
+    floor = bottom - base * scale
+    for held, css in ((True, "reserved"), (False, "allocated")):
+        add(svg, "path", {"d": _area(runs, held=held, floor=floor, scale=scale), "css": css})
+    _mark_peak(svg, runs, live, floor - live.allocated_bytes * scale)
+    _strips(svg, runs, bottom)
+    for card in lines:
+        y = bottom - max(0, card.budget_bytes) * scale
+        add(svg, "path", {"d": f"M{_LEFT} {y:.1f}H{_RIGHT}", "css": "card"})
+        text = f"{card.label} offers {phrases.available(card.budget_bytes)}"
+        write(svg, _RIGHT - 4, y - 5, text, css="card-label", anchor="end")
+    return finish(svg)
+
+
+def _runs(points: Sequence[TimelinePoint]) -> list[Run]:
+    grouped = [
+        (key, tuple(group))
+        for key, group in groupby(points, key=lambda point: (point.phase, point.component))
+    ]
+    room = _RIGHT - _LEFT
+    # Half of the room is shared evenly: every run can be seen, long ones are still longer.
+    even = room / 2 / len(grouped)
+    roots = sum(math.sqrt(len(group)) for _, group in grouped)
+    runs, left = [], float(_LEFT)
+    for (phase, component), group in grouped:
+        width = even + room / 2 * math.sqrt(len(group)) / roots
+        runs.append(Run(phase=phase, component=component, steps=group, left=left, width=width))
+        left += width
+    return runs
+
+
+def _levels(run: Run, *, held: bool) -> list[int]:
+    """Return a run's sizes, at most one for each unit of width: the highest and lowest in turn."""
+    sizes = [step.reserved_bytes if held else step.allocated_bytes for step in run.steps]
+    room = max(2, int(run.width))
+    if len(sizes) <= room:
+        return sizes
+    share = -(-len(sizes) // (room // 2))
+    buckets = [sizes[first : first + share] for first in range(0, len(sizes), share)]
+    return [size for bucket in buckets for size in (max(bucket), min(bucket))]
+
+
+def _area(runs: Sequence[Run], *, held: bool, floor: float, scale: float) -> str:
+    """Return the outline of a step area that stands on `floor`."""
+    path = [f"M{_LEFT} {floor:.1f}"]
+    for run in runs:
+        levels = _levels(run, held=held)
+        width = run.width / len(levels)
+        for index, size in enumerate(levels, start=1):
+            path.append(f"V{floor - size * scale:.1f}H{run.left + index * width:.1f}")
+    return "".join([*path, f"V{floor:.1f}Z"])
+
+
+def _grid(svg: ET.Element, largest: int, scale: float) -> None:
+    bottom = _TOP + _PLOT_HEIGHT
+    for tick in ticks(largest, most=7):
+        y = bottom - tick * scale
+        add(
+            svg, "path", {"d": f"M{_LEFT} {y:.1f}H{_RIGHT}", "css": "axis" if tick == 0 else "grid"}
+        )
+        write(svg, _LEFT - 8, y + 4, phrases.axis(tick), css="tick", anchor="end")
+
+
+def _mark_peak(svg: ET.Element, runs: Sequence[Run], peak: TimelinePoint, y: float) -> None:
+    run = next(run for run in runs if peak in run.steps)
+    x = run.left + run.width * (run.steps.index(peak) + 0.5) / len(run.steps)
+    add(svg, "circle", {"cx": x, "cy": y, "r": 4, "css": "dot"})
+    is_late = x > WIDTH * 0.6
+    text = f"allocated peak {phrases.need(peak.allocated_bytes)}"
+    anchor = "end" if is_late else "start"
+    write(svg, x - 10 if is_late else x + 10, y + 4, text, css="dot-label", anchor=anchor)
+
+
+def _strips(svg: ET.Element, runs: Sequence[Run], bottom: int) -> None:
+    """Draw below the axis which phase runs, and below that which component."""
+    phases = [list(group) for _, group in groupby(runs, key=lambda run: run.phase)]
+    for row, groups in enumerate((phases, [[run] for run in runs])):
+        for group in groups:
+            left, width = group[0].left, sum(run.width for run in group)
+            name = phrases.name(group[0].component if row else group[0].phase)
+            y = bottom + 4 + row * _STRIP_HEIGHT
+            cell = add(svg, "g", {})
+            ET.SubElement(cell, "title").text = name
+            shape: dict[str, float | str] = {"x": left + 0.5, "y": y, "width": max(width - 1, 0.5)}
+            css = "strip-component" if row else "strip-phase"
+            add(cell, "rect", {**shape, "height": _STRIP_HEIGHT - 2, "rx": 2, "css": css})
+            label = shorten(name, width - 6)
+            if label:
+                css = "strip-label" if row else "strip-label strong"
+                write(cell, left + width / 2, y + 15, label, css=css, anchor="middle")

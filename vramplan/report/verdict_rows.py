@@ -1,0 +1,138 @@
+"""Verdicts as tables and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from vramplan.model import Advice, Estimate, Verdict, VerdictKind
+from vramplan.report import phrases
+from vramplan.report.colour import Tone, verdict_tone
+from vramplan.report.rows import Cell, Table, cell, table
+from vramplan.report.text import clean
+
+
+class Form(Enum):
+    """How much room a table of verdicts takes."""
+
+    FULL = "a column for every figure"
+    COMPACT = "the risk below the verdict, the budget below the headroom"
+    NARROW = "and the card below the pipeline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """One reason, and the cards it holds for."""
+
+    cards: tuple[str, ...]
+    kind: VerdictKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counsel:
+    """One piece of advice in harmless words, and the cards it is meant for."""
+
+    cards: tuple[str, ...]
+    change: str
+    effect: str
+    cost: str
+    need: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """What there is to say about one pipeline: its estimate, if any, and its verdicts."""
+
+    pipeline: str
+    estimate: Estimate | None
+    verdicts: tuple[Verdict, ...]
+
+
+def check_table(verdicts: Sequence[Verdict], form: Form = Form.FULL) -> Table:
+    """Return one row per pipeline and card."""
+    headers = {
+        Form.FULL: "pipeline!, card!, verdict, need#, budget#, headroom#, risk#, peak!",
+        Form.COMPACT: "pipeline!, card!, verdict, need#, headroom#, peak!",
+        Form.NARROW: "pipeline!, verdict, need#, headroom#, peak!",
+    }
+    return table(headers[form], (_row(verdict, form) for verdict in verdicts))
+
+
+def _row(verdict: Verdict, form: Form) -> tuple[Cell, ...]:
+    pipeline, card = phrases.name(verdict.pipeline), phrases.name(verdict.card)
+    judged = phrases.judged(verdict)
+    budget = phrases.available(verdict.budget_bytes)
+    headroom = phrases.available(verdict.headroom_bytes)
+    risk = phrases.percent(verdict.offload_risk)
+    tone = verdict_tone(verdict.kind)
+    word = phrases.verdict(verdict.kind)
+    need = need_cell(verdict)
+    place = phrases.name(verdict.peak_phase), phrases.name(verdict.peak_component)
+    peak = cell(*place, joint="· {}")
+    folded = (cell(word, f"risk {risk}", tone), need, cell(headroom, f"of {budget}"), peak)
+    if form is Form.NARROW:
+        on_card = f"on {card} ({judged})" if judged else f"on {card}"
+        return (cell(pipeline, on_card, Tone.STRONG), *folded)
+    ends = (cell(pipeline, tone=Tone.STRONG), cell(card, judged))
+    if form is Form.COMPACT:
+        return (*ends, *folded)
+    return (*ends, cell(word, tone=tone), need, cell(budget), cell(headroom), cell(risk), peak)
+
+
+def need_cell(verdict: Verdict) -> Cell:
+    """Return the expected need, with its low and high behind it."""
+    return cell(phrases.need(verdict.need.expected_bytes), phrases.spread(verdict.need))
+
+
+def whys(verdicts: Sequence[Verdict]) -> tuple[Why, ...]:
+    """Return each reason once, with all cards that it holds for."""
+    cards: dict[tuple[VerdictKind, str], list[str]] = {}
+    for verdict in verdicts:
+        key = (verdict.kind, clean(verdict.reason))
+        cards.setdefault(key, []).append(phrases.name(verdict.card))
+    return tuple(
+        Why(cards=tuple(dict.fromkeys(known)), kind=kind, reason=reason)
+        for (kind, reason), known in cards.items()
+    )
+
+
+def counsels(verdicts: Sequence[Verdict]) -> tuple[Counsel, ...]:
+    """Return each piece of advice once, in order, with all cards that it is meant for."""
+    cards: dict[Advice, list[str]] = {}
+    for verdict in verdicts:
+        for advice in verdict.advice:
+            cards.setdefault(advice, []).append(phrases.name(verdict.card))
+    return tuple(
+        Counsel(
+            cards=tuple(dict.fromkeys(known)),
+            change=clean(advice.change),
+            effect=clean(advice.effect),
+            cost=clean(advice.cost),
+            need="" if advice.need_bytes is None else phrases.need(advice.need_bytes),
+        )
+        for advice, known in cards.items()
+    )
+
+
+def sections(verdicts: Sequence[Verdict], estimates: Sequence[Estimate]) -> tuple[Section, ...]:
+    """Return verdicts and estimates by pipeline, in the order the pipelines first appear.
+
+    Where a pipeline was estimated for several compute capabilities, the one that needs most stands
+    for it.
+    """
+    worst: dict[str, Estimate] = {}
+    for estimate in estimates:
+        known = worst.get(estimate.pipeline)
+        if known is None or estimate.need.band.expected_bytes > known.need.band.expected_bytes:
+            worst[estimate.pipeline] = estimate
+    names = dict.fromkeys([verdict.pipeline for verdict in verdicts] + list(worst))
+    return tuple(
+        Section(
+            pipeline=pipeline,
+            estimate=worst.get(pipeline),
+            verdicts=tuple(verdict for verdict in verdicts if verdict.pipeline == pipeline),
+        )
+        for pipeline in names
+    )

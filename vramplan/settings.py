@@ -1,0 +1,308 @@
+"""The settings a pipeline may have: how their text is read, written and checked.
+
+A setting's text is the same on the command line, in YAML and in a report, so reading and writing
+are inverses. Which settings a pipeline has, and within which bounds, its catalogue entry says;
+this leaf knows an entry only by the three attributes of `Configurable`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from vramplan.errors import UsageError, did_you_mean
+
+SettingValue = str | int | float | tuple[int, int]
+
+
+class Bounds(Protocol):
+    """Which values of a setting are accepted; `model.Constraint` is one."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words it takes; empty where any will do."""
+
+    @property
+    def multiple_of(self) -> int | None:
+        """What each of its numbers is a multiple of."""
+
+    @property
+    def minimum(self) -> int | None:
+        """The smallest number it takes."""
+
+    @property
+    def maximum(self) -> int | None:
+        """The largest number it takes."""
+
+
+class Configurable(Protocol):
+    """What has settings with defaults and bounds; `model.Pipeline` is one."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def defaults(self) -> Mapping[str, SettingValue]:
+        """Every setting it has, with its default."""
+
+    @property
+    def constraints(self) -> Mapping[str, Bounds]:
+        """The bounds of the settings that have any."""
+
+
+DTYPES = ("fp16", "bf16", "fp32")
+ATTENTIONS = ("sdpa", "math", "sliced")
+OFFLOADS = ("none", "model", "sequential", "group", "auto")
+SWITCHES = ("on", "off")
+FLASH_ATTENTIONS = ("on", "off", "auto")
+PLATFORMS = ("linux", "windows", "wsl")
+#: llama.cpp's `--cache-type-k` (common/arg.cpp, kv_cache_types)
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+ALL_LAYERS = ("all", "auto")
+
+_DTYPE_SYNONYMS = {
+    "float16": "fp16",
+    "f16": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "float32": "fp32",
+    "f32": "fp32",
+    "float": "fp32",
+}
+_KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
+#: YAML's and people's other words for the same two positions
+_SWITCH_SYNONYMS = {"true": "on", "yes": "on", "false": "off", "no": "off"}
+
+_COUNT = re.compile(r"[0-9]{1,9}")
+_NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
+_IMAGE = re.compile(r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    """How one setting is read, and the line that --help shows for it."""
+
+    read: Callable[[str, str], SettingValue]
+    help: str
+
+
+def _read_image(key: str, text: str) -> tuple[int, int]:
+    match = _IMAGE.fullmatch(text)
+    if not match:
+        raise _not_a(key, text, "a size", "write WIDTHxHEIGHT in pixels, such as 768x512, or 512")
+    width = int(match.group(1))
+    height = int(match.group(2)) if match.group(2) else width
+    if width < 1 or height < 1:
+        raise UsageError(f"{key} {text}: width and height must be at least 1")
+    return width, height
+
+
+def _read_count(key: str, text: str) -> int:
+    """Return a whole number of at least 1: no setting makes sense at 0."""
+    if not _COUNT.fullmatch(text):
+        if re.fullmatch(r"-[0-9]+", text):
+            raise UsageError(f"{key} {text}: must be at least 1")
+        raise _not_a(key, text, "a whole number", None)
+    if int(text) < 1:
+        raise UsageError(f"{key} {text}: must be at least 1")
+    return int(text)
+
+
+def _read_number(key: str, text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise _not_a(key, text, "a number from 0 to 9999", "such as 7.5")
+    return float(text)
+
+
+def _read_word(key: str, text: str) -> str:
+    if not _WORD.fullmatch(text):
+        raise _not_a(key, text, "a word", "letters, digits and . _ + : - are accepted")
+    return text
+
+
+def _read_layers(key: str, text: str) -> SettingValue:
+    if text.lower() in ALL_LAYERS:
+        return text.lower()
+    if not _COUNT.fullmatch(text):
+        raise _not_a(key, text, "a number of layers", "write a number, all or auto")
+    return int(text)  # 0 is meant: every layer on the CPU
+
+
+def _choice(
+    choices: tuple[str, ...], synonyms: Mapping[str, str] | None = None
+) -> Callable[[str, str], str]:
+    known = synonyms or {}
+
+    def read(key: str, text: str) -> str:
+        word = known.get(text.lower(), text.lower())
+        if word not in choices:
+            hint = did_you_mean(word, choices)
+            raise UsageError(f"unknown {key} {text!r}", hint=hint or "use " + ", ".join(choices))
+        return word
+
+    return read
+
+
+def _not_a(key: str, text: str, wanted: str, hint: str | None) -> UsageError:
+    return UsageError(f"{key} {text!r} is not {wanted}", hint=hint)
+
+
+_SWITCH = _choice(SWITCHES, _SWITCH_SYNONYMS)
+
+_SETTINGS: Mapping[str, _Setting] = {
+    "image": _Setting(read=_read_image, help="image size, WIDTHxHEIGHT (a bare 512 is square)"),
+    "batch": _Setting(read=_read_count, help="images or sequences computed at once"),
+    "dtype": _Setting(
+        read=_choice(DTYPES, _DTYPE_SYNONYMS), help="element type of the weights: fp16, bf16, fp32"
+    ),
+    "mode": _Setting(read=_read_word, help="what is run, such as txt2img, img2img, encode, train"),
+    "steps": _Setting(read=_read_count, help="denoising or training steps"),
+    "guidance": _Setting(
+        read=_read_number, help="classifier-free guidance scale; above 1 it doubles the batch"
+    ),
+    "attention": _Setting(
+        read=_choice(ATTENTIONS), help="attention kernels: sdpa (fused), math, sliced"
+    ),
+    "offload": _Setting(
+        read=_choice(OFFLOADS),
+        help="what leaves the GPU between uses: none, model, sequential, group, auto",
+    ),
+    "vae_tiling": _Setting(read=_SWITCH, help="decode and encode the image in tiles: on, off"),
+    "vae_slicing": _Setting(read=_SWITCH, help="decode a batch image by image: on, off"),
+    "safety_checker": _Setting(read=_SWITCH, help="load and run the safety checker: on, off"),
+    "prompt_tokens": _Setting(read=_read_count, help="tokens of the prompt, without the image's"),
+    "new_tokens": _Setting(read=_read_count, help="tokens to generate"),
+    "context": _Setting(read=_read_count, help="tokens the KV cache has room for"),
+    "ubatch": _Setting(read=_read_count, help="tokens of a prompt computed at once (llama.cpp)"),
+    "parallel": _Setting(read=_read_count, help="requests served at once (llama.cpp, Ollama)"),
+    "kv_type": _Setting(
+        read=_choice(KV_TYPES, _KV_SYNONYMS),
+        help="element type of the KV cache: f16, q8_0, q4_0",
+    ),
+    "flash_attention": _Setting(
+        read=_choice(FLASH_ATTENTIONS, _SWITCH_SYNONYMS),
+        help="flash attention in llama.cpp: on, off, auto",
+    ),
+    "gpu_layers": _Setting(read=_read_layers, help="layers on the GPU: a number, all, auto"),
+    "engine": _Setting(read=_read_word, help="the engine's version whose rules apply"),
+    "expandable_segments": _Setting(
+        read=_SWITCH, help="PYTORCH_ALLOC_CONF=expandable_segments:True: on, off"
+    ),
+    "platform": _Setting(
+        read=_choice(PLATFORMS), help="where it runs: linux, windows (spills to RAM), wsl"
+    ),
+}
+
+#: one line on every setting, for --help, in the order they are shown
+SETTING_HELP: dict[str, str] = {key: setting.help for key, setting in _SETTINGS.items()}
+
+
+def parse_setting(key: str, text: str) -> SettingValue:
+    """Return the value that `text` stands for: ``parse_setting("image", "512")`` is (512, 512).
+
+    Raises UsageError for a setting nobody knows and for text that the setting does not take.
+    """
+    return _setting(key).read(key, text.strip())
+
+
+def parse_assignment(text: str) -> tuple[str, SettingValue]:
+    """Return the key and the value of a ``key=value`` from the command line."""
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip() or not value.strip():
+        raise UsageError(f"not a setting: {text!r}", hint="write key=value, such as batch=2")
+    return key.strip(), parse_setting(key.strip(), value)
+
+
+def format_setting(key: str, value: SettingValue) -> str:
+    """Return the text of a setting's value; `parse_setting` reads it back to the same value."""
+    _setting(key)
+    if isinstance(value, tuple):
+        return f"{value[0]}x{value[1]}"
+    if isinstance(value, float):
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    return str(value)
+
+
+def _setting(key: str) -> _Setting:
+    setting = _SETTINGS.get(key)
+    if setting is None:
+        hint = did_you_mean(key, _SETTINGS) or "settings: " + ", ".join(_SETTINGS)
+        raise UsageError(f"unknown setting {key!r}", hint=hint)
+    return setting
+
+
+def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None:
+    """Raise UsageError when `pipeline` has no setting `key` or does not take `value` for it."""
+    if key not in pipeline.defaults:
+        _setting(key)
+        known = ", ".join(pipeline.defaults)
+        near = did_you_mean(key, pipeline.defaults)
+        hint = f"{near} it has: {known}" if near else f"it has: {known}"
+        raise UsageError(f"{pipeline.name} has no setting {key!r}", hint=hint)
+    _check_type(key, value)
+    bounds = pipeline.constraints.get(key)
+    if bounds is None:
+        return
+    if bounds.choices and isinstance(value, str) and value not in bounds.choices:
+        near = did_you_mean(value, bounds.choices)
+        takes = "takes " + ", ".join(bounds.choices)
+        hint = f"{near} it {takes}" if near else f"it {takes}"
+        raise UsageError(f"{pipeline.name} has no {key} {value!r}", hint=hint)
+    if not isinstance(value, str):
+        _check_numbers(key, value, bounds)
+
+
+def _check_type(key: str, value: SettingValue) -> None:
+    """Raise where a caller passes what `parse_setting` could not have returned."""
+    text = format_setting(key, value)
+    if parse_setting(key, text) != value and not isinstance(value, float):
+        raise UsageError(f"{key} {value!r} is not in its plain form", hint=f"write {text}")
+
+
+def _check_numbers(key: str, value: int | float | tuple[int, int], bounds: Bounds) -> None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    what = "width and height must be" if isinstance(value, tuple) else "must be"
+    text = f"{key} {format_setting(key, value)}"
+    low, high, step = bounds.minimum, bounds.maximum, bounds.multiple_of
+    if low is not None and min(numbers) < low:
+        raise UsageError(f"{text}: {what} at least {low}", hint=_nearest(key, value, bounds))
+    if high is not None and max(numbers) > high:
+        raise UsageError(f"{text}: {what} at most {high}", hint=_nearest(key, value, bounds))
+    if step is not None and any(number % step for number in numbers):
+        kind = "multiples" if isinstance(value, tuple) else "a multiple"
+        raise UsageError(f"{text}: {what} {kind} of {step}", hint=_nearest(key, value, bounds))
+
+
+def _nearest(key: str, value: int | float | tuple[int, int], bounds: Bounds) -> str:
+    """Return the values next to `value`, below and above, that the bounds accept."""
+    sides = value if isinstance(value, tuple) else (value,)
+    below = tuple(_fit(side, bounds, up=False) for side in sides)
+    above = tuple(_fit(side, bounds, up=True) for side in sides)
+    found = dict.fromkeys(
+        format_setting(key, (near[0], near[1]) if len(near) == 2 else near[0])
+        for near in (below, above)
+    )
+    return "nearest that work: " + ", ".join(found)
+
+
+def _fit(number: float, bounds: Bounds, *, up: bool) -> int:
+    step = bounds.multiple_of or 1
+    low = -(-(bounds.minimum or 1) // step) * step
+    rounded = math.ceil(number / step) * step if up else math.floor(number / step) * step
+    if bounds.maximum is not None:
+        rounded = min(rounded, bounds.maximum // step * step)
+    return max(rounded, low)
+
+
+def resolve_settings(
+    pipeline: Configurable, overrides: Mapping[str, SettingValue]
+) -> dict[str, SettingValue]:
+    """Return the pipeline's defaults with `overrides` over them, each of them checked."""
+    for key, value in overrides.items():
+        check_setting(pipeline, key, value)
+    return {**pipeline.defaults, **overrides}

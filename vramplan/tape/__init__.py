@@ -1,0 +1,1 @@
+"""Tapes: their format, their symbolic sizes, their replay and the caching-allocator model."""
