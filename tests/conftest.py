@@ -1,8 +1,10 @@
-"""What every test shares: markers left out unless asked for, with the reason printed."""
+"""What every test shares: golden files, and markers left out with the reason printed."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,30 @@ LEFT_OUT = {
     "network": "fetches something from the internet",
 }
 
+GOLDEN = Path(__file__).parent / "golden"
+
 _left_out = pytest.StashKey[Counter[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the one flag that writes the golden files anew."""
+    parser.addoption(
+        "--refresh-golden", action="store_true", help="write tests/golden anew instead of comparing"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the golden file of that name, or write it with --refresh-golden."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--refresh-golden"):
+            path.write_text(text, encoding="utf-8", newline="\n")
+        expected = path.read_text(encoding="utf-8") if path.exists() else ""
+        assert text == expected, f"{name} differs; look at it, then run pytest --refresh-golden"
+
+    return compare
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,21 +59,21 @@ def test_plain_words_mean_what_they_look_like(text: str, value: Plain) -> None:
     assert type(data["key"]) is type(value)
 
 
+letters = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cn", "Cs", "Zl", "Zp")), max_size=8
+)
+
+
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.text(max_size=8),
-        lambda inner: (
-            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-        ),
+        st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.floats(0, 1e9) | letters,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(letters, inner, max_size=3),
         max_leaves=8,
     )
 )
-def test_what_was_written_as_yaml_is_read_back(value: Plain) -> None:
-    text = yaml.safe_dump({"key": value}, default_style='"', allow_unicode=True)
-    plain = yaml.safe_load(text)
-    # double-quoted scalars with a tag are refused, so only text may be written this way
-    if "!!" not in text:
-        assert parse_yaml(text, "f.yaml").data == plain
+def test_json_is_read_as_what_it_says(value: Plain) -> None:
+    text = json.dumps({"key": value}, ensure_ascii=False)
+    assert parse_yaml(text, "f.yaml").data == {"key": value}
 
 
 @pytest.mark.parametrize(
@@ -118,9 +119,9 @@ def test_errors_name_the_dotted_path_and_the_place() -> None:
     document = parse_yaml("components:\n  - {name: unet, config: {dtype: fp17}}\n  - 3\n", "f.yaml")
     where = ("components", 0, "config", "dtype")
     assert str(document.error(where, "unknown")) == (
-        "f.yaml:2:36: components.unet.config.dtype: unknown"
+        "f.yaml:2:34: components.unet.config.dtype: unknown"
     )
-    assert str(document.error(where, "no", at_key=True)).startswith("f.yaml:2:29: ")
+    assert str(document.error(where, "no", at_key=True)).startswith("f.yaml:2:27: ")
     assert str(document.error(("components", 1), "no")) == "f.yaml:3:5: components[1]: no"
     assert str(document.error(("components", 0, "class"), "missing")).startswith("f.yaml:2:5: ")
     assert str(document.error((), "wrong")) == "f.yaml:1:1: wrong"

@@ -25,7 +25,7 @@ def draw_table(table: Table, *, width: int, colour: bool, stacked: bool = False)
     """Return the lines of `table`: header, rule, rows, and a rule above totals.
 
     `stacked` puts a cell's detail below its text instead of behind it. Columns of words are wrapped
-    until the table is no wider than `width`; columns of figures never are.
+    until the table is no wider than `width`; figures never are, only what stands behind them.
     """
     import tabulate
 
@@ -63,25 +63,33 @@ def _natural_widths(table: Table, stacked: bool) -> list[int]:
 
 
 def _fitted_widths(table: Table, width: int, stacked: bool) -> list[int]:
-    """Return column widths that sum to `width`, taken from the widest columns of words."""
+    """Return column widths that sum to `width` where that can be, taken from the widest columns."""
     widths = _natural_widths(table, stacked)
-    room = width - _GAP * (len(widths) - 1)
-    while sum(widths) > room:
-        wordy = [
-            index
-            for index, column in enumerate(table.columns)
-            if not column.is_figure and widths[index] > max(_NARROWEST, width_of(column.header))
-        ]
-        if not wordy:
+    floors = [min(*pair) for pair in zip(_floors(table), widths, strict=True)]
+    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    while excess > 0:
+        wide = [index for index, floor in enumerate(floors) if widths[index] > floor]
+        if not wide:
             break
-        widest = max(wordy, key=lambda index: widths[index])
-        others = [widths[index] for index in wordy if index != widest]
+        widest = max(wide, key=lambda index: widths[index])
         # Down to the next widest at once: a note may be hundreds of cells wide.
-        step = max(
-            1, widths[widest] - max([*others, _NARROWEST, len(table.columns[widest].header)])
-        )
-        widths[widest] -= min(step, sum(widths) - room)
+        next_widest = max((widths[index] for index in wide if index != widest), default=0)
+        step = max(1, widths[widest] - max(next_widest, floors[widest]))
+        widths[widest] -= min(step, excess)
+        excess -= min(step, excess)
     return widths
+
+
+def _floors(table: Table) -> list[int]:
+    """Return how narrow each column may get: a figure is never broken, words are."""
+    return [
+        max(
+            width_of(column.header),
+            *(width_of(row[index].text) if column.is_figure else _NARROWEST for row in table.rows),
+            0,
+        )
+        for index, column in enumerate(table.columns)
+    ]
 
 
 def _cell_lines(cell: Cell, width: int, *, stacked: bool) -> _Lines:

@@ -133,10 +133,9 @@ def _mark_peak(svg: ET.Element, runs: Sequence[Run], peak: TimelinePoint, y: flo
     run = next(run for run in runs if peak in run.steps)
     x = run.left + run.width * (run.steps.index(peak) + 0.5) / len(run.steps)
     add(svg, "circle", {"cx": x, "cy": y, "r": 4, "css": "dot"})
-    is_late = x > WIDTH * 0.6
     text = f"allocated peak {phrases.need(peak.allocated_bytes)}"
-    anchor = "end" if is_late else "start"
-    write(svg, x - 10 if is_late else x + 10, y + 4, text, css="dot-label", anchor=anchor)
+    anchor = "end" if x > WIDTH * 0.8 else "start" if x < WIDTH * 0.2 else "middle"
+    write(svg, x, y - 9, text, css="dot-label", anchor=anchor)
 
 
 def _strips(svg: ET.Element, runs: Sequence[Run], bottom: int) -> None:

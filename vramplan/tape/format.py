@@ -49,6 +49,28 @@ class Variant:
         """The sizes, compiled once."""
         return compile_expressions(self.sizes)
 
+    @cached_property
+    def plain_code(self) -> Code:
+        """The code without the marks that only sequential offload reads."""
+        return _without_modules(self.code)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every dimension the sizes and definitions read."""
+        return frozenset().union(*map(check_expression, (*self.sizes, *self.derived.values())))
+
+
+def _without_modules(code: Code) -> Code:
+    kept: Code = []
+    for op in code:
+        if isinstance(op, list) and op[0] == "l":
+            before, body, after = op[3:6]
+            parts = [_without_modules(part) for part in before], _without_modules(body)
+            kept.append([*op[:3], *parts, [_without_modules(part) for part in after]])
+        elif not (isinstance(op, list) and op[0] in ("e", "x")):
+            kept.append(op)
+    return kept
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:

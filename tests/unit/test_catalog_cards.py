@@ -1,0 +1,259 @@
+"""Cards: the shipped ones, files of a user's, and what a CARD stands for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vramplan.catalog.cards import (
+    CardChoice,
+    class_names,
+    load_card_file,
+    match_card,
+    usable_bytes,
+)
+from vramplan.catalog.search import catalog_files
+from vramplan.catalog.shipped import profiles_dir
+from vramplan.errors import CatalogError, UsageError
+from vramplan.model import Card
+from vramplan.units import GIB, MIB
+
+SHIPPED = {
+    card.name: card
+    for file in catalog_files(profiles_dir())[1]
+    for card in load_card_file(file)
+}
+CARD = """\
+cards:
+  - name: rtx-1
+    title: RTX 1
+    kind: consumer
+    class_gib: 8
+    total_bytes: 8192MiB
+    reserved_bytes: 408MiB
+    compute_capability: "8.6"
+    bandwidth_bytes_per_s: 448GB
+    source: nvidia-smi
+"""
+
+
+def card(name: str, class_gib: int, total: int, reserved: int, capability: str) -> Card:
+    return Card(
+        name=name,
+        title=name.upper(),
+        kind="consumer",
+        class_gib=class_gib,
+        total_bytes=total * MIB,
+        reserved_bytes=reserved * MIB,
+        compute_capability=capability,
+        bandwidth_bytes_per_s=448 * 10**9,
+        source="test",
+        aliases=(f"{name}-alias",),
+    )
+
+
+FEW = {
+    found.name: found
+    for found in (
+        card("gtx-1080", 8, 8192, 94, "6.1"),
+        card("rtx-4060", 8, 8188, 408, "8.9"),
+        card("rtx-5060", 8, 8151, 408, "12.0"),
+        card("rtx-3060-8gb", 8, 8192, 300, "8.6"),
+        card("rtx-3060-12gb", 12, 12288, 378, "8.6"),
+        card("rtx-4070", 12, 12282, 464, "8.9"),
+        card("rtx-4060-laptop", 8, 8188, 408, "8.9"),
+    )
+}
+
+
+def match(text: str) -> CardChoice:
+    return match_card(text, FEW)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("rtx-3060-12gb", "rtx-3060-12gb"),
+        ("RTX 3060 12GB", "rtx-3060-12gb"),
+        ("RTX 3060 12 GB", "rtx-3060-12gb"),
+        ("NVIDIA GeForce RTX 3060 8GB", "rtx-3060-8gb"),
+        ("rtx_4070", "rtx-4070"),
+        ("NVIDIA GeForce RTX 4060 Laptop GPU", "rtx-4060-laptop"),
+        ("GeForce GTX 1080", "gtx-1080"),
+        ("gtx-1080-alias", "gtx-1080"),
+    ],
+)
+def test_a_name_is_one_card(text: str, name: str) -> None:
+    choice = match(text)
+    assert choice.label == name
+    assert choice.title == name.upper()
+    assert choice.candidates == (FEW[name],)
+
+
+@pytest.mark.parametrize("text", ["8gb", "8GB", " 8 GB "])
+def test_a_class_is_its_least_capacity_on_each_capability(text: str) -> None:
+    choice = match(text)
+    assert choice.label == "8gb"
+    assert choice.title == "8 GB class"
+    assert [found.compute_capability for found in choice.candidates] == [
+        "6.1",
+        "8.6",
+        "8.9",
+        "12.0",
+    ]
+    assert {usable_bytes(found) for found in choice.candidates} == {(8151 - 408) * MIB}
+    assert {found.kind for found in choice.candidates} == {"assumed"}
+    assert choice.candidates[0].title == "8 GB class, compute capability 6.1"
+    assert choice.candidates[0].source == (
+        "the least of 5 cards of this class: rtx-5060, 8,151 MiB less 408 MiB reserved"
+    )
+
+
+def test_a_size_is_what_cuda_offers_on_every_capability() -> None:
+    choice = match("11.5GiB")
+    assert choice.label == "11.5GiB"
+    assert {usable_bytes(found) for found in choice.candidates} == {23 * GIB // 2}
+    assert {found.reserved_bytes for found in choice.candidates} == {0}
+    assert len(choice.candidates) == 4
+    assert usable_bytes(match("11900mib").candidates[0]) == 11900 * MIB
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("rtx-3061-12gb", "unknown card 'rtx-3061-12gb'", "did you mean 'rtx-3060-12gb'?"),
+        ("voodoo", "unknown card 'voodoo'", "vramplan cards shows them"),
+        ("", "unknown card ''", "vramplan cards shows them"),
+        ("9gb", "no card of the class 9gb is known", "known classes: 8gb, 12gb; write 9GiB"),
+        ("rtx-3060", "'rtx-3060' comes in several sizes", "rtx-3060-8gb or rtx-3060-12gb"),
+        ("8G", "not a card: '8G'", "11.6GiB or 11900MiB"),
+        ("11.6GB", "not a card: '11.6GB'", "12gb for a class"),
+        ("12", "not a card: '12'", "12gb for a class"),
+        ("-8GiB", "a size cannot be negative", ""),
+        ("0GiB", "a card cannot have 0GiB", ""),
+        ("8.GiB", "not a size: '8.GiB'", ""),
+    ],
+)
+def test_what_is_no_card_is_refused_with_a_way_out(text: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        match(text)
+    assert message in str(caught.value)
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_card_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "cards.yaml"
+    file.write_text(CARD)
+    (found,) = load_card_file(file)
+    assert found == Card(
+        name="rtx-1",
+        title="RTX 1",
+        kind="consumer",
+        class_gib=8,
+        total_bytes=8192 * MIB,
+        reserved_bytes=408 * MIB,
+        compute_capability="8.6",
+        bandwidth_bytes_per_s=448 * 10**9,
+        source="nvidia-smi",
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "hint"),
+    [
+        ("8192MiB", "8G", "cards.rtx-1.total_bytes: unclear unit", "8,000,000,000 bytes"),
+        ("8192MiB", "large", "cards.rtx-1.total_bytes: not a size", ""),
+        ("408MiB", "9GiB", "cards.rtx-1.reserved_bytes: must be less than total_bytes", ""),
+        ("408MiB", "-1", "cards.rtx-1.reserved_bytes: must be less", ""),
+        ('"8.6"', "sm_86", "compute_capability: 'sm_86' is not a compute", 'such as "8.6"'),
+        ("consumer", "gamer", "cards.rtx-1.kind: unknown kind 'gamer'", "use consumer, laptop"),
+        ("    source: nvidia-smi\n", "", ":2:5: cards.rtx-1: the key 'source' is missing", "where"),
+        ("name: rtx-1", "name: RTX 1", "cards.RTX 1.name: 'RTX 1' is not accepted", "lower-case"),
+        ("class_gib: 8", "class_gib: 8.5", "class_gib: expected a whole number", "the number on"),
+    ],
+)
+def test_mistakes_in_a_card_file_are_named(
+    tmp_path: Path, old: str, new: str, message: str, hint: str
+) -> None:
+    assert old in CARD
+    file = tmp_path / "cards.yaml"
+    file.write_text(CARD.replace(old, new, 1))
+    with pytest.raises(CatalogError) as caught:
+        load_card_file(file)
+    assert message in str(caught.value)
+    assert hint in (caught.value.hint or "")
+
+
+def test_an_unquoted_capability_is_understood(tmp_path: Path) -> None:
+    file = tmp_path / "cards.yaml"
+    file.write_text(CARD.replace('"8.6"', "12.0"))
+    assert load_card_file(file)[0].compute_capability == "12.0"
+
+
+def test_a_card_listed_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "cards.yaml"
+    file.write_text(CARD + CARD.removeprefix("cards:\n"))
+    with pytest.raises(CatalogError, match="a card 'rtx-1' stands above already"):
+        load_card_file(file)
+
+
+# what ships
+
+
+def test_enough_cards_ship_among_them_the_common_ones() -> None:
+    assert len(SHIPPED) >= 45
+    common = """
+        rtx-3060-12gb rtx-3060-8gb rtx-3060-ti rtx-3070 rtx-3070-ti rtx-4060 rtx-4060-ti-8gb
+        rtx-4060-ti-16gb rtx-4070 rtx-4070-super rtx-4070-ti rtx-2060-6gb rtx-2060-12gb rtx-2070
+        rtx-2080 rtx-2080-ti rtx-3080-10gb rtx-3080-12gb rtx-3080-ti rtx-3090 rtx-4080 rtx-4090
+        rtx-5060 rtx-5060-ti-8gb rtx-5060-ti-16gb rtx-5070 rtx-5070-ti rtx-5080 rtx-5090
+        gtx-1060-6gb gtx-1070 gtx-1080 gtx-1080-ti gtx-1660 rtx-3060-laptop rtx-4060-laptop
+        rtx-a2000-12gb rtx-a4000 rtx-a5000 rtx-a6000 rtx-6000-ada rtx-pro-6000 t4 p100-16gb
+        v100-16gb v100-32gb a10 a10g a30 a40 l4 l40s a100-40gb a100-80gb h100-80gb h200 b200
+    """
+    assert set(common.split()) <= set(SHIPPED)
+    assert {"consumer", "laptop", "workstation", "datacenter"} == {
+        found.kind for found in SHIPPED.values()
+    }
+
+
+@pytest.mark.parametrize("found", SHIPPED.values(), ids=SHIPPED)
+def test_a_shipped_card_is_plausible(found: Card) -> None:
+    # NVML's total is at most what is on the box and within a tenth of it (ECC takes a sixteenth);
+    # NVIDIA counts HBM in GB of 10^9 or drops a stack's share, hence H100's 79.6 of 80
+    assert 0.9 * found.class_gib * GIB < found.total_bytes <= found.class_gib * GIB * 1.01
+    assert 64 * MIB < found.reserved_bytes < 1024 * MIB
+    assert found.total_bytes % MIB == 0
+    assert 100 * 10**9 < found.bandwidth_bytes_per_s < 10**13
+    major, _, _ = found.compute_capability.partition(".")
+    assert 6 <= int(major) <= 12
+    assert re.search(r"https://|code search|assumed", found.source)
+
+
+def test_every_shipped_name_stands_for_its_own_card() -> None:
+    for found in SHIPPED.values():
+        for name in (found.name, found.title, *found.aliases):
+            assert match_card(name, SHIPPED).candidates == (found,), name
+
+
+def test_every_shipped_class_is_judged_at_its_least_card() -> None:
+    for name in class_names(SHIPPED.values()):
+        choice = match_card(name, SHIPPED)
+        members = [found for found in SHIPPED.values() if f"{found.class_gib}gb" == name]
+        assert {usable_bytes(found) for found in choice.candidates} == {
+            min(usable_bytes(found) for found in members)
+        }
+        assert {found.compute_capability for found in choice.candidates} == {
+            found.compute_capability for found in members
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "mib"),
+    [("t4", 14912), ("rtx-3090", 24121), ("l40s", 45459), ("rtx-5070", 11763), ("h200", 143157)],
+)
+def test_what_cuda_offers_on_known_cards(name: str, mib: int) -> None:
+    """T4 and RTX 3090: what llama.cpp printed as CUDA's total; the others: NVML's difference."""
+    assert usable_bytes(SHIPPED[name]) == mib * MIB
