@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -153,9 +154,22 @@ def test_equals_the_reference_at_every_step(options, steps):
     _compare_with_reference(options, steps)
 
 
-@settings(max_examples=80, deadline=None)
-@given(SETTINGS, st.lists(STEPS | FEW_STEPS, min_size=80, max_size=160))
-def test_equals_the_reference_over_long_runs(options, steps):
+@settings(max_examples=150, deadline=None)
+@given(SETTINGS, st.lists(SIZES, min_size=2, max_size=8), st.integers(3, 30), st.integers(0, 9999))
+def test_equals_the_reference_over_long_runs(options, sizes, most_live, seed):
+    # few sizes, come and gone in any order: what fragments a pool; hypothesis alone stays short
+    chance = random.Random(seed)  # noqa: S311 - a seeded run, not a secret
+    live, steps = 0, []
+    for _ in range(200):
+        draw = chance.random()
+        if draw < 0.02:
+            steps.append(("empty_cache", 0))
+        elif live < most_live and draw < 0.6:
+            steps.append(("malloc", chance.choice(sizes)))
+            live += 1
+        else:
+            steps.append(("free", chance.randrange(1000)))
+            live = max(0, live - 1)
     _compare_with_reference(options, steps)
 
 
@@ -182,6 +196,8 @@ def test_holds_what_it_handed_out_and_leaks_nothing(options, steps):
         model.free(block)
     model.empty_cache()
     assert (model.allocated_bytes, model.reserved_bytes) == (0, 0)
+    if options["limit_bytes"] is options["device_bytes"] is None:
+        assert model.signature() == CachingAllocator(**options).signature()
     model.reset_peaks()
     assert (model.peak_allocated_bytes, model.peak_reserved_bytes) == (0, 0)
 
@@ -257,6 +273,39 @@ def test_signature_tells_order_of_segments_pools_and_settings():
     assert after([512]) != after([512], expandable_segments=True)
 
 
+def test_signature_tells_used_from_free_and_from_unmapped():
+    model = CachingAllocator(expandable_segments=True)
+    _, middle, _ = (model.malloc(20 * MIB) for _ in range(3))
+    used = model.signature()
+    model.free(middle)
+    free = model.signature()
+    model.empty_cache()
+    unmapped = model.signature()
+    assert len({used, free, unmapped}) == 3
+
+
+def test_signature_tells_two_segments_from_one_that_is_split():
+    two, one = CachingAllocator(), CachingAllocator()
+    one.free(one.malloc(26 * MIB))
+    for model in (two, one):
+        model.malloc(14 * MIB)
+        model.malloc(12 * MIB)
+    assert two.allocated_bytes == one.allocated_bytes
+    assert two.reserved_bytes == one.reserved_bytes
+    assert two.signature() != one.signature()
+
+
+def test_signature_tells_the_pools_apart():
+    # 9/8 of 160 MiB are whole pages of either pool, and both have 20 MiB free at the front
+    small = CachingAllocator(device_bytes=160 * MIB, expandable_segments=True)
+    for block in [small.malloc(MIB) for _ in range(20)]:
+        small.free(block)
+    large = CachingAllocator(device_bytes=160 * MIB, expandable_segments=True)
+    large.free(large.malloc(20 * MIB))
+    assert small.reserved_bytes == large.reserved_bytes == 20 * MIB
+    assert small.signature() != large.signature()
+
+
 # -- the rules, by hand ----------------------------------------------------------------------
 
 
@@ -311,6 +360,61 @@ def test_best_fit_takes_the_smallest_then_the_lowest():
     for block in (big, high, low):
         model.free(block)
     assert [model.malloc(20 * MIB).address for _ in range(3)] == addresses
+
+
+def test_best_fit_in_an_expandable_segment_takes_the_lowest_and_the_end_last():
+    model = CachingAllocator(expandable_segments=True)
+    blocks = [model.malloc(6 * MIB) for _ in range(5)]  # 40 MiB mapped, 10 of them free at the end
+    model.free(blocks[1])
+    model.free(blocks[3])
+    assert model.malloc(5 * MIB).address == blocks[1].address
+    assert model.malloc(5 * MIB).address == blocks[3].address
+    assert model.malloc(5 * MIB).address == blocks[4].address + 6 * MIB
+    growing = CachingAllocator(expandable_segments=True)
+    first, _ = growing.malloc(12 * MIB), growing.malloc(4 * MIB)  # 4 MiB free at the end
+    growing.free(first)
+    assert growing.malloc(4 * MIB).address == first.address  # not the 4 that can still grow
+
+
+def test_expandable_segments_fill_holes_and_grow_at_the_end():
+    model = CachingAllocator(device_bytes=140 * MIB, expandable_segments=True)
+    blocks = [model.malloc(20 * MIB) for _ in range(6)]
+    for index in (1, 3):
+        model.free(blocks[index])
+    model.empty_cache()  # two holes of 20 MiB
+    assert model.reserved_bytes == 80 * MIB
+    model.free(blocks[2])  # hole, free, hole: 60 MiB of addresses in a row
+    block = model.malloc(50 * MIB)
+    assert block.address == blocks[1].address
+    assert model.reserved_bytes == 120 * MIB
+    assert model.malloc(10 * MIB).address == block.address + 50 * MIB
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (0, 2, 1)])
+def test_expandable_segments_give_back_page_by_page_and_end_as_new(order):
+    model = CachingAllocator(expandable_segments=True)
+    blocks = [model.malloc(20 * MIB) for _ in range(3)]
+    for left, index in zip((40, 20, 0), order, strict=True):
+        model.free(blocks[index])
+        model.empty_cache()
+        assert model.reserved_bytes == left * MIB
+    assert model.signature() == CachingAllocator(expandable_segments=True).signature()
+
+
+def test_a_refusal_in_the_middle_of_a_growth_keeps_the_pages_it_got():
+    model = CachingAllocator(device_bytes=100 * MIB, expandable_segments=True)
+    blocks = [model.malloc(20 * MIB) for _ in range(5)]
+    for index in (1, 3):
+        model.free(blocks[index])
+    model.empty_cache()
+    model.free(blocks[2])  # hole, free, hole
+    model.malloc(1)  # 62 MiB reserved: 38 are left, and both holes would take 40
+    model.reset_peaks()
+    with pytest.raises(OutOfDeviceMemory):
+        model.malloc(60 * MIB)
+    # the first hole was filled, then everything free was given back for the second attempt
+    assert (model.peak_reserved_bytes, model.reserved_bytes) == (82 * MIB, 42 * MIB)
+    assert model.malloc(40 * MIB).address == blocks[1].address
 
 
 def test_neighbours_merge_on_both_sides():

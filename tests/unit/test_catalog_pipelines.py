@@ -94,7 +94,12 @@ def test_a_ggml_pipeline_has_a_model_file_and_no_components(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("old", "new", "message", "hint"),
     [
-        ("runtime: diffusers", "runtime: ollama", "f.yaml:1:1: the key 'ggml' is missing", "ollama"),
+        (
+            "runtime: diffusers",
+            "runtime: ollama",
+            "f.yaml:1:1: the key 'ggml' is missing",
+            "ollama",
+        ),
         ("tape: tiny", "ggml: {a: 1}", "ggml: a pipeline of diffusers has no ggml", ""),
         ("batch: 1", "batch: 0", "f.yaml:9:31: settings.batch: batch 0: must be at least 1", ""),
         ("batch: 1", "batsh: 1", "f.yaml:9:24: settings.batsh: unknown setting", "'batch'?"),
@@ -102,7 +107,7 @@ def test_a_ggml_pipeline_has_a_model_file_and_no_components(tmp_path: Path) -> N
         ("image: 512,", "image: wide,", "settings.image: image 'wide' is not a size", "WIDTH"),
         ("mode: txt2img,", "mode: train,", "tiny has no mode 'train'", "txt2img, img2img"),
         ("min: 64", "min: 5000", "constraints.image.min: min 5000 is above max 4096", ""),
-        ("mode: {choices", "mood: {choices", "f.yaml:10:61: constraints.mood: no such", "'mode'?"),
+        ("mode: {choices", "mood: {choices", "f.yaml:10:60: constraints.mood: no such", "'mode'?"),
         ("name: text_encoder", "name: unet", "components.unet.name: a component 'unet' stands", ""),
         ("diffusers.UNet", "os.UNet", "f.yaml:13:25: components.unet.class: 'os.UNet", "imported"),
         ("name: tiny\n", "name: Tiny\n", "f.yaml:2:7: name: 'Tiny' is not accepted", "lower-case"),

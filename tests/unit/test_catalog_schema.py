@@ -35,7 +35,10 @@ PIPELINE: dict[str, Plain] = {
     "tape": "sd15",
     "loading": "to",
     "settings": {"image": "512x512", "batch": 1},
-    "constraints": {"image": {"multiple_of": 8, "min": 64, "max": 4096}, "mode": {"choices": ["a"]}},
+    "constraints": {
+        "image": {"multiple_of": 8, "min": 64, "max": 4096},
+        "mode": {"choices": ["a"]},
+    },
     "scheduler": {"class": "diffusers.PNDMScheduler", "config": {}},
     "components": [{"name": "unet", "class": "diffusers.UNet2DConditionModel", "config": {"a": 1}}],
     "ggml": {"file": "x.gguf"},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramplan.report.text import clean, cut, for_encoding, width_of, wrap
+from vramplan.report.text import clean, cut, fit, for_encoding, width_of, wrap
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,11 @@ def test_cut_text_says_that_something_is_missing() -> None:
     assert cut("text_encoder", 8) == "text_en…"
     assert cut("模型模型", 5) == "模型…"
     assert cut("unet", 8) == "unet"
+
+
+@given(st.text("ab模", max_size=12), st.integers(1, 9))
+def test_fitted_text_takes_the_cells_it_was_given(text: str, width: int) -> None:
+    assert width_of(fit(text, width)) == width
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "no-such-encoding"])

@@ -109,6 +109,14 @@ def _read_folder(folder: Path) -> _Found:
     return tuple(pipeline for pipeline, _ in pipelines), tuple(card for card, _ in cards)
 
 
+def _find_twins(folder: Path) -> list[CatalogError]:
+    try:
+        _read_folder(folder)
+    except CatalogError as problem:
+        return [problem]
+    return []
+
+
 def _refuse_twins(kind: str, named: Iterable[tuple[str, Path]]) -> None:
     first: dict[str, Path] = {}
     for name, file in named:
@@ -130,7 +138,8 @@ def validate(path: Path) -> list[CatalogError]:
 
     if path.is_dir():
         pipelines, cards = catalog_files(path)
-        return [error for file in (*pipelines, *cards) for error in validate(file)]
+        errors = [error for file in (*pipelines, *cards) for error in validate(file)]
+        return errors or _find_twins(path)
     try:
         document = read_yaml(path)
     except CatalogError as problem:

@@ -61,10 +61,10 @@ def read_snapshot(profiles: Path) -> Snapshot | None:
         return None
     if not isinstance(content, dict) or content.get("snapshot") != _VERSION:
         return None
+    if not all(_is_fresh(profiles, kind, content.get(kind)) for kind in ("pipelines", "cards")):
+        return None
     pipelines = cast("Mapping[str, _Source]", content["pipelines"])
     cards = cast("Mapping[str, _Source]", content["cards"])
-    if not _is_fresh(profiles, "pipelines", pipelines) or not _is_fresh(profiles, "cards", cards):
-        return None
     return Snapshot(
         pipelines=tuple(
             build_pipeline(source["data"], str(profiles / "pipelines" / name))
@@ -74,9 +74,9 @@ def read_snapshot(profiles: Path) -> Snapshot | None:
     )
 
 
-def _is_fresh(profiles: Path, kind: str, sources: Mapping[str, _Source]) -> bool:
+def _is_fresh(profiles: Path, kind: str, sources: object) -> bool:
     files = source_files(profiles, kind)
-    if [file.name for file in files] != list(sources):
+    if not isinstance(sources, dict) or [file.name for file in files] != list(sources):
         return False
     for file in files:
         raw = file.read_bytes()

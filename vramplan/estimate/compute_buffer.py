@@ -8,16 +8,19 @@ them down), the feed-forward network (gate, up and their product), and the outpu
 This module counts what is alive at each of them, in closed form. It is the one place that a model
 of ggml's graph allocator will replace: `compute_buffers` is all that others call.
 
-What the formulas reproduce, to the digits that were printed (tests/unit/test_ggml_compute.py):
+What they reproduce (tests/unit/test_ggml_compute.py):
 
-- CUDA, one GPU: 164.01 MiB at 6 of 33 layers (ollama#2706, February 2024); 164.00 and 2,144.00 MiB
-  (fedora-copr/logdetective#106, January 2025); 669.48 MiB at 31 of 41 layers (ollama#7440, November
-  2024).
-- llama.cpp's CPU build b11549 (xllamacpp 2026.10.11549), a dry run over contexts of 512 to 16,384,
-  batches of 128 to 1,024, with and without flash attention: `cpu_build_bytes`.
+- CUDA logs, within 0.02 MiB: 164.01 at 6 of 33 layers (ollama#2706, February 2024); 164.00
+  and 2,144.00 with all (fedora-copr/logdetective#106, January 2025); 669.48 at 31 of 41
+  (ollama#7440, November 2024).
+- llama.cpp's CPU build b11549 (xllamacpp 2026.10.11549, a dry run), over contexts of 512 to 16,384,
+  batches of 128 to 1,024, with and without flash attention: `cpu_build_bytes`, fitted to it.
 
-No log of a CUDA build after #23861 (May 2026) was at hand, where the feed-forward network decides
-instead of the logits; hence the band: a twentieth below, and above all that the CPU build holds.
+No CUDA log after #23861 (May 2026) was at hand, where the feed-forward network decides instead of
+the logits. How many activations stay beside it is inferred: the allocator's rules run over the
+graph, one of them (rotating the queries takes new memory) chosen because the logs above come out
+with it; the CPU build then holds one activation more than that explains. Hence the band: a
+twentieth below, and above all that the CPU build holds for the same graph.
 
 Sources: llama.cpp, src/llama-context.cpp (sched_reserve), src/llama-graph.cpp (build_attn,
 build_ffn), ggml/src/ggml-alloc.c, ggml/src/ggml-backend.cpp (op_offload); gpustack/gguf-parser-go,
@@ -70,7 +73,7 @@ def compute_buffers(
     if not placement.on_gpu and not copies:
         return ComputeBuffers(gpu=Band.exactly(0), host_bytes=cpu_build_bytes(model, batch))
     expected = max(
-        _attention_bytes(model, batch) + (batch.cache_layer_bytes if copies else 0),
+        _attention_bytes(model, batch, rules) + (batch.cache_layer_bytes if copies else 0),
         _feed_forward_bytes(model, batch, rules)
         + (_largest_bytes(model, TensorRole.BLOCK) if copies else 0),
         _output_bytes(model, batch, placement, rules),
@@ -84,27 +87,30 @@ def compute_buffers(
 def cpu_build_bytes(model: GgmlModel, batch: Batch) -> int:
     """Return the compute buffer of llama.cpp's CPU build b11549, which holds the whole graph.
 
-    Beside what a GPU holds there are the embedded tokens and three more buffers of their size, for
-    prompts in which text and images are mixed.
+    It holds the inputs too, which with a GPU stay on the host: embedded tokens, and the same again
+    for prompts in which text and images are mixed.
     """
     hidden = _hidden_bytes(model, batch)
-    keys_and_values = 0 if batch.has_flash else 2 * _wide_bytes(batch, _kv_width(model))
+    indices = 0 if batch.has_flash else 8 * batch.tokens * _kv_width(model)
     inner = 3 * _wide_bytes(batch, model.feed_forward)
     fullest = max(_scores_bytes(model, batch) + hidden, inner)
-    return _mask_bytes(batch) + 5 * hidden + keys_and_values + fullest + 32 * batch.tokens
+    return _mask_bytes(batch) + 5 * hidden + indices + fullest + 32 * batch.tokens
 
 
-def _attention_bytes(model: GgmlModel, batch: Batch) -> int:
-    """Mask and scores, and four activations: the residual, queries, result, merged result."""
+def _attention_bytes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
+    """Scores and four activations: the residual, queries before and after rotation, the result."""
     states = 4 * _hidden_bytes(model, batch)
-    return _mask_bytes(batch) + _scores_bytes(model, batch) + states + _indices_bytes(batch)
+    return _inputs_bytes(model, batch, rules) + _scores_bytes(model, batch) + states
 
 
 def _feed_forward_bytes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
-    """Residual and normed input, gate and up, and since #14158 their product beside them."""
+    """Gate, up and since #14158 their product; residual and normed input, and a hole.
+
+    The hole is what attention left and nothing here fits into; the scores leave a larger one.
+    """
     inner = _wide_bytes(batch, model.feed_forward) * (3 if rules.fuses_swiglu else 2)
-    states = 2 * _hidden_bytes(model, batch)
-    return _mask_bytes(batch) + states + inner + _indices_bytes(batch)
+    states = (3 if batch.has_flash else 2) * _hidden_bytes(model, batch)
+    return _inputs_bytes(model, batch, rules) + states + inner
 
 
 def _output_bytes(model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules) -> int:
@@ -123,11 +129,17 @@ def _host_bytes(model: GgmlModel, batch: Batch, rules: EngineRules, is_partial: 
     hidden = _hidden_bytes(model, batch)
     if rules.has_input_buffer:
         return _scores_bytes(model, batch) + 5 * hidden if is_partial else hidden
-    return hidden + _mask_bytes(batch) + _indices_bytes(batch)
+    return hidden + _inputs_bytes(model, batch, rules)
 
 
 def _scores_bytes(model: GgmlModel, batch: Batch) -> int:
     return 0 if batch.has_flash else _wide_bytes(batch, model.heads * batch.context)
+
+
+def _inputs_bytes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
+    """The mask and the indices; values are stored transposed without flash attention."""
+    values = 8 * batch.tokens * _kv_width(model) if rules.indexes_values else 0
+    return _mask_bytes(batch) + (0 if batch.has_flash else values) + batch.tokens * _INDEX_BYTES
 
 
 def _mask_bytes(batch: Batch) -> int:
@@ -145,10 +157,6 @@ def _wide_bytes(batch: Batch, width: int) -> int:
 
 def _kv_width(model: GgmlModel) -> int:
     return model.kv_heads * model.head_size
-
-
-def _indices_bytes(batch: Batch) -> int:
-    return batch.tokens * _INDEX_BYTES
 
 
 def _largest_bytes(model: GgmlModel, role: TensorRole) -> int:

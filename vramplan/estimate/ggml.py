@@ -39,9 +39,11 @@ PROJECTOR = "projector"
 _WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 _CACHE_SOURCE = "counted: 2 x layers x kv_heads x head size x tokens, in blocks of the cache's type"
 _COMPUTE_SOURCE = (
-    "closed form of the graph that llama.cpp reserves; equal to the CUDA logs of ollama#2706, "
-    "ollama#7440 and logdetective#106; high is what its CPU build b11549 holds for everything"
+    "closed form of the graph that llama.cpp reserves (ggml-alloc.c), equal to the CUDA logs of "
+    "ollama#2706, ollama#7440 and logdetective#106; "
 )
+_COMPUTE_OLD = "high: what the CPU build b11549 holds"
+_COMPUTE_NEW = f"since #23861 inferred, no CUDA log was at hand; {_COMPUTE_OLD}"
 _PROJECTOR_SOURCE = (
     "closed form of CLIP's graph; equal to the CUDA log of ollama#2706 and llama.cpp's CPU build "
     "b11549; high is without flash attention"
@@ -142,7 +144,8 @@ def _terms(
     yield _term("weights", LANGUAGE_MODEL, weights, exact, _WEIGHTS_SOURCE)
     cache = Band.exactly(placement.blocks_on_gpu * run.batch.cache_layer_bytes)
     yield _term("KV cache", LANGUAGE_MODEL, cache, exact, _CACHE_SOURCE)
-    yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, published, _COMPUTE_SOURCE)
+    source = _COMPUTE_SOURCE + (_COMPUTE_NEW if run.rules.logits_per_sequence else _COMPUTE_OLD)
+    yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, published, source)
     if vision is not None:
         for component, role in _PARTS:
             band = Band.exactly(vision.part(role)[1])

@@ -46,6 +46,10 @@ BLOCKS: Mapping[str, tuple[int, int]] = {
 }
 
 
+_CUDA_ROW_STEP = 512
+_CUDA_ALIGNMENT = 128
+
+
 class TensorRole(StrEnum):
     """Which part of a model a tensor belongs to; it decides where the tensor may live."""
 
@@ -73,8 +77,21 @@ class GgmlTensor:
 
     @property
     def size_bytes(self) -> int:
-        """Return the bytes of its data, without the alignment between tensors (under 128 bytes)."""
+        """Return the bytes of its data."""
         return row_bytes(self.type, self.shape[0]) * prod(self.shape[1:])
+
+    @property
+    def cuda_bytes(self) -> int:
+        """Return the bytes it takes in a CUDA buffer, its share of the alignment included.
+
+        A quantised matrix whose rows are not a multiple of 512 elements is padded at its end, once:
+        Vicuna's ffn_down has rows of 11,008. Source: llama.cpp, ggml/src/ggml-cuda/ggml-cuda.cu
+        (ggml_backend_cuda_buffer_type_get_alloc_size, MATRIX_ROW_PADDING, an alignment of 128).
+        """
+        rest = self.shape[0] % _CUDA_ROW_STEP
+        is_quantised = BLOCKS[self.type][0] > 1
+        padding = row_bytes(self.type, _CUDA_ROW_STEP - rest) if rest and is_quantised else 0
+        return -(-(self.size_bytes + padding) // _CUDA_ALIGNMENT) * _CUDA_ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +128,10 @@ class GgmlModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Which part of a model is on the GPU when `on_gpu` of its layers are."""
+    """Which part of a model is on the GPU when `on_gpu` of its layers are.
+
+    `gpu_bytes` is what a CUDA buffer takes, `host_bytes` the bare size of the rest.
+    """
 
     on_gpu: int
     blocks_on_gpu: int
@@ -139,18 +159,19 @@ def place_layers(model: GgmlModel, on_gpu: int, *, output_first: bool) -> Placem
     output = on_gpu >= 1 if output_first else on_gpu > model.layers
     blocks = on_gpu - 1 if output else on_gpu
     first = model.layers - blocks
-    gpu_bytes = sum(
-        tensor.size_bytes
-        for tensor in model.tensors
-        if (tensor.role is TensorRole.BLOCK and tensor.layer is not None and tensor.layer >= first)
-        or (tensor.role is TensorRole.OUTPUT and output)
-    )
+    gpu_bytes = host_bytes = 0
+    for tensor in model.tensors:
+        in_block = tensor.layer is not None and tensor.layer >= first
+        if in_block or (output and tensor.role is TensorRole.OUTPUT):
+            gpu_bytes += tensor.cuda_bytes
+        else:
+            host_bytes += tensor.size_bytes
     return Placement(
         on_gpu=on_gpu,
         blocks_on_gpu=blocks,
         output_on_gpu=output,
         gpu_bytes=gpu_bytes,
-        host_bytes=model.weights_bytes - gpu_bytes,
+        host_bytes=host_bytes,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vramplan.errors import UsageError
+from vramplan.errors import UsageError, did_you_mean
 from vramplan.estimate.compute_buffer import Batch
 from vramplan.estimate.engine_rules import EngineRules, has_flash_attention, rules_of
 from vramplan.estimate.ggml_model import GgmlModel, read_model
 from vramplan.estimate.kv_cache import QUANTISED, layer_cache_bytes, sequence_tokens
 from vramplan.estimate.projector import VisionModel, read_projector
 from vramplan.model import Pipeline, Settings
+from vramplan.settings import KV_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +83,14 @@ def _batch(model: GgmlModel, chosen: Settings, *, has_flash: bool, is_shared: bo
 
 
 def _cache_bytes(model: GgmlModel, tokens: int, kv_type: str, *, has_flash: bool) -> int:
+    if kv_type not in KV_TYPES:
+        hint = did_you_mean(kv_type, KV_TYPES) or "use " + ", ".join(KV_TYPES)
+        raise UsageError(f"unknown kv_type {kv_type!r}", hint=hint)
     if kv_type in QUANTISED and not has_flash:
         hint = "set flash_attention=on or kv_type=f16"
         raise UsageError(f"kv_type {kv_type} needs flash attention", hint=hint)
     try:
         return layer_cache_bytes(model, tokens, kv_type)
-    except KeyError:
-        raise UsageError(f"unknown kv_type {kv_type!r}", hint="such as f16 or q8_0") from None
     except ValueError as problem:
         raise UsageError(f"kv_type {kv_type} does not suit the model: {problem}") from None
 

@@ -12,6 +12,8 @@ CUDA contexts and pools are in nobody's sum: they come out of the margin.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from vramplan.estimate.compute_buffer import compute_buffers
 from vramplan.estimate.ggml_model import Placement, place_layers
 from vramplan.estimate.ggml_run import GgmlRun
@@ -46,10 +48,11 @@ def layers_on_gpu(run: GgmlRun, free_bytes: int) -> int:
     if run.wanted_layers is not None:
         return run.wanted_layers
     target = free_bytes - margin_bytes(run, free_bytes)
-    for on_gpu in range(run.model.total_layers, 0, -1):
-        if _engine_sum_bytes(run, on_gpu) <= target:
-            return on_gpu
-    return 0
+    total = run.model.total_layers
+    if _engine_sum_bytes(run, total) <= target:  # apart: all layers may need less than all but one
+        return total
+    within = bisect_right(range(total), target, key=lambda on_gpu: _engine_sum_bytes(run, on_gpu))
+    return max(within - 1, 0)
 
 
 def margin_bytes(run: GgmlRun, free_bytes: int) -> int:

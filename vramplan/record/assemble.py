@@ -36,6 +36,10 @@ class Grammar:
     counts: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[str, ...] = ("n==1",)
 
+    def complete(self, dims: Mapping[str, int]) -> dict[str, int]:
+        """Return `dims` with the derived ones; a loop's index is 0 outside of the loop."""
+        return derive(self.derived, {**dict.fromkeys(self.counts, 0), **dims})
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -54,7 +58,7 @@ def assemble(routine: str, streams: list[Stream], grammar: Grammar) -> list[dict
     for chosen in (*combinations(grammar.splits, 0), *combinations(grammar.splits, 1), *combinations(grammar.splits, 2)):
         sides: dict[tuple[bool, ...], list[tuple[Sequence, Dims]]] = {}
         for tree, dims in trees:
-            known = derive(grammar.derived, dims) if chosen else dims
+            known = grammar.complete(dims) if chosen else dims
             sides.setdefault(tuple(bool(evaluate(c, known)) for c in chosen), []).append((tree, dims))
         shapes = [Shape([tree for tree, _ in side]) for side in sides.values()]
         if all(shape.is_one() for shape in shapes):
@@ -234,7 +238,7 @@ class _Writer:
 
     def item(self, items: list[Item], dims: list[Dims], places: list[_Place], path: Path) -> Iterator[object]:
         first = items[0]
-        full = [derive(self.grammar.derived, d) for d in dims]
+        full = [self.grammar.complete(d) for d in dims]
         if isinstance(first, Alloc):
             yield self.size([(d, i.size_bytes) for d, i in zip(full, items, strict=True)], first.operator)  # type: ignore[union-attr]
         elif isinstance(first, FreeRun):
@@ -272,7 +276,7 @@ class _Writer:
             raise RecordingError(f"{self.routine}: the recipe does not say how often loop {name!r} runs")
         before, body, after = [], [], []
         for loop, place in zip(loops, places, strict=True):
-            expected = evaluate(count, derive(self.grammar.derived, {**dict(place.dims), name: 0}))
+            expected = evaluate(count, self.grammar.complete(dict(place.dims)))
             if expected != len(loop.iterations):
                 raise RecordingError(
                     f"{self.routine}: loop {name!r} ran {len(loop.iterations)} times, the recipe says {expected}"
@@ -315,6 +319,7 @@ def _assemble_alike(
     freed = set(_freed(code, 0))
     return {
         "if": condition,
+        "indices": sorted(grammar.counts),
         "derived": dict(grammar.derived),
         "sizes": list(writer.sizes),
         "outputs": [slot for slot in range(trees[0][0].slots) if slot not in freed],

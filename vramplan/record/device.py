@@ -63,6 +63,8 @@ class Device(TorchDispatchMode):
         self.weights = weights
         self.births: dict[int, Birth] = {}
         self._until: dict[str, str] = {}  # loop -> the operator that ends it
+        self._beat: tuple[str, str, int] | None = None  # a loop in C-like code: its operator, every how many
+        self._beats = 0
 
     # ------------------------------------------------------------------ events
     def write(self, event: Event) -> None:
@@ -86,6 +88,20 @@ class Device(TorchDispatchMode):
         while self.stream.open_loops[-1] != loop:
             self.end_loop()
         self.write(LoopNext())
+
+    @contextmanager
+    def beating(self, loop: str, operator: str, every: int) -> Iterator[None]:
+        """Take each `every`-th `operator` for the beginning of an iteration of `loop`.
+
+        For loops in whose body nothing can be hooked.
+        """
+        self._beat, self._beats = (loop, operator, every), 0
+        try:
+            yield
+        finally:
+            self._beat = None
+            if loop in self.stream.open_loops:
+                self.end_loop()
 
     def end_loop(self) -> None:
         """Close the innermost open loop."""
@@ -144,6 +160,10 @@ class Device(TorchDispatchMode):
         loops = self.stream.open_loops
         if loops and loops[-1] in self._until and name.startswith(self._until[loops[-1]]):
             self.end_loop()
+        if self._beat is not None and name.startswith(self._beat[1]):
+            if self._beats % self._beat[2] == 0:
+                self.iterate(self._beat[0])
+            self._beats += 1
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         if name.startswith("aten._local_scalar_dense") and is_meta(args[0]):
             return 0

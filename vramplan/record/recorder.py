@@ -33,7 +33,8 @@ def record_tape(pipeline: str, recipe: Recipe, progress: Progress = lambda _: No
             progress(f"{shown}  run {number} of {len(samples)}")
             before = set(session.routines.memory)
             stream = session.record(sample)
-            _sort_in(groups, recipe, "main", sample.facts, stream)
+            if sample.keep_main:
+                _sort_in(groups, recipe, "main", sample.facts, stream)
             for key, memory in session.routines.memory.items():
                 if key not in before:
                     _sort_in(groups, recipe, memory.stream.routine, sample.facts, memory.stream)

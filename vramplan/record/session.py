@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vramplan.dtypes import TORCH_NAMES
 from vramplan.record.assemble import Grammar
 from vramplan.record.attention import Attention
 from vramplan.record.device import Device, weights_of
@@ -19,6 +20,8 @@ from vramplan.record.stream import Stream
 Numbers = dict[str, int]
 Facts = dict[str, str]
 Value = Any
+
+DTYPES = {name: getattr(torch, torch_name) for name, torch_name in TORCH_NAMES.items()}
 
 #: tells the recorder's progress to whoever watches
 Progress = Callable[[str], None]
@@ -30,6 +33,7 @@ class Sample:
 
     numbers: Numbers
     facts: Facts
+    keep_main: bool = True  # False where only the routines of the run are wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,8 @@ class Session:
     def __init__(self, recipe: Recipe, facts: Facts, *, remember: bool = True) -> None:
         self.recipe = recipe
         self.facts = facts
+        self.is_new = True  # until its first run: that is when a recipe hooks the modules
+        self.loop = ""  # the name of the loop a recipe's hooks iterate now
         self.modules = dict(recipe.build(facts))
         self.device = Device(Stream("", {}), weights_of(list(self.modules.values())))
         self.routines = Routines(self.device, remember=remember, relevant=recipe.relevant)
@@ -76,6 +82,7 @@ class Session:
         self.device.stream = stream
         self.routines.facts = sample.facts
         work = self.recipe.run(self, sample)
+        self.is_new = False
         training = self.recipe.is_training(sample.facts)
         with _no_collection(), self.device, Attention(sample.facts.get("kernel", "flash")):
             with nullcontext() if training else torch.no_grad():

@@ -35,7 +35,7 @@ def draw_table(table: Table, *, width: int, colour: bool, stacked: bool = False)
     physical.append([paint(line, Tone.DIM, colour) for line in rule])
     first_total = len(table.rows) - table.totals
     for index, row in enumerate(table.rows):
-        if table.totals and index == first_total:
+        if index == first_total > 0:
             physical.append([paint(line, Tone.DIM, colour) for line in rule])
         physical.extend(_physical_rows(row, widths, stacked, colour))
     drawn = tabulate.tabulate(

@@ -119,14 +119,14 @@ def draw_budget(identity: str, estimate: Estimate, cards: Sequence[Line]) -> str
     svg = start(identity, WIDTH, bottom + 26, title, summary)
     _hatch(svg, identity)
     scale = WIDTH / largest
-    caption = f"in use at the peak when the card has room: {phrases.need(in_use.expected_bytes)}"
-    write(svg, 0, top - 8, caption, css="label")
-    _stack(svg, identity, pieces, top, scale)
     band_top = top + _BAR_HEIGHT + _BAND_GAP
-    write(svg, 0, band_top - 8, f"the least a card must offer: {needed}", css="label")
+    _stack(svg, identity, pieces, top, scale)
     _band(svg, least, band_top, scale)
     _axis(svg, largest, bottom, scale)
     _card_lines(svg, lines, bottom, scale)
+    used = phrases.need(in_use.expected_bytes)
+    write(svg, 0, top - 8, f"in use at the peak when the card has room: {used}", css="label")
+    write(svg, 0, band_top - 8, f"the least a card must offer: {needed}", css="label")
     return finish(svg)
 
 

@@ -86,6 +86,12 @@ def cut(text: str, width: int) -> str:
     return kept + "…"
 
 
+def fit(text: str, width: int) -> str:
+    """Return `text` cut or filled up with blanks to exactly `width` cells."""
+    shown = cut(text, width)
+    return shown + " " * (width - width_of(shown))
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Return `text` as lines of at most `width` cells, broken at spaces where there are any."""
     width = max(width, 2)

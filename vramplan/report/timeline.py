@@ -81,31 +81,42 @@ def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Line]) -> s
 
 
 def _runs(points: Sequence[TimelinePoint]) -> list[Run]:
-    grouped = [
-        (key, tuple(group))
-        for key, group in groupby(points, key=lambda point: (point.phase, point.component))
-    ]
-    room = _RIGHT - _LEFT
-    # Half of the room is shared evenly: every run can be seen, long ones are still longer.
-    even = room / 2 / len(grouped)
-    roots = sum(math.sqrt(len(group)) for _, group in grouped)
+    """Return the runs from left to right: first each phase gets its room, then its components."""
+    phases = [tuple(group) for _, group in groupby(points, key=lambda point: point.phase)]
     runs, left = [], float(_LEFT)
-    for (phase, component), group in grouped:
-        width = even + room / 2 * math.sqrt(len(group)) / roots
-        runs.append(Run(phase=phase, component=component, steps=group, left=left, width=width))
-        left += width
+    for phase, room in zip(phases, _shares(phases, _RIGHT - _LEFT), strict=True):
+        parts = [tuple(group) for _, group in groupby(phase, key=lambda point: point.component)]
+        for part, width in zip(parts, _shares(parts, room), strict=True):
+            first = part[0]
+            runs.append(
+                Run(
+                    phase=first.phase, component=first.component, steps=part, left=left, width=width
+                )
+            )
+            left += width
     return runs
 
 
+def _shares(groups: Sequence[Sequence[TimelinePoint]], room: float) -> list[float]:
+    """Return how much of `room` each group gets: half of it is shared evenly."""
+    roots = [math.sqrt(len(group)) for group in groups]
+    return [room / 2 / len(groups) + room / 2 * root / sum(roots) for root in roots]
+
+
 def _levels(run: Run, *, held: bool) -> list[int]:
-    """Return a run's sizes, at most one for each unit of width: the highest and lowest in turn."""
+    """Return a run's sizes, about one for each unit of width: extremes in the order they came."""
     sizes = [step.reserved_bytes if held else step.allocated_bytes for step in run.steps]
     room = max(2, int(run.width))
     if len(sizes) <= room:
         return sizes
     share = -(-len(sizes) // (room // 2))
     buckets = [sizes[first : first + share] for first in range(0, len(sizes), share)]
-    return [size for bucket in buckets for size in (max(bucket), min(bucket))]
+    return [size for bucket in buckets for size in _extremes(bucket)]
+
+
+def _extremes(sizes: Sequence[int]) -> tuple[int, int]:
+    least, most = min(sizes), max(sizes)
+    return (least, most) if sizes.index(least) < sizes.index(most) else (most, least)
 
 
 def _area(runs: Sequence[Run], *, held: bool, floor: float, scale: float) -> str:

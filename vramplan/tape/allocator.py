@@ -1,12 +1,16 @@
 """A model of PyTorch's CUDA caching allocator: which requests it serves from what it holds.
 
 One device, one stream, no CUDA graphs and no private pools; garbage_collection_threshold and
-roundup_power2_divisions at their defaults (off). Source: c10/cuda/CUDACachingAllocator.cpp and
-c10/core/AllocatorConfig.h; the rules are the same in torch 2.6 and in 2.13's headers, and
-``max_split_size`` together with ``expandable_segments`` is as after pytorch#134338.
+roundup_power2_divisions at their defaults (off). Source: c10/cuda/CUDACachingAllocator.cpp, read
+before and after pytorch#134338 (expandable_segments together with max_split_size; the model does
+as after it), and the sizes in torch 2.13's c10/core/AllocatorConfig.h.
 
 What the driver does is assumed: it refuses memory only at the limits given here, and a new
 segment lies above every earlier one (addresses decide only between free blocks of one size).
+A segment starts where the one before it ended, an expandable one at the next multiple of 20 MiB.
+
+More memory is not always better: a larger limit puts off the moment at which the cache is given
+back, and what is cut up until then may stay in the way. Success is not monotone in the limit.
 """
 
 from __future__ import annotations
@@ -175,7 +179,7 @@ class CachingAllocator:
         else:
             size_bytes = block.size_bytes
         self.allocated_bytes = allocated_bytes = self.allocated_bytes + size_bytes
-        if allocated_bytes > self.peak_allocated_bytes:  # noqa: PLR1730 - max() takes 60 ns more
+        if allocated_bytes > self.peak_allocated_bytes:  # noqa: PLR1730 - a call here costs
             self.peak_allocated_bytes = allocated_bytes
         return block
 

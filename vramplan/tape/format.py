@@ -4,7 +4,8 @@
     least       the smallest numbers at which the recorded loops hold
     dims        settings → the entry routine's dimensions
     components  name → its modules' tensors, in load order: element counts, or "616B" for fixed bytes
-    routines    name → variants: when {fact: values}, if (a condition on dims), derived, sizes, outputs, code
+    routines    name → variants: when {fact: values}, if (a condition on dims), indices (loops),
+                derived (dims), sizes, outputs (slots), code
 
 Code is a list. A number n >= 0 allocates `sizes[n]` into the next slot, n < 0 frees slot -n-1; lists are
 ["f", up, path, slot] free elsewhere, ["w", kind, size...] library scratch, ["g"] a matrix product,
@@ -39,6 +40,7 @@ class Variant:
 
     when: Mapping[str, tuple[str, ...]]
     condition: str | None
+    indices: tuple[str, ...]
     derived: Mapping[str, str]
     sizes: tuple[str, ...]
     outputs: tuple[int, ...]
@@ -204,17 +206,18 @@ def _weights(raw: dict[str, object]) -> Weights:
 
 def _variant(raw: dict[str, object]) -> Variant:
     when, derived, sizes = raw["when"], raw["derived"], raw["sizes"]
-    outputs, code, condition = raw["outputs"], raw["code"], raw["if"]
+    outputs, code, condition, indices = raw["outputs"], raw["code"], raw["if"], raw["indices"]
     if not (isinstance(when, dict) and isinstance(derived, dict)):
         raise TypeError("when and derived must be mappings")
-    if not (isinstance(sizes, list) and isinstance(outputs, list) and isinstance(code, list)):
-        raise TypeError("sizes, outputs and code must be lists")
+    if not all(isinstance(part, list) for part in (sizes, outputs, code, indices)):
+        raise TypeError("sizes, outputs, code and indices must be lists")
     for text in (*sizes, *derived.values(), *([condition] if condition is not None else [])):
         check_expression(text)
     _check_code(code, len(sizes), [0], 0)
     return Variant(
         when={str(k): tuple(v) for k, v in when.items()},
         condition=condition if isinstance(condition, str) else None,
+        indices=tuple(map(str, indices)),
         derived={str(k): str(v) for k, v in derived.items()},
         sizes=tuple(sizes),
         outputs=tuple(outputs),

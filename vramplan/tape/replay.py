@@ -203,9 +203,10 @@ class Replay:
     def _choose(self, name: str, dims: Mapping[str, int]) -> Variant:
         facts = self.conditions.facts
         for variant in self.tape.routines.get(name, ()):
-            if all(facts.get(key) in values for key, values in variant.when.items()):
-                if variant.condition is None or evaluate_all(_compiled(variant.condition), dims)[0]:
-                    return variant
+            if all(facts.get(key) in values for key, values in variant.when.items()) and (
+                variant.condition is None or evaluate_all(_compiled(variant.condition), _complete(variant, dims))[0]
+            ):
+                return variant
         raise TapeError(
             f"tape {self.tape.pipeline} has no recording of {name} for these settings "
             f"({', '.join(f'{k}={v}' for k, v in sorted(facts.items()))})"
@@ -223,10 +224,7 @@ class Replay:
     def _sizes_at(self, variant: Variant, dims: Mapping[str, int]) -> tuple[int, ...]:
         key = (id(variant), tuple(sorted(dims.items())))
         if key not in self._sizes:
-            known = dict(dims)
-            for name, text in variant.derived.items():
-                known[name] = evaluate_all(_compiled(text), known)[0]
-            self._sizes[key] = evaluate_all(variant.sizes_code, known)
+            self._sizes[key] = evaluate_all(variant.sizes_code, _complete(variant, dims))
         return self._sizes[key]
 
     def _sequence(self, code: Code, frame: _Frame, variant: Variant, dims: Mapping[str, int], depth: int) -> None:
@@ -314,10 +312,7 @@ class Replay:
     def _loop(self, op: list[object], frame: _Frame, variant: Variant, dims: Mapping[str, int], depth: int) -> None:
         name, count_text = cast("str", op[1]), cast("str", op[2])
         before, body, after = cast("list[Code]", op[3]), cast("Code", op[4]), cast("list[Code]", op[5])
-        known = {**dims, name: 0}
-        for derived, text in variant.derived.items():
-            known[derived] = evaluate_all(_compiled(text), known)[0]
-        count = evaluate_all(_compiled(count_text), known)[0]
+        count = evaluate_all(_compiled(count_text), _complete(variant, dims))[0]
         if count > _LONGEST_LOOP:
             raise TapeError(f"tape {self.tape.pipeline}: loop {name} would run {count} times")
         iterations: list[_Frame] = []
@@ -411,6 +406,14 @@ def _compiled(text: str) -> CodeType:
     if text not in _COMPILED:
         _COMPILED[text] = compile_expressions([text])
     return _COMPILED[text]
+
+
+def _complete(variant: Variant, dims: Mapping[str, int]) -> dict[str, int]:
+    """Return `dims` with the derived ones; a loop's index is 0 outside of the loop."""
+    known = {**dict.fromkeys(variant.indices, 0), **dims}
+    for name, text in variant.derived.items():
+        known[name] = evaluate_all(_compiled(text), known)[0]
+    return known
 
 
 def replay(

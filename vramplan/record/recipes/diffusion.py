@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,12 +12,19 @@ from vramplan.errors import RecordingError
 from vramplan.model import Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module, build_object
-from vramplan.record.recipes.vae import VAE_GRAMMARS, wrap_vae
-from vramplan.record.session import Facts, Recipe, Sample, Session
+from vramplan.record.recipes.vae import (
+    TILED_SIDES,
+    VAE_GRAMMARS,
+    VAE_PARTS,
+    VAE_RELEVANT,
+    run_halves,
+    set_tiling,
+    vae_sample,
+    wrap_vae,
+)
+from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
 
 Value = Any
-
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 #: settings used to find sizes: odd levels, sides that are no multiples of 64, several batches
 _SIDES = ((64, 64, 1), (65, 81, 2), (72, 57, 3), (50, 90, 1), (43, 75, 1), (59, 46, 5))
@@ -88,7 +96,7 @@ def recipe(pipeline: Pipeline) -> Recipe:
         build=build,
         run=lambda session, sample: _run(pipeline, session, sample),
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
-        parts={"vae": {part: part for part in ("encoder", "decoder", "quant_conv", "post_quant_conv")}},
+        parts={"vae": VAE_PARTS},
         least={"steps": LEAST_STEPS},
     )
 
@@ -103,9 +111,7 @@ TEXT = Grammar(products=("n",))
 _RELEVANT = {
     "main": ("dtype", "mode", "guided", "safety_checker", "encode_slicing"),
     "unet": ("dtype", "unet_kernel"),
-    "vae.decode": ("dtype", "vae_tiling", "vae_slicing"),
-    "vae.encode": ("dtype", "vae_tiling"),
-    "vae.blend": ("dtype",),
+    **VAE_RELEVANT,
 }
 
 
@@ -151,13 +157,20 @@ def _every(facts: Facts, modes: Sequence[str], has_checker: bool) -> list[Sample
         for place in range(len(_SIDES))
     ]
     samples += [_sample(facts, place, vae_slicing="on") for place in range(len(_SIDES))]
+    for slicing in ("off", "on"):
+        for side in TILED_SIDES:
+            tiled = vae_sample(facts, side, "vae", "on", slicing)
+            samples.append(replace(tiled, keep_main=False))
     return samples
 
 
 # ------------------------------------------------------------------------------ running
 def _run(pipeline: Pipeline, session: Session, sample: Sample) -> Callable[[], None]:
-    pipe = _pipe(pipeline, session, sample)
     numbers, facts = sample.numbers, sample.facts
+    if facts["mode"] == "vae":
+        _wrap(session, sample)
+        return lambda: run_halves(session.modules["vae"], numbers, DTYPES[facts["dtype"]], ("encode", "decode"))
+    pipe = _pipe(pipeline, session, sample)
     arguments: dict[str, Value] = {
         "num_inference_steps": numbers["steps"],
         "guidance_scale": 7.5 if facts["guided"] == "1" else 1.0,
@@ -224,19 +237,15 @@ def _wrap(session: Session, sample: Sample) -> None:
     """Turn the components into routines, once a session; settings that live on modules are set here."""
     modules, device, routines, facts = session.modules, session.device, session.routines, sample.facts
     vae, unet = modules["vae"], modules["unet"]
-    for kind in ("tiling", "slicing"):
-        getattr(vae, ("enable_" if facts[f"vae_{kind}"] == "on" else "disable_") + kind)()
-    if "unet" in session.facts.get("wrapped", ""):
-        loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"
-        session.loop = loop  # type: ignore[attr-defined]
+    set_tiling(vae, facts)
+    session.loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"
+    if not session.is_new:
         return
-    session.loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"  # type: ignore[attr-defined]
-    session.facts["wrapped"] = "unet"
 
     def step() -> None:
-        if session.loop not in device.stream.open_loops:  # type: ignore[attr-defined]
+        if session.loop not in device.stream.open_loops:
             device.begin_phase("denoise")
-        device.iterate(session.loop)  # type: ignore[attr-defined]
+        device.iterate(session.loop)
 
     if facts["unet_kernel"] == "sliced":
         unet.set_attention_slice("auto")

@@ -2,37 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from vramplan.model import Pipeline
 from vramplan.record.assemble import Grammar
-from vramplan.record.routines import Routines
-from vramplan.record.session import Session
+from vramplan.record.classes import build_module
+from vramplan.record.device import META
+from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
 
 Value = Any
 
 #: diffusers' AutoencoderKL: tiles of 64 latents (512 pixels), a quarter of which overlaps
-_TILE, _STRIDE = 64, 48
+_TILE, _STRIDE, _BLEND = 64, 48, 16
 
 _PLAIN = ("n", "h*w", "n*h*w", "n*h*w*h*w", "h*w*h*w")
-_GRID = {"rows": f"-(-h//{_STRIDE})", "cols": f"-(-w//{_STRIDE})"}
-_LOOPS = {"tile": "rows*cols", "row": "rows", "cell": "cols", "decode_slice": "n"}
-_DECODE_TILES = {
-    **_GRID,
+_SMALL = f"h<={_TILE} and w<={_TILE}"
+_TILES = {
+    "rows": f"-(-h//{_STRIDE})",
+    "cols": f"-(-w//{_STRIDE})",
     "th": f"min({_TILE},h-{_STRIDE}*(tile//cols))",
     "tw": f"min({_TILE},w-{_STRIDE}*(tile%cols))",
     "rh": f"min({_TILE},h-{_STRIDE}*row)",
+    "kept": f"min({_STRIDE},h-{_STRIDE}*row)",
     "cw": f"min({_TILE},w-{_STRIDE}*cell)",
+    "seam_v": f"min({_BLEND},rh)",
+    "seam_h": f"min({_BLEND},cw)",
 }
+
+
+#: the encoder pads each level by one row and one column before it halves it
+_PADDED = {f"{side}{k}": f"{k}*{side}+1" for k in (8, 4, 2) for side in "hw"}
+
+
+def _whole(slices: str) -> Grammar:
+    return Grammar(
+        products=(*_PLAIN, "n*th*tw", "th*tw", "n*kept*w", "kept*w"),
+        derived=_TILES,
+        counts={slices: "n", "tile": "rows*cols", "row": "rows", "cell": "cols"},
+        splits=("n==1", _SMALL),
+    )
+
 
 VAE_GRAMMARS = {
     "vae.decoder": Grammar(products=_PLAIN),
-    "vae.encoder": Grammar(products=_PLAIN),
-    "vae.decode": Grammar(products=_PLAIN, counts={"decode_slice": "n"}),
-    "vae.encode": Grammar(products=_PLAIN),
+    "vae.encoder": Grammar(products=(*_PLAIN, *(f"n*h{k}*w{k}" for k in (8, 4, 2))), derived=_PADDED),
+    "vae.decode": _whole("decode_slice"),
+    "vae.encode": _whole("encode_slice"),
+    "vae.blend": Grammar(products=("n*c*m",), counts={"line": "e"}),
 }
+
+VAE_RELEVANT = {
+    "vae.decode": ("dtype", "vae_tiling", "vae_slicing"),
+    "vae.encode": ("dtype", "vae_tiling"),
+    "vae.blend": ("dtype",),
+}
+
+#: the parts a user would name, and where they are in the module
+VAE_PARTS = {part: part for part in ("encoder", "decoder", "quant_conv", "post_quant_conv")}
+
+#: latent height, width and batch: three for each of one image or several, whole or in ragged tiles
+TILED_SIDES = (
+    (130, 100, 1), (101, 70, 1), (52, 110, 1), (65, 81, 2), (110, 150, 3), (75, 53, 2),
+    (41, 60, 1), (64, 33, 1), (50, 64, 1), (64, 40, 2), (50, 64, 3), (35, 57, 2),
+)  # fmt: skip
+
+
+def run_halves(vae: Value, numbers: Mapping[str, int], dtype: torch.dtype, halves: Sequence[str]) -> None:
+    """Encode an image, decode a latent, or both, as a user of the bare autoencoder does."""
+    n, height, width = numbers["batch"], numbers["height"], numbers["width"]
+    if "encode" in halves:
+        pixels = torch.zeros(n, 3, height, width, dtype=dtype).to(META)
+        latents = vae.encode(pixels).latent_dist.sample()
+        del pixels, latents
+    if "decode" in halves:
+        latents = torch.zeros(n, vae.config.latent_channels, height // 8, width // 8, dtype=dtype).to(META)
+        image = vae.decode(latents).sample
+        del latents, image
+
+
+def recipe(pipeline: Pipeline) -> Recipe:
+    """Return the recipe of a bare autoencoder: encode, decode, or both one after the other."""
+    (spec,) = pipeline.components
+
+    def run(session: Session, sample: Sample) -> Callable[[], None]:
+        vae: Value = session.modules[spec.name]
+        set_tiling(vae, sample.facts)
+        if session.is_new:
+            wrap_vae(session, vae)
+        halves = {"both": ("encode", "decode")}.get(sample.facts["mode"], (sample.facts["mode"],))
+        return lambda: run_halves(vae, sample.numbers, DTYPES[sample.facts["dtype"]], halves)
+
+    return Recipe(
+        dims={"n": "batch", "h": "height//8", "w": "width//8"},
+        grammars={"main": Grammar(products=("n*h*w",), counts={"encode_slice": "n"}), **VAE_GRAMMARS},
+        relevant={"main": ("dtype", "mode", "vae_slicing"), **VAE_RELEVANT},
+        sessions=_sessions(),
+        build=lambda facts: {spec.name: build_module(spec, DTYPES[facts["dtype"]])},
+        run=run,
+        element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
+        parts={spec.name: VAE_PARTS},
+    )
+
+
+def _sessions() -> list[tuple[Facts, list[Sample]]]:
+    sessions: list[tuple[Facts, list[Sample]]] = []
+    for dtype in ("fp16", "fp32"):
+        for kernel in ("efficient", "math"):
+            facts = {"dtype": dtype, "kernel": kernel}
+            tilings = ("off", "on") if kernel == "efficient" else ("off",)
+            sessions.append((facts, [
+                vae_sample(facts, side, mode, tiling, slicing)
+                for mode in ("both", "encode", "decode")
+                for tiling in tilings
+                for slicing in tilings
+                for side in TILED_SIDES
+            ]))  # fmt: skip
+    return sessions
+
+
+def vae_sample(facts: Facts, side: tuple[int, int, int], mode: str, tiling: str, slicing: str) -> Sample:
+    """Return one run of a bare autoencoder; `side` is latent height, width and batch."""
+    h, w, n = side
+    return Sample(
+        numbers={"batch": n, "height": 8 * h, "width": 8 * w},
+        facts={**facts, "mode": mode, "vae_tiling": tiling, "vae_slicing": slicing},
+    )
+
+
+def set_tiling(vae: Value, facts: Facts) -> None:
+    """Switch tiling and slicing on or off."""
+    for kind in ("tiling", "slicing"):
+        getattr(vae, ("enable_" if facts[f"vae_{kind}"] == "on" else "disable_") + kind)()
 
 
 def wrap_vae(session: Session, vae: torch.nn.Module) -> None:
@@ -41,11 +144,10 @@ def wrap_vae(session: Session, vae: torch.nn.Module) -> None:
     v: Any = vae
     v.decoder.forward = routines.wrap("vae.decoder", v.decoder.forward, _latent_dims)
     v.encoder.forward = routines.wrap("vae.encoder", v.encoder.forward, _pixel_dims)
-    decode, encode = v._decode, v._encode
-
-    def begin_decode() -> None:
-        device.end_loops()
-        device.begin_phase("decode_image")
+    tiles = _Tiles(session, v)
+    v.tiled_decode = tiles.watch(v.tiled_decode, _latent_dims, v.post_quant_conv, v.decoder)
+    v._tiled_encode = tiles.watch(v._tiled_encode, _pixel_dims, v.encoder, v.quant_conv)
+    decode, encode = v._decode, routines.wrap("vae.encode", v._encode, _pixel_dims)
 
     def decode_part(*args: Value, **kwargs: Value) -> Value:
         if v.use_slicing and device.stream.dims["n"] > 1:
@@ -57,9 +159,93 @@ def wrap_vae(session: Session, vae: torch.nn.Module) -> None:
             device.iterate("encode_slice", until="aten.cat")
         return encode(x)
 
+    def begin_decode() -> None:
+        device.end_loops()
+        device.begin_phase("decode_image")
+
     v._decode = decode_part
     v._encode = encode_part
     v.decode = routines.wrap("vae.decode", v.decode, _latent_dims, begin_decode)
+    whole_encode = v.encode
+
+    def encode_image(*args: Value, **kwargs: Value) -> Value:
+        device.end_loops()
+        device.begin_phase("encode_image")
+        return whole_encode(*args, **kwargs)
+
+    v.encode = encode_image
+
+
+class _Tiles:
+    """Marks the loops of diffusers' tiled encode and decode: tiles, then rows of cells that are blended."""
+
+    def __init__(self, session: Session, vae: Value) -> None:
+        self.device = session.device
+        self.left = 0  # tiles still to be made; 0 outside of the tiled code
+        self.is_blending = False
+        blend = session.routines.wrap("vae.blend", self._blend, _blend_dims)
+        vae.blend_v = self._seam(vae.blend_v, 2, blend)
+        vae.blend_h = self._seam(vae.blend_h, 3, blend)
+
+    def watch(
+        self, tiled: Callable[..., Value], dims_of: Callable[..., dict[str, int]], first: Value, last: Value
+    ) -> Callable[..., Value]:
+        """Return `tiled` with its loops marked; a tile begins with module `first` and ends with `last`."""
+        begin, end = first.forward, last.forward
+
+        def begin_tile(*args: Value, **kwargs: Value) -> Value:
+            if self.left:
+                self.device.iterate("tile")
+            return begin(*args, **kwargs)
+
+        def end_tile(*args: Value, **kwargs: Value) -> Value:
+            result = end(*args, **kwargs)
+            if self.left:
+                self.left -= 1
+                if not self.left:
+                    self._begin_rows()
+            return result
+
+        first.forward, last.forward = begin_tile, end_tile
+
+        def run(x: torch.Tensor, *args: Value, **kwargs: Value) -> Value:
+            dims = dims_of(x)
+            self.left = -(-dims["h"] // _STRIDE) * -(-dims["w"] // _STRIDE)
+            return tiled(x, *args, **kwargs)
+
+        return run
+
+    def _begin_rows(self) -> None:
+        self.is_blending = False
+        self.device.end_loop()
+        self.device.iterate("row", until="aten.cat")
+        self.device.iterate("cell", until="aten.cat")
+
+    def _seam(self, blend: Callable[..., Value], axis: int, routine: Callable[..., Value]) -> Callable[..., Value]:
+        def seam(above: torch.Tensor, tile: torch.Tensor, extent: int) -> torch.Tensor:
+            loops = self.device.stream.open_loops
+            if axis == 2:  # every cell below the first row begins with its upper seam
+                if "cell" not in loops:
+                    self.device.iterate("row")
+                self.device.iterate("cell")
+                self.is_blending = True
+            elif not self.is_blending:  # a cell of the first row begins with its left seam
+                self.device.iterate("cell")
+            if axis == 3:
+                self.is_blending = False
+            routine(blend, above, tile, extent, axis)
+            return tile
+
+        return seam
+
+    def _blend(self, blend: Callable[..., Value], a: torch.Tensor, b: torch.Tensor, extent: int, axis: int) -> None:
+        with self.device.beating("line", "aten.mul", 2):
+            blend(a, b, extent)
+
+
+def _blend_dims(_: Value, a: torch.Tensor, b: torch.Tensor, extent: int, axis: int) -> dict[str, int]:
+    n, c = b.shape[:2]
+    return {"n": n, "c": c, "m": b.shape[5 - axis], "e": min(a.shape[axis], b.shape[axis], extent)}
 
 
 def _latent_dims(z: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:

@@ -1,0 +1,294 @@
+"""The budget of a ggml engine: its terms, buffers and components, and what fits a small card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.errors import UsageError
+from vramplan.estimate.ggml import estimate_ggml, fit_layers
+from vramplan.model import Band, Estimate, Origin, Pipeline, SettingValue
+from vramplan.settings import resolve_settings
+from vramplan.units import GIB, MIB
+
+PROFILES = Path(__file__).parents[2] / "profiles" / "pipelines"
+CONTEXT = Band(low_bytes=250 * MIB, expected_bytes=400 * MIB, high_bytes=616 * MIB)
+NO_CONTEXT = Band.exactly(0)
+
+CLIP: dict[str, object] = {
+    "architecture": "clip",
+    "quantisation": "f16",
+    "image_size": 336,
+    "patch_size": 14,
+    "embedding": 1024,
+    "feed_forward": 4096,
+    "heads": 16,
+    "layers": 23,
+    "projection": 4096,
+}
+MISTRAL: dict[str, object] = {
+    "architecture": "llama",
+    "quantisation": "q4_0",
+    "layers": 32,
+    "embedding": 4096,
+    "feed_forward": 14336,
+    "heads": 32,
+    "kv_heads": 8,
+    "vocabulary": 32000,
+    "trained_context": 32768,
+}
+
+
+def pipeline(runtime: str = "ollama", *, has_projector: bool = True) -> Pipeline:
+    return Pipeline(
+        name="llava:7b",
+        title="LLaVA",
+        summary="x",
+        runtime=runtime,
+        defaults={
+            "context": 4096,
+            "ubatch": 512,
+            "kv_type": "f16",
+            "flash_attention": "auto",
+            "gpu_layers": "auto",
+            "parallel": 1,
+            "engine": "b10488",
+            "platform": "linux",
+        },
+        constraints={},
+        source="x",
+        path="x.yaml",
+        ggml=MISTRAL | ({"projector": CLIP} if has_projector else {}),
+    )
+
+
+LLAVA = pipeline()
+
+
+def estimate(found: Pipeline = LLAVA, **settings: SettingValue) -> Estimate:
+    return estimate_ggml(found, settings, "8.6", CONTEXT, context_source="a test")
+
+
+def mib(size_bytes: int) -> float:
+    return round(size_bytes / MIB, 2)
+
+
+def test_the_log_of_ollama_2706() -> None:
+    """llava:7b in February 2024: 6 of 33 layers; Ollama kept the projector on the GPU then."""
+    ours = estimate_ggml(
+        pipeline("llama.cpp"),
+        {"context": 2048, "gpu_layers": 6, "engine": "b2249"},
+        "8.6",
+        CONTEXT,
+    )
+    buffers = ours.buffers
+    assert buffers is not None
+    assert ours.layers is not None
+    assert (ours.layers.on_gpu, ours.layers.total) == (6, 33)
+    assert mib(buffers.model_bytes) == 702.19
+    assert mib(buffers.model_bytes + buffers.host_model_bytes) == 3917.87
+    assert mib(buffers.kv_cache_bytes) == 48.00
+    assert mib(buffers.compute_bytes) == pytest.approx(164.01, abs=0.02)
+    assert mib(buffers.host_compute_bytes) == pytest.approx(168.00, abs=0.02)
+    assert mib(buffers.projector_bytes) == 595.49
+    assert mib(buffers.projector_compute_bytes) == pytest.approx(32.89, abs=0.01)
+
+
+def test_components_are_those_of_the_contract() -> None:
+    rows = {
+        component.name: (component.parameters, component.weights_bytes, component.device)
+        for component in estimate().components
+    }
+    assert rows == {
+        "language_model": (7_241_732_096, 4_108_181_504, "gpu"),
+        "vision_encoder": (290_909_184, 582_436_864, "gpu"),
+        "projector": (20_979_712, 41_975_808, "gpu"),
+    }
+
+
+def test_terms_add_up_to_need_and_peak() -> None:
+    ours = estimate()
+    total = sum((term.band for term in ours.terms), NO_CONTEXT)
+    assert total == ours.need.band == ours.peak.device
+    assert ours.peak.reserved_bytes == total.expected_bytes - CONTEXT.expected_bytes
+    assert ours.timeline[-1].reserved_bytes == ours.peak.reserved_bytes
+    assert ours.phases[-1].device_used_bytes == total.expected_bytes
+
+
+def test_every_term_says_where_it_comes_from() -> None:
+    rows = [(term.name, term.component, term.origin) for term in estimate().terms]
+    assert rows == [
+        ("weights", "language_model", Origin.EXACT),
+        ("KV cache", "language_model", Origin.EXACT),
+        ("compute buffer", "language_model", Origin.PUBLISHED),
+        ("weights", "vision_encoder", Origin.EXACT),
+        ("weights", "projector", Origin.EXACT),
+        ("projector compute", "vision_encoder", Origin.PUBLISHED),
+        ("engine pools", "vision_encoder", Origin.ASSUMED),
+        ("engine pools", "language_model", Origin.ASSUMED),
+        ("CUDA context", None, Origin.PUBLISHED),
+    ]
+    for term in estimate().terms:
+        assert term.source
+        is_counted = term.band.low_bytes == term.band.high_bytes
+        assert is_counted is (term.origin is Origin.EXACT)
+    assert estimate().terms[-1].source == "a test"
+
+
+def test_the_source_admits_what_no_log_has_shown() -> None:
+    newer = {term.name: term.source for term in estimate().terms}
+    older = {term.name: term.source for term in estimate(engine="b4480").terms}
+    assert "no CUDA log was at hand" in newer["compute buffer"]
+    assert "no CUDA log was at hand" not in older["compute buffer"]
+
+
+def test_buffers_are_the_terms() -> None:
+    ours = estimate()
+    assert ours.buffers is not None
+    sizes = {(term.name, term.component): term.band.expected_bytes for term in ours.terms}
+    assert ours.buffers.model_bytes == sizes["weights", "language_model"]
+    assert ours.buffers.kv_cache_bytes == sizes["KV cache", "language_model"] == 512 * MIB
+    assert ours.buffers.compute_bytes == sizes["compute buffer", "language_model"]
+    assert ours.buffers.projector_bytes == 624_412_672
+    assert mib(ours.buffers.host_model_bytes) == 70.31
+
+
+def test_phases_never_give_back() -> None:
+    ours = estimate()
+    assert [phase.name for phase in ours.phases] == ["load", "encode_image", "prefill", "generate"]
+    used = [point.reserved_bytes for point in ours.timeline]
+    assert used == sorted(used)
+
+
+def test_ollama_asks_for_the_context_of_every_slot() -> None:
+    ollama = estimate(parallel=4).buffers
+    shared = estimate(pipeline("llama.cpp"), parallel=4).buffers
+    assert ollama is not None
+    assert shared is not None
+    assert ollama.kv_cache_bytes == 4 * shared.kv_cache_bytes == 4 * 512 * MIB
+
+
+def test_fewer_layers_move_ollamas_projector_to_the_cpu() -> None:
+    ours = estimate(gpu_layers=20)
+    assert {row.name: row.device for row in ours.components} == {
+        "language_model": "split",
+        "vision_encoder": "cpu",
+        "projector": "cpu",
+    }
+    assert ours.buffers is not None
+    assert ours.buffers.projector_bytes == ours.buffers.projector_compute_bytes == 0
+    assert ours.buffers.host_model_bytes > 624_412_672
+    assert "the projector is on the CPU" in ours.notes
+    assert estimate(pipeline("llama.cpp"), gpu_layers=20).components[1].device == "gpu"
+
+
+def test_a_text_model_has_one_component() -> None:
+    ours = estimate(pipeline(has_projector=False))
+    assert [row.name for row in ours.components] == ["language_model"]
+    assert "encode_image" not in [phase.name for phase in ours.phases]
+
+
+def test_an_old_engine_without_layers_needs_the_context_alone() -> None:
+    ours = estimate_ggml(
+        pipeline("llama.cpp", has_projector=False),
+        {"gpu_layers": 0, "engine": "b2249"},
+        "8.6",
+        CONTEXT,
+    )
+    assert ours.need.band == CONTEXT
+    assert ours.components[0].device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gpu_layers": 34}, "gpu_layers 34 is not within 0 to 33"),
+        ({"gpu_layers": -1}, "gpu_layers -1 is not within"),
+        ({"gpu_layers": "most"}, "gpu_layers 'most' is not within"),
+        ({"context": 0}, "context must be a whole number of at least 1"),
+        ({"parallel": "two"}, "parallel must be a whole number"),
+        ({"kv_type": "q3_k"}, "unknown kv_type 'q3_k'"),
+        ({"kv_type": "f17"}, "unknown kv_type 'f17'"),
+        ({"kv_type": "q8_0", "flash_attention": "off"}, "kv_type q8_0 needs flash attention"),
+        ({"engine": "0.30.3"}, "unknown engine '0.30.3'"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, SettingValue], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        estimate(**settings)
+
+
+@pytest.mark.parametrize("runtime", ["ollama", "llama.cpp"])
+def test_a_card_with_room_gets_everything(runtime: str) -> None:
+    found = pipeline(runtime)
+    split, ours = fit_layers(found, {}, "8.6", CONTEXT, 12 * GIB, context_source="a test")
+    assert (split.on_gpu, split.total) == (33, 33)
+    assert ours == estimate(found)
+
+
+def test_margins_are_the_engines_own() -> None:
+    """The least budget for all layers is need without pools, and the engine's margin."""
+    for runtime, twice in (("llama.cpp", 0), ("ollama", 596)):
+        found = pipeline(runtime)
+        buffers = estimate(found).buffers
+        assert buffers is not None
+        asked = buffers.model_bytes + buffers.kv_cache_bytes + buffers.compute_bytes
+        projector = buffers.projector_bytes + buffers.projector_compute_bytes
+        least = 400 * MIB + asked + projector + (1024 + twice) * MIB
+        assert fit_layers(found, {}, "8.6", CONTEXT, least)[0].on_gpu == 33
+        assert fit_layers(found, {}, "8.6", CONTEXT, least - 1)[0].on_gpu < 33
+
+
+def test_the_projector_leaves_the_gpu_below_its_weights_and_a_gib() -> None:
+    least = 624_412_672 + 1024 * MIB + CONTEXT.expected_bytes
+    for budget, device in ((least, "gpu"), (least - 1, "cpu")):
+        ours = fit_layers(LLAVA, {}, "8.6", CONTEXT, budget)[1]
+        assert ours.components[1].device == device
+        llama_cpp = fit_layers(pipeline("llama.cpp"), {}, "8.6", CONTEXT, budget)[1]
+        assert llama_cpp.components[1].device == "gpu"
+
+
+@pytest.mark.parametrize("asked", ["all", 33])
+def test_what_is_asked_for_is_done(asked: SettingValue) -> None:
+    split, ours = fit_layers(LLAVA, {"gpu_layers": asked}, "8.6", CONTEXT, 4 * GIB)
+    assert split.on_gpu == 33
+    assert ours.need.band.expected_bytes > 4 * GIB
+
+
+@given(
+    st.sampled_from(["ollama", "llama.cpp"]),
+    st.integers(300, 8000),
+    st.integers(1, 4000),
+    st.sampled_from(["b4480", "b10488"]),
+)
+def test_more_room_never_means_fewer_layers(
+    runtime: str, budget: int, more: int, engine: str
+) -> None:
+    found, settings = pipeline(runtime, has_projector=False), {"engine": engine}
+    small, _ = fit_layers(found, settings, "8.6", CONTEXT, budget * MIB)
+    large, ours = fit_layers(found, settings, "8.6", CONTEXT, (budget + more) * MIB)
+    assert small.on_gpu <= large.on_gpu
+    if large.on_gpu:
+        assert ours.need.band.expected_bytes <= (budget + more) * MIB
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "weights", "cache"),
+    [
+        ("llava-7b.yaml", "llava:7b", 3847.55, 512.00),
+        ("llava-v1.5-7b.yaml", "llava-v1.5-7b", 3577.56, 2048.00),
+    ],
+)
+def test_shipped_pipelines(file: str, name: str, weights: float, cache: float) -> None:
+    found = load_pipeline_file(PROFILES / file)
+    ours = estimate_ggml(found, resolve_settings(found, {}), "8.6", CONTEXT)
+    assert (found.name, ours.pipeline) == (name, name)
+    assert ours.buffers is not None
+    assert mib(ours.buffers.model_bytes) == weights
+    assert mib(ours.buffers.kv_cache_bytes) == cache
+    assert mib(ours.buffers.projector_bytes) == 595.49
+    assert ours.need.band.high_bytes < 8 * GIB

@@ -1,0 +1,75 @@
+"""The KV cache against llama.cpp's own figures."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vramplan.estimate.ggml_model import GgmlModel
+from vramplan.estimate.kv_cache import CONTEXT_STEP, layer_cache_bytes, sequence_tokens
+from vramplan.units import KIB, MIB
+
+MISTRAL = cast("GgmlModel", SimpleNamespace(kv_heads=8, head_size=128))
+VICUNA = cast("GgmlModel", SimpleNamespace(kv_heads=32, head_size=128))
+
+
+def test_bytes_a_token() -> None:
+    assert 32 * layer_cache_bytes(MISTRAL, 1, "f16") == 128 * KIB
+    assert 32 * layer_cache_bytes(VICUNA, 1, "f16") == 512 * KIB
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens", "kv_type", "size"),
+    [
+        (MISTRAL, 2048, "f16", 256),  # ollama#2706
+        (MISTRAL, 32768, "f16", 4096),  # fedora-copr/logdetective#106
+        (VICUNA, 2048, "f16", 1024),  # ggml-org/llama.cpp#3616, LLaVA 1.5
+        # llama.cpp's CPU build b11549, dry run
+        (MISTRAL, 4096, "q8_0", 272),
+        (VICUNA, 4096, "q4_0", 576),
+        (MISTRAL, 2304, "f16", 288),
+    ],
+)
+def test_whole_caches(model: GgmlModel, tokens: int, kv_type: str, size: int) -> None:
+    assert 32 * layer_cache_bytes(model, tokens, kv_type) == size * MIB
+
+
+def test_six_layers_of_ollama_2706() -> None:
+    assert 6 * layer_cache_bytes(MISTRAL, 2048, "f16") == 48 * MIB
+    assert 26 * layer_cache_bytes(MISTRAL, 2048, "f16") == 208 * MIB
+
+
+@pytest.mark.parametrize(
+    ("context", "parallel", "is_shared", "tokens"),
+    [
+        (2048, 1, True, 2048),
+        (2100, 1, True, 2304),  # llama.cpp's CPU build b11549: n_ctx = 2304
+        (2048, 3, True, 768),  # the same: n_ctx_seq = 768
+        (2048, 4, True, 512),  # the same: n_ctx_seq = 512
+        (2048, 4, False, 2048),  # Ollama asks for 4 x 2048
+        (1, 1, True, 256),
+        (1, 8, True, 256),
+    ],
+)
+def test_context_is_shared_and_rounded(
+    context: int, parallel: int, is_shared: bool, tokens: int
+) -> None:
+    assert sequence_tokens(context, parallel, is_shared=is_shared) == tokens
+
+
+@given(st.integers(1, 1 << 20), st.integers(1, 64), st.booleans())
+def test_rounding_never_takes_away(context: int, parallel: int, is_shared: bool) -> None:
+    tokens = sequence_tokens(context, parallel, is_shared=is_shared)
+    wanted = context // parallel if is_shared else context
+    assert tokens % CONTEXT_STEP == 0
+    assert wanted <= tokens < wanted + 2 * CONTEXT_STEP
+
+
+def test_a_row_that_no_blocks_fill_is_refused() -> None:
+    narrow = cast("GgmlModel", SimpleNamespace(kv_heads=1, head_size=80))
+    with pytest.raises(ValueError, match="80 is not a multiple of q8_0's block of 32"):
+        layer_cache_bytes(narrow, 256, "q8_0")

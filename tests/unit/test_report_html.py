@@ -1,0 +1,225 @@
+"""The fit report: complete, self-contained, and deaf to what strangers write into their files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from vramplan.model import TimelinePoint
+from vramplan.report.budget import lines
+from vramplan.report.html import ReportMeta, is_link, render_report
+from vramplan.report.svg import draw_budget, ticks
+from vramplan.report.timeline import draw_timeline
+from vramplan.units import GIB, MIB
+
+META = ReportMeta(
+    title="Will it fit?", created="2026-03-01", version="0", command="vramplan report"
+)
+EVIL = (
+    "<script>alert(1)</script><img src=x onerror=alert(1)>'\"&{{ 7*7 }}{% raw %}"
+    "]]>--><style>*{display:none}</style>\x1b[2J\x00\u202e\ud800"
+)
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page, with a check that every tag is closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attributes]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, known, value in self.attributes if known == name]
+
+
+@pytest.fixture(scope="module")
+def page(samples) -> str:
+    return render_report(samples.estimates, samples.verdicts, samples.cards, META)
+
+
+def test_every_tag_is_closed_and_every_id_is_its_own(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.open == []
+    identities = Counter(parsed.values("id"))
+    assert max(identities.values()) == 1
+    for target in parsed.values("aria-labelledby"):
+        assert set(target.split()) <= set(identities)
+    inner = [value for value in parsed.values("href") if value.startswith("#")]
+    assert {value[1:] for value in inner} <= set(identities)
+
+
+def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
+    parsed = Page(page)
+    assert not {"script", "link", "img", "iframe", "object", "embed"} & set(parsed.tags)
+    assert not parsed.values("src")
+    assert not re.search(r"@import|url\(\s*['\"]?(?!#)", page)
+    assert "default-src 'none'" in page
+    outward = [value for value in parsed.values("href") if not value.startswith("#")]
+    assert outward == ["https://github.com/huggingface/diffusers/tree/main/benchmarks"]
+
+
+def test_the_page_says_what_a_reader_asks(page: str) -> None:
+    text = re.sub(r"\s+", " ", " ".join(Page(page).text))
+    for word in ("✓ fits", "~ tight", "⚠ offload", "✗ oom", "pipe.enable_vae_tiling()"):
+        assert word in text
+    for word in ("3,704 MiB", "3,414–3,984", "859,520,964", "4,112 MiB", "−44.2 %"):
+        assert word in text
+    for word in ("rtx-3060-8gb offers 7,937 MiB", "33 of 33 layers on the GPU", "replayed"):
+        assert word in text
+    assert "compute capability 8.6 is assumed: no card was named" in text
+
+
+def test_every_picture_has_words_that_stand_for_it(page: str) -> None:
+    parsed = Page(page)
+    # a meter for each verdict; a budget and a timeline for each estimate
+    assert parsed.tags["svg"] == 8 + 2 + 2
+    assert parsed.tags["desc"] == parsed.tags["svg"]
+    assert parsed.values("role").count("img") == parsed.tags["svg"]
+
+
+def test_strangers_text_adds_no_tag_and_no_attribute(samples, page: str) -> None:
+    estimates = [
+        replace(
+            estimate,
+            title=EVIL,
+            runtime=EVIL,
+            compute_capability=EVIL,
+            settings=dict.fromkeys(estimate.settings, EVIL),
+            components=tuple(replace(part, dtype=EVIL) for part in estimate.components),
+            terms=tuple(replace(term, source=EVIL) for term in estimate.terms),
+            published=tuple(replace(known, claim=EVIL) for known in estimate.published),
+            notes=tuple(EVIL for _ in estimate.notes),
+        )
+        for estimate in samples.estimates
+    ]
+    verdicts = [
+        replace(verdict, card_title=EVIL, reason=EVIL + verdict.card, judged_as=EVIL)
+        for verdict in samples.verdicts
+    ]
+    hostile = render_report(estimates, verdicts, samples.cards, replace(META, command=EVIL))
+    parsed, benign = Page(hostile), Page(page)
+    # footnotes and reasons merge or part when their texts do; nothing else may
+    assert set(parsed.tags) == set(benign.tags)
+    assert {(tag, name) for tag, name, _ in parsed.attributes} <= {
+        (tag, name) for tag, name, _ in benign.attributes
+    }
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in hostile
+    assert "49" not in re.findall(r"image <b>(.*?)</b>", hostile)
+    assert not set("\x1b\x00\u202e\ud800") & set(hostile)
+    hostile.encode("utf-8")
+
+
+SHAPES = {"svg", "title", "desc", "defs", "pattern", "g", "rect", "line", "path", "text", "circle"}
+
+
+def _parsed(picture: str) -> ET.Element:
+    return ET.fromstring(picture)  # noqa: S314  # our own picture
+
+
+def test_strangers_names_are_only_text_in_pictures(samples) -> None:
+    evil = replace(
+        samples.sd15,
+        pipeline=EVIL,
+        terms=tuple(replace(term, name=EVIL, component=EVIL) for term in samples.sd15.terms),
+        timeline=tuple(
+            replace(point, phase=EVIL, component=EVIL) for point in samples.sd15.timeline
+        ),
+    )
+    cards = lines([replace(card, name=EVIL) for card in samples.cards])
+    for picture in (draw_budget("a", evil, cards), draw_timeline("b", evil, cards)):
+        tags = {element.tag.rsplit("}")[-1] for element in _parsed(picture).iter()}
+        assert tags <= SHAPES
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("https://example.org/a?b=c#d", True),
+        ("http://example.org", True),
+        ("javascript:alert(1)", False),
+        ("https://example.org and more", False),
+        ('https://example.org/"onclick="x', False),
+        ("see https://example.org", False),
+    ],
+)
+def test_only_a_plain_web_address_is_a_link(text: str, links: bool) -> None:
+    assert is_link(text) is links
+
+
+def test_the_stack_is_as_wide_as_what_is_in_use(samples) -> None:
+    """The pieces and the card's line are drawn on one scale."""
+    svg = _parsed(draw_budget("a", samples.sd15, lines(samples.cards)))
+    space = "{http://www.w3.org/2000/svg}"
+    pieces = [rect for rect in svg.iter(f"{space}rect") if "piece" in rect.get("class", "").split()]
+    right = max(float(piece.get("x", 0)) + float(piece.get("width", 0)) + 1 for piece in pieces)
+    paths = [path.get("d", "") for path in svg.iter(f"{space}path") if path.get("class") == "card"]
+    places = [float(path[1:].split(" ")[0]) for path in paths]
+    in_use = samples.sd15.peak.device.expected_bytes
+    assert len(pieces) == 9
+    for place, budget in zip(places, (7937 * MIB, 12023 * MIB), strict=True):
+        assert right / place == pytest.approx(in_use / budget, rel=0.005)
+
+
+def test_a_card_far_beyond_the_budget_is_named_and_not_drawn(samples) -> None:
+    large = replace(samples.cards[0], name="h200", total_bytes=140 * GIB)
+    text = render_report([samples.sd15], (), [*samples.cards, large], META)
+    assert "Beyond the right edge: h200 (139.75 GiB)." in text
+    assert "h200 offers" not in text
+
+
+def test_a_long_run_makes_a_small_picture_that_keeps_its_peak(samples) -> None:
+    points = [
+        TimelinePoint(
+            phase="denoise",
+            component="unet",
+            allocated_bytes=(step % 97 + (1000 if step == 77_777 else 0)) * MIB,
+            reserved_bytes=1100 * MIB,
+        )
+        for step in range(100_000)
+    ]
+    picture = draw_timeline("a", replace(samples.sd15, timeline=tuple(points)), ())
+    assert len(picture) < 60_000
+    area = next(path for path in picture.split("<path") if 'class="allocated"' in path)
+    heights = [float(height) for height in re.findall(r"V([\d.]+)", area)]
+    floor = heights[-1]
+    # the peak of 1077 MiB and the reserved 1100 on one scale
+    reserved = next(path for path in picture.split("<path") if 'class="reserved"' in path)
+    held = min(float(height) for height in re.findall(r"V([\d.]+)", reserved))
+    peak = 1000 + 77_777 % 97
+    assert (floor - min(heights)) / (floor - held) == pytest.approx(peak / 1100, rel=0.01)
+
+
+def test_ticks_are_round_and_few() -> None:
+    assert ticks(12 * GIB) == [0, 2 * GIB, 4 * GIB, 6 * GIB, 8 * GIB, 10 * GIB, 12 * GIB]
+    assert ticks(1) == [0]
+    assert len(ticks(10**15)) <= 9
+
+
+def test_a_report_of_nothing_is_a_page() -> None:
+    assert Page(render_report((), (), ())).tags["h1"] == 1
