@@ -45,7 +45,9 @@ class Band:
 
     def __post_init__(self) -> None:
         if not self.low_bytes <= self.expected_bytes <= self.high_bytes:
-            raise ValueError(f"band out of order: {self.low_bytes}, {self.expected_bytes}, {self.high_bytes}")
+            raise ValueError(
+                f"band out of order: {self.low_bytes}, {self.expected_bytes}, {self.high_bytes}"
+            )
 
     def __add__(self, other: Band) -> Band:
         return Band(

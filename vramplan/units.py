@@ -25,7 +25,9 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise UsageError(f"not a size: {text!r}", hint="write a number and a unit, such as 512MiB or 1.5GiB")
+        raise UsageError(
+            f"not a size: {text!r}", hint="write a number and a unit, such as 512MiB or 1.5GiB"
+        )
     sign, number, unit = match.groups()
     if sign == "-":
         raise UsageError(f"a size cannot be negative: {text!r}")

@@ -55,18 +55,30 @@ def assemble(routine: str, streams: list[Stream], grammar: Grammar) -> list[dict
     Raises RecordingError where the recordings' shapes differ in a way that no condition explains.
     """
     trees = [(build_tree(stream), stream.dims) for stream in streams]
-    for chosen in (*combinations(grammar.splits, 0), *combinations(grammar.splits, 1), *combinations(grammar.splits, 2)):
+    for chosen in (
+        *combinations(grammar.splits, 0),
+        *combinations(grammar.splits, 1),
+        *combinations(grammar.splits, 2),
+    ):
         sides: dict[tuple[bool, ...], list[tuple[Sequence, Dims]]] = {}
         for tree, dims in trees:
             known = grammar.complete(dims) if chosen else dims
-            sides.setdefault(tuple(bool(evaluate(c, known)) for c in chosen), []).append((tree, dims))
+            sides.setdefault(tuple(bool(evaluate(c, known)) for c in chosen), []).append(
+                (tree, dims)
+            )
         shapes = [Shape([tree for tree, _ in side]) for side in sides.values()]
         if all(shape.is_one() for shape in shapes):
             return [
                 _assemble_alike(routine, side, shape, grammar, _conjunction(chosen, truth))
-                for (truth, side), shape in zip(sorted(sides.items(), reverse=True), _sorted(sides, shapes), strict=True)
+                for (truth, side), shape in zip(
+                    sorted(sides.items(), reverse=True), _sorted(sides, shapes), strict=True
+                )
             ]
-        different = [_difference(side) for side, shape in zip(sides.values(), shapes, strict=True) if not shape.is_one()]
+        different = [
+            _difference(side)
+            for side, shape in zip(sides.values(), shapes, strict=True)
+            if not shape.is_one()
+        ]
     raise RecordingError(f"{routine}: the events differ between settings: {different[0]}")
 
 
@@ -97,7 +109,9 @@ def _first_difference(one: object, other: object) -> str:
                 return f"{i}: {_first_difference(a, b)}"
         if len(one) != len(other):
             longer = one if len(one) > len(other) else other
-            return f"{len(one)} or {len(other)} items, {str(longer[min(len(one), len(other))])[:200]}"
+            return (
+                f"{len(one)} or {len(other)} items, {str(longer[min(len(one), len(other))])[:200]}"
+            )
     return f"{str(one)[:200]} or {str(other)[:200]}"
 
 
@@ -160,7 +174,7 @@ class Shape:
         if isinstance(item, Gemm):
             return ("gemm",)
         if isinstance(item, Phase):
-            return ("phase", item.name)
+            return ("phase", item.name, item.component)
         if isinstance(item, Cast):
             return ("cast", item.component, item.element_bytes)
         if isinstance(item, Leaf):
@@ -236,16 +250,24 @@ class _Writer:
             code.extend(self.item(items, dims, places, path))
         return code
 
-    def item(self, items: list[Item], dims: list[Dims], places: list[_Place], path: Path) -> Iterator[object]:
+    def item(
+        self, items: list[Item], dims: list[Dims], places: list[_Place], path: Path
+    ) -> Iterator[object]:
         first = items[0]
         full = [self.grammar.complete(d) for d in dims]
         if isinstance(first, Alloc):
-            yield self.size([(d, i.size_bytes) for d, i in zip(full, items, strict=True)], first.operator)  # type: ignore[union-attr]
+            yield self.size(
+                [(d, i.size_bytes) for d, i in zip(full, items, strict=True)], first.operator
+            )  # type: ignore[union-attr]
         elif isinstance(first, FreeRun):
-            yield from _write_frees(max((i for i in items if isinstance(i, FreeRun)), key=_definite))
+            yield from _write_frees(
+                max((i for i in items if isinstance(i, FreeRun)), key=_definite)
+            )
         elif isinstance(first, Workspace):
             operands = [
-                self.size([(d, i.operands[n]) for d, i in zip(full, items, strict=True)], first.kind)  # type: ignore[union-attr]
+                self.size(
+                    [(d, i.operands[n]) for d, i in zip(full, items, strict=True)], first.kind
+                )  # type: ignore[union-attr]
                 for n in range(len(first.operands))
             ]
             yield ["w", first.kind, *operands]
@@ -254,14 +276,21 @@ class _Writer:
                 self.has_gemm = True
                 yield ["g"]
         elif isinstance(first, Phase):
-            yield ["p", first.name]
+            yield (
+                ["p", first.name]
+                if first.component == "pipeline"
+                else ["p", first.name, first.component]
+            )
         elif isinstance(first, Leaf):
             yield ["e" if first.is_enter else "x", first.component, first.module]
         elif isinstance(first, Cast):
             yield ["t", first.component, first.element_bytes]
         elif isinstance(first, Call):
             arguments = {
-                name: self.size([(d, i.dims[name]) for d, i in zip(full, items, strict=True)], f"{first.routine}.{name}")  # type: ignore[union-attr]
+                name: self.size(
+                    [(d, i.dims[name]) for d, i in zip(full, items, strict=True)],
+                    f"{first.routine}.{name}",
+                )  # type: ignore[union-attr]
                 for name in first.dims
             }
             yield ["c", first.routine, arguments, len(first.outputs)]
@@ -273,7 +302,9 @@ class _Writer:
         name = loops[0].name
         count = self.grammar.counts.get(name)
         if count is None:
-            raise RecordingError(f"{self.routine}: the recipe does not say how often loop {name!r} runs")
+            raise RecordingError(
+                f"{self.routine}: the recipe does not say how often loop {name!r} runs"
+            )
         before, body, after = [], [], []
         for loop, place in zip(loops, places, strict=True):
             expected = evaluate(count, self.grammar.complete(dict(place.dims)))
@@ -289,9 +320,15 @@ class _Writer:
             "l",
             name,
             count,
-            [self.sequence([places_of[i] for places_of in before], inner) for i in range(len(before[0]))],
+            [
+                self.sequence([places_of[i] for places_of in before], inner)
+                for i in range(len(before[0]))
+            ],
             self.sequence(bodies, inner) if bodies else [],
-            [self.sequence([places_of[i] for places_of in after], inner) for i in range(len(after[0]))],
+            [
+                self.sequence([places_of[i] for places_of in after], inner)
+                for i in range(len(after[0]))
+            ],
         ]
 
 
@@ -305,16 +342,23 @@ def _write_frees(run: FreeRun) -> Iterator[object]:
         if address.up == 0 and not address.path:
             yield -address.slot - 1
         else:
-            path = [[o, list(s) if isinstance(s, tuple) else -1 if s == "only" else s] for o, s in address.path]
+            path = [
+                [o, list(s) if isinstance(s, tuple) else -1 if s == "only" else s]
+                for o, s in address.path
+            ]
             yield ["f", address.up, path, address.slot]
 
 
 def _assemble_alike(
-    routine: str, trees: list[tuple[Sequence, Dims]], shape: Shape, grammar: Grammar, condition: str | None
+    routine: str,
+    trees: list[tuple[Sequence, Dims]],
+    shape: Shape,
+    grammar: Grammar,
+    condition: str | None,
 ) -> dict[str, object]:
     # a dimension handed on to another routine is itself a product
     products = (*grammar.products, *trees[0][1], *grammar.derived)
-    writer = _Writer(routine, Fitter(products), grammar, shape)
+    writer = _Writer(routine, Fitter(products, _pinned(condition)), grammar, shape)
     code = writer.sequence([_Place(tree, tuple(dims.items())) for tree, dims in trees])
     freed = set(_freed(code, 0))
     return {
@@ -325,6 +369,11 @@ def _assemble_alike(
         "outputs": [slot for slot in range(trees[0][0].slots) if slot not in freed],
         "code": code,
     }
+
+
+def _pinned(condition: str | None) -> frozenset[str]:
+    """Return the dimensions to which a variant's condition gives one value."""
+    return frozenset({"n"}) if condition is not None and "(n==1)" in condition and "not (n==1)" not in condition else frozenset()
 
 
 def _freed(code: Code, depth: int) -> Iterator[int]:

@@ -19,7 +19,9 @@ _HALF = (torch.float16, torch.bfloat16)
 Value = Any
 
 
-def choose_kernel(best: str, query: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> str:
+def choose_kernel(
+    best: str, query: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> str:
     """Return cudnn, flash, efficient or math for these operands.
 
     `best` is what the architecture prefers: `flash` (8.x, 12.x), `cudnn` (9.x, 10.x), `efficient`
@@ -78,7 +80,9 @@ class Attention(TorchFunctionMode):
             value = value.repeat_interleave(groups, -3)
         ops = torch.ops.aten
         if kernel == "flash":
-            return ops._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+            return ops._scaled_dot_product_flash_attention(
+                query, key, value, dropout_p, is_causal, False, scale=scale
+            )[0]
         bias = self._expand_mask(attn_mask, query, key)
         if kernel == "cudnn":
             return ops._scaled_dot_product_cudnn_attention(
@@ -88,13 +92,19 @@ class Attention(TorchFunctionMode):
             return ops._scaled_dot_product_efficient_attention(
                 query, key, value, bias, grad, dropout_p, is_causal, scale=scale
             )[0]
-        return ops._scaled_dot_product_attention_math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)[0]
+        return ops._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale
+        )[0]
 
     @staticmethod
-    def _expand_mask(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor | None:
+    def _expand_mask(
+        mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
+    ) -> torch.Tensor | None:
         if mask is None:
             return None
-        if mask.dtype == torch.bool:  # torch turns a boolean mask into an additive one of the query's dtype
+        if (
+            mask.dtype == torch.bool
+        ):  # torch turns a boolean mask into an additive one of the query's dtype
             additive = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
             mask = additive.masked_fill_(mask.logical_not(), float("-inf"))
         return mask.expand(*query.shape[:-1], key.shape[-2])

@@ -6,6 +6,8 @@ Only classes of diffusers, transformers and torch.nn are ever imported, whatever
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,11 @@ from vramplan.record.device import META
 
 _ALLOWED = ("diffusers", "transformers", "torch.nn")
 
+#: classes that their library does not export at its top
+_ELSEWHERE = {
+    "diffusers.StableDiffusionSafetyChecker": "diffusers.pipelines.stable_diffusion.safety_checker",
+}
+
 
 def find_class(path: str) -> Any:
     """Return the class at `path` (``diffusers.AutoencoderKL``)."""
@@ -24,7 +31,7 @@ def find_class(path: str) -> Any:
     if root not in _ALLOWED or "_" in name[:1]:
         raise CatalogError(f"class {path!r} is not one of diffusers, transformers or torch.nn")
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(_ELSEWHERE.get(path, module)), name)
     except (ImportError, AttributeError) as error:
         raise CatalogError(f"class {path!r} is not in the installed {module}: {error}") from None
     if not isinstance(found, type):
@@ -38,6 +45,10 @@ def build_module(spec: ComponentSpec, dtype: torch.dtype) -> torch.nn.Module:
     if not issubclass(cls, torch.nn.Module):
         raise CatalogError(f"component {spec.name}: {spec.class_path} is not a module")
     config = dict(spec.config)
+    if spec.class_path.startswith("transformers."):
+        # as from_pretrained(dtype=...) does: tables that ask for fp32 by name (rotary frequencies) stay so
+        with META, _default_dtype(dtype):
+            return cls(cls.config_class(**config)).eval()
     with META:
         if hasattr(cls, "config_class") and cls.config_class is not None:
             settings = cls.config_class(**config)
@@ -45,6 +56,16 @@ def build_module(spec: ComponentSpec, dtype: torch.dtype) -> torch.nn.Module:
         else:
             module = cls(**config)
     return module.to(dtype).eval()
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def build_object(spec: ComponentSpec) -> Any:

@@ -9,14 +9,15 @@ would live there. A copy back to the CPU becomes real zeros.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
+from vramplan.record.scratch import temporaries
 from vramplan.record.stream import (
     Alloc,
     Birth,
@@ -37,7 +38,14 @@ SMALL = 4096
 META = torch.device("meta")
 CPU = torch.device("cpu")
 
-_GEMM = ("aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm", "aten.addbmm", "aten._addmm_activation")
+_GEMM = (
+    "aten.mm",
+    "aten.addmm",
+    "aten.bmm",
+    "aten.baddbmm",
+    "aten.addbmm",
+    "aten._addmm_activation",
+)
 _CONV = ("aten.convolution.", "aten.convolution_backward.", "aten._convolution.")
 _ATTENTION = "aten._scaled_dot_product_"
 
@@ -63,7 +71,9 @@ class Device(TorchDispatchMode):
         self.weights = weights
         self.births: dict[int, Birth] = {}
         self._until: dict[str, str] = {}  # loop -> the operator that ends it
-        self._beat: tuple[str, str, int] | None = None  # a loop in C-like code: its operator, every how many
+        self._beat: tuple[str, str, int] | None = (
+            None  # a loop in C-like code: its operator, every how many
+        )
         self._beats = 0
 
     # ------------------------------------------------------------------ events
@@ -71,9 +81,9 @@ class Device(TorchDispatchMode):
         """Append an event to the stream that is being recorded."""
         self.stream.events.append(event)
 
-    def begin_phase(self, name: str) -> None:
-        """Say that what follows belongs to phase `name`."""
-        self.write(Phase(name))
+    def begin_phase(self, name: str, component: str = "pipeline") -> None:
+        """Say that what follows belongs to phase `name`, and is `component`'s work."""
+        self.write(Phase(name, component))
 
     def iterate(self, loop: str, until: str | None = None) -> None:
         """Begin the next iteration of `loop`, opening the loop if it is not open.
@@ -164,7 +174,7 @@ class Device(TorchDispatchMode):
             if self._beats % self._beat[2] == 0:
                 self.iterate(self._beat[0])
             self._beats += 1
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        tensors = [*_tensors_in(args), *_tensors_in(kwargs.values())]
         if name.startswith("aten._local_scalar_dense") and is_meta(args[0]):
             return 0
         if name.startswith("aten._to_copy"):
@@ -175,7 +185,12 @@ class Device(TorchDispatchMode):
         return out
 
     def _run(
-        self, func: Operator, name: str, args: tuple[Value, ...], kwargs: dict[str, Value], tensors: list[torch.Tensor]
+        self,
+        func: Operator,
+        name: str,
+        args: tuple[Value, ...],
+        kwargs: dict[str, Value],
+        tensors: list[torch.Tensor],
     ) -> Value:
         device = kwargs.get("device")
         wants_gpu = device is not None and torch.device(device).type == "meta"
@@ -185,7 +200,11 @@ class Device(TorchDispatchMode):
             written = _written_argument(func, args)
             if written is not None and not is_meta(written):
                 return written  # a real tensor keeps its values: what was computed on meta has none
-            out = func(*tree_map(_to_meta, args), **tree_map(_to_meta, kwargs))
+            if not all(map(is_meta, tensors)):
+                args, kwargs = tree_map(_to_meta, (args, kwargs))
+            out = func(*args, **kwargs)
+            if isinstance(out, torch.Tensor):
+                return self._born(self._real_if_index(out), name)
             return self._born(tree_map(self._real_if_index, out), name)
         on_device = wants_gpu or any(self.is_on_device(x) for x in tensors)
         if wants_gpu:
@@ -194,7 +213,9 @@ class Device(TorchDispatchMode):
                 if probe.numel() > SMALL:
                     return self._born(probe, name)
             elif tensors[0].numel() > SMALL:
-                return self._born(func(*tree_map(_to_meta, args), **{**kwargs, "device": META}), name)
+                return self._born(
+                    func(*tree_map(_to_meta, args), **{**kwargs, "device": META}), name
+                )
             kwargs["device"] = CPU
         out = func(*args, **kwargs)
         return self._born(out, name) if on_device else out
@@ -222,15 +243,27 @@ class Device(TorchDispatchMode):
 
     def _real_if_index(self, out: Value) -> Value:
         """Small integer results become zeros, so that code which reads them goes on."""
-        if is_meta(out) and not out.dtype.is_floating_point and not out.dtype.is_complex and out.numel() <= SMALL:
+        if (
+            is_meta(out)
+            and not out.dtype.is_floating_point
+            and not out.dtype.is_complex
+            and out.numel() <= SMALL
+        ):
             if self.birth_of(out) is None and out._base is None:
-                return torch.zeros(out.shape, dtype=out.dtype)
+                real = torch.zeros(out.shape, dtype=out.dtype)
+                if out.untyped_storage()._cdata in self.weights:
+                    self._stand_in(real)
+                return real
         return out
 
+    def _stand_in(self, real: torch.Tensor) -> None:
+        """Let `real` stand for a view of a weight, which a GPU allocates nothing for."""
+        storage = real.untyped_storage()
+        self.weights.add(storage._cdata)
+        weakref.finalize(storage, self.weights.discard, storage._cdata).atexit = False
+
     def _born(self, out: Value, name: str) -> Value:
-        for tensor in tree_leaves(out):
-            if not isinstance(tensor, torch.Tensor):
-                continue
+        for tensor in _tensors_in((out,)):
             storage = tensor.untyped_storage()
             key = storage._cdata
             if key in self.births or key in self.weights or storage.nbytes() == 0:
@@ -244,9 +277,21 @@ class Device(TorchDispatchMode):
         if name.startswith(_GEMM):
             self.write(Gemm())
         elif name.startswith(_CONV):
-            results = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+            results = [*_tensors_in((out,))]
             source, result = args[0], results[0]
             self.write(Workspace("conv", (_nbytes(source), _nbytes(result))))
+        inside = [Alloc(self.stream.new_birth(), size, name) for size in temporaries(name, args, out)]
+        self.stream.events.extend(inside)
+        self.stream.events.extend(Free(alloc.birth) for alloc in inside)
+
+
+def _tensors_in(values: Iterable[Value]) -> Iterator[torch.Tensor]:
+    """Yield the tensors among an operator's arguments or results; they are nested in lists at most."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors_in(value)
 
 
 def _nbytes(tensor: torch.Tensor) -> int:

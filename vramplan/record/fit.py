@@ -19,7 +19,8 @@ Dims = Mapping[str, int]
 class Fitter:
     """Finds expressions over fixed samples; equal size lists are looked up, not searched again."""
 
-    def __init__(self, products: Sequence[str]) -> None:
+    def __init__(self, products: Sequence[str], pinned: frozenset[str] = frozenset()) -> None:
+        self._pinned = pinned  # dimensions that have one value: nothing is to be found in them
         self.products = list(dict.fromkeys(products))
         self._code = compile_expressions(self.products) if self.products else None
         self._values: dict[tuple[tuple[str, int], ...], tuple[int, ...]] = {}
@@ -31,10 +32,14 @@ class Fitter:
         for dims, size in samples:
             key = tuple(sorted(dims.items()))
             if distinct.setdefault(key, size) != size:
-                raise RecordingError(f"{what}: two sizes, {distinct[key]} and {size}, at the same dimensions")
+                raise RecordingError(
+                    f"{what}: two sizes, {distinct[key]} and {size}, at the same dimensions"
+                )
         sizes = list(distinct.values())
-        if len(sizes) < 3:
-            raise RecordingError(f"{what}: {len(sizes)} settings are too few to find a size and to prove it")
+        if len(sizes) < 3 and not self._pinned >= set(samples[0][0]):
+            raise RecordingError(
+                f"{what}: {len(sizes)} settings are too few to find a size and to prove it"
+            )
         if all(size == sizes[0] for size in sizes):
             return str(sizes[0])
         cache_key = (tuple(distinct), tuple(sizes))
@@ -51,7 +56,11 @@ class Fitter:
         return self._values[key]
 
     def _search(
-        self, rows: list[tuple[int, ...]], sizes: list[int], what: str, keys: list[tuple[tuple[str, int], ...]]
+        self,
+        rows: list[tuple[int, ...]],
+        sizes: list[int],
+        what: str,
+        keys: list[tuple[tuple[str, int], ...]],
     ) -> str:
         columns = [[row[i] for row in rows] for i in range(len(self.products))]
         for product, column in zip(self.products, columns, strict=True):

@@ -18,7 +18,9 @@ from vramplan.tape.format import SCHEMA
 Group = tuple[tuple[str, str], ...]
 
 
-def record_tape(pipeline: str, recipe: Recipe, progress: Progress = lambda _: None) -> dict[str, object]:
+def record_tape(
+    pipeline: str, recipe: Recipe, progress: Progress = lambda _: None
+) -> dict[str, object]:
     """Return the tape of `pipeline` as JSON-ready data; the same recipe gives the same tape.
 
     Raises RecordingError where an event is not reproduced exactly by what was found.
@@ -46,6 +48,7 @@ def record_tape(pipeline: str, recipe: Recipe, progress: Progress = lambda _: No
         "recorded_with": versions(),
         "dims": dict(recipe.dims),
         "least": dict(recipe.least),
+        "dtype_facts": {dtype: dict(facts) for dtype, facts in recipe.dtype_facts.items()},
         "entry": "main",
         "components": components,
         "routines": routines,
@@ -65,14 +68,20 @@ def versions() -> dict[str, str]:
 
 
 def _sort_in(
-    groups: dict[str, dict[Group, list[Stream]]], recipe: Recipe, routine: str, facts: Facts, stream: Stream
+    groups: dict[str, dict[Group, list[Stream]]],
+    recipe: Recipe,
+    routine: str,
+    facts: Facts,
+    stream: Stream,
 ) -> None:
     names = recipe.relevant.get(routine, ("dtype", "kernel"))
     group = tuple((name, facts[name]) for name in names if name in facts)
     groups.setdefault(routine, {}).setdefault(group, []).append(stream)
 
 
-def _variants(routine: str, groups: dict[Group, list[Stream]], recipe: Recipe) -> list[dict[str, object]]:
+def _variants(
+    routine: str, groups: dict[Group, list[Stream]], recipe: Recipe
+) -> list[dict[str, object]]:
     """Return the routine's variants; groups with the same code share one."""
     grammar = recipe.grammars.get(routine, Grammar())
     merged: dict[str, tuple[dict[str, object], list[Group]]] = {}
@@ -112,10 +121,15 @@ def _whens(groups: list[Group]) -> list[dict[str, list[str]]]:
 
 def _components(recipe: Recipe, session: Session) -> dict[str, object]:
     element = recipe.element_bytes(session.facts)
-    return {name: _weights(module, recipe.parts.get(name, {}), element) for name, module in session.modules.items()}
+    return {
+        name: _weights(module, recipe.parts.get(name, {}), element)
+        for name, module in session.modules.items()
+    }
 
 
-def _weights(module: torch.nn.Module, parts: Mapping[str, str], element_bytes: int) -> dict[str, object]:
+def _weights(
+    module: torch.nn.Module, parts: Mapping[str, str], element_bytes: int
+) -> dict[str, object]:
     groups = module_tensors(module)
     numbers = {id(tensors[0]): i for i, tensors in enumerate(groups)}
     described: dict[str, list[int]] = {}
@@ -127,7 +141,8 @@ def _weights(module: torch.nn.Module, parts: Mapping[str, str], element_bytes: i
         "modules": [[_tensor(t, element_bytes) for t in tensors] for tensors in groups],
         "parts": described,
         "part_parameters": {
-            part: sum(p.numel() for p in module.get_submodule(path).parameters()) for part, path in parts.items()
+            part: sum(p.numel() for p in module.get_submodule(path).parameters())
+            for part, path in parts.items()
         },
     }
 

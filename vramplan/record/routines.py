@@ -52,7 +52,9 @@ class Routines:
     memory: dict[Value, _Memory] = field(default_factory=dict)
     remember: bool = True
     facts: dict[str, str] = field(default_factory=dict)  # of the run under way
-    relevant: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # routine -> facts it may depend on
+    relevant: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # routine -> facts it may depend on
 
     def streams(self) -> dict[str, list[Stream]]:
         """Return the recorded streams by routine, one for each distinct shape."""
@@ -101,7 +103,9 @@ class Routines:
         ordered = sorted(owned.items(), key=lambda item: item[1][1])
         self._refuse_leaks(stream, {slot for _, (_, slot) in ordered})
         index = {storage: i for i, (storage, _) in enumerate(ordered)}
-        self.memory[key] = _Memory(stream, [_describe(x, index) for x in leaves], spec, len(ordered))
+        self.memory[key] = _Memory(
+            stream, [_describe(x, index) for x in leaves], spec, len(ordered)
+        )
         outputs = []
         for _, (tensor, _) in ordered:
             birth = outer.new_birth()
@@ -111,9 +115,15 @@ class Routines:
         return result
 
     def _refuse_leaks(self, stream: Stream, outputs: set[int]) -> None:
-        leaked = [b.slot for b in self.device.births.values() if b.stream is stream and b.slot not in outputs]
+        leaked = [
+            b.slot
+            for b in self.device.births.values()
+            if b.stream is stream and b.slot not in outputs
+        ]
         if leaked:
-            raise RecordingError(f"{stream.routine}: {len(leaked)} tensors outlive the call without being returned")
+            raise RecordingError(
+                f"{stream.routine}: {len(leaked)} tensors outlive the call without being returned"
+            )
 
     def _recall(self, memory: _Memory, dims: Dims) -> Value:
         device = self.device
@@ -126,7 +136,9 @@ class Routines:
                     leaves.append(leaf)
                     continue
                 if leaf.storage not in bases:
-                    bases[leaf.storage] = torch.empty(leaf.elements, dtype=leaf.dtype, device="meta")
+                    bases[leaf.storage] = torch.empty(
+                        leaf.elements, dtype=leaf.dtype, device="meta"
+                    )
                 leaves.append(bases[leaf.storage].as_strided(leaf.shape, leaf.stride, leaf.offset))
             for number in range(memory.storages):
                 births[number] = device.stream.new_birth()
@@ -143,7 +155,12 @@ def _describe(leaf: Value, index: dict[int, int]) -> Value:
         raise RecordingError("a routine returned a tensor that it did not make")
     elements = storage.nbytes() // leaf.element_size()
     return _Output(
-        index[storage._cdata], elements, leaf.dtype, tuple(leaf.shape), tuple(leaf.stride()), leaf.storage_offset()
+        index[storage._cdata],
+        elements,
+        leaf.dtype,
+        tuple(leaf.shape),
+        tuple(leaf.stride()),
+        leaf.storage_offset(),
     )
 
 
@@ -185,7 +202,11 @@ def watch_leaves(device: Device, component: str, module: torch.nn.Module) -> Non
     numbers = {id(tensors[0]): number for number, tensors in enumerate(module_tensors(module))}
     for part in module.modules():
         own = [t for t in (*part._parameters.values(), *part._buffers.values()) if t is not None]
-        if not own or id(own[0]) not in numbers or not any(p is not None for p in part._parameters.values()):
+        if (
+            not own
+            or id(own[0]) not in numbers
+            or not any(p is not None for p in part._parameters.values())
+        ):
             continue
         number = numbers[id(own[0])]
 

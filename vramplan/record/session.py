@@ -51,10 +51,16 @@ class Recipe:
     build: Callable[[Facts], Mapping[str, torch.nn.Module]]
     run: Callable[[Session, Sample], Callable[[], None]]
     element_bytes: Callable[[Facts], int]
-    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # component -> part -> child path
+    parts: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # component -> part -> child path
     is_training: Callable[[Facts], bool] = lambda facts: False
+    #: whether module borders are written down: where sequential offload is a setting
+    marks_modules: bool = True
     #: the smallest numbers at which the recorded loops hold; smaller ones are planned as these
     least: Mapping[str, int] = field(default_factory=dict)
+    #: which facts a dtype stands for, where recordings of one dtype serve another
+    dtype_facts: Mapping[str, Facts] = field(default_factory=dict)
 
 
 class Session:
@@ -68,8 +74,9 @@ class Session:
         self.modules = dict(recipe.build(facts))
         self.device = Device(Stream("", {}), weights_of(list(self.modules.values())))
         self.routines = Routines(self.device, remember=remember, relevant=recipe.relevant)
-        for name, module in self.modules.items():
-            watch_leaves(self.device, name, module)
+        if recipe.marks_modules:
+            for name, module in self.modules.items():
+                watch_leaves(self.device, name, module)
         gc.collect()
         gc.freeze()  # the classes and modules stay: no collection needs to look at them again
 
@@ -77,7 +84,10 @@ class Session:
         """Run one sample and return its stream; routine streams gather in `routines`."""
         from vramplan.tape.expressions import derive
 
-        dims = {name: derive({name: text}, sample.numbers)[name] for name, text in self.recipe.dims.items()}
+        dims = {
+            name: derive({name: text}, sample.numbers)[name]
+            for name, text in self.recipe.dims.items()
+        }
         stream = Stream("main", dims)
         self.device.stream = stream
         self.routines.facts = sample.facts

@@ -68,9 +68,10 @@ class LoopEnd:
 
 @dataclass(slots=True)
 class Phase:
-    """What follows belongs to this phase."""
+    """What follows belongs to this phase, and to this component where one is at work by itself."""
 
     name: str
+    component: str = "pipeline"
 
 
 @dataclass(slots=True)

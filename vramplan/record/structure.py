@@ -27,8 +27,9 @@ from vramplan.record.stream import (
 )
 
 #: how an iteration of a finished loop is chosen: 'all', a negative number from its end, or 'only' where
-#: there was one iteration (which is both); inside the loop: ('back', d), d iterations ago
-Selector: TypeAlias = str | int | tuple[str, int]
+#: there was one iteration (which is both); ('same', name), the one with the number of ours in a loop of
+#: that name (layers: each frees its own of an earlier pass); inside the loop: ('back', d), d iterations ago
+Selector: TypeAlias = str | int | tuple[str, int | str]
 Step: TypeAlias = tuple[int, Selector]
 
 
@@ -130,13 +131,21 @@ def _addresses(here: Sequence, targets: list[tuple[Sequence, int]]) -> list[Addr
             first = _address(here, *members[0])
             done = {_address(here, s, slot) for s, slot in members}
             plain = [a for a in plain if a not in done]
-            plain.append(Address(first.up, tuple((ordinal, "all") for ordinal, _ in first.path), first.slot))
+            plain.append(
+                Address(first.up, tuple((ordinal, "all") for ordinal, _ in first.path), first.slot)
+            )
     return sorted(plain, key=_order)
 
 
 def _order(address: Address) -> tuple[object, ...]:
     """Sort by place first, so that runs compare item by item whatever their loops' lengths."""
-    return (address.up, len(address.path), [o for o, _ in address.path], address.slot, repr(address.path))
+    return (
+        address.up,
+        len(address.path),
+        [o for o, _ in address.path],
+        address.slot,
+        repr(address.path),
+    )
 
 
 def _count(loop: Loop, here: Sequence) -> int:
@@ -179,7 +188,16 @@ def _address(here: Sequence, target: Sequence, slot: int) -> Address:
             selector = ("back", inside.number - place.number)
         elif len(loop.iterations) == 1:
             selector = "only"
+        elif any(_is_peer(c, place) for c in chain):
+            selector = ("same", loop.name)
         steps.append((loop.ordinal, selector))
         place = loop.owner
     up = next(i for i, ancestor in enumerate(chain) if ancestor is place)
     return Address(up, tuple(reversed(steps)), slot)
+
+
+def _is_peer(one: Sequence, other: Sequence) -> bool:
+    """True where both are the same iteration of two runs of one loop."""
+    if one.parent is None or other.parent is None or one.parent is other.parent:
+        return False
+    return (one.parent.name, one.number) == (other.parent.name, other.number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from vramplan.report.timeline import draw_timeline
 from vramplan.report.verdict_rows import Counsel, Section, Why, counsels, sections, whys
 
 if TYPE_CHECKING:
+    import jinja2
     from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -105,6 +107,35 @@ def render_report(
     meta: ReportMeta | None = None,
 ) -> str:
     """Return the page: the matrix of verdicts, then a chapter for each pipeline."""
+    chapters = sections(verdict_rows, estimates)
+    named = meta or ReportMeta()
+    about = {
+        "title": clean(named.title, 120),
+        "command": clean(named.command),
+        "created": clean(named.created, 80),
+        "version": clean(named.version, 40),
+    }
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            meta=about,
+            columns=_columns(verdict_rows, cards),
+            rows=_matrix(chapters),
+            meanings=[(kind, phrases.verdict(kind), text) for kind, text in _MEANINGS.items()],
+            kinds=KIND_WORDS,
+            chapters=[
+                _chapter(index, chapter, lines(cards)) for index, chapter in enumerate(chapters)
+            ],
+            verdict_word=phrases.verdict,
+            need=phrases.need,
+        )
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Return Jinja with autoescape on and no name that may be missing."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -115,24 +146,7 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.tests["link"] = is_link
-    chapters = sections(verdict_rows, estimates)
-    named = meta or ReportMeta()
-    about = {
-        "title": clean(named.title, 120),
-        "command": clean(named.command),
-        "created": clean(named.created, 80),
-        "version": clean(named.version, 40),
-    }
-    return environment.get_template("report.html.j2").render(
-        meta=about,
-        columns=_columns(verdict_rows, cards),
-        rows=_matrix(chapters),
-        meanings=[(kind, phrases.verdict(kind), text) for kind, text in _MEANINGS.items()],
-        kinds=KIND_WORDS,
-        chapters=[_chapter(index, chapter, lines(cards)) for index, chapter in enumerate(chapters)],
-        verdict_word=phrases.verdict,
-        need=phrases.need,
-    )
+    return environment
 
 
 def is_link(text: str) -> bool:

@@ -29,7 +29,9 @@ def check_expression(text: str) -> frozenset[str]:
     while position < len(text.rstrip()):
         match = _TOKEN.match(text, position)
         if not match:
-            raise TapeError(f"an expression in the tape has a character it must not have: {text[:60]!r}")
+            raise TapeError(
+                f"an expression in the tape has a character it must not have: {text[:60]!r}"
+            )
         name, _, sign = match.groups()
         if sign == "*" and previous == "*":
             raise TapeError(f"an expression in the tape has a power: {text[:60]!r}")

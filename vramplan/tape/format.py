@@ -2,6 +2,7 @@
 
     schema, pipeline, recorded_with {torch, diffusers, transformers}
     least       the smallest numbers at which the recorded loops hold
+    dtype_facts which facts a dtype stands for
     dims        settings → the entry routine's dimensions
     components  name → its modules' tensors, in load order: element counts, or "616B" for fixed bytes
     routines    name → variants: when {fact: values}, if (a condition on dims), indices (loops),
@@ -9,14 +10,14 @@
 
 Code is a list. A number n >= 0 allocates `sizes[n]` into the next slot, n < 0 frees slot -n-1; lists are
 ["f", up, path, slot] free elsewhere, ["w", kind, size...] library scratch, ["g"] a matrix product,
-["p", phase], ["c", routine, {dim: size}, outputs] call, ["e"|"x", component, module] enter and exit a module with weights, ["t", component, bytes] cast weights,
+["p", phase] or ["p", phase, component], ["c", routine, {dim: size}, outputs] call, ["e"|"x", component, module] enter and exit a module with weights, ["t", component, bytes] cast weights,
 ["l", name, count, before, body, after] loop.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -57,9 +58,27 @@ class Variant:
         return _without_modules(self.code)
 
     @cached_property
+    def peers(self) -> frozenset[str]:
+        """The loops whose iterations free what the same iteration of an earlier run left."""
+        return frozenset(_peers(self.code))
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """Every dimension the sizes and definitions read."""
         return frozenset().union(*map(check_expression, (*self.sizes, *self.derived.values())))
+
+
+def _peers(code: Code) -> Iterator[str]:
+    for op in code:
+        if not isinstance(op, list):
+            continue
+        if op[0] == "l":
+            for part in (*op[3], op[4], *op[5]):
+                yield from _peers(part)
+        elif op[0] == "f":
+            yield from (
+                step[1][1] for step in op[2] if isinstance(step[1], list) and step[1][0] == "same"
+            )
 
 
 def _without_modules(code: Code) -> Code:
@@ -88,7 +107,9 @@ class Weights:
 
     def tensor_bytes(self, module: int, element_bytes: int) -> list[int]:
         """Return the bytes of each tensor of one module at `element_bytes` an element."""
-        return [int(t[:-1]) if isinstance(t, str) else t * element_bytes for t in self.modules[module]]
+        return [
+            int(t[:-1]) if isinstance(t, str) else t * element_bytes for t in self.modules[module]
+        ]
 
     def total_bytes(self, element_bytes: int) -> int:
         """Return the bytes of all tensors, unrounded."""
@@ -103,9 +124,15 @@ class Tape:
     recorded_with: Mapping[str, str]
     dims: Mapping[str, str]
     least: Mapping[str, int]
+    dtype_facts: Mapping[str, Mapping[str, str]]
     entry: str
     components: Mapping[str, Weights]
     routines: Mapping[str, tuple[Variant, ...]]
+
+    @property
+    def is_one_model(self) -> bool:
+        """True where the pipeline is one model whose parts are named on their own (llava)."""
+        return len(self.components) == 1 and "vae" not in self.components
 
 
 def write_tape(tape: Mapping[str, object]) -> str:
@@ -144,7 +171,8 @@ def parse_tape(text: str, path: str) -> Tape:
     except (json.JSONDecodeError, RecursionError) as error:
         place = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise TapeError(
-            f"{path}{place}: not a whole tape (cut short?)", hint="record it again with: vramplan record"
+            f"{path}{place}: not a whole tape (cut short?)",
+            hint="record it again with: vramplan record",
         ) from None
     if not isinstance(raw, dict) or "schema" not in raw:
         raise TapeError(f"{path}: not a tape")
@@ -158,7 +186,9 @@ def parse_tape(text: str, path: str) -> Tape:
     except TapeError as error:
         raise TapeError(f"{path}: {error}", hint=error.hint) from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise TapeError(f"{path}: a part of the tape is missing or of the wrong kind ({error})") from None
+        raise TapeError(
+            f"{path}: a part of the tape is missing or of the wrong kind ({error})"
+        ) from None
 
 
 def _tape(raw: dict[str, object]) -> Tape:
@@ -167,10 +197,16 @@ def _tape(raw: dict[str, object]) -> Tape:
     dims = raw["dims"]
     versions = raw["recorded_with"]
     least = raw["least"]
-    if not (isinstance(routines, dict) and isinstance(components, dict) and isinstance(dims, dict) and isinstance(least, dict)):
+    dtype_facts = raw["dtype_facts"]
+    if not (
+        isinstance(routines, dict)
+        and isinstance(components, dict)
+        and isinstance(dims, dict)
+        and isinstance(least, dict)
+    ):
         raise TypeError("routines, components, dims and least must be mappings")
-    if not isinstance(versions, dict):
-        raise TypeError("recorded_with must be a mapping")
+    if not (isinstance(versions, dict) and isinstance(dtype_facts, dict)):
+        raise TypeError("recorded_with and dtype_facts must be mappings")
     for text in dims.values():
         check_expression(text)
     tape = Tape(
@@ -178,9 +214,12 @@ def _tape(raw: dict[str, object]) -> Tape:
         recorded_with={str(k): str(v) for k, v in versions.items()},
         dims=dims,
         least=least,
+        dtype_facts=dtype_facts,
         entry=str(raw["entry"]),
         components={name: _weights(value) for name, value in components.items()},
-        routines={name: tuple(_variant(v) for v in variants) for name, variants in routines.items()},
+        routines={
+            name: tuple(_variant(v) for v in variants) for name, variants in routines.items()
+        },
     )
     if tape.entry not in tape.routines:
         raise TapeError(f"the entry routine {tape.entry!r} is missing")

@@ -59,7 +59,7 @@ class Mark:
     reserved_peak_bytes: int
     allocated_bytes: int
     reserved_bytes: int
-    scratch_peak_bytes: int
+    weights: tuple[tuple[str, int], ...]  # components on the device, and their bytes there
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,10 +93,12 @@ class ReplayOutOfMemory(Exception):
 class _Frame:
     """The slots of one sequence that runs, and the iterations of its loops."""
 
-    __slots__ = ("loops", "parent", "slots")
+    __slots__ = ("loop", "loops", "number", "parent", "slots")
 
-    def __init__(self, parent: _Frame | None) -> None:
+    def __init__(self, parent: _Frame | None, loop: str = "", number: int = 0) -> None:
         self.parent = parent
+        self.loop = loop  # which loop's iteration this is, and which one
+        self.number = number
         self.slots: list[Block] = []
         self.loops: list[list[_Frame]] = []
 
@@ -105,7 +107,12 @@ class Replay:
     """One run of one tape on one allocator."""
 
     def __init__(
-        self, tape: Tape, conditions: Conditions, allocator: CachingAllocator, *, every_iteration: bool = False
+        self,
+        tape: Tape,
+        conditions: Conditions,
+        allocator: CachingAllocator,
+        *,
+        every_iteration: bool = False,
     ) -> None:
         self.tape = tape
         self.every_iteration = every_iteration
@@ -116,7 +123,7 @@ class Replay:
         self.component = ""
         self.weights: dict[str, list[list[Block]]] = {}
         self._cublas: Block | None = None
-        self._scratch_peak = 0
+        self.weight_bytes: dict[str, int] = {}
         self._sizes: dict[tuple[int, tuple[tuple[str, int], ...]], tuple[int, ...]] = {}
         self._dims = tuple(tape.dims.items())
 
@@ -148,11 +155,13 @@ class Replay:
                 [allocator.malloc(size) for size in weights.tensor_bytes(m, element_bytes)]
                 for m in range(len(weights.modules))
             ]
+            self.weight_bytes[component] = weights.total_bytes(element_bytes)
         except OutOfDeviceMemory as error:
             raise ReplayOutOfMemory(self.phase, component, error.asked_bytes) from None
 
     def send_away(self, component: str) -> None:
         """Free a component's tensors."""
+        self.weight_bytes.pop(component, None)
         for blocks in self.weights.pop(component, []):
             for block in blocks:
                 self.allocator.free(block)
@@ -175,11 +184,10 @@ class Replay:
                     reserved_peak_bytes=allocator.peak_reserved_bytes,
                     allocated_bytes=allocator.allocated_bytes,
                     reserved_bytes=allocator.reserved_bytes,
-                    scratch_peak_bytes=self._scratch_peak,
+                    weights=tuple(self.weight_bytes.items()),
                 )
             )
         allocator.reset_peaks()
-        self._scratch_peak = 0
 
     # ------------------------------------------------------------------ run
     def run(self) -> None:
@@ -196,7 +204,9 @@ class Replay:
         except OutOfDeviceMemory as error:
             raise ReplayOutOfMemory(self.phase, self.component, error.asked_bytes) from None
         except (IndexError, TypeError, KeyError) as error:
-            raise TapeError(f"tape {self.tape.pipeline}: its code does not hold together ({error!r})") from error
+            raise TapeError(
+                f"tape {self.tape.pipeline}: its code does not hold together ({error!r})"
+            ) from error
         self.close()
         self.trace.retries = self.allocator.retries
 
@@ -204,7 +214,8 @@ class Replay:
         facts = self.conditions.facts
         for variant in self.tape.routines.get(name, ()):
             if all(facts.get(key) in values for key, values in variant.when.items()) and (
-                variant.condition is None or evaluate_all(_compiled(variant.condition), _complete(variant, dims))[0]
+                variant.condition is None
+                or evaluate_all(_compiled(variant.condition), _complete(variant, dims))[0]
             ):
                 return variant
         raise TapeError(
@@ -227,7 +238,9 @@ class Replay:
             self._sizes[key] = evaluate_all(variant.sizes_code, _complete(variant, dims))
         return self._sizes[key]
 
-    def _sequence(self, code: Code, frame: _Frame, variant: Variant, dims: Mapping[str, int], depth: int) -> None:
+    def _sequence(
+        self, code: Code, frame: _Frame, variant: Variant, dims: Mapping[str, int], depth: int
+    ) -> None:
         sizes = self._sizes_at(variant, dims)
         malloc, free = self.allocator.malloc, self.allocator.free
         slots = frame.slots
@@ -264,7 +277,7 @@ class Replay:
             if self._cublas is None:
                 self._cublas = self.allocator.malloc(self.conditions.cublas_bytes)
         elif kind == "p":
-            self.begin(cast("str", op[1]), "pipeline")
+            self.begin(cast("str", op[1]), cast("str", op[2]) if len(op) > 2 else "pipeline")
         elif kind == "t":
             self._cast(cast("str", op[1]), cast("int", op[2]))
         elif kind == "e":
@@ -285,7 +298,6 @@ class Replay:
                 return
             raise
         self.allocator.free(block)
-        self._scratch_peak = max(self._scratch_peak, size)
 
     def _call(self, op: list[object], frame: _Frame, sizes: tuple[int, ...], depth: int) -> None:
         name = cast("str", op[1])
@@ -307,11 +319,18 @@ class Replay:
                     new = self.allocator.malloc(size)
                     self.allocator.free(held[i])
                     held[i] = new
+        self.weight_bytes[component] = weights.total_bytes(element_bytes)
 
     # ---------------------------------------------------------------- loops
-    def _loop(self, op: list[object], frame: _Frame, variant: Variant, dims: Mapping[str, int], depth: int) -> None:
+    def _loop(
+        self, op: list[object], frame: _Frame, variant: Variant, dims: Mapping[str, int], depth: int
+    ) -> None:
         name, count_text = cast("str", op[1]), cast("str", op[2])
-        before, body, after = cast("list[Code]", op[3]), cast("Code", op[4]), cast("list[Code]", op[5])
+        before, body, after = (
+            cast("list[Code]", op[3]),
+            cast("Code", op[4]),
+            cast("list[Code]", op[5]),
+        )
         count = evaluate_all(_compiled(count_text), _complete(variant, dims))[0]
         if count > _LONGEST_LOOP:
             raise TapeError(f"tape {self.tape.pipeline}: loop {name} would run {count} times")
@@ -326,9 +345,11 @@ class Replay:
             )
 
         def iterate(code: Code, number: int) -> None:
-            inner = _Frame(frame)
+            inner = _Frame(frame, name, number)
             iterations.append(inner)
-            self._sequence(code, inner, variant, {**dims, name: number} if is_indexed else dims, depth)
+            self._sequence(
+                code, inner, variant, {**dims, name: number} if is_indexed else dims, depth
+            )
 
         for number, code in enumerate(before):
             iterate(code, number)
@@ -336,7 +357,7 @@ class Replay:
         for number in range(len(before), len(before) + repeats):
             marks = len(self.trace.marks)
             iterate(body, number)
-            if is_indexed or self.every_iteration:
+            if is_indexed or self.every_iteration or name in variant.peers:
                 continue
             now = (self.allocator.reserved_bytes, self._peak_since(marks))
             quiet = quiet + 1 if now == last else 0
@@ -354,7 +375,11 @@ class Replay:
     def _enter_component(self, routine: str) -> None:
         """Do what accelerate's hooks do before a component runs."""
         top = routine.partition(".")[0]
-        if self.conditions.offload != "model" or top not in self.tape.components or top in self.weights:
+        if (
+            self.conditions.offload != "model"
+            or top not in self.tape.components
+            or top in self.weights
+        ):
             return
         # accelerate.hooks.CpuOffload.pre_forward: the previous module goes, the cache is emptied, this one comes
         leaving = [name for name in self.weights if name not in self._stays_on_device()]
@@ -370,7 +395,9 @@ class Replay:
             return
         # accelerate.utils.set_module_tensor_to_device empties the cache after each tensor it brings
         blocks = []
-        for size in self.tape.components[component].tensor_bytes(module, self.conditions.element_bytes):
+        for size in self.tape.components[component].tensor_bytes(
+            module, self.conditions.element_bytes
+        ):
             blocks.append(self.allocator.malloc(size))
             self.allocator.empty_cache()
         self.weights[f"{component}:{module}"] = [blocks]
@@ -391,11 +418,24 @@ def _resolve(frame: _Frame, op: list[object]) -> list[Block]:
     for ordinal, selector in path:
         if selector == "all":
             places = [inner for p in places for inner in p.loops[ordinal]]
+        elif isinstance(selector, list) and selector[0] == "same":
+            number = _number_in(frame, cast("str", selector[1]))
+            places = [p.loops[ordinal][number] for p in places]
         elif isinstance(selector, list):
             places = [p.loops[ordinal][-1 - cast("int", selector[1])] for p in places]
         else:
             places = [p.loops[ordinal][cast("int", selector)] for p in places]
     return [p.slots[slot] for p in places]
+
+
+def _number_in(frame: _Frame, loop: str) -> int:
+    """Return which iteration of the enclosing `loop` a frame belongs to."""
+    place: _Frame | None = frame
+    while place is not None and place.loop != loop:
+        place = place.parent
+    if place is None:
+        raise IndexError(f"a free looks for the same iteration of {loop}, but is in none")
+    return place.number
 
 
 _COMPILED: dict[str, CodeType] = {}

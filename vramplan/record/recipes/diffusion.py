@@ -7,22 +7,26 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from vramplan.errors import RecordingError
 from vramplan.model import Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module, build_object
+from vramplan.record.device import weights_of
 from vramplan.record.recipes.vae import (
     TILED_SIDES,
     VAE_GRAMMARS,
     VAE_PARTS,
     VAE_RELEVANT,
+    WIDTHS,
     run_halves,
     set_tiling,
     vae_sample,
     wrap_vae,
 )
 from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
+from vramplan.record.stream import Cast
 
 Value = Any
 
@@ -37,9 +41,18 @@ _AREAS = ("h*w", "h1*w1", "h2*w2", "h3*w3")
 
 UNET = Grammar(
     derived=_LEVELS,
-    products=("n", *_AREAS, *(f"n*{a}" for a in _AREAS), *(f"n*{a}*{a}" for a in _AREAS), *(f"{a}*{a}" for a in _AREAS)),
+    products=(
+        "n",
+        *_AREAS,
+        *(f"n*{a}" for a in _AREAS),
+        *(f"n*{a}*{a}" for a in _AREAS),
+        *(f"{a}*{a}" for a in _AREAS),
+    ),
     counts={"attention_slice": "2*n"},
 )
+
+
+VAE_WIDTHS = {"16": torch.float16, "32": torch.float32}
 
 
 def shape_dims(sample: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:
@@ -83,58 +96,107 @@ def recipe(pipeline: Pipeline) -> Recipe:
     is_xl = "text_encoder_2" in names
     has_checker = "safety_checker" in names
     modes = pipeline.constraints["mode"].choices if "mode" in pipeline.constraints else ("txt2img",)
-    has_slicing = not is_xl
 
     def build(facts: Facts) -> Mapping[str, torch.nn.Module]:
-        return {spec.name: build_module(spec, DTYPES[facts["dtype"]]) for spec in pipeline.components}
+        return {
+            spec.name: build_module(spec, DTYPES[facts["dtype"]]) for spec in pipeline.components
+        }
 
     return Recipe(
         dims={"n": "batch", "h": "height//8", "w": "width//8", "steps": "steps"},
-        grammars={"main": MAIN, "unet": UNET, "text_encoder": TEXT, "text_encoder_2": TEXT, "safety_checker": TEXT, **VAE_GRAMMARS},
+        grammars={
+            "main": MAIN,
+            "unet": UNET,
+            "text_encoder": TEXT,
+            "text_encoder_2": TEXT,
+            "safety_checker": TEXT,
+            **VAE_GRAMMARS,
+        },
         relevant=_RELEVANT,
-        sessions=_sessions(modes, has_checker, has_slicing),
+        sessions=_sessions(modes, has_checker, is_xl),
         build=build,
         run=lambda session, sample: _run(pipeline, session, sample),
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
         parts={"vae": VAE_PARTS},
         least={"steps": LEAST_STEPS},
+        dtype_facts=XL_WIDTHS if is_xl else WIDTHS,
     )
 
 
 MAIN = Grammar(
     products=("n", "n*h*w", "steps", "h*w"),
     derived={"kept": "steps-(steps*4)//5"},
-    counts={"denoise": "steps+(steps>1)", "denoise_image": "steps+(steps>1)-kept", "encode_slice": "n", "finished_image": "n"},
+    counts={
+        "denoise": "steps+(steps>1)",
+        "denoise_image": "steps+(steps>1)-kept",
+        "encode_slice": "n",
+        "finished_image": "n",
+    },
 )
 TEXT = Grammar(products=("n",))
 
 _RELEVANT = {
     "main": ("dtype", "mode", "guided", "safety_checker", "encode_slicing"),
-    "unet": ("dtype", "unet_kernel"),
+    "unet": ("width", "unet_kernel"),
+    "text_encoder": ("width", "kernel"),
+    "text_encoder_2": ("width", "kernel"),
+    "safety_checker": ("width", "kernel"),
     **VAE_RELEVANT,
 }
 
+#: SDXL in fp16 casts its VAE to fp32 before it decodes (force_upcast), in bf16 it does not
+XL_WIDTHS = {
+    **WIDTHS,
+    "fp16": {**WIDTHS["fp16"], "vae_width": "32"},
+    "bf16": {**WIDTHS["bf16"], "dtype": "bf16"},
+}
 
-def _sessions(modes: Sequence[str], has_checker: bool, has_slicing: bool) -> list[tuple[Facts, list[Sample]]]:
-    """Every kernel for every element size; the pipeline's own glue once an element size.
 
-    bf16 makes the same events as fp16 (a test records it), so it is not recorded again.
-    """
+def _sessions(
+    modes: Sequence[str], has_checker: bool, is_xl: bool
+) -> list[tuple[Facts, list[Sample]]]:
+    """Every kernel for every element size; the pipeline's own glue once a dtype that changes it."""
     sessions: list[tuple[Facts, list[Sample]]] = []
-    for dtype in ("fp16", "fp32"):
-        kernels = ("flash", "efficient", "cudnn", "math") if dtype == "fp16" else ("efficient", "math")
+    for dtype in ("fp16", "bf16", "fp32") if is_xl else ("fp16", "fp32"):
+        widths = (XL_WIDTHS if is_xl else WIDTHS)[dtype]
+        kernels = (
+            ("efficient", "math") if dtype == "fp32" else ("flash", "efficient", "cudnn", "math")
+        )
         for kernel in kernels:
-            facts = {"dtype": dtype, "kernel": kernel, "unet_kernel": kernel}
-            sessions.append((facts, _every(facts, modes, has_checker) if kernel == kernels[0] else _plain(facts)))
-        if has_slicing:
-            facts = {"dtype": dtype, "kernel": kernels[0], "unet_kernel": "sliced"}
+            facts = {**widths, "kernel": kernel, "unet_kernel": kernel}
+            if kernel == kernels[0]:
+                samples = _every(facts, modes, has_checker)
+            elif dtype == "bf16":
+                samples = _halves(facts, ("off",))
+            else:
+                samples = _plain(facts)
+            sessions.append((facts, samples))
+        if not is_xl:
+            facts = {**widths, "kernel": kernels[0], "unet_kernel": "sliced"}
             sessions.append((facts, _plain(facts)))
     return sessions
 
 
+def _halves(facts: Facts, tilings: Sequence[str]) -> list[Sample]:
+    """Return runs of the VAE alone: only its routines are kept."""
+    samples = [
+        vae_sample(facts, side, "vae", tiling, slicing)
+        for tiling in tilings
+        for slicing in (("off", "on") if tiling == "on" else ("off",))
+        for side in TILED_SIDES
+    ]
+    return [replace(s, numbers={**s.numbers, "steps": LEAST_STEPS}, keep_main=False) for s in samples]
+
+
 def _sample(facts: Facts, place: int, **more: str) -> Sample:
     h, w, n = _SIDES[place]
-    plain = {"mode": "txt2img", "guided": "1", "safety_checker": "on", "vae_tiling": "off", "vae_slicing": "off"}
+    plain = {
+        "mode": "txt2img",
+        "guided": "1",
+        "safety_checker": "on",
+        "vae_tiling": "off",
+        "vae_slicing": "off",
+    }
     numbers = {"batch": n, "height": 8 * h, "width": 8 * w, "steps": _STEPS[place]}
     full = {**plain, **facts, **more}
     full["encode_slicing"] = full["vae_slicing"] if full["mode"] == "img2img" else "off"
@@ -157,11 +219,7 @@ def _every(facts: Facts, modes: Sequence[str], has_checker: bool) -> list[Sample
         for place in range(len(_SIDES))
     ]
     samples += [_sample(facts, place, vae_slicing="on") for place in range(len(_SIDES))]
-    for slicing in ("off", "on"):
-        for side in TILED_SIDES:
-            tiled = vae_sample(facts, side, "vae", "on", slicing)
-            samples.append(replace(tiled, keep_main=False))
-    return samples
+    return samples + _halves(facts, ("on",))
 
 
 # ------------------------------------------------------------------------------ running
@@ -169,7 +227,10 @@ def _run(pipeline: Pipeline, session: Session, sample: Sample) -> Callable[[], N
     numbers, facts = sample.numbers, sample.facts
     if facts["mode"] == "vae":
         _wrap(session, sample)
-        return lambda: run_halves(session.modules["vae"], numbers, DTYPES[facts["dtype"]], ("encode", "decode"))
+        cast_quietly(session, session.modules["vae"], VAE_WIDTHS[facts["vae_width"]])
+        return lambda: run_halves(
+            session.modules["vae"], numbers, VAE_WIDTHS[facts["vae_width"]], ("encode", "decode")
+        )
     pipe = _pipe(pipeline, session, sample)
     arguments: dict[str, Value] = {
         "num_inference_steps": numbers["steps"],
@@ -209,7 +270,11 @@ def _pipe(pipeline: Pipeline, session: Session, sample: Sample) -> Value:
         del parts["feature_extractor"]
     else:
         img2img = facts["mode"] == "img2img"
-        cls = diffusers.StableDiffusionImg2ImgPipeline if img2img else diffusers.StableDiffusionPipeline
+        cls = (
+            diffusers.StableDiffusionImg2ImgPipeline
+            if img2img
+            else diffusers.StableDiffusionPipeline
+        )
         parts |= {"safety_checker": checker, "requires_safety_checker": checker is not None}
     pipe = cls(**parts)
     pipe.set_progress_bar_config(disable=True)
@@ -235,7 +300,12 @@ def mark_images(session: Session, processor: Value) -> None:
 
 def _wrap(session: Session, sample: Sample) -> None:
     """Turn the components into routines, once a session; settings that live on modules are set here."""
-    modules, device, routines, facts = session.modules, session.device, session.routines, sample.facts
+    modules, device, routines, facts = (
+        session.modules,
+        session.device,
+        session.routines,
+        sample.facts,
+    )
     vae, unet = modules["vae"], modules["unet"]
     set_tiling(vae, facts)
     session.loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"
@@ -251,12 +321,17 @@ def _wrap(session: Session, sample: Sample) -> None:
         unet.set_attention_slice("auto")
         mark_slices(session, unet)
     unet.forward = routines.wrap("unet", unet.forward, shape_dims, step)
-    for name, path in (("text_encoder", ""), ("text_encoder_2", ""), ("safety_checker", "vision_model")):
+    for name, path in (
+        ("text_encoder", ""),
+        ("text_encoder_2", ""),
+        ("safety_checker", "vision_model"),
+    ):
         if name in modules:
             # the checker hands its images through, so only its vision model can be remembered
             module: Value = modules[name].get_submodule(path)
             module.forward = routines.wrap(name, module.forward, _first_dim)
     wrap_vae(session, vae)
+    watch_casts(session, "vae", vae)
 
 
 def _first_dim(tensor: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:
@@ -281,3 +356,25 @@ def mark_slices(session: Session, unet: torch.nn.Module) -> None:
                 return merge(tensor)
 
             module.get_attention_scores, module.batch_to_head_dim = sliced, merged
+
+
+def watch_casts(session: Session, component: str, module: torch.nn.Module) -> None:
+    """Write down where the pipeline casts a component's weights (SDXL's `upcast_vae`)."""
+    to: Callable[..., Value] = module.to
+
+    def cast(*args: Value, dtype: torch.dtype | None = None, **kwargs: Value) -> Value:
+        if dtype is None or args or kwargs:
+            return to(*args, **({"dtype": dtype} if dtype is not None else {}), **kwargs)
+        if dtype != next(module.parameters()).dtype:
+            session.device.write(Cast(component, dtype.itemsize))
+            cast_quietly(session, module, dtype)
+        return module
+
+    module.to = cast  # type: ignore[method-assign]
+
+
+def cast_quietly(session: Session, module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Cast a module's weights without an event for each of them."""
+    with _disable_current_modes():
+        torch.nn.Module.to(module, dtype=dtype)
+    session.device.weights |= weights_of([module])

@@ -48,16 +48,28 @@ def _whole(slices: str) -> Grammar:
 
 VAE_GRAMMARS = {
     "vae.decoder": Grammar(products=_PLAIN),
-    "vae.encoder": Grammar(products=(*_PLAIN, *(f"n*h{k}*w{k}" for k in (8, 4, 2))), derived=_PADDED),
+    "vae.encoder": Grammar(
+        products=(*_PLAIN, *(f"n*h{k}*w{k}" for k in (8, 4, 2))), derived=_PADDED
+    ),
     "vae.decode": _whole("decode_slice"),
     "vae.encode": _whole("encode_slice"),
     "vae.blend": Grammar(products=("n*c*m",), counts={"line": "e"}),
 }
 
+#: the VAE may run in another width than the rest (SDXL casts it up)
 VAE_RELEVANT = {
-    "vae.decode": ("dtype", "vae_tiling", "vae_slicing"),
-    "vae.encode": ("dtype", "vae_tiling"),
-    "vae.blend": ("dtype",),
+    "vae.decoder": ("vae_width", "kernel"),
+    "vae.encoder": ("vae_width", "kernel"),
+    "vae.decode": ("vae_width", "vae_tiling", "vae_slicing"),
+    "vae.encode": ("vae_width", "vae_tiling"),
+    "vae.blend": ("vae_width",),
+}
+
+#: what a dtype means to the recordings: bf16 makes the same events as fp16 (a test records both)
+WIDTHS = {
+    "fp16": {"dtype": "fp16", "width": "16", "vae_width": "16"},
+    "bf16": {"dtype": "fp16", "width": "16", "vae_width": "16"},
+    "fp32": {"dtype": "fp32", "width": "32", "vae_width": "32"},
 }
 
 #: the parts a user would name, and where they are in the module
@@ -70,7 +82,9 @@ TILED_SIDES = (
 )  # fmt: skip
 
 
-def run_halves(vae: Value, numbers: Mapping[str, int], dtype: torch.dtype, halves: Sequence[str]) -> None:
+def run_halves(
+    vae: Value, numbers: Mapping[str, int], dtype: torch.dtype, halves: Sequence[str]
+) -> None:
     """Encode an image, decode a latent, or both, as a user of the bare autoencoder does."""
     n, height, width = numbers["batch"], numbers["height"], numbers["width"]
     if "encode" in halves:
@@ -78,7 +92,9 @@ def run_halves(vae: Value, numbers: Mapping[str, int], dtype: torch.dtype, halve
         latents = vae.encode(pixels).latent_dist.sample()
         del pixels, latents
     if "decode" in halves:
-        latents = torch.zeros(n, vae.config.latent_channels, height // 8, width // 8, dtype=dtype).to(META)
+        latents = torch.zeros(
+            n, vae.config.latent_channels, height // 8, width // 8, dtype=dtype
+        ).to(META)
         image = vae.decode(latents).sample
         del latents, image
 
@@ -93,17 +109,21 @@ def recipe(pipeline: Pipeline) -> Recipe:
         if session.is_new:
             wrap_vae(session, vae)
         halves = {"both": ("encode", "decode")}.get(sample.facts["mode"], (sample.facts["mode"],))
-        return lambda: run_halves(vae, sample.numbers, DTYPES[sample.facts["dtype"]], halves)
+        return lambda: run_halves(vae, sample.numbers, vae.dtype, halves)
 
     return Recipe(
         dims={"n": "batch", "h": "height//8", "w": "width//8"},
-        grammars={"main": Grammar(products=("n*h*w",), counts={"encode_slice": "n"}), **VAE_GRAMMARS},
+        grammars={
+            "main": Grammar(products=("n*h*w",), counts={"encode_slice": "n"}),
+            **VAE_GRAMMARS,
+        },
         relevant={"main": ("dtype", "mode", "vae_slicing"), **VAE_RELEVANT},
         sessions=_sessions(),
         build=lambda facts: {spec.name: build_module(spec, DTYPES[facts["dtype"]])},
         run=run,
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
         parts={spec.name: VAE_PARTS},
+        dtype_facts=WIDTHS,
     )
 
 
@@ -111,7 +131,7 @@ def _sessions() -> list[tuple[Facts, list[Sample]]]:
     sessions: list[tuple[Facts, list[Sample]]] = []
     for dtype in ("fp16", "fp32"):
         for kernel in ("efficient", "math"):
-            facts = {"dtype": dtype, "kernel": kernel}
+            facts = {**WIDTHS[dtype], "kernel": kernel}
             tilings = ("off", "on") if kernel == "efficient" else ("off",)
             sessions.append((facts, [
                 vae_sample(facts, side, mode, tiling, slicing)
@@ -123,7 +143,9 @@ def _sessions() -> list[tuple[Facts, list[Sample]]]:
     return sessions
 
 
-def vae_sample(facts: Facts, side: tuple[int, int, int], mode: str, tiling: str, slicing: str) -> Sample:
+def vae_sample(
+    facts: Facts, side: tuple[int, int, int], mode: str, tiling: str, slicing: str
+) -> Sample:
     """Return one run of a bare autoencoder; `side` is latent height, width and batch."""
     h, w, n = side
     return Sample(
@@ -188,7 +210,11 @@ class _Tiles:
         vae.blend_h = self._seam(vae.blend_h, 3, blend)
 
     def watch(
-        self, tiled: Callable[..., Value], dims_of: Callable[..., dict[str, int]], first: Value, last: Value
+        self,
+        tiled: Callable[..., Value],
+        dims_of: Callable[..., dict[str, int]],
+        first: Value,
+        last: Value,
     ) -> Callable[..., Value]:
         """Return `tiled` with its loops marked; a tile begins with module `first` and ends with `last`."""
         begin, end = first.forward, last.forward
@@ -221,7 +247,9 @@ class _Tiles:
         self.device.iterate("row", until="aten.cat")
         self.device.iterate("cell", until="aten.cat")
 
-    def _seam(self, blend: Callable[..., Value], axis: int, routine: Callable[..., Value]) -> Callable[..., Value]:
+    def _seam(
+        self, blend: Callable[..., Value], axis: int, routine: Callable[..., Value]
+    ) -> Callable[..., Value]:
         def seam(above: torch.Tensor, tile: torch.Tensor, extent: int) -> torch.Tensor:
             loops = self.device.stream.open_loops
             if axis == 2:  # every cell below the first row begins with its upper seam
@@ -238,12 +266,16 @@ class _Tiles:
 
         return seam
 
-    def _blend(self, blend: Callable[..., Value], a: torch.Tensor, b: torch.Tensor, extent: int, axis: int) -> None:
+    def _blend(
+        self, blend: Callable[..., Value], a: torch.Tensor, b: torch.Tensor, extent: int, axis: int
+    ) -> None:
         with self.device.beating("line", "aten.mul", 2):
             blend(a, b, extent)
 
 
-def _blend_dims(_: Value, a: torch.Tensor, b: torch.Tensor, extent: int, axis: int) -> dict[str, int]:
+def _blend_dims(
+    _: Value, a: torch.Tensor, b: torch.Tensor, extent: int, axis: int
+) -> dict[str, int]:
     n, c = b.shape[:2]
     return {"n": n, "c": c, "m": b.shape[5 - axis], "e": min(a.shape[axis], b.shape[axis], extent)}
 

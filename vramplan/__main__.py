@@ -1,0 +1,10 @@
+"""``python -m vramplan`` is the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from vramplan.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""The command line: parse, dispatch, turn an error into a line and an exit code. Nothing else.
+
+`main` imports the module of the command that was chosen and no other, because most of a short
+command's time is imports. `build_parser` configures all commands, for whoever writes the docs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NoReturn, TextIO, cast
+
+from vramplan import __version__
+from vramplan.errors import UsageError, VramplanError, did_you_mean
+
+#: every command and its line in ``vramplan --help``, in the order they are shown
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "check": "does it fit? a verdict per pipeline and card",
+        "estimate": "why? the budget line by line, phase by phase",
+        "report": "both, as one self-contained HTML page",
+        "catalog": "the pipelines: list, show, validate, add",
+        "cards": "the cards: what NVML says they have",
+        "record": "make or refresh a tape (needs the extra gpu)",
+        "doctor": "what is installed, what is missing, what is stale",
+    }
+)
+
+_DESCRIPTION = "Will this pipeline fit this card, and if not, what is the cheapest change?"
+
+_EPILOG = """\
+examples:
+  `vramplan check sd15 llava:7b --card 8gb --card 12gb` two pipelines on two classes of card;
+  `vramplan estimate sd15 --image 768x768` where the bytes go;
+  `vramplan COMMAND --help` options, examples and exit codes of a command.
+"""
+
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises what argparse would print, and takes ``-1GiB`` for a value."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(
+            formatter_class=_Formatter,
+            allow_abbrev=False,  # an abbreviation that works today is ambiguous tomorrow
+            **options,  # type: ignore[arg-type]  # argparse hands over what add_parser was given
+        )
+        self._negative_number_matcher = re.compile(r"-\d.*")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "), hint=f"{self.prog} --help")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of examples; code is marked for the docs and plain on a terminal."""
+
+    def format_help(self) -> str:
+        return super().format_help().replace("`", "")
+
+
+def build_parser(configured: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """Return the parser with every command known and those of `configured` complete."""
+    parser = _Parser(prog="vramplan", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"vramplan {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
+    )
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        if name in configured:
+            _load(name, "configure")(command)
+    return parser
+
+
+def _load(command: str, function: str) -> Callable[..., int | None]:
+    module = importlib.import_module(f"vramplan.commands.{command}")
+    return cast("Callable[..., int | None]", getattr(module, function))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (default: this process's) name and return its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = _run(words)
+    except SystemExit as stop:  # argparse has printed help or the version
+        code = stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        _complain("interrupted", None)
+        code = INTERRUPTED
+    except VramplanError as problem:
+        code = _fail(problem, str(problem), problem.hint, words)
+        code = problem.exit_code
+    except Exception as problem:
+        said = f"internal error: {type(problem).__name__}: {problem}"
+        code = _fail(problem, said, "run it again with --debug and report what it prints", words)
+    _close(sys.stdout)
+    return code
+
+
+def _run(words: list[str]) -> int:
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is not None and name not in COMMANDS:
+        hint = did_you_mean(name, COMMANDS) or "commands: " + ", ".join(COMMANDS)
+        raise UsageError(f"unknown command {name!r}", hint=hint)
+    parser = build_parser([name] if name else [])
+    known, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise _unknown_argument(unknown, parser, name)
+    if name is None:
+        parser.print_help(sys.stderr)
+        return UsageError.exit_code
+    return cast("int", _load(name, "run")(known))
+
+
+def _unknown_argument(
+    unknown: Sequence[str], parser: argparse.ArgumentParser, name: str | None
+) -> UsageError:
+    """Return the error for arguments nobody takes, with the nearest option where there is one."""
+    first = next((word for word in unknown if word.startswith("-")), unknown[0])
+    option = first.partition("=")[0]
+    known = _options(parser, name) if option.startswith("-") else []
+    hint = did_you_mean(option, known) or f"vramplan {name or ''} --help".replace("  ", " ")
+    kind = "option" if option.startswith("-") else "argument"
+    return UsageError(f"unknown {kind} {option!r}", hint=hint)
+
+
+def _options(parser: argparse.ArgumentParser, name: str | None) -> list[str]:
+    """Return the options of a command and of the commands below it."""
+    found: list[str] = []
+    for action in parser._actions:  # noqa: SLF001  # argparse has no public way to list options
+        found += [option for option in action.option_strings if option.startswith("--")]
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # as above
+            for command, below in action.choices.items():
+                if name is None or command == name:
+                    found += _options(below, None)
+    return found
+
+
+def _fail(problem: Exception, said: str, hint: str | None, words: Sequence[str]) -> int:
+    if "--debug" in words:
+        import traceback
+
+        traceback.print_exception(problem)
+    _complain(f"error: {said}", hint)
+    return VramplanError.exit_code
+
+
+def _complain(said: str, hint: str | None) -> None:
+    """Write one line, and one for the hint, to stderr; strangers' text is made harmless."""
+    from vramplan.report.text import clean, for_encoding
+
+    lines = [clean(said)] + ([clean(f"hint: {hint}")] if hint else [])
+    try:
+        for line in lines:
+            print(for_encoding(line, sys.stderr.encoding), file=sys.stderr)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _close(stream: TextIO) -> None:
+    """Flush what is left; a reader that has gone away is no error."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send a stream that cannot be written to nowhere, so that Python's exit stays quiet."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):
+        return

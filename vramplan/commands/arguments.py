@@ -1,0 +1,138 @@
+"""The arguments that several commands take, each with the same name and meaning everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, parse_setting
+from vramplan.units import parse_size
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+#: the settings that have an option of their own, with what stands for their value
+SHORT_FORMS = {
+    "image": "WxH",
+    "batch": "N",
+    "dtype": "TYPE",
+    "mode": "MODE",
+    "steps": "N",
+    "attention": "KIND",
+    "offload": "KIND",
+    "vae_tiling": "on|off",
+    "vae_slicing": "on|off",
+    "prompt_tokens": "N",
+    "new_tokens": "N",
+    "context": "N",
+    "kv_type": "TYPE",
+    "gpu_layers": "N|all|auto",
+    "platform": "OS",
+}
+
+TARGET_HELP = "a pipeline's name in the catalogue (sd15, llava:7b), or a YAML file with one"
+CARD_HELP = (
+    "a card: its name (rtx-3060-12gb), a class (8gb), a size (11.6GiB), or auto for this machine's "
+    "GPUs with what is free on them; repeatable"
+)
+
+#: what every command's epilog says about its exit code, besides 0 and 1
+COMMON_EXITS = "`2` bad usage, a bad catalogue or an internal error; `130` interrupted."
+
+
+def add_common(parser: ArgumentParser) -> None:
+    """Add what every command takes."""
+    parser.add_argument(
+        "--catalog",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder with pipelines/*.yaml and cards/*.yaml of yours; it wins over what ships, "
+        "and over the folders in VRAMPLAN_CATALOG; repeatable",
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+
+
+def add_cards(parser: ArgumentParser, otherwise: str) -> None:
+    """Add ``--card``; `otherwise` says what happens without one."""
+    parser.add_argument(
+        "--card",
+        action="append",
+        default=[],
+        dest="cards",
+        metavar="CARD",
+        help=f"{CARD_HELP}. Without it: {otherwise}",
+    )
+
+
+def add_budget(parser: ArgumentParser) -> None:
+    """Add what is taken off a card before anything is judged on it."""
+    parser.add_argument(
+        "--margin",
+        type=parse_size,
+        default=0,
+        metavar="SIZE",
+        help="keep this much free, such as 512MiB; 8GB is 8·10⁹ bytes, 8GiB is 8·2³⁰ (default: 0)",
+    )
+    parser.add_argument(
+        "--other",
+        type=parse_size,
+        metavar="SIZE",
+        help="what other processes hold on the card (default: what NVML says for auto, else 0)",
+    )
+
+
+def add_settings(parser: ArgumentParser) -> None:
+    """Add ``--set`` and its short forms; all of them end up in one list, in the order given."""
+    group = parser.add_argument_group(
+        "settings",
+        "Which settings a pipeline has, and its defaults, `vramplan catalog show NAME` says. "
+        "A setting that one of the targets does not have is refused.",
+    )
+    others = ", ".join(key for key in SETTING_HELP if key not in SHORT_FORMS)
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        type=parse_assignment,
+        metavar="KEY=VALUE",
+        help=f"any setting; repeatable. Settings without an option of their own: {others}",
+    )
+    for key, value in SHORT_FORMS.items():
+        group.add_argument(
+            f"--{key.replace('_', '-')}",
+            action="append",
+            dest="settings",
+            type=partial(_read_setting, key),
+            metavar=value,
+            help=SETTING_HELP[key],
+        )
+
+
+def _read_setting(key: str, text: str) -> tuple[str, SettingValue]:
+    return key, parse_setting(key, text)
+
+
+def add_output(parser: ArgumentParser, formats: Sequence[str], default: str = "table") -> None:
+    """Add ``--format``, ``--json`` and ``-o``."""
+    parser.add_argument(
+        "--format",
+        choices=formats,
+        help=f"how the result is written (default: by the suffix of -o FILE, else {default})",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_const",
+        const="json",
+        dest="format",
+        help="the same as --format json: one object, sizes are integers of bytes",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write to FILE instead of stdout; .html, .md and .json choose the format",
+    )
+    parser.set_defaults(formats=tuple(formats), default_format=default)

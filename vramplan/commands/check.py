@@ -1,0 +1,208 @@
+"""``vramplan check``: a verdict per pipeline and card."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vramplan.catalog import CardChoice, Catalog, load_catalog, user_folders
+from vramplan.catalog.search import PROJECT_FILE
+from vramplan.commands import arguments
+from vramplan.commands.choices import choose_cards, choose_default_cards, drawn_cards
+from vramplan.commands.output import write_result
+from vramplan.commands.targets import (
+    Job,
+    find_target,
+    folders_of,
+    given_settings,
+    make_jobs,
+    make_lenient_jobs,
+    open_catalog,
+)
+from vramplan.errors import UsageError
+from vramplan.model import Estimate, Verdict, VerdictKind
+
+FORMATS = ("table", "json", "markdown", "html")
+
+_DESCRIPTION = (
+    "Say for each TARGET and each card whether it fits, at which need, against which budget, and "
+    "where in the run memory is tightest. Without a TARGET, what ./vramplan.yaml describes is "
+    "judged. Needs no GPU, no weights and no network."
+)
+
+_EPILOG = f"""\
+verdicts:
+  `fits` even the high end of the estimate is within the budget;
+  `tight` the expected need is within the budget, the high end is not;
+  `offload` it runs, but partly from system memory, and slowly;
+  `oom` it fails for want of memory, in the phase and component that are named.
+
+budget = capacity - system reserved - other processes - margin. The offload risk is the
+probability that the need exceeds it.
+
+examples:
+  `vramplan check sd15 llava:7b --card 8gb --card 12gb` two pipelines on two classes of card;
+  `vramplan check sd15 --image 768x768 --batch 2 --card rtx-3060-12gb` other settings;
+  `vramplan check sd15 llava:7b --together --card auto` both at once on this machine's GPU;
+  `vramplan check llava:7b --set kv_type=q8_0 --card 8gb --margin 500MiB --json` for a script.
+
+exit codes: `0` everything fits or is tight (see --fail-on); `1` something does not; `3` no GPU
+for --card auto; {arguments.COMMON_EXITS}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What is to be judged on what, from the command line or from a project's file."""
+
+    jobs: Sequence[Job]
+    choices: Sequence[CardChoice]
+    folders: Sequence[Path]
+    is_together: bool
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Say what ``check`` takes."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help=f"{arguments.TARGET_HELP}. Without one: what ./vramplan.yaml describes",
+    )
+    arguments.add_cards(parser, "this machine's GPUs, or 8gb and 12gb where it has none")
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="judge the targets loaded side by side on one card, a process each",
+    )
+    arguments.add_budget(parser)
+    parser.add_argument(
+        "--fail-on",
+        choices=[kind.value for kind in VerdictKind if kind is not VerdictKind.FITS],
+        default=VerdictKind.OFFLOAD.value,
+        help="the mildest verdict that exits with 1: tight, offload or oom (default: offload)",
+    )
+    arguments.add_settings(parser)
+    arguments.add_output(parser, FORMATS)
+    arguments.add_common(parser)
+
+
+def run(args: Namespace) -> int:
+    """Judge, write the verdicts, and return 1 where one of them is a failure."""
+    question = _read_project(args) if not args.targets else _read_arguments(args)
+    verdicts, estimates = _judge(question, args.margin, args.other)
+    _write(args, question.choices, verdicts, estimates)
+    order = list(VerdictKind)
+    limit = order.index(VerdictKind(args.fail_on))
+    return int(any(order.index(verdict.kind) >= limit for verdict in verdicts))
+
+
+def _read_arguments(args: Namespace) -> _Question:
+    catalog = open_catalog(args)
+    jobs = make_jobs(args.targets, catalog, given_settings(args))
+    return _Question(
+        jobs=jobs,
+        choices=_choose(args.cards, catalog),
+        folders=folders_of(jobs, catalog),
+        is_together=args.together,
+    )
+
+
+def _read_project(args: Namespace) -> _Question:
+    """Return what ./vramplan.yaml asks, with the command line's options over it."""
+    path = Path(PROJECT_FILE)
+    if not path.is_file():
+        hint = "name one, such as: vramplan check sd15 --card 8gb"
+        raise UsageError(f"no TARGET, and no {PROJECT_FILE} here", hint=hint)
+    from vramplan.catalog.project import load_project
+
+    project = load_project(path)
+    own = [project.catalog] if project.catalog else []
+    catalog = load_catalog(user_folders([*args.catalog, *own]), inline=project.pipelines)
+    pipelines = [find_target(text, catalog) for text in project.targets]
+    lenient = make_lenient_jobs(pipelines, project.settings, PROJECT_FILE)
+    given = given_settings(args)
+    strict = make_jobs(project.targets, catalog, given)
+    jobs = [
+        Job(pipeline=job.pipeline, settings={**job.settings, **given})
+        for job, _ in zip(lenient, strict, strict=True)
+    ]
+    return _Question(
+        jobs=jobs,
+        choices=_choose(args.cards or project.cards, catalog),
+        folders=folders_of(jobs, catalog),
+        is_together=args.together or project.is_together,
+    )
+
+
+def _choose(cards: Sequence[str], catalog: Catalog) -> list[CardChoice]:
+    return choose_cards(cards, catalog) if cards else choose_default_cards(catalog)
+
+
+def _judge(
+    question: _Question, margin_bytes: int, other_bytes: int | None
+) -> tuple[list[Verdict], list[Estimate]]:
+    from vramplan.verdict import judge, judge_together
+
+    verdicts: list[Verdict] = []
+    estimates: list[Estimate] = []
+    if question.is_together:
+        items = [(job.pipeline, job.settings) for job in question.jobs]
+        for choice in question.choices:
+            verdict, found = judge_together(
+                items,
+                choice,
+                folders=question.folders,
+                margin_bytes=margin_bytes,
+                other_bytes=other_bytes,
+            )
+            verdicts.append(verdict)
+            estimates += found
+        return verdicts, estimates
+    for job in question.jobs:
+        for choice in question.choices:
+            verdict, estimate = judge(
+                job.pipeline,
+                job.settings,
+                choice,
+                folders=question.folders,
+                margin_bytes=margin_bytes,
+                other_bytes=other_bytes,
+            )
+            verdicts.append(verdict)
+            estimates.append(estimate)
+    return verdicts, estimates
+
+
+def _write(
+    args: Namespace,
+    choices: Sequence[CardChoice],
+    verdicts: Sequence[Verdict],
+    estimates: Sequence[Estimate],
+) -> None:
+    def as_table(colour: bool, width: int) -> str:
+        from vramplan.report.tables import render_check
+
+        return render_check(verdicts, estimates, colour=colour, width=width)
+
+    def as_json(_colour: bool, _width: int) -> str:
+        from vramplan.report.serial import check_result, to_json
+
+        return to_json("check", check_result(verdicts))
+
+    def as_markdown(_colour: bool, _width: int) -> str:
+        from vramplan.report.markdown import render_check
+
+        return render_check(verdicts, estimates)
+
+    def as_html(_colour: bool, _width: int) -> str:
+        from vramplan.report.html import render_report
+
+        return render_report(estimates, verdicts, drawn_cards(choices))
+
+    writers = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}
+    write_result(args, writers)

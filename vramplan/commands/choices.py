@@ -1,0 +1,85 @@
+"""What it is deployed on: CARDs of the command line, and this machine's own GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vramplan.catalog import CardChoice, Catalog
+from vramplan.commands.output import note
+from vramplan.errors import MissingError
+from vramplan.model import Card
+from vramplan.units import GIB
+
+if TYPE_CHECKING:
+    from vramplan.probe.nvml import Gpu
+
+LOCAL = "auto"
+#: what is judged where nobody names a card and this machine has none
+DEFAULT_CLASSES = ("8gb", "12gb")
+
+
+def choose_cards(texts: Sequence[str], catalog: Catalog) -> list[CardChoice]:
+    """Return what each CARD stands for, each once; ``auto`` is one choice per GPU.
+
+    Raises UsageError for an unknown card and MissingError for ``auto`` without a GPU.
+    """
+    found: dict[str, CardChoice] = {}
+    for text in texts:
+        if text.strip().lower() == LOCAL:
+            found |= {choice.label: choice for choice in local_choices()}
+        else:
+            choice = catalog.card(text)
+            found.setdefault(choice.label, choice)
+    return list(found.values())
+
+
+def choose_default_cards(catalog: Catalog) -> list[CardChoice]:
+    """Return this machine's GPUs, or two common classes where there are none, and say which."""
+    try:
+        choices = local_choices()
+    except MissingError as problem:
+        note(f"note: judged on {' and '.join(DEFAULT_CLASSES)}; this machine: {problem}")
+        return choose_cards(DEFAULT_CLASSES, catalog)
+    titles = ", ".join(choice.title for choice in choices)
+    note(f"note: judged on this machine: {titles}")
+    return choices
+
+
+def local_choices() -> list[CardChoice]:
+    """Return this machine's GPUs with what is free on them now.
+
+    Raises MissingError where there are none.
+    """
+    from vramplan.probe.nvml import read_inventory
+
+    inventory = read_inventory()
+    for problem in inventory.problems:
+        note(f"note: left out: {problem}")
+    cards = [_local_card(gpu, inventory.driver_version) for gpu in inventory.gpus]
+    if len(cards) > 1:
+        cards = [replace(card, name=f"{LOCAL}:{place}") for place, card in enumerate(cards)]
+    return [CardChoice(label=card.name, title=card.title, candidates=(card,)) for card in cards]
+
+
+def _local_card(gpu: Gpu, driver_version: str) -> Card:
+    return Card(
+        name=LOCAL,
+        title=gpu.name,
+        kind="local",
+        class_gib=round(gpu.total_bytes / GIB),
+        total_bytes=gpu.total_bytes,
+        reserved_bytes=gpu.reserved_bytes or 0,
+        compute_capability=gpu.compute_capability,
+        bandwidth_bytes_per_s=gpu.bandwidth_bytes_per_s,
+        source=f"NVML, driver {driver_version}, {gpu.uuid}",
+        free_bytes=gpu.free_bytes,
+    )
+
+
+def drawn_cards(choices: Sequence[CardChoice]) -> list[Card]:
+    """Return one card per choice, under the choice's name: the line it draws across a budget."""
+    return [
+        replace(choice.candidates[0], name=choice.label, title=choice.title) for choice in choices
+    ]

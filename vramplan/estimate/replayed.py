@@ -1,0 +1,229 @@
+"""What a tape's replay says at some settings: peaks, timeline and least limits, low to high.
+
+A replay takes tens of milliseconds and a least limit a dozen of them, so the results at the catalogue's
+default settings ship beside the tapes (`shipped_results`), keyed by everything they depend on.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.estimate.architecture import attention_kernel
+from vramplan.estimate.least_limit import LeastLimit, find_least_limit
+from vramplan.estimate.workspace import convolution_scratch, cublas_band, no_scratch
+from vramplan.model import Pipeline, Settings
+from vramplan.tape.allocator import CachingAllocator
+from vramplan.tape.format import Tape
+from vramplan.tape.replay import Conditions, Mark, Replay
+
+#: part of every key: raise it when the replay or a model behind it changes its figures
+MODEL_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """The peaks of one replay with one workspace model, and its least limit. Bytes."""
+
+    allocated_peak_bytes: int
+    reserved_peak_bytes: int
+    least_limit_bytes: int
+    phase: str  # where it fails first below the least limit
+    component: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartWeights:
+    """A row of the component table."""
+
+    name: str
+    component: str
+    parameters: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """Three replays of one run: without scratch, with the expected scratch, with the most."""
+
+    low: Scenario
+    expected: Scenario
+    high: Scenario
+    marks: tuple[Mark, ...]  # of the expected one
+    warm_reserved_peak_bytes: int  # after a second run in the same process
+    parts: tuple[PartWeights, ...]
+
+
+def conditions_at(
+    pipeline: Pipeline, settings: Settings, compute_capability: str, tape: Tape
+) -> Conditions:
+    """Return what the replay depends on, from settings and architecture; scratch as expected."""
+    dtype = str(settings.get("dtype", "fp32"))
+    attention = str(settings.get("attention", "sdpa"))
+    kernel = attention_kernel(compute_capability, attention, dtype)
+    numbers = {name: value for name, value in settings.items() if isinstance(value, int)}
+    image = settings.get("image")
+    if isinstance(image, tuple):
+        numbers["width"], numbers["height"] = image
+    facts = {name: value for name, value in settings.items() if isinstance(value, str)}
+    facts |= tape.dtype_facts.get(dtype, {})
+    facts["kernel"] = kernel
+    facts["unet_kernel"] = "sliced" if attention == "sliced" else kernel
+    facts["guided"] = "1" if float(_number(settings, "guidance", 0)) > 1 else "0"
+    is_img2img = facts.get("mode") == "img2img"
+    facts["encode_slicing"] = facts.get("vae_slicing", "off") if is_img2img else "off"
+    has_checker = facts.setdefault("safety_checker", "off") == "on"
+    element_bytes = ELEMENT_BYTES[dtype]
+    return Conditions(
+        numbers=numbers,
+        facts=facts,
+        element_bytes=element_bytes,
+        workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected_bytes,
+        cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
+        loading=pipeline.loading,
+        offload=str(settings.get("offload", "none")),
+        skip_components=frozenset() if has_checker else frozenset({"safety_checker"}),
+    )
+
+
+def _number(settings: Settings, name: str, default: float) -> float:
+    value = settings.get(name, default)
+    return value if isinstance(value, (int, float)) else default
+
+
+def replay_run(
+    tape: Tape, conditions: Conditions, compute_capability: str, *, expandable_segments: bool = False
+) -> Replayed:
+    """Replay a run in its three scenarios and find their least limits."""
+    scratch = convolution_scratch(compute_capability, conditions.element_bytes)
+    low = replace(conditions, workspace_bytes=no_scratch)
+    high = replace(conditions, workspace_bytes=scratch.high_bytes)
+    marks, warm = _marks(tape, conditions, expandable_segments)
+    # torch tries a convolution plan with less scratch where one does not fit: the low figure allows it
+    elastic = replace(conditions, is_elastic=True)
+    return Replayed(
+        low=_scenario(tape, low, elastic, expandable_segments),
+        expected=_scenario(tape, conditions, conditions, expandable_segments),
+        high=_scenario(tape, high, high, expandable_segments),
+        marks=marks,
+        warm_reserved_peak_bytes=warm,
+        parts=tuple(_parts(tape, conditions)),
+    )
+
+
+def _marks(tape: Tape, conditions: Conditions, expandable: bool) -> tuple[tuple[Mark, ...], int]:
+    run = Replay(tape, conditions, CachingAllocator(expandable_segments=expandable))
+    run.load()
+    run.run()
+    cold = tuple(run.trace.marks)
+    run.run()
+    return cold, run.trace.reserved_peak_bytes
+
+
+def _scenario(
+    tape: Tape, unlimited: Conditions, limited: Conditions, expandable: bool
+) -> Scenario:
+    run = Replay(tape, unlimited, CachingAllocator(expandable_segments=expandable))
+    run.load()
+    run.run()
+    trace = run.trace
+    least: LeastLimit = find_least_limit(
+        tape,
+        limited,
+        allocated_peak_bytes=trace.allocated_peak_bytes,
+        reserved_peak_bytes=trace.reserved_peak_bytes,
+        expandable_segments=expandable,
+    )
+    return Scenario(
+        allocated_peak_bytes=trace.allocated_peak_bytes,
+        reserved_peak_bytes=trace.reserved_peak_bytes,
+        least_limit_bytes=least.limit_bytes,
+        phase=least.phase,
+        component=least.component,
+    )
+
+
+def _parts(tape: Tape, conditions: Conditions) -> list[PartWeights]:
+    """Return a row for each component, or for each of its parts where the tape names parts."""
+    rows = []
+    for component, weights in tape.components.items():
+        if component in conditions.skip_components:
+            continue
+        named = weights.parts or {"": tuple(range(len(weights.modules)))}
+        for part, modules in named.items():
+            rows.append(
+                PartWeights(
+                    name=part if tape.is_one_model else f"{component}.{part}" if part else component,
+                    component=component,
+                    parameters=weights.part_parameters.get(part, weights.parameters),
+                    weights_bytes=sum(
+                        sum(weights.tensor_bytes(m, conditions.element_bytes)) for m in modules
+                    ),
+                )
+            )
+    return rows
+
+
+# ------------------------------------------------------------------------ keys and JSON
+def result_key(
+    path: Path, pipeline: Pipeline, settings: Settings, compute_capability: str
+) -> str:
+    """Return the key of a result: the tape's bytes and everything else the figures depend on."""
+    crc = zlib.crc32(path.read_bytes())
+    dtype = str(settings.get("dtype", "fp32"))
+    kernel = attention_kernel(compute_capability, str(settings.get("attention", "sdpa")), dtype)
+    scratch = convolution_scratch(compute_capability, ELEMENT_BYTES[dtype])
+    percents = f"{scratch.input_percent}/{scratch.output_percent}/{scratch.high_percent}"
+    cublas = cublas_band(compute_capability)[0].expected_bytes
+    chosen = ",".join(f"{k}={settings[k]}" for k in sorted(settings) if k != "platform")
+    models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"
+    return f"v{MODEL_VERSION} {path.name} {crc:08x} {chosen} {models}"
+
+
+def to_json(result: Replayed) -> dict[str, object]:
+    """Return the result as JSON-ready lists."""
+    return {
+        "scenarios": [_scenario_row(s) for s in (result.low, result.expected, result.high)],
+        "marks": [
+            [m.phase, m.component, m.allocated_peak_bytes, m.reserved_peak_bytes, m.allocated_bytes,
+             m.reserved_bytes, [list(pair) for pair in m.weights]]
+            for m in result.marks
+        ],
+        "warm": result.warm_reserved_peak_bytes,
+        "parts": [[p.name, p.component, p.parameters, p.weights_bytes] for p in result.parts],
+    }  # fmt: skip
+
+
+def _scenario_row(scenario: Scenario) -> list[object]:
+    return [
+        scenario.allocated_peak_bytes, scenario.reserved_peak_bytes, scenario.least_limit_bytes,
+        scenario.phase, scenario.component,
+    ]  # fmt: skip
+
+
+def from_json(raw: Mapping[str, list[list[object]]]) -> Replayed:
+    """Return a result from what `to_json` made."""
+    low, expected, high = (
+        Scenario(
+            allocated_peak_bytes=a, reserved_peak_bytes=r, least_limit_bytes=limit, phase=p, component=c  # type: ignore[arg-type]
+        )
+        for a, r, limit, p, c in raw["scenarios"]
+    )  # fmt: skip
+    marks = tuple(
+        Mark(
+            phase=phase, component=component, allocated_peak_bytes=ap, reserved_peak_bytes=rp,  # type: ignore[arg-type]
+            allocated_bytes=a, reserved_bytes=r, weights=tuple((n, b) for n, b in weights),  # type: ignore[arg-type,union-attr]
+        )
+        for phase, component, ap, rp, a, r, weights in raw["marks"]
+    )  # fmt: skip
+    parts = tuple(
+        PartWeights(name=n, component=c, parameters=p, weights_bytes=b)  # type: ignore[arg-type]
+        for n, c, p, b in raw["parts"]
+    )
+    return Replayed(
+        low=low, expected=expected, high=high, marks=marks, parts=parts,
+        warm_reserved_peak_bytes=raw["warm"],  # type: ignore[arg-type]
+    )  # fmt: skip

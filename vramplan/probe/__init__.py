@@ -1,0 +1,1 @@
+"""Eyes on a GPU: what this machine has, read from the driver."""

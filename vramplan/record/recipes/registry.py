@@ -1,0 +1,24 @@
+"""Which recipe runs a pipeline of the catalogue: its components' classes decide."""
+
+from __future__ import annotations
+
+from vramplan.errors import UsageError
+from vramplan.model import Pipeline
+from vramplan.record.session import Recipe
+
+
+def recipe_for(pipeline: Pipeline) -> Recipe:
+    """Return how `pipeline` is built and run for a recording; UsageError where no recipe knows it."""
+    from vramplan.record.recipes import diffusion, llava, vae
+
+    classes = {spec.class_path for spec in pipeline.components}
+    if "diffusers.UNet2DConditionModel" in classes:
+        return diffusion.recipe(pipeline)
+    if classes == {"diffusers.AutoencoderKL"}:
+        return vae.recipe(pipeline)
+    if classes == {"transformers.LlavaForConditionalGeneration"}:
+        return llava.recipe(pipeline)
+    raise UsageError(
+        f"{pipeline.name}: no recipe knows how to run " + (", ".join(sorted(classes)) or "a pipeline without components"),
+        hint="recorded are pipelines of UNet2DConditionModel, AutoencoderKL",
+    )
