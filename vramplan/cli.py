@@ -35,9 +35,12 @@ _DESCRIPTION = "Will this pipeline fit this card, and if not, what is the cheape
 
 _EPILOG = """\
 examples:
-  `vramplan check sd15 llava:7b --card 8gb --card 12gb` two pipelines on two classes of card;
-  `vramplan estimate sd15 --image 768x768` where the bytes go;
-  `vramplan COMMAND --help` options, examples and exit codes of a command.
+  two pipelines on two classes of card:
+    `vramplan check sd15 llava:7b --card 8gb --card 12gb`
+  where the bytes go:
+    `vramplan estimate sd15 --image 768x768`
+  options, examples and exit codes of a command:
+    `vramplan COMMAND --help`
 """
 
 INTERRUPTED = 130
@@ -58,8 +61,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message.removeprefix("argument "), hint=f"{self.prog} --help")
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of examples; code is marked for the docs and plain on a terminal."""
+class _Formatter(argparse.HelpFormatter):
+    """Keeps the lines of examples, wraps the rest; code is marked for the docs, plain here."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" not in text:
+            return super()._fill_text(text, width, indent)
+        return "".join(indent + line for line in text.splitlines(keepends=True))
 
     def format_help(self) -> str:
         return super().format_help().replace("`", "")
@@ -68,7 +76,12 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 def build_parser(configured: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """Return the parser with every command known and those of `configured` complete."""
     parser = _Parser(prog="vramplan", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("--version", action="version", version=f"vramplan {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"vramplan {__version__}",
+        help="show the version and exit",
+    )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
@@ -112,6 +125,7 @@ def _run(words: list[str]) -> int:
         raise UsageError(f"unknown command {name!r}", hint=hint)
     parser = build_parser([name] if name else [])
     known, unknown = parser.parse_known_args(words)
+    known.words = words  # the report names the command that made it
     if unknown:
         raise _unknown_argument(unknown, parser, name)
     if name is None:

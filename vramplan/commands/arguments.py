@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vramplan.errors import UsageError
 from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, parse_setting
 from vramplan.units import parse_size
 
@@ -70,14 +71,14 @@ def add_budget(parser: ArgumentParser) -> None:
     """Add what is taken off a card before anything is judged on it."""
     parser.add_argument(
         "--margin",
-        type=parse_size,
+        type=partial(_read_size, "--margin"),
         default=0,
         metavar="SIZE",
         help="keep this much free, such as 512MiB; 8GB is 8·10⁹ bytes, 8GiB is 8·2³⁰ (default: 0)",
     )
     parser.add_argument(
         "--other",
-        type=parse_size,
+        type=partial(_read_size, "--other"),
         metavar="SIZE",
         help="what other processes hold on the card (default: what NVML says for auto, else 0)",
     )
@@ -109,6 +110,13 @@ def add_settings(parser: ArgumentParser) -> None:
             metavar=value,
             help=SETTING_HELP[key],
         )
+
+
+def _read_size(option: str, text: str) -> int:
+    try:
+        return parse_size(text)
+    except UsageError as problem:
+        raise UsageError(f"{option}: {problem}", hint=problem.hint) from problem
 
 
 def _read_setting(key: str, text: str) -> tuple[str, SettingValue]:

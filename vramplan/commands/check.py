@@ -20,7 +20,9 @@ from vramplan.commands.targets import (
     make_jobs,
     make_lenient_jobs,
     open_catalog,
+    override,
 )
+from vramplan.commands.verdicts import judge_each, judge_together
 from vramplan.errors import UsageError
 from vramplan.model import Estimate, Verdict, VerdictKind
 
@@ -43,10 +45,14 @@ budget = capacity - system reserved - other processes - margin. The offload risk
 probability that the need exceeds it.
 
 examples:
-  `vramplan check sd15 llava:7b --card 8gb --card 12gb` two pipelines on two classes of card;
-  `vramplan check sd15 --image 768x768 --batch 2 --card rtx-3060-12gb` other settings;
-  `vramplan check sd15 llava:7b --together --card auto` both at once on this machine's GPU;
-  `vramplan check llava:7b --set kv_type=q8_0 --card 8gb --margin 500MiB --json` for a script.
+  two pipelines on two classes of card:
+    `vramplan check sd15 llava:7b --card 8gb --card 12gb`
+  other settings:
+    `vramplan check sd15 --image 768x768 --batch 2 --card rtx-3060-12gb`
+  both at once on this machine's GPU:
+    `vramplan check sd15 llava:7b --together --card auto`
+  for a script:
+    `vramplan check llava:7b --kv-type q8_0 --card 8gb --margin 500MiB --json`
 
 exit codes: `0` everything fits or is tight (see --fail-on); `1` something does not; `3` no GPU
 for --card auto; {arguments.COMMON_EXITS}
@@ -67,6 +73,7 @@ def configure(parser: ArgumentParser) -> None:
     """Say what ``check`` takes."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
+    parser.usage = "%(prog)s [TARGET ...] [--card CARD ...] [option ...]"
     parser.add_argument(
         "targets",
         nargs="*",
@@ -94,7 +101,10 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Judge, write the verdicts, and return 1 where one of them is a failure."""
     question = _read_project(args) if not args.targets else _read_arguments(args)
-    verdicts, estimates = _judge(question, args.margin, args.other)
+    ask = judge_together if question.is_together else judge_each
+    verdicts, estimates = ask(
+        question.jobs, question.choices, question.folders, args.margin, args.other
+    )
     _write(args, question.choices, verdicts, estimates)
     order = list(VerdictKind)
     limit = order.index(VerdictKind(args.fail_on))
@@ -125,12 +135,7 @@ def _read_project(args: Namespace) -> _Question:
     catalog = load_catalog(user_folders([*args.catalog, *own]), inline=project.pipelines)
     pipelines = [find_target(text, catalog) for text in project.targets]
     lenient = make_lenient_jobs(pipelines, project.settings, PROJECT_FILE)
-    given = given_settings(args)
-    strict = make_jobs(project.targets, catalog, given)
-    jobs = [
-        Job(pipeline=job.pipeline, settings={**job.settings, **given})
-        for job, _ in zip(lenient, strict, strict=True)
-    ]
+    jobs = [override(job, given_settings(args)) for job in lenient]
     return _Question(
         jobs=jobs,
         choices=_choose(args.cards or project.cards, catalog),
@@ -141,41 +146,6 @@ def _read_project(args: Namespace) -> _Question:
 
 def _choose(cards: Sequence[str], catalog: Catalog) -> list[CardChoice]:
     return choose_cards(cards, catalog) if cards else choose_default_cards(catalog)
-
-
-def _judge(
-    question: _Question, margin_bytes: int, other_bytes: int | None
-) -> tuple[list[Verdict], list[Estimate]]:
-    from vramplan.verdict import judge, judge_together
-
-    verdicts: list[Verdict] = []
-    estimates: list[Estimate] = []
-    if question.is_together:
-        items = [(job.pipeline, job.settings) for job in question.jobs]
-        for choice in question.choices:
-            verdict, found = judge_together(
-                items,
-                choice,
-                folders=question.folders,
-                margin_bytes=margin_bytes,
-                other_bytes=other_bytes,
-            )
-            verdicts.append(verdict)
-            estimates += found
-        return verdicts, estimates
-    for job in question.jobs:
-        for choice in question.choices:
-            verdict, estimate = judge(
-                job.pipeline,
-                job.settings,
-                choice,
-                folders=question.folders,
-                margin_bytes=margin_bytes,
-                other_bytes=other_bytes,
-            )
-            verdicts.append(verdict)
-            estimates.append(estimate)
-    return verdicts, estimates
 
 
 def _write(

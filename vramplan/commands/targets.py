@@ -84,7 +84,15 @@ def make_jobs(
     Raises UsageError that names the target which does not have one of the settings.
     """
     pipelines = [find_target(text, catalog) for text in targets]
-    return [Job(pipeline=found, settings=resolve_settings(found, overrides)) for found in pipelines]
+    return [
+        override(Job(pipeline=found, settings=found.defaults), overrides) for found in pipelines
+    ]
+
+
+def override(job: Job, settings: Mapping[str, SettingValue]) -> Job:
+    """Return `job` with `settings` over its own; raises UsageError for one it does not have."""
+    resolved = resolve_settings(job.pipeline, {**job.settings, **settings})
+    return Job(pipeline=job.pipeline, settings=resolved)
 
 
 def make_lenient_jobs(
@@ -100,11 +108,9 @@ def make_lenient_jobs(
             names = ", ".join(pipeline.name for pipeline in pipelines)
             raise UsageError(f"{where}: none of the targets has a setting {key!r}", hint=names)
     return [
-        Job(
-            pipeline=pipeline,
-            settings=resolve_settings(
-                pipeline, {key: settings[key] for key in settings if key in pipeline.defaults}
-            ),
+        override(
+            Job(pipeline=pipeline, settings=pipeline.defaults),
+            {key: value for key, value in settings.items() if key in pipeline.defaults},
         )
         for pipeline in pipelines
     ]

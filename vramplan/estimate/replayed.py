@@ -63,7 +63,9 @@ def conditions_at(
     """Return what the replay depends on, from settings and architecture; scratch as expected."""
     dtype = str(settings.get("dtype", "fp32"))
     attention = str(settings.get("attention", "sdpa"))
-    kernel = attention_kernel(compute_capability, attention, dtype)
+    # without SDPA diffusers changes the UNet's and the VAE's processors, not the text encoder's
+    asked = "sdpa" if pipeline.runtime == "diffusers" else attention
+    kernel = attention_kernel(compute_capability, asked, dtype)
     numbers = {name: value for name, value in settings.items() if isinstance(value, int)}
     image = settings.get("image")
     if isinstance(image, tuple):
@@ -71,7 +73,9 @@ def conditions_at(
     facts = {name: value for name, value in settings.items() if isinstance(value, str)}
     facts |= tape.dtype_facts.get(dtype, {})
     facts["kernel"] = kernel
-    facts["unet_kernel"] = "sliced" if attention == "sliced" else kernel
+    facts["unet_kernel"] = {"math": "plain", "sliced": "sliced"}.get(attention, kernel)
+    # the VAE's one head of 512 is too large for flash and cuDNN
+    facts["vae_kernel"] = "plain" if attention == "math" else "efficient"
     facts["guided"] = "1" if float(_number(settings, "guidance", 0)) > 1 else "0"
     is_img2img = facts.get("mode") == "img2img"
     facts["encode_slicing"] = facts.get("vae_slicing", "off") if is_img2img else "off"
@@ -84,7 +88,7 @@ def conditions_at(
         workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected_bytes,
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
-        offload=str(settings.get("offload", "none")),
+        offload="none" if settings.get("offload") == "auto" else str(settings.get("offload", "none")),
         skip_components=frozenset() if has_checker else frozenset({"safety_checker"}),
     )
 

@@ -1,7 +1,7 @@
 """This machine's GPUs as NVML, the driver's own library, reports them.
 
-The only module that imports `pynvml` (the distribution is NVIDIA's ``nvidia-ml-py``), and it does so
-when asked: most machines that plan have no GPU. NVML counts the whole card, whatever
+The only module that imports `pynvml` (the distribution is NVIDIA's ``nvidia-ml-py``), and it does
+so when asked: most machines that plan have no GPU. NVML counts the whole card, whatever
 CUDA_VISIBLE_DEVICES says. Source of every call: NVML API Reference Guide,
 https://docs.nvidia.com/deploy/nvml-api.
 """
@@ -40,7 +40,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """What the driver answered: its version, the GPUs it can read, and why it cannot read others."""
+    """What the driver answered: its version, the GPUs, and why it cannot read other GPUs."""
 
     driver_version: str
     gpus: tuple[Gpu, ...]

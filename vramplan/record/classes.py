@@ -6,7 +6,7 @@ Only classes of diffusers, transformers and torch.nn are ever imported, whatever
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,9 @@ def build_module(spec: ComponentSpec, dtype: torch.dtype) -> torch.nn.Module:
     if not issubclass(cls, torch.nn.Module):
         raise CatalogError(f"component {spec.name}: {spec.class_path} is not a module")
     config = dict(spec.config)
+    if cls is torch.nn.Sequential:
+        with META, _default_dtype(dtype):
+            return _stack(spec).eval()
     if spec.class_path.startswith("transformers."):
         # as from_pretrained(dtype=...) does: tables that ask for fp32 by name (rotary frequencies) stay so
         with META, _default_dtype(dtype):
@@ -56,6 +59,31 @@ def build_module(spec: ComponentSpec, dtype: torch.dtype) -> torch.nn.Module:
         else:
             module = cls(**config)
     return module.to(dtype).eval()
+
+
+def _stack(spec: ComponentSpec) -> torch.nn.Sequential:
+    """Return the layers that the catalogue lists: each a class of torch.nn with its arguments."""
+    layers = spec.config.get("layers")
+    if not isinstance(layers, list) or not layers or set(spec.config) != {"layers"}:
+        raise CatalogError(f"component {spec.name}: a torch.nn.Sequential has a list of layers")
+    return torch.nn.Sequential(
+        *(_layer(layer, f"component {spec.name}: layers[{i}]") for i, layer in enumerate(layers))
+    )
+
+
+def _layer(described: object, where: str) -> torch.nn.Module:
+    path = described.get("class") if isinstance(described, Mapping) else None
+    arguments = described.get("config", {}) if isinstance(described, Mapping) else None
+    if not isinstance(path, str) or not path.startswith("torch.nn.") or not isinstance(arguments, Mapping):
+        raise CatalogError(f"{where}: a layer has a class of torch.nn and maybe its config")
+    cls = find_class(path)
+    if not issubclass(cls, torch.nn.Module):
+        raise CatalogError(f"{where}: {path} is not a module")
+    try:
+        layer: torch.nn.Module = cls(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CatalogError(f"{where}: {path} does not take these arguments: {error}") from None
+    return layer
 
 
 @contextmanager

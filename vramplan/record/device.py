@@ -46,7 +46,8 @@ _GEMM = (
     "aten.addbmm",
     "aten._addmm_activation",
 )
-_CONV = ("aten.convolution.", "aten.convolution_backward.", "aten._convolution.")
+_CONV = ("aten.convolution.", "aten._convolution.")
+_CONV_BACKWARD = "aten.convolution_backward."
 _ATTENTION = "aten._scaled_dot_product_"
 
 # torch's operator objects and nested arguments have no useful static type
@@ -276,13 +277,18 @@ class Device(TorchDispatchMode):
     def _library_scratch(self, name: str, args: tuple[Value, ...], out: Value) -> None:
         if name.startswith(_GEMM):
             self.write(Gemm())
+        elif name.startswith(_CONV_BACKWARD):
+            gradient, source, wanted = _nbytes(args[0]), _nbytes(args[1]), args[-1]
+            if wanted[0]:  # the input's gradient, then the weight's
+                self.write(Workspace("conv", (gradient, source)))
+            if wanted[1]:
+                self.write(Workspace("conv", (source, gradient)))
         elif name.startswith(_CONV):
-            results = [*_tensors_in((out,))]
-            source, result = args[0], results[0]
-            self.write(Workspace("conv", (_nbytes(source), _nbytes(result))))
-        inside = [Alloc(self.stream.new_birth(), size, name) for size in temporaries(name, args, out)]
-        self.stream.events.extend(inside)
-        self.stream.events.extend(Free(alloc.birth) for alloc in inside)
+            self.write(Workspace("conv", (_nbytes(args[0]), _nbytes(out))))
+        for sizes in temporaries(name, args, out):
+            inside = [Alloc(self.stream.new_birth(), size, name) for size in sizes]
+            self.stream.events.extend(inside)
+            self.stream.events.extend(Free(alloc.birth) for alloc in inside)
 
 
 def _tensors_in(values: Iterable[Value]) -> Iterator[torch.Tensor]:

@@ -152,7 +152,9 @@ def _describe(leaf: Value, index: dict[int, int]) -> Value:
         return leaf
     storage = leaf.untyped_storage()
     if storage._cdata not in index:
-        raise RecordingError("a routine returned a tensor that it did not make")
+        raise RecordingError(
+            f"a routine returned a tensor that it did not make: {leaf.dtype} {tuple(leaf.shape)}"
+        )
     elements = storage.nbytes() // leaf.element_size()
     return _Output(
         index[storage._cdata],

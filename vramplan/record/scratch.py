@@ -2,7 +2,8 @@
 
 The shape functions that run on `meta` know an operator's results only. What its CUDA implementation
 allocates besides, and gives back before it returns, is listed here, operator by operator, as pytorch
-2.13's source has it. Left out are temporaries that never reach a MiB (scans' and reductions' buffers).
+2.13's source has it. Left out are temporaries that never reach a MiB (scans' and reductions' buffers),
+cuDNN's own scratch (its size is not in the source) and split-key buffers of one-token queries.
 """
 
 from __future__ import annotations
@@ -14,27 +15,71 @@ import torch
 
 Value = Any
 Arguments = tuple[Value, ...]
+#: bytes of temporaries that are held together; the next group comes when they are gone
+Groups = tuple[tuple[int, ...], ...]
+
+#: the memory-efficient kernels for heads of up to 64 work on tiles of this many queries and channels
+_TILE = 64
 
 
-def temporaries(operator: str, arguments: Arguments, result: Value) -> tuple[int, ...]:
-    """Return the bytes of each temporary of `operator`, in the order in which it takes them."""
+def temporaries(operator: str, arguments: Arguments, result: Value) -> Groups:
+    """Return the bytes of the temporaries of `operator`, in the order in which it takes them."""
     for name, rule in _RULES.items():
         if operator.startswith(name):
             return rule(arguments, result)
     return ()
 
 
-def _masked_scatter(arguments: Arguments, result: Value) -> tuple[int, ...]:
+def _masked_scatter(arguments: Arguments, result: Value) -> Groups:
     """A running count of the mask at the result's size, and the mask spread out to it.
 
-    aten/src/ATen/native/cuda/IndexKernel.cpp, masked_scatter__cuda; IndexKernel.cu,
-    launch_masked_scatter_kernel.
+    ATen/native/cuda/IndexKernel.cpp, masked_scatter__cuda; IndexKernel.cu, launch_masked_scatter_kernel.
     """
     counts = result.numel() * torch.int64.itemsize
-    mask = arguments[1]
-    return (counts,) if mask.shape == result.shape else (counts, result.numel())
+    is_whole = arguments[1].shape == result.shape
+    return ((counts,) if is_whole else (counts, result.numel()),)
 
 
-_RULES: dict[str, Callable[[Arguments, Value], tuple[int, ...]]] = {
+def _mse_loss(arguments: Arguments, _: Value) -> Groups:
+    """The squared differences, before they are reduced. ATen/native/Loss.cpp, mse_loss_out."""
+    reduction = arguments[2] if len(arguments) > 2 else 1
+    return ((arguments[0].numel() * arguments[0].element_size(),),) if reduction else ()
+
+
+def _flash_backward(arguments: Arguments, _: Value) -> Groups:
+    """The softmax's derivative, and the query's gradient summed in fp32.
+
+    ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_bwd.
+    """
+    batch, heads, queries, head = arguments[1].shape
+    rows = batch * heads * _rounded(queries, 128) * torch.float32.itemsize
+    return ((rows, rows * _rounded(head, 32 if head <= 128 else 64)),)
+
+
+def _efficient_backward(arguments: Arguments, _: Value) -> Groups:
+    """The softmax's derivative, and tiles of the query's gradient summed in fp32.
+
+    ATen/native/transformers/cuda/attention_backward.cu, _efficient_attention_backward;
+    mem_eff_attention/kernel_backward.h, Params::workspace_elements_gq. Assumption: heads above 64 take
+    tiles of the same size (some of their kernels take larger ones).
+    """
+    batch, heads, queries, head = arguments[1].shape
+    rows = batch * heads * queries * torch.float32.itemsize
+    tiles = batch * heads * -(-queries // _TILE) * -(-head // _TILE)
+    workspace = tiles * (16 + _TILE * _TILE * torch.float32.itemsize)
+    if arguments[1].dtype != torch.float32:
+        return ((rows, workspace),)
+    product = arguments[0].numel() * torch.float32.itemsize  # fp32 kernels do not compute the derivative
+    return (product, rows), (rows, workspace)
+
+
+def _rounded(count: int, step: int) -> int:
+    return -(-count // step) * step
+
+
+_RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
     "aten.masked_scatter.": _masked_scatter,
+    "aten.mse_loss.": _mse_loss,
+    "aten._scaled_dot_product_flash_attention_backward.": _flash_backward,
+    "aten._scaled_dot_product_efficient_attention_backward.": _efficient_backward,
 }

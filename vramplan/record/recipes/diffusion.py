@@ -15,13 +15,14 @@ from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module, build_object
 from vramplan.record.device import weights_of
 from vramplan.record.recipes.vae import (
-    TILED_SIDES,
-    VAE_GRAMMARS,
     VAE_PARTS,
     VAE_RELEVANT,
     WIDTHS,
     run_halves,
     set_tiling,
+    tile_side,
+    tiled_sides,
+    vae_grammars,
     vae_sample,
     wrap_vae,
 )
@@ -29,6 +30,7 @@ from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
 from vramplan.record.stream import Cast
 
 Value = Any
+Side = tuple[int, int, int]  # latent height, width, batch
 
 #: settings used to find sizes: odd levels, sides that are no multiples of 64, several batches
 _SIDES = ((64, 64, 1), (65, 81, 2), (72, 57, 3), (50, 90, 1), (43, 75, 1), (59, 46, 5))
@@ -97,6 +99,8 @@ def recipe(pipeline: Pipeline) -> Recipe:
     has_checker = "safety_checker" in names
     modes = pipeline.constraints["mode"].choices if "mode" in pipeline.constraints else ("txt2img",)
 
+    tile = next(tile_side(spec) for spec in pipeline.components if spec.name == "vae")
+
     def build(facts: Facts) -> Mapping[str, torch.nn.Module]:
         return {
             spec.name: build_module(spec, DTYPES[facts["dtype"]]) for spec in pipeline.components
@@ -105,15 +109,15 @@ def recipe(pipeline: Pipeline) -> Recipe:
     return Recipe(
         dims={"n": "batch", "h": "height//8", "w": "width//8", "steps": "steps"},
         grammars={
-            "main": MAIN,
+            "main": main_grammar(pipeline.scheduler.class_path if pipeline.scheduler else ""),
             "unet": UNET,
             "text_encoder": TEXT,
             "text_encoder_2": TEXT,
             "safety_checker": TEXT,
-            **VAE_GRAMMARS,
+            **vae_grammars(tile),
         },
         relevant=_RELEVANT,
-        sessions=_sessions(modes, has_checker, is_xl),
+        sessions=_sessions(modes, has_checker, is_xl, tiled_sides(tile)),
         build=build,
         run=lambda session, sample: _run(pipeline, session, sample),
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
@@ -123,16 +127,21 @@ def recipe(pipeline: Pipeline) -> Recipe:
     )
 
 
-MAIN = Grammar(
-    products=("n", "n*h*w", "steps", "h*w"),
-    derived={"kept": "steps-(steps*4)//5"},
-    counts={
-        "denoise": "steps+(steps>1)",
-        "denoise_image": "steps+(steps>1)-kept",
-        "encode_slice": "n",
-        "finished_image": "n",
-    },
-)
+def main_grammar(scheduler: str) -> Grammar:
+    """Return the grammar of the pipeline's own code; PNDM repeats its second step."""
+    calls = "steps+(steps>1)" if scheduler.endswith("PNDMScheduler") else "steps"
+    return Grammar(
+        products=("n", "n*h*w", "steps", "h*w"),
+        derived={"kept": "steps-(steps*4)//5"},
+        counts={
+            "denoise": calls,
+            "denoise_image": f"{calls}-kept",
+            "encode_slice": "n",
+            "finished_image": "n",
+        },
+    )
+
+
 TEXT = Grammar(products=("n",))
 
 _RELEVANT = {
@@ -153,37 +162,41 @@ XL_WIDTHS = {
 
 
 def _sessions(
-    modes: Sequence[str], has_checker: bool, is_xl: bool
+    modes: Sequence[str], has_checker: bool, is_xl: bool, sides: Sequence[Side]
 ) -> list[tuple[Facts, list[Sample]]]:
     """Every kernel for every element size; the pipeline's own glue once a dtype that changes it."""
     sessions: list[tuple[Facts, list[Sample]]] = []
     for dtype in ("fp16", "bf16", "fp32") if is_xl else ("fp16", "fp32"):
         widths = (XL_WIDTHS if is_xl else WIDTHS)[dtype]
-        kernels = (
-            ("efficient", "math") if dtype == "fp32" else ("flash", "efficient", "cudnn", "math")
-        )
+        kernels = ("efficient",) if dtype == "fp32" else ("flash", "efficient", "cudnn")
         for kernel in kernels:
-            facts = {**widths, "kernel": kernel, "unet_kernel": kernel}
+            # the VAE's one head of 512 is too large for flash and cuDNN
+            facts = {**widths, "kernel": kernel, "unet_kernel": kernel, "vae_kernel": "efficient"}
             if kernel == kernels[0]:
-                samples = _every(facts, modes, has_checker)
+                samples = _every(facts, modes, has_checker, sides)
             elif dtype == "bf16":
-                samples = _halves(facts, ("off",))
+                samples = _halves(facts, ("off",), sides)
             else:
-                samples = _plain(facts)
+                samples = _plain(facts) + _halves(facts, ("off",), sides)
             sessions.append((facts, samples))
-        if not is_xl:
-            facts = {**widths, "kernel": kernels[0], "unet_kernel": "sliced"}
-            sessions.append((facts, _plain(facts)))
+        others = [] if dtype == "bf16" else ["plain"] if is_xl else ["plain", "sliced"]
+        for unet_kernel in others:
+            vae_kernel = "plain" if unet_kernel == "plain" else "efficient"
+            facts = {
+                **widths, "kernel": kernels[0], "unet_kernel": unet_kernel, "vae_kernel": vae_kernel,
+            }  # fmt: skip
+            halves = _halves(facts, ("off",), sides) if vae_kernel == "plain" else []
+            sessions.append((facts, _plain(facts) + halves))
     return sessions
 
 
-def _halves(facts: Facts, tilings: Sequence[str]) -> list[Sample]:
+def _halves(facts: Facts, tilings: Sequence[str], sides: Sequence[Side]) -> list[Sample]:
     """Return runs of the VAE alone: only its routines are kept."""
     samples = [
         vae_sample(facts, side, "vae", tiling, slicing)
         for tiling in tilings
         for slicing in (("off", "on") if tiling == "on" else ("off",))
-        for side in TILED_SIDES
+        for side in sides
     ]
     return [replace(s, numbers={**s.numbers, "steps": LEAST_STEPS}, keep_main=False) for s in samples]
 
@@ -207,7 +220,9 @@ def _plain(facts: Facts) -> list[Sample]:
     return [_sample(facts, place) for place in range(len(_SIDES))]
 
 
-def _every(facts: Facts, modes: Sequence[str], has_checker: bool) -> list[Sample]:
+def _every(
+    facts: Facts, modes: Sequence[str], has_checker: bool, sides: Sequence[Side]
+) -> list[Sample]:
     """Every variant of the glue at every size; the components themselves are remembered."""
     checkers = ("on", "off") if has_checker else ("off",)
     samples = [
@@ -219,7 +234,7 @@ def _every(facts: Facts, modes: Sequence[str], has_checker: bool) -> list[Sample
         for place in range(len(_SIDES))
     ]
     samples += [_sample(facts, place, vae_slicing="on") for place in range(len(_SIDES))]
-    return samples + _halves(facts, ("on",))
+    return samples + _halves(facts, ("on",), sides)
 
 
 # ------------------------------------------------------------------------------ running
@@ -317,6 +332,10 @@ def _wrap(session: Session, sample: Sample) -> None:
             device.begin_phase("denoise")
         device.iterate(session.loop)
 
+    if facts["unet_kernel"] == "plain":
+        unet.set_default_attn_processor()  # no scaled_dot_product_attention: plain matrix products
+    if facts["vae_kernel"] == "plain":
+        vae.set_default_attn_processor()
     if facts["unet_kernel"] == "sliced":
         unet.set_attention_slice("auto")
         mark_slices(session, unet)
@@ -375,6 +394,7 @@ def watch_casts(session: Session, component: str, module: torch.nn.Module) -> No
 
 def cast_quietly(session: Session, module: torch.nn.Module, dtype: torch.dtype) -> None:
     """Cast a module's weights without an event for each of them."""
+    session.device.weights.difference_update(weights_of([module]))  # their identities may be reused
     with _disable_current_modes():
         torch.nn.Module.to(module, dtype=dtype)
-    session.device.weights |= weights_of([module])
+    session.device.weights.update(weights_of([module]))

@@ -9,7 +9,7 @@ from vramplan.record.session import Recipe
 
 def recipe_for(pipeline: Pipeline) -> Recipe:
     """Return how `pipeline` is built and run for a recording; UsageError where no recipe knows it."""
-    from vramplan.record.recipes import diffusion, llava, vae
+    from vramplan.record.recipes import autoencoders, diffusion, llava, vae, vit_mae
 
     classes = {spec.class_path for spec in pipeline.components}
     if "diffusers.UNet2DConditionModel" in classes:
@@ -18,7 +18,13 @@ def recipe_for(pipeline: Pipeline) -> Recipe:
         return vae.recipe(pipeline)
     if classes == {"transformers.LlavaForConditionalGeneration"}:
         return llava.recipe(pipeline)
+    if classes == {"transformers.ViTMAEForPreTraining"}:
+        return vit_mae.recipe(pipeline)
+    if classes == {"torch.nn.Sequential"}:
+        return autoencoders.recipe(pipeline)
+    shown = ", ".join(sorted(classes)) or "a pipeline without components"
     raise UsageError(
-        f"{pipeline.name}: no recipe knows how to run " + (", ".join(sorted(classes)) or "a pipeline without components"),
-        hint="recorded are pipelines of UNet2DConditionModel, AutoencoderKL",
+        f"{pipeline.name}: no recipe knows how to run {shown}",
+        hint="recorded are pipelines of diffusers' UNet2DConditionModel or AutoencoderKL, of transformers' "
+        "LlavaForConditionalGeneration or ViTMAEForPreTraining, and autoencoders of torch.nn.Sequential",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vramplan.model import Pipeline
+from vramplan.model import ComponentSpec, Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module
 from vramplan.record.device import META
@@ -15,51 +15,55 @@ from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
 
 Value = Any
 
-#: diffusers' AutoencoderKL: tiles of 64 latents (512 pixels), a quarter of which overlaps
-_TILE, _STRIDE, _BLEND = 64, 48, 16
-
 _PLAIN = ("n", "h*w", "n*h*w", "n*h*w*h*w", "h*w*h*w")
-_SMALL = f"h<={_TILE} and w<={_TILE}"
-_TILES = {
-    "rows": f"-(-h//{_STRIDE})",
-    "cols": f"-(-w//{_STRIDE})",
-    "th": f"min({_TILE},h-{_STRIDE}*(tile//cols))",
-    "tw": f"min({_TILE},w-{_STRIDE}*(tile%cols))",
-    "rh": f"min({_TILE},h-{_STRIDE}*row)",
-    "kept": f"min({_STRIDE},h-{_STRIDE}*row)",
-    "cw": f"min({_TILE},w-{_STRIDE}*cell)",
-    "seam_v": f"min({_BLEND},rh)",
-    "seam_h": f"min({_BLEND},cw)",
-}
-
 
 #: the encoder pads each level by one row and one column before it halves it
 _PADDED = {f"{side}{k}": f"{k}*{side}+1" for k in (8, 4, 2) for side in "hw"}
 
 
-def _whole(slices: str) -> Grammar:
-    return Grammar(
-        products=(*_PLAIN, "n*th*tw", "th*tw", "n*kept*w", "kept*w"),
-        derived=_TILES,
-        counts={slices: "n", "tile": "rows*cols", "row": "rows", "cell": "cols"},
-        splits=("n==1", _SMALL),
-    )
+def tile_side(spec: ComponentSpec) -> int:
+    """Return the side of AutoencoderKL's tiles in latents: its sample size over eight pixels."""
+    size = spec.config.get("sample_size", 512)
+    return size // 8 if isinstance(size, int) else 64
 
 
-VAE_GRAMMARS = {
-    "vae.decoder": Grammar(products=_PLAIN),
-    "vae.encoder": Grammar(
-        products=(*_PLAIN, *(f"n*h{k}*w{k}" for k in (8, 4, 2))), derived=_PADDED
-    ),
-    "vae.decode": _whole("decode_slice"),
-    "vae.encode": _whole("encode_slice"),
-    "vae.blend": Grammar(products=("n*c*m",), counts={"line": "e"}),
-}
+def vae_grammars(tile: int) -> dict[str, Grammar]:
+    """Return the grammars of an autoencoder's routines; a quarter of each tile overlaps the next."""
+    stride, blend = tile * 3 // 4, tile // 4
+    derived = {
+        "rows": f"-(-h//{stride})",
+        "cols": f"-(-w//{stride})",
+        "th": f"min({tile},h-{stride}*(tile//cols))",
+        "tw": f"min({tile},w-{stride}*(tile%cols))",
+        "rh": f"min({tile},h-{stride}*row)",
+        "kept": f"min({stride},h-{stride}*row)",
+        "cw": f"min({tile},w-{stride}*cell)",
+        "seam_v": f"min({blend},rh)",
+        "seam_h": f"min({blend},cw)",
+    }
+
+    def whole(slices: str) -> Grammar:
+        return Grammar(
+            products=(*_PLAIN, "n*th*tw", "th*tw", "n*kept*w", "kept*w"),
+            derived=derived,
+            counts={slices: "n", "tile": "rows*cols", "row": "rows", "cell": "cols"},
+            splits=("n==1", f"h<={tile} and w<={tile}"),
+        )
+
+    padded = tuple(f"n*h{k}*w{k}" for k in (8, 4, 2))
+    return {
+        "vae.decoder": Grammar(products=_PLAIN),
+        "vae.encoder": Grammar(products=(*_PLAIN, *padded), derived=_PADDED),
+        "vae.decode": whole("decode_slice"),
+        "vae.encode": whole("encode_slice"),
+        "vae.blend": Grammar(products=("n*c*m",), counts={"line": "e"}),
+    }
+
 
 #: the VAE may run in another width than the rest (SDXL casts it up)
 VAE_RELEVANT = {
-    "vae.decoder": ("vae_width", "kernel"),
-    "vae.encoder": ("vae_width", "kernel"),
+    "vae.decoder": ("vae_width", "vae_kernel"),
+    "vae.encoder": ("vae_width", "vae_kernel"),
     "vae.decode": ("vae_width", "vae_tiling", "vae_slicing"),
     "vae.encode": ("vae_width", "vae_tiling"),
     "vae.blend": ("vae_width",),
@@ -75,11 +79,17 @@ WIDTHS = {
 #: the parts a user would name, and where they are in the module
 VAE_PARTS = {part: part for part in ("encoder", "decoder", "quant_conv", "post_quant_conv")}
 
-#: latent height, width and batch: three for each of one image or several, whole or in ragged tiles
-TILED_SIDES = (
-    (130, 100, 1), (101, 70, 1), (52, 110, 1), (65, 81, 2), (110, 150, 3), (75, 53, 2),
-    (41, 60, 1), (64, 33, 1), (50, 64, 1), (64, 40, 2), (50, 64, 3), (35, 57, 2),
+#: latent height, width and batch for tiles of 64: three for each of one image or several, whole or in
+#: ragged tiles
+_TILED_SIDES = (
+    (130, 100, 1), (101, 70, 1), (52, 110, 1), (66, 82, 2), (110, 150, 3), (76, 54, 2),
+    (42, 60, 1), (64, 34, 1), (50, 64, 1), (64, 40, 2), (50, 64, 3), (36, 58, 2),
 )  # fmt: skip
+
+
+def tiled_sides(tile: int) -> list[tuple[int, int, int]]:
+    """Return sizes that are whole and in ragged tiles, for tiles of `tile` latents."""
+    return [(h * tile // 64, w * tile // 64, n) for h, w, n in _TILED_SIDES]
 
 
 def run_halves(
@@ -107,6 +117,8 @@ def recipe(pipeline: Pipeline) -> Recipe:
         vae: Value = session.modules[spec.name]
         set_tiling(vae, sample.facts)
         if session.is_new:
+            if sample.facts["vae_kernel"] == "plain":
+                vae.set_default_attn_processor()
             wrap_vae(session, vae)
         halves = {"both": ("encode", "decode")}.get(sample.facts["mode"], (sample.facts["mode"],))
         return lambda: run_halves(vae, sample.numbers, vae.dtype, halves)
@@ -115,10 +127,10 @@ def recipe(pipeline: Pipeline) -> Recipe:
         dims={"n": "batch", "h": "height//8", "w": "width//8"},
         grammars={
             "main": Grammar(products=("n*h*w",), counts={"encode_slice": "n"}),
-            **VAE_GRAMMARS,
+            **vae_grammars(tile_side(spec)),
         },
         relevant={"main": ("dtype", "mode", "vae_slicing"), **VAE_RELEVANT},
-        sessions=_sessions(),
+        sessions=_sessions(tiled_sides(tile_side(spec))),
         build=lambda facts: {spec.name: build_module(spec, DTYPES[facts["dtype"]])},
         run=run,
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
@@ -127,18 +139,18 @@ def recipe(pipeline: Pipeline) -> Recipe:
     )
 
 
-def _sessions() -> list[tuple[Facts, list[Sample]]]:
+def _sessions(sides: Sequence[tuple[int, int, int]]) -> list[tuple[Facts, list[Sample]]]:
     sessions: list[tuple[Facts, list[Sample]]] = []
     for dtype in ("fp16", "fp32"):
-        for kernel in ("efficient", "math"):
-            facts = {**WIDTHS[dtype], "kernel": kernel}
+        for kernel in ("efficient", "plain"):  # its one head of 512 is too large for flash or cuDNN
+            facts = {**WIDTHS[dtype], "kernel": "efficient", "vae_kernel": kernel}
             tilings = ("off", "on") if kernel == "efficient" else ("off",)
             sessions.append((facts, [
                 vae_sample(facts, side, mode, tiling, slicing)
                 for mode in ("both", "encode", "decode")
                 for tiling in tilings
                 for slicing in tilings
-                for side in TILED_SIDES
+                for side in sides
             ]))  # fmt: skip
     return sessions
 
@@ -203,6 +215,7 @@ class _Tiles:
 
     def __init__(self, session: Session, vae: Value) -> None:
         self.device = session.device
+        self.stride = vae.tile_latent_min_size * 3 // 4
         self.left = 0  # tiles still to be made; 0 outside of the tiled code
         self.is_blending = False
         blend = session.routines.wrap("vae.blend", self._blend, _blend_dims)
@@ -236,7 +249,7 @@ class _Tiles:
 
         def run(x: torch.Tensor, *args: Value, **kwargs: Value) -> Value:
             dims = dims_of(x)
-            self.left = -(-dims["h"] // _STRIDE) * -(-dims["w"] // _STRIDE)
+            self.left = -(-dims["h"] // self.stride) * -(-dims["w"] // self.stride)
             return tiled(x, *args, **kwargs)
 
         return run

@@ -1,0 +1,240 @@
+"""``vramplan catalog``: what is in the catalogue, whether a file is right, and adding one."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.catalog import load_catalog, user_folders, validate
+from vramplan.commands import arguments
+from vramplan.commands.output import choose_format, note, write_file, write_result
+from vramplan.commands.targets import find_target, open_catalog
+from vramplan.errors import CatalogError, UsageError
+
+if TYPE_CHECKING:
+    from vramplan.report.serial import Json
+
+FORMATS = ("table", "json", "markdown")
+
+_DESCRIPTION = (
+    "The pipelines that can be judged: list them, show one with its settings, check files of your "
+    "own, and add them to a catalogue of your own."
+)
+
+_EPILOG = f"""\
+examples:
+  what there is:
+    `vramplan catalog list`
+  which settings a pipeline has, and which values they accept:
+    `vramplan catalog show sd15`
+  what is wrong with a file, with line and column:
+    `vramplan catalog validate my-vae.yaml`
+  add it to a folder that is named in VRAMPLAN_CATALOG or with --catalog:
+    `vramplan catalog add my-vae.yaml --catalog ~/vramplan`
+
+exit codes: `0` done, or nothing is wrong; {arguments.COMMON_EXITS}
+"""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Say what ``catalog`` and the commands below it take."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
+
+    listing = actions.add_parser("list", help="the pipelines, yours and those that ship")
+    listing.description = "List the pipelines of the catalogue, yours and those that ship."
+
+    show = actions.add_parser("show", help="one pipeline with its settings and parts")
+    show.description = (
+        "Show one pipeline: its settings with their defaults, which values they accept, its "
+        "components and where it comes from."
+    )
+    show.add_argument("target", metavar="NAME", help=arguments.TARGET_HELP)
+
+    check = actions.add_parser("validate", help="what is wrong with a file, with line and column")
+    check.description = (
+        "Check catalogue files: every mistake with its file, line, column and key on stderr, and "
+        "exit code 2; silent where nothing is wrong."
+    )
+    check.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="a YAML file of a pipeline, of cards or of a project (vramplan.yaml), or a folder. "
+        "Without one: the whole catalogue, yours and what ships",
+    )
+
+    add = actions.add_parser("add", help="copy a file that is right into a catalogue of yours")
+    add.description = (
+        "Check FILE and copy it into the catalogue folder that --catalog names, else into the "
+        "first one in VRAMPLAN_CATALOG. What is there already is not replaced."
+    )
+    add.add_argument("file", metavar="FILE", help="a YAML file of a pipeline or of cards")
+
+    for action in (listing, show, check):
+        arguments.add_output(action, FORMATS)
+    for action in (listing, show, check, add):
+        arguments.add_common(action)
+
+
+def run(args: Namespace) -> int:
+    """Do what the command below asks; return 2 where ``validate`` finds a mistake."""
+    actions = {"list": _list, "show": _show, "validate": _validate, "add": _add}
+    if args.action is None:
+        hint = "actions: " + ", ".join(actions)
+        raise UsageError("vramplan catalog: what is to be done with it?", hint=hint)
+    return actions[args.action](args)
+
+
+def _list(args: Namespace) -> int:
+    pipelines = list(open_catalog(args).pipelines.values())
+
+    def as_table(colour: bool, width: int) -> str:
+        from vramplan.report.tables import render_catalog
+
+        return render_catalog(pipelines, colour=colour, width=width)
+
+    def as_json(_colour: bool, _width: int) -> str:
+        from vramplan.report.serial import catalog_result, to_json
+
+        return to_json("catalog list", catalog_result(pipelines))
+
+    def as_markdown(_colour: bool, _width: int) -> str:
+        from vramplan.report.markdown import render_catalog
+
+        return render_catalog(pipelines)
+
+    write_result(args, {"table": as_table, "json": as_json, "markdown": as_markdown})
+    return 0
+
+
+def _show(args: Namespace) -> int:
+    pipeline = find_target(args.target, open_catalog(args))
+
+    def as_table(colour: bool, width: int) -> str:
+        from vramplan.commands.entry import entry_sheet
+        from vramplan.commands.sheet import draw_sheet
+
+        return draw_sheet(entry_sheet(pipeline), colour, width)
+
+    def as_json(_colour: bool, _width: int) -> str:
+        from vramplan.commands.entry import entry_result
+        from vramplan.report.serial import to_json
+
+        return to_json("catalog show", entry_result(pipeline))
+
+    def as_markdown(_colour: bool, _width: int) -> str:
+        from vramplan.commands.entry import entry_sheet
+        from vramplan.commands.sheet import mark_sheet
+
+        return mark_sheet(entry_sheet(pipeline))
+
+    write_result(args, {"table": as_table, "json": as_json, "markdown": as_markdown})
+    return 0
+
+
+def _validate(args: Namespace) -> int:
+    paths = [Path(file) for file in args.files] or _all_folders(args)
+    errors = [error for path in paths for error in validate(path)]
+    if choose_format(args) == "table" and not args.output:
+        for error in errors:
+            _complain(error)
+    else:
+        _write_errors(args, errors)
+    return CatalogError.exit_code if errors else 0
+
+
+def _all_folders(args: Namespace) -> list[Path]:
+    from vramplan.catalog import profiles_dir
+
+    return [*user_folders(args.catalog), profiles_dir()]
+
+
+def _complain(error: CatalogError) -> None:
+    note(f"error: {error}")
+    if error.hint:
+        note(f"hint: {error.hint}")
+
+
+def _write_errors(args: Namespace, errors: Sequence[CatalogError]) -> None:
+    listed: list[Json] = [{"message": str(error), "hint": error.hint} for error in errors]
+
+    def as_json(_colour: bool, _width: int) -> str:
+        from vramplan.report.serial import to_json
+
+        return to_json("catalog validate", {"errors": listed})
+
+    def as_text(_colour: bool, _width: int) -> str:
+        from vramplan.report.text import clean
+
+        return "".join(f"{clean(str(error))}\n" for error in errors)
+
+    def as_markdown(_colour: bool, _width: int) -> str:
+        from vramplan.report.markdown import escape
+        from vramplan.report.text import clean
+
+        return "".join(f"- {escape(clean(str(error)))}\n" for error in errors)
+
+    write_result(args, {"table": as_text, "json": as_json, "markdown": as_markdown})
+
+
+def _add(args: Namespace) -> int:
+    source = Path(args.file)
+    errors = validate(source)
+    if errors:
+        for error in errors[:-1]:
+            _complain(error)
+        raise errors[-1]
+    kind = _kind_of(source)
+    folder = _own_folder(args)
+    target = _place(folder, kind, source)
+    write_file(target, source.read_text(encoding="utf-8-sig"))
+    try:
+        load_catalog([folder])
+    except CatalogError:  # a name that another file of the folder has
+        target.unlink()
+        raise
+    sys.stdout.write(f"{target}\n")
+    return 0
+
+
+def _kind_of(source: Path) -> str:
+    """Return whether a valid file holds ``pipelines`` or ``cards``: its kind's folder."""
+    from vramplan.catalog.search import PROJECT_FILE
+    from vramplan.catalog.yaml_reader import read_yaml
+
+    if source.is_dir() or source.name == PROJECT_FILE:
+        raise UsageError(f"{source}: only a file of a pipeline or of cards can be added")
+    data = read_yaml(source).data
+    return "cards" if isinstance(data, dict) and "cards" in data else "pipelines"
+
+
+def _own_folder(args: Namespace) -> Path:
+    """Return the folder to add to; the one that --catalog names is made where it is missing."""
+    for folder in args.catalog[:1]:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    folders = user_folders(args.catalog)
+    if not folders:
+        hint = "name one with --catalog DIR, or in the environment variable VRAMPLAN_CATALOG"
+        raise UsageError("no catalogue folder of yours to add to", hint=hint)
+    return folders[0]
+
+
+def _place(folder: Path, kind: str, source: Path) -> Path:
+    """Return where in `folder` a file of `kind` belongs; raises UsageError where one is."""
+    is_sorted = (folder / "pipelines").is_dir() or (folder / "cards").is_dir()
+    is_flat = not is_sorted and any(folder.glob("*.y*ml"))
+    if is_flat and kind == "cards":
+        # a folder `cards` would hide the pipelines that lie beside it
+        hint = f"move them into {folder / 'pipelines'}, then cards can go into {folder / 'cards'}"
+        raise UsageError(f"{folder}: a folder of pipeline files takes no cards", hint=hint)
+    place = folder if is_flat else folder / kind
+    target = place / source.with_suffix(".yaml").name
+    if target.exists():
+        raise UsageError(f"{target}: is there already", hint="remove it first to replace it")
+    place.mkdir(exist_ok=True)
+    return target

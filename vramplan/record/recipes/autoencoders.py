@@ -1,0 +1,130 @@
+"""Autoencoders of torch.nn layers: one pass through encoder and decoder, or training steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from vramplan.errors import UsageError
+from vramplan.model import Pipeline
+from vramplan.record.assemble import Grammar
+from vramplan.record.classes import build_module
+from vramplan.record.device import META
+from vramplan.record.recipes.training import LEAST_STEPS, STEP_COUNTS, train
+from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
+
+Value = Any
+
+#: batch, latent rows and columns, steps: sides of an image are eight times these
+_SETTINGS = ((1, 4, 6, 5), (2, 9, 7, 6), (3, 8, 5, 5), (5, 11, 16, 7), (70, 6, 10, 6))
+
+
+def recipe(pipeline: Pipeline) -> Recipe:
+    """Return the recipe of a pipeline of two stacks of layers, `encoder` and `decoder`."""
+    names = {spec.name for spec in pipeline.components}
+    if names != {"encoder", "decoder"}:
+        raise UsageError(
+            f"{pipeline.name}: an autoencoder of torch.nn layers has an encoder and a decoder",
+            hint=f"its components are {', '.join(sorted(names))}",
+        )
+    has_images = "image" in pipeline.defaults
+    dims = {"n": "batch", "h": "height//8", "w": "width//8", "steps": "steps"}
+    if not has_images:
+        dims = {"n": "batch", "steps": "steps"}
+
+    def run(session: Session, sample: Sample) -> Callable[[], None]:
+        if session.is_new:
+            _mark(session, is_image=has_images)
+        work = _train if sample.facts["mode"] == "train" else _infer
+        return lambda: work(session, sample)
+
+    return Recipe(
+        dims=dims,
+        grammars={"main": Grammar(products=("n", "n*h*w") if has_images else ("n",), counts=STEP_COUNTS)},
+        relevant={"main": ("dtype", "mode")},
+        sessions=_sessions(has_images),
+        build=lambda facts: {spec.name: build_module(spec, DTYPES[facts["dtype"]]) for spec in pipeline.components},
+        run=run,
+        element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
+        is_training=lambda facts: facts["mode"] == "train",
+        marks_modules=False,
+        least={"steps": LEAST_STEPS},
+    )
+
+
+def _sessions(has_images: bool) -> list[tuple[Facts, list[Sample]]]:
+    """Both element sizes; bf16 makes the same events as fp16."""
+    return [
+        (
+            {"dtype": dtype},
+            [
+                Sample(numbers=_numbers(setting, has_images), facts={"dtype": dtype, "mode": mode})
+                for mode in ("infer", "train")
+                for setting in _SETTINGS
+            ],
+        )
+        for dtype in ("fp32", "fp16")
+    ]
+
+
+def _numbers(setting: tuple[int, int, int, int], has_images: bool) -> dict[str, int]:
+    n, h, w, steps = setting
+    sides = {"height": 8 * h, "width": 8 * w} if has_images else {}
+    return {"batch": n, "steps": steps, **sides}
+
+
+def _mark(session: Session, *, is_image: bool) -> None:
+    """Say when the encoder and the decoder begin."""
+    device, suffix = session.device, "_image" if is_image else ""
+
+    def begin(part: str, word: str) -> Callable[..., None]:
+        def hook(*_: Value) -> None:
+            device.begin_phase("train_step" if torch.is_grad_enabled() else word, part)
+
+        return hook
+
+    session.modules["encoder"].register_forward_pre_hook(begin("encoder", f"encode{suffix}"))
+    session.modules["decoder"].register_forward_pre_hook(begin("decoder", f"decode{suffix}"))
+
+
+def _batch(session: Session, sample: Sample) -> torch.Tensor:
+    """Return a batch on the device: images of three channels, or rows of features."""
+    first: Value = session.modules["encoder"][0]  # type: ignore[index]
+    numbers, dtype = sample.numbers, DTYPES[sample.facts["dtype"]]
+    if "height" in numbers:
+        shape = (numbers["batch"], first.in_channels, numbers["height"], numbers["width"])
+    else:
+        shape = (numbers["batch"], first.in_features)
+    return torch.zeros(shape, dtype=dtype).to(META)
+
+
+def _infer(session: Session, sample: Sample) -> None:
+    """Rebuild a batch; where it is rows of features, score each row by what was not rebuilt."""
+    encoder, decoder = session.modules["encoder"], session.modules["decoder"]
+    session.device.begin_phase("encode_image" if "height" in sample.numbers else "encode", "encoder")
+    batch = _batch(session, sample)
+    rebuilt = decoder(encoder(batch))
+    result = rebuilt if "height" in sample.numbers else ((rebuilt - batch) ** 2).mean(dim=1)
+    result.cpu()
+
+
+def _train(session: Session, sample: Sample) -> None:
+    """Learn to rebuild the batch: an image without the noise that is added to it, or the row as it is."""
+    encoder, decoder = session.modules["encoder"], session.modules["decoder"]
+    is_image = "height" in sample.numbers
+
+    def load() -> tuple[torch.Tensor, torch.Tensor]:
+        clean = _batch(session, sample)
+        return (clean + 0.1 * torch.randn_like(clean), clean) if is_image else (clean, clean)
+
+    train(
+        session.device,
+        [*encoder.parameters(), *decoder.parameters()],
+        sample.numbers["steps"],
+        load,
+        lambda batch: decoder(encoder(batch[0])),
+        lambda output, batch: functional.mse_loss(output, batch[1]),
+    )

@@ -1,0 +1,105 @@
+"""ViT-MAE under Transformers: rebuild a batch of images from a quarter of their patches, or train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from vramplan.model import Pipeline
+from vramplan.record.assemble import Grammar
+from vramplan.record.classes import build_module
+from vramplan.record.device import META, Device
+from vramplan.record.recipes.training import LEAST_STEPS, STEP_COUNTS, train
+from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
+
+Value = Any
+
+PARTS = {"encoder": "vit", "decoder": "decoder"}
+
+#: batch and steps
+_SETTINGS = ((1, 5), (2, 5), (3, 6), (5, 5), (9, 6))
+
+
+def recipe(pipeline: Pipeline) -> Recipe:
+    """Return the recipe of a ViT-MAE model of the catalogue."""
+    (spec,) = pipeline.components
+
+    def run(session: Session, sample: Sample) -> Callable[[], None]:
+        model: Value = session.modules[spec.name]
+        is_training = sample.facts["mode"] == "train"
+        model.train(is_training)
+        if session.is_new:
+            _mark(session.device, model)
+        return lambda: (_train if is_training else _infer)(session, model, sample)
+
+    return Recipe(
+        dims={"n": "batch", "steps": "steps"},
+        grammars={"main": Grammar(products=("n",), counts=STEP_COUNTS)},
+        relevant={"main": ("dtype", "mode", "kernel")},
+        sessions=_sessions(),
+        build=lambda facts: {spec.name: build_module(spec, DTYPES[facts["dtype"]])},
+        run=run,
+        element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
+        parts={spec.name: PARTS},
+        is_training=lambda facts: facts["mode"] == "train",
+        marks_modules=False,
+        least={"steps": LEAST_STEPS},
+    )
+
+
+def _sessions() -> list[tuple[Facts, list[Sample]]]:
+    """Every kernel for every element size; bf16 makes the same events as fp16."""
+    kernels = {"fp32": ("efficient", "math"), "fp16": ("flash", "efficient", "cudnn", "math")}
+    return [
+        (
+            {"dtype": dtype, "kernel": kernel},
+            [
+                Sample(
+                    numbers={"batch": batch, "steps": steps},
+                    facts={"dtype": dtype, "kernel": kernel, "mode": mode},
+                )
+                for mode in ("infer", "train")
+                for batch, steps in _SETTINGS
+            ],
+        )
+        for dtype, names in kernels.items()
+        for kernel in names
+    ]
+
+
+def _mark(device: Device, model: Value) -> None:
+    """Say when the encoder and the decoder begin."""
+
+    def begin(part: str, word: str) -> Callable[..., None]:
+        def hook(*_: Value) -> None:
+            device.begin_phase("train_step" if model.training else word, part)
+
+        return hook
+
+    model.get_submodule(PARTS["encoder"]).register_forward_pre_hook(begin("encoder", "encode_image"))
+    model.get_submodule(PARTS["decoder"]).register_forward_pre_hook(begin("decoder", "decode_image"))
+
+
+def _images(model: Value, sample: Sample) -> torch.Tensor:
+    config = model.config
+    shape = (sample.numbers["batch"], config.num_channels, config.image_size, config.image_size)
+    return torch.zeros(shape).to(META, DTYPES[sample.facts["dtype"]])
+
+
+def _infer(session: Session, model: Value, sample: Sample) -> None:
+    session.device.begin_phase("encode_image", "encoder")
+    output = model(_images(model, sample))
+    output.logits.cpu()
+
+
+def _train(session: Session, model: Value, sample: Sample) -> None:
+    train(
+        session.device,
+        model.parameters(),
+        sample.numbers["steps"],
+        lambda: _images(model, sample),
+        model,
+        lambda output, _: output.loss,
+    )
