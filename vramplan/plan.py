@@ -82,7 +82,11 @@ def _advice(change: Change, found: Verdict, before: Verdict) -> Advice:
 
 def changes(pipeline: Pipeline, settings: Settings) -> Iterator[Change]:
     """Yield the changes these settings leave open, cheapest first, then what they give together."""
-    single = list(_ggml_changes(pipeline, settings) if pipeline.runtime in GGML_RUNTIMES else _torch_changes(pipeline, settings))
+    single = list(
+        _ggml_changes(pipeline, settings)
+        if pipeline.runtime in GGML_RUNTIMES
+        else _torch_changes(pipeline, settings)
+    )
     yield from single
     tiling = [c for c in single if "vae_tiling" in c.settings]
     offload = [c for c in single if "offload" in c.settings]
@@ -96,7 +100,9 @@ def changes(pipeline: Pipeline, settings: Settings) -> Iterator[Change]:
 
 
 def _torch_changes(pipeline: Pipeline, settings: Settings) -> Iterator[Change]:
-    owner = "pipe" if len(pipeline.components) > 1 else "vae" if "vae_tiling" in settings else "model"
+    owner = (
+        "pipe" if len(pipeline.components) > 1 else "vae" if "vae_tiling" in settings else "model"
+    )
     batch = settings.get("batch", 1)
     if isinstance(batch, int) and batch > 1 and settings.get("vae_slicing") == "off":
         yield Change(
@@ -153,7 +159,9 @@ def _smaller_batches(settings: Settings) -> Iterator[Change]:
     while isinstance(batch, int) and batch > 1:
         batch //= 2
         yield Change(
-            settings={"batch": batch}, line=f"a batch of {batch}", cost="more runs for as many results"
+            settings={"batch": batch},
+            line=f"a batch of {batch}",
+            cost="more runs for as many results",
         )
 
 

@@ -1,7 +1,7 @@
 """Does it fit? Pure decisions over estimates, cards and budgets.
 
-    fits      high <= budget                     tight    expected <= budget < high
-    offload   expected > budget, it will spill   oom      expected > budget, it will fail
+fits      high <= budget                     tight    expected <= budget < high
+offload   expected > budget, it will spill   oom      expected > budget, it will fail
 """
 
 from __future__ import annotations
@@ -144,7 +144,11 @@ def offload_risk(need: Band, budget_bytes: int) -> float:
     whose 5 % and 95 % points are low and high.
     """
     distance = budget_bytes - need.expected_bytes
-    side = need.high_bytes - need.expected_bytes if distance >= 0 else need.expected_bytes - need.low_bytes
+    side = (
+        need.high_bytes - need.expected_bytes
+        if distance >= 0
+        else need.expected_bytes - need.low_bytes
+    )
     if side == 0:
         return 0.0 if distance >= 0 else 1.0
     return 0.5 * math.erfc(distance * _Z95 / side / math.sqrt(2))
@@ -220,9 +224,7 @@ def _judge_ggml(
     from vramplan.estimate.ggml import estimate_ggml, fit_layers
 
     context, capability = context_band(), card.compute_capability
-    whole = estimate_ggml(
-        pipeline, settings, capability, context, context_source=CONTEXT_SOURCE
-    )
+    whole = estimate_ggml(pipeline, settings, capability, context, context_source=CONTEXT_SOURCE)
     need = whole.need.band
     if settings.get("gpu_layers") != "auto":
         kind = grade(need, budget_bytes, spills=_spills(pipeline, settings))
@@ -253,7 +255,9 @@ def _compared(need: Band, budget_bytes: int) -> str:
 
 def _largest(components: Sequence[Component]) -> str:
     top = sorted(components, key=lambda c: -c.weights_bytes)[:2]
-    return ", ".join(f"{c.name} {format_size(c.weights_bytes, up=True)}" for c in top if len(components) > 1)
+    return ", ".join(
+        f"{c.name} {format_size(c.weights_bytes, up=True)}" for c in top if len(components) > 1
+    )
 
 
 def _spills(pipeline: Pipeline, settings: Settings) -> bool:

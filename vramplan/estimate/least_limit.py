@@ -61,7 +61,9 @@ def find_least_limit(
     while True:
         low, high, last = _bisect(failure, low, high, last)
         top = -(-reserved_peak_bytes // STEP_BYTES)
-        above = [high + (top - high) * i // (_SAMPLES_ABOVE + 1) for i in range(1, _SAMPLES_ABOVE + 1)]
+        above = [
+            high + (top - high) * i // (_SAMPLES_ABOVE + 1) for i in range(1, _SAMPLES_ABOVE + 1)
+        ]
         failed = [(steps, error) for steps in above if steps > high and (error := failure(steps))]
         if not failed:
             return LeastLimit(

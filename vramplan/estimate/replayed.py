@@ -79,6 +79,7 @@ def conditions_at(
     facts["guided"] = "1" if float(_number(settings, "guidance", 0)) > 1 else "0"
     is_img2img = facts.get("mode") == "img2img"
     facts["encode_slicing"] = facts.get("vae_slicing", "off") if is_img2img else "off"
+    facts.setdefault("mode", "txt2img")  # SDXL has no other, and so no such setting
     has_checker = facts.setdefault("safety_checker", "off") == "on"
     element_bytes = ELEMENT_BYTES[dtype]
     return Conditions(
@@ -88,7 +89,9 @@ def conditions_at(
         workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected_bytes,
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
-        offload="none" if settings.get("offload") == "auto" else str(settings.get("offload", "none")),
+        offload="none"
+        if settings.get("offload") == "auto"
+        else str(settings.get("offload", "none")),
         skip_components=frozenset() if has_checker else frozenset({"safety_checker"}),
     )
 
@@ -99,7 +102,11 @@ def _number(settings: Settings, name: str, default: float) -> float:
 
 
 def replay_run(
-    tape: Tape, conditions: Conditions, compute_capability: str, *, expandable_segments: bool = False
+    tape: Tape,
+    conditions: Conditions,
+    compute_capability: str,
+    *,
+    expandable_segments: bool = False,
 ) -> Replayed:
     """Replay a run in its three scenarios and find their least limits."""
     scratch = convolution_scratch(compute_capability, conditions.element_bytes)
@@ -127,9 +134,7 @@ def _marks(tape: Tape, conditions: Conditions, expandable: bool) -> tuple[tuple[
     return cold, run.trace.reserved_peak_bytes
 
 
-def _scenario(
-    tape: Tape, unlimited: Conditions, limited: Conditions, expandable: bool
-) -> Scenario:
+def _scenario(tape: Tape, unlimited: Conditions, limited: Conditions, expandable: bool) -> Scenario:
     run = Replay(tape, unlimited, CachingAllocator(expandable_segments=expandable))
     run.load()
     run.run()
@@ -160,7 +165,11 @@ def _parts(tape: Tape, conditions: Conditions) -> list[PartWeights]:
         for part, modules in named.items():
             rows.append(
                 PartWeights(
-                    name=part if tape.is_one_model else f"{component}.{part}" if part else component,
+                    name=part
+                    if tape.is_one_model
+                    else f"{component}.{part}"
+                    if part
+                    else component,
                     component=component,
                     parameters=weights.part_parameters.get(part, weights.parameters),
                     weights_bytes=sum(
@@ -172,9 +181,7 @@ def _parts(tape: Tape, conditions: Conditions) -> list[PartWeights]:
 
 
 # ------------------------------------------------------------------------ keys and JSON
-def result_key(
-    path: Path, pipeline: Pipeline, settings: Settings, compute_capability: str
-) -> str:
+def result_key(path: Path, pipeline: Pipeline, settings: Settings, compute_capability: str) -> str:
     """Return the key of a result: the tape's bytes and everything else the figures depend on."""
     crc = zlib.crc32(path.read_bytes())
     dtype = str(settings.get("dtype", "fp32"))

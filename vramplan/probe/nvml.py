@@ -130,16 +130,14 @@ def _instances(pynvml: ModuleType, whole: Handle) -> list[Handle]:
 
 
 def _memory(pynvml: ModuleType, handle: Handle) -> tuple[int, int, int, int | None]:
-    """Return total, used, free and reserved bytes; reserved only where the driver has version 2."""
+    """Return total, used, free and reserved bytes; reserved only where the driver has version 2.
+
+    Older drivers answer version 2 with "function not found", WSL's with "unknown error"; what is
+    wrong with the GPU itself is wrong with version 1 too. Source: nvitop#30.
+    """
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
-    except pynvml.NVMLError as problem:
-        if problem.value not in (
-            pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-            pynvml.NVML_ERROR_NOT_SUPPORTED,
-            pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-        ):
-            raise
+    except pynvml.NVMLError:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         return int(memory.total), int(memory.used), int(memory.free), None
     return int(memory.total), int(memory.used), int(memory.free), int(memory.reserved)

@@ -15,7 +15,16 @@ from typing import TypeAlias
 from vramplan.errors import RecordingError
 from vramplan.record.fit import Fitter
 from vramplan.record.stream import Alloc, Call, Cast, Gemm, Leaf, Phase, Stream, Workspace
-from vramplan.record.structure import Address, FreeRun, Item, Loop, Sequence, build_tree
+from vramplan.record.structure import (
+    Address,
+    At,
+    FreeRun,
+    Item,
+    Loop,
+    Selector,
+    Sequence,
+    build_tree,
+)
 from vramplan.tape.expressions import derive, evaluate
 
 Code: TypeAlias = list[object]
@@ -212,11 +221,29 @@ def _agree(one: object, other: object) -> bool:
 
 
 def _same_place(one: Address, other: Address) -> bool:
-    """True for equal addresses, where the only iteration of a loop is its last one and all of them."""
+    """True for addresses that may mean the same place in loops that run a different number of times."""
     return (one.up, one.slot, len(one.path)) == (other.up, other.slot, len(other.path)) and all(
-        a[0] == b[0] and (a[1] == b[1] or (("only" in (a[1], b[1])) and {a[1], b[1]} & {"all", -1}))
+        a[0] == b[0] and _selection([a[1], b[1]]) is not None
         for a, b in zip(one.path, other.path, strict=True)
     )
+
+
+def _selection(selectors: list[Selector]) -> object:
+    """Return how a tape writes what all these selectors mean; None where they mean different things.
+
+    An iteration is counted from the last (-1) where that holds for all, else from the first (0).
+    """
+    several = {s for s in selectors if s != "only"}
+    if len(several) == 1 and not isinstance(one := next(iter(several)), At):
+        return list(one) if isinstance(one, tuple) else one
+    if not all(isinstance(s, At) for s in several):
+        return None
+    only = [At(0, -1)] if len(several) < len(set(selectors)) else []
+    places = [*(s for s in several if isinstance(s, At)), *only]
+    for counted in ({s.end for s in places}, {s.start for s in places}):
+        if len(counted) == 1:
+            return counted.pop()
+    return None
 
 
 def _collect(sequence: Sequence, path: Path, loops: dict[Path, list[Loop]]) -> None:
@@ -244,25 +271,22 @@ class _Writer:
 
     def sequence(self, places: list[_Place], path: Path = ()) -> Code:
         code: Code = []
+        full = [self.grammar.complete(dict(place.dims)) for place in places]
         for position in range(len(places[0].sequence.items)):
             items = [place.sequence.items[position] for place in places]
-            dims = [dict(place.dims) for place in places]
-            code.extend(self.item(items, dims, places, path))
+            code.extend(self.item(items, full, places, path))
         return code
 
     def item(
-        self, items: list[Item], dims: list[Dims], places: list[_Place], path: Path
+        self, items: list[Item], full: list[Dims], places: list[_Place], path: Path
     ) -> Iterator[object]:
         first = items[0]
-        full = [self.grammar.complete(d) for d in dims]
         if isinstance(first, Alloc):
             yield self.size(
                 [(d, i.size_bytes) for d, i in zip(full, items, strict=True)], first.operator
             )  # type: ignore[union-attr]
         elif isinstance(first, FreeRun):
-            yield from _write_frees(
-                max((i for i in items if isinstance(i, FreeRun)), key=_definite)
-            )
+            yield from self.frees([i for i in items if isinstance(i, FreeRun)])
         elif isinstance(first, Workspace):
             operands = [
                 self.size(
@@ -297,6 +321,23 @@ class _Writer:
         else:
             yield self.loop([i for i in items if isinstance(i, Loop)], places, path)
 
+    def frees(self, runs: list[FreeRun]) -> Iterator[object]:
+        """Yield one run of frees as all the recordings have it; slots of one place go together."""
+        elsewhere: dict[str, list[object]] = {}
+        for addresses in zip(*(run.addresses for run in runs), strict=True):
+            up, slot = addresses[0].up, addresses[0].slot
+            steps = [
+                [step[0], _selection([a.path[depth][1] for a in addresses])]
+                for depth, step in enumerate(addresses[0].path)
+            ]
+            if any(selection is None for _, selection in steps):
+                raise RecordingError(f"{self.routine}: a free names {set(addresses)}")
+            if up == 0 and not steps:
+                yield -slot - 1
+            else:
+                elsewhere.setdefault(repr((up, steps)), ["f", up, steps]).append(slot)
+        yield from elsewhere.values()
+
     def loop(self, loops: list[Loop], places: list[_Place], path: Path) -> list[object]:
         inner = (*path, loops[0].ordinal)
         name = loops[0].name
@@ -330,23 +371,6 @@ class _Writer:
                 for i in range(len(after[0]))
             ],
         ]
-
-
-def _definite(run: FreeRun) -> int:
-    """How many of a run's addresses say which iteration they mean."""
-    return sum(all(selector != "only" for _, selector in a.path) for a in run.addresses)
-
-
-def _write_frees(run: FreeRun) -> Iterator[object]:
-    for address in run.addresses:
-        if address.up == 0 and not address.path:
-            yield -address.slot - 1
-        else:
-            path = [
-                [o, list(s) if isinstance(s, tuple) else -1 if s == "only" else s]
-                for o, s in address.path
-            ]
-            yield ["f", address.up, path, address.slot]
 
 
 def _assemble_alike(
@@ -384,7 +408,7 @@ def _freed(code: Code, depth: int) -> Iterator[int]:
                 yield -op - 1
         elif isinstance(op, list) and op[0] == "f":
             if op[1] == depth and not op[2]:
-                yield op[3]
+                yield from op[3:]
         elif isinstance(op, list) and op[0] == "l":
             for part in (*op[3], op[4], *op[5]):
                 yield from _freed(part, depth + 1)

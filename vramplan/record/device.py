@@ -278,13 +278,13 @@ class Device(TorchDispatchMode):
         if name.startswith(_GEMM):
             self.write(Gemm())
         elif name.startswith(_CONV_BACKWARD):
-            gradient, source, wanted = _nbytes(args[0]), _nbytes(args[1]), args[-1]
-            if wanted[0]:  # the input's gradient, then the weight's
-                self.write(Workspace("conv", (gradient, source)))
-            if wanted[1]:
-                self.write(Workspace("conv", (source, gradient)))
+            gradient, source, weight = map(_nbytes, args[:3])
+            if args[-1][0]:  # the input's gradient, then the weight's
+                self.write(Workspace("conv", (gradient, source, weight)))
+            if args[-1][1]:
+                self.write(Workspace("conv", (source, gradient, weight)))
         elif name.startswith(_CONV):
-            self.write(Workspace("conv", (_nbytes(args[0]), _nbytes(out))))
+            self.write(Workspace("conv", (_nbytes(args[0]), _nbytes(out), _nbytes(args[1]))))
         for sizes in temporaries(name, args, out):
             inside = [Alloc(self.stream.new_birth(), size, name) for size in sizes]
             self.stream.events.extend(inside)

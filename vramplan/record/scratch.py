@@ -56,6 +56,20 @@ def _flash_backward(arguments: Arguments, _: Value) -> Groups:
     return ((rows, rows * _rounded(head, 32 if head <= 128 else 64)),)
 
 
+def _efficient_forward(arguments: Arguments, _: Value) -> Groups:
+    """The output summed in fp32, for half-precision heads that one tile of 128 keys does not hold.
+
+    ATen/native/transformers/cuda/attention.cu, _efficient_attention_forward;
+    mem_eff_attention/kernel_forward.h, kNeedsOutputAccumulatorBuffer.
+    """
+    query, value = arguments[0], arguments[2]
+    head = value.shape[-1]
+    if query.dtype == torch.float32 or head <= 128:
+        return ()
+    batch, heads, queries, _ = query.shape
+    return ((batch * heads * queries * head * torch.float32.itemsize,),)
+
+
 def _efficient_backward(arguments: Arguments, _: Value) -> Groups:
     """The softmax's derivative, and tiles of the query's gradient summed in fp32.
 
@@ -78,6 +92,7 @@ def _rounded(count: int, step: int) -> int:
 
 
 _RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
+    "aten._scaled_dot_product_efficient_attention.default": _efficient_forward,
     "aten.masked_scatter.": _masked_scatter,
     "aten.mse_loss.": _mse_loss,
     "aten._scaled_dot_product_flash_attention_backward.": _flash_backward,

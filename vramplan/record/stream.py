@@ -38,7 +38,10 @@ class Free:
 
 @dataclass(slots=True)
 class Workspace:
-    """Scratch a library takes during one operator and gives back: `operands` are bytes it may copy."""
+    """Scratch a library takes during one operator and gives back: `operands` are bytes it may copy.
+
+    A convolution's are its input, its output and its filter.
+    """
 
     kind: str  # conv
     operands: tuple[int, ...]

@@ -26,10 +26,18 @@ from vramplan.record.stream import (
     Workspace,
 )
 
-#: how an iteration of a finished loop is chosen: 'all', a negative number from its end, or 'only' where
-#: there was one iteration (which is both); ('same', name), the one with the number of ours in a loop of
-#: that name (layers: each frees its own of an earlier pass); inside the loop: ('back', d), d iterations ago
-Selector: TypeAlias = str | int | tuple[str, int | str]
+@dataclass(frozen=True, slots=True)
+class At:
+    """An iteration of a finished loop, counted from its first (0) and from its last (-1)."""
+
+    start: int
+    end: int
+
+
+#: how an iteration is chosen: 'all' of a finished loop, one of it, or 'only' where there was one (which is
+#: its first, its last and all); ('same', name), the one with the number of ours in a loop of that name
+#: (layers: each frees its own of an earlier pass); inside the loop: ('back', d), d iterations ago
+Selector: TypeAlias = str | At | tuple[str, int | str]
 Step: TypeAlias = tuple[int, Selector]
 
 
@@ -144,8 +152,12 @@ def _order(address: Address) -> tuple[object, ...]:
         len(address.path),
         [o for o, _ in address.path],
         address.slot,
-        repr(address.path),
+        [_rank(selector) for _, selector in address.path],
     )
+
+
+def _rank(selector: Selector) -> tuple[int, str]:
+    return (selector.end, "") if isinstance(selector, At) else (0, repr(selector))
 
 
 def _count(loop: Loop, here: Sequence) -> int:
@@ -183,7 +195,7 @@ def _address(here: Sequence, target: Sequence, slot: int) -> Address:
         if loop is None:
             raise RecordingError("a free has no common ancestor with its allocation")
         inside = next((c for c in chain if c.parent is loop), None)
-        selector: Selector = place.number - len(loop.iterations)
+        selector: Selector = At(place.number, place.number - len(loop.iterations))
         if inside is not None:
             selector = ("back", inside.number - place.number)
         elif len(loop.iterations) == 1:

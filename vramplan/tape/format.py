@@ -9,7 +9,7 @@
                 derived (dims), sizes, outputs (slots), code
 
 Code is a list. A number n >= 0 allocates `sizes[n]` into the next slot, n < 0 frees slot -n-1; lists are
-["f", up, path, slot] free elsewhere, ["w", kind, size...] library scratch, ["g"] a matrix product,
+["f", up, path, slot...] free elsewhere, ["w", kind, size...] library scratch, ["g"] a matrix product,
 ["p", phase] or ["p", phase, component], ["c", routine, {dim: size}, outputs] call, ["e"|"x", component, module] enter and exit a module with weights, ["t", component, bytes] cast weights,
 ["l", name, count, before, body, after] loop.
 """

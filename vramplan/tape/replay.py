@@ -196,8 +196,7 @@ class Replay:
         for name, least in self.tape.least.items():
             numbers[name] = max(least, numbers.get(name, least))
         dims = {name: evaluate(text, numbers) for name, text in self._dims}
-        self.component = self.component or "pipeline"
-        self.begin("run", "pipeline")
+        self.begin(self._first_phase(dims), "pipeline")
         try:
             for block in self._routine(self.tape.entry, dims, 0):
                 self.allocator.free(block)
@@ -209,6 +208,13 @@ class Replay:
             ) from error
         self.close()
         self.trace.retries = self.allocator.retries
+
+    def _first_phase(self, dims: Mapping[str, int]) -> str:
+        """Return the first phase the code names: what is uploaded before it belongs to it."""
+        for op in self._choose(self.tape.entry, dims).plain_code:
+            if isinstance(op, list) and op[0] == "p":
+                return str(op[1])
+        return "idle"
 
     def _choose(self, name: str, dims: Mapping[str, int]) -> Variant:
         facts = self.conditions.facts
@@ -408,7 +414,7 @@ class Replay:
 
 
 def _resolve(frame: _Frame, op: list[object]) -> list[Block]:
-    up, path, slot = cast("int", op[1]), cast("list[tuple[int, object]]", op[2]), cast("int", op[3])
+    up, path = cast("int", op[1]), cast("list[tuple[int, object]]", op[2])
     place = frame
     for _ in range(up):
         if place.parent is None:
@@ -425,7 +431,7 @@ def _resolve(frame: _Frame, op: list[object]) -> list[Block]:
             places = [p.loops[ordinal][-1 - cast("int", selector[1])] for p in places]
         else:
             places = [p.loops[ordinal][cast("int", selector)] for p in places]
-    return [p.slots[slot] for p in places]
+    return [p.slots[slot] for slot in cast("list[int]", op[3:]) for p in places]
 
 
 def _number_in(frame: _Frame, loop: str) -> int:

@@ -104,7 +104,6 @@ def _batch(session: Session, sample: Sample) -> torch.Tensor:
 def _infer(session: Session, sample: Sample) -> None:
     """Rebuild a batch; where it is rows of features, score each row by what was not rebuilt."""
     encoder, decoder = session.modules["encoder"], session.modules["decoder"]
-    session.device.begin_phase("encode_image" if "height" in sample.numbers else "encode", "encoder")
     batch = _batch(session, sample)
     rebuilt = decoder(encoder(batch))
     result = rebuilt if "height" in sample.numbers else ((rebuilt - batch) ** 2).mean(dim=1)

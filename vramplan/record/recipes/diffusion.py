@@ -179,14 +179,14 @@ def _sessions(
             else:
                 samples = _plain(facts) + _halves(facts, ("off",), sides)
             sessions.append((facts, samples))
-        others = [] if dtype == "bf16" else ["plain"] if is_xl else ["plain", "sliced"]
-        for unet_kernel in others:
+        for unet_kernel in ("plain",) if is_xl else ("plain", "sliced"):
             vae_kernel = "plain" if unet_kernel == "plain" else "efficient"
             facts = {
                 **widths, "kernel": kernels[0], "unet_kernel": unet_kernel, "vae_kernel": vae_kernel,
             }  # fmt: skip
+            plain = [] if dtype == "bf16" else _plain(facts)
             halves = _halves(facts, ("off",), sides) if vae_kernel == "plain" else []
-            sessions.append((facts, _plain(facts) + halves))
+            sessions.append((facts, plain + halves))
     return sessions
 
 

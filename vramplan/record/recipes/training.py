@@ -11,10 +11,9 @@ from vramplan.record.device import Device
 
 Value = Any
 
-#: the first step makes Adam's state, the second is the first to give gradients back
-LEAST_STEPS = 3
-#: the first step stands before the loop: what it makes (Adam's state) outlives every iteration
-STEP_COUNTS = {"train_step": "steps-1"}
+#: the first step makes Adam's state: a run of one would not show what training takes
+LEAST_STEPS = 2
+STEP_COUNTS = {"train_step": "steps"}
 
 
 def train(
@@ -33,9 +32,8 @@ def train(
     trained = [p for p in parameters if p.requires_grad]
     # foreach is what a CUDA device defaults to; on `meta` it must be asked for
     optimizer = torch.optim.Adam(trained, foreach=True)
-    for step in range(steps):
-        if step:
-            device.iterate("train_step")
+    for _ in range(steps):
+        device.iterate("train_step")
         device.begin_phase("train_step")
         batch = load()
         optimizer.zero_grad()

@@ -1,0 +1,83 @@
+"""Draws the pictures of the README and the documentation from what vramplan itself says.
+
+    python docs/generate_images.py            draw docs/images anew
+    python docs/generate_images.py --check    exit 1 where a picture is out of date
+
+No figure is written by hand: a picture changes when the tapes, the catalogue or the models change.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from generated import ROOT
+
+SCRIPT = Path(__file__).name
+IMAGES = ROOT / "docs" / "images"
+
+
+def draw_check() -> str:
+    """Return the picture of the README's first command."""
+    import picture_terminal as terminal
+
+    words = ("check", "sd15", "llava:7b", "--card", "8gb", "--card", "12gb")
+    lines = terminal.capture(words)
+    second = next(n for n, one in enumerate(lines) if terminal.plain(one).startswith("llava:7b ·"))
+    rest = f"\x1b[2m… {len(lines) - second} more lines: the same for llava:7b\x1b[0m"
+    rows = [terminal.plain(one).split() for one in lines[2 : lines.index("")]]
+    said = [f"{row[0]} on {row[1]}: {row[3]}" for row in rows if len(row) > 4 and row[0][0] != "("]
+    summary = "A terminal with a verdict for each pipeline and card. " + "; ".join(said)
+    shown = [*lines[: second - 1], "", rest]
+    return terminal.draw("check", f"vramplan {' '.join(words)}", shown, summary)
+
+
+def draw_sd15_timeline() -> str:
+    """Return the memory of one SD 1.5 image."""
+    from picture_memory import draw_sd15
+
+    return draw_sd15()
+
+
+def draw_least_limit() -> str:
+    """Return one run with room and under its least limit."""
+    from picture_memory import draw_least_limit as draw
+
+    return draw()
+
+
+#: every picture by its file's name, and what draws it
+PICTURES: Mapping[str, Callable[[], str]] = {
+    "check.svg": draw_check,
+    "sd15-timeline.svg": draw_sd15_timeline,
+    "least-limit.svg": draw_least_limit,
+}
+
+
+def stale() -> list[str]:
+    """Return the names of the pictures that are not what would be drawn now."""
+    return [name for name, draw in PICTURES.items() if _read(name) != draw()]
+
+
+def _read(name: str) -> str:
+    path = IMAGES / name
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def main() -> int:
+    """Draw the pictures, or with --check only say which are out of date."""
+    if "--check" in sys.argv[1:]:
+        names = stale()
+        for name in names:
+            print(f"{name} is out of date: run python docs/{SCRIPT}", file=sys.stderr)
+        return int(bool(names))
+    IMAGES.mkdir(exist_ok=True)
+    for name, draw in PICTURES.items():
+        (IMAGES / name).write_text(draw(), encoding="utf-8", newline="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Runs replayed step by step, for the drawings: every allocation and free of a tape, as it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from vramplan.catalog import Catalog, load_catalog
+from vramplan.estimate.replayed import conditions_at
+from vramplan.estimate.torch_run import find_tape
+from vramplan.model import Pipeline, Settings, SettingValue
+from vramplan.tape.allocator import CachingAllocator
+from vramplan.tape.blocks import Block
+from vramplan.tape.format import Tape, read_tape
+from vramplan.tape.replay import Conditions, Replay
+
+#: what an estimate without a card assumes too
+CAPABILITY = "8.6"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What is held after one allocation or free. Bytes, without the CUDA context."""
+
+    phase: str
+    component: str
+    weights_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+
+
+class _Recorder(CachingAllocator):
+    """The allocator model, taking a note after every request."""
+
+    def __init__(self, limit_bytes: int | None) -> None:
+        super().__init__(limit_bytes=limit_bytes)
+        self.steps: list[Step] = []
+        self.run: Replay | None = None
+
+    def malloc(self, size_bytes: int) -> Block:
+        block = super().malloc(size_bytes)
+        self._note()
+        return block
+
+    def free(self, block: Block) -> None:
+        super().free(block)
+        self._note()
+
+    def _note(self) -> None:
+        run = self.run
+        assert run is not None
+        weights = self.allocated_bytes if run.phase == "load" else sum(run.weight_bytes.values())
+        self.steps.append(
+            Step(
+                phase=run.phase,
+                component=run.component,
+                weights_bytes=weights,
+                allocated_bytes=self.allocated_bytes,
+                reserved_bytes=self.reserved_bytes,
+            )
+        )
+
+
+@cache
+def shipped() -> Catalog:
+    """Return the catalogue that ships, without any of the user's."""
+    return load_catalog(())
+
+
+def settings_of(pipeline: Pipeline, **changed: SettingValue) -> Settings:
+    """Return a pipeline's defaults with some of them changed."""
+    return {**pipeline.defaults, **changed}
+
+
+def open_tape(pipeline: Pipeline) -> Tape:
+    """Return the tape of a pipeline that ships."""
+    return _read(find_tape(pipeline, shipped().folders))
+
+
+@cache
+def _read(path: Path) -> Tape:
+    return read_tape(path)
+
+
+def conditions_of(name: str, **changed: SettingValue) -> tuple[Tape, Conditions]:
+    """Return a pipeline's tape and the conditions of a replay at its defaults but for `changed`."""
+    pipeline = shipped().pipeline(name)
+    tape = open_tape(pipeline)
+    return tape, conditions_at(pipeline, settings_of(pipeline, **changed), CAPABILITY, tape)
+
+
+def replay_steps(
+    name: str, *, limit_bytes: int | None = None, **changed: SettingValue
+) -> list[Step]:
+    """Return all steps of one run, loading included, on a card with room or under a limit."""
+    tape, conditions = conditions_of(name, **changed)
+    allocator = _Recorder(limit_bytes)
+    run = allocator.run = Replay(tape, conditions, allocator)
+    run.load()
+    run.run()
+    return allocator.steps

@@ -1,0 +1,98 @@
+"""``vramplan cards``: the cards, what a class is judged at, this machine's GPUs."""
+
+from __future__ import annotations
+
+import pytest
+
+from vramplan.catalog import load_catalog
+
+MIB = 1 << 20
+
+
+def test_every_card_is_listed(run, validate) -> None:
+    result = run("cards", "--json")
+    assert (result.code, result.err) == (0, "")
+    validate(result.json)
+    names = [card["name"] for card in result.json["result"]["cards"]]
+    assert names == list(load_catalog().cards)
+    assert len(names) >= 40
+    assert result.json["result"]["judged_as"] is None
+
+
+def test_table(run) -> None:
+    result = run("cards")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0].split() == "card title kind class capacity usable cc bandwidth".split()
+    assert any(line.startswith("rtx-3060-12gb ") for line in lines)
+
+
+def test_markdown(run) -> None:
+    result = run("cards", "--format", "markdown")
+    assert result.out.startswith("| card | title |")
+    assert "\n| `rtx-3060-12gb` |" in result.out
+
+
+def test_a_named_card_comes_with_its_sources(run) -> None:
+    result = run("cards", "RTX 3060 12GB")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("rtx-3060-12gb: total: nvidia-smi")
+    cards = run("cards", "rtx-3060-12gb", "--json").json["result"]["cards"]
+    assert [card["name"] for card in cards] == ["rtx-3060-12gb"]
+
+
+def test_a_class_shows_its_cards_and_what_it_is_judged_at(run, validate) -> None:
+    result = run("cards", "8GB", "--json")
+    validate(result.json)
+    found = result.json["result"]
+    assert {card["class_gib"] for card in found["cards"]} == {8}
+    usable = min(card["total_bytes"] - card["reserved_bytes"] for card in found["cards"])
+    assert {card["total_bytes"] - card["reserved_bytes"] for card in found["judged_as"]} == {usable}
+    capabilities = {card["compute_capability"] for card in found["cards"]}
+    assert {card["compute_capability"] for card in found["judged_as"]} == capabilities
+    assert run("cards", "8gb").out.startswith("8gb is judged as the least of ")
+
+
+def test_a_size_shows_what_it_is_judged_at(run) -> None:
+    found = run("cards", "9.5GiB", "--json").json["result"]
+    assert {card["total_bytes"] for card in found["judged_as"]} == {9728 * MIB}
+    assert run("cards", "9.5GiB").out.startswith("9.5GiB is judged as a size given by hand")
+
+
+def test_auto_shows_this_machines_gpus(run, driver, gpu, validate) -> None:
+    driver(gpu(), gpu(name="NVIDIA A100-SXM4-40GB", uuid="GPU-1", capability=(8, 0)))
+    result = run("cards", "auto", "--json")
+    validate(result.json)
+    first, second = result.json["result"]["cards"]
+    assert (first["name"], first["title"]) == ("auto:0", "NVIDIA GeForce RTX 3060")
+    assert first["free_bytes"] == (12288 - 900 - 368) * MIB
+    assert (second["name"], second["compute_capability"]) == ("auto:1", "8.0")
+    assert "auto:0: NVML, driver 570.124.04, GPU-0" in run("cards", "auto").out
+
+
+def test_auto_without_a_gpu_is_3(run) -> None:
+    result = run("cards", "auto")
+    assert (result.code, result.out) == (3, "")
+    assert result.error.startswith("no NVIDIA driver")
+
+
+@pytest.mark.parametrize(
+    ("card", "error"),
+    [("rtx-3061", "unknown card 'rtx-3061'"), ("7gb", "no card of the class 7gb is known")],
+)
+def test_an_unknown_card_is_one_line(run, card: str, error: str) -> None:
+    result = run("cards", card)
+    assert (result.code, result.out) == (2, "")
+    assert result.error == error
+
+
+def test_a_card_of_ones_own_is_listed(run, tmp_path) -> None:
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards" / "mine.yaml").write_text(
+        "cards:\n- {name: my-card, title: Mine, kind: consumer, class_gib: 5, "
+        "total_bytes: 5GiB, reserved_bytes: 0, compute_capability: '8.6', "
+        "bandwidth_bytes_per_s: 1GB, source: made up}\n",
+        encoding="utf-8",
+    )
+    cards = run("cards", "5gb", "--catalog", tmp_path, "--json").json["result"]["cards"]
+    assert [card["name"] for card in cards] == ["my-card"]

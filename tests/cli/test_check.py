@@ -1,0 +1,326 @@
+"""``vramplan check``: verdicts, exit codes, formats, projects, this machine's GPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vramplan.catalog import profiles_dir
+
+MIB = 1 << 20
+
+#: ggml pipelines need no tape, so a verdict takes milliseconds
+QUICK = ("check", "llava:7b")
+
+
+def results_ship() -> bool:
+    return (profiles_dir() / "tapes" / "results.json").is_file()
+
+
+def test_a_verdict_for_each_pipeline_on_each_card(run, validate) -> None:
+    result = run(*QUICK, "llava-v1.5-7b", "--card", "8gb", "--card", "12gb", "--json")
+    assert result.err == ""
+    validate(result.json)
+    assert result.json["command"] == "check"
+    verdicts = result.json["result"]["verdicts"]
+    assert [(verdict["pipeline"], verdict["card"]) for verdict in verdicts] == [
+        ("llava:7b", "8gb"),
+        ("llava:7b", "12gb"),
+        ("llava-v1.5-7b", "8gb"),
+        ("llava-v1.5-7b", "12gb"),
+    ]
+    failed = any(verdict["verdict"] in ("offload", "oom") for verdict in verdicts)
+    assert result.code == int(failed)
+    for verdict in verdicts:
+        assert verdict["headroom_bytes"] == verdict["budget_bytes"] - verdict["need_bytes"]
+        names = [part["name"] for part in verdict["components"]]
+        assert names == ["language_model", "vision_encoder", "projector"]
+
+
+@pytest.mark.skipif(not results_ship(), reason="no replay results ship yet")
+def test_the_first_command_of_the_readme(run, validate) -> None:
+    result = run("check", "sd15", "llava:7b", "--card", "8gb", "--card", "12gb", "--json")
+    assert (result.code, result.err) == (0, "")
+    validate(result.json)
+    verdicts = result.json["result"]["verdicts"]
+    assert [verdict["verdict"] for verdict in verdicts] == ["fits"] * 4
+    parts = {part["name"]: part["weights_bytes"] for part in verdicts[0]["components"]}
+    assert parts["unet"] == 2 * 859_520_964
+    assert {"text_encoder", "vae.encoder", "vae.decoder", "safety_checker"} <= set(parts)
+
+
+def test_table(run) -> None:
+    result = run(*QUICK, "--card", "8gb")
+    assert (result.code, result.err) == (0, "")
+    first, rule, row, *_ = result.out.splitlines()
+    assert first.split()[:3] == ["pipeline", "card", "verdict"]
+    assert set(rule) == {"─", " "}
+    assert row.startswith("llava:7b")
+    assert "✓ fits" in row
+    assert "language_model  7,241,732,096  q4_0" in result.out
+
+
+def test_markdown(run) -> None:
+    result = run(*QUICK, "--card", "8gb", "--format", "markdown")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("## Will it fit?\n\n| pipeline | card | verdict |")
+    assert "| `llava:7b` | `8gb`" in result.out
+
+
+def test_html(run, tmp_path) -> None:
+    result = run(*QUICK, "--card", "8gb", "--card", "4gb", "-o", "fit.html")
+    assert (result.code, result.out, result.err) == (1, "", "wrote fit.html\n")
+    page = (tmp_path / "fit.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "llava:7b" in page
+    assert "4gb" in page
+
+
+# -- exit codes ---------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_exits_with_1(run) -> None:
+    result = run(*QUICK, "--card", "8gb", "--card", "4gb", "--json")
+    assert result.code == 1
+    assert [verdict["verdict"] for verdict in result.json["result"]["verdicts"]] == [
+        "fits",
+        "offload",
+    ]
+
+
+def tight_card(run) -> str:
+    """Return a card between what llava:7b needs and what it may need."""
+    verdict = run(*QUICK, "--gpu-layers", "all", "--card", "24GiB", "--json").json["result"][
+        "verdicts"
+    ][0]
+    low, high = verdict["need_bytes"], verdict["need_high_bytes"]
+    assert low < high
+    return f"{(low + high) // 2 // MIB}MiB"
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "code"), [(None, 0), ("offload", 0), ("oom", 0), ("tight", 1)]
+)
+def test_tight_is_a_failure_only_when_asked(run, fail_on, code: int) -> None:
+    card = tight_card(run)
+    words = [*QUICK, "--gpu-layers", "all", "--card", card, "--json"]
+    result = run(*words, *(["--fail-on", fail_on] if fail_on else []))
+    assert result.json["result"]["verdicts"][0]["verdict"] == "tight"
+    assert result.code == code
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [("tight", 1), ("offload", 1), ("oom", 0)])
+def test_offload_may_be_let_pass(run, fail_on: str, code: int) -> None:
+    result = run(*QUICK, "--card", "4gb", "--fail-on", fail_on, "--json")
+    assert result.json["result"]["verdicts"][0]["verdict"] == "offload"
+    assert result.code == code
+
+
+# -- settings and budget ------------------------------------------------------------------------
+
+
+def need(run, *words: str) -> int:
+    return run(*QUICK, "--card", "24gb", "--json", *words).json["result"]["verdicts"][0][
+        "need_bytes"
+    ]
+
+
+def test_settings_count_in_both_spellings(run) -> None:
+    assert need(run, "--context", "8192") == need(run, "--set", "context=8192")
+    assert need(run, "--context", "8192") > need(run)
+    assert need(run, "--kv-type", "q8_0") < need(run)
+
+
+def test_of_two_values_the_later_wins(run) -> None:
+    assert need(run, "--set", "context=8192", "--context", "4096") == need(run)
+    assert need(run, "--context", "4096", "--set", "context=8192") > need(run)
+
+
+def test_margin_and_other_come_off_the_budget(run) -> None:
+    def budget(*words: str) -> int:
+        verdict = run(*QUICK, "--card", "12GiB", "--json", *words).json["result"]["verdicts"][0]
+        return verdict["budget_bytes"]
+
+    assert budget() == 12288 * MIB
+    assert budget("--margin", "512MiB") == 11776 * MIB
+    assert budget("--margin", "1GB") == 12288 * MIB - 10**9
+    assert budget("--margin", "512MiB", "--other", "1GiB") == 10752 * MIB
+
+
+def test_a_setting_that_one_target_does_not_have_names_that_target(run) -> None:
+    result = run("check", "llava:7b", "sd15", "--card", "8gb", "--context", "4096")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == "sd15 has no setting 'context'"
+    assert result.hint.startswith("it has: mode, image,")
+
+
+def test_the_same_card_is_judged_once(run) -> None:
+    result = run(*QUICK, "--card", "8gb", "--card", "8GB", "--json")
+    assert len(result.json["result"]["verdicts"]) == 1
+
+
+def test_together_adds_up(run, validate) -> None:
+    words = ("check", "llava:7b", "llava-v1.5-7b", "--json", "--card")
+    alone = run(*words, "24gb").json["result"]["verdicts"]
+    result = run(*words, "24gb", "--together")
+    validate(result.json)
+    (verdict,) = result.json["result"]["verdicts"]
+    assert verdict["pipeline"] == "llava:7b + llava-v1.5-7b"
+    assert verdict["need_bytes"] == sum(one["need_bytes"] for one in alone)
+    assert result.code == 0
+    assert run(*words, "12gb", "--together").code == 1
+    table = run(*words[:3], "--card", "24gb", "--together").out
+    assert "llava:7b + llava-v1.5-7b" in table
+
+
+# -- targets ------------------------------------------------------------------------------------
+
+
+def test_a_yaml_file_is_a_target(run, tiny: Path) -> None:
+    result = run("check", tiny, "--card", "8gb", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert result.json["result"]["verdicts"][0]["pipeline"] == "tiny:1b"
+
+
+def test_an_alias_in_any_case_is_a_target(run) -> None:
+    result = run("check", "LLaVA:latest", "--card", "8gb", "--json")
+    assert result.json["result"]["verdicts"][0]["pipeline"] == "llava:7b"
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("model.gguf", "the catalogue has"),
+        ("hf:stabilityai/sd-vae-ft-mse", "the catalogue has"),
+        ("hf:sd15", "the catalogue has it: sd15"),
+        ("ollama:llava:7b", "the catalogue has it: llava:7b"),
+        (".", "the catalogue has"),
+    ],
+)
+def test_a_kind_of_target_of_a_later_version_says_so(run, target: str, hint: str) -> None:
+    result = run("check", target, "--card", "8gb")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == f"{target}: this version reads catalogue entries and YAML files only"
+    assert hint in result.hint
+
+
+# -- cards --------------------------------------------------------------------------------------
+
+
+def test_without_a_card_and_a_gpu_two_classes_are_judged(run) -> None:
+    result = run(*QUICK, "--json")
+    assert [verdict["card"] for verdict in result.json["result"]["verdicts"]] == ["8gb", "12gb"]
+    assert result.err.startswith("note: judged on 8gb and 12gb; this machine: no NVIDIA driver")
+    assert len(result.err.splitlines()) == 1
+
+
+def test_without_a_card_this_machines_gpu_is_judged(run, driver, gpu) -> None:
+    driver(gpu(used=1000 * MIB))
+    result = run(*QUICK, "--json")
+    assert result.err == "note: judged on this machine: NVIDIA GeForce RTX 3060\n"
+    (verdict,) = result.json["result"]["verdicts"]
+    assert (verdict["card"], verdict["card_title"]) == ("auto", "NVIDIA GeForce RTX 3060")
+    assert verdict["budget_bytes"] == (12288 - 368 - 1000) * MIB
+
+
+def test_auto_is_every_gpu_of_this_machine(run, driver, gpu) -> None:
+    driver(gpu(used=0), gpu(name="NVIDIA GeForce GTX 1650", total=4096 * MIB, used=100 * MIB))
+    result = run(*QUICK, "--card", "auto", "--json")
+    assert result.err == ""
+    assert [
+        (verdict["card"], verdict["verdict"]) for verdict in result.json["result"]["verdicts"]
+    ] == [("auto:0", "fits"), ("auto:1", "offload")]
+
+
+def test_other_replaces_what_nvml_says_others_hold(run, driver, gpu) -> None:
+    driver(gpu(used=8000 * MIB))
+    assert run(*QUICK, "--card", "auto", "--json").code == 1
+    result = run(*QUICK, "--card", "auto", "--other", "0B", "--json")
+    assert result.json["result"]["verdicts"][0]["budget_bytes"] == (12288 - 368) * MIB
+    assert result.code == 0
+
+
+def test_auto_without_a_gpu_is_3(run) -> None:
+    result = run(*QUICK, "--card", "auto")
+    assert (result.code, result.out) == (3, "")
+    assert result.error.startswith("no NVIDIA driver on this machine")
+    assert "--card 8gb" in result.hint
+
+
+def test_a_lost_gpu_is_said_and_left_out(run, driver, gpu) -> None:
+    pynvml = pytest.importorskip("pynvml")
+    driver(gpu(error=pynvml.NVML_ERROR_GPU_IS_LOST), gpu())
+    result = run(*QUICK, "--card", "auto", "--json")
+    assert result.err.startswith("note: left out: GPU 0: the GPU is lost")
+    assert len(result.json["result"]["verdicts"]) == 1
+
+
+# -- projects -----------------------------------------------------------------------------------
+
+PROJECT = """\
+targets: [llava:7b, tiny:1b]
+cards: [24gb]
+settings: {parallel: 2, context: 2048}
+together: off
+pipelines:
+"""
+
+
+@pytest.fixture
+def project(tmp_path, tiny: Path) -> Path:
+    """A project with a pipeline of its own."""
+    lines = tiny.read_text(encoding="utf-8").splitlines()
+    own = "".join(f"{'  - ' if not n else '    '}{line}\n" for n, line in enumerate(lines))
+    path = tmp_path / "vramplan.yaml"
+    path.write_text(PROJECT + own, encoding="utf-8")
+    tiny.unlink()
+    return path
+
+
+def test_without_a_target_the_project_is_judged(run, project) -> None:
+    result = run("check", "--json")
+    assert (result.code, result.err) == (0, "")
+    verdicts = result.json["result"]["verdicts"]
+    assert [(one["pipeline"], one["card"]) for one in verdicts] == [
+        ("llava:7b", "24gb"),
+        ("tiny:1b", "24gb"),
+    ]
+    words = ("--set", "parallel=2", "--context", "2048")
+    assert verdicts[0]["need_bytes"] == need(run, *words) != need(run)
+
+
+def test_options_win_over_the_project(run, project) -> None:
+    result = run("check", "--card", "12gb", "--context", "4096", "--together", "--json")
+    (verdict,) = result.json["result"]["verdicts"]
+    assert (verdict["pipeline"], verdict["card"]) == ("llava:7b + tiny:1b", "12gb")
+    assert verdict["need_bytes"] > need(run, "--set", "parallel=2", "--context", "4096")
+
+
+def test_a_projects_settings_are_for_the_targets_that_have_them(run, tmp_path) -> None:
+    path = tmp_path / "vramplan.yaml"
+    path.write_text("targets: [llava:7b]\ncards: [8gb]\nsettings: {image: 512}\n", encoding="utf-8")
+    result = run("check")
+    assert result.code == 2
+    assert result.error == "vramplan.yaml: none of the targets has a setting 'image'"
+
+
+def test_without_a_target_and_a_project_it_says_what_to_do(run) -> None:
+    result = run("check")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == "no TARGET, and no vramplan.yaml here"
+    assert "vramplan check sd15" in result.hint
+
+
+def test_a_project_is_not_a_target(run, project) -> None:
+    result = run("check", "vramplan.yaml", "--card", "8gb")
+    assert result.code == 2
+    assert result.error == "vramplan.yaml: describes a project, not a pipeline"
+
+
+def test_a_mistake_in_the_project_has_its_place(run, tmp_path) -> None:
+    (tmp_path / "vramplan.yaml").write_text("targets: [llava:7b]\ncars: [8gb]\n", encoding="utf-8")
+    result = run("check")
+    assert result.code == 2
+    assert result.error.startswith("vramplan.yaml:2:1: cars: unknown key")
+    assert result.hint == "did you mean 'cards'?"
