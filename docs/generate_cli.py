@@ -38,9 +38,26 @@ def _command(parser: argparse.ArgumentParser, level: int = 2) -> str:
     if definitions:
         parts.append(definitions)
     if parser.epilog:
-        parts.append(escape(parser.epilog))
+        parts.append(_prose(parser.epilog))
     parts.extend(_command(sub, level + 1) for _, sub in _subcommands(parser))
     return "\n\n".join(parts)
+
+
+def _prose(text: str) -> str:
+    """Return an epilog: an indented line is an item of a list, one that is indented more goes on."""
+    blocks: list[str] = []
+    for line in text.splitlines():
+        words = line.strip()
+        if line.startswith("   ") and blocks:
+            blocks[-1] += f" {words}"
+        elif line.startswith("  "):
+            blocks.append(f"- {escape(words)}")
+        elif words and blocks and blocks[-1] and not blocks[-1].startswith("- "):
+            blocks[-1] += f" {escape(words)}"
+        else:
+            blocks.append(escape(words))
+    text = "\n".join(f"\n{block}" if block and block[0] != "-" else block for block in blocks)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
 def _subcommands(

@@ -15,6 +15,7 @@ from picture_timeline import (
     lay_out,
     line,
     place,
+    write_apart,
 )
 from replayed_runs import CAPABILITY, Step, conditions_of, replay_steps, shipped
 from vramplan.catalog import usable_bytes
@@ -26,6 +27,18 @@ from vramplan.units import GIB
 
 _WIDTH = 880
 _LARGE = (1280, 1024)
+
+#: how wide each part of the run is drawn, in shares
+_ROOM = {
+    ("load", "safety_checker"): 50,
+    ("load", "text_encoder"): 38,
+    ("load", "unet"): 66,
+    ("load", "vae"): 34,
+    ("encode_prompt", "text_encoder"): 100,
+    ("denoise", "unet"): 190,
+    ("decode_image", "vae.decoder"): 120,
+    ("decode_image", "safety_checker"): 112,
+}
 
 
 def draw_sd15() -> str:
@@ -49,15 +62,22 @@ def draw_sd15() -> str:
         f"512×512, fp16, 50 steps, with safety checker; replayed for compute capability {CAPABILITY}",
     )
     frame = Frame(left=70, top=78, width=630, height=320, largest_bytes=_above(held + context))
-    stretches = lay_out(steps, frame)
+    stretches = lay_out(steps, frame, _ROOM)
     draw_axis(svg, frame, GIB)
     _fill(svg, stretches, frame, context, identity)
-    _label_ends(svg, steps[-1], frame, context)
+    _name_areas(svg, stretches, steps[-1], frame, context)
+    notes = (
+        (held + context, "nvidia-smi shows", phrases.need(held + context), "b s"),
+        (held, "reserved", phrases.need(held), "b s"),
+        (steps[-1].allocated_bytes, "allocated", f"{phrases.need(steps[-1].allocated_bytes)} again", "b s"),
+    )
+    write_apart(svg, frame, notes)
     x, y = place(stretches, live), frame.y(live.allocated_bytes)
     add(svg, "circle", {"cx": x, "cy": y, "r": 4.5, "css": "dot"})
-    write(svg, x - 10, y - 24, "allocated peak", css="b halo", anchor="end")
-    write(svg, x - 10, y - 8, phrases.need(live.allocated_bytes), css="b halo", anchor="end")
-    draw_strips(svg, stretches, frame, {"denoise": " (50 steps, all alike)"})
+    write(svg, x - 12, y - 74, "allocated peak", css="b halo", anchor="end")
+    write(svg, x - 12, y - 58, phrases.need(live.allocated_bytes), css="b halo", anchor="end")
+    add(svg, "path", {"d": f"M{x - 8:.1f} {y - 56:.1f}L{x - 2:.1f} {y - 7:.1f}", "css": "axis"})
+    draw_strips(svg, stretches, frame, {"denoise": " · 50 steps, all alike"})
     return end(svg)
 
 
@@ -66,11 +86,7 @@ def _above(size_bytes: int) -> int:
 
 
 def _fill(
-    svg: ET.Element,
-    stretches: Sequence[Stretch],
-    frame: Frame,
-    context: int,
-    identity: str,
+    svg: ET.Element, stretches: Sequence[Stretch], frame: Frame, context: int, identity: str
 ) -> None:
     """Stack from the outside in: context, slack, activations, weights."""
     shapes: tuple[tuple[str, dict[str, float | str]], ...] = (
@@ -83,21 +99,22 @@ def _fill(
         add(svg, "path", {"d": outline, **shape})
 
 
-def _label_ends(svg: ET.Element, last: Step, frame: Frame, context: int) -> None:
-    """Say at the right edge what each layer is, and which tool shows its upper edge."""
-    held, live = last.reserved_bytes, last.allocated_bytes
-    rows = (
-        ("CUDA context", f"about {phrases.need(context)}", held + context / 2, "context"),
-        ("allocator slack", "kept for the next request", (held + live) / 2, "slack"),
-        ("activations, workspace", "live for a moment", live + 0.16 * GIB, "activations"),
-        ("weights", phrases.need(last.weights_bytes), last.weights_bytes * 0.55, "weights"),
-    )
-    x = frame.right + 12
-    for name, below, size, css in rows:
-        y = frame.y(size)
-        add(svg, "rect", {"x": x, "y": y - 9, "width": 10, "height": 10, "rx": 2, "css": css})
-        write(svg, x + 16, y, name, css="b s")
-        write(svg, x + 16, y + 15, below, css="s soft")
+def _name_areas(
+    svg: ET.Element, stretches: Sequence[Stretch], last: Step, frame: Frame, context: int
+) -> None:
+    """Write into each area what it is."""
+    middle = (frame.left + frame.right) / 2 + 60
+    y = frame.y(last.weights_bytes / 2)
+    write(svg, middle, y, "weights", css="b on-weights", anchor="middle")
+    said = phrases.need(last.weights_bytes)
+    write(svg, middle, y + 17, said, css="s on-weights", anchor="middle")
+    tail = stretches[-1]
+    x = tail.left + tail.width / 2
+    y = frame.y(last.reserved_bytes + context / 2) + 4
+    write(svg, x, y, "CUDA context", css="s b on-context", anchor="middle")
+    y = frame.y((last.reserved_bytes + last.allocated_bytes) / 2)
+    write(svg, x, y, "allocator slack", css="s b halo-slack", anchor="middle")
+    write(svg, x, y + 15, "kept for reuse", css="s halo-slack", anchor="middle")
 
 
 def draw_least_limit() -> str:
@@ -114,7 +131,7 @@ def draw_least_limit() -> str:
     context = context_band().expected_bytes
     card = shipped().card("rtx-3070").candidates[0]
     offer = usable_bytes(card)
-    title = "Reserved is not needed: the same run with room and without"
+    title = "What a run reserves is not what it needs"
     summary = (
         f"With room the run reserves {phrases.need(held)}, more than an 8 GB card has. Under a limit "
         f"of {phrases.need(least)} it completes as well, because the allocator gives its cache back "
@@ -124,10 +141,10 @@ def draw_least_limit() -> str:
     head(
         svg,
         title,
-        f"Stable Diffusion 1.5, {_LARGE[0]}×{_LARGE[1]}, fp16; the CUDA context stands below each curve",
+        f"Stable Diffusion 1.5, {_LARGE[0]}×{_LARGE[1]}, fp16: the same run on a card with room, and under a limit",
     )
     frame = Frame(left=70, top=78, width=610, height=320, largest_bytes=_above(held + context))
-    stretches = lay_out(roomy, frame)
+    stretches = lay_out(roomy, frame, _ROOM)
     draw_axis(svg, frame, 2 * GIB)
     outline = area(stretches, frame, lambda s: s.reserved_bytes, context)
     add(svg, "path", {"d": outline, **hatched(identity)})
@@ -137,7 +154,7 @@ def draw_least_limit() -> str:
     add(svg, "path", {"d": outline, "css": "weights"})
     shape = {"x": frame.left, "width": frame.width, "y": frame.y(context)}
     add(svg, "rect", {**shape, "height": frame.bottom - frame.y(context), "css": "context"})
-    limited = line(lay_out(short, frame), frame, lambda s: s.reserved_bytes, context)
+    limited = line(lay_out(short, frame, _ROOM), frame, lambda s: s.reserved_bytes, context)
     add(svg, "path", {"d": limited, "css": "limit-line"})
     y = frame.y(offer)
     add(svg, "path", {"d": f"M{frame.left} {y:.1f}H{frame.right + 8}", "css": "card-line"})
@@ -147,20 +164,6 @@ def draw_least_limit() -> str:
         (least + context, "least limit", f"{phrases.need(least)} + context", "b s"),
         (live + context, "live at the peak", f"{phrases.need(live)} + context", "b s"),
     )
-    _write_apart(svg, frame, notes)
+    write_apart(svg, frame, notes)
     draw_strips(svg, stretches, frame, {})
     return end(svg)
-
-
-def _write_apart(
-    svg: ET.Element, frame: Frame, notes: Sequence[tuple[int, str, str, str]]
-) -> None:
-    """Write notes beside the heights they speak of, none over another."""
-    lowest = frame.top - 14.0
-    for size, name, below, css in notes:
-        y = max(frame.y(size) + 4, lowest + 38)
-        add(svg, "path", {"d": f"M{frame.right} {frame.y(size):.1f}L{frame.right + 14} {y - 4:.1f}",
-                          "css": "axis"})  # fmt: skip
-        write(svg, frame.right + 18, y, name, css=css)
-        write(svg, frame.right + 18, y + 15, below, css="s soft")
-        lowest = y

@@ -28,6 +28,7 @@ COLOURS: Mapping[str, tuple[str, str]] = {
     "context": ("#5b6673", "#75818f"),
     "on-weights": ("#ffffff", "#04182a"),
     "on-activations": ("#2b1d00", "#2b1d00"),
+    "on-context": ("#ffffff", "#0b0f14"),
     "card": ("#b3261e", "#ff8a80"),
     "fits": ("#0a6b60", "#6fdcc6"),
     "tight": ("#7a5600", "#f2cd6b"),
@@ -48,6 +49,7 @@ _RULES = (
     ".limit-line{{fill:none;stroke:{text};stroke-width:2}}",
     ".hatch-line{{stroke:{hatching};stroke-width:3}}",
     ".dot{{fill:{activations};stroke:{page};stroke-width:2}}",
+    ".halo-slack{{paint-order:stroke;stroke:{slack};stroke-width:4px;stroke-linejoin:round}}",
     ".halo{{paint-order:stroke;stroke:{page};stroke-width:4px;stroke-linejoin:round}}",
 )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from xml.etree import ElementTree as ET
@@ -13,7 +12,15 @@ from vramplan.report.svg import add, write
 from vramplan.units import GIB
 
 #: how the command line's words for phases are written where there is room
-_SPOKEN = {"encode_prompt": "encode prompt", "decode_image": "decode image"}
+_SPOKEN = {
+    "encode_prompt": "encode prompt",
+    "decode_image": "decode image",
+    "text_encoder": "text encoder",
+    "safety_checker": "safety checker",
+    "vae.decoder": "VAE decoder",
+    "vae": "VAE",
+    "unet": "UNet",
+}
 _STRIP = 24
 
 
@@ -53,38 +60,28 @@ class Stretch:
     width: float
 
 
-def lay_out(steps: Sequence[Step], frame: Frame) -> list[Stretch]:
+def lay_out(
+    steps: Sequence[Step], frame: Frame, room: Mapping[tuple[str, str], int]
+) -> list[Stretch]:
     """Return the run from left to right.
 
-    The axis is the order of allocations, not time: a stretch gets room by the square root of its
-    steps, half of a phase's room is shared evenly.
+    The axis is the order of allocations, not time: `room` says how wide each phase and component
+    is drawn, in shares of the whole. The pipeline's own few tensors between them are not drawn.
     """
-    named = [(step.phase, _owner(step), step) for step in _owned(steps)]
+    owned = [step for step in steps if (step.phase, step.component) in room]
     groups = [
-        (phase, component, tuple(step for _, _, step in group))
-        for (phase, component), group in groupby(named, key=lambda row: row[:2])
+        (key, tuple(group))
+        for key, group in groupby(owned, key=lambda step: (step.phase, step.component))
     ]
-    roots = [math.sqrt(len(group)) for _, _, group in groups]
-    share = frame.width / 3 / len(groups)
+    unit = frame.width / sum(room[key] for key, _ in groups)
     stretches, left = [], frame.left
-    for (phase, component, group), root in zip(groups, roots, strict=True):
-        width = share + frame.width * 2 / 3 * root / sum(roots)
+    for (phase, component), group in groups:
+        width = unit * room[phase, component]
         stretches.append(
             Stretch(phase=phase, component=component, steps=group, left=left, width=width)
         )
         left += width
     return stretches
-
-
-def _owned(steps: Sequence[Step]) -> list[Step]:
-    """Return the steps without a phase's odds and ends before its first component."""
-    return [step for step in steps if _owner(step)] or list(steps)
-
-
-def _owner(step: Step) -> str:
-    """Return the component a step is drawn under; the pipeline's own few tensors are under none."""
-    name = step.component
-    return "" if name in ("pipeline", "vae.decode", "vae.encode") else name
 
 
 def area(
@@ -149,7 +146,7 @@ def draw_axis(svg: ET.Element, frame: Frame, step_bytes: int) -> None:
 
 
 def draw_strips(
-    svg: ET.Element, stretches: Sequence[Stretch], frame: Frame, said: dict[str, str]
+    svg: ET.Element, stretches: Sequence[Stretch], frame: Frame, said: Mapping[str, str]
 ) -> None:
     """Draw below the axis which phase runs and, below that, which component.
 
@@ -161,19 +158,32 @@ def draw_strips(
         for group in groups:
             left, width = group[0].left, sum(one.width for one in group)
             name = group[0].component if row else group[0].phase
-            text = name if row else _SPOKEN.get(name, name) + said.get(name, "")
+            text = _SPOKEN.get(name, name) + said.get(name, "")
             y = frame.bottom + 6 + row * _STRIP
             shape: dict[str, float | str] = {"x": left + 1, "y": y, "width": width - 2, "rx": 3}
             add(svg, "rect", {**shape, "height": _STRIP - 3, "css": "box"})
-            words = _fit(text, width - 8)
+            words = _fit(text, width - 7)
             css = "s soft" if row else "s b"
             write(svg, left + width / 2, y + 15, words, css=css, anchor="middle")
 
 
+def write_apart(
+    svg: ET.Element, frame: Frame, notes: Sequence[tuple[float, str, str, str]]
+) -> None:
+    """Write notes (size, words, words below, class) beside their heights, none over another."""
+    lowest = frame.top - 38.0
+    for size, name, below, css in notes:
+        edge = frame.y(size)
+        y = max(edge + 4, lowest + 38)
+        path = f"M{frame.right + 2:.1f} {edge:.1f}h5L{frame.right + 14:.1f} {y - 4:.1f}h3"
+        add(svg, "path", {"d": path, "css": "axis"})
+        write(svg, frame.right + 21, y, name, css=css)
+        write(svg, frame.right + 21, y + 15, below, css="s soft")
+        lowest = y
+
+
 def _fit(text: str, room: float) -> str:
-    """Return the text, or as much of its words as there is room for."""
-    letter = 6.6
-    if len(text) * letter <= room:
-        return text
-    tail = text.rpartition(".")[2].replace("_", " ").split(" ")[0]
-    return tail if len(tail) * letter <= room else ""
+    """Return the text, or its first word, where there is room for it."""
+    letter = 6.2
+    first = text.split(" ")[0]
+    return next((words for words in (text, first) if len(words) * letter <= room), "")

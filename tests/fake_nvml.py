@@ -3,6 +3,8 @@
 Errors are NVIDIA's own classes and texts, so what is faked is only what the driver answers.
 """
 
+# ruff: noqa: N802  # the functions have NVML's own names
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -44,65 +46,83 @@ class Scenario:
 def make_pynvml(scenario: Scenario) -> ModuleType:
     """Return a module that answers as `scenario` says."""
     fake = ModuleType("pynvml")
-    fake.__dict__.update(
-        {name: value for name, value in vars(real).items() if not name.startswith("__")}
-    )
+    known = {name: value for name, value in vars(real).items() if not name.startswith("__")}
+    driver = _Driver(scenario)
+    answers = {name: getattr(driver, name) for name in dir(_Driver) if name.startswith("nvml")}
+    vars(fake).update({**known, **answers})
+    return fake
 
-    def fail(code: int | None) -> None:
-        if code is not None:
-            raise real.NVMLError(code)
 
-    def init() -> None:
-        fail(scenario.init_error)
-        scenario.is_open = True
+class _Driver:
+    """The functions of NVML that vramplan asks, under NVML's own names."""
 
-    def shutdown() -> None:
-        scenario.is_open = False
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
 
-    def handle(index: int) -> FakeGpu:
-        assert scenario.is_open, "asked before nvmlInit or after nvmlShutdown"
-        fail(scenario.gpus[index].error)
-        return scenario.gpus[index]
+    def nvmlInit(self) -> None:
+        _fail(self.scenario.init_error)
+        self.scenario.is_open = True
 
-    def memory(gpu: FakeGpu, version: int | None = None) -> SimpleNamespace:
-        fail(gpu.memory_error)
-        if version:
-            fail(scenario.v2_error)
-            free = gpu.total - gpu.used - gpu.reserved
-            return SimpleNamespace(
-                total=gpu.total, used=gpu.used, free=free, reserved=gpu.reserved
-            )
-        used = gpu.used + gpu.reserved
-        return SimpleNamespace(total=gpu.total, used=used, free=gpu.total - used)
+    def nvmlShutdown(self) -> None:
+        self.scenario.is_open = False
 
-    def mig_mode(gpu: FakeGpu) -> tuple[int, int]:
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return self.scenario.driver
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.scenario.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:
+        assert self.scenario.is_open, "asked before nvmlInit or after nvmlShutdown"
+        _fail(self.scenario.gpus[index].error)
+        return self.scenario.gpus[index]
+
+    def nvmlDeviceGetName(self, gpu: FakeGpu) -> str:
+        return gpu.name
+
+    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:
+        return gpu.uuid
+
+    def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu, version: int | None = None) -> SimpleNamespace:
+        _fail(gpu.memory_error)
+        free = gpu.total - gpu.used - gpu.reserved
+        if not version:
+            return SimpleNamespace(total=gpu.total, used=gpu.total - free, free=free)
+        assert version == real.nvmlMemory_v2
+        _fail(self.scenario.v2_error)
+        return SimpleNamespace(total=gpu.total, used=gpu.used, free=free, reserved=gpu.reserved)
+
+    def nvmlDeviceGetCudaComputeCapability(self, gpu: FakeGpu) -> tuple[int, int]:
+        return gpu.capability
+
+    def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> tuple[int, int]:
         if not gpu.instances:
-            fail(real.NVML_ERROR_NOT_SUPPORTED)
+            _fail(real.NVML_ERROR_NOT_SUPPORTED)
         return real.NVML_DEVICE_MIG_ENABLE, real.NVML_DEVICE_MIG_ENABLE
 
-    def instance(gpu: FakeGpu, place: int) -> FakeGpu:
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: FakeGpu) -> int:
+        return len(gpu.instances)
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: FakeGpu, place: int) -> FakeGpu:
         found = gpu.instances[place]
         if found is None:
             raise real.NVMLError(real.NVML_ERROR_NOT_FOUND)
         return found
 
-    def known(figure: int | None) -> int:
-        if figure is None:
-            raise real.NVMLError(real.NVML_ERROR_FUNCTION_NOT_FOUND)
-        return figure
+    def nvmlDeviceGetMaxClockInfo(self, gpu: FakeGpu, kind: int) -> int:
+        assert kind == real.NVML_CLOCK_MEM
+        return _told(gpu.memory_clock)
 
-    fake.nvmlInit = init
-    fake.nvmlShutdown = shutdown
-    fake.nvmlSystemGetDriverVersion = lambda: scenario.driver
-    fake.nvmlDeviceGetCount = lambda: len(scenario.gpus)
-    fake.nvmlDeviceGetHandleByIndex = handle
-    fake.nvmlDeviceGetName = lambda gpu: gpu.name
-    fake.nvmlDeviceGetUUID = lambda gpu: gpu.uuid
-    fake.nvmlDeviceGetMemoryInfo = memory
-    fake.nvmlDeviceGetCudaComputeCapability = lambda gpu: gpu.capability
-    fake.nvmlDeviceGetMigMode = mig_mode
-    fake.nvmlDeviceGetMaxMigDeviceCount = lambda gpu: len(gpu.instances)
-    fake.nvmlDeviceGetMigDeviceHandleByIndex = instance
-    fake.nvmlDeviceGetMaxClockInfo = lambda gpu, _kind: known(gpu.memory_clock)
-    fake.nvmlDeviceGetMemoryBusWidth = lambda gpu: known(gpu.bus_width)
-    return fake
+    def nvmlDeviceGetMemoryBusWidth(self, gpu: FakeGpu) -> int:
+        return _told(gpu.bus_width)
+
+
+def _fail(code: int | None) -> None:
+    if code is not None:
+        raise real.NVMLError(code)
+
+
+def _told(figure: int | None) -> int:
+    if figure is None:
+        raise real.NVMLError(real.NVML_ERROR_FUNCTION_NOT_FOUND)
+    return figure

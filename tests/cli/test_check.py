@@ -99,9 +99,7 @@ def tight_card(run) -> str:
     return f"{(low + high) // 2 // MIB}MiB"
 
 
-@pytest.mark.parametrize(
-    ("fail_on", "code"), [(None, 0), ("offload", 0), ("oom", 0), ("tight", 1)]
-)
+@pytest.mark.parametrize(("fail_on", "code"), [(None, 0), ("offload", 0), ("oom", 0), ("tight", 1)])
 def test_tight_is_a_failure_only_when_asked(run, fail_on, code: int) -> None:
     card = tight_card(run)
     words = [*QUICK, "--gpu-layers", "all", "--card", card, "--json"]
@@ -278,7 +276,8 @@ def project(tmp_path, tiny: Path) -> Path:
     return path
 
 
-def test_without_a_target_the_project_is_judged(run, project) -> None:
+@pytest.mark.usefixtures("project")
+def test_without_a_target_the_project_is_judged(run) -> None:
     result = run("check", "--json")
     assert (result.code, result.err) == (0, "")
     verdicts = result.json["result"]["verdicts"]
@@ -290,7 +289,8 @@ def test_without_a_target_the_project_is_judged(run, project) -> None:
     assert verdicts[0]["need_bytes"] == need(run, *words) != need(run)
 
 
-def test_options_win_over_the_project(run, project) -> None:
+@pytest.mark.usefixtures("project")
+def test_options_win_over_the_project(run) -> None:
     result = run("check", "--card", "12gb", "--context", "4096", "--together", "--json")
     (verdict,) = result.json["result"]["verdicts"]
     assert (verdict["pipeline"], verdict["card"]) == ("llava:7b + tiny:1b", "12gb")
@@ -313,9 +313,9 @@ def test_without_a_target_and_a_project_it_says_what_to_do(run) -> None:
 
 
 def test_a_project_is_not_a_target(run, project) -> None:
-    result = run("check", "vramplan.yaml", "--card", "8gb")
+    result = run("check", project, "--card", "8gb")
     assert result.code == 2
-    assert result.error == "vramplan.yaml: describes a project, not a pipeline"
+    assert result.error == f"{project}: describes a project, not a pipeline"
 
 
 def test_a_mistake_in_the_project_has_its_place(run, tmp_path) -> None:

@@ -18,10 +18,11 @@ from vramplan.cli import COMMANDS, build_parser
 ROOT = Path(__file__).parents[2]
 
 #: what no command may load to answer in JSON: the start is fast, and needs none of them
-HEAVY = (
-    "torch numpy diffusers transformers accelerate pynvml jinja2 tabulate yaml importlib.metadata "
-    "hashlib asyncio unittest email http"
-).split()
+HEAVY = [
+    *("torch", "numpy", "diffusers", "transformers", "accelerate"),
+    *("pynvml", "jinja2", "tabulate", "yaml"),
+    *("importlib.metadata", "hashlib", "asyncio", "unittest", "email", "http"),
+]
 
 
 def imported(*words: str, code: str = "main()") -> tuple[int, set[str]]:
@@ -286,7 +287,7 @@ def test_a_file_that_fails_half_way_is_not_there(run, tmp_path, monkeypatch) -> 
     target = tmp_path / "out.json"
     target.write_text("old", encoding="utf-8")
 
-    def fail(self: Path, _target: Path) -> None:
+    def fail(_self: Path, _target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
@@ -326,7 +327,7 @@ def on_a_terminal(*words: str, **variables: str) -> str:
     environment = {**inherited, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **variables}
     with subprocess.Popen(
         [sys.executable, "-m", "vramplan", *words], env=environment, stdout=theirs
-    ) as running:
+    ):
         os.close(theirs)
         shown = b""
         deadline = time.monotonic() + 20

@@ -35,7 +35,8 @@ def test_a_page_is_not_written_to_a_terminal(run, monkeypatch) -> None:
     assert result.hint.endswith("-o fit.html")
 
 
-def test_what_does_not_fit_is_a_report_too(run, tmp_path) -> None:
+@pytest.mark.usefixtures("tmp_path")
+def test_what_does_not_fit_is_a_report_too(run) -> None:
     assert run("report", "llava:7b", "--card", "4gb", "-o", "fit.html").code == 0
 
 
@@ -61,7 +62,7 @@ def test_text_has_the_verdicts_and_each_budget_once(run, tmp_path, name: str, st
     assert text.count(heading) == 2
 
 
-def test_without_a_target_it_is_the_whole_catalogue(run, monkeypatch, tmp_path, tiny) -> None:
+def test_without_a_target_it_is_the_whole_catalogue(run, monkeypatch, tiny) -> None:
     """Judging is left out here: what is asked for is what matters, and it takes long."""
     asked = {}
 
@@ -71,7 +72,7 @@ def test_without_a_target_it_is_the_whole_catalogue(run, monkeypatch, tmp_path, 
         return [], []
 
     monkeypatch.setattr("vramplan.commands.report.judge_each", judge_each)
-    assert run("report", "--context", "1024", "--catalog", tmp_path, "-o", "fit.html").code == 0
+    assert run("report", "--context", "1024", "--catalog", tiny.parent, "-o", "fit.html").code == 0
     assert {"sd15", "sdxl", "llava:7b", "tiny:1b"} <= set(asked["settings"])
     assert asked["cards"] == ["8gb", "12gb"]
     # a setting is for those that have it

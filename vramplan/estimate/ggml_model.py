@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache, cached_property
 from math import prod
+from typing import TypeVar, cast
 
 from vramplan.errors import CatalogError, did_you_mean
 from vramplan.model import Pipeline
@@ -45,6 +47,8 @@ BLOCKS: Mapping[str, tuple[int, int]] = {
     "mxfp4": (32, 17),
 }
 
+
+T = TypeVar("T")
 
 _CUDA_ROW_STEP = 512
 _CUDA_ALIGNMENT = 128
@@ -94,9 +98,12 @@ class GgmlTensor:
         return -(-(self.size_bytes + padding) // _CUDA_ALIGNMENT) * _CUDA_ALIGNMENT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class GgmlModel:
-    """A language model as a ggml engine sees it: the shapes of its graph and its tensors."""
+    """A language model as a ggml engine sees it: the shapes of its graph and its tensors.
+
+    Models are told apart by identity, so that sums over their tensors are remembered.
+    """
 
     architecture: str
     quantisation: str
@@ -115,12 +122,12 @@ class GgmlModel:
         """Return how many layers `gpu_layers` counts: the blocks and the output layer."""
         return self.layers + 1
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Return the number of parameters."""
         return sum(tensor.elements for tensor in self.tensors)
 
-    @property
+    @cached_property
     def weights_bytes(self) -> int:
         """Return the bytes of all tensors, wherever they live."""
         return sum(tensor.size_bytes for tensor in self.tensors)
@@ -148,6 +155,7 @@ def row_bytes(type_name: str, elements: int) -> int:
     return elements // block * size
 
 
+@cache
 def place_layers(model: GgmlModel, on_gpu: int, *, output_first: bool) -> Placement:
     """Return what is where when `on_gpu` of the model's layers are on the GPU.
 
@@ -250,6 +258,24 @@ def read_model(pipeline: Pipeline) -> GgmlModel:
 
     Raises CatalogError for a key that is missing, unknown or has no usable value.
     """
+    return once_each(pipeline, _read_model)
+
+
+def once_each(pipeline: Pipeline, read: Callable[[Pipeline], T]) -> T:
+    """Return what `read` makes of a pipeline; a check asks once per card and architecture."""
+    known = _READ.setdefault(read, {})
+    if id(pipeline) not in known:
+        known[id(pipeline)] = (
+            pipeline,
+            read(pipeline),
+        )  # holding the pipeline keeps its id its own
+    return cast("T", known[id(pipeline)][1])
+
+
+_READ: dict[object, dict[int, tuple[Pipeline, object]]] = {}
+
+
+def _read_model(pipeline: Pipeline) -> GgmlModel:
     section = open_section(pipeline)
     section.refuse_others(*_SIZES, "architecture", "quantisation", "projector")
     architecture = section.word("architecture", _ARCHITECTURES)

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from vramplan.estimate.ggml_model import GgmlTensor, Section, TensorRole, open_section
+from vramplan.estimate.ggml_model import (
+    GgmlTensor,
+    Section,
+    TensorRole,
+    once_each,
+    open_section,
+)
 from vramplan.model import Band, Pipeline
 
 _F32 = 4
 _COLOURS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class VisionModel:
     """A projector file: the shapes of its graph and its tensors."""
 
@@ -41,16 +48,22 @@ class VisionModel:
         """Return how many tokens the encoder sees: the patches and the class token."""
         return self.patches + 1
 
-    @property
+    @cached_property
     def weights_bytes(self) -> int:
         """Return the bytes of all tensors."""
         return sum(tensor.size_bytes for tensor in self.tensors)
 
     def part(self, role: TensorRole) -> tuple[int, int]:
         """Return the parameters and the bytes of the tensors of `role`."""
-        tensors = [tensor for tensor in self.tensors if tensor.role is role]
-        parameters = sum(tensor.elements for tensor in tensors)
-        return parameters, sum(tensor.size_bytes for tensor in tensors)
+        return self._parts[role]
+
+    @cached_property
+    def _parts(self) -> Mapping[TensorRole, tuple[int, int]]:
+        sums = dict.fromkeys(TensorRole, (0, 0))
+        for tensor in self.tensors:
+            elements, size_bytes = sums[tensor.role]
+            sums[tensor.role] = (elements + tensor.elements, size_bytes + tensor.size_bytes)
+        return sums
 
 
 #: key -> the largest value that is not absurd
@@ -72,6 +85,10 @@ def read_projector(pipeline: Pipeline) -> VisionModel | None:
 
     Raises CatalogError for a key that is missing, unknown or has no usable value.
     """
+    return once_each(pipeline, _read_projector)
+
+
+def _read_projector(pipeline: Pipeline) -> VisionModel | None:
     section = open_section(pipeline).section("projector")
     if section is None:
         return None

@@ -26,6 +26,7 @@ from vramplan.record.structure import (
     build_tree,
 )
 from vramplan.tape.expressions import derive, evaluate
+from vramplan.tape.format import read_slots
 
 Code: TypeAlias = list[object]
 Dims = dict[str, int]
@@ -323,7 +324,7 @@ class _Writer:
 
     def frees(self, runs: list[FreeRun]) -> Iterator[object]:
         """Yield one run of frees as all the recordings have it; slots of one place go together."""
-        elsewhere: dict[str, list[object]] = {}
+        places: dict[str, tuple[int, Code, list[int]]] = {}
         for addresses in zip(*(run.addresses for run in runs), strict=True):
             up, slot = addresses[0].up, addresses[0].slot
             steps = [
@@ -332,11 +333,14 @@ class _Writer:
             ]
             if any(selection is None for _, selection in steps):
                 raise RecordingError(f"{self.routine}: a free names {set(addresses)}")
+            places.setdefault(repr((up, steps)), (up, steps, []))[2].append(slot)
+        for up, steps, slots in places.values():
+            written = _write_slots(slots)
             if up == 0 and not steps:
-                yield -slot - 1
-            else:
-                elsewhere.setdefault(repr((up, steps)), ["f", up, steps]).append(slot)
-        yield from elsewhere.values()
+                yield from (-slot - 1 for slot in written if isinstance(slot, int))
+                written = [slot for slot in written if not isinstance(slot, int)]
+            if written:
+                yield ["f", up, steps, *written]
 
     def loop(self, loops: list[Loop], places: list[_Place], path: Path) -> list[object]:
         inner = (*path, loops[0].ordinal)
@@ -371,6 +375,20 @@ class _Writer:
                 for i in range(len(after[0]))
             ],
         ]
+
+
+def _write_slots(slots: list[int]) -> list[int | list[int]]:
+    """Return sorted slots with longer runs as [first, last]: an optimizer's state is one long run."""
+    runs: list[list[int]] = []
+    for slot in sorted(slots):
+        if runs and runs[-1][-1] == slot - 1:
+            runs[-1].append(slot)
+        else:
+            runs.append([slot])
+    written: list[int | list[int]] = []
+    for run in runs:
+        written.extend([[run[0], run[-1]]] if len(run) > 3 else run)
+    return written
 
 
 def _assemble_alike(
@@ -408,7 +426,7 @@ def _freed(code: Code, depth: int) -> Iterator[int]:
                 yield -op - 1
         elif isinstance(op, list) and op[0] == "f":
             if op[1] == depth and not op[2]:
-                yield from op[3:]
+                yield from read_slots(op[3:])
         elif isinstance(op, list) and op[0] == "l":
             for part in (*op[3], op[4], *op[5]):
                 yield from _freed(part, depth + 1)

@@ -9,7 +9,7 @@
                 derived (dims), sizes, outputs (slots), code
 
 Code is a list. A number n >= 0 allocates `sizes[n]` into the next slot, n < 0 frees slot -n-1; lists are
-["f", up, path, slot...] free elsewhere, ["w", kind, size...] library scratch, ["g"] a matrix product,
+["f", up, path, slot or [first, last]...] free elsewhere, ["w", kind, size...] library scratch, ["g"] a matrix product,
 ["p", phase] or ["p", phase, component], ["c", routine, {dim: size}, outputs] call, ["e"|"x", component, module] enter and exit a module with weights, ["t", component, bytes] cast weights,
 ["l", name, count, before, body, after] loop.
 """
@@ -17,12 +17,12 @@ Code is a list. A number n >= 0 allocates `sizes[n]` into the next slot, n < 0 f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from vramplan.errors import TapeError
 from vramplan.tape.expressions import check_expression, compile_expressions
@@ -133,6 +133,15 @@ class Tape:
     def is_one_model(self) -> bool:
         """True where the pipeline is one model whose parts are named on their own (llava)."""
         return len(self.components) == 1 and "vae" not in self.components
+
+
+def read_slots(written: Sequence[object]) -> Iterator[int]:
+    """Yield the slots that a free names: numbers, and [first, last] for all from one to the other."""
+    for slot in written:
+        if isinstance(slot, list):
+            yield from range(slot[0], slot[1] + 1)
+        else:
+            yield cast("int", slot)
 
 
 def write_tape(tape: Mapping[str, object]) -> str:

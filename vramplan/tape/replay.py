@@ -15,7 +15,7 @@ from typing import cast
 from vramplan.errors import TapeError
 from vramplan.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
 from vramplan.tape.expressions import compile_expressions, evaluate, evaluate_all
-from vramplan.tape.format import Code, Tape, Variant
+from vramplan.tape.format import Code, Tape, Variant, read_slots
 
 #: calls deeper than this are a damaged tape
 _DEEPEST = 16
@@ -431,7 +431,7 @@ def _resolve(frame: _Frame, op: list[object]) -> list[Block]:
             places = [p.loops[ordinal][-1 - cast("int", selector[1])] for p in places]
         else:
             places = [p.loops[ordinal][cast("int", selector)] for p in places]
-    return [p.slots[slot] for slot in cast("list[int]", op[3:]) for p in places]
+    return [p.slots[slot] for slot in read_slots(op[3:]) for p in places]
 
 
 def _number_in(frame: _Frame, loop: str) -> int:
