@@ -9,6 +9,7 @@ Everything above the marker is written by hand and kept.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,20 +45,12 @@ def _command(parser: argparse.ArgumentParser, level: int = 2) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return an epilog: an indented line is an item of a list, one that is indented more goes on."""
-    blocks: list[str] = []
-    for line in text.splitlines():
-        words = line.strip()
-        if line.startswith("   ") and blocks:
-            blocks[-1] += f" {words}"
-        elif line.startswith("  "):
-            blocks.append(f"- {escape(words)}")
-        elif words and blocks and blocks[-1] and not blocks[-1].startswith("- "):
-            blocks[-1] += f" {escape(words)}"
-        else:
-            blocks.append(escape(words))
-    text = "\n".join(f"\n{block}" if block and block[0] != "-" else block for block in blocks)
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    """Return an epilog as Markdown: of its paragraphs, lines indented by two are a list."""
+    parts = []
+    for paragraph in text.strip().split("\n\n"):
+        lead, *items = (escape(part) for part in re.split(r"\n  (?=\S)", paragraph))
+        parts += [lead, "\n".join(f"- {item}" for item in items)] if items else [lead]
+    return "\n\n".join(parts)
 
 
 def _subcommands(

@@ -47,11 +47,35 @@ def draw_least_limit() -> str:
     return draw()
 
 
+def draw_budgets() -> str:
+    """Return what pipelines need against what two cards offer."""
+    from picture_budgets import draw
+
+    return draw()
+
+
+def draw_attention() -> str:
+    """Return how the attention kernel decides the peak."""
+    from picture_attention import draw
+
+    return draw()
+
+
+def draw_tape() -> str:
+    """Return how a tape works."""
+    from picture_tape import draw
+
+    return draw()
+
+
 #: every picture by its file's name, and what draws it
 PICTURES: Mapping[str, Callable[[], str]] = {
     "check.svg": draw_check,
     "sd15-timeline.svg": draw_sd15_timeline,
     "least-limit.svg": draw_least_limit,
+    "budgets.svg": draw_budgets,
+    "attention.svg": draw_attention,
+    "tape.svg": draw_tape,
 }
 
 

@@ -57,7 +57,7 @@ ROWS = (
         pipeline="llava:7b",
         title="LLaVA 7B in Ollama",
         said="Q4_0, 32,768 tokens",
-        changed={"context": 32768, "gpu_layers": "all"},
+        changed={"context": 32768},
     ),
     Row(
         pipeline="llava-1.5-7b-hf",
@@ -95,12 +95,14 @@ def draw() -> str:
         add(svg, "path", {"d": f"M{x:.1f} {_TOP - 8}V{bottom}", "css": "grid"})
         write(svg, x, bottom + 18, f"{number} GiB", css="s soft", anchor="middle")
     for index, one in enumerate(judged):
-        _draw_row(svg, one, _TOP + index * _ROW, scale)
+        _draw_bar(svg, one, _TOP + index * _ROW, scale)
     for name, budget in zip(CARDS, budgets, strict=True):
         x = _LEFT + budget * scale
         add(svg, "path", {"d": f"M{x:.1f} {_TOP - 12}V{bottom}", "css": "card-line"})
         words = f"{_short(name)}: {phrases.available(budget)}"
         write(svg, x, _TOP - 18, words, css="b s card", anchor="middle")
+    for index, one in enumerate(judged):
+        _draw_need(svg, one, _TOP + index * _ROW, scale)
     _draw_legend(svg, height - 22)
     return end(svg)
 
@@ -119,7 +121,7 @@ def _judge(row: Row) -> Judged:
     return Judged(row=row, estimate=found, verdicts=tuple(known))
 
 
-def _draw_row(svg: ET.Element, one: Judged, top: int, scale: float) -> None:
+def _draw_bar(svg: ET.Element, one: Judged, top: int, scale: float) -> None:
     write(svg, 24, top + 16, one.row.title, css="b")
     write(svg, 24, top + 33, one.row.said, css="soft s")
     sizes = dict.fromkeys(_ORDER, 0)
@@ -132,6 +134,10 @@ def _draw_row(svg: ET.Element, one: Judged, top: int, scale: float) -> None:
         if width:
             add(svg, "rect", {"x": x, "y": top, "width": width, "height": 26, **fill})
         x += width
+
+
+def _draw_need(svg: ET.Element, one: Judged, top: int, scale: float) -> None:
+    """Draw the need with its band below the bar, and the verdicts at the right."""
     need = one.estimate.need.band
     low, middle, high = (
         _LEFT + size * scale for size in (need.low_bytes, need.expected_bytes, need.high_bytes)

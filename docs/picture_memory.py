@@ -34,7 +34,7 @@ _ROOM = {
     ("load", "text_encoder"): 38,
     ("load", "unet"): 66,
     ("load", "vae"): 34,
-    ("encode_prompt", "text_encoder"): 100,
+    ("encode_prompt", "text_encoder"): 112,
     ("denoise", "unet"): 190,
     ("decode_image", "vae.decoder"): 120,
     ("decode_image", "safety_checker"): 112,
@@ -77,7 +77,7 @@ def draw_sd15() -> str:
     write(svg, x - 12, y - 74, "allocated peak", css="b halo", anchor="end")
     write(svg, x - 12, y - 58, phrases.need(live.allocated_bytes), css="b halo", anchor="end")
     add(svg, "path", {"d": f"M{x - 8:.1f} {y - 56:.1f}L{x - 2:.1f} {y - 7:.1f}", "css": "axis"})
-    draw_strips(svg, stretches, frame, {"denoise": " · 50 steps, all alike"})
+    draw_strips(svg, stretches, frame, {"denoise": " · 50 steps"})
     return end(svg)
 
 

@@ -49,6 +49,13 @@ _RULES = (
     ".limit-line{{fill:none;stroke:{text};stroke-width:2}}",
     ".hatch-line{{stroke:{hatching};stroke-width:3}}",
     ".dot{{fill:{activations};stroke:{page};stroke-width:2}}",
+    ".curve-math{{fill:none;stroke:{oom};stroke-width:2.5}}",
+    ".curve-sliced{{fill:none;stroke:{offload};stroke-width:2.5;stroke-dasharray:7 3}}",
+    ".curve-sdpa{{fill:none;stroke:{weights};stroke-width:3}}",
+    ".depth-1024{{fill:{activations};fill-opacity:.35}}",
+    ".depth-768{{fill:{activations};fill-opacity:.6}}",
+    ".depth-512{{fill:{activations}}}",
+    ".halo-box{{paint-order:stroke;stroke:{panel};stroke-width:4px;stroke-linejoin:round}}",
     ".halo-slack{{paint-order:stroke;stroke:{slack};stroke-width:4px;stroke-linejoin:round}}",
     ".halo{{paint-order:stroke;stroke:{page};stroke-width:4px;stroke-linejoin:round}}",
 )

@@ -162,7 +162,7 @@ def draw_strips(
             y = frame.bottom + 6 + row * _STRIP
             shape: dict[str, float | str] = {"x": left + 1, "y": y, "width": width - 2, "rx": 3}
             add(svg, "rect", {**shape, "height": _STRIP - 3, "css": "box"})
-            words = _fit(text, width - 7)
+            words = _fit(text, width - 7, 6.2 if row else 7)
             css = "s soft" if row else "s b"
             write(svg, left + width / 2, y + 15, words, css=css, anchor="middle")
 
@@ -182,8 +182,7 @@ def write_apart(
         lowest = y
 
 
-def _fit(text: str, room: float) -> str:
+def _fit(text: str, room: float, letter: float) -> str:
     """Return the text, or its first word, where there is room for it."""
-    letter = 6.2
     first = text.split(" ")[0]
     return next((words for words in (text, first) if len(words) * letter <= room), "")

@@ -76,6 +76,7 @@ def test_help_of_a_command_teaches(run, command: str) -> None:
     assert f"vramplan {command}" in result.out.partition("examples:")[2], "no example"
     assert "exit codes: 0" in result.out
     assert "`" not in result.out
+    assert result.out.isascii(), "a terminal that knows only ASCII could not show it"
 
 
 def test_help_of_check_says_what_the_verdicts_mean(run) -> None:

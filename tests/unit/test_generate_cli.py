@@ -68,6 +68,15 @@ def test_every_argument_of_every_command_is_rendered_once(parser: argparse.Argum
     )
 
 
+def test_an_epilog_keeps_its_paragraphs_and_lists() -> None:
+    tool = argparse.ArgumentParser(prog="tool", add_help=False)
+    sub = tool.add_subparsers().add_parser("do", add_help=False)
+    sub.epilog = "examples:\n  all of <it>:\n    `tool do *`\n  more\n\nexit\ncodes: 0\n"
+    assert generate_cli.render(tool).endswith(
+        "examples:\n\n- all of \\<it\\>: `tool do *`\n- more\n\nexit codes: 0\n"
+    )
+
+
 def test_rewriting_keeps_what_is_written_by_hand() -> None:
     marker = "% What follows is written by docs/x.py; do not edit it here.\n"
     once = replace_generated(f"# By hand\n\n{marker}\nold\n", "x.py", "new\n")

@@ -74,7 +74,8 @@ def add_budget(parser: ArgumentParser) -> None:
         type=partial(_read_size, "--margin"),
         default=0,
         metavar="SIZE",
-        help="keep this much free, such as 512MiB; 8GB is 8·10⁹ bytes, 8GiB is 8·2³⁰ (default: 0)",
+        help="keep this much free, such as 512MiB (default: 0); 8GB is 8,000,000,000 bytes, 8GiB "
+        "is 8,589,934,592",
     )
     parser.add_argument(
         "--other",

@@ -37,16 +37,17 @@ _DESCRIPTION = (
     "are installed."
 )
 
-_EPILOG = f"""\
+_EPILOG = """\
 states:
-  `ok` as it should be; `note` something is missing or old, and only some commands need it;
+  `ok` as it should be;
+  `note` something is missing or old, and only some commands need it;
   `broken` commands will fail: the line says what to do.
 
 examples:
   for a bug report:
     `vramplan doctor --format markdown`
 
-exit codes: `0` nothing is broken; {arguments.COMMON_EXITS} Here 2 is also what a broken line gives.
+exit codes: `0` nothing is broken; `2` something is; `130` interrupted.
 """
 
 

@@ -12,12 +12,10 @@ from vramplan.commands import arguments
 from vramplan.commands.choices import choose_cards, drawn_cards
 from vramplan.commands.output import write_result
 from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
+from vramplan.estimate.estimator import DEFAULT_CAPABILITY
 from vramplan.model import Card, Estimate
 
 FORMATS = ("table", "json", "markdown", "html")
-
-#: Ampere, the RTX 30 series: fused attention, no cuBLAS workspace of 32 MiB
-ASSUMED_CAPABILITY = "8.6"
 
 _DESCRIPTION = (
     "Show what TARGET needs: its components' weights, each term with its band and its origin, the "
@@ -27,8 +25,10 @@ _DESCRIPTION = (
 
 _EPILOG = f"""\
 origins, from the firmest to the weakest:
-  `exact` counted from shapes; `replayed` a recorded tape through a model of the allocator;
-  `measured` on a GPU that is named; `published` somebody else's figure or source code;
+  `exact` counted from shapes;
+  `replayed` a recorded tape through a model of the allocator;
+  `measured` on a GPU that is named;
+  `published` somebody else's figure or source code, named;
   `assumed` with the reason.
 
 The need is the least a card must offer for the whole run to complete, and decides the verdict of
@@ -56,7 +56,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help=arguments.TARGET_HELP)
     arguments.add_cards(
         parser,
-        f"compute capability {ASSUMED_CAPABILITY} is assumed and no card's line is drawn. With "
+        f"compute capability {DEFAULT_CAPABILITY} is assumed and no card's line is drawn. With "
         "several, the budget is that of the one on which the most is needed",
     )
     arguments.add_settings(parser)
@@ -79,14 +79,14 @@ def _estimate_worst(job: Job, choices: Sequence[CardChoice], folders: Sequence[P
     from vramplan.estimate.estimator import estimate
 
     known = [card.compute_capability for choice in choices for card in choice.candidates]
-    capabilities = list(dict.fromkeys(known)) or [ASSUMED_CAPABILITY]
+    capabilities = list(dict.fromkeys(known)) or [DEFAULT_CAPABILITY]
     found = [
         estimate(job.pipeline, job.settings, capability, folders=folders)
         for capability in capabilities
     ]
     worst = max(found, key=lambda one: (one.need.band.expected_bytes, one.need.band.high_bytes))
     if not known:
-        said = f"compute capability {ASSUMED_CAPABILITY} is assumed: no card was named"
+        said = f"compute capability {DEFAULT_CAPABILITY} is assumed: no card was named"
     elif len(capabilities) > 1:
         others = ", ".join(one for one in capabilities if one != worst.compute_capability)
         said = (

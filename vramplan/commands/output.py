@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -116,4 +117,5 @@ def note(text: str) -> None:
     """Tell the person at the terminal something that is not the result: one line on stderr."""
     from vramplan.report.text import clean, for_encoding
 
-    print(for_encoding(clean(text), sys.stderr.encoding), file=sys.stderr)
+    with suppress(OSError):  # nobody listens to stderr any more, and the result is elsewhere
+        print(for_encoding(clean(text), sys.stderr.encoding), file=sys.stderr)

@@ -1,7 +1,8 @@
 """What a compute capability decides: the attention kernel torch picks for it.
 
-Source: pytorch 2.13, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp: `check_prefer_cudnn_attention`
-(9.x and 10.x with cuDNN above 9.15), `check_sm_version` (flash from 8.0 on, memory-efficient from 5.0 on).
+Source: pytorch 2.13, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp:
+`check_prefer_cudnn_attention` (9.x and 10.x with cuDNN above 9.15), `check_sm_version` (flash from
+8.0 on, memory-efficient from 5.0 on).
 """
 
 from __future__ import annotations

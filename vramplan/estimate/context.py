@@ -1,7 +1,8 @@
-"""The CUDA context: what a process takes on a GPU before its first tensor, outside every torch counter.
+"""The CUDA context: what a process takes before its first tensor, outside every torch counter.
 
-No GPU has been measured for this table yet: the band is the range of published figures (256 MiB on an
-RTX 3090; about 300, 400, 457 and 616 MiB elsewhere), its middle their median. It grows as kernels load.
+No GPU has been measured for this table yet: the band is the range of published figures (256 MiB on
+an RTX 3090; about 300, 400, 457 and 616 MiB elsewhere), its middle their median. It grows as
+kernels load.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def result_key(path: Path, pipeline: Pipeline, settings: Settings, compute_capab
     dtype = str(settings.get("dtype", "fp32"))
     kernel = attention_kernel(compute_capability, str(settings.get("attention", "sdpa")), dtype)
     scratch = convolution_scratch(compute_capability, ELEMENT_BYTES[dtype])
-    percents = f"{scratch.input_percent}/{scratch.output_percent}/{scratch.high_percent}"
+    percents = "/".join(map(str, scratch.percents))
     cublas = cublas_band(compute_capability)[0].expected_bytes
     chosen = ",".join(f"{k}={settings[k]}" for k in sorted(settings) if k != "platform")
     models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"

@@ -1,4 +1,4 @@
-"""The budget of a pipeline that runs in torch: weights, activations, scratch, allocator, CUDA context."""
+"""The budget of a pipeline that runs in torch, line by line."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ class _Budget:
             )
 
     def _need(self, device: Band) -> Need:
-        """Return the least limit and the context; on Windows, where memory spills, the device's peak."""
+        """Return the least limit and the context; on Windows, which spills, the device's peak."""
         expected = self.result.expected
         if self.settings.get("platform") == "windows":
             return Need(band=device, phase=self.peak_mark.phase, component=self.peak_mark.component)
@@ -246,8 +246,8 @@ class _Budget:
     def _notes(self) -> Iterator[str]:
         result = self.result
         yield (
-            "need is the CUDA context and the least limit under which the whole run completes; the device "
-            "shows more where there is room, because torch keeps freed blocks"
+            "need is the CUDA context and the least limit under which the whole run completes; the "
+            "device shows more where there is room, because torch keeps freed blocks"
         )
         warm, cold = result.warm_reserved_peak_bytes, result.expected.reserved_peak_bytes
         if warm != cold:
@@ -257,7 +257,7 @@ class _Budget:
             )
         steps = self.settings.get("steps")
         if isinstance(steps, int) and steps < 8:
-            yield "fewer than 8 steps are planned as 8: a scheduler's history grows for the first few"
+            yield "fewer than 8 steps are planned as 8: a scheduler's history grows at first"
 
 
 def _slack(scenario: Scenario) -> int:

@@ -415,7 +415,11 @@ def _assemble_alike(
 
 def _pinned(condition: str | None) -> frozenset[str]:
     """Return the dimensions to which a variant's condition gives one value."""
-    return frozenset({"n"}) if condition is not None and "(n==1)" in condition and "not (n==1)" not in condition else frozenset()
+    return (
+        frozenset({"n"})
+        if condition is not None and "(n==1)" in condition and "not (n==1)" not in condition
+        else frozenset()
+    )
 
 
 def _freed(code: Code, depth: int) -> Iterator[int]:

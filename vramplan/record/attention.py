@@ -1,8 +1,9 @@
 """Which attention kernel a CUDA device would run, and what that kernel allocates.
 
-On the CPU and on `meta`, `scaled_dot_product_attention` decomposes into matrix products; a CUDA device
-picks a fused kernel. Each fused operator's own shape function gives the strides and the log-sum-exp
-tensor CUDA would make. Rules: pytorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (2.13).
+On the CPU and on `meta`, `scaled_dot_product_attention` decomposes into matrix products; a CUDA
+device picks a fused kernel. Each fused operator's own shape function gives the strides and the
+log-sum-exp tensor CUDA would make. Rules: pytorch,
+aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (2.13).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -25,8 +26,8 @@ def choose_kernel(
     """Return cudnn, flash, efficient or math for these operands.
 
     `best` is what the architecture prefers: `flash` (8.x, 12.x), `cudnn` (9.x, 10.x), `efficient`
-    (before 8.0) or `math` (asked for). Head sizes above 256 have no flash kernel; cuDNN takes multiples
-    of 8 up to 256; the memory-efficient kernel takes any aligned head size.
+    (before 8.0) or `math` (asked for). Head sizes above 256 have no flash kernel; cuDNN takes
+    multiples of 8 up to 256; the memory-efficient kernel takes any aligned head size.
     """
     head = query.shape[-1]
     half = query.dtype in _HALF
@@ -71,7 +72,7 @@ class Attention(TorchFunctionMode):
         is_causal: bool = False,
         scale: float | None = None,
         enable_gqa: bool = False,
-    ) -> torch.Tensor:
+    ) -> Value:
         kernel = choose_kernel(self.best, query, value, attn_mask)
         grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
         if enable_gqa and kernel != "flash":

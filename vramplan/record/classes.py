@@ -74,7 +74,11 @@ def _stack(spec: ComponentSpec) -> torch.nn.Sequential:
 def _layer(described: object, where: str) -> torch.nn.Module:
     path = described.get("class") if isinstance(described, Mapping) else None
     arguments = described.get("config", {}) if isinstance(described, Mapping) else None
-    if not isinstance(path, str) or not path.startswith("torch.nn.") or not isinstance(arguments, Mapping):
+    if (
+        not isinstance(path, str)
+        or not path.startswith("torch.nn.")
+        or not isinstance(arguments, Mapping)
+    ):
         raise CatalogError(f"{where}: a layer has a class of torch.nn and maybe its config")
     cls = find_class(path)
     if not issubclass(cls, torch.nn.Module):

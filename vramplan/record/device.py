@@ -1,9 +1,9 @@
 """A device that is not there: large tensors on `meta`, small ones real, every storage written down.
 
-The real pipeline code runs unmodified on modules that live on torch's `meta` device, which stands for
-the GPU. Tensors of up to `SMALL` elements that the code puts on the device stay real on the CPU so that
-control flow (schedules, token ids, masks) goes on; they are recorded all the same, because on a GPU they
-would live there. A copy back to the CPU becomes real zeros.
+The real pipeline code runs unmodified on modules that live on torch's `meta` device, which stands
+for the GPU. Tensors of up to `SMALL` elements that the code puts on the device stay real on the
+CPU so that control flow (schedules, token ids, masks) goes on; they are recorded all the same,
+because on a GPU they would live there. A copy back to the CPU becomes real zeros.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ def is_meta(value: Value) -> bool:
     return isinstance(value, torch.Tensor) and value.device.type == "meta"
 
 
-class Device(TorchDispatchMode):
+class Device(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """The dispatch mode; `stream` is where events go now.
 
     Storages in `weights` (by data pointer identity) were there before the run and are not recorded.
     """
 
     def __init__(self, stream: Stream, weights: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.stream = stream
         self.weights = weights
         self.births: dict[int, Birth] = {}
@@ -249,12 +249,13 @@ class Device(TorchDispatchMode):
             and not out.dtype.is_floating_point
             and not out.dtype.is_complex
             and out.numel() <= SMALL
+            and self.birth_of(out) is None
+            and out._base is None
         ):
-            if self.birth_of(out) is None and out._base is None:
-                real = torch.zeros(out.shape, dtype=out.dtype)
-                if out.untyped_storage()._cdata in self.weights:
-                    self._stand_in(real)
-                return real
+            real = torch.zeros(out.shape, dtype=out.dtype)
+            if out.untyped_storage()._cdata in self.weights:
+                self._stand_in(real)
+            return real
         return out
 
     def _stand_in(self, real: torch.Tensor) -> None:
@@ -292,7 +293,7 @@ class Device(TorchDispatchMode):
 
 
 def _tensors_in(values: Iterable[Value]) -> Iterator[torch.Tensor]:
-    """Yield the tensors among an operator's arguments or results; they are nested in lists at most."""
+    """Yield the tensors among an operator's arguments or results, nested in lists at most."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value

@@ -1,8 +1,9 @@
 """Sizes seen at a few settings → one exact expression in the setting's dimensions.
 
-A size is a whole-number combination of at most two products of dimensions (a convolution's scratch is
-input plus output). The candidate products come from the recipe. A fit must reproduce *every* sample
-exactly, one more than it needs at least; anything else is a RecordingError, never a rounding matter.
+A size is a whole-number combination of at most two products of dimensions (a convolution's scratch
+is input plus output). The candidate products come from the recipe. A fit must reproduce *every*
+sample exactly, one more than it needs at least; anything else is a RecordingError, never a
+rounding matter.
 """
 
 from __future__ import annotations

@@ -14,7 +14,18 @@ from typing import TypeAlias
 
 from vramplan.errors import RecordingError
 from vramplan.record.session import Recipe, Sample, Session
-from vramplan.record.stream import Alloc, Birth, Call, Cast, Free, Gemm, Leaf, Phase, Stream, Workspace
+from vramplan.record.stream import (
+    Alloc,
+    Birth,
+    Call,
+    Cast,
+    Free,
+    Gemm,
+    Leaf,
+    Phase,
+    Stream,
+    Workspace,
+)
 from vramplan.tape.allocator import Block, CachingAllocator
 from vramplan.tape.format import Tape, parse_tape, write_tape
 from vramplan.tape.replay import Conditions, Replay
@@ -30,7 +41,9 @@ def prove(tape: Tape | Mapping[str, object], recipe: Recipe, sample: Sample) -> 
     whole = tape if isinstance(tape, Tape) else parse_tape(write_tape(tape), "the tape")
     told = _replayed(whole, sample)
     done, kept = _recorded(recipe, sample)
-    settings = ", ".join(f"{key}={value}" for key, value in (*sample.numbers.items(), *sample.facts.items()))
+    settings = ", ".join(
+        f"{key}={value}" for key, value in (*sample.numbers.items(), *sample.facts.items())
+    )
     where = f"{whole.pipeline} at {settings}"
     for place, (ours, theirs) in enumerate(zip_longest(_grouped(told), _grouped(done))):
         if ours == theirs:
@@ -131,7 +144,7 @@ class _Flat:
     entries: list[Entry] = field(default_factory=list)
     numbers: dict[Birth, int] = field(default_factory=dict)
     count: int = 0
-    phase: str = "run"
+    phase: str = ""
     has_gemm: bool = False
 
     def add(self, event: object) -> None:
@@ -151,7 +164,9 @@ class _Flat:
         elif isinstance(event, Cast):
             self.entries.append(("cast", event.component, event.element_bytes))
         elif isinstance(event, Leaf):
-            self.entries.append(("enter" if event.is_enter else "exit", event.component, event.module))
+            self.entries.append(
+                ("enter" if event.is_enter else "exit", event.component, event.module)
+            )
         elif isinstance(event, Call):
             raise RecordingError("a fresh recording remembered a call")
 
@@ -160,7 +175,8 @@ def _recorded(recipe: Recipe, sample: Sample) -> tuple[list[Entry], frozenset[in
     """Return what a fresh run did, and which allocations outlive it."""
     session = Session(recipe, _session_facts(recipe, sample), remember=False)
     stream: Stream = session.record(sample)
-    flat = _Flat()
+    phases = (event.name for event in stream.events if isinstance(event, Phase))
+    flat = _Flat(phase=next(phases, "idle"))  # what comes before the first phase belongs to it
     for event in stream.events:
         flat.add(event)
     return flat.entries, frozenset(flat.numbers.values())

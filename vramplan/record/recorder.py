@@ -1,4 +1,4 @@
-"""From a recipe to a tape: run every sample, group the streams by what matters to them, assemble."""
+"""From a recipe to a tape: run every sample, group the streams by facts, assemble."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _variants(
                 merged[key] = (variant, [])
                 order.append(key)
             merged[key][1].append(group)
-    written = []
+    written: list[dict[str, object]] = []
     for key in order:
         variant, where = merged[key]
         written.extend({**variant, "when": when} for when in _whens(where))
@@ -105,7 +105,7 @@ def _variants(
 
 
 def _whens(groups: list[Group]) -> list[dict[str, list[str]]]:
-    """Return conditions that hold for exactly these groups: one where they form a product of values."""
+    """Return conditions that hold for exactly these groups, one where they form a product."""
     values: dict[str, list[str]] = {}
     for group in groups:
         for name, value in group:

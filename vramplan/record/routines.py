@@ -1,8 +1,8 @@
 """Calls that are recorded once per shape and remembered.
 
-A module's allocations depend only on the shapes of what it is given. So the UNet of a fifty-step run is
-executed once per shape; the other forty-nine calls hand back empty tensors of the same shapes, and the
-tape says *call*. Only stateless modules may be remembered (a KV cache is not).
+A module's allocations depend only on the shapes of what it is given. So the UNet of a fifty-step
+run is executed once per shape; the other forty-nine calls hand back empty tensors of the same
+shapes, and the tape says *call*. Only stateless modules may be remembered (a KV cache is not).
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _describe(leaf: Value, index: dict[int, int]) -> Value:
         leaf.dtype,
         tuple(leaf.shape),
         tuple(leaf.stride()),
-        leaf.storage_offset(),
+        int(leaf.storage_offset()),
     )
 
 
@@ -177,7 +177,7 @@ def _signature(value: Value) -> tuple[Value, ...]:
 
 
 def module_tensors(module: torch.nn.Module) -> list[list[torch.Tensor]]:
-    """Return each module's own tensors, parameters then buffers, in the order `Module.to` moves them.
+    """Return each module's own tensors in the order `Module.to` moves them, parameters first.
 
     `Module._apply` goes to the children first; modules without tensors are left out.
     """

@@ -83,7 +83,9 @@ def _efficient_backward(arguments: Arguments, _: Value) -> Groups:
     workspace = tiles * (16 + _TILE * _TILE * torch.float32.itemsize)
     if arguments[1].dtype != torch.float32:
         return ((rows, workspace),)
-    product = arguments[0].numel() * torch.float32.itemsize  # fp32 kernels do not compute the derivative
+    product = (
+        arguments[0].numel() * torch.float32.itemsize
+    )  # fp32 kernels do not compute the derivative
     return (product, rows), (rows, workspace)
 
 

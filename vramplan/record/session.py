@@ -23,6 +23,9 @@ Value = Any
 
 DTYPES = {name: getattr(torch, torch_name) for name, torch_name in TORCH_NAMES.items()}
 
+#: bf16 makes the same events as fp16 (a test records both): one recording serves both
+BF16_AS_FP16: Mapping[str, Facts] = {"bf16": {"dtype": "fp16"}}
+
 #: tells the recorder's progress to whoever watches
 Progress = Callable[[str], None]
 

@@ -54,7 +54,7 @@ class Gemm:
 
 @dataclass(slots=True)
 class LoopBegin:
-    """A loop begins; what follows up to the first `LoopNext` belongs to no iteration and is empty."""
+    """A loop begins; nothing may come before its first `LoopNext`."""
 
     name: str
 

@@ -26,6 +26,7 @@ from vramplan.record.stream import (
     Workspace,
 )
 
+
 @dataclass(frozen=True, slots=True)
 class At:
     """An iteration of a finished loop, counted from its first (0) and from its last (-1)."""

@@ -26,6 +26,9 @@ _LONGEST_LOOP = 100_000
 #: wanders on (small tensors change places), so this is longer than any scheduler's memory of past steps
 _QUIET = 6
 
+#: how Stable Diffusion and SDXL hand the GPU on under model offload (diffusers, `model_cpu_offload_seq`)
+_OFFLOAD_CHAIN = ("text_encoder", "text_encoder_2", "unet", "vae")
+
 WorkspaceModel = Callable[[str, tuple[int, ...]], int]
 
 
@@ -123,6 +126,7 @@ class Replay:
         self.component = ""
         self.weights: dict[str, list[list[Block]]] = {}
         self._cublas: Block | None = None
+        self._cast_bytes: dict[str, int] = {}  # element sizes that the pipeline changed
         self.weight_bytes: dict[str, int] = {}
         self._sizes: dict[tuple[int, tuple[tuple[str, int], ...]], tuple[int, ...]] = {}
         self._dims = tuple(tape.dims.items())
@@ -145,7 +149,7 @@ class Replay:
     def bring(self, component: str) -> None:
         """Allocate a component's tensors in load order."""
         weights = self.tape.components[component]
-        element_bytes = self.conditions.element_bytes
+        element_bytes = self._element_bytes(component)
         allocator = self.allocator
         try:
             if self.conditions.loading == "device_map" and self.conditions.offload == "none":
@@ -158,6 +162,9 @@ class Replay:
             self.weight_bytes[component] = weights.total_bytes(element_bytes)
         except OutOfDeviceMemory as error:
             raise ReplayOutOfMemory(self.phase, component, error.asked_bytes) from None
+
+    def _element_bytes(self, component: str) -> int:
+        return self._cast_bytes.get(component, self.conditions.element_bytes)
 
     def send_away(self, component: str) -> None:
         """Free a component's tensors."""
@@ -207,6 +214,8 @@ class Replay:
                 f"tape {self.tape.pipeline}: its code does not hold together ({error!r})"
             ) from error
         self.close()
+        if self.conditions.offload == "model":
+            self._end_offload()
         self.trace.retries = self.allocator.retries
 
     def _first_phase(self, dims: Mapping[str, int]) -> str:
@@ -315,7 +324,11 @@ class Replay:
         self.begin(self.phase, outer)
 
     def _cast(self, component: str, element_bytes: int) -> None:
-        """Give every tensor of a component a new element size, as Module.to(dtype) does."""
+        """Give every tensor of a component a new element size, as Module.to(dtype) does.
+
+        What is in system memory just then comes to the device in its new size.
+        """
+        self._cast_bytes[component] = element_bytes
         weights, blocks = self.tape.components[component], self.weights.get(component)
         if blocks is None:
             return
@@ -379,22 +392,29 @@ class Replay:
 
     # -------------------------------------------------------------- offload
     def _enter_component(self, routine: str) -> None:
-        """Do what accelerate's hooks do before a component runs."""
+        """Do what accelerate's hooks do before a component runs.
+
+        accelerate.hooks.CpuOffload.pre_forward: the component before this one in the chain leaves if it
+        is there, and the cache is emptied; this one comes if it is not there. Any other stays, such as
+        image to image's VAE, which encodes before the UNet runs.
+        """
         top = routine.partition(".")[0]
-        if (
-            self.conditions.offload != "model"
-            or top not in self.tape.components
-            or top in self.weights
-        ):
+        if self.conditions.offload != "model" or top not in self.tape.components:
             return
-        # accelerate.hooks.CpuOffload.pre_forward: the previous module goes, the cache is emptied, this one comes
-        leaving = [name for name in self.weights if name not in self._stays_on_device()]
-        for name in leaving:
-            self.send_away(name)
-        if leaving:
+        chain = [name for name in _OFFLOAD_CHAIN if name in self.tape.components]
+        place = chain.index(top) if top in chain else 0
+        if place and chain[place - 1] in self.weights:
+            self.send_away(chain[place - 1])
             self.allocator.empty_cache()
-        self.begin(self.phase, top)
-        self.bring(top)
+        if top not in self.weights:
+            self.begin(self.phase, top)
+            self.bring(top)
+
+    def _end_offload(self) -> None:
+        """Send every component away at the end of a run, as `maybe_free_model_hooks` does."""
+        for name in [name for name in self.weights if name not in self._stays_on_device()]:
+            self.send_away(name)
+        self.allocator.empty_cache()
 
     def _enter_module(self, component: str, module: int) -> None:
         if self.conditions.offload != "sequential" or component in self._stays_on_device():
@@ -402,7 +422,7 @@ class Replay:
         # accelerate.utils.set_module_tensor_to_device empties the cache after each tensor it brings
         blocks = []
         for size in self.tape.components[component].tensor_bytes(
-            module, self.conditions.element_bytes
+            module, self._element_bytes(component)
         ):
             blocks.append(self.allocator.malloc(size))
             self.allocator.empty_cache()

@@ -14,7 +14,7 @@ from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module
 from vramplan.record.device import META
 from vramplan.record.recipes.training import LEAST_STEPS, STEP_COUNTS, train
-from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
+from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample, Session
 
 Value = Any
 
@@ -37,21 +37,36 @@ def recipe(pipeline: Pipeline) -> Recipe:
 
     def run(session: Session, sample: Sample) -> Callable[[], None]:
         if session.is_new:
-            _mark(session, is_image=has_images)
+            _mark(session)
         work = _train if sample.facts["mode"] == "train" else _infer
         return lambda: work(session, sample)
 
+    def build(facts: Facts) -> dict[str, torch.nn.Module]:
+        built = {
+            spec.name: build_module(spec, DTYPES[facts["dtype"]]) for spec in pipeline.components
+        }
+        first = built["encoder"][0]  # type: ignore[index]
+        if not isinstance(first, torch.nn.Conv2d if has_images else torch.nn.Linear):
+            raise UsageError(
+                f"{pipeline.name}: its encoder begins with {type(first).__name__}",
+                hint="with a setting 'image' it begins with Conv2d, without one with Linear",
+            )
+        return built
+
     return Recipe(
         dims=dims,
-        grammars={"main": Grammar(products=("n", "n*h*w") if has_images else ("n",), counts=STEP_COUNTS)},
+        grammars={
+            "main": Grammar(products=("n", "n*h*w") if has_images else ("n",), counts=STEP_COUNTS)
+        },
         relevant={"main": ("dtype", "mode")},
         sessions=_sessions(has_images),
-        build=lambda facts: {spec.name: build_module(spec, DTYPES[facts["dtype"]]) for spec in pipeline.components},
+        build=build,
         run=run,
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
         is_training=lambda facts: facts["mode"] == "train",
         marks_modules=False,
         least={"steps": LEAST_STEPS},
+        dtype_facts=BF16_AS_FP16,
     )
 
 
@@ -76,9 +91,9 @@ def _numbers(setting: tuple[int, int, int, int], has_images: bool) -> dict[str, 
     return {"batch": n, "steps": steps, **sides}
 
 
-def _mark(session: Session, *, is_image: bool) -> None:
+def _mark(session: Session) -> None:
     """Say when the encoder and the decoder begin."""
-    device, suffix = session.device, "_image" if is_image else ""
+    device, suffix = session.device, "_image" if _is_image(session) else ""
 
     def begin(part: str, word: str) -> Callable[..., None]:
         def hook(*_: Value) -> None:
@@ -90,15 +105,18 @@ def _mark(session: Session, *, is_image: bool) -> None:
     session.modules["decoder"].register_forward_pre_hook(begin("decoder", f"decode{suffix}"))
 
 
+def _is_image(session: Session) -> bool:
+    return isinstance(session.modules["encoder"][0], torch.nn.Conv2d)  # type: ignore[index]
+
+
 def _batch(session: Session, sample: Sample) -> torch.Tensor:
-    """Return a batch on the device: images of three channels, or rows of features."""
+    """Return a batch on the device: images, or rows of features."""
     first: Value = session.modules["encoder"][0]  # type: ignore[index]
-    numbers, dtype = sample.numbers, DTYPES[sample.facts["dtype"]]
-    if "height" in numbers:
-        shape = (numbers["batch"], first.in_channels, numbers["height"], numbers["width"])
-    else:
-        shape = (numbers["batch"], first.in_features)
-    return torch.zeros(shape, dtype=dtype).to(META)
+    numbers = sample.numbers
+    sides = (numbers["height"], numbers["width"]) if _is_image(session) else ()
+    channels = first.in_channels if sides else first.in_features
+    batch = torch.zeros(numbers["batch"], channels, *sides, dtype=DTYPES[sample.facts["dtype"]])
+    return batch.to(META)
 
 
 def _infer(session: Session, sample: Sample) -> None:
@@ -106,14 +124,14 @@ def _infer(session: Session, sample: Sample) -> None:
     encoder, decoder = session.modules["encoder"], session.modules["decoder"]
     batch = _batch(session, sample)
     rebuilt = decoder(encoder(batch))
-    result = rebuilt if "height" in sample.numbers else ((rebuilt - batch) ** 2).mean(dim=1)
+    result = rebuilt if _is_image(session) else ((rebuilt - batch) ** 2).mean(dim=1)
     result.cpu()
 
 
 def _train(session: Session, sample: Sample) -> None:
-    """Learn to rebuild the batch: an image without the noise that is added to it, or the row as it is."""
+    """Learn to rebuild the batch: an image without the noise added to it, or the row as it is."""
     encoder, decoder = session.modules["encoder"], session.modules["decoder"]
-    is_image = "height" in sample.numbers
+    is_image = _is_image(session)
 
     def load() -> tuple[torch.Tensor, torch.Tensor]:
         clean = _batch(session, sample)

@@ -1,4 +1,4 @@
-"""Stable Diffusion and SDXL: text to image and image to image, through diffusers' own `__call__`."""
+"""Stable Diffusion and SDXL, text or image to image, through diffusers' own `__call__`."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ class Words:
     added_tokens_encoder: Mapping[str, int] = {}
 
     def __call__(self, text: str | Sequence[str], **_: Value) -> Value:
+        """Return as many token ids as the model takes, for each text."""
         from transformers import BatchEncoding
 
         count = 1 if isinstance(text, str) else len(text)
@@ -77,9 +78,11 @@ class Words:
         return BatchEncoding({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
 
     def tokenize(self, text: str) -> list[str]:
+        """Return the text as one token."""
         return [text]
 
     def batch_decode(self, *_: Value) -> list[str]:
+        """Return nothing: no text was cut off."""
         return []
 
 
@@ -87,6 +90,7 @@ class Pixels:
     """Stands for the safety checker's image processor: the crop's size is all that matters."""
 
     def __call__(self, images: Sequence[Value], **_: Value) -> Value:
+        """Return the checker's input for each image."""
         from transformers import BatchFeature
 
         return BatchFeature({"pixel_values": torch.zeros(len(images), 3, 224, 224)})
@@ -182,7 +186,8 @@ def _sessions(
         for unet_kernel in ("plain",) if is_xl else ("plain", "sliced"):
             vae_kernel = "plain" if unet_kernel == "plain" else "efficient"
             facts = {
-                **widths, "kernel": kernels[0], "unet_kernel": unet_kernel, "vae_kernel": vae_kernel,
+                **widths, "kernel": kernels[0], "unet_kernel": unet_kernel, "vae_kernel":
+                vae_kernel,
             }  # fmt: skip
             plain = [] if dtype == "bf16" else _plain(facts)
             halves = _halves(facts, ("off",), sides) if vae_kernel == "plain" else []
@@ -198,7 +203,9 @@ def _halves(facts: Facts, tilings: Sequence[str], sides: Sequence[Side]) -> list
         for slicing in (("off", "on") if tiling == "on" else ("off",))
         for side in sides
     ]
-    return [replace(s, numbers={**s.numbers, "steps": LEAST_STEPS}, keep_main=False) for s in samples]
+    return [
+        replace(s, numbers={**s.numbers, "steps": LEAST_STEPS}, keep_main=False) for s in samples
+    ]
 
 
 def _sample(facts: Facts, place: int, **more: str) -> Sample:
@@ -275,8 +282,12 @@ def _pipe(pipeline: Pipeline, session: Session, sample: Sample) -> Value:
     if pipeline.scheduler is None:
         raise RecordingError(f"{pipeline.name}: a diffusion pipeline needs a scheduler")
     parts: dict[str, Value] = {
-        "vae": modules["vae"], "unet": modules["unet"], "text_encoder": modules["text_encoder"], "tokenizer": Words(),
-        "scheduler": build_object(pipeline.scheduler), "feature_extractor": Pixels() if checker else None,
+        "vae": modules["vae"],
+        "unet": modules["unet"],
+        "text_encoder": modules["text_encoder"],
+        "tokenizer": Words(),
+        "scheduler": build_object(pipeline.scheduler),
+        "feature_extractor": Pixels() if checker else None,
     }  # fmt: skip
     if is_xl:
         parts |= {"text_encoder_2": modules["text_encoder_2"], "tokenizer_2": Words()}
@@ -302,11 +313,11 @@ def mark_images(session: Session, processor: Value) -> None:
     """Mark the loop that takes finished images out of a batch one by one."""
     whole, conditionally = processor.denormalize, processor._denormalize_conditionally
 
-    def one(image: torch.Tensor) -> torch.Tensor:
+    def one(image: torch.Tensor) -> Value:
         session.device.iterate("finished_image", until="aten.stack")
         return whole(image)
 
-    def every(images: torch.Tensor, which: list[bool] | None = None) -> torch.Tensor:
+    def every(images: torch.Tensor, which: list[bool] | None = None) -> Value:
         processor.denormalize = whole if which is None else one
         return conditionally(images, which)
 
@@ -314,14 +325,15 @@ def mark_images(session: Session, processor: Value) -> None:
 
 
 def _wrap(session: Session, sample: Sample) -> None:
-    """Turn the components into routines, once a session; settings that live on modules are set here."""
+    """Turn the components into routines, once a session, and set what lives on the modules."""
     modules, device, routines, facts = (
         session.modules,
         session.device,
         session.routines,
         sample.facts,
     )
-    vae, unet = modules["vae"], modules["unet"]
+    vae: Value = modules["vae"]
+    unet: Value = modules["unet"]
     set_tiling(vae, facts)
     session.loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"
     if not session.is_new:

@@ -11,7 +11,7 @@ from vramplan.model import Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module
 from vramplan.record.device import META, Device
-from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
+from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample, Session
 
 Value = Any
 
@@ -54,6 +54,7 @@ def recipe(pipeline: Pipeline) -> Recipe:
         parts={spec.name: PARTS},
         marks_modules=False,
         least={"new_tokens": LEAST_TOKENS},
+        dtype_facts=BF16_AS_FP16,
     )
 
 
@@ -64,7 +65,9 @@ def image_tokens(config: Value) -> int:
 
 
 def _grammar(config: Value) -> Grammar:
-    layers, vision_layers = (part.num_hidden_layers for part in (config.text_config, config.vision_config))
+    layers, vision_layers = (
+        part.num_hidden_layers for part in (config.text_config, config.vision_config)
+    )
     return Grammar(
         # `asked` tokens come in, `seen` are in the cache when the token under way has been added
         derived={"asked": f"p+{image_tokens(config)}", "seen": "asked+generate+1"},
@@ -80,7 +83,9 @@ def _sessions() -> list[tuple[Facts, list[Sample]]]:
     for dtype, names in kernels.items():
         for kernel in names:
             facts = {"dtype": dtype, "kernel": kernel}
-            sessions.append((facts, [Sample(numbers=_numbers(*setting), facts=facts) for setting in _SETTINGS]))
+            sessions.append(
+                (facts, [Sample(numbers=_numbers(*setting), facts=facts) for setting in _SETTINGS])
+            )
     return sessions
 
 
@@ -108,13 +113,12 @@ def _generate(session: Session, model: Value, sample: Sample) -> None:
 def _mark(device: Device, model: Value) -> None:
     """Mark phases, layers and tokens: the KV cache makes every pass depend on the one before."""
     tower, projector, language = (
-        model.get_submodule(PARTS[part]) for part in ("vision_encoder", "projector", "language_model")
+        model.get_submodule(PARTS[part])
+        for part in ("vision_encoder", "projector", "language_model")
     )
     _mark_layers(device, "vision_layer", tower.encoder.layers, tower.post_layernorm)
     _mark_layers(device, "layer", language.layers, language.norm)
-    projector.register_forward_pre_hook(
-        lambda *_: device.begin_phase("encode_image", "projector")
-    )
+    projector.register_forward_pre_hook(lambda *_: device.begin_phase("encode_image", "projector"))
 
     def begin_pass(_: Value, __: Value, kwargs: dict[str, Value]) -> None:
         if kwargs["inputs_embeds"].shape[1] > 1:
@@ -131,7 +135,9 @@ def _mark(device: Device, model: Value) -> None:
     language.register_forward_hook(end_pass)
 
 
-def _mark_layers(device: Device, loop: str, layers: Iterable[torch.nn.Module], after: torch.nn.Module) -> None:
+def _mark_layers(
+    device: Device, loop: str, layers: Iterable[torch.nn.Module], after: torch.nn.Module
+) -> None:
     """Make a loop of `layers`; module `after` comes behind the last one."""
 
     def begin_layer(*_: Value) -> None:

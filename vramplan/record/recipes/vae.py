@@ -28,7 +28,7 @@ def tile_side(spec: ComponentSpec) -> int:
 
 
 def vae_grammars(tile: int) -> dict[str, Grammar]:
-    """Return the grammars of an autoencoder's routines; a quarter of each tile overlaps the next."""
+    """Return the grammars of an autoencoder's routines; tiles overlap by a quarter."""
     stride, blend = tile * 3 // 4, tile // 4
     derived = {
         "rows": f"-(-h//{stride})",
@@ -79,8 +79,8 @@ WIDTHS = {
 #: the parts a user would name, and where they are in the module
 VAE_PARTS = {part: part for part in ("encoder", "decoder", "quant_conv", "post_quant_conv")}
 
-#: latent height, width and batch for tiles of 64: three for each of one image or several, whole or in
-#: ragged tiles
+#: latent height, width and batch for tiles of 64: three for each of one image or several, whole or
+#: in ragged tiles
 _TILED_SIDES = (
     (130, 100, 1), (101, 70, 1), (52, 110, 1), (66, 82, 2), (110, 150, 3), (76, 54, 2),
     (42, 60, 1), (64, 34, 1), (50, 64, 1), (64, 40, 2), (50, 64, 3), (36, 58, 2),
@@ -211,7 +211,7 @@ def wrap_vae(session: Session, vae: torch.nn.Module) -> None:
 
 
 class _Tiles:
-    """Marks the loops of diffusers' tiled encode and decode: tiles, then rows of cells that are blended."""
+    """Marks the loops of diffusers' tiled code: tiles, then rows of cells that are blended."""
 
     def __init__(self, session: Session, vae: Value) -> None:
         self.device = session.device
@@ -229,7 +229,7 @@ class _Tiles:
         first: Value,
         last: Value,
     ) -> Callable[..., Value]:
-        """Return `tiled` with its loops marked; a tile begins with module `first` and ends with `last`."""
+        """Return `tiled` with its loops marked; `first` begins a tile, `last` ends it."""
         begin, end = first.forward, last.forward
 
         def begin_tile(*args: Value, **kwargs: Value) -> Value:
@@ -280,7 +280,7 @@ class _Tiles:
         return seam
 
     def _blend(
-        self, blend: Callable[..., Value], a: torch.Tensor, b: torch.Tensor, extent: int, axis: int
+        self, blend: Callable[..., Value], a: torch.Tensor, b: torch.Tensor, extent: int, _: int
     ) -> None:
         with self.device.beating("line", "aten.mul", 2):
             blend(a, b, extent)

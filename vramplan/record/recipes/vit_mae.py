@@ -12,7 +12,7 @@ from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module
 from vramplan.record.device import META, Device
 from vramplan.record.recipes.training import LEAST_STEPS, STEP_COUNTS, train
-from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
+from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample, Session
 
 Value = Any
 
@@ -46,6 +46,7 @@ def recipe(pipeline: Pipeline) -> Recipe:
         is_training=lambda facts: facts["mode"] == "train",
         marks_modules=False,
         least={"steps": LEAST_STEPS},
+        dtype_facts=BF16_AS_FP16,
     )
 
 
@@ -78,8 +79,12 @@ def _mark(device: Device, model: Value) -> None:
 
         return hook
 
-    model.get_submodule(PARTS["encoder"]).register_forward_pre_hook(begin("encoder", "encode_image"))
-    model.get_submodule(PARTS["decoder"]).register_forward_pre_hook(begin("decoder", "decode_image"))
+    model.get_submodule(PARTS["encoder"]).register_forward_pre_hook(
+        begin("encoder", "encode_image")
+    )
+    model.get_submodule(PARTS["decoder"]).register_forward_pre_hook(
+        begin("decoder", "decode_image")
+    )
 
 
 def _images(model: Value, sample: Sample) -> torch.Tensor:

@@ -1,0 +1,29 @@
+"""What a replay depends on beside the tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+WorkspaceModel = Callable[[str, tuple[int, ...]], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """Settings and architecture, as far as a replay asks for them.
+
+    `numbers` are the settings as whole numbers (batch, width, height, steps, …), `facts` the words
+    that choose variants (dtype, kernel, …). `workspace_bytes` gives a library's scratch from its
+    operands' bytes; with `is_elastic`, scratch that does not fit is done without (torch tries the
+    next plan).
+    """
+
+    numbers: Mapping[str, int]
+    facts: Mapping[str, str]
+    element_bytes: int
+    workspace_bytes: WorkspaceModel
+    cublas_bytes: int
+    loading: str = "to"
+    offload: str = "none"
+    is_elastic: bool = False
+    skip_components: frozenset[str] = frozenset()

@@ -1,0 +1,110 @@
+"""Which weights are on the device: loading, and diffusers' and accelerate's offload.
+
+    none        every component comes at load and stays
+    model       a component comes when it is called, and the one before it goes
+    sequential  a module's tensors come when it runs and go when it is done
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vramplan.tape.allocator import Block, CachingAllocator
+from vramplan.tape.conditions import Conditions
+from vramplan.tape.format import Tape
+
+#: StableDiffusionPipeline._exclude_from_cpu_offload
+STAYS_ON_DEVICE = frozenset({"safety_checker"})
+
+
+class Residency:
+    """The weights on the device, component by component (`unet`) or module by module (`unet:7`).
+
+    `weight_bytes` are the bytes of the components that are there as a whole. Every function that
+    brings something raises OutOfDeviceMemory.
+    """
+
+    __slots__ = ("_allocator", "_blocks", "_conditions", "_tape", "weight_bytes")
+
+    def __init__(self, tape: Tape, conditions: Conditions, allocator: CachingAllocator) -> None:
+        self._tape = tape
+        self._conditions = conditions
+        self._allocator = allocator
+        self._blocks: dict[str, list[list[Block]]] = {}  # by module, in load order
+        self.weight_bytes: dict[str, int] = {}
+
+    def at_load(self) -> Iterator[str]:
+        """Yield the components that loading brings to the device, in its order."""
+        for name in self._tape.components:
+            stays = self._conditions.offload == "none" or name in STAYS_ON_DEVICE
+            if stays and name not in self._conditions.skip_components:
+                yield name
+
+    def bring(self, component: str) -> None:
+        """Allocate a component's tensors in load order."""
+        weights = self._tape.components[component]
+        element_bytes = self._conditions.element_bytes
+        malloc = self._allocator.malloc
+        if self._conditions.loading == "device_map" and self._conditions.offload == "none":
+            # transformers' caching_allocator_warmup: one block of the whole size, and back at once
+            self._allocator.free(malloc(weights.total_bytes(element_bytes)))
+        self._blocks[component] = [
+            [malloc(size) for size in weights.tensor_bytes(module, element_bytes)]
+            for module in range(len(weights.modules))
+        ]
+        self.weight_bytes[component] = weights.total_bytes(element_bytes)
+
+    def send_away(self, name: str) -> None:
+        """Free the tensors of a component, or of a module."""
+        self.weight_bytes.pop(name, None)
+        for blocks in self._blocks.pop(name, []):
+            for block in blocks:
+                self._allocator.free(block)
+
+    def make_room_for(self, routine: str) -> str | None:
+        """Send away what model offload sends away before `routine` runs.
+
+        Returns the component that has to be brought now; None where nothing moves. Source:
+        accelerate.hooks.CpuOffload.pre_forward: the previous module goes, the cache is emptied.
+        """
+        top = routine.partition(".")[0]
+        if self._conditions.offload != "model" or top not in self._tape.components:
+            return None
+        if top in self._blocks:
+            return None
+        leaving = [name for name in self._blocks if name not in STAYS_ON_DEVICE]
+        for name in leaving:
+            self.send_away(name)
+        if leaving:
+            self._allocator.empty_cache()
+        return top
+
+    def enter_module(self, component: str, module: int) -> None:
+        """Bring a module's tensors for as long as it runs, under sequential offload."""
+        if self._conditions.offload != "sequential" or component in STAYS_ON_DEVICE:
+            return
+        weights = self._tape.components[component]
+        blocks = []
+        # accelerate.utils.set_module_tensor_to_device empties the cache after each tensor it brings
+        for size in weights.tensor_bytes(module, self._conditions.element_bytes):
+            blocks.append(self._allocator.malloc(size))
+            self._allocator.empty_cache()
+        self._blocks[f"{component}:{module}"] = [blocks]
+
+    def exit_module(self, component: str, module: int) -> None:
+        """Send away what `enter_module` brought."""
+        if self._conditions.offload == "sequential":
+            self.send_away(f"{component}:{module}")
+
+    def cast(self, component: str, element_bytes: int) -> None:
+        """Give every tensor of a component a new element size, as Module.to(dtype) does."""
+        weights, blocks = self._tape.components[component], self._blocks.get(component)
+        if blocks is None:
+            return
+        for module, held in enumerate(blocks):
+            for i, size in enumerate(weights.tensor_bytes(module, element_bytes)):
+                if isinstance(weights.modules[module][i], int):
+                    new = self._allocator.malloc(size)
+                    self._allocator.free(held[i])
+                    held[i] = new
+        self.weight_bytes[component] = weights.total_bytes(element_bytes)

@@ -1,0 +1,46 @@
+"""What a replay leaves behind: its marks, or where it ran out of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What one stretch of the run held: its peaks, and what it left behind. Bytes."""
+
+    phase: str
+    component: str
+    allocated_peak_bytes: int
+    reserved_peak_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+    weights: tuple[tuple[str, int], ...]  # components on the device, and their bytes there
+
+
+@dataclass(slots=True, kw_only=True)
+class Trace:
+    """A completed replay, stretch by stretch."""
+
+    marks: list[Mark] = field(default_factory=list)
+    retries: int = 0
+
+    @property
+    def allocated_peak_bytes(self) -> int:
+        """Highest sum of live tensors."""
+        return max(mark.allocated_peak_bytes for mark in self.marks)
+
+    @property
+    def reserved_peak_bytes(self) -> int:
+        """Most that torch held from the driver."""
+        return max(mark.reserved_peak_bytes for mark in self.marks)
+
+
+class ReplayOutOfMemory(Exception):
+    """The run failed for want of memory, in this phase, at this component, asking for this much."""
+
+    def __init__(self, phase: str, component: str, asked_bytes: int) -> None:
+        super().__init__(f"out of memory in {phase} at {component}, asking for {asked_bytes} bytes")
+        self.phase = phase
+        self.component = component
+        self.asked_bytes = asked_bytes
