@@ -68,6 +68,13 @@ def draw_tape() -> str:
     return draw()
 
 
+def draw_counts() -> str:
+    """Return what each tool counts."""
+    from picture_counts import draw
+
+    return draw()
+
+
 #: every picture by its file's name, and what draws it
 PICTURES: Mapping[str, Callable[[], str]] = {
     "check.svg": draw_check,
@@ -76,6 +83,7 @@ PICTURES: Mapping[str, Callable[[], str]] = {
     "budgets.svg": draw_budgets,
     "attention.svg": draw_attention,
     "tape.svg": draw_tape,
+    "what-each-tool-counts.svg": draw_counts,
 }
 
 

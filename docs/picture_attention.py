@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from picture_parts import begin, end, head
+from picture_parts import begin, end, head, sides
 from replayed_runs import CAPABILITY, conditions_of, shipped
+
 from vramplan.catalog import usable_bytes
 from vramplan.estimate.context import context_band
 from vramplan.report import phrases
@@ -20,14 +21,14 @@ _WIDTH, _LEFT, _TOP, _PLOT, _HEIGHT = 880, 70, 82, 560, 300
 
 #: each setting: its colour, what it is, and where its peak is when the image is large
 KINDS = {
-    "math": ("oom", "attention=math", "every score stored at once"),
-    "sliced": ("offload", "attention=sliced", "one head's scores at a time"),
+    "math": ("oom", "attention=math", "all scores stored at once"),
+    "sliced": ("offload", "attention=sliced", "a quarter of them at a time"),
     "sdpa": ("weights", "attention=sdpa", "no scores stored; the VAE decides"),
 }
 
 
 def peak_bytes(side: int, attention: str) -> tuple[int, str]:
-    """Return the most that is live in a run at side × side, and the component it is live in."""
+    """Return the most that is live in a run of that size, and the component it is live in."""
     tape, conditions = conditions_of("sd15", image=(side, side), attention=attention)
     run = Replay(tape, conditions, CachingAllocator())
     run.load()
@@ -48,18 +49,16 @@ def draw() -> str:
                 break
     title = "The attention kernel decides how large an image can be"
     svg = begin("attention", _WIDTH, _TOP + _HEIGHT + 62, title, _summary(curves))
-    said = f"Stable Diffusion 1.5, fp16, compute capability {CAPABILITY}: most that is live, and the context"
-    head(svg, title, said)
+    said = f"Stable Diffusion 1.5, fp16, compute capability {CAPABILITY}"
+    head(svg, title, f"{said}: the most that is live, and the CUDA context")
     _draw_axes(svg)
     clip = add(add(svg, "defs", {}), "clipPath", {"id": "attention-plot"})
     add(clip, "rect", {"x": _LEFT, "y": _TOP, "width": _PLOT, "height": _HEIGHT})
     _draw_cards(svg)
-    ends = []
     for attention, curve in curves.items():
         points = "L".join(f"{_x(side):.1f} {_y(size):.1f}" for side, size in curve)
         path = {"d": f"M{points}", "css": f"curve-{attention}", "clip-path": "url(#attention-plot)"}
         add(svg, "path", path)
-        ends.append((attention, curve[-1]))
     _name_curves(svg, curves)
     return end(svg)
 
@@ -79,7 +78,7 @@ def _draw_axes(svg: ET.Element) -> None:
         add(svg, "path", {"d": f"M{_LEFT} {y:.1f}h{_PLOT}", "css": css})
         write(svg, _LEFT - 8, y + 4, f"{number} GiB", css="s soft", anchor="end")
     for side in _SIDES[::2]:
-        write(svg, _x(side), _y(0) + 20, f"{side}×{side}", css="s soft", anchor="middle")
+        write(svg, _x(side), _y(0) + 20, sides(side, side), css="s soft", anchor="middle")
 
 
 def _draw_cards(svg: ET.Element) -> None:
@@ -101,7 +100,7 @@ def _name_curves(svg: ET.Element, curves: dict[str, list[tuple[int, int]]]) -> N
         write(svg, x + 30, y, name, css="b")
         write(svg, x, y + 20, why, css="s soft")
         at = dict(curve).get(1024)
-        said = f"1024×1024: {phrases.need(at)}" if at else "1024×1024: above 14 GiB"
+        said = f"{sides(1024, 1024)}: " + (phrases.need(at) if at else "above 14 GiB")
         write(svg, x, y + 38, said, css="s")
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from picture_parts import begin, end, hatched, head
+from picture_parts import begin, end, hatched, head, sides
 from replayed_runs import CAPABILITY, settings_of, shipped
+
 from vramplan.estimate.estimator import GGML_RUNTIMES, estimate
 from vramplan.model import Estimate, SettingValue, VerdictKind
 from vramplan.report import phrases
@@ -45,11 +46,11 @@ class Row:
 
 
 ROWS = (
-    Row(pipeline="sd15", title="Stable Diffusion 1.5", said="512×512, fp16", changed={}),
+    Row(pipeline="sd15", title="Stable Diffusion 1.5", said=f"{sides(512, 512)}, fp16", changed={}),
     Row(
         pipeline="sd15",
         title="Stable Diffusion 1.5",
-        said="1280×1024, fp16",
+        said=f"{sides(1280, 1024)}, fp16",
         changed={"image": (1280, 1024)},
     ),
     Row(pipeline="llava:7b", title="LLaVA 7B in Ollama", said="Q4_0, 4,096 tokens", changed={}),
@@ -65,7 +66,7 @@ ROWS = (
         said="Transformers, fp16",
         changed={},
     ),
-    Row(pipeline="sdxl", title="SDXL", said="1024×1024, fp16", changed={}),
+    Row(pipeline="sdxl", title="SDXL", said=f"{sides(1024, 1024)}, fp16", changed={}),
 )
 
 
@@ -86,8 +87,8 @@ def draw() -> str:
     title = "What fits an 8 GB card, and what a 12 GB card"
     height = _TOP + _ROW * len(judged) + 66
     svg = begin("budgets", _WIDTH, height, title, _summary(judged))
-    said = f"RTX 3060, 8 GB and 12 GB (compute capability {CAPABILITY}); whole run, loading included"
-    head(svg, title, said)
+    said = f"RTX 3060, 8 GB and 12 GB (compute capability {CAPABILITY})"
+    head(svg, title, f"{said}; the whole run, loading included")
     scale = _PLOT / largest
     bottom = _TOP + _ROW * len(judged) - 8
     for number in range(0, largest // GIB + 1, 2):

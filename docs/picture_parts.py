@@ -69,6 +69,11 @@ SANS = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',sans
 MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 
 
+def sides(width: int, height: int) -> str:
+    """Return an image's size as people write it."""
+    return f"{width}\N{MULTIPLICATION SIGN}{height}"
+
+
 def begin(identity: str, width: int, height: int, title: str, summary: str) -> ET.Element:
     """Return a picture with its style, its background and the words that stand for it."""
     svg = start(identity, width, height, title, summary)

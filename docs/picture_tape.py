@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from picture_parts import begin, end, head
+from picture_parts import begin, end, head, sides
 from replayed_runs import open_tape, replay_steps, shipped
+
 from vramplan.report import phrases
 from vramplan.report.svg import add, write
 from vramplan.tape.expressions import evaluate
@@ -15,13 +16,15 @@ from vramplan.units import GIB, MIB
 _WIDTH, _HEIGHT, _TOP = 880, 420, 76
 _SIDES = (512, 768, 1024)
 _SHOWN = 11
+#: entries that a step of the curve stands for: the highest of them is drawn
+_BUCKET = 4
 
 #: the code that is run; in the real thing the arguments are the catalogue's
 _CODE = (
-    ("with", "torch.device(\"meta\"):"),
+    ("with", 'torch.device("meta"):'),
     ("", "  vae = AutoencoderKL(…)"),
     ("", ""),
-    ("with", "Recorder():"),
+    ("with", "Device():"),
     ("", "  vae.decode(latents)"),
 )
 
@@ -39,7 +42,7 @@ def draw() -> str:
     svg = begin("tape", _WIDTH, _HEIGHT, title, summary)
     head(svg, title, "Stable Diffusion's VAE decoder at fp16; h and w are the latents' sides")
     _panel(svg, 24, 226, "1  record, once", "torch on a CPU, no weights")
-    _panel(svg, 276, 288, "2  a tape", f"entries of {len(variant.plain_code)}, around the peak")
+    _panel(svg, 276, 288, "2  a tape", "around the decoder's peak")
     _panel(svg, 590, 266, "3  replay, anywhere", "pure Python, milliseconds")
     _draw_code(svg, 40, _TOP + 66)
     _draw_entries(svg, 292, _TOP + 66, rows, peak_row)
@@ -61,7 +64,7 @@ def _decoder() -> Variant:
 
 
 def _excerpt(variant: Variant) -> tuple[list[tuple[str, str, str]], int]:
-    """Return the entries around the peak: what is done, its expression, its size at 512 × 512."""
+    """Return the entries around the peak: what is done, its expression, its size at 512x512."""
     dims = {"n": 1, "h": 64, "w": 64}
     sizes = [evaluate(text, dims) for text in variant.sizes]
     rows: list[tuple[str, str, str]] = []
@@ -118,7 +121,7 @@ def _draw_code(svg: ET.Element, x: int, y: int) -> None:
 def _draw_entries(
     svg: ET.Element, x: int, y: int, rows: list[tuple[str, str, str]], peak: int
 ) -> None:
-    write(svg, x + 256, y + 2, "at 512×512", css="s soft", anchor="end")
+    write(svg, x + 256, y + 2, f"at {sides(512, 512)}", css="s soft", anchor="end")
     for row, (verb, text, size) in enumerate(rows):
         line = y + 22 + 21 * row
         if row == peak:
@@ -152,16 +155,18 @@ def _draw_curves(svg: ET.Element, left: int, top: int) -> None:
         ]
         levels = [step.allocated_bytes - step.weights_bytes for step in steps]
         path = [f"M{left} {top + height}"]
-        share = width / len(levels)
-        for index, level in enumerate(levels):
-            path.append(f"V{top + height - level / largest * height:.1f}H{left + share * (index + 1):.1f}")
+        tops = [max(levels[first : first + _BUCKET]) for first in range(0, len(levels), _BUCKET)]
+        share = width / len(tops)
+        for index, level in enumerate(tops, start=1):
+            y = top + height - level / largest * height
+            path.append(f"V{y:.1f}H{left + share * index:.1f}")
         path.append(f"V{top + height}Z")
         add(svg, "path", {"d": "".join(path), "css": f"depth-{side}"})
         peak = max(levels)
         y = top + height - peak / largest * height
-        x = left + share * levels.index(peak)
-        words = f"{side}×{side}: {-(-peak // MIB):,} MiB"
+        x = left + share * tops.index(peak)
+        words = f"{sides(side, side)}: {-(-peak // MIB):,} MiB"
         write(svg, x - 8, y + 11, words, css="s b halo-box", anchor="end")
-    notes = ("One tape, any size: the entries are", "the same, the numbers are put in.")
+    notes = ("Live memory above the weights: the", "same entries, with numbers put in.")
     for row, words in enumerate(notes):
         write(svg, left + 2, top + height + 26 + 17 * row, words, css="s soft")

@@ -12,6 +12,7 @@ from unittest import mock
 from xml.etree import ElementTree as ET
 
 from picture_parts import MONO
+
 from vramplan.report.svg import add, finish, start
 
 COLUMNS = 100
@@ -58,7 +59,7 @@ class Piece:
 
 
 def capture(words: Sequence[str]) -> list[str]:
-    """Return the lines that ``vramplan WORDS`` prints on a terminal of 100 columns, colours included.
+    """Return the lines that ``vramplan WORDS`` prints on a terminal, colours included.
 
     Raises RuntimeError where it ends with an error: exit 1 is an answer (something does not fit).
     """
@@ -111,7 +112,7 @@ def draw(identity: str, command: str, lines: Sequence[str], summary: str) -> str
 
 
 def _write(svg: ET.Element, row: int, piece: Piece) -> None:
-    """Write letters onto the grid: textLength keeps the columns where a font is wider or narrower."""
+    """Write letters onto the grid; textLength keeps the columns, whatever the font."""
     shape = {
         "x": _MARGIN + piece.column * _CELL,
         "y": _MARGIN + 12 + row * _ROW,

@@ -8,6 +8,7 @@ from itertools import groupby
 from xml.etree import ElementTree as ET
 
 from replayed_runs import Step
+
 from vramplan.report.svg import add, write
 from vramplan.units import GIB
 
@@ -121,9 +122,7 @@ def _levels(sizes: Sequence[int], width: float) -> list[int]:
     for first in range(0, len(sizes), share):
         bucket = sizes[first : first + share]
         least, most = min(bucket), max(bucket)
-        levels += (
-            [least, most] if bucket.index(least) < bucket.index(most) else [most, least]
-        )
+        levels += [least, most] if bucket.index(least) < bucket.index(most) else [most, least]
     return levels
 
 
@@ -184,5 +183,5 @@ def write_apart(
 
 def _fit(text: str, room: float, letter: float) -> str:
     """Return the text, or its first word, where there is room for it."""
-    first = text.split(" ")[0]
+    first = text.partition(" ")[0]
     return next((words for words in (text, first) if len(words) * letter <= room), "")

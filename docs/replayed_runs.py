@@ -1,4 +1,4 @@
-"""Runs replayed step by step, for the drawings: every allocation and free of a tape, as it happens."""
+"""Runs replayed step by step, for the drawings: every allocation and free of a tape."""
 
 from __future__ import annotations
 

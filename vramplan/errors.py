@@ -12,7 +12,6 @@ Only ``cli.main`` catches them.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -50,5 +49,7 @@ class MissingError(VramplanError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return ``did you mean 'x'?`` for the nearest of `known`, or None when nothing is near."""
+    import difflib  # only a mistake needs it
+
     near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else None

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.tape.format import SCHEMA
+
 CARD = ("--card", "8gb")
 
 
@@ -108,14 +110,17 @@ def tape(tmp_path) -> Path:
     return tmp_path / "own" / "tapes" / "sd15-vae.json"
 
 
+CUT_SHORT = json.dumps({"schema": SCHEMA, "pipeline": "sd15-vae", "routines": {}})[:-8]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (json.dumps({"schema": 999, "pipeline": "sd15-vae"}), "tape schema 999"),
-        ('{"schema":1,"pipeline":"sd15-vae","rout', "not a whole tape (cut short?)"),
+        (CUT_SHORT, "not a whole tape (cut short?)"),
         ("", "not a whole tape (cut short?)"),
         ("[]", "not a tape"),
-        ('{"schema":1,"pipeline":"sd15-vae"}', "a part of the tape is missing"),
+        (json.dumps({"schema": SCHEMA, "pipeline": "sd15-vae"}), "sd15-vae.json: "),
         ("\x00\xff" * 100, "not a whole tape"),
     ],
 )

@@ -14,9 +14,9 @@ from types import ModuleType
 import pytest
 
 from vramplan.catalog import profiles_dir
-from vramplan.tape.format import write_tape
+from vramplan.tape.format import SCHEMA, write_tape
 
-TAPE = {"schema": 1, "pipeline": "mine", "routines": {}}
+TAPE = {"schema": SCHEMA, "pipeline": "mine", "routines": {}}
 
 PIPELINE = """\
 name: mine

@@ -17,24 +17,25 @@ from vramplan.record.recipes import llava
 from vramplan.record.recorder import record_tape
 from vramplan.record.session import Recipe, Sample, Session
 from vramplan.record.stream import Alloc, Phase
-from vramplan.tape.format import Tape, parse_tape, write_tape
+from vramplan.tape.contents import Tape
+from vramplan.tape.format import parse_tape, write_tape
 from vramplan.tape.replay import Conditions, Trace, replay
 
 CATALOGUED = Path(__file__).parents[2] / "profiles" / "pipelines" / "llava-1.5-7b-hf.yaml"
 #: hidden size, layers and image tokens of the small model
-WIDTH, LAYERS, IMAGE = 64, 5, 4
+WIDTH, LAYERS, IMAGE = 64, 3, 64
 SPEC = ComponentSpec(
     name="model",
     class_path="transformers.LlavaForConditionalGeneration",
     config={
-        "image_token_id": 199,
-        "image_token_index": 199,
+        "image_token_id": 1999,
+        "image_token_index": 1999,
         "vision_config": {
             "model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 64,
-            "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+            "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 112, "patch_size": 14,
         },
         "text_config": {
-            "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 96, "vocab_size": 200,
+            "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 96, "vocab_size": 2000,
             "num_hidden_layers": LAYERS, "num_attention_heads": 4,
         },
     },
@@ -148,7 +149,7 @@ def test_prefill_computes_the_last_position_alone_and_takes_no_mask(recipe):
     stream = Session(recipe, {"dtype": "fp16", "kernel": "flash"}).record(sample(1, prompt, 4))
     sizes = [event.size_bytes for event in stream.events if isinstance(event, Alloc)]
     assert (prompt + IMAGE) ** 2 not in sizes
-    assert max(sizes) < (prompt + IMAGE) * 200 * 2  # less than logits of every position
+    assert max(sizes) < (prompt + IMAGE) * 2000 * 2  # less than logits of every position
 
 
 def test_parameters_are_those_of_the_published_model():

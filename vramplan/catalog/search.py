@@ -16,12 +16,16 @@ from pathlib import Path
 
 from vramplan.catalog.cards import CardChoice, load_card_file, match_card
 from vramplan.catalog.pipelines import find_pipeline, load_pipeline_file
+from vramplan.catalog.published import FILE, Claim, build_published, load_published_file
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Card, Pipeline
 
 VARIABLE = "VRAMPLAN_CATALOG"
 PROJECT_FILE = "vramplan.yaml"
+
+#: what a folder of pipeline files may hold beside them
+_NOT_PIPELINES = frozenset({PROJECT_FILE, FILE})
 
 _Found = tuple[tuple[Pipeline, ...], tuple[Card, ...]]
 
@@ -85,7 +89,7 @@ def catalog_files(folder: Path) -> tuple[list[Path], list[Path]]:
     pipelines, cards = folder / "pipelines", folder / "cards"
     if pipelines.is_dir() or cards.is_dir():
         return _yaml_files(pipelines), _yaml_files(cards)
-    return [file for file in _yaml_files(folder) if file.name != PROJECT_FILE], []
+    return [file for file in _yaml_files(folder) if file.name not in _NOT_PIPELINES], []
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -98,6 +102,20 @@ def _read_shipped(profiles: Path) -> _Found:
 
     snapshot = read_snapshot(profiles)
     return (snapshot.pipelines, snapshot.cards) if snapshot else _read_folder(profiles)
+
+
+def load_published(folder: Path) -> tuple[Claim, ...]:
+    """Return the figures others published, as a catalogue folder lists them; none without a file.
+
+    The shipped ones come out of the snapshot while that is fresh. Raises CatalogError, with the
+    first thing that is wrong in the file.
+    """
+    from vramplan.catalog.snapshot import read_published
+
+    if not (folder / FILE).is_file():
+        return ()
+    found = read_published(folder)
+    return load_published_file(folder / FILE) if found is None else build_published(found)
 
 
 def _read_folder(folder: Path) -> _Found:
@@ -129,16 +147,18 @@ def _refuse_twins(kind: str, named: Iterable[tuple[str, Path]]) -> None:
 def validate(path: Path) -> list[CatalogError]:
     """Return everything that is wrong with a catalogue file, or with the files of a folder.
 
-    A file with the key ``cards`` and no ``runtime`` is a card file, one called ``vramplan.yaml`` a
-    project's. Empty when nothing is wrong.
+    A file with the key ``cards`` is a card file, one with ``figures`` holds published figures, one
+    called ``vramplan.yaml`` is a project's. Empty when nothing is wrong.
     """
     from vramplan.catalog.cards import check_cards
     from vramplan.catalog.pipelines import check_pipeline
+    from vramplan.catalog.published import check_published
     from vramplan.catalog.yaml_reader import read_yaml
 
     if path.is_dir():
         pipelines, cards = catalog_files(path)
-        errors = [error for file in (*pipelines, *cards) for error in validate(file)]
+        figures = [file for file in [path / FILE] if file.is_file()]
+        errors = [error for file in (*pipelines, *cards, *figures) for error in validate(file)]
         return errors or _find_twins(path)
     try:
         document = read_yaml(path)
@@ -148,5 +168,7 @@ def validate(path: Path) -> list[CatalogError]:
         from vramplan.catalog.project import check_project
 
         return check_project(document)
-    is_cards = isinstance(document.data, dict) and "cards" in document.data
-    return check_cards(document) if is_cards else check_pipeline(document)
+    keys = document.data if isinstance(document.data, dict) else {}
+    if "figures" in keys:
+        return check_published(document)
+    return check_cards(document) if "cards" in keys else check_pipeline(document)

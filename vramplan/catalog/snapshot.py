@@ -1,7 +1,7 @@
 """The shipped catalogue as one JSON file, so that no command parses forty YAML files.
 
-`profiles/snapshot.json` holds the checked data of every shipped pipeline and card, and for each
-source its size and CRC-32. Reading it takes a few milliseconds and no YAML parser. It is believed
+`profiles/snapshot.json` holds the checked data of every shipped pipeline and card and of the
+published figures, and for each source its size and CRC-32. Reading it takes a few milliseconds and no YAML parser. It is believed
 only while every source still has the bytes it was made from (a CRC against edits, not against
 malice: who can write the sources can write the snapshot); a stale one is passed over in favour of
 the sources, so that an edit shows at once, slowly, and `python -m vramplan.catalog.snapshot` makes
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
+from vramplan.catalog import published
 from vramplan.catalog.cards import build_cards
 from vramplan.catalog.pipelines import build_pipeline
 from vramplan.catalog.shipped import profiles_dir
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _NAME = "snapshot.json"
+_PUBLISHED = "published"
 
 
 class _Source(TypedDict):
@@ -48,18 +50,17 @@ class Snapshot:
 
 
 def source_files(profiles: Path, kind: str) -> list[Path]:
-    """Return the YAML files of `kind` (pipelines or cards) under `profiles`, by name."""
+    """Return the YAML files of `kind` (pipelines, cards or published) under `profiles`, by name."""
+    if kind == _PUBLISHED:
+        return [path for path in [profiles / published.FILE] if path.is_file()]
     folder = profiles / kind
     return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
 
 
 def read_snapshot(profiles: Path) -> Snapshot | None:
     """Return the snapshot of `profiles`, or None when it is missing, damaged, foreign or stale."""
-    try:
-        content = json.loads((profiles / _NAME).read_bytes())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or content.get("snapshot") != _VERSION:
+    content = _read(profiles)
+    if content is None:
         return None
     if not all(_is_fresh(profiles, kind, content.get(kind)) for kind in ("pipelines", "cards")):
         return None
@@ -72,6 +73,24 @@ def read_snapshot(profiles: Path) -> Snapshot | None:
         ),
         cards=tuple(card for source in cards.values() for card in build_cards(source["data"])),
     )
+
+
+def read_published(profiles: Path) -> dict[str, Plain] | None:
+    """Return the checked data of the published figures, or None when the file has to be read."""
+    content = _read(profiles)
+    if content is None or not _is_fresh(profiles, _PUBLISHED, content.get(_PUBLISHED)):
+        return None
+    sources = cast("Mapping[str, _Source]", content[_PUBLISHED])
+    return next((source["data"] for source in sources.values()), None)
+
+
+def _read(profiles: Path) -> dict[str, object] | None:
+    try:
+        content = json.loads((profiles / _NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    is_ours = isinstance(content, dict) and content.get("snapshot") == _VERSION
+    return content if is_ours else None
 
 
 def _is_fresh(profiles: Path, kind: str, sources: object) -> bool:
@@ -96,7 +115,12 @@ def snapshot_text(profiles: Path) -> str:
     from vramplan.catalog.yaml_reader import read_yaml
 
     content: dict[str, object] = {"snapshot": _VERSION}
-    for kind, check in (("pipelines", check_pipeline), ("cards", check_cards)):
+    checks = {
+        "pipelines": check_pipeline,
+        "cards": check_cards,
+        _PUBLISHED: published.check_published,
+    }
+    for kind, check in checks.items():
         sources: dict[str, _Source] = {}
         for file in source_files(profiles, kind):
             raw = file.read_bytes()
@@ -105,7 +129,8 @@ def snapshot_text(profiles: Path) -> str:
                 raise errors[0]
             data = cast("dict[str, Plain]", document.data)
             sources[file.name] = _Source(bytes=len(raw), crc32=zlib.crc32(raw), data=data)
-        content[kind] = sources
+        if sources or kind != _PUBLISHED:
+            content[kind] = sources
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 

@@ -7,8 +7,10 @@ default settings ship beside the tapes (`shipped_results`), keyed by everything 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 from vramplan.dtypes import ELEMENT_BYTES
@@ -16,9 +18,13 @@ from vramplan.estimate.architecture import attention_kernel
 from vramplan.estimate.least_limit import LeastLimit, find_least_limit
 from vramplan.estimate.workspace import convolution_scratch, cublas_band, no_scratch
 from vramplan.model import Pipeline, Settings
-from vramplan.tape.allocator import CachingAllocator
+from vramplan.tape.conditions import Conditions, WorkspaceModel
 from vramplan.tape.format import Tape
-from vramplan.tape.replay import Conditions, Mark, Replay
+from vramplan.tape.rehearsal import Rehearsal, rehearse
+from vramplan.tape.trace import Mark, Trace
+
+#: a phase with more marks than this is thinned: a token's are like the last one's, a little higher
+_MOST_MARKS = 60
 
 #: part of every key: raise it when the replay or a model behind it changes its figures
 MODEL_VERSION = 1
@@ -110,42 +116,56 @@ def replay_run(
 ) -> Replayed:
     """Replay a run in its three scenarios and find their least limits."""
     scratch = convolution_scratch(compute_capability, conditions.element_bytes)
-    low = replace(conditions, workspace_bytes=no_scratch)
-    high = replace(conditions, workspace_bytes=scratch.high_bytes)
-    marks, warm = _marks(tape, conditions, expandable_segments)
-    # torch tries a convolution plan with less scratch where one does not fit: the low figure allows it
-    elastic = replace(conditions, is_elastic=True)
-    return Replayed(
-        low=_scenario(tape, low, elastic, expandable_segments),
-        expected=_scenario(tape, conditions, conditions, expandable_segments),
-        high=_scenario(tape, high, high, expandable_segments),
+
+    def rehearsed(workspace: WorkspaceModel) -> Rehearsal:
+        changed = replace(conditions, workspace_bytes=workspace)
+        return rehearse(tape, changed, expandable_segments=expandable_segments)
+
+    expected, high = rehearsed(conditions.workspace_bytes), rehearsed(scratch.high_bytes)
+    bare = rehearsed(no_scratch).trace
+    marks = _thin(_without_repeats(expected.trace.marks))
+    # torch tries a convolution plan with less scratch where one does not fit: low allows it
+    least = find_least_limit(expected, live_bytes=bare.allocated_peak_bytes, is_elastic=True)
+    result = Replayed(
+        low=_scenario(bare, least),
+        expected=_scenario(expected.trace, find_least_limit(expected)),
+        high=_scenario(high.trace, find_least_limit(high)),
         marks=marks,
-        warm_reserved_peak_bytes=warm,
-        parts=tuple(_parts(tape, conditions)),
+        warm_reserved_peak_bytes=0,
+        parts=tuple(parts_at(tape, conditions)),
     )
+    expected.run()  # once more in the same process
+    return replace(result, warm_reserved_peak_bytes=expected.trace.reserved_peak_bytes)
 
 
-def _marks(tape: Tape, conditions: Conditions, expandable: bool) -> tuple[tuple[Mark, ...], int]:
-    run = Replay(tape, conditions, CachingAllocator(expandable_segments=expandable))
-    run.load()
-    run.run()
-    cold = tuple(run.trace.marks)
-    run.run()
-    return cold, run.trace.reserved_peak_bytes
+def _without_repeats(marks: Sequence[Mark]) -> list[Mark]:
+    """Return the marks without those that only say again what the one or two before them said."""
+    kept: list[Mark] = []
+    for mark in marks:
+        kept.append(mark)
+        for period in (1, 2):  # a denoising step is two marks: the UNet's, and the scheduler's
+            if kept[-period:] == kept[-2 * period : -period]:
+                del kept[-period:]
+    return kept
 
 
-def _scenario(tape: Tape, unlimited: Conditions, limited: Conditions, expandable: bool) -> Scenario:
-    run = Replay(tape, unlimited, CachingAllocator(expandable_segments=expandable))
-    run.load()
-    run.run()
-    trace = run.trace
-    least: LeastLimit = find_least_limit(
-        tape,
-        limited,
-        allocated_peak_bytes=trace.allocated_peak_bytes,
-        reserved_peak_bytes=trace.reserved_peak_bytes,
-        expandable_segments=expandable,
-    )
+def _thin(marks: Sequence[Mark]) -> tuple[Mark, ...]:
+    """Return at most some dozens of marks a phase: its highest ones, its last, and every so many."""
+    kept: list[Mark] = []
+    for _, group in groupby(marks, key=lambda mark: mark.phase):
+        phase = list(group)
+        step = -(-len(phase) // _MOST_MARKS)
+        highest = {
+            max(range(len(phase)), key=lambda n: phase[n].allocated_peak_bytes),
+            max(range(len(phase)), key=lambda n: phase[n].reserved_peak_bytes),
+        }
+        for n, mark in enumerate(phase):
+            if n // 2 % step == 0 or n in highest or n >= len(phase) - 2:
+                kept.append(mark)
+    return tuple(kept)
+
+
+def _scenario(trace: Trace, least: LeastLimit) -> Scenario:
     return Scenario(
         allocated_peak_bytes=trace.allocated_peak_bytes,
         reserved_peak_bytes=trace.reserved_peak_bytes,
@@ -155,7 +175,7 @@ def _scenario(tape: Tape, unlimited: Conditions, limited: Conditions, expandable
     )
 
 
-def _parts(tape: Tape, conditions: Conditions) -> list[PartWeights]:
+def parts_at(tape: Tape, conditions: Conditions) -> list[PartWeights]:
     """Return a row for each component, or for each of its parts where the tape names parts."""
     rows = []
     for component, weights in tape.components.items():
@@ -181,9 +201,16 @@ def _parts(tape: Tape, conditions: Conditions) -> list[PartWeights]:
 
 
 # ------------------------------------------------------------------------ keys and JSON
+@lru_cache(maxsize=32)
+def _crc32(path: Path, _size: int, _changed: int) -> int:
+    """Return the checksum of a tape; a check asks for it once an architecture."""
+    return zlib.crc32(path.read_bytes())
+
+
 def result_key(path: Path, pipeline: Pipeline, settings: Settings, compute_capability: str) -> str:
     """Return the key of a result: the tape's bytes and everything else the figures depend on."""
-    crc = zlib.crc32(path.read_bytes())
+    state = path.stat()
+    crc = _crc32(path, state.st_size, state.st_mtime_ns)
     dtype = str(settings.get("dtype", "fp32"))
     kernel = attention_kernel(compute_capability, str(settings.get("attention", "sdpa")), dtype)
     scratch = convolution_scratch(compute_capability, ELEMENT_BYTES[dtype])
@@ -195,12 +222,14 @@ def result_key(path: Path, pipeline: Pipeline, settings: Settings, compute_capab
 
 
 def to_json(result: Replayed) -> dict[str, object]:
-    """Return the result as JSON-ready lists."""
+    """Return the result as JSON-ready lists; marks name what weights were there by its place."""
+    weights = list(dict.fromkeys(mark.weights for mark in result.marks))
     return {
         "scenarios": [_scenario_row(s) for s in (result.low, result.expected, result.high)],
+        "weights": [[list(pair) for pair in there] for there in weights],
         "marks": [
             [m.phase, m.component, m.allocated_peak_bytes, m.reserved_peak_bytes, m.allocated_bytes,
-             m.reserved_bytes, [list(pair) for pair in m.weights]]
+             m.reserved_bytes, weights.index(m.weights)]
             for m in result.marks
         ],
         "warm": result.warm_reserved_peak_bytes,
@@ -223,12 +252,13 @@ def from_json(raw: Mapping[str, list[list[object]]]) -> Replayed:
         )
         for a, r, limit, p, c in raw["scenarios"]
     )  # fmt: skip
+    there = [tuple((n, b) for n, b in pairs) for pairs in raw["weights"]]  # type: ignore[misc]
     marks = tuple(
         Mark(
             phase=phase, component=component, allocated_peak_bytes=ap, reserved_peak_bytes=rp,  # type: ignore[arg-type]
-            allocated_bytes=a, reserved_bytes=r, weights=tuple((n, b) for n, b in weights),  # type: ignore[arg-type,union-attr]
+            allocated_bytes=a, reserved_bytes=r, weights=there[w],  # type: ignore[arg-type,call-overload]
         )
-        for phase, component, ap, rp, a, r, weights in raw["marks"]
+        for phase, component, ap, rp, a, r, w in raw["marks"]
     )  # fmt: skip
     parts = tuple(
         PartWeights(name=n, component=c, parameters=p, weights_bytes=b)  # type: ignore[arg-type]

@@ -25,8 +25,8 @@ from vramplan.record.structure import (
     Sequence,
     build_tree,
 )
+from vramplan.tape.code import read_slots
 from vramplan.tape.expressions import derive, evaluate
-from vramplan.tape.format import read_slots
 
 Code: TypeAlias = list[object]
 Dims = dict[str, int]

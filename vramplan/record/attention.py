@@ -60,6 +60,10 @@ class Attention(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
+        if func is torch.Tensor.__setitem__ and isinstance(args[2], (bool, int, float)):
+            # x[i] = 0 makes a tensor of the number: of a CUDA tensor's on the CPU, of a meta
+            # tensor's on `meta` (torch/csrc/autograd/python_variable_indexing.cpp)
+            args = (*args[:2], torch.tensor(args[2], dtype=args[0].dtype))
         return func(*args, **kwargs)
 
     def _attend(

@@ -27,7 +27,8 @@ from vramplan.record.stream import (
     Workspace,
 )
 from vramplan.tape.allocator import Block, CachingAllocator
-from vramplan.tape.format import Tape, parse_tape, write_tape
+from vramplan.tape.contents import Tape
+from vramplan.tape.format import parse_tape, write_tape
 from vramplan.tape.replay import Conditions, Replay
 
 #: one thing that happened: its kind and what can be compared of it; ("free", allocation) for a free

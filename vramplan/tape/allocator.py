@@ -79,7 +79,9 @@ class CachingAllocator:
     by less than a page of 20 MiB), the driver counts the pages that are mapped.
 
     The counters are torch's: `allocated_bytes` (allocated_bytes.all.current), `reserved_bytes`
-    (reserved_bytes.all.current), their peaks, and `retries` (num_alloc_retries).
+    (reserved_bytes.all.current), their peaks, and `retries` (num_alloc_retries). `granted_bytes` is
+    ours: the most that was ever compared with the limit and let pass. The limit acts by that
+    comparison alone, so everything happens alike under any limit from there up to this one.
     """
 
     __slots__ = (
@@ -92,6 +94,7 @@ class CachingAllocator:
         "_next_address",
         "_small",
         "allocated_bytes",
+        "granted_bytes",
         "peak_allocated_bytes",
         "peak_reserved_bytes",
         "reserved_bytes",
@@ -135,6 +138,7 @@ class CachingAllocator:
         self.reserved_bytes = 0
         self.peak_allocated_bytes = 0
         self.peak_reserved_bytes = 0
+        self.granted_bytes = 0
         self.retries = 0
 
     def malloc(self, size_bytes: int) -> Block:
@@ -236,6 +240,28 @@ class CachingAllocator:
         self.peak_allocated_bytes = self.allocated_bytes
         self.peak_reserved_bytes = self.reserved_bytes
 
+    def fork(self, limit_bytes: int | None) -> tuple[CachingAllocator, dict[Block, Block]]:
+        """Return a copy of this allocator under another limit, and the copy of each block.
+
+        The two share nothing: what is asked of one leaves the other as it is. Peaks and retries go
+        along.
+        """
+        twin = CachingAllocator(
+            limit_bytes=limit_bytes,
+            device_bytes=self._device_bytes,
+            expandable_segments=self._is_expandable,
+            max_split_size_bytes=self._max_split_size_bytes,
+        )
+        twins = self._small.copy_into(twin._small) | self._large.copy_into(twin._large)
+        twin._next_address = self._next_address
+        twin.allocated_bytes = self.allocated_bytes
+        twin.reserved_bytes = self.reserved_bytes
+        twin.peak_allocated_bytes = self.peak_allocated_bytes
+        twin.peak_reserved_bytes = self.peak_reserved_bytes
+        twin.granted_bytes = self.granted_bytes
+        twin.retries = self.retries
+        return twin, twins
+
     def inactive_split_bytes(self) -> int:
         """Return the free bytes of segments that are partly in use: reserved, not releasable.
 
@@ -319,8 +345,10 @@ class CachingAllocator:
     def _grow(self, pool: BlockPool, size_bytes: int) -> Block | None:
         """Return a used block from new memory, or None where a limit refuses it (alloc_block)."""
         grown_bytes = segment_bytes(size_bytes)
-        if self.reserved_bytes + grown_bytes > self._limit_bytes:
+        asked_bytes = self.reserved_bytes + grown_bytes
+        if asked_bytes > self._limit_bytes:
             return None
+        self.granted_bytes = max(self.granted_bytes, asked_bytes)
         room_bytes = self._device_bytes - self.reserved_bytes
         block: Block | None
         if self._is_expandable:

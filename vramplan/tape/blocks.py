@@ -119,6 +119,23 @@ class BlockPool:
         """Put `block` among the ranges without memory."""
         insort(self.unmapped, block, key=_address)
 
+    def copy_into(self, empty: BlockPool) -> dict[Block, Block]:
+        """Give `empty` the same segments and blocks; return the copy of each of ours."""
+        twins: dict[Block, Block] = {}
+        for chain in self.walk():
+            before: Block | None = None
+            for block in chain:
+                twin = Block(empty, block.address, block.size_bytes, before)
+                twin.free, twin.mapped, twin.key = block.free, block.mapped, block.key
+                if before is not None:
+                    before.next = twin
+                twins[block] = before = twin
+            empty.segments.append(twins[chain[0]])
+        empty.keys = list(self.keys)
+        empty.blocks = [twins[block] for block in self.blocks]
+        empty.unmapped = [twins[block] for block in self.unmapped]
+        return twins
+
     def walk(self) -> Iterator[list[Block]]:
         """Yield the blocks of every segment, by rising address."""
         for head in self.segments:

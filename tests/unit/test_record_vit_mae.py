@@ -1,0 +1,135 @@
+"""ViT-MAE: rebuilding and training, exact at unseen batches for every attention kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.model import ComponentSpec, Pipeline
+from vramplan.record.proof import prove
+from vramplan.record.recipes import vit_mae
+from vramplan.record.recorder import record_tape
+from vramplan.record.session import Recipe, Sample, Session
+from vramplan.record.stream import Alloc, Phase
+from vramplan.tape.contents import Tape
+from vramplan.tape.format import parse_tape, write_tape
+
+CATALOGUED = Path(__file__).parents[2] / "profiles" / "pipelines" / "vit-mae-base.yaml"
+SPEC = ComponentSpec(
+    name="model",
+    class_path="transformers.ViTMAEForPreTraining",
+    config={
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 64, "patch_size": 16, "decoder_hidden_size": 32,
+        "decoder_intermediate_size": 64, "decoder_num_hidden_layers": 1,
+        "decoder_num_attention_heads": 1,
+    },
+)  # fmt: skip
+KERNELS = [
+    ("fp32", "efficient"), ("fp32", "math"), ("fp16", "flash"), ("fp16", "efficient"),
+    ("fp16", "cudnn"), ("fp16", "math"),
+]  # fmt: skip
+
+
+def sample(batch: int, steps: int = 3, mode: str = "train", dtype: str = "fp32", kernel: str = "efficient") -> Sample:
+    facts = {"dtype": dtype, "kernel": kernel, "mode": mode}
+    return Sample(numbers={"batch": batch, "steps": steps}, facts=facts)
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return vit_mae.recipe(
+        Pipeline(
+            name="small-mae", title="", summary="", runtime="transformers", defaults={},
+            constraints={}, source="", path="", components=(SPEC,),
+        )  # fmt: skip
+    )
+
+
+@pytest.fixture(scope="module")
+def tape(recipe: Recipe) -> Tape:
+    return parse_tape(write_tape(record_tape("small-mae", recipe)), "small-mae")
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize("numbers", [(1, 2), (4, 7), (8, 3), (17, 5), (100, 2)])
+def test_the_tape_is_exact_at_settings_it_has_not_seen(recipe, tape, numbers, mode):
+    prove(tape, recipe, sample(*numbers, mode=mode))
+
+
+@pytest.mark.parametrize(("dtype", "kernel"), KERNELS)
+def test_every_kernel_has_a_recording_of_its_own(recipe, tape, dtype, kernel):
+    for mode in ("infer", "train"):
+        prove(tape, recipe, sample(6, 4, mode, dtype, kernel))
+
+
+def test_recording_twice_gives_the_same_bytes(recipe):
+    one_session = replace(recipe, sessions=recipe.sessions[:1])
+    first, second = (write_tape(record_tape("small-mae", one_session)) for _ in range(2))
+    assert first == second
+
+
+def operators(recipe: Recipe, kernel: str, mode: str, dtype: str = "fp16") -> list[str]:
+    stream = Session(recipe, {"dtype": dtype, "kernel": kernel}).record(
+        sample(2, 2, mode, dtype, kernel)
+    )
+    return [event.operator for event in stream.events if isinstance(event, Alloc)]
+
+
+@pytest.mark.parametrize("kernel", ["flash", "efficient", "cudnn"])
+def test_training_goes_back_through_the_kernel_it_came_by(recipe, kernel):
+    backward = f"aten._scaled_dot_product_{kernel}_attention_backward.default"
+    assert backward in operators(recipe, kernel, "train")
+    assert backward not in operators(recipe, kernel, "infer")
+
+
+def test_a_kernel_that_is_asked_for_its_gradient_keeps_the_log_sum_exp(recipe):
+    """The memory-efficient kernel gives its log-sum-exp for backward, and none for inference."""
+    sizes = {}
+    for mode in ("infer", "train"):
+        facts = {"dtype": "fp32", "kernel": "efficient"}
+        stream = Session(recipe, facts).record(sample(2, 2, mode))
+        sizes[mode] = sum(
+            event.size_bytes
+            for event in stream.events
+            if isinstance(event, Alloc) and event.operator.startswith("aten._scaled_dot_product_efficient_attention.")
+        )  # fmt: skip
+    assert sizes["train"] > sizes["infer"]
+
+
+def test_phases_name_the_part_at_work(recipe):
+    session = Session(recipe, {"dtype": "fp32", "kernel": "efficient"})
+    for mode, expected in {
+        "infer": [("encode_image", "encoder"), ("decode_image", "decoder")],
+        "train": [
+            ("train_step", "pipeline"), ("train_step", "encoder"), ("train_step", "decoder"),
+            ("train_step", "backward"), ("train_step", "optimizer"),
+        ] * 2,
+    }.items():  # fmt: skip
+        events = session.record(sample(2, 2, mode)).events
+        assert [(e.name, e.component) for e in events if isinstance(e, Phase)] == expected
+
+
+def test_parameters_are_those_of_the_published_model():
+    """facebook/vit-mae-base: 111,907,840 parameters, position tables that are not trained included."""
+    recipe = vit_mae.recipe(load_pipeline_file(CATALOGUED))
+    (model,) = recipe.build({"dtype": "fp32"}).values()
+    assert sum(p.numel() for p in model.parameters()) == 111_907_840
+    tables = [p for p in model.parameters() if not p.requires_grad]
+    assert sum(p.numel() for p in tables) == 197 * 768 + 197 * 512
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numbers", [(1, 2), (4, 3), (8, 2), (16, 2), (64, 3)])
+def test_the_base_model_is_exact_at_settings_it_has_not_seen(numbers):
+    pipeline = load_pipeline_file(CATALOGUED)
+    recipe = vit_mae.recipe(pipeline)
+    tape = record_tape(pipeline.name, replace(recipe, sessions=recipe.sessions[:1]))
+    for mode in ("infer", "train"):
+        prove(tape, recipe, sample(*numbers, mode=mode))

@@ -1,0 +1,180 @@
+"""A run without a limit, written down request by request, and tried again under limits.
+
+What a run asks of the allocator does not depend on how much memory there is; a limit decides only
+what the allocator does about it. So one replay gives the requests, and a limit is tried by asking
+again. Up to the first request that a limit refuses, the run under it is the run without one: that
+opening is gone through once and forked for every limit. Where memory is tightest at the end of a
+run, a try costs a few hundred requests of tens of thousands.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from vramplan.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
+from vramplan.tape.blocks import BlockPool, segment_bytes
+from vramplan.tape.conditions import Conditions
+from vramplan.tape.contents import Tape
+from vramplan.tape.replay import Replay
+from vramplan.tape.trace import ReplayOutOfMemory
+
+#: the request to give the cache back, among sizes (from 0 up) and returns (from -1 down)
+_EMPTY_CACHE = -(1 << 62)
+
+
+class Journal(CachingAllocator):
+    """The allocator without a limit, writing down what is asked of it.
+
+    `requests` are sizes, and ``-1 - n`` for the return of what the n-th size got. `growths` are the
+    requests that wanted more from the driver than any before: (which one, reserved bytes with it).
+    """
+
+    __slots__ = ("_numbers", "count", "growths", "requests")
+
+    def __init__(self, *, expandable_segments: bool = False) -> None:
+        super().__init__(expandable_segments=expandable_segments)
+        self.count = 0
+        self.requests: list[int] = []
+        self.growths: list[tuple[int, int]] = []
+        self._numbers: dict[Block, int] = {}
+
+    def malloc(self, size_bytes: int) -> Block:
+        """Return a block of at least `size_bytes`."""
+        block = super().malloc(size_bytes)
+        self.requests.append(size_bytes)
+        if size_bytes:
+            self._numbers[block] = self.count
+        self.count += 1
+        return block
+
+    def free(self, block: Block) -> None:
+        """Take `block` back."""
+        super().free(block)
+        if block in self._numbers:
+            self.requests.append(-1 - self._numbers.pop(block))
+
+    def empty_cache(self) -> None:
+        """Give back to the driver what is free."""
+        super().empty_cache()
+        self.requests.append(_EMPTY_CACHE)
+
+    def _grow(self, pool: BlockPool, size_bytes: int) -> Block | None:
+        wanted_bytes = self.reserved_bytes + segment_bytes(size_bytes)
+        if not self.growths or wanted_bytes > self.growths[-1][1]:
+            self.growths.append((len(self.requests), wanted_bytes))
+        return super()._grow(pool, size_bytes)
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far a repetition has come: `request` is the next, `count` how many sizes were before it.
+
+    `held` are the blocks that have not been returned, by the number of their size.
+    """
+
+    allocator: CachingAllocator
+    request: int = 0
+    count: int = 0
+    held: dict[int, Block] = field(default_factory=dict)
+
+    def fork(self, limit_bytes: int) -> _Position:
+        """Return a position from which to go on under a limit; this one stays as it is."""
+        twin, twins = self.allocator.fork(limit_bytes)
+        held = {number: twins.get(block, block) for number, block in self.held.items()}
+        return _Position(twin, self.request, self.count, held)
+
+    def advance(
+        self, requests: Sequence[int], end: int, spare: Collection[int] = ()
+    ) -> OutOfDeviceMemory | None:
+        """Ask again up to request `end`; return what was refused, None where nothing was.
+
+        `spare` are the numbers of sizes that are done without where they are refused.
+        """
+        malloc, free, held, count = (
+            self.allocator.malloc,
+            self.allocator.free,
+            self.held,
+            self.count,
+        )
+        ahead = islice(requests, self.request, end)
+        while True:
+            try:
+                for request in ahead:
+                    if request >= 0:
+                        held[count] = malloc(request)
+                        count += 1
+                    elif request == _EMPTY_CACHE:
+                        self.allocator.empty_cache()
+                    else:
+                        free(held.pop(-1 - request))
+            except OutOfDeviceMemory as refusal:
+                self.count = count
+                if count not in spare:
+                    return refusal
+                held[count] = malloc(0)
+                count += 1
+            else:
+                self.request, self.count = end, count
+                return None
+
+
+class Rehearsal(Replay):
+    """A replay without a limit that can be asked how it would have gone under one."""
+
+    def __init__(
+        self, tape: Tape, conditions: Conditions, *, expandable_segments: bool = False
+    ) -> None:
+        self.journal = Journal(expandable_segments=expandable_segments)
+        super().__init__(tape, conditions, self.journal)
+        self._is_expandable = expandable_segments
+        self._scratch: set[int] = set()  # the numbers of the sizes that are library scratch
+        self._places: list[tuple[int, str, str]] = []  # from which size on the run was where
+        self._opening: _Position | None = None
+
+    def begin(self, phase: str, component: str) -> None:
+        """Close the current stretch and begin one of `phase` and `component`."""
+        super().begin(phase, component)
+        self._places.append((self.journal.count, phase, component))
+
+    def _workspace(self, kind: str, operands: tuple[int, ...]) -> None:
+        number = self.journal.count
+        super()._workspace(kind, operands)
+        if self.journal.count > number:
+            self._scratch.add(number)
+
+    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
+        """Return how what was run so far fails under a limit; None where it completes.
+
+        With `is_elastic`, scratch that does not fit is done without: torch tries the next plan.
+        """
+        journal = self.journal
+        first = bisect_right(journal.growths, limit_bytes, key=lambda growth: growth[1])
+        if first == len(journal.growths):
+            return None
+        position = self._open(journal.growths[first][0]).fork(limit_bytes)
+        spare = self._scratch if is_elastic else ()
+        refusal = position.advance(journal.requests, len(journal.requests), spare)
+        if refusal is None:
+            return None
+        place = bisect_right(self._places, position.count, key=lambda place: place[0])
+        _, phase, component = self._places[place - 1]
+        return ReplayOutOfMemory(phase, component, refusal.asked_bytes)
+
+    def _open(self, request: int) -> _Position:
+        """Return the run without a limit, at `request` or before it."""
+        if self._opening is None or self._opening.request > request:
+            allocator = CachingAllocator(expandable_segments=self._is_expandable)
+            self._opening = _Position(allocator)
+            self._opening.advance(self.journal.requests, request)
+        return self._opening
+
+
+def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = False) -> Rehearsal:
+    """Return one run of the tape, loading included, with as much memory as it asks for."""
+    rehearsal = Rehearsal(tape, conditions, expandable_segments=expandable_segments)
+    rehearsal.load()
+    rehearsal.run()
+    return rehearsal
