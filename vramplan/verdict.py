@@ -26,6 +26,7 @@ from vramplan.model import (
     Verdict,
     VerdictKind,
 )
+from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
 #: the 95 % point of the standard normal distribution
@@ -52,15 +53,8 @@ def judge(
     estimate.
     """
     found = [
-        _judge_card(
-            pipeline,
-            settings,
-            choice,
-            card,
-            find_budget(card, margin_bytes, other_bytes),
-            folders,
-        )
-        for card in _distinct(choice.candidates, pipeline)
+        _judge_card(pipeline, settings, choice, card, budget, folders)
+        for card, budget in candidate_budgets(choice, margin_bytes, other_bytes)
     ]
     return max(found, key=lambda pair: _badness(pair[0]))
 
@@ -78,34 +72,45 @@ def judge_together(
     Each keeps its own CUDA context, so the needs add up.
     """
     found = []
-    for card in choice.candidates:
-        budget = find_budget(card, margin_bytes, other_bytes)
+    for card, budget in candidate_budgets(choice, margin_bytes, other_bytes):
         estimates = tuple(
             estimate(pipeline, _plain(settings), card.compute_capability, folders=folders)
             for pipeline, settings in items
         )
         need = sum((e.need.band for e in estimates[1:]), estimates[0].need.band)
         largest = max(estimates, key=lambda e: e.need.band.expected_bytes)
-        spills = all(_spills(pipeline, settings) for pipeline, settings in items)
-        kind = grade(need, budget, spills=spills)
-        shares = " and ".join(
-            f"{e.pipeline} {format_size(e.need.band.expected_bytes, up=True)}" for e in estimates
-        )
+        kind = grade(need, budget, spills=all(_spills(settings) for _, settings in items))
         verdict = Verdict(
             pipeline=" + ".join(pipeline.name for pipeline, _ in items),
             card=choice.label,
             card_title=choice.title,
-            judged_as=_judged_as(card),
+            judged_as=judged_as(card),
             kind=kind,
             need=need,
             budget_bytes=budget,
             offload_risk=offload_risk(need, budget),
             peak_phase=largest.need.phase,
             peak_component=largest.need.component,
-            reason=f"side by side, a process each: {shares}; {_compared(need, budget)}",
+            reason=_shared_reason(estimates, need, budget, kind),
         )
         found.append((verdict, estimates))
     return max(found, key=lambda pair: _badness(pair[0]))
+
+
+# --------------------------------------------------------------------------- the rules
+def candidate_budgets(
+    choice: CardChoice, margin_bytes: int, other_bytes: int | None
+) -> Iterator[tuple[Card, int]]:
+    """Yield the cards of a choice that can get different verdicts, each with its budget in bytes.
+
+    Raises UsageError where no CUDA context fits.
+    """
+    seen: set[tuple[int, int | None, str]] = set()
+    for card in choice.candidates:
+        key = (usable_bytes(card), card.free_bytes, card.compute_capability)
+        if key not in seen:
+            seen.add(key)
+            yield card, find_budget(card, margin_bytes, other_bytes)
 
 
 def find_budget(card: Card, margin_bytes: int, other_bytes: int | None) -> int:
@@ -120,9 +125,10 @@ def find_budget(card: Card, margin_bytes: int, other_bytes: int | None) -> int:
     budget = usable - other_bytes - margin_bytes
     context = context_band().expected_bytes
     if budget < context:
+        left = format_size(max(0, budget), up=False)
         raise UsageError(
-            f"{card.name}: {format_size(max(0, budget), up=False)} are left for the process, less than "
-            f"the CUDA context alone takes (about {format_size(context)})",
+            f"{card.name}: {left} are left for the process, less than the CUDA context alone takes "
+            f"(about {format_size(context)})",
             hint="choose a larger card, or a smaller --margin or --other",
         )
     return budget
@@ -140,8 +146,8 @@ def grade(need: Band, budget_bytes: int, *, spills: bool) -> VerdictKind:
 def offload_risk(need: Band, budget_bytes: int) -> float:
     """Return the probability that the need exceeds the budget, 0 to 1.
 
-    The area above the budget of a two-piece normal distribution whose median is the expected need and
-    whose 5 % and 95 % points are low and high.
+    The area above the budget of a two-piece normal distribution whose median is the expected need
+    and whose 5 % and 95 % points are low and high.
     """
     distance = budget_bytes - need.expected_bytes
     side = (
@@ -152,6 +158,26 @@ def offload_risk(need: Band, budget_bytes: int) -> float:
     if side == 0:
         return 0.0 if distance >= 0 else 1.0
     return 0.5 * math.erfc(distance * _Z95 / side / math.sqrt(2))
+
+
+def judged_as(card: Card) -> str:
+    """Return what a verdict calls the candidate it was reached on."""
+    return f"{card.name}, compute capability {card.compute_capability}"
+
+
+def _badness(verdict: Verdict) -> tuple[int, float, int]:
+    """Rank verdicts: by kind, then by risk as far as a person tells risks apart, then by need."""
+    risk = round(verdict.offload_risk, 2)
+    return _ORDER.index(verdict.kind), risk, verdict.need.expected_bytes
+
+
+def _spills(settings: Settings) -> bool:
+    """True where the platform's driver gives system memory instead of failing."""
+    return settings.get("platform") in SPILLING_PLATFORMS
+
+
+def _plain(settings: Settings) -> Settings:
+    return {**settings, "offload": "none"} if settings.get("offload") == "auto" else settings
 
 
 # ------------------------------------------------------------------------- one card
@@ -172,7 +198,7 @@ def _judge_card(
         pipeline=pipeline.name,
         card=choice.label,
         card_title=choice.title,
-        judged_as=_judged_as(card),
+        judged_as=judged_as(card),
         kind=kind,
         need=need,
         budget_bytes=budget_bytes,
@@ -193,29 +219,29 @@ def _judge_torch(
     for mode in modes:
         tried = {**settings, "offload": mode} if "offload" in settings else dict(settings)
         found = estimate(pipeline, tried, card.compute_capability, folders=folders)
-        kind = grade(found.need.band, budget_bytes, spills=_spills(pipeline, settings))
+        kind = grade(found.need.band, budget_bytes, spills=_spills(settings))
         if not kind.is_failure:
             break
     reason = _torch_reason(found, kind, budget_bytes)
-    if is_auto and mode != "none" and not kind.is_failure:
-        kind = VerdictKind.OFFLOAD
-        reason = f"runs with {mode} offload, its components in system memory until they are needed; {reason}"
-    return found, kind, reason
+    if not is_auto or mode == "none":
+        return found, kind, reason
+    if kind.is_failure:
+        return found, kind, f"even with {mode} offload it {reason}"
+    waits = "its components wait in system memory until they are needed"
+    return found, VerdictKind.OFFLOAD, f"runs with {mode} offload, {waits}: {reason}"
 
 
 def _torch_reason(found: Estimate, kind: VerdictKind, budget_bytes: int) -> str:
-    weights = sum(c.weights_bytes for c in found.components if c.device == "gpu")
-    largest = _largest(found.components)
-    compared = _compared(found.need.band, budget_bytes)
-    held = f"weights {format_size(weights, up=True)}" + (f" ({largest})" if largest else "")
     where = f"{found.need.phase} at {found.need.component}"
     if kind is VerdictKind.OOM:
-        return f"out of memory in {where}: {compared}; {held}"
+        return f"fails in {where}: {_short(found.need.band, budget_bytes)}; {_weights(found)}"
     if kind is VerdictKind.OFFLOAD:
-        return f"spills to system memory in {where}: {compared}; {held}"
-    if kind is VerdictKind.TIGHT:
-        return f"fits as expected, not at the high end of the band: {compared}; tightest in {where}"
-    return f"{compared}; tightest in {where}; {held}"
+        excess = format_size(found.need.band.expected_bytes - budget_bytes, up=True)
+        return (
+            f"spills {excess} into system memory and slows down in {where}: "
+            f"{_short(found.need.band, budget_bytes)}; {_weights(found)}"
+        )
+    return f"{_room(found.need.band, kind, budget_bytes)}; it is tightest in {where}"
 
 
 def _judge_ggml(
@@ -225,63 +251,95 @@ def _judge_ggml(
 
     context, capability = context_band(), card.compute_capability
     whole = estimate_ggml(pipeline, settings, capability, context, context_source=CONTEXT_SOURCE)
-    need = whole.need.band
-    if settings.get("gpu_layers") != "auto":
-        kind = grade(need, budget_bytes, spills=_spills(pipeline, settings))
-        return whole, kind, f"{_layers(whole)}; {_compared(need, budget_bytes)}"
-    split, placed = fit_layers(
-        pipeline, settings, capability, context, budget_bytes, context_source=CONTEXT_SOURCE
+    if settings.get("gpu_layers") == "auto":
+        split, placed = fit_layers(
+            pipeline, settings, capability, context, budget_bytes, context_source=CONTEXT_SOURCE
+        )
+        if split.on_gpu < split.total or any(c.device == "cpu" for c in placed.components):
+            # the need that decides is the whole model's; what is placed is what will run
+            shown = replace(placed, need=whole.need)
+            return shown, VerdictKind.OFFLOAD, _split_reason(placed, whole, budget_bytes)
+    kind = grade(whole.need.band, budget_bytes, spills=_spills(settings))
+    return whole, kind, _ggml_reason(whole, kind, budget_bytes)
+
+
+def _ggml_reason(found: Estimate, kind: VerdictKind, budget_bytes: int) -> str:
+    if kind is VerdictKind.OOM:
+        compared = _short(found.need.band, budget_bytes)
+        return f"fails to {found.need.phase} with {_layers(found)}: {compared}"
+    if kind is VerdictKind.OFFLOAD:
+        excess = format_size(found.need.band.expected_bytes - budget_bytes, up=True)
+        return (
+            f"spills {excess} into system memory and slows down with {_layers(found)}: "
+            f"{_short(found.need.band, budget_bytes)}"
+        )
+    return f"{_layers(found)}: {_room(found.need.band, kind, budget_bytes)}"
+
+
+def _split_reason(placed: Estimate, whole: Estimate, budget_bytes: int) -> str:
+    aside = [c.name for c in placed.components if c.device == "cpu" and c.name not in _LANGUAGE]
+    and_aside = f" and {' and '.join(aside)}" if aside else ""
+    is_whole = placed.layers is not None and placed.layers.on_gpu == placed.layers.total
+    rest = " and ".join(aside) if is_whole else f"the rest{and_aside}"
+    needed = format_size(whole.need.band.expected_bytes, up=True)
+    free = format_size(budget_bytes, up=False)
+    return (
+        f"{_layers(placed)}, {rest} on the CPU: on the GPU all of it needs {needed} and the margin "
+        f"that the engine keeps free, and {free} are available"
     )
-    off_gpu = [c.name for c in placed.components if c.device == "cpu"]
-    if split.on_gpu == split.total and not off_gpu:
-        kind = grade(need, budget_bytes, spills=True)
-        return whole, kind, f"{_layers(whole)}; {_compared(need, budget_bytes)}"
-    aside = f", {' and '.join(off_gpu)} on the CPU" if off_gpu else ""
-    reason = f"{_layers(placed)}{aside}: all of it needs {format_size(need.expected_bytes, up=True)} and the margin the engine keeps free, of {format_size(budget_bytes, up=False)}"
-    # the need that decides is the whole model's; what is placed is what will run
-    return replace(placed, need=whole.need), VerdictKind.OFFLOAD, reason
+
+
+_LANGUAGE = frozenset({"language_model"})
+
+
+# ---------------------------------------------------------------------------- sentences
+def _short(need: Band, budget_bytes: int) -> str:
+    needed, free = format_size(need.expected_bytes, up=True), format_size(budget_bytes, up=False)
+    return f"it needs {needed}, and {free} are available"
+
+
+def _room(need: Band, kind: VerdictKind, budget_bytes: int) -> str:
+    needed, free = format_size(need.expected_bytes, up=True), format_size(budget_bytes, up=False)
+    if kind is VerdictKind.TIGHT:
+        high = format_size(need.high_bytes, up=True)
+        return f"needs {needed} of {free} as expected, but {high} at the high end of the estimate"
+    return f"needs {needed} of {free}"
 
 
 def _layers(found: Estimate) -> str:
     if found.layers is None:
         return found.title
+    if found.layers.on_gpu == found.layers.total:
+        return f"all {found.layers.total} layers on the GPU"
     return f"{found.layers.on_gpu} of {found.layers.total} layers on the GPU"
 
 
-def _compared(need: Band, budget_bytes: int) -> str:
-    needed = format_size(need.expected_bytes, up=True)
-    return f"needs {needed} of {format_size(budget_bytes, up=False)}"
+def _weights(found: Estimate) -> str:
+    """Return what the weights take of a need, and which two components take most of it."""
+    rows = [component for component in found.components if component.device == "gpu"]
+    if not rows:
+        return "most of it is work, not weights"
+    total = format_size(sum(component.weights_bytes for component in rows), up=True)
+    return f"{total} of it are weights{_largest(rows)}"
 
 
 def _largest(components: Sequence[Component]) -> str:
+    if len(components) < 2:
+        return ""
     top = sorted(components, key=lambda c: -c.weights_bytes)[:2]
-    return ", ".join(
-        f"{c.name} {format_size(c.weights_bytes, up=True)}" for c in top if len(components) > 1
+    named = ", ".join(f"{c.name} {format_size(c.weights_bytes, up=True)}" for c in top)
+    return f" ({named})"
+
+
+def _shared_reason(
+    estimates: Sequence[Estimate], need: Band, budget_bytes: int, kind: VerdictKind
+) -> str:
+    shares = " and ".join(
+        f"{e.pipeline} {format_size(e.need.band.expected_bytes, up=True)}" for e in estimates
     )
-
-
-def _spills(pipeline: Pipeline, settings: Settings) -> bool:
-    """True where the platform's driver gives system memory instead of failing."""
-    return settings.get("platform") in ("windows", "wsl")
-
-
-def _plain(settings: Settings) -> Settings:
-    return {**settings, "offload": "none"} if settings.get("offload") == "auto" else settings
-
-
-def _distinct(cards: Sequence[Card], pipeline: Pipeline) -> Iterator[Card]:
-    """Yield the cards that can give different verdicts: one for each capacity and architecture."""
-    seen: set[tuple[int, int | None, str]] = set()
-    for card in cards:
-        key = (usable_bytes(card), card.free_bytes, card.compute_capability)
-        if key not in seen:
-            seen.add(key)
-            yield card
-
-
-def _judged_as(card: Card) -> str:
-    return f"{card.name}, compute capability {card.compute_capability}"
-
-
-def _badness(verdict: Verdict) -> tuple[int, float, int]:
-    return _ORDER.index(verdict.kind), verdict.offload_risk, verdict.need.expected_bytes
+    compared = (
+        _short(need, budget_bytes)
+        if kind.is_failure
+        else f"together it {_room(need, kind, budget_bytes)}"
+    )
+    return f"side by side, a process each ({shares}): {compared}"

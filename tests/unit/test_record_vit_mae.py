@@ -25,16 +25,12 @@ SPEC = ComponentSpec(
     name="model",
     class_path="transformers.ViTMAEForPreTraining",
     config={
-        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
         "num_attention_heads": 2, "image_size": 64, "patch_size": 16, "decoder_hidden_size": 32,
         "decoder_intermediate_size": 64, "decoder_num_hidden_layers": 1,
         "decoder_num_attention_heads": 1,
     },
 )  # fmt: skip
-KERNELS = [
-    ("fp32", "efficient"), ("fp32", "math"), ("fp16", "flash"), ("fp16", "efficient"),
-    ("fp16", "cudnn"), ("fp16", "math"),
-]  # fmt: skip
 
 
 def sample(batch: int, steps: int = 3, mode: str = "train", dtype: str = "fp32", kernel: str = "efficient") -> Sample:
@@ -54,7 +50,9 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="module")
 def tape(recipe: Recipe) -> Tape:
-    return parse_tape(write_tape(record_tape("small-mae", recipe)), "small-mae")
+    two_sessions = [recipe.sessions[0], recipe.sessions[2]]  # fp32 efficient, fp16 flash
+    tape = record_tape("small-mae", replace(recipe, sessions=two_sessions))
+    return parse_tape(write_tape(tape), "small-mae")
 
 
 @pytest.mark.parametrize("mode", ["infer", "train"])
@@ -63,10 +61,17 @@ def test_the_tape_is_exact_at_settings_it_has_not_seen(recipe, tape, numbers, mo
     prove(tape, recipe, sample(*numbers, mode=mode))
 
 
-@pytest.mark.parametrize(("dtype", "kernel"), KERNELS)
-def test_every_kernel_has_a_recording_of_its_own(recipe, tape, dtype, kernel):
-    for mode in ("infer", "train"):
-        prove(tape, recipe, sample(6, 4, mode, dtype, kernel))
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_a_tape_holds_a_recording_for_each_dtype(recipe, tape, mode):
+    prove(tape, recipe, sample(6, 4, mode, "fp16", "flash"))
+
+
+@pytest.mark.slow
+def test_every_kernel_is_recorded_for_every_dtype_that_it_takes(recipe):
+    tape = record_tape("small-mae", recipe)
+    for facts, _ in recipe.sessions:
+        for mode in ("infer", "train"):
+            prove(tape, recipe, sample(6, 4, mode, **facts))
 
 
 def test_recording_twice_gives_the_same_bytes(recipe):

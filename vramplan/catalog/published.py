@@ -1,9 +1,9 @@
 """Figures that others published: what ``published.yaml`` must say, and the claims it becomes.
 
 A catalogue folder may have one, beside its ``pipelines``. Each figure names the settings and the
-architecture it was measured at, so that ours can be worked out at exactly those. As for pipelines, a
-user's YAML comes with marks and is checked; the shipped snapshot holds data that was checked when it
-was written.
+architecture it was measured at, so that ours can be worked out at exactly those. As for pipelines,
+a user's YAML comes with marks and is checked; the shipped snapshot holds data that was checked when
+it was written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     Data = Mapping[str, Plain]
 
-FILE = "published.yaml"
 #: the unit of a figure that is a multiple of other components' weights
 TIMES = "x"
 
@@ -34,9 +33,9 @@ TIMES = "x"
 class Claim:
     """One published figure, and everything that has to be known to work out ours.
 
-    `value_bytes` is None for a multiple: then the figure is `times` the weights of `of`. `after` are
-    settings that differed in a run before this one in the same process; None where there was none.
-    `tolerance_percent` is how far off the tests let ours be; None where it is only shown.
+    `value_bytes` is None for a multiple: then the figure is `times` the weights of `of`. `after`
+    are settings that differed in a run before this one in the same process; None where there was
+    none. `tolerance_percent` is how far off the tests let ours be; None where it is only shown.
     """
 
     name: str
@@ -70,7 +69,7 @@ def load_published_file(path: Path) -> tuple[Claim, ...]:
 
 
 def check_published(document: Document) -> list[CatalogError]:
-    """Return what is wrong with the figures of `document`; their meaning only when the shape is right.
+    """Return what is wrong with the figures of `document`; what they mean once the shape is right.
 
     Whether a pipeline has a setting is seen when the figure is worked out.
     """

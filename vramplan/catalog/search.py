@@ -13,19 +13,22 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan.catalog.cards import CardChoice, load_card_file, match_card
 from vramplan.catalog.pipelines import find_pipeline, load_pipeline_file
-from vramplan.catalog.published import FILE, Claim, build_published, load_published_file
-from vramplan.catalog.shipped import profiles_dir
+from vramplan.catalog.shipped import PUBLISHED_FILE, profiles_dir
 from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Card, Pipeline
+
+if TYPE_CHECKING:
+    from vramplan.catalog.published import Claim
 
 VARIABLE = "VRAMPLAN_CATALOG"
 PROJECT_FILE = "vramplan.yaml"
 
 #: what a folder of pipeline files may hold beside them
-_NOT_PIPELINES = frozenset({PROJECT_FILE, FILE})
+_NOT_PIPELINES = frozenset({PROJECT_FILE, PUBLISHED_FILE})
 
 _Found = tuple[tuple[Pipeline, ...], tuple[Card, ...]]
 
@@ -110,12 +113,14 @@ def load_published(folder: Path) -> tuple[Claim, ...]:
     The shipped ones come out of the snapshot while that is fresh. Raises CatalogError, with the
     first thing that is wrong in the file.
     """
+    from vramplan.catalog.published import build_published, load_published_file
     from vramplan.catalog.snapshot import read_published
 
-    if not (folder / FILE).is_file():
+    path = folder / PUBLISHED_FILE
+    if not path.is_file():
         return ()
     found = read_published(folder)
-    return load_published_file(folder / FILE) if found is None else build_published(found)
+    return load_published_file(path) if found is None else build_published(found)
 
 
 def _read_folder(folder: Path) -> _Found:
@@ -157,7 +162,7 @@ def validate(path: Path) -> list[CatalogError]:
 
     if path.is_dir():
         pipelines, cards = catalog_files(path)
-        figures = [file for file in [path / FILE] if file.is_file()]
+        figures = [file for file in [path / PUBLISHED_FILE] if file.is_file()]
         errors = [error for file in (*pipelines, *cards, *figures) for error in validate(file)]
         return errors or _find_twins(path)
     try:

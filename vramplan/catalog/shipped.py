@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: figures that others published, beside the folder of pipelines
+PUBLISHED_FILE = "published.yaml"
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 

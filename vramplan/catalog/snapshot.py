@@ -1,11 +1,12 @@
 """The shipped catalogue as one JSON file, so that no command parses forty YAML files.
 
 `profiles/snapshot.json` holds the checked data of every shipped pipeline and card and of the
-published figures, and for each source its size and CRC-32. Reading it takes a few milliseconds and no YAML parser. It is believed
-only while every source still has the bytes it was made from (a CRC against edits, not against
-malice: who can write the sources can write the snapshot); a stale one is passed over in favour of
-the sources, so that an edit shows at once, slowly, and `python -m vramplan.catalog.snapshot` makes
-it quick again. Times of files are not compared: a checkout sets them anew.
+published figures, and for each source its size and CRC-32. Reading it takes a few milliseconds and
+no YAML parser. It is believed only while every source still has the bytes it was made from (a CRC
+against edits, not against malice: who can write the sources can write the snapshot); a stale one is
+passed over in favour of the sources, so that an edit shows at once, slowly, and
+`python -m vramplan.catalog.snapshot` makes it quick again. Times of files are not compared: a
+checkout sets them anew.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from vramplan.catalog import published
 from vramplan.catalog.cards import build_cards
 from vramplan.catalog.pipelines import build_pipeline
-from vramplan.catalog.shipped import profiles_dir
+from vramplan.catalog.shipped import PUBLISHED_FILE, profiles_dir
 from vramplan.errors import VramplanError
 from vramplan.model import Card, Pipeline
 
@@ -52,7 +52,7 @@ class Snapshot:
 def source_files(profiles: Path, kind: str) -> list[Path]:
     """Return the YAML files of `kind` (pipelines, cards or published) under `profiles`, by name."""
     if kind == _PUBLISHED:
-        return [path for path in [profiles / published.FILE] if path.is_file()]
+        return [path for path in [profiles / PUBLISHED_FILE] if path.is_file()]
     folder = profiles / kind
     return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
 
@@ -112,13 +112,14 @@ def snapshot_text(profiles: Path) -> str:
     """
     from vramplan.catalog.cards import check_cards
     from vramplan.catalog.pipelines import check_pipeline
+    from vramplan.catalog.published import check_published
     from vramplan.catalog.yaml_reader import read_yaml
 
     content: dict[str, object] = {"snapshot": _VERSION}
     checks = {
         "pipelines": check_pipeline,
         "cards": check_cards,
-        _PUBLISHED: published.check_published,
+        _PUBLISHED: check_published,
     }
     for kind, check in checks.items():
         sources: dict[str, _Source] = {}

@@ -69,8 +69,9 @@ def run(args: Namespace) -> int:
     catalog = open_catalog(args)
     jobs = make_jobs([args.target], catalog, given_settings(args))
     choices = choose_cards(args.cards, catalog)
-    estimate = _estimate_worst(jobs[0], choices, folders_of(jobs, catalog))
-    _write(args, estimate, drawn_cards(choices))
+    folders = folders_of(jobs, catalog)
+    estimate = _estimate_worst(jobs[0], choices, folders)
+    _write(args, _beside_published(jobs[0], estimate, folders), drawn_cards(choices))
     return 0
 
 
@@ -96,6 +97,13 @@ def _estimate_worst(job: Job, choices: Sequence[CardChoice], folders: Sequence[P
     else:
         return worst
     return replace(worst, notes=(said, *worst.notes))
+
+
+def _beside_published(job: Job, estimate: Estimate, folders: Sequence[Path]) -> Estimate:
+    """Return the estimate with what others published, each beside ours at its own settings."""
+    from vramplan.estimate.published import compare_published
+
+    return replace(estimate, published=compare_published(job.pipeline, folders))
 
 
 def _write(args: Namespace, estimate: Estimate, cards: Sequence[Card]) -> None:

@@ -1,79 +1,47 @@
-"""The least limit: the smallest memory limit under which the whole run completes.
+"""The least limit: the smallest memory limit from which on the whole run completes.
 
 The run gives cached segments back and asks again where torch does, so it lies well below the
-reserved peak. Success is not always monotone in the limit (a larger limit may keep a cache that
-fragments), so what is returned is the smallest limit found above which every limit tried succeeds.
+reserved peak. Success is not monotone in the limit: a larger limit may keep a cache that fragments,
+and fail where a smaller one completes. What is returned is the smallest limit such that the run
+completes under it *and under every larger one*, found from above and without a gap: a limit acts
+only where it is compared with what is reserved, so one completed run stands for every limit from
+the most it was granted up to its own, and the next to be tried is a byte less than that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from vramplan.errors import TapeError
 from vramplan.tape.rehearsal import Rehearsal
-from vramplan.tape.trace import ReplayOutOfMemory
-from vramplan.units import MIB
 
-#: segments are multiples of 2 MiB, so no finer limit makes a difference
-STEP_BYTES = 2 * MIB
-_SAMPLES_ABOVE = 12
+#: more limits than this are not tried; the recorded pipelines need fewer than 30
+_MOST_TRIES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeastLimit:
-    """The limit, and where the run fails first below it."""
+    """The limit, and where the run fails under a byte less."""
 
     limit_bytes: int
     phase: str
     component: str
 
 
-def find_least_limit(
-    run: Rehearsal, *, live_bytes: int | None = None, is_elastic: bool = False
-) -> LeastLimit:
-    """Return the least limit of a run that was rehearsed, to `STEP_BYTES`.
+def find_least_limit(run: Rehearsal, *, is_elastic: bool = False) -> LeastLimit:
+    """Return the smallest limit such that a rehearsed run completes under it and every larger one.
 
-    `live_bytes` is where to begin below it (default: what is live at the run's peak). With
-    `is_elastic`, scratch that does not fit is done without. Raises TapeError for a run that needs
-    no memory.
+    With `is_elastic`, scratch that does not fit is done without. Raises TapeError for a run that
+    needs no memory.
     """
-
-    def failure(steps: int) -> ReplayOutOfMemory | None:
-        return run.failure(steps * STEP_BYTES, is_elastic=is_elastic)
-
-    top = -(-run.trace.reserved_peak_bytes // STEP_BYTES)
-    while failure(top) is not None:  # an expandable segment asks for more than it maps
-        top += 1 + top // 8
-    live = run.trace.allocated_peak_bytes if live_bytes is None else live_bytes
-    low, high = max(0, min(live // STEP_BYTES, top) - 1), top
-    while (last := failure(low)) is None:  # without some of the scratch less may be enough
-        if not low:
-            raise TapeError(f"tape {run.tape.pipeline}: it runs in no memory at all")
-        high, low = low, low * 7 // 8
-    while True:
-        low, high, last = _bisect(failure, low, high, last)
-        above = (high + (top - high) * i // _SAMPLES_ABOVE for i in range(1, _SAMPLES_ABOVE))
-        failed = [(steps, error) for steps in above if (error := failure(steps)) is not None]
-        if not failed:
+    limit_bytes = run.most_wanted_bytes
+    for _ in range(_MOST_TRIES):
+        granted_bytes, failure = run.attempt(limit_bytes - 1, is_elastic=is_elastic)
+        if failure is not None:
             return LeastLimit(
-                limit_bytes=high * STEP_BYTES, phase=last.phase, component=last.component
+                limit_bytes=limit_bytes, phase=failure.phase, component=failure.component
             )
-        (low, last), high = failed[-1], top
-
-
-def _bisect(
-    failure: Callable[[int], ReplayOutOfMemory | None],
-    low: int,
-    high: int,
-    last: ReplayOutOfMemory,
-) -> tuple[int, int, ReplayOutOfMemory]:
-    """Return neighbours of which the lower fails and the higher does not, and how it fails."""
-    while high - low > 1:
-        middle = (low + high) // 2
-        error = failure(middle)
-        if error is None:
-            high = middle
-        else:
-            low, last = middle, error
-    return low, high, last
+        limit_bytes = granted_bytes
+        if not limit_bytes:
+            break
+    raise TapeError(f"tape {run.tape.pipeline}: no limit is too small for it")

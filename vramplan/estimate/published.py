@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import cast
 
 from vramplan.catalog.published import Claim
 from vramplan.catalog.search import load_published
@@ -56,8 +57,8 @@ _BUFFERS: Mapping[str, Callable[[GgmlBuffers], int]] = {
 def compare_published(pipeline: Pipeline, folders: Sequence[Path]) -> tuple[PublishedFigure, ...]:
     """Return the figures that were published about `pipeline`, each with ours beside it.
 
-    They stand in ``published.yaml`` of the catalogue folder the pipeline is from; `folders` are where
-    tapes are looked for. Raises VramplanError.
+    They stand in ``published.yaml`` of the catalogue folder the pipeline is from; `folders` are
+    where tapes are looked for. Raises VramplanError.
     """
     claims = claims_about(pipeline)
     comparison = Comparison(pipeline, folders)
@@ -210,13 +211,14 @@ class Comparison:
         return [(part.name, part.weights_bytes) for part in parts_at(self._read(), conditions)]
 
     def _latents(self, claim: Claim) -> int:
-        """Return the bytes of an image's latents: channels and strides as the autoencoder's config says."""
+        """Return the bytes of an image's latents, as the autoencoder's config has them."""
         settings = self._settings(claim)
         image = settings.get("image")
-        specs = [spec.config for spec in self._pipeline.components if "latent_channels" in spec.config]
-        channels = specs[0]["latent_channels"] if specs else None
-        levels = specs[0].get("block_out_channels") if specs else None
-        if not (isinstance(image, tuple) and isinstance(channels, int) and isinstance(levels, list)):
+        configs = [spec.config for spec in self._pipeline.components]
+        config = next((known for known in configs if "latent_channels" in known), {})
+        channels, levels = config.get("latent_channels"), config.get("block_out_channels")
+        is_known = isinstance(channels, int) and isinstance(levels, list)
+        if not (is_known and isinstance(image, tuple)):
             raise UsageError(f"figure {claim.name}: {self._pipeline.name} has no latents")
-        sides = prod(side // 2 ** (len(levels) - 1) for side in image)
-        return channels * sides * ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+        area = prod(side >> (len(cast("list[int]", levels)) - 1) for side in image)
+        return area * cast("int", channels) * ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]

@@ -1,27 +1,30 @@
 """What a tape's replay says at some settings: peaks, timeline and least limits, low to high.
 
-A replay takes tens of milliseconds and a least limit a dozen of them, so the results at the catalogue's
-default settings ship beside the tapes (`shipped_results`), keyed by everything they depend on.
+All of it takes some tenths of a second, so the results at the catalogue's default settings ship
+beside the tapes (`shipped_results`), keyed by everything they depend on.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.estimate.architecture import attention_kernel
-from vramplan.estimate.least_limit import LeastLimit, find_least_limit
 from vramplan.estimate.workspace import convolution_scratch, cublas_band, no_scratch
 from vramplan.model import Pipeline, Settings
-from vramplan.tape.conditions import Conditions, WorkspaceModel
-from vramplan.tape.format import Tape
-from vramplan.tape.rehearsal import Rehearsal, rehearse
-from vramplan.tape.trace import Mark, Trace
+
+if TYPE_CHECKING:  # a result that ships needs nothing that replays
+    from vramplan.estimate.least_limit import LeastLimit
+    from vramplan.tape.conditions import Conditions, WorkspaceModel
+    from vramplan.tape.format import Tape
+    from vramplan.tape.rehearsal import Rehearsal
+    from vramplan.tape.trace import Mark, Trace
 
 #: a phase with more marks than this is thinned: a token's are like the last one's, a little higher
 _MOST_MARKS = 60
@@ -67,6 +70,8 @@ def conditions_at(
     pipeline: Pipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> Conditions:
     """Return what the replay depends on, from settings and architecture; scratch as expected."""
+    from vramplan.tape.conditions import Conditions
+
     dtype = str(settings.get("dtype", "fp32"))
     attention = str(settings.get("attention", "sdpa"))
     # without SDPA diffusers changes the UNet's and the VAE's processors, not the text encoder's
@@ -115,6 +120,9 @@ def replay_run(
     expandable_segments: bool = False,
 ) -> Replayed:
     """Replay a run in its three scenarios and find their least limits."""
+    from vramplan.estimate.least_limit import find_least_limit
+    from vramplan.tape.rehearsal import rehearse
+
     scratch = convolution_scratch(compute_capability, conditions.element_bytes)
 
     def rehearsed(workspace: WorkspaceModel) -> Rehearsal:
@@ -125,7 +133,7 @@ def replay_run(
     bare = rehearsed(no_scratch).trace
     marks = _thin(_without_repeats(expected.trace.marks))
     # torch tries a convolution plan with less scratch where one does not fit: low allows it
-    least = find_least_limit(expected, live_bytes=bare.allocated_peak_bytes, is_elastic=True)
+    least = find_least_limit(expected, is_elastic=True)
     result = Replayed(
         low=_scenario(bare, least),
         expected=_scenario(expected.trace, find_least_limit(expected)),
@@ -150,7 +158,7 @@ def _without_repeats(marks: Sequence[Mark]) -> list[Mark]:
 
 
 def _thin(marks: Sequence[Mark]) -> tuple[Mark, ...]:
-    """Return at most some dozens of marks a phase: its highest ones, its last, and every so many."""
+    """Return at most some dozens of marks a phase: its highest, its last, and every so many."""
     kept: list[Mark] = []
     for _, group in groupby(marks, key=lambda mark: mark.phase):
         phase = list(group)
@@ -200,7 +208,6 @@ def parts_at(tape: Tape, conditions: Conditions) -> list[PartWeights]:
     return rows
 
 
-# ------------------------------------------------------------------------ keys and JSON
 @lru_cache(maxsize=32)
 def _crc32(path: Path, _size: int, _changed: int) -> int:
     """Return the checksum of a tape; a check asks for it once an architecture."""
@@ -219,52 +226,3 @@ def result_key(path: Path, pipeline: Pipeline, settings: Settings, compute_capab
     chosen = ",".join(f"{k}={settings[k]}" for k in sorted(settings) if k != "platform")
     models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"
     return f"v{MODEL_VERSION} {path.name} {crc:08x} {chosen} {models}"
-
-
-def to_json(result: Replayed) -> dict[str, object]:
-    """Return the result as JSON-ready lists; marks name what weights were there by its place."""
-    weights = list(dict.fromkeys(mark.weights for mark in result.marks))
-    return {
-        "scenarios": [_scenario_row(s) for s in (result.low, result.expected, result.high)],
-        "weights": [[list(pair) for pair in there] for there in weights],
-        "marks": [
-            [m.phase, m.component, m.allocated_peak_bytes, m.reserved_peak_bytes, m.allocated_bytes,
-             m.reserved_bytes, weights.index(m.weights)]
-            for m in result.marks
-        ],
-        "warm": result.warm_reserved_peak_bytes,
-        "parts": [[p.name, p.component, p.parameters, p.weights_bytes] for p in result.parts],
-    }  # fmt: skip
-
-
-def _scenario_row(scenario: Scenario) -> list[object]:
-    return [
-        scenario.allocated_peak_bytes, scenario.reserved_peak_bytes, scenario.least_limit_bytes,
-        scenario.phase, scenario.component,
-    ]  # fmt: skip
-
-
-def from_json(raw: Mapping[str, list[list[object]]]) -> Replayed:
-    """Return a result from what `to_json` made."""
-    low, expected, high = (
-        Scenario(
-            allocated_peak_bytes=a, reserved_peak_bytes=r, least_limit_bytes=limit, phase=p, component=c  # type: ignore[arg-type]
-        )
-        for a, r, limit, p, c in raw["scenarios"]
-    )  # fmt: skip
-    there = [tuple((n, b) for n, b in pairs) for pairs in raw["weights"]]  # type: ignore[misc]
-    marks = tuple(
-        Mark(
-            phase=phase, component=component, allocated_peak_bytes=ap, reserved_peak_bytes=rp,  # type: ignore[arg-type]
-            allocated_bytes=a, reserved_bytes=r, weights=there[w],  # type: ignore[arg-type,call-overload]
-        )
-        for phase, component, ap, rp, a, r, w in raw["marks"]
-    )  # fmt: skip
-    parts = tuple(
-        PartWeights(name=n, component=c, parameters=p, weights_bytes=b)  # type: ignore[arg-type]
-        for n, c, p, b in raw["parts"]
-    )
-    return Replayed(
-        low=low, expected=expected, high=high, marks=marks, parts=parts,
-        warm_reserved_peak_bytes=raw["warm"],  # type: ignore[arg-type]
-    )  # fmt: skip

@@ -15,7 +15,7 @@ from vramplan.estimate.replayed import (
     replay_run,
     result_key,
 )
-from vramplan.estimate.shipped_results import find_result
+from vramplan.estimate.shipped_results import remembered
 from vramplan.estimate.workspace import convolution_scratch, cublas_band
 from vramplan.model import (
     Band,
@@ -30,7 +30,7 @@ from vramplan.model import (
     Term,
     TimelinePoint,
 )
-from vramplan.tape.format import read_tape
+from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
 _SLACK_SOURCE = "reserved less allocated at the peak: blocks torch keeps for reuse (replayed)"
@@ -66,13 +66,16 @@ def replayed(
 ) -> Replayed:
     """Return the replay's result at these settings, shipped or made now."""
     key = result_key(path, pipeline, settings, compute_capability)
-    shipped = find_result(path.parent, key)
-    if shipped is not None:
-        return shipped
-    tape = read_tape(path)
-    conditions = conditions_at(pipeline, settings, compute_capability, tape)
-    expandable = settings.get("expandable_segments") == "on"
-    return replay_run(tape, conditions, compute_capability, expandable_segments=expandable)
+
+    def replay() -> Replayed:
+        from vramplan.tape.format import read_tape
+
+        tape = read_tape(path)
+        conditions = conditions_at(pipeline, settings, compute_capability, tape)
+        expandable = settings.get("expandable_segments") == "on"
+        return replay_run(tape, conditions, compute_capability, expandable_segments=expandable)
+
+    return remembered(path.parent, key, replay)
 
 
 class _Budget:
@@ -228,9 +231,9 @@ class _Budget:
             )
 
     def _need(self, device: Band) -> Need:
-        """Return the least limit and the context; on Windows, which spills, the device's peak."""
+        """Return the least limit and the context; where memory spills, the device's peak."""
         expected = self.result.expected
-        if self.settings.get("platform") == "windows":
+        if self.settings.get("platform") in SPILLING_PLATFORMS:
             return Need(band=device, phase=self.peak_mark.phase, component=self.peak_mark.component)
         least = expected.least_limit_bytes
         extra = cublas_band(self.compute_capability)[0]

@@ -1,10 +1,12 @@
-"""Library scratch: cuBLAS's workspace, kept for the process, and cuDNN's, taken for each convolution.
+"""Library scratch: cuBLAS's workspace, kept for the process, and cuDNN's, one for each convolution.
 
-Both depend on the GPU's architecture. cuDNN's tensor-core convolutions work on NHWC data, torch's tensors
-are NCHW by default, so a convolution takes copies of its input, its output and its filter. That was inferred
-from published runs, not measured layer by layer: with it what SD 1.5's VAE allocates above its weights is what
-InvokeAI measured on an RTX 4090, to 0.1 MiB in eight of eight settings (fp16; fp32 without the output's copy),
-what its decoder reserves is within 0.4 %, and SD 1.5's peak is within 0.3 % of diffusers' on an A100 and an A10G.
+Both depend on the GPU's architecture. cuDNN's tensor-core convolutions work on NHWC data, torch's
+tensors are NCHW by default, so a convolution takes copies of its input, its output and its filter.
+That was inferred from published runs, not measured layer by layer. With it the replay allocates
+above the weights of SD 1.5's VAE what InvokeAI measured on an RTX 4090, to 0.2 MiB for decoding in
+fp16 and fp32 (there without the output's copy) and to the image's own size for encoding; what its
+decoder reserves in fp16 is within 0.4 %; and the peaks of SD 1.5 and SDXL are within 0.2 % of what
+diffusers' benchmarks measured on an A100 and an A10G (`profiles/published.yaml`).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _HIGH_PERCENT = 125
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvolutionScratch:
-    """Copies of a convolution's operands that cuDNN keeps while it runs, in percent of their bytes."""
+    """Copies of a convolution's operands that cuDNN keeps while it runs, in per cent of them."""
 
     input_percent: int
     output_percent: int
@@ -42,16 +44,16 @@ class ConvolutionScratch:
         """The four figures: input, output, filter, and all of them at most."""
         return self.input_percent, self.output_percent, self.filter_percent, self.high_percent
 
-    def expected_bytes(self, kind: str, operands: tuple[int, ...]) -> int:
-        """Return the scratch of one convolution; `operands` are its input, output and filter, in bytes."""
+    def expected_bytes(self, _kind: str, operands: tuple[int, ...]) -> int:
+        """Return one convolution's scratch; `operands` are input, output and filter, in bytes."""
         return sum(n * part for n, part in zip(operands, self.percents[:3], strict=False)) // 100
 
-    def high_bytes(self, kind: str, operands: tuple[int, ...]) -> int:
+    def high_bytes(self, _kind: str, operands: tuple[int, ...]) -> int:
         """Return the most it is likely to be."""
         return sum(operands) * self.high_percent // 100
 
 
-def no_scratch(kind: str, operands: tuple[int, ...]) -> int:
+def no_scratch(_kind: str, _operands: tuple[int, ...]) -> int:
     """Return 0: the low figure, a plan that needs no copies."""
     return 0
 
@@ -71,7 +73,8 @@ def convolution_scratch(compute_capability: str, element_bytes: int) -> Convolut
                 high_percent=_HIGH_PERCENT,
                 source=(
                     "inferred: NHWC copies of input, output and filter; the peak then agrees with "
-                    "published figures (A100, A10G, RTX 4090) within 0.3 %; to be measured per convolution"
+                    "published figures (A100, A10G, RTX 4090) within 0.3 %; to be measured per "
+                    "convolution"
                 ),
             )
         return ConvolutionScratch(
@@ -80,8 +83,8 @@ def convolution_scratch(compute_capability: str, element_bytes: int) -> Convolut
             filter_percent=100,
             high_percent=_HIGH_PERCENT,
             source=(
-                "inferred: NHWC copies of input and filter for TF32; the peak then agrees with published "
-                "figures (A100, RTX 4090) within 0.3 %; to be measured per convolution"
+                "inferred: NHWC copies of input and filter for TF32; the peak then agrees with "
+                "published figures (A100, RTX 4090) within 0.3 %; to be measured per convolution"
             ),
         )
     if major == 7 and element_bytes == 2:

@@ -232,7 +232,8 @@ def _same_place(one: Address, other: Address) -> bool:
 def _selection(selectors: list[Selector]) -> object:
     """Return how a tape writes what all these selectors mean; None where they mean different things.
 
-    An iteration is counted from the last (-1) where that holds for all, else from the first (0).
+    An iteration is counted from the last (-1) where that holds for all, else from the first (0);
+    where all the loops ran equally often, the first is the first.
     """
     several = {s for s in selectors if s != "only"}
     if len(several) == 1 and not isinstance(one := next(iter(several)), At):
@@ -241,10 +242,10 @@ def _selection(selectors: list[Selector]) -> object:
         return None
     only = [At(0, -1)] if len(several) < len(set(selectors)) else []
     places = [*(s for s in several if isinstance(s, At)), *only]
-    for counted in ({s.end for s in places}, {s.start for s in places}):
-        if len(counted) == 1:
-            return counted.pop()
-    return None
+    starts, ends = {s.start for s in places}, {s.end for s in places}
+    if ends == {-1} or (len(ends) == 1 and starts != {0}):
+        return ends.pop()
+    return starts.pop() if len(starts) == 1 else None
 
 
 def _collect(sequence: Sequence, path: Path, loops: dict[Path, list[Loop]]) -> None:

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TypeAlias
 
 from vramplan.errors import RecordingError
-from vramplan.record.session import Recipe, Sample, Session
+from vramplan.record.session import Facts, Recipe, Sample, Session
 from vramplan.record.stream import (
     Alloc,
     Birth,
@@ -34,14 +34,16 @@ from vramplan.tape.replay import Conditions, Replay
 #: one thing that happened: its kind and what can be compared of it; ("free", allocation) for a free
 Entry: TypeAlias = tuple[object, ...]
 
-_CUBLAS = ("gemm",)
+_CUBLAS: Entry = ("gemm", "first")
+_END: Entry = ("end", "of the code")
 
 
 def prove(tape: Tape | Mapping[str, object], recipe: Recipe, sample: Sample) -> None:
     """Raise RecordingError at the first event in which `tape` differs from a fresh run of `sample`."""
     whole = tape if isinstance(tape, Tape) else parse_tape(write_tape(tape), "the tape")
+    facts = _session_facts(recipe, sample)
     told = _replayed(whole, sample)
-    done, kept = _recorded(recipe, sample)
+    done, kept = _recorded(recipe, facts, sample)
     settings = ", ".join(
         f"{key}={value}" for key, value in (*sample.numbers.items(), *sample.facts.items())
     )
@@ -49,8 +51,13 @@ def prove(tape: Tape | Mapping[str, object], recipe: Recipe, sample: Sample) -> 
     for place, (ours, theirs) in enumerate(zip_longest(_grouped(told), _grouped(done))):
         if ours == theirs:
             continue
-        if theirs is None and ours is not None and ours[0] == "frees" and ours[1] <= kept:  # type: ignore[operator]
-            continue  # the end of the run: what it returned is let go
+        if (
+            theirs is None
+            and ours is not None
+            and isinstance(ours[1], frozenset)
+            and ours[1] <= kept
+        ):
+            continue  # after the end: what the run returned is let go
         raise RecordingError(f"{where}: event {place}: the tape has {ours}, the code did {theirs}")
 
 
@@ -107,6 +114,12 @@ class _Telling(Replay):
     def begin(self, phase: str, component: str) -> None:
         super().begin(phase, component)
         self.journal.phase = phase
+
+    def _routine(self, name: str, dims: Mapping[str, int]) -> list[Block]:
+        outputs = super()._routine(name, dims)
+        if name == self.tape.entry:
+            self.journal.entries.append(_END)
+        return outputs
 
     def _cast(self, component: str, element_bytes: int) -> None:
         self.journal.entries.append(("cast", component, element_bytes))
@@ -172,18 +185,17 @@ class _Flat:
             raise RecordingError("a fresh recording remembered a call")
 
 
-def _recorded(recipe: Recipe, sample: Sample) -> tuple[list[Entry], frozenset[int]]:
+def _recorded(recipe: Recipe, facts: Facts, sample: Sample) -> tuple[list[Entry], frozenset[int]]:
     """Return what a fresh run did, and which allocations outlive it."""
-    session = Session(recipe, _session_facts(recipe, sample), remember=False)
-    stream: Stream = session.record(sample)
+    stream: Stream = Session(recipe, facts, remember=False).record(sample)
     phases = (event.name for event in stream.events if isinstance(event, Phase))
     flat = _Flat(phase=next(phases, "idle"))  # what comes before the first phase belongs to it
     for event in stream.events:
         flat.add(event)
-    return flat.entries, frozenset(flat.numbers.values())
+    return [*flat.entries, _END], frozenset(flat.numbers.values())
 
 
-def _session_facts(recipe: Recipe, sample: Sample) -> dict[str, str]:
+def _session_facts(recipe: Recipe, sample: Sample) -> Facts:
     """Return the facts of the session that this sample belongs to."""
     for facts, _ in recipe.sessions:
         if all(sample.facts.get(key) == value for key, value in facts.items()):

@@ -145,23 +145,37 @@ class Rehearsal(Replay):
         if self.journal.count > number:
             self._scratch.add(number)
 
-    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
-        """Return how what was run so far fails under a limit; None where it completes.
+    @property
+    def most_wanted_bytes(self) -> int:
+        """The least limit that refuses nothing: the run under it is the run without one."""
+        return self.journal.growths[-1][1] if self.journal.growths else 0
 
-        With `is_elastic`, scratch that does not fit is done without: torch tries the next plan.
+    def attempt(
+        self, limit_bytes: int, *, is_elastic: bool = False
+    ) -> tuple[int, ReplayOutOfMemory | None]:
+        """Return what a limit granted the run at most, and how the run fails under it.
+
+        It fails with None where it completes. Under every limit from what was granted up to this
+        one everything happens alike. With `is_elastic`, scratch that does not fit is done without:
+        torch tries the next plan.
         """
         journal = self.journal
         first = bisect_right(journal.growths, limit_bytes, key=lambda growth: growth[1])
         if first == len(journal.growths):
-            return None
+            return self.most_wanted_bytes, None
         position = self._open(journal.growths[first][0]).fork(limit_bytes)
         spare = self._scratch if is_elastic else ()
         refusal = position.advance(journal.requests, len(journal.requests), spare)
+        granted_bytes = position.allocator.granted_bytes
         if refusal is None:
-            return None
+            return granted_bytes, None
         place = bisect_right(self._places, position.count, key=lambda place: place[0])
         _, phase, component = self._places[place - 1]
-        return ReplayOutOfMemory(phase, component, refusal.asked_bytes)
+        return granted_bytes, ReplayOutOfMemory(phase, component, refusal.asked_bytes)
+
+    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
+        """Return how what was run so far fails under a limit; None where it completes."""
+        return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
 
     def _open(self, request: int) -> _Position:
         """Return the run without a limit, at `request` or before it."""

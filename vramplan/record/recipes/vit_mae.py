@@ -19,7 +19,7 @@ Value = Any
 PARTS = {"encoder": "vit", "decoder": "decoder"}
 
 #: batch and steps
-_SETTINGS = ((1, 3), (1, 4), (1, 6), (2, 3), (3, 3), (5, 3))
+_SETTINGS = ((1, 3), (1, 4), (1, 5), (2, 3), (3, 4), (5, 3))
 
 
 def recipe(pipeline: Pipeline) -> Recipe:

@@ -1,0 +1,71 @@
+"""Temporaries inside CUDA's operators, by the formulas of the sources named in record.scratch."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from vramplan.record.device import META, Device, weights_of
+from vramplan.record.scratch import temporaries
+from vramplan.record.stream import Alloc, Free, Stream
+
+FLASH = "aten._scaled_dot_product_flash_attention_backward.default"
+EFFICIENT = "aten._scaled_dot_product_efficient_attention_backward.default"
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def test_most_operators_take_nothing_beside_their_result():
+    assert temporaries("aten.addmm.default", (meta(4), meta(4, 4), meta(4, 4)), meta(4, 4)) == ()
+
+
+def test_masked_scatter_counts_its_mask_in_int64():
+    """masked_scatter_ takes a running count of the mask, which it first spreads to self's shape."""
+    self, source = meta(1, 1088, 4096), meta(576, 4096)
+    thin, whole = meta(1, 1088, 1, dtype=torch.bool), meta(1, 1088, 4096, dtype=torch.bool)
+    elements = 1088 * 4096
+    named = "aten.masked_scatter.default"
+    assert temporaries(named, (self, thin, source), self) == ((8 * elements, elements),)
+    assert temporaries(named, (self, whole, source), self) == ((8 * elements,),)
+
+
+def test_a_reduced_mse_loss_holds_the_squared_differences():
+    pair = (meta(32, 10), meta(32, 10))
+    assert temporaries("aten.mse_loss.default", pair, meta()) == ((640,),)
+    assert temporaries("aten.mse_loss.default", (*pair, 2), meta()) == ((640,),)
+    assert temporaries("aten.mse_loss.default", (*pair, 0), meta(32, 10)) == ()
+
+
+def test_flash_sums_the_querys_gradient_in_fp32_over_rounded_rows():
+    operand = meta(2, 12, 50, 64)
+    rows = 2 * 12 * 128 * 4  # 50 queries, rounded up to 128
+    assert temporaries(FLASH, (operand, operand, operand, operand), ()) == ((rows, rows * 64),)
+    narrow = meta(2, 12, 197, 40)  # heads of up to 128 are rounded to a multiple of 32
+    rows = 2 * 12 * 256 * 4
+    assert temporaries(FLASH, (narrow, narrow, narrow, narrow), ()) == ((rows, rows * 64),)
+
+
+def test_the_efficient_kernel_sums_the_querys_gradient_in_tiles():
+    operand = meta(2, 12, 65, 64)
+    delta, tiles = 2 * 12 * 65 * 4, 2 * 12 * 2  # 65 queries are two tiles of 64
+    workspace = tiles * (16 + 64 * 64 * 4)
+    assert temporaries(EFFICIENT, (operand, operand), ()) == ((delta, workspace),)
+    wide = operand.to(torch.float32)
+    product = 2 * 12 * 65 * 64 * 4  # fp32 kernels leave the derivative to torch
+    assert temporaries(EFFICIENT, (wide, wide), ()) == ((product, delta), (delta, workspace))
+
+
+def test_the_device_takes_them_after_the_result_and_gives_them_back():
+    stream = Stream("", {})
+    pair = [torch.zeros(100, 100, device=META) for _ in range(2)]
+    with Device(stream, weights_of([])):
+        first, second = (tensor * 1 for tensor in pair)
+        loss = torch.nn.functional.mse_loss(first, second)
+    events = stream.events
+    assert [e.size_bytes for e in events if isinstance(e, Alloc)] == [40_000, 40_000, 4, 40_000]
+    assert isinstance(events[-1], Free)
+    assert events[-1].birth is events[-2].birth
+    del loss
