@@ -162,7 +162,9 @@ def offload_risk(need: Band, budget_bytes: int) -> float:
 
 def judged_as(card: Card) -> str:
     """Return what a verdict calls the candidate it was reached on."""
-    return f"{card.name}, compute capability {card.compute_capability}"
+    if card.kind == "assumed":  # a class or a size: its candidates differ in this alone
+        return f"compute capability {card.compute_capability}"
+    return card.name
 
 
 def _badness(verdict: Verdict) -> tuple[int, float, int]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.errors import CatalogError, UsageError
@@ -20,7 +22,6 @@ from vramplan.record.stream import Alloc, Phase
 from vramplan.tape.allocator import CachingAllocator
 from vramplan.tape.format import parse_tape, write_tape
 from vramplan.tape.replay import Conditions, Mark, Replay, Trace
-
 
 PIPELINES = Path(__file__).parents[2] / "profiles" / "pipelines"
 NAMES = ("log-anomaly-ae", "denoising-ae")
@@ -101,7 +102,7 @@ def parameters(recipe) -> list[int]:
 
 
 def last_step(trace: Trace) -> Mark:
-    """Return Adam's stretch of the last step but one: the last one's ends with everything let go."""
+    """Return Adam's stretch of the last step but one: the last one lets everything go."""
     return [mark for mark in trace.marks if mark.component == "optimizer"][-2]
 
 
@@ -171,7 +172,10 @@ def test_inference_saves_no_activations(recorded):
 
 
 def test_phases_are_named_for_what_is_encoded():
-    expected = {"log-anomaly-ae": ("encode", "decode"), "denoising-ae": ("encode_image", "decode_image")}
+    expected = {
+        "log-anomaly-ae": ("encode", "decode"),
+        "denoising-ae": ("encode_image", "decode_image"),
+    }
     for name, phases in expected.items():
         recipe = autoencoders.recipe(pipeline_of(name))
         stream = Session(recipe, {"dtype": "fp32"}).record(sample(2, 2, mode="infer"))
@@ -199,7 +203,7 @@ LINEAR = {"class": "torch.nn.Linear", "config": {"in_features": 8, "out_features
         ([{"class": "transformers.CLIPTextModel"}], "a class of torch.nn"),
         ([{"class": "torch.nn.Linier"}], "is not in the installed torch.nn"),
         ([{"class": "torch.nn.Linear", "config": {"in": 8}}], "does not take these arguments"),
-        ([{"class": "torch.nn.ModuleList", "config": {"modules": 3}}], "does not take these arguments"),
+        ([{"class": "torch.nn.ModuleList", "config": {"modules": 3}}], "does not take these"),
         ([{"class": "torch.nn.Parameter"}], "is not a module"),
     ],
 )  # fmt: skip

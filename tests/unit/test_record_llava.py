@@ -1,4 +1,4 @@
-"""LLaVA through its own generate(): exact at settings that were not used, from image to last token."""
+"""LLaVA through its own generate(): exact at unseen settings, from image to last token."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ SPEC = ComponentSpec(
             "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 112, "patch_size": 14,
         },
         "text_config": {
-            "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 96, "vocab_size": 2000,
-            "num_hidden_layers": LAYERS, "num_attention_heads": 4,
+            "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 96,
+            "vocab_size": 2000, "num_hidden_layers": LAYERS, "num_attention_heads": 4,
         },
     },
 )  # fmt: skip
@@ -126,7 +126,9 @@ def test_phases_follow_one_another_as_the_model_runs(recipe):
 def test_the_cache_grows_by_one_token_and_is_copied_as_it_grows(recipe):
     """DynamicCache concatenates: old and new keys of a layer live side by side for a moment."""
     batch, prompt, new = 2, 30, 6
-    stream = Session(recipe, {"dtype": "fp16", "kernel": "flash"}).record(sample(batch, prompt, new))
+    stream = Session(recipe, {"dtype": "fp16", "kernel": "flash"}).record(
+        sample(batch, prompt, new)
+    )
     caches = [
         event.size_bytes
         for event in stream.events

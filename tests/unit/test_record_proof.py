@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -84,7 +85,7 @@ def tape(recipe: Recipe) -> dict[str, object]:
 
 
 def sample_at(recipe: Recipe, width: int, height: int, batch: int, steps: int) -> Sample:
-    facts, samples = recipe.sessions[0]
+    _, samples = recipe.sessions[0]
     numbers = {"width": width, "height": height, "batch": batch, "steps": steps}
     return replace(samples[0], numbers=numbers)
 
@@ -98,7 +99,7 @@ def test_recording_twice_gives_the_same_bytes(recipe, tape):
     assert write_tape(record_tape("small-sd", recipe)) == write_tape(tape)
 
 
-# ------------------------------------------------------------- a proof that cannot fail proves nothing
+# -------------------------------------------------- a proof that cannot fail proves nothing
 def damaged(tape, change):
     copy = json.loads(json.dumps(tape))
     change(copy["routines"])
@@ -116,7 +117,7 @@ def keep_longer(routines):
     code = routines["unet"][0]["code"]
     place = next(
         i
-        for i, (a, b) in enumerate(zip(code, code[1:], strict=False))
+        for i, (a, b) in enumerate(pairwise(code))
         if isinstance(a, int) and isinstance(b, int) and a < 0 <= b
     )
     code[place], code[place + 1] = code[place + 1], code[place]
@@ -134,7 +135,9 @@ def rename_phase(routines):
 
 @pytest.mark.parametrize("change", [widen, keep_longer, forget_scratch, rename_phase])
 def test_a_tape_that_is_wrong_in_one_place_is_refused(recipe, tape, change):
-    with pytest.raises(RecordingError, match="small-sd at width=512.*the tape has .*, the code did"):
+    with pytest.raises(
+        RecordingError, match=r"small-sd at width=512.*the tape has .*, the code did"
+    ):
         prove(damaged(tape, change), recipe, sample_at(recipe, 512, 512, 1, 8))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from vramplan.record.device import META, Device, weights_of
 from vramplan.record.scratch import temporaries

@@ -1,16 +1,27 @@
-"""Verdicts over pipelines and cards, one by one or side by side."""
+"""Verdicts over pipelines and cards, one by one or side by side, each with its advice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice
 from vramplan.commands.targets import Job
-from vramplan.model import Estimate, Verdict
+from vramplan.model import Estimate, Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: the verdicts, and the estimates they rest on
 Answer = tuple[list[Verdict], list[Estimate]]
+
+#: work that takes longer than this is shown on a terminal
+_PATIENCE_S = 1.0
 
 
 def judge_each(
@@ -25,19 +36,51 @@ def judge_each(
 
     verdicts: list[Verdict] = []
     estimates: list[Estimate] = []
-    for job in jobs:
-        for choice in choices:
-            verdict, estimate = judge(
-                job.pipeline,
-                job.settings,
-                choice,
-                folders=folders,
-                margin_bytes=margin_bytes,
-                other_bytes=other_bytes,
-            )
-            verdicts.append(verdict)
-            estimates.append(estimate)
+    with _progress() as show:
+        for job in jobs:
+            for choice in choices:
+                show(f"{job.pipeline.name} on {choice.label}")
+                verdict, estimate = judge(
+                    job.pipeline,
+                    job.settings,
+                    choice,
+                    folders=folders,
+                    margin_bytes=margin_bytes,
+                    other_bytes=other_bytes,
+                )
+                if verdict.kind is not VerdictKind.FITS:
+                    verdict = _advise(
+                        verdict, job, choice, folders, margin_bytes, other_bytes, show
+                    )
+                verdicts.append(verdict)
+                estimates.append(estimate)
     return verdicts, estimates
+
+
+def _advise(
+    verdict: Verdict,
+    job: Job,
+    choice: CardChoice,
+    folders: Sequence[Path],
+    margin_bytes: int,
+    other_bytes: int | None,
+    show: Callable[[str], None],
+) -> Verdict:
+    """Return `verdict` with the first advice there is."""
+    from vramplan.plan import first_advice
+
+    where = f"{job.pipeline.name} on {choice.label}"
+    advice = first_advice(
+        job.pipeline,
+        job.settings,
+        verdict,
+        choice,
+        folders=folders,
+        margin_bytes=margin_bytes,
+        other_bytes=other_bytes,
+        progress=lambda change: show(f"{where}, with {change}"),
+    )
+    return replace(verdict, advice=advice)
 
 
 def judge_together(
@@ -53,14 +96,44 @@ def judge_together(
     items = [(job.pipeline, job.settings) for job in jobs]
     verdicts: list[Verdict] = []
     estimates: list[Estimate] = []
-    for choice in choices:
-        verdict, found = decisions.judge_together(
-            items,
-            choice,
-            folders=folders,
-            margin_bytes=margin_bytes,
-            other_bytes=other_bytes,
-        )
-        verdicts.append(verdict)
-        estimates += found
+    with _progress() as show:
+        for choice in choices:
+            show(f"all on {choice.label}")
+            verdict, found = decisions.judge_together(
+                items,
+                choice,
+                folders=folders,
+                margin_bytes=margin_bytes,
+                other_bytes=other_bytes,
+            )
+            if verdict.kind is not VerdictKind.FITS:
+                from vramplan.plan import together_advice
+
+                verdict = replace(verdict, advice=together_advice(verdict, found))
+            verdicts.append(verdict)
+            estimates += found
     return verdicts, estimates
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Give what shows the step at hand: on a terminal, from the second second on, on one line."""
+    begun = time.monotonic()
+    is_shown = False
+
+    def show(step: str) -> None:
+        nonlocal is_shown
+        if sys.stderr.isatty() and time.monotonic() - begun > _PATIENCE_S:
+            from vramplan.report.text import clean, for_encoding
+
+            line = for_encoding(clean(f"trying {step}", 79), sys.stderr.encoding)
+            sys.stderr.write(f"\r\x1b[2K{line}")
+            sys.stderr.flush()
+            is_shown = True
+
+    try:
+        yield show
+    finally:
+        if is_shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()

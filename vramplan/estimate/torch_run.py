@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.errors import TapeError
@@ -33,6 +35,9 @@ from vramplan.model import (
 from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
+if TYPE_CHECKING:
+    from vramplan.tape.contents import Tape
+
 _SLACK_SOURCE = "reserved less allocated at the peak: blocks torch keeps for reuse (replayed)"
 
 
@@ -61,6 +66,19 @@ def find_tape(pipeline: Pipeline, folders: Sequence[Path]) -> Path:
     )
 
 
+def open_tape(path: Path) -> Tape:
+    """Return the tape in `path`, read once for as long as the file stays as it is."""
+    state = path.stat()
+    return _open_tape(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _open_tape(path: Path, _size: int, _changed: int) -> Tape:
+    from vramplan.tape.format import read_tape  # a shipped result needs no tape
+
+    return read_tape(path)
+
+
 def replayed(
     pipeline: Pipeline, settings: Settings, compute_capability: str, path: Path
 ) -> Replayed:
@@ -68,9 +86,7 @@ def replayed(
     key = result_key(path, pipeline, settings, compute_capability)
 
     def replay() -> Replayed:
-        from vramplan.tape.format import read_tape
-
-        tape = read_tape(path)
+        tape = open_tape(path)
         conditions = conditions_at(pipeline, settings, compute_capability, tape)
         expandable = settings.get("expandable_segments") == "on"
         return replay_run(tape, conditions, compute_capability, expandable_segments=expandable)

@@ -1,6 +1,7 @@
 """Real classes from catalogue descriptions, on `meta`, with no weights.
 
-Only classes of diffusers, transformers and torch.nn are ever imported, whatever a catalogue file says.
+Only classes of diffusers, transformers and torch.nn are ever imported, whatever a catalogue file
+says.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ def build_module(spec: ComponentSpec, dtype: torch.dtype) -> torch.nn.Module:
         with META, _default_dtype(dtype):
             return _stack(spec).eval()
     if spec.class_path.startswith("transformers."):
-        # as from_pretrained(dtype=...) does: tables that ask for fp32 by name (rotary frequencies) stay so
+        # as from_pretrained(dtype=...) does: tables made in fp32 by name (rotary frequencies) stay
         with META, _default_dtype(dtype):
-            return cls(cls.config_class(**config)).eval()
+            model: torch.nn.Module = cls(cls.config_class(**config))
+        return model.eval()
     with META:
+        module: torch.nn.Module
         if hasattr(cls, "config_class") and cls.config_class is not None:
-            settings = cls.config_class(**config)
-            module = cls(settings)
+            module = cls(cls.config_class(**config))
         else:
             module = cls(**config)
     return module.to(dtype).eval()

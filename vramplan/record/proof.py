@@ -1,8 +1,8 @@
 """A tape against a fresh recording: the proof that its sizes and its order hold at unseen settings.
 
-The tape's own interpreter runs on an allocator that keeps a journal; the pipeline's code runs once more,
-nothing remembered. Both must ask for the same bytes in the same order and phase, and give back the
-same tensors in between (the order within a run of frees means nothing to an allocator).
+The tape's own interpreter runs on an allocator that keeps a journal; the pipeline's code runs once
+more, nothing remembered. Both must ask for the same bytes in the same order and phase, and give
+back the same tensors in between (the order within a run of frees means nothing to an allocator).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _END: Entry = ("end", "of the code")
 
 
 def prove(tape: Tape | Mapping[str, object], recipe: Recipe, sample: Sample) -> None:
-    """Raise RecordingError at the first event in which `tape` differs from a fresh run of `sample`."""
+    """Raise RecordingError at the first event in which `tape` differs from a fresh run."""
     whole = tape if isinstance(tape, Tape) else parse_tape(write_tape(tape), "the tape")
     facts = _session_facts(recipe, sample)
     told = _replayed(whole, sample)

@@ -1,9 +1,10 @@
 """What CUDA kernels take beside their results: temporaries inside one operator, unseen on `meta`.
 
 The shape functions that run on `meta` know an operator's results only. What its CUDA implementation
-allocates besides, and gives back before it returns, is listed here, operator by operator, as pytorch
-2.13's source has it. Left out are temporaries that never reach a MiB (scans' and reductions' buffers),
-cuDNN's own scratch (its size is not in the source) and split-key buffers of one-token queries.
+allocates besides, and gives back before it returns, is listed here, operator by operator, as
+pytorch's source has it. Left out are temporaries that never reach a MiB (scans' and reductions'
+buffers), cuDNN's own scratch (its size is not in the source) and split-key buffers of one-token
+queries.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Arguments = tuple[Value, ...]
 #: bytes of temporaries that are held together; the next group comes when they are gone
 Groups = tuple[tuple[int, ...], ...]
 
-#: the memory-efficient kernels for heads of up to 64 work on tiles of this many queries and channels
+#: the memory-efficient kernels for heads of up to 64 take tiles of so many queries and channels
 _TILE = 64
 
 
@@ -33,7 +34,8 @@ def temporaries(operator: str, arguments: Arguments, result: Value) -> Groups:
 def _masked_scatter(arguments: Arguments, result: Value) -> Groups:
     """A running count of the mask at the result's size, and the mask spread out to it.
 
-    ATen/native/cuda/IndexKernel.cpp, masked_scatter__cuda; IndexKernel.cu, launch_masked_scatter_kernel.
+    ATen/native/cuda/IndexKernel.cpp, masked_scatter__cuda; IndexKernel.cu,
+    launch_masked_scatter_kernel.
     """
     counts = result.numel() * torch.int64.itemsize
     is_whole = arguments[1].shape == result.shape
@@ -74,8 +76,9 @@ def _efficient_backward(arguments: Arguments, _: Value) -> Groups:
     """The softmax's derivative, and tiles of the query's gradient summed in fp32.
 
     ATen/native/transformers/cuda/attention_backward.cu, _efficient_attention_backward;
-    mem_eff_attention/kernel_backward.h, Params::workspace_elements_gq. Assumption: heads above 64 take
-    tiles of the same size (some of their kernels take larger ones).
+    mem_eff_attention/kernel_backward.h, Params::workspace_elements_gq. fp32 kernels leave the
+    derivative to torch. Assumption: heads above 64 take tiles of the same size (some of their
+    kernels take larger ones).
     """
     batch, heads, queries, head = arguments[1].shape
     rows = batch * heads * queries * torch.float32.itemsize
@@ -83,9 +86,7 @@ def _efficient_backward(arguments: Arguments, _: Value) -> Groups:
     workspace = tiles * (16 + _TILE * _TILE * torch.float32.itemsize)
     if arguments[1].dtype != torch.float32:
         return ((rows, workspace),)
-    product = (
-        arguments[0].numel() * torch.float32.itemsize
-    )  # fp32 kernels do not compute the derivative
+    product = arguments[0].numel() * torch.float32.itemsize
     return (product, rows), (rows, workspace)
 
 

@@ -43,8 +43,9 @@ class Sample:
 class Recipe:
     """Everything family-specific: what to build, what to run, and what sizes are made of.
 
-    `samples` by session facts (dtype, kernel); `relevant` names, per routine, the facts its code may
-    depend on; `run` executes the pipeline's own code once inside the session.
+    `sessions` are samples by session facts (dtype, kernel); `relevant` names, per routine, the
+    facts its code may depend on; `run` returns what executes the pipeline's own code once; `parts`
+    are a component's parts and where they are in it.
     """
 
     dims: Mapping[str, str]
@@ -54,10 +55,8 @@ class Recipe:
     build: Callable[[Facts], Mapping[str, torch.nn.Module]]
     run: Callable[[Session, Sample], Callable[[], None]]
     element_bytes: Callable[[Facts], int]
-    parts: Mapping[str, Mapping[str, str]] = field(
-        default_factory=dict
-    )  # component -> part -> child path
-    is_training: Callable[[Facts], bool] = lambda facts: False
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    is_training: Callable[[Facts], bool] = lambda _: False
     #: whether module borders are written down: where sequential offload is a setting
     marks_modules: bool = True
     #: the smallest numbers at which the recorded loops hold; smaller ones are planned as these
@@ -102,7 +101,7 @@ class Session:
                 work()
                 del work
             self.device.end_loops()
-        # what outlives the run (a scheduler's state) belongs to this stream; its later death does not
+        # what outlives the run (a scheduler's state) belongs to this stream, its later death not
         self.device.births.clear()
         return stream
 

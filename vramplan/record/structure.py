@@ -1,7 +1,7 @@
 """A stream of raw events → a tree of sequences and loops, with every free written as an address.
 
-Addresses are relative, so the code of one iteration reads the same as the code of the next. Inside a run
-of frees the order does not matter to an allocator (coalescing is confluent), so a run is sorted.
+Addresses are relative, so the code of one iteration reads the same as the code of the next. Inside
+a run of frees the order does not matter to an allocator (coalescing is confluent): a run is sorted.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class At:
     end: int
 
 
-#: how an iteration is chosen: 'all' of a finished loop, one of it, or 'only' where there was one (which is
-#: its first, its last and all); ('same', name), the one with the number of ours in a loop of that name
-#: (layers: each frees its own of an earlier pass); inside the loop: ('back', d), d iterations ago
+#: how an iteration is chosen: 'all' of a finished loop, one of it, or 'only' where there was one
+#: (which is its first, its last and all); ('same', name), the one with our number in a loop of that
+#: name (layers: each frees its own of an earlier pass); inside the loop: ('back', d), d ago
 Selector: TypeAlias = str | At | tuple[str, int | str]
 Step: TypeAlias = tuple[int, Selector]
 

@@ -159,13 +159,12 @@ class Rehearsal(Replay):
         one everything happens alike. With `is_elastic`, scratch that does not fit is done without:
         torch tries the next plan.
         """
-        journal = self.journal
-        first = bisect_right(journal.growths, limit_bytes, key=lambda growth: growth[1])
-        if first == len(journal.growths):
+        if limit_bytes >= self.most_wanted_bytes:
             return self.most_wanted_bytes, None
-        position = self._open(journal.growths[first][0]).fork(limit_bytes)
+        requests = self.journal.requests
+        position = self._open(limit_bytes).fork(limit_bytes)
         spare = self._scratch if is_elastic else ()
-        refusal = position.advance(journal.requests, len(journal.requests), spare)
+        refusal = position.advance(requests, len(requests), spare)
         granted_bytes = position.allocator.granted_bytes
         if refusal is None:
             return granted_bytes, None
@@ -177,13 +176,23 @@ class Rehearsal(Replay):
         """Return how what was run so far fails under a limit; None where it completes."""
         return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
 
-    def _open(self, request: int) -> _Position:
-        """Return the run without a limit, at `request` or before it."""
-        if self._opening is None or self._opening.request > request:
-            allocator = CachingAllocator(expandable_segments=self._is_expandable)
-            self._opening = _Position(allocator)
-            self._opening.advance(self.journal.requests, request)
+    def _open(self, limit_bytes: int) -> _Position:
+        """Return the run without a limit, no further than the first request that this one refuses.
+
+        It stops early enough to serve for lower limits too: below what is live at the peak no run
+        completes, unless it is elastic.
+        """
+        first = self._first_refused(limit_bytes)
+        if self._opening is None or self._opening.request > first:
+            live = self.trace.allocated_peak_bytes
+            lower = live if live < limit_bytes else limit_bytes * 7 // 8
+            self._opening = _Position(CachingAllocator(expandable_segments=self._is_expandable))
+            self._opening.advance(self.journal.requests, self._first_refused(lower))
         return self._opening
+
+    def _first_refused(self, limit_bytes: int) -> int:
+        growths = self.journal.growths
+        return growths[bisect_right(growths, limit_bytes, key=lambda growth: growth[1])][0]
 
 
 def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = False) -> Rehearsal:

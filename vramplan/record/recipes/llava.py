@@ -22,7 +22,7 @@ PARTS = {
     "lm_head": "lm_head",
 }
 
-#: batch, prompt tokens without the image's, new tokens: input ids stay small enough to keep their values
+#: batch, prompt tokens without the image's, new tokens: few enough ids to keep their values
 _SETTINGS = ((1, 30, 5), (1, 61, 6), (1, 97, 5), (2, 40, 5), (3, 25, 6), (5, 83, 5))
 #: the first, the second to last and the last token are special
 LEAST_TOKENS = 4

@@ -8,7 +8,10 @@ from vramplan.record.session import Recipe
 
 
 def recipe_for(pipeline: Pipeline) -> Recipe:
-    """Return how `pipeline` is built and run for a recording; UsageError where no recipe knows it."""
+    """Return how `pipeline` is built and run for a recording.
+
+    Raises UsageError where no recipe knows its components' classes.
+    """
     from vramplan.record.recipes import autoencoders, diffusion, llava, vae, vit_mae
 
     classes = {spec.class_path for spec in pipeline.components}
@@ -25,6 +28,7 @@ def recipe_for(pipeline: Pipeline) -> Recipe:
     shown = ", ".join(sorted(classes)) or "a pipeline without components"
     raise UsageError(
         f"{pipeline.name}: no recipe knows how to run {shown}",
-        hint="recorded are pipelines of diffusers' UNet2DConditionModel or AutoencoderKL, of transformers' "
-        "LlavaForConditionalGeneration or ViTMAEForPreTraining, and autoencoders of torch.nn.Sequential",
+        hint="recorded are UNet2DConditionModel and AutoencoderKL (diffusers), "
+        "LlavaForConditionalGeneration and ViTMAEForPreTraining (transformers), "
+        "and autoencoders of torch.nn.Sequential",
     )

@@ -26,8 +26,8 @@ def train(
 ) -> None:
     """Take `steps` steps: `load` a batch, go `forward`, `measure` the loss, backward, Adam.
 
-    Names are those of the usual loop, and so are lifetimes: the last batch and output stay until they
-    are replaced, gradients until the next `zero_grad`.
+    Names are those of the usual loop, and so are lifetimes: the last batch and output stay until
+    they are replaced, gradients until the next `zero_grad`.
     """
     trained = [p for p in parameters if p.requires_grad]
     # foreach is what a CUDA device defaults to; on `meta` it must be asked for

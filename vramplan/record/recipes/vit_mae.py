@@ -1,4 +1,4 @@
-"""ViT-MAE under Transformers: rebuild a batch of images from a quarter of their patches, or train."""
+"""ViT-MAE under Transformers: rebuild images from a quarter of their patches, or train."""
 
 from __future__ import annotations
 
