@@ -10,15 +10,16 @@ profiles/published.yaml, ours are worked out as `vramplan estimate` works them o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from generated import ROOT, escape, run_generator
 
 SCRIPT = Path(__file__).name
 PAGE = ROOT / "docs" / "accuracy.md"
-_MIB, _GIB = 1 << 20, 1 << 30
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,13 @@ class Row:
     remark: str | None
 
 
-def read_rows() -> Iterator[Row]:
-    """Yield every published figure about a pipeline of the catalogue, worked out anew."""
+@cache
+def read_rows() -> tuple[Row, ...]:
+    """Return every published figure about a pipeline of the catalogue, worked out anew."""
+    return tuple(_rows())
+
+
+def _rows() -> Iterator[Row]:
     from vramplan.catalog import load_catalog
     from vramplan.estimate.published import claims_about, compare_published
 
@@ -64,12 +70,14 @@ def size(size_bytes: int) -> str:
     """Return a size as published figures are given: GiB with three decimals, MiB with two."""
     if size_bytes >= _GIB:
         return f"{size_bytes / _GIB:.3f} GiB"
-    return f"{size_bytes / _MIB:,.2f} MiB"
+    if size_bytes >= _MIB:
+        return f"{size_bytes / _MIB:,.2f} MiB"
+    return f"{size_bytes / _KIB:g} KiB"
 
 
 def render() -> str:
     """Return the tables as MyST: figures, bounds, and what is shown only."""
-    rows = list(read_rows())
+    rows = read_rows()
     is_bound = [row for row in rows if row.metric.startswith("bound_")]
     held = [row for row in rows if row.tolerance_percent is not None]
     shown = [row for row in rows if row not in held and row not in is_bound]
@@ -83,7 +91,7 @@ def render() -> str:
     )
 
 
-def _table(rows: list[Row], cells: Callable[[Row], list[str]]) -> str:
+def _table(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> str:
     head = ["pipeline", "claim", "published", "ours", "difference", _LAST[cells], "source"]
     lines = [f"| {' | '.join(head)} |", "|---|---|--:|--:|--:|---|---|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in rows]

@@ -19,18 +19,23 @@ IMAGES = ROOT / "docs" / "images"
 
 
 def draw_check() -> str:
-    """Return the picture of the README's first command."""
+    """Return the picture of the README's first command, down to its second pipeline."""
     import picture_terminal as terminal
 
     words = ("check", "sd15", "llava:7b", "--card", "8gb", "--card", "12gb")
     lines = terminal.capture(words)
     second = next(n for n, one in enumerate(lines) if terminal.plain(one).startswith("llava:7b ·"))
     rest = f"\x1b[2m… {len(lines) - second} more lines: the same for llava:7b\x1b[0m"
-    rows = [terminal.plain(one).split() for one in lines[2 : lines.index("")]]
-    said = [f"{row[0]} on {row[1]}: {row[3]}" for row in rows if len(row) > 4 and row[0][0] != "("]
-    summary = "A terminal with a verdict for each pipeline and card. " + "; ".join(said)
     shown = [*lines[: second - 1], "", rest]
-    return terminal.draw("check", f"vramplan {' '.join(words)}", shown, summary)
+    return terminal.draw("check", words, shown, "A verdict for each pipeline and card, and why")
+
+
+def draw_advice() -> str:
+    """Return the picture of a command whose answer is no, with what would help."""
+    import picture_terminal as terminal
+
+    words = ("check", "sdxl", "--card", "12gb")
+    return terminal.draw("advice", words, terminal.capture(words), "A verdict, why, and what helps")
 
 
 def draw_sd15_timeline() -> str:
@@ -78,6 +83,7 @@ def draw_counts() -> str:
 #: every picture by its file's name, and what draws it
 PICTURES: Mapping[str, Callable[[], str]] = {
     "check.svg": draw_check,
+    "advice.svg": draw_advice,
     "sd15-timeline.svg": draw_sd15_timeline,
     "least-limit.svg": draw_least_limit,
     "budgets.svg": draw_budgets,

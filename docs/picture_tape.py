@@ -5,8 +5,9 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from picture_parts import begin, end, head, sides
-from replayed_runs import open_tape, replay_steps, shipped
+from replayed_runs import CAPABILITY, open_tape, replay_steps, shipped
 
+from vramplan.estimate.workspace import convolution_scratch
 from vramplan.report import phrases
 from vramplan.report.svg import add, write
 from vramplan.tape.expressions import evaluate
@@ -67,6 +68,7 @@ def _excerpt(variant: Variant) -> tuple[list[tuple[str, str, str]], int]:
     """Return the entries around the peak: what is done, its expression, its size at 512x512."""
     dims = {"n": 1, "h": 64, "w": 64}
     sizes = [evaluate(text, dims) for text in variant.sizes]
+    scratch = convolution_scratch(CAPABILITY, 2).expected_bytes
     rows: list[tuple[str, str, str]] = []
     slots: list[int] = []
     live, most, peak = 0, 0, 0
@@ -81,9 +83,8 @@ def _excerpt(variant: Variant) -> tuple[list[tuple[str, str, str]], int]:
             live -= sizes[size]
             rows.append(("free", variant.sizes[size], phrases.need(sizes[size])))
         elif isinstance(op, list) and op[0] == "w":
-            extra = sum(sizes[one] for one in op[2:])
-            text = "+".join(variant.sizes[one] for one in op[2:])
-            rows.append(("scratch", text, phrases.need(extra)))
+            extra = scratch(str(op[1]), tuple(sizes[one] for one in op[2:]))
+            rows.append(("scratch", "for a convolution", phrases.need(extra)))
         else:
             continue
         if live + extra > most:
@@ -129,14 +130,8 @@ def _draw_entries(
             add(svg, "rect", {**shape, "css": "activations"})
         css = " on-activations" if row == peak else " soft" if verb == "free" else ""
         write(svg, x, line, verb, css=f"mono s{css}")
-        write(svg, x + 68, line, _short(text), css=f"mono s{css}")
+        write(svg, x + 68, line, text, css=f"mono s{css}")
         write(svg, x + 256, line, size, css=f"s{css}", anchor="end")
-
-
-def _short(text: str) -> str:
-    """Return an expression as it is written by hand: two equal sides of a sum once."""
-    first, plus, second = text.partition("+")
-    return f"2·{first}" if plus and first == second else text
 
 
 def _draw_curves(svg: ET.Element, left: int, top: int) -> None:

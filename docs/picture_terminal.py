@@ -92,11 +92,16 @@ def pieces(line: str) -> Iterator[Piece]:
         column += len(part)
 
 
-def draw(identity: str, command: str, lines: Sequence[str], summary: str) -> str:
-    """Return the picture of a terminal in which `command` has printed `lines`."""
+def draw(identity: str, words: Sequence[str], lines: Sequence[str], about: str) -> str:
+    """Return the picture of a terminal in which ``vramplan WORDS`` has printed `lines`.
+
+    `about` and the lines' own words stand for it where it cannot be seen.
+    """
+    command = f"vramplan {' '.join(words)}"
+    said = " ".join(word for line in lines for word in plain(line).split() if set(word) != {"─"})
     width = round(2 * _MARGIN + COLUMNS * _CELL)
     height = 2 * _MARGIN + _ROW * (len(lines) + 2) - 6
-    svg = start(identity, width, height, f"$ {command}", summary)
+    svg = start(identity, width, height, f"$ {command}", f"{about}: {said}")
     svg.set("width", str(width))
     svg.set("height", str(height))
     ET.SubElement(svg, "style").text = _style_sheet()

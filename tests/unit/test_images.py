@@ -86,9 +86,9 @@ def test_terminal_shows_every_word_of_the_command(capsys: pytest.CaptureFixture[
     assert main(words) == 0
     piped = capsys.readouterr().out.splitlines()
     assert [picture_terminal.plain(line) for line in lines] == piped
-    drawn = _parse(picture_terminal.draw("x", "vramplan cards", lines, "cards"))
+    drawn = _parse(picture_terminal.draw("x", words, lines, "cards"))
     shown = " ".join(text.text or "" for text in drawn.iter(f"{SVG}text"))
-    assert shown.split() == ["$", "vramplan", "cards", *" ".join(piped).split()]
+    assert shown.split() == ["$", "vramplan", *words, *" ".join(piped).split()]
 
 
 def test_terminal_keeps_colours_and_columns() -> None:

@@ -135,8 +135,8 @@ def test_accuracy_page_is_up_to_date() -> None:
     ("row", "compute_capability"),
     [
         ("ours without any scratch", "6.1"),
-        ("ours for 7.0: half a copy of each", "7.0"),
-        ("ours for 8.6: a copy of each", "8.6"),
+        ("ours for 7.0: half copies", "7.0"),
+        ("ours for 8.6: whole copies", "8.6"),
     ],
 )
 def test_explained_figures_of_four_images_are_the_ones_worked_out(

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vramplan.estimate.context import context_band
-from vramplan.estimate.replayed import conditions_at
+from vramplan.estimate.replayed import conditions_at, result_key
 from vramplan.estimate.torch_run import find_tape, open_tape
 from vramplan.estimate.workspace import convolution_scratch, cublas_band
 from vramplan.model import Pipeline, Settings
 from vramplan.settings import SPILLING_PLATFORMS
-from vramplan.tape.conditions import WorkspaceModel
-from vramplan.tape.rehearsal import Rehearsal, rehearse
+from vramplan.tape.conditions import Conditions
+from vramplan.tape.contents import Tape
+from vramplan.tape.rehearsal import rehearse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,11 @@ class Screening:
 
     fits: bool
     completes: bool
-    live_bytes: int  # at the run's peak, as expected; where it fits at once, at the most
+    live_bytes: int  # at the run's peak, as expected
+
+
+#: screenings of this process: cards of one architecture share them
+_made: dict[tuple[str, int, int], Screening] = {}
 
 
 def screen(
@@ -41,30 +46,39 @@ def screen(
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
-    tape = open_tape(find_tape(pipeline, folders))
-    conditions = conditions_at(pipeline, settings, compute_capability, tape)
-    scratch = convolution_scratch(compute_capability, conditions.element_bytes)
-    context, cublas = context_band(), cublas_band(compute_capability)[0]
-    spills = settings.get("platform") in SPILLING_PLATFORMS
-
-    def rehearsed(workspace: WorkspaceModel) -> Rehearsal:
-        changed = replace(conditions, workspace_bytes=workspace)
-        expandable = settings.get("expandable_segments") == "on"
-        return rehearse(tape, changed, expandable_segments=expandable)
-
-    def holds(run: Rehearsal, limit_bytes: int) -> bool:
-        if spills:  # nothing is given back there before memory spills
-            return run.trace.reserved_peak_bytes <= limit_bytes
-        return run.failure(limit_bytes) is None
-
-    most = rehearsed(scratch.high_bytes)
+    path = find_tape(pipeline, folders)
+    cublas = cublas_band(compute_capability)[0]
     extra_bytes = cublas.high_bytes - cublas.expected_bytes
-    if holds(most, budget_bytes - context.high_bytes - extra_bytes):
-        live_bytes = most.trace.allocated_peak_bytes
-        return Screening(fits=True, completes=True, live_bytes=live_bytes)
-    expected = rehearsed(conditions.workspace_bytes)
-    return Screening(
-        fits=False,
-        completes=holds(expected, budget_bytes - context.expected_bytes),
-        live_bytes=expected.trace.allocated_peak_bytes,
-    )
+    spills = settings.get("platform") in SPILLING_PLATFORMS
+    key = f"{spills} {result_key(path, pipeline, settings, compute_capability)}"
+    if (key, budget_bytes, extra_bytes) not in _made:
+        tape = open_tape(path)
+        conditions = conditions_at(pipeline, settings, compute_capability, tape)
+        scratch = convolution_scratch(compute_capability, conditions.element_bytes)
+        most = replace(conditions, workspace_bytes=scratch.high_bytes)
+        expandable = settings.get("expandable_segments") == "on"
+        context = context_band()
+        live_bytes, completes = _try(
+            tape, conditions, budget_bytes - context.expected_bytes, expandable, spills
+        )
+        fits = (
+            completes
+            and _try(
+                tape, most, budget_bytes - context.high_bytes - extra_bytes, expandable, spills
+            )[1]
+        )
+        _made[key, budget_bytes, extra_bytes] = Screening(
+            fits=fits, completes=completes, live_bytes=live_bytes
+        )
+    return _made[key, budget_bytes, extra_bytes]
+
+
+def _try(
+    tape: Tape, conditions: Conditions, limit_bytes: int, expandable: bool, spills: bool
+) -> tuple[int, bool]:
+    """Return what is live at the run's peak, and whether it completes under a limit."""
+    run = rehearse(tape, conditions, expandable_segments=expandable)
+    live_bytes = run.trace.allocated_peak_bytes
+    if spills:  # nothing is given back there before memory spills
+        return live_bytes, run.trace.reserved_peak_bytes <= limit_bytes
+    return live_bytes, live_bytes <= limit_bytes and run.failure(limit_bytes) is None

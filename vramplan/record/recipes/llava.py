@@ -23,7 +23,7 @@ PARTS = {
 }
 
 #: batch, prompt tokens without the image's, new tokens: few enough ids to keep their values
-_SETTINGS = ((1, 30, 5), (1, 61, 6), (1, 97, 5), (2, 40, 5), (3, 25, 6), (5, 83, 5))
+_SETTINGS = ((1, 30, 4), (1, 61, 6), (1, 97, 4), (2, 40, 4), (3, 25, 6), (5, 83, 4))
 #: the first, the second to last and the last token are special
 LEAST_TOKENS = 4
 

@@ -1,0 +1,111 @@
+"""The first useful advice for a verdict that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vramplan.catalog import CardChoice
+from vramplan.errors import VramplanError
+from vramplan.estimate.estimator import GGML_RUNTIMES
+from vramplan.model import Advice, Estimate, Pipeline, Settings, Verdict, VerdictKind
+from vramplan.plan.changes import Change, changes
+from vramplan.plan.search import Question, Search
+
+_ORDER = list(VerdictKind)
+
+
+def first_advice(
+    pipeline: Pipeline,
+    settings: Settings,
+    verdict: Verdict,
+    choice: CardChoice,
+    *,
+    folders: Sequence[Path],
+    margin_bytes: int = 0,
+    other_bytes: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Advice, ...]:
+    """Return the cheapest change that makes `verdict` fit; for a failure, else the nearest one.
+
+    Nothing is returned for a verdict that fits already, and where no change helps. `progress` is
+    told which change is tried.
+    """
+    if verdict.kind is VerdictKind.FITS:
+        return ()
+    question = Question(
+        pipeline=pipeline,
+        settings=settings,
+        choice=choice,
+        folders=folders,
+        margin_bytes=margin_bytes,
+        other_bytes=other_bytes,
+    )
+    if pipeline.runtime in GGML_RUNTIMES:
+        return _ggml_advice(question, verdict, progress)
+    search = Search(question, verdict, progress)
+    for change in search.proposals():
+        try:
+            found, estimate = question.judge(change, search.deciding_card)
+        except VramplanError:  # screened, but not recorded as a whole: try the next
+            continue
+        is_better = found.need.expected_bytes < verdict.need.expected_bytes
+        if found.kind is VerdictKind.FITS or (verdict.kind.is_failure and is_better):
+            return (_advice(change, found, estimate, verdict),)
+    return ()
+
+
+def _ggml_advice(
+    question: Question, verdict: Verdict, progress: Callable[[str], None]
+) -> tuple[Advice, ...]:
+    """Return the first change that fits, or else the one that gets most layers on the GPU."""
+    best_rank = _rank(*question.judge(None))
+    nearest: tuple[Change, Verdict, Estimate] | None = None
+    for change in changes(question.pipeline, question.settings):
+        progress(change.line)
+        try:
+            found, estimate = question.judge(change)
+        except VramplanError:  # not taken: an unknown value for this engine
+            continue
+        if found.kind is VerdictKind.FITS:
+            return (_advice(change, found, estimate, verdict),)
+        if _rank(found, estimate) < best_rank:
+            best_rank = _rank(found, estimate)
+            nearest = (change, found, estimate)
+    if nearest is None or not verdict.kind.is_failure:
+        return ()
+    return (_advice(*nearest, verdict),)
+
+
+def _rank(found: Verdict, estimate: Estimate) -> tuple[int, int]:
+    """Order verdicts on ggml engines from good to bad: by kind, then by layers on the GPU."""
+    layers = estimate.layers.on_gpu if estimate.layers is not None else 0
+    return _ORDER.index(found.kind), -layers
+
+
+def _advice(change: Change, found: Verdict, estimate: Estimate, before: Verdict) -> Advice:
+    effect = "not enough yet" if found.kind is before.kind else found.kind.value
+    if found.kind is VerdictKind.OFFLOAD and estimate.layers is not None:
+        effect = f"{estimate.layers.on_gpu} of {estimate.layers.total} layers on the GPU"
+    elif found.kind is VerdictKind.OFFLOAD and estimate.settings.get("offload", "none") != "none":
+        effect = f"runs with {estimate.settings['offload']} offload"
+    return Advice(
+        change=change.line,
+        effect=effect,
+        cost=change.cost,
+        need_bytes=found.need.expected_bytes,
+    )
+
+
+def together_advice(verdict: Verdict, estimates: Sequence[Estimate]) -> tuple[Advice, ...]:
+    """Return the advice to run one after the other what fits alone but not side by side."""
+    largest = max((found.need.band for found in estimates), key=lambda band: band.high_bytes)
+    if verdict.kind is VerdictKind.FITS or largest.high_bytes > verdict.budget_bytes:
+        return ()
+    advice = Advice(
+        change="run them one after the other",
+        effect="each fits alone",
+        cost="one process ends before the next one loads",
+        need_bytes=largest.expected_bytes,
+    )
+    return (advice,)
