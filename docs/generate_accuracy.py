@@ -1,9 +1,10 @@
-"""Writes the lower half of accuracy.md: every published figure with ours beside it.
+"""Writes the tables that set published figures beside ours.
 
-    python docs/generate_accuracy.py            rewrite docs/accuracy.md
-    python docs/generate_accuracy.py --check    exit 1 where it is out of date
+    python docs/generate_accuracy.py            rewrite the lower half of docs/accuracy.md, and the
+                                                tables in README.md and what-vram-is-spent-on.md
+    python docs/generate_accuracy.py --check    exit 1 where one of them is out of date
 
-Everything above the marker is written by hand and kept. The figures are those of
+All else in these pages is written by hand and kept. The figures are those of
 profiles/published.yaml, ours are worked out as `vramplan estimate` works them out.
 """
 
@@ -15,10 +16,35 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from generated import ROOT, escape, run_generator
+from generated import ROOT, escape, replace_generated
 
 SCRIPT = Path(__file__).name
 PAGE = ROOT / "docs" / "accuracy.md"
+README = ROOT / "README.md"
+SPENT = ROOT / "docs" / "what-vram-is-spent-on.md"
+
+#: a table inside of a page stands between these two lines
+BEGIN = f"<!-- written by docs/{SCRIPT} -->\n"
+END = "<!-- by hand again -->\n"
+
+#: rows of the README's table, and the published figure that each is about
+HIGHLIGHTS = {
+    "SD 1.5, bf16, A100, peak of live memory": "sd15-a100-bf16-sdpa",
+    "the same without fused attention": "sd15-a100-bf16",
+    "SD 1.5's architecture, fp16, with safety checker, A10G": "sd15-a10g-fp16",
+    "SDXL at 1024x1024, bf16, A100": "sdxl-a100-bf16-sdpa",
+    "SD 1.5's VAE decoding 1024x1024, fp16, RTX 4090: reserved above the weights": (
+        "invokeai-decode-reserved-1024"
+    ),
+    "`llava:7b` in Ollama at 2,048 tokens: compute buffer": "ollama-2706-compute",
+}
+#: what is said of convolutions' workspace, and the architecture on which ours takes that much
+WORKSPACES = {
+    "ours without any scratch": "6.1",
+    "ours for 7.0: half copies": "7.0",
+    "ours for 8.6: whole copies": "8.6",
+}
+
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
@@ -133,6 +159,87 @@ def _cells(row: Row, published: str, last: str) -> list[str]:
     ]
 
 
+def render_highlights() -> str:
+    """Return the README's table."""
+    rows = {row.name: row for row in read_rows()}
+    lines = ["| what | published | ours |", "|---|--:|--:|"]
+    for title, name in HIGHLIGHTS.items():
+        row = rows[name]
+        lines.append(f"| {title} | {size(row.published_bytes)} | {size(row.ours_bytes)} |")
+    return "\n".join(lines)
+
+
+def render_workspaces() -> str:
+    """Return one and four SD 1.5 images at once, published and with three amounts of scratch."""
+    rows = {row.name: row for row in read_rows()}
+    one, four = (
+        size(rows[name].published_bytes) for name in ("sd15-v100-fp16", "sd15-v100-fp16-batch-4")
+    )
+    newer = size(rows["sd15-a10g-fp16"].published_bytes)
+    older = "published, a GPU of 15.8 GiB (what a V100 has, compute capability 7.0)"
+    lines = [
+        "| SD 1.4/1.5, 512x512, fp16, with safety checker | batch 1 | batch 4 |",
+        "|---|--:|--:|",
+        f"| {older} | {one} | {four} |",
+    ]
+    for title, capability in WORKSPACES.items():
+        peaks = " | ".join(size(_peak_bytes(batch, capability)) for batch in (1, 4))
+        lines.append(f"| {title} | {peaks} |")
+    lines.append(f"| published, A10G (8.6) | {newer} | \N{EN DASH} |")
+    return "\n".join(lines)
+
+
+def _peak_bytes(batch: int, compute_capability: str) -> int:
+    """Return what SD 1.5 has allocated at its peak."""
+    from replayed_runs import open_tape, settings_of, shipped
+
+    from vramplan.estimate.replayed import conditions_at
+    from vramplan.tape.allocator import CachingAllocator
+    from vramplan.tape.replay import Replay
+
+    pipeline = shipped().pipeline("sd15")
+    tape = open_tape(pipeline)
+    settings = settings_of(pipeline, batch=batch)
+    conditions = conditions_at(pipeline, settings, compute_capability, tape)
+    run = Replay(tape, conditions, CachingAllocator())
+    run.load()
+    run.run()
+    return run.trace.allocated_peak_bytes
+
+
+def replace_table(page: str, table: str) -> str:
+    """Return `page` with the one table between the two marker lines replaced."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has lost a marker line: {BEGIN}{END}")
+    return f"{before}{BEGIN}\n{table}\n\n{END}{after}"
+
+
+def fresh_pages() -> dict[Path, str]:
+    """Return what each of the three pages should be."""
+    old = {path: path.read_text(encoding="utf-8") for path in (PAGE, README, SPENT)}
+    return {
+        PAGE: replace_generated(old[PAGE], SCRIPT, render()),
+        README: replace_table(old[README], render_highlights()),
+        SPENT: replace_table(old[SPENT], render_workspaces()),
+    }
+
+
+def main() -> int:
+    """Rewrite the tables, or with --check only say which page is out of date."""
+    stale = 0
+    for path, text in fresh_pages().items():
+        if path.read_text(encoding="utf-8") == text:
+            continue
+        stale += 1
+        if "--check" in sys.argv[1:]:
+            print(f"{path.name} is out of date: run python docs/{SCRIPT}", file=sys.stderr)
+        else:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    return int(bool(stale)) if "--check" in sys.argv[1:] else 0
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    sys.exit(run_generator(PAGE, SCRIPT, render))
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from vramplan.catalog import load_pipeline_file, profiles_dir, validate
 from vramplan.catalog.published import Claim, load_published_file
 from vramplan.catalog.search import load_published
 from vramplan.catalog.snapshot import read_published, write_snapshot
-from vramplan.errors import CatalogError, UsageError
+from vramplan.errors import CatalogError, TapeError, UsageError
 from vramplan.estimate.published import Comparison, claims_about, compare_published
 from vramplan.model import Pipeline
+from vramplan.tape.format import write_tape
 from vramplan.units import GIB, MIB
 
 FIGURE = """\
@@ -236,6 +238,22 @@ def test_a_figure_that_does_not_fit_its_pipeline_is_named(
     comparison = Comparison(shipped("sd15-vae"), [profiles_dir()])
     with pytest.raises(UsageError, match=f"figure a-test: {said}"):
         comparison.ours(claim(**wrong))
+
+
+def test_a_figure_that_the_tape_does_not_cover_stands_alone(tmp_path: Path) -> None:
+    """A user's own recording, of fp16 alone, is looked for before ours."""
+    raw = json.loads((profiles_dir() / "tapes" / "sd15-vae.json").read_text(encoding="utf-8"))
+    for name, variants in raw["routines"].items():
+        raw["routines"][name] = [v for v in variants if "32" not in v["when"].get("vae_width", [])]
+    (tmp_path / "tapes").mkdir()
+    (tmp_path / "tapes" / "sd15-vae.json").write_text(write_tape(raw), encoding="utf-8")
+    vae = Comparison(shipped("sd15-vae"), [tmp_path, profiles_dir()])
+    decode = claim(metric="max_memory_allocated", components=(), settings={"mode": "decode"})
+    assert vae.figure(decode).ours_bytes is not None
+    fp32 = replace(decode, settings={"mode": "decode", "dtype": "fp32"})
+    assert vae.figure(fp32).ours_bytes is None
+    with pytest.raises(TapeError):
+        vae.ours(fp32)
 
 
 def test_a_pipeline_of_the_users_is_not_compared_with_ours(tmp_path: Path) -> None:

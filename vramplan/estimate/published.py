@@ -15,15 +15,15 @@ from typing import cast
 from vramplan.catalog.published import Claim
 from vramplan.catalog.search import load_published
 from vramplan.dtypes import ELEMENT_BYTES
-from vramplan.errors import UsageError
+from vramplan.errors import TapeError, UsageError
 from vramplan.estimate.estimator import GGML_RUNTIMES, estimate
 from vramplan.estimate.replayed import conditions_at, parts_at, result_key
 from vramplan.estimate.shipped_results import find_result
-from vramplan.estimate.torch_run import find_tape
+from vramplan.estimate.torch_run import find_tape, open_tape
 from vramplan.model import Estimate, GgmlBuffers, Pipeline, PublishedFigure, Settings
 from vramplan.settings import format_setting, resolve_settings
 from vramplan.tape.allocator import CachingAllocator
-from vramplan.tape.format import Tape, read_tape
+from vramplan.tape.contents import Tape
 from vramplan.tape.replay import Conditions, Replay
 
 #: runs before the one that is measured, as in the benchmarks that measure above the weights
@@ -73,24 +73,27 @@ def claims_about(pipeline: Pipeline) -> list[Claim]:
 
 
 class Comparison:
-    """Works out our figures for one pipeline; its tape is read once."""
+    """Works out our figures for one pipeline."""
 
     def __init__(self, pipeline: Pipeline, folders: Sequence[Path]) -> None:
         self._pipeline = pipeline
         self._folders = folders
-        self._tape: Tape | None = None
         self._is_ggml = pipeline.runtime in GGML_RUNTIMES
 
     def figure(self, claim: Claim) -> PublishedFigure:
-        """Return the claim with ours beside it."""
+        """Return the claim with ours beside it; without ours where the tape does not cover it."""
         published_bytes = claim.value_bytes
         if published_bytes is None:
             published_bytes = round(claim.times * self._weights(claim, claim.of))
+        try:
+            ours_bytes = self.ours(claim)
+        except TapeError:  # another recording may hold less than the one that ships
+            ours_bytes = None
         return PublishedFigure(
             claim=claim.claim,
             what=self._what(claim),
             published_bytes=published_bytes,
-            ours_bytes=self.ours(claim),
+            ours_bytes=ours_bytes,
             source=claim.source,
             remark=claim.remark,
         )
@@ -144,9 +147,7 @@ class Comparison:
         return conditions_at(self._pipeline, settings, claim.compute_capability, tape)
 
     def _read(self) -> Tape:
-        if self._tape is None:
-            self._tape = read_tape(find_tape(self._pipeline, self._folders))
-        return self._tape
+        return open_tape(find_tape(self._pipeline, self._folders))
 
     def _allocator(self, claim: Claim) -> CachingAllocator:
         is_expandable = self._settings(claim).get("expandable_segments") == "on"
