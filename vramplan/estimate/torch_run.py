@@ -141,11 +141,11 @@ class _Budget:
         cublas, cublas_source = cublas_band(self.compute_capability)
         held = sum(resident.values())
         activations = result.low.allocated_peak_bytes - held - cublas.expected_bytes
-        name = "activations"
-        if self.settings.get("offload") == "sequential":
-            name = "activations and the layer's weights"
+        for term in self._training():
+            activations -= term.band.expected_bytes
+            yield term
         yield Term(
-            name=name,
+            name=self._activations_name(),
             phase=peak.phase,
             component=peak.component,
             band=Band.exactly(max(0, activations)),
@@ -189,6 +189,39 @@ class _Budget:
             source=_SLACK_SOURCE,
         )
         yield context_term()
+
+    def _training(self) -> Iterator[Term]:
+        """Yield what a training step keeps beside its weights at the peak: a share of what is live.
+
+        The optimiser's moments live from its first step on, all gradients while it steps; while
+        the backward pass runs, the gradients it has made so far are among the activations.
+        """
+        steps = self.settings.get("steps", 2)
+        if self.settings.get("mode") != "train" or (isinstance(steps, int) and steps < 2):
+            return
+        element_bytes = ELEMENT_BYTES[str(self.settings.get("dtype", "fp32"))]
+        one_each = sum(part.parameters for part in self.result.parts) * element_bytes
+        kept = [("optimiser state (Adam)", 2 * one_each, "two moments for each parameter")]
+        if self.peak_mark.component == "optimizer":
+            kept.insert(0, ("gradients", one_each, "one for each parameter"))
+        for name, size, source in kept:
+            yield Term(
+                name=name,
+                phase=self.peak_mark.phase,
+                component=None,
+                band=Band.exactly(size),
+                origin=Origin.REPLAYED,
+                source=f"{source}, counted; part of what the tape has live at its peak",
+            )
+
+    def _activations_name(self) -> str:
+        if self.settings.get("offload") == "sequential":
+            return "activations and the layer's weights"
+        if self.settings.get("mode") == "train":
+            if self.peak_mark.component == "optimizer":
+                return "activations of the optimiser"
+            return "activations and gradients"
+        return "activations"
 
     def _weights(self, resident: Mapping[str, int]) -> Iterator[Term]:
         totals: dict[str, int] = {}
