@@ -90,7 +90,8 @@ def conditions_at(
     facts["guided"] = "1" if float(_number(settings, "guidance", 0)) > 1 else "0"
     is_img2img = facts.get("mode") == "img2img"
     facts["encode_slicing"] = facts.get("vae_slicing", "off") if is_img2img else "off"
-    facts.setdefault("mode", "txt2img")  # SDXL has no other, and so no such setting
+    for name, plain in (("mode", "txt2img"), ("vae_tiling", "off"), ("vae_slicing", "off")):
+        facts.setdefault(name, plain)  # what a pipeline without the setting does
     has_checker = facts.setdefault("safety_checker", "off") == "on"
     element_bytes = ELEMENT_BYTES[dtype]
     return Conditions(

@@ -55,6 +55,38 @@ def find_peers(code: Code) -> Iterator[str]:
             )
 
 
+def find_windows(code: Code) -> dict[tuple[int, ...], int | None]:
+    """Return how many iterations back anything still frees, for each loop; None for any of them.
+
+    A loop is named by its place: which loop of its sequence it is, after that sequence's own place.
+    """
+    windows: dict[tuple[int, ...], int | None] = {}
+    _find_windows(code, (), windows)
+    return windows
+
+
+def _find_windows(
+    code: Code, place: tuple[int, ...], windows: dict[tuple[int, ...], int | None]
+) -> None:
+    loops = 0
+    for op in code:
+        if not isinstance(op, list):
+            continue
+        if op[0] == "l":
+            inner = (*place, loops)
+            loops += 1
+            windows.setdefault(inner, 0)
+            for part in loop_parts(op):
+                _find_windows(part, inner, windows)
+        elif op[0] == "f":
+            named = place[: max(0, len(place) - op[1])]
+            for loop, which in op[2]:
+                named = (*named, loop)
+                known = windows.get(named, 0)
+                is_back = isinstance(which, list) and which[0] == "back"
+                windows[named] = max(known, which[1]) if is_back and known is not None else None
+
+
 def without_modules(code: Code) -> Code:
     """Return `code` without the marks that only sequential offload reads."""
     kept: Code = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import CodeType
 
-from vramplan.tape.code import Code, find_peers, without_modules
+from vramplan.tape.code import Code, find_peers, find_windows, without_modules
 from vramplan.tape.expressions import check_expression, compile_expressions, evaluate
 
 
@@ -40,6 +40,11 @@ class Variant:
     def peers(self) -> frozenset[str]:
         """The loops whose iterations free what the same iteration of an earlier run left."""
         return frozenset(find_peers(self.code))
+
+    @cached_property
+    def windows(self) -> Mapping[tuple[int, ...], int | None]:
+        """How many iterations back of each loop are still needed (`code.find_windows`)."""
+        return find_windows(self.code)
 
     @cached_property
     def names(self) -> frozenset[str]:

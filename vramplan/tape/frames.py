@@ -11,17 +11,33 @@ from vramplan.tape.code import read_slots
 class Frame:
     """The slots of one sequence that runs, and the iterations of its loops.
 
-    `loop` is the loop whose iteration this is, `number` which one of it.
+    `loop` is the loop whose iteration this is, `number` which one of it, `place` the loop's place
+    in the routine (`code.find_windows`).
     """
 
-    __slots__ = ("loop", "loops", "number", "parent", "slots")
+    __slots__ = ("loop", "loops", "number", "parent", "place", "slots")
 
-    def __init__(self, parent: Frame | None, loop: str = "", number: int = 0) -> None:
+    def __init__(
+        self,
+        parent: Frame | None,
+        loop: str = "",
+        number: int = 0,
+        place: tuple[int, ...] = (),
+    ) -> None:
         self.parent = parent
         self.loop = loop
         self.number = number
+        self.place = place
         self.slots: list[Block] = []
         self.loops: list[list[Frame]] = []
+
+    def forget(self) -> int:
+        """Let go of everything: nothing refers to it any more. Returns how many slots that were."""
+        count = len(self.slots)
+        count += sum(frame.forget() for iterations in self.loops for frame in iterations)
+        self.slots.clear()
+        self.loops.clear()
+        return count
 
 
 def resolve(frame: Frame, op: list[object]) -> list[Block]:

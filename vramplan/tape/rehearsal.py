@@ -9,6 +9,7 @@ run, a try costs a few hundred requests of tens of thousands.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from itertools import islice
 
 from vramplan.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
 from vramplan.tape.blocks import BlockPool, segment_bytes
+from vramplan.tape.collection import uncollected
 from vramplan.tape.conditions import Conditions
 from vramplan.tape.contents import Tape
 from vramplan.tape.replay import Replay
@@ -37,7 +39,7 @@ class Journal(CachingAllocator):
     def __init__(self, *, expandable_segments: bool = False) -> None:
         super().__init__(expandable_segments=expandable_segments)
         self.count = 0
-        self.requests: list[int] = []
+        self.requests = array("q")
         self.growths: list[tuple[int, int]] = []
         self._numbers: dict[Block, int] = {}
 
@@ -162,9 +164,10 @@ class Rehearsal(Replay):
         if limit_bytes >= self.most_wanted_bytes:
             return self.most_wanted_bytes, None
         requests = self.journal.requests
-        position = self._open(limit_bytes).fork(limit_bytes)
         spare = self._scratch if is_elastic else ()
-        refusal = position.advance(requests, len(requests), spare)
+        with uncollected():
+            position = self._open(limit_bytes).fork(limit_bytes)
+            refusal = position.advance(requests, len(requests), spare)
         granted_bytes = position.allocator.granted_bytes
         if refusal is None:
             return granted_bytes, None

@@ -8,11 +8,13 @@ is reserved and how high they peak is cut short (a test holds this against runni
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import process_time
 from typing import cast
 
 from vramplan.errors import TapeError
 from vramplan.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
 from vramplan.tape.code import Code, Step
+from vramplan.tape.collection import uncollected
 from vramplan.tape.conditions import Conditions, WorkspaceModel
 from vramplan.tape.contents import Tape, Variant
 from vramplan.tape.expressions import evaluate, evaluate_all
@@ -30,10 +32,13 @@ __all__ = [
     "replay",
 ]
 
-#: a loop longer than this is refused
+#: bounds of a run, because a tape may come from a stranger: the longest that is recorded, llava
+#: with 3,519 new tokens, takes 10 million steps, 20 seconds, and 2,000 tensors at once
 _LONGEST_LOOP = 100_000
-#: a run longer than this is refused: it would take many seconds, and gigabytes of our own
-_MOST_STEPS = 6_000_000
+_MOST_STEPS = 16_000_000
+_MOST_SECONDS = 120.0
+_MOST_SLOTS = 1_000_000
+_MOST_MARKS = 100_000
 
 #: a loop is quiet after this many iterations that reserved nothing new and peaked alike. The state
 #: itself wanders on (small tensors change places), so this is longer than any scheduler's memory of
@@ -61,6 +66,8 @@ class Replay:
         self.phase = "load"
         self.component = ""
         self._steps = 0
+        self._slots = 0
+        self._deadline = process_time() + _MOST_SECONDS
         self._cublas: Block | None = None
         self._sizes: dict[tuple[int, tuple[tuple[str, int], ...]], tuple[int, ...]] = {}
 
@@ -72,9 +79,10 @@ class Replay:
     def load(self) -> None:
         """Bring the components to the device as the loader does."""
         try:
-            for name in self.residency.at_load():
-                self.begin("load", name)
-                self.residency.bring(name)
+            with uncollected():
+                for name in self.residency.at_load():
+                    self.begin("load", name)
+                    self.residency.bring(name)
         except OutOfDeviceMemory as error:
             raise ReplayOutOfMemory(self.phase, self.component, error.asked_bytes) from None
         self.close()
@@ -87,8 +95,9 @@ class Replay:
         dims = {name: evaluate(text, numbers) for name, text in self.tape.dims.items()}
         self.begin(self._first_phase(dims), "pipeline")
         try:
-            for block in self._routine(self.tape.entry, dims):
-                self.allocator.free(block)
+            with uncollected():
+                for block in self._routine(self.tape.entry, dims):
+                    self.allocator.free(block)
         except OutOfDeviceMemory as error:
             raise ReplayOutOfMemory(self.phase, self.component, error.asked_bytes) from None
         except (IndexError, KeyError, ValueError) as error:  # a slot that is not there, or free
@@ -109,6 +118,8 @@ class Replay:
         """Write down the stretch that ends here."""
         allocator = self.allocator
         if self.component:
+            if len(self.trace.marks) >= _MOST_MARKS:
+                raise TapeError(f"tape {self.tape.pipeline}: more than {_MOST_MARKS} stretches")
             self.trace.marks.append(
                 Mark(
                     phase=self.phase,
@@ -133,6 +144,7 @@ class Replay:
     def _choose(self, name: str, dims: Mapping[str, int]) -> Variant:
         facts = self.conditions.facts
         for variant in self.tape.routines[name]:
+            self._spend(len(variant.derived))
             if variant.holds(facts, dims):
                 return variant
         known = {fact for variant in self.tape.routines[name] for fact in variant.when}
@@ -146,17 +158,14 @@ class Replay:
         frame = Frame(None)
         code = variant.code if self.conditions.offload == "sequential" else variant.plain_code
         self._sequence(code, frame, variant, dims)
-        return [frame.slots[slot] for slot in variant.outputs]
+        outputs = [frame.slots[slot] for slot in variant.outputs]
+        self._slots -= frame.forget()
+        return outputs
 
     def _sequence(
         self, code: Code, frame: Frame, variant: Variant, dims: Mapping[str, int]
     ) -> None:
-        self._steps += len(code) + 1
-        if self._steps > _MOST_STEPS:
-            raise TapeError(
-                f"tape {self.tape.pipeline}: a run of more than {_MOST_STEPS} steps at these "
-                "settings is not replayed"
-            )
+        self._spend(len(code))
         sizes = self._sizes_at(variant, dims)
         malloc, free = self.allocator.malloc, self.allocator.free
         slots = frame.slots
@@ -168,10 +177,23 @@ class Replay:
                     free(slots[-op - 1])
             else:
                 self._step(cast("Step", op), frame, variant, dims, sizes)
+        self._slots += len(slots)
+        if self._slots > _MOST_SLOTS:
+            raise TapeError(f"tape {self.tape.pipeline}: more than {_MOST_SLOTS} tensors at once")
+
+    def _spend(self, steps: int) -> None:
+        """Count steps; raise TapeError where a run takes more of them, or longer, than any does."""
+        self._steps += steps + 1
+        if self._steps > _MOST_STEPS or process_time() > self._deadline:
+            raise TapeError(
+                f"tape {self.tape.pipeline}: the run at these settings is too long to be replayed "
+                f"({_MOST_STEPS} steps or {_MOST_SECONDS:.0f} seconds)"
+            )
 
     def _sizes_at(self, variant: Variant, dims: Mapping[str, int]) -> tuple[int, ...]:
         key = (id(variant), tuple(sorted(dims.items())))
         if key not in self._sizes:
+            self._spend(len(variant.sizes) + len(variant.derived))
             sizes = evaluate_all(variant.sizes_code, variant.complete(dims))
             if sizes and min(sizes) < 0:
                 raise TapeError(f"tape {self.tape.pipeline}: a size is negative at these settings")
@@ -194,7 +216,9 @@ class Replay:
             arguments = {key: sizes[n] for key, n in cast("dict[str, int]", op[2]).items()}
             self._call(cast("str", op[1]), arguments, frame)
         elif kind == "f":
-            for block in resolve(frame, op):
+            blocks = resolve(frame, op)
+            self._spend(len(blocks))
+            for block in blocks:
                 self.allocator.free(block)
         elif kind == "l":
             self._loop(op, frame, variant, dims)
@@ -215,7 +239,7 @@ class Replay:
         brought = self.residency.make_room_for(name)
         if brought is not None:
             self.begin(self.phase, brought)
-            self.residency.bring(brought)
+            self._spend(self.residency.bring(brought))
         self.begin(self.phase, name)
         frame.slots.extend(self._routine(name, arguments))
         self.begin(self.phase, outer)
@@ -233,10 +257,10 @@ class Replay:
         self.allocator.free(block)
 
     def _cast(self, component: str, element_bytes: int) -> None:
-        self.residency.cast(component, element_bytes)
+        self._spend(self.residency.cast(component, element_bytes))
 
     def _enter_module(self, component: str, module: int) -> None:
-        self.residency.enter_module(component, module)
+        self._spend(self.residency.enter_module(component, module))
 
     def _exit_module(self, component: str, module: int) -> None:
         self.residency.exit_module(component, module)
@@ -251,13 +275,17 @@ class Replay:
         )
         repeats = self._repeats(op, evaluate(cast("str", op[2]), variant.complete(dims)))
         iterations: list[Frame] = []
+        place = (*frame.place, len(frame.loops))
         frame.loops.append(iterations)
         is_indexed = name in variant.names
+        window = variant.windows[place]
 
         def iterate(code: Code, number: int) -> None:
-            inner = Frame(frame, name, number)
+            inner = Frame(frame, name, number, place)
             iterations.append(inner)
             self._sequence(code, inner, variant, {**dims, name: number} if is_indexed else dims)
+            if window is not None and len(iterations) > window + 1:
+                self._slots -= iterations[-window - 2].forget()
 
         for number, code in enumerate(before):
             iterate(code, number)

@@ -43,8 +43,8 @@ class Residency:
             if stays and name not in self._conditions.skip_components:
                 yield name
 
-    def bring(self, component: str) -> None:
-        """Allocate a component's tensors in load order."""
+    def bring(self, component: str) -> int:
+        """Allocate a component's tensors in load order; return how many."""
         weights = self._tape.components[component]
         element_bytes = self._element_bytes(component)
         malloc = self._allocator.malloc
@@ -56,6 +56,7 @@ class Residency:
             for module in range(len(weights.modules))
         ]
         self.weight_bytes[component] = weights.total_bytes(element_bytes)
+        return sum(map(len, weights.modules))
 
     def _element_bytes(self, component: str) -> int:
         return self._cast_bytes.get(component, self._conditions.element_bytes)
@@ -67,15 +68,15 @@ class Residency:
             for block in blocks:
                 self._allocator.free(block)
 
-    def cast(self, component: str, element_bytes: int) -> None:
-        """Give every tensor of a component a new element size, as Module.to(dtype) does.
+    def cast(self, component: str, element_bytes: int) -> int:
+        """Give every tensor of a component a new element size; return how many there are.
 
-        What is in system memory just then comes to the device in its new size.
+        So does Module.to(dtype). What is in system memory just then comes to the device in its new size.
         """
         self._cast_bytes[component] = element_bytes
         weights, blocks = self._tape.components[component], self._blocks.get(component)
         if blocks is None:
-            return
+            return 0
         for module, held in enumerate(blocks):
             for i, size in enumerate(weights.tensor_bytes(module, element_bytes)):
                 if isinstance(weights.modules[module][i], int):
@@ -83,6 +84,7 @@ class Residency:
                     self._allocator.free(held[i])
                     held[i] = new
         self.weight_bytes[component] = weights.total_bytes(element_bytes)
+        return sum(map(len, weights.modules))
 
     # -------------------------------------------------------------- offload
     def make_room_for(self, routine: str) -> str | None:
@@ -111,17 +113,24 @@ class Residency:
             self.send_away(name)
         self._allocator.empty_cache()
 
-    def enter_module(self, component: str, module: int) -> None:
-        """Bring a module's tensors for as long as it runs, under sequential offload."""
+    def enter_module(self, component: str, module: int) -> int:
+        """Bring a module's tensors for as long as it runs, under sequential offload.
+
+        Returns how many came.
+        """
+        name = f"{component}:{module}"
         if self._conditions.offload != "sequential" or component in STAYS_ON_DEVICE:
-            return
+            return 0
+        if name in self._blocks:
+            return 0
         weights = self._tape.components[component]
         blocks = []
         # accelerate.utils.set_module_tensor_to_device empties the cache after each tensor it brings
         for size in weights.tensor_bytes(module, self._element_bytes(component)):
             blocks.append(self._allocator.malloc(size))
             self._allocator.empty_cache()
-        self._blocks[f"{component}:{module}"] = [blocks]
+        self._blocks[name] = [blocks]
+        return len(blocks)
 
     def exit_module(self, component: str, module: int) -> None:
         """Send away what `enter_module` brought."""
