@@ -49,10 +49,21 @@ def first_advice(
             found, estimate = question.judge(change, search.deciding_card)
         except VramplanError:  # screened, but not recorded as a whole: try the next
             continue
-        is_better = found.need.expected_bytes < verdict.need.expected_bytes
-        if found.kind is VerdictKind.FITS or (verdict.kind.is_failure and is_better):
+        if found.kind is VerdictKind.FITS or (
+            verdict.kind.is_failure and _is_useful(found, verdict)
+        ):
             return (_advice(change, found, estimate, verdict),)
     return ()
+
+
+def _is_useful(found: Verdict, before: Verdict) -> bool:
+    """True for a change that ends the failure, or closes a tenth of the gap at least.
+
+    A change that hardly helps is worse than none: it sends people the wrong way.
+    """
+    gained = before.need.expected_bytes - found.need.expected_bytes
+    gap = before.need.expected_bytes - before.budget_bytes
+    return gained > 0 and (not found.kind.is_failure or gained * 10 >= gap)
 
 
 def _ggml_advice(
