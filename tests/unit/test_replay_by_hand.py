@@ -1,0 +1,160 @@
+"""The interpreter on tapes small enough to work out by hand. 1 MiB and less is the small pool."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from vramplan.errors import TapeError
+from vramplan.tape.format import Tape, parse_tape, read_tape, write_tape
+from vramplan.tape.replay import Conditions, ReplayOutOfMemory, replay
+from vramplan.units import MIB
+
+WEIGHTS = 32 * MIB
+
+
+def _variant(
+    code: list[object], sizes: list[str], outputs: list[int], **more: Any
+) -> dict[str, Any]:
+    plain = {"when": {}, "if": None, "indices": [], "derived": {}}
+    return {**plain, "sizes": sizes, "outputs": outputs, "code": code, **more}
+
+
+def _raw(main: dict[str, Any], **routines: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "pipeline": "by-hand",
+        "recorded_with": {"torch": "2.13.0"},
+        "dims": {"n": "batch", "steps": "steps"},
+        "least": {},
+        "dtype_facts": {},
+        "entry": "main",
+        "components": {
+            "unet": {"parameters": 16 * MIB, "modules": [[16 * MIB]], "parts": {}},
+            "vae": {"parameters": 16 * MIB, "modules": [[16 * MIB]], "parts": {}},
+        },
+        "routines": {"main": [main], **{name: [v] for name, v in routines.items()}},
+    }
+
+
+def _tape(main: dict[str, Any], **routines: dict[str, Any]) -> Tape:
+    return parse_tape(write_tape(_raw(main, **routines)), "by-hand.json")
+
+
+def _conditions(**more: Any) -> Conditions:
+    plain = Conditions(
+        numbers={"batch": 2, "steps": 5},
+        facts={},
+        element_bytes=2,
+        workspace_bytes=lambda _, operands: sum(operands),
+        cublas_bytes=8 * MIB,
+    )
+    return replace(plain, **more)
+
+
+M16 = f"n*{8 * MIB}"  # 16 MiB at batch 2
+
+
+def test_the_peak_is_what_lives_at_once_not_the_sum() -> None:
+    tape = _tape(_variant([["p", "denoise"], 0, 0, -1, 0, -2, -3], [M16], []))
+    trace = replay(tape, _conditions())
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 2 * 16 * MIB
+    assert trace.reserved_peak_bytes == 2 * WEIGHTS + 2 * 16 * MIB
+
+
+def test_a_loop_frees_what_the_iteration_before_made() -> None:
+    body = [0, ["f", 1, [[0, ["back", 1]]], 0]]
+    main = _variant(
+        [["p", "denoise"], ["l", "step", "steps", [[0]], body, []], ["f", 0, [[0, -1]], 0]],
+        [M16],
+        [],
+        indices=["step"],
+    )
+    trace = replay(_tape(main), _conditions())
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 2 * 16 * MIB
+
+
+def test_what_a_loop_keeps_grows_with_it() -> None:
+    main = _variant(
+        [["p", "decode_image"], ["l", "tile", "steps", [], [0], []], ["f", 0, [[0, "all"]], 0]],
+        [M16],
+        [],
+        indices=["tile"],
+    )
+    trace = replay(_tape(main), _conditions())
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 5 * 16 * MIB
+
+
+def test_a_call_has_dimensions_of_its_own_and_hands_its_outputs_on() -> None:
+    main = _variant([["p", "denoise"], ["c", "unet", {"n": 0}, 1], -1], ["3*n"], [])
+    unet = _variant([0, 1, -1], [f"n*{4 * MIB}", f"n*{2 * MIB}"], [1])
+    trace = replay(_tape(main, unet=unet), _conditions())
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 24 * MIB + 12 * MIB
+    peaks = {mark.component for mark in trace.marks}
+    assert "unet" in peaks
+
+
+def test_scratch_is_given_back_and_done_without_where_it_may_be() -> None:
+    main = _variant([["p", "decode_image"], 0, ["w", "conv", 0, 0], -1], [M16], [])
+    tape = _tape(main)
+    assert replay(tape, _conditions()).allocated_peak_bytes == 2 * WEIGHTS + 48 * MIB
+    limit = 2 * WEIGHTS + 16 * MIB
+    with pytest.raises(ReplayOutOfMemory) as failure:
+        replay(tape, _conditions(), limit_bytes=limit)
+    assert failure.value.phase == "decode_image"
+    assert replay(tape, _conditions(is_elastic=True), limit_bytes=limit).marks
+
+
+def test_model_offload_holds_one_component_at_a_time() -> None:
+    code: list[object] = [["p", "denoise"], ["c", "unet", {}, 0], ["c", "vae", {}, 0]]
+    tape = _tape(_variant(code, [M16], []), unet=_variant([], [], []), vae=_variant([], [], []))
+    assert replay(tape, _conditions()).allocated_peak_bytes == 2 * WEIGHTS
+    assert replay(tape, _conditions(offload="model")).allocated_peak_bytes == WEIGHTS
+
+
+def test_sequential_offload_holds_a_module_while_it_runs() -> None:
+    code: list[object] = [["p", "denoise"], ["e", "unet", 0], 0, ["x", "unet", 0], -1]
+    tape = _tape(_variant(code, [M16], []))
+    trace = replay(tape, _conditions(offload="sequential"))
+    assert trace.allocated_peak_bytes == WEIGHTS + 16 * MIB
+
+
+def test_cublas_takes_its_workspace_once() -> None:
+    tape = _tape(_variant([["p", "denoise"], ["g"], ["g"]], [M16], []))
+    assert replay(tape, _conditions()).allocated_peak_bytes == 2 * WEIGHTS + 8 * MIB
+
+
+def _text(**changes: object) -> str:
+    raw = _raw(_variant([["p", "denoise"], 0, -1], [M16], []))
+    return json.dumps({**raw, **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (_text(schema=99), "schema 99"),
+        (_text()[:-40], "cut short"),
+        ("[]", "not a tape"),
+        (_text(entry="nowhere"), "entry"),
+        (_text(dims={"n": "__import__('os')"}), "expression"),
+        (_text(dims={"n": "9**9**9"}), "expression"),
+        (_text(routines={"main": [_variant([7], [M16], [])]}), ""),
+        (_text(routines={"main": [_variant([["c", "main", {}, 0]], [M16], [])]}), ""),
+        (_text(components={"unet": {"parameters": "many", "modules": []}}), ""),
+    ],
+)
+def test_a_damaged_tape_is_one_line(text: str, says: str) -> None:
+    with pytest.raises(TapeError, match=r"x\.json") as failure:
+        parse_tape(text, "x.json")
+    assert says in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_missing_tape_says_how_to_record_it(tmp_path: Any) -> None:
+    with pytest.raises(TapeError) as failure:
+        read_tape(tmp_path / "none.json")
+    assert failure.value.hint is not None
+    assert "vramplan record" in failure.value.hint
