@@ -243,7 +243,19 @@ def _torch_reason(found: Estimate, kind: VerdictKind, budget_bytes: int) -> str:
             f"spills {excess} into system memory and slows down in {where}: "
             f"{_short(found.need.band, budget_bytes)}; {_weights(found)}"
         )
-    return f"{_room(found.need.band, kind, budget_bytes)}; it is tightest in {where}"
+    room = _room(found.need.band, kind, budget_bytes)
+    return f"{room}; it is tightest in {where}, with {_makeup(found)}"
+
+
+def _makeup(found: Estimate) -> str:
+    """Return what the need is made of, so that the sum can be followed."""
+    held = sum(t.band.expected_bytes for t in found.terms if t.name == "weights")
+    context = sum(t.band.expected_bytes for t in found.terms if t.name == "CUDA context")
+    rest = found.need.band.expected_bytes - held - context
+    return (
+        f"{format_size(held, up=True)} of weights, {format_size(context, up=True)} of CUDA context "
+        f"and {format_size(max(0, rest), up=True)} at work"
+    )
 
 
 def _judge_ggml(
