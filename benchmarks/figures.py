@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -176,7 +177,9 @@ def _timed(arguments: list[str]) -> float:
 
 def _python(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # byte code is kept, as it is for what is installed: a start must not compile the sources
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True, check=False)
 
 
 def tapes_row() -> Row:

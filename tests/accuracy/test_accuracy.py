@@ -449,3 +449,11 @@ def test_a_check_at_the_defaults_replays_nothing_and_reads_no_figures() -> None:
         *("torch", "numpy", "pynvml", "jinja2", "tabulate", "yaml"),
     }
     assert heavy & set(done.stderr.split()) == set()
+
+
+def test_an_estimate_shows_what_was_published_beside_ours() -> None:
+    command = [sys.executable, "-m", "vramplan", "estimate", "sd15", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout)["result"]["published"]
+    assert len(figures) == len([claim for claim in CLAIMS if claim.pipeline == "sd15"])
+    assert all(figure["ours_bytes"] and figure["source"] for figure in figures)

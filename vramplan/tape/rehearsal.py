@@ -26,6 +26,9 @@ from vramplan.tape.trace import ReplayOutOfMemory
 #: the request to give the cache back, among sizes (from 0 up) and returns (from -1 down)
 _EMPTY_CACHE = -(1 << 62)
 
+#: how many requests are between two openings: asking for them again takes ten times a copy's time
+_APART = 20_000
+
 
 class Journal(CachingAllocator):
     """The allocator without a limit, writing down what is asked of it.
@@ -82,7 +85,7 @@ class _Position:
     count: int = 0
     held: dict[int, Block] = field(default_factory=dict)
 
-    def fork(self, limit_bytes: int) -> _Position:
+    def fork(self, limit_bytes: int | None) -> _Position:
         """Return a position from which to go on under a limit; this one stays as it is."""
         twin, twins = self.allocator.fork(limit_bytes)
         held = {number: twins.get(block, block) for number, block in self.held.items()}
@@ -134,7 +137,7 @@ class Rehearsal(Replay):
         self._is_expandable = expandable_segments
         self._scratch: set[int] = set()  # the numbers of the sizes that are library scratch
         self._places: list[tuple[int, str, str]] = []  # from which size on the run was where
-        self._opening: _Position | None = None
+        self._openings: list[_Position] = []  # by rising request
 
     def begin(self, phase: str, component: str) -> None:
         """Close the current stretch and begin one of `phase` and `component`."""
@@ -182,16 +185,28 @@ class Rehearsal(Replay):
     def _open(self, limit_bytes: int) -> _Position:
         """Return the run without a limit, no further than the first request that this one refuses.
 
-        It stops early enough to serve for lower limits too: below what is live at the peak no run
-        completes, unless it is elastic.
+        Openings are kept for lower limits too: below what is live at the peak no run completes,
+        unless it is elastic.
         """
         first = self._first_refused(limit_bytes)
-        if self._opening is None or self._opening.request > first:
+        if not self._openings or self._openings[0].request > first:
             live = self.trace.allocated_peak_bytes
-            lower = live if live < limit_bytes else limit_bytes * 7 // 8
-            self._opening = _Position(CachingAllocator(expandable_segments=self._is_expandable))
-            self._opening.advance(self.journal.requests, self._first_refused(lower))
-        return self._opening
+            self._openings = self._gather(live if live < limit_bytes else limit_bytes * 7 // 8)
+        index = bisect_right(self._openings, first, key=lambda opening: opening.request)
+        return self._openings[index - 1]
+
+    def _gather(self, least_bytes: int) -> list[_Position]:
+        """Return openings for this limit and higher ones, far enough apart to be worth it."""
+        requests, first = self.journal.requests, self._first_refused(least_bytes)
+        opening = _Position(CachingAllocator(expandable_segments=self._is_expandable))
+        opening.advance(requests, first)
+        openings = [opening]
+        for growth, _ in self.journal.growths:
+            if growth >= openings[-1].request + _APART:
+                opening = openings[-1].fork(None)
+                opening.advance(requests, growth)
+                openings.append(opening)
+        return openings
 
     def _first_refused(self, limit_bytes: int) -> int:
         growths = self.journal.growths

@@ -71,7 +71,7 @@ class Residency:
     def cast(self, component: str, element_bytes: int) -> int:
         """Give every tensor of a component a new element size; return how many there are.
 
-        So does Module.to(dtype). What is in system memory just then comes to the device in its new size.
+        So does Module.to(dtype). What is in system memory just then comes in its new size.
         """
         self._cast_bytes[component] = element_bytes
         weights, blocks = self._tape.components[component], self._blocks.get(component)
