@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from vramplan.errors import TapeError
 from vramplan.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
 from vramplan.tape.blocks import BlockPool, segment_bytes
 from vramplan.tape.collection import uncollected
@@ -214,8 +215,14 @@ class Rehearsal(Replay):
 
 
 def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = False) -> Rehearsal:
-    """Return one run of the tape, loading included, with as much memory as it asks for."""
+    """Return one run of the tape, loading included, with as much memory as it asks for.
+
+    Raises TapeError where the tape does not hold for these settings.
+    """
     rehearsal = Rehearsal(tape, conditions, expandable_segments=expandable_segments)
-    rehearsal.load()
-    rehearsal.run()
+    try:
+        rehearsal.load()
+        rehearsal.run()
+    except ReplayOutOfMemory as error:  # without a limit: more than a number of 62 bits
+        raise TapeError(f"tape {tape.pipeline}: it asks for {error.asked_bytes} bytes") from None
     return rehearsal

@@ -35,10 +35,11 @@ __all__ = [
 #: bounds of a run, because a tape may come from a stranger: the longest that is recorded, llava
 #: with 3,519 new tokens, takes 10 million steps, 20 seconds, and 2,000 tensors at once
 _LONGEST_LOOP = 100_000
-_MOST_STEPS = 16_000_000
-_MOST_SECONDS = 120.0
+_MOST_STEPS = 12_000_000
+_MOST_SECONDS = 60.0
 _MOST_SLOTS = 1_000_000
 _MOST_MARKS = 100_000
+_MOST_REMEMBERED = 1_000
 
 #: a loop is quiet after this many iterations that reserved nothing new and peaked alike. The state
 #: itself wanders on (small tensors change places), so this is longer than any scheduler's memory of
@@ -197,6 +198,8 @@ class Replay:
             sizes = evaluate_all(variant.sizes_code, variant.complete(dims))
             if sizes and min(sizes) < 0:
                 raise TapeError(f"tape {self.tape.pipeline}: a size is negative at these settings")
+            if len(self._sizes) >= _MOST_REMEMBERED:  # a loop's index has come far
+                self._sizes.clear()
             self._sizes[key] = sizes
         return self._sizes[key]
 
