@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.estimate.architecture import attention_kernel
+from vramplan.estimate.facts import facts_at, numbers_at
 from vramplan.estimate.workspace import convolution_scratch, cublas_band, no_scratch
 from vramplan.model import Pipeline, Settings
 
@@ -73,29 +74,12 @@ def conditions_at(
     from vramplan.tape.conditions import Conditions
 
     dtype = str(settings.get("dtype", "fp32"))
-    attention = str(settings.get("attention", "sdpa"))
-    # without SDPA diffusers changes the UNet's and the VAE's processors, not the text encoder's
-    asked = "sdpa" if pipeline.runtime == "diffusers" else attention
-    kernel = attention_kernel(compute_capability, asked, dtype)
-    numbers = {name: value for name, value in settings.items() if isinstance(value, int)}
-    image = settings.get("image")
-    if isinstance(image, tuple):
-        numbers["width"], numbers["height"] = image
-    facts = {name: value for name, value in settings.items() if isinstance(value, str)}
+    facts = facts_at(pipeline, settings, compute_capability)
     facts |= tape.dtype_facts.get(dtype, {})
-    facts["kernel"] = kernel
-    facts["unet_kernel"] = {"math": "plain", "sliced": "sliced"}.get(attention, kernel)
-    # the VAE's one head of 512 is too large for flash and cuDNN
-    facts["vae_kernel"] = "plain" if attention == "math" else "efficient"
-    facts["guided"] = "1" if float(_number(settings, "guidance", 0)) > 1 else "0"
-    is_img2img = facts.get("mode") == "img2img"
-    facts["encode_slicing"] = facts.get("vae_slicing", "off") if is_img2img else "off"
-    for name, plain in (("mode", "txt2img"), ("vae_tiling", "off"), ("vae_slicing", "off")):
-        facts.setdefault(name, plain)  # what a pipeline without the setting does
-    has_checker = facts.setdefault("safety_checker", "off") == "on"
+    has_checker = facts["safety_checker"] == "on"
     element_bytes = ELEMENT_BYTES[dtype]
     return Conditions(
-        numbers=numbers,
+        numbers=numbers_at(settings),
         facts=facts,
         element_bytes=element_bytes,
         workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected_bytes,
@@ -106,11 +90,6 @@ def conditions_at(
         else str(settings.get("offload", "none")),
         skip_components=frozenset() if has_checker else frozenset({"safety_checker"}),
     )
-
-
-def _number(settings: Settings, name: str, default: float) -> float:
-    value = settings.get(name, default)
-    return value if isinstance(value, (int, float)) else default
 
 
 def replay_run(

@@ -17,6 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from vramplan.record.marks import Marks
 from vramplan.record.scratch import temporaries
 from vramplan.record.stream import (
     Alloc,
@@ -24,10 +25,6 @@ from vramplan.record.stream import (
     Event,
     Free,
     Gemm,
-    LoopBegin,
-    LoopEnd,
-    LoopNext,
-    Phase,
     Stream,
     Workspace,
 )
@@ -60,69 +57,22 @@ def is_meta(value: Value) -> bool:
     return isinstance(value, torch.Tensor) and value.device.type == "meta"
 
 
-class Device(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+class Device(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """The dispatch mode; `stream` is where events go now.
 
     Storages in `weights` (by data pointer identity) were there before the run and are not recorded.
     """
 
     def __init__(self, stream: Stream, weights: set[int]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
-        self.stream = stream
+        Marks.__init__(self, stream)
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
         self.weights = weights
         self.births: dict[int, Birth] = {}
-        self._until: dict[str, str] = {}  # loop -> the operator that ends it
-        self._beat: tuple[str, str, int] | None = (
-            None  # a loop in C-like code: its operator, every how many
-        )
-        self._beats = 0
 
     # ------------------------------------------------------------------ events
     def write(self, event: Event) -> None:
         """Append an event to the stream that is being recorded."""
         self.stream.events.append(event)
-
-    def begin_phase(self, name: str, component: str = "pipeline") -> None:
-        """Say that what follows belongs to phase `name`, and is `component`'s work."""
-        self.write(Phase(name, component))
-
-    def iterate(self, loop: str, until: str | None = None) -> None:
-        """Begin the next iteration of `loop`, opening the loop if it is not open.
-
-        The loop ends before the next operator called `until`, or when `end_loop` says so.
-        """
-        if until is not None:
-            self._until[loop] = until
-        if loop not in self.stream.open_loops:
-            self.stream.open_loops.append(loop)
-            self.write(LoopBegin(loop))
-        while self.stream.open_loops[-1] != loop:
-            self.end_loop()
-        self.write(LoopNext())
-
-    @contextmanager
-    def beating(self, loop: str, operator: str, every: int) -> Iterator[None]:
-        """Take each `every`-th `operator` for the beginning of an iteration of `loop`.
-
-        For loops in whose body nothing can be hooked.
-        """
-        self._beat, self._beats = (loop, operator, every), 0
-        try:
-            yield
-        finally:
-            self._beat = None
-            if loop in self.stream.open_loops:
-                self.end_loop()
-
-    def end_loop(self) -> None:
-        """Close the innermost open loop."""
-        self.stream.open_loops.pop()
-        self.write(LoopEnd())
-
-    def end_loops(self) -> None:
-        """Close every loop of the current stream."""
-        while self.stream.open_loops:
-            self.end_loop()
 
     @contextmanager
     def into(self, stream: Stream) -> Iterator[None]:
@@ -169,12 +119,12 @@ class Device(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
         kwargs = dict(kwargs or {})
         name = str(func)
         loops = self.stream.open_loops
-        if loops and loops[-1] in self._until and name.startswith(self._until[loops[-1]]):
+        if loops and loops[-1] in self.until and name.startswith(self.until[loops[-1]]):
             self.end_loop()
-        if self._beat is not None and name.startswith(self._beat[1]):
-            if self._beats % self._beat[2] == 0:
-                self.iterate(self._beat[0])
-            self._beats += 1
+        if self.beat is not None and name.startswith(self.beat[1]):
+            if self.beats % self.beat[2] == 0:
+                self.iterate(self.beat[0])
+            self.beats += 1
         tensors = [*_tensors_in(args), *_tensors_in(kwargs.values())]
         if name.startswith("aten._local_scalar_dense") and is_meta(args[0]):
             return 0

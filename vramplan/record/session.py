@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from vramplan.dtypes import TORCH_NAMES
 from vramplan.record.assemble import Grammar
 from vramplan.record.attention import Attention
-from vramplan.record.device import Device, weights_of
+from vramplan.record.device import META, Device, weights_of
 from vramplan.record.routines import Routines, watch_leaves
-from vramplan.record.stream import Stream
+from vramplan.record.stage import Stage
+from vramplan.record.stream import Cast, Stream
 
 Numbers = dict[str, int]
 Facts = dict[str, str]
@@ -53,7 +55,7 @@ class Recipe:
     relevant: Mapping[str, tuple[str, ...]]
     sessions: Sequence[tuple[Facts, Sequence[Sample]]]
     build: Callable[[Facts], Mapping[str, torch.nn.Module]]
-    run: Callable[[Session, Sample], Callable[[], None]]
+    run: Callable[[Stage, Sample], Callable[[], None]]
     element_bytes: Callable[[Facts], int]
     parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     is_training: Callable[[Facts], bool] = lambda _: False
@@ -66,13 +68,14 @@ class Recipe:
 
 
 class Session:
-    """Modules on the recorder's device under one set of facts."""
+    """Modules on the recorder's device under one set of facts: the `Stage` of a recording."""
 
     def __init__(self, recipe: Recipe, facts: Facts, *, remember: bool = True) -> None:
         self.recipe = recipe
         self.facts = facts
-        self.is_new = True  # until its first run: that is when a recipe hooks the modules
-        self.loop = ""  # the name of the loop a recipe's hooks iterate now
+        self.is_new = True
+        self.loop = ""
+        self.target = META
         self.modules = dict(recipe.build(facts))
         self.device = Device(Stream("", {}), weights_of(list(self.modules.values())))
         self.routines = Routines(self.device, remember=remember, relevant=recipe.relevant)
@@ -81,6 +84,36 @@ class Session:
                 watch_leaves(self.device, name, module)
         gc.collect()
         gc.freeze()  # the classes and modules stay: no collection needs to look at them again
+
+    @property
+    def marks(self) -> Device:
+        """The recorder takes down phases and loops."""
+        return self.device
+
+    def place(self, pipe: Value) -> None:
+        """Leave everything where it is: offload is the replay's concern (`tape.residency`)."""
+
+    def watch_casts(self, component: str, module: torch.nn.Module) -> None:
+        """Write down where the pipeline casts a component's weights (SDXL's `upcast_vae`)."""
+        to: Callable[..., Value] = module.to
+
+        def cast(*args: Value, dtype: torch.dtype | None = None, **kwargs: Value) -> Value:
+            if dtype is None or args or kwargs:
+                return to(*args, **({"dtype": dtype} if dtype is not None else {}), **kwargs)
+            if dtype != next(module.parameters()).dtype:
+                self.device.write(Cast(component, dtype.itemsize))
+                self.cast(module, dtype)
+            return module
+
+        module.to = cast  # type: ignore[method-assign]
+
+    def cast(self, module: torch.nn.Module, dtype: torch.dtype) -> None:
+        """Cast a module's weights without an event for each of them."""
+        weights = self.device.weights
+        weights.difference_update(weights_of([module]))  # their identities may be reused
+        with _disable_current_modes():
+            torch.nn.Module.to(module, dtype=dtype)
+        weights.update(weights_of([module]))
 
     def record(self, sample: Sample) -> Stream:
         """Run one sample and return its stream; routine streams gather in `routines`."""

@@ -12,9 +12,9 @@ from vramplan.errors import UsageError
 from vramplan.model import Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module
-from vramplan.record.device import META
 from vramplan.record.recipes.training import LEAST_STEPS, STEP_COUNTS, train
-from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample, Session
+from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample
+from vramplan.record.stage import Stage
 
 Value = Any
 
@@ -35,11 +35,11 @@ def recipe(pipeline: Pipeline) -> Recipe:
     if not has_images:
         dims = {"n": "batch", "steps": "steps"}
 
-    def run(session: Session, sample: Sample) -> Callable[[], None]:
-        if session.is_new:
-            _mark(session)
+    def run(stage: Stage, sample: Sample) -> Callable[[], None]:
+        if stage.is_new:
+            _mark(stage)
         work = _train if sample.facts["mode"] == "train" else _infer
-        return lambda: work(session, sample)
+        return lambda: work(stage, sample)
 
     def build(facts: Facts) -> dict[str, torch.nn.Module]:
         built = {
@@ -91,54 +91,54 @@ def _numbers(setting: tuple[int, int, int, int], has_images: bool) -> dict[str, 
     return {"batch": n, "steps": steps, **sides}
 
 
-def _mark(session: Session) -> None:
+def _mark(stage: Stage) -> None:
     """Say when the encoder and the decoder begin."""
-    device, suffix = session.device, "_image" if _is_image(session) else ""
+    marks, suffix = stage.marks, "_image" if _is_image(stage) else ""
 
     def begin(part: str, word: str) -> Callable[..., None]:
         def hook(*_: Value) -> None:
-            device.begin_phase("train_step" if torch.is_grad_enabled() else word, part)
+            marks.begin_phase("train_step" if torch.is_grad_enabled() else word, part)
 
         return hook
 
-    session.modules["encoder"].register_forward_pre_hook(begin("encoder", f"encode{suffix}"))
-    session.modules["decoder"].register_forward_pre_hook(begin("decoder", f"decode{suffix}"))
+    stage.modules["encoder"].register_forward_pre_hook(begin("encoder", f"encode{suffix}"))
+    stage.modules["decoder"].register_forward_pre_hook(begin("decoder", f"decode{suffix}"))
 
 
-def _is_image(session: Session) -> bool:
-    return isinstance(session.modules["encoder"][0], torch.nn.Conv2d)  # type: ignore[index]
+def _is_image(stage: Stage) -> bool:
+    return isinstance(stage.modules["encoder"][0], torch.nn.Conv2d)  # type: ignore[index]
 
 
-def _batch(session: Session, sample: Sample) -> torch.Tensor:
+def _batch(stage: Stage, sample: Sample) -> torch.Tensor:
     """Return a batch on the device: images, or rows of features."""
-    first: Value = session.modules["encoder"][0]  # type: ignore[index]
+    first: Value = stage.modules["encoder"][0]  # type: ignore[index]
     numbers = sample.numbers
-    sides = (numbers["height"], numbers["width"]) if _is_image(session) else ()
+    sides = (numbers["height"], numbers["width"]) if _is_image(stage) else ()
     channels = first.in_channels if sides else first.in_features
     batch = torch.zeros(numbers["batch"], channels, *sides, dtype=DTYPES[sample.facts["dtype"]])
-    return batch.to(META)
+    return batch.to(stage.target)
 
 
-def _infer(session: Session, sample: Sample) -> None:
+def _infer(stage: Stage, sample: Sample) -> None:
     """Rebuild a batch; where it is rows of features, score each row by what was not rebuilt."""
-    encoder, decoder = session.modules["encoder"], session.modules["decoder"]
-    batch = _batch(session, sample)
+    encoder, decoder = stage.modules["encoder"], stage.modules["decoder"]
+    batch = _batch(stage, sample)
     rebuilt = decoder(encoder(batch))
-    result = rebuilt if _is_image(session) else ((rebuilt - batch) ** 2).mean(dim=1)
+    result = rebuilt if _is_image(stage) else ((rebuilt - batch) ** 2).mean(dim=1)
     result.cpu()
 
 
-def _train(session: Session, sample: Sample) -> None:
+def _train(stage: Stage, sample: Sample) -> None:
     """Learn to rebuild the batch: an image without the noise added to it, or the row as it is."""
-    encoder, decoder = session.modules["encoder"], session.modules["decoder"]
-    is_image = _is_image(session)
+    encoder, decoder = stage.modules["encoder"], stage.modules["decoder"]
+    is_image = _is_image(stage)
 
     def load() -> tuple[torch.Tensor, torch.Tensor]:
-        clean = _batch(session, sample)
+        clean = _batch(stage, sample)
         return (clean + 0.1 * torch.randn_like(clean), clean) if is_image else (clean, clean)
 
     train(
-        session.device,
+        stage.marks,
         [*encoder.parameters(), *decoder.parameters()],
         sample.numbers["steps"],
         load,

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
 from vramplan.errors import RecordingError
 from vramplan.model import Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module, build_object
-from vramplan.record.device import weights_of
 from vramplan.record.recipes.vae import (
     VAE_PARTS,
     VAE_RELEVANT,
@@ -26,8 +24,8 @@ from vramplan.record.recipes.vae import (
     vae_sample,
     wrap_vae,
 )
-from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
-from vramplan.record.stream import Cast
+from vramplan.record.session import DTYPES, Facts, Recipe, Sample
+from vramplan.record.stage import Stage
 
 Value = Any
 Side = tuple[int, int, int]  # latent height, width, batch
@@ -123,7 +121,7 @@ def recipe(pipeline: Pipeline) -> Recipe:
         relevant=_RELEVANT,
         sessions=_sessions(modes, has_checker, is_xl, tiled_sides(tile)),
         build=build,
-        run=lambda session, sample: _run(pipeline, session, sample),
+        run=lambda stage, sample: _run(pipeline, stage, sample),
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
         parts={"vae": VAE_PARTS},
         least={"steps": LEAST_STEPS},
@@ -245,15 +243,15 @@ def _every(
 
 
 # ------------------------------------------------------------------------------ running
-def _run(pipeline: Pipeline, session: Session, sample: Sample) -> Callable[[], None]:
+def _run(pipeline: Pipeline, stage: Stage, sample: Sample) -> Callable[[], None]:
     numbers, facts = sample.numbers, sample.facts
     if facts["mode"] == "vae":
-        _wrap(session, sample)
-        cast_quietly(session, session.modules["vae"], VAE_WIDTHS[facts["vae_width"]])
-        return lambda: run_halves(
-            session.modules["vae"], numbers, VAE_WIDTHS[facts["vae_width"]], ("encode", "decode")
-        )
-    pipe = _pipe(pipeline, session, sample)
+        _wrap(stage, sample)
+        stage.cast(stage.modules["vae"], VAE_WIDTHS[facts["vae_width"]])
+        width = VAE_WIDTHS[facts["vae_width"]]
+        halves = ("encode", "decode")
+        return lambda: run_halves(stage.modules["vae"], numbers, width, halves, stage.target)
+    pipe = _pipe(pipeline, stage, sample)
     arguments: dict[str, Value] = {
         "num_inference_steps": numbers["steps"],
         "guidance_scale": 7.5 if facts["guided"] == "1" else 1.0,
@@ -267,16 +265,16 @@ def _run(pipeline: Pipeline, session: Session, sample: Sample) -> Callable[[], N
     prompts = ["a prompt"] * numbers["batch"]
 
     def work() -> None:
-        session.device.begin_phase("encode_prompt")
+        stage.marks.begin_phase("encode_prompt")
         pipe(prompts, **arguments)
 
     return work
 
 
-def _pipe(pipeline: Pipeline, session: Session, sample: Sample) -> Value:
+def _pipe(pipeline: Pipeline, stage: Stage, sample: Sample) -> Value:
     import diffusers
 
-    modules, facts = session.modules, sample.facts
+    modules, facts = stage.modules, sample.facts
     checker = modules.get("safety_checker") if facts["safety_checker"] == "on" else None
     is_xl = "text_encoder_2" in modules
     if pipeline.scheduler is None:
@@ -304,17 +302,18 @@ def _pipe(pipeline: Pipeline, session: Session, sample: Sample) -> Value:
         parts |= {"safety_checker": checker, "requires_safety_checker": checker is not None}
     pipe = cls(**parts)
     pipe.set_progress_bar_config(disable=True)
-    _wrap(session, sample)
-    mark_images(session, pipe.image_processor)
+    stage.place(pipe)
+    _wrap(stage, sample)
+    mark_images(stage, pipe.image_processor)
     return pipe
 
 
-def mark_images(session: Session, processor: Value) -> None:
+def mark_images(stage: Stage, processor: Value) -> None:
     """Mark the loop that takes finished images out of a batch one by one."""
     whole, conditionally = processor.denormalize, processor._denormalize_conditionally
 
     def one(image: torch.Tensor) -> Value:
-        session.device.iterate("finished_image", until="aten.stack")
+        stage.marks.iterate("finished_image", until="aten.stack")
         return whole(image)
 
     def every(images: torch.Tensor, which: list[bool] | None = None) -> Value:
@@ -324,25 +323,25 @@ def mark_images(session: Session, processor: Value) -> None:
     processor._denormalize_conditionally = every
 
 
-def _wrap(session: Session, sample: Sample) -> None:
-    """Turn the components into routines, once a session, and set what lives on the modules."""
-    modules, device, routines, facts = (
-        session.modules,
-        session.device,
-        session.routines,
+def _wrap(stage: Stage, sample: Sample) -> None:
+    """Turn the components into routines, once a stage, and set what lives on the modules."""
+    modules, marks, routines, facts = (
+        stage.modules,
+        stage.marks,
+        stage.routines,
         sample.facts,
     )
     vae: Value = modules["vae"]
     unet: Value = modules["unet"]
     set_tiling(vae, facts)
-    session.loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"
-    if not session.is_new:
+    stage.loop = "denoise_image" if facts["mode"] == "img2img" else "denoise"
+    if not stage.is_new:
         return
 
     def step() -> None:
-        if session.loop not in device.stream.open_loops:
-            device.begin_phase("denoise")
-        device.iterate(session.loop)
+        if stage.loop not in marks.stream.open_loops:
+            marks.begin_phase("denoise")
+        marks.iterate(stage.loop)
 
     if facts["unet_kernel"] == "plain":
         unet.set_default_attn_processor()  # no scaled_dot_product_attention: plain matrix products
@@ -350,7 +349,7 @@ def _wrap(session: Session, sample: Sample) -> None:
         vae.set_default_attn_processor()
     if facts["unet_kernel"] == "sliced":
         unet.set_attention_slice("auto")
-        mark_slices(session, unet)
+        mark_slices(stage, unet)
     unet.forward = routines.wrap("unet", unet.forward, shape_dims, step)
     for name, path in (
         ("text_encoder", ""),
@@ -361,52 +360,29 @@ def _wrap(session: Session, sample: Sample) -> None:
             # the checker hands its images through, so only its vision model can be remembered
             module: Value = modules[name].get_submodule(path)
             module.forward = routines.wrap(name, module.forward, _first_dim)
-    wrap_vae(session, vae)
-    watch_casts(session, "vae", vae)
+    wrap_vae(stage, vae)
+    stage.watch_casts("vae", vae)
 
 
 def _first_dim(tensor: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:
     return {"n": tensor.shape[0]}
 
 
-def mark_slices(session: Session, unet: torch.nn.Module) -> None:
+def mark_slices(stage: Stage, unet: torch.nn.Module) -> None:
     """Mark the loop over attention slices, whose length depends on the batch."""
     from diffusers.models.attention_processor import Attention
 
-    device = session.device
+    marks = stage.marks
     for module in unet.modules():
         if isinstance(module, Attention):
             scores, merge = module.get_attention_scores, module.batch_to_head_dim
 
             def sliced(*args: Value, scores: Callable[..., Value] = scores) -> Value:
-                device.iterate("attention_slice")
+                marks.iterate("attention_slice")
                 return scores(*args)
 
             def merged(tensor: torch.Tensor, merge: Callable[..., Value] = merge) -> Value:
-                device.end_loops()
+                marks.end_loops()
                 return merge(tensor)
 
             module.get_attention_scores, module.batch_to_head_dim = sliced, merged
-
-
-def watch_casts(session: Session, component: str, module: torch.nn.Module) -> None:
-    """Write down where the pipeline casts a component's weights (SDXL's `upcast_vae`)."""
-    to: Callable[..., Value] = module.to
-
-    def cast(*args: Value, dtype: torch.dtype | None = None, **kwargs: Value) -> Value:
-        if dtype is None or args or kwargs:
-            return to(*args, **({"dtype": dtype} if dtype is not None else {}), **kwargs)
-        if dtype != next(module.parameters()).dtype:
-            session.device.write(Cast(component, dtype.itemsize))
-            cast_quietly(session, module, dtype)
-        return module
-
-    module.to = cast  # type: ignore[method-assign]
-
-
-def cast_quietly(session: Session, module: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Cast a module's weights without an event for each of them."""
-    session.device.weights.difference_update(weights_of([module]))  # their identities may be reused
-    with _disable_current_modes():
-        torch.nn.Module.to(module, dtype=dtype)
-    session.device.weights.update(weights_of([module]))

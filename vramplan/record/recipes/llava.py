@@ -10,8 +10,10 @@ import torch
 from vramplan.model import Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module
-from vramplan.record.device import META, Device
-from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample, Session
+from vramplan.record.device import META
+from vramplan.record.marks import Marks
+from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample
+from vramplan.record.stage import Stage
 
 Value = Any
 
@@ -35,11 +37,11 @@ def recipe(pipeline: Pipeline) -> Recipe:
     def build(facts: Facts) -> Mapping[str, torch.nn.Module]:
         return {spec.name: build_module(spec, DTYPES[facts["dtype"]])}
 
-    def run(session: Session, sample: Sample) -> Callable[[], None]:
-        model: Value = session.modules[spec.name]
-        if session.is_new:
-            _mark(session.device, model)
-        return lambda: _generate(session, model, sample)
+    def run(stage: Stage, sample: Sample) -> Callable[[], None]:
+        model: Value = stage.modules[spec.name]
+        if stage.is_new:
+            _mark(stage.marks, model)
+        return lambda: _generate(stage, model, sample)
 
     with META:
         config = build_module(spec, torch.float16).config
@@ -94,58 +96,58 @@ def _numbers(batch: int, prompt_tokens: int, new_tokens: int) -> dict[str, int]:
 
 
 # ------------------------------------------------------------------------------ running
-def _generate(session: Session, model: Value, sample: Sample) -> None:
+def _generate(stage: Stage, model: Value, sample: Sample) -> None:
     """What a user writes: inputs to the GPU, then `generate`."""
-    config, numbers = model.config, sample.numbers
+    config, numbers, target = model.config, sample.numbers, stage.target
     batch, image, side = numbers["batch"], image_tokens(config), config.vision_config.image_size
     ids = torch.full((batch, numbers["prompt_tokens"] + image), config.image_token_id)
     ids[:, image:] = 0
-    session.device.begin_phase("encode_image", "vision_encoder")
+    stage.marks.begin_phase("encode_image", "vision_encoder")
     inputs = {
-        "input_ids": ids.to(META),
-        "attention_mask": torch.ones_like(ids).to(META),
-        "pixel_values": torch.zeros(batch, 3, side, side).to(META, DTYPES[sample.facts["dtype"]]),
+        "input_ids": ids.to(target),
+        "attention_mask": torch.ones_like(ids).to(target),
+        "pixel_values": torch.zeros(batch, 3, side, side).to(target, DTYPES[sample.facts["dtype"]]),
     }
     # greedy decoding of made-up tokens never meets the end token, so all the new tokens are made
     model.generate(**inputs, max_new_tokens=numbers["new_tokens"], do_sample=False)
 
 
-def _mark(device: Device, model: Value) -> None:
+def _mark(marks: Marks, model: Value) -> None:
     """Mark phases, layers and tokens: the KV cache makes every pass depend on the one before."""
     tower, projector, language = (
         model.get_submodule(PARTS[part])
         for part in ("vision_encoder", "projector", "language_model")
     )
-    _mark_layers(device, "vision_layer", tower.encoder.layers, tower.post_layernorm)
-    _mark_layers(device, "layer", language.layers, language.norm)
-    projector.register_forward_pre_hook(lambda *_: device.begin_phase("encode_image", "projector"))
+    _mark_layers(marks, "vision_layer", tower.encoder.layers, tower.post_layernorm)
+    _mark_layers(marks, "layer", language.layers, language.norm)
+    projector.register_forward_pre_hook(lambda *_: marks.begin_phase("encode_image", "projector"))
 
     def begin_pass(_: Value, __: Value, kwargs: dict[str, Value]) -> None:
         if kwargs["inputs_embeds"].shape[1] > 1:
-            device.begin_phase("prefill", "language_model")
+            marks.begin_phase("prefill", "language_model")
         else:
-            device.iterate("generate")
-            device.begin_phase("generate", "language_model")
+            marks.iterate("generate")
+            marks.begin_phase("generate", "language_model")
 
     def end_pass(*_: Value) -> None:
-        phase = "generate" if device.stream.open_loops else "prefill"
-        device.begin_phase(phase, "lm_head")
+        phase = "generate" if marks.stream.open_loops else "prefill"
+        marks.begin_phase(phase, "lm_head")
 
     language.register_forward_pre_hook(begin_pass, with_kwargs=True)
     language.register_forward_hook(end_pass)
 
 
 def _mark_layers(
-    device: Device, loop: str, layers: Iterable[torch.nn.Module], after: torch.nn.Module
+    marks: Marks, loop: str, layers: Iterable[torch.nn.Module], after: torch.nn.Module
 ) -> None:
     """Make a loop of `layers`; module `after` comes behind the last one."""
 
     def begin_layer(*_: Value) -> None:
-        device.iterate(loop)
+        marks.iterate(loop)
 
     def end_layers(*_: Value) -> None:
-        if loop in device.stream.open_loops:
-            device.end_loop()
+        if loop in marks.stream.open_loops:
+            marks.end_loop()
 
     for layer in layers:
         layer.register_forward_pre_hook(begin_layer)

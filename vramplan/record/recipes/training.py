@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vramplan.record.device import Device
+from vramplan.record.marks import Marks
 
 Value = Any
 
@@ -17,7 +17,7 @@ STEP_COUNTS = {"train_step": "steps"}
 
 
 def train(
-    device: Device,
+    marks: Marks,
     parameters: Iterable[torch.nn.Parameter],
     steps: int,
     load: Callable[[], Value],
@@ -33,16 +33,16 @@ def train(
     # foreach is what a CUDA device defaults to; on `meta` it must be asked for
     optimizer = torch.optim.Adam(trained, foreach=True)
     for _ in range(steps):
-        device.iterate("train_step")
-        device.begin_phase("train_step")
+        marks.iterate("train_step")
+        marks.begin_phase("train_step")
         batch = load()
         optimizer.zero_grad()
         output = forward(batch)
         loss = measure(output, batch)
-        device.begin_phase("train_step", "backward")
+        marks.begin_phase("train_step", "backward")
         loss.backward()  # type: ignore[no-untyped-call]
-        device.begin_phase("train_step", "optimizer")
+        marks.begin_phase("train_step", "optimizer")
         optimizer.step()
-    device.end_loops()
+    marks.end_loops()
     del batch, output, loss
     optimizer.zero_grad()

@@ -10,8 +10,8 @@ import torch
 from vramplan.model import ComponentSpec, Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module
-from vramplan.record.device import META
-from vramplan.record.session import DTYPES, Facts, Recipe, Sample, Session
+from vramplan.record.session import DTYPES, Facts, Recipe, Sample
+from vramplan.record.stage import Stage
 
 Value = Any
 
@@ -93,18 +93,22 @@ def tiled_sides(tile: int) -> list[tuple[int, int, int]]:
 
 
 def run_halves(
-    vae: Value, numbers: Mapping[str, int], dtype: torch.dtype, halves: Sequence[str]
+    vae: Value,
+    numbers: Mapping[str, int],
+    dtype: torch.dtype,
+    halves: Sequence[str],
+    target: torch.device,
 ) -> None:
     """Encode an image, decode a latent, or both, as a user of the bare autoencoder does."""
     n, height, width = numbers["batch"], numbers["height"], numbers["width"]
     if "encode" in halves:
-        pixels = torch.zeros(n, 3, height, width, dtype=dtype).to(META)
+        pixels = torch.zeros(n, 3, height, width, dtype=dtype).to(target)
         latents = vae.encode(pixels).latent_dist.sample()
         del pixels, latents
     if "decode" in halves:
         latents = torch.zeros(
             n, vae.config.latent_channels, height // 8, width // 8, dtype=dtype
-        ).to(META)
+        ).to(target)
         image = vae.decode(latents).sample
         del latents, image
 
@@ -113,15 +117,15 @@ def recipe(pipeline: Pipeline) -> Recipe:
     """Return the recipe of a bare autoencoder: encode, decode, or both one after the other."""
     (spec,) = pipeline.components
 
-    def run(session: Session, sample: Sample) -> Callable[[], None]:
-        vae: Value = session.modules[spec.name]
+    def run(stage: Stage, sample: Sample) -> Callable[[], None]:
+        vae: Value = stage.modules[spec.name]
         set_tiling(vae, sample.facts)
-        if session.is_new:
+        if stage.is_new:
             if sample.facts["vae_kernel"] == "plain":
                 vae.set_default_attn_processor()
-            wrap_vae(session, vae)
+            wrap_vae(stage, vae)
         halves = {"both": ("encode", "decode")}.get(sample.facts["mode"], (sample.facts["mode"],))
-        return lambda: run_halves(vae, sample.numbers, vae.dtype, halves)
+        return lambda: run_halves(vae, sample.numbers, vae.dtype, halves, stage.target)
 
     return Recipe(
         dims={"n": "batch", "h": "height//8", "w": "width//8"},
@@ -172,30 +176,30 @@ def set_tiling(vae: Value, facts: Facts) -> None:
         getattr(vae, ("enable_" if facts[f"vae_{kind}"] == "on" else "disable_") + kind)()
 
 
-def wrap_vae(session: Session, vae: torch.nn.Module) -> None:
+def wrap_vae(stage: Stage, vae: torch.nn.Module) -> None:
     """Turn the autoencoder's halves into routines; phases begin where they are called."""
-    device, routines = session.device, session.routines
+    marks, routines = stage.marks, stage.routines
     v: Any = vae
     v.decoder.forward = routines.wrap("vae.decoder", v.decoder.forward, _latent_dims)
     v.encoder.forward = routines.wrap("vae.encoder", v.encoder.forward, _pixel_dims)
-    tiles = _Tiles(session, v)
+    tiles = _Tiles(stage, v)
     v.tiled_decode = tiles.watch(v.tiled_decode, _latent_dims, v.post_quant_conv, v.decoder)
     v._tiled_encode = tiles.watch(v._tiled_encode, _pixel_dims, v.encoder, v.quant_conv)
     decode, encode = v._decode, routines.wrap("vae.encode", v._encode, _pixel_dims)
 
     def decode_part(*args: Value, **kwargs: Value) -> Value:
-        if v.use_slicing and device.stream.dims["n"] > 1:
-            device.iterate("decode_slice", until="aten.cat")
+        if v.use_slicing and marks.stream.dims["n"] > 1:
+            marks.iterate("decode_slice", until="aten.cat")
         return decode(*args, **kwargs)
 
     def encode_part(x: torch.Tensor) -> Value:
-        if v.use_slicing and device.stream.dims["n"] > 1:
-            device.iterate("encode_slice", until="aten.cat")
+        if v.use_slicing and marks.stream.dims["n"] > 1:
+            marks.iterate("encode_slice", until="aten.cat")
         return encode(x)
 
     def begin_decode() -> None:
-        device.end_loops()
-        device.begin_phase("decode_image")
+        marks.end_loops()
+        marks.begin_phase("decode_image")
 
     v._decode = decode_part
     v._encode = encode_part
@@ -203,8 +207,8 @@ def wrap_vae(session: Session, vae: torch.nn.Module) -> None:
     whole_encode = v.encode
 
     def encode_image(*args: Value, **kwargs: Value) -> Value:
-        device.end_loops()
-        device.begin_phase("encode_image")
+        marks.end_loops()
+        marks.begin_phase("encode_image")
         return whole_encode(*args, **kwargs)
 
     v.encode = encode_image
@@ -213,12 +217,12 @@ def wrap_vae(session: Session, vae: torch.nn.Module) -> None:
 class _Tiles:
     """Marks the loops of diffusers' tiled code: tiles, then rows of cells that are blended."""
 
-    def __init__(self, session: Session, vae: Value) -> None:
-        self.device = session.device
+    def __init__(self, stage: Stage, vae: Value) -> None:
+        self.marks = stage.marks
         self.stride = vae.tile_latent_min_size * 3 // 4
         self.left = 0  # tiles still to be made; 0 outside of the tiled code
         self.is_blending = False
-        blend = session.routines.wrap("vae.blend", self._blend, _blend_dims)
+        blend = stage.routines.wrap("vae.blend", self._blend, _blend_dims)
         vae.blend_v = self._seam(vae.blend_v, 2, blend)
         vae.blend_h = self._seam(vae.blend_h, 3, blend)
 
@@ -234,7 +238,7 @@ class _Tiles:
 
         def begin_tile(*args: Value, **kwargs: Value) -> Value:
             if self.left:
-                self.device.iterate("tile")
+                self.marks.iterate("tile")
             return begin(*args, **kwargs)
 
         def end_tile(*args: Value, **kwargs: Value) -> Value:
@@ -256,22 +260,22 @@ class _Tiles:
 
     def _begin_rows(self) -> None:
         self.is_blending = False
-        self.device.end_loop()
-        self.device.iterate("row", until="aten.cat")
-        self.device.iterate("cell", until="aten.cat")
+        self.marks.end_loop()
+        self.marks.iterate("row", until="aten.cat")
+        self.marks.iterate("cell", until="aten.cat")
 
     def _seam(
         self, blend: Callable[..., Value], axis: int, routine: Callable[..., Value]
     ) -> Callable[..., Value]:
         def seam(above: torch.Tensor, tile: torch.Tensor, extent: int) -> torch.Tensor:
-            loops = self.device.stream.open_loops
+            loops = self.marks.stream.open_loops
             if axis == 2:  # every cell below the first row begins with its upper seam
                 if "cell" not in loops:
-                    self.device.iterate("row")
-                self.device.iterate("cell")
+                    self.marks.iterate("row")
+                self.marks.iterate("cell")
                 self.is_blending = True
             elif not self.is_blending:  # a cell of the first row begins with its left seam
-                self.device.iterate("cell")
+                self.marks.iterate("cell")
             if axis == 3:
                 self.is_blending = False
             routine(blend, above, tile, extent, axis)
@@ -282,7 +286,7 @@ class _Tiles:
     def _blend(
         self, blend: Callable[..., Value], a: torch.Tensor, b: torch.Tensor, extent: int, _: int
     ) -> None:
-        with self.device.beating("line", "aten.mul", 2):
+        with self.marks.beating("line", "aten.mul", 2):
             blend(a, b, extent)
 
 

@@ -10,9 +10,10 @@ import torch
 from vramplan.model import Pipeline
 from vramplan.record.assemble import Grammar
 from vramplan.record.classes import build_module
-from vramplan.record.device import META, Device
+from vramplan.record.marks import Marks
 from vramplan.record.recipes.training import LEAST_STEPS, STEP_COUNTS, train
-from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample, Session
+from vramplan.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample
+from vramplan.record.stage import Stage
 
 Value = Any
 
@@ -26,13 +27,13 @@ def recipe(pipeline: Pipeline) -> Recipe:
     """Return the recipe of a ViT-MAE model of the catalogue."""
     (spec,) = pipeline.components
 
-    def run(session: Session, sample: Sample) -> Callable[[], None]:
-        model: Value = session.modules[spec.name]
+    def run(stage: Stage, sample: Sample) -> Callable[[], None]:
+        model: Value = stage.modules[spec.name]
         is_training = sample.facts["mode"] == "train"
         model.train(is_training)
-        if session.is_new:
-            _mark(session.device, model)
-        return lambda: (_train if is_training else _infer)(session, model, sample)
+        if stage.is_new:
+            _mark(stage.marks, model)
+        return lambda: (_train if is_training else _infer)(stage, model, sample)
 
     return Recipe(
         dims={"n": "batch", "steps": "steps"},
@@ -70,12 +71,12 @@ def _sessions() -> list[tuple[Facts, list[Sample]]]:
     ]
 
 
-def _mark(device: Device, model: Value) -> None:
+def _mark(marks: Marks, model: Value) -> None:
     """Say when the encoder and the decoder begin."""
 
     def begin(part: str, word: str) -> Callable[..., None]:
         def hook(*_: Value) -> None:
-            device.begin_phase("train_step" if model.training else word, part)
+            marks.begin_phase("train_step" if model.training else word, part)
 
         return hook
 
@@ -87,23 +88,23 @@ def _mark(device: Device, model: Value) -> None:
     )
 
 
-def _images(model: Value, sample: Sample) -> torch.Tensor:
+def _images(stage: Stage, model: Value, sample: Sample) -> torch.Tensor:
     config = model.config
     shape = (sample.numbers["batch"], config.num_channels, config.image_size, config.image_size)
-    return torch.zeros(shape).to(META, DTYPES[sample.facts["dtype"]])
+    return torch.zeros(shape).to(stage.target, DTYPES[sample.facts["dtype"]])
 
 
-def _infer(_: Session, model: Value, sample: Sample) -> None:
-    output = model(_images(model, sample))
+def _infer(stage: Stage, model: Value, sample: Sample) -> None:
+    output = model(_images(stage, model, sample))
     output.logits.cpu()
 
 
-def _train(session: Session, model: Value, sample: Sample) -> None:
+def _train(stage: Stage, model: Value, sample: Sample) -> None:
     train(
-        session.device,
+        stage.marks,
         model.parameters(),
         sample.numbers["steps"],
-        lambda: _images(model, sample),
+        lambda: _images(stage, model, sample),
         model,
         lambda output, _: output.loss,
     )
