@@ -5,6 +5,7 @@
     ├── CatalogError               a wrong YAML file: file:line:column and key path
     ├── TapeError                  a tape that is damaged, foreign or does not cover the settings
     ├── RecordingError             a recording that does not reproduce what the code did
+    ├── MeasurementError           a measured run that cannot be read or does not hold together
     └── MissingError               nothing to measure or record with; exit code 3
 
 Only ``cli.main`` catches them.
@@ -39,6 +40,10 @@ class TapeError(VramplanError):
 
 class RecordingError(VramplanError):
     """A recording whose events the fitted tape does not reproduce exactly."""
+
+
+class MeasurementError(VramplanError):
+    """A file of a measured run, or of a driver's output, that does not say what it must."""
 
 
 class MissingError(VramplanError):

@@ -1,0 +1,1 @@
+"""What a real GPU said: readings, whole runs, and their files. Nothing here measures."""
