@@ -38,6 +38,17 @@ def decode_run(data: object) -> Run:
     return run
 
 
+def encode_part(part: object) -> Json:
+    """Return a piece of a run as JSON-ready data."""
+    return _encode(part)
+
+
+def decode_part(kind: type[T], data: object) -> T:
+    """Return the piece of a run, such as a Stretch, that JSON data describes."""
+    part: T = _decode(kind, data, kind.__name__.lower())
+    return part
+
+
 def _encode(value: Any) -> Json:
     if is_dataclass(value) and not isinstance(value, type):
         return {

@@ -9,6 +9,7 @@ import torch
 from vramplan.estimate.facts import facts_at, numbers_at
 from vramplan.model import Pipeline, Settings
 from vramplan.record.live import Begin, Live
+from vramplan.record.pretrained import load_component
 from vramplan.record.recipes.registry import recipe_for
 from vramplan.record.session import DTYPES, Sample
 from vramplan.tape.expressions import derive
@@ -21,6 +22,7 @@ class Workload:
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings, compute_capability: str) -> None:
+        self._pipeline = pipeline
         self._recipe = recipe_for(pipeline)
         self._settings = settings
         dtype = str(settings.get("dtype", "fp32"))
@@ -31,6 +33,8 @@ class Workload:
         self._skips = {"safety_checker"} if facts["safety_checker"] != "on" else set()
         self.dtype = DTYPES[dtype]
         self.parts = self._recipe.parts
+        self.loading = pipeline.loading
+        self.keeps_on_host = str(settings.get("offload", "none")) in ("model", "sequential")
         self.is_training = self._recipe.is_training(facts)
         #: torch's plain attention kernel was asked for, where the code has no switch of its own
         self.wants_math_kernel = facts["kernel"] == "math"
@@ -39,6 +43,18 @@ class Workload:
         """Return the components on `meta`, in the order in which they are loaded."""
         built = self._recipe.build(self._sample.facts)
         return {name: module for name, module in built.items() if name not in self._skips}
+
+    def load(self, name: str, checkpoint: str, device: torch.device) -> torch.nn.Module:
+        """Return a component with a checkpoint's weights; see `pretrained.load_component`."""
+        spec = next(spec for spec in self._pipeline.components if spec.name == name)
+        whole = len(self._pipeline.components) == 1
+        return load_component(
+            spec,
+            checkpoint,
+            self.dtype,
+            folder=None if whole else name,
+            device=device if self.loading == "device_map" else None,
+        )
 
     def prepare(
         self, modules: Mapping[str, torch.nn.Module], target: torch.device, begin: Begin

@@ -1,0 +1,1 @@
+"""An estimate beside a measurement: residuals, and where every byte on the card went."""

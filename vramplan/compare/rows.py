@@ -1,0 +1,196 @@
+"""Estimate and measurement of one run, row by row: components, phases, an engine's buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from vramplan.compare.pair import Pair
+from vramplan.measurement.run import Run, Stretch
+from vramplan.model import Estimate
+
+CONTEXT = "CUDA context"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentRow:
+    """A component's weights, counted and as the counter rose when they were loaded."""
+
+    name: str
+    parameters: int
+    weights: Pair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseRow:
+    """Peaks while one component works in one phase, of the whole process.
+
+    `process` is the estimate's reserved and CUDA context against NVML's figure for the process;
+    `device_bytes` is NVML's for the card, which has no estimate: others use it too. The first run
+    in a process is cold; `warm_` is the second.
+    """
+
+    phase: str
+    component: str
+    allocated: Pair
+    reserved: Pair
+    process: Pair
+    device_bytes: int | None
+    warm_allocated_bytes: int | None
+    warm_reserved_bytes: int | None
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """What can be held to a tolerance."""
+        return (self.allocated, self.reserved, self.process)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferRow:
+    """A buffer of a ggml engine: the estimate's, and what the engine said it allocated."""
+
+    name: str
+    is_on_host: bool
+    size: Pair
+
+
+def component_rows(estimate: Estimate, run: Run) -> tuple[ComponentRow, ...]:
+    """Return a row for each component that was loaded, a component's parts together.
+
+    A run's ``vae`` is the estimate's ``vae.encoder``, ``vae.decoder`` and so on.
+    """
+    return tuple(
+        ComponentRow(
+            name=part.name,
+            parameters=part.parameters,
+            weights=Pair(
+                estimate_bytes=_estimated_weights(estimate, part.name, len(run.components)),
+                measured_bytes=part.allocated_bytes,
+            ),
+        )
+        for part in run.components
+    )
+
+
+def _estimated_weights(estimate: Estimate, name: str, loaded: int) -> int | None:
+    parts = [
+        part.weights_bytes
+        for part in estimate.components
+        if loaded == 1 or part.name == name or part.name.startswith(f"{name}.")
+    ]
+    return sum(parts) if parts else None
+
+
+def phase_rows(estimate: Estimate, run: Run) -> tuple[PhaseRow, ...]:
+    """Return a row for each component in each phase, in the order of the run."""
+    cold = _by_place(one for one in run.stretches if one.turn != "warm")
+    warm = _by_place(one for one in run.stretches if one.turn == "warm")
+    planned = _planned(estimate)
+    context = context_bytes(estimate)
+    places = list(dict.fromkeys([*cold, *planned])) if cold else list(planned)
+    return tuple(
+        _phase_row(place, planned.get(place), cold.get(place, []), warm.get(place, []), context)
+        for place in places
+    )
+
+
+def context_bytes(estimate: Estimate) -> int:
+    """Return the estimate's CUDA context."""
+    return sum(term.band.expected_bytes for term in estimate.terms if term.name == CONTEXT)
+
+
+Place = tuple[str, str]
+
+
+def _by_place(stretches: Iterable[Stretch]) -> dict[Place, list[Stretch]]:
+    found: dict[Place, list[Stretch]] = {}
+    for one in stretches:
+        found.setdefault((one.phase, one.component), []).append(one)
+    return found
+
+
+def _planned(estimate: Estimate) -> dict[Place, tuple[int, int]]:
+    """Return the estimate's highest allocated and reserved bytes in each place of the timeline."""
+    found: dict[Place, tuple[int, int]] = {}
+    for point in estimate.timeline:
+        place = (point.phase, point.component)
+        allocated, reserved = found.get(place, (0, 0))
+        found[place] = (
+            max(allocated, point.allocated_bytes),
+            max(reserved, point.reserved_bytes),
+        )
+    return found
+
+
+def _phase_row(
+    place: Place,
+    planned: tuple[int, int] | None,
+    cold: list[Stretch],
+    warm: list[Stretch],
+    context: int,
+) -> PhaseRow:
+    return PhaseRow(
+        phase=place[0],
+        component=place[1],
+        allocated=Pair(
+            estimate_bytes=planned[0] if planned else None, measured_bytes=_allocated(cold)
+        ),
+        reserved=Pair(
+            estimate_bytes=planned[1] if planned else None, measured_bytes=_reserved(cold)
+        ),
+        process=Pair(
+            estimate_bytes=planned[1] + context if planned else None,
+            measured_bytes=_most(one.process_peak_bytes for one in cold),
+        ),
+        device_bytes=_most(one.device_peak_bytes for one in cold),
+        warm_allocated_bytes=_allocated(warm),
+        warm_reserved_bytes=_reserved(warm),
+    )
+
+
+def _allocated(stretches: Iterable[Stretch]) -> int | None:
+    return _most(one.torch.allocated_peak_bytes for one in stretches if one.torch)
+
+
+def _reserved(stretches: Iterable[Stretch]) -> int | None:
+    return _most(one.torch.reserved_peak_bytes for one in stretches if one.torch)
+
+
+def _most(sizes: Iterable[int | None]) -> int | None:
+    return max((size for size in sizes if size is not None), default=None)
+
+
+#: what engines call their buffers -> the estimate's field, on the GPU and on the host
+_BUFFERS = (
+    ("model", "model_bytes", "host_model_bytes"),
+    ("KV", "kv_cache_bytes", None),
+    ("compute", "compute_bytes", "host_compute_bytes"),
+    ("projector", "projector_bytes", None),
+    ("projector compute", "projector_compute_bytes", None),
+)
+
+
+def buffer_rows(estimate: Estimate, run: Run) -> tuple[BufferRow, ...]:
+    """Return a row for each kind of buffer of a ggml engine, on the GPU and on the host."""
+    if estimate.buffers is None or not run.buffers:
+        return ()
+    return tuple(_buffer_rows(estimate, run))
+
+
+def _buffer_rows(estimate: Estimate, run: Run) -> Iterator[BufferRow]:
+    for name, on_gpu, on_host in _BUFFERS:
+        for is_on_host, planned in ((False, on_gpu), (True, on_host)):
+            told = [
+                one.size_bytes
+                for one in run.buffers
+                if one.name == name and is_host_buffer(one.device) == is_on_host
+            ]
+            estimated = int(getattr(estimate.buffers, planned)) if planned else None
+            if told or estimated:
+                size = Pair(estimate_bytes=estimated, measured_bytes=sum(told) if told else None)
+                yield BufferRow(name=name, is_on_host=is_on_host, size=size)
+
+
+def is_host_buffer(device: str) -> bool:
+    """Return whether an engine's buffer type is in host memory: CPU, CUDA_Host, CPU_Mapped."""
+    return device.startswith("CPU") or "Host" in device

@@ -1,0 +1,208 @@
+"""From a model's weights to the number that nvidia-smi shows, step by step.
+
+Each step is measured where something measured it, else it is the estimate's or the difference
+between two measurements, and says which. What is left at the end is unaccounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vramplan.compare.rows import CONTEXT
+from vramplan.measurement.reading import DeviceMemory
+from vramplan.measurement.run import Run
+from vramplan.model import Estimate, Term
+
+
+class Basis(StrEnum):
+    """Where the measured side of a step comes from."""
+
+    MEASURED = "measured"
+    DIFFERENCE = "difference"  # between two measurements
+    ESTIMATE = "estimate"  # nothing tells it apart: the estimate stands in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of the waterfall; `estimate_bytes` is None for what no estimate knows."""
+
+    name: str
+    estimate_bytes: int | None
+    bytes: int
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waterfall:
+    """The steps, what they add up to, what was shown, and what nobody accounts for."""
+
+    steps: tuple[Step, ...]
+    shown_bytes: int
+    shown_by: str
+
+    @property
+    def accounted_bytes(self) -> int:
+        """The sum of the steps."""
+        return sum(step.bytes for step in self.steps)
+
+    @property
+    def unaccounted_bytes(self) -> int:
+        """What is shown and in no step; negative where the steps add up to more."""
+        return self.shown_bytes - self.accounted_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What was seen of a card with the process's memory still held; None is not known.
+
+    `shown_bytes` is the figure to be explained and `shown_by` whose it is. `includes_reserve` says
+    whether that figure has what the system keeps inside.
+    """
+
+    shown_bytes: int
+    shown_by: str
+    includes_reserve: bool = False
+    system_reserved_bytes: int | None = None
+    others_bytes: int | None = None
+    process_bytes: int | None = None
+    weights_bytes: int | None = None
+    allocated_peak_bytes: int | None = None
+    reserved_bytes: int | None = None
+    context_bytes: int | None = None
+
+
+_WORKSPACES = ("convolution workspace", "cuBLAS workspace", "engine pools")
+_SLACK = "allocator slack"
+
+
+def draw_waterfall(estimate: Estimate, seen: Observed) -> Waterfall:
+    """Return how the figure that is shown comes about."""
+    return Waterfall(
+        steps=tuple(step for step in _steps(estimate, seen) if step.bytes or step.estimate_bytes),
+        shown_bytes=seen.shown_bytes,
+        shown_by=seen.shown_by,
+    )
+
+
+def _steps(estimate: Estimate, seen: Observed) -> Iterator[Step]:
+    weights = _sum(estimate, lambda term: term.name == "weights")
+    cache = _sum(estimate, lambda term: term.name == "KV cache")
+    workspace = _sum(estimate, lambda term: term.name in _WORKSPACES)
+    slack = _sum(estimate, lambda term: term.name == _SLACK)
+    context = _sum(estimate, lambda term: term.name == CONTEXT)
+    everything = _sum(estimate, lambda _: True)
+    activations = everything - weights - cache - workspace - slack - context
+
+    held = _or_estimate(seen.weights_bytes, weights)
+    yield _step("weights", weights, seen.weights_bytes)
+    yield _step("KV cache", cache, None)
+    if seen.allocated_peak_bytes is None:
+        yield _step("activations", activations, None)
+    else:
+        live = seen.allocated_peak_bytes - held - cache - workspace
+        yield Step(
+            name="activations", estimate_bytes=activations, bytes=live, basis=Basis.DIFFERENCE
+        )
+    yield _step("workspace", workspace, None)
+    if seen.reserved_bytes is None or seen.allocated_peak_bytes is None:
+        yield _step(_SLACK, slack, None)
+    else:
+        kept = seen.reserved_bytes - seen.allocated_peak_bytes
+        yield Step(name=_SLACK, estimate_bytes=slack, bytes=kept, basis=Basis.DIFFERENCE)
+    yield _context_step(context, seen)
+    if seen.others_bytes is not None:
+        yield Step(
+            name="other processes",
+            estimate_bytes=None,
+            bytes=seen.others_bytes,
+            basis=Basis.MEASURED,
+        )
+    if seen.includes_reserve and seen.system_reserved_bytes is not None:
+        yield Step(
+            name="system reserved",
+            estimate_bytes=None,
+            bytes=seen.system_reserved_bytes,
+            basis=Basis.MEASURED,
+        )
+
+
+def _context_step(context: int, seen: Observed) -> Step:
+    """Return the CUDA context: what the process holds beside what torch has reserved."""
+    if seen.process_bytes is not None and seen.reserved_bytes is not None:
+        outside = seen.process_bytes - seen.reserved_bytes
+        return Step(name=CONTEXT, estimate_bytes=context, bytes=outside, basis=Basis.DIFFERENCE)
+    return _step(CONTEXT, context, seen.context_bytes)
+
+
+def _step(name: str, estimated: int, measured: int | None) -> Step:
+    basis = Basis.ESTIMATE if measured is None else Basis.MEASURED
+    return Step(
+        name=name, estimate_bytes=estimated, bytes=_or_estimate(measured, estimated), basis=basis
+    )
+
+
+def _or_estimate(measured: int | None, estimated: int) -> int:
+    return estimated if measured is None else measured
+
+
+def _sum(estimate: Estimate, is_wanted: Callable[[Term], bool]) -> int:
+    return sum(term.band.expected_bytes for term in estimate.terms if is_wanted(term))
+
+
+def observe_run(run: Run, *, smi_used_bytes: int | None) -> Observed | None:
+    """Return what was seen at the end of a run, or None where the card was not looked at.
+
+    `smi_used_bytes` is what nvidia-smi said at that instant, if it was asked.
+    """
+    held = run.held
+    if held is None or held.device is None:
+        return None
+    device = held.device
+    peaks = [one.torch for one in run.stretches if one.torch is not None]
+    loaded = [part.allocated_bytes for part in run.components]
+    is_moved = run.settings.get("offload", "none") != "none"
+    shown = device.used_bytes if smi_used_bytes is None else smi_used_bytes
+    return Observed(
+        shown_bytes=shown,
+        shown_by="NVML" if smi_used_bytes is None else "nvidia-smi",
+        includes_reserve=_includes_reserve(shown, device),
+        system_reserved_bytes=device.reserved_bytes,
+        others_bytes=_others(run, device, held.process_used_bytes),
+        process_bytes=held.process_used_bytes,
+        weights_bytes=(
+            None
+            if is_moved or not loaded or None in loaded
+            else sum(size for size in loaded if size is not None)
+        ),
+        allocated_peak_bytes=max((one.allocated_peak_bytes for one in peaks), default=None),
+        reserved_bytes=held.torch.reserved_bytes if held.torch else None,
+        context_bytes=_first_context(run),
+    )
+
+
+def _includes_reserve(shown: int, device: DeviceMemory) -> bool:
+    """Return whether a figure is nearer to what is used with the system's share than without."""
+    if device.reserved_bytes is None:
+        return False
+    without, with_it = device.used_bytes, device.used_bytes + device.reserved_bytes
+    return abs(shown - with_it) < abs(shown - without)
+
+
+def _others(run: Run, device: DeviceMemory, own: int | None) -> int | None:
+    """Return what other processes hold: as listed, else what was used before the run."""
+    sizes = [one.used_bytes for one in device.processes or ()]
+    if own is not None and sizes and None not in sizes:
+        return sum(size for size in sizes if size is not None) - own
+    return run.before.used_bytes if run.before is not None else None
+
+
+def _first_context(run: Run) -> int | None:
+    """Return the context alone, from the process's figure or from how the card's rose."""
+    for step in run.context:
+        if step.process_used_bytes is not None:
+            return step.process_used_bytes - step.reserved_bytes
+        if run.before is not None:
+            return step.device_used_bytes - run.before.used_bytes - step.reserved_bytes
+    return None

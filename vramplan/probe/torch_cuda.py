@@ -1,0 +1,44 @@
+"""torch's own counters of one CUDA device.
+
+Source: torch.cuda.memory_stats, whose keys are ``what.pool.metric``;
+https://docs.pytorch.org/docs/stable/generated/torch.cuda.memory_stats.html.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from vramplan.measurement.reading import Reading, TorchMemory
+
+
+class TorchProbe:
+    """What this process's torch holds of a device; tensors of other processes are not seen."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def read(self) -> Reading:
+        """Return the counters, and their peaks since `reset_peaks`."""
+        counted = torch.cuda.memory_stats(self._device)
+
+        def of(name: str) -> int:
+            return int(counted.get(name, 0))
+
+        return Reading(
+            at_s=time.monotonic(),
+            torch=TorchMemory(
+                allocated_bytes=of("allocated_bytes.all.current"),
+                reserved_bytes=of("reserved_bytes.all.current"),
+                allocated_peak_bytes=of("allocated_bytes.all.peak"),
+                reserved_peak_bytes=of("reserved_bytes.all.peak"),
+                requested_peak_bytes=of("requested_bytes.all.peak"),
+                inactive_split_bytes=of("inactive_split_bytes.all.current"),
+                retries=of("num_alloc_retries"),
+            ),
+        )
+
+    def reset_peaks(self) -> None:
+        """Let peaks begin at what is held now."""
+        torch.cuda.reset_peak_memory_stats(self._device)

@@ -1,0 +1,274 @@
+"""Has a measurement made in a fresh process, watches the card meanwhile, and makes a run of it.
+
+A crash, an out-of-memory error and a process that hangs are results. Whatever happens here, an
+interrupt included, no process of ours outlives it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from vramplan.errors import MeasurementError
+from vramplan.measurement.codec import decode_part
+from vramplan.measurement.reading import DeviceMemory, Reading
+from vramplan.measurement.run import (
+    ContextStep,
+    Failure,
+    FailureKind,
+    Held,
+    MeasuredComponent,
+    Stretch,
+)
+from vramplan.probe.protocol import Probe
+from vramplan.runner.channel import Child, Message
+from vramplan.runner.task import Task
+
+Windows = list[tuple[float, float]]
+
+
+class PeakWatch(Protocol):
+    """Samples a card from another thread while a run goes on."""
+
+    @property
+    def period_s(self) -> float | None:
+        """The time between two samples as it really was."""
+
+    def device_peak(self, began_s: float, ended_s: float) -> int | None:
+        """Return the most that was used of the device in between, if it was sampled then."""
+
+    def process_peak(self, began_s: float, ended_s: float) -> int | None:
+        """Return the most that the process held in between, if that was sampled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a supervisor is handed: how to start processes, and how to look at the card.
+
+    `probe` and what looks through it are None where there is no card (a dry run). `own_share`
+    tells what a process of this number holds. `smi` is nvidia-smi's own report.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    ballast_command: Sequence[str] = ()
+    probe: Probe | None = None
+    own_share: Callable[[DeviceMemory, int], int | None] = lambda _memory, _pid: None
+    watch: Callable[[int], AbstractContextManager[PeakWatch]] | None = None
+    smi: Callable[[], str | None] = lambda: None
+    progress: Callable[[str], None] = lambda _text: None
+    start_seconds: float = 180.0
+    silent_seconds: float = 600.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run: the pieces that `measurement.run.Run` is made of."""
+
+    before: DeviceMemory | None = None
+    ballast_free_bytes: int | None = None
+    context: list[ContextStep] = field(default_factory=list)
+    components: list[MeasuredComponent] = field(default_factory=list)
+    stretches: dict[tuple[str, str, str], tuple[Stretch, Windows]] = field(default_factory=dict)
+    held: Held | None = None
+    failure: Failure | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    period_s: float | None = None
+    after: DeviceMemory | None = None
+    pid: int | None = None
+
+    def ordered(self) -> tuple[Stretch, ...]:
+        """Return the stretches in the order in which they began."""
+        found = [stretch for stretch, _ in self.stretches.values()]
+        return tuple(sorted(found, key=lambda one: one.began_s))
+
+
+def measure(task: Task, tools: Tools, *, leave_bytes: int | None = None) -> Outcome:
+    """Have `task` measured; `leave_bytes` is what a smaller card would have free.
+
+    Raises MeasurementError where not even the process could be started, or the card cannot be
+    filled up to what the smaller one has.
+    """
+    with ExitStack() as stack:
+        return _Measurement(task, tools, stack).run(leave_bytes)
+
+
+class _Measurement:
+    """One measurement under way."""
+
+    def __init__(self, task: Task, tools: Tools, stack: ExitStack) -> None:
+        self._task = task
+        self._tools = tools
+        self._stack = stack
+        self._outcome = Outcome()
+        self._place = ("start", "pipeline")
+        self._turn = "load"
+
+    def run(self, leave_bytes: int | None) -> Outcome:
+        tools, outcome = self._tools, self._outcome
+        tools.progress("starting a process")
+        child = self._start(tools.command)
+        child.send(self._task.line())
+        if not self._is_ready(child):
+            return outcome
+        if leave_bytes is not None:
+            self._fill(leave_bytes)
+        outcome.before = self._look()
+        outcome.pid = child.pid
+        watch = self._watch(child.pid)
+        child.send("go")
+        self._listen(child, watch)
+        outcome.period_s = watch.period_s if watch else None
+        child.stop()
+        outcome.after = self._settled()
+        return outcome
+
+    def _start(self, command: Sequence[str]) -> Child:
+        try:
+            child = Child(command, self._tools.environment)
+        except OSError as problem:
+            raise MeasurementError(f"no process can be started: {problem.strerror}") from None
+        self._stack.callback(child.stop)
+        return child
+
+    def _is_ready(self, child: Child) -> bool:
+        """Wait until the child has imported what it needs."""
+        said = self._hear(child, self._tools.start_seconds)
+        if said is None:
+            return False
+        if said["say"] == "failure":  # nothing of the card was touched yet
+            self._take(said)
+            return False
+        return True
+
+    def _fill(self, leave_bytes: int) -> None:
+        self._tools.progress("filling the card up")
+        ballast = self._start([*self._tools.ballast_command, str(leave_bytes)])
+        try:
+            said = ballast.hear(self._tools.start_seconds)
+        except TimeoutError:
+            raise MeasurementError("the process that fills the card does not answer") from None
+        if said is None or said["say"] != "held":
+            why = ballast.how_it_ended()
+            raise MeasurementError(f"the process that fills the card {why}")
+        self._outcome.ballast_free_bytes = int(said["free_bytes"])
+
+    def _watch(self, pid: int) -> PeakWatch | None:
+        if self._tools.watch is None:
+            return None
+        return self._stack.enter_context(self._tools.watch(pid))
+
+    def _look(self) -> DeviceMemory | None:
+        return self._read().device
+
+    def _read(self) -> Reading:
+        if self._tools.probe is None:
+            return Reading(at_s=time.monotonic())
+        return self._tools.probe.read()
+
+    # -------------------------------------------------------------- listening
+    def _listen(self, child: Child, watch: PeakWatch | None) -> None:
+        while True:
+            said = self._hear(child, self._tools.silent_seconds)
+            if said is None:
+                break
+            if said["say"] == "done":
+                self._outcome.held = self._hold(child)
+                break
+            self._take(said)
+        if watch is not None:
+            self._add_peaks(watch)
+
+    def _hear(self, child: Child, seconds: float) -> Message | None:
+        """Return the next message; the end of the child, or its silence, becomes the failure."""
+        phase, component = self._place
+        try:
+            said = child.hear(seconds)
+        except TimeoutError:
+            message = f"nothing was heard for {seconds:.0f} s"
+            kind = FailureKind.TIMEOUT
+        else:
+            if said is not None:
+                return said
+            message, kind = child.how_it_ended(), FailureKind.CRASH
+        if self._outcome.failure is None:
+            self._outcome.failure = Failure(
+                kind=kind, phase=phase, component=component, message=message
+            )
+        return None
+
+    def _hold(self, child: Child) -> Held:
+        """Look at the card by every way at the same instant, with everything still held."""
+        memory = self._look()
+        smi = self._tools.smi() if memory is not None else None
+        last = self._outcome.ordered()[-1:]
+        return Held(
+            device=memory,
+            torch=last[0].torch if last else None,
+            process_used_bytes=(
+                self._tools.own_share(memory, child.pid) if memory is not None else None
+            ),
+            smi=smi,
+        )
+
+    def _take(self, said: Message) -> None:
+        """Take a message down."""
+        outcome = self._outcome
+        match said["say"]:
+            case "phase":
+                self._place = (str(said["phase"]), str(said["component"]))
+                self._turn = str(said["turn"])
+                self._tools.progress(_progress(self._turn, *self._place))
+            case "stretch":
+                one = decode_part(Stretch, said["stretch"])
+                outcome.stretches[one.turn, one.phase, one.component] = (one, said["windows"])
+            case "component":
+                outcome.components.append(decode_part(MeasuredComponent, said["component"]))
+            case "context":
+                outcome.context.append(decode_part(ContextStep, said["step"]))
+            case "failure":
+                outcome.failure = decode_part(Failure, said["failure"])
+            case "facts":
+                outcome.facts |= {str(k): str(v) for k, v in said["facts"].items()}
+                outcome.versions |= {str(k): str(v) for k, v in said["versions"].items()}
+            case "note":
+                outcome.notes.append(str(said["text"]))
+
+    def _add_peaks(self, watch: PeakWatch) -> None:
+        """Give each stretch the highest sample that was taken while it lasted."""
+        stretches = self._outcome.stretches
+        for key, (one, windows) in stretches.items():
+            device = _highest(one.device_peak_bytes, windows, watch.device_peak)
+            process = _highest(one.process_peak_bytes, windows, watch.process_peak)
+            changed = replace(one, device_peak_bytes=device, process_peak_bytes=process)
+            stretches[key] = (changed, windows)
+
+    def _settled(self) -> DeviceMemory | None:
+        """Return the card after the run: the driver needs a moment to take the memory back."""
+        if self._tools.probe is None or self._outcome.before is None:
+            return None
+        memory = self._look()
+        for _ in range(20):
+            if memory is None or memory.used_bytes <= self._outcome.before.used_bytes:
+                break
+            time.sleep(0.05)
+            memory = self._look()
+        return memory
+
+
+def _highest(
+    known: int | None, windows: Windows, peak: Callable[[float, float], int | None]
+) -> int | None:
+    found = [peak(began, ended) for began, ended in windows]
+    return max((one for one in (known, *found) if one is not None), default=None)
+
+
+def _progress(turn: str, phase: str, component: str) -> str:
+    if turn == "load":
+        return f"loading {component}"
+    return f"{turn} run: {phase.replace('_', ' ')}"

@@ -1,0 +1,87 @@
+"""Puts a component's weights on the device: made up, of the same shapes, or from a checkpoint.
+
+Memory depends on shapes, so random weights cost what real ones do. The order is that of
+``module.to("cuda")``: children first, then a module's own parameters, then its buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+#: the spread of most initialisers; large values would overflow fp16 within a deep network
+_SPREAD = 0.02
+
+
+def tensors_of(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """Yield a module's parameters and buffers, each once, in the order `.to` moves them."""
+    seen: set[int] = set()
+    for owner in _owners(module):
+        for store in (owner._parameters, owner._buffers):
+            for tensor in store.values():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    yield tensor
+
+
+def size_of(module: torch.nn.Module) -> int:
+    """Return the bytes of a module's tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(module))
+
+
+def parameters_of(module: torch.nn.Module) -> int:
+    """Return the number of a module's parameters, tied ones counted once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def take_one_block(size_bytes: int, device: torch.device) -> None:
+    """Take and free one block of a model's size, as loading with a device map does first.
+
+    The weights then share its segment. Source: transformers' caching_allocator_warmup.
+    """
+    block = torch.empty(size_bytes, dtype=torch.uint8, device=device)
+    del block
+
+
+def make_up(module: torch.nn.Module, device: torch.device, *, is_training: bool) -> None:
+    """Give a module that is on `meta` random weights on `device`; tied tensors stay tied.
+
+    Whole numbers (position ids) become zeros, which are valid wherever they are indices.
+    """
+    made: dict[int, torch.Tensor] = {}
+    for owner in _owners(module):
+        for name, parameter in owner._parameters.items():
+            if parameter is not None:
+                tensor = _made(parameter, device, made)
+                trains = is_training and tensor.is_floating_point()
+                owner._parameters[name] = _parameter(tensor, trains, made, id(parameter))
+        for name, buffer in owner._buffers.items():
+            if buffer is not None:
+                owner._buffers[name] = _made(buffer, device, made)
+
+
+def _owners(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """Yield modules as ``Module._apply`` visits them: children before their parent."""
+    for child in module.children():
+        yield from _owners(child)
+    yield module
+
+
+def _made(like: torch.Tensor, device: torch.device, made: dict[int, torch.Tensor]) -> torch.Tensor:
+    if id(like) not in made:
+        if like.is_floating_point() and device.type != "cpu":
+            made[id(like)] = torch.empty_like(like, device=device).normal_(0, _SPREAD)
+        else:  # zeros of system memory take none until they are written
+            made[id(like)] = torch.zeros_like(like, device=device)
+    return made[id(like)]
+
+
+def _parameter(
+    tensor: torch.Tensor, trains: bool, made: dict[int, torch.Tensor], key: int
+) -> torch.nn.Parameter:
+    if isinstance(tensor, torch.nn.Parameter):
+        return tensor
+    parameter = torch.nn.Parameter(tensor, requires_grad=trains)
+    made[key] = parameter
+    return parameter
