@@ -40,9 +40,9 @@ class Workload:
         self.wants_math_kernel = facts["kernel"] == "math"
 
     def build(self) -> dict[str, torch.nn.Module]:
-        """Return the components on `meta`, in the order in which they are loaded."""
+        """Return the components on `meta`, in the order in which a tape loads them: by name."""
         built = self._recipe.build(self._sample.facts)
-        return {name: module for name, module in built.items() if name not in self._skips}
+        return {name: built[name] for name in sorted(built) if name not in self._skips}
 
     def load(self, name: str, checkpoint: str, device: torch.device) -> torch.nn.Module:
         """Return a component with a checkpoint's weights; see `pretrained.load_component`."""

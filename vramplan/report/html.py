@@ -116,7 +116,7 @@ def render_report(
         "version": clean(named.version, 40),
     }
     return (
-        _environment()
+        open_templates()
         .get_template("report.html.j2")
         .render(
             meta=about,
@@ -134,7 +134,7 @@ def render_report(
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def open_templates() -> jinja2.Environment:
     """Return Jinja with autoescape on and no name that may be missing."""
     import jinja2
 
@@ -191,7 +191,7 @@ def _matrix_cell(identity: str, verdict: Verdict | None) -> MatrixCell | None:
         risk=phrases.percent(verdict.offload_risk),
         place=phrases.place(verdict.peak_phase, verdict.peak_component),
         judged=phrases.judged(verdict),
-        meter=_drawn(draw_meter(identity, verdict)),
+        meter=drawn(draw_meter(identity, verdict)),
     )
 
 
@@ -226,10 +226,10 @@ def _body(anchor: str, estimate: Estimate, offers: Sequence[Line]) -> ChapterBod
     pieces = segments(estimate)
     return ChapterBody(
         summary=estimate_rows.summary(estimate),
-        budget=_drawn(draw_budget(f"{anchor}-budget", estimate, offers)),
+        budget=drawn(draw_budget(f"{anchor}-budget", estimate, offers)),
         legend=tuple((piece, phrases.need(piece.size_bytes)) for piece in pieces),
         beyond=_beyond(estimate, offers),
-        timeline=_drawn(draw_timeline(f"{anchor}-timeline", estimate, offers)),
+        timeline=drawn(draw_timeline(f"{anchor}-timeline", estimate, offers)),
         is_replayed=bool(estimate.timeline),
         components=estimate_rows.component_table(estimate) if estimate.components else None,
         terms=estimate_rows.term_table(estimate),
@@ -251,7 +251,7 @@ def _beyond(estimate: Estimate, offers: Sequence[Line]) -> str:
     return ", ".join(beyond)
 
 
-def _drawn(picture: str) -> Markup:
+def drawn(picture: str) -> Markup:
     """Return a picture of ours, whose text the element tree has escaped already."""
     from markupsafe import Markup
 

@@ -1,0 +1,141 @@
+"""Runs that no GPU made: an estimate's own timeline, a little off. Marked synthetic throughout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vramplan.catalog import load_catalog
+from vramplan.compare.rows import context_bytes
+from vramplan.estimate.estimator import estimate
+from vramplan.measurement.reading import DeviceMemory, ProcessMemory, TorchMemory
+from vramplan.measurement.run import (
+    ContextStep,
+    Held,
+    MeasuredComponent,
+    MeasuredGpu,
+    Run,
+    Stretch,
+    Witness,
+)
+from vramplan.model import Estimate
+from vramplan.settings import resolve_settings
+from vramplan.units import GIB, MIB
+
+PID = 4711
+OTHER_BYTES = 300 * MIB
+RESERVED_BYTES = 420 * MIB
+CONTEXT_BYTES = 430 * MIB
+
+
+def an_estimate(name: str = "sd15", capability: str = "8.6", **settings: object) -> Estimate:
+    catalog = load_catalog([])
+    pipeline = catalog.pipeline(name)
+    resolved = resolve_settings(pipeline, {**pipeline.defaults, **settings})
+    return estimate(pipeline, resolved, capability, folders=catalog.folders)
+
+
+def a_run(planned: Estimate, *, off: float = 0.01, **changes: object) -> Run:
+    """Return a run whose allocated bytes are `off` (a share) above the estimate's."""
+    stretches, at = [], 100.0
+    for turn in ("cold", "warm"):
+        for point in planned.timeline:
+            if point.phase == "load" and turn == "warm":
+                continue
+            allocated = int(point.allocated_bytes * (1 + off))
+            reserved = max(allocated, int(point.reserved_bytes * (1 + off)))
+            stretches.append(
+                Stretch(
+                    phase=point.phase,
+                    component=point.component,
+                    turn="load" if point.phase == "load" else turn,
+                    began_s=at,
+                    ended_s=at + 0.5,
+                    torch=_torch(allocated, reserved),
+                    device_used_bytes=OTHER_BYTES + CONTEXT_BYTES + reserved,
+                    process_used_bytes=CONTEXT_BYTES + reserved,
+                    device_peak_bytes=OTHER_BYTES + CONTEXT_BYTES + reserved,
+                    process_peak_bytes=CONTEXT_BYTES + reserved,
+                )
+            )
+            at += 0.5
+    most = max(one.torch.reserved_bytes for one in stretches)
+    run = Run(
+        pipeline=planned.pipeline,
+        title=planned.title,
+        runtime=planned.runtime,
+        settings=planned.settings,
+        weights="random",
+        witness=Witness.SYNTHETIC,
+        created="2026-11-27T00:00:00Z",
+        command=f"vramplan profile {planned.pipeline}",
+        gpu=MeasuredGpu(
+            name="NVIDIA Imaginary",
+            compute_capability=planned.compute_capability,
+            total_bytes=24 * GIB,
+            reserved_bytes=RESERVED_BYTES,
+            driver="000.00",
+        ),
+        versions={"torch": "2.13.0"},
+        kernels="machine",
+        period_s=0.005,
+        before=a_device(OTHER_BYTES, ()),
+        context=(
+            ContextStep(
+                name="context",
+                process_used_bytes=CONTEXT_BYTES,
+                device_used_bytes=OTHER_BYTES + CONTEXT_BYTES,
+                reserved_bytes=0,
+            ),
+        ),
+        components=tuple(_components(planned)),
+        stretches=tuple(stretches),
+        held=Held(
+            device=a_device(OTHER_BYTES + CONTEXT_BYTES + most, (most,)),
+            torch=_torch(int(planned.peak.allocated_bytes * 0.6), most),
+            process_used_bytes=CONTEXT_BYTES + most,
+            smi=None,
+        ),
+    )
+    return replace(run, **changes)
+
+
+def a_device(used: int, held: tuple[int, ...]) -> DeviceMemory:
+    others = (ProcessMemory(pid=1, name="Xorg", used_bytes=OTHER_BYTES, kind="G"),)
+    own = tuple(
+        ProcessMemory(pid=PID, name="python", used_bytes=CONTEXT_BYTES + size) for size in held
+    )
+    return DeviceMemory(
+        total_bytes=24 * GIB,
+        used_bytes=used,
+        free_bytes=24 * GIB - used - RESERVED_BYTES,
+        reserved_bytes=RESERVED_BYTES,
+        used_with_reserve_bytes=used + RESERVED_BYTES,
+        processes=others + own,
+    )
+
+
+def _components(planned: Estimate):
+    totals: dict[str, list[int]] = {}
+    for part in planned.components:
+        sums = totals.setdefault(part.name.partition(".")[0], [0, 0])
+        sums[0] += part.parameters
+        sums[1] += part.weights_bytes
+    for name, (parameters, size) in totals.items():
+        yield MeasuredComponent(
+            name=name, parameters=parameters, weights_bytes=size, allocated_bytes=size + 512
+        )
+
+
+def _torch(allocated: int, reserved: int) -> TorchMemory:
+    return TorchMemory(
+        allocated_bytes=allocated,
+        reserved_bytes=reserved,
+        allocated_peak_bytes=allocated,
+        reserved_peak_bytes=reserved,
+        requested_peak_bytes=allocated,
+        inactive_split_bytes=0,
+        retries=0,
+    )
+
+
+__all__ = ["a_device", "a_run", "an_estimate", "context_bytes"]

@@ -1,0 +1,84 @@
+"""An estimate beside a measured run, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vramplan.compare.comparison import Comparison
+from vramplan.report import comparison_rows, phrases
+from vramplan.report.colour import Tone, paint
+from vramplan.report.grid import draw_table
+from vramplan.report.rows import Table
+from vramplan.report.text import clean, wrap
+from vramplan.report.waterfall_chart import draw_waterfall
+
+_INDENT = "  "
+
+
+def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> str:
+    """Return components, phases, peaks and the waterfall, each with its residuals."""
+    run = comparison.run
+    inner = width - len(_INDENT)
+    tone, ended = comparison_rows.outcome(run)
+    drawn = [paint(phrases.headline(comparison.estimate), Tone.STRONG, colour)]
+    for sentence in comparison_rows.about(run):
+        drawn += [paint(line, Tone.DIM, colour) for line in wrap(sentence, width)]
+    drawn += [paint(line, tone, colour) for line in wrap(ended, width)]
+    for title, table in tables_of(comparison):
+        drawn += ["", paint(title, Tone.STRONG, colour)]
+        drawn += _indented(draw_table(table, width=inner, colour=colour, stacked=True))
+    if comparison.waterfall is not None:
+        drawn += ["", paint(heading_of(comparison), Tone.STRONG, colour)]
+        drawn += _indented(draw_waterfall(comparison.waterfall, width=inner, colour=colour))
+        steps = comparison_rows.waterfall_table(comparison.waterfall)
+        drawn += ["", *_indented(draw_table(steps, width=inner, colour=colour, stacked=True))]
+    notes = notes_of(comparison)
+    if notes:
+        drawn += ["", paint("notes", Tone.STRONG, colour)]
+        for note in notes:
+            first, *rest = wrap(note, inner - 2)
+            drawn += _indented([f"- {first}", *(f"  {line}" for line in rest)])
+    return "\n".join(drawn) + "\n"
+
+
+def tables_of(comparison: Comparison) -> list[tuple[str, Table]]:
+    """Return the tables that have rows, with their headings."""
+    found: list[tuple[str, Table]] = []
+    if comparison.components:
+        found.append(("components", comparison_rows.component_table(comparison)))
+    if comparison.buffers:
+        found.append(("the engine's buffers", comparison_rows.buffer_table(comparison)))
+    if comparison.phases:
+        found.append(
+            (
+                "phases: the estimate, then what was measured",
+                comparison_rows.phase_table(comparison),
+            )
+        )
+    if comparison.peak_allocated.measured_bytes is not None:
+        found.append(("peaks", comparison_rows.peak_table(comparison)))
+    return found
+
+
+def heading_of(comparison: Comparison) -> str:
+    """Return the waterfall's heading."""
+    assert comparison.waterfall is not None
+    return f"from the weights to what {comparison.waterfall.shown_by} shows"
+
+
+def notes_of(comparison: Comparison) -> tuple[str, ...]:
+    """Return what a reader must know beside the figures."""
+    run = comparison.run
+    found = [clean(note, 400) for note in run.notes]
+    if run.period_s is not None:
+        found.append(f"NVML was sampled every {run.period_s * 1000:.1f} ms for the peaks")
+    if any(one.process_used_bytes is None for one in run.stretches) and run.is_measured:
+        found.append(
+            "the driver does not tell what single processes hold: the context is how the card's "
+            "used memory rose"
+        )
+    return tuple(found)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [(_INDENT + line).rstrip() for line in lines]

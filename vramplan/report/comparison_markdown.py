@@ -1,0 +1,25 @@
+"""An estimate beside a measured run as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+from vramplan.compare.comparison import Comparison
+from vramplan.report import comparison_rows, phrases
+from vramplan.report.comparison import heading_of, notes_of, tables_of
+from vramplan.report.markdown import escape, render_table
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Return the tables of `comparison`, with their headings."""
+    run = comparison.run
+    parts = [f"## {escape(phrases.headline(comparison.estimate))}"]
+    parts += [escape(sentence) for sentence in comparison_rows.about(run)]
+    parts.append(f"**{escape(comparison_rows.outcome(run)[1])}**")
+    for heading, table in tables_of(comparison):
+        parts += [f"### {escape(heading)}", render_table(table)]
+    if comparison.waterfall is not None:
+        parts.append(f"### {escape(heading_of(comparison))}")
+        parts.append(render_table(comparison_rows.waterfall_table(comparison.waterfall)))
+    notes = notes_of(comparison)
+    if notes:
+        parts += ["### Notes", "\n".join(f"- {escape(note)}" for note in notes)]
+    return "\n\n".join(parts) + "\n"
