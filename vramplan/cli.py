@@ -23,7 +23,9 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "check": "does it fit? a verdict per pipeline and card",
         "estimate": "why? the budget line by line, phase by phase",
-        "report": "both, as one self-contained HTML page",
+        "profile": "what does it take in truth? the real components on this GPU",
+        "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
+        "report": "verdict and budget as one self-contained HTML page",
         "catalog": "the pipelines: list, show, validate, add",
         "cards": "the cards: what NVML says they have",
         "record": "make or refresh a tape (needs the extra gpu)",

@@ -51,7 +51,7 @@ def recorder(monkeypatch) -> dict[str, object]:
         "vramplan.record.recipes.registry",
         recipe_for=lambda pipeline: f"the recipe of {pipeline.name}",
     )
-    monkeypatch.setattr("vramplan.commands.record.LIBRARIES", ())
+    monkeypatch.setattr("vramplan.commands.libraries.LIBRARIES", ())
     for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(variable, "as it was")
     return tape
@@ -162,7 +162,7 @@ def test_a_library_that_does_not_load_is_one_line(run, own: Path, monkeypatch) -
     def fail(_name: str) -> None:
         raise OSError("libcudart.so.12: cannot open shared object file\nmore")
 
-    monkeypatch.setattr("vramplan.commands.record._is_installed", lambda _: True)
+    monkeypatch.setattr("vramplan.commands.libraries._is_installed", lambda _: True)
     monkeypatch.setattr(importlib, "import_module", _only_for("torch", fail))
     result = run("record", "mine", "--catalog", own)
     assert (result.code, result.out) == (3, "")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -14,20 +12,11 @@ from typing import TextIO
 from vramplan.catalog import profiles_dir
 from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.commands import arguments
+from vramplan.commands.libraries import QUIET, require_libraries
 from vramplan.commands.output import note, write_file, write_stdout
 from vramplan.commands.targets import find_target, home_of, open_catalog
-from vramplan.errors import MissingError, UsageError
+from vramplan.errors import UsageError
 from vramplan.model import Pipeline
-
-#: what recording imports; all of it is in the extra
-LIBRARIES = ("torch", "diffusers", "transformers")
-INSTALL = "pip install 'vramplan[gpu]'"
-#: the libraries keep to what concerns the person who records, and off the network
-QUIET = {
-    "DIFFUSERS_VERBOSITY": "error",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_OFFLINE": "1",
-}
 
 _DESCRIPTION = (
     "Build TARGET's real classes without weights, run the pipeline's own code on tensors without "
@@ -82,7 +71,7 @@ def run(args: Namespace) -> int:
     path = _tape_path(pipeline, args.output)
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    _require_libraries()
+    require_libraries("recording")
     text = _record(pipeline, sys.stderr)
     if args.check:
         return _compare(path, text)
@@ -105,29 +94,6 @@ def _tape_path(pipeline: Pipeline, output: str | None) -> Path:
         hint = "say where with -o FILE; --catalog DIR finds it in DIR/tapes"
         raise UsageError(f"{pipeline.name}: its tape is part of the installed vramplan", hint=hint)
     return home / "tapes" / f"{pipeline.tape or pipeline.name}.json"
-
-
-def _require_libraries() -> None:
-    """Raise MissingError where a library is not installed, or is but cannot be loaded."""
-    missing = [name for name in LIBRARIES if not _is_installed(name)]
-    if missing:
-        verb = "are" if len(missing) > 1 else "is"
-        message = f"recording needs {', '.join(missing)}, which {verb} not installed"
-        raise MissingError(message, hint=INSTALL)
-    for name in LIBRARIES:
-        try:
-            importlib.import_module(name)
-        except (ImportError, OSError) as problem:  # built for another Python, or for another libc
-            first = str(problem).partition("\n")[0]
-            message = f"{name} is installed and cannot be imported: {first}"
-            raise MissingError(message, hint=f"install it anew: {INSTALL}") from problem
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _record(pipeline: Pipeline, stream: TextIO) -> str:

@@ -16,8 +16,8 @@ from vramplan.measurement.reading import Reading, TorchMemory
 class TorchProbe:
     """What this process's torch holds of a device; tensors of other processes are not seen."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
 
     def read(self) -> Reading:
         """Return the counters, and their peaks since `reset_peaks`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vramplan.compare.comparison import Comparison
+from vramplan.compare.waterfall import Waterfall
+from vramplan.model import Estimate
 from vramplan.report import comparison_rows, phrases
 from vramplan.report.colour import Tone, paint
 from vramplan.report.grid import draw_table
@@ -28,7 +30,7 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
         drawn += ["", paint(title, Tone.STRONG, colour)]
         drawn += _indented(draw_table(table, width=inner, colour=colour, stacked=True))
     if comparison.waterfall is not None:
-        drawn += ["", paint(heading_of(comparison), Tone.STRONG, colour)]
+        drawn += ["", paint(shown_heading(comparison.waterfall), Tone.STRONG, colour)]
         drawn += _indented(draw_waterfall(comparison.waterfall, width=inner, colour=colour))
         steps = comparison_rows.waterfall_table(comparison.waterfall)
         drawn += ["", *_indented(draw_table(steps, width=inner, colour=colour, stacked=True))]
@@ -39,6 +41,31 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
             first, *rest = wrap(note, inner - 2)
             drawn += _indented([f"- {first}", *(f"  {line}" for line in rest)])
     return "\n".join(drawn) + "\n"
+
+
+def render_waterfall(
+    estimate: Estimate,
+    waterfall: Waterfall,
+    sentences: Sequence[str],
+    *,
+    colour: bool,
+    width: int,
+) -> str:
+    """Return the way from the weights to a figure that was seen, without a run's own counters."""
+    inner = width - len(_INDENT)
+    drawn = [paint(phrases.headline(estimate), Tone.STRONG, colour)]
+    for sentence in (phrases.settings(estimate.settings), *sentences):
+        drawn += [paint(line, Tone.DIM, colour) for line in wrap(clean(sentence, 400), width)]
+    drawn += ["", paint(shown_heading(waterfall), Tone.STRONG, colour)]
+    drawn += _indented(draw_waterfall(waterfall, width=inner, colour=colour))
+    steps = comparison_rows.waterfall_table(waterfall)
+    drawn += ["", *_indented(draw_table(steps, width=inner, colour=colour, stacked=True))]
+    return "\n".join(drawn) + "\n"
+
+
+def shown_heading(waterfall: Waterfall) -> str:
+    """Return a waterfall's heading."""
+    return f"from the weights to what {waterfall.shown_by} shows"
 
 
 def tables_of(comparison: Comparison) -> list[tuple[str, Table]]:
@@ -58,12 +85,6 @@ def tables_of(comparison: Comparison) -> list[tuple[str, Table]]:
     if comparison.peak_allocated.measured_bytes is not None:
         found.append(("peaks", comparison_rows.peak_table(comparison)))
     return found
-
-
-def heading_of(comparison: Comparison) -> str:
-    """Return the waterfall's heading."""
-    assert comparison.waterfall is not None
-    return f"from the weights to what {comparison.waterfall.shown_by} shows"
 
 
 def notes_of(comparison: Comparison) -> tuple[str, ...]:

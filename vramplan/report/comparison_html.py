@@ -1,38 +1,65 @@
-"""An estimate beside a measured run, as one self-contained page."""
+"""An estimate beside a measurement, as one self-contained page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vramplan import __version__
 from vramplan.compare.comparison import Comparison
+from vramplan.compare.waterfall import Waterfall
+from vramplan.model import Estimate
 from vramplan.report import comparison_rows, phrases
-from vramplan.report.comparison import heading_of, notes_of, tables_of
+from vramplan.report.comparison import notes_of, shown_heading, tables_of
 from vramplan.report.html import drawn, open_templates
 from vramplan.report.text import clean
 from vramplan.report.waterfall_svg import draw_waterfall
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """Return the page."""
-    run, waterfall = comparison.run, comparison.waterfall
+    """Return the page of a run beside its estimate."""
+    run = comparison.run
     tone, ended = comparison_rows.outcome(run)
+    by = " · ".join(part for part in (clean(run.created, 80), clean(run.command, 400)) if part)
+    return _page(
+        name=phrases.name(run.pipeline),
+        long_name=clean(run.title, 120),
+        by=by,
+        about=comparison_rows.about(run),
+        tone=tone.value,
+        ended=ended,
+        waterfall=comparison.waterfall,
+        tables=tables_of(comparison),
+        notes=notes_of(comparison),
+    )
+
+
+def render_waterfall(estimate: Estimate, waterfall: Waterfall, sentences: Sequence[str]) -> str:
+    """Return the page of a figure that was seen, explained."""
+    return _page(
+        name=phrases.name(estimate.pipeline),
+        long_name=clean(estimate.title, 120),
+        by="",
+        about=[clean(sentence, 400) for sentence in sentences],
+        tone="",
+        ended="",
+        waterfall=waterfall,
+        tables=[],
+        notes=[],
+    )
+
+
+def _page(*, name: str, waterfall: Waterfall | None, **more: object) -> str:
     picture = "" if waterfall is None else drawn(draw_waterfall("waterfall", waterfall))
     return (
         open_templates()
         .get_template("comparison.html.j2")
         .render(
             version=clean(__version__, 40),
-            title=f"{phrases.name(run.pipeline)}: measured beside its estimate",
-            created=clean(run.created, 80),
-            command=clean(run.command, 400),
-            name=phrases.name(run.pipeline),
-            long_name=clean(run.title, 120),
-            about=comparison_rows.about(run),
-            tone=tone.value,
-            ended=ended,
+            title=f"{name}: measured beside its estimate",
+            name=name,
             picture=picture,
-            picture_title=heading_of(comparison) if waterfall is not None else "",
+            picture_title="" if waterfall is None else shown_heading(waterfall),
             steps=None if waterfall is None else comparison_rows.waterfall_table(waterfall),
-            tables=tables_of(comparison),
-            notes=notes_of(comparison),
+            **more,
         )
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vramplan.compare.comparison import Comparison
+from vramplan.compare.waterfall import Waterfall
+from vramplan.model import Estimate
 from vramplan.report import comparison_rows, phrases
-from vramplan.report.comparison import heading_of, notes_of, tables_of
+from vramplan.report.comparison import notes_of, shown_heading, tables_of
 from vramplan.report.markdown import escape, render_table
 
 
@@ -17,9 +21,18 @@ def render_comparison(comparison: Comparison) -> str:
     for heading, table in tables_of(comparison):
         parts += [f"### {escape(heading)}", render_table(table)]
     if comparison.waterfall is not None:
-        parts.append(f"### {escape(heading_of(comparison))}")
+        parts.append(f"### {escape(shown_heading(comparison.waterfall))}")
         parts.append(render_table(comparison_rows.waterfall_table(comparison.waterfall)))
     notes = notes_of(comparison)
     if notes:
         parts += ["### Notes", "\n".join(f"- {escape(note)}" for note in notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_waterfall(estimate: Estimate, waterfall: Waterfall, sentences: Sequence[str]) -> str:
+    """Return the way from the weights to a figure that was seen."""
+    parts = [f"## {escape(phrases.headline(estimate))}"]
+    parts += [escape(sentence) for sentence in sentences]
+    parts.append(f"### {escape(shown_heading(waterfall))}")
+    parts.append(render_table(comparison_rows.waterfall_table(waterfall)))
     return "\n\n".join(parts) + "\n"

@@ -8,6 +8,7 @@ from vramplan.compare.comparison import Comparison
 from vramplan.compare.pair import Pair
 from vramplan.compare.waterfall import Waterfall
 from vramplan.measurement.codec import encode_run
+from vramplan.model import Estimate
 from vramplan.report.serial import Json
 
 
@@ -45,6 +46,24 @@ def comparison_result(comparison: Comparison, tolerance_percent: float | None) -
         },
         "waterfall": waterfall_object(comparison.waterfall),
         "worst_percent": None if worst is None else round(worst, 3),
+        "tolerance_percent": tolerance_percent,
+    }
+
+
+def waterfall_result(
+    estimate: Estimate, waterfall: Waterfall, tolerance_percent: float | None
+) -> dict[str, Json]:
+    """Return the result of `compare` for a card that was looked at from outside: no run."""
+    shown = max(waterfall.shown_bytes, 1)
+    return {
+        "pipeline": estimate.pipeline,
+        "run": None,
+        "components": [],
+        "phases": [],
+        "buffers": [],
+        "peak": None,
+        "waterfall": waterfall_object(waterfall),
+        "worst_percent": round(100 * abs(waterfall.unaccounted_bytes) / shown, 3),
         "tolerance_percent": tolerance_percent,
     }
 

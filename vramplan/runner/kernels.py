@@ -1,8 +1,7 @@
-"""Which kernels a process may use, so that a large card does what a smaller one would.
+"""Which attention kernels a process may use, so that a large card does what a smaller one would.
 
-Attention: Hopper under torch >= 2.11 prefers cuDNN's kernel, GeForce cards take flash or
-memory-efficient, those below compute capability 8.0 have no flash. cuBLAS: 32 MiB of workspace on
-compute capability 9.x, else 8,519,680 bytes (pytorch#95668, pytorch#175344).
+Hopper under torch >= 2.11 prefers cuDNN's kernel, GeForce cards take flash or memory-efficient,
+those below compute capability 8.0 have no flash.
 """
 
 from __future__ import annotations
@@ -12,16 +11,6 @@ from typing import Any
 import torch
 
 from vramplan.runner.task import MACHINE
-
-#: cuBLAS's workspace where the architecture is not Hopper: 2 of 4096 KiB, 8 of 16 KiB
-_SMALL_WORKSPACE = ":4096:2:16:8"
-
-
-def workspace_environment(kernels: str) -> dict[str, str]:
-    """Return the environment that gives cuBLAS the workspace of an architecture."""
-    if kernels == MACHINE or kernels.startswith("9."):
-        return {}
-    return {"CUBLAS_WORKSPACE_CONFIG": _SMALL_WORKSPACE}
 
 
 def allow_kernels(kernels: str, *, wants_math: bool) -> None:

@@ -44,20 +44,25 @@ class PeakWatch(Protocol):
         """Return the most that the process held in between, if that was sampled."""
 
 
+def _unknown(_memory: DeviceMemory, _pid: int, _before: DeviceMemory | None) -> int | None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tools:
     """What a supervisor is handed: how to start processes, and how to look at the card.
 
     `probe` and what looks through it are None where there is no card (a dry run). `own_share`
-    tells what a process of this number holds. `smi` is nvidia-smi's own report.
+    tells what a process of this number holds of a card, given the card as it was before. `smi` is
+    nvidia-smi's own report.
     """
 
     command: Sequence[str]
     environment: Mapping[str, str]
     ballast_command: Sequence[str] = ()
     probe: Probe | None = None
-    own_share: Callable[[DeviceMemory, int], int | None] = lambda _memory, _pid: None
-    watch: Callable[[int], AbstractContextManager[PeakWatch]] | None = None
+    own_share: Callable[[DeviceMemory, int, DeviceMemory | None], int | None] = _unknown
+    watch: Callable[[], AbstractContextManager[PeakWatch]] | None = None
     smi: Callable[[], str | None] = lambda: None
     progress: Callable[[str], None] = lambda _text: None
     start_seconds: float = 180.0
@@ -120,7 +125,7 @@ class _Measurement:
             self._fill(leave_bytes)
         outcome.before = self._look()
         outcome.pid = child.pid
-        watch = self._watch(child.pid)
+        watch = self._watch()
         child.send("go")
         self._listen(child, watch)
         outcome.period_s = watch.period_s if watch else None
@@ -158,10 +163,10 @@ class _Measurement:
             raise MeasurementError(f"the process that fills the card {why}")
         self._outcome.ballast_free_bytes = int(said["free_bytes"])
 
-    def _watch(self, pid: int) -> PeakWatch | None:
+    def _watch(self) -> PeakWatch | None:
         if self._tools.watch is None:
             return None
-        return self._stack.enter_context(self._tools.watch(pid))
+        return self._stack.enter_context(self._tools.watch())
 
     def _look(self) -> DeviceMemory | None:
         return self._read().device
@@ -211,7 +216,9 @@ class _Measurement:
             device=memory,
             torch=last[0].torch if last else None,
             process_used_bytes=(
-                self._tools.own_share(memory, child.pid) if memory is not None else None
+                self._tools.own_share(memory, child.pid, self._outcome.before)
+                if memory is not None
+                else None
             ),
             smi=smi,
         )
