@@ -1,6 +1,6 @@
 """The shipped pipelines with tiny shapes: the same classes and code paths, in seconds on a CPU.
 
-    python benchmarks/tiny.py FOLDER        writes FOLDER/pipelines/*.yaml; give it to --catalog
+python benchmarks/tiny.py FOLDER        writes FOLDER/pipelines/*.yaml; give it to --catalog
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ SMALL: Mapping[str, Mapping[str, object]] = {
     "transformers.CLIPTextModelWithProjection": _TEXT,
     "transformers.LlavaForConditionalGeneration": {
         "image_token_index": 199, "image_token_id": 199,
-        "vision_config": {"model_type": "clip_vision_model", **_VISION, "image_size": 28, "patch_size": 14},
+        "vision_config":
+            {"model_type": "clip_vision_model", **_VISION, "image_size": 28, "patch_size": 14},
         "text_config": {"model_type": "llama", **_VISION, "vocab_size": 200},
     },
     "transformers.ViTMAEForPreTraining": {

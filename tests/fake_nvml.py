@@ -30,6 +30,9 @@ class FakeGpu:
     error: int | None = None
     memory_error: int | None = None
     instances: list[FakeGpu | None] = field(default_factory=list)
+    #: (pid, bytes or None) of what computes and what draws; a code is what asking gets
+    computing: list[tuple[int, int | None]] | int = field(default_factory=list)
+    drawing: list[tuple[int, int | None]] | int = field(default_factory=list)
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Scenario:
     driver: str = "570.124.04"
     init_error: int | None = None
     v2_error: int | None = None
+    names: dict[int, str] = field(default_factory=dict)
     is_open: bool = False
 
 
@@ -109,12 +113,38 @@ class _Driver:
             raise real.NVMLError(real.NVML_ERROR_NOT_FOUND)
         return found
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> FakeGpu:
+        assert self.scenario.is_open, "asked before nvmlInit or after nvmlShutdown"
+        known = [gpu for whole in self.scenario.gpus for gpu in (whole, *whole.instances) if gpu]
+        for gpu in known:
+            if gpu.uuid == uuid:
+                _fail(gpu.error)
+                return gpu
+        raise real.NVMLError(real.NVML_ERROR_NOT_FOUND)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[SimpleNamespace]:
+        return _listed(gpu.computing)
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, gpu: FakeGpu) -> list[SimpleNamespace]:
+        return _listed(gpu.drawing)
+
+    def nvmlSystemGetProcessName(self, pid: int) -> str:
+        if pid not in self.scenario.names:
+            raise real.NVMLError(real.NVML_ERROR_NOT_FOUND)
+        return self.scenario.names[pid]
+
     def nvmlDeviceGetMaxClockInfo(self, gpu: FakeGpu, kind: int) -> int:
         assert kind == real.NVML_CLOCK_MEM
         return _told(gpu.memory_clock)
 
     def nvmlDeviceGetMemoryBusWidth(self, gpu: FakeGpu) -> int:
         return _told(gpu.bus_width)
+
+
+def _listed(processes: list[tuple[int, int | None]] | int) -> list[SimpleNamespace]:
+    if isinstance(processes, int):
+        raise real.NVMLError(processes)
+    return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in processes]
 
 
 def _fail(code: int | None) -> None:

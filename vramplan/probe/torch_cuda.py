@@ -42,3 +42,18 @@ class TorchProbe:
     def reset_peaks(self) -> None:
         """Let peaks begin at what is held now."""
         torch.cuda.reset_peak_memory_stats(self._device)
+
+    def open_context(self) -> None:
+        """Create the CUDA context, and leave nothing in the allocator."""
+        torch.empty(1, device=self._device)
+        torch.cuda.empty_cache()
+
+    def keep_within_free(self) -> int:
+        """Keep torch within what the device has free now, and return that, bytes."""
+        free, total = torch.cuda.mem_get_info(self._device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, free / total), self._device)
+        return int(free)
+
+    def settle(self) -> None:
+        """Wait until the device has done all it was asked."""
+        torch.cuda.synchronize(self._device)

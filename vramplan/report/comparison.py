@@ -9,8 +9,8 @@ from vramplan.compare.waterfall import Waterfall
 from vramplan.model import Estimate
 from vramplan.report import comparison_rows, phrases
 from vramplan.report.colour import Tone, paint
-from vramplan.report.grid import draw_table
-from vramplan.report.rows import Table
+from vramplan.report.grid import draw_table, natural_width
+from vramplan.report.rows import Table, without
 from vramplan.report.text import clean, wrap
 from vramplan.report.waterfall_chart import draw_waterfall
 
@@ -28,7 +28,8 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
     drawn += [paint(line, tone, colour) for line in wrap(ended, width)]
     for title, table in tables_of(comparison):
         drawn += ["", paint(title, Tone.STRONG, colour)]
-        drawn += _indented(draw_table(table, width=inner, colour=colour, stacked=True))
+        fitting = _fitting(table, inner)
+        drawn += _indented(draw_table(fitting, width=inner, colour=colour, stacked=True))
     if comparison.waterfall is not None:
         drawn += ["", paint(shown_heading(comparison.waterfall), Tone.STRONG, colour)]
         drawn += _indented(draw_waterfall(comparison.waterfall, width=inner, colour=colour))
@@ -41,6 +42,19 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
             first, *rest = wrap(note, inner - 2)
             drawn += _indented([f"- {first}", *(f"  {line}" for line in rest)])
     return "\n".join(drawn) + "\n"
+
+
+#: what a narrow terminal goes without, the least missed first
+_DISPENSABLE = ("warm reserved", "NVML device", "NVML process", "what it is")
+
+
+def _fitting(table: Table, width: int) -> Table:
+    """Return as much of a table as `width` has room for."""
+    for count in range(len(_DISPENSABLE) + 1):
+        smaller = without(table, *_DISPENSABLE[:count])
+        if natural_width(smaller, stacked=True) <= width:
+            return smaller
+    return smaller
 
 
 def render_waterfall(

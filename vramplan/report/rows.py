@@ -95,6 +95,16 @@ def without_empty(full: Table, *optional: str) -> Table:
     )
 
 
+def without(full: Table, *headers: str) -> Table:
+    """Return `full` less the columns with these headers."""
+    keep = [index for index, column in enumerate(full.columns) if column.header not in headers]
+    return Table(
+        columns=tuple(full.columns[index] for index in keep),
+        rows=tuple(tuple(row[index] for index in keep) for row in full.rows),
+        totals=full.totals,
+    )
+
+
 class Footnotes:
     """Sources in the order they are first named, each once."""
 

@@ -20,10 +20,19 @@ _MOST_WINDOWS = 2_000
 
 
 class Counters(Probe, Protocol):
-    """torch's own counters."""
+    """torch's own counters of a device, and what is asked of that device beside running code."""
 
     def reset_peaks(self) -> None:
         """Let peaks begin at what is held now."""
+
+    def open_context(self) -> None:
+        """Create the CUDA context, and leave nothing in the allocator."""
+
+    def keep_within_free(self) -> int:
+        """Keep torch within what the device has free now, and return that, bytes."""
+
+    def settle(self) -> None:
+        """Wait until the device has done all it was asked."""
 
 
 #: what a process holds of a device, or None where the driver does not tell

@@ -97,13 +97,13 @@ class TorchRun:
         self._channel.say("facts", facts=facts, versions=versions())
         if self._counters is None:
             return
-        torch.empty(1, device=self._target)
-        torch.cuda.empty_cache()
+        self._counters.open_context()
         step = self._context_step("context")
         if step is not None:
             self._channel.say("context", step=encode_part(step))
         if self._task.wants_limit:
-            self._set_limit()
+            free = self._counters.keep_within_free()
+            self._channel.say("facts", facts={"torch_limit_bytes": str(free)}, versions={})
 
     def _context_step(self, name: str) -> ContextStep | None:
         memory = self._look()
@@ -119,12 +119,6 @@ class TorchRun:
 
     def _look(self) -> DeviceMemory | None:
         return self._device.read().device if self._device is not None else None
-
-    def _set_limit(self) -> None:
-        """Keep torch within what the card has free now, its context already taken."""
-        free, total = torch.cuda.mem_get_info(self._target)
-        torch.cuda.set_per_process_memory_fraction(min(1.0, free / total), self._target)
-        self._channel.say("facts", facts={"torch_limit_bytes": str(free)}, versions={})
 
     # ------------------------------------------------------------------- load
     def _load(self) -> None:
@@ -178,7 +172,7 @@ class TorchRun:
         with nullcontext() if self._program.is_training else torch.no_grad():
             work()
         if self._counters is not None:
-            torch.cuda.synchronize(self._target)
+            self._counters.settle()
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,340 @@
+"""``vramplan profile`` and ``vramplan compare``, on machines with and without a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vramplan.catalog import load_catalog
+from vramplan.commands.measuring import Order, measure_order
+from vramplan.commands.profile import checkpoint_of, played_card
+from vramplan.commands.targets import make_jobs
+from vramplan.errors import MissingError, UsageError
+from vramplan.measurement.files import read_run
+from vramplan.measurement.run import Failure, FailureKind, Witness
+from vramplan.report.comparison_serial import comparison_result
+from vramplan.report.serial import to_json
+
+ROOT = Path(__file__).parents[2]
+MIB = 1 << 20
+
+
+def _load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = sys.modules.setdefault(path.stem, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
+
+synthetic = _load(ROOT / "tests" / "synthetic_runs.py")
+tiny_catalogue = _load(ROOT / "benchmarks" / "tiny.py")
+
+
+@pytest.fixture
+def a_file(tmp_path):
+    """Write a run as `vramplan profile -o` does."""
+    from vramplan.compare.comparison import compare_run
+
+    def write(name: str = "run.json", **changes: object) -> Path:
+        planned = synthetic.an_estimate()
+        off = changes.pop("off", 0.01)
+        run = replace(synthetic.a_run(planned, off=off), **changes)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result = comparison_result(compare_run(planned, run), None)
+        path.write_text(to_json("profile", result), encoding="utf-8")
+        return path
+
+    return write
+
+
+# -- profile ------------------------------------------------------------------------------------
+
+
+def test_without_a_gpu_it_says_what_can_be_done(run) -> None:
+    pytest.importorskip("torch")
+    result = run("profile", "sd15")
+    assert (result.code, result.out) == (3, "")
+    assert "no NVIDIA driver" in result.error
+    assert "--dry-run" in result.hint
+    assert "compare RUN" in result.hint
+
+
+def test_without_torch_the_extra_is_named(run, monkeypatch) -> None:
+    monkeypatch.setattr("vramplan.commands.libraries._is_installed", lambda name: name != "torch")
+    result = run("profile", "sd15", "--dry-run")
+    assert result.code == 3
+    assert result.error == "profiling needs torch, which is not installed"
+    assert "vramplan[gpu]" in result.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sd15", "--weights", "/no/such/folder"], "not a folder"),
+        (["denoising-ae", "--weights", "pretrained"], "names no repository"),
+        (["sd15", "--dry-run", "--as-card", "8gb"], "--dry-run plays no card"),
+        (["sd16"], "sd16"),
+        (["sd15", "--steps", "0"], "steps"),
+    ],
+)
+def test_bad_use_is_one_line(run, words, said) -> None:
+    result = run("profile", *words)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.error
+
+
+def test_a_card_that_is_too_full_names_who_holds_it(run, driver, gpu) -> None:
+    pytest.importorskip("torch")
+    busy = gpu(uuid="GPU-a", used=11000 * MIB, computing=[(77, 10000 * MIB)])
+    driver(busy, names={77: "ollama"})
+    result = run("profile", "sd15", "--as-card", "8gb")
+    assert (result.code, result.out) == (3, "")
+    assert "it cannot play it" in result.err
+    assert "ollama (77): 10,000 MiB" in result.err
+
+
+def test_where_weights_come_from() -> None:
+    catalog = load_catalog([])
+    (vae,) = make_jobs(["sd15-vae"], catalog, {})
+    assert checkpoint_of("random", vae) is None
+    assert checkpoint_of("pretrained", vae) == "stabilityai/sd-vae-ft-mse"
+    assert checkpoint_of("hf:me/mine", vae) == "me/mine"
+
+
+def test_a_class_is_played_on_an_architecture_of_today() -> None:
+    card = played_card("8gb", load_catalog([]))
+    assert (card.name, card.compute_capability) == ("8gb", "8.6")
+    assert card.total_bytes - card.reserved_bytes < 8 << 30
+    with pytest.raises(UsageError):
+        played_card("8G", load_catalog([]))
+
+
+def test_a_dry_run_executes_the_code_and_has_no_figures(process, tmp_path, validate) -> None:
+    pytest.importorskip("diffusers")
+    tiny = tiny_catalogue.write_tiny(tmp_path / "tiny")
+    words = ("profile", "log-anomaly-ae", "--dry-run", "--catalog", tiny)
+    result = process(*words, "-o", "run.json")
+    assert (result.code, result.out) == (0, "")
+    assert "loading encoder" in result.err
+    data = json.loads((tmp_path / "run.json").read_text())
+    validate(data)
+    measured = read_run(tmp_path / "run.json")
+    assert measured.witness is Witness.DRY
+    assert measured.failure is None
+    assert {one.torch for one in measured.stretches} == {None}
+    assert {one.turn for one in measured.stretches} == {"load", "cold", "warm"}
+    again = process("compare", "run.json")
+    assert again.code == 0
+    assert "nothing was measured" in again.out
+
+
+def test_a_pipeline_that_breaks_exits_with_1_and_says_where(process, tmp_path) -> None:
+    pytest.importorskip("diffusers")
+    text = (ROOT / "profiles/pipelines/log-anomaly-ae.yaml").read_text(encoding="utf-8")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text.replace("in_features: 16, out", "in_features: 17, out"))
+    result = process("profile", broken, "--dry-run", "--json")
+    assert result.code == 1, result.err
+    failure = result.json["result"]["run"]["failure"]
+    assert (failure["kind"], failure["phase"]) == ("error", "decode")
+
+
+def test_an_interrupt_leaves_no_process_and_no_file(tmp_path) -> None:
+    pytest.importorskip("torch")
+    words = ["profile", "sd15", "--dry-run", "-o", "run.json"]  # the real shapes: minutes
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "vramplan", *words],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in parent.stderr:  # until the child is at work
+        if line.startswith("loading"):
+            break
+    children = _children(parent.pid)
+    assert children
+    parent.send_signal(signal.SIGINT)
+    _, rest = parent.communicate(timeout=30)
+    assert parent.returncode == 130
+    assert "interrupted" in rest
+    assert not list(tmp_path.iterdir())
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in children):
+            return
+        time.sleep(0.05)
+    raise AssertionError("a child is left")
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.exists():
+        pytest.skip("the kernel does not list a process's children")
+    return [int(word) for word in path.read_text().split()]
+
+
+def test_a_run_is_made_again_where_neighbours_moved(monkeypatch) -> None:
+    from vramplan.commands import measuring
+    from vramplan.runner.supervisor import Outcome
+
+    outcomes = [
+        Outcome(before=synthetic.a_device(10 * MIB, ()), after=synthetic.a_device(90 * MIB, ())),
+        Outcome(before=synthetic.a_device(90 * MIB, ()), after=synthetic.a_device(90 * MIB, ())),
+    ]
+    monkeypatch.setattr(measuring, "_measure_once", lambda *_: outcomes.pop(0))
+    (job,) = make_jobs(["sd15"], load_catalog([]), {})
+    said: list[str] = []
+    found = measure_order(Order(target="sd15", job=job), said.append)
+    assert not outcomes
+    assert said == ["other processes moved 80 MiB meanwhile: measuring again"]
+    assert found.notes == ()
+
+
+def test_neighbours_that_do_not_keep_still_are_said(monkeypatch) -> None:
+    from vramplan.commands import measuring
+    from vramplan.runner.supervisor import Outcome
+
+    def moving(*_: object) -> Outcome:
+        before, after = synthetic.a_device(10 * MIB, ()), synthetic.a_device(90 * MIB, ())
+        return Outcome(before=before, after=after)
+
+    monkeypatch.setattr(measuring, "_measure_once", moving)
+    (job,) = make_jobs(["sd15"], load_catalog([]), {})
+    found = measure_order(Order(target="sd15", job=job), lambda _: None)
+    assert "moved 80 MiB" in found.notes[0]
+
+
+# -- compare ------------------------------------------------------------------------------------
+
+
+def test_a_run_is_compared_on_any_machine(run, a_file, validate) -> None:
+    path = a_file()
+    result = run("compare", path)
+    assert (result.code, result.err) == (0, "")
+    assert "from the weights to what NVML shows" in result.out
+    as_json = run("compare", path, "--json")
+    validate(as_json.json)
+    assert as_json.json["result"]["waterfall"]["unaccounted_bytes"] == 0
+    # what compare writes can be compared again
+    path.with_name("again.json").write_text(as_json.out)
+    assert run("compare", path.with_name("again.json"), "--json").json == as_json.json
+
+
+@pytest.mark.parametrize(("tolerance", "code"), [("10", 0), ("10%", 0), ("1", 1)])
+def test_outside_the_tolerance_it_exits_with_1(run, a_file, tolerance, code) -> None:
+    result = run("compare", a_file(off=0.03), "--tolerance", tolerance)
+    assert result.code == code
+    assert ("outside the tolerance" in result.err) == bool(code)
+
+
+def test_a_page_and_markdown_are_written(run, a_file, tmp_path) -> None:
+    path = a_file()
+    assert run("compare", path, "-o", "c.html").code == 0
+    assert "<svg" in (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert run("compare", path, "--format", "markdown").out.startswith("## sd15")
+
+
+def test_a_target_takes_the_newest_run_at_its_settings(run, a_file) -> None:
+    a_file("cat/measured/card/old.json", created="2026-01-01T00:00:00Z")
+    newest = a_file("cat/measured/card/new.json", created="2026-02-01T00:00:00Z")
+    result = run("compare", "sd15", "--catalog", newest.parents[2])
+    assert result.code == 0
+    assert result.err == f"note: {newest}; 1 others at these settings\n"
+    none = run("compare", "sd15", "--image", "768", "--catalog", newest.parents[2])
+    assert none.code == 3
+    assert none.error == "sd15: no measured run at these settings"
+
+
+def test_an_out_of_memory_error_is_shown_as_a_result(run, a_file) -> None:
+    failure = Failure(
+        kind=FailureKind.OOM,
+        phase="decode_image",
+        component="vae.decoder",
+        message="OutOfMemoryError",
+        asked_bytes=1152 * MIB,
+    )
+    result = run("compare", a_file(failure=failure))
+    assert result.code == 0
+    assert "✗ out of memory in decode_image · vae.decoder, asking for 1,152 MiB" in result.out
+
+
+SMI = """\
+| NVIDIA-SMI 570.124.04    Driver Version: 570.124.04    CUDA Version: 12.8     |
+|   0  NVIDIA GeForce RTX 3060     Off |   00000000:01:00.0  On |           N/A |
+|  0%   45C    P8    15W /  170W |    4735MiB /  12288MiB |      3%      Default |
+| Processes:                                                                    |
+|    0   N/A  N/A      1823      G   /usr/lib/xorg/Xorg                  300MiB |
+|    0   N/A  N/A     47110      C   python                             4435MiB |
+"""
+
+
+def test_what_nvidia_smi_printed_is_explained(run, tmp_path, monkeypatch, validate) -> None:
+    (tmp_path / "smi.txt").write_text(SMI)
+    result = run("compare", "sd15", "--smi", "smi.txt")
+    assert (result.code, result.err) == (0, "")
+    assert "taken for the pipeline: python (47110), 4,435 MiB" in result.out
+    assert "nvidia-smi shows" in result.out
+    assert "compute capability 8.6 is assumed" in result.out
+    monkeypatch.setattr(sys, "stdin", io.StringIO(SMI))
+    piped = run("compare", "sd15", "--smi", "-", "--json")
+    validate(piped.json)
+    steps = {step["name"]: step for step in piped.json["result"]["waterfall"]["steps"]}
+    assert steps["other processes"]["bytes"] == 300 * MIB
+    assert piped.json["result"]["waterfall"]["shown_bytes"] == 4735 * MIB
+
+
+def test_a_process_that_runs_is_explained(run, driver, gpu) -> None:
+    card = gpu(uuid="GPU-a", used=4735 * MIB, computing=[(47110, 4435 * MIB), (5, 300 * MIB)])
+    driver(card, names={47110: "python", 5: "other"})
+    result = run("compare", "sd15", "--pid", "47110", "--json")
+    waterfall = result.json["result"]["waterfall"]
+    assert waterfall["shown_bytes"] == 4735 * MIB
+    assert {"name": "other processes", "estimate_bytes": None, "bytes": 300 * MIB,
+            "basis": "measured"} in waterfall["steps"]  # fmt: skip
+    missing = run("compare", "sd15", "--pid", "6")
+    assert missing.code == 2
+    assert missing.error == "process 6 has no memory on any GPU"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing.json"], "nothing.json"),
+        (["sd15", "--pid", "x"], "not a process's number"),
+        (["sd15", "--tolerance", "-1"], "not a percentage"),
+        (["sd15", "--smi", "no.txt"], "cannot be read"),
+        (["sd15", "--pid", "5"], "no NVIDIA driver"),
+    ],
+)
+def test_bad_use_of_compare_is_one_line(run, words, said) -> None:
+    result = run("compare", *words)
+    assert result.code in (2, 3)
+    assert result.out == ""
+    assert said in result.error
+
+
+def test_a_run_has_its_settings_already(run, a_file) -> None:
+    path = a_file()
+    assert "a run has its settings" in run("compare", path, "--batch", "2").error
+    assert "neither --pid nor --smi" in run("compare", path, "--pid", "5").error
+
+
+def test_text_that_nvidia_smi_did_not_print_is_refused(run, tmp_path) -> None:
+    (tmp_path / "x.txt").write_text("hello")
+    assert "not what nvidia-smi prints" in run("compare", "sd15", "--smi", "x.txt").error
+
+
+def test_missing_errors_exit_with_3() -> None:
+    assert MissingError("x").exit_code == 3

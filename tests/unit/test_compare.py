@@ -1,0 +1,201 @@
+"""An estimate beside a run: residuals, rows, and the way to the figure that is shown."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vramplan.compare.comparison import compare_run
+from vramplan.compare.pair import Pair, band_of
+from vramplan.compare.rows import is_host_buffer
+from vramplan.compare.waterfall import Basis, Observed, draw_waterfall
+from vramplan.measurement.run import EngineBuffer, Failure, FailureKind, Held
+from vramplan.report.comparison import render_comparison
+from vramplan.report.comparison_html import render_comparison as render_html
+from vramplan.report.comparison_markdown import render_comparison as render_markdown
+
+_PATH = Path(__file__).parents[1] / "synthetic_runs.py"
+_SPEC = importlib.util.spec_from_file_location("synthetic_runs", _PATH)
+synthetic = sys.modules.setdefault("synthetic_runs", importlib.util.module_from_spec(_SPEC))
+_SPEC.loader.exec_module(synthetic)
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return synthetic.an_estimate()
+
+
+# -- pairs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("percent", "band"),
+    [(0, 0), (2, 0), (-2.1, 1), (6, 1), (6.1, 2), (-10, 2), (12, 3), (14, 3), (-14.01, 4)],
+)
+def test_bands_are_at_2_6_10_and_14_percent(percent: float, band: int) -> None:
+    assert band_of(percent) == band
+
+
+def test_a_residual_is_measurement_less_estimate_in_percent_of_the_measurement() -> None:
+    pair = Pair(estimate_bytes=90, measured_bytes=100)
+    assert (pair.residual_bytes, pair.residual_percent, pair.band) == (10, 10.0, 2)
+
+
+@pytest.mark.parametrize("pair", [(None, 5), (5, None), (5, 0)])
+def test_without_both_sides_there_is_no_percentage(pair) -> None:
+    assert Pair(estimate_bytes=pair[0], measured_bytes=pair[1]).residual_percent is None
+
+
+# -- rows ---------------------------------------------------------------------------------------
+
+
+def test_every_phase_and_component_has_estimate_and_measurement(planned) -> None:
+    comparison = compare_run(planned, synthetic.a_run(planned, off=0.05))
+    places = [(row.phase, row.component) for row in comparison.phases]
+    assert places == list(dict.fromkeys((p.phase, p.component) for p in planned.timeline))
+    for row in comparison.phases:
+        assert row.allocated.residual_percent == pytest.approx(100 * 0.05 / 1.05, abs=0.1)
+        assert row.process.measured_bytes == row.reserved.measured_bytes + 430 * MIB
+        assert (row.warm_reserved_bytes is None) == (row.phase == "load")
+    assert comparison.peak_allocated.estimate_bytes == planned.peak.allocated_bytes
+    assert comparison.worst_percent == pytest.approx(
+        max(abs(p.residual_percent) for row in comparison.phases for p in row.pairs)
+    )
+
+
+def test_the_parts_of_a_component_are_counted_together(planned) -> None:
+    rows = {row.name: row for row in compare_run(planned, synthetic.a_run(planned)).components}
+    assert rows["vae"].weights.estimate_bytes == 2 * 83_653_863
+    assert rows["vae"].weights.residual_bytes == 512
+
+
+def test_a_run_that_ended_early_has_the_rows_it_came_to(planned) -> None:
+    whole = synthetic.a_run(planned)
+    failure = Failure(
+        kind=FailureKind.OOM, phase="denoise", component="unet", message="", asked_bytes=MIB
+    )
+    cut = replace(whole, stretches=whole.stretches[:3], held=None, failure=failure)
+    comparison = compare_run(planned, cut)
+    assert comparison.waterfall is None
+    reached = [row for row in comparison.phases if row.allocated.measured_bytes is not None]
+    assert len(reached) == 3
+    drawn = render_comparison(comparison, colour=False, width=100)
+    assert "✗ out of memory in denoise · unet, asking for 1 MiB" in drawn
+
+
+def test_an_engines_buffers_are_beside_the_estimates() -> None:
+    planned = synthetic.an_estimate("llava:7b", gpu_layers="all")
+    told = (
+        EngineBuffer(device="CUDA0", name="model", size_bytes=planned.buffers.model_bytes),
+        EngineBuffer(device="CPU_Mapped", name="model", size_bytes=70 * MIB),
+        EngineBuffer(device="CUDA0", name="KV", size_bytes=512 * MIB),
+    )
+    run = synthetic.a_run(planned, buffers=told, stretches=(), components=(), held=None)
+    rows = {(row.name, row.is_on_host): row.size for row in compare_run(planned, run).buffers}
+    assert rows["model", False].residual_bytes == 0
+    assert rows["KV", False].estimate_bytes == planned.buffers.kv_cache_bytes
+    assert rows["model", True].measured_bytes == 70 * MIB
+    assert rows["compute", False].measured_bytes is None
+
+
+@pytest.mark.parametrize("device", ["CPU", "CPU_Mapped", "CUDA_Host"])
+def test_host_buffers_are_known_by_their_names(device: str) -> None:
+    assert is_host_buffer(device)
+    assert not is_host_buffer("CUDA0")
+
+
+# -- the waterfall ------------------------------------------------------------------------------
+
+
+def test_the_steps_lead_to_what_is_shown_and_leave_nothing(planned) -> None:
+    run = synthetic.a_run(planned, off=0.02)
+    waterfall = compare_run(planned, run).waterfall
+    assert waterfall.shown_bytes == run.held.device.used_bytes
+    assert waterfall.unaccounted_bytes == 0
+    steps = {step.name: step for step in waterfall.steps}
+    assert steps["CUDA context"].bytes == synthetic.CONTEXT_BYTES
+    assert steps["other processes"].bytes == synthetic.OTHER_BYTES
+    assert steps["weights"].basis is Basis.MEASURED
+    assert steps["activations"].basis is Basis.DIFFERENCE
+    assert steps["workspace"].basis is Basis.ESTIMATE
+    assert "system reserved" not in steps, "version 2 of NVML's used does not have it inside"
+
+
+def test_what_no_process_holds_is_unaccounted(planned) -> None:
+    run = synthetic.a_run(planned)
+    device = replace(run.held.device, used_bytes=run.held.device.used_bytes + 50 * MIB)
+    held = replace(run.held, device=device)
+    waterfall = compare_run(planned, replace(run, held=held)).waterfall
+    assert waterfall.unaccounted_bytes == 50 * MIB
+
+
+def test_a_figure_that_has_the_systems_share_inside_is_told_from_one_that_has_not(planned) -> None:
+    run = synthetic.a_run(planned)
+    old = run.held.device.used_bytes + synthetic.RESERVED_BYTES
+    waterfall = compare_run(planned, run, smi_used_bytes=old).waterfall
+    steps = {step.name: step.bytes for step in waterfall.steps}
+    assert waterfall.shown_by == "nvidia-smi"
+    assert steps["system reserved"] == synthetic.RESERVED_BYTES
+    assert waterfall.unaccounted_bytes == 0
+
+
+def test_without_the_process_the_context_is_how_the_card_rose(planned) -> None:
+    run = synthetic.a_run(planned)
+    context = tuple(replace(step, process_used_bytes=None) for step in run.context)
+    device = replace(run.held.device, processes=None)
+    held = Held(device=device, torch=run.held.torch, process_used_bytes=None, smi=None)
+    waterfall = compare_run(planned, replace(run, context=context, held=held)).waterfall
+    steps = {step.name: step for step in waterfall.steps}
+    assert steps["CUDA context"].bytes == synthetic.CONTEXT_BYTES
+    assert steps["CUDA context"].basis is Basis.MEASURED
+    assert steps["other processes"].bytes == synthetic.OTHER_BYTES
+    assert waterfall.unaccounted_bytes == 0
+
+
+def test_from_outside_the_estimate_stands_in_for_what_cannot_be_seen(planned) -> None:
+    shown = planned.peak.device.expected_bytes + 1000 * MIB
+    seen = Observed(shown_bytes=shown, shown_by="nvidia-smi", others_bytes=900 * MIB)
+    waterfall = draw_waterfall(planned, seen)
+    assert waterfall.unaccounted_bytes == 100 * MIB
+    bases = {step.name: step.basis for step in waterfall.steps}
+    assert bases.pop("other processes") is Basis.MEASURED
+    assert set(bases.values()) == {Basis.ESTIMATE}
+
+
+def test_sizes_on_the_card_add_up_to_the_estimate_where_nothing_is_measured(planned) -> None:
+    seen = Observed(shown_bytes=0, shown_by="NVML")
+    waterfall = draw_waterfall(planned, seen)
+    assert waterfall.accounted_bytes == planned.peak.device.expected_bytes
+
+
+# -- how it looks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_comparison_keeps_to_its_width(planned, width: int) -> None:
+    drawn = render_comparison(
+        compare_run(planned, synthetic.a_run(planned)), colour=False, width=width
+    )
+    assert max(map(len, drawn.splitlines())) <= width
+    assert "made up for an example: no GPU said this" in drawn
+    assert "unaccounted" in drawn
+
+
+def test_a_comparison_looks_as_it_did(planned, golden) -> None:
+    comparison = compare_run(planned, synthetic.a_run(planned, off=0.03))
+    golden("compare_120.txt", render_comparison(comparison, colour=False, width=120))
+    golden("compare.md", render_markdown(comparison))
+
+
+def test_the_page_needs_nothing_from_elsewhere(planned) -> None:
+    run = replace(synthetic.a_run(planned), notes=("<script>alert(1)</script>",))
+    page = render_html(compare_run(planned, run))
+    assert "<script" not in page
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")

@@ -1,0 +1,273 @@
+"""A measurement is a process: it may end well, fail, die or hang, and each is a result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from vramplan.errors import MeasurementError
+from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
+from vramplan.measurement.run import FailureKind
+from vramplan.runner.channel import ORPHANED, child_environment
+from vramplan.runner.supervisor import Tools, measure
+from vramplan.runner.task import Task, read_task
+
+TASK = Task(target="sd15", compute_capability="8.6", settings={"batch": "2"}, catalog=("/a",))
+
+#: what a child does: `say` and `hear` as the channel's end does
+PRELUDE = """
+import json, os, signal, sys, time
+from vramplan.runner.channel import Channel
+channel = Channel()
+say, hear = channel.say, channel.hear
+task = json.loads(hear())
+"""
+
+STRETCH = """
+def stretch(turn, phase, component, began, peak):
+    torch = dict(allocated_bytes=1, reserved_bytes=peak, allocated_peak_bytes=peak,
+        reserved_peak_bytes=peak, requested_peak_bytes=1, inactive_split_bytes=0, retries=0)
+    one = dict(phase=phase, component=component, turn=turn, began_s=began, ended_s=began + 1,
+        torch=torch, device_used_bytes=10, process_used_bytes=None, device_peak_bytes=10,
+        process_peak_bytes=None)
+    say("stretch", stretch=one, windows=[[began, began + 1]])
+"""
+
+
+def tools(body: str, **more: object) -> Tools:
+    code = PRELUDE + STRETCH + textwrap.dedent(body)
+    return Tools(command=[sys.executable, "-c", code], environment=child_environment({}), **more)
+
+
+class Card:
+    """A card whose readings are as listed; the last one stays."""
+
+    def __init__(self, *used: int) -> None:
+        self.used = list(used)
+
+    def read(self) -> Reading:
+        used = self.used.pop(0) if len(self.used) > 1 else self.used[0]
+        memory = DeviceMemory(
+            total_bytes=100,
+            used_bytes=used,
+            free_bytes=100 - used,
+            reserved_bytes=None,
+            processes=(ProcessMemory(pid=1, name="x", used_bytes=used),),
+        )
+        return Reading(at_s=time.monotonic(), device=memory)
+
+
+class Samples:
+    """A watch that knows of one moment only."""
+
+    period_s = 0.25
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def device_peak(self, began_s: float, ended_s: float) -> int | None:
+        return 77 if began_s <= 5.5 <= ended_s else None
+
+    def process_peak(self, *_: float) -> int | None:
+        return None
+
+
+def test_a_task_is_one_line_and_back() -> None:
+    assert "\n" not in TASK.line()
+    assert read_task(TASK.line()) == TASK
+
+
+def test_a_run_is_put_together_from_what_the_child_says() -> None:
+    body = """
+    print("a library prints")  # goes to stderr, the channel is not disturbed
+    assert task["target"] == "sd15" and task["settings"] == {"batch": "2"}
+    say("ready"); assert hear() == "go"
+    say("facts", facts={"a": "b"}, versions={"torch": "2"})
+    say("component", component=dict(name="unet", parameters=5, weights_bytes=10,
+        allocated_bytes=512))
+    say("phase", turn="load", phase="load", component="unet")
+    stretch("load", "load", "unet", 1.0, 512)
+    say("phase", turn="cold", phase="denoise", component="unet")
+    stretch("cold", "denoise", "unet", 5.0, 700)
+    stretch("cold", "denoise", "unet", 5.0, 900)  # told again: the later one counts
+    say("done"); hear()
+    """
+    heard: list[str] = []
+    outcome = measure(
+        TASK,
+        tools(
+            body,
+            probe=Card(20, 60, 20),
+            watch=Samples,
+            smi=lambda: "nvidia-smi says",
+            own_share=lambda memory, _, before: memory.used_bytes - before.used_bytes,
+            progress=heard.append,
+        ),
+    )
+    assert outcome.failure is None
+    assert outcome.before.used_bytes == 20
+    assert outcome.held.device.used_bytes == 60
+    assert outcome.held.process_used_bytes == 40
+    assert outcome.held.smi == "nvidia-smi says"
+    assert outcome.after.used_bytes == 20
+    assert outcome.versions == {"torch": "2"}
+    assert [one.name for one in outcome.components] == ["unet"]
+    load, denoise = outcome.ordered()
+    assert (load.phase, denoise.phase) == ("load", "denoise")
+    assert denoise.torch.allocated_peak_bytes == 900
+    assert outcome.held.torch == denoise.torch
+    assert (load.device_peak_bytes, denoise.device_peak_bytes) == (10, 77)  # a sample between
+    assert outcome.period_s == 0.25
+    assert heard[1:] == ["loading unet", "cold run: denoise"]
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
+        (
+            "print('terminate called', file=sys.stderr); os._exit(3)",
+            "exit code 3: terminate called",
+        ),
+    ],
+)
+def test_a_crash_is_a_result_with_the_place_it_happened_in(end: str, said: str) -> None:
+    body = f"""
+    say("ready"); hear()
+    say("phase", turn="cold", phase="decode_image", component="vae.decoder")
+    stretch("load", "load", "vae", 1.0, 512)
+    {end}
+    """
+    outcome = measure(TASK, tools(body))
+    assert outcome.failure.kind is FailureKind.CRASH
+    assert (outcome.failure.phase, outcome.failure.component) == ("decode_image", "vae.decoder")
+    assert said in outcome.failure.message
+    assert len(outcome.ordered()) == 1, "what was told before it died is kept"
+
+
+def test_a_child_that_hangs_is_ended_and_that_is_a_result(tmp_path: Path) -> None:
+    body = """
+    open(task["settings"]["file"], "w").write(str(os.getpid()))
+    say("ready"); hear()
+    time.sleep(60)
+    """
+    began = time.monotonic()
+    path = tmp_path / "pid"
+    task = replace(TASK, settings={"file": str(path)})
+    outcome = measure(task, tools(body, silent_seconds=0.3))
+    pid = int(path.read_text())
+    assert outcome.failure.kind is FailureKind.TIMEOUT
+    assert time.monotonic() - began < 20
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_what_fails_before_the_card_is_touched_is_told() -> None:
+    body = """
+    say("failure", failure=dict(kind="error", phase="start", component="pipeline",
+        message="no module torch", asked_bytes=None)); hear()
+    """
+    outcome = measure(TASK, tools(body))
+    assert outcome.failure.message == "no module torch"
+    assert outcome.before is None
+
+
+def test_a_process_that_cannot_start_is_one_line() -> None:
+    broken = Tools(command=["/no/such/python"], environment={})
+    with pytest.raises(MeasurementError, match="no process can be started"):
+        measure(TASK, broken)
+
+
+def test_the_card_is_filled_before_the_run_and_emptied_after_it(tmp_path: Path) -> None:
+    ballast = f"""
+import os, sys
+from vramplan.runner.channel import Channel
+channel = Channel()
+open({str(tmp_path / "pid")!r}, "w").write(str(os.getpid()))
+channel.say("held", free_bytes=int(sys.argv[1]) + 1)
+channel.hear()
+"""
+    wanted = tools(
+        'say("ready"); hear(); say("done"); hear()',
+        ballast_command=[sys.executable, "-c", ballast],
+    )
+    outcome = measure(TASK, wanted, leave_bytes=1000)
+    assert outcome.ballast_free_bytes == 1001
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_card_that_cannot_be_filled_is_one_line() -> None:
+    wanted = tools(
+        'say("ready"); hear()',
+        ballast_command=[sys.executable, "-c", "raise SystemExit('no CUDA here')"],
+    )
+    with pytest.raises(MeasurementError, match="fills the card ended with exit code 1: no CUDA"):
+        measure(TASK, wanted, leave_bytes=1000)
+
+
+def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
+    """Ctrl-C reaches the parent alone; the child goes with it."""
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_runner_supervisor import TASK, tools
+from vramplan.runner.supervisor import measure
+body = '''
+open({str(tmp_path / "pid")!r}, "w").write(str(os.getpid()))
+say("ready"); hear()
+time.sleep(60)
+'''
+measure(TASK, tools(body))
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], env=child_environment({}), stderr=subprocess.PIPE
+    )
+    pid = _wait_for(tmp_path / "pid")
+    parent.send_signal(signal.SIGINT)
+    parent.communicate(timeout=20)
+    assert parent.returncode != 0
+    assert _has_gone(pid)
+
+
+def test_a_child_whose_parent_was_killed_ends_by_itself(tmp_path: Path) -> None:
+    code = PRELUDE + f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], env=child_environment({}), stdin=subprocess.PIPE, text=True
+    )
+    child.stdin.write(json.dumps({}) + "\n")
+    child.stdin.flush()
+    _wait_for(tmp_path / "pid")
+    child.stdin.close()  # as when the parent dies
+    assert child.wait(20) == ORPHANED
+
+
+def _wait_for(path: Path) -> int:
+    for _ in range(400):
+        if path.exists() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.05)
+    raise AssertionError("the child did not start")
+
+
+def _has_gone(pid: int) -> bool:
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
