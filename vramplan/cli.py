@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "profile": "what does it take in truth? the real components on this GPU",
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
         "report": "verdict and budget as one self-contained HTML page",
+        "watch": "the cards live, who holds what, and the peaks",
         "catalog": "the pipelines: list, show, validate, add",
         "cards": "the cards: what NVML says they have",
         "record": "make or refresh a tape (needs the extra gpu)",
