@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from vramplan.catalog import load_catalog, user_folders
 from vramplan.commands.targets import make_jobs
@@ -20,6 +21,14 @@ from vramplan.runner.channel import Channel
 from vramplan.runner.task import Task, read_task
 from vramplan.settings import parse_setting
 
+if TYPE_CHECKING:
+    from vramplan.probe.protocol import Probe
+    from vramplan.record.workload import Workload
+    from vramplan.runner.meter import Counters, OwnShare
+
+    #: runs a task, given torch's counters, the card, and what of it is ours
+    Runner = Callable[[Counters | None, Probe | None, OwnShare], None]
+
 
 def main(arguments: Sequence[str]) -> int:
     """Measure the task on stdin, or hold what ``--ballast UUID BYTES`` says."""
@@ -27,31 +36,58 @@ def main(arguments: Sequence[str]) -> int:
         _hold(arguments[1], int(arguments[2]))
         return 0
     channel = Channel()
-    task = read_task(channel.hear())
+    carry_out(read_task(channel.hear()), channel)
+    return 0
+
+
+def carry_out(task: Task, channel: Channel) -> None:
+    """Measure a task; what stops it before the card is touched is told as its failure."""
     try:
-        _run(task, channel)
+        runner = _runner(task, channel)
     except (VramplanError, ImportError) as problem:
         failure = Failure(
             kind=FailureKind.ERROR, phase="start", component="pipeline", message=str(problem)
         )
         channel.say("failure", failure=encode_part(failure))
         channel.hear()
-    return 0
+        return
+    if task.device == "cuda":
+        _on_the_card(task, channel, runner)
+        return
+    channel.say("ready")
+    channel.hear()
+    runner(None, None, _nothing)
 
 
-def _run(task: Task, channel: Channel) -> None:
-    from vramplan.record.workload import Workload
+def _runner(task: Task, channel: Channel) -> Runner:
+    """Return what runs a task: a pipeline, or one of the runner's own experiments."""
+    from vramplan.runner import context_run, convolution_run
     from vramplan.runner.torch_run import TorchRun
+
+    if task.target == context_run.TARGET:
+        return lambda counters, device, own: context_run.ContextRun(
+            task, channel, counters=counters, device=device, own_share=own
+        ).run()
+    if task.target == convolution_run.TARGET:
+        return lambda counters, _device, _own: convolution_run.ConvolutionRun(
+            task, channel, counters=counters
+        ).run()
+    program = _program(task)
+    return lambda counters, device, own: TorchRun(
+        task, program, channel, counters=counters, device=device, own_share=own
+    ).run()
+
+
+def _program(task: Task) -> Workload:
+    from vramplan.record.workload import Workload
 
     catalog = load_catalog(user_folders(task.catalog))
     settings = {key: parse_setting(key, text) for key, text in task.settings.items()}
     (found,) = make_jobs([task.target], catalog, settings)
-    program = Workload(found.pipeline, found.settings, task.compute_capability)
-    if task.device != "cuda":
-        channel.say("ready")
-        channel.hear()
-        TorchRun(task, program, channel, counters=None, device=None, own_share=_nothing).run()
-        return
+    return Workload(found.pipeline, found.settings, task.compute_capability)
+
+
+def _on_the_card(task: Task, channel: Channel, runner: Runner) -> None:
     from vramplan.probe.nvml import NvmlProbe
     from vramplan.probe.processes import own_process
     from vramplan.probe.torch_cuda import TorchProbe
@@ -66,10 +102,7 @@ def _run(task: Task, channel: Channel) -> None:
             own = own_process(memory, os.getpid(), before=before)
             return own.used_bytes if own else None
 
-        counters = TorchProbe(task.device)
-        TorchRun(
-            task, program, channel, counters=counters, device=device, own_share=own_share
-        ).run()
+        runner(TorchProbe(task.device), device, own_share)
 
 
 def _nothing(_memory: DeviceMemory) -> int | None:

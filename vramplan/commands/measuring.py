@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from vramplan.units import MIB, format_size
 
 if TYPE_CHECKING:
     from vramplan.probe.nvml import Gpu, NvmlProbe
-    from vramplan.runner.supervisor import Outcome, Tools
+    from vramplan.runner.supervisor import Measurement, Outcome, Tools
     from vramplan.runner.task import Task
 
 #: between two samples of NVML; a reading takes some 0.1 ms
@@ -83,18 +84,53 @@ def measure_order(order: Order, progress: Progress) -> Run:
 
 
 def _measure_once(order: Order, progress: Progress) -> Outcome:
-    from vramplan.runner.supervisor import Tools, measure
+    with ExitStack() as stack:
+        return prepare_order(order, progress, stack).measure()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """An order whose process is on its way."""
+
+    order: Order
+    measurement: Measurement
+    probe: NvmlProbe | None
+
+    def measure(self) -> Outcome:
+        """Measure, once."""
+        card = self.order.card
+        leave = None
+        if card is not None and self.probe is not None:
+            leave = _leave_bytes(card, self.probe)
+        return self.measurement.run(leave)
+
+    def make_run(self, outcome: Outcome) -> Run:
+        """Return the run that `outcome` is."""
+        return _make_run(self.order, outcome, [])
+
+
+def prepare_order(
+    order: Order, progress: Progress, stack: ExitStack, *, limit_seconds: float = 3600.0
+) -> Prepared:
+    """Start an order's process; `stack` ends it and whatever belongs to it."""
+    from vramplan.runner.supervisor import Measurement, Tools
 
     task = _task(order)
     if order.gpu is None:
-        tools = Tools(command=_child(), environment=_environment(order, task), progress=progress)
-        return measure(task, tools)
+        tools = Tools(
+            command=_child(),
+            environment=_environment(order, task),
+            progress=progress,
+            limit_seconds=limit_seconds,
+        )
+        measurement = stack.enter_context(Measurement(task, tools))
+        return Prepared(order=order, measurement=measurement, probe=None)
     from vramplan.probe.nvml import NvmlProbe
 
-    with NvmlProbe(order.gpu.uuid) as probe:
-        leave = None if order.card is None else _leave_bytes(order.card, probe)
-        tools = _tools(order, task, probe, progress)
-        return measure(task, tools, leave_bytes=leave)
+    probe = stack.enter_context(NvmlProbe(order.gpu.uuid))
+    tools = replace(_tools(order, task, probe, progress), limit_seconds=limit_seconds)
+    measurement = stack.enter_context(Measurement(task, tools))
+    return Prepared(order=order, measurement=measurement, probe=probe)
 
 
 def _task(order: Order) -> Task:
@@ -216,6 +252,7 @@ def _make_run(order: Order, outcome: Outcome, notes: list[str]) -> Run:
         context=tuple(outcome.context),
         components=tuple(outcome.components),
         stretches=outcome.ordered(),
+        workspaces=tuple(outcome.workspaces),
         held=outcome.held,
         failure=outcome.failure,
         history=order.history,

@@ -20,6 +20,9 @@ from vramplan.model import Settings
 #: a run of llava with 1,536 new tokens is 3 MB; nothing reads more than this
 _LARGEST_BYTES = 64 << 20
 
+#: the commands whose results are runs
+WRITERS = ("profile", "campaign")
+
 SUFFIXES = (".json", ".json.gz")
 
 
@@ -73,7 +76,7 @@ def runs_in(folder: Path) -> Iterator[tuple[Path, Run]]:
     for path in sorted((folder / "measured").glob("*/*")):
         if path.name.endswith(SUFFIXES) and not path.name.startswith("."):
             envelope = read_envelope(path)
-            if envelope.get("command") == "profile":
+            if envelope.get("command") in WRITERS:
                 yield path, read_run(path)
 
 

@@ -106,6 +106,26 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredWorkspace:
+    """What one convolution takes beside its input, its weights and its output.
+
+    `side` is the height and width of its input. Each figure is the peak while it runs less what was
+    held before and less the output; cold is the first call of its shape, warm the second.
+    """
+
+    dtype: str
+    batch: int
+    in_channels: int
+    out_channels: int
+    side: int
+    kernel: int
+    layout: str  # nchw or nhwc
+    benchmark: str  # torch.backends.cudnn.benchmark, on or off
+    cold_bytes: int | None
+    warm_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBuffer:
     """A buffer that a ggml engine said it allocated, such as CUDA0, KV."""
 
@@ -146,6 +166,7 @@ class Run:
     context: tuple[ContextStep, ...] = ()
     components: tuple[MeasuredComponent, ...] = ()
     stretches: tuple[Stretch, ...] = ()
+    workspaces: tuple[MeasuredWorkspace, ...] = ()
     buffers: tuple[EngineBuffer, ...] = ()
     held: Held | None = None
     failure: Failure | None = None

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from vramplan.errors import MeasurementError
 from vramplan.measurement.codec import decode_part
@@ -21,6 +22,7 @@ from vramplan.measurement.run import (
     FailureKind,
     Held,
     MeasuredComponent,
+    MeasuredWorkspace,
     Stretch,
 )
 from vramplan.probe.protocol import Probe
@@ -54,7 +56,8 @@ class Tools:
 
     `probe` and what looks through it are None where there is no card (a dry run). `own_share`
     tells what a process of this number holds of a card, given the card as it was before. `smi` is
-    nvidia-smi's own report.
+    nvidia-smi's own report. A child that says nothing for `silent_seconds`, or takes longer than
+    `limit_seconds`, is ended.
     """
 
     command: Sequence[str]
@@ -67,6 +70,7 @@ class Tools:
     progress: Callable[[str], None] = lambda _text: None
     start_seconds: float = 180.0
     silent_seconds: float = 600.0
+    limit_seconds: float = 3600.0
 
 
 @dataclass(slots=True)
@@ -77,6 +81,7 @@ class Outcome:
     ballast_free_bytes: int | None = None
     context: list[ContextStep] = field(default_factory=list)
     components: list[MeasuredComponent] = field(default_factory=list)
+    workspaces: list[MeasuredWorkspace] = field(default_factory=list)
     stretches: dict[tuple[str, str, str], tuple[Stretch, Windows]] = field(default_factory=dict)
     held: Held | None = None
     failure: Failure | None = None
@@ -99,26 +104,42 @@ def measure(task: Task, tools: Tools, *, leave_bytes: int | None = None) -> Outc
     Raises MeasurementError where not even the process could be started, or the card cannot be
     filled up to what the smaller one has.
     """
-    with ExitStack() as stack:
-        return _Measurement(task, tools, stack).run(leave_bytes)
+    with Measurement(task, tools) as prepared:
+        return prepared.run(leave_bytes)
 
 
-class _Measurement:
-    """One measurement under way."""
+class Measurement:
+    """A measurement whose process is on its way: it imports, and touches no card until `run`.
 
-    def __init__(self, task: Task, tools: Tools, stack: ExitStack) -> None:
+    A context manager: leaving it ends every process it started. Several may be on their way at a
+    time, which is what a campaign saves its time by.
+    """
+
+    def __init__(self, task: Task, tools: Tools) -> None:
         self._task = task
         self._tools = tools
-        self._stack = stack
+        self._stack = ExitStack()
         self._outcome = Outcome()
         self._place = ("start", "pipeline")
         self._turn = "load"
+        self._child = self._start(tools.command)
+        self._child.send(task.line())
 
-    def run(self, leave_bytes: int | None) -> Outcome:
-        tools, outcome = self._tools, self._outcome
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def run(self, leave_bytes: int | None = None) -> Outcome:
+        """Measure and return what came of it; `leave_bytes` is what a smaller card has free."""
+        tools, outcome, child = self._tools, self._outcome, self._child
         tools.progress("starting a process")
-        child = self._start(tools.command)
-        child.send(self._task.line())
         if not self._is_ready(child):
             return outcome
         if leave_bytes is not None:
@@ -178,8 +199,10 @@ class _Measurement:
 
     # -------------------------------------------------------------- listening
     def _listen(self, child: Child, watch: PeakWatch | None) -> None:
+        end_s = time.monotonic() + self._tools.limit_seconds
         while True:
-            said = self._hear(child, self._tools.silent_seconds)
+            left_s = max(0.0, end_s - time.monotonic())
+            said = self._hear(child, min(self._tools.silent_seconds, left_s))
             if said is None:
                 break
             if said["say"] == "done":
@@ -195,7 +218,7 @@ class _Measurement:
         try:
             said = child.hear(seconds)
         except TimeoutError:
-            message = f"nothing was heard for {seconds:.0f} s"
+            message = f"it was stopped after {seconds:.0f} s without a word"
             kind = FailureKind.TIMEOUT
         else:
             if said is not None:
@@ -238,6 +261,8 @@ class _Measurement:
                 outcome.components.append(decode_part(MeasuredComponent, said["component"]))
             case "context":
                 outcome.context.append(decode_part(ContextStep, said["step"]))
+            case "workspace":
+                outcome.workspaces.append(decode_part(MeasuredWorkspace, said["workspace"]))
             case "failure":
                 outcome.failure = decode_part(Failure, said["failure"])
             case "facts":
