@@ -93,11 +93,12 @@ class Prepared:
     """An order whose process is on its way."""
 
     order: Order
-    measurement: Measurement
+    measurement: Measurement | None
     probe: NvmlProbe | None
 
     def measure(self) -> Outcome:
         """Measure, once."""
+        assert self.measurement is not None
         card = self.order.card
         leave = None
         if card is not None and self.probe is not None:
@@ -115,7 +116,7 @@ def prepare_order(
     """Start an order's process; `stack` ends it and whatever belongs to it."""
     from vramplan.runner.supervisor import Measurement, Tools
 
-    task = _task(order)
+    task = make_task(order)
     if order.gpu is None:
         tools = Tools(
             command=_child(),
@@ -133,7 +134,8 @@ def prepare_order(
     return Prepared(order=order, measurement=measurement, probe=probe)
 
 
-def _task(order: Order) -> Task:
+def make_task(order: Order) -> Task:
+    """Return what the measured process is told."""
     from vramplan.runner.task import MACHINE, Task
 
     settings = order.job.settings

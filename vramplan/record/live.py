@@ -94,10 +94,14 @@ class Live:
         self._offload = offload
 
     def place(self, pipe: Value) -> None:
-        """Let a pipeline keep its components in system memory, as the settings ask."""
+        """Let a pipeline keep its components in system memory, as the settings ask.
+
+        On a CPU (a dry run) nothing is moved layer by layer: accelerate would take a tensor that
+        stays where it is for a tied one.
+        """
         if self._offload == "model":
             pipe.enable_model_cpu_offload(device=self.target)
-        elif self._offload == "sequential":
+        elif self._offload == "sequential" and self.target.type != "cpu":
             pipe.enable_sequential_cpu_offload(device=self.target)
 
     def watch_casts(self, component: str, module: torch.nn.Module) -> None:

@@ -98,6 +98,27 @@ class Outcome:
         return tuple(sorted(found, key=lambda one: one.began_s))
 
 
+def take(outcome: Outcome, said: Message) -> None:
+    """Take what a measured process says into what came of it."""
+    match said["say"]:
+        case "stretch":
+            one = decode_part(Stretch, said["stretch"])
+            outcome.stretches[one.turn, one.phase, one.component] = (one, said["windows"])
+        case "component":
+            outcome.components.append(decode_part(MeasuredComponent, said["component"]))
+        case "context":
+            outcome.context.append(decode_part(ContextStep, said["step"]))
+        case "workspace":
+            outcome.workspaces.append(decode_part(MeasuredWorkspace, said["workspace"]))
+        case "failure":
+            outcome.failure = decode_part(Failure, said["failure"])
+        case "facts":
+            outcome.facts |= {str(k): str(v) for k, v in said["facts"].items()}
+            outcome.versions |= {str(k): str(v) for k, v in said["versions"].items()}
+        case "note":
+            outcome.notes.append(str(said["text"]))
+
+
 def measure(task: Task, tools: Tools, *, leave_bytes: int | None = None) -> Outcome:
     """Have `task` measured; `leave_bytes` is what a smaller card would have free.
 
@@ -121,7 +142,6 @@ class Measurement:
         self._stack = ExitStack()
         self._outcome = Outcome()
         self._place = ("start", "pipeline")
-        self._turn = "load"
         self._child = self._start(tools.command)
         self._child.send(task.line())
 
@@ -247,29 +267,11 @@ class Measurement:
         )
 
     def _take(self, said: Message) -> None:
-        """Take a message down."""
-        outcome = self._outcome
-        match said["say"]:
-            case "phase":
-                self._place = (str(said["phase"]), str(said["component"]))
-                self._turn = str(said["turn"])
-                self._tools.progress(_progress(self._turn, *self._place))
-            case "stretch":
-                one = decode_part(Stretch, said["stretch"])
-                outcome.stretches[one.turn, one.phase, one.component] = (one, said["windows"])
-            case "component":
-                outcome.components.append(decode_part(MeasuredComponent, said["component"]))
-            case "context":
-                outcome.context.append(decode_part(ContextStep, said["step"]))
-            case "workspace":
-                outcome.workspaces.append(decode_part(MeasuredWorkspace, said["workspace"]))
-            case "failure":
-                outcome.failure = decode_part(Failure, said["failure"])
-            case "facts":
-                outcome.facts |= {str(k): str(v) for k, v in said["facts"].items()}
-                outcome.versions |= {str(k): str(v) for k, v in said["versions"].items()}
-            case "note":
-                outcome.notes.append(str(said["text"]))
+        """Take a message down, and tell where the run is."""
+        if said["say"] == "phase":
+            self._place = (str(said["phase"]), str(said["component"]))
+            self._tools.progress(_progress(str(said["turn"]), *self._place))
+        take(self._outcome, said)
 
     def _add_peaks(self, watch: PeakWatch) -> None:
         """Give each stretch the highest sample that was taken while it lasted."""
