@@ -293,7 +293,8 @@ def main() -> int:
             return 2
         todo = [case for case in wanted if not campaign.is_done(case)]
         print(f"{len(todo)} of {len(wanted)} cases to do, into {campaign.folder}", flush=True)
-        return run_in_place(campaign, todo) if options.dry else run_ahead(campaign, todo)
+        is_here = options.dry and not options.processes
+        return run_in_place(campaign, todo) if is_here else run_ahead(campaign, todo)
 
 
 def read_options() -> argparse.Namespace:
@@ -306,6 +307,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--gpu", help="index or UUID")
     parser.add_argument("--budget", type=float, default=560.0, help="seconds in all")
     parser.add_argument("--dry", action="store_true", help="on the CPU, tiny shapes, no figures")
+    parser.add_argument(
+        "--processes", action="store_true", help="with --dry: a process for each case, as on a GPU"
+    )
     parser.add_argument("--list", action="store_true")
     return parser.parse_args()
 

@@ -64,6 +64,16 @@ def test_a_case_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
     assert read_run(path).failure is None
 
 
+def test_processes_are_started_before_their_turn(tmp_path: Path) -> None:
+    wanted = ["context", "convolutions", "log-anomaly-ae-train", "denoising-ae-infer"]
+    done = campaign("--dry", "--processes", "--out", tmp_path, "--only", *wanted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.stem for path in tmp_path.glob("*.json")} == set(wanted)
+    runs = [read_run(tmp_path / f"{name}.json") for name in wanted]
+    assert [run.failure for run in runs] == [None] * 4
+    assert len(runs[1].workspaces) == 24
+
+
 def test_without_a_gpu_it_is_one_line_and_3(tmp_path: Path) -> None:
     done = campaign("--out", tmp_path, "--only", "context")
     if done.returncode == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import load_catalog, user_folders
@@ -62,6 +63,7 @@ def carry_out(task: Task, channel: Channel) -> None:
 def _runner(task: Task, channel: Channel) -> Runner:
     """Return what runs a task: a pipeline, or one of the runner's own experiments."""
     from vramplan.runner import context_run, convolution_run
+    from vramplan.runner.history import Historian
     from vramplan.runner.torch_run import TorchRun
 
     if task.target == context_run.TARGET:
@@ -73,8 +75,17 @@ def _runner(task: Task, channel: Channel) -> Runner:
             task, channel, counters=counters
         ).run()
     program = _program(task)
+    historian = None
+    if task.history is not None and task.device == "cuda":
+        historian = Historian(Path(task.history))
     return lambda counters, device, own: TorchRun(
-        task, program, channel, counters=counters, device=device, own_share=own
+        task,
+        program,
+        channel,
+        counters=counters,
+        device=device,
+        own_share=own,
+        historian=historian,
     ).run()
 
 

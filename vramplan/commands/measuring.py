@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.commands.targets import Job
@@ -257,10 +258,17 @@ def _make_run(order: Order, outcome: Outcome, notes: list[str]) -> Run:
         workspaces=tuple(outcome.workspaces),
         held=outcome.held,
         failure=outcome.failure,
-        history=order.history,
+        history=_history_name(order, outcome),
         facts=outcome.facts,
         notes=(*outcome.notes, *notes),
     )
+
+
+def _history_name(order: Order, outcome: Outcome) -> str | None:
+    """Return the name of the history beside the run's file, where one was written."""
+    if order.history is None or order.gpu is None or outcome.failure is not None:
+        return None
+    return Path(order.history).name
 
 
 def measured_gpu(gpu: Gpu, driver: str) -> MeasuredGpu:

@@ -21,6 +21,7 @@ from vramplan.measurement.run import ContextStep, MeasuredComponent
 from vramplan.probe.protocol import Probe
 from vramplan.runner.channel import Channel
 from vramplan.runner.failure import failure_of
+from vramplan.runner.history import Historian
 from vramplan.runner.kernels import allow_kernels, kernel_facts
 from vramplan.runner.meter import Counters, Meter, OwnShare
 from vramplan.runner.program import Program
@@ -28,9 +29,6 @@ from vramplan.runner.task import Task
 from vramplan.runner.weights import make_up, parameters_of, size_of, take_one_block
 
 TURNS = ("cold", "warm")
-
-#: writes the allocator's events while the work it is handed runs
-Historian = Callable[[Callable[[], None]], None]
 
 
 class TorchRun:
@@ -158,14 +156,20 @@ class TorchRun:
     # ------------------------------------------------------------------ turns
     def _turns(self) -> None:
         meter = self._meter
-        work = self._program.prepare(self._modules, self._target, meter.begin)
+        work = self._program.prepare(self._modules, self._target, self._begin)
         for number in range(self._task.turns):
             meter.turn = TURNS[min(number, 1)]
             self._once(work)
             meter.end()
         if self._historian is not None:
             meter.turn = "history"
-            self._historian(lambda: self._once(work))
+            self._historian.record(lambda: self._once(work))
+
+    def _begin(self, phase: str, component: str) -> None:
+        if self._historian is not None and self._meter.turn == "history":
+            self._historian.begin(phase, component)  # measuring would change what is recorded
+        else:
+            self._meter.begin(phase, component)
 
     def _once(self, work: Callable[[], None]) -> None:
         gc.collect()

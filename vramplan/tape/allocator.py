@@ -235,6 +235,48 @@ class CachingAllocator:
                     if block.previous is None and block.next is None:
                         self._release(block)
 
+    def adopt_segment(
+        self, address: int, ranges: Iterable[tuple[int, bool]], *, is_small: bool
+    ) -> list[Block]:
+        """Take over a segment as it stands: sizes in bytes, and whether each range is in use.
+
+        Returns the blocks in use, by rising address. Only without expandable segments.
+        """
+        pool = self._small if is_small else self._large
+        used: list[Block] = []
+        before: Block | None = None
+        for size_bytes, is_used in ranges:
+            block = Block(pool, address, size_bytes, before)
+            if before is None:
+                pool.segments.append(block)
+            else:
+                before.next = block
+            if is_used:
+                used.append(block)
+                self.allocated_bytes += size_bytes
+            else:
+                pool.add(block)
+            self.reserved_bytes += size_bytes
+            address += size_bytes
+            before = block
+        self._next_address = max(self._next_address, address)
+        self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
+        self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes)
+        return used
+
+    def place_next_segment(self, address: int) -> None:
+        """Put the next segment where the driver put it."""
+        self._next_address = address
+
+    def give_back(self, address: int) -> bool:
+        """Give the segment at `address` back to the driver; False where it is not wholly free."""
+        for pool in (self._small, self._large):
+            for head in pool.segments:
+                if head.address == address and head.free and head.next is None:
+                    self._release(head)
+                    return True
+        return False
+
     def reset_peaks(self) -> None:
         """Set both peaks to the current figures, as ``torch.cuda.reset_peak_memory_stats``."""
         self.peak_allocated_bytes = self.allocated_bytes
