@@ -112,9 +112,10 @@ def render() -> str:
         ("## Bounds the tests hold ours to", is_bound, _bound),
         ("## Shown beside ours", shown, _shown),
     )
-    return "\n\n".join(
-        f"{title}\n\n{_table(part, cells)}" for title, part, cells in sections if part
-    )
+    import measured_runs
+
+    published = [f"{title}\n\n{_table(part, cells)}" for title, part, cells in sections if part]
+    return "\n\n".join([measured_runs.render(), *published])
 
 
 def _table(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> str:

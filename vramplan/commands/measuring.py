@@ -232,7 +232,7 @@ def _make_run(order: Order, outcome: Outcome, notes: list[str]) -> Run:
     emulation = None
     if order.card is not None and outcome.ballast_free_bytes is not None:
         emulation = Emulation(
-            card=order.card.title,
+            card=order.card.name,
             free_bytes=outcome.ballast_free_bytes,
             compute_capability=order.card.compute_capability,
         )

@@ -57,7 +57,7 @@ def screen(
         scratch = convolution_scratch(compute_capability, conditions.element_bytes)
         most = replace(conditions, workspace_bytes=scratch.high_bytes)
         expandable = settings.get("expandable_segments") == "on"
-        context = context_band()
+        context = context_band(compute_capability)
         live_bytes, completes = _try(
             tape, conditions, budget_bytes - context.expected_bytes, expandable, spills
         )

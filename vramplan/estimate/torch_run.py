@@ -166,7 +166,7 @@ class _Budget:
                     expected_bytes=result.expected.allocated_peak_bytes - floor,
                     high_bytes=most - floor,
                 ),
-                origin=Origin.ASSUMED,
+                origin=scratch.origin,
                 source=scratch.source,
             )
         yield Term(
@@ -188,7 +188,7 @@ class _Budget:
             origin=Origin.REPLAYED,
             source=_SLACK_SOURCE,
         )
-        yield context_term()
+        yield context_term(self.compute_capability)
 
     def _training(self) -> Iterator[Term]:
         """Yield what a training step keeps beside its weights at the peak: a share of what is live.
@@ -256,7 +256,7 @@ class _Budget:
             )
 
     def _phases(self) -> Iterator[PhaseUse]:
-        context = context_band().expected_bytes
+        context = context_band(self.compute_capability).expected_bytes
         names = list(dict.fromkeys(mark.phase for mark in self.result.marks))
         for name in names:
             marks = [mark for mark in self.result.marks if mark.phase == name]
@@ -293,7 +293,11 @@ class _Budget:
             + extra.high_bytes
             - extra.expected_bytes,
         )
-        return Need(band=context_band() + band, phase=expected.phase, component=expected.component)
+        return Need(
+            band=context_band(self.compute_capability) + band,
+            phase=expected.phase,
+            component=expected.component,
+        )
 
     def _notes(self) -> Iterator[str]:
         result = self.result

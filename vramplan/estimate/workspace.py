@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vramplan.estimate.architecture import parse_capability
-from vramplan.model import Band
+from vramplan.estimate.learned import learned
+from vramplan.model import Band, Origin
 from vramplan.units import MIB
 
 #: torch's default cuBLAS workspace (pytorch#95668), and Hopper's
@@ -38,6 +39,7 @@ class ConvolutionScratch:
     filter_percent: int
     high_percent: int
     source: str
+    origin: Origin = Origin.ASSUMED
 
     @property
     def percents(self) -> tuple[int, int, int, int]:
@@ -68,6 +70,16 @@ Scratch = Callable[[str, tuple[int, ...]], int]
 
 def convolution_scratch(compute_capability: str, element_bytes: int) -> ConvolutionScratch:
     """Return the scratch model for an architecture and an element size."""
+    known = learned().scratches.get((compute_capability, element_bytes))
+    if known is not None:
+        return ConvolutionScratch(
+            input_percent=known.input_percent,
+            output_percent=known.output_percent,
+            filter_percent=known.filter_percent,
+            high_percent=known.high_percent,
+            source=known.source,
+            origin=Origin.MEASURED,
+        )
     major, _ = parse_capability(compute_capability)
     if major >= 8:
         if element_bytes == 2:

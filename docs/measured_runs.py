@@ -1,0 +1,111 @@
+"""The part of docs/accuracy.md that is about runs vramplan itself measured.
+
+Read from profiles/measured; `generate_accuracy.py` puts it into the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from generated import ROOT, escape
+
+if TYPE_CHECKING:
+    from vramplan.compare.accuracy import Case
+
+TITLE = "## Measured by vramplan itself"
+
+NOTHING = """\
+Nothing yet: no GPU has been at hand, so `profiles/measured` is empty. On a machine with one,
+
+```console
+$ python benchmarks/campaign.py     # under ten minutes; goes on where it stopped
+$ python benchmarks/learn.py        # contexts and workspaces from what was measured
+$ python docs/generate_accuracy.py  # this table
+```
+
+writes a table here: for every case the estimate, the measurement and the residual of what torch
+allocated and reserved and of what NVML saw, then the median and the worst error, how often the
+estimate was too low, and how often `vramplan check` said *fits* where the run failed under an
+emulated card, or *oom* where it did not."""
+
+
+def render(profiles: Path = ROOT / "profiles") -> str:
+    """Return the section."""
+    from vramplan.compare.accuracy import sum_up
+
+    found = sum_up(list(_cases(profiles)))
+    if not found.cases:
+        return f"{TITLE}\n\n{NOTHING}"
+    lines = [
+        "| case | on | allocated | measured | residual | reserved | measured | residual "
+        "| NVML process | residual | under an emulated card |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for case in found.cases:
+        gpu = case.run.gpu
+        cells = [f"`{case.name}`", escape(gpu.name if gpu else "")]
+        for pair in (case.allocated, case.reserved):
+            cells += [_mib(pair.estimate_bytes), _mib(pair.measured_bytes)]
+            cells.append(_percent(pair.residual_percent))
+        cells += [_mib(case.process.measured_bytes), _percent(case.process.residual_percent)]
+        cells.append(_played(case))
+        lines.append(f"| {' | '.join(cells)} |")
+    sums = ["| | cases | median error | worst error | worst case | estimates too low |",
+            "|---|--:|--:|--:|---|--:|"]  # fmt: skip
+    for name in ("allocated", "reserved", "process"):
+        error = getattr(found, name)
+        if error is not None:
+            sums.append(
+                f"| {name} | {error.cases} | {error.median_percent:.2f} % | "
+                f"{error.worst_percent:.2f} % | `{error.worst_case}` | {error.under} |"
+            )
+    false = (
+        f"Under emulated cards: {found.played} runs, {len(found.false_fits)} false *fits*, "
+        f"{len(found.false_ooms)} false *oom*."
+    )
+    return "\n\n".join([TITLE, "\n".join(sums), false, "\n".join(lines)])
+
+
+def _cases(profiles: Path) -> Iterator[Case]:
+    """Yield every run of a pipeline of the catalogue beside its estimate and its verdict."""
+    from vramplan.catalog import load_catalog
+    from vramplan.compare.accuracy import make_case
+    from vramplan.errors import VramplanError
+    from vramplan.estimate.estimator import DEFAULT_CAPABILITY, estimate
+    from vramplan.measurement.files import runs_in
+    from vramplan.verdict import judge
+
+    catalog = load_catalog(())
+    for path, run in runs_in(profiles):
+        if run.pipeline not in catalog.pipelines:
+            continue  # an experiment: contexts, convolutions
+        pipeline = catalog.pipeline(run.pipeline)
+        capability = run.gpu.compute_capability if run.gpu is not None else DEFAULT_CAPABILITY
+        verdict = None
+        if run.emulation is not None:
+            capability = run.emulation.compute_capability
+            try:
+                choice = catalog.card(run.emulation.card)
+                verdict = judge(pipeline, run.settings, choice, folders=catalog.folders)[0].kind
+            except VramplanError:
+                verdict = None
+        planned = estimate(pipeline, run.settings, capability, folders=catalog.folders)
+        yield make_case(path.stem, run, planned, verdict)
+
+
+def _played(case: Case) -> str:
+    verdict, completed = case.verdict, case.completed
+    if completed is None:
+        return ""
+    end = "ran to its end" if completed else "out of memory"
+    return f"check: {verdict.value if verdict else 'no verdict'}; {end}"
+
+
+def _mib(size_bytes: int | None) -> str:
+    return "" if size_bytes is None else f"{size_bytes / (1 << 20):,.1f}"
+
+
+def _percent(percent: float | None) -> str:
+    return "" if percent is None else f"{percent:+.2f} %".replace("-", "\N{MINUS SIGN}")
