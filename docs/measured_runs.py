@@ -38,11 +38,11 @@ def render(profiles: Path = ROOT / "profiles") -> str:
     found = sum_up(list(_cases(profiles)))
     if not found.cases:
         return f"{TITLE}\n\n{NOTHING}"
-    lines = [
+    head = (
         "| case | on | allocated | measured | residual | reserved | measured | residual "
-        "| NVML process | residual | under an emulated card |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
-    ]
+        "| NVML process | residual | under an emulated card |"
+    )
+    lines = [head, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"]
     for case in found.cases:
         gpu = case.run.gpu
         cells = [f"`{case.name}`", escape(gpu.name if gpu else "")]

@@ -216,6 +216,20 @@ def test_neighbours_that_do_not_keep_still_are_said(monkeypatch) -> None:
     assert "moved 80 MiB" in found.notes[0]
 
 
+def test_without_an_ollama_it_is_one_line(run, monkeypatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    result = run("profile", "llava:7b")
+    assert (result.code, result.out) == (3, "")
+    assert "error: no Ollama server" in result.err
+    assert "ollama serve" in result.err
+
+
+def test_an_engine_is_not_run_dry(run) -> None:
+    result = run("profile", "llava:7b", "--dry-run")
+    assert result.code == 2
+    assert "--dry-run is for torch pipelines" in result.error
+
+
 # -- compare ------------------------------------------------------------------------------------
 
 

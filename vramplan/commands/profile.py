@@ -42,6 +42,10 @@ not take are switched off; what cuDNN and cuBLAS choose beside that is the real 
 
 `-o run.json` keeps the run; `vramplan compare run.json` shows it again on any machine.
 
+A pipeline of Ollama runs in the server at OLLAMA_HOST, with a small picture where the model
+sees; one of llama.cpp in a llama-server of our own, over the file that --weights names. What the
+engine says of its buffers stands beside the estimate.
+
 examples:
   measure Stable Diffusion 1.5:
     `vramplan profile sd15`
@@ -49,6 +53,8 @@ examples:
     `vramplan profile sd15 --image 1024x1024 --as-card 8gb`
   encoder and decoder of a VAE apart, with the weights of a folder or of the hub:
     `vramplan profile sd15-vae --mode both --weights hf:stabilityai/sd-vae-ft-mse`
+  a model in the Ollama server that runs here:
+    `vramplan profile llava:7b --context 4096`
   keep the run:
     `vramplan profile sd15 -o run.json`
   execute every step on the CPU, without a GPU and without figures:
@@ -70,7 +76,8 @@ def configure(parser: ArgumentParser) -> None:
         default="random",
         metavar="KIND",
         help="random (default), pretrained (the repository that the catalogue names, from the "
-        "hub's cache or the hub), a FOLDER with a checkpoint, or hf:ORG/NAME",
+        "hub's cache or the hub), a FOLDER with a checkpoint, or hf:ORG/NAME; for llama.cpp a "
+        ".gguf FILE",
     )
     parser.add_argument(
         "--as-card",
@@ -98,9 +105,12 @@ def run(args: Namespace) -> int:
     catalog = open_catalog(args)
     (job,) = make_jobs([args.target], catalog, given_settings(args))
     if job.pipeline.runtime in GGML_RUNTIMES:
-        hint = "start it and look at its process: vramplan compare TARGET --pid PID"
-        raise UsageError(f"{job.pipeline.name}: {job.pipeline.runtime} is not run here", hint=hint)
-    measured = _measure_torch(args, job, catalog)
+        from vramplan.commands.engine_profile import measure_engine
+
+        with showing_progress() as show:
+            measured = measure_engine(args, job, show)
+    else:
+        measured = _measure_torch(args, job, catalog)
     comparison = compare_job(measured, catalog, folders_of([job], catalog))
     write_comparison(args, "profile", comparison, tolerance_percent=None)
     from vramplan.measurement.run import FailureKind

@@ -1,0 +1,369 @@
+"""Engines measured from outside: logs as they were posted, and servers that answer as they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from vramplan.errors import MissingError, UsageError
+from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
+from vramplan.measurement.run import FailureKind
+from vramplan.runner.engine_log import read_log
+from vramplan.runner.engine_run import EngineTools, a_picture
+from vramplan.runner.llama_server import ServerJob, command_of, find_binary, measure_server
+from vramplan.runner.ollama import OllamaJob, measure_ollama, own_share, server_address
+
+LOGS = Path(__file__).parents[1] / "data" / "engine_logs"
+MIB = 1 << 20
+
+
+def buffers_of(name: str) -> dict[tuple[str, str], float]:
+    log = read_log((LOGS / name).read_text().splitlines())
+    return {(one.device, one.name): one.size_bytes / MIB for one in log.buffers}
+
+
+# -- logs ---------------------------------------------------------------------------------------
+
+
+def test_a_log_of_2024_with_a_projector_and_a_part_of_the_layers() -> None:
+    found = buffers_of("ollama-2706.log")
+    expected = {
+        ("GPU", "projector"): 595.49,
+        ("GPU", "projector compute"): 32.89,
+        ("CPU", "model"): 3917.87,
+        ("CUDA0", "model"): 702.19,
+        ("CUDA_Host", "KV"): 208.00,
+        ("CUDA0", "KV"): 48.00,
+        ("CUDA0", "compute"): 164.01,
+        ("CUDA_Host", "compute"): 168.00,
+    }
+    assert found == {key: pytest.approx(size, abs=0.001) for key, size in expected.items()}
+    log = read_log((LOGS / "ollama-2706.log").read_text().splitlines())
+    assert log.layers == (6, 33)
+    assert log.failure is None
+
+
+def test_a_log_behind_the_journals_words_and_several_gpus() -> None:
+    found = buffers_of("ollama-2266.log")
+    assert found["CUDA0", "model"] == pytest.approx(4695.56, abs=0.001)
+    assert found["CUDA1", "model"] == pytest.approx(3912.97, abs=0.001)
+
+
+def test_the_log_of_todays_engine() -> None:
+    """The forms that llama.cpp b11549 prints (src/llama-model.cpp, src/llama-context.cpp)."""
+    lines = """\
+build: 11549 (abcdef0) with cc for x86_64-linux-gnu
+ggml_cuda_init: found 1 CUDA devices:
+  Device 0: NVIDIA GeForce RTX 3060, compute capability 8.6, VMM: yes
+load_tensors: offloaded 33/33 layers to GPU
+load_tensors:   CPU_Mapped model buffer size =    70.31 MiB
+load_tensors:        CUDA0 model buffer size =  3847.55 MiB
+llama_context: n_ctx         = 4096
+llama_context: n_ubatch      = 512
+llama_context: flash_attn    = auto
+llama_context:  CUDA_Host  output buffer size =     0.12 MiB
+llama_kv_cache:      CUDA0 KV buffer size =   512.00 MiB
+llama_memory_recurrent:      CUDA0 RS buffer size =     1.25 MiB
+sched_reserve:      CUDA0 compute buffer size =   164.01 MiB
+sched_reserve:      CUDA0 compute buffer size =   160.01 MiB
+clip_ctx: CLIP using CUDA0 backend
+load_hparams: model size:         595.49 MiB
+alloc_compute_meta:      CUDA0 compute buffer size =    32.89 MiB
+""".splitlines()
+    log = read_log(lines)
+    found = {(one.device, one.name): one.size_bytes / MIB for one in log.buffers}
+    assert found["CUDA0", "model"] == pytest.approx(3847.55, abs=0.001)
+    assert found["CUDA_Host", "output"] == pytest.approx(0.12, abs=0.001)
+    assert found["CUDA0", "RS"] == 1.25
+    assert found["CUDA0", "compute"] == pytest.approx(160.01, abs=0.001), "printed again: the last"
+    assert found["CUDA0", "projector compute"] == pytest.approx(32.89, abs=0.001)
+    assert found["GPU", "projector"] == pytest.approx(595.49, abs=0.001)
+    assert (log.build, log.compute_capability) == ("b11549", "8.6")
+    assert log.settings["n_ctx"] == "4096"
+
+
+def test_what_the_card_refused_is_known() -> None:
+    log = read_log(
+        [
+            "alloc_buffer: allocating 9216.00 MiB on device 0: cudaMalloc failed: out of memory",
+            "alloc_tensor_range: failed to allocate CUDA0 buffer of size 9663676416",
+            "llama_model_load: error loading model: unable to allocate CUDA0 buffer",
+        ]
+    )
+    assert log.failure.kind is FailureKind.OOM
+    assert log.failure.asked_bytes == 9216 * MIB
+
+
+def test_a_strangers_log_is_bounded() -> None:
+    began = time.monotonic()
+    log = read_log(["load_tensors: CUDA0 model buffer size = 1.2.3 MiB" + " x" * 100_000] * 20_000)
+    assert log.buffers[0].size_bytes == 0
+    assert time.monotonic() - began < 5
+
+
+# -- servers ------------------------------------------------------------------------------------
+
+
+class Server(ThreadingHTTPServer):
+    """Answers as Ollama does; what was asked is kept."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, dict]] = []
+        self.error: dict | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, {}))
+        answers = {
+            "/api/version": {"version": "0.14.2"},
+            "/api/tags": {"models": [{"name": "llava:7b"}, {"name": "llama3:latest"}]},
+            "/api/ps": {
+                "models": [
+                    {
+                        "name": "llava:7b",
+                        "size": 6 << 30,
+                        "size_vram": 5 << 30,
+                        "context_length": 4096,
+                    }
+                ]
+            },
+        }
+        self.answer([answers[self.path]])
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, body))
+        if self.server.error is not None and "prompt" in body:
+            self.answer([self.server.error], 500)
+        elif body.get("stream"):
+            self.answer([{"response": "a", "done": False}, {"response": "", "done": True}])
+        else:
+            self.answer([{"done": True}])
+
+    def answer(self, lines: list[dict], status: int = 200) -> None:
+        self.send_response(status)
+        self.end_headers()
+        for line in lines:
+            self.wfile.write(json.dumps(line).encode() + b"\n")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield one
+        one.shutdown()
+
+
+class Card:
+    """A card on which Ollama's runner holds what is said."""
+
+    def read(self) -> Reading:
+        memory = DeviceMemory(
+            total_bytes=16 << 30,
+            used_bytes=5 << 30,
+            free_bytes=11 << 30,
+            reserved_bytes=None,
+            processes=(
+                ProcessMemory(pid=1, name="/usr/bin/ollama", used_bytes=4 << 30),
+                ProcessMemory(pid=2, name="Xorg", used_bytes=1 << 30, kind="G"),
+            ),
+        )
+        return Reading(at_s=time.monotonic(), device=memory)
+
+
+def a_job(server: Server, **more: object) -> OllamaJob:
+    settings = {"context": 4096, "ubatch": 512, "gpu_layers": "all"}
+    job = OllamaJob(model="llava:7b", settings=settings, has_vision=True, address=server.address)
+    return replace(job, **more)
+
+
+def test_a_model_of_ollama_is_loaded_asked_with_a_picture_and_unloaded(server) -> None:
+    outcome = measure_ollama(a_job(server), EngineTools(probe=Card(), own=own_share))
+    assert outcome.failure is None
+    assert outcome.versions == {"ollama": "0.14.2"}
+    places = [(one.turn, one.phase) for one in outcome.stretches]
+    assert places == [
+        ("load", "load"),
+        ("cold", "encode_image"),
+        ("cold", "generate"),
+        ("warm", "encode_image"),
+        ("warm", "generate"),
+    ]
+    assert {one.process_used_bytes for one in outcome.stretches} == {4 << 30}
+    assert outcome.held.process_used_bytes == 4 << 30
+    sizes = {one.device: one.size_bytes for one in outcome.buffers}
+    assert sizes == {"GPU": 5 << 30, "CPU": 1 << 30}
+    bodies = [body for path, body in server.asked if path == "/api/generate"]
+    assert bodies[0]["keep_alive"] == 0, "what was loaded before does not count"
+    assert bodies[1]["options"] == {"num_ctx": 4096, "num_batch": 512, "num_gpu": 999}
+    assert bodies[2]["images"]
+    assert bodies[-1]["keep_alive"] == 0
+
+
+def test_an_ollama_that_runs_out_of_memory_is_a_result(server) -> None:
+    server.error = {
+        "error": "llama runner process has terminated: cudaMalloc failed: out of memory"
+    }
+    outcome = measure_ollama(a_job(server), EngineTools())
+    assert outcome.failure.kind is FailureKind.OOM
+    assert outcome.failure.phase == "encode_image"
+    bodies = [body for path, body in server.asked if path == "/api/generate"]
+    assert bodies[-1]["keep_alive"] == 0
+
+
+def test_a_model_that_is_not_there_is_named_with_the_nearest(server) -> None:
+    with pytest.raises(MissingError, match="does not have llava:8b") as raised:
+        measure_ollama(a_job(server, model="llava:8b"), EngineTools())
+    assert raised.value.hint == "ollama pull llava:8b; did you mean 'llava:7b'?"
+
+
+def test_a_server_that_does_not_answer_is_one_line() -> None:
+    job = OllamaJob(model="x", settings={}, has_vision=False, address="http://127.0.0.1:9")
+    with pytest.raises(MissingError, match="no Ollama server") as raised:
+        measure_ollama(job, EngineTools())
+    assert "ollama serve" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("10.0.0.5", "http://10.0.0.5:11434"),
+        ("10.0.0.5:80", "http://10.0.0.5:80"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),  # noqa: S104  # what a server listens on
+        ("https://example.org", "https://example.org:443"),
+        ("http://example.org", "http://example.org:80"),
+        ("[::1]:5000", "http://[::1]:5000"),
+    ],
+)
+def test_the_address_is_what_ollamas_client_takes(text, address) -> None:
+    assert server_address({"OLLAMA_HOST": text}) == address
+
+
+@pytest.mark.parametrize("text", ["ftp://x", "http://x:99999", "http://"])
+def test_an_address_that_is_none_is_refused(text) -> None:
+    with pytest.raises(UsageError, match="not an address"):
+        server_address({"OLLAMA_HOST": text})
+
+
+def test_the_picture_is_a_png() -> None:
+    data = a_picture(8)
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    packed = data[data.index(b"IDAT") + 4 : data.index(b"IEND") - 8]
+    assert len(zlib.decompress(packed)) == 8 * (1 + 3 * 8)
+
+
+#: a server that loads at once, answers, and logs as llama.cpp does
+FAKE_SERVER = """#!{python}
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+words = sys.argv
+open({seen!r}, "w").write(json.dumps(words))
+print("load_tensors: offloaded 33/33 layers to GPU", file=sys.stderr)
+print("load_tensors:        CUDA0 model buffer size =  3847.55 MiB", file=sys.stderr)
+print("llama_kv_cache:      CUDA0 KV buffer size =   512.00 MiB", file=sys.stderr, flush=True)
+{early}
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_): pass
+    def do_GET(self): self.reply(b'{{"status":"ok"}}')
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        {late}
+        self.reply(b'data: {{"choices":[]}}\\n\\ndata: {{"choices":[]}}\\n\\ndata: [DONE]\\n\\n')
+    def reply(self, data):
+        self.send_response(200); self.end_headers(); self.wfile.write(data)
+HTTPServer(("127.0.0.1", int(words[words.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+def a_server(tmp_path: Path, early: str = "", late: str = "pass") -> ServerJob:
+    path = tmp_path / "llama-server"
+    seen = str(tmp_path / "seen")
+    path.write_text(FAKE_SERVER.format(python=sys.executable, seen=seen, early=early, late=late))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    settings = {"context": 4096, "gpu_layers": 20, "kv_type": "q8_0", "flash_attention": "on"}
+    return ServerJob(model=Path("m.gguf"), settings=settings, binary=str(path))
+
+
+def test_a_server_of_our_own_is_started_asked_and_ended(tmp_path) -> None:
+    outcome = measure_server(a_server(tmp_path), EngineTools())
+    assert outcome.failure is None
+    assert outcome.facts["layers_on_gpu"] == "33 of 33"
+    assert {one.name: one.size_bytes for one in outcome.buffers}["KV"] == 512 * MIB
+    assert [one.phase for one in outcome.stretches] == [
+        "load", "prefill", "generate", "prefill", "generate",
+    ]  # fmt: skip
+    words = json.loads((tmp_path / "seen").read_text())
+    assert words[words.index("-ngl") + 1] == "20"
+    assert words[words.index("-ctk") + 1] == "q8_0"
+    assert not _runs(words[0])
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "phase"),
+    [
+        ("sys.exit('failed to allocate: out of memory')", "pass", "load"),
+        ("", "import os; os._exit(3)", "prefill"),
+    ],
+)
+def test_a_server_that_dies_is_a_result_with_its_place(tmp_path, early, late, phase) -> None:
+    outcome = measure_server(a_server(tmp_path, early, late), EngineTools())
+    assert outcome.failure.phase == phase
+    kinds = {"load": FailureKind.OOM, "prefill": FailureKind.CRASH}
+    assert outcome.failure.kind is kinds[phase]
+    assert outcome.buffers, "what it had allocated is kept"
+
+
+def test_a_server_that_never_loads_is_ended(tmp_path) -> None:
+    job = a_server(tmp_path, "import time; time.sleep(60)")
+    outcome = measure_server(job, EngineTools(limit_seconds=1.0))
+    assert "has not loaded the model" in outcome.failure.message
+    assert not _runs(job.binary)
+
+
+def test_all_layers_and_the_projector_are_words_of_the_command() -> None:
+    job = ServerJob(model=Path("m.gguf"), mmproj=Path("p.gguf"), settings={"gpu_layers": "all"})
+    words = command_of(job, 1234)
+    assert words[words.index("--mmproj") + 1] == "p.gguf"
+    assert words[words.index("-ngl") + 1] == "999"
+
+
+def test_a_server_that_is_not_installed_is_one_line(monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingError, match="not on the PATH"):
+        find_binary()
+
+
+def _runs(binary: str) -> bool:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if binary.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+                return True
+        except OSError:
+            continue
+    return False

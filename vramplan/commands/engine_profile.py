@@ -1,0 +1,161 @@
+"""A measured run of a ggml engine: a running Ollama server's, or a llama-server's of our own."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.commands.measuring import PERIOD_S, measured_gpu
+from vramplan.commands.output import note
+from vramplan.commands.targets import Job
+from vramplan.errors import MissingError, UsageError
+from vramplan.measurement.reading import DeviceMemory
+from vramplan.measurement.run import Run, Witness
+from vramplan.settings import format_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vramplan.probe.nvml import Gpu
+    from vramplan.runner.engine_run import EngineOutcome, EngineTools
+
+
+def measure_engine(args: Namespace, job: Job, show: Callable[[str], None]) -> Run:
+    """Measure the pipeline in its engine.
+
+    Raises MissingError where the engine is not there; without a GPU the engine's own figures are
+    all there is, and that is said.
+    """
+    if args.dry_run or args.as_card:
+        option = "--dry-run" if args.dry_run else "--as-card"
+        raise UsageError(f"{option} is for torch pipelines: an engine runs as it is")
+    with ExitStack() as stack:
+        gpu, driver = _find_gpu(args)
+        if job.pipeline.runtime == "ollama":
+            outcome = _ollama(job, gpu, stack, show)
+        else:
+            outcome = _llama_server(args, job, gpu, stack, show)
+    return _make_run(args, job, outcome, gpu, driver)
+
+
+def _find_gpu(args: Namespace) -> tuple[Gpu | None, str]:
+    from vramplan.commands.profile import find_gpu
+
+    try:
+        return find_gpu(args.gpu)
+    except MissingError as problem:
+        note(f"note: the engine's own figures alone, without NVML's: {problem}")
+        return None, ""
+
+
+def _ollama(
+    job: Job, gpu: Gpu | None, stack: ExitStack, show: Callable[[str], None]
+) -> EngineOutcome:
+    from vramplan.runner.ollama import OllamaJob, measure_ollama, own_share, server_address
+
+    tools = _tools(gpu, stack, own_share, show)
+    settings = {key: _plain(key, value) for key, value in job.settings.items()}
+    wanted = OllamaJob(
+        model=job.pipeline.name,
+        settings=settings,
+        has_vision=_has_vision(job),
+        address=server_address(),
+    )
+    return measure_ollama(wanted, tools)
+
+
+def _llama_server(
+    args: Namespace,
+    job: Job,
+    gpu: Gpu | None,
+    stack: ExitStack,
+    show: Callable[[str], None],
+) -> EngineOutcome:
+    from vramplan.runner.llama_server import ServerJob, find_binary, measure_server
+
+    path = Path(args.weights)
+    if path.suffix.lower() != ".gguf" or not path.is_file():
+        hint = "name the model's file: --weights model.gguf; memory depends on it"
+        raise UsageError(f"{job.pipeline.name}: llama-server needs a GGUF file", hint=hint)
+
+    def own(memory: DeviceMemory) -> int | None:
+        sizes = [
+            one.used_bytes for one in memory.processes or () if "llama-server" in one.name.lower()
+        ]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if known else None
+
+    settings = {key: _plain(key, value) for key, value in job.settings.items()}
+    mmproj = getattr(args, "mmproj", None)
+    wanted = ServerJob(
+        model=path,
+        settings=settings,
+        binary=find_binary(),
+        mmproj=Path(mmproj) if mmproj else None,
+    )
+    return measure_server(wanted, _tools(gpu, stack, own, show))
+
+
+def _tools(
+    gpu: Gpu | None,
+    stack: ExitStack,
+    own: Callable[[DeviceMemory], int | None],
+    show: Callable[[str], None],
+) -> EngineTools:
+    from vramplan.runner.engine_run import EngineTools
+
+    if gpu is None:
+        return EngineTools(progress=show)
+    from vramplan.probe.nvml import NvmlProbe
+    from vramplan.probe.sampler import Sampler
+    from vramplan.probe.smi import read_smi
+
+    probe = stack.enter_context(NvmlProbe(gpu.uuid))
+
+    def look() -> tuple[int, int | None]:
+        return probe.read_memory().used_bytes, None
+
+    return EngineTools(
+        probe=probe,
+        own=own,
+        watch=lambda: Sampler(look, PERIOD_S),
+        smi=lambda: read_smi(gpu.uuid),
+        progress=show,
+    )
+
+
+def _plain(key: str, value: object) -> object:
+    return format_setting(key, value) if isinstance(value, tuple) else value
+
+
+def _has_vision(job: Job) -> bool:
+    return bool((job.pipeline.ggml or {}).get("projector"))
+
+
+def _make_run(
+    args: Namespace, job: Job, outcome: EngineOutcome, gpu: Gpu | None, driver: str
+) -> Run:
+    return Run(
+        pipeline=job.pipeline.name,
+        title=job.pipeline.title,
+        runtime=job.pipeline.runtime,
+        settings=job.settings,
+        weights="pretrained",
+        witness=Witness.GPU if gpu is not None else Witness.DRY,
+        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        command=" ".join(["vramplan", *args.words]),
+        gpu=None if gpu is None else measured_gpu(gpu, driver),
+        versions=outcome.versions,
+        kernels="machine",
+        period_s=outcome.period_s,
+        before=outcome.before,
+        stretches=tuple(outcome.stretches),
+        buffers=tuple(outcome.buffers),
+        held=outcome.held,
+        failure=outcome.failure,
+        facts=outcome.facts,
+        notes=tuple(outcome.notes),
+    )

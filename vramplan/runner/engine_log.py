@@ -1,0 +1,115 @@
+"""What llama.cpp prints while it loads: its buffers, the settings it ran with, and how it failed.
+
+llama-server prints it to stderr, Ollama into its server's log. Lines of early 2024
+(``llm_load_tensors: CUDA0 buffer size``) and of today (``load_tensors: CUDA0 model buffer size``)
+are read alike. Sizes are MiB there; CLIP's first logs say MB and mean MiB.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vramplan.measurement.run import EngineBuffer, Failure, FailureKind
+from vramplan.units import MIB
+
+_MOST_LINES = 200_000
+_LONGEST = 2_000
+
+#: load_tensors:        CUDA0 model buffer size =  3847.55 MiB
+_BUFFER = re.compile(
+    r"(\w+):\s+([A-Za-z][\w()]{0,40}?)\s+"
+    r"(?:(model|KV|RS|compute|output|input)\s+)?buffer size\s*=\s*([\d.]{1,14}) MiB"
+)
+#: clip_model_load: model size:     595.49 MB
+_PROJECTOR = re.compile(r"(?:clip\w*|load_hparams):\s+model size:\s*([\d.]{1,14}) Mi?B")
+_PROJECTOR_COMPUTE = re.compile(r"compute allocated memory:\s*([\d.]{1,14}) MB")
+_LAYERS = re.compile(r"offloaded (\d{1,4})/(\d{1,4}) layers to GPU")
+_SETTING = re.compile(r"llama_context|llama_new_context_with_model|print_info|server")
+_VALUE = re.compile(r"\b(n_ctx|n_batch|n_ubatch|n_seq_max|flash_attn)\s*=\s*([\w-]{1,20})")
+_BUILD = re.compile(r"\bbuild:\s*(\d{3,6})\b")
+_DEVICE = re.compile(r"Device \d+: ([^,]{1,80}), compute capability (\d{1,2}\.\d)")
+#: allocating 9216.00 MiB on device 0: cudaMalloc failed: out of memory
+_REFUSED = re.compile(r"allocating ([\d.]{1,14}) MiB on device \d+: cudaMalloc failed")
+_FAILED = re.compile(
+    r"failed to (?:allocate|load model|create context|initialize)|out of memory|error loading model"
+)
+
+#: functions of llama.cpp's vision code, whose compute buffer is the projector's
+_VISION = ("clip", "alloc_compute_meta", "mtmd")
+
+
+@dataclass(slots=True)
+class EngineLog:
+    """What a log says; sizes in bytes, settings as printed."""
+
+    buffers: list[EngineBuffer] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
+    layers: tuple[int, int] | None = None  # on the GPU, of
+    build: str | None = None
+    device: str | None = None
+    compute_capability: str | None = None
+    failure: Failure | None = None
+
+
+def read_log(lines: Iterable[str]) -> EngineLog:
+    """Return what a log's lines say; of a buffer that is printed again the last size counts."""
+    log = EngineLog()
+    sizes: dict[tuple[str, str], int] = {}
+    for number, raw in enumerate(lines):
+        if number >= _MOST_LINES:
+            break
+        line = raw[:_LONGEST]
+        _read_sizes(line, sizes)
+        if found := _LAYERS.search(line):
+            log.layers = (int(found[1]), int(found[2]))
+        if _SETTING.search(line):
+            log.settings |= dict(_VALUE.findall(line))
+        if found := _BUILD.search(line):
+            log.build = f"b{found[1]}"
+        if found := _DEVICE.search(line):
+            log.device, log.compute_capability = found[1], found[2]
+        _read_failure(line, log)
+    log.buffers = [
+        EngineBuffer(device=device, name=name, size_bytes=size)
+        for (device, name), size in sizes.items()
+    ]
+    return log
+
+
+def _read_sizes(line: str, sizes: dict[tuple[str, str], int]) -> None:
+    if found := _BUFFER.search(line):
+        function, device, name, size = found.groups()
+        is_vision = function.startswith(_VISION)
+        if is_vision:
+            name = "projector compute" if name == "compute" else "projector"
+        sizes[device, name or "model"] = _bytes(size)
+    elif found := _PROJECTOR.search(line):
+        sizes["GPU", "projector"] = _bytes(found[1])
+    elif found := _PROJECTOR_COMPUTE.search(line):
+        sizes["GPU", "projector compute"] = _bytes(found[1])
+
+
+def _read_failure(line: str, log: EngineLog) -> None:
+    """Take the first failure; a later line may say how much was asked for."""
+    refused = _REFUSED.search(line)
+    if not refused and not _FAILED.search(line):
+        return
+    asked = _bytes(refused[1]) if refused else None
+    if log.failure is None or (asked is not None and log.failure.asked_bytes is None):
+        is_memory = bool(refused) or "alloc" in line or "out of memory" in line
+        log.failure = Failure(
+            kind=FailureKind.OOM if is_memory else FailureKind.ERROR,
+            phase="load",
+            component="language_model",
+            message=line.strip()[:300],
+            asked_bytes=asked,
+        )
+
+
+def _bytes(text: str) -> int:
+    try:
+        return round(float(text) * MIB)
+    except ValueError:  # 1.2.3
+        return 0

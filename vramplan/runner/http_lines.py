@@ -1,0 +1,72 @@
+"""JSON over HTTP from an engine on this machine or in this network, bounded and line by line."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from vramplan.errors import MeasurementError
+
+_LONGEST_LINE = 4 << 20
+_MOST_LINES = 1_000_000
+
+Json = dict[str, Any]
+
+
+class RefusedError(MeasurementError):
+    """The engine answered that it will not; `status` is HTTP's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def ask(url: str, body: Json | None = None, *, seconds: float) -> Json:
+    """Return the JSON object that `url` answers with; with a body it is posted."""
+    for answer in ask_lines(url, body, seconds=seconds):
+        return answer
+    return {}
+
+
+def ask_lines(url: str, body: Json | None = None, *, seconds: float) -> Iterator[Json]:
+    """Yield the JSON objects of an answer, one a line; server-sent events' ``data:`` is taken off.
+
+    Raises RefusedError for an answer that is an error, MeasurementError where nobody answers.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310  # http and https alone are made by callers
+        url, data=data, headers={"Content-Type": "application/json"}
+    )
+    try:
+        # no proxy: the engine is here or in this network
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=seconds) as answer:
+            for _ in range(_MOST_LINES):
+                line = answer.readline(_LONGEST_LINE)
+                if not line:
+                    return
+                found = _parse(line)
+                if found is not None:
+                    yield found
+    except urllib.error.HTTPError as problem:
+        said = _parse(problem.read(10_000)) or {}
+        error = said.get("error", problem.reason)
+        text = error.get("message", "") if isinstance(error, dict) else error
+        raise RefusedError(f"{url}: {text}"[:400], problem.code) from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "reason", problem)
+        raise MeasurementError(f"{url}: nobody answers ({reason})") from None
+
+
+def _parse(line: bytes) -> Json | None:
+    text = line.decode("utf-8", errors="replace").strip().removeprefix("data:").strip()
+    if not text.startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,173 @@
+"""A GGUF file in llama.cpp's own server, started for the measurement and ended with it.
+
+Source: tools/server/README.md of ggml-org/llama.cpp: its options, /health, /v1/chat/completions.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from vramplan.errors import MeasurementError, MissingError
+from vramplan.measurement.run import Failure, FailureKind
+from vramplan.runner.engine_log import EngineLog, read_log
+from vramplan.runner.engine_run import EngineMeter, EngineOutcome, EngineTools, a_picture
+from vramplan.runner.http_lines import RefusedError, ask, ask_lines
+
+BINARY = "llama-server"
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerJob:
+    """What is started; `settings` are the pipeline's."""
+
+    model: Path
+    settings: Mapping[str, object]
+    mmproj: Path | None = None
+    binary: str = BINARY
+    new_tokens: int = 64
+
+
+def find_binary(name: str = BINARY) -> str:
+    """Return the server's path; raises MissingError where it is not on the PATH."""
+    found = shutil.which(name)
+    if found is None:
+        hint = "build llama.cpp or install a package of it; or measure through Ollama"
+        raise MissingError(f"{name} is not on the PATH", hint=hint)
+    return found
+
+
+def command_of(job: ServerJob, port: int) -> list[str]:
+    """Return the command line of a server that does as the settings say."""
+    chosen = job.settings
+    words = [job.binary, "-m", str(job.model), "--host", "127.0.0.1", "--port", str(port)]
+    if job.mmproj is not None:
+        words += ["--mmproj", str(job.mmproj)]
+    for option, key in (("-c", "context"), ("-ub", "ubatch"), ("-np", "parallel")):
+        if key in chosen:
+            words += [option, str(chosen[key])]
+    if "kv_type" in chosen:
+        words += ["-ctk", str(chosen["kv_type"]), "-ctv", str(chosen["kv_type"])]
+    if "flash_attention" in chosen:
+        words += ["-fa", str(chosen["flash_attention"])]
+    layers = chosen.get("gpu_layers")
+    if layers == "all":
+        words += ["-ngl", "999"]
+    elif isinstance(layers, int):
+        words += ["-ngl", str(layers)]
+    return words
+
+
+def measure_server(job: ServerJob, tools: EngineTools) -> EngineOutcome:
+    """Start the server, ask it something cold and warm, end it, and read its log.
+
+    A server that dies or cannot get its memory is a result. No process of ours outlives this.
+    """
+    outcome = EngineOutcome()
+    meter = EngineMeter(tools, outcome)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "log"
+        port = _free_port()
+        with path.open("wb") as log, _server(command_of(job, port), log.fileno()) as process:
+            try:
+                with meter.watching():
+                    with meter.stretch("load", "load"):
+                        _await(process, port, tools.limit_seconds)
+                    for turn in ("cold", "warm"):
+                        _chat(job, port, meter, turn, tools)
+                    meter.hold()
+            except MeasurementError as problem:
+                kind = FailureKind.ERROR if isinstance(problem, RefusedError) else FailureKind.CRASH
+                outcome.failure = Failure(
+                    kind=kind,
+                    phase=meter.phase,
+                    component="language_model",
+                    message=str(problem)[:300],
+                )
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            _take_log(read_log(lines), outcome, meter.phase)
+    return outcome
+
+
+def _take_log(log: EngineLog, outcome: EngineOutcome, phase: str) -> None:
+    outcome.buffers = log.buffers
+    outcome.facts |= log.settings
+    if log.layers is not None:
+        outcome.facts["layers_on_gpu"] = f"{log.layers[0]} of {log.layers[1]}"
+    if log.build is not None:
+        outcome.versions["llama.cpp"] = log.build
+    if outcome.failure is not None and log.failure is not None:
+        outcome.failure = replace(log.failure, phase=phase)  # the engine's own words
+
+
+@contextmanager
+def _server(command: list[str], log: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server in a session of its own; whatever happens it ends, and what it started."""
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    except OSError as problem:
+        raise MissingError(f"{command[0]} cannot be started: {problem.strerror}") from None
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _await(process: subprocess.Popen[bytes], port: int, seconds: float) -> None:
+    """Wait until the server has loaded the model."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        code = process.poll()
+        if code is not None:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise MeasurementError(f"the server {how}")
+        with suppress(MeasurementError):
+            ask(f"http://127.0.0.1:{port}/health", seconds=5)
+            return
+        time.sleep(_POLL_S)
+    raise MeasurementError(f"the server has not loaded the model after {seconds:.0f} s")
+
+
+def _chat(job: ServerJob, port: int, meter: EngineMeter, turn: str, tools: EngineTools) -> None:
+    batch = job.settings.get("ubatch", 512)
+    words = "word " * (min(batch, 512) if isinstance(batch, int) else 512)
+    content: list[dict[str, object]] = [{"type": "text", "text": words}]
+    if job.mmproj is not None:
+        data = base64.b64encode(a_picture()).decode()
+        image = {"url": f"data:image/png;base64,{data}"}
+        content.append({"type": "image_url", "image_url": image})
+    body = {
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": job.new_tokens,
+        "temperature": 0,
+        "stream": True,
+    }
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    answer = ask_lines(url, body, seconds=tools.limit_seconds)
+    with meter.stretch("encode_image" if job.mmproj is not None else "prefill", turn):
+        next(answer, None)
+    with meter.stretch("generate", turn):
+        for _ in answer:
+            pass
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
