@@ -30,10 +30,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from vramplan import __version__  # noqa: E402  # after the checkout is on the path
 from vramplan.catalog import Catalog, load_catalog  # noqa: E402
+from vramplan.commands.gpus import find_gpu  # noqa: E402
 from vramplan.commands.libraries import QUIET  # noqa: E402
 from vramplan.commands.measuring import Order, Prepared, prepare_order  # noqa: E402
 from vramplan.commands.output import write_file  # noqa: E402
-from vramplan.commands.profile import find_gpu, played_card  # noqa: E402
+from vramplan.commands.profile import played_card  # noqa: E402
 from vramplan.commands.targets import Job, make_jobs  # noqa: E402
 from vramplan.errors import VramplanError  # noqa: E402
 from vramplan.measurement.codec import encode_run  # noqa: E402

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.commands.gpus import find_gpu
 from vramplan.commands.measuring import PERIOD_S, measured_gpu
 from vramplan.commands.output import note
 from vramplan.commands.targets import Job
@@ -42,8 +43,6 @@ def measure_engine(args: Namespace, job: Job, show: Callable[[str], None]) -> Ru
 
 
 def _find_gpu(args: Namespace) -> tuple[Gpu | None, str]:
-    from vramplan.commands.profile import find_gpu
-
     try:
         return find_gpu(args.gpu)
     except MissingError as problem:

@@ -13,15 +13,15 @@ from vramplan.catalog import Catalog
 from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.commands import arguments
 from vramplan.commands.comparing import compare_job, write_comparison
+from vramplan.commands.gpus import find_gpu
 from vramplan.commands.libraries import QUIET, require_libraries
 from vramplan.commands.output import note
 from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
-from vramplan.errors import MissingError, UsageError
+from vramplan.errors import UsageError
 from vramplan.model import Card
 
 if TYPE_CHECKING:
     from vramplan.measurement.run import Run
-    from vramplan.probe.nvml import Gpu
 
 FORMATS = ("table", "json", "markdown", "html")
 
@@ -139,25 +139,6 @@ def _measure_torch(args: Namespace, job: Job, catalog: Catalog) -> Run:
     )
     with showing_progress() as show, _quiet(is_offline=checkpoint is None):
         return measure_order(order, show)
-
-
-def find_gpu(selector: str | None) -> tuple[Gpu, str]:
-    """Return the GPU to measure on and the driver's version.
-
-    Raises MissingError where there is none, and says what can be done without one.
-    """
-    from vramplan.probe.choice import choose_gpu
-    from vramplan.probe.nvml import read_inventory
-
-    try:
-        inventory = read_inventory()
-        return choose_gpu(inventory, selector), inventory.driver_version
-    except MissingError as problem:
-        hint = (
-            "without a GPU: vramplan check and estimate need none, vramplan compare RUN shows what "
-            "was measured elsewhere, vramplan profile TARGET --dry-run executes the code"
-        )
-        raise MissingError(str(problem), hint=hint) from problem
 
 
 def checkpoint_of(weights: str, job: Job) -> str | None:
