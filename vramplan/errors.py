@@ -5,6 +5,7 @@
     ├── CatalogError               a wrong YAML file: file:line:column and key path
     ├── TapeError                  a tape that is damaged, foreign or does not cover the settings
     ├── RecordingError             a recording that does not reproduce what the code did
+    ├── SourceError                a model file, folder or store that cannot be read
     ├── MeasurementError           a measured run that cannot be read or does not hold together
     └── MissingError               nothing to measure or record with; exit code 3
 
@@ -44,6 +45,10 @@ class RecordingError(VramplanError):
 
 class MeasurementError(VramplanError):
     """A file of a measured run, or of a driver's output, that does not say what it must."""
+
+
+class SourceError(VramplanError):
+    """A model file, a folder or a store that does not say what it must."""
 
 
 class MissingError(VramplanError):

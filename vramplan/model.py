@@ -272,6 +272,8 @@ class Pipeline:
 
     `defaults` has every setting the pipeline knows; a setting that is not there is refused.
     `tape` names a recorded tape (torch runtimes), `ggml` describes the model file (ggml engines).
+    `header` and `projector` are a model file's and its projector's headers, where they were read
+    instead (`sources.gguf.GgufFile`).
     """
 
     name: str
@@ -288,3 +290,5 @@ class Pipeline:
     components: tuple[ComponentSpec, ...] = ()
     scheduler: ComponentSpec | None = None
     ggml: Mapping[str, object] | None = None
+    header: object | None = None
+    projector: object | None = None

@@ -49,8 +49,16 @@ class Batch:
     tokens: int  # of the prompt, computed at once: n_ubatch, at most the context
     context: int  # tokens that a sequence's cache holds
     sequences: int
-    cache_layer_bytes: int  # keys and values of one layer
+    cache_layer_bytes: int  # keys and values of one layer, the largest where they differ
     has_flash: bool
+    layer_caches: tuple[int, ...] = ()  # of each layer, where they differ
+    window_context: int = 0  # tokens that a windowed layer's cache holds
+
+    def cache_of_last(self, layers: int) -> int:
+        """Return the bytes of keys and values of the last `layers` layers."""
+        if self.layer_caches:
+            return sum(self.layer_caches[len(self.layer_caches) - layers :])
+        return layers * self.cache_layer_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from vramplan.estimate import engine_pools
-from vramplan.estimate.compute_buffer import ComputeBuffers, compute_buffers
+from vramplan.estimate.compute_buffer import ComputeBuffers
+from vramplan.estimate.engine_compute import compute_buffers
 from vramplan.estimate.ggml_model import Placement, TensorRole
 from vramplan.estimate.ggml_run import GgmlRun, read_run
+from vramplan.estimate.graph_buffer import graph_note, graph_source
 from vramplan.estimate.layer_fit import has_projector_on_gpu, layers_on_gpu, place
 from vramplan.estimate.projector import VisionModel, projector_compute
 from vramplan.model import (
@@ -142,10 +144,13 @@ def _terms(
     exact, published, assumed = Origin.EXACT, Origin.PUBLISHED, Origin.ASSUMED
     weights = Band.exactly(placement.gpu_bytes)
     yield _term("weights", LANGUAGE_MODEL, weights, exact, _WEIGHTS_SOURCE)
-    cache = Band.exactly(placement.blocks_on_gpu * run.batch.cache_layer_bytes)
+    cache = Band.exactly(run.batch.cache_of_last(placement.blocks_on_gpu))
     yield _term("KV cache", LANGUAGE_MODEL, cache, exact, _CACHE_SOURCE)
     source = _COMPUTE_SOURCE + (_COMPUTE_NEW if run.rules.logits_per_sequence else _COMPUTE_OLD)
-    yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, published, source)
+    origin = published
+    if run.model.language is not None:
+        origin, source = graph_source(run.model)
+    yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, origin, source)
     if vision is not None:
         for component, role in _PARTS:
             band = Band.exactly(vision.part(role)[1])
@@ -257,14 +262,16 @@ def _buffers(
 
 
 def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> Iterator[str]:
+    if run.model.language is not None:
+        yield graph_note(run.model)
     yield (
         f"compute buffers follow the rules of llama.cpp b{run.rules.build} on CUDA, "
         f"{'with' if run.batch.has_flash else 'without'} flash attention"
     )
     yield "the token embedding stays in host memory whatever gpu_layers says"
     if placement.on_gpu < run.model.total_layers:
-        blocks = run.model.layers - placement.blocks_on_gpu
-        host_cache = blocks * run.batch.cache_layer_bytes
+        everything = run.batch.cache_of_last(run.model.layers)
+        host_cache = everything - run.batch.cache_of_last(placement.blocks_on_gpu)
         yield (
             f"{placement.on_gpu} of {run.model.total_layers} layers on the GPU; on the host "
             f"{format_size(placement.host_bytes)} of weights, {format_size(host_cache)} of KV cache"

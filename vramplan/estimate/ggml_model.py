@@ -12,41 +12,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, cached_property
 from math import prod
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from vramplan.errors import CatalogError, did_you_mean
 from vramplan.model import Pipeline
+from vramplan.sources.block_sizes import BLOCKS
 
-#: type -> (elements, bytes) of a block. Source: ggml-org/ggml, src/ggml-common.h, and the table
-#: GGML_QUANT_SIZES of the gguf package 0.19.
-BLOCKS: Mapping[str, tuple[int, int]] = {
-    "f32": (1, 4),
-    "f16": (1, 2),
-    "bf16": (1, 2),
-    "q4_0": (32, 18),
-    "q4_1": (32, 20),
-    "q5_0": (32, 22),
-    "q5_1": (32, 24),
-    "q8_0": (32, 34),
-    "q2_k": (256, 84),
-    "q3_k": (256, 110),
-    "q4_k": (256, 144),
-    "q5_k": (256, 176),
-    "q6_k": (256, 210),
-    "iq1_s": (256, 50),
-    "iq1_m": (256, 56),
-    "iq2_xxs": (256, 66),
-    "iq2_xs": (256, 74),
-    "iq2_s": (256, 82),
-    "iq3_xxs": (256, 98),
-    "iq3_s": (256, 110),
-    "iq4_nl": (32, 18),
-    "iq4_xs": (256, 136),
-    "tq1_0": (256, 54),
-    "tq2_0": (256, 66),
-    "mxfp4": (32, 17),
-}
-
+if TYPE_CHECKING:
+    from vramplan.graph.language import LanguageShape
 
 T = TypeVar("T")
 
@@ -73,6 +46,7 @@ class GgmlTensor:
     type: str
     role: TensorRole
     layer: int | None = None
+    is_shared: bool = False  # another tensor's data, copied to the GPU beside the original
 
     @property
     def elements(self) -> int:
@@ -116,6 +90,9 @@ class GgmlModel:
     vocabulary: int
     trained_context: int
     tensors: tuple[GgmlTensor, ...]
+    #: the shapes of the graph, layer by layer, where a file tells them
+    language: LanguageShape | None = None
+    window: int = 0  # tokens that windowed layers see; 0 where none is windowed
 
     @property
     def total_layers(self) -> int:
@@ -125,12 +102,12 @@ class GgmlModel:
     @cached_property
     def parameters(self) -> int:
         """Return the number of parameters."""
-        return sum(tensor.elements for tensor in self.tensors)
+        return sum(tensor.elements for tensor in self.tensors if not tensor.is_shared)
 
     @cached_property
     def weights_bytes(self) -> int:
         """Return the bytes of all tensors, wherever they live."""
-        return sum(tensor.size_bytes for tensor in self.tensors)
+        return sum(tensor.size_bytes for tensor in self.tensors if not tensor.is_shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +149,7 @@ def place_layers(model: GgmlModel, on_gpu: int, *, output_first: bool) -> Placem
         in_block = tensor.layer is not None and tensor.layer >= first
         if in_block or (output and tensor.role is TensorRole.OUTPUT):
             gpu_bytes += tensor.cuda_bytes
-        else:
+        elif not tensor.is_shared:
             host_bytes += tensor.size_bytes
     return Placement(
         on_gpu=on_gpu,
@@ -296,6 +273,7 @@ def _read_model(pipeline: Pipeline) -> GgmlModel:
         quantisation=quantisation,
         head_size=embedding // heads,
         tensors=(),
+        language=None,
         **sizes,
     )
     return replace(model, tensors=tuple(_ARCHITECTURES[architecture](model, recipe)))

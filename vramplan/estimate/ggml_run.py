@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.estimate.compute_buffer import Batch
 from vramplan.estimate.engine_rules import EngineRules, has_flash_attention, rules_of
-from vramplan.estimate.ggml_model import GgmlModel, read_model
-from vramplan.estimate.kv_cache import QUANTISED, layer_cache_bytes, sequence_tokens
+from vramplan.estimate.ggml_model import GgmlModel, once_each, read_model
+from vramplan.estimate.gguf_model import model_from_gguf
+from vramplan.estimate.kv_cache import (
+    QUANTISED,
+    layer_cache_bytes,
+    layer_caches,
+    sequence_tokens,
+    window_tokens,
+)
 from vramplan.estimate.projector import VisionModel, read_projector
 from vramplan.model import Pipeline, Settings
 from vramplan.settings import KV_TYPES
@@ -48,7 +55,7 @@ def read_run(pipeline: Pipeline, settings: Settings, compute_capability: str) ->
     say what it must.
     """
     chosen = {**pipeline.defaults, **settings}
-    model = read_model(pipeline)
+    model = once_each(pipeline, _model_of)
     rules = rules_of(str(chosen["engine"]))
     return GgmlRun(
         pipeline=pipeline,
@@ -69,16 +76,28 @@ def read_run(pipeline: Pipeline, settings: Settings, compute_capability: str) ->
     )
 
 
+def _model_of(pipeline: Pipeline) -> GgmlModel:
+    """Return the model of a file's header, else that of the catalogue's entry."""
+    if pipeline.header is not None:
+        return model_from_gguf(pipeline.header)
+    return read_model(pipeline)
+
+
 def _batch(model: GgmlModel, chosen: Settings, *, has_flash: bool, is_shared: bool) -> Batch:
     sequences = _count(chosen, "parallel")
     tokens = sequence_tokens(_count(chosen, "context"), sequences, is_shared=is_shared)
     kv_type = str(chosen["kv_type"])
+    ubatch = min(_count(chosen, "ubatch"), tokens * sequences)
     return Batch(
-        tokens=min(_count(chosen, "ubatch"), tokens * sequences),
+        tokens=ubatch,
         context=tokens,
         sequences=sequences,
         cache_layer_bytes=_cache_bytes(model, tokens * sequences, kv_type, has_flash=has_flash),
         has_flash=has_flash,
+        layer_caches=()
+        if model.language is None
+        else layer_caches(model, tokens, sequences, ubatch, kv_type),
+        window_context=window_tokens(model, tokens, ubatch),
     )
 
 

@@ -30,3 +30,32 @@ def layer_cache_bytes(model: GgmlModel, tokens: int, kv_type: str) -> int:
     src/llama-kv-cache.cpp: two tensors a layer of kv_heads x head_size by tokens.
     """
     return 2 * tokens * row_bytes(kv_type, model.kv_heads * model.head_size)
+
+
+def window_tokens(model: GgmlModel, tokens: int, ubatch: int) -> int:
+    """Return the tokens that a windowed layer's cache holds for a sequence; 0 where none is.
+
+    The window and a batch, rounded up like the context, and never more than the context. Source:
+    llama.cpp, src/llama-kv-cache-iswa.cpp.
+    """
+    if not model.window:
+        return 0
+    padded = -(-(model.window + ubatch) // CONTEXT_STEP) * CONTEXT_STEP
+    return min(tokens, padded)
+
+
+def layer_caches(
+    model: GgmlModel, tokens: int, sequences: int, ubatch: int, kv_type: str
+) -> tuple[int, ...]:
+    """Return the bytes of keys and values of each layer, of all sequences."""
+    assert model.language is not None
+    windowed = window_tokens(model, tokens, ubatch)
+    return tuple(
+        (windowed if layer.is_windowed else tokens)
+        * sequences
+        * (
+            row_bytes(kv_type, layer.kv_heads * layer.head_k)
+            + row_bytes(kv_type, layer.kv_heads * layer.head_v)
+        )
+        for layer in model.language.layers
+    )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from vramplan.estimate.compute_buffer import compute_buffers
+from vramplan.estimate.engine_compute import compute_buffers
 from vramplan.estimate.ggml_model import Placement, place_layers
 from vramplan.estimate.ggml_run import GgmlRun
 from vramplan.estimate.projector import projector_compute
@@ -68,4 +68,4 @@ def margin_bytes(run: GgmlRun, free_bytes: int) -> int:
 def _engine_sum_bytes(run: GgmlRun, on_gpu: int) -> int:
     placement = place(run, on_gpu)
     compute = compute_buffers(run.model, run.batch, placement, run.rules).gpu.expected_bytes
-    return placement.gpu_bytes + placement.blocks_on_gpu * run.batch.cache_layer_bytes + compute
+    return placement.gpu_bytes + run.batch.cache_of_last(placement.blocks_on_gpu) + compute

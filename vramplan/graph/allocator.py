@@ -68,7 +68,7 @@ class _Buffer:
 def allocate(graph: Graph, alignments: Sequence[int] = (32,)) -> list[int]:
     """Return the bytes that each backend's compute buffer holds for `graph`.
 
-    `alignments` has one number per backend; tensors carry their backend's number (-1 is 0).
+    `alignments` has one number per backend; with one all is allocated there.
     """
     return _Allocation(graph, alignments).run()
 
@@ -118,11 +118,11 @@ class _Allocation:
         node.is_own = True
         if node.op in IN_PLACE and self._take_over(node):
             return
-        node.place = max(node.backend, 0)
+        node.place = max(node.backend, 0) if len(self._buffers) > 1 else 0
         node.address = self._buffers[node.place].take(node.size_bytes)
 
     def _take_over(self, node: Tensor) -> bool:
-        """Give `node` the memory of an operand that nobody else needs, where one is laid out alike."""
+        """Give `node` an operand's memory that nobody else needs and that is laid out alike."""
         for parent in node.sources:
             shown = parent.view_of
             owner = parent if shown is None else shown

@@ -2,16 +2,17 @@
 
 Families differ in which tensors they have (biases, norms of queries and keys, norms behind, fused
 matrices, experts) and in a few habits that no tensor tells; the first are read off the names, the
-second are in `Habits`. Source: ggml-org/llama.cpp b11549, src/llama-graph.cpp (build_attn, build_ffn,
-build_moe_ffn), src/llama-kv-cache.cpp and src/models.
+second are in `Habits`. Source: ggml-org/llama.cpp, src/llama-graph.cpp (build_attn, build_ffn,
+build_moe_ffn), src/llama-kv-cache.cpp and src/models; build b11549's figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from vramplan.graph.builder import Graph
+from vramplan.graph.split import HOST
 from vramplan.graph.tensor import ELEMENT_BYTES, Tensor
 
 
@@ -155,6 +156,8 @@ class _Language:
         graph.expand(x)
         graph.expand(images)
         self._mix(wide)
+        for node in graph.nodes:
+            node.backend = HOST  # the table of embeddings is in host memory
         if self.habits.scales_embedding:
             x = graph.same("scale", x)
         return x
@@ -163,9 +166,8 @@ class _Language:
         """Add the way of prompts that mix text and images; its result stays, although unused."""
         graph, tokens = self.graph, self.reserve.tokens
         words, images = graph.input("i32", tokens), graph.input("f32", wide, tokens)
-        images.is_output = True
-        both = graph.concatenate(graph.rows(wide, words), images)
-        graph.expand(graph.rows_of(both, graph.input("i32", tokens)))
+        rows = graph.rows(wide, words)
+        graph.expand(graph.write_rows(rows, graph.input("i32", tokens), graph.copy(images)))
 
     def _attention_inputs(self) -> None:
         kinds = {layer.is_windowed for layer in self.shape.layers}
@@ -183,7 +185,7 @@ class _Language:
         y = self._norm(x, f"blk.{number}.attn_norm")
         y = self._attention(number, y)
         is_behind = shape.has(number, "post_attention_norm.weight")
-        picks_first = shape.architecture not in {"gemma3"} or not is_behind
+        picks_first = shape.architecture != "gemma3" or not is_behind
         if chosen is not None and picks_first:
             y = graph.rows_of(y, chosen)
             residual = graph.rows_of(residual, chosen)
@@ -430,6 +432,3 @@ class _AttentionInputs:
         """Return keys or values as attention reads them: a view of the cache, permuted."""
         shape = (head, heads, self.cells, self.reserve.streams)
         return graph.permute(graph.view(self.cache, shape, (1, 1, 1, 1)), 0, 2, 1, 3)
-
-
-Build = Callable[[LanguageShape, Habits, Reserve], Graph]

@@ -1,0 +1,1 @@
+"""Reads headers of model files, wherever they are; never weights."""

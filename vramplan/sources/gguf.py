@@ -1,0 +1,319 @@
+"""The header of a GGUF file: what its model is called, how it is built, and its tensors' shapes.
+
+A header may come from a stranger: every count and length is held against what is left of the file
+before anything is made of it. Long lists (a vocabulary's words) are skipped, their length kept.
+Format: ggml-org/ggml, docs/gguf.md; versions 2 and 3, little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from vramplan.errors import SourceError
+from vramplan.sources.block_sizes import BLOCKS, TYPES
+
+MAGIC = b"GGUF"
+#: no model's header is larger; what is longer is not read
+LONGEST_HEADER = 96 << 20
+
+_MOST_TENSORS = 100_000
+_MOST_KEYS = 20_000
+_LONGEST_KEY = 1_000
+_LONGEST_TEXT = 1 << 20
+#: lists of numbers up to this long are kept: one for each layer, or a few
+_LONGEST_KEPT = 4_096
+_MOST_DIMENSIONS = 4
+_LARGEST_SIDE = 1 << 40
+_LARGEST_TENSOR = 1 << 44  # bytes; 16 TiB
+
+Value = str | int | float | bool | tuple[int | float | bool, ...]
+
+_NUMBERS = {
+    0: struct.Struct("<B"), 1: struct.Struct("<b"), 2: struct.Struct("<H"), 3: struct.Struct("<h"),
+    4: struct.Struct("<I"), 5: struct.Struct("<i"), 6: struct.Struct("<f"), 7: struct.Struct("<?"),
+    10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d"),
+}  # fmt: skip
+_TEXT, _LIST = 8, 9
+_U32, _U64 = _NUMBERS[4], _NUMBERS[10]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufTensor:
+    """One tensor; `shape` begins with the contiguous dimension."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+
+    @property
+    def elements(self) -> int:
+        """The number of its elements."""
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its data."""
+        block, size = BLOCKS[self.type]
+        return self.elements // block * size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufFile:
+    """A header; of a split model all parts' tensors. `lengths` are of lists that were skipped."""
+
+    path: str
+    version: int
+    metadata: Mapping[str, Value]
+    lengths: Mapping[str, int]
+    tensors: tuple[GgufTensor, ...]
+
+    @property
+    def architecture(self) -> str:
+        """The model's architecture; empty where the file does not say."""
+        found = self.metadata.get("general.architecture", "")
+        return found if isinstance(found, str) else ""
+
+    def text(self, key: str, otherwise: str = "") -> str:
+        """Return a text of the metadata."""
+        found = self.metadata.get(key, otherwise)
+        return found if isinstance(found, str) else otherwise
+
+    def number(self, key: str, otherwise: int = 0) -> int:
+        """Return a whole number of the metadata that is not negative."""
+        found = self.metadata.get(key, otherwise)
+        if isinstance(found, tuple):
+            found = max(found, default=otherwise)
+        if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+            return otherwise
+        return found
+
+    def numbers(self, key: str, count: int, otherwise: int = 0) -> tuple[int, ...]:
+        """Return a whole number for each of `count` layers: one for all, or a list."""
+        found = self.metadata.get(key, otherwise)
+        if isinstance(found, tuple) and len(found) == count:
+            return tuple(int(one) if isinstance(one, (int, bool)) else otherwise for one in found)
+        return (self.number(key, otherwise),) * count
+
+
+def read_gguf(path: Path) -> GgufFile:
+    """Return the header of the file at `path`, with the other parts' where it is split.
+
+    Raises SourceError for a file that is not GGUF, damaged, or not of this kind.
+    """
+    first = _read_one(path)
+    count = first.number("split.count", 1)
+    if count <= 1:
+        return first
+    if count > 1_000:
+        raise SourceError(f"{path}: split into {count:,} parts")
+    parts = [first if part == path else _read_one(part) for part in _parts(path, count)]
+    tensors = tuple(tensor for part in parts for tensor in part.tensors)
+    return GgufFile(
+        path=first.path,
+        version=first.version,
+        metadata=parts[0].metadata,
+        lengths=parts[0].lengths,
+        tensors=tensors,
+    )
+
+
+def _parts(path: Path, count: int) -> list[Path]:
+    """Return the paths of a split model's parts: NAME-00001-of-00003.gguf."""
+    stem, _, _ = path.name.rpartition("-of-")
+    base = stem.rpartition("-")[0]
+    if not base:
+        message = f"{path}: one of {count} parts, and not named NAME-00001-of-{count:05}.gguf"
+        raise SourceError(message)
+    found = [path.with_name(f"{base}-{part:05}-of-{count:05}.gguf") for part in range(1, count + 1)]
+    for part in found:
+        if not part.is_file():
+            raise SourceError(f"{part}: missing: the model is split into {count} parts")
+    return found
+
+
+def _read_one(path: Path) -> GgufFile:
+    try:
+        with path.open("rb") as file:
+            data = file.read(1 << 20)
+            # most headers are longer than that for their words alone; the rest comes when needed
+            return read_header(data, str(path), file.read)
+    except OSError as problem:
+        raise SourceError(f"{path}: cannot be read: {problem.strerror}") from None
+
+
+class _ShortError(Exception):
+    """More of the header is needed."""
+
+
+def read_header(data: bytes, name: str, more: Callable[[int], bytes] | None = None) -> GgufFile:
+    """Return the header that `data` begins with; `more(n)` reads on, where there is more.
+
+    Raises SourceError.
+    """
+    while True:
+        try:
+            return _Header(data, name).read()
+        except _ShortError:
+            wanted = max(len(data), 1 << 20)
+            if more is None or len(data) + wanted > LONGEST_HEADER:
+                break
+            added = more(wanted)
+            if not added:
+                break
+            data += added
+    raise SourceError(f"{name}: its header is cut off or damaged")
+
+
+class _Header:
+    """A header being read, byte by byte in order."""
+
+    __slots__ = ("_at", "_data", "_end", "_name")
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._data = data
+        self._name = name
+        self._at = 0
+        self._end = len(data)
+
+    def read(self) -> GgufFile:
+        """Return what the header says."""
+        if self._data[:4] != MAGIC:
+            if len(self._data) < 4:
+                raise _ShortError
+            raise SourceError(f"{self._name}: not a GGUF file")
+        self._at = 4
+        version = self._u32()
+        if version not in (2, 3):
+            if int.from_bytes(version.to_bytes(4, "little"), "big") in (2, 3):
+                raise SourceError(f"{self._name}: big-endian GGUF; only little-endian is read")
+            raise SourceError(f"{self._name}: GGUF version {version}; 2 and 3 are read")
+        tensors = self._count(_MOST_TENSORS, "tensors")
+        keys = self._count(_MOST_KEYS, "keys")
+        metadata: dict[str, Value] = {}
+        lengths: dict[str, int] = {}
+        for _ in range(keys):
+            self._entry(metadata, lengths)
+        return GgufFile(
+            path=self._name,
+            version=version,
+            metadata=metadata,
+            lengths=lengths,
+            tensors=self._tensors(tensors),
+        )
+
+    def _entry(self, metadata: dict[str, Value], lengths: dict[str, int]) -> None:
+        key = self._text(_LONGEST_KEY)
+        if key in metadata or key in lengths:
+            raise self._wrong(f"the key {key[:80]!r} stands twice")
+        kind = self._u32()
+        if kind == _LIST:
+            self._list(key, metadata, lengths)
+        elif kind == _TEXT:
+            metadata[key] = self._text(_LONGEST_TEXT)
+        else:
+            metadata[key] = self._number(kind)
+
+    def _list(self, key: str, metadata: dict[str, Value], lengths: dict[str, int]) -> None:
+        kind, count = self._u32(), self._u64()
+        if kind == _TEXT:
+            if count > LONGEST_HEADER // 8:
+                raise self._wrong(f"{key[:80]}: a list of {count:,} texts")
+            lengths[key] = count
+            self._skip_texts(count)
+            return
+        packed = _NUMBERS.get(kind)
+        if packed is None:
+            raise self._wrong(f"{key[:80]}: a list of type {kind}")
+        size = packed.size * count
+        if size > LONGEST_HEADER:
+            raise self._wrong(f"{key[:80]}: a list of {count:,} numbers")
+        at = self._take(size)
+        if count <= _LONGEST_KEPT:
+            found = struct.unpack_from(f"<{count}{packed.format[-1:]}", self._data, at)
+            metadata[key] = found
+        else:
+            lengths[key] = count
+
+    def _skip_texts(self, count: int) -> None:
+        """Go over a vocabulary's words: the one place where a header is long."""
+        data, at, end = self._data, self._at, self._end
+        unpack = _U64.unpack_from
+        for _ in range(count):
+            if at + 8 > end:
+                raise _ShortError
+            at += 8 + unpack(data, at)[0]
+            if at - self._at > LONGEST_HEADER:
+                raise self._wrong("a text is longer than any header")
+        if at > end:
+            raise _ShortError
+        self._at = at
+
+    def _tensors(self, count: int) -> tuple[GgufTensor, ...]:
+        found = []
+        names: set[str] = set()
+        for _ in range(count):
+            name = self._text(_LONGEST_KEY)
+            if name in names:
+                raise self._wrong(f"the tensor {name[:80]!r} stands twice")
+            names.add(name)
+            found.append(self._tensor(name))
+        return tuple(found)
+
+    def _tensor(self, name: str) -> GgufTensor:
+        dimensions = self._u32()
+        if not 1 <= dimensions <= _MOST_DIMENSIONS:
+            raise self._wrong(f"tensor {name[:80]!r} has {dimensions} dimensions")
+        shape = tuple(self._u64() for _ in range(dimensions))
+        if not all(1 <= side <= _LARGEST_SIDE for side in shape):
+            raise self._wrong(f"tensor {name[:80]!r} has the shape {shape}")
+        number = self._u32()
+        self._u64()  # where its data is
+        type_name = TYPES.get(number)
+        if type_name is None:
+            raise self._wrong(f"tensor {name[:80]!r} has the unknown type {number}")
+        tensor = GgufTensor(name=name, shape=shape, type=type_name)
+        if shape[0] % BLOCKS[type_name][0] or tensor.size_bytes > _LARGEST_TENSOR:
+            raise self._wrong(f"tensor {name[:80]!r} of {type_name} has the shape {shape}")
+        return tensor
+
+    def _number(self, kind: int) -> int | float | bool:
+        packed = _NUMBERS.get(kind)
+        if packed is None:
+            raise self._wrong(f"a value of type {kind}")
+        found: int | float | bool = packed.unpack_from(self._data, self._take(packed.size))[0]
+        return found
+
+    def _text(self, longest: int) -> str:
+        size = self._u64()
+        if size > longest:
+            raise self._wrong(f"a text of {size:,} bytes")
+        at = self._take(size)
+        return self._data[at : at + size].decode("utf-8", errors="replace")
+
+    def _count(self, most: int, what: str) -> int:
+        found = self._u64()
+        if found > most:
+            raise self._wrong(f"{found:,} {what}")
+        return found
+
+    def _u32(self) -> int:
+        found: int = _U32.unpack_from(self._data, self._take(4))[0]
+        return found
+
+    def _u64(self) -> int:
+        found: int = _U64.unpack_from(self._data, self._take(8))[0]
+        return found
+
+    def _take(self, size: int) -> int:
+        at = self._at
+        if at + size > self._end:
+            raise _ShortError
+        self._at = at + size
+        return at
+
+    def _wrong(self, what: str) -> SourceError:
+        return SourceError(f"{self._name}: not a usable GGUF header: {what}")
