@@ -32,7 +32,10 @@ SHORT_FORMS = {
     "platform": "OS",
 }
 
-TARGET_HELP = "a pipeline's name in the catalogue (sd15, llava:7b), or a YAML file with one"
+TARGET_HELP = (
+    "a pipeline's name in the catalogue (sd15, llava:7b), a YAML file with one, a .gguf file or a "
+    "folder with one, ollama:NAME:TAG, or hf:ORG/NAME:FILE.gguf"
+)
 CARD_HELP = (
     "a card: its name (rtx-3060-12gb), a class (8gb), a size (11.6GiB), or auto for this machine's "
     "GPUs with what is free on them; repeatable"
@@ -64,6 +67,16 @@ def add_cards(parser: ArgumentParser, otherwise: str) -> None:
         dest="cards",
         metavar="CARD",
         help=f"{CARD_HELP}. Without it: {otherwise}",
+    )
+
+
+def add_projector(parser: ArgumentParser) -> None:
+    """Add ``--mmproj``."""
+    parser.add_argument(
+        "--mmproj",
+        metavar="FILE",
+        help="the projector (mmproj) of a .gguf model that sees; without it, the one beside the "
+        "model is taken",
     )
 
 

@@ -93,6 +93,7 @@ def configure(parser: ArgumentParser) -> None:
         default=VerdictKind.OFFLOAD.value,
         help="the mildest verdict that exits with 1: tight, offload or oom (default: offload)",
     )
+    arguments.add_projector(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
     arguments.add_common(parser)
@@ -113,7 +114,7 @@ def run(args: Namespace) -> int:
 
 def _read_arguments(args: Namespace) -> _Question:
     catalog = open_catalog(args)
-    jobs = make_jobs(args.targets, catalog, given_settings(args))
+    jobs = make_jobs(args.targets, catalog, given_settings(args), args.mmproj)
     return _Question(
         jobs=jobs,
         choices=_choose(args.cards, catalog),

@@ -59,6 +59,7 @@ def configure(parser: ArgumentParser) -> None:
         f"compute capability {DEFAULT_CAPABILITY} is assumed and no card's line is drawn. With "
         "several, the budget is that of the one on which the most is needed",
     )
+    arguments.add_projector(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
     arguments.add_common(parser)
@@ -67,7 +68,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Write the budget; return 0."""
     catalog = open_catalog(args)
-    jobs = make_jobs([args.target], catalog, given_settings(args))
+    jobs = make_jobs([args.target], catalog, given_settings(args), args.mmproj)
     choices = choose_cards(args.cards, catalog)
     folders = folders_of(jobs, catalog)
     estimate = _estimate_worst(jobs[0], choices, folders)

@@ -95,6 +95,7 @@ def configure(parser: ArgumentParser) -> None:
         action="store_true",
         help="run everything on the CPU: shows that it works, has no figures",
     )
+    arguments.add_projector(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
     arguments.add_common(parser)
@@ -103,7 +104,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Measure, write what came of it beside the estimate; return 1 where the run failed."""
     catalog = open_catalog(args)
-    (job,) = make_jobs([args.target], catalog, given_settings(args))
+    (job,) = make_jobs([args.target], catalog, given_settings(args), args.mmproj)
     if job.pipeline.runtime in GGML_RUNTIMES:
         from vramplan.commands.engine_profile import measure_engine
 

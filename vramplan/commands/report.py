@@ -56,6 +56,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     arguments.add_cards(parser, " and ".join(DEFAULT_CLASSES))
     arguments.add_budget(parser)
+    arguments.add_projector(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS, default="html")
     arguments.add_common(parser)

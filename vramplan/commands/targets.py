@@ -9,12 +9,11 @@ from pathlib import Path
 
 from vramplan.catalog import Catalog, find_pipeline, load_catalog, user_folders
 from vramplan.catalog.search import PROJECT_FILE
-from vramplan.errors import UsageError, did_you_mean
+from vramplan.errors import UsageError
 from vramplan.model import Pipeline, Settings, SettingValue
 from vramplan.settings import resolve_settings
 
 _YAML = (".yaml", ".yml")
-#: what the design promises for later versions, and how it is recognised
 _PREFIXES = ("hf:", "ollama:")
 
 
@@ -36,11 +35,11 @@ def given_settings(args: Namespace) -> dict[str, SettingValue]:
     return dict(args.settings)
 
 
-def find_target(text: str, catalog: Catalog) -> Pipeline:
-    """Return the pipeline that a TARGET stands for: a name in the catalogue, else a YAML file.
+def find_target(text: str, catalog: Catalog, mmproj: str | None = None) -> Pipeline:
+    """Return the pipeline that a TARGET stands for: a name, a YAML file, or a model file.
 
-    Raises UsageError for a name nobody knows, and for the kinds of TARGET (a model file, a folder,
-    a name on a hub) that this version does not read.
+    `mmproj` is the projector of a model file. Raises UsageError for a name nobody knows, and
+    SourceError for a model that is not there or not usable.
     """
     if _is_known(text, catalog):
         return catalog.pipeline(text)
@@ -53,8 +52,9 @@ def find_target(text: str, catalog: Catalog) -> Pipeline:
 
         return load_pipeline_file(path)
     if text.startswith(_PREFIXES) or path.suffix.lower() == ".gguf" or path.is_dir():
-        message = f"{text}: this version reads catalogue entries and YAML files only"
-        raise UsageError(message, hint=_entries(text, catalog))
+        from vramplan.commands.model_files import open_model
+
+        return open_model(text, mmproj)
     return catalog.pipeline(text)
 
 
@@ -66,24 +66,20 @@ def _is_known(text: str, catalog: Catalog) -> bool:
     return True
 
 
-def _entries(text: str, catalog: Catalog) -> str:
-    """Return which catalogue entry stands for `text`, or all of them."""
-    bare = text.removeprefix("hf:").removeprefix("ollama:")
-    if _is_known(bare, catalog):
-        return f"the catalogue has it: {catalog.pipeline(bare).name}"
-    near = did_you_mean(Path(bare).stem, catalog.pipelines)
-    names = "the catalogue has " + ", ".join(catalog.pipelines)
-    return f"{near} {names}" if near else names
-
-
 def make_jobs(
-    targets: Sequence[str], catalog: Catalog, overrides: Mapping[str, SettingValue]
+    targets: Sequence[str],
+    catalog: Catalog,
+    overrides: Mapping[str, SettingValue],
+    mmproj: str | None = None,
 ) -> list[Job]:
     """Return each of `targets` with `overrides` over its defaults.
 
     Raises UsageError that names the target which does not have one of the settings.
     """
-    pipelines = [find_target(text, catalog) for text in targets]
+    pipelines = [find_target(text, catalog, mmproj) for text in targets]
+    if mmproj is not None and sum(one.header is not None for one in pipelines) != 1:
+        hint = "name one .gguf file, folder or model with it"
+        raise UsageError("--mmproj belongs to one model file", hint=hint)
     return [
         override(Job(pipeline=found, settings=found.defaults), overrides) for found in pipelines
     ]
@@ -118,7 +114,7 @@ def make_lenient_jobs(
 
 def home_of(pipeline: Pipeline) -> Path:
     """Return the catalogue folder that a pipeline's file is in: its tape is in ``tapes`` there."""
-    folder = Path(pipeline.path).parent
+    folder = Path(pipeline.path or ".").parent
     return folder.parent if folder.name == "pipelines" else folder
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
+from vramplan.errors import SourceError
 from vramplan.estimate.ggml_model import (
     GgmlTensor,
     Section,
@@ -19,6 +21,9 @@ from vramplan.estimate.ggml_model import (
     open_section,
 )
 from vramplan.model import Band, Pipeline
+
+if TYPE_CHECKING:
+    from vramplan.sources.gguf import GgufFile
 
 _F32 = 4
 _COLOURS = 3
@@ -37,6 +42,7 @@ class VisionModel:
     layers: int  # as stored in the file
     projection: int  # the width of what the language model receives
     tensors: tuple[GgmlTensor, ...]
+    is_known: bool = True  # CLIP with a plain projector: what the compute buffer is counted for
 
     @property
     def patches(self) -> int:
@@ -89,6 +95,8 @@ def read_projector(pipeline: Pipeline) -> VisionModel | None:
 
 
 def _read_projector(pipeline: Pipeline) -> VisionModel | None:
+    if pipeline.header is not None:
+        return None if pipeline.projector is None else _from_header(pipeline.projector)
     section = open_section(pipeline).section("projector")
     if section is None:
         return None
@@ -97,8 +105,49 @@ def _read_projector(pipeline: Pipeline) -> VisionModel | None:
     quantisation = section.word("quantisation", _QUANTISATIONS)
     sizes = {key: section.count(key, most=most) for key, most in _SIZES.items()}
     _check(section, sizes)
-    shapes = VisionModel(quantisation=quantisation, tensors=(), **sizes)
+    shapes = VisionModel(quantisation=quantisation, tensors=(), is_known=True, **sizes)
     return replace(shapes, tensors=tuple(_clip_tensors(shapes)))
+
+
+def _from_header(header: object) -> VisionModel:
+    """Return the projector of a file's header (`sources.gguf.GgufFile`).
+
+    Raises SourceError for one without a vision encoder. Of families other than CLIP with a plain
+    projector the compute buffer is CLIP's of the same shapes, and marked as assumed.
+    """
+    file = cast("GgufFile", header)
+    key = "clip.vision"
+    embedding = file.number(f"{key}.embedding_length")
+    patch = file.number(f"{key}.patch_size")
+    image = file.number(f"{key}.image_size")
+    if not 1 <= embedding <= _SIZES["embedding"] or not 1 <= patch <= _SIZES["patch_size"]:
+        raise SourceError(f"{file.path}: no vision encoder in it")
+    if not patch <= image <= _SIZES["image_size"]:
+        raise SourceError(f"{file.path}: an image of {image} pixels in patches of {patch}")
+    last = [t.shape[1] for t in file.tensors if t.name == "mm.2.weight" and len(t.shape) > 1]
+    kind = file.text("clip.projector_type") or file.text("clip.vision.projector_type", "mlp")
+    return VisionModel(
+        quantisation="f16",
+        image_size=image,
+        patch_size=patch,
+        embedding=embedding,
+        feed_forward=file.number(f"{key}.feed_forward_length", 4 * embedding),
+        heads=max(1, min(file.number(f"{key}.attention.head_count", 16), 256)),
+        layers=file.number(f"{key}.block_count", 1),
+        projection=last[0] if last else file.number(f"{key}.projection_dim", embedding),
+        is_known=kind == "mlp",
+        tensors=tuple(
+            GgmlTensor(
+                name=tensor.name,
+                shape=tensor.shape,
+                type=tensor.type,
+                role=TensorRole.PROJECTOR
+                if tensor.name.startswith(("mm.", "model.mm."))
+                else TensorRole.VISION,
+            )
+            for tensor in file.tensors
+        ),
+    )
 
 
 def _check(section: Section, sizes: Mapping[str, int]) -> None:
@@ -158,7 +207,7 @@ def projector_compute(vision: VisionModel, *, has_flash: bool) -> Band:
     return Band(
         low_bytes=expected * 19 // 20,
         expected_bytes=expected,
-        high_bytes=max(math, expected * 21 // 20),
+        high_bytes=max(math, expected * 21 // 20) * (1 if vision.is_known else 2),
     )
 
 

@@ -1,0 +1,233 @@
+"""GGUF files whose header is right and whose data is a hole: a model of gigabytes in a few kilobytes.
+
+Shapes are those of real models, with few layers and few words so that files are made in no time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
+
+Q4, Q6, F32, F16 = (
+    GGMLQuantizationType.Q4_0,
+    GGMLQuantizationType.Q6_K,
+    GGMLQuantizationType.F32,
+    GGMLQuantizationType.F16,
+)
+WORDS = 1024
+
+
+@dataclass
+class Model:
+    """A model to be written; `meta` has keys below the architecture's name."""
+
+    architecture: str
+    meta: dict[str, object] = field(default_factory=dict)
+    tensors: list[tuple[str, tuple[int, ...], GGMLQuantizationType]] = field(default_factory=list)
+    general: dict[str, object] = field(default_factory=dict)
+    words: int = WORDS
+
+    def add(self, name: str, *shape: int, kind: GGMLQuantizationType | None = None) -> None:
+        """Add a tensor; vectors are f32, matrices q4_0 unless said otherwise."""
+        if kind is None:
+            kind = F32 if len(shape) == 1 or shape[0] % 32 else Q4
+        self.tensors.append((name, shape, kind))
+
+
+def write(path: Path, model: Model) -> Path:
+    """Write a model's header and make a hole of its data."""
+    writer = GGUFWriter(path, model.architecture)
+    for key, value in model.general.items():
+        _put(writer, key, value)
+    for key, value in model.meta.items():
+        _put(writer, f"{model.architecture}.{key}", value)
+    if model.words:
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list([f"t{number}" for number in range(model.words)])
+        writer.add_token_scores([0.0] * model.words)
+        writer.add_token_types([1] * model.words)
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+    total = 0
+    for name, shape, kind in model.tensors:
+        block, size = GGML_QUANT_SIZES[kind]
+        count = int(np.prod(shape)) // block * size
+        writer.add_tensor_info(
+            name, list(reversed(shape)), np.dtype(np.float32), count, raw_dtype=kind
+        )
+        total += -(-count // 32) * 32
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(-(-size // 32) * 32 + total)
+    return path
+
+
+def _put(writer: GGUFWriter, key: str, value: object) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    else:
+        writer.add_array(key, value)
+
+
+def language_model(
+    architecture: str = "llama",
+    *,
+    layers: int = 2,
+    embedding: int = 4096,
+    feed_forward: int = 14336,
+    heads: int = 32,
+    kv_heads: int = 8,
+    head: int = 128,
+    context: int = 32768,
+    words: int = WORDS,
+) -> Model:
+    """Return a model's frame: its keys, embedding and output; layers are `dense_layers`'."""
+    model = Model(architecture, words=words)
+    model.meta = {
+        "context_length": context,
+        "embedding_length": embedding,
+        "block_count": layers,
+        "feed_forward_length": feed_forward,
+        "attention.head_count": heads,
+        "attention.head_count_kv": kv_heads,
+        "attention.key_length": head,
+        "attention.value_length": head,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "attention.layer_norm_epsilon": 1e-5,
+        "rope.dimension_count": head,
+    }
+    model.add("token_embd.weight", embedding, words)
+    model.add("output_norm.weight", embedding)
+    model.add("output.weight", embedding, words, kind=Q6)
+    return model
+
+
+def dense_layers(model: Model, *parts: str) -> Model:
+    """Add every layer's tensors; `parts` say what differs from LLaMA's."""
+    meta = model.meta
+    wide, inner = int(meta["embedding_length"]), int(meta["feed_forward_length"])
+    heads, kv_heads = int(meta["attention.head_count"]), int(meta["attention.head_count_kv"])
+    head = int(meta["attention.key_length"])
+    for layer in range(int(meta["block_count"])):
+        at = f"blk.{layer}"
+        model.add(f"{at}.attn_norm.weight", wide)
+        if "norm bias" in parts:
+            model.add(f"{at}.attn_norm.bias", wide)
+        if "fused qkv" in parts:
+            model.add(f"{at}.attn_qkv.weight", wide, (heads + 2 * kv_heads) * head)
+            if "qkv bias" in parts:
+                model.add(f"{at}.attn_qkv.bias", (heads + 2 * kv_heads) * head)
+        else:
+            for name, count in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+                model.add(f"{at}.attn_{name}.weight", wide, count * head)
+                if "qkv bias" in parts:
+                    model.add(f"{at}.attn_{name}.bias", count * head)
+        if "qk norm" in parts:
+            model.add(f"{at}.attn_q_norm.weight", head)
+            model.add(f"{at}.attn_k_norm.weight", head)
+        model.add(f"{at}.attn_output.weight", heads * head, wide)
+        if "output bias" in parts:
+            model.add(f"{at}.attn_output.bias", wide)
+        if "norms behind" in parts:
+            model.add(f"{at}.post_attention_norm.weight", wide)
+            model.add(f"{at}.post_ffw_norm.weight", wide)
+        if "no ffn norm" not in parts:
+            model.add(f"{at}.ffn_norm.weight", wide)
+            if "norm bias" in parts:
+                model.add(f"{at}.ffn_norm.bias", wide)
+        if "experts" in parts:
+            experts = int(meta["expert_count"])
+            own = int(meta.get("expert_feed_forward_length", inner))
+            model.add(f"{at}.ffn_gate_inp.weight", wide, experts, kind=F32)
+            model.add(f"{at}.ffn_gate_exps.weight", wide, own, experts)
+            model.add(f"{at}.ffn_up_exps.weight", wide, own, experts)
+            model.add(f"{at}.ffn_down_exps.weight", own, wide, experts)
+            continue
+        if "no gate" not in parts and "fused up" not in parts:
+            model.add(f"{at}.ffn_gate.weight", wide, inner)
+        model.add(f"{at}.ffn_up.weight", wide, inner * (2 if "fused up" in parts else 1))
+        model.add(f"{at}.ffn_down.weight", inner, wide)
+        if "ffn bias" in parts:
+            model.add(f"{at}.ffn_up.bias", inner)
+            model.add(f"{at}.ffn_down.bias", wide)
+    if "norm bias" in parts:
+        model.add("output_norm.bias", wide)
+    if "tied" in parts:
+        model.tensors = [one for one in model.tensors if one[0] != "output.weight"]
+    return model
+
+
+def families() -> dict[str, Model]:
+    """Return a small model of each family, with the shapes of a real one."""
+    mixtral = language_model()
+    mixtral.meta |= {"expert_count": 8, "expert_used_count": 2}
+    qwen3moe = language_model(
+        "qwen3moe", embedding=2048, feed_forward=6144, heads=32, kv_heads=4, head=128
+    )
+    qwen3moe.meta |= {
+        "expert_count": 128,
+        "expert_used_count": 8,
+        "expert_feed_forward_length": 768,
+    }
+    olmoe = language_model("olmoe", embedding=2048, feed_forward=1024, heads=16, kv_heads=16)
+    olmoe.meta |= {"expert_count": 64, "expert_used_count": 8}
+    gemma2 = language_model(
+        "gemma2", embedding=3584, heads=16, kv_heads=8, head=256, feed_forward=14336, layers=4
+    )
+    gemma2.meta |= {
+        "attention.sliding_window": 4096,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    }
+    gemma3 = language_model(
+        "gemma3", embedding=2560, heads=8, kv_heads=4, head=256, feed_forward=10240, layers=6
+    )
+    gemma3.meta |= {"attention.sliding_window": 1024}
+    phi3 = language_model(
+        "phi3", embedding=3072, heads=32, kv_heads=32, head=96, feed_forward=8192, context=4096
+    )
+    command_r = language_model(
+        "command-r", embedding=4096, heads=32, kv_heads=8, head=128, feed_forward=14336
+    )
+    command_r.meta |= {"logit_scale": 0.0625}
+    gptneox = language_model(
+        "gptneox", embedding=2560, heads=32, kv_heads=32, head=80, feed_forward=10240, context=2048
+    )
+    gptneox.meta |= {"use_parallel_residual": True, "rope.dimension_count": 20}
+    return {
+        "llama": dense_layers(language_model()),
+        "mistral": dense_layers(language_model(kv_heads=8, context=32768)),
+        "vicuna": dense_layers(language_model(kv_heads=32, feed_forward=11008, context=4096)),
+        "qwen2": dense_layers(
+            language_model("qwen2", embedding=3584, heads=28, kv_heads=4, feed_forward=18944),
+            "qkv bias",
+        ),
+        "qwen3": dense_layers(
+            language_model("qwen3", embedding=2560, heads=32, kv_heads=8, feed_forward=9728),
+            "qk norm",
+            "tied",
+        ),
+        "qwen3moe": dense_layers(qwen3moe, "qk norm", "experts"),
+        "mixtral": dense_layers(mixtral, "experts"),
+        "gemma2": dense_layers(gemma2, "norms behind", "tied"),
+        "gemma3": dense_layers(gemma3, "norms behind", "qk norm", "tied"),
+        "phi3": dense_layers(phi3, "fused qkv", "fused up"),
+        "command-r": dense_layers(command_r, "no ffn norm", "tied"),
+        "gptneox": dense_layers(
+            gptneox, "norm bias", "fused qkv", "qkv bias", "output bias", "no gate", "ffn bias"
+        ),
+        "olmoe": olmoe,
+    }

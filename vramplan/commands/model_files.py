@@ -1,0 +1,147 @@
+"""Model files as pipelines: a .gguf, a folder with one, one in Ollama's store or on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.commands.output import note
+from vramplan.errors import SourceError
+from vramplan.model import Constraint, Pipeline, SettingValue
+
+if TYPE_CHECKING:
+    from vramplan.sources.gguf import GgufFile
+
+#: the builds whose rules are followed: Ollama's of August 2026, and llama.cpp's of the witness
+_BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
+
+#: without -c llama-server takes what the model was trained on, and shrinks it where it does not fit
+_CONTEXT = 4096
+#: what Ollama's templates may set, and our name for it
+_PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
+
+
+def is_model_target(text: str) -> bool:
+    """Return whether a TARGET names a model file, a store or a hub."""
+    from vramplan.sources import hub, ollama_store
+
+    path = Path(text)
+    return (
+        text.startswith((ollama_store.PREFIX, hub.PREFIX))
+        or path.suffix.lower() == ".gguf"
+        or path.is_dir()
+    )
+
+
+def open_model(text: str, mmproj: str | None) -> Pipeline:
+    """Return the pipeline that a TARGET of this kind stands for.
+
+    Raises SourceError where it is not there or not usable.
+    """
+    from vramplan.sources import hub, ollama_store
+
+    if text.startswith(ollama_store.PREFIX):
+        return _from_ollama(text.removeprefix(ollama_store.PREFIX), mmproj)
+    if text.startswith(hub.PREFIX):
+        header = hub.read_from_hub(text.removeprefix(hub.PREFIX))
+        projector = _read_projector(Path(mmproj)) if mmproj else None
+        name = text.rpartition("/")[2].rpartition(":")[2]
+        return _pipeline(name.removesuffix(".gguf"), header, projector, "llama.cpp", {})
+    return _from_path(Path(text), mmproj)
+
+
+def _from_path(path: Path, mmproj: str | None) -> Pipeline:
+    from vramplan.sources.gguf import read_gguf
+    from vramplan.sources.model_folder import find_model_file, find_projector_file
+
+    if path.is_dir():
+        _refuse_other_folders(path)
+        path = find_model_file(path)
+    header = read_gguf(path)
+    beside = Path(mmproj) if mmproj else find_projector_file(path)
+    projector = None
+    if beside is not None:
+        projector = _read_projector(beside)
+        if not mmproj:
+            note(f"note: with the projector beside it: {beside.name}")
+    return _pipeline(path.stem, header, projector, "llama.cpp", {})
+
+
+def _refuse_other_folders(path: Path) -> None:
+    for name, what in (("model_index.json", "diffusers"), ("config.json", "transformers")):
+        if (path / name).is_file() and not any(path.glob("*.gguf")):
+            message = f"{path}: a folder of {what}; such pipelines are read from the catalogue"
+            raise SourceError(message, hint="vramplan catalog list; vramplan catalog add makes one")
+
+
+def _from_ollama(name: str, mmproj: str | None) -> Pipeline:
+    from vramplan.sources.gguf import read_gguf
+    from vramplan.sources.ollama_store import find_installed
+
+    found = find_installed(name)
+    header = read_gguf(found.model)
+    beside = Path(mmproj) if mmproj else found.projector
+    projector = _read_projector(beside) if beside is not None else None
+    given: dict[str, SettingValue] = {}
+    for theirs, ours in _PARAMETERS.items():
+        value = found.parameters.get(theirs)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24:
+            given[ours] = value
+    return _pipeline(name, header, projector, "ollama", given)
+
+
+def _read_projector(path: Path) -> GgufFile:
+    from vramplan.sources.gguf import read_gguf
+
+    if not path.is_file():
+        raise SourceError(f"{path}: no such projector file")
+    header = read_gguf(path)
+    if header.architecture != "clip":
+        raise SourceError(f"{path}: not a projector, but {header.architecture or 'something else'}")
+    return header
+
+
+def _pipeline(
+    name: str,
+    header: GgufFile,
+    projector: GgufFile | None,
+    runtime: str,
+    given: Mapping[str, SettingValue],
+) -> Pipeline:
+    from vramplan.estimate.gguf_model import model_from_gguf
+
+    model = model_from_gguf(header)
+    title = header.text("general.name")[:120].strip()
+    trained = model.trained_context
+    defaults: dict[str, SettingValue] = {
+        "context": min(_CONTEXT, trained),
+        "ubatch": 512,
+        "kv_type": "f16",
+        "flash_attention": "auto",
+        "gpu_layers": "auto",
+        "parallel": 1,
+        "engine": _BUILDS[runtime],
+        "platform": "linux",
+    }
+    total = model.total_layers
+    defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
+    layers = given.get("gpu_layers")
+    if isinstance(layers, int):
+        defaults["gpu_layers"] = min(layers, total)
+    return Pipeline(
+        name=name,
+        title=f"{title or model.architecture} ({model.quantisation})",
+        summary=f"{header.path}: {model.layers} layers of {model.embedding}",
+        runtime=runtime,
+        defaults=defaults,
+        constraints={
+            "context": Constraint(minimum=1, maximum=max(trained, int(defaults["context"]))),  # type: ignore[arg-type]  # a whole number
+            "gpu_layers": Constraint(minimum=0, maximum=total),
+            "parallel": Constraint(maximum=256),
+        },
+        source=header.path,
+        path=header.path,
+        header=header,
+        projector=projector,
+    )

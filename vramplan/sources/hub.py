@@ -1,0 +1,156 @@
+"""GGUF files on the Hugging Face hub: their headers alone, by HTTP ranges, or from the local cache.
+
+A token (HF_TOKEN) goes to the endpoint (HF_ENDPOINT) alone, over https or on this machine, and not
+along when the answer sends on elsewhere. Source: huggingface_hub's documentation of its environment
+variables and its cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPMessage
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote, urlsplit
+
+from vramplan.errors import SourceError
+from vramplan.sources.gguf import LONGEST_HEADER, GgufFile, read_gguf, read_header
+
+PREFIX = "hf:"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)
+_SECONDS = 20
+_LARGEST_LISTING = 8 << 20
+_STEP = 4 << 20
+
+
+def read_from_hub(text: str, environment: Mapping[str, str] | None = None) -> GgufFile:
+    """Return the header that ``ORG/NAME:FILE.gguf`` names.
+
+    Raises SourceError, with the files there are where none was named.
+    """
+    environ = os.environ if environment is None else environment
+    repository, _, file = text.partition(":")
+    if not _NAME.fullmatch(repository):
+        raise SourceError(f"{PREFIX}{text}: not a repository", hint="hf:ORG/NAME:FILE.gguf")
+    if not file:
+        raise _name_one(repository, environ)
+    if not _FILE.fullmatch(file) or ".." in file:
+        raise SourceError(f"{PREFIX}{text}: not a GGUF file", hint="hf:ORG/NAME:FILE.gguf")
+    cached = _cached(repository, file, environ)
+    if cached is not None:
+        return read_gguf(cached)
+    url = f"{_endpoint(environ)}/{repository}/resolve/main/{quote(file)}"
+    reader = _Ranges(url, environ)
+    return read_header(reader.read(1 << 20), f"{PREFIX}{text}", reader.read)
+
+
+def _cached(repository: str, file: str, environ: Mapping[str, str]) -> Path | None:
+    """Return the file in the hub's local cache, of several snapshots any."""
+    home = environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+    root = Path(environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    snapshots = root / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return next((path for path in sorted(snapshots.glob(f"*/{file}")) if path.is_file()), None)
+
+
+def _endpoint(environ: Mapping[str, str]) -> str:
+    endpoint = environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    if urlsplit(endpoint).scheme not in ("http", "https"):
+        raise SourceError(f"HF_ENDPOINT={endpoint}: not an address")
+    return endpoint
+
+
+class _NoTokenElsewhere(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection without the token where it leads to another host."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Return the next request."""
+        found = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if found is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+            found.remove_header("Authorization")
+        return found
+
+
+class _Ranges:
+    """Reads a file from its beginning, a range at a time."""
+
+    def __init__(self, url: str, environ: Mapping[str, str]) -> None:
+        self._url = url
+        self._environ = environ
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, fewer at the file's end."""
+        size = min(size, LONGEST_HEADER - self._at)
+        if size <= 0:
+            return b""
+        last = self._at + size - 1
+        data = _get(self._url, self._environ, size, {"Range": f"bytes={self._at}-{last}"})
+        self._at += len(data)
+        return data
+
+
+def _get(url: str, environ: Mapping[str, str], most: int, headers: Mapping[str, str]) -> bytes:
+    """Return at most `most` bytes of an answer; an endless one is cut off there."""
+    request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310  # http(s) alone
+    token = environ.get("HF_TOKEN", "").strip()
+    parts = urlsplit(url)
+    if token and (parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost")):
+        request.add_header("Authorization", f"Bearer {token}")
+    opener = urllib.request.build_opener(_NoTokenElsewhere())
+    try:
+        with opener.open(request, timeout=_SECONDS) as answer:
+            if "Range" in headers and answer.status != 206 and headers["Range"][6:8] != "0-":
+                raise SourceError(f"{url}: the server does not answer ranges")
+            data: bytes = answer.read(most)
+            return data
+    except urllib.error.HTTPError as problem:
+        if problem.code == 416:  # beyond the file's end
+            return b""
+        raise _refused(url, problem.code) from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "reason", problem)
+        raise SourceError(f"{url}: cannot be read: {reason}") from None
+
+
+def _refused(url: str, code: int) -> SourceError:
+    if code in (401, 403):
+        hint = "accept its terms on the hub, and set HF_TOKEN"
+        return SourceError(f"{url}: not for everybody (HTTP {code})", hint=hint)
+    if code == 404:
+        return SourceError(f"{url}: there is no such file", hint="hf:ORG/NAME lists the files")
+    return SourceError(f"{url}: HTTP {code}")
+
+
+def _name_one(repository: str, environ: Mapping[str, str]) -> SourceError:
+    """Return the error that lists a repository's GGUF files."""
+    url = f"{_endpoint(environ)}/api/models/{repository}/tree/main"
+    try:
+        listed = json.loads(_get(url, environ, _LARGEST_LISTING, {}))
+    except ValueError:
+        listed = []
+    names = [
+        str(one.get("path", ""))
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict) and str(one.get("path", "")).lower().endswith(".gguf")
+    ][:20]
+    if not names:
+        message = f"{PREFIX}{repository}: no GGUF file at its top"
+        return SourceError(message, hint="other models are in the catalogue: vramplan catalog list")
+    return SourceError(
+        f"{PREFIX}{repository}: name a file", hint=f"{PREFIX}{repository}:" + ", ".join(names)
+    )
