@@ -1,4 +1,4 @@
-"""GGUF files whose header is right and whose data is a hole: a model of gigabytes in a few kilobytes.
+"""GGUF files whose header is right and whose data is a hole: gigabytes in a few kilobytes.
 
 Shapes are those of real models, with few layers and few words so that files are made in no time.
 """
@@ -115,7 +115,7 @@ def language_model(
     return model
 
 
-def dense_layers(model: Model, *parts: str) -> Model:
+def dense_layers(model: Model, *parts: str) -> Model:  # noqa: C901  # a list of parts
     """Add every layer's tensors; `parts` say what differs from LLaMA's."""
     meta = model.meta
     wide, inner = int(meta["embedding_length"]), int(meta["feed_forward_length"])
@@ -138,6 +138,9 @@ def dense_layers(model: Model, *parts: str) -> Model:
         if "qk norm" in parts:
             model.add(f"{at}.attn_q_norm.weight", head)
             model.add(f"{at}.attn_k_norm.weight", head)
+        if "qk norm wide" in parts:
+            model.add(f"{at}.attn_q_norm.weight", heads * head)
+            model.add(f"{at}.attn_k_norm.weight", kv_heads * head)
         model.add(f"{at}.attn_output.weight", heads * head, wide)
         if "output bias" in parts:
             model.add(f"{at}.attn_output.bias", wide)
@@ -229,5 +232,5 @@ def families() -> dict[str, Model]:
         "gptneox": dense_layers(
             gptneox, "norm bias", "fused qkv", "qkv bias", "output bias", "no gate", "ffn bias"
         ),
-        "olmoe": olmoe,
+        "olmoe": dense_layers(olmoe, "qk norm wide", "experts"),
     }

@@ -6,14 +6,19 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice
 from vramplan.commands import arguments
 from vramplan.commands.choices import choose_cards, drawn_cards
 from vramplan.commands.output import write_result
 from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
+from vramplan.errors import UsageError
 from vramplan.estimate.estimator import DEFAULT_CAPABILITY
 from vramplan.model import Card, Estimate
+
+if TYPE_CHECKING:
+    from vramplan.compare.witness import Witness
 
 FORMATS = ("table", "json", "markdown", "html")
 
@@ -41,6 +46,8 @@ examples:
     `vramplan estimate sd15 --image 1024x1024 --card 8gb --card rtx-4070`
   what tiling saves:
     `vramplan estimate sd15-vae --mode decode --image 2048 --vae-tiling on`
+  a model file, and what the real engine says of it:
+    `vramplan estimate model.gguf --engine-check`
   for a script:
     `vramplan estimate llava:7b --context 8192 --json`
 
@@ -60,6 +67,12 @@ def configure(parser: ArgumentParser) -> None:
         "several, the budget is that of the one on which the most is needed",
     )
     arguments.add_projector(parser)
+    parser.add_argument(
+        "--engine-check",
+        action="store_true",
+        help="ask the real llama.cpp (its CPU build, the extra engine) for its buffers of a .gguf "
+        "file, and show them beside ours for that build; weights may be a hole",
+    )
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
     arguments.add_common(parser)
@@ -72,8 +85,19 @@ def run(args: Namespace) -> int:
     choices = choose_cards(args.cards, catalog)
     folders = folders_of(jobs, catalog)
     estimate = _estimate_worst(jobs[0], choices, folders)
-    _write(args, _beside_published(jobs[0], estimate, folders), drawn_cards(choices))
+    witness = _ask_engine(args, jobs[0]) if args.engine_check else None
+    shown = _beside_published(jobs[0], estimate, folders)
+    _write(args, shown, drawn_cards(choices), witness)
     return 0
+
+
+def _ask_engine(args: Namespace, job: Job) -> Witness:
+    """Return the engine's buffers beside ours; raises UsageError for what is no model file."""
+    from vramplan.commands.engine_witness import ask_witness
+
+    if args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")):
+        raise UsageError("--engine-check has no page", hint="leave --format html out")
+    return ask_witness(job, args.mmproj)
 
 
 def _estimate_worst(job: Job, choices: Sequence[CardChoice], folders: Sequence[Path]) -> Estimate:
@@ -102,26 +126,45 @@ def _estimate_worst(job: Job, choices: Sequence[CardChoice], folders: Sequence[P
 
 def _beside_published(job: Job, estimate: Estimate, folders: Sequence[Path]) -> Estimate:
     """Return the estimate with what others published, each beside ours at its own settings."""
+    if job.pipeline.header is not None:  # nobody published anything about somebody's file
+        return estimate
     from vramplan.estimate.published import compare_published
 
     return replace(estimate, published=compare_published(job.pipeline, folders))
 
 
-def _write(args: Namespace, estimate: Estimate, cards: Sequence[Card]) -> None:
+def _write(
+    args: Namespace, estimate: Estimate, cards: Sequence[Card], witness: Witness | None
+) -> None:
     def as_table(colour: bool, width: int) -> str:
         from vramplan.report.tables import render_estimate
 
-        return render_estimate(estimate, colour=colour, width=width, cards=cards)
+        drawn = render_estimate(estimate, colour=colour, width=width, cards=cards)
+        if witness is None:
+            return drawn
+        from vramplan.report.engine_witness import draw_witness
+
+        return drawn + draw_witness(witness, colour, width)
 
     def as_json(_colour: bool, _width: int) -> str:
         from vramplan.report.serial import estimate_result, to_json
 
-        return to_json("estimate", estimate_result(estimate))
+        result = estimate_result(estimate)
+        if witness is not None:
+            from vramplan.report.engine_witness import witness_object
+
+            result["engine"] = witness_object(witness)
+        return to_json("estimate", result)
 
     def as_markdown(_colour: bool, _width: int) -> str:
         from vramplan.report.markdown import render_estimate
 
-        return render_estimate(estimate, cards=cards)
+        marked = render_estimate(estimate, cards=cards)
+        if witness is None:
+            return marked
+        from vramplan.report.engine_witness import mark_witness
+
+        return f"{marked}\n{mark_witness(witness)}"
 
     def as_html(_colour: bool, _width: int) -> str:
         from vramplan.report.html import render_report

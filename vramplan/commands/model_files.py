@@ -13,6 +13,8 @@ from vramplan.model import Constraint, Pipeline, SettingValue
 if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile
 
+OLLAMA, HUB = "ollama:", "hf:"
+
 #: the builds whose rules are followed: Ollama's of August 2026, and llama.cpp's of the witness
 _BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
 
@@ -22,29 +24,17 @@ _CONTEXT = 4096
 _PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
 
 
-def is_model_target(text: str) -> bool:
-    """Return whether a TARGET names a model file, a store or a hub."""
-    from vramplan.sources import hub, ollama_store
-
-    path = Path(text)
-    return (
-        text.startswith((ollama_store.PREFIX, hub.PREFIX))
-        or path.suffix.lower() == ".gguf"
-        or path.is_dir()
-    )
-
-
 def open_model(text: str, mmproj: str | None) -> Pipeline:
     """Return the pipeline that a TARGET of this kind stands for.
 
     Raises SourceError where it is not there or not usable.
     """
-    from vramplan.sources import hub, ollama_store
+    if text.startswith(OLLAMA):
+        return _from_ollama(text.removeprefix(OLLAMA), mmproj)
+    if text.startswith(HUB):
+        from vramplan.sources.hub import read_from_hub
 
-    if text.startswith(ollama_store.PREFIX):
-        return _from_ollama(text.removeprefix(ollama_store.PREFIX), mmproj)
-    if text.startswith(hub.PREFIX):
-        header = hub.read_from_hub(text.removeprefix(hub.PREFIX))
+        header = read_from_hub(text.removeprefix(HUB))
         projector = _read_projector(Path(mmproj)) if mmproj else None
         name = text.rpartition("/")[2].rpartition(":")[2]
         return _pipeline(name.removesuffix(".gguf"), header, projector, "llama.cpp", {})

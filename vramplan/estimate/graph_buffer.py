@@ -57,7 +57,7 @@ def graph_buffers(
 ) -> ComputeBuffers:
     """Return what the graph of `batch` takes on the GPU and in host memory."""
     rows = batch.sequences if rules.logits_per_sequence else batch.tokens
-    whole, part = _sizes(model, batch, rows)
+    whole, part = graph_sizes(model, batch, rows)
     is_partial = placement.on_gpu < model.total_layers
     copies = rules.offloads_host_weights and placement.blocks_on_gpu < model.layers
     if not placement.on_gpu and not copies:
@@ -78,13 +78,8 @@ def graph_buffers(
     return ComputeBuffers(gpu=band, host_bytes=host)
 
 
-def cpu_build_bytes(model: GgmlModel, batch: Batch, rows: int) -> int:
-    """Return the compute buffer of a CPU build of the engine."""
-    return _sizes(model, batch, rows)[0]
-
-
 @lru_cache(maxsize=256)
-def _sizes(model: GgmlModel, batch: Batch, rows: int) -> tuple[int, int]:
+def graph_sizes(model: GgmlModel, batch: Batch, rows: int) -> tuple[int, int]:
     """Return the whole graph's buffer on a CPU, and the GPU's part of it."""
     assert model.language is not None
     habits = FAMILIES.get(model.architecture, Habits())

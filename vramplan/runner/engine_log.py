@@ -36,6 +36,9 @@ _FAILED = re.compile(
     r"failed to (?:allocate|load model|create context|initialize)|out of memory|error loading model"
 )
 
+#: caches, of which a model may have several
+_CACHES = ("KV", "RS")
+
 #: functions of llama.cpp's vision code, whose compute buffer is the projector's
 _VISION = ("clip", "alloc_compute_meta", "mtmd")
 
@@ -54,13 +57,18 @@ class EngineLog:
 
 
 def read_log(lines: Iterable[str]) -> EngineLog:
-    """Return what a log's lines say; of a buffer that is printed again the last size counts."""
+    """Return what a log's lines say; of a buffer that is printed again the last size counts.
+
+    But for the caches: a model with windowed layers has two, which are added up.
+    """
     log = EngineLog()
     sizes: dict[tuple[str, str], int] = {}
     for number, raw in enumerate(lines):
         if number >= _MOST_LINES:
             break
         line = raw[:_LONGEST]
+        if "constructing llama_context" in line:  # again, after a dry run
+            sizes = {key: size for key, size in sizes.items() if key[1] not in _CACHES}
         _read_sizes(line, sizes)
         if found := _LAYERS.search(line):
             log.layers = (int(found[1]), int(found[2]))
@@ -84,7 +92,8 @@ def _read_sizes(line: str, sizes: dict[tuple[str, str], int]) -> None:
         is_vision = function.startswith(_VISION)
         if is_vision:
             name = "projector compute" if name == "compute" else "projector"
-        sizes[device, name or "model"] = _bytes(size)
+        key = (device, name or "model")
+        sizes[key] = _bytes(size) + (sizes.get(key, 0) if name in _CACHES else 0)
     elif found := _PROJECTOR.search(line):
         sizes["GPU", "projector"] = _bytes(found[1])
     elif found := _PROJECTOR_COMPUTE.search(line):

@@ -43,6 +43,8 @@ BLOCKS: Mapping[str, tuple[int, int]] = {
     "tq2_0": (256, 66),
     "mxfp4": (32, 17),
     "nvfp4": (64, 36),
+    "q1_0": (128, 18),
+    "q2_0": (64, 18),
 }
 
 #: number in a file -> type
@@ -51,5 +53,5 @@ TYPES: Mapping[int, str] = {
     10: "q2_k", 11: "q3_k", 12: "q4_k", 13: "q5_k", 14: "q6_k", 15: "q8_k", 16: "iq2_xxs",
     17: "iq2_xs", 18: "iq3_xxs", 19: "iq1_s", 20: "iq4_nl", 21: "iq3_s", 22: "iq2_s",
     23: "iq4_xs", 24: "i8", 25: "i16", 26: "i32", 27: "i64", 28: "f64", 29: "iq1_m", 30: "bf16",
-    34: "tq1_0", 35: "tq2_0", 39: "mxfp4", 40: "nvfp4",
+    34: "tq1_0", 35: "tq2_0", 39: "mxfp4", 40: "nvfp4", 41: "q1_0", 42: "q2_0",
 }  # fmt: skip

@@ -18,7 +18,10 @@ from vramplan.sources.block_sizes import BLOCKS, TYPES
 
 MAGIC = b"GGUF"
 #: no model's header is larger; what is longer is not read
-LONGEST_HEADER = 96 << 20
+LONGEST_HEADER = 40 << 20
+
+#: what is read at first: the header of a model of 128,000 words fits
+_FIRST = 8 << 20
 
 _MOST_TENSORS = 100_000
 _MOST_KEYS = 20_000
@@ -26,6 +29,8 @@ _LONGEST_KEY = 1_000
 _LONGEST_TEXT = 1 << 20
 #: lists of numbers up to this long are kept: one for each layer, or a few
 _LONGEST_KEPT = 4_096
+#: words of all lists together; Gemma has 262,000 and half a million ways to join them
+_MOST_TEXTS = 2_000_000
 _MOST_DIMENSIONS = 4
 _LARGEST_SIDE = 1 << 40
 _LARGEST_TENSOR = 1 << 44  # bytes; 16 TiB
@@ -138,8 +143,7 @@ def _parts(path: Path, count: int) -> list[Path]:
 def _read_one(path: Path) -> GgufFile:
     try:
         with path.open("rb") as file:
-            data = file.read(1 << 20)
-            # most headers are longer than that for their words alone; the rest comes when needed
+            data = file.read(_FIRST)
             return read_header(data, str(path), file.read)
     except OSError as problem:
         raise SourceError(f"{path}: cannot be read: {problem.strerror}") from None
@@ -171,12 +175,13 @@ def read_header(data: bytes, name: str, more: Callable[[int], bytes] | None = No
 class _Header:
     """A header being read, byte by byte in order."""
 
-    __slots__ = ("_at", "_data", "_end", "_name")
+    __slots__ = ("_at", "_data", "_end", "_name", "_texts")
 
     def __init__(self, data: bytes, name: str) -> None:
         self._data = data
         self._name = name
         self._at = 0
+        self._texts = 0
         self._end = len(data)
 
     def read(self) -> GgufFile:
@@ -220,7 +225,8 @@ class _Header:
     def _list(self, key: str, metadata: dict[str, Value], lengths: dict[str, int]) -> None:
         kind, count = self._u32(), self._u64()
         if kind == _TEXT:
-            if count > LONGEST_HEADER // 8:
+            self._texts += count
+            if self._texts > _MOST_TEXTS:
                 raise self._wrong(f"{key[:80]}: a list of {count:,} texts")
             lengths[key] = count
             self._skip_texts(count)

@@ -1,0 +1,241 @@
+"""Model files as TARGETs: a .gguf, a folder, Ollama's store, and the engine beside ours."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gguf")
+
+_PATH = Path(__file__).parents[1] / "sparse_gguf.py"
+_SPEC = importlib.util.spec_from_file_location("sparse_gguf", _PATH)
+sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(_SPEC))
+_SPEC.loader.exec_module(sparse)
+
+MIB = 1 << 20
+
+
+def mistral(layers: int = 32) -> object:
+    """Return Mistral 7B in q4_0, the language model of LLaVA 1.6."""
+    return sparse.dense_layers(sparse.language_model(layers=layers, words=32000))
+
+
+def clip() -> object:
+    """Return CLIP-L/14-336 with LLaVA's projector: 377 tensors, 595.49 MiB."""
+    model = sparse.Model("clip", words=0)
+    model.meta = {
+        "vision.image_size": 336,
+        "vision.patch_size": 14,
+        "vision.embedding_length": 1024,
+        "vision.feed_forward_length": 4096,
+        "vision.attention.head_count": 16,
+        "vision.block_count": 23,
+        "vision.projection_dim": 768,
+        "projector_type": "mlp",
+    }
+    f16 = sparse.F16
+    model.add("v.class_embd", 1024)
+    model.add("v.patch_embd.weight", 14, 14, 3, 1024, kind=f16)
+    model.add("v.position_embd.weight", 1024, 577, kind=f16)
+    for name in ("v.pre_ln.weight", "v.pre_ln.bias"):
+        model.add(name, 1024)
+    for layer in range(23):
+        at = f"v.blk.{layer}"
+        for part in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            model.add(f"{at}.{part}.weight", 1024, 1024, kind=f16)
+            model.add(f"{at}.{part}.bias", 1024)
+        for part in ("ln1", "ln2"):
+            model.add(f"{at}.{part}.weight", 1024)
+            model.add(f"{at}.{part}.bias", 1024)
+        model.add(f"{at}.ffn_up.weight", 1024, 4096, kind=f16)
+        model.add(f"{at}.ffn_up.bias", 4096)
+        model.add(f"{at}.ffn_down.weight", 4096, 1024, kind=f16)
+        model.add(f"{at}.ffn_down.bias", 1024)
+    for name, width in (("mm.0", 1024), ("mm.2", 4096)):
+        model.add(f"{name}.weight", width, 4096, kind=f16)
+        model.add(f"{name}.bias", 4096)
+    return model
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    sparse.write(folder / "m.gguf", mistral())
+    (folder / "eyes").mkdir()
+    sparse.write(folder / "eyes" / "mmproj-f16.gguf", clip())
+    return folder
+
+
+@pytest.fixture
+def store(models, tmp_path) -> Path:
+    """An Ollama store with llava:7b."""
+    folder = tmp_path / "ollama"
+    (folder / "blobs").mkdir(parents=True)
+    layers = []
+    for kind, path in (
+        ("model", models / "m.gguf"),
+        ("projector", models / "eyes" / "mmproj-f16.gguf"),
+    ):
+        digest = ("1" if kind == "model" else "2") * 64
+        (folder / "blobs" / f"sha256-{digest}").symlink_to(path)
+        media = f"application/vnd.ollama.image.{kind}"
+        layers.append({"mediaType": media, "digest": f"sha256:{digest}"})
+    manifest = folder / "manifests/registry.ollama.ai/library/llava/7b"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"layers": layers}))
+    return folder
+
+
+# -- a file -------------------------------------------------------------------------------------
+
+
+def test_a_file_is_judged_like_a_pipeline_of_the_catalogue(run, models, validate) -> None:
+    result = run("check", models / "m.gguf", "--card", "8gb", "--card", "4GiB", "--json")
+    validate(result.json)
+    fits, small = result.json["result"]["verdicts"]
+    assert fits["verdict"] in ("fits", "tight")
+    assert small["verdict"] == "offload"
+    assert "of 33 layers on the GPU" in small["reason"]
+
+
+def test_a_files_buffers_are_counted_from_its_header(run, models, validate) -> None:
+    result = run("estimate", models / "m.gguf", "--context", "2048", "--json")
+    validate(result.json)
+    found = result.json["result"]
+    assert found["runtime"] == "llama.cpp"
+    buffers = found["buffers"]
+    # ollama#2706's model with the output matrix on the GPU: 3,917.87 MiB less the embeddings'
+    assert buffers["kv_cache_bytes"] == 256 * MIB
+    assert buffers["model_bytes"] == pytest.approx(3847.55 * MIB, abs=0.1 * MIB)
+    assert buffers["host_model_bytes"] == 32000 * 4096 // 32 * 18
+    assert found["layers"] == {"total": 33, "on_gpu": 33}
+
+
+def test_a_projector_is_given_or_found_beside_the_model(run, models, tmp_path, validate) -> None:
+    eyes = models / "eyes" / "mmproj-f16.gguf"
+    given = run("estimate", models / "m.gguf", "--mmproj", eyes, "--json")
+    validate(given.json)
+    buffers = given.json["result"]["buffers"]
+    assert buffers["projector_bytes"] == pytest.approx(595.49 * MIB, rel=0.0001)
+    assert buffers["projector_compute_bytes"] == pytest.approx(21.55 * MIB, rel=0.03)
+    off = run("estimate", models / "m.gguf", "--mmproj", eyes, "--set", "flash_attention=off",
+              "--set", "engine=b2200", "--json")  # fmt: skip
+    found = off.json["result"]["buffers"]["projector_compute_bytes"]
+    assert found == pytest.approx(32.89 * MIB, rel=0.03)
+    folder = tmp_path / "both"
+    folder.mkdir()
+    (folder / "m.gguf").symlink_to(models / "m.gguf")
+    (folder / "mmproj-f16.gguf").symlink_to(eyes)
+    beside = run("estimate", folder, "--json")
+    assert beside.err == "note: with the projector beside it: mmproj-f16.gguf\n"
+    assert beside.json["result"]["buffers"] == buffers
+
+
+def test_a_name_of_ollamas_store_is_judged(run, store, monkeypatch, validate) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+    result = run("check", "ollama:llava:7b", "--card", "8gb", "--card", "12gb", "--json")
+    validate(result.json)
+    verdicts = {one["card"]: one for one in result.json["result"]["verdicts"]}
+    assert verdicts["12gb"]["verdict"] == "fits"
+    parts = {part["name"] for part in verdicts["8gb"]["components"]}
+    assert parts == {"language_model", "vision_encoder", "projector"}
+    shown = run("estimate", "ollama:llava:7b", "--json").json["result"]
+    assert shown["runtime"] == "ollama"
+    assert shown["settings"]["engine"] == "b10488"
+
+
+# -- the engine ---------------------------------------------------------------------------------
+
+
+def test_the_engines_buffers_stand_beside_ours(run, models, validate) -> None:
+    pytest.importorskip("xllamacpp")
+    words = ("estimate", models / "m.gguf", "--context", "2048", "--engine-check")
+    shown = run(*words)
+    assert shown.code == 0
+    assert "the engine beside ours" in shown.out
+    as_json = run(*words, "--json")
+    validate(as_json.json)
+    rows = {row["name"]: row["size"] for row in as_json.json["result"]["engine"]["buffers"]}
+    # Mistral 7B at 2,048 tokens, flash attention: what the engine is known to print
+    assert rows["KV cache"]["measured_bytes"] == 256 * MIB
+    assert rows["compute"]["measured_bytes"] == pytest.approx(126.02 * MIB, abs=0.01 * MIB)
+    assert all(row["band"] == 0 for row in rows.values())
+    assert "The engine beside ours" in run(*words, "--format", "markdown").out
+    assert run(*words, "--format", "html").code == 2
+
+
+def test_without_the_engine_the_extra_is_named(run, models, monkeypatch) -> None:
+    monkeypatch.setattr("vramplan.runner.engine_check.LIBRARY", "not_installed_at_all")
+    result = run("estimate", models / "m.gguf", "--engine-check")
+    assert (result.code, result.out) == (3, "")
+    assert "vramplan[engine]" in result.hint
+
+
+def test_the_engine_is_asked_of_files_only(run) -> None:
+    result = run("estimate", "llava:7b", "--engine-check")
+    assert result.code == 2
+    assert "is no model file here" in result.error
+
+
+# -- bad input ----------------------------------------------------------------------------------
+
+
+def test_an_unknown_family_has_weights_and_cache_and_says_that_the_rest_is_a_guess(
+    run, tmp_path
+) -> None:
+    model = mistral(2)
+    model.architecture = "brand-new"
+    path = sparse.write(tmp_path / "new.gguf", model)
+    found = run("estimate", path, "--json").json["result"]
+    terms = {term["name"]: term for term in found["terms"]}
+    assert terms["weights"]["origin"] == "exact"
+    assert terms["KV cache"]["bytes"] == 2 * 2 * 4096 * 1024 * 2
+    compute = terms["compute buffer"]
+    assert compute["origin"] == "assumed"
+    assert compute["high_bytes"] > 2 * compute["bytes"]
+    assert any("compute buffer is a guess" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda p: p.write_bytes(b"PK\x03\x04 not a model"), "not a GGUF file"),
+        (lambda p: p.write_bytes(b"GGUF\x03\0\0\0"), "cut off or damaged"),
+        (lambda p: sparse.write(p, clip()), "a projector, not a language model"),
+        (lambda _: None, "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_model_is_one_line(run, tmp_path, make, said) -> None:
+    path = tmp_path / "x.gguf"
+    make(path)
+    result = run("check", path, "--card", "8gb")
+    assert (result.code, result.out) == (2, "")
+    assert said in result.error
+
+
+def test_other_bad_use_is_one_line(run, models, tmp_path, monkeypatch) -> None:
+    model = models / "m.gguf"
+    assert "no such projector" in run("check", model, "--mmproj", "no.gguf").error
+    assert "not a projector" in run("check", model, "--mmproj", model).error
+    assert "belongs to one model file" in run("check", "sd15", "--mmproj", model).error
+    assert "no GGUF file in it" in run("check", tmp_path).error
+    (tmp_path / "model_index.json").write_text("{}")
+    assert "a folder of diffusers" in run("check", tmp_path).error
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))
+    assert "not installed" in run("check", "ollama:llava:7b").error
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert "cannot be read" in run("check", "hf:a/b:c.gguf").error
+
+
+def test_the_catalogue_needs_no_source() -> None:
+    code = "from vramplan.cli import main; import sys; main(['check', 'sd15', '--card', '8gb'])"
+    code += "; sys.exit(any(m.startswith('vramplan.sources.gguf') or m == 'urllib.request'"
+    code += " for m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0

@@ -1,0 +1,226 @@
+"""Headers of GGUF files: what they say, and what hostile ones are refused for."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import struct
+import sys
+import time
+import tracemalloc
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vramplan.errors import SourceError
+from vramplan.sources.block_sizes import BLOCKS, TYPES
+from vramplan.sources.gguf import GgufFile, read_gguf, read_header
+
+gguf = pytest.importorskip("gguf")
+
+_PATH = Path(__file__).parents[1] / "sparse_gguf.py"
+_SPEC = importlib.util.spec_from_file_location("sparse_gguf", _PATH)
+sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(_SPEC))
+_SPEC.loader.exec_module(sparse)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("gguf")
+    model = sparse.dense_layers(sparse.language_model())
+    model.general = {"general.name": "A model", "general.file_type": 2}
+    return sparse.write(folder / "plain.gguf", model)
+
+
+@pytest.fixture(scope="module")
+def header(plain: Path) -> bytes:
+    """A valid header, without the hole behind it."""
+    return plain.read_bytes()[:40_000]
+
+
+def test_a_header_says_what_the_model_is(plain: Path) -> None:
+    file = read_gguf(plain)
+    assert (file.version, file.architecture) == (3, "llama")
+    assert file.text("general.name") == "A model"
+    assert file.number("llama.block_count") == 2
+    assert file.numbers("llama.attention.head_count_kv", 2) == (8, 8)
+    assert file.lengths["tokenizer.ggml.tokens"] == sparse.WORDS
+    tensors = {tensor.name: tensor for tensor in file.tensors}
+    assert tensors["blk.1.ffn_down.weight"].shape == (14336, 4096)
+    assert tensors["output.weight"].type == "q6_k"
+    assert tensors["output.weight"].size_bytes == 4096 * sparse.WORDS // 256 * 210
+
+
+def test_a_model_of_gigabytes_costs_a_few_kilobytes(plain: Path) -> None:
+    stat = plain.stat()
+    assert stat.st_size > 200 << 20
+    assert stat.st_blocks * 512 < 1 << 20
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block_sizes_are_those_of_the_gguf_package(name: str) -> None:
+    kind = getattr(gguf.GGMLQuantizationType, name.upper(), None)
+    if kind is None:
+        pytest.skip(f"the package does not know {name}")
+    assert gguf.GGML_QUANT_SIZES[kind] == BLOCKS[name]
+    assert TYPES.get(kind.value, name) == name
+
+
+def test_every_type_of_the_package_is_known() -> None:
+    known = {kind.value for kind in gguf.GGML_QUANT_SIZES}
+    assert known <= set(TYPES)
+
+
+def test_a_split_model_is_read_from_its_parts(tmp_path: Path) -> None:
+    parts = []
+    for number in range(2):
+        model = sparse.Model("llama", words=0)
+        model.general = {"split.count": 2, "split.no": number}
+        model.add(f"blk.{number}.attn_q.weight", 256, 256)
+        name = f"m-{number + 1:05}-of-00002.gguf"
+        parts.append(sparse.write(tmp_path / name, model))
+    file = read_gguf(parts[0])
+    assert [tensor.name for tensor in file.tensors] == [
+        "blk.0.attn_q.weight",
+        "blk.1.attn_q.weight",
+    ]
+    parts[1].unlink()
+    with pytest.raises(SourceError, match=r"m-00002-of-00002\.gguf: missing"):
+        read_gguf(parts[0])
+    parts[0].rename(tmp_path / "other.gguf")
+    with pytest.raises(SourceError, match="not named"):
+        read_gguf(tmp_path / "other.gguf")
+
+
+# -- hostile ------------------------------------------------------------------------------------
+
+HEAD = b"GGUF" + struct.pack("<I", 3)
+
+
+def text(value: bytes) -> bytes:
+    return struct.pack("<Q", len(value)) + value
+
+
+HOSTILE = {
+    "empty": b"",
+    "another file": b"PK\x03\x04" + b"\0" * 100,
+    "version 1": b"GGUF" + struct.pack("<IQQ", 1, 0, 0),
+    "big-endian": b"GGUF" + struct.pack(">IQQ", 3, 0, 0),
+    "2^63 tensors": HEAD + struct.pack("<QQ", 1 << 63, 0),
+    "2^63 keys": HEAD + struct.pack("<QQ", 0, 1 << 63),
+    "a key of 2^62 bytes": HEAD + struct.pack("<QQQ", 0, 1, 1 << 62),
+    "a text of 2^62 bytes": HEAD
+    + struct.pack("<QQ", 0, 1)
+    + text(b"a")
+    + struct.pack("<IQ", 8, 1 << 62),
+    "a list of 2^62 numbers": HEAD
+    + struct.pack("<QQ", 0, 1)
+    + text(b"a")
+    + struct.pack("<IIQ", 9, 4, 1 << 62),
+    "a list of 2^62 texts": HEAD
+    + struct.pack("<QQ", 0, 1)
+    + text(b"a")
+    + struct.pack("<IIQ", 9, 8, 1 << 62),
+    "a list of lists": HEAD + struct.pack("<QQ", 0, 1) + text(b"a") + struct.pack("<IIQ", 9, 9, 1),
+    "an unknown kind of value": HEAD + struct.pack("<QQ", 0, 1) + text(b"a") + b"\x63\0\0\0",
+    "a key twice": HEAD + struct.pack("<QQ", 0, 2) + (text(b"a") + struct.pack("<II", 4, 1)) * 2,
+    "an unknown type": HEAD
+    + struct.pack("<QQ", 1, 0)
+    + text(b"t")
+    + struct.pack("<IQIQ", 1, 32, 999, 0),
+    "no dimensions": HEAD + struct.pack("<QQ", 1, 0) + text(b"t") + struct.pack("<IIQ", 0, 0, 0),
+    "five dimensions": HEAD
+    + struct.pack("<QQ", 1, 0)
+    + text(b"t")
+    + struct.pack("<IQQQQQIQ", 5, 1, 1, 1, 1, 1, 0, 0),
+    "a side of nothing": HEAD
+    + struct.pack("<QQ", 1, 0)
+    + text(b"t")
+    + struct.pack("<IQQIQ", 2, 32, 0, 0, 0),
+    "a product beyond everything": HEAD
+    + struct.pack("<QQ", 1, 0)
+    + text(b"t")
+    + struct.pack("<IQQIQ", 2, 1 << 40, 1 << 40, 0, 0),
+    "rows that are no whole blocks": HEAD
+    + struct.pack("<QQ", 1, 0)
+    + text(b"t")
+    + struct.pack("<IQQIQ", 2, 33, 2, 2, 0),
+    "a tensor twice": HEAD
+    + struct.pack("<QQ", 2, 0)
+    + (text(b"t") + struct.pack("<IQIQ", 1, 32, 0, 0)) * 2,
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_bytes_are_refused_in_one_line(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(HOSTILE[what])
+    with pytest.raises(SourceError) as raised:
+        read_gguf(path)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(str(path))
+
+
+def test_big_endian_is_named() -> None:
+    with pytest.raises(SourceError, match="big-endian"):
+        read_header(HOSTILE["big-endian"], "x")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD + struct.pack("<QQ", 100_000, 0),  # tensors of noise
+        HEAD + struct.pack("<QQ", 0, 20_000),  # keys of noise
+        HEAD + struct.pack("<QQ", 0, 1) + text(b"a") + struct.pack("<IIQ", 9, 8, 12_000_000),
+    ],
+)
+def test_100_mb_of_hostile_bytes_are_refused_within_a_second_and_100_mb(tmp_path, head) -> None:
+    path = tmp_path / "x.gguf"
+    noise = random.Random(1).randbytes(1 << 20)  # noqa: S311  # noise that can be made again
+    tail = b"\0" * (1 << 20) if b"a" in head[24:40] else noise
+    path.write_bytes(head + tail * 100)
+    tracemalloc.start()
+    began = time.perf_counter()
+    with pytest.raises(SourceError):
+        read_gguf(path)
+    seconds = time.perf_counter() - began
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 3, "tracing makes it slower; without it this is below a second"
+    assert most < 100 << 20
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_header_is_read_or_refused_and_nothing_else(header: bytes, data) -> None:
+    damaged = bytearray(header)
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, min(len(damaged), 3000) - 1))
+        kind = data.draw(st.sampled_from(["byte", "cut", "huge", "insert"]))
+        if kind == "byte":
+            damaged[at] = data.draw(st.integers(0, 255))
+        elif kind == "cut":
+            del damaged[at : at + data.draw(st.integers(1, 64))]
+        elif kind == "huge":
+            damaged[at : at + 8] = b"\xff" * 8
+        else:
+            damaged[at:at] = data.draw(st.binary(max_size=16))
+        if not damaged:
+            break
+    try:
+        found = read_header(bytes(damaged), "x")
+    except SourceError:
+        return
+    else:
+        assert isinstance(found, GgufFile)
+        assert all(tensor.size_bytes >= 0 for tensor in found.tensors)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=400))
+def test_any_bytes_behind_the_magic_are_refused_or_read(data: bytes) -> None:
+    with suppress(SourceError):
+        read_header(HEAD + data, "x")

@@ -1,0 +1,259 @@
+"""Where models are found: folders, Ollama's store, and the hub by ranges."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from vramplan.errors import SourceError
+from vramplan.sources.hub import read_from_hub
+from vramplan.sources.model_folder import find_model_file, find_projector_file
+from vramplan.sources.ollama_store import find_installed, store_folders
+
+pytest.importorskip("gguf")
+
+_PATH = Path(__file__).parents[1] / "sparse_gguf.py"
+_SPEC = importlib.util.spec_from_file_location("sparse_gguf", _PATH)
+sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(_SPEC))
+_SPEC.loader.exec_module(sparse)
+
+DIGEST = "a" * 64
+
+
+# -- folders ------------------------------------------------------------------------------------
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_bytes(b"")
+
+
+def test_the_one_model_of_a_folder_is_found_and_its_projector(tmp_path) -> None:
+    touch(tmp_path, "m.Q4_K_M.gguf", "mmproj-m-f32.gguf", "mmproj-m-f16.gguf", "README.md")
+    model = find_model_file(tmp_path)
+    assert model.name == "m.Q4_K_M.gguf"
+    assert find_projector_file(model).name == "mmproj-m-f16.gguf"
+
+
+def test_of_a_split_model_the_first_part_stands_for_all(tmp_path) -> None:
+    touch(tmp_path, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf")
+    assert find_model_file(tmp_path).name == "m-00001-of-00002.gguf"
+    assert find_projector_file(tmp_path / "m-00001-of-00002.gguf") is None
+
+
+def test_several_models_are_listed_and_none_is_said(tmp_path) -> None:
+    with pytest.raises(SourceError, match="no GGUF file"):
+        find_model_file(tmp_path)
+    touch(tmp_path, "a.gguf", "b.gguf")
+    with pytest.raises(SourceError, match="2 models in it") as raised:
+        find_model_file(tmp_path)
+    assert "a.gguf, b.gguf" in raised.value.hint
+
+
+# -- Ollama -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    """A store with llava:7b, as Ollama lays it out."""
+    folder = tmp_path / "models"
+    (folder / "blobs").mkdir(parents=True)
+    kinds = {"model": "1" * 64, "projector": "2" * 64, "params": "3" * 64}
+    for digest in kinds.values():
+        (folder / "blobs" / f"sha256-{digest}").write_bytes(b"")
+    (folder / "blobs" / f"sha256-{kinds['params']}").write_text('{"num_ctx": 2048}')
+    manifest = {
+        "schemaVersion": 2,
+        "config": {"digest": f"sha256:{DIGEST}"},
+        "layers": [
+            {"mediaType": f"application/vnd.ollama.image.{kind}", "digest": f"sha256:{digest}"}
+            for kind, digest in kinds.items()
+        ],
+    }
+    for place in ("registry.ollama.ai/library/llava/7b", "registry.ollama.ai/me/mine/latest"):
+        path = folder / "manifests" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["llava:7b", "library/llava:7b", "registry.ollama.ai/library/llava:7b", "me/mine"]
+)
+def test_an_installed_model_is_found_by_its_names(store, name) -> None:
+    found = find_installed(name, {"OLLAMA_MODELS": str(store)})
+    assert found.model.name == "sha256-" + "1" * 64
+    assert found.projector.name == "sha256-" + "2" * 64
+    assert found.parameters == {"num_ctx": 2048}
+
+
+def test_a_model_that_is_not_installed_names_the_nearest(store) -> None:
+    with pytest.raises(SourceError, match="ollama:llava:13b: not installed") as raised:
+        find_installed("llava:13b", {"OLLAMA_MODELS": str(store)})
+    assert raised.value.hint == "did you mean 'llava:7b'?; else ollama pull llava:13b"
+
+
+def test_a_blob_that_is_gone_is_named(store) -> None:
+    (store / "blobs" / ("sha256-" + "1" * 64)).unlink()
+    with pytest.raises(SourceError, match="a file of it is gone") as raised:
+        find_installed("llava:7b", {"OLLAMA_MODELS": str(store)})
+    assert raised.value.hint == "ollama pull llava:7b"
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "a/../b:c", "..", "a:..", "a//b", "", "a:b:c/d", "a b", "x/y/z/w"]
+)
+def test_a_name_leads_nowhere_else(store, name) -> None:
+    with pytest.raises(SourceError):
+        find_installed(name, {"OLLAMA_MODELS": str(store)})
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "{",
+        "[]",
+        '{"layers": 1}',
+        '{"layers": []}',
+        '{"layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": "../x"}]}',
+        '{"layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": 7}]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_hostile_manifest_is_one_line(store, manifest) -> None:
+    (store / "manifests/registry.ollama.ai/library/llava/7b").write_text(manifest)
+    with pytest.raises(SourceError) as raised:
+        find_installed("llava:7b", {"OLLAMA_MODELS": str(store)})
+    assert "\n" not in str(raised.value)
+
+
+def test_the_store_is_where_the_environment_says_or_where_ollama_keeps_it() -> None:
+    assert store_folders({"OLLAMA_MODELS": "/x"}) == [Path("/x")]
+    assert store_folders({"HOME": "/h"})[0] == Path("/h/.ollama/models")
+
+
+# -- the hub ------------------------------------------------------------------------------------
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub with one file behind a redirection; what was asked is kept."""
+
+    daemon_threads = True
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.data = data
+        self.asked: list[tuple[str, str | None, str | None]] = []
+        self.status = 206
+        self.elsewhere = ""
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        headers = self.headers
+        self.server.asked.append((self.path, headers["Range"], headers["Authorization"]))
+        if "/api/models/" in self.path:
+            self.reply(200, json.dumps([{"path": "a.gguf"}, {"path": "README.md"}]).encode())
+        elif self.server.status != 206:
+            self.reply(self.server.status, b"no")
+        elif "resolve" in self.path:
+            self.send_response(302)
+            self.send_header("Location", f"{self.server.elsewhere or self.server.address}/blob")
+            self.end_headers()
+        else:
+            first, last = headers["Range"].removeprefix("bytes=").split("-")
+            if int(first) >= len(self.server.data):
+                self.reply(416, b"")
+            else:
+                self.reply(206, self.server.data[int(first) : int(last) + 1])
+
+    def reply(self, status: int, data: bytes) -> None:
+        self.send_response(status)
+        self.end_headers()
+        with suppress(OSError):  # the reader has what it wanted
+            self.wfile.write(data)
+
+
+@pytest.fixture
+def hub(tmp_path) -> Iterator[Hub]:
+    model = sparse.dense_layers(sparse.language_model(words=40_000))
+    path = sparse.write(tmp_path / "m.gguf", model)
+    with path.open("rb") as file, Hub(file.read(6 << 20)) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield one
+        one.shutdown()
+
+
+def at(hub: Hub, tmp_path: Path, **more: str) -> dict[str, str]:
+    return {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "none"), **more}
+
+
+def test_a_header_is_read_by_ranges_and_no_more_than_it(hub, tmp_path) -> None:
+    file = read_from_hub("org/name:m.gguf", at(hub, tmp_path))
+    assert file.architecture == "llama"
+    assert file.lengths["tokenizer.ggml.tokens"] == 40_000
+    ranges = [asked[1] for asked in hub.asked if asked[0] == "/blob"]
+    assert ranges[0] == "bytes=0-1048575"
+    assert sum(int(r.split("-")[1]) - int(r.split("=")[1].split("-")[0]) for r in ranges) < 5 << 20
+
+
+def test_a_token_goes_to_the_hub_and_not_along_to_another_host(hub, tmp_path) -> None:
+    hub.elsewhere = hub.address.replace("127.0.0.1", "localhost")
+    read_from_hub("org/name:m.gguf", at(hub, tmp_path, HF_TOKEN="secret"))
+    tokens = {path: token for path, _, token in hub.asked}
+    assert tokens["/org/name/resolve/main/m.gguf"] == "Bearer secret"
+    assert tokens["/blob"] is None
+
+
+def test_without_a_file_the_files_are_listed(hub, tmp_path) -> None:
+    with pytest.raises(SourceError, match="name a file") as raised:
+        read_from_hub("org/name", at(hub, tmp_path))
+    assert raised.value.hint == "hf:org/name:a.gguf"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "not for everybody"), (404, "no such file"), (500, "HTTP 500")]
+)
+def test_a_refusal_is_one_line(hub, tmp_path, status, said) -> None:
+    hub.status = status
+    with pytest.raises(SourceError, match=said):
+        read_from_hub("org/name:m.gguf", at(hub, tmp_path))
+
+
+def test_a_body_that_does_not_end_is_cut_off(hub, tmp_path) -> None:
+    hub.data = b"GGUF\x03\0\0\0" + b"\0" * 16 + b"\xff" * (4 << 20)
+    file = read_from_hub("org/name:m.gguf", at(hub, tmp_path))
+    assert file.tensors == ()
+
+
+def test_a_file_of_the_cache_needs_no_network(tmp_path) -> None:
+    folder = tmp_path / "hub" / "models--org--name" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    sparse.write(folder / "m.gguf", sparse.dense_layers(sparse.language_model()))
+    environment = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert read_from_hub("org/name:m.gguf", environment).architecture == "llama"
+    with pytest.raises(SourceError, match="cannot be read"):
+        read_from_hub("org/name:other.gguf", environment)
+
+
+@pytest.mark.parametrize("text", ["org", "org/name:../x.gguf", "o/n:x.bin", "a/b/c:x.gguf", "/"])
+def test_what_is_no_name_of_a_file_is_refused(tmp_path, text) -> None:
+    with pytest.raises(SourceError):
+        read_from_hub(text, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)})

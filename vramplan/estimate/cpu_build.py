@@ -1,0 +1,35 @@
+"""What a CPU build of llama.cpp allocates for a model file: what the engine itself can be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vramplan.estimate.ggml_run import read_run
+from vramplan.estimate.graph_buffer import graph_sizes, is_known
+from vramplan.model import Pipeline, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuBuild:
+    """What a CPU build of the engine allocates for a model file."""
+
+    model_bytes: int
+    cache_bytes: int
+    compute_bytes: int
+    is_known: bool
+
+
+def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
+    """Return what llama.cpp's CPU build b11549 allocates for a model file at these settings.
+
+    It takes flash attention where it may choose. Raises UsageError for settings that cannot be.
+    """
+    chosen = {**settings, "engine": "b11549"}
+    run = read_run(pipeline, chosen, "8.6")
+    assert run.model.language is not None
+    return CpuBuild(
+        model_bytes=run.model.weights_bytes,
+        cache_bytes=run.batch.cache_of_last(run.model.layers),
+        compute_bytes=graph_sizes(run.model, run.batch, run.batch.sequences)[0],
+        is_known=is_known(run.model),
+    )

@@ -1,0 +1,66 @@
+"""The real engine's buffers beside ours, in every format."""
+
+from __future__ import annotations
+
+from vramplan.compare.pair import Pair
+from vramplan.compare.witness import Witness
+from vramplan.report import phrases
+from vramplan.report.colour import Tone, paint
+from vramplan.report.comparison_serial import pair_object
+from vramplan.report.grid import draw_table
+from vramplan.report.markdown import escape, render_table
+from vramplan.report.rows import Cell, Table, cell, table
+from vramplan.report.serial import Json
+from vramplan.report.text import wrap
+from vramplan.units import MIB
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+def draw_witness(witness: Witness, colour: bool, width: int) -> str:
+    """Return the rows for a terminal."""
+    lines = ["", paint("the engine beside ours", Tone.STRONG, colour)]
+    lines += [f"  {line}" for line in wrap(_about(witness), width - 2)]
+    lines += [f"  {line}" for line in draw_table(_table(witness), width=width - 2, colour=colour)]
+    return "\n".join(lines) + "\n"
+
+
+def mark_witness(witness: Witness) -> str:
+    """Return the rows as Markdown."""
+    parts = ["### The engine beside ours", escape(_about(witness)), render_table(_table(witness))]
+    return "\n\n".join(parts) + "\n"
+
+
+def witness_object(witness: Witness) -> dict[str, Json]:
+    """Return the rows for scripts."""
+    return {
+        "version": witness.engine,
+        "is_known": witness.is_known,
+        "buffers": [{"name": row.name, "size": pair_object(row.size)} for row in witness.rows],
+    }
+
+
+def _about(witness: Witness) -> str:
+    known = "" if witness.is_known else "; the family's graph is not known, ours is a guess"
+    return f"{phrases.name(witness.engine)}: llama.cpp's CPU build, all in host memory{known}"
+
+
+def _table(witness: Witness) -> Table:
+    rows = (
+        (cell(row.name), _mib(row.size.estimate_bytes), _mib(row.size.measured_bytes),
+         cell(_difference(row.size)))
+        for row in witness.rows
+    )  # fmt: skip
+    return table("buffer, ours#, the engine's#, difference#", rows)
+
+
+def _mib(size_bytes: int | None) -> Cell:
+    """Return a size as the engine prints it: MiB with two decimals."""
+    return cell(phrases.NOTHING if size_bytes is None else f"{size_bytes / MIB:,.2f} MiB")
+
+
+def _difference(pair: Pair) -> str:
+    percent = pair.residual_percent
+    if percent is None or pair.residual_bytes is None:
+        return phrases.NOTHING
+    return f"{pair.residual_bytes / MIB:+,.2f} MiB, {percent:+.2f} %".replace("-", _MINUS)
