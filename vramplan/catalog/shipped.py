@@ -6,6 +6,8 @@ from pathlib import Path
 
 #: figures that others published, beside the folder of pipelines
 PUBLISHED_FILE = "published.yaml"
+#: the folder of logs that engines printed and others published
+ENGINE_LOGS = "engine_logs"
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
