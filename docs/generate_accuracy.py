@@ -112,10 +112,11 @@ def render() -> str:
         ("## Bounds the tests hold ours to", is_bound, _bound),
         ("## Shown beside ours", shown, _shown),
     )
+    import logged_buffers
     import measured_runs
 
     published = [f"{title}\n\n{_table(part, cells)}" for title, part, cells in sections if part]
-    return "\n\n".join([measured_runs.render(), *published])
+    return "\n\n".join([measured_runs.render(), *published, logged_buffers.render()])
 
 
 def _table(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> str:

@@ -31,7 +31,7 @@ ROUNDING_BYTES = round(0.005 * MIB)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedModel:
-    """A model's shapes, in elements; `experts` is 0 for a dense one."""
+    """A model's shapes, in elements; `experts` is 0 for a dense one, `window` without windows."""
 
     name: str
     architecture: str
@@ -46,6 +46,7 @@ class LoggedModel:
     experts_used: int = 0
     expert_feed_forward: int = 0
     quantisation: str | None = None
+    window: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ them down), the feed-forward network (gate, up and their product), and the outpu
 This module counts what is alive at each of them, in closed form. It is the one place that a model
 of ggml's graph allocator will replace: `compute_buffers` is all that others call.
 
-What they reproduce (tests/unit/test_ggml_compute.py):
+What they reproduce (tests/unit/test_ggml_compute.py, tests/unit/test_logged_buffers.py):
 
-- CUDA logs, within 0.02 MiB: 164.01 at 6 of 33 layers (ollama#2706, February 2024); 164.00
-  and 2,144.00 with all (fedora-copr/logdetective#106, January 2025); 669.48 at 31 of 41
-  (ollama#7440, November 2024).
+- CUDA logs of builds before #23861, within 0.02 MiB: those of ``profiles/engine_logs`` from b2197
+  (February 2024) to b5050, all layers on the GPU or some, with and without flash attention; 669.48
+  at 31 of 41 (ollama#7440, November 2024).
 - llama.cpp's CPU build b11549 (xllamacpp 2026.10.11549, a dry run), over contexts of 512 to 16,384,
   batches of 128 to 1,024, with and without flash attention: `cpu_build_bytes`, fitted to it.
 
@@ -106,8 +106,13 @@ def cpu_build_bytes(model: GgmlModel, batch: Batch) -> int:
 
 
 def _attention_bytes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
-    """Scores and four activations: the residual, queries before and after rotation, the result."""
+    """Scores and four activations: the residual, queries before and after rotation, the result.
+
+    Queries that come with keys and values out of one matrix keep both alive.
+    """
     states = 4 * _hidden_bytes(model, batch)
+    if any(tensor.name.endswith("attn_qkv.weight") for tensor in model.tensors):
+        states += 2 * _wide_bytes(batch, _kv_width(model))
     return _inputs_bytes(model, batch, rules) + _scores_bytes(model, batch) + states
 
 
@@ -137,7 +142,9 @@ def _host_bytes(model: GgmlModel, batch: Batch, rules: EngineRules, is_partial: 
     hidden = _hidden_bytes(model, batch)
     if rules.has_input_buffer:
         return _scores_bytes(model, batch) + 5 * hidden if is_partial else hidden
-    return hidden + _inputs_bytes(model, batch, rules)
+    widened = _mask_bytes(batch) if batch.has_flash and rules.has_wide_mask else 0
+    masks = 2 if model.window else 1  # windowed layers have inputs of their own
+    return hidden + masks * (_inputs_bytes(model, batch, rules) + widened)
 
 
 def _scores_bytes(model: GgmlModel, batch: Batch) -> int:

@@ -1,4 +1,9 @@
-"""The compute buffers of an engine: from the graph where a file tells its shapes, else counted."""
+"""The compute buffers of an engine: from the graph where a file tells its shapes, else counted.
+
+The graph is that of a build after #23861. Before it logits were reserved for every token and decide
+most buffers; what is counted then equals the logs of that time (``profiles/engine_logs``), which
+today's graph does not. Of experts only the graph knows.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,19 @@ from vramplan.estimate.engine_rules import EngineRules
 from vramplan.estimate.ggml_model import GgmlModel, Placement
 
 
+def uses_graph(model: GgmlModel, rules: EngineRules) -> bool:
+    """Return whether a model's buffers on a build come from its graph."""
+    if model.language is None:
+        return False
+    is_dense = not model.language.experts and graph_buffer.is_known(model)
+    return rules.logits_per_sequence or not is_dense
+
+
 def compute_buffers(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> ComputeBuffers:
     """Return what the graph of `batch` takes on the GPU and in host memory."""
-    from_graph = model.language is not None
-    find = graph_buffer.graph_buffers if from_graph else compute_buffer.compute_buffers
+    find = (
+        graph_buffer.graph_buffers if uses_graph(model, rules) else compute_buffer.compute_buffers
+    )
     return find(model, batch, placement, rules)

@@ -17,12 +17,15 @@ _BUILD = re.compile(r"b([1-9][0-9]{2,5})")
 # day were not looked up: builds within some dozens of the number are not told apart.
 _INPUTS_IN_COMPUTE = 2450  # ggml-org/llama.cpp#6017, March 2024
 _HOST_WEIGHTS_OFFLOADED = 2450  # #6083, March 2024
+_WINDOW_CACHE = 5430  # #13194, May 2025
 _SWIGLU_FUSED = 5780  # #14158, June 2025
 _FLASH_AUTO = 6330  # #15434, August 2025
 _VALUES_INDEXED = 6330  # #14285, July 2025; not the default at once
 _PROJECTOR_FLASH = 6930  # #16837, November 2025
 _OUTPUT_LAYER_FIRST = 7460  # #18148, December 2025
-_LOGITS_PER_SEQUENCE = 9440  # #23861, May 2026
+#: #23861, May 2026; host buffers have an f32 mask in logs of b4863 and b5274 and no longer in one
+#: of October 2026: when it changed between them was not looked up
+_LOGITS_PER_SEQUENCE = 9440
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +35,13 @@ class EngineRules:
     build: int
     has_input_buffer: bool  # the graph's inputs have a host buffer beside the compute buffer
     offloads_host_weights: bool  # matrices of host layers are copied to the GPU for a big batch
+    has_window_cache: bool  # layers that see a window hold no more than it
     fuses_swiglu: bool  # gate, up and their product stand side by side
     indexes_values: bool  # without flash attention, an index for every value that is stored
     has_flash_auto: bool  # flash attention without being asked for
     projector_has_flash: bool  # flash attention in the vision encoder too
     output_layer_first: bool  # the first layer on the GPU is the output layer, not the last block
+    has_wide_mask: bool  # flash attention's mask is f32 in host memory, made f16 on the GPU
     logits_per_sequence: bool  # logits are reserved for one token a sequence, not for every token
 
 
@@ -54,11 +59,13 @@ def rules_of(engine: str) -> EngineRules:
         build=build,
         has_input_buffer=build < _INPUTS_IN_COMPUTE,
         offloads_host_weights=build >= _HOST_WEIGHTS_OFFLOADED,
+        has_window_cache=build >= _WINDOW_CACHE,
         fuses_swiglu=build >= _SWIGLU_FUSED,
         indexes_values=build >= _VALUES_INDEXED,
         has_flash_auto=build >= _FLASH_AUTO,
         projector_has_flash=build >= _PROJECTOR_FLASH,
         output_layer_first=build >= _OUTPUT_LAYER_FIRST,
+        has_wide_mask=build < _LOGITS_PER_SEQUENCE,
         logits_per_sequence=build >= _LOGITS_PER_SEQUENCE,
     )
 

@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from vramplan.estimate import engine_pools
 from vramplan.estimate.compute_buffer import ComputeBuffers
-from vramplan.estimate.engine_compute import compute_buffers
+from vramplan.estimate.engine_compute import compute_buffers, uses_graph
 from vramplan.estimate.ggml_model import Placement, TensorRole
 from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.estimate.graph_buffer import graph_note, graph_source
@@ -41,8 +41,8 @@ PROJECTOR = "projector"
 _WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 _CACHE_SOURCE = "counted: 2 x layers x kv_heads x head size x tokens, in blocks of the cache's type"
 _COMPUTE_SOURCE = (
-    "closed form of the graph that llama.cpp reserves (ggml-alloc.c), equal to the CUDA logs of "
-    "ollama#2706, ollama#7440 and logdetective#106; "
+    "closed form of the graph that llama.cpp reserves (ggml-alloc.c), equal to published CUDA logs "
+    "(profiles/engine_logs) of builds before #23861; "
 )
 _COMPUTE_OLD = "high: what the CPU build b11549 holds"
 _COMPUTE_NEW = f"since #23861 inferred, no CUDA log was at hand; {_COMPUTE_OLD}"
@@ -148,7 +148,7 @@ def _terms(
     yield _term("KV cache", LANGUAGE_MODEL, cache, exact, _CACHE_SOURCE)
     source = _COMPUTE_SOURCE + (_COMPUTE_NEW if run.rules.logits_per_sequence else _COMPUTE_OLD)
     origin = published
-    if run.model.language is not None:
+    if uses_graph(run.model, run.rules):
         origin, source = graph_source(run.model)
     yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, origin, source)
     if vision is not None:
@@ -262,7 +262,7 @@ def _buffers(
 
 
 def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> Iterator[str]:
-    if run.model.language is not None:
+    if uses_graph(run.model, run.rules):
         yield graph_note(run.model)
     yield (
         f"compute buffers follow the rules of llama.cpp b{run.rules.build} on CUDA, "

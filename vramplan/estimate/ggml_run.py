@@ -64,9 +64,10 @@ def read_run(pipeline: Pipeline, settings: Settings, compute_capability: str) ->
         model=model,
         vision=read_projector(pipeline),
         rules=rules,
-        batch=_batch(
+        batch=batch_of(
             model,
             chosen,
+            rules,
             has_flash=has_flash_attention(
                 str(chosen["flash_attention"]), rules, compute_capability
             ),
@@ -83,11 +84,19 @@ def _model_of(pipeline: Pipeline) -> GgmlModel:
     return read_model(pipeline)
 
 
-def _batch(model: GgmlModel, chosen: Settings, *, has_flash: bool, is_shared: bool) -> Batch:
+def batch_of(
+    model: GgmlModel, chosen: Settings, rules: EngineRules, *, has_flash: bool, is_shared: bool
+) -> Batch:
+    """Return what the engine reserves for: `context`, `ubatch`, `parallel` and `kv_type`.
+
+    `is_shared`: the context is shared out among the sequences, as llama.cpp does. Raises UsageError
+    for a setting that cannot be.
+    """
     sequences = _count(chosen, "parallel")
     tokens = sequence_tokens(_count(chosen, "context"), sequences, is_shared=is_shared)
     kv_type = str(chosen["kv_type"])
     ubatch = min(_count(chosen, "ubatch"), tokens * sequences)
+    window = window_tokens(model, tokens, ubatch) if rules.has_window_cache else tokens
     return Batch(
         tokens=ubatch,
         context=tokens,
@@ -96,8 +105,8 @@ def _batch(model: GgmlModel, chosen: Settings, *, has_flash: bool, is_shared: bo
         has_flash=has_flash,
         layer_caches=()
         if model.language is None
-        else layer_caches(model, tokens, sequences, ubatch, kv_type),
-        window_context=window_tokens(model, tokens, ubatch),
+        else layer_caches(model, tokens, window, sequences, kv_type),
+        window_context=window if model.window else 0,
     )
 
 

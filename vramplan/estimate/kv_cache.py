@@ -45,13 +45,15 @@ def window_tokens(model: GgmlModel, tokens: int, ubatch: int) -> int:
 
 
 def layer_caches(
-    model: GgmlModel, tokens: int, sequences: int, ubatch: int, kv_type: str
+    model: GgmlModel, tokens: int, window: int, sequences: int, kv_type: str
 ) -> tuple[int, ...]:
-    """Return the bytes of keys and values of each layer, of all sequences."""
+    """Return the bytes of keys and values of each layer, of all sequences.
+
+    A windowed layer holds `window` tokens of a sequence, another one `tokens`.
+    """
     assert model.language is not None
-    windowed = window_tokens(model, tokens, ubatch)
     return tuple(
-        (windowed if layer.is_windowed else tokens)
+        (window if layer.is_windowed else tokens)
         * sequences
         * (
             row_bytes(kv_type, layer.kv_heads * layer.head_k)
