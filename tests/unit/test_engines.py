@@ -54,6 +54,36 @@ def test_a_log_of_2024_with_a_projector_and_a_part_of_the_layers() -> None:
     assert log.failure is None
 
 
+def test_a_context_that_is_made_again_counts_once() -> None:
+    log = read_log((LOGS / "llama.cpp-b4863.log").read_text().splitlines())
+    found = buffers_of("llama.cpp-b4863.log")
+    assert found["CUDA0", "KV"] == pytest.approx(200)
+    assert found["CPU", "KV"] == pytest.approx(440)
+    assert found["CUDA0", "compute"] == pytest.approx(203.99, abs=0.001)
+    assert (log.build, log.layers, log.compute_capability) == ("b4863", (10, 33), "7.0")
+    assert log.settings["n_ubatch"] == "512"
+
+
+def test_what_was_refused_is_known_to_the_byte() -> None:
+    failure = read_log((LOGS / "ik-llama.cpp-235.log").read_text().splitlines()).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.OOM
+    assert failure.asked_bytes == 9332334592
+    assert "allocating 8900.01 MiB" in failure.message
+
+
+def test_colours_and_what_flash_attention_became_are_read() -> None:
+    log = read_log(
+        [
+            "\x1b[34m1.16\x1b[0m \x1b[32mI \x1b[0mllama_context: flash_attn    = auto",
+            "\x1b[34m1.16\x1b[0m \x1b[32mI \x1b[0mclip_ctx: CUDA0 compute buffer size = 32.89 MiB",
+            "llama_context: Flash Attention was auto, set to enabled",
+        ]
+    )
+    assert log.settings["flash_attn"] == "enabled"
+    assert [one.name for one in log.buffers] == ["projector compute"]
+
+
 def test_a_log_behind_the_journals_words_and_several_gpus() -> None:
     found = buffers_of("ollama-2266.log")
     assert found["CUDA0", "model"] == pytest.approx(4695.56, abs=0.001)

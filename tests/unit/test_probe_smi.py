@@ -170,3 +170,34 @@ def test_any_text_is_a_report_or_an_error(text: str) -> None:
             assert read_report(head + text).gpus
         except MeasurementError:
             continue
+
+
+MIG = """\
++---------------------------------------------------------------------------------------+
+| NVIDIA-SMI 535.104.12             Driver Version: 535.104.12   CUDA Version: 12.2     |
+|-----------------------------------------+----------------------+----------------------+
+|   0  NVIDIA H100 80GB HBM3          On  | 00000000:8B:00.0 Off |                   On |
+| N/A   48C    P0             138W / 700W |                  N/A |     N/A      Default |
+|                                         |                      |              Enabled |
++-----------------------------------------+----------------------+----------------------+
+| MIG devices:                                                                          |
+|  0    9   0   0  |              12MiB /  9984MiB  | 16      0 |  1   0    1    0    1 |
+|                  |               0MiB / 16383MiB  |           |                       |
++------------------+--------------------------------+-----------+-----------------------+
+"""
+
+
+def test_a_mig_devices_memory_is_not_the_gpus() -> None:
+    with pytest.raises(MeasurementError, match="MIG devices only"):
+        read_report(MIG)
+
+
+def test_a_gpu_that_tells_its_memory_keeps_it_beside_mig_devices() -> None:
+    told = MIG.replace("|                  N/A |     N/A", "|     39MiB / 81559MiB |     N/A", 1)
+    assert read_report(told).gpus[0].memory.total_bytes == 81559 << 20
+
+
+def test_an_indented_table_is_a_table() -> None:
+    told = MIG.replace("|                  N/A |     N/A", "|     39MiB / 81559MiB |     N/A", 1)
+    indented = "\n".join("    " + line for line in told.splitlines())
+    assert read_report(indented) == read_report(told)

@@ -76,6 +76,9 @@ def read_report(text: str) -> SmiReport:
         report = _read_table(text)
     else:
         report = _read_csv(text)
+    if not report.gpus and "MIG devices:" in text:
+        hint = "the driver does not tell the whole card's memory to a MIG instance"
+        raise MeasurementError("nvidia-smi's report has MIG devices only", hint=hint)
     if not report.gpus:
         raise MeasurementError(f"{_NOT_SMI}: no GPU with its memory is in it", hint=_HINT)
     return report
@@ -113,12 +116,14 @@ def _read_table(text: str) -> SmiReport:
     listed: dict[int, _Listed] = {}
     under_way: _Listed | None = None
     lists_processes = False
-    for line in text.splitlines():
+    for line in map(str.lstrip, text.splitlines()):  # pasted text is often indented
         if found := _GPU_LINE.match(line):
             under_way = _Listed(int(found[1]), found[2])
             listed.setdefault(under_way.index, under_way)
         elif under_way is not None and under_way.used < 0 and (found := _MEMORY.search(line)):
             under_way.used, under_way.total = int(found[1]) * MIB, int(found[2]) * MIB
+        elif "MIG devices:" in line:  # theirs is not the GPU's memory, which may be N/A
+            under_way = None
         elif "Processes:" in line:
             lists_processes, under_way = True, None
         elif lists_processes and (found := _PROCESS.match(line)):

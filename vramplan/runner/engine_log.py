@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vramplan.measurement.run import EngineBuffer, Failure, FailureKind
 from vramplan.units import MIB
@@ -26,12 +26,20 @@ _BUFFER = re.compile(
 _PROJECTOR = re.compile(r"(?:clip\w*|load_hparams):\s+model size:\s*([\d.]{1,14}) Mi?B")
 _PROJECTOR_COMPUTE = re.compile(r"compute allocated memory:\s*([\d.]{1,14}) MB")
 _LAYERS = re.compile(r"offloaded (\d{1,4})/(\d{1,4}) layers to GPU")
-_SETTING = re.compile(r"llama_context|llama_new_context_with_model|print_info|server")
+_SETTING = re.compile(
+    r"llama_context|llama_init_from_model|llama_new_context_with_model|print_info|server"
+)
+#: a context begins: its caches are counted anew. llama_init_from_model: n_ctx         = 2048
+_CONTEXT = re.compile(r"\bllama_\w+:\s+n_ctx\s*=")
+_FLASH_CHOSEN = re.compile(r"Flash Attention was auto, set to (\w{1,10})")
 _VALUE = re.compile(r"\b(n_ctx|n_batch|n_ubatch|n_seq_max|flash_attn)\s*=\s*([\w-]{1,20})")
-_BUILD = re.compile(r"\bbuild:\s*(\d{3,6})\b")
+_BUILD = re.compile(r"\bbuild(?::| =)\s*(\d{3,6})\b")
 _DEVICE = re.compile(r"Device \d+: ([^,]{1,80}), compute capability (\d{1,2}\.\d)")
 #: allocating 9216.00 MiB on device 0: cudaMalloc failed: out of memory
 _REFUSED = re.compile(r"allocating ([\d.]{1,14}) MiB on device \d+: cudaMalloc failed")
+#: ggml_gallocr_reserve_n: failed to allocate CUDA0 buffer of size 9332334592
+_REFUSED_BYTES = re.compile(r"failed to allocate \w{1,40} buffer of size (\d{1,18})\b")
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,12}m")
 _FAILED = re.compile(
     r"failed to (?:allocate|load model|create context|initialize)|out of memory|error loading model"
 )
@@ -66,14 +74,16 @@ def read_log(lines: Iterable[str]) -> EngineLog:
     for number, raw in enumerate(lines):
         if number >= _MOST_LINES:
             break
-        line = raw[:_LONGEST]
-        if "constructing llama_context" in line:  # again, after a dry run
+        line = _COLOUR.sub("", raw[:_LONGEST])
+        if _CONTEXT.search(line):  # maybe again: after a dry run, or for a second context
             sizes = {key: size for key, size in sizes.items() if key[1] not in _CACHES}
         _read_sizes(line, sizes)
         if found := _LAYERS.search(line):
             log.layers = (int(found[1]), int(found[2]))
         if _SETTING.search(line):
             log.settings |= dict(_VALUE.findall(line))
+        if found := _FLASH_CHOSEN.search(line):
+            log.settings["flash_attn"] = found[1]
         if found := _BUILD.search(line):
             log.build = f"b{found[1]}"
         if found := _DEVICE.search(line):
@@ -101,8 +111,12 @@ def _read_sizes(line: str, sizes: dict[tuple[str, str], int]) -> None:
 
 
 def _read_failure(line: str, log: EngineLog) -> None:
-    """Take the first failure; a later line may say how much was asked for."""
+    """Take the first failure; a later line may say how much was asked for, to the byte."""
     refused = _REFUSED.search(line)
+    exact = _REFUSED_BYTES.search(line)
+    if exact and log.failure is not None and log.failure.kind is FailureKind.OOM:
+        log.failure = replace(log.failure, asked_bytes=int(exact[1]))
+        return
     if not refused and not _FAILED.search(line):
         return
     asked = _bytes(refused[1]) if refused else None
