@@ -71,7 +71,9 @@ def run(args: Namespace) -> int:
     catalog = open_catalog(args)
     settings = given_settings(args)
     if args.targets:
-        jobs = make_jobs(args.targets, catalog, settings)
+        jobs = make_jobs(args.targets, catalog, settings, args.mmproj)
+    elif args.mmproj is not None:
+        raise UsageError("--mmproj belongs to one model file", hint="name it as TARGET")
     else:
         jobs = make_lenient_jobs(list(catalog.pipelines.values()), settings, "the catalogue")
     choices = choose_cards(args.cards or DEFAULT_CLASSES, catalog)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vramplan.catalog import Catalog, find_pipeline, load_catalog, user_folders
 from vramplan.catalog.search import PROJECT_FILE
-from vramplan.errors import UsageError
+from vramplan.errors import SourceError, UsageError
 from vramplan.model import Pipeline, Settings, SettingValue
 from vramplan.settings import resolve_settings
 
@@ -54,7 +54,14 @@ def find_target(text: str, catalog: Catalog, mmproj: str | None = None) -> Pipel
     if text.startswith(_PREFIXES) or path.suffix.lower() == ".gguf" or path.is_dir():
         from vramplan.commands.model_files import open_model
 
-        return open_model(text, mmproj)
+        try:
+            return open_model(text, mmproj)
+        except SourceError as problem:
+            bare = text.partition(":")[2]
+            if not bare or not _is_known(bare, catalog):
+                raise
+            hint = f"the catalogue has it: {bare}; {problem.hint or ''}".rstrip("; ")
+            raise SourceError(str(problem), hint=hint) from None
     return catalog.pipeline(text)
 
 
