@@ -114,9 +114,11 @@ def render() -> str:
     )
     import logged_buffers
     import measured_runs
+    import witnessed_buffers
 
     published = [f"{title}\n\n{_table(part, cells)}" for title, part, cells in sections if part]
-    return "\n\n".join([measured_runs.render(), *published, logged_buffers.render()])
+    engines = (logged_buffers.render(), witnessed_buffers.render())
+    return "\n\n".join([measured_runs.render(), *published, *engines])
 
 
 def _table(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> str:

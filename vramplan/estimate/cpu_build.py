@@ -18,6 +18,10 @@ class CpuBuild:
     compute_bytes: int
     is_known: bool
 
+    def by_name(self) -> dict[str, int]:
+        """Return the sizes under the engine's names of its buffers."""
+        return {"model": self.model_bytes, "KV": self.cache_bytes, "compute": self.compute_bytes}
+
 
 def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
     """Return what llama.cpp's CPU build b11549 allocates for a model file at these settings.
