@@ -49,7 +49,8 @@ def sparse_models() -> ModuleType:
     """Return the module that makes model files without data; it belongs to the tests."""
     path = ROOT / "tests" / "sparse_gguf.py"
     spec = importlib.util.spec_from_file_location("sparse_gguf", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(spec))
     spec.loader.exec_module(module)
     return module
