@@ -17,7 +17,9 @@ class TorchProbe:
     """What this process's torch holds of a device; tensors of other processes are not seen."""
 
     def __init__(self, device: str) -> None:
-        self._device = torch.device(device)
+        # some of torch's functions take no device without a number: "Expected a torch.device with a
+        # specified index" (torch/cuda/_utils.py, _get_device_index)
+        self._device = torch.device(torch.device(device).type, torch.device(device).index or 0)
 
     def read(self) -> Reading:
         """Return the counters, and their peaks since `reset_peaks`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -37,19 +38,19 @@ def fill(
 def hold(leave_bytes: int, free_bytes: Callable[[], int]) -> None:
     """Fill the device but for `leave_bytes`, say what is free then, and hold it.
 
-    Returns never: the channel ends the process when the parent lets go. torch's allocator rounds
-    pieces of 10 MiB and more to 2 MiB and takes smaller ones in 20 MiB, so it is told to take each
-    as it is.
+    Returns never: the channel ends the process when the parent lets go. torch's caching allocator
+    would take pieces below 10 MiB in segments of 20 MiB and leave too little, so it is off: every
+    tensor is a cudaMalloc of its own (c10/cuda/CUDACachingAllocator.cpp, forceUncachedAllocator).
     """
+    os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"  # read at the first allocation
     import torch
 
     channel = Channel()
-    device = torch.device("cuda")
-    torch.empty(1, device=device)
-    torch.cuda.empty_cache()
+    device = torch.device("cuda", 0)
+    torch.empty(1, device=device)  # the context, before what is free is looked at
 
-    def take(size: int) -> int:
-        return int(torch.cuda.caching_allocator_alloc(size, device))
+    def take(size: int) -> torch.Tensor:
+        return torch.empty(size, dtype=torch.uint8, device=device)
 
     pieces = fill(leave_bytes, free_bytes, take)
     channel.say("held", pieces=len(pieces), free_bytes=free_bytes())
