@@ -150,7 +150,8 @@ def test_a_pipeline_that_breaks_exits_with_1_and_says_where(process, tmp_path) -
     assert (failure["kind"], failure["phase"]) == ("error", "decode")
 
 
-def test_an_interrupt_leaves_no_process_and_no_file(tmp_path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_leaves_no_process_and_no_file(tmp_path, number) -> None:
     pytest.importorskip("torch")
     words = ["profile", "sd15", "--dry-run", "-o", "run.json"]  # the real shapes: minutes
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -166,11 +167,15 @@ def test_an_interrupt_leaves_no_process_and_no_file(tmp_path) -> None:
             break
     children = _children(parent.pid)
     assert children
-    parent.send_signal(signal.SIGINT)
+    parent.send_signal(number)
     _, rest = parent.communicate(timeout=30)
     assert parent.returncode == 130
     assert "interrupted" in rest
     assert not list(tmp_path.iterdir())
+    _assert_gone(children)
+
+
+def _assert_gone(children: list[int]) -> None:
     for _ in range(100):
         if not any(Path(f"/proc/{pid}").exists() for pid in children):
             return
@@ -222,6 +227,32 @@ def test_without_an_ollama_it_is_one_line(run, monkeypatch) -> None:
     assert (result.code, result.out) == (3, "")
     assert "error: no Ollama server" in result.err
     assert "ollama serve" in result.err
+
+
+def test_a_server_of_our_own_does_not_outlive_a_kill(tmp_path) -> None:
+    """SIGTERM is how `timeout` and service managers end us; the server holds a card's memory."""
+    server = tmp_path / "llama-server"
+    server.write_text(f"#!{sys.executable}\nimport time\nprint('up')\ntime.sleep(60)\n")
+    server.chmod(0o755)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "vramplan", "profile", "llava-v1.5-7b", "--weights", "m.gguf"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in parent.stderr:
+        if line.startswith("loading"):
+            break
+    children = []
+    while not children:
+        children = _children(parent.pid)
+    parent.send_signal(signal.SIGTERM)
+    _, rest = parent.communicate(timeout=30)
+    assert (parent.returncode, rest.splitlines()[-1:]) == (130, ["interrupted"])
+    _assert_gone(children)
 
 
 def test_an_engine_is_not_run_dry(run) -> None:

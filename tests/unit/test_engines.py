@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import sys
 import threading
@@ -154,6 +155,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, dict]] = []
         self.error: dict | None = None
+        self.listed: object = [{"name": "llava:7b"}, {"name": "llama3:latest"}]
+        self.last: dict = {"response": "", "done": True}
 
     @property
     def address(self) -> str:
@@ -170,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, {}))
         answers = {
             "/api/version": {"version": "0.14.2"},
-            "/api/tags": {"models": [{"name": "llava:7b"}, {"name": "llama3:latest"}]},
+            "/api/tags": {"models": self.server.listed},
             "/api/ps": {
                 "models": [
                     {
@@ -190,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.error is not None and "prompt" in body:
             self.answer([self.server.error], 500)
         elif body.get("stream"):
-            self.answer([{"response": "a", "done": False}, {"response": "", "done": True}])
+            self.answer([{"response": "a", "done": False}, self.server.last])
         else:
             self.answer([{"done": True}])
 
@@ -266,6 +269,58 @@ def test_an_ollama_that_runs_out_of_memory_is_a_result(server) -> None:
     assert bodies[-1]["keep_alive"] == 0
 
 
+@pytest.mark.parametrize(
+    ("last", "kind", "said"),
+    [
+        ({"error": "CUDA error: out of memory"}, FailureKind.OOM, "out of memory"),
+        ({"error": "model runner has unexpectedly stopped"}, FailureKind.ERROR, "unexpectedly"),
+        ({"response": "b", "done": False}, FailureKind.CRASH, "broke off"),
+    ],
+)
+def test_an_ollama_that_fails_in_the_middle_of_its_answer_is_a_failure(
+    server, last, kind, said
+) -> None:
+    """HTTP's status is long sent by then: the error is a line of the stream."""
+    server.last = last
+    outcome = measure_ollama(a_job(server), EngineTools())
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.phase) == (kind, "generate")
+    assert said in outcome.failure.message
+
+
+@pytest.mark.parametrize("listed", [None, {}, [None, 3], "llava:7b"])
+def test_a_server_without_models_does_not_have_this_one(server, listed) -> None:
+    server.listed = listed
+    with pytest.raises(MissingError, match="does not have llava:7b"):
+        measure_ollama(a_job(server), EngineTools())
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"\x00\x01 no HTTP\r\n\r\n", "not as HTTP does"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>a router</html>", "but not as one"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"version": "0.', "but not as one"),
+        (b'HTTP/1.1 500 Oh\r\nContent-Length: 99\r\n\r\n{"error": "bo', "Oh"),
+        (b"", "nobody answers"),
+    ],
+)
+def test_what_answers_and_is_no_ollama_is_one_line(answer, said) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def reply() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        threading.Thread(target=reply, daemon=True).start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        job = OllamaJob(model="llava:7b", settings={}, has_vision=False, address=address)
+        with pytest.raises(MissingError, match=said):
+            measure_ollama(job, EngineTools())
+
+
 def test_a_model_that_is_not_there_is_named_with_the_nearest(server) -> None:
     with pytest.raises(MissingError, match="does not have llava:8b") as raised:
         measure_ollama(a_job(server, model="llava:8b"), EngineTools())
@@ -324,17 +379,23 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         {late}
-        self.reply(b'data: {{"choices":[]}}\\n\\ndata: {{"choices":[]}}\\n\\ndata: [DONE]\\n\\n')
-    def reply(self, data):
-        self.send_response(200); self.end_headers(); self.wfile.write(data)
+        self.reply(b'data: {{"choices":[{{"finish_reason":null}}]}}\\n\\n', {rest})
+    def reply(self, data, rest=b""):
+        self.send_response(200); self.end_headers(); self.wfile.write(data + rest)
 HTTPServer(("127.0.0.1", int(words[words.index("--port") + 1])), Handler).serve_forever()
 """
 
 
-def a_server(tmp_path: Path, early: str = "", late: str = "pass") -> ServerJob:
+#: how an answer ends
+LAST = b'data: {"choices":[{"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+def a_server(tmp_path: Path, early: str = "", late: str = "pass", rest: bytes = LAST) -> ServerJob:
     path = tmp_path / "llama-server"
     seen = str(tmp_path / "seen")
-    path.write_text(FAKE_SERVER.format(python=sys.executable, seen=seen, early=early, late=late))
+    path.write_text(
+        FAKE_SERVER.format(python=sys.executable, seen=seen, early=early, late=late, rest=rest)
+    )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     settings = {"context": 4096, "gpu_layers": 20, "kv_type": "q8_0", "flash_attention": "on"}
     return ServerJob(model=Path("m.gguf"), settings=settings, binary=str(path))
@@ -367,6 +428,22 @@ def test_a_server_that_dies_is_a_result_with_its_place(tmp_path, early, late, ph
     kinds = {"load": FailureKind.OOM, "prefill": FailureKind.CRASH}
     assert outcome.failure.kind is kinds[phase]
     assert outcome.buffers, "what it had allocated is kept"
+
+
+@pytest.mark.parametrize(
+    ("rest", "said", "kind"),
+    [
+        (b"", "broke off", FailureKind.CRASH),
+        (b'data: {"error":{"message":"decode failed"}}\n\n', "decode failed", FailureKind.ERROR),
+    ],
+)
+def test_an_answer_of_our_server_that_does_not_end_well_is_a_failure(
+    tmp_path, rest, said, kind
+) -> None:
+    outcome = measure_server(a_server(tmp_path, rest=rest), EngineTools())
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.phase) == (kind, "generate")
+    assert said in outcome.failure.message
 
 
 def test_a_server_that_never_loads_is_ended(tmp_path) -> None:

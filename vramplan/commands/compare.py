@@ -14,7 +14,7 @@ from vramplan.commands.comparing import compare_job, write_comparison, write_wat
 from vramplan.commands.output import note
 from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
 from vramplan.errors import MissingError, UsageError
-from vramplan.measurement.files import find_runs, is_run_file, read_run
+from vramplan.measurement.files import SUFFIXES, find_runs, is_run_file, read_run
 
 if TYPE_CHECKING:
     from vramplan.measurement.run import Run
@@ -101,6 +101,10 @@ def run(args: Namespace) -> int:
         _refuse_settings(args)
         found = read_run(path)
         folders: Sequence[Path] = catalog.folders
+    elif path.name.endswith(SUFFIXES):
+        raise UsageError(
+            f"{path}: no such file", hint="vramplan profile TARGET -o run.json writes one"
+        )
     else:
         (job,) = make_jobs([args.target], catalog, given_settings(args))
         folders = folders_of([job], catalog)

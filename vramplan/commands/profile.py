@@ -14,6 +14,7 @@ from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.commands import arguments
 from vramplan.commands.comparing import compare_job, write_comparison
 from vramplan.commands.gpus import find_gpu
+from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.libraries import QUIET, require_libraries
 from vramplan.commands.output import note
 from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
@@ -105,13 +106,14 @@ def run(args: Namespace) -> int:
     """Measure, write what came of it beside the estimate; return 1 where the run failed."""
     catalog = open_catalog(args)
     (job,) = make_jobs([args.target], catalog, given_settings(args), args.mmproj)
-    if job.pipeline.runtime in GGML_RUNTIMES:
-        from vramplan.commands.engine_profile import measure_engine
+    with ending_tidily():
+        if job.pipeline.runtime in GGML_RUNTIMES:
+            from vramplan.commands.engine_profile import measure_engine
 
-        with showing_progress() as show:
-            measured = measure_engine(args, job, show)
-    else:
-        measured = _measure_torch(args, job, catalog)
+            with showing_progress() as show:
+                measured = measure_engine(args, job, show)
+        else:
+            measured = _measure_torch(args, job, catalog)
     comparison = compare_job(measured, catalog, folders_of([job], catalog))
     write_comparison(args, "profile", comparison, tolerance_percent=None)
     from vramplan.measurement.run import FailureKind

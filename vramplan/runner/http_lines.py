@@ -6,6 +6,8 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 from vramplan.errors import MeasurementError
@@ -34,7 +36,9 @@ def ask(url: str, body: Json | None = None, *, seconds: float) -> Json:
 def ask_lines(url: str, body: Json | None = None, *, seconds: float) -> Iterator[Json]:
     """Yield the JSON objects of an answer, one a line; server-sent events' ``data:`` is taken off.
 
-    Raises RefusedError for an answer that is an error, MeasurementError where nobody answers.
+    Raises RefusedError for an answer that is an error, also one in the middle of a stream (HTTP's
+    status was sent by then; both Ollama and llama-server write ``{"error": …}``), MeasurementError
+    where nobody answers, or something that is not HTTP.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(  # noqa: S310  # http and https alone are made by callers
@@ -49,16 +53,27 @@ def ask_lines(url: str, body: Json | None = None, *, seconds: float) -> Iterator
                 if not line:
                     return
                 found = _parse(line)
+                if found is not None and found.get("error"):
+                    raise RefusedError(f"{url}: {_error_text(found)}"[:400], answer.status)
                 if found is not None:
                     yield found
     except urllib.error.HTTPError as problem:
-        said = _parse(problem.read(10_000)) or {}
-        error = said.get("error", problem.reason)
-        text = error.get("message", "") if isinstance(error, dict) else error
+        text = str(problem.reason)
+        with suppress(OSError, HTTPException):  # its body may be cut off
+            text = _error_text(_parse(problem.read(10_000)) or {}) or text
         raise RefusedError(f"{url}: {text}"[:400], problem.code) from None
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "reason", problem)
         raise MeasurementError(f"{url}: nobody answers ({reason})") from None
+    except HTTPException as problem:  # a connection that was closed is an OSError too
+        said = f"{type(problem).__name__}: {problem}"[:200]
+        raise MeasurementError(f"{url}: answers, but not as HTTP does ({said})") from None
+
+
+def _error_text(answer: Json) -> str:
+    """Return an error's message: Ollama's is a string, llama-server's an object."""
+    error = answer.get("error", "")
+    return str(error.get("message", "") if isinstance(error, dict) else error)
 
 
 def _parse(line: bytes) -> Json | None:

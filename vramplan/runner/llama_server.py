@@ -161,9 +161,19 @@ def _chat(job: ServerJob, port: int, meter: EngineMeter, turn: str, tools: Engin
     answer = ask_lines(url, body, seconds=tools.limit_seconds)
     with meter.stretch("encode_image" if job.mmproj is not None else "prefill", turn):
         next(answer, None)
+    is_done = False
     with meter.stretch("generate", turn):
-        for _ in answer:
-            pass
+        for said in answer:
+            is_done = is_done or _is_last(said)
+        if not is_done:
+            raise MeasurementError("the server's answer broke off")
+
+
+def _is_last(said: Mapping[str, object]) -> bool:
+    """Return whether a part of a streamed answer ends it: its choice has a ``finish_reason``."""
+    choices = said.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return isinstance(first, dict) and first.get("finish_reason") is not None
 
 
 def _free_port() -> int:

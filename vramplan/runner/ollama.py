@@ -115,17 +115,21 @@ def own_share(memory: DeviceMemory) -> int | None:
 
 
 def _version(job: OllamaJob) -> str:
+    hint = "start it with: ollama serve; OLLAMA_HOST names another address"
     try:
-        return str(ask(f"{job.address}/api/version", seconds=10).get("version", ""))
+        version = ask(f"{job.address}/api/version", seconds=10).get("version")
     except MeasurementError as problem:
-        hint = "start it with: ollama serve; OLLAMA_HOST names another address"
         raise MissingError(f"no Ollama server: {problem}", hint=hint) from None
+    if not isinstance(version, str):
+        raise MissingError(f"no Ollama server: {job.address} answers, but not as one", hint=hint)
+    return version[:80]
 
 
 def _find_model(job: OllamaJob) -> str:
     """Return the name under which the server has the model."""
-    listed = ask(f"{job.address}/api/tags", seconds=30).get("models", [])
-    names = [str(one.get("name", "")) for one in listed if isinstance(one, dict)][:10_000]
+    found = ask(f"{job.address}/api/tags", seconds=30).get("models")
+    listed = found if isinstance(found, list) else []  # null where there is none
+    names = [str(one.get("name", "")) for one in listed[:10_000] if isinstance(one, dict)]
     wanted = job.model if ":" in job.model else f"{job.model}:latest"
     if wanted in names:
         return wanted
@@ -157,9 +161,12 @@ def _generate(job: OllamaJob, name: str, meter: EngineMeter, turn: str, tools: E
     phase = "encode_image" if job.has_vision else "prefill"
     with meter.stretch(phase, turn):
         next(answer, None)  # the first token: image and prompt have been read
+    is_done = False
     with meter.stretch("generate", turn):
-        for _ in answer:
-            pass
+        for said in answer:
+            is_done = bool(said.get("done"))
+        if not is_done:
+            raise MeasurementError(f"{job.address}: the answer broke off")
 
 
 def _prompt(job: OllamaJob) -> str:
