@@ -356,7 +356,8 @@ def test_a_process_that_runs_is_explained(run, driver, gpu) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nothing.json"], "nothing.json"),
+        (["nothing.json"], "nothing.json: no such file"),
+        (["nothing.json.gz"], "nothing.json.gz: no such file"),
         (["sd15", "--pid", "x"], "not a process's number"),
         (["sd15", "--tolerance", "-1"], "not a percentage"),
         (["sd15", "--smi", "no.txt"], "cannot be read"),
@@ -374,6 +375,47 @@ def test_a_run_has_its_settings_already(run, a_file) -> None:
     path = a_file()
     assert "a run has its settings" in run("compare", path, "--batch", "2").error
     assert "neither --pid nor --smi" in run("compare", path, "--pid", "5").error
+
+
+TWO = """\
+index, name, uuid, memory.total [MiB], memory.used [MiB]
+0, NVIDIA A2, GPU-a, 15356 MiB, 10 MiB
+1, NVIDIA A2, GPU-b, 15356 MiB, 4435 MiB
+"""
+
+
+def test_of_several_gpus_the_one_that_works_is_explained(run, tmp_path) -> None:
+    second = SMI.replace("|   0  NV", "|   1  NV").replace("|    0   N/A", "|    1   N/A")
+    lines = [*SMI.splitlines()[:3], *second.splitlines()[1:]]
+    idle = "\n".join(lines).replace("   4735MiB", "      1MiB", 1)
+    (tmp_path / "smi.txt").write_text(idle)
+    result = run("compare", "sd15", "--smi", "smi.txt")
+    assert "GPU 1 of 0, 1; --gpu takes another" in result.out
+    assert "python (47110)" in result.out
+    (tmp_path / "two.csv").write_text(TWO)
+    named = run("compare", "sd15", "--smi", "two.csv", "--gpu", "GPU-b", "--json")
+    assert named.json["result"]["waterfall"]["shown_bytes"] == 4435 * MIB
+    assert "it lists 0, 1" in run("compare", "sd15", "--smi", "two.csv", "--gpu", "7").hint
+
+
+def test_sizes_that_windows_does_not_tell_are_said_to_be_unknown(run, tmp_path) -> None:
+    (tmp_path / "smi.txt").write_text(
+        SMI.replace(" 4435MiB", "     N/A").replace("300MiB", "N/A   ")
+    )
+    result = run("compare", "sd15", "--smi", "smi.txt")
+    assert "what single processes hold is not told" in result.out
+
+
+def test_a_driver_that_lists_nobody_is_told_from_a_process_that_holds_nothing(
+    run, driver, gpu
+) -> None:
+    unsupported = 3  # NVML_ERROR_NOT_SUPPORTED
+    mute = {"computing": unsupported, "drawing": unsupported}
+    driver(gpu(uuid="GPU-a", used=4735 * MIB, **mute))
+    result = run("compare", "sd15", "--pid", "6")
+    assert result.code == 3
+    assert "does not tell which processes" in result.error
+    assert "--smi -" in result.hint
 
 
 def test_text_that_nvidia_smi_did_not_print_is_refused(run, tmp_path) -> None:

@@ -201,3 +201,66 @@ def test_an_indented_table_is_a_table() -> None:
     told = MIG.replace("|                  N/A |     N/A", "|     39MiB / 81559MiB |     N/A", 1)
     indented = "\n".join("    " + line for line in told.splitlines())
     assert read_report(indented) == read_report(told)
+
+
+QUERY = """\
+
+==============NVSMI LOG==============
+
+Timestamp                                 : Mon Jan  1 00:00:00 2026
+Driver Version                            : 550.54.14
+CUDA Version                              : 12.4
+
+Attached GPUs                             : 2
+GPU 00000000:01:00.0
+    Product Name                          : NVIDIA GeForce RTX 3060
+    GPU UUID                              : GPU-11111111-2222-3333-4444-555555555555
+    FB Memory Usage
+        Total                             : 12288 MiB
+        Reserved                          : 230 MiB
+        Used                              : 5512 MiB
+        Free                              : 6545 MiB
+    BAR1 Memory Usage
+        Total                             : 16384 MiB
+        Used                              : 5 MiB
+        Free                              : 16379 MiB
+    Processes
+        GPU instance ID                   : N/A
+        Process ID                        : 1234
+            Type                          : G
+            Name                          : /usr/lib/xorg/Xorg
+            Used GPU Memory               : 312 MiB
+        Process ID                        : 4711
+            Type                          : C
+            Name                          : C:\\python: 3
+            Used GPU Memory               : 5100 MiB
+GPU 00000000:02:00.0
+    Product Name                          : NVIDIA A2
+    FB Memory Usage
+        Total                             : 15356 MiB
+        Used                              : 0 MiB
+        Free                              : 15356 MiB
+    Processes                             : None
+"""
+
+
+def test_the_log_is_read_as_its_xml_is() -> None:
+    report = read_report(QUERY)
+    assert report.driver == "550.54.14"
+    first, second = report.gpus
+    assert (first.name, first.index) == ("NVIDIA GeForce RTX 3060", 0)
+    assert first.uuid == "GPU-11111111-2222-3333-4444-555555555555"
+    memory = first.memory
+    assert (memory.total_bytes, memory.used_bytes) == (12288 * MIB, 5512 * MIB), "not BAR1's"
+    assert (memory.free_bytes, memory.reserved_bytes) == (6545 * MIB, 230 * MIB)
+    assert [(p.pid, p.kind, p.name, p.used_bytes) for p in memory.processes] == [
+        (1234, "G", "/usr/lib/xorg/Xorg", 312 * MIB),
+        (4711, "C", "C:\\python: 3", 5100 * MIB),
+    ]
+    assert (second.name, second.memory.used_bytes) == ("NVIDIA A2", 0)
+    assert second.memory.processes is None
+
+
+def test_nothing_at_all_is_said_to_be_empty() -> None:
+    with pytest.raises(MeasurementError, match="it is empty"):
+        read_report(" \n")

@@ -1,4 +1,4 @@
-"""What nvidia-smi prints, in each of its forms: its table, its CSV and its XML.
+"""What nvidia-smi prints, in each of its forms: its table, its log, its CSV and its XML.
 
 The text may be pasted by a stranger: its length and its lists are bounded, and XML that declares
 entities is refused. Sizes are whole MiB there, so they are right to one MiB.
@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 from vramplan.errors import MeasurementError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
+from vramplan.probe.smi_query import MARK, read_query
 from vramplan.units import MIB
 
 _LONGEST = 1 << 20
@@ -22,7 +23,7 @@ _MOST_PROCESSES = 10_000
 _SECONDS = 20
 
 _NOT_SMI = "not what nvidia-smi prints"
-_HINT = "paste its table, or the output of nvidia-smi -q -x or --query-gpu=... --format=csv"
+_HINT = "paste its table, or the output of nvidia-smi -q, -q -x or --query-gpu=... --format=csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +71,12 @@ def read_report(text: str) -> SmiReport:
     """
     if len(text) > _LONGEST:
         raise MeasurementError(f"{_NOT_SMI}: {len(text):,} characters", hint=_HINT)
+    if not text.strip():
+        raise MeasurementError(f"{_NOT_SMI}: it is empty", hint=_HINT)
     if "<nvidia_smi_log" in text:
         report = _read_xml(text)
+    elif MARK in text:
+        report = _read_tree(read_query(text))
     elif "NVIDIA-SMI" in text:
         report = _read_table(text)
     else:
@@ -228,6 +233,10 @@ def _read_xml(text: str) -> SmiReport:
         root = ET.fromstring(text[text.index("<") :])  # noqa: S314  # no entities, bounded length
     except ET.ParseError as problem:
         raise MeasurementError(f"{_NOT_SMI}: damaged XML: {problem}", hint=_HINT) from None
+    return _read_tree(root)
+
+
+def _read_tree(root: ET.Element) -> SmiReport:
     gpus = [gpu for place, one in enumerate(root.iter("gpu")) for gpu in _xml_gpu(one, place)]
     return SmiReport(gpus=tuple(gpus), driver=root.findtext("driver_version"))
 
