@@ -141,6 +141,7 @@ class GgmlBuffers:
     kv_cache_bytes: int
     compute_bytes: int
     host_model_bytes: int
+    host_kv_cache_bytes: int
     host_compute_bytes: int
     projector_bytes: int
     projector_compute_bytes: int
@@ -149,10 +150,26 @@ class GgmlBuffers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSplit:
-    """How many of a model's layers (the output layer counts as one) are on the GPU."""
+    """How many of a model's layers (the output layer counts as one) are on the GPU.
+
+    Of `experts_on_cpu` of those the experts are in host memory, all of them or some.
+    """
 
     total: int
     on_gpu: int
+    experts_on_cpu: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether everything that belongs to a layer is on the GPU."""
+        return self.on_gpu == self.total and not self.experts_on_cpu
+
+    def in_words(self) -> str:
+        """Return ``29 of 33 layers on the GPU``, and where the experts are not with them."""
+        experts = (
+            f", the experts of {self.experts_on_cpu} on the CPU" if self.experts_on_cpu else ""
+        )
+        return f"{self.on_gpu} of {self.total} layers on the GPU{experts}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,7 @@ SPILLING_PLATFORMS = ("windows", "wsl")
 #: llama.cpp's `--cache-type-k` (common/arg.cpp, kv_cache_types)
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 ALL_LAYERS = ("all", "auto")
+ALL_EXPERTS = "all"
 
 _DTYPE_SYNONYMS = {
     "float16": "fp16",
@@ -136,6 +137,14 @@ def _read_layers(key: str, text: str) -> SettingValue:
     return int(text)  # 0 is meant: every layer on the CPU
 
 
+def _read_experts(key: str, text: str) -> SettingValue:
+    if text.lower() == ALL_EXPERTS:
+        return ALL_EXPERTS
+    if not _COUNT.fullmatch(text):
+        raise _not_a(key, text, "a number of layers", "write a number or all; 0 keeps none there")
+    return int(text)
+
+
 def _choice(
     choices: tuple[str, ...], synonyms: Mapping[str, str] | None = None
 ) -> Callable[[str, str], str]:
@@ -192,6 +201,11 @@ _SETTINGS: Mapping[str, _Setting] = {
         help="flash attention in llama.cpp: on, off, auto",
     ),
     "gpu_layers": _Setting(read=_read_layers, help="layers on the GPU: a number, all, auto"),
+    "cpu_moe": _Setting(
+        read=_read_experts,
+        help="layers, from the first, whose experts stay in host memory (llama.cpp's --n-cpu-moe): "
+        "a number, all, 0 for what the engine chooses",
+    ),
     "engine": _Setting(read=_read_word, help="the engine's version whose rules apply"),
     "expandable_segments": _Setting(
         read=_SWITCH, help="PYTORCH_ALLOC_CONF=expandable_segments:True: on, off"

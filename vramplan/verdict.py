@@ -269,7 +269,7 @@ def _judge_ggml(
         split, placed = fit_layers(
             pipeline, settings, capability, context, budget_bytes, context_source=CONTEXT_SOURCE
         )
-        if split.on_gpu < split.total or any(c.device == "cpu" for c in placed.components):
+        if not split.is_whole or any(c.device == "cpu" for c in placed.components):
             # the need that decides is the whole model's; what is placed is what will run
             shown = replace(placed, need=whole.need)
             return shown, VerdictKind.OFFLOAD, _split_reason(placed, whole, budget_bytes)
@@ -293,7 +293,7 @@ def _ggml_reason(found: Estimate, kind: VerdictKind, budget_bytes: int) -> str:
 def _split_reason(placed: Estimate, whole: Estimate, budget_bytes: int) -> str:
     aside = [c.name for c in placed.components if c.device == "cpu" and c.name not in _LANGUAGE]
     and_aside = f" and {' and '.join(aside)}" if aside else ""
-    is_whole = placed.layers is not None and placed.layers.on_gpu == placed.layers.total
+    is_whole = placed.layers is not None and placed.layers.is_whole
     rest = " and ".join(aside) if is_whole else f"the rest{and_aside}"
     needed = format_size(whole.need.band.expected_bytes, up=True)
     free = format_size(budget_bytes, up=False)
@@ -323,9 +323,9 @@ def _room(need: Band, kind: VerdictKind, budget_bytes: int) -> str:
 def _layers(found: Estimate) -> str:
     if found.layers is None:
         return found.title
-    if found.layers.on_gpu == found.layers.total:
+    if found.layers.is_whole:
         return f"all {found.layers.total} layers on the GPU"
-    return f"{found.layers.on_gpu} of {found.layers.total} layers on the GPU"
+    return found.layers.in_words()
 
 
 def _weights(found: Estimate) -> str:

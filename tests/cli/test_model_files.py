@@ -113,7 +113,7 @@ def test_a_files_buffers_are_counted_from_its_header(run, models, validate) -> N
     assert buffers["kv_cache_bytes"] == 256 * MIB
     assert buffers["model_bytes"] == pytest.approx(3847.55 * MIB, abs=0.1 * MIB)
     assert buffers["host_model_bytes"] == 32000 * 4096 // 32 * 18
-    assert found["layers"] == {"total": 33, "on_gpu": 33}
+    assert found["layers"] == {"total": 33, "on_gpu": 33, "experts_on_cpu": 0}
 
 
 def test_a_projector_is_given_or_found_beside_the_model(run, models, tmp_path, validate) -> None:

@@ -229,6 +229,7 @@ def _llava() -> Estimate:
         total += term.band
     buffers = GgmlBuffers(
         model_bytes=int(3917.87 * MIB), kv_cache_bytes=256 * MIB, compute_bytes=int(164.01 * MIB),
+        host_kv_cache_bytes=0,
         host_model_bytes=int(70.31 * MIB), host_compute_bytes=168 * MIB,
         projector_bytes=int(595.49 * MIB), projector_compute_bytes=int(32.89 * MIB), pool_bytes=0,
     )  # fmt: skip

@@ -45,6 +45,7 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "kv_type": st.sampled_from(settings.KV_TYPES),
     "flash_attention": st.sampled_from(settings.FLASH_ATTENTIONS),
     "gpu_layers": st.sampled_from(settings.ALL_LAYERS) | st.integers(0, 999_999_999),
+    "cpu_moe": st.just(settings.ALL_EXPERTS) | st.integers(0, 999_999_999),
     "engine": words,
     "expandable_segments": switches,
     "platform": st.sampled_from(settings.PLATFORMS),

@@ -29,6 +29,7 @@ SHORT_FORMS = {
     "context": "N",
     "kv_type": "TYPE",
     "gpu_layers": "N|all|auto",
+    "cpu_moe": "N|all",
     "platform": "OS",
 }
 

@@ -116,6 +116,8 @@ def _pipeline(
     }
     total = model.total_layers
     defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
+    if model.has_experts:
+        defaults["cpu_moe"] = 0
     layers = given.get("gpu_layers")
     if isinstance(layers, int):
         defaults["gpu_layers"] = min(layers, total)
@@ -129,6 +131,7 @@ def _pipeline(
             "context": Constraint(minimum=1, maximum=max(trained, int(defaults["context"]))),  # type: ignore[arg-type]  # a whole number
             "gpu_layers": Constraint(minimum=0, maximum=total),
             "parallel": Constraint(maximum=256),
+            "cpu_moe": Constraint(minimum=0, maximum=model.layers),
         },
         source=header.path,
         path=header.path,

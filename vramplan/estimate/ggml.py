@@ -66,8 +66,7 @@ def estimate_ggml(
     for a setting that cannot be, CatalogError for a `ggml` mapping that does not say what it must.
     """
     run = read_run(pipeline, settings, compute_capability)
-    on_gpu = run.model.total_layers if run.wanted_layers is None else run.wanted_layers
-    return _budget(run, on_gpu, _context_term(context, context_source), free_bytes=None)
+    return _budget(run, run.asked_layers, _context_term(context, context_source), free_bytes=None)
 
 
 def fit_layers(
@@ -88,7 +87,8 @@ def fit_layers(
     free = budget_bytes - context.expected_bytes
     on_gpu = layers_on_gpu(run, free)
     estimate = _budget(run, on_gpu, _context_term(context, context_source), free_bytes=free)
-    return LayerSplit(total=run.model.total_layers, on_gpu=on_gpu), estimate
+    assert estimate.layers is not None
+    return estimate.layers, estimate
 
 
 def _context_term(context: Band, source: str) -> Term:
@@ -129,7 +129,11 @@ def _budget(run: GgmlRun, on_gpu: int, context: Term, *, free_bytes: int | None)
         need=Need(band=device, phase="load", component=LANGUAGE_MODEL),
         timeline=timeline,
         buffers=_buffers(run, placement, compute, terms),
-        layers=LayerSplit(total=run.model.total_layers, on_gpu=on_gpu),
+        layers=LayerSplit(
+            total=run.model.total_layers,
+            on_gpu=on_gpu,
+            experts_on_cpu=placement.blocks_without_experts,
+        ),
         notes=tuple(_notes(run, placement, vision)),
     )
 
@@ -174,7 +178,7 @@ def _term(name: str, component: str, band: Band, origin: Origin, source: str) ->
 def _components(
     run: GgmlRun, placement: Placement, vision: VisionModel | None
 ) -> Iterator[Component]:
-    is_whole = placement.on_gpu == run.model.total_layers
+    is_whole = placement.on_gpu == run.model.total_layers and not placement.blocks_without_experts
     yield Component(
         name=LANGUAGE_MODEL,
         parameters=run.model.parameters,
@@ -254,6 +258,8 @@ def _buffers(
         kv_cache_bytes=on_gpu("KV cache", LANGUAGE_MODEL),
         compute_bytes=compute.gpu.expected_bytes,
         host_model_bytes=placement.host_bytes + host_projector,
+        host_kv_cache_bytes=run.batch.cache_of_last(run.model.layers)
+        - run.batch.cache_of_last(placement.blocks_on_gpu),
         host_compute_bytes=compute.host_bytes + host_projector_compute,
         projector_bytes=projector,
         projector_compute_bytes=on_gpu("projector compute", VISION_ENCODER),
@@ -275,6 +281,12 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
         yield (
             f"{placement.on_gpu} of {run.model.total_layers} layers on the GPU; on the host "
             f"{format_size(placement.host_bytes)} of weights, {format_size(host_cache)} of KV cache"
+        )
+    if placement.blocks_without_experts:
+        yield (
+            f"of {placement.blocks_without_experts} layers on the GPU the experts are in host "
+            "memory; what a big batch copies of them to the GPU is inferred from the scheduler's "
+            "rules, no CUDA log shows it"
         )
     if run.vision is not None and vision is None:
         yield "the projector is on the CPU"

@@ -15,6 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from vramplan.errors import CatalogError, did_you_mean
+from vramplan.estimate.experts import NO_HOST_EXPERTS, HostExperts, has_experts
 from vramplan.model import Pipeline
 from vramplan.sources.block_sizes import BLOCKS
 
@@ -100,6 +101,11 @@ class GgmlModel:
         return self.layers + 1
 
     @cached_property
+    def has_experts(self) -> bool:
+        """Return whether it is a mixture of experts, whose experts may stay in host memory."""
+        return has_experts(tensor.name for tensor in self.tensors)
+
+    @cached_property
     def parameters(self) -> int:
         """Return the number of parameters."""
         return sum(tensor.elements for tensor in self.tensors if not tensor.is_shared)
@@ -114,7 +120,9 @@ class GgmlModel:
 class Placement:
     """Which part of a model is on the GPU when `on_gpu` of its layers are.
 
-    `gpu_bytes` is what a CUDA buffer takes, `host_bytes` the bare size of the rest.
+    `gpu_bytes` is what a CUDA buffer takes, `host_bytes` the bare size of the rest. Of
+    `blocks_without_experts` of the GPU's blocks the experts are in host memory, none of their
+    tensors larger than `largest_expert_bytes`.
     """
 
     on_gpu: int
@@ -122,6 +130,8 @@ class Placement:
     output_on_gpu: bool
     gpu_bytes: int
     host_bytes: int
+    blocks_without_experts: int = 0
+    largest_expert_bytes: int = 0
 
 
 def row_bytes(type_name: str, elements: int) -> int:
@@ -133,21 +143,28 @@ def row_bytes(type_name: str, elements: int) -> int:
 
 
 @cache
-def place_layers(model: GgmlModel, on_gpu: int, *, output_first: bool) -> Placement:
+def place_layers(
+    model: GgmlModel, on_gpu: int, *, output_first: bool, experts: HostExperts = NO_HOST_EXPERTS
+) -> Placement:
     """Return what is where when `on_gpu` of the model's layers are on the GPU.
 
     Blocks go from the last to the first; the output layer goes before them (`output_first`, since
     llama.cpp#18148) or after all of them. The token embedding stays in host memory: "there is very
-    little benefit to offloading the input layer". Source: llama.cpp, src/llama-model.cpp
-    (load_tensors).
+    little benefit to offloading the input layer". `experts` stay there too. Source: llama.cpp,
+    src/llama-model.cpp (load_tensors), src/llama-model-loader.cpp (buft_for_tensor).
     """
     output = on_gpu >= 1 if output_first else on_gpu > model.layers
     blocks = on_gpu - 1 if output else on_gpu
     first = model.layers - blocks
-    gpu_bytes = host_bytes = 0
+    gpu_bytes = host_bytes = largest = 0
+    kept: set[int | None] = set()
     for tensor in model.tensors:
         in_block = tensor.layer is not None and tensor.layer >= first
-        if in_block or (output and tensor.role is TensorRole.OUTPUT):
+        if in_block and experts.keeps(tensor.name, tensor.layer):
+            host_bytes += tensor.size_bytes
+            largest = max(largest, tensor.size_bytes)
+            kept.add(tensor.layer)
+        elif in_block or (output and tensor.role is TensorRole.OUTPUT):
             gpu_bytes += tensor.cuda_bytes
         elif not tensor.is_shared:
             host_bytes += tensor.size_bytes
@@ -157,6 +174,8 @@ def place_layers(model: GgmlModel, on_gpu: int, *, output_first: bool) -> Placem
         output_on_gpu=output,
         gpu_bytes=gpu_bytes,
         host_bytes=host_bytes,
+        blocks_without_experts=len(kept),
+        largest_expert_bytes=largest,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.estimate.compute_buffer import Batch
 from vramplan.estimate.engine_rules import EngineRules, has_flash_attention, rules_of
+from vramplan.estimate.experts import NO_HOST_EXPERTS, HostExperts
 from vramplan.estimate.ggml_model import GgmlModel, once_each, read_model
 from vramplan.estimate.gguf_model import model_from_gguf
 from vramplan.estimate.kv_cache import (
@@ -18,14 +19,15 @@ from vramplan.estimate.kv_cache import (
 )
 from vramplan.estimate.projector import VisionModel, read_projector
 from vramplan.model import Pipeline, Settings
-from vramplan.settings import KV_TYPES
+from vramplan.settings import ALL_EXPERTS, KV_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgmlRun:
     """What an engine is asked to load, and the rules it follows.
 
-    `wanted_layers` is None when the engine itself decides how many layers go to the GPU.
+    `wanted_layers` is None when the engine itself decides how many layers go to the GPU; `experts`
+    are those that are kept in host memory because the settings say so.
     """
 
     pipeline: Pipeline
@@ -36,6 +38,12 @@ class GgmlRun:
     rules: EngineRules
     batch: Batch
     wanted_layers: int | None
+    experts: HostExperts = NO_HOST_EXPERTS
+
+    @property
+    def asked_layers(self) -> int:
+        """Return how many layers go to the GPU unless the engine finds that they do not fit."""
+        return self.model.total_layers if self.wanted_layers is None else self.wanted_layers
 
     @property
     def has_vision_flash(self) -> bool:
@@ -74,6 +82,7 @@ def read_run(pipeline: Pipeline, settings: Settings, compute_capability: str) ->
             is_shared=pipeline.runtime != "ollama",
         ),
         wanted_layers=_wanted_layers(model, chosen),
+        experts=_host_experts(model, chosen),
     )
 
 
@@ -138,3 +147,17 @@ def _wanted_layers(model: GgmlModel, chosen: Settings) -> int | None:
         hint = f"the model has {total} layers; write a number, all or auto"
         raise UsageError(f"gpu_layers {wanted!r} is not within 0 to {total}", hint=hint)
     return wanted
+
+
+def _host_experts(model: GgmlModel, chosen: Settings) -> HostExperts:
+    wanted = chosen.get("cpu_moe", 0)
+    if wanted == 0:
+        return NO_HOST_EXPERTS
+    if not model.has_experts:
+        hint = "it is for mixtures of experts; gpu_layers moves whole layers"
+        raise UsageError("cpu_moe: the model has no experts", hint=hint)
+    if wanted == ALL_EXPERTS:
+        return HostExperts(stop=model.layers)
+    if not isinstance(wanted, int) or wanted < 0:
+        raise UsageError(f"cpu_moe must be a number of layers or all, not {wanted!r}")
+    return HostExperts(stop=min(wanted, model.layers))

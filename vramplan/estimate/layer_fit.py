@@ -26,7 +26,9 @@ MARGIN_BYTES = 1024 * MIB
 
 def place(run: GgmlRun, on_gpu: int) -> Placement:
     """Return what is where with `on_gpu` layers on the GPU, by the rules of the run's engine."""
-    return place_layers(run.model, on_gpu, output_first=run.rules.output_layer_first)
+    return place_layers(
+        run.model, on_gpu, output_first=run.rules.output_layer_first, experts=run.experts
+    )
 
 
 def has_projector_on_gpu(run: GgmlRun, free_bytes: int | None) -> bool:

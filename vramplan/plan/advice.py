@@ -88,16 +88,18 @@ def _ggml_advice(
     return (_advice(*nearest, verdict),)
 
 
-def _rank(found: Verdict, estimate: Estimate) -> tuple[int, int]:
-    """Order verdicts on ggml engines from good to bad: by kind, then by layers on the GPU."""
-    layers = estimate.layers.on_gpu if estimate.layers is not None else 0
-    return _ORDER.index(found.kind), -layers
+def _rank(found: Verdict, estimate: Estimate) -> tuple[int, int, int]:
+    """Order verdicts on ggml engines from good to bad: by kind, then by what is on the GPU."""
+    layers = estimate.layers
+    if layers is None:
+        return _ORDER.index(found.kind), 0, 0
+    return _ORDER.index(found.kind), -layers.on_gpu, layers.experts_on_cpu
 
 
 def _advice(change: Change, found: Verdict, estimate: Estimate, before: Verdict) -> Advice:
     effect = "not enough yet" if found.kind is before.kind else found.kind.value
     if found.kind is VerdictKind.OFFLOAD and estimate.layers is not None:
-        effect = f"{estimate.layers.on_gpu} of {estimate.layers.total} layers on the GPU"
+        effect = estimate.layers.in_words()
     elif found.kind is VerdictKind.OFFLOAD and estimate.settings.get("offload", "none") != "none":
         effect = f"runs with {estimate.settings['offload']} offload"
     return Advice(

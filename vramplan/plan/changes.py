@@ -154,9 +154,32 @@ def _ggml_changes(pipeline: Pipeline, settings: Settings) -> Iterator[Change]:
             line=f"OLLAMA_CONTEXT_LENGTH={context}" if is_ollama else f"-c {context}",
             cost=f"the conversation and its images must fit {context} tokens",
         )
+    yield from _expert_changes(pipeline, settings)
     if settings.get("gpu_layers", "auto") != "auto":
         yield Change(
             settings={"gpu_layers": "auto"},
             line="no num_gpu in the request's options" if is_ollama else "no -ngl",
             cost="layers that do not fit run on the CPU",
         )
+
+
+def _expert_changes(pipeline: Pipeline, settings: Settings) -> Iterator[Change]:
+    """Yield more and more layers whose experts stay in host memory, up to all.
+
+    An engine that may choose the layers itself does so with the experts too.
+    """
+    bounds = pipeline.constraints.get("cpu_moe")
+    layers = bounds.maximum if bounds is not None else None
+    if layers is None or settings.get("gpu_layers", "auto") == "auto":
+        return
+    now = settings.get("cpu_moe", 0)
+    steps = [-(-layers * eighth // 8) for eighth in range(1, 9)]
+    for count in dict.fromkeys(steps):
+        if isinstance(now, int) and count > now:
+            # llama-server reads LLAMA_ARG_*, and Ollama starts it with its own environment
+            is_ollama = pipeline.runtime == "ollama"
+            yield Change(
+                settings={"cpu_moe": count},
+                line=f"LLAMA_ARG_N_CPU_MOE={count}" if is_ollama else f"--n-cpu-moe {count}",
+                cost=f"the experts of {count} of {layers} layers are computed on the CPU",
+            )

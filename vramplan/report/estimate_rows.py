@@ -119,7 +119,7 @@ def buffer_table(estimate: Estimate) -> Table | None:
         return None
     sizes: tuple[tuple[str, int, int | None], ...] = (
         ("model", buffers.model_bytes, buffers.host_model_bytes),
-        ("KV cache", buffers.kv_cache_bytes, None),
+        ("KV cache", buffers.kv_cache_bytes, buffers.host_kv_cache_bytes),
         ("compute", buffers.compute_bytes, buffers.host_compute_bytes),
         ("projector", buffers.projector_bytes, None),
         ("projector compute", buffers.projector_compute_bytes, None),
@@ -139,7 +139,7 @@ def buffer_table(estimate: Estimate) -> Table | None:
 def layer_sentence(estimate: Estimate) -> str:
     """Return how many layers are on the GPU, or nothing where layers do not split."""
     layers = estimate.layers
-    return "" if layers is None else f"{layers.on_gpu} of {layers.total} layers on the GPU"
+    return "" if layers is None else layers.in_words()
 
 
 def published_table(estimate: Estimate) -> NotedTable:

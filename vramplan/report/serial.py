@@ -118,7 +118,11 @@ def estimate_result(estimate: Estimate) -> dict[str, Json]:
         "buffers": _buffers(estimate.buffers),
         "layers": None
         if estimate.layers is None
-        else {"total": estimate.layers.total, "on_gpu": estimate.layers.on_gpu},
+        else {
+            "total": estimate.layers.total,
+            "on_gpu": estimate.layers.on_gpu,
+            "experts_on_cpu": estimate.layers.experts_on_cpu,
+        },
         "published": [_published(figure) for figure in estimate.published],
         "notes": list(estimate.notes),
     }
@@ -246,6 +250,7 @@ def _buffers(buffers: GgmlBuffers | None) -> dict[str, Json] | None:
         "kv_cache_bytes": buffers.kv_cache_bytes,
         "compute_bytes": buffers.compute_bytes,
         "host_model_bytes": buffers.host_model_bytes,
+        "host_kv_cache_bytes": buffers.host_kv_cache_bytes,
         "host_compute_bytes": buffers.host_compute_bytes,
         "projector_bytes": buffers.projector_bytes,
         "projector_compute_bytes": buffers.projector_compute_bytes,

@@ -66,6 +66,11 @@ def command_of(job: ServerJob, port: int) -> list[str]:
         words += ["-ngl", "999"]
     elif isinstance(layers, int):
         words += ["-ngl", str(layers)]
+    experts = chosen.get("cpu_moe", 0)
+    if experts == "all":
+        words += ["--cpu-moe"]
+    elif isinstance(experts, int) and experts:
+        words += ["--n-cpu-moe", str(experts)]
     return words
 
 
