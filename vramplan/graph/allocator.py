@@ -123,22 +123,12 @@ class _Allocation:
 
     def _take_over(self, node: Tensor) -> bool:
         """Give `node` an operand's memory that nobody else needs and that is laid out alike."""
-        for parent in node.sources:
-            shown = parent.view_of
-            owner = parent if shown is None else shown
-            if owner.is_external or owner.is_output or owner.place < 0:
+        for owner in node.sources:
+            if not owner.is_own or owner.is_output:  # a view owns nothing: its memory stays
                 continue
-            if shown is None and not parent.is_own:
+            if (node.type, node.shape, node.strides) != (owner.type, owner.shape, owner.strides):
                 continue
-            if (node.type, node.shape, node.strides) != (
-                parent.type,
-                parent.shape,
-                parent.strides,
-            ):
-                continue
-            if parent.children != 1 or parent.views:
-                continue
-            if shown is not None and not (shown.views == 1 and not shown.children and shown.is_own):
+            if owner.children != 1 or owner.views:
                 continue
             node.place, node.address = owner.place, owner.address
             owner.is_own = False

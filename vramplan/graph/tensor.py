@@ -13,11 +13,10 @@ Shape = tuple[int, int, int, int]
 #: bytes of an element of the types that graphs compute with
 ELEMENT_BYTES: Mapping[str, int] = {"f32": 4, "f16": 2, "bf16": 2, "i32": 4, "i64": 8}
 
-#: results of these operators may take their operand's place (ggml-alloc.c, ggml_op_can_inplace).
-#: `rope` is on ggml's list too; the engine's figures show that it does not happen to reshaped ones
+#: results of these operators may take their operand's place (ggml-alloc.c, ggml_op_can_inplace)
 IN_PLACE = frozenset(
     {"fill", "scale", "add", "add_id", "sub", "mul", "div", "sqr", "sqrt", "log", "unary",
-     "rms_norm", "clamp", "soft_max"}
+     "rope", "rms_norm", "clamp", "soft_max"}
 )  # fmt: skip
 
 
