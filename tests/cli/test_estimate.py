@@ -16,7 +16,7 @@ def test_json_has_the_contracts_fields(run, validate) -> None:
     assert budget["pipeline"] == "llava:7b"
     assert budget["runtime"] == "ollama"
     assert budget["settings"]["context"] == 4096
-    assert budget["layers"] == {"total": 33, "on_gpu": 33}
+    assert budget["layers"] == {"total": 33, "on_gpu": 33, "experts_on_cpu": 0}
     # 2 x 32 layers x 8 KV heads x 128 x 4096 tokens x 2 bytes
     assert budget["buffers"]["kv_cache_bytes"] == 2 * 32 * 8 * 128 * 4096 * 2
     assert [part["name"] for part in budget["components"]] == [

@@ -50,7 +50,7 @@ def test_every_other_command_is_one_that_vramplan_takes() -> None:
     from vramplan.cli import build_parser
 
     parser = build_parser()
-    asked = [command.split("vramplan ", 1)[1] for command in _commands() if "/vramplan " in command]
+    asked = [words for block in _commands() for words in block.split(".venv/bin/vramplan ")[1:]]
     asked += re.findall(r"`vramplan ([^`]+)`", README)
     assert len(asked) > 4
     for words in asked:
