@@ -82,8 +82,9 @@ def test_over_contexts_batches_attention_and_cache_types(files, name, settings) 
 
 def test_the_graph_has_as_many_nodes_as_the_engines(files) -> None:
     from vramplan.estimate.gguf_model import model_from_gguf
-    from vramplan.graph.language import FAMILIES as HABITS
-    from vramplan.graph.language import Reserve, reserve_graph
+    from vramplan.graph.families import FAMILIES as HABITS
+    from vramplan.graph.language import reserve_graph
+    from vramplan.graph.shapes import Reserve
 
     for name in ("llama", "qwen3moe", "gemma2", "phi3"):
         model = model_from_gguf(open_model(str(files[name]), None).header)

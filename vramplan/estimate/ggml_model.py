@@ -20,7 +20,7 @@ from vramplan.model import Pipeline
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
-    from vramplan.graph.language import LanguageShape
+    from vramplan.graph.shapes import LanguageShape
 
 T = TypeVar("T")
 

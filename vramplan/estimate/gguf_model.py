@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from vramplan.errors import SourceError
 from vramplan.estimate.ggml_model import GgmlModel, GgmlTensor, TensorRole
-from vramplan.graph.language import LanguageShape, LayerShape
+from vramplan.graph.shapes import LanguageShape, LayerShape
 
 if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile, GgufTensor

@@ -1,6 +1,6 @@
 """The compute buffer from the graph itself: the engine's tensors through a model of its allocator.
 
-For families in `graph.language.FAMILIES` the CPU build b11549 of llama.cpp (xllamacpp's) holds
+For families in `graph.families.FAMILIES` the CPU build b11549 of llama.cpp (xllamacpp's) holds
 exactly what this gives (tests/accuracy/test_engine_witness.py). On CUDA the embedding is
 looked up on the host and what the GPU needs of it is copied; no CUDA log of such a build was at
 hand, so the band reaches from a twentieth below up to what the CPU build holds. Of a family that is
@@ -15,7 +15,9 @@ from vramplan.estimate.compute_buffer import Batch, ComputeBuffers
 from vramplan.estimate.engine_rules import EngineRules
 from vramplan.estimate.ggml_model import GgmlModel, Placement, TensorRole
 from vramplan.graph.allocator import allocate
-from vramplan.graph.language import FAMILIES, Habits, Reserve, reserve_graph
+from vramplan.graph.families import FAMILIES, Habits
+from vramplan.graph.language import reserve_graph
+from vramplan.graph.shapes import Reserve
 from vramplan.graph.split import gpu_part
 from vramplan.model import Band, Origin
 

@@ -16,7 +16,7 @@ from vramplan.estimate.engine_compute import compute_buffers
 from vramplan.estimate.engine_rules import rules_of
 from vramplan.estimate.ggml_model import GgmlModel, GgmlTensor, TensorRole, place_layers
 from vramplan.estimate.ggml_run import batch_of
-from vramplan.graph.language import LanguageShape, LayerShape
+from vramplan.graph.shapes import LanguageShape, LayerShape
 from vramplan.model import Band
 from vramplan.sources.block_sizes import BLOCKS
 

@@ -1,0 +1,54 @@
+"""The families of language models whose graphs are known, and what each does that no tensor tells.
+
+A family is here once the engine itself has agreed (tests/accuracy/test_engine_witness.py).
+Source: ggml-org/llama.cpp, src/models, a file per family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """What a family does that its tensors do not tell.
+
+    `is_parallel`: attention and feed-forward read the same norm and are added together. `is_rms`:
+    norms have no mean. `softcaps_scores`, `softcaps_logits`: they go through tanh.
+    `scales_queries`: queries are multiplied before attention. `scales_embedding`: the embedded
+    tokens are; `scales_logits`: the logits are. `normalises_experts`: the experts' weights are made
+    to add up to one; `scales_experts`: they are multiplied. `gates_experts`: what makes weights of
+    the experts' logits. `rotates`: positions turn queries and keys.
+    """
+
+    is_parallel: bool = False
+    is_rms: bool = True
+    softcaps_scores: bool = False
+    softcaps_logits: bool = False
+    scales_queries: bool = False
+    scales_embedding: bool = False
+    scales_logits: bool = False
+    normalises_experts: bool = True
+    scales_experts: bool = False
+    rotates: bool = True
+    gates_experts: str = "softmax"
+
+
+FAMILIES: Mapping[str, Habits] = {
+    "llama": Habits(),
+    "mistral3": Habits(),
+    "qwen2": Habits(),
+    "qwen3": Habits(),
+    "qwen3moe": Habits(),
+    "qwen2moe": Habits(normalises_experts=False),
+    "olmoe": Habits(normalises_experts=False),
+    "gemma": Habits(scales_embedding=True, scales_queries=True),
+    "gemma2": Habits(
+        softcaps_scores=True, softcaps_logits=True, scales_queries=True, scales_embedding=True
+    ),
+    "gemma3": Habits(scales_queries=True, scales_embedding=True),
+    "phi3": Habits(scales_queries=True),
+    "command-r": Habits(is_parallel=True, is_rms=False, scales_logits=True),
+    "gptneox": Habits(is_rms=False),
+}

@@ -1,0 +1,43 @@
+"""One layer of a language model under construction: what all of its parts are handed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vramplan.graph.builder import Graph
+from vramplan.graph.families import Habits
+from vramplan.graph.shapes import LanguageShape, LayerShape
+from vramplan.graph.tensor import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer's number within its model, and the graph that it is added to."""
+
+    graph: Graph
+    model: LanguageShape
+    habits: Habits
+    number: int
+
+    @property
+    def shape(self) -> LayerShape:
+        """The layer's own shape."""
+        return self.model.layers[self.number]
+
+    def has(self, part: str) -> bool:
+        """Return whether the layer has a tensor, such as ``attn_q.bias``."""
+        return self.model.has(self.number, part)
+
+    def norm(self, x: Tensor, part: str) -> Tensor:
+        """Return a norm of `x` with the weight and bias that the layer has for it."""
+        return self.graph.norm(
+            x,
+            is_rms=self.habits.is_rms,
+            weighted=self.has(f"{part}.weight"),
+            biased=self.has(f"{part}.bias"),
+        )
+
+    def linear(self, width: int, x: Tensor, part: str) -> Tensor:
+        """Return a matrix of `width` rows times `x`, and its bias where the layer has one."""
+        y = self.graph.matmul(width, x)
+        return self.graph.same("add", y) if self.has(f"{part}.bias") else y
