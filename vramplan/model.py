@@ -146,6 +146,7 @@ class GgmlBuffers:
     projector_bytes: int
     projector_compute_bytes: int
     pool_bytes: int
+    recurrent_state_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vramplan.commands.model_files import open_model
+from vramplan.errors import MeasurementError, UsageError
 from vramplan.estimate.cpu_build import cpu_build
 from vramplan.runner.engine_check import ask_engine
 from vramplan.settings import resolve_settings
@@ -56,13 +57,19 @@ def hold(path: Path, context: int, ubatch: int, flash: str, kv_type: str) -> Non
         "kv_type": kv_type,
     }
     chosen = resolve_settings(pipeline, {**pipeline.defaults, **wanted})
-    ours = cpu_build(pipeline, chosen)
+    try:
+        ours = cpu_build(pipeline, chosen)
+    except UsageError:  # what we refuse the engine must refuse: blocks that do not fill a head
+        with pytest.raises(MeasurementError, match="failed to create context"):
+            ask_engine(path, chosen)
+        return
     assert ours.is_known
-    told = {"model": 0, "KV": 0, "compute": 0}
+    told = {"model": 0, "KV": 0, "RS": 0, "compute": 0}
     for one in ask_engine(path, chosen).buffers:
         told[one.name] = told.get(one.name, 0) + one.size_bytes
     assert ours.model_bytes == pytest.approx(told["model"], abs=0.1 * MIB)
     assert ours.cache_bytes == pytest.approx(told["KV"], abs=ROUNDING)
+    assert ours.state_bytes == pytest.approx(told["RS"], abs=ROUNDING)
     # within 2 % and never 1 % below is what is asked; within hundredths of a MiB is what it is
     assert ours.compute_bytes == pytest.approx(told["compute"], abs=3 * ROUNDING)
 

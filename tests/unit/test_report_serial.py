@@ -68,7 +68,7 @@ def test_estimate_has_the_fields_scripts_rely_on(samples) -> None:
     assert set(result["buffers"]) == {
         "model_bytes", "kv_cache_bytes", "compute_bytes", "host_model_bytes",
         "host_kv_cache_bytes", "host_compute_bytes", "projector_bytes",
-        "projector_compute_bytes", "pool_bytes",
+        "projector_compute_bytes", "pool_bytes", "recurrent_state_bytes",
     }  # fmt: skip
     assert result["layers"] == {"total": 33, "on_gpu": 33, "experts_on_cpu": 0}
     assert serial.estimate_result(samples.sd15)["settings"]["image"] == "512x512"

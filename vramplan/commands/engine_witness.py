@@ -34,6 +34,7 @@ def ask_witness(job: Job, mmproj: str | None) -> Witness:
     rows = (
         ("model", ours.model_bytes, told("model")),
         ("KV cache", ours.cache_bytes, told("KV")),
+        *((("recurrent state", ours.state_bytes, told("RS")),) if ours.state_bytes else ()),
         ("compute", ours.compute_bytes, told("compute")),
     )
     return Witness(

@@ -164,6 +164,7 @@ def _most(sizes: Iterable[int | None]) -> int | None:
 _BUFFERS = (
     ("model", "model_bytes", "host_model_bytes"),
     ("KV", "kv_cache_bytes", None),
+    ("RS", "recurrent_state_bytes", None),
     ("compute", "compute_bytes", "host_compute_bytes"),
     ("projector", "projector_bytes", None),
     ("projector compute", "projector_compute_bytes", None),

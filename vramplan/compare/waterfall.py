@@ -89,19 +89,21 @@ def draw_waterfall(estimate: Estimate, seen: Observed) -> Waterfall:
 def _steps(estimate: Estimate, seen: Observed) -> Iterator[Step]:
     weights = _sum(estimate, lambda term: term.name == "weights")
     cache = _sum(estimate, lambda term: term.name == "KV cache")
+    state = _sum(estimate, lambda term: term.name == "recurrent state")
     workspace = _sum(estimate, lambda term: term.name in _WORKSPACES)
     slack = _sum(estimate, lambda term: term.name == _SLACK)
     context = _sum(estimate, lambda term: term.name == CONTEXT)
     everything = _sum(estimate, lambda _: True)
-    activations = everything - weights - cache - workspace - slack - context
+    activations = everything - weights - cache - state - workspace - slack - context
 
     held = _or_estimate(seen.weights_bytes, weights)
     yield _step("weights", weights, seen.weights_bytes)
     yield _step("KV cache", cache, None)
+    yield _step("recurrent state", state, None)
     if seen.allocated_peak_bytes is None:
         yield _step("activations", activations, None)
     else:
-        live = seen.allocated_peak_bytes - held - cache - workspace
+        live = seen.allocated_peak_bytes - held - cache - state - workspace
         yield Step(
             name="activations", estimate_bytes=activations, bytes=live, basis=Basis.DIFFERENCE
         )

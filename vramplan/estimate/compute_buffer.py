@@ -53,12 +53,18 @@ class Batch:
     has_flash: bool
     layer_caches: tuple[int, ...] = ()  # of each layer, where they differ
     window_context: int = 0  # tokens that a windowed layer's cache holds
+    cache_type: str = "f16"  # of keys and values
+    layer_states: tuple[int, ...] = ()  # recurrent states of each layer, where there are any
 
     def cache_of_last(self, layers: int) -> int:
         """Return the bytes of keys and values of the last `layers` layers."""
         if self.layer_caches:
             return sum(self.layer_caches[len(self.layer_caches) - layers :])
         return layers * self.cache_layer_bytes
+
+    def states_of_last(self, layers: int) -> int:
+        """Return the bytes of recurrent states of the last `layers` layers."""
+        return sum(self.layer_states[len(self.layer_states) - layers :])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ class CpuBuild:
 
     model_bytes: int
     cache_bytes: int
+    state_bytes: int
     compute_bytes: int
     is_known: bool
 
@@ -34,6 +35,7 @@ def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
     return CpuBuild(
         model_bytes=run.model.weights_bytes,
         cache_bytes=run.batch.cache_of_last(run.model.layers),
+        state_bytes=run.batch.states_of_last(run.model.layers),
         compute_bytes=graph_sizes(run.model, run.batch, run.batch.sequences)[0],
         is_known=is_known(run.model),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import accumulate
 
-from vramplan.estimate import engine_pools
+from vramplan.estimate import engine_pools, recurrent_state
 from vramplan.estimate.compute_buffer import ComputeBuffers
 from vramplan.estimate.engine_compute import compute_buffers, uses_graph
 from vramplan.estimate.ggml_model import Placement, TensorRole
@@ -37,6 +37,7 @@ from vramplan.units import format_size
 LANGUAGE_MODEL = "language_model"
 VISION_ENCODER = "vision_encoder"
 PROJECTOR = "projector"
+STATE = "recurrent state"
 
 _WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 _CACHE_SOURCE = "counted: 2 x layers x kv_heads x head size x tokens, in blocks of the cache's type"
@@ -150,6 +151,8 @@ def _terms(
     yield _term("weights", LANGUAGE_MODEL, weights, exact, _WEIGHTS_SOURCE)
     cache = Band.exactly(run.batch.cache_of_last(placement.blocks_on_gpu))
     yield _term("KV cache", LANGUAGE_MODEL, cache, exact, _CACHE_SOURCE)
+    states = Band.exactly(run.batch.states_of_last(placement.blocks_on_gpu))
+    yield _term(STATE, LANGUAGE_MODEL, states, exact, recurrent_state.SOURCE)
     source = _COMPUTE_SOURCE + (_COMPUTE_NEW if run.rules.logits_per_sequence else _COMPUTE_OLD)
     origin = published
     if uses_graph(run.model, run.rules):
@@ -256,6 +259,7 @@ def _buffers(
     return GgmlBuffers(
         model_bytes=placement.gpu_bytes,
         kv_cache_bytes=on_gpu("KV cache", LANGUAGE_MODEL),
+        recurrent_state_bytes=on_gpu(STATE, LANGUAGE_MODEL),
         compute_bytes=compute.gpu.expected_bytes,
         host_model_bytes=placement.host_bytes + host_projector,
         host_kv_cache_bytes=run.batch.cache_of_last(run.model.layers)

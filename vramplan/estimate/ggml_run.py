@@ -12,12 +12,14 @@ from vramplan.estimate.ggml_model import GgmlModel, once_each, read_model
 from vramplan.estimate.gguf_model import model_from_gguf
 from vramplan.estimate.kv_cache import (
     QUANTISED,
+    check_heads,
     layer_cache_bytes,
     layer_caches,
     sequence_tokens,
     window_tokens,
 )
 from vramplan.estimate.projector import VisionModel, read_projector
+from vramplan.estimate.recurrent_state import layer_states
 from vramplan.model import Pipeline, Settings
 from vramplan.settings import ALL_EXPERTS, KV_TYPES
 
@@ -106,20 +108,30 @@ def batch_of(
     kv_type = str(chosen["kv_type"])
     ubatch = min(_count(chosen, "ubatch"), tokens * sequences)
     window = window_tokens(model, tokens, ubatch) if rules.has_window_cache else tokens
+    _check_kv_type(model, kv_type, has_flash=has_flash)
+    caches = _caches(model, tokens, window, sequences, kv_type)
     return Batch(
         tokens=ubatch,
         context=tokens,
         sequences=sequences,
-        cache_layer_bytes=_cache_bytes(model, tokens * sequences, kv_type, has_flash=has_flash),
+        cache_layer_bytes=max(caches),
         has_flash=has_flash,
-        layer_caches=()
-        if model.language is None
-        else layer_caches(model, tokens, window, sequences, kv_type),
+        layer_caches=() if model.language is None else caches,
         window_context=window if model.window else 0,
+        cache_type=kv_type,
+        layer_states=layer_states(model, sequences),
     )
 
 
-def _cache_bytes(model: GgmlModel, tokens: int, kv_type: str, *, has_flash: bool) -> int:
+def _caches(
+    model: GgmlModel, tokens: int, window: int, sequences: int, kv_type: str
+) -> tuple[int, ...]:
+    if model.language is None:
+        return (layer_cache_bytes(model, tokens * sequences, kv_type),)
+    return layer_caches(model, tokens, window, sequences, kv_type)
+
+
+def _check_kv_type(model: GgmlModel, kv_type: str, *, has_flash: bool) -> None:
     if kv_type not in KV_TYPES:
         hint = did_you_mean(kv_type, KV_TYPES) or "use " + ", ".join(KV_TYPES)
         raise UsageError(f"unknown kv_type {kv_type!r}", hint=hint)
@@ -127,7 +139,7 @@ def _cache_bytes(model: GgmlModel, tokens: int, kv_type: str, *, has_flash: bool
         hint = "set flash_attention=on or kv_type=f16"
         raise UsageError(f"kv_type {kv_type} needs flash attention", hint=hint)
     try:
-        return layer_cache_bytes(model, tokens, kv_type)
+        check_heads(model, kv_type)
     except ValueError as problem:
         raise UsageError(f"kv_type {kv_type} does not suit the model: {problem}") from None
 

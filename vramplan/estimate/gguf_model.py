@@ -1,8 +1,4 @@
-"""A model file's header as the engine reads it: tensors with their places, and the graph's shapes.
-
-Keys are those of ggml-org/ggml, docs/gguf.md; what is left out there has the defaults of llama.cpp,
-src/llama-model.cpp (load_hparams).
-"""
+"""A model file's header as the engine reads it: its tensors, with their places."""
 
 from __future__ import annotations
 
@@ -13,18 +9,14 @@ from typing import TYPE_CHECKING, cast
 
 from vramplan.errors import SourceError
 from vramplan.estimate.ggml_model import GgmlModel, GgmlTensor, TensorRole
-from vramplan.graph.shapes import LanguageShape, LayerShape
+from vramplan.estimate.gguf_shapes import WINDOWS, language_shape
 
 if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile, GgufTensor
 
 _BLOCK = re.compile(r"blk\.(\d{1,4})\.")
 _MOST_LAYERS = 4_096
-_LARGEST = {"embedding": 1 << 20, "heads": 1 << 14, "vocabulary": 1 << 24}
-
-#: every so many layers one sees everything, the rest a window; and the window where none is told.
-#: Source: llama.cpp, src/models (load_arch_hparams: set_swa_pattern)
-_WINDOWS = {"gemma2": (2, 4096), "gemma3": (6, 1024), "cohere2": (4, 4096), "gpt-oss": (2, 128)}
+_WIDEST = 1 << 20
 
 
 def model_from_gguf(header: object) -> GgmlModel:
@@ -34,16 +26,17 @@ def model_from_gguf(header: object) -> GgmlModel:
     """
     file = cast("GgufFile", header)
     name = file.architecture
-    layers = file.number(f"{name}.block_count")
+    blocks = file.number(f"{name}.block_count")
+    layers = blocks - file.number(f"{name}.nextn_predict_layers")
     embedding = file.number(f"{name}.embedding_length")
     if name == "clip" or not name:
         message = f"{file.path}: a projector, not a language model"
         raise SourceError(message, hint="give the model first, and the projector with --mmproj")
-    if not 1 <= layers <= _MOST_LAYERS or not 1 <= embedding <= _LARGEST["embedding"]:
+    if not 1 <= layers <= _MOST_LAYERS or not 1 <= embedding <= _WIDEST:
         raise SourceError(f"{file.path}: {layers} layers of {embedding}: not a language model")
-    shape = _language(file, layers, embedding)
+    shape = language_shape(file, layers, blocks, embedding)
     first = shape.layers[0]
-    pattern, window = _WINDOWS.get(name, (0, 0))
+    pattern, window = WINDOWS.get(name, (0, 0))
     return GgmlModel(
         architecture=name,
         quantisation=quantisation_of(file),
@@ -61,44 +54,6 @@ def model_from_gguf(header: object) -> GgmlModel:
     )
 
 
-def _language(file: GgufFile, layers: int, embedding: int) -> LanguageShape:
-    name = file.architecture
-    shapes = {tensor.name: tensor.shape for tensor in file.tensors}
-    table = shapes.get("token_embd.weight", (embedding, 0))
-    vocabulary = table[1] if len(table) > 1 else 0
-    vocabulary = vocabulary or file.lengths.get("tokenizer.ggml.tokens", 0) or 1
-    heads = file.numbers(f"{name}.attention.head_count", layers, 1)
-    if max(heads) > _LARGEST["heads"] or vocabulary > _LARGEST["vocabulary"]:
-        raise SourceError(f"{file.path}: {max(heads)} heads, {vocabulary} words: not usable")
-    kv_heads = file.numbers(f"{name}.attention.head_count_kv", layers, 0)
-    plain = embedding // max(heads[0], 1)
-    head_k = file.number(f"{name}.attention.key_length", plain) or plain
-    head_v = file.number(f"{name}.attention.value_length", plain) or plain
-    inner = file.numbers(f"{name}.feed_forward_length", layers, 0)
-    pattern = _WINDOWS.get(name, (0, 0))[0]
-    return LanguageShape(
-        architecture=name,
-        embedding=embedding,
-        vocabulary=vocabulary,
-        layers=tuple(
-            LayerShape(
-                heads=max(heads[number], 1),
-                kv_heads=kv_heads[number] or max(heads[number], 1),
-                head_k=head_k,
-                head_v=head_v,
-                feed_forward=inner[number],
-                is_windowed=bool(pattern) and number % pattern < pattern - 1,
-            )
-            for number in range(layers)
-        ),
-        names=frozenset(shapes),
-        experts=file.number(f"{name}.expert_count"),
-        experts_used=file.number(f"{name}.expert_used_count"),
-        expert_feed_forward=file.number(f"{name}.expert_feed_forward_length", inner[0]),
-        shared_feed_forward=file.number(f"{name}.expert_shared_feed_forward_length", inner[0]),
-    )
-
-
 def _tensors(file: GgufFile, layers: int) -> Iterator[GgmlTensor]:
     """Yield the tensors with their places; a table of embeddings may be the output matrix too."""
     has_output = False
@@ -106,8 +61,9 @@ def _tensors(file: GgufFile, layers: int) -> Iterator[GgmlTensor]:
     for tensor in file.tensors:
         block = _BLOCK.match(tensor.name)
         if block is not None:
-            layer = min(int(block[1]), layers - 1)
-            yield _tensor(tensor, TensorRole.BLOCK, layer)
+            layer = int(block[1])
+            if layer < layers:  # behind them is what guesses the next tokens: it is not loaded
+                yield _tensor(tensor, TensorRole.BLOCK, layer)
         elif tensor.name.startswith("output"):
             has_output = has_output or tensor.name == "output.weight"
             yield _tensor(tensor, TensorRole.OUTPUT)

@@ -85,13 +85,15 @@ def graph_sizes(model: GgmlModel, batch: Batch, rows: int) -> tuple[int, int]:
     """Return the whole graph's buffer on a CPU, and the GPU's part of it."""
     assert model.language is not None
     habits = FAMILIES.get(model.architecture, Habits())
+    tokens = -(-batch.tokens // batch.sequences) * batch.sequences  # as many of each sequence
     reserve = Reserve(
-        tokens=batch.tokens,
-        outputs=min(rows, batch.tokens),
+        tokens=tokens,
+        outputs=min(rows, tokens),
         cells=batch.context,
         window_cells=batch.window_context,
         streams=batch.sequences,
         has_flash=batch.has_flash,
+        cache_type=batch.cache_type,
     )
     whole = allocate(reserve_graph(model.language, habits, reserve), (_CPU_ALIGNMENT,))[0]
     graph = gpu_part(reserve_graph(model.language, habits, reserve))

@@ -49,15 +49,32 @@ def layer_caches(
 ) -> tuple[int, ...]:
     """Return the bytes of keys and values of each layer, of all sequences.
 
-    A windowed layer holds `window` tokens of a sequence, another one `tokens`.
+    A windowed layer holds `window` tokens of a sequence, another one `tokens`, one without
+    attention none. Latent attention holds keys only, of which values are a part. Source: llama.cpp,
+    src/llama-kv-cache.cpp (has_v), src/llama-memory-hybrid.cpp (which layers).
     """
-    assert model.language is not None
+    shape = model.language
+    assert shape is not None
     return tuple(
         (window if layer.is_windowed else tokens)
         * sequences
         * (
             row_bytes(kv_type, layer.kv_heads * layer.head_k)
-            + row_bytes(kv_type, layer.kv_heads * layer.head_v)
+            + (row_bytes(kv_type, layer.kv_heads * layer.head_v) if shape.holds_values else 0)
         )
-        for layer in model.language.layers
+        if layer.has_attention
+        else 0
+        for layer in shape.layers
     )
+
+
+def check_heads(model: GgmlModel, kv_type: str) -> None:
+    """Raise ValueError where the blocks of `kv_type` do not fill a head.
+
+    Source: llama.cpp, src/llama-context.cpp (llama_init_from_model).
+    """
+    heads = {model.head_size}
+    if model.language is not None:
+        heads |= {size for layer in model.language.layers for size in (layer.head_k, layer.head_v)}
+    for head in sorted(heads):
+        row_bytes(kv_type, head)

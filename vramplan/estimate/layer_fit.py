@@ -70,4 +70,6 @@ def margin_bytes(run: GgmlRun, free_bytes: int) -> int:
 def _engine_sum_bytes(run: GgmlRun, on_gpu: int) -> int:
     placement = place(run, on_gpu)
     compute = compute_buffers(run.model, run.batch, placement, run.rules).gpu.expected_bytes
-    return placement.gpu_bytes + run.batch.cache_of_last(placement.blocks_on_gpu) + compute
+    kept = run.batch.cache_of_last(placement.blocks_on_gpu)
+    kept += run.batch.states_of_last(placement.blocks_on_gpu)
+    return placement.gpu_bytes + kept + compute

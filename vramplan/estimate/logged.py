@@ -16,7 +16,7 @@ from vramplan.estimate.engine_compute import compute_buffers
 from vramplan.estimate.engine_rules import rules_of
 from vramplan.estimate.ggml_model import GgmlModel, GgmlTensor, TensorRole, place_layers
 from vramplan.estimate.ggml_run import batch_of
-from vramplan.graph.shapes import LanguageShape, LayerShape
+from vramplan.graph.shapes import ExpertShape, LanguageShape, LayerShape
 from vramplan.model import Band
 from vramplan.sources.block_sizes import BLOCKS
 
@@ -114,9 +114,13 @@ def logged_model(told: LoggedModel) -> GgmlModel:
                 for number in range(told.layers)
             ),
             names=frozenset(tensor.name for tensor in tensors),
-            experts=told.experts,
-            experts_used=told.experts_used,
-            expert_feed_forward=told.expert_feed_forward,
+            experts=ExpertShape(
+                count=told.experts,
+                used=told.experts_used,
+                feed_forward=told.expert_feed_forward,
+            )
+            if told.experts
+            else None,
         ),
     )
 

@@ -67,6 +67,11 @@ class Graph:
         shape = (x.shape[0], x.shape[1] + y.shape[1], x.shape[2], x.shape[3])
         return Tensor("concat", x.type, shape, (x, y))
 
+    def widen(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the first dimension of `x` with that of `y` behind it."""
+        shape = (x.shape[0] + y.shape[0], x.shape[1], x.shape[2], x.shape[3])
+        return Tensor("concat", x.type, shape, (x, y))
+
     def same(self, op: str, x: Tensor, *others: Tensor) -> Tensor:
         """Return an operator whose result is shaped like `x`, which is its first source."""
         return Tensor(op, x.type, x.shape, (x, *others))
@@ -105,6 +110,10 @@ class Graph:
         """Return the writing of rows into a cache: a view of it."""
         return Tensor("set_rows", "f32", cache.shape, (x, ids, cache), view_of=root(cache))
 
+    def copy_into(self, x: Tensor, target: Tensor) -> Tensor:
+        """Return the copy of `x` into memory that is there already."""
+        return Tensor("cpy", target.type, target.shape, (x, target), view_of=root(target))
+
     def copy(self, x: Tensor, type_name: str | None = None) -> Tensor:
         """Return `x` without gaps, maybe in another type."""
         return Tensor("cont", type_name or x.type, x.shape, (x,))
@@ -121,6 +130,10 @@ class Graph:
     def view(self, x: Tensor, shape: Shape, strides: Shape) -> Tensor:
         """Return a part of `x`, without a copy."""
         return Tensor("view", x.type, shape, (x,), strides, root(x))
+
+    def transpose(self, x: Tensor) -> Tensor:
+        """Return `x` with its first two dimensions changed, without a copy."""
+        return self.permute(x, 1, 0, 2, 3)
 
     def permute(self, x: Tensor, *order: int) -> Tensor:
         """Return `x` with dimension i at place `order[i]`, without a copy."""

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Pick(Enum):
+    """When the last layer leaves out the rows that logits are not needed for."""
+
+    FIRST = "behind attention"
+    BEHIND_NORM = "behind the norm that follows attention"
+    BEHIND_SUM = "behind the residual"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +27,8 @@ class Habits:
     norms have no mean. `softcaps_scores`, `softcaps_logits`: they go through tanh.
     `scales_queries`: queries are multiplied before attention. `scales_embedding`: the embedded
     tokens are; `scales_logits`: the logits are. `normalises_experts`: the experts' weights are made
-    to add up to one; `scales_experts`: they are multiplied. `gates_experts`: what makes weights of
-    the experts' logits. `rotates`: positions turn queries and keys.
+    to add up to one; `tells_experts`: the file tells that, and what makes weights of logits.
+    `rotates`: positions turn queries and keys. `picks`: when rows are chosen in the last layer.
     """
 
     is_parallel: bool = False
@@ -30,9 +39,9 @@ class Habits:
     scales_embedding: bool = False
     scales_logits: bool = False
     normalises_experts: bool = True
-    scales_experts: bool = False
     rotates: bool = True
-    gates_experts: str = "softmax"
+    picks: Pick = Pick.FIRST
+    tells_experts: bool = False
 
 
 FAMILIES: Mapping[str, Habits] = {
@@ -47,8 +56,14 @@ FAMILIES: Mapping[str, Habits] = {
     "gemma2": Habits(
         softcaps_scores=True, softcaps_logits=True, scales_queries=True, scales_embedding=True
     ),
-    "gemma3": Habits(scales_queries=True, scales_embedding=True),
+    "gemma3": Habits(scales_queries=True, scales_embedding=True, picks=Pick.BEHIND_NORM),
     "phi3": Habits(scales_queries=True),
     "command-r": Habits(is_parallel=True, is_rms=False, scales_logits=True),
     "gptneox": Habits(is_rms=False),
+    "deepseek2": Habits(tells_experts=True),
+    "falcon-h1": Habits(picks=Pick.BEHIND_SUM),
+    "granitehybrid": Habits(),
+    "lfm2": Habits(),
+    "mamba": Habits(),
+    "mamba2": Habits(),
 }

@@ -5,17 +5,20 @@ Source: ggml-org/llama.cpp, src/llama-graph.cpp (build_ffn, build_moe_ffn).
 
 from __future__ import annotations
 
+from vramplan.graph.builder import Graph
 from vramplan.graph.layer import Layer
+from vramplan.graph.shapes import ExpertShape
 from vramplan.graph.tensor import Tensor
 
 
 def feed_forward(layer: Layer, x: Tensor) -> Tensor:
     """Return what a layer's feed-forward network makes of `x`."""
-    if not layer.has("ffn_gate_inp.weight"):
+    experts = layer.model.experts
+    if experts is None or not layer.has("ffn_gate_inp.weight"):
         return _plain(layer, x, layer.shape.feed_forward)
-    y = _experts(layer, x)
+    y = _experts(layer, x, experts)
     if layer.has("ffn_up_shexp.weight"):
-        shared = _plain(layer, x, layer.model.shared_feed_forward, "_shexp")
+        shared = _plain(layer, x, experts.shared_feed_forward, "_shexp")
         if layer.has("ffn_gate_inp_shexp.weight"):
             gate = layer.graph.same("unary", layer.graph.matmul(1, x))
             shared = layer.graph.same("mul", shared, gate)
@@ -38,20 +41,19 @@ def _plain(layer: Layer, x: Tensor, inner: int, suffix: str = "") -> Tensor:
     return layer.linear(layer.model.embedding, y, f"ffn_down{suffix}")
 
 
-def _experts(layer: Layer, x: Tensor) -> Tensor:
+def _experts(layer: Layer, x: Tensor, shape: ExpertShape) -> Tensor:
     """Return the sum of the experts that each token is sent to."""
-    graph, model = layer.graph, layer.model
-    used, tokens, wide = model.experts_used, x.shape[1], model.embedding
-    ids, weights = _choice(layer, x)
+    graph, tokens, wide = layer.graph, x.shape[1], layer.model.embedding
+    ids, weights = _choice(layer, x, shape)
     graph.expand(weights)
     y = graph.reshape(x, wide, 1, tokens)
-    up = graph.matmul_id(model.expert_feed_forward, y, ids)
-    gate = graph.matmul_id(model.expert_feed_forward, y, ids)
+    up = graph.matmul_id(shape.feed_forward, y, ids)
+    gate = graph.matmul_id(shape.feed_forward, y, ids)
     made = graph.matmul_id(wide, graph.glu(gate, up), ids)
     made = graph.same("mul", made, weights)
     graph.expand(made)
     parts = []
-    for _ in range(used):
+    for _ in range(shape.used):
         strides = (4, made.strides[2], made.strides[3], made.strides[3])
         part = graph.view(made, (wide, tokens, 1, 1), strides)
         graph.expand(part)
@@ -60,24 +62,40 @@ def _experts(layer: Layer, x: Tensor) -> Tensor:
     for part in parts[1:]:
         result = graph.same("add", result, part)
         graph.expand(result)
-    return graph.copy(result) if used == 1 else result
+    return graph.copy(result) if shape.used == 1 else result
 
 
-def _choice(layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+def _choice(layer: Layer, x: Tensor, shape: ExpertShape) -> tuple[Tensor, Tensor]:
     """Return the experts of each token, and their weights (1, experts used, tokens)."""
-    graph, model, habits = layer.graph, layer.model, layer.habits
-    used, tokens = model.experts_used, x.shape[1]
-    logits = graph.matmul(model.experts, x)
-    probabilities = graph.same("soft_max" if habits.gates_experts == "softmax" else "unary", logits)
+    graph, habits, tokens = layer.graph, layer.habits, x.shape[1]
+    logits = graph.matmul(shape.count, x)
+    is_softmax = shape.gate == "softmax" or not habits.tells_experts
+    probabilities = graph.same("soft_max" if is_softmax else "unary", logits)
     choice = probabilities
     if layer.has("exp_probs_b.bias"):
         choice = graph.same("add", probabilities)
-    ids = graph.top(choice, used)
-    weights = graph.rows_of(graph.reshape(probabilities, 1, model.experts, tokens), ids)
-    if habits.normalises_experts:
-        weights = graph.reshape(weights, used, tokens)
+    if shape.groups > 1:
+        choice = _grouped(layer.graph, choice, shape)
+    ids = graph.top(choice, shape.used)
+    weights = graph.rows_of(graph.reshape(probabilities, 1, shape.count, tokens), ids)
+    if shape.normalises if habits.tells_experts else habits.normalises_experts:
+        weights = graph.reshape(weights, shape.used, tokens)
         total = graph.same("clamp", graph.sum_rows(weights))
-        weights = graph.reshape(graph.same("div", weights, total), 1, used, tokens)
-    if habits.scales_experts:
+        weights = graph.reshape(graph.same("div", weights, total), 1, shape.used, tokens)
+    if shape.is_scaled:
         weights = graph.same("scale", weights)
     return ids, weights
+
+
+def _grouped(graph: Graph, choice: Tensor, shape: ExpertShape) -> Tensor:
+    """Return the choice among the best groups of experts; a group is as good as its best two."""
+    size, tokens = shape.count // shape.groups, choice.shape[1]
+    groups = graph.reshape(choice, size, shape.groups, tokens)
+    best = graph.top(groups, 2)
+    scores = graph.rows_of(graph.reshape(groups, 1, size, shape.groups, tokens), best)
+    scores = graph.sum_rows(graph.reshape(scores, 2, shape.groups, tokens))
+    chosen = graph.top(graph.reshape(scores, shape.groups, tokens), shape.groups_used)
+    kept = graph.rows_of(groups, chosen)
+    empty = graph.same("fill", groups)
+    masked = graph.write_rows(kept, chosen, empty)
+    return graph.reshape(masked, shape.count, tokens)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from vramplan.graph.attention import AttentionInputs
 from vramplan.graph.builder import Graph
-from vramplan.graph.families import Habits
+from vramplan.graph.families import Habits, Pick
 from vramplan.graph.feed_forward import feed_forward
+from vramplan.graph.latent import latent_attention
 from vramplan.graph.layer import Layer
 from vramplan.graph.projections import queries_keys_values
+from vramplan.graph.recurrent import States
 from vramplan.graph.shapes import LanguageShape, Reserve
 from vramplan.graph.split import HOST
 from vramplan.graph.tensor import Tensor
@@ -38,6 +40,8 @@ class _Language:
         x = self._embed()
         self.positions = graph.input("i32", self.reserve.tokens)
         self.caches = self._caches()
+        state = shape.state
+        self.states = None if state is None else States(graph, state, self.reserve)
         chosen = graph.input("i32", self.reserve.outputs)
         last = len(shape.layers) - 1
         for number in range(len(shape.layers)):
@@ -52,7 +56,7 @@ class _Language:
         has_bias = "output_norm.bias" in names
         x = graph.norm(x, is_rms=habits.is_rms, weighted=True, biased=has_bias)
         x = graph.matmul(self.shape.vocabulary, x)
-        if habits.scales_logits:
+        if habits.scales_logits or "logits" in self.shape.scaled:
             x = graph.same("scale", x)
         if habits.softcaps_logits:
             for op in ("scale", "unary", "scale"):
@@ -71,7 +75,7 @@ class _Language:
         self._mix(wide)
         for node in graph.nodes:
             node.backend = HOST  # the table of embeddings is in host memory
-        if self.habits.scales_embedding:
+        if self.habits.scales_embedding or "embedding" in self.shape.scaled:
             x = graph.same("scale", x)
         return x
 
@@ -84,40 +88,55 @@ class _Language:
 
     def _caches(self) -> dict[bool, AttentionInputs]:
         """Return the inputs of each cache; the key is whether its layers see a window only."""
-        reserve = self.reserve
-        widest = max(layer.kv_heads * layer.head_v for layer in self.shape.layers)
+        kinds = {layer.is_windowed for layer in self.shape.layers if layer.has_attention}
         return {
-            is_windowed: AttentionInputs(
-                self.graph,
-                reserve,
-                reserve.window_cells if is_windowed else reserve.cells,
-                widest,
-            )
-            for is_windowed in sorted({layer.is_windowed for layer in self.shape.layers})
+            kind: AttentionInputs(self.graph, self.shape, self.reserve, is_windowed=kind)
+            for kind in sorted(kinds)
         }
 
     def _attention(self, layer: Layer, x: Tensor) -> Tensor:
-        q, k, v = queries_keys_values(layer, x, self.positions)
-        y = self.caches[layer.shape.is_windowed].attend(layer, q, k, v)
+        cache = self.caches[layer.shape.is_windowed]
+        if self.shape.latent is not None:
+            y = latent_attention(layer, self.shape.latent, x, self.positions, cache)
+        else:
+            y = cache.attend(layer, *queries_keys_values(layer, x, self.positions))
         return layer.linear(self.shape.embedding, y, "attn_output")
+
+    def _mixed(self, layer: Layer, x: Tensor) -> Tensor:
+        """Return what a layer makes of the tokens before: attention, a state, or both added."""
+        y = (
+            self._attention(layer, layer.norm(x, "attn_norm"))
+            if layer.shape.has_attention
+            else None
+        )
+        if self.states is None or not layer.shape.has_state:
+            assert y is not None
+            return y
+        state = self.states.add(layer, layer.norm(x, "attn_norm"))
+        return state if y is None else self.graph.same("add", y, state)
 
     def _layer(self, layer: Layer, x: Tensor, chosen: Tensor | None) -> Tensor:
         """Attention, then the feed-forward network; `chosen` are the rows that logits need."""
-        graph, residual = self.graph, x
-        y = self._attention(layer, layer.norm(x, "attn_norm"))
-        is_behind = layer.has("post_attention_norm.weight")
-        picks_first = self.shape.architecture != "gemma3" or not is_behind
-        if chosen is not None and picks_first:
+        graph, residual, picks = self.graph, x, self.habits.picks
+        y = self._mixed(layer, x)
+        if chosen is not None and picks is Pick.FIRST:
             y, residual = graph.rows_of(y, chosen), graph.rows_of(residual, chosen)
-        if is_behind:
+        if layer.has("post_attention_norm.weight"):
             y = layer.norm(y, "post_attention_norm")
-        if chosen is not None and not picks_first:
+        if chosen is not None and picks is Pick.BEHIND_NORM:
             y, residual = graph.rows_of(y, chosen), graph.rows_of(residual, chosen)
-        middle = graph.same("add", y, residual)
+        middle = graph.same("add", self._scaled(y), residual)
+        if chosen is not None and picks is Pick.BEHIND_SUM:
+            middle = graph.rows_of(middle, chosen)
+        if not layer.has_feed_forward:
+            return middle
         y = feed_forward(layer, layer.norm(middle, "ffn_norm"))
         if layer.has("post_ffw_norm.weight"):
             y = layer.norm(y, "post_ffw_norm")
-        return graph.same("add", y, middle)
+        return graph.same("add", self._scaled(y), middle)
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        return self.graph.same("scale", y) if "residual" in self.shape.scaled else y
 
     def _parallel_layer(self, layer: Layer, x: Tensor, chosen: Tensor | None) -> Tensor:
         """Attention and feed-forward side by side on one norm (Command R)."""

@@ -28,12 +28,20 @@ class Layer:
         """Return whether the layer has a tensor, such as ``attn_q.bias``."""
         return self.model.has(self.number, part)
 
+    @property
+    def has_feed_forward(self) -> bool:
+        """Whether the layer has a feed-forward network, or experts."""
+        return self.has("ffn_up.weight") or self.has("ffn_gate_inp.weight")
+
     def norm(self, x: Tensor, part: str) -> Tensor:
-        """Return a norm of `x` with the weight and bias that the layer has for it."""
+        """Return a norm of `x` with the weight and bias that the layer has for it.
+
+        A few weights are called without ``.weight`` (Falcon-H1's ffn_norm).
+        """
         return self.graph.norm(
             x,
             is_rms=self.habits.is_rms,
-            weighted=self.has(f"{part}.weight"),
+            weighted=self.has(f"{part}.weight") or self.has(part),
             biased=self.has(f"{part}.bias"),
         )
 

@@ -14,14 +14,15 @@ def queries_keys_values(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return a layer's queries, keys and values, each (head size, heads, tokens)."""
     graph, habits = layer.graph, layer.habits
+    rotates = habits.rotates and layer.model.is_rotated
     q, k, v = _fused(layer, x) if layer.has("attn_qkv.weight") else _apart(layer, x)
     if layer.has("attn_q_norm.weight"):
         q = layer.norm(q, "attn_q_norm")
-    if habits.rotates:
+    if rotates:
         q = graph.same("rope", q, positions)
     if layer.has("attn_k_norm.weight"):
         k = layer.norm(k, "attn_k_norm")
-    if habits.rotates:
+    if rotates:
         k = graph.same("rope", k, positions)
     if habits.scales_queries:
         q = graph.same("scale", q)

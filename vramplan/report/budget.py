@@ -19,6 +19,7 @@ _KINDS = (
     ("rounding", Tone.SLACK),
     ("activation", Tone.ACTIVATIONS),
     ("kv", Tone.CACHE),
+    ("state", Tone.CACHE),
     ("gradient", Tone.CACHE),
     ("optimi", Tone.CACHE),
     ("adam", Tone.CACHE),
@@ -36,7 +37,7 @@ _KINDS = (
 KIND_WORDS = {
     Tone.WEIGHTS: "weights",
     Tone.ACTIVATIONS: "activations",
-    Tone.CACHE: "kept between steps (KV cache, gradients, optimiser)",
+    Tone.CACHE: "kept between steps (KV cache, states, gradients, optimiser)",
     Tone.SCRATCH: "workspace and compute buffers",
     Tone.SLACK: "allocator slack",
     Tone.CONTEXT: "CUDA context",

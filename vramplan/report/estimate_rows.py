@@ -120,6 +120,7 @@ def buffer_table(estimate: Estimate) -> Table | None:
     sizes: tuple[tuple[str, int, int | None], ...] = (
         ("model", buffers.model_bytes, buffers.host_model_bytes),
         ("KV cache", buffers.kv_cache_bytes, buffers.host_kv_cache_bytes),
+        *_if_any("recurrent state", buffers.recurrent_state_bytes),
         ("compute", buffers.compute_bytes, buffers.host_compute_bytes),
         ("projector", buffers.projector_bytes, None),
         ("projector compute", buffers.projector_compute_bytes, None),
@@ -134,6 +135,10 @@ def buffer_table(estimate: Estimate) -> Table | None:
         for label, gpu, host in sizes
     )
     return table("buffer, on the GPU#, in host memory#", rows)
+
+
+def _if_any(label: str, size_bytes: int) -> tuple[tuple[str, int, None], ...]:
+    return ((label, size_bytes, None),) if size_bytes else ()
 
 
 def layer_sentence(estimate: Estimate) -> str:

@@ -255,6 +255,7 @@ def _buffers(buffers: GgmlBuffers | None) -> dict[str, Json] | None:
         "projector_bytes": buffers.projector_bytes,
         "projector_compute_bytes": buffers.projector_compute_bytes,
         "pool_bytes": buffers.pool_bytes,
+        "recurrent_state_bytes": buffers.recurrent_state_bytes,
     }
 
 

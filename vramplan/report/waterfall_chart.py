@@ -14,6 +14,7 @@ _GAP = "  "
 STEP_TONES = {
     "weights": Tone.WEIGHTS,
     "KV cache": Tone.CACHE,
+    "recurrent state": Tone.CACHE,
     "activations": Tone.ACTIVATIONS,
     "workspace": Tone.SCRATCH,
     "allocator slack": Tone.SLACK,

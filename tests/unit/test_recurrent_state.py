@@ -1,0 +1,106 @@
+"""Recurrent states and the caches beside them, against what the engine printed for such files."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from vramplan.commands.model_files import open_model
+from vramplan.errors import SourceError
+from vramplan.estimate.ggml import estimate_ggml
+from vramplan.model import Band, Estimate, Origin
+
+pytest.importorskip("gguf")
+
+_PATH = Path(__file__).parents[1] / "sparse_gguf.py"
+_SPEC = importlib.util.spec_from_file_location("sparse_gguf", _PATH)
+sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(_SPEC))
+_SPEC.loader.exec_module(sparse)
+
+MIB = 1 << 20
+
+
+def estimate_of(folder: Path, model, **settings: object) -> Estimate:
+    pipeline = open_model(str(sparse.write(folder / "m.gguf", model)), None)
+    chosen = {**pipeline.defaults, "context": 4096, **settings}
+    return estimate_ggml(pipeline, chosen, "8.6", Band.exactly(0))
+
+
+def term(estimate: Estimate, name: str) -> int:
+    return sum(one.band.expected_bytes for one in estimate.terms if one.name == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "state_mib", "cache_mib"),
+    [
+        # llama_memory_recurrent: CPU RS buffer size, llama_kv_cache: CPU KV buffer size (b11549)
+        ("falcon-h1", 6.08, 8.00),
+        ("granitehybrid", 3.08, 8.00),
+        ("lfm2", 0.03, 8.00),
+        ("mamba", 0.74, 0),
+        ("mamba2", 5.12, 0),
+    ],
+)
+def test_states_are_a_term_beside_the_cache(tmp_path, name, state_mib, cache_mib) -> None:
+    estimate = estimate_of(tmp_path, sparse.families()[name])
+    assert term(estimate, "recurrent state") == pytest.approx(state_mib * MIB, abs=0.006 * MIB)
+    assert term(estimate, "KV cache") == cache_mib * MIB
+    assert estimate.buffers.recurrent_state_bytes == term(estimate, "recurrent state")
+    origins = {one.name: one.origin for one in estimate.terms}
+    assert origins["recurrent state"] is Origin.EXACT
+
+
+def test_states_are_kept_of_each_sequence_and_not_of_its_tokens(tmp_path) -> None:
+    model = sparse.families()["mamba2"]
+    one = estimate_of(tmp_path, model)
+    two = estimate_of(tmp_path, model, parallel=2)
+    longer = estimate_of(tmp_path, model, context=16384)
+    assert term(two, "recurrent state") == 2 * term(one, "recurrent state")
+    assert term(longer, "recurrent state") == term(one, "recurrent state")
+
+
+def test_the_states_of_layers_on_the_host_are_there(tmp_path) -> None:
+    model = sparse.families()["mamba2"]
+    whole, part = estimate_of(tmp_path, model), estimate_of(tmp_path, model, gpu_layers=2)
+    assert 2 * term(part, "recurrent state") == term(whole, "recurrent state")
+
+
+def test_a_latent_cache_holds_one_row_a_token(tmp_path) -> None:
+    # DeepSeek-V2-Lite: 512 + 64 elements of f16 a token and layer; the engine prints 121.50 MiB
+    packed = estimate_of(tmp_path, sparse.deepseek())
+    assert term(packed, "KV cache") == 27 * 4096 * 576 * 2 == 121.5 * MIB
+    # files from before June 2025 hold 16 heads of 192 and 128
+    old = estimate_of(tmp_path, sparse.deepseek("old"))
+    assert term(old, "KV cache") == 27 * 4096 * 16 * (192 + 128) * 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("ssm.conv_kernel", 1), ("ssm.inner_size", 1 << 31), ("ssm.time_step_rank", 0)],
+)
+def test_a_state_that_cannot_be_is_refused(tmp_path, key, value) -> None:
+    model = sparse.families()["mamba2"]
+    model.meta[key] = value
+    with pytest.raises(SourceError, match="a state of .* not usable"):
+        estimate_of(tmp_path, model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("expert_used_count", 99), ("expert_count", 1 << 20), ("expert_group_count", 7)],
+)
+def test_experts_that_cannot_be_are_refused(tmp_path, key, value) -> None:
+    model = sparse.deepseek()
+    model.meta[key] = value
+    with pytest.raises(SourceError, match="expert"):
+        estimate_of(tmp_path, model)
+
+
+def test_a_latent_row_that_is_longer_than_its_head_is_refused(tmp_path) -> None:
+    model = sparse.deepseek()
+    model.meta["rope.dimension_count"] = 4096
+    with pytest.raises(SourceError, match="latent attention"):
+        estimate_of(tmp_path, model)
