@@ -84,7 +84,7 @@ def test_a_latent_cache_holds_one_row_a_token(tmp_path) -> None:
 def test_a_state_that_cannot_be_is_refused(tmp_path, key, value) -> None:
     model = sparse.families()["mamba2"]
     model.meta[key] = value
-    with pytest.raises(SourceError, match="a state of .* not usable"):
+    with pytest.raises(SourceError, match=r"a state of .* not usable"):
         estimate_of(tmp_path, model)
 
 
