@@ -258,6 +258,10 @@ class Verdict:
     reason: str
     parts: Mapping[str, int] = field(default_factory=dict)  # component -> weights bytes
     advice: tuple[Advice, ...] = ()
+    #: what a ggml engine does on this card
+    layers: LayerSplit | None = None
+    buffers: GgmlBuffers | None = None
+    context: int | None = None  # tokens
 
     @property
     def headroom_bytes(self) -> int:

@@ -67,6 +67,8 @@ SPILLING_PLATFORMS = ("windows", "wsl")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 ALL_LAYERS = ("all", "auto")
 ALL_EXPERTS = "all"
+#: what the engine itself takes
+AUTO = "auto"
 
 _DTYPE_SYNONYMS = {
     "float16": "fp16",
@@ -115,6 +117,10 @@ def _read_count(key: str, text: str) -> int:
     if int(text) < 1:
         raise UsageError(f"{key} {text}: must be at least 1")
     return int(text)
+
+
+def _read_count_or_auto(key: str, text: str) -> SettingValue:
+    return AUTO if text.lower() == AUTO else _read_count(key, text)
 
 
 def _read_number(key: str, text: str) -> float:
@@ -189,8 +195,14 @@ _SETTINGS: Mapping[str, _Setting] = {
     "safety_checker": _Setting(read=_SWITCH, help="load and run the safety checker: on, off"),
     "prompt_tokens": _Setting(read=_read_count, help="tokens of the prompt, without the image's"),
     "new_tokens": _Setting(read=_read_count, help="tokens to generate"),
-    "context": _Setting(read=_read_count, help="tokens the KV cache has room for"),
-    "ubatch": _Setting(read=_read_count, help="tokens of a prompt computed at once (llama.cpp)"),
+    "context": _Setting(
+        read=_read_count_or_auto,
+        help="tokens the KV cache has room for; auto for what the engine takes by itself",
+    ),
+    "ubatch": _Setting(
+        read=_read_count_or_auto,
+        help="tokens of a prompt computed at once (llama.cpp); auto for what the engine takes",
+    ),
     "parallel": _Setting(read=_read_count, help="requests served at once (llama.cpp, Ollama)"),
     "kv_type": _Setting(
         read=_choice(KV_TYPES, _KV_SYNONYMS),

@@ -100,7 +100,64 @@ def test_a_file_is_judged_like_a_pipeline_of_the_catalogue(run, models, validate
     fits, small = result.json["result"]["verdicts"]
     assert fits["verdict"] in ("fits", "tight")
     assert small["verdict"] == "offload"
-    assert "of 33 layers on the GPU" in small["reason"]
+    assert "19 of 33 layers on the GPU, the rest on the CPU" in small["reason"]
+    # 18 blocks of 117.03 MiB (ollama#2706) and the output layer's 102.56; 16 MiB of KV a block
+    assert "the GPU holds 2,210 MiB of weights, 288 MiB of KV cache" in small["reason"]
+    assert "host memory 1,709 MiB of weights, 224 MiB of KV cache" in small["reason"]
+    assert small["layers"] == {"total": 33, "on_gpu": 19, "experts_on_cpu": 0}
+    assert small["buffers"]["host_kv_cache_bytes"] == 14 * 16 * MIB
+    assert fits["layers"]["on_gpu"] == 33
+
+
+def test_what_would_bring_everything_back_is_a_smaller_file(run, models) -> None:
+    result = run("check", models / "m.gguf", "--card", "5GiB", "--json").json["result"]
+    settings, file = result["verdicts"][0]["advice"]
+    assert settings["change"] == "-ctk q8_0 -ctv q8_0; -ub 128; -c 2048"
+    assert file["change"] == (
+        "a smaller file of the model: iq3_xxs, 3.3 bits a weight where this one has 4.5"
+    )
+
+
+def test_without_a_context_llama_server_cuts_its_own(run, models, validate) -> None:
+    result = run("check", models / "m.gguf", "--card", "8gb", "--context", "auto", "--json")
+    validate(result.json)
+    found = result.json["result"]["verdicts"][0]
+    assert found["verdict"] == "fits"
+    assert found["context"] % 256 == 0
+    assert 4096 < found["context"] < 32768
+    assert f"the context cut to {found['context']:,} tokens" in found["reason"]
+    # 1 GiB is left, out of which come pools
+    assert found["headroom_bytes"] <= 1024 * MIB
+    whole = run("estimate", models / "m.gguf", "--context", "auto", "--json").json["result"]
+    assert whole["settings"]["context"] == 32768
+    assert any("llama-server takes the 32,768 tokens" in note for note in whole["notes"])
+
+
+def test_a_mixture_is_advised_to_keep_experts_on_the_cpu(run, tmp_path, validate) -> None:
+    model = sparse.language_model("qwen3moe", layers=24, embedding=2048, feed_forward=6144)
+    model.meta |= {
+        "expert_count": 128,
+        "expert_used_count": 8,
+        "expert_feed_forward_length": 768,
+    }
+    path = sparse.write(tmp_path / "moe.gguf", sparse.dense_layers(model, "qk norm", "experts"))
+    words = ("check", path, "--card", "6gb", "--json")
+    asked = run(*words, "--gpu-layers", "all").json["result"]["verdicts"][0]
+    assert asked["verdict"] == "oom"
+    advice = asked["advice"][0]
+    assert advice["change"] == "--n-cpu-moe 12"
+    assert advice["effect"] == "fits"
+    assert advice["cost"] == "the experts of 12 of 24 layers are computed on the CPU"
+    taken = run(*words, "--gpu-layers", "all", "--cpu-moe", "12")
+    validate(taken.json)
+    found = taken.json["result"]["verdicts"][0]
+    assert found["verdict"] == "fits"
+    assert found["need_bytes"] == advice["need_bytes"]
+    assert found["layers"] == {"total": 25, "on_gpu": 25, "experts_on_cpu": 12}
+    by_itself = run(*words).json["result"]["verdicts"][0]
+    assert by_itself["verdict"] == "offload"
+    assert by_itself["layers"]["on_gpu"] == 25
+    assert 0 < by_itself["layers"]["experts_on_cpu"] < 24
 
 
 def test_a_files_buffers_are_counted_from_its_header(run, models, validate) -> None:

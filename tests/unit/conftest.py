@@ -6,10 +6,15 @@ ones and are made up, because a report must not depend on today's estimate.
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from vramplan.commands.model_files import open_model
 from vramplan.model import (
     Advice,
     Band,
@@ -51,6 +56,35 @@ class Samples:
     @property
     def estimates(self) -> tuple[Estimate, ...]:
         return (self.sd15, self.llava)
+
+
+@pytest.fixture(scope="session")
+def sparse() -> ModuleType:
+    """What writes GGUF files whose data is a hole."""
+    pytest.importorskip("gguf")
+    path = Path(__file__).parents[1] / "sparse_gguf.py"
+    spec = importlib.util.spec_from_file_location("sparse_gguf", path)
+    assert spec is not None
+    assert spec.loader is not None
+    if "sparse_gguf" not in sys.modules:
+        sys.modules["sparse_gguf"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["sparse_gguf"])
+    return sys.modules["sparse_gguf"]
+
+
+@pytest.fixture(scope="session")
+def mixture(sparse: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """Eight layers of Qwen3 30B-A3B: 128 experts of 2048 x 768 in q4_0."""
+    model = sparse.language_model(
+        "qwen3moe", layers=8, embedding=2048, feed_forward=6144, kv_heads=4
+    )
+    model.meta |= {
+        "expert_count": 128,
+        "expert_used_count": 8,
+        "expert_feed_forward_length": 768,
+    }
+    sparse.dense_layers(model, "qk norm", "experts")
+    return open_model(str(sparse.write(tmp_path_factory.mktemp("moe") / "moe.gguf", model)), None)
 
 
 @pytest.fixture(scope="session")

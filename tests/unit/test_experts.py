@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -24,33 +22,6 @@ LAYERS = 8
 EXPERTS = 3 * 128 * 2048 * 768 // 32 * 18
 #: CUDA pads a matrix whose rows of 768 are no multiple of 512 by 256 elements, and aligns it
 PADDED = EXPERTS + 256
-
-
-@pytest.fixture(scope="module")
-def sparse() -> ModuleType:
-    pytest.importorskip("gguf")
-    path = Path(__file__).parents[1] / "sparse_gguf.py"
-    spec = importlib.util.spec_from_file_location("sparse_gguf", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def mixture(sparse: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """Qwen3 30B-A3B's layers, eight of them."""
-    model = sparse.language_model(
-        "qwen3moe", layers=LAYERS, embedding=2048, feed_forward=6144, kv_heads=4
-    )
-    model.meta |= {
-        "expert_count": 128,
-        "expert_used_count": 8,
-        "expert_feed_forward_length": 768,
-    }
-    sparse.dense_layers(model, "qk norm", "experts")
-    return open_model(str(sparse.write(tmp_path_factory.mktemp("moe") / "moe.gguf", model)), None)
 
 
 def estimate(found: Pipeline, **settings: SettingValue) -> tuple[Estimate, GgmlBuffers, LayerSplit]:

@@ -26,7 +26,7 @@ SHORT_FORMS = {
     "vae_slicing": "on|off",
     "prompt_tokens": "N",
     "new_tokens": "N",
-    "context": "N",
+    "context": "N|auto",
     "kv_type": "TYPE",
     "gpu_layers": "N|all|auto",
     "cpu_moe": "N|all",

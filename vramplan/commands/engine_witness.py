@@ -17,13 +17,17 @@ def ask_witness(job: Job, mmproj: str | None) -> Witness:
     Raises UsageError for a pipeline that is no file here, MissingError without the engine.
     """
     from vramplan.estimate.cpu_build import cpu_build
+    from vramplan.estimate.estimator import DEFAULT_CAPABILITY
+    from vramplan.estimate.ggml_run import read_run
     from vramplan.runner.engine_check import ask_engine
 
     path = Path(job.pipeline.path)
     if job.pipeline.header is None or not path.is_file():
         hint = "name a .gguf file, or a model of Ollama's that is installed"
         raise UsageError(f"--engine-check: {job.pipeline.name} is no model file here", hint=hint)
-    settings = {key: format_setting(key, value) for key, value in job.settings.items()}
+    # the engine is asked for numbers, also where ours are the engine's own choice
+    chosen = read_run(job.pipeline, job.settings, DEFAULT_CAPABILITY).settings
+    settings = {key: format_setting(key, value) for key, value in chosen.items()}
     ours = cpu_build(job.pipeline, job.settings)
     answer = ask_engine(path, settings, Path(mmproj) if mmproj else None)
 

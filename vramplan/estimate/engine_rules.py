@@ -23,6 +23,7 @@ _FLASH_AUTO = 6330  # #15434, August 2025
 _VALUES_INDEXED = 6330  # #14285, July 2025; not the default at once
 _PROJECTOR_FLASH = 6930  # #16837, November 2025
 _OUTPUT_LAYER_FIRST = 7460  # #18148, December 2025
+_FITS = 7410  # #16653, December 2025
 #: #23861, May 2026; host buffers have an f32 mask in logs of b4863 and b5274 and no longer in one
 #: of October 2026: when it changed between them was not looked up
 _LOGITS_PER_SEQUENCE = 9440
@@ -42,6 +43,7 @@ class EngineRules:
     projector_has_flash: bool  # flash attention in the vision encoder too
     output_layer_first: bool  # the first layer on the GPU is the output layer, not the last block
     has_wide_mask: bool  # flash attention's mask is f32 in host memory, made f16 on the GPU
+    fits: bool  # context, layers and experts that nobody set are fitted to the memory that is free
     logits_per_sequence: bool  # logits are reserved for one token a sequence, not for every token
 
 
@@ -66,6 +68,7 @@ def rules_of(engine: str) -> EngineRules:
         projector_has_flash=build >= _PROJECTOR_FLASH,
         output_layer_first=build >= _OUTPUT_LAYER_FIRST,
         has_wide_mask=build < _LOGITS_PER_SEQUENCE,
+        fits=build >= _FITS,
         logits_per_sequence=build >= _LOGITS_PER_SEQUENCE,
     )
 

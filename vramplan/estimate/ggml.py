@@ -12,10 +12,11 @@ from itertools import accumulate
 from vramplan.estimate import engine_pools, recurrent_state
 from vramplan.estimate.compute_buffer import ComputeBuffers
 from vramplan.estimate.engine_compute import compute_buffers, uses_graph
+from vramplan.estimate.engine_defaults import CardMemory
 from vramplan.estimate.ggml_model import Placement, TensorRole
 from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.estimate.graph_buffer import graph_note, graph_source
-from vramplan.estimate.layer_fit import has_projector_on_gpu, layers_on_gpu, place
+from vramplan.estimate.layer_fit import Fit, as_asked, fit_run, has_projector_on_gpu
 from vramplan.estimate.projector import VisionModel, projector_compute
 from vramplan.model import (
     Band,
@@ -60,14 +61,16 @@ def estimate_ggml(
     context: Band,
     *,
     context_source: str = "given by the caller",
+    card: CardMemory | None = None,
 ) -> Estimate:
     """Return the budget of `pipeline` when its engine gets all the memory it asks for.
 
-    `gpu_layers` auto means all layers here; `context` is the CUDA context's band. Raises UsageError
-    for a setting that cannot be, CatalogError for a `ggml` mapping that does not say what it must.
+    `gpu_layers` auto means all layers here, `context` auto what the engine begins with; `context`
+    is the CUDA context's band. Raises UsageError for a setting that cannot be, CatalogError for a
+    `ggml` mapping that does not say what it must.
     """
-    run = read_run(pipeline, settings, compute_capability)
-    return _budget(run, run.asked_layers, _context_term(context, context_source), free_bytes=None)
+    run = read_run(pipeline, settings, compute_capability, card)
+    return _budget(as_asked(run), _context_term(context, context_source), free_bytes=None)
 
 
 def fit_layers(
@@ -78,16 +81,19 @@ def fit_layers(
     budget_bytes: int,
     *,
     context_source: str = "given by the caller",
+    total_bytes: int | None = None,
 ) -> tuple[LayerSplit, Estimate]:
     """Return how many layers the engine puts on a card with `budget_bytes`, and the budget then.
 
-    See `layer_fit` for the rules. The engine sees what is free beside the CUDA context. Raises as
-    `estimate_ggml` does.
+    `total_bytes` are the card's, where others hold some of it or a margin is kept. See `layer_fit`
+    for the rules. The engine sees what is free beside the CUDA context. Raises as `estimate_ggml`
+    does.
     """
-    run = read_run(pipeline, settings, compute_capability)
+    card = CardMemory(total_bytes=total_bytes or budget_bytes, free_bytes=budget_bytes)
+    run = read_run(pipeline, settings, compute_capability, card)
     free = budget_bytes - context.expected_bytes
-    on_gpu = layers_on_gpu(run, free)
-    estimate = _budget(run, on_gpu, _context_term(context, context_source), free_bytes=free)
+    fit = fit_run(run, free)
+    estimate = _budget(fit, _context_term(context, context_source), free_bytes=free)
     assert estimate.layers is not None
     return estimate.layers, estimate
 
@@ -103,8 +109,8 @@ def _context_term(context: Band, source: str) -> Term:
     )
 
 
-def _budget(run: GgmlRun, on_gpu: int, context: Term, *, free_bytes: int | None) -> Estimate:
-    placement = place(run, on_gpu)
+def _budget(fit: Fit, context: Term, *, free_bytes: int | None) -> Estimate:
+    run, placement = fit.run, fit.placement
     vision = run.vision if has_projector_on_gpu(run, free_bytes) else None
     compute = compute_buffers(run.model, run.batch, placement, run.rules)
     terms = tuple(term for term in _terms(run, placement, compute, vision) if term.band.high_bytes)
@@ -132,7 +138,7 @@ def _budget(run: GgmlRun, on_gpu: int, context: Term, *, free_bytes: int | None)
         buffers=_buffers(run, placement, compute, terms),
         layers=LayerSplit(
             total=run.model.total_layers,
-            on_gpu=on_gpu,
+            on_gpu=fit.on_gpu,
             experts_on_cpu=placement.blocks_without_experts,
         ),
         notes=tuple(_notes(run, placement, vision)),
@@ -278,6 +284,9 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
         f"compute buffers follow the rules of llama.cpp b{run.rules.build} on CUDA, "
         f"{'with' if run.batch.has_flash else 'without'} flash attention"
     )
+    yield from run.remarks
+    if not run.rules.fits and (run.wanted_layers is None or run.may_shrink_context):
+        yield f"b{run.rules.build} fits nothing to the memory by itself: auto is as builds since do"
     yield "the token embedding stays in host memory whatever gpu_layers says"
     if placement.on_gpu < run.model.total_layers:
         everything = run.batch.cache_of_last(run.model.layers)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.estimate.compute_buffer import Batch
+from vramplan.estimate.engine_defaults import (
+    CardMemory,
+    llama_cpp_choices,
+    ollama_choices,
+)
 from vramplan.estimate.engine_rules import EngineRules, has_flash_attention, rules_of
 from vramplan.estimate.experts import NO_HOST_EXPERTS, HostExperts
 from vramplan.estimate.ggml_model import GgmlModel, once_each, read_model
@@ -21,7 +26,7 @@ from vramplan.estimate.kv_cache import (
 from vramplan.estimate.projector import VisionModel, read_projector
 from vramplan.estimate.recurrent_state import layer_states
 from vramplan.model import Pipeline, Settings
-from vramplan.settings import ALL_EXPERTS, KV_TYPES
+from vramplan.settings import ALL_EXPERTS, AUTO, KV_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,8 @@ class GgmlRun:
     """What an engine is asked to load, and the rules it follows.
 
     `wanted_layers` is None when the engine itself decides how many layers go to the GPU; `experts`
-    are those that are kept in host memory because the settings say so.
+    are those that are kept in host memory because the settings say so, and `remarks` what is to be
+    said of settings that the engine chose.
     """
 
     pipeline: Pipeline
@@ -41,6 +47,20 @@ class GgmlRun:
     batch: Batch
     wanted_layers: int | None
     experts: HostExperts = NO_HOST_EXPERTS
+    may_shrink_context: bool = False
+    remarks: tuple[str, ...] = ()
+
+    def with_context(self, tokens: int) -> GgmlRun:
+        """Return the run with a context of `tokens`, of all sequences together."""
+        settings = {**self.settings, "context": tokens}
+        batch = batch_of(
+            self.model,
+            settings,
+            self.rules,
+            has_flash=self.batch.has_flash,
+            is_shared=not self.is_ollama,
+        )
+        return replace(self, settings=settings, batch=batch)
 
     @property
     def asked_layers(self) -> int:
@@ -58,33 +78,42 @@ class GgmlRun:
         return self.pipeline.runtime == "ollama"
 
 
-def read_run(pipeline: Pipeline, settings: Settings, compute_capability: str) -> GgmlRun:
+def read_run(
+    pipeline: Pipeline,
+    settings: Settings,
+    compute_capability: str,
+    card: CardMemory | None = None,
+) -> GgmlRun:
     """Return the run that `settings` over the pipeline's defaults ask for.
 
+    What is left to the engine may depend on the `card`; without one it is what a small card gets.
     Raises UsageError for a setting that cannot be, CatalogError for a `ggml` mapping that does not
     say what it must.
     """
-    chosen = {**pipeline.defaults, **settings}
+    asked = {**pipeline.defaults, **settings}
     model = once_each(pipeline, _model_of)
-    rules = rules_of(str(chosen["engine"]))
+    vision = read_projector(pipeline)
+    rules = rules_of(str(asked["engine"]))
+    has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
+    is_ollama = pipeline.runtime == "ollama"
+    choices = (
+        ollama_choices(model, asked, card, has_images=vision is not None, has_flash=has_flash)
+        if is_ollama
+        else llama_cpp_choices(model, asked)
+    )
+    chosen = choices.settings
     return GgmlRun(
         pipeline=pipeline,
         settings=chosen,
         compute_capability=compute_capability,
         model=model,
-        vision=read_projector(pipeline),
+        vision=vision,
         rules=rules,
-        batch=batch_of(
-            model,
-            chosen,
-            rules,
-            has_flash=has_flash_attention(
-                str(chosen["flash_attention"]), rules, compute_capability
-            ),
-            is_shared=pipeline.runtime != "ollama",
-        ),
+        batch=batch_of(model, chosen, rules, has_flash=has_flash, is_shared=not is_ollama),
         wanted_layers=_wanted_layers(model, chosen),
         experts=_host_experts(model, chosen),
+        may_shrink_context=asked["context"] == AUTO and not is_ollama,
+        remarks=choices.remarks,
     )
 
 

@@ -8,9 +8,18 @@ from pathlib import Path
 from vramplan.catalog import CardChoice
 from vramplan.errors import VramplanError
 from vramplan.estimate.estimator import GGML_RUNTIMES
-from vramplan.model import Advice, Estimate, Pipeline, Settings, Verdict, VerdictKind
-from vramplan.plan.changes import Change, changes
+from vramplan.model import (
+    Advice,
+    Estimate,
+    Pipeline,
+    Settings,
+    SettingValue,
+    Verdict,
+    VerdictKind,
+)
+from vramplan.plan.changes import NO_COST, Change, changes
 from vramplan.plan.search import Question, Search
+from vramplan.plan.smaller_file import smaller_file
 
 _ORDER = list(VerdictKind)
 
@@ -70,9 +79,10 @@ def _ggml_advice(
     question: Question, verdict: Verdict, progress: Callable[[str], None]
 ) -> tuple[Advice, ...]:
     """Return the first change that fits, or else the one that gets most layers on the GPU."""
-    best_rank = _rank(*question.judge(None))
+    before, now = question.judge(None)
+    best_rank = _rank(before, now)
     nearest: tuple[Change, Verdict, Estimate] | None = None
-    for change in changes(question.pipeline, question.settings):
+    for change in changes(question.pipeline, {**question.settings, **_settled(now)}):
         progress(change.line)
         try:
             found, estimate = question.judge(change)
@@ -83,9 +93,29 @@ def _ggml_advice(
         if _rank(found, estimate) < best_rank:
             best_rank = _rank(found, estimate)
             nearest = (change, found, estimate)
-    if nearest is None or not verdict.kind.is_failure:
+    if not verdict.kind.is_failure:
         return ()
-    return (_advice(*nearest, verdict),)
+    found_so_far = () if nearest is None else (_advice(*nearest, verdict),)
+    smaller = _smaller_file(question, verdict, now)
+    return found_so_far if smaller is None else (*found_so_far, smaller)
+
+
+def _smaller_file(question: Question, verdict: Verdict, now: Estimate) -> Advice | None:
+    """Return which smaller file would bring everything onto the GPU, or None."""
+    everything: dict[str, SettingValue] = {"gpu_layers": "all", **_settled(now)}
+    if "cpu_moe" in question.settings:
+        everything["cpu_moe"] = 0
+    try:
+        _, whole = question.judge(Change(settings=everything, line="all of it", cost=NO_COST))
+    except VramplanError:
+        return None
+    is_fitted = question.settings.get("gpu_layers") == "auto"
+    return smaller_file(whole, verdict, is_fitted=is_fitted)
+
+
+def _settled(estimate: Estimate) -> dict[str, SettingValue]:
+    """Return what the engine took for settings that were left to it, as numbers to begin with."""
+    return {key: estimate.settings[key] for key in ("context", "ubatch")}
 
 
 def _rank(found: Verdict, estimate: Estimate) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ from vramplan.model import (
     Card,
     Estimate,
     GgmlBuffers,
+    LayerSplit,
     Pipeline,
     PublishedFigure,
     Settings,
@@ -69,6 +70,9 @@ def verdict_object(verdict: Verdict) -> dict[str, Json]:
             {"name": part, "weights_bytes": size_bytes}
             for part, size_bytes in verdict.parts.items()
         ],
+        "layers": _layers(verdict.layers),
+        "context": verdict.context,
+        "buffers": _buffers(verdict.buffers),
         "advice": [advice_object(advice) for advice in verdict.advice],
     }
 
@@ -116,13 +120,7 @@ def estimate_result(estimate: Estimate) -> dict[str, Json]:
         "need": _need(estimate),
         "timeline": _timeline(estimate.timeline),
         "buffers": _buffers(estimate.buffers),
-        "layers": None
-        if estimate.layers is None
-        else {
-            "total": estimate.layers.total,
-            "on_gpu": estimate.layers.on_gpu,
-            "experts_on_cpu": estimate.layers.experts_on_cpu,
-        },
+        "layers": _layers(estimate.layers),
         "published": [_published(figure) for figure in estimate.published],
         "notes": list(estimate.notes),
     }
@@ -240,6 +238,16 @@ def _timeline(points: Iterable[TimelinePoint]) -> list[Json]:
             }
         )
     return runs
+
+
+def _layers(layers: LayerSplit | None) -> dict[str, Json] | None:
+    if layers is None:
+        return None
+    return {
+        "total": layers.total,
+        "on_gpu": layers.on_gpu,
+        "experts_on_cpu": layers.experts_on_cpu,
+    }
 
 
 def _buffers(buffers: GgmlBuffers | None) -> dict[str, Json] | None:

@@ -55,7 +55,7 @@ def command_of(job: ServerJob, port: int) -> list[str]:
     if job.mmproj is not None:
         words += ["--mmproj", str(job.mmproj)]
     for option, key in (("-c", "context"), ("-ub", "ubatch"), ("-np", "parallel")):
-        if key in chosen:
+        if chosen.get(key, "auto") != "auto":
             words += [option, str(chosen[key])]
     if "kv_type" in chosen:
         words += ["-ctk", str(chosen["kv_type"]), "-ctv", str(chosen["kv_type"])]

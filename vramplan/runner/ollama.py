@@ -140,7 +140,9 @@ def _find_model(job: OllamaJob) -> str:
 
 def _request(job: OllamaJob, name: str, **more: object) -> dict[str, object]:
     options: dict[str, object] = {
-        theirs: job.settings[ours] for ours, theirs in _OPTIONS.items() if ours in job.settings
+        theirs: job.settings[ours]
+        for ours, theirs in _OPTIONS.items()
+        if job.settings.get(ours, "auto") != "auto"
     }
     layers = job.settings.get("gpu_layers")
     if isinstance(layers, int):

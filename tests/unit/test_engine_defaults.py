@@ -1,0 +1,129 @@
+"""What engines take for a context and a batch that nobody set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vramplan.catalog import load_pipeline_file
+from vramplan.catalog.shipped import profiles_dir
+from vramplan.commands.model_files import open_model
+from vramplan.estimate.engine_defaults import CardMemory
+from vramplan.estimate.ggml_run import GgmlRun, read_run
+from vramplan.model import Pipeline, SettingValue
+from vramplan.units import GIB, MIB
+
+
+def card(total: float, free: float | None = None) -> CardMemory:
+    size = int(total * GIB)
+    return CardMemory(total_bytes=size, free_bytes=size if free is None else int(free * GIB))
+
+
+@pytest.fixture(scope="module")
+def small(sparse: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """Two layers of Mistral's shapes, trained on 131,072 tokens, whose cache takes 1 GiB."""
+    model = sparse.dense_layers(sparse.language_model(context=131_072))
+    return open_model(str(sparse.write(tmp_path_factory.mktemp("def") / "s.gguf", model)), None)
+
+
+def ollama(found: Pipeline, memory: CardMemory | None, **settings: SettingValue) -> GgmlRun:
+    chosen = {**found.defaults, "context": "auto", "ubatch": "auto", **settings}
+    return read_run(replace(found, runtime="ollama"), chosen, "8.6", memory)
+
+
+@pytest.mark.parametrize(
+    ("memory", "tokens"),
+    [
+        (None, 4_096),
+        (card(11.6), 4_096),
+        (CardMemory(total_bytes=23 * GIB - 1, free_bytes=1), 4_096),
+        (card(23), 32_768),
+        (CardMemory(total_bytes=47 * GIB - 1, free_bytes=1), 32_768),
+        (card(47), 131_072),  # 262,144, were the model trained on so many
+    ],
+)
+def test_ollamas_context_goes_by_the_cards_memory(
+    small: Pipeline, memory: CardMemory | None, tokens: int
+) -> None:
+    run = ollama(small, memory)
+    assert (run.settings["context"], run.batch.context) == (tokens, tokens)
+    assert run.remarks[0].startswith("context=auto: ")
+    assert not run.may_shrink_context
+
+
+def test_a_context_that_was_asked_for_wins(small: Pipeline) -> None:
+    run = ollama(small, card(80), context=8192)
+    assert (run.settings["context"], run.batch.context) == (8192, 8192)
+    assert not any("context" in remark for remark in run.remarks if "ubatch" not in remark)
+
+
+@pytest.mark.parametrize(
+    ("context", "memory", "batch"),
+    [
+        (4_096, card(80), 512),
+        (4_097, card(80), 1_024),
+        (32_768, card(80), 1_024),
+        (32_769, card(80), 2_048),
+        (32_769, None, 2_048),
+        (32_769, card(80, 4.0), 2_048),
+        (32_769, card(80, 2.9), 1_024),  # 0.63 GiB is within 60 %, and 2 more above 80 %
+        (32_769, card(80, 1.2), 512),
+        (131_072, card(80, 1.7), 512),  # the cache alone is more than three quarters
+    ],
+)
+def test_ollamas_batch_goes_by_the_context_and_the_room(
+    small: Pipeline, context: int, memory: CardMemory | None, batch: int
+) -> None:
+    assert ollama(small, memory, context=context).settings["ubatch"] == batch
+
+
+def test_the_rough_sum_counts_weights_and_cache(small: Pipeline) -> None:
+    """2 x 2 layers x 8 KV heads x 128 x tokens x 2 bytes, beside the file's tensors."""
+    run = ollama(small, None, context=32_769)
+    predicted = run.model.weights_bytes + 2 * 2 * 8 * 128 * 32_769 * 2
+    least = -(-(predicted + 2 * GIB) * 100 // 80)  # here the 80 % decide, not the 60
+    for free, batch in ((least + 4, 2_048), (least - 4, 1_024)):
+        memory = CardMemory(total_bytes=80 * GIB, free_bytes=free)
+        assert ollama(small, memory, context=32_769).settings["ubatch"] == batch
+
+
+def test_without_flash_attention_batches_are_small(small: Pipeline) -> None:
+    for memory, batch in ((card(8), 256), (card(8.1), 512), (None, 512)):
+        run = ollama(small, memory, context=8192, flash_attention="off")
+        assert run.settings["ubatch"] == batch
+    assert ollama(small, card(8), context=4096, flash_attention="off").settings["ubatch"] == 512
+
+
+def test_ollama_holds_a_context_against_the_model(small: Pipeline) -> None:
+    run = ollama(small, None, context=200_000)
+    assert run.settings["context"] == 131_072
+    assert "Ollama makes the context 131,072 tokens: trained on no more" in run.remarks
+
+
+def test_ollama_serves_some_families_one_at_a_time(sparse: ModuleType, tmp_path: Path) -> None:
+    model = sparse.dense_layers(sparse.language_model("lfm2"))
+    found = open_model(str(sparse.write(tmp_path / "l.gguf", model)), None)
+    run = ollama(found, None, parallel=4)
+    assert run.batch.sequences == 1
+    assert "Ollama serves lfm2 one request at a time" in run.remarks
+    assert ollama(found, None).remarks == run.remarks[:1]
+
+
+def test_images_need_2048_tokens() -> None:
+    found = load_pipeline_file(profiles_dir() / "pipelines" / "llava-7b.yaml")
+    run = read_run(found, {"context": 512}, "8.6")
+    assert run.batch.context == 2048
+    assert "Ollama makes the context 2,048 tokens: at least that with images" in run.remarks
+
+
+def test_llama_server_takes_what_the_model_was_trained_on(small: Pipeline) -> None:
+    chosen: dict[str, SettingValue] = {**small.defaults, "context": "auto", "ubatch": "auto"}
+    run = read_run(small, chosen, "8.6")
+    assert (run.settings["context"], run.settings["ubatch"]) == (131_072, 512)
+    assert run.may_shrink_context
+    two = read_run(small, {**chosen, "parallel": 2}, "8.6")
+    assert (two.settings["context"], two.batch.context) == (262_144, 131_072)
+    assert two.batch.cache_layer_bytes == 2 * run.batch.cache_layer_bytes > 256 * MIB

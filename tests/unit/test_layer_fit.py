@@ -1,0 +1,192 @@
+"""What llama.cpp's fit leaves on the GPU: the context first, then layers, of mixtures experts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vramplan.commands.model_files import open_model
+from vramplan.estimate import layer_fit
+from vramplan.estimate.experts import HostExperts, HostPart
+from vramplan.estimate.ggml import fit_layers
+from vramplan.estimate.ggml_run import GgmlRun, read_run
+from vramplan.estimate.layer_fit import MARGIN_BYTES, Fit, as_asked, fit_run
+from vramplan.model import Band, Pipeline, SettingValue
+from vramplan.settings import resolve_settings
+from vramplan.units import MIB
+
+STEP = 256
+
+
+@pytest.fixture(scope="module")
+def dense(sparse: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """Four layers of Mistral 7B, trained on 32,768 tokens."""
+    model = sparse.dense_layers(sparse.language_model(layers=4))
+    return open_model(str(sparse.write(tmp_path_factory.mktemp("fit") / "d.gguf", model)), None)
+
+
+def run_of(found: Pipeline, **settings: SettingValue) -> GgmlRun:
+    return read_run(found, resolve_settings(found, settings), "8.6")
+
+
+def used(fit: Fit) -> int:
+    return layer_fit._used_bytes(fit)
+
+
+def fit_to(run: GgmlRun, used_bytes: int) -> Fit:
+    """Return the fit where the engine may use just so much."""
+    return fit_run(run, used_bytes + MARGIN_BYTES)
+
+
+# ------------------------------------------------------------------------------ the context
+
+
+def test_where_there_is_room_the_context_is_the_models(dense: Pipeline) -> None:
+    run = run_of(dense, context="auto")
+    assert run.settings["context"] == 32_768
+    assert fit_to(run, used(as_asked(run))) == as_asked(run)
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_the_context_shrinks_before_any_layer_moves(dense: Pipeline, parallel: int) -> None:
+    run = run_of(dense, context="auto", parallel=parallel)
+    whole, least = used(as_asked(run)), used(as_asked(run.with_context(4096 * parallel)))
+    for share in (0.02, 0.5, 0.98):
+        target = least + int((whole - least) * share)
+        found = fit_to(run, target)
+        tokens = found.run.settings["context"]
+        assert isinstance(tokens, int)
+        assert found.on_gpu == 5
+        assert tokens % (STEP * parallel) == 0
+        # the straight line holds for keys, values and masks: one step more would not fit
+        assert used(found) <= target < used(as_asked(run.with_context(tokens + STEP * parallel)))
+
+
+def test_below_4096_tokens_layers_move(dense: Pipeline) -> None:
+    run = run_of(dense, context="auto")
+    least = run.with_context(4096)
+    found = fit_to(run, used(as_asked(least)) - 1)
+    assert found.run.settings["context"] == 4096
+    assert found.on_gpu < 5
+    assert found == fit_to(least, used(as_asked(least)) - 1)
+
+
+def test_a_context_that_was_asked_for_is_kept(dense: Pipeline) -> None:
+    run = run_of(dense, context=32_768)
+    found = fit_to(run, used(as_asked(run)) - 1)
+    assert found.run.settings["context"] == 32_768
+    assert found.on_gpu < 5
+
+
+def test_layers_that_were_asked_for_are_kept_and_the_context_is_the_least(dense: Pipeline) -> None:
+    run = run_of(dense, context="auto", gpu_layers="all")
+    found = fit_to(run, 64 * MIB)
+    assert (found.run.settings["context"], found.on_gpu) == (4096, 5)
+
+
+def test_a_model_trained_on_less_is_not_shrunk(sparse: ModuleType, tmp_path: Path) -> None:
+    model = sparse.dense_layers(sparse.language_model(context=2048))
+    found = open_model(str(sparse.write(tmp_path / "s.gguf", model)), None)
+    run = run_of(found, context="auto")
+    assert fit_to(run, 1).run.settings["context"] == 2048
+
+
+# ------------------------------------------------------------------------------- the layers
+
+
+def test_as_many_layers_as_fit(dense: Pipeline) -> None:
+    run = run_of(dense)
+    sums = [used(Fit(run=run, on_gpu=layers)) for layers in range(6)]
+    for target in range(0, max(sums) + 64 * MIB, 37 * MIB):
+        fitting = [layers for layers in range(6) if sums[layers] <= target]
+        # all layers may take less than all but one, which needs scratch for what is copied
+        expected = 5 if 5 in fitting else max(fitting, default=0)
+        assert fit_to(run, target).on_gpu == expected
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=2, max_size=40),
+    st.integers(-100, 20_000),
+)
+def test_the_search_ends_where_the_next_step_does_not_fit(steps: list[int], target: int) -> None:
+    sums = [sum(steps[:count]) for count in range(len(steps) + 1)]
+    found = layer_fit._most_within(target, 0, len(steps), sums.__getitem__)
+    assert found == max((n for n, total in enumerate(sums) if total <= target), default=0)
+
+
+# ------------------------------------------------------------------------------ the experts
+
+
+def _whole_layers(fit: Fit) -> int:
+    return fit.on_gpu - fit.placement.blocks_without_experts
+
+
+def test_a_mixture_keeps_its_layers_and_gives_up_experts_from_the_last(mixture: Pipeline) -> None:
+    run = run_of(mixture)
+    whole = used(as_asked(run))
+    found = fit_to(run, whole - 1)
+    assert found.on_gpu == 9
+    assert found.run.experts.stop == 8
+    assert used(found) < whole
+    # before it must be copied, an expert takes no scratch: what is copied for it costs a layer
+    assert 1 <= found.placement.blocks_without_experts <= 2
+
+
+def test_one_more_layer_with_its_experts_would_not_fit(mixture: Pipeline) -> None:
+    run = run_of(mixture)
+    whole = used(as_asked(run))
+    cut = {}
+    for target in range(500 * MIB, whole, 119 * MIB):
+        found = fit_to(run, target)
+        if found.on_gpu < 9:
+            continue
+        assert used(found) <= target
+        kept = found.run.experts
+        cut[found.placement.blocks_without_experts] = kept.first_part
+        full = Fit(run=_with(run, kept.first + 1, HostPart.EXPERTS), on_gpu=9)
+        assert used(full) > target
+        for part in (HostPart.ALL_BUT_GATE, HostPart.ALL_BUT_UP):  # the finest that fits
+            finer = Fit(run=_with(run, kept.first, part), on_gpu=9)
+            if kept.first_part is part:
+                break
+            assert kept.first == 8 or used(finer) >= target
+    assert len(cut) > 4
+    assert len(set(cut.values())) > 1
+
+
+def _with(run: GgmlRun, first: int, part: HostPart) -> GgmlRun:
+    return replace(run, experts=HostExperts(first=first, stop=8, first_part=part))
+
+
+def test_where_not_even_attention_fits_layers_move_too(mixture: Pipeline) -> None:
+    run = run_of(mixture, context=32_768)
+    every = _with(run, 0, HostPart.EXPERTS)
+    found = fit_to(run, used(as_asked(every)) - 1)
+    assert found.on_gpu < 9
+    # the first of the blocks keeps its experts: the engine counts the output layer as that one
+    assert found.placement.blocks_without_experts == max(found.on_gpu - 2, 0)
+
+
+def test_experts_that_were_asked_for_stay_as_they_are(mixture: Pipeline) -> None:
+    run = run_of(mixture, cpu_moe=2)
+    found = fit_to(run, 64 * MIB)
+    assert found == as_asked(run)
+    assert found.placement.blocks_without_experts == 2
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(200, 4000), st.integers(1, 500))
+def test_more_room_never_puts_less_on_the_gpu(mixture: Pipeline, budget: int, more: int) -> None:
+    chosen = resolve_settings(mixture, {})
+    context = Band.exactly(0)
+    less, small = fit_layers(mixture, chosen, "8.6", context, budget * MIB)
+    lots, large = fit_layers(mixture, chosen, "8.6", context, (budget + more) * MIB)
+    assert (less.on_gpu, -less.experts_on_cpu) <= (lots.on_gpu, -lots.experts_on_cpu)
+    assert small.buffers is not None
+    assert large.buffers is not None
+    assert small.buffers.model_bytes <= large.buffers.model_bytes

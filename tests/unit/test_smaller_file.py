@@ -1,0 +1,61 @@
+"""Which smaller file of a model would be on the GPU as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vramplan.estimate.ggml import estimate_ggml
+from vramplan.model import Band, Estimate, Pipeline, Verdict, VerdictKind
+from vramplan.plan.smaller_file import smaller_file
+from vramplan.units import MIB
+
+
+@pytest.fixture(scope="module")
+def whole(mixture: Pipeline) -> Estimate:
+    return estimate_ggml(mixture, mixture.defaults, "8.6", Band.exactly(400 * MIB))
+
+
+def verdict(whole: Estimate, budget_bytes: int) -> Verdict:
+    return Verdict(
+        pipeline="x", card="x", card_title="x", judged_as="x", kind=VerdictKind.OFFLOAD,
+        need=whole.need.band, budget_bytes=budget_bytes, offload_risk=1.0, peak_phase="load",
+        peak_component="language_model", reason="x",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("share", "name"),
+    [(0.999, "iq4_xs"), (0.97, "q3_k_l"), (0.8, "iq3_xxs"), (0.72, "q2_k"), (0.5, None)],
+)
+def test_the_largest_type_that_is_small_enough(
+    whole: Estimate, share: float, name: str | None
+) -> None:
+    """The file has 4.5 bits a weight and some in f32: 4.51."""
+    assert whole.buffers is not None
+    missing = round(whole.buffers.model_bytes * (1 - share))
+    budget = whole.need.band.high_bytes - missing
+    found = smaller_file(whole, verdict(whole, budget), is_fitted=False)
+    if name is None:
+        assert found is None
+        return
+    assert found is not None
+    assert f": {name}, " in found.change
+    assert "this one has 4.5" in found.change
+    assert found.need_bytes is not None
+    spread = whole.need.band.high_bytes - whole.need.band.expected_bytes
+    assert found.need_bytes + spread <= budget
+
+
+def test_the_engines_margin_must_be_left(whole: Estimate) -> None:
+    assert whole.buffers is not None
+    least = whole.need.band.expected_bytes - whole.buffers.pool_bytes + 1024 * MIB
+    assert smaller_file(whole, verdict(whole, least), is_fitted=True) is None
+    assert smaller_file(whole, verdict(whole, least - 1), is_fitted=True) is not None
+    with_projector = replace(
+        whole, runtime="ollama", buffers=replace(whole.buffers, projector_bytes=100 * MIB)
+    )
+    more = least + 100 * MIB
+    assert smaller_file(with_projector, verdict(whole, more), is_fitted=True) is None
+    assert smaller_file(with_projector, verdict(whole, more - 1), is_fitted=True) is not None
