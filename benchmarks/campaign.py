@@ -6,7 +6,8 @@
     python benchmarks/campaign.py --dry                 every case on the CPU with tiny shapes
 
 Each case runs in processes of its own and is written the moment it ends; cases that are there
-already are skipped, so that a campaign cut short goes on where it stopped. Weights are random, and
+already are skipped, so that a campaign cut short goes on where it stopped; those that failed by
+anything but their memory come again, last. Weights are random, and
 nothing is fetched. While one case runs, the processes of the next are started: they touch no GPU
 until it is their turn.
 """
@@ -30,13 +31,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from vramplan import __version__  # noqa: E402  # after the checkout is on the path
 from vramplan.catalog import Catalog, load_catalog  # noqa: E402
+from vramplan.cli import INTERRUPTED  # noqa: E402
 from vramplan.commands.gpus import find_gpu  # noqa: E402
+from vramplan.commands.interrupts import ending_tidily  # noqa: E402
 from vramplan.commands.libraries import QUIET  # noqa: E402
 from vramplan.commands.measuring import Order, Prepared, prepare_order  # noqa: E402
 from vramplan.commands.output import write_file  # noqa: E402
 from vramplan.commands.profile import played_card  # noqa: E402
 from vramplan.commands.targets import Job, make_jobs  # noqa: E402
-from vramplan.errors import VramplanError  # noqa: E402
+from vramplan.errors import MeasurementError, VramplanError  # noqa: E402
 from vramplan.measurement.codec import encode_run  # noqa: E402
 from vramplan.measurement.files import read_run  # noqa: E402
 from vramplan.measurement.run import FailureKind, Run  # noqa: E402
@@ -162,6 +165,14 @@ def _smaller_cards() -> Iterator[Case]:
 _DRY = {"image": "64x64", "batch": "1", "steps": "2", "prompt_tokens": "4", "new_tokens": "2"}
 
 
+def _is_result(path: Path) -> bool:
+    try:
+        failure = read_run(path).failure
+    except MeasurementError:  # damaged, or of a version that is no longer read
+        return False
+    return failure is None or failure.kind is FailureKind.OOM
+
+
 class Campaign:
     """The cases of one run of this script."""
 
@@ -191,13 +202,20 @@ class Campaign:
         """Return a case's file."""
         return self.folder / f"{case.name}.json"
 
-    def is_done(self, case: Case) -> bool:
-        """Return whether a case has a result already; one that was cut short has none."""
-        path = self.path(case)
-        if not path.exists():
-            return False
-        failure = read_run(path).failure
-        return failure is None or failure.kind in (FailureKind.OOM, FailureKind.ERROR)
+    def todo(self, wanted: Sequence[Case]) -> list[Case]:
+        """Return the cases without a result: those that were never made, then those that failed.
+
+        Out of memory is a result. What failed for another reason may have been mended since, or cut
+        short, and is made again when everything else is there.
+        """
+        new, failed = [], []
+        for case in wanted:
+            path = self.path(case)
+            if not path.exists():
+                new.append(case)
+            elif not _is_result(path):
+                failed.append(case)
+        return new + failed
 
     def order(self, case: Case) -> Order:
         """Return what a case asks to be measured."""
@@ -243,7 +261,6 @@ class Campaign:
 
     def write(self, case: Case, run: Run) -> None:
         """Write a case's run, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         whole = {
             "schema_version": 1,
             "vramplan": __version__,
@@ -292,10 +309,16 @@ def main() -> int:
         if unknown:
             print(f"error: no case {', '.join(sorted(unknown))}; see --list", file=sys.stderr)
             return 2
-        todo = [case for case in wanted if not campaign.is_done(case)]
+        todo = campaign.todo(wanted)
         print(f"{len(todo)} of {len(wanted)} cases to do, into {campaign.folder}", flush=True)
+        campaign.folder.mkdir(parents=True, exist_ok=True)  # the first case may leave events there
         is_here = options.dry and not options.processes
-        return run_in_place(campaign, todo) if is_here else run_ahead(campaign, todo)
+        try:
+            with ending_tidily():
+                return run_in_place(campaign, todo) if is_here else run_ahead(campaign, todo)
+        except KeyboardInterrupt:
+            print("interrupted; run the command again to go on", file=sys.stderr)
+            return INTERRUPTED
 
 
 def read_options() -> argparse.Namespace:
@@ -320,17 +343,13 @@ def run_ahead(campaign: Campaign, todo: Sequence[Case]) -> int:
     failed = 0
     waiting = deque(todo)
     with ExitStack() as everything:
-        ready: deque[tuple[Case, ExitStack, Prepared]] = deque()
+        ready: deque[tuple[Case, ExitStack, Prepared | Exception]] = deque()
 
         def start_some() -> None:
             while waiting and len(ready) < _AHEAD:
                 case = waiting.popleft()
                 stack = everything.enter_context(ExitStack())
-                limit = max(_SHORTEST_S, min(_LONGEST_S, campaign.left_s() - 5))
-                order = campaign.order(case)
-                ready.append(
-                    (case, stack, prepare_order(order, _quiet, stack, limit_seconds=limit))
-                )
+                ready.append((case, stack, _prepared(campaign, case, stack)))
 
         start_some()
         while ready:
@@ -341,17 +360,32 @@ def run_ahead(campaign: Campaign, todo: Sequence[Case]) -> int:
             began = time.monotonic()
             start_some()
             try:
-                outcome = prepared.measure()
-            except VramplanError as problem:  # such as a card too full to play a smaller one
-                print(f"{case.name:30} not measured: {problem}", flush=True)
+                run = _measured(campaign, prepared)
+                campaign.write(case, run)
+            except Exception as problem:  # noqa: BLE001  # a case that fails costs no other its time
+                kind = "" if isinstance(problem, VramplanError) else f"{type(problem).__name__}: "
+                print(f"{case.name:30} not measured: {kind}{problem}", flush=True)
                 failed += 1
                 continue
             finally:
                 stack.close()
-            run = prepared.make_run(outcome)
-            campaign.write(case, run)
             failed += tell(case, run, time.monotonic() - began)
     return int(failed > 0)
+
+
+def _prepared(campaign: Campaign, case: Case, stack: ExitStack) -> Prepared | Exception:
+    """Return a case whose process is on its way, or what kept it from starting."""
+    try:
+        return prepare_order(campaign.order(case), _quiet, stack)
+    except Exception as problem:  # noqa: BLE001  # told when it is this case's turn
+        return problem
+
+
+def _measured(campaign: Campaign, prepared: Prepared | Exception) -> Run:
+    if isinstance(prepared, Exception):
+        raise prepared
+    limit = max(_SHORTEST_S, min(_LONGEST_S, campaign.left_s() - 5))
+    return prepared.make_run(prepared.measure(limit_seconds=limit))
 
 
 def run_in_place(campaign: Campaign, todo: Sequence[Case]) -> int:
@@ -376,7 +410,6 @@ def run_in_place(campaign: Campaign, todo: Sequence[Case]) -> int:
     for case in todo:
         began = time.monotonic()
         order, here = campaign.order(case), Here()
-        campaign.folder.mkdir(parents=True, exist_ok=True)
         carry_out(make_task(order), here)
         run = Prepared(order=order, measurement=None, probe=None).make_run(here.outcome)
         campaign.write(case, run)

@@ -7,6 +7,14 @@ from dataclasses import replace
 from vramplan.catalog import load_catalog
 from vramplan.compare.rows import context_bytes
 from vramplan.estimate.estimator import estimate
+from vramplan.measurement.history import (
+    Action,
+    History,
+    HistoryBlock,
+    HistoryEvent,
+    HistoryMark,
+    HistorySegment,
+)
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory, TorchMemory
 from vramplan.measurement.run import (
     ContextStep,
@@ -19,6 +27,10 @@ from vramplan.measurement.run import (
 )
 from vramplan.model import Estimate
 from vramplan.settings import resolve_settings
+from vramplan.tape.allocator import Block, CachingAllocator
+from vramplan.tape.conditions import Conditions
+from vramplan.tape.contents import Tape
+from vramplan.tape.replay import Replay
 from vramplan.units import GIB, MIB
 
 PID = 4711
@@ -138,4 +150,75 @@ def _torch(allocated: int, reserved: int) -> TorchMemory:
     )
 
 
-__all__ = ["a_device", "a_run", "an_estimate", "context_bytes"]
+class _Recorder(CachingAllocator):
+    """An allocator whose doings are taken down as torch takes its own down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[HistoryEvent] = []
+
+    def malloc(self, size_bytes: int) -> Block:
+        before = self.reserved_bytes
+        block = super().malloc(size_bytes)
+        if size_bytes:
+            grown = self.reserved_bytes - before
+            if grown:
+                self._note(Action.SEGMENT_ALLOC, grown, block)
+            self._note(Action.ALLOC, size_bytes, block)
+        return block
+
+    def free(self, block: Block) -> None:
+        if block.size_bytes:
+            self._note(Action.FREE_REQUESTED, block.size_bytes, block)
+            self._note(Action.FREE_COMPLETED, block.size_bytes, block)
+        super().free(block)
+
+    def _note(self, action: Action, size_bytes: int, block: Block) -> None:
+        self.events.append(HistoryEvent(action, size_bytes, block.address))
+
+    def segments(self) -> tuple[HistorySegment, ...]:
+        return tuple(
+            HistorySegment(
+                address=chain[0].address,
+                size_bytes=sum(block.size_bytes for block in chain),
+                is_small=pool is self._small,
+                is_expandable=False,
+                blocks=tuple(
+                    HistoryBlock(
+                        address=block.address, size_bytes=block.size_bytes, is_used=not block.free
+                    )
+                    for block in chain
+                ),
+            )
+            for pool in (self._small, self._large)
+            for chain in map(list, pool.walk())
+        )
+
+
+class _Recorded(Replay):
+    """A replay that marks where a component begins to work, as the runner does."""
+
+    def __init__(self, tape: Tape, conditions: Conditions, recorder: _Recorder) -> None:
+        super().__init__(tape, conditions, recorder, every_iteration=True)
+        self.marks: list[HistoryMark] = []
+        self.recorder = recorder
+
+    def begin(self, phase: str, component: str) -> None:
+        self.marks.append(HistoryMark(len(self.recorder.events), phase, component))
+        super().begin(phase, component)
+
+
+def a_history(tape: Tape, conditions: Conditions) -> History:
+    """Return the events of a warm run that does exactly what the tape says."""
+    recorder = _Recorder()
+    run = _Recorded(tape, conditions, recorder)
+    run.load()
+    run.run()
+    segments = recorder.segments()
+    recorder.events.clear()
+    run.marks.clear()
+    run.run()
+    return History(segments=segments, events=tuple(recorder.events), marks=tuple(run.marks))
+
+
+__all__ = ["a_device", "a_history", "a_run", "an_estimate", "context_bytes"]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,53 @@ def test_bad_use_is_one_line(run, words, said) -> None:
     result = run("profile", *words)
     assert (result.code, result.out) == (2, "")
     assert said in result.error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sd15", "--events"], "beside a run's file"),
+        (["sd15", "--events", "-o", "run.html"], "beside a run's file"),
+        (["sd15", "--events", "--json", "-o", "-"], "beside a run's file"),
+        (["sd15", "--events", "-o", "run.json", "--dry-run"], "leave it out"),
+        (["llava:7b", "--events", "-o", "run.json"], "leave it out"),
+    ],
+)
+def test_events_need_torch_a_gpu_and_a_run_to_stand_beside(run, tmp_path, words, said) -> None:
+    result = run("profile", *words)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.error
+    assert not list(tmp_path.iterdir())
+
+
+def test_events_are_never_there_by_half_nor_without_their_run(tmp_path) -> None:
+    """An older run's go when a new one begins, a dead process's pieces when it has ended."""
+    from vramplan.commands.events_file import events_file, no_half_of, written_beside
+    from vramplan.measurement.history import part_of
+
+    asked = Namespace(
+        events=True, dry_run=False, output=str(tmp_path / "run.json"), format=None,
+        formats=("json",), default_format="table", command="profile",
+    )  # fmt: skip
+    events = events_file(asked, "diffusers")
+    assert events == tmp_path / "run.history.json.gz"
+    events.write_bytes(b"of an older run")
+    with no_half_of(str(events)):
+        assert not events.exists()
+        part_of(events).write_bytes(b"a half")
+    assert not list(tmp_path.iterdir())
+
+    def is_cut_short(problem: BaseException) -> None:
+        with written_beside(events):
+            events.write_bytes(b"whole")
+            raise problem
+
+    with pytest.raises(KeyboardInterrupt):
+        is_cut_short(KeyboardInterrupt())
+    assert not list(tmp_path.iterdir())
+    with written_beside(events):
+        events.write_bytes(b"whole")
+    assert events.exists()
 
 
 def test_a_card_that_is_too_full_names_who_holds_it(run, driver, gpu) -> None:

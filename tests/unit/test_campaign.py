@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from vramplan.errors import MeasurementError
 from vramplan.measurement.files import read_run
-from vramplan.measurement.run import Witness
+from vramplan.measurement.run import Failure, FailureKind, Witness
 
 pytest.importorskip("diffusers")
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "campaign.py"
+
+
+def _load(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
+
+synthetic = _load(ROOT / "tests" / "synthetic_runs.py", "synthetic_runs")
 
 
 def campaign(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -72,6 +85,81 @@ def test_processes_are_started_before_their_turn(tmp_path: Path) -> None:
     runs = [read_run(tmp_path / f"{name}.json") for name in wanted]
     assert [run.failure for run in runs] == [None] * 4
     assert len(runs[1].workspaces) == 24
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return _load(SCRIPT, "campaign")
+
+
+def a_campaign(script: ModuleType, folder: Path, **more: object):
+    """Return a campaign that looks for nothing but what is in `folder`."""
+    options = {"dry": True, "out": folder, "scratch": str(folder / "scratch"), "budget": 500.0}
+    return script.Campaign(SimpleNamespace(**{**options, "gpu": None, **more}))
+
+
+def test_what_failed_comes_again_when_all_else_is_there(script, tmp_path) -> None:
+    made = a_campaign(script, tmp_path)
+    cases = {name: script.Case(name, "sd15") for name in ("oom", "error", "damaged", "new", "ok")}
+    planned = synthetic.an_estimate()
+    for name, kind in (("oom", "oom"), ("error", "error"), ("ok", None)):
+        failure = None
+        if kind is not None:
+            failure = Failure(kind=FailureKind(kind), phase="x", component="y", message="")
+        made.write(cases[name], synthetic.a_run(planned, failure=failure, gpu=None))
+    made.path(cases["damaged"]).write_text('{"result"')
+    found = [case.name for case in made.todo(list(cases.values()))]
+    assert found == ["new", "error", "damaged"]
+
+
+class Stub:
+    """A measurement that takes no time."""
+
+    def __init__(self, problem: Exception | None = None) -> None:
+        self.problem = problem
+        self.limits: list[float] = []
+
+    def measure(self, *, limit_seconds: float) -> None:
+        self.limits.append(limit_seconds)
+        if self.problem is not None:
+            raise self.problem
+
+    def make_run(self, _outcome: None):
+        return synthetic.a_run(synthetic.an_estimate(), gpu=None)
+
+
+def test_a_case_that_goes_wrong_costs_no_other(script, tmp_path, monkeypatch, capsys) -> None:
+    stubs = {"a": Stub(), "b": Stub(KeyError("typo")), "d": Stub(MeasurementError("too full"))}
+    stubs["e"] = Stub()
+
+    def prepare(order, _progress, _stack):
+        name = order.command.split()[-1]
+        if name == "c":
+            raise AttributeError("no such thing")
+        return stubs[name]
+
+    monkeypatch.setattr(script, "prepare_order", prepare)
+    made = a_campaign(script, tmp_path)
+    assert script.run_ahead(made, [script.Case(name, "sd15") for name in "abcde"]) == 1
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["a", "e"]
+    said = capsys.readouterr().out
+    assert "b                              not measured: KeyError: 'typo'" in said
+    assert "c                              not measured: AttributeError: no such thing" in said
+    assert "d                              not measured: too full" in said
+
+
+def test_no_case_gets_more_of_the_clock_than_is_left_when_it_begins(
+    script, tmp_path, monkeypatch
+) -> None:
+    first, second = Stub(), Stub()
+    made = a_campaign(script, tmp_path)
+    left = [110.0, 110.0, 40.0, 40.0]  # two looks at the clock for each
+    monkeypatch.setattr(made, "left_s", lambda: left.pop(0))
+    monkeypatch.setattr(
+        script, "prepare_order", lambda order, *_: first if order.command.endswith("a") else second
+    )
+    assert script.run_ahead(made, [script.Case(name, "sd15") for name in "ab"]) == 0
+    assert (first.limits, second.limits) == ([105.0], [35.0])
 
 
 def test_without_a_gpu_it_is_one_line_and_3(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import importlib.util
 import json
 import random
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramplan.catalog import load_catalog
-from vramplan.compare.events import compare_events
+from vramplan.compare.alignment import Steps, align
+from vramplan.compare.events import Asked, asked_in, compare_events
 from vramplan.errors import MeasurementError
 from vramplan.estimate.replayed import conditions_at
 from vramplan.estimate.torch_run import find_tape, open_tape
@@ -216,24 +219,45 @@ def test_damaged_files_are_one_line(tmp_path: Path, data: bytes) -> None:
 # -- beside the tape ----------------------------------------------------------------------------
 
 
+def at(sizes) -> list[Asked]:
+    """Return requests whose events are numbered by tens."""
+    return [Asked(10 * number, size) for number, size in enumerate(sizes)]
+
+
 def test_a_workspace_that_the_tape_does_not_have_is_found() -> None:
     planned = {("decode", "vae"): [512, 1024, 2048, 1024]}
-    measured = {("decode", "vae"): [500, 1024, 9 * MIB, 2048, 1024, 9 * MIB]}
-    (row,) = compare_events(measured, planned)
+    measured = {("decode", "vae"): at([500, 1024, 9 * MIB, 2048, 1024, 9 * MIB])}
+    (row,) = compare_events(measured, planned, {("decode", "vae"): [8 * MIB]})
     assert (row.measured, row.planned, row.matched) == (6, 4, 4)
     assert row.is_in_order
     assert [(one.size_bytes, one.count) for one in row.extra] == [(9 * MIB, 2)]
     assert row.missing == ()
+    assert [(one.number, one.is_measured, one.size_bytes) for one in row.partings] == [
+        (20, True, 9 * MIB),
+        (50, True, 9 * MIB),
+    ]
+    assert [one.bytes for one in row.scratch] == [8 * MIB]
+
+
+def test_what_the_tape_alone_has_stands_before_the_event_that_came_instead() -> None:
+    (row,) = compare_events({("a", "b"): at([512, 2048, 1024])}, {("a", "b"): [512, 4096, 1024]})
+    assert [(one.number, one.is_measured, one.size_bytes) for one in row.partings] == [
+        (10, True, 2048),
+        (20, False, 4096),
+    ]
+    assert (row.matched, row.is_in_order) == (2, True)
+    (tail,) = compare_events({("a", "b"): at([512])}, {("a", "b"): [512, 4096]})
+    assert [(one.number, one.size_bytes) for one in tail.partings] == [(1, 4096)]
 
 
 def test_the_same_requests_in_another_order_are_told() -> None:
-    (row,) = compare_events({("a", "b"): [512, 1024]}, {("a", "b"): [1024, 512]})
+    (row,) = compare_events({("a", "b"): at([512, 1024])}, {("a", "b"): [1024, 512]})
     assert row.matched == 2
     assert not row.is_in_order
 
 
 def test_places_that_one_side_has_alone_are_rows() -> None:
-    rows = compare_events({("a", "b"): [512]}, {("a", "c"): [512]})
+    rows = compare_events({("a", "b"): at([512])}, {("a", "c"): [512]})
     assert [(row.component, row.measured, row.planned) for row in rows] == [
         ("b", 1, 0),
         ("c", 0, 1),
@@ -243,9 +267,85 @@ def test_places_that_one_side_has_alone_are_rows() -> None:
 @settings(max_examples=50)
 @given(st.lists(st.integers(1, 5000)), st.lists(st.integers(1, 5000)))
 def test_what_is_on_either_side_is_matched_extra_or_missing(ours, theirs) -> None:
-    (row,) = compare_events({("a", "b"): ours}, {("a", "b"): theirs})
+    if not ours and not theirs:
+        return
+    (row,) = compare_events({("a", "b"): at(ours)}, {("a", "b"): theirs})
     assert row.matched + sum(one.count for one in row.extra) == len(ours)
     assert row.matched + sum(one.count for one in row.missing) == len(theirs)
+
+
+SIZES = st.lists(st.integers(1, 4))
+
+
+@settings(max_examples=200)
+@given(SIZES, SIZES)
+def test_what_is_not_apart_is_the_same_list_on_both_sides(ours, theirs) -> None:
+    """Taking out what stands apart leaves one and the same list, whatever the two were."""
+    apart = list(align(ours, theirs))
+    mine = list(ours)
+    for place in sorted((one.at for one in apart if one.is_ours), reverse=True):
+        del mine[place]
+    yours = Counter(one.size_bytes for one in apart if not one.is_ours)
+    assert Counter(theirs) - yours == Counter(mine)
+    assert len(theirs) - yours.total() == len(mine)
+    both, left = iter(theirs), mine
+    assert all(any(size == one for one in both) for size in left), "in their order, too"
+
+
+@given(SIZES.filter(bool), st.integers(0, 10**6))
+def test_one_request_more_is_found_as_one(sizes, place) -> None:
+    more = list(sizes)
+    more.insert(place % (len(sizes) + 1), 9)
+    assert [(one.is_ours, one.size_bytes) for one in align(more, sizes)] == [(True, 9)]
+    assert [(one.is_ours, one.size_bytes) for one in align(sizes, more)] == [(False, 9)]
+
+
+@settings(max_examples=200)
+@given(SIZES, SIZES)
+def test_no_fewer_can_stand_apart(ours, theirs) -> None:
+    """Held against the plain table of the longest common subsequence."""
+    longest = [[0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
+    for i, mine in enumerate(ours, 1):
+        for j, yours in enumerate(theirs, 1):
+            longest[i][j] = (
+                longest[i - 1][j - 1] + 1
+                if mine == yours
+                else max(longest[i - 1][j], longest[i][j - 1])
+            )
+    assert len(list(align(ours, theirs))) == len(ours) + len(theirs) - 2 * longest[-1][-1]
+
+
+def test_lists_that_differ_everywhere_do_not_take_long() -> None:
+    chance = random.Random(1)  # noqa: S311  # lists that can be made again
+    ours, theirs = ([chance.randrange(8) for _ in range(20_000)] for _ in range(2))
+    began = time.process_time()
+    apart = list(align(ours, theirs, Steps(500_000)))
+    mine = sum(one.is_ours for one in apart)
+    assert len(ours) - mine == len(theirs) - (len(apart) - mine) > 0
+    assert time.process_time() - began < 10
+
+
+def test_lists_that_are_longer_than_one_search_are_aligned_to_their_ends() -> None:
+    theirs = [512 * (n % 7) for n in range(5_000)]
+    ours = [size for size in theirs for size in (size, 512)]  # 5,000 places apart
+    apart = list(align(ours, theirs))
+    assert len(apart) == 5_000
+    assert all(one.is_ours for one in apart)
+
+
+def test_requests_belong_to_the_mark_before_them() -> None:
+    events = tuple(HistoryEvent(Action.ALLOC, 512 * (n + 1), 0) for n in range(4))
+    marks = (
+        HistoryMark(3, "decode", "vae"),  # a stranger's may come in any order
+        HistoryMark(1, "denoise", "unet"),
+        HistoryMark(1, "denoise", "pipeline"),
+    )
+    found = asked_in(History(segments=(), events=events, marks=marks))
+    assert found == {
+        ("denoise", "pipeline"): [Asked(0, 512), Asked(1, 1024), Asked(2, 1536)],
+        ("decode", "vae"): [Asked(3, 2048)],
+    }
+    assert asked_in(History(segments=(), events=events)).keys() == {("", "pipeline")}
 
 
 def test_a_tapes_requests_are_by_place() -> None:
@@ -254,6 +354,9 @@ def test_a_tapes_requests_are_by_place() -> None:
     chosen = resolve_settings(pipeline, dict(pipeline.defaults))
     tape = open_tape(find_tape(pipeline, catalog.folders))
     found = requests_of(tape, conditions_at(pipeline, chosen, "8.6", tape))
-    assert ("encode_image", "encoder") in found
+    assert ("encode_image", "encoder") in found.tensors
     # the first layer's result: 16 images, 64 channels, 128 x 128, fp32
-    assert 16 * 64 * 128 * 128 * 4 in found["encode_image", "encoder"]
+    assert 16 * 64 * 128 * 128 * 4 in found.tensors["encode_image", "encoder"]
+    scratch = found.scratch["encode_image", "encoder"]
+    assert scratch, "its convolutions are taken to need workspaces"
+    assert not set(scratch) & set(found.tensors["encode_image", "encoder"])

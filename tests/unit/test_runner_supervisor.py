@@ -19,7 +19,7 @@ from vramplan.errors import MeasurementError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
 from vramplan.measurement.run import FailureKind
 from vramplan.runner.channel import ORPHANED, child_environment
-from vramplan.runner.supervisor import Tools, measure
+from vramplan.runner.supervisor import Measurement, Tools, measure
 from vramplan.runner.task import Task, read_task
 
 TASK = Task(target="sd15", compute_capability="8.6", settings={"batch": "2"}, catalog=("/a",))
@@ -173,6 +173,24 @@ def test_a_child_that_hangs_is_ended_and_that_is_a_result(tmp_path: Path) -> Non
     assert time.monotonic() - began < 20
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_the_clock_of_a_measurement_may_be_set_when_it_is_its_turn() -> None:
+    body = """
+    say("ready"); hear()
+    while True:
+        say("note", text="busy"); time.sleep(0.05)
+    """
+    with Measurement(TASK, tools(body)) as prepared:
+        outcome = prepared.run(limit_seconds=0.4)
+    assert outcome.failure.kind is FailureKind.TIMEOUT
+    assert "took longer than 0 s" in outcome.failure.message
+
+
+def test_events_that_were_kept_are_told() -> None:
+    body = 'say("ready"); hear(); say("history"); say("done"); hear()'
+    assert measure(TASK, tools(body)).has_history
+    assert not measure(TASK, tools('say("ready"); hear(); say("done"); hear()')).has_history
 
 
 def test_what_fails_before_the_card_is_touched_is_told() -> None:

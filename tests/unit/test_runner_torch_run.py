@@ -111,7 +111,25 @@ def a_program(name: str = "denoising-ae", **settings: object) -> Workload:
     return Workload(pipeline, resolve_settings(pipeline, {**pipeline.defaults, **settings}), "8.6")
 
 
-def measured(program: object, **task: object) -> tuple[Heard, Counters]:
+class Recorder:
+    """Stands for the allocator's recorder; `problem` is what it meets after its turn."""
+
+    def __init__(self, problem: Exception | None = None) -> None:
+        self.problem = problem
+        self.places: list[tuple[str, str]] = []
+
+    def begin(self, phase: str, component: str) -> None:
+        self.places.append((phase, component))
+
+    def record(self, work) -> None:
+        work()
+        if self.problem is not None:
+            raise self.problem
+
+
+def measured(
+    program: object, historian: Recorder | None = None, **task: object
+) -> tuple[Heard, Counters]:
     heard, counters = Heard(), Counters()
     wanted = Task(target="x", compute_capability="8.6", device="cpu", **task)
     run = TorchRun(
@@ -121,9 +139,29 @@ def measured(program: object, **task: object) -> tuple[Heard, Counters]:
         counters=counters,
         device=Card(),
         own_share=lambda memory: memory.used_bytes - 1000,
+        historian=historian,
     )
     run.run()
     return heard, counters
+
+
+def test_the_allocators_events_are_taken_in_a_turn_of_their_own() -> None:
+    historian = Recorder()
+    heard, _ = measured(a_program(image=(32, 32), batch=1), historian)
+    assert ("encode_image", "encoder") in historian.places
+    assert {turn for turn, _, _ in heard.stretches()} == {"load", "cold", "warm"}
+    assert [one["say"] for one in heard.said[-2:]] == ["history", "done"]
+
+
+def test_a_recorder_that_fails_spoils_no_figure() -> None:
+    heard, _ = measured(a_program(image=(32, 32), batch=1), Recorder(OSError("disk full")))
+    assert not heard.of("failure", "failure", Failure)
+    note, done = heard.said[-2:]
+    assert note == {
+        "say": "note",
+        "text": "the allocator's events were not kept: OSError: disk full",
+    }
+    assert done["say"] == "done"
 
 
 def test_components_are_loaded_one_by_one_and_phases_measured_cold_and_warm() -> None:

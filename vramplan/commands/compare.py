@@ -41,11 +41,19 @@ Residuals are measurement less estimate, in per cent of the measurement, in band
 14 %. The basis of each step says whether it was measured, is the difference of two measurements,
 or is the estimate's because nothing measures it apart.
 
+--events takes the file of allocator events beside a run (`vramplan profile --events`, the campaign)
+and shows, for each component in each phase, how many requests the tape has too and in which order,
+the bytes that either side has alone, the first differences, and whether the allocator model, fed
+with the measured events, takes the segments that torch took. Libraries' workspaces are in no tape:
+they show as measured only.
+
 examples:
   a run that was kept:
     `vramplan compare run.json`
   fail where a figure is off by more than 4 %:
     `vramplan compare run.json --tolerance 4`
+  which requests for memory the tape does not have, and what it has too many:
+    `vramplan compare run.json --events`
   a process that runs now:
     `vramplan compare llava:7b --context 4096 --pid 4711`
   what somebody posted:
@@ -84,6 +92,11 @@ def configure(parser: ArgumentParser) -> None:
         help="exit with 1 where a residual is larger: of the peaks, phases and buffers; with --pid "
         "and --smi, where more than this is unaccounted",
     )
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="hold the run's allocator events, where it has them, against the tape, one by one",
+    )
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
     arguments.add_common(parser)
@@ -96,6 +109,8 @@ def run(args: Namespace) -> int:
     if args.pid is not None or args.smi is not None:
         if is_run_file(path):
             raise UsageError(f"{path}: a run needs neither --pid nor --smi")
+        if args.events:
+            raise UsageError("--events needs a run: a card seen from outside tells no events")
         return _compare_now(args, catalog)
     if is_run_file(path):
         _refuse_settings(args)
@@ -108,8 +123,15 @@ def run(args: Namespace) -> int:
     else:
         (job,) = make_jobs([args.target], catalog, given_settings(args))
         folders = folders_of([job], catalog)
-        found = _measured(job, folders)
+        path, found = _measured(job, folders)
     comparison = compare_job(found, catalog, folders)
+    if args.events:
+        from dataclasses import replace
+
+        from vramplan.commands.event_lists import compare_event_lists
+
+        events = compare_event_lists(found, path, catalog, folders)
+        comparison = replace(comparison, events=events)
     write_comparison(args, "compare", comparison, args.tolerance)
     return _judge(comparison.worst_percent, args.tolerance)
 
@@ -119,8 +141,8 @@ def _refuse_settings(args: Namespace) -> None:
         raise UsageError("a run has its settings; leave them out", hint="or name a TARGET")
 
 
-def _measured(job: Job, folders: Sequence[Path]) -> Run:
-    """Return the newest run at exactly these settings; says which it is.
+def _measured(job: Job, folders: Sequence[Path]) -> tuple[Path, Run]:
+    """Return the newest run at exactly these settings, and its file; says which it is.
 
     Raises MissingError where there is none.
     """
@@ -134,7 +156,7 @@ def _measured(job: Job, folders: Sequence[Path]) -> Run:
     path, found = max(runs, key=lambda pair: pair[1].created)
     others = f"; {len(runs) - 1} others at these settings" if len(runs) > 1 else ""
     note(f"note: {path}{others}")
-    return found
+    return path, found
 
 
 def _compare_now(args: Namespace, catalog: Catalog) -> int:

@@ -21,14 +21,23 @@ if TYPE_CHECKING:
 def compare_job(run: Run, catalog: Catalog, folders: Sequence[Path]) -> Comparison:
     """Return `run` beside the estimate at its settings, on the architecture whose kernels ran."""
     from vramplan.compare.comparison import compare_run
-    from vramplan.estimate.estimator import DEFAULT_CAPABILITY, estimate
+    from vramplan.estimate.estimator import estimate
 
-    capability = run.gpu.compute_capability if run.gpu is not None else DEFAULT_CAPABILITY
-    if run.emulation is not None:
-        capability = run.emulation.compute_capability
     pipeline = catalog.pipeline(run.pipeline)
-    planned = estimate(pipeline, run.settings, capability, folders=folders)
+    planned = estimate(pipeline, run.settings, capability_of(run), folders=folders)
     return compare_run(planned, run, smi_used_bytes=_smi_used(run))
+
+
+def capability_of(run: Run) -> str:
+    """Return the compute capability whose kernels ran: the card's that was played, else the GPU's.
+
+    A run without a GPU is estimated as an estimate without a card is.
+    """
+    from vramplan.estimate.estimator import DEFAULT_CAPABILITY
+
+    if run.emulation is not None:
+        return run.emulation.compute_capability
+    return run.gpu.compute_capability if run.gpu is not None else DEFAULT_CAPABILITY
 
 
 def _smi_used(run: Run) -> int | None:

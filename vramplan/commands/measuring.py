@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.commands.events_file import no_half_of
 from vramplan.commands.targets import Job
 from vramplan.errors import MissingError
 from vramplan.estimate.estimator import DEFAULT_CAPABILITY
@@ -80,8 +81,7 @@ def measure_order(order: Order, progress: Progress) -> Run:
         if not moved or not left:
             break
         progress(f"other processes moved {format_size(moved)} meanwhile: measuring again")
-    notes = [_MOVED.format(format_size(moved))] if moved else []
-    return _make_run(order, outcome, notes)
+    return _make_run(order, outcome)
 
 
 def _measure_once(order: Order, progress: Progress) -> Outcome:
@@ -97,23 +97,22 @@ class Prepared:
     measurement: Measurement | None
     probe: NvmlProbe | None
 
-    def measure(self) -> Outcome:
-        """Measure, once."""
+    def measure(self, *, limit_seconds: float | None = None) -> Outcome:
+        """Measure, once; with `limit_seconds` within so much of the clock."""
         assert self.measurement is not None
         card = self.order.card
         leave = None
         if card is not None and self.probe is not None:
             leave = _leave_bytes(card, self.probe)
-        return self.measurement.run(leave)
+        with no_half_of(self.order.history):
+            return self.measurement.run(leave, limit_seconds=limit_seconds)
 
     def make_run(self, outcome: Outcome) -> Run:
         """Return the run that `outcome` is."""
-        return _make_run(self.order, outcome, [])
+        return _make_run(self.order, outcome)
 
 
-def prepare_order(
-    order: Order, progress: Progress, stack: ExitStack, *, limit_seconds: float = 3600.0
-) -> Prepared:
+def prepare_order(order: Order, progress: Progress, stack: ExitStack) -> Prepared:
     """Start an order's process; `stack` ends it and whatever belongs to it."""
     from vramplan.runner.supervisor import Measurement, Tools
 
@@ -123,15 +122,13 @@ def prepare_order(
             command=_child(),
             environment=_environment(order, task),
             progress=progress,
-            limit_seconds=limit_seconds,
         )
         measurement = stack.enter_context(Measurement(task, tools))
         return Prepared(order=order, measurement=measurement, probe=None)
     from vramplan.probe.nvml import NvmlProbe
 
     probe = stack.enter_context(NvmlProbe(order.gpu.uuid))
-    tools = replace(_tools(order, task, probe, progress), limit_seconds=limit_seconds)
-    measurement = stack.enter_context(Measurement(task, tools))
+    measurement = stack.enter_context(Measurement(task, _tools(order, task, probe, progress)))
     return Prepared(order=order, measurement=measurement, probe=probe)
 
 
@@ -227,8 +224,10 @@ def _holder(one: ProcessMemory) -> str:
     return f"{one.name} ({one.pid}): {size}"
 
 
-def _make_run(order: Order, outcome: Outcome, notes: list[str]) -> Run:
+def _make_run(order: Order, outcome: Outcome) -> Run:
     job, gpu = order.job, order.gpu
+    moved = _moved(outcome)
+    notes = [_MOVED.format(format_size(moved))] if moved else []
     emulation = None
     if order.card is not None and outcome.ballast_free_bytes is not None:
         emulation = Emulation(
@@ -266,9 +265,7 @@ def _make_run(order: Order, outcome: Outcome, notes: list[str]) -> Run:
 
 def _history_name(order: Order, outcome: Outcome) -> str | None:
     """Return the name of the history beside the run's file, where one was written."""
-    if order.history is None or order.gpu is None or outcome.failure is not None:
-        return None
-    return Path(order.history).name
+    return Path(order.history).name if order.history is not None and outcome.has_history else None
 
 
 def measured_gpu(gpu: Gpu, driver: str) -> MeasuredGpu:

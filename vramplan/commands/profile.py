@@ -13,6 +13,7 @@ from vramplan.catalog import Catalog
 from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.commands import arguments
 from vramplan.commands.comparing import compare_job, write_comparison
+from vramplan.commands.events_file import events_file, written_beside
 from vramplan.commands.gpus import find_gpu
 from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.libraries import QUIET, require_libraries
@@ -58,6 +59,8 @@ examples:
     `vramplan profile llava:7b --context 4096`
   keep the run:
     `vramplan profile sd15 -o run.json`
+  and the allocator's events, to be held against the tape:
+    `vramplan profile sd15 --events -o run.json`
   execute every step on the CPU, without a GPU and without figures:
     `vramplan profile denoising-ae --dry-run`
 
@@ -96,6 +99,12 @@ def configure(parser: ArgumentParser) -> None:
         action="store_true",
         help="run everything on the CPU: shows that it works, has no figures",
     )
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="run a third time with the allocator's recorder on, and keep its events beside -o "
+        "FILE, for vramplan compare FILE --events",
+    )
     arguments.add_projector(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
@@ -106,6 +115,7 @@ def run(args: Namespace) -> int:
     """Measure, write what came of it beside the estimate; return 1 where the run failed."""
     catalog = open_catalog(args)
     (job,) = make_jobs([args.target], catalog, given_settings(args), args.mmproj)
+    events = events_file(args, job.pipeline.runtime)
     with ending_tidily():
         if job.pipeline.runtime in GGML_RUNTIMES:
             from vramplan.commands.engine_profile import measure_engine
@@ -113,16 +123,17 @@ def run(args: Namespace) -> int:
             with showing_progress() as show:
                 measured = measure_engine(args, job, show)
         else:
-            measured = _measure_torch(args, job, catalog)
-    comparison = compare_job(measured, catalog, folders_of([job], catalog))
-    write_comparison(args, "profile", comparison, tolerance_percent=None)
+            measured = _measure_torch(args, job, catalog, events)
+        comparison = compare_job(measured, catalog, folders_of([job], catalog))
+        with written_beside(events):
+            write_comparison(args, "profile", comparison, tolerance_percent=None)
     from vramplan.measurement.run import FailureKind
 
     failure = measured.failure
     return int(failure is not None and failure.kind is not FailureKind.OOM)
 
 
-def _measure_torch(args: Namespace, job: Job, catalog: Catalog) -> Run:
+def _measure_torch(args: Namespace, job: Job, catalog: Catalog, events: Path | None) -> Run:
     from vramplan.commands.measuring import Order, measure_order
 
     checkpoint = checkpoint_of(args.weights, job)
@@ -139,8 +150,9 @@ def _measure_torch(args: Namespace, job: Job, catalog: Catalog) -> Run:
         driver=driver,
         card=None if args.as_card is None else played_card(args.as_card, catalog),
         command=" ".join(["vramplan", *args.words]),
+        history=None if events is None else str(events),
     )
-    with showing_progress() as show, _quiet(is_offline=checkpoint is None):
+    with written_beside(events), showing_progress() as show, _quiet(is_offline=checkpoint is None):
         return measure_order(order, show)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vramplan.compare.events import EventComparison
 from vramplan.compare.pair import Pair, worst_of
 from vramplan.compare.rows import (
     BufferRow,
@@ -21,7 +22,10 @@ from vramplan.model import Estimate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """An estimate beside a run; `peak_` pairs are the run's highest, cold and warm together."""
+    """An estimate beside a run; `peak_` pairs are the run's highest, cold and warm together.
+
+    `events` is there where the allocator's own events were asked for.
+    """
 
     estimate: Estimate
     run: Run
@@ -32,6 +36,7 @@ class Comparison:
     peak_reserved: Pair
     peak_process: Pair
     waterfall: Waterfall | None
+    events: EventComparison | None = None
 
     @property
     def worst_percent(self) -> float | None:

@@ -7,15 +7,27 @@ component whose kernel takes it. Sizes are as the allocator rounds them, to 512 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from itertools import islice
+from typing import NamedTuple
 
-#: sequences up to this long are aligned in order; longer ones are compared as collections
-_LONGEST_ALIGNED = 20_000
+from vramplan.compare.alignment import Steps, align
+from vramplan.measurement.history import Action, History
+from vramplan.tape.history_replay import HistoryReplay
+
 _ROUND = 512
+#: differences that are kept one by one, of each place
+_MOST_APART = 100
 
 Place = tuple[str, str]  # phase, component
+
+
+class Asked(NamedTuple):
+    """A request for memory: the number of its event in the history, and its bytes."""
+
+    number: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +37,32 @@ class Difference:
     size_bytes: int
     count: int
 
+    @property
+    def bytes(self) -> int:
+        """All of them together."""
+        return self.size_bytes * self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """A request that one side alone makes, at or before the measured event with this `number`."""
+
+    number: int
+    phase: str
+    component: str
+    is_measured: bool
+    size_bytes: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceEvents:
-    """One component's requests in one phase.
+    """One component's requests in one phase, tensors and what libraries take beside them.
 
     `extra` is what was measured and is not in the tape, `missing` what is in the tape only, each
-    with the most bytes first. `is_in_order` is True where the matching ones come in the same order.
+    with the most bytes first; a request that comes earlier or later is neither. `is_in_order` is
+    True where the matching ones come in the same order. `partings` are the first places where the
+    two lists part. `scratch` is what the estimate takes libraries to ask for, which a tape does not
+    have: compare it with `extra`.
     """
 
     phase: str
@@ -42,47 +73,129 @@ class PlaceEvents:
     is_in_order: bool
     extra: tuple[Difference, ...]
     missing: tuple[Difference, ...]
+    partings: tuple[Parting, ...]
+    scratch: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventComparison:
+    """A history beside its tape, and what the allocator model makes of it.
+
+    `allocator` is None where the model cannot be fed with the history, and `note` says why.
+    """
+
+    places: tuple[PlaceEvents, ...]
+    allocator: HistoryReplay | None
+    note: str | None = None
+
+    @property
+    def measured(self) -> int:
+        """Requests that were measured."""
+        return sum(place.measured for place in self.places)
+
+    @property
+    def planned(self) -> int:
+        """Requests of the tape."""
+        return sum(place.planned for place in self.places)
+
+    @property
+    def matched(self) -> int:
+        """Requests that are on both sides."""
+        return sum(place.matched for place in self.places)
+
+    @property
+    def partings(self) -> tuple[Parting, ...]:
+        """The first differences, in the order of the history."""
+        found = [one for place in self.places for one in place.partings]
+        return tuple(sorted(found, key=lambda one: one.number))
+
+
+def asked_in(history: History) -> dict[Place, list[Asked]]:
+    """Return a history's requests in order, by phase and component.
+
+    What was asked for before the first mark is the pipeline's, in the phase that begins then.
+    """
+    marks = sorted(history.marks, key=lambda mark: mark.at)
+    place = (marks[0].phase, "pipeline") if marks else ("", "pipeline")
+    found: dict[Place, list[Asked]] = {}
+    coming = iter(marks)
+    mark = next(coming, None)
+    for number, event in enumerate(history.events):
+        while mark is not None and mark.at <= number:
+            place = (mark.phase, mark.component)
+            mark = next(coming, None)
+        if event.action is Action.ALLOC and event.size_bytes:
+            found.setdefault(place, []).append(Asked(number, event.size_bytes))
+    return found
 
 
 def compare_events(
-    measured: Mapping[Place, Iterable[int]], planned: Mapping[Place, Iterable[int]]
+    measured: Mapping[Place, Sequence[Asked]],
+    planned: Mapping[Place, Sequence[int]],
+    scratch: Mapping[Place, Sequence[int]] | None = None,
 ) -> tuple[PlaceEvents, ...]:
     """Return a row for each place that either side has, in the order of the measured ones."""
     places = dict.fromkeys([*measured, *planned])
+    steps = Steps()
     return tuple(
-        _compare(place, measured.get(place, ()), planned.get(place, ())) for place in places
+        _compare(
+            place,
+            measured.get(place, ()),
+            planned.get(place, ()),
+            (scratch or {}).get(place, ()),
+            steps,
+        )
+        for place in places
     )
 
 
-def _compare(place: Place, measured: Iterable[int], planned: Iterable[int]) -> PlaceEvents:
-    ours, theirs = [_rounded(size) for size in measured], [_rounded(size) for size in planned]
+def _compare(
+    place: Place,
+    measured: Sequence[Asked],
+    planned: Sequence[int],
+    scratch: Sequence[int],
+    steps: Steps,
+) -> PlaceEvents:
+    ours = [_rounded(one.size_bytes) for one in measured]
+    theirs = [_rounded(size) for size in planned]
     have, want = Counter(ours), Counter(theirs)
     matched = (have & want).total()
+    apart = align(ours, theirs, steps)
+    partings = tuple(
+        Parting(
+            number=_number(measured, one.at),
+            phase=place[0],
+            component=place[1],
+            is_measured=one.is_ours,
+            size_bytes=one.size_bytes,
+        )
+        for one in islice(apart, _MOST_APART)
+    )
+    alone = sum(one.is_measured for one in partings) + sum(one.is_ours for one in apart)
     return PlaceEvents(
         phase=place[0],
         component=place[1],
         measured=len(ours),
         planned=len(theirs),
         matched=matched,
-        is_in_order=_aligned(ours, theirs) == matched,
+        is_in_order=len(ours) - alone == matched,
         extra=_differences(have - want),
         missing=_differences(want - have),
+        partings=partings,
+        scratch=_differences(Counter(map(_rounded, scratch))),
     )
 
 
-def _aligned(ours: list[int], theirs: list[int]) -> int:
-    """Return how many requests match in order, without the ones that stand elsewhere."""
-    if max(len(ours), len(theirs)) > _LONGEST_ALIGNED:
-        return -1
-    if ours == theirs:
-        return len(ours)
-    blocks = SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
-    return sum(block.size for block in blocks)
+def _number(measured: Sequence[Asked], place: int) -> int:
+    """Return the number of the event at a place; behind the last, the one after it."""
+    if place < len(measured):
+        return measured[place].number
+    return measured[-1].number + 1 if measured else 0
 
 
 def _differences(counted: Counter[int]) -> tuple[Difference, ...]:
     found = [Difference(size_bytes=size, count=count) for size, count in counted.items()]
-    return tuple(sorted(found, key=lambda one: (-one.size_bytes * one.count, one.size_bytes)))
+    return tuple(sorted(found, key=lambda one: (-one.bytes, one.size_bytes)))
 
 
 def _rounded(size_bytes: int) -> int:

@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 
 from vramplan.errors import MeasurementError
 from vramplan.measurement.codec import decode_run
+from vramplan.measurement.history import SUFFIX as HISTORY_SUFFIX
 from vramplan.measurement.run import Run
 from vramplan.model import Settings
 
@@ -74,10 +75,26 @@ def runs_in(folder: Path) -> Iterator[tuple[Path, Run]]:
     Raises MeasurementError for a file there that is not a run.
     """
     for path in sorted((folder / "measured").glob("*/*")):
-        if path.name.endswith(SUFFIXES) and not path.name.startswith("."):
+        if _is_a_runs(path.name):
             envelope = read_envelope(path)
             if envelope.get("command") in WRITERS:
                 yield path, read_run(path)
+
+
+def _is_a_runs(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not name.endswith(HISTORY_SUFFIX) and name[0] != "."
+
+
+def history_of(path: Path, run: Run) -> Path | None:
+    """Return where the history of the run in `path` is: beside it; None where it has none.
+
+    Raises MeasurementError for a name that would lead elsewhere.
+    """
+    if run.history is None:
+        return None
+    if Path(run.history).name != run.history or not run.history.endswith(HISTORY_SUFFIX):
+        raise MeasurementError(f"{path}: its history is no file beside it: {run.history[:80]!r}")
+    return path.parent / run.history
 
 
 def find_runs(folders: Sequence[Path], pipeline: str, settings: Settings) -> list[tuple[Path, Run]]:

@@ -96,6 +96,11 @@ class History:
         return sum(segment.size_bytes for segment in self.segments)
 
 
+def part_of(path: Path) -> Path:
+    """Return where a history is written before it is whole and takes its place at `path`."""
+    return path.with_name(f".{path.name}.part")
+
+
 def encode_history(history: History) -> bytes:
     """Return a history as the bytes of its file, the same for the same history."""
     data = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from vramplan.compare.comparison import Comparison
 from vramplan.compare.waterfall import Waterfall
 from vramplan.model import Estimate
-from vramplan.report import comparison_rows, phrases
+from vramplan.report import comparison_rows, event_rows, phrases
 from vramplan.report.colour import Tone, paint
 from vramplan.report.grid import draw_table, natural_width
 from vramplan.report.rows import Table, without
@@ -45,7 +45,14 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
 
 
 #: what a narrow terminal goes without, the least missed first
-_DISPENSABLE = ("warm reserved", "NVML device", "NVML process", "what it is")
+_DISPENSABLE = (
+    "warm reserved",
+    "NVML device",
+    "NVML process",
+    "what it is",
+    "workspace planned",
+    "order",
+)
 
 
 def _fitting(table: Table, width: int) -> Table:
@@ -98,6 +105,8 @@ def tables_of(comparison: Comparison) -> list[tuple[str, Table]]:
         )
     if comparison.peak_allocated.measured_bytes is not None:
         found.append(("peaks", comparison_rows.peak_table(comparison)))
+    if comparison.events is not None:
+        found += event_rows.tables(comparison.events)
     return found
 
 
@@ -112,6 +121,8 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
             "the driver does not tell what single processes hold: the context is how the card's "
             "used memory rose"
         )
+    if comparison.events is not None:
+        found += [clean(sentence, 400) for sentence in event_rows.sentences(comparison.events)]
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from vramplan.compare.pair import Pair
 from vramplan.compare.waterfall import Waterfall
 from vramplan.measurement.codec import encode_run
 from vramplan.model import Estimate
+from vramplan.report.event_serial import events_object
 from vramplan.report.serial import Json
 
 
@@ -47,6 +48,7 @@ def comparison_result(comparison: Comparison, tolerance_percent: float | None) -
         "waterfall": waterfall_object(comparison.waterfall),
         "worst_percent": None if worst is None else round(worst, 3),
         "tolerance_percent": tolerance_percent,
+        "events": events_object(comparison.events),
     }
 
 
@@ -65,6 +67,7 @@ def waterfall_result(
         "waterfall": waterfall_object(waterfall),
         "worst_percent": round(100 * abs(waterfall.unaccounted_bytes) / shown, 3),
         "tolerance_percent": tolerance_percent,
+        "events": None,
     }
 
 

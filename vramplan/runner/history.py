@@ -19,6 +19,7 @@ from vramplan.measurement.history import (
     HistoryMark,
     HistorySegment,
     encode_history,
+    part_of,
 )
 
 _MOST_EVENTS = 2_000_000
@@ -54,7 +55,7 @@ class Historian:
             trace = memory._snapshot()["device_traces"][torch.cuda.current_device()]
         finally:
             memory._record_memory_history(enabled=None)
-        beside = self._path.with_name(f".{self._path.name}.part")
+        beside = part_of(self._path)
         beside.write_bytes(encode_history(make_history(before, trace, self._moments)))
         beside.replace(self._path)
 

@@ -88,6 +88,7 @@ class Outcome:
     facts: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    has_history: bool = False
     period_s: float | None = None
     after: DeviceMemory | None = None
     pid: int | None = None
@@ -115,6 +116,8 @@ def take(outcome: Outcome, said: Message) -> None:
         case "facts":
             outcome.facts |= {str(k): str(v) for k, v in said["facts"].items()}
             outcome.versions |= {str(k): str(v) for k, v in said["versions"].items()}
+        case "history":
+            outcome.has_history = True
         case "note":
             outcome.notes.append(str(said["text"]))
 
@@ -156,8 +159,11 @@ class Measurement:
     ) -> None:
         self._stack.close()
 
-    def run(self, leave_bytes: int | None = None) -> Outcome:
-        """Measure and return what came of it; `leave_bytes` is what a smaller card has free."""
+    def run(self, leave_bytes: int | None = None, *, limit_seconds: float | None = None) -> Outcome:
+        """Measure and return what came of it; `leave_bytes` is what a smaller card has free.
+
+        `limit_seconds` is for what is known only when it is this measurement's turn.
+        """
         tools, outcome, child = self._tools, self._outcome, self._child
         tools.progress("starting a process")
         if not self._is_ready(child):
@@ -168,7 +174,7 @@ class Measurement:
         outcome.pid = child.pid
         watch = self._watch()
         child.send("go")
-        self._listen(child, watch)
+        self._listen(child, watch, limit_seconds or tools.limit_seconds)
         outcome.period_s = watch.period_s if watch else None
         child.stop()
         outcome.after = self._settled()
@@ -218,11 +224,13 @@ class Measurement:
         return self._tools.probe.read()
 
     # -------------------------------------------------------------- listening
-    def _listen(self, child: Child, watch: PeakWatch | None) -> None:
-        end_s = time.monotonic() + self._tools.limit_seconds
+    def _listen(self, child: Child, watch: PeakWatch | None, limit_seconds: float) -> None:
+        end_s = time.monotonic() + limit_seconds
+        silent_s = self._tools.silent_seconds
         while True:
             left_s = max(0.0, end_s - time.monotonic())
-            said = self._hear(child, min(self._tools.silent_seconds, left_s))
+            why = f"it took longer than {limit_seconds:.0f} s" if left_s < silent_s else None
+            said = self._hear(child, min(silent_s, left_s), why)
             if said is None:
                 break
             if said["say"] == "done":
@@ -232,13 +240,16 @@ class Measurement:
         if watch is not None:
             self._add_peaks(watch)
 
-    def _hear(self, child: Child, seconds: float) -> Message | None:
-        """Return the next message; the end of the child, or its silence, becomes the failure."""
+    def _hear(self, child: Child, seconds: float, why: str | None = None) -> Message | None:
+        """Return the next message; the end of the child, or its silence, becomes the failure.
+
+        `why` says what more time is up with these seconds than that of silence.
+        """
         phase, component = self._place
         try:
             said = child.hear(seconds)
         except TimeoutError:
-            message = f"it was stopped after {seconds:.0f} s without a word"
+            message = "it was stopped: " + (why or f"{seconds:.0f} s without a word")
             kind = FailureKind.TIMEOUT
         else:
             if said is not None:
