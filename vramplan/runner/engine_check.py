@@ -1,7 +1,8 @@
 """What the real llama.cpp allocates for a model file: it loads the header and reserves its buffers.
 
 The engine is xllamacpp's (a wheel with llama.cpp's CPU build inside). It runs in a process of its
-own: a crash is a result. The file's data may be a hole, because nothing is computed.
+own: a crash is a result. The file's data may be a hole, because nothing is computed. With a card
+that is pretended (`engine_device`) the same engine plans for CUDA.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.measurement.run import EngineBuffer
+from vramplan.runner.engine_device import PretendedCard
+from vramplan.runner.engine_dry_run import request_of
 from vramplan.runner.engine_log import EngineLog, read_log
 
 LIBRARY = "xllamacpp"
@@ -62,12 +65,28 @@ class EngineAnswer:
     version: str
     buffers: tuple[EngineBuffer, ...]
     nodes: int | None  # of the graph
+    layers: tuple[int, int] | None = None  # on the GPU, of
+
+    def size_bytes(self, name: str, device: str) -> int:
+        """Return what is called `name` on a device whose name begins with `device`."""
+        return sum(
+            one.size_bytes
+            for one in self.buffers
+            if one.name == name and one.device.startswith(device)
+        )
 
 
 def ask_engine(
-    model: Path, settings: Mapping[str, object], mmproj: Path | None = None
+    model: Path,
+    settings: Mapping[str, object],
+    mmproj: Path | None = None,
+    *,
+    card: PretendedCard | None = None,
 ) -> EngineAnswer:
     """Return what the engine allocates for `model` at a pipeline's settings, on the CPU.
+
+    With a `card` it is what CUDA would allocate there and in host memory, for `gpu_layers` layers
+    or as many as the engine's own fit puts on it (auto); the projector is left out.
 
     Raises MissingError without the engine, MeasurementError with its own line where it refuses.
     """
@@ -85,7 +104,11 @@ def ask_engine(
         _FLASH[str(settings.get("flash_attention", "auto"))],
         str(settings.get("parallel", 1)),
     ]
-    text = _listen(command, "alloc_compute_meta" if mmproj is not None else _GRAPH)
+    if card is not None:
+        request = request_of(model, settings, card, LIBRARY)
+        command = [sys.executable, "-m", "vramplan.runner.engine_dry_run", request]
+    has_projector = mmproj is not None and card is None
+    text = _listen(command, "alloc_compute_meta" if has_projector else _GRAPH)
     log = read_log(text.splitlines())
     if not any(one.name == "compute" for one in log.buffers):
         raise MeasurementError(f"{model}: the engine refuses it: {_why(log, text)}")
@@ -93,6 +116,7 @@ def ask_engine(
         version=f"{LIBRARY} {importlib.metadata.version(LIBRARY)}",
         buffers=tuple(log.buffers),
         nodes=_nodes(text),
+        layers=log.layers,
     )
 
 

@@ -1,0 +1,128 @@
+"""The real llama.cpp planning for a card that is not there: partial offload has a witness too.
+
+The engine is xllamacpp's CPU build with `runner.engine_device` plugged in, over sparse files.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from vramplan.commands.model_files import open_model
+from vramplan.errors import MeasurementError
+from vramplan.estimate.ggml_run import read_run
+from vramplan.estimate.layer_fit import place
+from vramplan.runner.engine_check import ask_engine
+from vramplan.runner.engine_device import PretendedCard
+from vramplan.settings import resolve_settings
+
+pytest.importorskip("xllamacpp")
+gguf = pytest.importorskip("gguf")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is for Linux")
+
+_PATH = Path(__file__).parents[1] / "sparse_gguf.py"
+_SPEC = importlib.util.spec_from_file_location("sparse_gguf", _PATH)
+sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(_SPEC))
+_SPEC.loader.exec_module(sparse)
+
+FAMILIES = sparse.families()
+MIB, GIB = 1 << 20, 1 << 30
+#: the engine prints hundredths of a MiB
+ROUNDING = 0.006 * MIB
+CARD = PretendedCard(name="pretended", total_bytes=8 * GIB, free_bytes=7800 * MIB)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {name: sparse.write(folder / f"{name}.gguf", model) for name, model in FAMILIES.items()}
+
+
+def settings_of(path: Path, **wanted: object) -> tuple[object, dict[str, object]]:
+    pipeline = open_model(str(path), None)
+    wanted = {"context": 2048, "engine": "b11549", **wanted}
+    return pipeline, resolve_settings(pipeline, {**pipeline.defaults, **wanted})
+
+
+@pytest.mark.parametrize("layers", [0, 1, "all"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3", "mixtral"])
+def test_weights_and_caches_go_where_we_say(files, name, layers) -> None:
+    pipeline, chosen = settings_of(files[name], gpu_layers=layers, flash_attention="on")
+    run = read_run(pipeline, chosen, "8.6")
+    placement = place(run, run.wanted_layers)
+    told = ask_engine(files[name], chosen, card=CARD)
+    assert told.layers == (placement.on_gpu, run.model.total_layers)
+    assert told.size_bytes("model", "CUDA0") == pytest.approx(placement.gpu_bytes, abs=0.1 * MIB)
+    cache = run.batch.cache_of_last(placement.blocks_on_gpu)
+    assert told.size_bytes("KV", "CUDA0") == pytest.approx(cache, abs=2 * ROUNDING)
+
+
+def test_a_card_that_is_too_small_is_out_of_memory(files) -> None:
+    small = PretendedCard(name="small", total_bytes=GIB, free_bytes=200 * MIB)
+    with pytest.raises(MeasurementError, match="cudaMalloc failed: out of memory"):
+        ask_engine(files["llama"], {"gpu_layers": "all"}, card=small)
+
+
+def test_the_engine_fits_fewer_layers_on_a_smaller_card(files) -> None:
+    def layers_with(free_mib: int) -> int:
+        card = PretendedCard(name="fit", total_bytes=8 * GIB, free_bytes=free_mib * MIB)
+        return ask_engine(files["gemma2"], {"gpu_layers": "auto"}, card=card).layers[0]
+
+    assert layers_with(7800) == 5
+    assert 0 < layers_with(1500) < 5
+
+
+#: what an AMD MI300X printed, whose backend is CUDA's code (gpustack/gguf-parser-go#45)
+PRINTED = (
+    ("qwen3", "Q8_0", "all", 32.09),
+    ("qwen3", "Q8_0", 4, 41.64),
+    ("olmoe", "Q4_K_M", "all", 64.09),
+    ("olmoe", "Q4_K_M", 4, 172.37),
+)
+
+
+@pytest.mark.skipif(
+    importlib.metadata.version("xllamacpp") != "2026.8.10566",
+    reason="needs the logs' engine: pip install --target DIR xllamacpp==2026.8.10566, PYTHONPATH",
+)
+@pytest.mark.parametrize(("name", "quantisation", "layers", "mib"), PRINTED)
+def test_an_engine_of_that_month_says_what_a_real_card_printed(
+    tmp_path, name, quantisation, layers, mib
+) -> None:
+    path = sparse.write(tmp_path / "model.gguf", _printed_model(name, quantisation))
+    settings = {
+        "context": 4096,
+        "kv_type": "q8_0",
+        "flash_attention": "on",
+        "gpu_layers": layers,
+    }
+    told = ask_engine(path, settings, card=CARD)
+    assert told.size_bytes("compute", "CUDA0") == pytest.approx(mib * MIB, abs=ROUNDING)
+
+
+def _printed_model(name: str, quantisation: str):
+    if name == "qwen3":
+        shape = {"embedding": 1024, "heads": 16, "kv_heads": 8, "feed_forward": 3072}
+        model = sparse.language_model("qwen3", layers=28, words=151936, **shape)
+        sparse.dense_layers(model, "qk norm", "tied")
+    else:
+        shape = {"embedding": 2048, "heads": 16, "kv_heads": 16, "feed_forward": 1024}
+        model = sparse.language_model("olmoe", layers=16, words=50304, **shape)
+        model.meta |= {"expert_count": 64, "expert_used_count": 8}
+        sparse.dense_layers(model, "qk norm wide", "experts")
+    kinds = gguf.GGMLQuantizationType
+
+    def kind(tensor: str, old):
+        if old == kinds.F32:
+            return old
+        if quantisation == "Q8_0":
+            return kinds.Q8_0
+        is_finer = "ffn_down" in tensor or "attn_v" in tensor or "blk" not in tensor
+        return kinds.Q6_K if is_finer else kinds.Q4_K
+
+    model.tensors = [(one, shape, kind(one, old)) for one, shape, old in model.tensors]
+    return model

@@ -1,0 +1,164 @@
+"""llama.cpp's own functions to load a model and make a context, called in its library.
+
+The parameters' layouts are found by their defaults: of those known, the one whose defaults are
+where they should be. A library with another layout is refused. Source: ggml-org/llama.cpp,
+include/llama.h (llama_model_params, llama_context_params) and common/fit.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import Structure, c_bool, c_char_p, c_float, c_int, c_size_t, c_uint32, c_void_p
+from pathlib import Path
+
+from vramplan.errors import MissingError
+
+_HINT = "vramplan knows llama.cpp b10566 to b11549 from the inside: pip install 'vramplan[engine]'"
+_FIT = (
+    "_Z17common_fit_paramsPKcP18llama_model_paramsP20llama_context_paramsPf"
+    "P32llama_model_tensor_buft_overridePmj"
+)
+#: what follows in the name since the fit takes a second model, and before
+_FIT_ENDS = ("PK22common_fit_extra_model14ggml_log_level", "14ggml_log_level")
+_ERROR = 4  # enum ggml_log_level
+
+_MODEL = (
+    ("devices", c_void_p),
+    ("buffer_overrides", c_void_p),
+    ("gpu_layers", c_int),
+    ("split_mode", c_int),
+    ("load_mode", c_int),
+    ("lazy_mode", c_int),
+    ("main_gpu", c_int),
+    ("tensor_split", c_void_p),
+    ("progress", c_void_p * 2),
+    ("overrides", c_void_p),
+    ("vocab_only", c_bool),
+    ("check_tensors", c_bool),
+    ("use_extra_buffers", c_bool),
+    ("no_host", c_bool),
+    ("no_alloc", c_bool),
+    ("load_mtp", c_bool),
+)
+_CONTEXT = (
+    ("context", c_uint32),
+    ("batch", c_uint32),
+    ("ubatch", c_uint32),
+    ("sequences", c_uint32),
+    ("snapshots", c_uint32),
+    ("outputs", c_uint32),
+    ("outputs_per_sequence", c_uint32),
+    ("threads", c_int * 2),
+    ("kind", c_int),
+    ("rope_scaling", c_int),
+    ("pooling", c_int),
+    ("attention", c_int),
+    ("flash", c_int),
+    ("rope", c_float * 6),
+    ("yarn_context", c_uint32),
+    ("defragment", c_float),
+    ("callback", c_void_p * 2),
+    ("type_k", c_int),
+    ("type_v", c_int),
+    ("abort", c_void_p * 2),
+    ("more", c_void_p),
+    ("embeddings", c_bool),
+    ("offload_cache", c_bool),
+    ("no_timing", c_bool),
+    ("offload_ops", c_bool),
+    ("whole_window", c_bool),
+    ("unified", c_bool),
+    ("samplers", c_void_p * 2),
+    ("other", c_void_p),
+)
+
+
+class _Model11549(Structure):
+    _fields_ = _MODEL
+
+
+class _Model10566(Structure):
+    _fields_ = tuple(field for field in _MODEL if field[0] != "lazy_mode")
+
+
+class _Context11549(Structure):
+    _fields_ = _CONTEXT
+
+
+class _Context10566(Structure):
+    _fields_ = tuple(field for field in _CONTEXT if field[0] != "more")
+
+
+def open_library(folder: Path) -> ctypes.CDLL:
+    """Return the engine's library in a Python package's folder. Raises MissingError."""
+    for path in sorted(folder.glob("*.so")):
+        library = ctypes.CDLL(str(path))
+        if hasattr(library, "llama_model_load_from_file"):
+            return library
+    raise MissingError(f"{folder}: no library of llama.cpp in it", hint=_HINT)
+
+
+def model_parameters(library: ctypes.CDLL) -> Structure:
+    """Return the parameters to load a model with, at their defaults. Raises MissingError."""
+    for layout in (_Model11549, _Model10566):
+        library.llama_model_default_params.restype = layout
+        found = library.llama_model_default_params()
+        flags = (found.vocab_only, found.check_tensors, found.no_host, found.no_alloc)
+        if found.gpu_layers == -1 and found.use_extra_buffers and not any(flags):
+            return found  # type: ignore[no-any-return]  # a foreign function
+    raise MissingError("this build of the engine loads models another way", hint=_HINT)
+
+
+def context_parameters(library: ctypes.CDLL) -> Structure:
+    """Return the parameters to make a context with, at their defaults. Raises MissingError."""
+    for layout in (_Context11549, _Context10566):
+        library.llama_context_default_params.restype = layout
+        found = library.llama_context_default_params()
+        numbers = (found.context, found.batch, found.ubatch, found.sequences)
+        flags = (found.embeddings, found.offload_cache, found.offload_ops, found.unified)
+        types = (found.type_k, found.type_v, found.outputs_per_sequence)
+        if (numbers, types) == ((512, 2048, 512, 1), (1, 1, 1)) and flags == (0, 1, 1, 0):
+            return found  # type: ignore[no-any-return]  # a foreign function
+    raise MissingError("this build of the engine makes contexts another way", hint=_HINT)
+
+
+def fit(
+    library: ctypes.CDLL, path: Path, model: Structure, context: Structure, margin_bytes: int
+) -> bool:
+    """Let the engine choose how many layers go to the GPU, as its server does; return whether any.
+
+    What it chooses is written into `model`. Raises MissingError for a library without it.
+    """
+    for end in _FIT_ENDS:
+        if hasattr(library, _FIT + end):
+            break
+    else:
+        raise MissingError("this build of the engine has no fit", hint=_HINT)
+    devices, overrides = library.llama_max_devices(), library.llama_max_tensor_buft_overrides()
+    arguments: list[object] = [
+        c_char_p(str(path).encode()),
+        ctypes.byref(model),
+        ctypes.byref(context),
+        (c_float * devices)(),
+        (c_void_p * (2 * overrides))(),
+        (c_size_t * devices)(*[margin_bytes] * devices),
+        c_uint32(context.context),
+    ]
+    _KEPT.extend(arguments[3:6])
+    if end == _FIT_ENDS[0]:
+        arguments.append(None)
+    return bool(getattr(library, _FIT + end)(*arguments, c_int(_ERROR)) == 0)
+
+
+#: buffers that parameters point into after a fit
+_KEPT: list[object] = []
+
+
+def load(library: ctypes.CDLL, path: Path, model: Structure, context: Structure) -> bool:
+    """Load a model and make a context, which prints their buffers; return whether both came."""
+    library.llama_model_load_from_file.restype = c_void_p
+    library.llama_model_load_from_file.argtypes = [c_char_p, type(model)]
+    library.llama_init_from_model.restype = c_void_p
+    library.llama_init_from_model.argtypes = [c_void_p, type(context)]
+    loaded = library.llama_model_load_from_file(str(path).encode(), model)
+    return bool(loaded and library.llama_init_from_model(loaded, context))
