@@ -15,7 +15,7 @@ import pytest
 from vramplan.commands.model_files import open_model
 from vramplan.errors import MeasurementError
 from vramplan.estimate.ggml_run import read_run
-from vramplan.estimate.layer_fit import place
+from vramplan.estimate.layer_fit import as_asked
 from vramplan.runner.engine_check import ask_engine
 from vramplan.runner.engine_device import PretendedCard
 from vramplan.settings import resolve_settings
@@ -53,7 +53,7 @@ def settings_of(path: Path, **wanted: object) -> tuple[object, dict[str, object]
 def test_weights_and_caches_go_where_we_say(files, name, layers) -> None:
     pipeline, chosen = settings_of(files[name], gpu_layers=layers, flash_attention="on")
     run = read_run(pipeline, chosen, "8.6")
-    placement = place(run, run.wanted_layers)
+    placement = as_asked(run).placement
     told = ask_engine(files[name], chosen, card=CARD)
     assert told.layers == (placement.on_gpu, run.model.total_layers)
     assert told.size_bytes("model", "CUDA0") == pytest.approx(placement.gpu_bytes, abs=0.1 * MIB)
