@@ -111,7 +111,7 @@ def language_model(
     }
     model.add("token_embd.weight", embedding, words)
     model.add("output_norm.weight", embedding)
-    model.add("output.weight", embedding, words, kind=Q6)
+    model.add("output.weight", embedding, words, kind=Q4 if embedding % 256 else Q6)
     return model
 
 
@@ -123,9 +123,12 @@ def dense_layers(model: Model, *parts: str) -> Model:  # noqa: C901  # a list of
     head = int(meta["attention.key_length"])
     for layer in range(int(meta["block_count"])):
         at = f"blk.{layer}"
-        model.add(f"{at}.attn_norm.weight", wide)
+        if "no norm before" not in parts:
+            model.add(f"{at}.attn_norm.weight", wide)
         if "norm bias" in parts:
             model.add(f"{at}.attn_norm.bias", wide)
+        if "sinks" in parts:
+            model.add(f"{at}.attn_sinks.weight", heads)
         if "fused qkv" in parts:
             model.add(f"{at}.attn_qkv.weight", wide, (heads + 2 * kv_heads) * head)
             if "qkv bias" in parts:
@@ -147,17 +150,33 @@ def dense_layers(model: Model, *parts: str) -> Model:  # noqa: C901  # a list of
         if "norms behind" in parts:
             model.add(f"{at}.post_attention_norm.weight", wide)
             model.add(f"{at}.post_ffw_norm.weight", wide)
-        if "no ffn norm" not in parts:
+        if "norm between" in parts:
+            model.add(f"{at}.post_attention_norm.weight", wide)
+        elif "no ffn norm" not in parts:
             model.add(f"{at}.ffn_norm.weight", wide)
             if "norm bias" in parts:
                 model.add(f"{at}.ffn_norm.bias", wide)
-        if "experts" in parts:
+        if "experts" in parts and layer >= int(meta.get("leading_dense_block_count", 0)):
             experts = int(meta["expert_count"])
             own = int(meta.get("expert_feed_forward_length", inner))
             model.add(f"{at}.ffn_gate_inp.weight", wide, experts, kind=F32)
-            model.add(f"{at}.ffn_gate_exps.weight", wide, own, experts)
-            model.add(f"{at}.ffn_up_exps.weight", wide, own, experts)
-            model.add(f"{at}.ffn_down_exps.weight", own, wide, experts)
+            kind = GGMLQuantizationType.MXFP4 if "mxfp4" in parts else Q4
+            model.add(f"{at}.ffn_gate_exps.weight", wide, own, experts, kind=kind)
+            model.add(f"{at}.ffn_up_exps.weight", wide, own, experts, kind=kind)
+            model.add(f"{at}.ffn_down_exps.weight", own, wide, experts, kind=kind)
+            if "expert biases" in parts:
+                model.add(f"{at}.ffn_gate_inp.bias", experts)
+                for name, width in (("gate", own), ("up", own), ("down", wide)):
+                    model.add(f"{at}.ffn_{name}_exps.bias", width, experts, kind=F32)
+            if "chosen with a bias" in parts:
+                model.add(f"{at}.exp_probs_b.bias", experts)
+            if "shared expert" in parts:
+                size = int(meta.get("expert_shared_feed_forward_length", own))
+                if "gated" in parts:
+                    model.add(f"{at}.ffn_gate_inp_shexp.weight", wide)
+                model.add(f"{at}.ffn_gate_shexp.weight", wide, size)
+                model.add(f"{at}.ffn_up_shexp.weight", wide, size)
+                model.add(f"{at}.ffn_down_shexp.weight", size, wide)
             continue
         if "no gate" not in parts and "fused up" not in parts:
             model.add(f"{at}.ffn_gate.weight", wide, inner)
@@ -336,6 +355,114 @@ def recurrent(architecture: str) -> Model:
     return model
 
 
+def other_families() -> dict[str, Model]:
+    """Return a small model of each family that differs from one of `families` in a habit."""
+    cohere2 = language_model(
+        "cohere2", embedding=4096, heads=32, kv_heads=8, feed_forward=14336, layers=4
+    )
+    cohere2.meta |= {"attention.sliding_window": 4096, "logit_scale": 0.25}
+    exaone4 = language_model("exaone4", embedding=2048, heads=32, kv_heads=8, head=64, layers=2)
+    glm4moe = language_model(
+        "glm4moe", embedding=4096, heads=96, kv_heads=8, feed_forward=10944, layers=3
+    )
+    glm4moe.meta |= {
+        "leading_dense_block_count": 1,
+        "expert_count": 16,
+        "expert_used_count": 8,
+        "expert_shared_count": 1,
+        "expert_feed_forward_length": 1408,
+        "expert_weights_norm": True,
+        "expert_gating_func": 2,
+    }
+    gpt_oss = language_model(
+        "gpt-oss", embedding=2880, heads=64, kv_heads=8, head=64, feed_forward=2880
+    )
+    gpt_oss.meta |= {
+        "attention.sliding_window": 128,
+        "expert_count": 32,
+        "expert_used_count": 4,
+        "expert_feed_forward_length": 2880,
+    }
+    granite = language_model("granite", embedding=2048, heads=32, kv_heads=8, head=64)
+    factors = {
+        "embedding_scale": 12.0,
+        "residual_scale": 0.22,
+        "logit_scale": 8.0,
+        "attention.scale": 0.0078125,
+    }
+    granite.meta |= factors
+    granitemoe = language_model(
+        "granitemoe", embedding=1536, heads=24, kv_heads=8, head=64, feed_forward=512
+    )
+    granitemoe.meta |= factors | {"expert_count": 40, "expert_used_count": 8}
+    qwen2moe = language_model("qwen2moe", embedding=2048, heads=16, kv_heads=16, feed_forward=5632)
+    qwen2moe.meta |= {
+        "expert_count": 60,
+        "expert_used_count": 4,
+        "expert_feed_forward_length": 1408,
+        "expert_shared_feed_forward_length": 5632,
+    }
+    qwen2vl = language_model("qwen2vl", embedding=3584, heads=28, kv_heads=4, feed_forward=18944)
+    qwen2vl.meta |= {"rope.dimension_sections": [16, 24, 24, 0]}
+    return {
+        "cohere2": dense_layers(cohere2, "no ffn norm", "tied"),
+        "exaone4": dense_layers(
+            exaone4, "no norm before", "no ffn norm", "norms behind", "qk norm"
+        ),
+        "gemma": dense_layers(
+            language_model("gemma", embedding=3072, heads=16, kv_heads=16, head=256), "tied"
+        ),
+        "glm4": dense_layers(
+            language_model("glm4", embedding=4096, heads=32, kv_heads=2, feed_forward=13696),
+            "norms behind",
+            "qkv bias",
+            "fused up",
+        ),
+        "glm4moe": dense_layers(
+            glm4moe,
+            "norm between",
+            "qkv bias",
+            "qk norm",
+            "experts",
+            "chosen with a bias",
+            "shared expert",
+        ),
+        "gpt-oss": dense_layers(
+            gpt_oss,
+            "norm between",
+            "qkv bias",
+            "output bias",
+            "sinks",
+            "experts",
+            "expert biases",
+            "mxfp4",
+        ),
+        "granite": dense_layers(granite, "tied"),
+        "granitemoe": dense_layers(granitemoe, "tied", "experts"),
+        "mistral3": dense_layers(language_model("mistral3", embedding=5120)),
+        "olmo2": dense_layers(
+            language_model("olmo2", embedding=4096, kv_heads=32, feed_forward=11008),
+            "no norm before",
+            "no ffn norm",
+            "norms behind",
+            "qk norm wide",
+        ),
+        "qwen2moe": dense_layers(qwen2moe, "qkv bias", "experts", "shared expert", "gated"),
+        "qwen2vl": dense_layers(qwen2vl, "qkv bias"),
+        "smollm3": dense_layers(
+            language_model("smollm3", embedding=2048, heads=16, kv_heads=4, layers=4), "tied"
+        ),
+        "starcoder2": dense_layers(
+            language_model("starcoder2", embedding=3072, heads=24, kv_heads=2, feed_forward=12288),
+            "norm bias",
+            "qkv bias",
+            "output bias",
+            "no gate",
+            "ffn bias",
+        ),
+    }
+
+
 def families() -> dict[str, Model]:
     """Return a small model of each family, with the shapes of a real one."""
     mixtral = language_model()
@@ -430,4 +557,4 @@ def families() -> dict[str, Model]:
         "mamba": recurrent("mamba"),
         "mamba2": recurrent("mamba2"),
         "olmoe": dense_layers(olmoe, "qk norm wide", "experts"),
-    }
+    } | other_families()

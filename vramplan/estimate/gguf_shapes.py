@@ -31,7 +31,7 @@ WINDOWS: Mapping[str, tuple[int, int]] = {
 }
 
 #: llama.cpp, src/llama-hparams.h (llama_expert_gating_func_type)
-_GATES = {0: "softmax", 1: "softmax", 2: "sigmoid"}
+_GATES = {1: "softmax", 2: "sigmoid", 3: "softmax behind"}
 
 
 def language_shape(file: GgufFile, layers: int, blocks: int, embedding: int) -> LanguageShape:
@@ -57,8 +57,6 @@ def language_shape(file: GgufFile, layers: int, blocks: int, embedding: int) -> 
         latent=latent,
         state=_state(file, embedding),
         scaled=_scaled(file),
-        is_rotated=bool(file.metadata.get(f"{name}.rope.scaling.finetuned", True))
-        or not name.startswith("granite"),
     )
 
 
@@ -76,10 +74,15 @@ def _layers(
     inner = file.numbers(f"{name}.feed_forward_length", count, 0)
     pattern = WINDOWS.get(name, (0, 0))[0]
     is_stateful = _STATEFUL.get(name)
+    turns = _TURNED.get(name)
+    is_plain = name.startswith("granite") and not file.metadata.get(
+        f"{name}.rope.scaling.finetuned", True
+    )
     layers = []
     for number in range(count):
         up = shapes.get(f"blk.{number}.ffn_up.weight", ())
         state = is_stateful is not None and is_stateful(number, kv_heads[number])
+        windowed = bool(pattern) and number % pattern < pattern - 1
         layers.append(
             LayerShape(
                 heads=max(heads[number], 1),
@@ -87,7 +90,8 @@ def _layers(
                 head_k=head_k,
                 head_v=head_v,
                 feed_forward=up[1] if len(up) > 1 and not inner[number] else inner[number],
-                is_windowed=bool(pattern) and number % pattern < pattern - 1,
+                is_windowed=windowed,
+                is_rotated=not is_plain and (turns is None or turns(number, windowed)),
                 has_attention=not state or name in _BOTH,
                 has_state=state,
             )
@@ -113,7 +117,7 @@ def _experts(file: GgufFile, shapes: Mapping[str, tuple[int, ...]]) -> ExpertSha
         used=used,
         feed_forward=inner or _width(shapes, "ffn_up_exps.weight"),
         shared_feed_forward=shared,
-        gate=_GATES.get(file.number(f"{name}.expert_gating_func"), "softmax weight"),
+        gate=_GATES.get(file.number(f"{name}.expert_gating_func"), ""),
         normalises=bool(file.metadata.get(f"{name}.expert_weights_norm", False)),
         is_scaled=file.metadata.get(f"{name}.expert_weights_scale", 0.0) not in {0.0, 1.0},
         groups=groups,
@@ -158,6 +162,13 @@ def _latent(file: GgufFile, embedding: int) -> LatentShape | None:
 #: families whose attention keeps one row a token where the file tells its rank
 _LATENT = frozenset({"deepseek2"})
 
+
+#: which layers' queries and keys are turned, told by their number and whether they see a window.
+#: Source: llama.cpp, src/models (use_rope)
+_TURNED: Mapping[str, Callable[[int, bool], bool]] = {
+    "cohere2": lambda _number, windowed: windowed,
+    "smollm3": lambda number, _windowed: (number + 1) % 4 != 0,
+}
 
 #: which layers of a family keep a recurrent state, told by their number and their heads of keys.
 #: Source: llama.cpp, src/models (is_recr_impl)

@@ -17,6 +17,8 @@ class Pick(Enum):
     FIRST = "behind attention"
     BEHIND_NORM = "behind the norm that follows attention"
     BEHIND_SUM = "behind the residual"
+    BEHIND_LAYER = "behind the last layer"
+    BEHIND_OUTPUT_NORM = "behind the norm that precedes the logits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +29,9 @@ class Habits:
     norms have no mean. `softcaps_scores`, `softcaps_logits`: they go through tanh.
     `scales_queries`: queries are multiplied before attention. `scales_embedding`: the embedded
     tokens are; `scales_logits`: the logits are. `normalises_experts`: the experts' weights are made
-    to add up to one; `tells_experts`: the file tells that, and what makes weights of logits.
-    `rotates`: positions turn queries and keys. `picks`: when rows are chosen in the last layer.
+    to add up to one; `gate` makes weights of logits; `tells_experts`: the file may tell both.
+    `fuses_gate`: gate and up are one matrix. `rotates`: positions turn queries and keys; `places`
+    is how many numbers a position has. `picks`: when rows are chosen in the last layer.
     """
 
     is_parallel: bool = False
@@ -39,9 +42,12 @@ class Habits:
     scales_embedding: bool = False
     scales_logits: bool = False
     normalises_experts: bool = True
-    rotates: bool = True
-    picks: Pick = Pick.FIRST
+    gate: str = "softmax"
     tells_experts: bool = False
+    fuses_gate: bool = False
+    rotates: bool = True
+    places: int = 1
+    picks: Pick = Pick.FIRST
 
 
 FAMILIES: Mapping[str, Habits] = {
@@ -57,10 +63,21 @@ FAMILIES: Mapping[str, Habits] = {
         softcaps_scores=True, softcaps_logits=True, scales_queries=True, scales_embedding=True
     ),
     "gemma3": Habits(scales_queries=True, scales_embedding=True, picks=Pick.BEHIND_NORM),
-    "phi3": Habits(scales_queries=True),
+    "phi3": Habits(scales_queries=True, fuses_gate=True),
     "command-r": Habits(is_parallel=True, is_rms=False, scales_logits=True),
     "gptneox": Habits(is_rms=False),
-    "deepseek2": Habits(tells_experts=True),
+    "cohere2": Habits(is_parallel=True, is_rms=False, scales_logits=True),
+    "deepseek2": Habits(normalises_experts=False, tells_experts=True),
+    "exaone4": Habits(),
+    "glm4": Habits(fuses_gate=True),
+    "glm4moe": Habits(normalises_experts=False, gate="sigmoid", tells_experts=True),
+    "gpt-oss": Habits(normalises_experts=False, gate="softmax behind", picks=Pick.BEHIND_LAYER),
+    "granite": Habits(),
+    "granitemoe": Habits(),
+    "olmo2": Habits(),
+    "qwen2vl": Habits(places=4),
+    "smollm3": Habits(),
+    "starcoder2": Habits(is_rms=False),
     "falcon-h1": Habits(picks=Pick.BEHIND_SUM),
     "granitehybrid": Habits(),
     "lfm2": Habits(),

@@ -30,7 +30,7 @@ def _plain(layer: Layer, x: Tensor, inner: int, suffix: str = "") -> Tensor:
     """Up, maybe gated, and down again; `suffix` tells shared experts from a layer's only ones."""
     graph, up, gate = layer.graph, f"ffn_up{suffix}", f"ffn_gate{suffix}"
     is_gated = layer.has(f"{gate}.weight")
-    is_fused = not is_gated and layer.model.architecture == "phi3"
+    is_fused = layer.habits.fuses_gate
     y = layer.linear(2 * inner if is_fused else inner, x, up)
     if is_fused:
         y = graph.glu_halves(y)
@@ -47,9 +47,9 @@ def _experts(layer: Layer, x: Tensor, shape: ExpertShape) -> Tensor:
     ids, weights = _choice(layer, x, shape)
     graph.expand(weights)
     y = graph.reshape(x, wide, 1, tokens)
-    up = graph.matmul_id(shape.feed_forward, y, ids)
-    gate = graph.matmul_id(shape.feed_forward, y, ids)
-    made = graph.matmul_id(wide, graph.glu(gate, up), ids)
+    up = _expert(layer, shape.feed_forward, y, ids, "ffn_up_exps")
+    gate = _expert(layer, shape.feed_forward, y, ids, "ffn_gate_exps")
+    made = _expert(layer, wide, graph.glu(gate, up), ids, "ffn_down_exps")
     made = graph.same("mul", made, weights)
     graph.expand(made)
     parts = []
@@ -65,12 +65,19 @@ def _experts(layer: Layer, x: Tensor, shape: ExpertShape) -> Tensor:
     return graph.copy(result) if shape.used == 1 else result
 
 
+def _expert(layer: Layer, width: int, x: Tensor, ids: Tensor, part: str) -> Tensor:
+    """Return the experts' matrices times `x`, and their biases where the layer has some."""
+    y = layer.graph.matmul_id(width, x, ids)
+    return layer.graph.same("add_id", y, ids) if layer.has(f"{part}.bias") else y
+
+
 def _choice(layer: Layer, x: Tensor, shape: ExpertShape) -> tuple[Tensor, Tensor]:
     """Return the experts of each token, and their weights (1, experts used, tokens)."""
     graph, habits, tokens = layer.graph, layer.habits, x.shape[1]
-    logits = graph.matmul(shape.count, x)
-    is_softmax = shape.gate == "softmax" or not habits.tells_experts
-    probabilities = graph.same("soft_max" if is_softmax else "unary", logits)
+    probabilities = layer.linear(shape.count, x, "ffn_gate_inp")
+    gate = (habits.tells_experts and shape.gate) or habits.gate
+    if gate != "softmax behind":
+        probabilities = graph.same("soft_max" if gate == "softmax" else "unary", probabilities)
     choice = probabilities
     if layer.has("exp_probs_b.bias"):
         choice = graph.same("add", probabilities)
@@ -78,6 +85,9 @@ def _choice(layer: Layer, x: Tensor, shape: ExpertShape) -> tuple[Tensor, Tensor
         choice = _grouped(layer.graph, choice, shape)
     ids = graph.top(choice, shape.used)
     weights = graph.rows_of(graph.reshape(probabilities, 1, shape.count, tokens), ids)
+    if gate == "softmax behind":
+        weights = graph.same("soft_max", graph.reshape(weights, shape.used, tokens))
+        weights = graph.reshape(weights, 1, shape.used, tokens)
     if shape.normalises if habits.tells_experts else habits.normalises_experts:
         weights = graph.reshape(weights, shape.used, tokens)
         total = graph.same("clamp", graph.sum_rows(weights))

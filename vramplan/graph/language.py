@@ -38,7 +38,7 @@ class _Language:
     def build(self) -> Graph:
         graph, shape = self.graph, self.shape
         x = self._embed()
-        self.positions = graph.input("i32", self.reserve.tokens)
+        self.positions = graph.input("i32", self.reserve.tokens * self.habits.places)
         self.caches = self._caches()
         state = shape.state
         self.states = None if state is None else States(graph, state, self.reserve)
@@ -48,13 +48,17 @@ class _Language:
             layer = Layer(graph, shape, self.habits, number)
             add = self._parallel_layer if self.habits.is_parallel else self._layer
             x = add(layer, x, chosen if number == last else None)
-        self._logits(x)
+        self._logits(x, chosen)
         return graph
 
-    def _logits(self, x: Tensor) -> None:
+    def _logits(self, x: Tensor, chosen: Tensor) -> None:
         graph, habits, names = self.graph, self.habits, self.shape.names
+        if habits.picks is Pick.BEHIND_LAYER:
+            x = graph.rows_of(x, chosen)
         has_bias = "output_norm.bias" in names
         x = graph.norm(x, is_rms=habits.is_rms, weighted=True, biased=has_bias)
+        if habits.picks is Pick.BEHIND_OUTPUT_NORM:
+            x = graph.rows_of(x, chosen)
         x = graph.matmul(self.shape.vocabulary, x)
         if habits.scales_logits or "logits" in self.shape.scaled:
             x = graph.same("scale", x)
@@ -121,7 +125,8 @@ class _Language:
         y = self._mixed(layer, x)
         if chosen is not None and picks is Pick.FIRST:
             y, residual = graph.rows_of(y, chosen), graph.rows_of(residual, chosen)
-        if layer.has("post_attention_norm.weight"):
+        leads = self._leads(layer)
+        if not leads:
             y = layer.norm(y, "post_attention_norm")
         if chosen is not None and picks is Pick.BEHIND_NORM:
             y, residual = graph.rows_of(y, chosen), graph.rows_of(residual, chosen)
@@ -130,10 +135,17 @@ class _Language:
             middle = graph.rows_of(middle, chosen)
         if not layer.has_feed_forward:
             return middle
-        y = feed_forward(layer, layer.norm(middle, "ffn_norm"))
-        if layer.has("post_ffw_norm.weight"):
-            y = layer.norm(y, "post_ffw_norm")
+        y = layer.norm(middle, "post_attention_norm" if leads else "ffn_norm")
+        y = layer.norm(feed_forward(layer, y), "post_ffw_norm")
         return graph.same("add", self._scaled(y), middle)
+
+    def _leads(self, layer: Layer) -> bool:
+        """Return whether the norm behind attention is the one before the feed-forward network.
+
+        It is where the layer has no other (gpt-oss, GLM 4 MoE, Qwen 3.5).
+        """
+        others = ("ffn_norm.weight", "ffn_norm", "post_ffw_norm.weight")
+        return not any(layer.has(other) for other in others)
 
     def _scaled(self, y: Tensor) -> Tensor:
         return self.graph.same("scale", y) if "residual" in self.shape.scaled else y

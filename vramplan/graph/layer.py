@@ -34,14 +34,16 @@ class Layer:
         return self.has("ffn_up.weight") or self.has("ffn_gate_inp.weight")
 
     def norm(self, x: Tensor, part: str) -> Tensor:
-        """Return a norm of `x` with the weight and bias that the layer has for it.
+        """Return a norm of `x` with the weight and bias that the layer has, else `x` itself.
 
         A few weights are called without ``.weight`` (Falcon-H1's ffn_norm).
         """
+        if not (self.has(f"{part}.weight") or self.has(part)):
+            return x
         return self.graph.norm(
             x,
             is_rms=self.habits.is_rms,
-            weighted=self.has(f"{part}.weight") or self.has(part),
+            weighted=True,
             biased=self.has(f"{part}.bias"),
         )
 

@@ -14,7 +14,7 @@ def queries_keys_values(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return a layer's queries, keys and values, each (head size, heads, tokens)."""
     graph, habits = layer.graph, layer.habits
-    rotates = habits.rotates and layer.model.is_rotated
+    rotates = habits.rotates and layer.shape.is_rotated
     q, k, v = _fused(layer, x) if layer.has("attn_qkv.weight") else _apart(layer, x)
     if layer.has("attn_q_norm.weight"):
         q = layer.norm(q, "attn_q_norm")

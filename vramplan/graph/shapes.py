@@ -13,7 +13,10 @@ from vramplan.graph.tensor import ELEMENT_BYTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerShape:
-    """What one layer is made of; a layer with a recurrent state may have no attention."""
+    """What one layer is made of; a layer with a recurrent state may have no attention.
+
+    `is_rotated`: positions turn its queries and keys, where they do in its family.
+    """
 
     heads: int
     kv_heads: int
@@ -21,6 +24,7 @@ class LayerShape:
     head_v: int
     feed_forward: int
     is_windowed: bool = False
+    is_rotated: bool = True
     has_attention: bool = True
     has_state: bool = False
 
@@ -30,14 +34,14 @@ class ExpertShape:
     """A model's experts: how many there are, and how many of them a token is sent to.
 
     `shared_feed_forward` is the width of those that every token is sent to. `gate` makes weights of
-    logits; `groups_used` of the `groups` are looked at for a token.
+    logits, empty where the file does not say; a token looks at `groups_used` of the `groups`.
     """
 
     count: int
     used: int
     feed_forward: int
     shared_feed_forward: int = 0
-    gate: str = "softmax"
+    gate: str = ""
     normalises: bool = False
     is_scaled: bool = False
     groups: int = 1
@@ -97,7 +101,6 @@ class LanguageShape:
     """A language model's shapes; `names` are its tensors' names.
 
     `scaled` names what the file has a factor for: ``embedding``, ``residual``, ``logits``.
-    `is_rotated`: positions turn queries and keys, unless the file says otherwise.
     """
 
     architecture: str
@@ -109,7 +112,6 @@ class LanguageShape:
     latent: LatentShape | None = None
     state: StateShape | None = None
     scaled: Collection[str] = ()
-    is_rotated: bool = True
 
     def has(self, layer: int, part: str) -> bool:
         """Return whether a layer has a tensor, such as ``attn_q.bias``."""
