@@ -355,6 +355,55 @@ def recurrent(architecture: str) -> Model:
     return model
 
 
+def qwen35(architecture: str, *, embedding: int, feed_forward: int) -> Model:
+    """Return a model of which every fourth layer has attention, the others a delta rule's state."""
+    model = language_model(
+        architecture,
+        embedding=embedding,
+        heads=16,
+        kv_heads=4,
+        head=256,
+        feed_forward=feed_forward,
+        layers=4,
+    )
+    inner, size, heads, groups = 4096, 128, 32, 16
+    meta = model.meta
+    meta |= state(4, inner, size, heads, groups)
+    meta |= {"rope.dimension_count": 64, "rope.dimension_sections": [11, 11, 10, 0]}
+    parts = ["norm between", "qk norm"]
+    if architecture.endswith("moe"):
+        meta |= {
+            "expert_count": 32,
+            "expert_used_count": 8,
+            "expert_feed_forward_length": 512,
+            "expert_shared_feed_forward_length": 512,
+        }
+        parts += ["experts", "shared expert", "gated"]
+    dense_layers(model, *parts)
+    kept = []
+    for name, shape, kind in model.tensors:
+        layer, _, part = name.removeprefix("blk.").partition(".")
+        is_attention = part.startswith("attn_") and part != "attn_norm.weight"
+        if is_attention and int(layer) % 4 != 3:
+            continue
+        both = (shape[0], 2 * shape[1]) if part == "attn_q.weight" else shape
+        kept.append((name, both, kind))
+    model.tensors = kept
+    for layer in range(3):
+        at = f"blk.{layer}"
+        channels = inner + 2 * groups * size
+        model.add(f"{at}.attn_qkv.weight", embedding, channels)
+        model.add(f"{at}.attn_gate.weight", embedding, inner)
+        model.add(f"{at}.ssm_conv1d.weight", 4, channels)
+        model.add(f"{at}.ssm_dt.bias", heads)
+        model.add(f"{at}.ssm_a", heads)
+        model.add(f"{at}.ssm_beta.weight", embedding, heads)
+        model.add(f"{at}.ssm_alpha.weight", embedding, heads)
+        model.add(f"{at}.ssm_norm.weight", size)
+        model.add(f"{at}.ssm_out.weight", inner, embedding)
+    return model
+
+
 def other_families() -> dict[str, Model]:
     """Return a small model of each family that differs from one of `families` in a habit."""
     cohere2 = language_model(
@@ -449,6 +498,8 @@ def other_families() -> dict[str, Model]:
         ),
         "qwen2moe": dense_layers(qwen2moe, "qkv bias", "experts", "shared expert", "gated"),
         "qwen2vl": dense_layers(qwen2vl, "qkv bias"),
+        "qwen35": qwen35("qwen35", embedding=4096, feed_forward=12288),
+        "qwen35moe": qwen35("qwen35moe", embedding=2048, feed_forward=512),
         "smollm3": dense_layers(
             language_model("smollm3", embedding=2048, heads=16, kv_heads=4, layers=4), "tied"
         ),

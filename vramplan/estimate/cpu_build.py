@@ -37,5 +37,5 @@ def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
         cache_bytes=run.batch.cache_of_last(run.model.layers),
         state_bytes=run.batch.states_of_last(run.model.layers),
         compute_bytes=graph_sizes(run.model, run.batch, run.batch.sequences)[0],
-        is_known=is_known(run.model),
+        is_known=is_known(run.model, run.rules),
     )

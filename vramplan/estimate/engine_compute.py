@@ -2,7 +2,7 @@
 
 The graph is that of a build after #23861. Before it logits were reserved for every token and decide
 most buffers; what is counted then equals the logs of that time (``profiles/engine_logs``), which
-today's graph does not. Of experts only the graph knows.
+today's graph does not. Of what is not built like LLaMA only the graph knows.
 
 Experts that are kept in host memory are copied to the GPU for a big batch, one matrix of all of a
 layer's experts at a time (ggml-backend.cpp: a split begins at every such weight). No log of a CUDA
@@ -19,13 +19,29 @@ from vramplan.estimate.engine_rules import EngineRules
 from vramplan.estimate.ggml_model import GgmlModel, Placement
 from vramplan.model import Band
 
+#: families whose buffers of old builds are counted: dense ones, built like those that logs are of
+_COUNTED = frozenset(
+    {
+        "llama",
+        "mistral3",
+        "qwen2",
+        "qwen3",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "phi3",
+        "command-r",
+        "gptneox",
+    }
+)
+
 
 def uses_graph(model: GgmlModel, rules: EngineRules) -> bool:
     """Return whether a model's buffers on a build come from its graph."""
     if model.language is None:
         return False
-    is_dense = not model.language.experts and graph_buffer.is_known(model)
-    return rules.logits_per_sequence or not is_dense
+    is_counted = model.language.experts is None and model.architecture in _COUNTED
+    return rules.logits_per_sequence or not is_counted
 
 
 def compute_buffers(

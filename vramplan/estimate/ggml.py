@@ -162,7 +162,7 @@ def _terms(
     source = _COMPUTE_SOURCE + (_COMPUTE_NEW if run.rules.logits_per_sequence else _COMPUTE_OLD)
     origin = published
     if uses_graph(run.model, run.rules):
-        origin, source = graph_source(run.model)
+        origin, source = graph_source(run.model, run.rules)
     yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, origin, source)
     if vision is not None:
         for component, role in _PARTS:

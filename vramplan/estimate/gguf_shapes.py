@@ -73,7 +73,7 @@ def _layers(
     head_v = file.number(f"{name}.attention.value_length", plain) or plain
     inner = file.numbers(f"{name}.feed_forward_length", count, 0)
     pattern = WINDOWS.get(name, (0, 0))[0]
-    is_stateful = _STATEFUL.get(name)
+    stateful = _stateful(file, kv_heads)
     turns = _TURNED.get(name)
     is_plain = name.startswith("granite") and not file.metadata.get(
         f"{name}.rope.scaling.finetuned", True
@@ -81,7 +81,7 @@ def _layers(
     layers = []
     for number in range(count):
         up = shapes.get(f"blk.{number}.ffn_up.weight", ())
-        state = is_stateful is not None and is_stateful(number, kv_heads[number])
+        state = stateful[number]
         windowed = bool(pattern) and number % pattern < pattern - 1
         layers.append(
             LayerShape(
@@ -179,20 +179,37 @@ _STATEFUL: Mapping[str, Callable[[int, int], bool]] = {
     "mamba": lambda _number, _heads: True,
     "mamba2": lambda _number, _heads: True,
 }
+#: families with a period of layers, all but the last of which keep a state
+_PERIODIC = {"qwen35": 4, "qwen35moe": 4}
 #: families whose recurrent layers have attention too
 _BOTH = frozenset({"falcon-h1"})
+
+
+def _stateful(file: GgufFile, kv_heads: tuple[int, ...]) -> tuple[bool, ...]:
+    """Return which layers keep a recurrent state."""
+    name = file.architecture
+    count = len(kv_heads)
+    if name in _PERIODIC:
+        told = f"{name}.attention.recurrent_layers"
+        if told in file.metadata:
+            return tuple(bool(one) for one in file.numbers(told, count))
+        period = max(file.number(f"{name}.full_attention_interval", _PERIODIC[name]), 1)
+        layers = count - file.number(f"{name}.nextn_predict_layers")
+        return tuple(number < layers and (number + 1) % period != 0 for number in range(count))
+    tell = _STATEFUL.get(name)
+    return tuple(tell is not None and tell(number, heads) for number, heads in enumerate(kv_heads))
 
 
 def _state(file: GgufFile, embedding: int) -> StateShape | None:
     """Return the shape of a recurrent layer's state, for families that are known to have one."""
     name = file.architecture
-    if name not in _STATEFUL:
+    if name not in _STATEFUL and name not in _PERIODIC:
         return None
     if short := file.number(f"{name}.shortconv.l_cache"):
         shape = StateShape(kind="shortconv", kernel=short, inner=embedding)
     else:
         shape = StateShape(
-            kind="mamba" if name == "mamba" else "mamba2",
+            kind="delta" if name in _PERIODIC else "mamba" if name == "mamba" else "mamba2",
             kernel=file.number(f"{name}.ssm.conv_kernel"),
             inner=file.number(f"{name}.ssm.inner_size"),
             state=file.number(f"{name}.ssm.state_size"),
@@ -201,7 +218,7 @@ def _state(file: GgufFile, embedding: int) -> StateShape | None:
         )
     sizes = (shape.kernel, shape.inner, shape.state, shape.groups, shape.heads)
     is_usable = max(sizes) <= _WIDEST and shape.kernel > 1 and shape.inner > 0
-    if shape.kind == "mamba2":
+    if shape.kind in {"mamba2", "delta"}:
         is_usable = is_usable and min(sizes) > 0
         is_usable = is_usable and not (shape.inner % shape.heads or shape.inner % shape.groups)
     if not is_usable:

@@ -26,17 +26,22 @@ _CPU_ALIGNMENT = 32
 _F32 = 4
 
 
-def is_known(model: GgmlModel) -> bool:
-    """Return whether the family's graph is known."""
-    return model.architecture in FAMILIES
+def is_known(model: GgmlModel, rules: EngineRules) -> bool:
+    """Return whether the family's graph is known, as it is since logits are a sequence's."""
+    return model.architecture in FAMILIES and rules.logits_per_sequence
 
 
-def graph_source(model: GgmlModel) -> tuple[Origin, str]:
+def graph_source(model: GgmlModel, rules: EngineRules) -> tuple[Origin, str]:
     """Return where the compute buffer's figure comes from."""
-    if is_known(model):
+    if is_known(model, rules):
         return Origin.PUBLISHED, (
             f"llama.cpp's graph of {model.architecture} through a model of its allocator "
             "(ggml-alloc.c), equal to the CPU build b11549; high is all that the CPU build holds"
+        )
+    if model.architecture in FAMILIES:
+        return Origin.ASSUMED, (
+            f"the graph that llama.cpp b11549 has of {model.architecture}: this build's is not "
+            "known; up to twice as much"
         )
     return Origin.ASSUMED, (
         f"the graph of {model.architecture or 'this architecture'} is not known: that of a "
@@ -46,7 +51,7 @@ def graph_source(model: GgmlModel) -> tuple[Origin, str]:
 
 def graph_note(model: GgmlModel) -> str:
     """Return what a reader must know of the figure."""
-    if is_known(model):
+    if model.architecture in FAMILIES:
         return f"the graph of {model.architecture} is that of llama.cpp b11549"
     return (
         f"{model.architecture or 'the architecture'} is not one whose graph is known: weights and "
@@ -71,7 +76,7 @@ def graph_buffers(
     elif not placement.output_on_gpu:
         extra = max(t.size_bytes for t in model.tensors if t.role is TensorRole.OUTPUT)
     expected = part + extra
-    factor = 1 if is_known(model) else 2
+    factor = 1 if is_known(model, rules) else 2
     high = factor * max(expected, whole + extra)
     band = Band(low_bytes=expected * 19 // 20, expected_bytes=expected, high_bytes=high)
     hidden = batch.tokens * model.embedding * _F32

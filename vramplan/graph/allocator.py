@@ -122,28 +122,23 @@ class _Allocation:
         node.address = self._buffers[node.place].take(node.size_bytes)
 
     def _take_over(self, node: Tensor) -> bool:
-        """Give `node` an operand's memory that nobody else needs and that is laid out alike."""
-        for owner in node.sources:
-            if not owner.is_own or owner.is_output:  # a view owns nothing: its memory stays
+        """Give `node` an operand's memory that nobody else needs and that is laid out alike.
+
+        An operand that is a view owns nothing, so nothing of it is taken (ggml_gallocr_is_own).
+        """
+        for parent in node.sources:
+            if not parent.is_own or parent.is_output or parent.children != 1 or parent.views:
                 continue
-            if (node.type, node.shape, node.strides) != (owner.type, owner.shape, owner.strides):
+            if (node.type, node.shape, node.strides) != (
+                parent.type,
+                parent.shape,
+                parent.strides,
+            ):
                 continue
-            if owner.children != 1 or owner.views:
-                continue
-            node.place, node.address = owner.place, owner.address
-            owner.is_own = False
-            self._free_rest(node, owner)
+            node.place, node.address = parent.place, parent.address
+            parent.is_own = False
             return True
         return False
-
-    def _free_rest(self, node: Tensor, owner: Tensor) -> None:
-        """Free what a smaller result leaves of its operand's memory."""
-        buffer = self._buffers[owner.place]
-        step = buffer.alignment
-        whole = (owner.size_bytes + step - 1) & -step
-        kept = (node.size_bytes + step - 1) & -step
-        if whole > kept:
-            buffer.give_back(owner.address + kept, whole - kept)
 
     def _free(self, tensor: Tensor) -> None:
         if tensor.is_output:

@@ -31,7 +31,8 @@ class Habits:
     tokens are; `scales_logits`: the logits are. `normalises_experts`: the experts' weights are made
     to add up to one; `gate` makes weights of logits; `tells_experts`: the file may tell both.
     `fuses_gate`: gate and up are one matrix. `rotates`: positions turn queries and keys; `places`
-    is how many numbers a position has. `picks`: when rows are chosen in the last layer.
+    is how many numbers a position has. `gates_attention`: it is multiplied by a gate. `picks`:
+    when rows are chosen in the last layer.
     """
 
     is_parallel: bool = False
@@ -48,6 +49,7 @@ class Habits:
     rotates: bool = True
     places: int = 1
     picks: Pick = Pick.FIRST
+    gates_attention: bool = False
 
 
 FAMILIES: Mapping[str, Habits] = {
@@ -76,6 +78,8 @@ FAMILIES: Mapping[str, Habits] = {
     "granitemoe": Habits(),
     "olmo2": Habits(),
     "qwen2vl": Habits(places=4),
+    "qwen35": Habits(places=4, picks=Pick.BEHIND_OUTPUT_NORM, gates_attention=True),
+    "qwen35moe": Habits(places=4, picks=Pick.BEHIND_OUTPUT_NORM, gates_attention=True),
     "smollm3": Habits(),
     "starcoder2": Habits(is_rms=False),
     "falcon-h1": Habits(picks=Pick.BEHIND_SUM),

@@ -14,10 +14,11 @@ from vramplan.graph.families import Habits, Pick
 from vramplan.graph.feed_forward import feed_forward
 from vramplan.graph.latent import latent_attention
 from vramplan.graph.layer import Layer
-from vramplan.graph.projections import queries_keys_values
-from vramplan.graph.recurrent import States
+from vramplan.graph.projections import gated_queries, queries_keys_values
+from vramplan.graph.recurrent import recurrent_layer
 from vramplan.graph.shapes import LanguageShape, Reserve
 from vramplan.graph.split import HOST
+from vramplan.graph.states import States
 from vramplan.graph.tensor import Tensor
 
 
@@ -102,6 +103,10 @@ class _Language:
         cache = self.caches[layer.shape.is_windowed]
         if self.shape.latent is not None:
             y = latent_attention(layer, self.shape.latent, x, self.positions, cache)
+        elif self.habits.gates_attention:
+            q, k, v, gate = gated_queries(layer, x, self.positions)
+            y = cache.attend(layer, q, k, v)
+            y = self.graph.same("mul", y, self.graph.same("unary", gate))
         else:
             y = cache.attend(layer, *queries_keys_values(layer, x, self.positions))
         return layer.linear(self.shape.embedding, y, "attn_output")
@@ -116,7 +121,7 @@ class _Language:
         if self.states is None or not layer.shape.has_state:
             assert y is not None
             return y
-        state = self.states.add(layer, layer.norm(x, "attn_norm"))
+        state = recurrent_layer(self.states, layer, layer.norm(x, "attn_norm"))
         return state if y is None else self.graph.same("add", y, state)
 
     def _layer(self, layer: Layer, x: Tensor, chosen: Tensor | None) -> Tensor:

@@ -29,6 +29,21 @@ def queries_keys_values(
     return q, k, v
 
 
+def gated_queries(layer: Layer, x: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
+    """Return queries, keys and values, and the gate that stands beside the queries (Qwen 3.5)."""
+    graph, shape, tokens = layer.graph, layer.shape, x.shape[1]
+    size, heads = shape.head_k, shape.heads
+    both = graph.matmul(2 * size * heads, x)
+    strides = (4, 8 * size, 8 * size * heads, 8 * size * heads * tokens)
+    q = layer.norm(graph.view(both, (size, heads, tokens, 1), strides), "attn_q_norm")
+    k = graph.reshape(graph.matmul(size * shape.kv_heads, x), size, shape.kv_heads, tokens)
+    v = graph.matmul(shape.head_v * shape.kv_heads, x)
+    k = layer.norm(k, "attn_k_norm")
+    gate = graph.copy_as(graph.view(both, (size, heads, tokens, 1), strides), size * heads, tokens)
+    v = graph.reshape(v, shape.head_v, shape.kv_heads, tokens)
+    return graph.same("rope", q, positions), graph.same("rope", k, positions), v, gate
+
+
 def _apart(layer: Layer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Three matrices."""
     shape, reshape, tokens = layer.shape, layer.graph.reshape, x.shape[1]

@@ -69,8 +69,9 @@ class LatentShape:
 class StateShape:
     """The state that a recurrent layer keeps of a sequence, and the sizes it is computed with.
 
-    `kind` is ``mamba2`` (Mamba 2), ``mamba`` (the first) or ``shortconv`` (LFM2). `kernel` is the
-    width of the convolution over time, of which one column less is kept.
+    `kind` is ``mamba2`` (Mamba 2), ``mamba`` (the first), ``shortconv`` (LFM2) or ``delta``
+    (Qwen 3.5). `kernel` is the width of the convolution over time, of which one column less is
+    kept.
     """
 
     kind: str

@@ -15,8 +15,8 @@ ELEMENT_BYTES: Mapping[str, int] = {"f32": 4, "f16": 2, "bf16": 2, "i32": 4, "i6
 
 #: results of these operators may take their operand's place (ggml-alloc.c, ggml_op_can_inplace)
 IN_PLACE = frozenset(
-    {"fill", "scale", "add", "add_id", "sub", "mul", "div", "sqr", "sqrt", "log", "unary",
-     "rope", "rms_norm", "clamp", "soft_max"}
+    {"fill", "scale", "add", "add_id", "sub", "mul", "div", "sqr", "sqrt", "log", "unary", "rope",
+     "rms_norm", "clamp", "soft_max"}
 )  # fmt: skip
 
 

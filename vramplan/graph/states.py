@@ -1,0 +1,69 @@
+"""The memory of recurrent layers: states that are read, computed with, and written back.
+
+A state's convolution has kept the last columns of what it saw; behind them come the new tokens.
+Source: ggml-org/llama.cpp, src/llama-graph.cpp (build_rs), src/models/mamba-base.cpp. What it
+copies of sequences that are not in the batch is nothing here.
+"""
+
+from __future__ import annotations
+
+from vramplan.graph.builder import Graph
+from vramplan.graph.layer import Layer
+from vramplan.graph.shapes import Reserve, StateShape
+from vramplan.graph.tensor import Tensor
+
+
+class States:
+    """The states of all sequences, and which of them the batch's are."""
+
+    def __init__(self, graph: Graph, shape: StateShape, reserve: Reserve) -> None:
+        self.shape = shape
+        self.sequences = reserve.streams
+        self.tokens = reserve.tokens // reserve.streams
+        self.places = graph.view(
+            graph.input("i32", self.sequences), (self.sequences, 1, 1, 1), (4, 4, 4, 4)
+        )
+
+    def memory(self, graph: Graph, elements: int) -> Tensor:
+        """Return the memory of a layer's states, one of which is cleared first."""
+        memory = graph.external(elements, self.sequences)
+        graph.expand(Tensor("scale", "f32", (elements, 1, 1, 1), (memory,), view_of=memory))
+        return memory
+
+    def columns(self, layer: Layer, new: Tensor) -> Tensor:
+        """Return the columns that were kept with the new ones behind, and keep the last again.
+
+        `new` is (channels, tokens, sequences), the result (columns, channels, sequences).
+        """
+        graph, kept = layer.graph, self.shape.kernel - 1
+        channels = new.shape[0]
+        memory = self.memory(graph, kept * channels)
+        old = graph.rows_of(memory, self.places)
+        graph.expand(old)
+        old = graph.reshape(old, kept, channels, self.sequences)
+        columns = graph.widen(old, graph.transpose(new))
+        last = graph.view(columns, (kept, channels, self.sequences, 1), columns.strides)
+        graph.expand(graph.copy_into(last, memory))
+        return columns
+
+    def convolved(self, columns: Tensor) -> Tensor:
+        """Return the convolution of columns over time, (channels, tokens, sequences)."""
+        shape = (columns.shape[1], self.tokens, self.sequences, 1)
+        return Tensor("ssm_conv", "f32", shape, (columns,))
+
+    def scan(self, layer: Layer, x: Tensor, others: tuple[Tensor, ...]) -> Tensor:
+        """Return the scan over time, (inner, tokens, sequences), and keep the last states.
+
+        `others` are the steps' lengths and the two matrices that go in and out of the state.
+        """
+        graph, shape = layer.graph, self.shape
+        memory = self.memory(graph, shape.kept_state)
+        new = shape.inner * self.tokens * self.sequences
+        kept = shape.kept_state * self.sequences
+        scanned = Tensor(
+            "ssm_scan", "f32", (new + kept, 1, 1, 1), (memory, x, *others, self.places)
+        )
+        graph.expand(scanned)
+        last = graph.view(scanned, (kept, 1, 1, 1), (4, 4 * kept, 4 * kept, 4 * kept))
+        graph.expand(graph.copy_into(last, memory))
+        return scanned
