@@ -314,3 +314,4 @@ class Pipeline:
     ggml: Mapping[str, object] | None = None
     header: object | None = None
     projector: object | None = None
+    overhead_bytes: int = 0  # of a card, set aside before Ollama chooses its default context

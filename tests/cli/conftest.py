@@ -77,6 +77,8 @@ def run(monkeypatch, capsys, tmp_path, driver) -> Run:
     """Run a command in an empty folder of a machine without a GPU."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VRAMPLAN_CATALOG", raising=False)
+    for name in [name for name in os.environ if name.startswith("OLLAMA_")]:
+        monkeypatch.delenv(name)
     driver()
 
     def call(*words: str | Path) -> Result:

@@ -206,6 +206,50 @@ def test_a_name_of_ollamas_store_is_judged(run, store, monkeypatch, validate) ->
     assert shown["settings"]["engine"] == "b10488"
 
 
+def test_ollamas_environment_is_read(run, store, monkeypatch, validate) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+    for name, value in {
+        "OLLAMA_CONTEXT_LENGTH": "8192",
+        "OLLAMA_NUM_PARALLEL": " '2' ",
+        "OLLAMA_KV_CACHE_TYPE": "Q8_0",
+        "OLLAMA_FLASH_ATTENTION": "1",
+        "OLLAMA_GPU_OVERHEAD": "1073741824",
+    }.items():
+        monkeypatch.setenv(name, value)
+    result = run("estimate", "ollama:llava:7b", "--json")
+    validate(result.json)
+    assert result.err == (
+        "note: unless asked otherwise, from the environment: OLLAMA_CONTEXT_LENGTH=8192, "
+        "OLLAMA_NUM_PARALLEL=2, OLLAMA_KV_CACHE_TYPE=Q8_0, OLLAMA_FLASH_ATTENTION=1, "
+        "OLLAMA_GPU_OVERHEAD=1073741824\n"
+    )
+    found = result.json["result"]
+    chosen = ("context", "parallel", "kv_type", "flash_attention", "ubatch")
+    # 8,192 tokens twice: Ollama takes a batch of 1,024 for more than 4,096
+    assert [found["settings"][key] for key in chosen] == [8192, 2, "q8_0", "on", 1024]
+    assert found["buffers"]["kv_cache_bytes"] == 2 * 32 * 1024 * 2 * 8192 // 32 * 34
+    asked = run("estimate", "ollama:llava:7b", "--context", "4096", "--kv-type", "f16", "--json")
+    kept = asked.json["result"]["settings"]
+    assert (kept["context"], kept["kv_type"], kept["parallel"]) == (4096, "f16", 2)
+    monkeypatch.setenv("OLLAMA_KV_CACHE_TYPE", "q8")
+    refused = run("estimate", "ollama:llava:7b")
+    assert refused.code == 2
+    assert refused.error == "OLLAMA_KV_CACHE_TYPE=q8: the engine has no such type"
+
+
+def test_ollamas_context_goes_by_the_card(run, store, monkeypatch) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+    words = ("check", "ollama:llava:7b", "--card", "8gb", "--card", "23.5GiB", "--json")
+    small, large = run(*words).json["result"]["verdicts"]
+    assert (small["context"], large["context"]) == (4096, 32768)
+    # one GiB less is below the 23 that Ollama asks for
+    monkeypatch.setenv("OLLAMA_GPU_OVERHEAD", str(1 << 30))
+    assert run(*words).json["result"]["verdicts"][1]["context"] == 4096
+    notes = run("estimate", "ollama:llava:7b", "--json").json["result"]["notes"]
+    told = "context=auto: 4,096 tokens, which Ollama takes on a card of less than 23 GiB"
+    assert told in notes
+
+
 # -- the engine ---------------------------------------------------------------------------------
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.commands.output import note
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, Pipeline, SettingValue
+from vramplan.settings import AUTO
 
 if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile
@@ -18,7 +20,9 @@ OLLAMA, HUB = "ollama:", "hf:"
 #: the builds whose rules are followed: Ollama's of August 2026, and llama.cpp's of the witness
 _BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
 
-#: without -c llama-server takes what the model was trained on, and shrinks it where it does not fit
+#: What LM Studio takes too. Without -c llama-server takes what the model was trained on and shrinks
+#: it where it does not fit, which is context=auto: a need that grows with the card's size compares
+#: with nothing, so that must be asked for.
 _CONTEXT = 4096
 #: what Ollama's templates may set, and our name for it
 _PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
@@ -67,18 +71,23 @@ def _refuse_other_folders(path: Path) -> None:
 
 def _from_ollama(name: str, mmproj: str | None) -> Pipeline:
     from vramplan.sources.gguf import read_gguf
+    from vramplan.sources.ollama_environment import read_environment
     from vramplan.sources.ollama_store import find_installed
 
     found = find_installed(name)
+    environment = read_environment()
     header = read_gguf(found.model)
     beside = Path(mmproj) if mmproj else found.projector
     projector = _read_projector(beside) if beside is not None else None
-    given: dict[str, SettingValue] = {}
+    given: dict[str, SettingValue] = {"context": AUTO, "ubatch": AUTO, **environment.settings}
     for theirs, ours in _PARAMETERS.items():
         value = found.parameters.get(theirs)
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24:
-            given[ours] = value
-    return _pipeline(name, header, projector, "ollama", given)
+            given[ours] = value  # the template wins over the environment
+    if environment.used:
+        note(f"note: unless asked otherwise, from the environment: {', '.join(environment.used)}")
+    pipeline = _pipeline(name, header, projector, "ollama", given)
+    return replace(pipeline, overhead_bytes=environment.overhead_bytes)
 
 
 def _read_projector(path: Path) -> GgufFile:
@@ -128,7 +137,7 @@ def _pipeline(
         runtime=runtime,
         defaults=defaults,
         constraints={
-            "context": Constraint(minimum=1, maximum=max(trained, int(defaults["context"]))),  # type: ignore[arg-type]  # a whole number
+            "context": Constraint(minimum=1, maximum=_most(trained, defaults["context"])),
             "gpu_layers": Constraint(minimum=0, maximum=total),
             "parallel": Constraint(maximum=256),
             "cpu_moe": Constraint(minimum=0, maximum=model.layers),
@@ -138,3 +147,8 @@ def _pipeline(
         header=header,
         projector=projector,
     )
+
+
+def _most(trained: int, context: SettingValue) -> int:
+    """Return the largest context: what the model was trained on, or what its template says."""
+    return max(trained, context) if isinstance(context, int) else trained

@@ -96,6 +96,8 @@ def read_run(
     rules = rules_of(str(asked["engine"]))
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
     is_ollama = pipeline.runtime == "ollama"
+    if card is not None:
+        card = replace(card, total_bytes=max(0, card.total_bytes - pipeline.overhead_bytes))
     choices = (
         ollama_choices(model, asked, card, has_images=vision is not None, has_flash=has_flash)
         if is_ollama
