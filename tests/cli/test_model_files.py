@@ -250,6 +250,32 @@ def test_ollamas_context_goes_by_the_card(run, store, monkeypatch) -> None:
     assert told in notes
 
 
+def test_a_name_of_lm_studios_is_found(run, models, tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "home" / ".lmstudio" / "models" / "pub" / "Mistral-GGUF"
+    folder.mkdir(parents=True)
+    (folder / "m.gguf").symlink_to(models / "m.gguf")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    result = run("estimate", "pub/Mistral-GGUF", "--json")
+    assert result.err == f"note: LM Studio's model: {folder}\n"
+    found = result.json["result"]
+    assert (found["pipeline"], found["runtime"]) == ("m", "llama.cpp")
+    assert found["settings"]["context"] == 4096
+    assert "pub/Other" in run("estimate", "pub/Other").error
+
+
+def test_a_tied_table_is_on_both_sides(run, tmp_path) -> None:
+    model = sparse.dense_layers(sparse.language_model(layers=2, words=32000), "tied")
+    path = sparse.write(tmp_path / "tied.gguf", model)
+    table = 32000 * 4096 // 32 * 18
+    whole = run("estimate", path, "--json").json["result"]
+    host = run("estimate", path, "--gpu-layers", "0", "--json").json["result"]
+    assert whole["buffers"]["host_model_bytes"] == table
+    total = whole["components"][0]["weights_bytes"]
+    assert whole["buffers"]["model_bytes"] == total  # with the table once more, as the output
+    assert host["buffers"]["host_model_bytes"] == total
+    assert whole["components"][0]["parameters"] == host["components"][0]["parameters"]
+
+
 # -- the engine ---------------------------------------------------------------------------------
 
 

@@ -87,12 +87,29 @@ def test_a_split_model_is_read_from_its_parts(tmp_path: Path) -> None:
         "blk.0.attn_q.weight",
         "blk.1.attn_q.weight",
     ]
+    assert read_gguf(parts[1]).tensors == file.tensors
+    whole = parts[1].read_bytes()
+    parts[1].write_bytes(parts[0].read_bytes())
+    with pytest.raises(SourceError, match="its parts are not of one model"):
+        read_gguf(parts[0])
+    parts[1].write_bytes(whole)
     parts[1].unlink()
     with pytest.raises(SourceError, match=r"m-00002-of-00002\.gguf: missing"):
         read_gguf(parts[0])
     parts[0].rename(tmp_path / "other.gguf")
     with pytest.raises(SourceError, match="not named"):
         read_gguf(tmp_path / "other.gguf")
+
+
+def test_a_part_of_another_model_is_noticed_by_its_count(tmp_path: Path) -> None:
+    for number in range(2):
+        model = sparse.Model("llama", words=0)
+        model.general = {"split.count": 2, "split.no": number, "split.tensors.count": 3}
+        model.add(f"blk.{number}.attn_q.weight", 256, 256)
+        sparse.write(tmp_path / f"m-{number + 1:05}-of-00002.gguf", model)
+    with pytest.raises(SourceError, match="not of one model") as caught:
+        read_gguf(tmp_path / "m-00001-of-00002.gguf")
+    assert caught.value.hint == "3 tensors are meant, 2 are there"
 
 
 # -- hostile ------------------------------------------------------------------------------------

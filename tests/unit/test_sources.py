@@ -15,7 +15,11 @@ import pytest
 
 from vramplan.errors import SourceError
 from vramplan.sources.hub import read_from_hub
-from vramplan.sources.model_folder import find_model_file, find_projector_file
+from vramplan.sources.model_folder import (
+    find_in_lm_studio,
+    find_model_file,
+    find_projector_file,
+)
 from vramplan.sources.ollama_store import find_installed, store_folders
 
 pytest.importorskip("gguf")
@@ -140,6 +144,31 @@ def test_the_store_is_where_the_environment_says_or_where_ollama_keeps_it() -> N
     assert store_folders({"HOME": "/h"})[0] == Path("/h/.ollama/models")
 
 
+# -- LM Studio ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [".lmstudio", ".cache/lm-studio", "elsewhere"])
+def test_lm_studios_models_are_found_by_name(tmp_path, place) -> None:
+    folder = tmp_path / place / "models" / "pub" / "Model-7B-GGUF"
+    folder.mkdir(parents=True)
+    touch(folder, "m.gguf")
+    if place == "elsewhere":
+        (tmp_path / ".lmstudio-home-pointer").write_text(f"{tmp_path / place}\n")
+    home = {"HOME": str(tmp_path)}
+    assert find_in_lm_studio("pub/Model-7B-GGUF", home) == folder
+    assert find_in_lm_studio("pub/Model-7B-GGUF/m.gguf", home) == folder / "m.gguf"
+    assert find_in_lm_studio("pub/Other", home) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "pub/../..", "pub", "/etc/passwd", "pub/a\0b", "a/" * 500]
+)
+def test_lm_studios_names_lead_nowhere_else(tmp_path, name) -> None:
+    (tmp_path / ".lmstudio-home-pointer").write_text("\0\0")
+    assert find_in_lm_studio(name, {"HOME": str(tmp_path)}) is None
+    assert find_in_lm_studio("pub/model", {"HOME": str(tmp_path)}) is None
+
+
 # -- the hub ------------------------------------------------------------------------------------
 
 
@@ -154,6 +183,7 @@ class Hub(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None, str | None]] = []
         self.status = 206
         self.elsewhere = ""
+        self.parts: dict[str, bytes] = {}
 
     @property
     def address(self) -> str:
@@ -173,6 +203,11 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, json.dumps([{"path": "a.gguf"}, {"path": "README.md"}]).encode())
         elif self.server.status != 206:
             self.reply(self.server.status, b"no")
+        elif self.server.parts:
+            self.server.data = self.server.parts.get(self.path.rpartition("/")[2], b"")
+            whole = self.server.data
+            first, last = headers["Range"].removeprefix("bytes=").split("-")
+            self.reply(206 if whole else 404, whole[int(first) : int(last) + 1])
         elif "resolve" in self.path:
             self.send_response(302)
             self.send_header("Location", f"{self.server.elsewhere or self.server.address}/blob")
@@ -212,6 +247,22 @@ def test_a_header_is_read_by_ranges_and_no_more_than_it(hub, tmp_path) -> None:
     ranges = [asked[1] for asked in hub.asked if asked[0] == "/blob"]
     assert ranges[0] == "bytes=0-1048575"
     assert sum(int(r.split("-")[1]) - int(r.split("=")[1].split("-")[0]) for r in ranges) < 5 << 20
+
+
+def test_all_parts_of_a_split_model_are_read(hub, tmp_path) -> None:
+    parts = {}
+    for number in range(2):
+        model = sparse.Model("llama", words=0)
+        model.general = {"split.count": 2, "split.no": number}
+        model.add(f"blk.{number}.attn_q.weight", 256, 256)
+        path = sparse.write(tmp_path / f"part{number}", model)
+        parts[f"m-{number + 1:05}-of-00002.gguf"] = path.read_bytes()
+    hub.parts = parts
+    file = read_from_hub("org/name:q4/m-00001-of-00002.gguf", at(hub, tmp_path))
+    assert [one.name for one in file.tensors] == ["blk.0.attn_q.weight", "blk.1.attn_q.weight"]
+    del parts["m-00002-of-00002.gguf"]
+    with pytest.raises(SourceError, match="no such file"):
+        read_from_hub("org/name:q4/m-00001-of-00002.gguf", at(hub, tmp_path))
 
 
 def test_a_token_goes_to_the_hub_and_not_along_to_another_host(hub, tmp_path) -> None:

@@ -20,12 +20,31 @@ OLLAMA, HUB = "ollama:", "hf:"
 #: the builds whose rules are followed: Ollama's of August 2026, and llama.cpp's of the witness
 _BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
 
-#: What LM Studio takes too. Without -c llama-server takes what the model was trained on and shrinks
-#: it where it does not fit, which is context=auto: a need that grows with the card's size compares
-#: with nothing, so that must be asked for.
+#: What LM Studio takes too: "reduced default context size from 8K to 4K tokens" (0.3.2's release
+#: notes). Its other defaults are those below: all layers, fitted by llama.cpp, 512 tokens a batch,
+#: f16 keys and values (lmstudio-ai/lmstudio-js, packages/lms-kv-config/src/schema.ts). Without -c
+#: llama-server takes what the model was trained on and shrinks it where it does not fit, which is
+#: context=auto: a need that grows with the card compares with nothing, so that must be asked for.
 _CONTEXT = 4096
 #: what Ollama's templates may set, and our name for it
 _PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
+
+
+def find_local(text: str) -> str | None:
+    """Return what `open_model` takes for a TARGET; None for a name that is no model here.
+
+    ``PUBLISHER/REPOSITORY``, or a file in it, may be in LM Studio's folder of models.
+    """
+    path = Path(text)
+    if text.startswith((OLLAMA, HUB)) or path.exists():
+        return text
+    from vramplan.sources.model_folder import find_in_lm_studio
+
+    found = find_in_lm_studio(text)
+    if found is not None:
+        note(f"note: LM Studio's model: {found}")
+        return str(found)
+    return text if path.suffix.lower() == ".gguf" else None
 
 
 def open_model(text: str, mmproj: str | None) -> Pipeline:
@@ -119,6 +138,7 @@ def _pipeline(
         "kv_type": "f16",
         "flash_attention": "auto",
         "gpu_layers": "auto",
+        # llama-server and LM Studio serve 4, over one cache that takes no more than this
         "parallel": 1,
         "engine": _BUILDS[runtime],
         "platform": "linux",

@@ -51,11 +51,14 @@ def find_target(text: str, catalog: Catalog, mmproj: str | None = None) -> Pipel
         from vramplan.catalog import load_pipeline_file
 
         return load_pipeline_file(path)
-    if text.startswith(_PREFIXES) or path.suffix.lower() == ".gguf" or path.is_dir():
-        from vramplan.commands.model_files import open_model
+    if text.startswith(_PREFIXES) or path.suffix.lower() == ".gguf" or path.is_dir() or "/" in text:
+        from vramplan.commands.model_files import find_local, open_model
 
+        local = find_local(text)
+        if local is None:
+            return catalog.pipeline(text)
         try:
-            return open_model(text, mmproj)
+            return open_model(local, mmproj)
         except SourceError as problem:
             bare = text.partition(":")[2]
             if not bare or not _is_known(bare, catalog):

@@ -8,7 +8,7 @@ Format: ggml-org/ggml, docs/gguf.md; versions 2 and 3, little-endian.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -24,6 +24,7 @@ LONGEST_HEADER = 40 << 20
 _FIRST = 8 << 20
 
 _MOST_TENSORS = 100_000
+_MOST_PARTS = 1_000
 _MOST_KEYS = 20_000
 _LONGEST_KEY = 1_000
 _LONGEST_TEXT = 1 << 20
@@ -110,34 +111,54 @@ def read_gguf(path: Path) -> GgufFile:
     Raises SourceError for a file that is not GGUF, damaged, or not of this kind.
     """
     first = _read_one(path)
-    count = first.number("split.count", 1)
+    names = part_names(first, path.name)
+    for name in names:
+        if not path.with_name(name).is_file():
+            message = f"{path.with_name(name)}: missing: the model is split into {len(names)} parts"
+            raise SourceError(message)
+    return join_parts(
+        first,
+        [first if name == path.name else _read_one(path.with_name(name)) for name in names],
+    )
+
+
+def part_names(header: GgufFile, name: str) -> list[str]:
+    """Return the names of all parts, NAME-00001-of-00003.gguf, of the file with this header.
+
+    Of a file that is whole there is none. Raises SourceError for one that is named otherwise.
+    """
+    count = header.number("split.count", 1)
     if count <= 1:
-        return first
-    if count > 1_000:
-        raise SourceError(f"{path}: split into {count:,} parts")
-    parts = [first if part == path else _read_one(part) for part in _parts(path, count)]
+        return []
+    if count > _MOST_PARTS:
+        raise SourceError(f"{header.path}: split into {count:,} parts")
+    stem, _, _ = name.rpartition("-of-")
+    base = stem.rpartition("-")[0]
+    if not base:
+        message = f"{header.path}: one of {count} parts, not named NAME-00001-of-{count:05}.gguf"
+        raise SourceError(message)
+    return [f"{base}-{part:05}-of-{count:05}.gguf" for part in range(1, count + 1)]
+
+
+def join_parts(header: GgufFile, parts: Sequence[GgufFile]) -> GgufFile:
+    """Return one header with the tensors of all `parts`; `header` where there are none.
+
+    Raises SourceError where they are not the parts of one model.
+    """
+    if not parts:
+        return header
     tensors = tuple(tensor for part in parts for tensor in part.tensors)
+    wanted = parts[0].number("split.tensors.count", len(tensors))
+    if len(tensors) != wanted or len({tensor.name for tensor in tensors}) != len(tensors):
+        message = f"{header.path}: its parts are not of one model"
+        raise SourceError(message, hint=f"{wanted:,} tensors are meant, {len(tensors):,} are there")
     return GgufFile(
-        path=first.path,
-        version=first.version,
+        path=header.path,
+        version=header.version,
         metadata=parts[0].metadata,
         lengths=parts[0].lengths,
         tensors=tensors,
     )
-
-
-def _parts(path: Path, count: int) -> list[Path]:
-    """Return the paths of a split model's parts: NAME-00001-of-00003.gguf."""
-    stem, _, _ = path.name.rpartition("-of-")
-    base = stem.rpartition("-")[0]
-    if not base:
-        message = f"{path}: one of {count} parts, and not named NAME-00001-of-{count:05}.gguf"
-        raise SourceError(message)
-    found = [path.with_name(f"{base}-{part:05}-of-{count:05}.gguf") for part in range(1, count + 1)]
-    for part in found:
-        if not part.is_file():
-            raise SourceError(f"{part}: missing: the model is split into {count} parts")
-    return found
 
 
 def _read_one(path: Path) -> GgufFile:

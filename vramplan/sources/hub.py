@@ -19,7 +19,14 @@ from typing import IO
 from urllib.parse import quote, urlsplit
 
 from vramplan.errors import SourceError
-from vramplan.sources.gguf import LONGEST_HEADER, GgufFile, read_gguf, read_header
+from vramplan.sources.gguf import (
+    LONGEST_HEADER,
+    GgufFile,
+    join_parts,
+    part_names,
+    read_gguf,
+    read_header,
+)
 
 PREFIX = "hf:"
 
@@ -46,9 +53,19 @@ def read_from_hub(text: str, environment: Mapping[str, str] | None = None) -> Gg
     cached = _cached(repository, file, environ)
     if cached is not None:
         return read_gguf(cached)
+    first = _read_part(repository, file, environ)
+    folder, slash, name = file.rpartition("/")
+    others = [f"{folder}{slash}{part}" for part in part_names(first, name)]
+    return join_parts(
+        first,
+        [first if part == file else _read_part(repository, part, environ) for part in others],
+    )
+
+
+def _read_part(repository: str, file: str, environ: Mapping[str, str]) -> GgufFile:
     url = f"{_endpoint(environ)}/{repository}/resolve/main/{quote(file)}"
     reader = _Ranges(url, environ)
-    return read_header(reader.read(1 << 20), f"{PREFIX}{text}", reader.read)
+    return read_header(reader.read(1 << 20), f"{PREFIX}{repository}:{file}", reader.read)
 
 
 def _cached(repository: str, file: str, environ: Mapping[str, str]) -> Path | None:

@@ -1,11 +1,15 @@
 """GGUF files in folders: a model in its own folder, and the projector beside it.
 
 LM Studio keeps ``~/.lmstudio/models/PUBLISHER/REPOSITORY/*.gguf``, a projector beside the model.
+Sources: lmstudio-ai/docs, 0_app/5_advanced/import-model.md; lmstudio-ai/lmstudio-js,
+packages/lms-common-server/src/findLMStudioHome.ts.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from vramplan.errors import SourceError
@@ -13,6 +17,31 @@ from vramplan.errors import SourceError
 _PROJECTOR = re.compile(r"mmproj|mm-proj|\.projector\.", re.IGNORECASE)
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 _MOST = 10_000
+#: PUBLISHER/REPOSITORY, or a file in it
+_LM_STUDIO_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,95}/[A-Za-z0-9][\w.+ /-]{0,299}")
+_LONGEST_POINTER = 4_096
+
+
+def find_in_lm_studio(name: str, environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return the folder or file that LM Studio keeps as ``PUBLISHER/REPOSITORY``, or None."""
+    if not _LM_STUDIO_NAME.fullmatch(name) or ".." in name.split("/"):
+        return None
+    try:
+        path = _lm_studio_home(environment) / "models" / name
+        return path if path.exists() else None
+    except (OSError, ValueError):  # not readable, or a pointer that is no path
+        return None
+
+
+def _lm_studio_home(environment: Mapping[str, str] | None) -> Path:
+    environ = os.environ if environment is None else environment
+    home = Path(environ.get("HOME", "") or Path.home())
+    pointer = home / ".lmstudio-home-pointer"
+    if pointer.is_file():
+        with pointer.open(encoding="utf-8", errors="replace") as file:
+            return Path(file.read(_LONGEST_POINTER).strip())
+    older = home / ".cache" / "lm-studio"
+    return older if older.is_dir() else home / ".lmstudio"
 
 
 def find_model_file(folder: Path) -> Path:
