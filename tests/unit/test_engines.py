@@ -460,6 +460,15 @@ def test_all_layers_and_the_projector_are_words_of_the_command() -> None:
     assert words[words.index("-ngl") + 1] == "999"
 
 
+@pytest.mark.parametrize(
+    ("experts", "said"), [(0, []), (12, ["--n-cpu-moe", "12"]), ("all", ["--cpu-moe"])]
+)
+def test_what_is_left_to_the_engine_is_not_said(experts: object, said: list[str]) -> None:
+    chosen = {"context": "auto", "ubatch": 256, "gpu_layers": "auto", "cpu_moe": experts}
+    words = command_of(ServerJob(model=Path("m.gguf"), settings=chosen), 1234)
+    assert words[words.index("1234") + 1 :] == ["-ub", "256", *said]
+
+
 def test_a_server_that_is_not_installed_is_one_line(monkeypatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MissingError, match="not on the PATH"):

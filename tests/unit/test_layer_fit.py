@@ -172,6 +172,36 @@ def test_where_not_even_attention_fits_layers_move_too(mixture: Pipeline) -> Non
     assert found.placement.blocks_without_experts == max(found.on_gpu - 2, 0)
 
 
+def test_a_trace_of_the_engine_ends_at_the_same_layers(
+    mixture: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """am17an/llama.cpp#6: Qwen3.6 35B-A3B on an RTX 3060 with 10,603 MiB free; 42 layers.
+
+    25 layers without experts fit, 24 take 9,625 MiB and do not; one more layer without its gate and
+    down is 9,387 MiB and is taken. That makes 119 MiB a matrix of experts.
+    """
+    third = (9625 - 9387) // 2
+    by_part = {
+        HostPart.EXPERTS: 0,
+        HostPart.ALL_BUT_ATTENTION: 0,
+        HostPart.ALL_BUT_UP: third,
+        HostPart.ALL_BUT_GATE: 2 * third,
+    }
+
+    def used(fit: Fit) -> int:
+        kept = fit.run.experts
+        without = max(kept.stop + 1 - kept.first, 0) if kept.stop else 0
+        return (9625 + (24 - without) * 3 * third + by_part[kept.first_part]) * MIB
+
+    monkeypatch.setattr(layer_fit, "_used_bytes", used)
+    run = run_of(mixture)
+    long = replace(run.model, layers=41)
+    found = fit_run(replace(run, model=long), 10_603 * MIB)
+    assert found.on_gpu == 42
+    assert found.run.experts.first == 42 - 25
+    assert found.run.experts.first_part in (HostPart.ALL_BUT_UP, HostPart.ALL_BUT_GATE)
+
+
 def test_experts_that_were_asked_for_stay_as_they_are(mixture: Pipeline) -> None:
     run = run_of(mixture, cpu_moe=2)
     found = fit_to(run, 64 * MIB)

@@ -55,6 +55,9 @@ def _ollama(
 ) -> EngineOutcome:
     from vramplan.runner.ollama import OllamaJob, measure_ollama, own_share, server_address
 
+    if job.settings.get("cpu_moe", 0) != 0:
+        hint = "start its server with LLAMA_ARG_N_CPU_MOE set, and measure without cpu_moe"
+        raise UsageError("cpu_moe: no request can tell Ollama where experts go", hint=hint)
     tools = _tools(gpu, stack, own_share, show)
     settings = {key: _plain(key, value) for key, value in job.settings.items()}
     wanted = OllamaJob(
