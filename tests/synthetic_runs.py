@@ -208,12 +208,13 @@ class _Recorded(Replay):
         super().begin(phase, component)
 
 
-def a_history(tape: Tape, conditions: Conditions) -> History:
-    """Return the events of a warm run that does exactly what the tape says."""
+def a_history(tape: Tape, conditions: Conditions, *, is_cold: bool = False) -> History:
+    """Return the events of a run that does exactly what the tape says, a warm one unless cold."""
     recorder = _Recorder()
     run = _Recorded(tape, conditions, recorder)
     run.load()
-    run.run()
+    if not is_cold:
+        run.run()
     segments = recorder.segments()
     recorder.events.clear()
     run.marks.clear()

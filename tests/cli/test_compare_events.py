@@ -37,7 +37,9 @@ Bend = Callable[[History], History]
 def a_file(tmp_path):
     """Write a run of sd15 and, beside it, the events of a run whose workspaces are 7 MiB each."""
 
-    def write(bend: Bend = lambda history: history, **changes: object) -> Path:
+    def write(
+        bend: Bend = lambda history: history, *, is_cold: bool = False, **changes: object
+    ) -> Path:
         planned = synthetic.an_estimate(steps=2)
         catalog = load_catalog([])
         pipeline = catalog.pipeline("sd15")
@@ -45,7 +47,8 @@ def a_file(tmp_path):
         conditions = conditions_at(pipeline, planned.settings, "8.6", tape)
         theirs = replace(conditions, workspace_bytes=lambda *_: SCRATCH)
         name = "run.history.json.gz"
-        (tmp_path / name).write_bytes(encode_history(bend(synthetic.a_history(tape, theirs))))
+        events = synthetic.a_history(tape, theirs, is_cold=is_cold)
+        (tmp_path / name).write_bytes(encode_history(bend(events)))
         run = replace(synthetic.a_run(planned), **{"history": name, **changes})
         path = tmp_path / "run.json"
         result = comparison_result(compare_run(planned, run), None)
@@ -85,12 +88,39 @@ def test_the_table_names_sums_and_the_first_differences(run, a_file, tmp_path) -
     assert "requests to the allocator: measured beside the tape's" in shown.out
     assert "the first 12 differences" in shown.out
     assert f"{SCRATCH:,}" in shown.out
-    assert "takes torch's very segments" in shown.out
+    assert "takes no segment anew, as torch took none" in shown.out
     for name in ("run.md", "run.html"):
         assert run("compare", path, "--events", "-o", name).code == 0
         assert f"{SCRATCH:,}" in (tmp_path / name).read_text(encoding="utf-8")
     without = run("compare", path, "--json").json["result"]
     assert without["events"] is None
+
+
+def test_the_model_is_fed_with_the_events_of_a_run_that_takes_segments(run, a_file) -> None:
+    path = a_file(is_cold=True)
+    allocator = run("compare", path, "--events", "--json").json["result"]["events"]["allocator"]
+    assert allocator["same_segments"]
+    assert allocator["segments"] > 10
+    shown = run("compare", path, "--events").out
+    assert f"takes torch's very segments, {allocator['segments']}" in shown
+
+
+def test_where_the_model_parts_from_torch_is_told(run, a_file) -> None:
+    """torch is made to take one segment of twice the size that the model takes."""
+
+    def bend(history: History) -> History:
+        events = list(history.events)
+        at = next(n for n, one in enumerate(events) if one.action is Action.SEGMENT_ALLOC)
+        events[at] = replace(events[at], size_bytes=2 * events[at].size_bytes)
+        return replace(history, events=tuple(events))
+
+    path = a_file(bend, is_cold=True)
+    allocator = run("compare", path, "--events", "--json").json["result"]["events"]["allocator"]
+    assert not allocator["same_segments"]
+    assert "torch last took" in allocator["first_difference"]
+    shown = run("compare", path, "--events").out
+    assert "segments where torch took" in shown
+    assert "first parts from torch at event" in shown
 
 
 def test_a_request_that_torch_does_not_make_is_the_tapes_alone(run, a_file) -> None:

@@ -20,7 +20,7 @@ from vramplan.measurement.reading import DeviceMemory, ProcessMemory
 from vramplan.measurement.run import Emulation, FailureKind, MeasuredGpu, Run, Witness
 from vramplan.model import Card
 from vramplan.settings import format_setting
-from vramplan.units import MIB, format_size
+from vramplan.units import format_size
 
 if TYPE_CHECKING:
     from vramplan.probe.nvml import Gpu, NvmlProbe
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 PERIOD_S = 0.005
 #: how often a run is made again because others moved memory meanwhile
 _MOST_REPEATS = 2
-#: what may move without a word: desktops breathe
-_STILL_BYTES = 8 * MIB
 
 CHILD = "vramplan.commands.child"
 
@@ -284,9 +282,10 @@ def _moved(outcome: Outcome) -> int:
     if outcome.before is None or outcome.after is None or _died(outcome):
         return 0
     from vramplan.probe.processes import neighbours_moved
+    from vramplan.runner.supervisor import STILL_BYTES
 
     moved = neighbours_moved(outcome.before, outcome.after)
-    return 0 if moved < _STILL_BYTES else moved
+    return moved if moved > STILL_BYTES else 0
 
 
 def _died(outcome: Outcome) -> bool:

@@ -31,6 +31,12 @@ from vramplan.runner.task import Task
 
 Windows = list[tuple[float, float]]
 
+#: what may change on a card without a word: desktops breathe
+STILL_BYTES = 8 << 20
+#: how often a card is looked at, every 50 ms, until a process's memory is back; tens of GiB take
+#: the driver a while
+_MOST_LOOKS = 80
+
 
 class PeakWatch(Protocol):
     """Samples a card from another thread while a run goes on."""
@@ -298,8 +304,8 @@ class Measurement:
         if self._tools.probe is None or self._outcome.before is None:
             return None
         memory = self._look()
-        for _ in range(20):
-            if memory is None or memory.used_bytes <= self._outcome.before.used_bytes:
+        for _ in range(_MOST_LOOKS):
+            if memory is None or memory.used_bytes <= self._outcome.before.used_bytes + STILL_BYTES:
                 break
             time.sleep(0.05)
             memory = self._look()
