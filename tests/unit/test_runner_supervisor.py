@@ -209,20 +209,27 @@ def test_a_process_that_cannot_start_is_one_line() -> None:
         measure(TASK, broken)
 
 
-def test_the_card_is_filled_before_the_run_and_emptied_after_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_early", [False, True])
+def test_the_card_is_filled_before_the_run_and_emptied_after_it(
+    tmp_path: Path, is_early: bool
+) -> None:
     ballast = f"""
 import os, sys
 from vramplan.runner.channel import Channel
 channel = Channel()
 open({str(tmp_path / "pid")!r}, "w").write(str(os.getpid()))
-channel.say("held", free_bytes=int(sys.argv[1]) + 1)
+channel.say("held", free_bytes=int(channel.hear()) + 1)
 channel.hear()
 """
     wanted = tools(
         'say("ready"); hear(); say("done"); hear()',
         ballast_command=[sys.executable, "-c", ballast],
     )
-    outcome = measure(TASK, wanted, leave_bytes=1000)
+    task = replace(TASK, wants_limit=is_early)
+    with Measurement(task, wanted) as prepared:
+        if is_early:  # it imports while another measurement runs
+            _wait_for(tmp_path / "pid")
+        outcome = prepared.run(1000)
     assert outcome.ballast_free_bytes == 1001
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure the task on stdin, or hold what ``--ballast UUID BYTES`` says."""
+    """Measure the task on stdin, or with ``--ballast UUID`` hold what stdin says."""
     if arguments[:1] == ["--ballast"]:
-        _hold(arguments[1], int(arguments[2]))
+        _hold(arguments[1])
         return 0
     channel = Channel()
     carry_out(read_task(channel.hear()), channel)
@@ -120,12 +120,12 @@ def _nothing(_memory: DeviceMemory) -> int | None:
     return None
 
 
-def _hold(gpu: str, leave_bytes: int) -> None:
+def _hold(gpu: str) -> None:
     from vramplan.probe.nvml import NvmlProbe
     from vramplan.runner.ballast import hold
 
     with NvmlProbe(gpu) as device:
-        hold(leave_bytes, lambda: device.read_memory().free_bytes)
+        hold(lambda: device.read_memory().free_bytes)
 
 
 if __name__ == "__main__":

@@ -35,17 +35,20 @@ def fill(
     return held
 
 
-def hold(leave_bytes: int, free_bytes: Callable[[], int]) -> None:
-    """Fill the device but for `leave_bytes`, say what is free then, and hold it.
+def hold(free_bytes: Callable[[], int]) -> None:
+    """Hear how many bytes to leave, fill the device's rest, say what is free then, and hold it.
 
-    Returns never: the channel ends the process when the parent lets go. torch's caching allocator
-    would take pieces below 10 MiB in segments of 20 MiB and leave too little, so it is off: every
-    tensor is a cudaMalloc of its own (c10/cuda/CUDACachingAllocator.cpp, forceUncachedAllocator).
+    The device is touched when that is heard and not before, so that the process can be started
+    early. Returns never: the channel ends the process when the parent lets go. torch's caching
+    allocator would take pieces below 10 MiB in segments of 20 MiB and leave too little, so it is
+    off: every tensor is a cudaMalloc of its own (c10/cuda/CUDACachingAllocator.cpp,
+    forceUncachedAllocator).
     """
     os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"  # read at the first allocation
     import torch
 
     channel = Channel()
+    leave_bytes = int(channel.hear())
     device = torch.device("cuda", 0)
     torch.empty(1, device=device)  # the context, before what is free is looked at
 

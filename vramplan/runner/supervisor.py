@@ -153,6 +153,9 @@ class Measurement:
         self._place = ("start", "pipeline")
         self._child = self._start(tools.command)
         self._child.send(task.line())
+        # it takes as long to import; nothing of the card is touched yet
+        is_filled = task.wants_limit and bool(tools.ballast_command)
+        self._ballast = self._start(tools.ballast_command) if is_filled else None
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +209,8 @@ class Measurement:
 
     def _fill(self, leave_bytes: int) -> None:
         self._tools.progress("filling the card up")
-        ballast = self._start([*self._tools.ballast_command, str(leave_bytes)])
+        ballast = self._ballast or self._start(self._tools.ballast_command)
+        ballast.send(str(leave_bytes))
         try:
             said = ballast.hear(self._tools.start_seconds)
         except TimeoutError:
