@@ -379,7 +379,10 @@ def test_what_nvidia_smi_printed_is_explained(run, tmp_path, monkeypatch, valida
     assert (result.code, result.err) == (0, "")
     assert "taken for the pipeline: python (47110), 4,435 MiB" in result.out
     assert "nvidia-smi shows" in result.out
-    assert "compute capability 8.6 is assumed" in result.out
+    assert "is assumed" not in result.out, "the catalogue knows the card by its name"
+    (tmp_path / "other.txt").write_text(SMI.replace("RTX 3060", "..."))
+    other = run("compare", "sd15", "--smi", "other.txt")
+    assert "compute capability 8.6 is assumed" in other.out
     monkeypatch.setattr(sys, "stdin", io.StringIO(SMI))
     piped = run("compare", "sd15", "--smi", "-", "--json")
     validate(piped.json)
@@ -405,6 +408,7 @@ def test_a_process_that_runs_is_explained(run, driver, gpu) -> None:
     ("words", "said"),
     [
         (["nothing.json"], "nothing.json: no such file"),
+        (["run.json", "--gpu", "0"], "--gpu is for --pid and --smi"),
         (["nothing.json.gz"], "nothing.json.gz: no such file"),
         (["sd15", "--pid", "x"], "not a process's number"),
         (["sd15", "--tolerance", "-1"], "not a percentage"),

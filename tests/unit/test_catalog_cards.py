@@ -9,6 +9,7 @@ import pytest
 
 from vramplan.catalog.cards import (
     CardChoice,
+    capability_named,
     class_names,
     load_card_file,
     match_card,
@@ -254,3 +255,21 @@ def test_every_shipped_class_is_judged_at_its_least_card() -> None:
 def test_what_cuda_offers_on_known_cards(name: str, mib: int) -> None:
     """T4 and RTX 3090: what llama.cpp printed as CUDA's total; the others: NVML's difference."""
     assert usable_bytes(SHIPPED[name]) == mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("printed", "capability"),
+    [
+        ("NVIDIA GeForce RTX 3060", "8.6"),  # two sizes, one chip
+        ("GeForce RTX 2070", "7.5"),  # as drivers before 460 print it
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", "8.9"),
+        ("NVIDIA A100-SXM4-40GB", "8.0"),
+        ("NVIDIA A100 80GB PCIe", "8.0"),
+        ("Tesla V100-SXM2-16GB", "7.0"),
+        ("NVIDIA H100 80GB HBM3", "9.0"),
+        ("NVIDIA GeForce ...", None),
+        ("", None),
+    ],
+)
+def test_an_architecture_is_known_by_the_name_that_the_driver_prints(printed, capability) -> None:
+    assert capability_named(printed, SHIPPED.values()) == capability

@@ -144,6 +144,24 @@ def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     raise UsageError(f"unknown card {text!r}", hint=hint)
 
 
+#: what a printed name has beside the chip's: sizes, and how memory and card are built
+_BUILD = re.compile(r"[\s-]+(?:\d+\s?gb|sxm\d?|pcie|hbm\d\w*)\b")
+
+
+def capability_named(printed: str, cards: Iterable[Card]) -> str | None:
+    """Return the compute capability of a GPU by its name as NVIDIA's driver prints it.
+
+    None for a name that the catalogue does not have, or has on several architectures.
+    """
+    wanted = _chip(printed)
+    found = {card.compute_capability for card in cards if _chip(card.title) == wanted}
+    return found.pop() if len(found) == 1 else None
+
+
+def _chip(name: str) -> str:
+    return _BUILD.sub("", name.strip().lower()).removeprefix("nvidia ")
+
+
 def class_names(cards: Iterable[Card]) -> list[str]:
     """Return the classes of `cards` as CARD takes them, smallest first."""
     return [f"{size}gb" for size in sorted({card.class_gib for card in cards})]

@@ -112,6 +112,8 @@ def run(args: Namespace) -> int:
         if args.events:
             raise UsageError("--events needs a run: a card seen from outside tells no events")
         return _compare_now(args, catalog)
+    if args.gpu is not None:
+        raise UsageError("--gpu is for --pid and --smi: a run has its GPU")
     if is_run_file(path):
         _refuse_settings(args)
         found = read_run(path)
@@ -166,7 +168,7 @@ def _compare_now(args: Namespace, catalog: Catalog) -> int:
     if args.pid is not None:
         seen = observe_process(args.pid, args.gpu)
     else:
-        seen = observe_text(_read_text(args.smi), args.gpu)
+        seen = observe_text(_read_text(args.smi), args.gpu, catalog.cards.values())
     waterfall = write_waterfall(args, job, seen, folders_of([job], catalog))
     share = 100 * abs(waterfall.unaccounted_bytes) / max(waterfall.shown_bytes, 1)
     return _judge(share, args.tolerance)

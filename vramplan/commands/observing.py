@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vramplan.catalog.cards import capability_named
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
 from vramplan.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from vramplan.compare.waterfall import Observed
+    from vramplan.model import Card
     from vramplan.probe.smi import SmiGpu
 
 
@@ -56,8 +58,8 @@ def observe_process(pid: int, selector: str | None) -> Seen:
     raise UsageError(f"process {pid} has no memory on any GPU", hint=hint)
 
 
-def observe_text(text: str, selector: str | None) -> Seen:
-    """Return what a pasted report of nvidia-smi shows.
+def observe_text(text: str, selector: str | None, cards: Iterable[Card] = ()) -> Seen:
+    """Return what a pasted report of nvidia-smi shows; `cards` tell a GPU's architecture by name.
 
     The largest compute process is taken for the pipeline's, if processes are listed; of several
     GPUs the one it is on is looked at, unless one is named. Raises
@@ -86,7 +88,7 @@ def observe_text(text: str, selector: str | None) -> Seen:
         )
     return Seen(
         observed=_observed(memory, own, "nvidia-smi", memory.used_bytes),
-        compute_capability=None,
+        compute_capability=capability_named(shown.name, cards),
         sentences=tuple(said),
     )
 
