@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import measured_events
 from generated import ROOT, escape
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def render(profiles: Path = ROOT / "profiles") -> str:
         f"Under emulated cards: {found.played} runs, {len(found.false_fits)} false *fits*, "
         f"{len(found.false_ooms)} false *oom*."
     )
-    return "\n\n".join([TITLE, "\n".join(sums), false, "\n".join(lines)])
+    parts = [TITLE, "\n".join(sums), false, "\n".join(lines), measured_events.render(profiles)]
+    return "\n\n".join(part for part in parts if part is not None)
 
 
 def _cases(profiles: Path) -> Iterator[Case]:

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import measured_runs
 
+from vramplan.catalog import load_catalog
+from vramplan.estimate.replayed import conditions_at
+from vramplan.estimate.torch_run import find_tape, open_tape
 from vramplan.measurement.codec import encode_run
+from vramplan.measurement.history import encode_history
 from vramplan.measurement.run import Emulation, Failure, FailureKind
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +52,29 @@ def test_every_run_is_a_row_and_the_errors_are_summed_up(tmp_path: Path) -> None
     assert "| `failed` | NVIDIA Imaginary |  |  |  |" in said
     assert "check: fits; ran to its end" in said
     assert "`context`" not in said
+    assert "Event by event" not in said
+
+
+def test_runs_with_the_allocators_events_are_held_against_their_tapes(tmp_path: Path) -> None:
+    folder = tmp_path / "measured" / "card"
+    folder.mkdir(parents=True)
+    catalog = load_catalog([])
+    planned = synthetic.an_estimate("denoising-ae")
+    pipeline = catalog.pipeline("denoising-ae")
+    tape = open_tape(find_tape(pipeline, catalog.folders))
+    conditions = conditions_at(pipeline, planned.settings, "8.6", tape)
+    taken = replace(conditions, workspace_bytes=lambda *_: 1 << 20)
+    name = "ae.history.json.gz"
+    (folder / name).write_bytes(encode_history(synthetic.a_history(tape, taken, is_cold=True)))
+    run = synthetic.a_run(planned, history=name)
+    whole = {"command": "campaign", "result": {"run": encode_run(run)}}
+    (folder / "ae.json").write_text(json.dumps(whole))
+    said = measured_runs.render(tmp_path)
+    assert "### Event by event" in said
+    row = next(line for line in said.splitlines() if line.startswith("| `ae` | ") and "yes" in line)
+    _, _, measured, planned_count, both, extra, missing, torch, model, same, off, _ = (
+        cell.strip() for cell in row.split("|")
+    )
+    assert int(measured) > int(planned_count) == int(both) > 0
+    assert float(extra) == int(measured) - int(both), "a MiB for each convolution"
+    assert (missing, torch, same, off) == ("0.0", model, "yes", "+0.00 %")
