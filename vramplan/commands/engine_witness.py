@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from vramplan.commands.targets import Job
 from vramplan.compare.pair import Pair
 from vramplan.compare.witness import Witness, WitnessRow
 from vramplan.errors import UsageError
 from vramplan.settings import format_setting
+
+if TYPE_CHECKING:
+    from vramplan.sources.gguf import GgufFile
 
 
 def ask_witness(job: Job, mmproj: str | None) -> Witness:
@@ -29,7 +33,9 @@ def ask_witness(job: Job, mmproj: str | None) -> Witness:
     chosen = read_run(job.pipeline, job.settings, DEFAULT_CAPABILITY).settings
     settings = {key: format_setting(key, value) for key, value in chosen.items()}
     ours = cpu_build(job.pipeline, job.settings)
-    answer = ask_engine(path, settings, Path(mmproj) if mmproj else None)
+    header = cast("GgufFile | None", job.pipeline.projector)
+    beside = mmproj or (None if header is None else header.path)
+    answer = ask_engine(path, settings, Path(beside) if beside else None)
 
     def told(*names: str) -> int | None:
         sizes = [one.size_bytes for one in answer.buffers if one.name in names]
@@ -40,6 +46,7 @@ def ask_witness(job: Job, mmproj: str | None) -> Witness:
         ("KV cache", ours.cache_bytes, told("KV")),
         *((("recurrent state", ours.state_bytes, told("RS")),) if ours.state_bytes else ()),
         ("compute", ours.compute_bytes, told("compute")),
+        ("projector and its compute", ours.projector_bytes, answer.projector_bytes),
     )
     return Witness(
         engine=answer.version,
@@ -47,5 +54,6 @@ def ask_witness(job: Job, mmproj: str | None) -> Witness:
         rows=tuple(
             WitnessRow(name=name, size=Pair(estimate_bytes=own, measured_bytes=engine))
             for name, own, engine in rows
+            if own is not None or engine is not None
         ),
     )

@@ -26,6 +26,7 @@ _BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
 #: llama-server takes what the model was trained on and shrinks it where it does not fit, which is
 #: context=auto: a need that grows with the card compares with nothing, so that must be asked for.
 _CONTEXT = 4096
+_LARGEST_IMAGE = 1 << 16  # a side in pixels, which no camera reaches
 #: what Ollama's templates may set, and our name for it
 _PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
 
@@ -128,8 +129,10 @@ def _pipeline(
     given: Mapping[str, SettingValue],
 ) -> Pipeline:
     from vramplan.estimate.gguf_model import model_from_gguf
+    from vramplan.estimate.projector_file import image_setting
 
     model = model_from_gguf(header)
+    image = None if projector is None else image_setting(projector)
     title = header.text("general.name")[:120].strip()
     trained = model.trained_context
     defaults: dict[str, SettingValue] = {
@@ -143,6 +146,8 @@ def _pipeline(
         "engine": _BUILDS[runtime],
         "platform": "linux",
     }
+    if image is not None:  # images keep their size: the one that is reserved for
+        defaults["image"] = image
     total = model.total_layers
     defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
     if model.has_experts:
@@ -160,6 +165,7 @@ def _pipeline(
             "context": Constraint(minimum=1, maximum=_most(trained, defaults["context"])),
             "gpu_layers": Constraint(minimum=0, maximum=total),
             "parallel": Constraint(maximum=256),
+            "image": Constraint(minimum=1, maximum=_LARGEST_IMAGE),
             "cpu_moe": Constraint(minimum=0, maximum=model.layers),
         },
         source=header.path,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vramplan.estimate.ggml_run import read_run
+from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.estimate.graph_buffer import graph_sizes, is_known
+from vramplan.estimate.projector import cpu_projector_bytes
+from vramplan.estimate.vision_model import VisionModel
 from vramplan.model import Pipeline, Settings
 
 
@@ -18,6 +20,7 @@ class CpuBuild:
     state_bytes: int
     compute_bytes: int
     is_known: bool
+    projector_bytes: int | None = None  # weights and compute buffer; None without a projector
 
     def by_name(self) -> dict[str, int]:
         """Return the sizes under the engine's names of its buffers."""
@@ -38,4 +41,9 @@ def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
         state_bytes=run.batch.states_of_last(run.model.layers),
         compute_bytes=graph_sizes(run.model, run.batch, run.batch.sequences)[0],
         is_known=is_known(run.model, run.rules),
+        projector_bytes=None if run.vision is None else _projector_bytes(run.vision, run),
     )
+
+
+def _projector_bytes(vision: VisionModel, run: GgmlRun) -> int:
+    return vision.weights_bytes + cpu_projector_bytes(vision, has_flash=run.has_vision_flash)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from vramplan.estimate.compute_buffer import Batch
 from vramplan.estimate.ggml_model import GgmlModel
-from vramplan.estimate.projector import VisionModel
+from vramplan.estimate.vision_model import VisionModel
 from vramplan.model import Band
 from vramplan.units import MIB
 
@@ -41,7 +41,7 @@ def language_pool(model: GgmlModel, batch: Batch, compute_capability: str) -> Ba
 def vision_pool(vision: VisionModel, *, has_flash: bool) -> Band:
     """Return the pool of the vision encoder: f16 input and f16 result of its largest product."""
     up = vision.tokens * (vision.embedding + vision.feed_forward) * _F16
-    projection = vision.patches * 2 * vision.projection * _F16
+    projection = vision.outputs * 2 * vision.projection * _F16
     scores = 0 if has_flash else vision.heads * vision.tokens**2 * _F16
     return _band(max(up, projection, scores))
 

@@ -17,7 +17,8 @@ from vramplan.estimate.ggml_model import Placement, TensorRole
 from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.estimate.graph_buffer import graph_note, graph_source
 from vramplan.estimate.layer_fit import Fit, as_asked, fit_run, has_projector_on_gpu
-from vramplan.estimate.projector import VisionModel, projector_compute
+from vramplan.estimate.projector import projector_compute, projector_notes, projector_source
+from vramplan.estimate.vision_model import VisionModel
 from vramplan.model import (
     Band,
     Component,
@@ -48,10 +49,6 @@ _COMPUTE_SOURCE = (
 )
 _COMPUTE_OLD = "high: what the CPU build b11549 holds"
 _COMPUTE_NEW = f"since #23861 inferred, no CUDA log was at hand; {_COMPUTE_OLD}"
-_PROJECTOR_SOURCE = (
-    "closed form of CLIP's graph; equal to the CUDA log of ollama#2706 and llama.cpp's CPU build "
-    "b11549; high is without flash attention"
-)
 
 
 def estimate_ggml(
@@ -169,7 +166,8 @@ def _terms(
             band = Band.exactly(vision.part(role)[1])
             yield _term("weights", component, band, exact, _WEIGHTS_SOURCE)
         band = projector_compute(vision, has_flash=run.has_vision_flash)
-        yield _term("projector compute", VISION_ENCODER, band, published, _PROJECTOR_SOURCE)
+        found = projector_source(vision)
+        yield _term("projector compute", VISION_ENCODER, band, *found)
         band = engine_pools.vision_pool(vision, has_flash=run.has_vision_flash)
         yield _term("engine pools", VISION_ENCODER, band, assumed, engine_pools.SOURCE)
     if compute.gpu.high_bytes:
@@ -301,5 +299,7 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
             "memory; what a big batch copies of them to the GPU is inferred from the scheduler's "
             "rules, no CUDA log shows it"
         )
-    if run.vision is not None and vision is None:
-        yield "the projector is on the CPU"
+    if run.vision is not None:
+        yield from projector_notes(run.vision)
+        if vision is None:
+            yield "the projector is on the CPU"

@@ -23,8 +23,9 @@ from vramplan.estimate.kv_cache import (
     sequence_tokens,
     window_tokens,
 )
-from vramplan.estimate.projector import VisionModel, read_projector
+from vramplan.estimate.projector_entry import read_projector
 from vramplan.estimate.recurrent_state import layer_states
+from vramplan.estimate.vision_model import VisionModel, at_build
 from vramplan.model import Pipeline, Settings
 from vramplan.settings import ALL_EXPERTS, AUTO, KV_TYPES
 
@@ -109,7 +110,7 @@ def read_run(
         settings=chosen,
         compute_capability=compute_capability,
         model=model,
-        vision=vision,
+        vision=at_build(vision, rules.build, _image(chosen)),
         rules=rules,
         batch=batch_of(model, chosen, rules, has_flash=has_flash, is_shared=not is_ollama),
         wanted_layers=_wanted_layers(model, chosen),
@@ -173,6 +174,11 @@ def _check_kv_type(model: GgmlModel, kv_type: str, *, has_flash: bool) -> None:
         check_heads(model, kv_type)
     except ValueError as problem:
         raise UsageError(f"kv_type {kv_type} does not suit the model: {problem}") from None
+
+
+def _image(chosen: Settings) -> tuple[int, int] | None:
+    value = chosen.get("image")
+    return value if isinstance(value, tuple) else None
 
 
 def _count(chosen: Settings, key: str) -> int:

@@ -1,223 +1,225 @@
-"""The projector file (mmproj): a vision encoder and the projector behind it.
+"""The projector's compute buffer: its graph through a model of ggml's allocator.
 
-LLaVA's is CLIP-L/14 at 336 pixels. Its converter leaves the last of 24 layers out (LLaVA reads the
-one before it), and writes matrices as f16 and vectors as f32: 377 tensors, 595.49 MiB.
-Source: llama.cpp, tools/mtmd/clip.cpp; the log in ollama#2706 prints "MB" and means MiB.
+For the families of `graph.vision.FAMILIES` the CPU builds b9538 to b11549 of llama.cpp (xllamacpp's
+wheels) hold exactly what this gives (tests/accuracy/test_projector_witness.py), and CLIP's without
+flash attention is what the CUDA log of ollama#2706 prints. Of others, the buffer of a plain
+transformer of the same shapes is said and marked as assumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator
+from functools import lru_cache
 
-from vramplan.errors import SourceError
-from vramplan.estimate.ggml_model import (
-    GgmlTensor,
-    Section,
-    TensorRole,
-    once_each,
-    open_section,
-)
-from vramplan.model import Band, Pipeline
-
-if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+from vramplan.estimate.vision_image import ImageSizes
+from vramplan.estimate.vision_model import Guess, VisionModel
+from vramplan.estimate.vision_rules import has_cuda_kernel, vision_rules
+from vramplan.graph.allocator import allocate
+from vramplan.graph.split import gpu_part
+from vramplan.graph.vision import encode_graph
+from vramplan.graph.vision_encoder import Encoding, UnknownGraphError, VisionShape
+from vramplan.model import Band, Origin
 
 _F32 = 4
-_COLOURS = 3
+_CPU_ALIGNMENT = 32
+_CUDA_ALIGNMENT = 128
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VisionModel:
-    """A projector file: the shapes of its graph and its tensors."""
-
-    quantisation: str
-    image_size: int  # pixels; the encoder sees squares, one after another
-    patch_size: int
-    embedding: int
-    feed_forward: int
-    heads: int
-    layers: int  # as stored in the file
-    projection: int  # the width of what the language model receives
-    tensors: tuple[GgmlTensor, ...]
-    is_known: bool = True  # CLIP with a plain projector: what the compute buffer is counted for
-
-    @property
-    def patches(self) -> int:
-        """Return how many tokens an image becomes for the language model."""
-        return (self.image_size // self.patch_size) ** 2
-
-    @property
-    def tokens(self) -> int:
-        """Return how many tokens the encoder sees: the patches and the class token."""
-        return self.patches + 1
-
-    @cached_property
-    def weights_bytes(self) -> int:
-        """Return the bytes of all tensors."""
-        return sum(tensor.size_bytes for tensor in self.tensors)
-
-    def part(self, role: TensorRole) -> tuple[int, int]:
-        """Return the parameters and the bytes of the tensors of `role`."""
-        return self._parts[role]
-
-    @cached_property
-    def _parts(self) -> Mapping[TensorRole, tuple[int, int]]:
-        sums = dict.fromkeys(TensorRole, (0, 0))
-        for tensor in self.tensors:
-            elements, size_bytes = sums[tensor.role]
-            sums[tensor.role] = (elements + tensor.elements, size_bytes + tensor.size_bytes)
-        return sums
-
-
-#: key -> the largest value that is not absurd
-_SIZES: Mapping[str, int] = {
-    "image_size": 8192,
-    "patch_size": 256,
-    "embedding": 1 << 16,
-    "feed_forward": 1 << 18,
-    "heads": 256,
-    "layers": 256,
-    "projection": 1 << 17,
-}
-_ARCHITECTURES = {"clip": None}
-_QUANTISATIONS = {"f16": None}
-
-
-def read_projector(pipeline: Pipeline) -> VisionModel | None:
-    """Return the projector that the catalogue entry describes, or None when it has none.
-
-    Raises CatalogError for a key that is missing, unknown or has no usable value.
-    """
-    return once_each(pipeline, _read_projector)
-
-
-def _read_projector(pipeline: Pipeline) -> VisionModel | None:
-    if pipeline.header is not None:
-        return None if pipeline.projector is None else _from_header(pipeline.projector)
-    section = open_section(pipeline).section("projector")
-    if section is None:
-        return None
-    section.refuse_others(*_SIZES, "architecture", "quantisation")
-    section.word("architecture", _ARCHITECTURES)
-    quantisation = section.word("quantisation", _QUANTISATIONS)
-    sizes = {key: section.count(key, most=most) for key, most in _SIZES.items()}
-    _check(section, sizes)
-    shapes = VisionModel(quantisation=quantisation, tensors=(), is_known=True, **sizes)
-    return replace(shapes, tensors=tuple(_clip_tensors(shapes)))
-
-
-def _from_header(header: object) -> VisionModel:
-    """Return the projector of a file's header (`sources.gguf.GgufFile`).
-
-    Raises SourceError for one without a vision encoder. Of families other than CLIP with a plain
-    projector the compute buffer is CLIP's of the same shapes, and marked as assumed.
-    """
-    file = cast("GgufFile", header)
-    key = "clip.vision"
-    embedding = file.number(f"{key}.embedding_length")
-    patch = file.number(f"{key}.patch_size")
-    image = file.number(f"{key}.image_size")
-    if not 1 <= embedding <= _SIZES["embedding"] or not 1 <= patch <= _SIZES["patch_size"]:
-        raise SourceError(f"{file.path}: no vision encoder in it")
-    if not patch <= image <= _SIZES["image_size"]:
-        raise SourceError(f"{file.path}: an image of {image} pixels in patches of {patch}")
-    last = [t.shape[1] for t in file.tensors if t.name == "mm.2.weight" and len(t.shape) > 1]
-    kind = file.text("clip.projector_type") or file.text("clip.vision.projector_type", "mlp")
-    return VisionModel(
-        quantisation="f16",
-        image_size=image,
-        patch_size=patch,
-        embedding=embedding,
-        feed_forward=file.number(f"{key}.feed_forward_length", 4 * embedding),
-        heads=max(1, min(file.number(f"{key}.attention.head_count", 16), 256)),
-        layers=file.number(f"{key}.block_count", 1),
-        projection=last[0] if last else file.number(f"{key}.projection_dim", embedding),
-        is_known=kind == "mlp",
-        tensors=tuple(
-            GgmlTensor(
-                name=tensor.name,
-                shape=tensor.shape,
-                type=tensor.type,
-                role=TensorRole.PROJECTOR
-                if tensor.name.startswith(("mm.", "model.mm."))
-                else TensorRole.VISION,
-            )
-            for tensor in file.tensors
-        ),
-    )
-
-
-def _check(section: Section, sizes: Mapping[str, int]) -> None:
-    if sizes["image_size"] % sizes["patch_size"]:
-        message = f"{sizes['patch_size']} does not divide the image of {sizes['image_size']} pixels"
-        raise section.error("patch_size", message)
-    if sizes["embedding"] % sizes["heads"]:
-        message = f"{sizes['heads']} does not divide the embedding of {sizes['embedding']}"
-        raise section.error("heads", message)
-
-
-def _clip_tensors(shapes: VisionModel) -> Iterator[GgmlTensor]:
-    """Yield CLIP's vision tower and LLaVA's two-layer projector, as the converter writes them."""
-    wide, inner, projection = shapes.embedding, shapes.feed_forward, shapes.projection
-    patch = (shapes.patch_size, shapes.patch_size, _COLOURS, wide)
-    yield _tensor("v.class_embd", (wide,), TensorRole.VISION)
-    yield _tensor("v.patch_embd.weight", patch, TensorRole.VISION)
-    yield _tensor("v.position_embd.weight", (wide, shapes.tokens), TensorRole.VISION)
-    yield from _pair("v.pre_ln", (wide,), wide)
-    for layer in range(shapes.layers):
-        for part in ("attn_q", "attn_k", "attn_v", "attn_out"):
-            yield from _pair(f"v.blk.{layer}.{part}", (wide, wide), wide, layer)
-        for part in ("ln1", "ln2"):
-            yield from _pair(f"v.blk.{layer}.{part}", (wide,), wide, layer)
-        yield from _pair(f"v.blk.{layer}.ffn_up", (wide, inner), inner, layer)
-        yield from _pair(f"v.blk.{layer}.ffn_down", (inner, wide), wide, layer)
-    for name, width in (("mm.0", wide), ("mm.2", projection)):
-        yield _tensor(f"{name}.weight", (width, projection), TensorRole.PROJECTOR)
-        yield _tensor(f"{name}.bias", (projection,), TensorRole.PROJECTOR)
-
-
-def _pair(
-    name: str, shape: tuple[int, ...], bias: int, layer: int | None = None
-) -> Iterator[GgmlTensor]:
-    yield _tensor(f"{name}.weight", shape, TensorRole.VISION, layer)
-    yield _tensor(f"{name}.bias", (bias,), TensorRole.VISION, layer)
-
-
-def _tensor(
-    name: str, shape: tuple[int, ...], role: TensorRole, layer: int | None = None
-) -> GgmlTensor:
-    kind = "f32" if len(shape) == 1 else "f16"
-    return GgmlTensor(name=name, shape=shape, type=kind, role=role, layer=layer)
+#: images of any size: the oldest build whose reserve was looked at
+_OLDEST_DYNAMIC = 9538
 
 
 def projector_compute(vision: VisionModel, *, has_flash: bool) -> Band:
-    """Return the compute buffer of encoding one square; tiles are encoded one after another.
+    """Return the compute buffer: what is reserved at load, up to the largest image's.
 
-    The fullest moment is the attention (the scores and five activations) or, with flash attention,
-    the projector (its input, the hidden layer and the output). The image itself stays all along.
-    For CLIP-L/14 at 336 pixels this is 32.89 MiB, as the CUDA log of ollama#2706 prints, and with
-    flash attention 21.55 MiB, as llama.cpp's CPU build b11549 prints. Not every build and device
-    takes flash attention, so the band reaches up to the figure without it.
+    The expected figure is for the image that was asked for, where one was. `has_flash`: flash
+    attention is asked for and the build has it in vision encoders; CUDA has it for some sizes of
+    heads.
     """
-    math = _compute_bytes(vision, has_flash=False)
-    expected = _compute_bytes(vision, has_flash=has_flash)
-    return Band(
-        low_bytes=expected * 19 // 20,
-        expected_bytes=expected,
-        high_bytes=max(math, expected * 21 // 20) * (1 if vision.is_known else 2),
+    total = Band.exactly(0)
+    if is_known(vision):
+        total = _counted(vision, has_flash=has_flash)
+    elif vision.shape is not None:
+        total = _guessed(_as_guess(vision), has_flash=has_flash)
+    return sum((_guessed(one, has_flash=has_flash) for one in vision.guesses), total)
+
+
+def cpu_projector_bytes(vision: VisionModel, *, has_flash: bool) -> int:
+    """Return the compute buffer of a CPU build, which has flash attention for every head."""
+    total = sum(_guessed(one, has_flash=has_flash).expected_bytes for one in vision.guesses)
+    if not is_known(vision):
+        return total
+    assert vision.shape is not None
+    assert vision.sizes is not None
+    encoding = _encoding(vision, vision.sizes.reserved, has_flash=has_flash)
+    return total + _graph_bytes(vision.shape, encoding)[0]
+
+
+def is_known(vision: VisionModel) -> bool:
+    """Return whether the graph of a file's vision encoder is known."""
+    if vision.shape is None or vision.sizes is None:
+        return False
+    try:
+        _graph_bytes(vision.shape, _encoding(vision, vision.sizes.reserved, has_flash=True))
+    except UnknownGraphError:
+        return False
+    return True
+
+
+def is_certain(vision: VisionModel) -> bool:
+    """Return whether all of a file's graphs, and what its build reserves for, are known."""
+    sizes = vision.sizes
+    if vision.guesses or sizes is None or not is_known(vision):
+        return False
+    return not sizes.is_dynamic or vision.build >= _OLDEST_DYNAMIC
+
+
+def projector_source(vision: VisionModel) -> tuple[Origin, str]:
+    """Return where the figure comes from, and what its band reaches to."""
+    if not is_certain(vision):
+        return Origin.ASSUMED, (
+            f"{_what_is_not_known(vision)}: a plain transformer of its shapes is assumed, from a "
+            "quarter up to twice as much without flash attention"
+        )
+    assert vision.shape is not None
+    assert vision.sizes is not None
+    log = ", and to the CUDA log of ollama#2706" if vision.shape.family == "mlp" else ""
+    return Origin.PUBLISHED, (
+        f"llama.cpp's graph of {vision.shape.family} projectors through a model of its allocator "
+        f"(ggml-alloc.c), equal to the CPU builds b9538 to b11549{log}; "
+        f"{_images(vision.sizes, vision)}"
     )
 
 
-def _compute_bytes(vision: VisionModel, *, has_flash: bool) -> int:
-    tokens, patches = vision.tokens, vision.patches
-    hidden = tokens * vision.embedding * _F32
-    scores = 0 if has_flash else vision.heads * tokens * tokens * _F32
+def projector_notes(vision: VisionModel) -> Iterator[str]:
+    """Yield what a reader must know of the figure."""
+    if not is_certain(vision):
+        yield (
+            f"{_what_is_not_known(vision)}: the projector's weights are counted, its compute "
+            "buffer is a guess"
+        )
+    elif vision.sizes is not None and vision.sizes.is_dynamic and vision.image is not None:
+        yield f"the projector: {_images(vision.sizes, vision)}"
+
+
+def _images(sizes: ImageSizes, vision: VisionModel) -> str:
+    if not sizes.is_dynamic:
+        batch = _batch(vision)
+        how = f"up to {batch} at once (high)" if batch > 1 else "one after another"
+        return f"images are encoded as squares of {_pixels(sizes.reserved)}, {how}"
+    text = f"an image of {_pixels(sizes.reserved)} is reserved for at load"
+    if vision.image is None or vision.image == sizes.reserved:
+        return f"{text}; high: the largest, {_pixels(sizes.largest)} (set image to what is sent)"
+    encoded = sizes.encoded(*vision.image)
+    return f"{text}; {_pixels(vision.image)} is encoded as {_pixels(encoded)}"
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _what_is_not_known(vision: VisionModel) -> str:
+    if vision.guesses:
+        return "the graph is not known of " + " and ".join(one.what for one in vision.guesses)
+    assert vision.shape is not None
+    if not is_known(vision):
+        return f"a {vision.shape.family} projector without the tensors that its graph needs"
+    return f"which image b{vision.build} reserves for is not known"
+
+
+# ---------------------------------------------------------------------------------------- counted
+def _counted(vision: VisionModel, *, has_flash: bool) -> Band:
+    assert vision.shape is not None
+    assert vision.sizes is not None
+    shape, sizes = vision.shape, vision.sizes
+    rules = vision_rules(vision.build)
+    has_flash = has_flash and has_cuda_kernel(shape.head, rules)
+
+    def size_bytes(image: tuple[int, int], batch: int = 1) -> int:
+        return max(_graph_bytes(shape, _encoding(vision, image, batch=batch, has_flash=has_flash)))
+
+    reserved = _encoding(vision, sizes.reserved, has_flash=has_flash)
+    expected = _graph_bytes(shape, reserved)[1]
+    most = size_bytes(sizes.reserved)
+    if sizes.is_dynamic and vision.image not in {None, sizes.reserved}:
+        assert vision.image is not None
+        image = sizes.encoded(*vision.image)
+        asked = _encoding(vision, image, has_flash=has_flash)
+        expected = max(expected, _graph_bytes(shape, asked)[1])
+        most = max(most, size_bytes(image))
+    else:
+        most = max(most, size_bytes(sizes.largest), size_bytes(sizes.reserved, _batch(vision)))
+    if not is_certain(vision):
+        return Band(
+            low_bytes=expected // 4, expected_bytes=expected, high_bytes=max(2 * expected, most)
+        )
+    return Band(
+        low_bytes=expected * 19 // 20,
+        expected_bytes=expected,
+        high_bytes=max(expected * 21 // 20, most),
+    )
+
+
+def _batch(vision: VisionModel) -> int:
+    """Return how many squares are encoded at once when there are many."""
+    assert vision.sizes is not None
+    return vision.sizes.batch if vision_rules(vision.build).batches_tiles else 1
+
+
+def _encoding(
+    vision: VisionModel, image: tuple[int, int], *, has_flash: bool, batch: int = 1
+) -> Encoding:
+    rules = vision_rules(vision.build)
+    return Encoding(
+        width=image[0],
+        height=image[1],
+        batch=batch,
+        has_flash=has_flash,
+        casts_mask=rules.casts_mask,
+        halves_rotations=rules.halves_rotations,
+        repeats_class=rules.batches_tiles,
+    )
+
+
+@lru_cache(maxsize=256)
+def _graph_bytes(shape: VisionShape, encoding: Encoding) -> tuple[int, int]:
+    """Return what a CPU build holds for the graph, and what a GPU holds."""
+    whole = allocate(encode_graph(shape, encoding), (_CPU_ALIGNMENT,))[0]
+    graph = encode_graph(shape, encoding)
+    part = gpu_part(graph)
+    part.leaves = [leaf for leaf in graph.leaves if not leaf.is_input and not leaf.is_external]
+    return whole, allocate(part, (_CUDA_ALIGNMENT,))[0]
+
+
+# ---------------------------------------------------------------------------------------- guessed
+def _as_guess(vision: VisionModel) -> Guess:
+    assert vision.sizes is not None
+    return Guess(
+        what="",
+        tokens=vision.tokens,
+        outputs=vision.patches,
+        embedding=vision.embedding,
+        feed_forward=vision.feed_forward,
+        heads=vision.heads,
+        projection=vision.projection,
+        input_bytes=3 * _F32 * vision.sizes.reserved[0] * vision.sizes.reserved[1],
+    )
+
+
+def _guessed(guess: Guess, *, has_flash: bool) -> Band:
+    """Return the buffer of a transformer with a two-layer projector, whatever it is in truth.
+
+    The fullest moment is the attention (the scores and five activations), the feed-forward or the
+    projector (its input, the hidden layer and the output). The input stays all along.
+    """
+    expected = _transformer_bytes(guess, has_flash=has_flash)
+    high = 2 * _transformer_bytes(guess, has_flash=False)
+    return Band(low_bytes=expected // 4, expected_bytes=expected, high_bytes=high)
+
+
+def _transformer_bytes(guess: Guess, *, has_flash: bool) -> int:
+    hidden = guess.tokens * guess.embedding * _F32
+    scores = 0 if has_flash else guess.heads * guess.tokens**2 * _F32
     attention = scores + 5 * hidden
-    feed_forward = 3 * hidden + tokens * vision.feed_forward * _F32
-    projection = patches * (vision.embedding + 2 * vision.projection) * _F32
-    image = _COLOURS * vision.image_size**2 * _F32
-    indices = 4 * (tokens + patches)
-    return max(attention, feed_forward, projection) + image + indices
+    feed_forward = 3 * hidden + guess.tokens * guess.feed_forward * _F32
+    projection = guess.outputs * (guess.embedding + 2 * guess.projection) * _F32
+    return max(attention, feed_forward, projection) + guess.input_bytes

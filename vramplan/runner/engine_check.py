@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from vramplan.measurement.run import EngineBuffer
 from vramplan.runner.engine_device import PretendedCard
 from vramplan.runner.engine_dry_run import request_of
 from vramplan.runner.engine_log import EngineLog, read_log
+from vramplan.units import MIB
 
 LIBRARY = "xllamacpp"
 INSTALL = "pip install 'vramplan[engine]'"
@@ -30,6 +32,8 @@ _LONGEST_LOG = 16 << 20
 
 #: what the engine prints last of its language model
 _GRAPH = ": nodes = "
+#: what it prints of a projector's weights and compute buffer together, before it loads anything
+_PROJECTOR = "memory usage of mmproj"
 
 #: the child: loads, which prints the buffers, and ends at once; the server would go on
 _CHILD = """
@@ -46,7 +50,7 @@ params.cache_type_k = params.cache_type_v = getattr(engine.ggml_type, "GGML_TYPE
 params.flash_attn_type = getattr(
     engine.llama_flash_attn_type, "LLAMA_FLASH_ATTN_TYPE_" + flash
 )
-params.warmup = params.fit_params = False
+params.warmup = params.fit_params = bool(mmproj)  # fitting asks what a projector takes
 params.no_extra_bufts = True  # weights as in the file, none packed anew for the CPU
 params.verbosity = 4
 print("build:", engine.BUILD_INFO, file=sys.stderr)
@@ -60,11 +64,15 @@ _FLASH = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineAnswer:
-    """The engine's buffers, and which engine it was."""
+    """The engine's buffers, and which engine it was.
+
+    `projector_bytes`: a projector's weights and compute buffer, of which it tells only the sum.
+    """
 
     version: str
     buffers: tuple[EngineBuffer, ...]
     nodes: int | None  # of the graph
+    projector_bytes: int | None = None  # weights and compute buffer
     layers: tuple[int, int] | None = None  # on the GPU, of
 
     def size_bytes(self, name: str, device: str) -> int:
@@ -86,13 +94,43 @@ def ask_engine(
     """Return what the engine allocates for `model` at a pipeline's settings, on the CPU.
 
     With a `card` it is what CUDA would allocate there and in host memory, for `gpu_layers` layers
-    or as many as the engine's own fit puts on it (auto); the projector is left out.
+    or as many as the engine's own fit puts on it (auto), which knows of no projector then.
 
     Raises MissingError without the engine, MeasurementError with its own line where it refuses.
     """
+    command = _command(model, settings)
+    if card is not None:
+        request = request_of(model, settings, card, LIBRARY)
+        command = [sys.executable, "-m", "vramplan.runner.engine_dry_run", request]
+    text = _listen(command, _GRAPH)
+    log = read_log(text.splitlines())
+    if not any(one.name == "compute" for one in log.buffers):
+        raise MeasurementError(f"{model}: the engine refuses it: {_why(log, text)}")
+    return EngineAnswer(
+        version=f"{LIBRARY} {importlib.metadata.version(LIBRARY)}",
+        buffers=tuple(log.buffers),
+        nodes=_nodes(text),
+        projector_bytes=None if mmproj is None else ask_projector(mmproj, settings),
+        layers=log.layers,
+    )
+
+
+def ask_projector(mmproj: Path, settings: Mapping[str, object]) -> int:
+    """Return what the engine would allocate for a projector file: weights and compute buffer.
+
+    It prints MiB with two decimals. Raises as `ask_engine` does.
+    """
+    text = _listen(_command(mmproj, settings, mmproj), _PROJECTOR)
+    found = re.search(rf"{_PROJECTOR} is ([\d.]{{1,14}}) MiB", text)
+    if found is None:
+        raise MeasurementError(f"{mmproj}: the engine refuses it: {_refusal(text)}")
+    return round(float(found[1]) * MIB)
+
+
+def _command(model: Path, settings: Mapping[str, object], mmproj: Path | None = None) -> list[str]:
     if importlib.util.find_spec(LIBRARY) is None:
         raise MissingError(f"--engine-check needs {LIBRARY}, which is not installed", hint=INSTALL)
-    command = [
+    return [
         sys.executable,
         "-c",
         _CHILD,
@@ -104,20 +142,16 @@ def ask_engine(
         _FLASH[str(settings.get("flash_attention", "auto"))],
         str(settings.get("parallel", 1)),
     ]
-    if card is not None:
-        request = request_of(model, settings, card, LIBRARY)
-        command = [sys.executable, "-m", "vramplan.runner.engine_dry_run", request]
-    has_projector = mmproj is not None and card is None
-    text = _listen(command, "alloc_compute_meta" if has_projector else _GRAPH)
-    log = read_log(text.splitlines())
-    if not any(one.name == "compute" for one in log.buffers):
-        raise MeasurementError(f"{model}: the engine refuses it: {_why(log, text)}")
-    return EngineAnswer(
-        version=f"{LIBRARY} {importlib.metadata.version(LIBRARY)}",
-        buffers=tuple(log.buffers),
-        nodes=_nodes(text),
-        layers=log.layers,
-    )
+
+
+def _refusal(text: str) -> str:
+    """Return the line in which the engine says why it cannot load a projector."""
+    for line in text.splitlines():
+        if " E " in line:  # behind the time
+            return line.partition(" E ")[2].strip()[:300]
+        if "ASSERT" in line:
+            return line.strip()[:300]
+    return "it says nothing"
 
 
 def _listen(command: list[str], last: str) -> str:
@@ -166,7 +200,5 @@ def _why(log: EngineLog, text: str) -> str:
 
 
 def _nodes(text: str) -> int | None:
-    import re
-
     found = re.search(r"graph[^\n]{0,80}: nodes = (\d{1,7})", text)
     return int(found[1]) if found else None
