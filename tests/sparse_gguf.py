@@ -404,6 +404,15 @@ def qwen35(architecture: str, *, embedding: int, feed_forward: int) -> Model:
     return model
 
 
+def next_layer(model: Model) -> Model:
+    """Make the last layer one that guesses the token after the next, which is not loaded."""
+    at, wide = f"blk.{int(model.meta['block_count']) - 1}.nextn", model.meta["embedding_length"]
+    model.add(f"{at}.eh_proj.weight", 2 * int(wide), int(wide))
+    model.add(f"{at}.enorm.weight", int(wide))
+    model.add(f"{at}.hnorm.weight", int(wide))
+    return model
+
+
 def other_families() -> dict[str, Model]:
     """Return a small model of each family that differs from one of `families` in a habit."""
     cohere2 = language_model(
@@ -412,10 +421,11 @@ def other_families() -> dict[str, Model]:
     cohere2.meta |= {"attention.sliding_window": 4096, "logit_scale": 0.25}
     exaone4 = language_model("exaone4", embedding=2048, heads=32, kv_heads=8, head=64, layers=2)
     glm4moe = language_model(
-        "glm4moe", embedding=4096, heads=96, kv_heads=8, feed_forward=10944, layers=3
+        "glm4moe", embedding=4096, heads=96, kv_heads=8, feed_forward=10944, layers=4
     )
     glm4moe.meta |= {
         "leading_dense_block_count": 1,
+        "nextn_predict_layers": 1,
         "expert_count": 16,
         "expert_used_count": 8,
         "expert_shared_count": 1,
@@ -467,14 +477,16 @@ def other_families() -> dict[str, Model]:
             "qkv bias",
             "fused up",
         ),
-        "glm4moe": dense_layers(
-            glm4moe,
-            "norm between",
-            "qkv bias",
-            "qk norm",
-            "experts",
-            "chosen with a bias",
-            "shared expert",
+        "glm4moe": next_layer(
+            dense_layers(
+                glm4moe,
+                "norm between",
+                "qkv bias",
+                "qk norm",
+                "experts",
+                "chosen with a bias",
+                "shared expert",
+            )
         ),
         "gpt-oss": dense_layers(
             gpt_oss,

@@ -46,7 +46,9 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return {name: sparse.write(folder / f"{name}.gguf", model) for name, model in FAMILIES.items()}
 
 
-def hold(path: Path, context: int, ubatch: int, flash: str, kv_type: str) -> None:
+def hold(
+    path: Path, context: int, ubatch: int, flash: str, kv_type: str, parallel: int = 1
+) -> None:
     """Compare what the engine says with what we say."""
     pipeline = open_model(str(path), None)
     most = pipeline.constraints["context"].maximum
@@ -55,6 +57,7 @@ def hold(path: Path, context: int, ubatch: int, flash: str, kv_type: str) -> Non
         "ubatch": ubatch,
         "flash_attention": flash,
         "kv_type": kv_type,
+        "parallel": parallel,
     }
     chosen = resolve_settings(pipeline, {**pipeline.defaults, **wanted})
     try:
@@ -85,6 +88,13 @@ def test_the_engine_allocates_what_we_say(files, name, settings) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_over_contexts_batches_attention_and_cache_types(files, name, settings) -> None:
     hold(files[name], *settings)
+
+
+@pytest.mark.parametrize("parallel", [2, 3])
+@pytest.mark.parametrize("flash", ["on", "off"])
+@pytest.mark.parametrize("name", ["llama", "gemma3", "deepseek2", "mamba2", "falcon-h1", "qwen35"])
+def test_sequences_have_caches_and_states_of_their_own(files, name, flash, parallel) -> None:
+    hold(files[name], 8192, 512, flash, "f16", parallel)
 
 
 def test_the_graph_has_as_many_nodes_as_the_engines(files) -> None:
