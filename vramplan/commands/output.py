@@ -44,6 +44,21 @@ def choose_format(args: Namespace) -> str:
     return chosen
 
 
+def check_output(args: Namespace) -> None:
+    """Raise UsageError where the result could not be written, before much is done to have one."""
+    choose_format(args)
+    if not args.output or args.output == "-":
+        return
+    path = Path(args.output).resolve()
+    folder = path.parent
+    if path.is_dir():
+        raise UsageError(f"{path}: cannot be written: it is a folder")
+    if not folder.is_dir():
+        raise UsageError(f"{path}: cannot be written: there is no folder {folder}")
+    if not path.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: cannot be written: {folder} is not yours to write to")
+
+
 def write_result(args: Namespace, writers: Mapping[str, Writer]) -> None:
     """Write the result with the one of `writers` that is asked for, to a file or to stdout."""
     writer = writers[choose_format(args)]

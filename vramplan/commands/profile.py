@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from vramplan.commands.events_file import events_file, written_beside
 from vramplan.commands.gpus import find_gpu
 from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.libraries import QUIET, require_libraries
-from vramplan.commands.output import note
+from vramplan.commands.output import check_output, note
 from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
 from vramplan.errors import UsageError
 from vramplan.model import Card
@@ -113,6 +114,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Measure, write what came of it beside the estimate; return 1 where the run failed."""
+    check_output(args)
     catalog = open_catalog(args)
     (job,) = make_jobs([args.target], catalog, given_settings(args), args.mmproj)
     events = events_file(args, job.pipeline.runtime)
@@ -156,6 +158,10 @@ def _measure_torch(args: Namespace, job: Job, catalog: Catalog, events: Path | N
         return measure_order(order, show)
 
 
+#: a repository on the hub; the oldest have no organisation
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+
+
 def checkpoint_of(weights: str, job: Job) -> str | None:
     """Return where weights come from: None for random ones, a folder, or a name on the hub.
 
@@ -171,7 +177,10 @@ def checkpoint_of(weights: str, job: Job) -> str | None:
             raise UsageError(f"{job.pipeline.name}: the catalogue names no repository", hint=hint)
         return source.removeprefix(hub).strip("/")
     if weights.startswith("hf:"):
-        return weights.removeprefix("hf:")
+        name = weights.removeprefix("hf:")
+        if not _HUB_NAME.fullmatch(name):
+            raise UsageError(f"--weights {weights}: not a name on the hub", hint="hf:ORG/NAME")
+        return name
     if Path(weights).is_dir():
         return weights
     hint = "random, pretrained, a folder, or hf:ORG/NAME"
