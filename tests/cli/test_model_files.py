@@ -296,6 +296,30 @@ def test_the_engines_buffers_stand_beside_ours(run, models, validate) -> None:
     assert run(*words, "--format", "html").code == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is for Linux")
+def test_the_engine_plans_for_a_card_that_is_not_there(run, models, validate) -> None:
+    pytest.importorskip("xllamacpp")
+    words = ("check", models / "m.gguf", "--card", "4GiB", "--card", "8gb", "--engine-check")
+    shown = run(*words)
+    assert shown.code == 1
+    assert "m on 4GiB: xllamacpp" in " ".join(shown.out.split())
+    as_json = run(*words, "--json")
+    validate(as_json.json)
+    small, large = as_json.json["result"]["engines"]
+    assert (small["card"], large["card"]) == ("4GiB", "8gb")
+    assert large["layers"] == {"ours": 33, "engine": 33, "total": 33}
+    assert 0 < small["layers"]["engine"] < 33
+    assert small["layers"]["ours"] == small["layers"]["engine"]
+    for told in (small, large):
+        sizes = {row["name"]: row["size"] for row in told["buffers"]}
+        for name in sizes.keys() - {"compute", "compute in host memory"}:
+            assert abs(sizes[name]["residual_bytes"]) <= 0.01 * MIB, name
+    assert "### The engine beside ours" in run(*words, "--format", "markdown").out
+    assert run(*words, "--format", "html").code == 2
+    assert run("check", "llava:7b", "--card", "8gb", "--engine-check").code == 2
+    assert run(*words[:4], "--engine-check", "--together").code == 2
+
+
 def test_without_the_engine_the_extra_is_named(run, models, monkeypatch) -> None:
     monkeypatch.setattr("vramplan.runner.engine_check.LIBRARY", "not_installed_at_all")
     result = run("estimate", models / "m.gguf", "--engine-check")

@@ -104,7 +104,7 @@ def test_ollama_holds_a_context_against_the_model(small: Pipeline) -> None:
 
 
 def test_ollama_serves_some_families_one_at_a_time(sparse: ModuleType, tmp_path: Path) -> None:
-    model = sparse.dense_layers(sparse.language_model("lfm2"))
+    model = sparse.families()["lfm2"]
     found = open_model(str(sparse.write(tmp_path / "l.gguf", model)), None)
     run = ollama(found, None, parallel=4)
     assert run.batch.sequences == 1

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice, Catalog, load_catalog, user_folders
 from vramplan.catalog.search import PROJECT_FILE
@@ -25,6 +26,9 @@ from vramplan.commands.targets import (
 from vramplan.commands.verdicts import judge_each, judge_together
 from vramplan.errors import UsageError
 from vramplan.model import Estimate, Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from vramplan.compare.witness import Witness
 
 FORMATS = ("table", "json", "markdown", "html")
 
@@ -94,6 +98,12 @@ def configure(parser: ArgumentParser) -> None:
         help="the mildest verdict that exits with 1: tight, offload or oom (default: offload)",
     )
     arguments.add_projector(parser)
+    parser.add_argument(
+        "--engine-check",
+        action="store_true",
+        help="let the real llama.cpp (the extra engine) plan each .gguf file for each card, and "
+        "show its layers and buffers beside ours; no card and no weights are needed (Linux)",
+    )
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
     arguments.add_common(parser)
@@ -101,15 +111,35 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Judge, write the verdicts, and return 1 where one of them is a failure."""
+    if args.engine_check:
+        _refuse_engine(args)
     question = _read_project(args) if not args.targets else _read_arguments(args)
     ask = judge_together if question.is_together else judge_each
     verdicts, estimates = ask(
         question.jobs, question.choices, question.folders, args.margin, args.other
     )
-    _write(args, question.choices, verdicts, estimates)
+    witnesses = _ask_engine(question, verdicts, estimates) if args.engine_check else []
+    _write(args, question.choices, verdicts, estimates, witnesses)
     order = list(VerdictKind)
     limit = order.index(VerdictKind(args.fail_on))
     return int(any(order.index(verdict.kind) >= limit for verdict in verdicts))
+
+
+def _refuse_engine(args: Namespace) -> None:
+    if args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")):
+        raise UsageError("--engine-check has no page", hint="leave --format html out")
+    if args.together:
+        raise UsageError("--engine-check looks at each target alone", hint="leave --together out")
+
+
+def _ask_engine(
+    question: _Question, verdicts: Sequence[Verdict], estimates: Sequence[Estimate]
+) -> list[Witness]:
+    """Return what the engine does on each verdict's card."""
+    from vramplan.commands.engine_witness import ask_on_card
+
+    jobs = [job for job in question.jobs for _ in question.choices]
+    return [ask_on_card(*one) for one in zip(jobs, verdicts, estimates, strict=True)]
 
 
 def _read_arguments(args: Namespace) -> _Question:
@@ -154,21 +184,37 @@ def _write(
     choices: Sequence[CardChoice],
     verdicts: Sequence[Verdict],
     estimates: Sequence[Estimate],
+    witnesses: Sequence[Witness],
 ) -> None:
     def as_table(colour: bool, width: int) -> str:
         from vramplan.report.tables import render_check
 
-        return render_check(verdicts, estimates, colour=colour, width=width)
+        drawn = render_check(verdicts, estimates, colour=colour, width=width)
+        if not witnesses:
+            return drawn
+        from vramplan.report.engine_witness import draw_witness
+
+        return drawn + "".join(draw_witness(one, colour, width) for one in witnesses)
 
     def as_json(_colour: bool, _width: int) -> str:
         from vramplan.report.serial import check_result, to_json
 
-        return to_json("check", check_result(verdicts))
+        result = check_result(verdicts)
+        if witnesses:
+            from vramplan.report.engine_witness import witness_object
+
+            result["engines"] = [witness_object(one) for one in witnesses]
+        return to_json("check", result)
 
     def as_markdown(_colour: bool, _width: int) -> str:
         from vramplan.report.markdown import render_check
 
-        return render_check(verdicts, estimates)
+        marked = render_check(verdicts, estimates)
+        if not witnesses:
+            return marked
+        from vramplan.report.engine_witness import mark_witness
+
+        return "\n".join([marked, *(mark_witness(one) for one in witnesses)])
 
     def as_html(_colour: bool, _width: int) -> str:
         from vramplan.report.html import render_report

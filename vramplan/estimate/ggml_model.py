@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 _CUDA_ROW_STEP = 512
 _CUDA_ALIGNMENT = 128
+#: tensors begin at multiples of this in a file (GGUF's general.alignment, unless it says otherwise)
+_FILE_ALIGNMENT = 32
 
 
 class TensorRole(StrEnum):
@@ -122,7 +124,8 @@ class Placement:
 
     `gpu_bytes` is what a CUDA buffer takes, `host_bytes` the bare size of the rest. Of
     `blocks_without_experts` of the GPU's blocks the experts are in host memory, none of their
-    tensors larger than `largest_expert_bytes`.
+    tensors larger than `largest_expert_bytes`. `mapped_bytes` is what the engine prints of host
+    memory: the file from the first tensor that is there to the last.
     """
 
     on_gpu: int
@@ -132,6 +135,7 @@ class Placement:
     host_bytes: int
     blocks_without_experts: int = 0
     largest_expert_bytes: int = 0
+    mapped_bytes: int = 0
 
 
 def row_bytes(type_name: str, elements: int) -> int:
@@ -151,23 +155,29 @@ def place_layers(
     Blocks go from the last to the first; the output layer goes before them (`output_first`, since
     llama.cpp#18148) or after all of them. The token embedding stays in host memory: "there is very
     little benefit to offloading the input layer". `experts` stay there too. Source: llama.cpp,
-    src/llama-model.cpp (load_tensors), src/llama-model-loader.cpp (buft_for_tensor).
+    src/llama-model.cpp (load_tensors), src/llama-model-loader.cpp (buft_for_tensor,
+    get_mapping_range).
     """
     output = on_gpu >= 1 if output_first else on_gpu > model.layers
     blocks = on_gpu - 1 if output else on_gpu
     first = model.layers - blocks
     gpu_bytes = host_bytes = largest = 0
+    place_in_file, mapped_from, mapped_to = 0, -1, 0
     kept: set[int | None] = set()
     for tensor in model.tensors:
         in_block = tensor.layer is not None and tensor.layer >= first
-        if in_block and experts.keeps(tensor.name, tensor.layer):
-            host_bytes += tensor.size_bytes
+        is_kept = in_block and experts.keeps(tensor.name, tensor.layer)
+        if is_kept:
             largest = max(largest, tensor.size_bytes)
             kept.add(tensor.layer)
-        elif in_block or (output and tensor.role is TensorRole.OUTPUT):
+        if not is_kept and (in_block or (output and tensor.role is TensorRole.OUTPUT)):
             gpu_bytes += tensor.cuda_bytes
         elif not tensor.is_shared:
             host_bytes += tensor.size_bytes
+            mapped_from = place_in_file if mapped_from < 0 else mapped_from
+            mapped_to = place_in_file + tensor.size_bytes
+        if not tensor.is_shared:
+            place_in_file += -(-tensor.size_bytes // _FILE_ALIGNMENT) * _FILE_ALIGNMENT
     return Placement(
         on_gpu=on_gpu,
         blocks_on_gpu=blocks,
@@ -176,6 +186,7 @@ def place_layers(
         host_bytes=host_bytes,
         blocks_without_experts=len(kept),
         largest_expert_bytes=largest,
+        mapped_bytes=mapped_to - max(mapped_from, 0),
     )
 
 

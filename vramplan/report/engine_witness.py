@@ -33,16 +33,31 @@ def mark_witness(witness: Witness) -> str:
 
 def witness_object(witness: Witness) -> dict[str, Json]:
     """Return the rows for scripts."""
+    layers = witness.layers
     return {
+        "pipeline": witness.pipeline,
+        "card": witness.card,
         "version": witness.engine,
         "is_known": witness.is_known,
+        "layers": None
+        if layers is None
+        else {"ours": layers.ours, "engine": layers.engine, "total": layers.total},
         "buffers": [{"name": row.name, "size": pair_object(row.size)} for row in witness.rows],
     }
 
 
 def _about(witness: Witness) -> str:
     known = "" if witness.is_known else "; the family's graph is not known, ours is a guess"
-    return f"{phrases.name(witness.engine)}: llama.cpp's CPU build, all in host memory{known}"
+    engine = phrases.name(witness.engine)
+    if witness.card is None or witness.layers is None:
+        return f"{engine}: llama.cpp's CPU build, all in host memory{known}"
+    layers = witness.layers
+    same = "so do we" if layers.ours == layers.engine else f"we say {layers.ours}"
+    return (
+        f"{phrases.name(witness.pipeline)} on {phrases.name(witness.card)}: {engine}, planning for "
+        f"a CUDA card that is not there, puts {layers.engine} of {layers.total} layers on it; "
+        f"{same}{known}"
+    )
 
 
 def _table(witness: Witness) -> Table:

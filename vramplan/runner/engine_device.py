@@ -30,11 +30,12 @@ _KNOWN = "vramplan knows llama.cpp b10566 to b11549 from the inside: pip install
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretendedCard:
-    """A card's memory as the engine will see it."""
+    """A card's memory as the engine will see it, and what its fit is to leave free."""
 
     name: str
     total_bytes: int
     free_bytes: int
+    margin_bytes: int = 1 << 30  # what the server leaves (common/common.h, fit_params_target)
 
 
 def plug_in(library: ctypes.CDLL, card: PretendedCard) -> object:

@@ -29,8 +29,8 @@ from vramplan.sources.block_sizes import TYPES
 _NUMBERS = {name: number for number, name in TYPES.items()}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 _EVERY_LAYER = 1 << 20
-#: what the server leaves free (common/common.h, fit_params_target)
-MARGIN_BYTES = 1 << 30
+#: for the engine: as many tokens as the model was trained on, and fewer where they do not fit
+_OWN_CONTEXT = 0
 _INFO = 2
 _DEBUG = 1
 
@@ -39,17 +39,19 @@ def request_of(
     model: Path, settings: Mapping[str, object], card: PretendedCard, package: str
 ) -> str:
     """Return the program's argument for a model at a pipeline's settings."""
-    layers = settings.get("gpu_layers", "auto")
+    layers, context = settings.get("gpu_layers", "auto"), settings.get("context", 4096)
+    if layers != "auto":
+        layers = _EVERY_LAYER if layers == "all" else int(str(layers))
     return json.dumps(
         {
             "model": str(model),
             "package": package,
-            "context": settings.get("context", 4096),
-            "ubatch": settings.get("ubatch", 512),
-            "parallel": settings.get("parallel", 1),
+            "context": _OWN_CONTEXT if context == "auto" else int(str(context)),
+            "ubatch": int(str(settings.get("ubatch", 512))),
+            "parallel": int(str(settings.get("parallel", 1))),
             "kv_type": settings.get("kv_type", "f16"),
             "flash": settings.get("flash_attention", "auto"),
-            "gpu_layers": _EVERY_LAYER if layers == "all" else layers,
+            "gpu_layers": layers,
             "copies_weights": settings.get("op_offload", True),
             "card": asdict(card),
         }
@@ -62,7 +64,8 @@ def main(request: Mapping[str, object]) -> None:
     if spec is None or not spec.submodule_search_locations:
         raise MissingError(f"{request['package']} is not installed")
     library = open_library(Path(spec.submodule_search_locations[0]))
-    device = plug_in(library, PretendedCard(**cast("dict[str, Any]", request["card"])))
+    card = PretendedCard(**cast("dict[str, Any]", request["card"]))
+    device = plug_in(library, card)
     say = _speaker()
     library.llama_log_set(say, None)
     library.llama_backend_init()
@@ -76,7 +79,7 @@ def main(request: Mapping[str, object]) -> None:
     context.flash = _FLASH[str(request["flash"])]
     context.whole_window, context.offload_ops = False, request["copies_weights"]
     if request["gpu_layers"] == "auto":
-        fit(library, path, model, context, MARGIN_BYTES)
+        fit(library, path, model, context, card.margin_bytes)
         library.llama_log_set(say, None)
     else:
         model.gpu_layers = request["gpu_layers"]

@@ -142,13 +142,16 @@ def fit(
         (c_float * devices)(),
         (c_void_p * (2 * overrides))(),
         (c_size_t * devices)(*[margin_bytes] * devices),
-        c_uint32(context.context),
+        c_uint32(_LEAST_CONTEXT),
     ]
     _KEPT.extend(arguments[3:6])
     if end == _FIT_ENDS[0]:
         arguments.append(None)
     return bool(getattr(library, _FIT + end)(*arguments, c_int(_ERROR)) == 0)
 
+
+#: common/common.h (fit_params_min_ctx): a context that nobody gave is not made smaller
+_LEAST_CONTEXT = 4096
 
 #: buffers that parameters point into after a fit
 _KEPT: list[object] = []
