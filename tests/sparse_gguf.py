@@ -355,7 +355,7 @@ def recurrent(architecture: str) -> Model:
     return model
 
 
-def qwen35(architecture: str, *, embedding: int, feed_forward: int) -> Model:
+def qwen35(architecture: str, *parts: str, embedding: int, feed_forward: int) -> Model:
     """Return a model of which every fourth layer has attention, the others a delta rule's state."""
     model = language_model(
         architecture,
@@ -370,16 +370,16 @@ def qwen35(architecture: str, *, embedding: int, feed_forward: int) -> Model:
     meta = model.meta
     meta |= state(4, inner, size, heads, groups)
     meta |= {"rope.dimension_count": 64, "rope.dimension_sections": [11, 11, 10, 0]}
-    parts = ["norm between", "qk norm"]
-    if architecture.endswith("moe"):
+    layer_parts = ["norm between", "qk norm"]
+    if architecture != "qwen35":
         meta |= {
             "expert_count": 32,
             "expert_used_count": 8,
             "expert_feed_forward_length": 512,
             "expert_shared_feed_forward_length": 512,
         }
-        parts += ["experts", "shared expert", "gated"]
-    dense_layers(model, *parts)
+        layer_parts += ["experts", "shared expert", "gated"]
+    dense_layers(model, *layer_parts)
     kept = []
     for name, shape, kind in model.tensors:
         layer, _, part = name.removeprefix("blk.").partition(".")
@@ -392,13 +392,19 @@ def qwen35(architecture: str, *, embedding: int, feed_forward: int) -> Model:
     for layer in range(3):
         at = f"blk.{layer}"
         channels = inner + 2 * groups * size
-        model.add(f"{at}.attn_qkv.weight", embedding, channels)
-        model.add(f"{at}.attn_gate.weight", embedding, inner)
+        if "one matrix" in parts:
+            model.add(f"{at}.ssm_in.weight", embedding, channels + inner)
+        else:
+            model.add(f"{at}.attn_qkv.weight", embedding, channels)
+            model.add(f"{at}.attn_gate.weight", embedding, inner)
         model.add(f"{at}.ssm_conv1d.weight", 4, channels)
         model.add(f"{at}.ssm_dt.bias", heads)
         model.add(f"{at}.ssm_a", heads)
-        model.add(f"{at}.ssm_beta.weight", embedding, heads)
-        model.add(f"{at}.ssm_alpha.weight", embedding, heads)
+        if architecture == "qwen3next":
+            model.add(f"{at}.ssm_ba.weight", embedding, 2 * heads)
+        else:
+            model.add(f"{at}.ssm_beta.weight", embedding, heads)
+            model.add(f"{at}.ssm_alpha.weight", embedding, heads)
         model.add(f"{at}.ssm_norm.weight", size)
         model.add(f"{at}.ssm_out.weight", inner, embedding)
     return model
@@ -511,6 +517,8 @@ def other_families() -> dict[str, Model]:
         "qwen2moe": dense_layers(qwen2moe, "qkv bias", "experts", "shared expert", "gated"),
         "qwen2vl": dense_layers(qwen2vl, "qkv bias"),
         "qwen35": qwen35("qwen35", embedding=4096, feed_forward=12288),
+        "qwen3next": qwen35("qwen3next", embedding=2048, feed_forward=512),
+        "qwen3next-first": qwen35("qwen3next", "one matrix", embedding=2048, feed_forward=512),
         "qwen35moe": qwen35("qwen35moe", embedding=2048, feed_forward=512),
         "smollm3": dense_layers(
             language_model("smollm3", embedding=2048, heads=16, kv_heads=4, layers=4), "tied"

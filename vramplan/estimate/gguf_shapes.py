@@ -180,7 +180,7 @@ _STATEFUL: Mapping[str, Callable[[int, int], bool]] = {
     "mamba2": lambda _number, _heads: True,
 }
 #: families with a period of layers, all but the last of which keep a state
-_PERIODIC = {"qwen35": 4, "qwen35moe": 4}
+_PERIODIC = {"qwen35": 4, "qwen35moe": 4, "qwen3next": 4}
 #: families whose recurrent layers have attention too
 _BOTH = frozenset({"falcon-h1"})
 
@@ -221,6 +221,8 @@ def _state(file: GgufFile, embedding: int) -> StateShape | None:
     if shape.kind in {"mamba2", "delta"}:
         is_usable = is_usable and min(sizes) > 0
         is_usable = is_usable and not (shape.inner % shape.heads or shape.inner % shape.groups)
+    if shape.kind == "delta":
+        is_usable = is_usable and not shape.heads % shape.groups
     if not is_usable:
         raise SourceError(f"{file.path}: a state of {shape}: not usable")
     return shape

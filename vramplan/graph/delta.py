@@ -1,7 +1,7 @@
-"""Linear attention over a state: the gated delta rule (Qwen 3.5).
+"""Linear attention over a state: the gated delta rule (Qwen 3.5, Qwen3-Next).
 
-Source: ggml-org/llama.cpp, src/models/qwen35.cpp, src/models/delta-net-base.cpp (the fused
-operator, which the engine's CPU and CUDA builds have).
+Source: ggml-org/llama.cpp, src/models/qwen35.cpp, src/models/qwen3next.cpp,
+src/models/delta-net-base.cpp (the fused operator, which the engine's CPU and CUDA builds have).
 """
 
 from __future__ import annotations
@@ -16,14 +16,8 @@ def delta_net(states: States, layer: Layer, x: Tensor) -> Tensor:
     graph, shape = layer.graph, states.shape
     tokens, sequences, heads, size = states.tokens, states.sequences, shape.heads, shape.state
     value = shape.inner // heads
-    mixed = graph.reshape(graph.matmul(shape.convolved, x), shape.convolved, tokens, sequences)
-    gate = graph.matmul(shape.inner, x)
-    strength = graph.reshape(graph.matmul(heads, x), 1, heads, tokens, sequences)
-    strength = graph.same("unary", strength)
-    decay = graph.reshape(graph.matmul(heads, x), heads, tokens, sequences)
-    for op in ("add", "unary", "mul"):
-        decay = graph.same(op, decay)
-    decay = graph.reshape(decay, 1, heads, tokens, sequences)
+    mixed, gate = (_fused if layer.has("ssm_in.weight") else _apart)(states, layer, x)
+    strength, decay = _strength_and_decay(states, layer, x)
     columns = states.columns(layer, mixed)
     memory = states.memory(graph, shape.kept_state)
     state = graph.rows_of(memory, states.places)
@@ -50,3 +44,50 @@ def delta_net(states: States, layer: Layer, x: Tensor) -> Tensor:
     y = graph.same("mul", layer.norm(y, "ssm_norm"), gate)
     y = graph.matmul(layer.model.embedding, graph.reshape(y, shape.inner, tokens, sequences))
     return graph.reshape(y, layer.model.embedding, tokens * sequences)
+
+
+def _apart(states: States, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return queries, keys and values side by side, and the gate, of two matrices."""
+    graph, shape = layer.graph, states.shape
+    mixed = graph.matmul(shape.convolved, x)
+    mixed = graph.reshape(mixed, shape.convolved, states.tokens, states.sequences)
+    return mixed, graph.matmul(shape.inner, x)
+
+
+def _fused(states: States, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of one matrix, in which each group has all four (the first Qwen3-Next files)."""
+    graph, shape = layer.graph, states.shape
+    tokens, sequences, groups = states.tokens, states.sequences, shape.groups
+    value = shape.inner // groups
+    whole = graph.matmul(shape.convolved + shape.inner, x)
+    whole = graph.reshape(whole, 2 * shape.state + 2 * value, groups, tokens, sequences)
+
+    def part(size: int) -> Tensor:
+        return graph.view(whole, (size, groups, tokens, sequences), whole.strides)
+
+    gate = graph.copy(part(value))
+    q, k, v = (
+        graph.copy_as(part(size), size * groups, tokens, sequences)
+        for size in (shape.state, shape.state, value)
+    )
+    return graph.widen(graph.widen(q, k), v), gate
+
+
+def _strength_and_decay(states: States, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how much each head takes in and forgets, (1, heads, tokens, sequences)."""
+    graph, shape = layer.graph, states.shape
+    tokens, sequences, heads = states.tokens, states.sequences, shape.heads
+    if layer.has("ssm_ba.weight"):
+        each = heads // shape.groups
+        both = graph.reshape(graph.matmul(2 * heads, x), 2 * each, shape.groups, tokens, sequences)
+        half = (each, shape.groups, tokens, sequences)
+        strength = graph.same("unary", graph.copy(graph.view(both, half, both.strides)))
+        strength = graph.reshape(strength, 1, heads, tokens, sequences)
+        decay = graph.copy_as(graph.view(both, half, both.strides), heads, tokens, sequences)
+    else:
+        strength = graph.reshape(graph.matmul(heads, x), 1, heads, tokens, sequences)
+        strength = graph.same("unary", strength)
+        decay = graph.reshape(graph.matmul(heads, x), heads, tokens, sequences)
+    for op in ("add", "unary", "mul"):
+        decay = graph.same(op, decay)
+    return strength, graph.reshape(decay, 1, heads, tokens, sequences)

@@ -80,6 +80,7 @@ FAMILIES: Mapping[str, Habits] = {
     "qwen2vl": Habits(places=4),
     "qwen35": Habits(places=4, picks=Pick.BEHIND_OUTPUT_NORM, gates_attention=True),
     "qwen35moe": Habits(places=4, picks=Pick.BEHIND_OUTPUT_NORM, gates_attention=True),
+    "qwen3next": Habits(picks=Pick.BEHIND_OUTPUT_NORM, gates_attention=True),
     "smollm3": Habits(),
     "starcoder2": Habits(is_rms=False),
     "falcon-h1": Habits(picks=Pick.BEHIND_SUM),
