@@ -469,6 +469,20 @@ def other_families() -> dict[str, Model]:
     }
     qwen2vl = language_model("qwen2vl", embedding=3584, heads=28, kv_heads=4, feed_forward=18944)
     qwen2vl.meta |= {"rope.dimension_sections": [16, 24, 24, 0]}
+    qwen3vl = language_model(
+        "qwen3vl", embedding=2560, heads=32, kv_heads=8, feed_forward=9728, layers=5
+    )
+    qwen3vl.meta |= {"rope.dimension_sections": [24, 20, 20, 0], "n_deepstack_layers": 3}
+    qwen3vlmoe = language_model(
+        "qwen3vlmoe", embedding=2048, heads=32, kv_heads=4, feed_forward=6144, layers=5
+    )
+    qwen3vlmoe.meta |= {
+        "rope.dimension_sections": [24, 20, 20, 0],
+        "n_deepstack_layers": 3,
+        "expert_count": 32,
+        "expert_used_count": 8,
+        "expert_feed_forward_length": 768,
+    }
     return {
         "cohere2": dense_layers(cohere2, "no ffn norm", "tied"),
         "exaone4": dense_layers(
@@ -517,6 +531,13 @@ def other_families() -> dict[str, Model]:
         "qwen2moe": dense_layers(qwen2moe, "qkv bias", "experts", "shared expert", "gated"),
         "qwen2vl": dense_layers(qwen2vl, "qkv bias"),
         "qwen35": qwen35("qwen35", embedding=4096, feed_forward=12288),
+        "qwen3vl": dense_layers(qwen3vl, "qk norm", "tied"),
+        "qwen3vlmoe": dense_layers(qwen3vlmoe, "qk norm", "experts"),
+        "seed_oss": dense_layers(
+            language_model("seed_oss", embedding=5120, heads=80, feed_forward=27648),
+            "norm between",
+            "qkv bias",
+        ),
         "qwen3next": qwen35("qwen3next", embedding=2048, feed_forward=512),
         "qwen3next-first": qwen35("qwen3next", "one matrix", embedding=2048, feed_forward=512),
         "qwen35moe": qwen35("qwen35moe", embedding=2048, feed_forward=512),

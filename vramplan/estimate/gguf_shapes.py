@@ -57,6 +57,7 @@ def language_shape(file: GgufFile, layers: int, blocks: int, embedding: int) -> 
         latent=latent,
         state=_state(file, embedding),
         scaled=_scaled(file),
+        deep_layers=min(file.number(f"{name}.n_deepstack_layers"), layers - 1),
     )
 
 

@@ -48,7 +48,7 @@ class _Language:
         for number in range(len(shape.layers)):
             layer = Layer(graph, shape, self.habits, number)
             add = self._parallel_layer if self.habits.is_parallel else self._layer
-            x = add(layer, x, chosen if number == last else None)
+            x = self._deepened(number, add(layer, x, chosen if number == last else None))
         self._logits(x, chosen)
         return graph
 
@@ -70,26 +70,47 @@ class _Language:
         graph.expand(x)
 
     def _embed(self) -> Tensor:
-        """Return the embedded tokens; an image's embeddings have an input beside them."""
-        graph, wide = self.graph, self.shape.embedding
-        tokens = graph.input("i32", self.reserve.tokens)
-        images = graph.input("f32", wide, self.reserve.tokens)
-        x = graph.rows(wide, tokens)
+        """Return the embedded tokens.
+
+        A prompt may be an image's embeddings instead, or mix both; that way's result stays,
+        although unused. Where images bring embeddings for later layers too (Qwen3-VL), rows are as
+        wide as all of them.
+        """
+        graph, wide, tokens = self.graph, self.shape.embedding, self.reserve.tokens
+        width = wide * (1 + self.shape.deep_layers)
+        words = graph.rows(wide, graph.input("i32", tokens))
+        graph.expand(words)
+        mixed = graph.rows(wide, graph.input("i32", tokens))
+        graph.expand(mixed)
+        x = self._padded(words, width)
         graph.expand(x)
-        graph.expand(images)
-        self._mix(wide)
+        graph.expand(graph.input("f32", width, tokens))
+        mixed = self._padded(mixed, width)
+        graph.expand(mixed)
+        images = graph.copy(graph.input("f32", width, tokens))
+        graph.expand(graph.write_rows(mixed, graph.input("i32", tokens), images))
+        if width > wide:
+            x = graph.view(x, (wide, tokens, 1, 1), x.strides)
+            graph.expand(x)
         for node in graph.nodes:
             node.backend = HOST  # the table of embeddings is in host memory
+        self.embedded = x
         if self.habits.scales_embedding or "embedding" in self.shape.scaled:
             x = graph.same("scale", x)
         return x
 
-    def _mix(self, wide: int) -> None:
-        """Add the way of prompts that mix text and images; its result stays, although unused."""
-        graph, tokens = self.graph, self.reserve.tokens
-        words, images = graph.input("i32", tokens), graph.input("f32", wide, tokens)
-        rows = graph.rows(wide, words)
-        graph.expand(graph.write_rows(rows, graph.input("i32", tokens), graph.copy(images)))
+    def _padded(self, x: Tensor, width: int) -> Tensor:
+        if x.shape[0] == width:
+            return x
+        return Tensor("pad", "f32", (width, x.shape[1], 1, 1), (x,))
+
+    def _deepened(self, number: int, x: Tensor) -> Tensor:
+        """Return a layer's result with what images bring for it."""
+        if number >= self.shape.deep_layers:
+            return x
+        part = self.graph.view(self.embedded, x.shape, self.embedded.strides)
+        part.backend = HOST
+        return self.graph.same("add", x, part)
 
     def _caches(self) -> dict[bool, AttentionInputs]:
         """Return the inputs of each cache; the key is whether its layers see a window only."""

@@ -101,7 +101,8 @@ class StateShape:
 class LanguageShape:
     """A language model's shapes; `names` are its tensors' names.
 
-    `scaled` names what the file has a factor for: ``embedding``, ``residual``, ``logits``.
+    `scaled` names what the file has a factor for: ``embedding``, ``residual``, ``logits``. The
+    results of the first `deep_layers` have embeddings of images added.
     """
 
     architecture: str
@@ -113,6 +114,7 @@ class LanguageShape:
     latent: LatentShape | None = None
     state: StateShape | None = None
     scaled: Collection[str] = ()
+    deep_layers: int = 0
 
     def has(self, layer: int, part: str) -> bool:
         """Return whether a layer has a tensor, such as ``attn_q.bias``."""
