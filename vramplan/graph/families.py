@@ -21,7 +21,7 @@ class Pick(Enum):
     BEHIND_OUTPUT_NORM = "behind the norm that precedes the logits"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Habits:
     """What a family does that its tensors do not tell.
 

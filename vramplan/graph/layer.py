@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vramplan.graph.builder import Graph
 from vramplan.graph.families import Habits
 from vramplan.graph.shapes import LanguageShape, LayerShape
 from vramplan.graph.tensor import Tensor
 
 
-@dataclass(frozen=True, slots=True)
 class Layer:
     """A layer's number within its model, and the graph that it is added to."""
 
-    graph: Graph
-    model: LanguageShape
-    habits: Habits
-    number: int
+    __slots__ = ("graph", "habits", "model", "number")
+
+    def __init__(self, graph: Graph, model: LanguageShape, habits: Habits, number: int) -> None:
+        self.graph = graph
+        self.model = model
+        self.habits = habits
+        self.number = number
 
     @property
     def shape(self) -> LayerShape:

@@ -1,6 +1,7 @@
 """What a language model's graph is made from: shapes, tensor names, and the batch it is for.
 
-All sizes are in elements.
+All sizes are in elements. Nothing here is compared, so that nothing is made for comparing when an
+estimate starts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from vramplan.graph.tensor import ELEMENT_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerShape:
     """What one layer is made of; a layer with a recurrent state may have no attention.
 
@@ -29,7 +30,7 @@ class LayerShape:
     has_state: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertShape:
     """A model's experts: how many there are, and how many of them a token is sent to.
 
@@ -48,7 +49,7 @@ class ExpertShape:
     groups_used: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LatentShape:
     """Multi-head latent attention: keys and values unpacked of one row of `rank` a token.
 
@@ -65,7 +66,7 @@ class LatentShape:
     is_absorbed: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StateShape:
     """The state that a recurrent layer keeps of a sequence, and the sizes it is computed with.
 
@@ -97,7 +98,7 @@ class StateShape:
         return self.state * self.inner
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LanguageShape:
     """A language model's shapes; `names` are its tensors' names.
 
@@ -126,7 +127,7 @@ class LanguageShape:
         return self.latent is None or not self.latent.is_absorbed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reserve:
     """The graph that is reserved: `tokens` of a batch, `outputs` rows of logits, caches' cells.
 
