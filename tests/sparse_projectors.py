@@ -78,6 +78,13 @@ def layers(model: object, *parts: str) -> object:
         if "qk norm" in parts:
             model.add(f"{at}.attn_q_norm.weight", wide)
             model.add(f"{at}.attn_k_norm.weight", wide)
+        if "head norms" in parts:
+            head = wide // meta["vision.attention.head_count"]
+            model.add(f"{at}.attn_q_norm.weight", head)
+            model.add(f"{at}.attn_k_norm.weight", head)
+        if "norms behind" in parts:
+            model.add(f"{at}.attn_post_norm.weight", wide)
+            model.add(f"{at}.ffn_post_norm.weight", wide)
         linear(model, f"{at}.attn_out", wide, wide, bias=bias)
         for part in ("ln1", "ln2"):
             norm(model, f"{at}.{part}", wide, bias=bias and "rms" not in parts)
@@ -219,6 +226,55 @@ def mistral_small() -> object:
     return model
 
 
+def gemma4(count: int = 2) -> object:
+    """Return Gemma 4's encoder, with norms behind and one table of positions for each side."""
+    model = encoder("gemma4v", image=224, patch=16, wide=1152, inner=4304, heads=16, layers=count)
+    model.add("v.patch_embd.weight", 16, 16, 3, 1152, kind=F16)
+    model.add("v.position_embd.weight", 1152, 10240, 2, kind=F32)
+    layers(model, "no bias", "gate", "norms behind", "head norms")
+    model.add("v.std_bias", 1152)
+    model.add("v.std_scale", 1152)
+    model.add("mm.input_projection.weight", 1152, 5376, kind=F16)
+    return model
+
+
+def kimi() -> object:
+    """Return MoonViT with Kimi-VL's projector."""
+    model = encoder("kimivl", image=896, patch=14, wide=1152, inner=4304, heads=16)
+    model.meta["vision.projector.scale_factor"] = 2
+    patches(model, "bias")
+    layers(model)
+    norm(model, "v.post_ln", 1152)
+    norm(model, "mm.input_norm", 1152)
+    linear(model, "mm.1", 4608, 4608)
+    linear(model, "mm.2", 4608, 2048)
+    return model
+
+
+def llama4() -> object:
+    """Return Llama 4's encoder."""
+    model = encoder("llama4", image=336, patch=14, wide=1408, inner=5632, heads=16)
+    model.meta["vision.projector.scale_factor"] = 2
+    model.add("v.patch_embd.weight", 588, 1408, kind=F16)
+    model.add("v.class_embd", 1408)
+    model.add("v.position_embd.weight", 1408, 577, kind=F32)
+    norm(model, "v.pre_ln", 1408)
+    layers(model)
+    norm(model, "v.post_ln", 1408)
+    linear(model, "mm.model.mlp.1", 5632, 4096, bias=False)
+    linear(model, "mm.model.mlp.2", 4096, 4096, bias=False)
+    linear(model, "mm.model.fc", 4096, 5120, bias=False)
+    return model
+
+
+def janus() -> object:
+    """Return SigLIP-L/16-384 with Janus Pro's projector."""
+    model = siglip("janus_pro", 384, 16, 1024, 4096, 16)
+    linear(model, "mm.0", 1024, 4096)
+    linear(model, "mm.1", 4096, 4096)
+    return model
+
+
 def qwen2vl(merge: int = 2) -> object:
     """Return Qwen2-VL-7B's encoder; `merge` decides how many patches the engine reserves for."""
     model = encoder("qwen2vl_merger", image=560, patch=14, wide=1280, inner=5120, heads=16)
@@ -279,6 +335,10 @@ def families() -> dict[str, object]:
         "internvl": internvl(),
         "pixtral": pixtral(),
         "mistral-small": mistral_small(),
+        "gemma4": gemma4(),
+        "kimi": kimi(),
+        "llama4": llama4(),
+        "janus": janus(),
         "qwen2vl": qwen2vl(),
         "qwen2vl-small": qwen2vl(1),
         "qwen2.5vl": qwen25vl(),

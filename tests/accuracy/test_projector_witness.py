@@ -39,6 +39,7 @@ MORE = {
     "gemma3-224": lambda: projectors.gemma3(224),
     "qwen2vl of 138 by 138 patches": lambda: projectors.qwen2vl(3),
     "qwen2.5vl of 138 by 138 patches": lambda: projectors.qwen25vl(3),
+    "gemma4 in full": lambda: projectors.gemma4(27),
     "qwen3vl without deep layers": lambda: projectors.qwen3vl(deep=()),
     "qwen3vl in full": lambda: projectors.qwen3vl(27, (8, 16, 24)),
 }

@@ -63,6 +63,13 @@ def cpu(vision: VisionModel, build: int, *, has_flash: bool) -> float:
         ("llava", 9538, 21.54, 32.88),
         ("gemma3", 9538, 121.25, 1132.0),
         ("qwen3vl", 9538, 334.89, 4695.0),
+        ("gemma4", 9538, 140.5, 386.45),
+        ("gemma4", 10566, 140.5, 386.45),
+        ("gemma4", 10809, 150.62, 381.39),
+        ("kimi", 10566, 32.62, 84.3),
+        ("kimi", 10809, 34.87, 88.8),
+        ("llama4", 10566, 23.0, 34.02),
+        ("llama4", 11063, 19.9, 37.12),
     ],
 )
 def test_older_builds(read, name, build, flash, math) -> None:
@@ -108,6 +115,14 @@ def test_images_are_scaled_as_the_engine_does(image, encoded) -> None:
     assert found == encoded
 
 
+def test_the_largest_image_is_of_as_many_tokens_as_there_may_be() -> None:
+    """Gemma 4 takes 1,120 tokens of 48 by 48 pixels, which is no square."""
+    sizes = image_sizes("gemma4v", image=224, patch=16, merge=3)
+    assert sizes.largest == (35 * 48, 32 * 48)
+    assert sizes.encoded(*sizes.largest) == sizes.largest
+    assert sizes.largest[0] * sizes.largest[1] == sizes.most_pixels
+
+
 def test_squares_of_a_fixed_size_do_not_depend_on_the_image(read) -> None:
     vision = read(projectors.gemma3())
     asked = at_build(vision, 11549, (100, 3000))
@@ -135,6 +150,8 @@ def test_only_families_with_images_of_any_size_have_the_setting(tmp_path) -> Non
     assert setting(projectors.qwen3vl()) == (1472, 1472)
     assert setting(projectors.pixtral()) == (256, 256)
     assert setting(projectors.mistral_small()) == (448, 448)
+    assert setting(projectors.gemma4()) == (768, 768)
+    assert setting(projectors.kimi()) == (448, 448)
     assert setting(projectors.llava()) is None
     assert setting(projectors.gemma3()) is None
 

@@ -177,6 +177,7 @@ def _encoding(
         casts_mask=rules.casts_mask,
         halves_rotations=rules.halves_rotations,
         repeats_class=rules.batches_tiles,
+        clamps_in_place=rules.clamps_in_place,
     )
 
 

@@ -40,6 +40,10 @@ RULES = {
     "internvl": ImageRule(is_batched=True),
     "lfm2": ImageRule(side=16),
     "pixtral": ImageRule(side=16, least=8, most=1024),
+    "gemma4v": ImageRule(merge=3, side=16, least=70, most=1120),
+    "kimivl": ImageRule(side=16, least=8, most=1024),
+    "llama4": ImageRule(),
+    "janus_pro": ImageRule(),
     "qwen2vl_merger": ImageRule(merge=2, side=46, least=8, most=4096),
     "qwen2.5vl_merger": ImageRule(merge=2, side=46, least=8, most=4096),
     "qwen3vl_merger": ImageRule(merge=2, side=46, least=8, most=4096),
@@ -82,11 +86,11 @@ def image_sizes(family: str, *, image: int, patch: int, merge: int) -> ImageSize
     rule = RULES[family]
     step = patch * merge
     side = rule.side * step or image
-    longest = isqrt(rule.most) * step
+    high = next((one for one in range(isqrt(rule.most), 0, -1) if rule.most % one == 0), 1)
     tokens = max(1, (side // step) ** 2)
     return ImageSizes(
         reserved=(side, side),
-        largest=(longest, longest) if rule.most else (side, side),
+        largest=(rule.most // high * step, high * step) if rule.most else (side, side),
         least_pixels=rule.least * step * step,
         most_pixels=rule.most * step * step,
         step=step,

@@ -1,6 +1,6 @@
 """What builds of llama.cpp do differently in vision encoders, as far as it decides sizes.
 
-The first builds of three rules lie between two builds of the witness (xllamacpp's wheels b9538 to
+The first builds of these rules lie between two builds of the witness (xllamacpp's wheels b9538 to
 b11549), both of which hold exactly what is counted here.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 _BATCHES = 9720  # ggml-org/llama.cpp#24775, June 2026; b9713 does not, b10566 does
 _ROTATES_IN_PLACE = 10650  # #27521, August 2026; b10566 does not, b10809 does
+_CLAMPS_ANEW = 10650  # as the line above; the change itself was not found
 #: the change itself was not found: b11063 and the source of 1 October 2026 cast, b11549 does not
 _HALF_MASK = 11549
 _HEAD_72 = 6940  # #16962, November 2025
@@ -25,6 +26,7 @@ class VisionRules:
 
     casts_mask: bool  # flash attention's mask of windows is f32, then f16, then copied
     halves_rotations: bool  # heads are cut in halves to be turned by two positions
+    clamps_in_place: bool  # a clamped tensor is a view of what it was
     batches_tiles: bool  # squares of a fixed size are encoded several at once, where a family can
     has_head_72: bool  # SigLIP's heads on CUDA
 
@@ -34,6 +36,7 @@ def vision_rules(build: int) -> VisionRules:
     return VisionRules(
         casts_mask=build < _HALF_MASK,
         halves_rotations=build < _ROTATES_IN_PLACE,
+        clamps_in_place=build < _CLAMPS_ANEW,
         batches_tiles=build >= _BATCHES,
         has_head_72=build >= _HEAD_72,
     )

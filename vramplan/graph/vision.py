@@ -1,13 +1,14 @@
 """The graphs of vision encoders with their projectors, as llama.cpp builds them for an image.
 
-Source: ggml-org/llama.cpp, tools/mtmd/models/llava.cpp, siglip.cpp, qwen2vl.cpp, qwen3vl.cpp,
-internvl.cpp and pixtral.cpp, build b11549.
+Source: ggml-org/llama.cpp, tools/mtmd/models/llava.cpp, siglip.cpp, qwen2vl.cpp, qwen3vl.cpp and
+internvl.cpp, build b11549.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from vramplan.graph import vision_turned
 from vramplan.graph.builder import Graph
 from vramplan.graph.tensor import Tensor
 from vramplan.graph.vision_encoder import (
@@ -79,6 +80,10 @@ def _idefics3(one: Encoder) -> Tensor:
     return one.linear(one.shuffle(_siglip(one)), "mm.model.fc")
 
 
+def _janus(one: Encoder) -> Tensor:
+    return one.mlp(_siglip(one), "mm.0", "mm.1")
+
+
 def _lfm2(one: Encoder) -> Tensor:
     x = one.shuffle(_siglip(one, resizes=True))
     x = one.optional_norm(x, "mm.input_norm", is_rms=False)
@@ -105,41 +110,6 @@ def _internvl(one: Encoder) -> Tensor:
     x = graph.copy_as(x, wide, x.shape[1] * x.shape[2], x.shape[3])
     x = one.norm(x, "mm.model.mlp.0", is_rms=False)
     return one.mlp(x, "mm.model.mlp.1", "mm.model.mlp.3")
-
-
-def _pixtral(one: Encoder) -> Tensor:
-    """Pixtral; Mistral Small's squares of tokens become one; a token ends each row."""
-    graph, shape = one.graph, one.shape
-    down, across = graph.input("i32", one.patches), graph.input("i32", one.patches)
-    x = one.embed()
-    x = one.transformer(
-        x, one.patches, is_rms=True, rotate=lambda y: _turned_twice(one, y, down, across)
-    )
-    if one.has("mm.patch_merger.weight"):
-        x = graph.norm(x, is_rms=True, weighted=True)
-        x = graph.reshape(x, shape.embedding, one.columns, one.rows)
-        x = graph.unfold(graph.copy(graph.permute(x, 2, 0, 1, 3)), shape.merge)
-        x = graph.reshape(x, x.shape[0], x.shape[1] * x.shape[2])
-        x = one.linear(x, "mm.patch_merger")
-    x = one.mlp(x, "mm.1", "mm.2")
-    if one.has("v.token_embd.img_break"):
-        columns, rows = one.columns // shape.merge, one.rows // shape.merge
-        ends = Tensor("none", "f32", (x.shape[0], 1, rows, 1))
-        ends = graph.same("add", graph.same("scale", ends))
-        wide = x.shape[0]
-        x = graph.join(graph.reshape(x, wide, columns, rows), ends, 1)
-        x = graph.window(x, (wide, columns * rows + rows - 1), 4 * wide)
-    return x
-
-
-def _turned_twice(one: Encoder, x: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Return heads of which one half is turned by the row and the other by the column."""
-    graph = one.graph
-    if not one.encoding.halves_rotations:
-        return graph.rope(graph.rope(x, down), across)
-    size = (x.shape[0] // 2, *x.shape[1:])
-    halves = [graph.window(x, size, *x.strides[1:]) for _ in range(2)]
-    return graph.join(graph.rope(halves[0], down), graph.rope(halves[1], across), 0)
 
 
 def _squares(one: Encoder, x: Tensor) -> Tensor:
@@ -224,7 +194,11 @@ FAMILIES: Mapping[str, Callable[[Encoder], Tensor]] = {
     "idefics3": _idefics3,
     "lfm2": _lfm2,
     "internvl": _internvl,
-    "pixtral": _pixtral,
+    "pixtral": vision_turned.pixtral,
+    "gemma4v": vision_turned.gemma4,
+    "kimivl": vision_turned.kimi,
+    "llama4": vision_turned.llama4,
+    "janus_pro": _janus,
     "qwen2vl_merger": _qwen2vl,
     "qwen2.5vl_merger": _qwen2vl,
     "qwen3vl_merger": _qwen3vl,

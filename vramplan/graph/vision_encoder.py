@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isqrt
 
+from vramplan.graph.builder import root
 from vramplan.graph.tensor import Tensor
 from vramplan.graph.vision_operators import VisionOperators
 
@@ -51,7 +52,8 @@ class Encoding:
 
     `casts_mask`: flash attention's mask of windows is f32, made f16 and copied for each layer.
     `halves_rotations`: heads turned by two positions are cut in halves and joined again.
-    `repeats_class`: a class token is copied for each image of a batch.
+    `repeats_class`: a class token is copied for each image of a batch. `clamps_in_place`: what is
+    kept within bounds overwrites what it was.
     """
 
     width: int
@@ -61,6 +63,7 @@ class Encoding:
     casts_mask: bool = False
     halves_rotations: bool = False
     repeats_class: bool = True
+    clamps_in_place: bool = False
 
 
 #: turns queries and keys by their positions
@@ -77,6 +80,8 @@ class Encoder:
         self.columns = encoding.width // shape.patch
         self.rows = encoding.height // shape.patch
         self.patches = self.columns * self.rows
+        self.clamps = False  # products are kept within bounds, before and behind
+        self.norms_values = False
 
     # ------------------------------------------------------------------ tensors
     def has(self, name: str) -> bool:
@@ -96,9 +101,19 @@ class Encoder:
         return self.graph.weight(found.type, *found.shape)
 
     # ------------------------------------------------------------------- pieces
+    def clamp(self, x: Tensor) -> Tensor:
+        """Return `x` within bounds; older builds do it where `x` is."""
+        if not self.encoding.clamps_in_place:
+            return self.graph.same("clamp", x)
+        return Tensor("clamp", x.type, x.shape, (x,), x.strides, root(x))
+
     def linear(self, x: Tensor, name: str, bias: str | None = None) -> Tensor:
         """Return a matrix times `x`, plus its bias where the file has one."""
+        if self.clamps:
+            x = self.clamp(x)
         y = self.graph.matmul(self.tensor(f"{name}.weight", 2).shape[1], x)
+        if self.clamps:
+            y = self.clamp(y)
         return self.graph.same("add", y) if self.has(bias or f"{name}.bias") else y
 
     def norm(self, x: Tensor, name: str, *, is_rms: bool) -> Tensor:
@@ -220,6 +235,8 @@ class Encoder:
         q, k, v = self.heads(self.norm(x, f"{at}.ln1", is_rms=is_rms), at, tokens, is_rms=is_rms)
         if rotate is not None:
             q, k = rotate(q), rotate(k)
+        if self.norms_values:
+            v = graph.same("rms_norm", v)
         y = self.attention(at, q, k, v, mask)
         x = graph.same("add", self._behind(y, f"{at}.ls1", f"{at}.attn_post_norm", is_rms), x)
         y = self.norm(x, f"{at}.ln2", is_rms=is_rms)
@@ -228,7 +245,8 @@ class Encoder:
             y = graph.norm(y, is_rms=is_rms, weighted=True)
         if self.has(f"{at}.ls2.weight"):
             y = graph.same("mul", y)
-        return graph.same("add", x, y)
+        x = graph.same("add", x, y)
+        return graph.same("mul", x) if self.has(f"{at}.out_scale.weight") else x
 
     def _behind(self, y: Tensor, scale: str, norm: str, is_rms: bool) -> Tensor:
         if self.has(f"{scale}.weight"):
