@@ -8,19 +8,31 @@ found by name. Source: llama.cpp, common/common.h (LLM_FFN_EXPS_REGEX) and commo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 
-class HostPart(Enum):
-    """The part of a layer that is kept in host memory, as the engine matches tensors' names."""
+_EXPERTS = tuple(
+    f"ffn_{part}_{kind}exps" for part in ("up", "down", "gate_up", "gate") for kind in ("", "ch")
+)
 
-    EXPERTS = re.compile(r"blk\.\d+\.ffn_(up|down|gate_up|gate)_(ch|)exps")
-    ALL_BUT_ATTENTION = re.compile(r"blk\.\d+\.ffn_(gate|up|gate_up|down)")
-    ALL_BUT_UP = re.compile(r"blk\.\d+\.ffn_(gate|gate_up|down)")
-    ALL_BUT_GATE = re.compile(r"blk\.\d+\.ffn_down")
+
+class HostPart(Enum):
+    """The part of a layer that is kept in host memory: how its tensors' names begin.
+
+    The engine has regular expressions for them; to compile those takes longer than to use them.
+    """
+
+    EXPERTS = _EXPERTS
+    ALL_BUT_ATTENTION = ("ffn_gate", "ffn_up", "ffn_down")
+    ALL_BUT_UP = ("ffn_gate", "ffn_down")
+    ALL_BUT_GATE = ("ffn_down",)
+
+    def has(self, name: str) -> bool:
+        """Return whether the tensor ``blk.N.PART`` belongs to it."""
+        block, _, rest = name.partition(".")
+        return block == "blk" and rest.partition(".")[2].startswith(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +51,7 @@ class HostExperts:
         if layer is None or not self.first <= layer < self.stop:
             return False
         part = self.first_part if layer == self.first else HostPart.EXPERTS
-        return part.value.match(name) is not None
+        return part.has(name)
 
 
 #: every expert is where its layer is
@@ -48,4 +60,4 @@ NO_HOST_EXPERTS = HostExperts()
 
 def has_experts(names: Iterable[str]) -> bool:
     """Return whether a model with tensors of these names is a mixture of experts."""
-    return any(HostPart.EXPERTS.value.match(name) for name in names)
+    return any(HostPart.EXPERTS.has(name) for name in names)
