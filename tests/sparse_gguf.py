@@ -314,7 +314,9 @@ def hybrid(model: Model, kv_heads: list[int], *parts: str) -> Model:
                 (f"{at}.attn_q", f"{at}.attn_k", f"{at}.attn_v", f"{at}.attn_o")
             )
         ]
-        if kernel := model.meta.get("shortconv.l_cache"):
+        if model.architecture == "jamba":
+            mamba_layers(model, layer, int(model.meta["ssm.time_step_rank"]), "norms")
+        elif kernel := model.meta.get("shortconv.l_cache"):
             model.add(f"{at}.shortconv.conv.weight", int(kernel), wide)
             model.add(f"{at}.shortconv.in_proj.weight", wide, 3 * wide)
             model.add(f"{at}.shortconv.out_proj.weight", wide, wide)
@@ -338,20 +340,76 @@ def recurrent(architecture: str) -> Model:
     if is_first:
         del model.meta["ssm.group_count"]
     for layer in range(2):
-        at = f"blk.{layer}"
-        model.add(f"{at}.attn_norm.weight", 2560)
-        if not is_first:
+        model.add(f"blk.{layer}.attn_norm.weight", 2560)
+        if is_first:
+            mamba_layers(model, layer, rank)
+        else:
             mamba2_layers(model, layer)
-            continue
-        model.add(f"{at}.ssm_in.weight", 2560, 2 * inner)
-        model.add(f"{at}.ssm_conv1d.weight", 4, inner)
-        model.add(f"{at}.ssm_conv1d.bias", inner)
-        model.add(f"{at}.ssm_x.weight", inner, rank + 32)
-        model.add(f"{at}.ssm_dt.weight", rank, inner)
-        model.add(f"{at}.ssm_dt.bias", inner)
-        model.add(f"{at}.ssm_a", 16, inner)
-        model.add(f"{at}.ssm_d", inner)
-        model.add(f"{at}.ssm_out.weight", inner, 2560)
+    return model
+
+
+def mamba_layers(model: Model, layer: int, rank: int, *parts: str) -> None:
+    """Add the tensors of a layer with a state of the first Mamba."""
+    meta, at = model.meta, f"blk.{layer}"
+    wide, inner = int(meta["embedding_length"]), int(meta["ssm.inner_size"])
+    size = int(meta["ssm.state_size"])
+    model.add(f"{at}.ssm_in.weight", wide, 2 * inner)
+    model.add(f"{at}.ssm_conv1d.weight", 4, inner)
+    model.add(f"{at}.ssm_conv1d.bias", inner)
+    model.add(f"{at}.ssm_x.weight", inner, rank + 2 * size)
+    if "norms" in parts:
+        model.add(f"{at}.ssm_dt_norm.weight", rank)
+        model.add(f"{at}.ssm_b_norm.weight", size)
+        model.add(f"{at}.ssm_c_norm.weight", size)
+    model.add(f"{at}.ssm_dt.weight", rank, inner)
+    model.add(f"{at}.ssm_dt.bias", inner)
+    model.add(f"{at}.ssm_a", size, inner)
+    model.add(f"{at}.ssm_d", inner)
+    model.add(f"{at}.ssm_out.weight", inner, wide)
+
+
+def nemotron(architecture: str) -> Model:
+    """Return a model of single parts: two states, attention, and between them feed-forward."""
+    model = language_model(
+        architecture, embedding=3136, heads=40, kv_heads=8, head=128, feed_forward=12544, layers=5
+    )
+    meta, wide, inner = model.meta, 3136, 12544
+    is_moe = architecture.endswith("moe")
+    own, shared = 1856, 3712
+    meta |= state(4, 7680, 128, 96, 8) | {
+        "attention.head_count_kv": [0, 0, 8, 0, 0],
+        "feed_forward_length": [0, own if is_moe else inner] * 2 + [0],
+    }
+    meta["feed_forward_length"][2] = 0
+    if is_moe:
+        meta |= {
+            "expert_count": 16,
+            "expert_used_count": 6,
+            "expert_shared_count": 1,
+            "expert_feed_forward_length": own,
+            "expert_shared_feed_forward_length": shared,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 2.5,
+        }
+    for layer in range(5):
+        at = f"blk.{layer}"
+        model.add(f"{at}.attn_norm.weight", wide)
+        if layer in {0, 4}:
+            mamba2_layers(model, layer)
+        elif layer == 2:
+            for name, count in (("q", 40), ("k", 8), ("v", 8)):
+                model.add(f"{at}.attn_{name}.weight", wide, count * 128)
+            model.add(f"{at}.attn_output.weight", 40 * 128, wide)
+        elif is_moe:
+            model.add(f"{at}.ffn_gate_inp.weight", wide, 16, kind=F32)
+            model.add(f"{at}.exp_probs_b.bias", 16)
+            model.add(f"{at}.ffn_up_exps.weight", wide, own, 16)
+            model.add(f"{at}.ffn_down_exps.weight", own, wide, 16)
+            model.add(f"{at}.ffn_up_shexp.weight", wide, shared)
+            model.add(f"{at}.ffn_down_shexp.weight", shared, wide)
+        else:
+            model.add(f"{at}.ffn_up.weight", wide, inner)
+            model.add(f"{at}.ffn_down.weight", inner, wide)
     return model
 
 
@@ -469,6 +527,33 @@ def other_families() -> dict[str, Model]:
     }
     qwen2vl = language_model("qwen2vl", embedding=3584, heads=28, kv_heads=4, feed_forward=18944)
     qwen2vl.meta |= {"rope.dimension_sections": [16, 24, 24, 0]}
+    jamba = language_model(
+        "jamba", embedding=2560, heads=20, kv_heads=1, feed_forward=8192, layers=3
+    )
+    jamba.meta |= state(4, 5120, 16, 160, 0)
+    del jamba.meta["ssm.group_count"]
+    lfm2moe = language_model(
+        "lfm2moe", embedding=2048, heads=32, kv_heads=8, head=64, feed_forward=7168, layers=3
+    )
+    lfm2moe.meta |= {
+        "shortconv.l_cache": 3,
+        "leading_dense_block_count": 1,
+        "expert_count": 32,
+        "expert_used_count": 4,
+        "expert_feed_forward_length": 1792,
+        "expert_gating_func": 2,
+    }
+    lfm2moe.tensors = [
+        (name.replace("output_norm", "token_embd_norm"), *rest) for name, *rest in lfm2moe.tensors
+    ]
+    minimax = language_model("minimax-m2", embedding=3072, heads=48, kv_heads=8, feed_forward=1536)
+    minimax.meta |= {
+        "rope.dimension_count": 64,
+        "expert_count": 32,
+        "expert_used_count": 8,
+        "expert_feed_forward_length": 1536,
+        "expert_gating_func": 2,
+    }
     qwen3vl = language_model(
         "qwen3vl", embedding=2560, heads=32, kv_heads=8, feed_forward=9728, layers=5
     )
@@ -520,6 +605,11 @@ def other_families() -> dict[str, Model]:
         ),
         "granite": dense_layers(granite, "tied"),
         "granitemoe": dense_layers(granitemoe, "tied", "experts"),
+        "jamba": hybrid(jamba, [0, 1, 0]),
+        "lfm2moe": hybrid(lfm2moe, [0, 8, 0], "qk norm", "tied", "experts", "chosen with a bias"),
+        "minimax-m2": dense_layers(minimax, "qk norm wide", "experts", "chosen with a bias"),
+        "nemotron_h": nemotron("nemotron_h"),
+        "nemotron_h_moe": nemotron("nemotron_h_moe"),
         "mistral3": dense_layers(language_model("mistral3", embedding=5120)),
         "olmo2": dense_layers(
             language_model("olmo2", embedding=4096, kv_heads=32, feed_forward=11008),

@@ -74,7 +74,7 @@ def _layers(
     head_v = file.number(f"{name}.attention.value_length", plain) or plain
     inner = file.numbers(f"{name}.feed_forward_length", count, 0)
     pattern = WINDOWS.get(name, (0, 0))[0]
-    stateful = _stateful(file, kv_heads)
+    stateful = _stateful(file, kv_heads, inner)
     turns = _TURNED.get(name)
     is_plain = name.startswith("granite") and not file.metadata.get(
         f"{name}.rope.scaling.finetuned", True
@@ -93,7 +93,8 @@ def _layers(
                 feed_forward=up[1] if len(up) > 1 and not inner[number] else inner[number],
                 is_windowed=windowed,
                 is_rotated=not is_plain and (turns is None or turns(number, windowed)),
-                has_attention=not state or name in _BOTH,
+                has_attention=(not state or name in _BOTH)
+                and not (name in _SINGLE and inner[number]),
                 has_state=state,
             )
         )
@@ -176,17 +177,25 @@ _TURNED: Mapping[str, Callable[[int, bool], bool]] = {
 _STATEFUL: Mapping[str, Callable[[int, int], bool]] = {
     "falcon-h1": lambda _number, _heads: True,
     "granitehybrid": lambda _number, heads: not heads,
+    "jamba": lambda _number, heads: not heads,
     "lfm2": lambda _number, heads: not heads,
+    "lfm2moe": lambda _number, heads: not heads,
     "mamba": lambda _number, _heads: True,
     "mamba2": lambda _number, _heads: True,
 }
+#: families with one part a layer: a state where there are neither heads nor a feed-forward width
+_SINGLE = frozenset({"nemotron_h", "nemotron_h_moe"})
 #: families with a period of layers, all but the last of which keep a state
 _PERIODIC = {"qwen35": 4, "qwen35moe": 4, "qwen3next": 4}
+#: families whose states are those of the first Mamba
+_FIRST = frozenset({"jamba", "mamba"})
 #: families whose recurrent layers have attention too
 _BOTH = frozenset({"falcon-h1"})
 
 
-def _stateful(file: GgufFile, kv_heads: tuple[int, ...]) -> tuple[bool, ...]:
+def _stateful(
+    file: GgufFile, kv_heads: tuple[int, ...], inner: tuple[int, ...]
+) -> tuple[bool, ...]:
     """Return which layers keep a recurrent state."""
     name = file.architecture
     count = len(kv_heads)
@@ -197,6 +206,8 @@ def _stateful(file: GgufFile, kv_heads: tuple[int, ...]) -> tuple[bool, ...]:
         period = max(file.number(f"{name}.full_attention_interval", _PERIODIC[name]), 1)
         layers = count - file.number(f"{name}.nextn_predict_layers")
         return tuple(number < layers and (number + 1) % period != 0 for number in range(count))
+    if name in _SINGLE:
+        return tuple(not one and not wide for one, wide in zip(kv_heads, inner, strict=True))
     tell = _STATEFUL.get(name)
     return tuple(tell is not None and tell(number, heads) for number, heads in enumerate(kv_heads))
 
@@ -204,13 +215,13 @@ def _stateful(file: GgufFile, kv_heads: tuple[int, ...]) -> tuple[bool, ...]:
 def _state(file: GgufFile, embedding: int) -> StateShape | None:
     """Return the shape of a recurrent layer's state, for families that are known to have one."""
     name = file.architecture
-    if name not in _STATEFUL and name not in _PERIODIC:
+    if name not in _STATEFUL and name not in _PERIODIC and name not in _SINGLE:
         return None
     if short := file.number(f"{name}.shortconv.l_cache"):
         shape = StateShape(kind="shortconv", kernel=short, inner=embedding)
     else:
         shape = StateShape(
-            kind="delta" if name in _PERIODIC else "mamba" if name == "mamba" else "mamba2",
+            kind="delta" if name in _PERIODIC else "mamba" if name in _FIRST else "mamba2",
             kernel=file.number(f"{name}.ssm.conv_kernel"),
             inner=file.number(f"{name}.ssm.inner_size"),
             state=file.number(f"{name}.ssm.state_size"),

@@ -29,10 +29,11 @@ class Habits:
     norms have no mean. `softcaps_scores`, `softcaps_logits`: they go through tanh.
     `scales_queries`: queries are multiplied before attention. `scales_embedding`: the embedded
     tokens are; `scales_logits`: the logits are. `normalises_experts`: the experts' weights are made
-    to add up to one; `gate` makes weights of logits; `tells_experts`: the file may tell both.
+    to add up to one; `gate` makes weights of logits; `tells_norm`, `tells_gate`: the file may tell.
     `fuses_gate`: gate and up are one matrix. `rotates`: positions turn queries and keys; `places`
     is how many numbers a position has. `gates_attention`: it is multiplied by a gate. `picks`:
-    when rows are chosen in the last layer.
+    when rows are chosen in the last layer. `squares`: activations without a gate are squared.
+    `is_single`: a layer has attention, a state or a feed-forward network, and no second part.
     """
 
     is_parallel: bool = False
@@ -44,12 +45,15 @@ class Habits:
     scales_logits: bool = False
     normalises_experts: bool = True
     gate: str = "softmax"
-    tells_experts: bool = False
+    tells_gate: bool = False
+    tells_norm: bool = False
     fuses_gate: bool = False
     rotates: bool = True
     places: int = 1
     picks: Pick = Pick.FIRST
     gates_attention: bool = False
+    squares: bool = False
+    is_single: bool = False
 
 
 FAMILIES: Mapping[str, Habits] = {
@@ -69,10 +73,10 @@ FAMILIES: Mapping[str, Habits] = {
     "command-r": Habits(is_parallel=True, is_rms=False, scales_logits=True),
     "gptneox": Habits(is_rms=False),
     "cohere2": Habits(is_parallel=True, is_rms=False, scales_logits=True),
-    "deepseek2": Habits(normalises_experts=False, tells_experts=True),
+    "deepseek2": Habits(normalises_experts=False, tells_gate=True, tells_norm=True),
     "exaone4": Habits(),
     "glm4": Habits(fuses_gate=True),
-    "glm4moe": Habits(normalises_experts=False, gate="sigmoid", tells_experts=True),
+    "glm4moe": Habits(normalises_experts=False, gate="sigmoid", tells_gate=True, tells_norm=True),
     "gpt-oss": Habits(normalises_experts=False, gate="softmax behind", picks=Pick.BEHIND_LAYER),
     "granite": Habits(),
     "granitemoe": Habits(),
@@ -88,7 +92,22 @@ FAMILIES: Mapping[str, Habits] = {
     "starcoder2": Habits(is_rms=False),
     "falcon-h1": Habits(picks=Pick.BEHIND_SUM),
     "granitehybrid": Habits(),
+    "jamba": Habits(normalises_experts=False, rotates=False),
     "lfm2": Habits(),
+    "lfm2moe": Habits(gate="sigmoid", tells_gate=True),
+    "minimax-m2": Habits(gate="sigmoid", tells_gate=True),
+    "nemotron_h": Habits(
+        rotates=False, picks=Pick.BEHIND_OUTPUT_NORM, squares=True, is_single=True
+    ),
+    "nemotron_h_moe": Habits(
+        normalises_experts=False,
+        gate="sigmoid",
+        tells_norm=True,
+        rotates=False,
+        picks=Pick.BEHIND_OUTPUT_NORM,
+        squares=True,
+        is_single=True,
+    ),
     "mamba": Habits(),
     "mamba2": Habits(),
 }

@@ -37,8 +37,14 @@ def _plain(layer: Layer, x: Tensor, inner: int, suffix: str = "") -> Tensor:
     elif is_gated:
         y = graph.glu(layer.linear(inner, x, gate), y)
     else:
-        y = graph.same("unary", y)
+        y = _activated(layer, y)
     return layer.linear(layer.model.embedding, y, f"ffn_down{suffix}")
+
+
+def _activated(layer: Layer, y: Tensor) -> Tensor:
+    """Return an activation without a gate, which some square."""
+    y = layer.graph.same("unary", y)
+    return layer.graph.same("sqr", y) if layer.habits.squares else y
 
 
 def _experts(layer: Layer, x: Tensor, shape: ExpertShape) -> Tensor:
@@ -48,8 +54,11 @@ def _experts(layer: Layer, x: Tensor, shape: ExpertShape) -> Tensor:
     graph.expand(weights)
     y = graph.reshape(x, wide, 1, tokens)
     up = _expert(layer, shape.feed_forward, y, ids, "ffn_up_exps")
-    gate = _expert(layer, shape.feed_forward, y, ids, "ffn_gate_exps")
-    made = _expert(layer, wide, graph.glu(gate, up), ids, "ffn_down_exps")
+    if layer.has("ffn_gate_exps.weight"):
+        up = graph.glu(_expert(layer, shape.feed_forward, y, ids, "ffn_gate_exps"), up)
+    else:
+        up = _activated(layer, up)
+    made = _expert(layer, wide, up, ids, "ffn_down_exps")
     made = graph.same("mul", made, weights)
     graph.expand(made)
     parts = []
@@ -75,7 +84,7 @@ def _choice(layer: Layer, x: Tensor, shape: ExpertShape) -> tuple[Tensor, Tensor
     """Return the experts of each token, and their weights (1, experts used, tokens)."""
     graph, habits, tokens = layer.graph, layer.habits, x.shape[1]
     probabilities = layer.linear(shape.count, x, "ffn_gate_inp")
-    gate = (habits.tells_experts and shape.gate) or habits.gate
+    gate = (habits.tells_gate and shape.gate) or habits.gate
     if gate != "softmax behind":
         probabilities = graph.same("soft_max" if gate == "softmax" else "unary", probabilities)
     choice = probabilities
@@ -88,7 +97,7 @@ def _choice(layer: Layer, x: Tensor, shape: ExpertShape) -> tuple[Tensor, Tensor
     if gate == "softmax behind":
         weights = graph.same("soft_max", graph.reshape(weights, shape.used, tokens))
         weights = graph.reshape(weights, 1, shape.used, tokens)
-    if shape.normalises if habits.tells_experts else habits.normalises_experts:
+    if shape.normalises if habits.tells_norm else habits.normalises_experts:
         weights = graph.reshape(weights, shape.used, tokens)
         total = graph.same("clamp", graph.sum_rows(weights))
         weights = graph.reshape(graph.same("div", weights, total), 1, shape.used, tokens)

@@ -140,7 +140,8 @@ class _Language:
             else None
         )
         if self.states is None or not layer.shape.has_state:
-            assert y is not None
+            if y is None:
+                return feed_forward(layer, layer.norm(x, "attn_norm"))
             return y
         state = recurrent_layer(self.states, layer, layer.norm(x, "attn_norm"))
         return state if y is None else self.graph.same("add", y, state)
@@ -159,7 +160,7 @@ class _Language:
         middle = graph.same("add", self._scaled(y), residual)
         if chosen is not None and picks is Pick.BEHIND_SUM:
             middle = graph.rows_of(middle, chosen)
-        if not layer.has_feed_forward:
+        if self.habits.is_single or not layer.has_feed_forward:
             return middle
         y = layer.norm(middle, "post_attention_norm" if leads else "ffn_norm")
         y = layer.norm(feed_forward(layer, y), "post_ffw_norm")
