@@ -32,7 +32,7 @@ def model_from_gguf(header: object) -> GgmlModel:
     if name == "clip" or not name:
         message = f"{file.path}: a projector, not a language model"
         raise SourceError(message, hint="give the model first, and the projector with --mmproj")
-    if not 1 <= layers <= _MOST_LAYERS or not 1 <= embedding <= _WIDEST:
+    if not 1 <= layers <= blocks <= _MOST_LAYERS or not 1 <= embedding <= _WIDEST:
         raise SourceError(f"{file.path}: {layers} layers of {embedding}: not a language model")
     shape = language_shape(file, layers, blocks, embedding)
     first = shape.layers[0]

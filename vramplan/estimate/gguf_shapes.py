@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_HEADS = 1 << 14
 _MOST_WORDS = 1 << 24
-_MOST_EXPERTS = 1 << 12
+_MOST_EXPERTS = 1 << 10  # llama.cpp, src/llama-hparams.h (LLAMA_MAX_EXPERTS)
 _WIDEST = 1 << 24
 
 #: every so many layers one sees everything, the rest a window; and the window where none is told.
@@ -67,12 +67,14 @@ def _layers(
     name = file.architecture
     heads = file.numbers(f"{name}.attention.head_count", count, 1)
     kv_heads = file.numbers(f"{name}.attention.head_count_kv", count, 0)
-    if max(*heads, *kv_heads) > _MOST_HEADS:
+    if not 0 <= min(*heads, *kv_heads) <= max(*heads, *kv_heads) <= _MOST_HEADS:
         raise SourceError(f"{file.path}: {max(*heads, *kv_heads):,} heads: not usable")
     plain = embedding // max(heads[0], 1)
     head_k = file.number(f"{name}.attention.key_length", plain) or plain
     head_v = file.number(f"{name}.attention.value_length", plain) or plain
     inner = file.numbers(f"{name}.feed_forward_length", count, 0)
+    if min(inner) < 0 or max(*inner, head_k, head_v) > _WIDEST:
+        raise SourceError(f"{file.path}: layers of {max(*inner, head_k, head_v):,}: not usable")
     pattern = WINDOWS.get(name, (0, 0))[0]
     stateful = _stateful(file, kv_heads, inner)
     turns = _TURNED.get(name)
@@ -110,7 +112,7 @@ def _experts(file: GgufFile, shapes: Mapping[str, tuple[int, ...]]) -> ExpertSha
         raise SourceError(f"{file.path}: {used:,} of {count:,} experts used: not usable")
     groups = max(file.number(f"{name}.expert_group_count", 1), 1)
     groups_used = max(file.number(f"{name}.expert_group_used_count", 1), 1)
-    if count % groups or groups_used > groups or count // groups < 2:
+    if groups > 1 and (count % groups or groups_used > groups or count // groups < 2):
         raise SourceError(f"{file.path}: {count} experts in {groups} groups: not usable")
     inner = file.number(f"{name}.expert_feed_forward_length")
     shared = _width(shapes, "ffn_up_shexp.weight")

@@ -1,4 +1,4 @@
-"""Recurrent states and the caches beside them, against what the engine printed for such files."""
+"""Shapes out of a header: states and caches as the engine printed them, and hostile counts."""
 
 from __future__ import annotations
 
@@ -104,3 +104,28 @@ def test_a_latent_row_that_is_longer_than_its_head_is_refused(tmp_path) -> None:
     model.meta["rope.dimension_count"] = 4096
     with pytest.raises(SourceError, match="latent attention"):
         estimate_of(tmp_path, model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("block_count", (1 << 32) - 1),
+        ("nextn_predict_layers", 99),
+        ("attention.head_count_kv", [1 << 20, 1]),
+        ("feed_forward_length", [1 << 30, 1]),
+        ("attention.key_length", 1 << 31),
+    ],
+)
+def test_layers_that_cannot_be_are_refused(tmp_path, key, value) -> None:
+    model = sparse.families()["llama"]
+    model.meta[key] = value
+    with pytest.raises(SourceError, match=r"not usable|not a language model"):
+        estimate_of(tmp_path, model)
+
+
+def test_what_guesses_the_next_token_is_not_loaded(tmp_path) -> None:
+    whole = sparse.families()["glm4moe"]
+    estimate = estimate_of(tmp_path, whole)
+    kept = [one for one in whole.tensors if not one[0].startswith("blk.3.")]
+    whole.tensors, whole.meta["block_count"], whole.meta["nextn_predict_layers"] = kept, 3, 0
+    assert term(estimate_of(tmp_path, whole), "weights") == term(estimate, "weights")
