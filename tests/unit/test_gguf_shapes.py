@@ -20,6 +20,7 @@ _SPEC = importlib.util.spec_from_file_location("sparse_gguf", _PATH)
 sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(_SPEC))
 _SPEC.loader.exec_module(sparse)
 
+deepseek = sparse.sibling("sparse_recurrent").deepseek
 MIB = 1 << 20
 
 
@@ -70,10 +71,10 @@ def test_the_states_of_layers_on_the_host_are_there(tmp_path) -> None:
 
 def test_a_latent_cache_holds_one_row_a_token(tmp_path) -> None:
     # DeepSeek-V2-Lite: 512 + 64 elements of f16 a token and layer; the engine prints 121.50 MiB
-    packed = estimate_of(tmp_path, sparse.deepseek())
+    packed = estimate_of(tmp_path, deepseek())
     assert term(packed, "KV cache") == 27 * 4096 * 576 * 2 == 121.5 * MIB
     # files from before June 2025 hold 16 heads of 192 and 128
-    old = estimate_of(tmp_path, sparse.deepseek("old"))
+    old = estimate_of(tmp_path, deepseek("old"))
     assert term(old, "KV cache") == 27 * 4096 * 16 * (192 + 128) * 2
 
 
@@ -93,14 +94,14 @@ def test_a_state_that_cannot_be_is_refused(tmp_path, key, value) -> None:
     [("expert_used_count", 99), ("expert_count", 1 << 20), ("expert_group_count", 7)],
 )
 def test_experts_that_cannot_be_are_refused(tmp_path, key, value) -> None:
-    model = sparse.deepseek()
+    model = deepseek()
     model.meta[key] = value
     with pytest.raises(SourceError, match="expert"):
         estimate_of(tmp_path, model)
 
 
 def test_a_latent_row_that_is_longer_than_its_head_is_refused(tmp_path) -> None:
-    model = sparse.deepseek()
+    model = deepseek()
     model.meta["rope.dimension_count"] = 4096
     with pytest.raises(SourceError, match="latent attention"):
         estimate_of(tmp_path, model)
