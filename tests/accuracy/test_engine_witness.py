@@ -1,6 +1,7 @@
-"""The real llama.cpp as witness: model, KV cache and compute buffer of a dozen families.
+"""The real llama.cpp as witness: model, KV cache, recurrent state and compute buffer by family.
 
-The engine is xllamacpp's CPU build b11549, over sparse files made on the spot.
+The engine is xllamacpp's CPU build b11549, over sparse files made on the spot. Everything is held to
+what it prints, hundredths of a MiB, in the slow matrix too, but for what `LOOSE` names.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ FAMILIES = sparse.families()
 MIB = 1 << 20
 #: the engine prints hundredths of a MiB
 ROUNDING = 0.006 * MIB
+
+#: compute buffers that may be too large by this share, and never too small: at batches of 128 ours
+#: are 0.2 of 30 MiB more, which is not explained
+LOOSE = {"qwen3next": 0.01, "qwen3next-first": 0.01}
 
 #: context, ubatch, flash attention, type of the cache
 FEW = ((2048, 512, "on", "f16"), (8192, 256, "off", "f16"))
@@ -74,7 +79,8 @@ def hold(
     assert ours.cache_bytes == pytest.approx(told["KV"], abs=ROUNDING)
     assert ours.state_bytes == pytest.approx(told["RS"], abs=ROUNDING)
     # within 2 % and never 1 % below is what is asked; within hundredths of a MiB is what it is
-    assert ours.compute_bytes == pytest.approx(told["compute"], abs=3 * ROUNDING)
+    loose = LOOSE.get(path.stem, 0) * told["compute"]
+    assert -3 * ROUNDING <= ours.compute_bytes - told["compute"] <= 3 * ROUNDING + loose
 
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda one: "-".join(map(str, one)))
@@ -103,7 +109,16 @@ def test_the_graph_has_as_many_nodes_as_the_engines(files) -> None:
     from vramplan.graph.language import reserve_graph
     from vramplan.graph.shapes import Reserve
 
-    for name in ("llama", "qwen3moe", "gemma2", "phi3"):
+    for name in (
+        "llama",
+        "qwen3moe",
+        "gemma2",
+        "phi3",
+        "deepseek2",
+        "gpt-oss",
+        "glm4moe",
+        "qwen3vl",
+    ):
         model = model_from_gguf(open_model(str(files[name]), None).header)
         reserve = Reserve(tokens=512, outputs=1, cells=2048, window_cells=2048)
         graph = reserve_graph(model.language, HABITS[model.architecture], reserve)

@@ -16,6 +16,7 @@ from vramplan.estimate.engine_defaults import CardMemory
 from vramplan.estimate.ggml_model import Placement, TensorRole
 from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.estimate.graph_buffer import graph_note, graph_source
+from vramplan.estimate.kv_cache import cache_source
 from vramplan.estimate.layer_fit import Fit, as_asked, fit_run, has_projector_on_gpu
 from vramplan.estimate.projector import projector_compute, projector_notes, projector_source
 from vramplan.estimate.vision_model import VisionModel
@@ -42,7 +43,6 @@ PROJECTOR = "projector"
 STATE = "recurrent state"
 
 _WEIGHTS_SOURCE = "counted: every tensor's shape and type"
-_CACHE_SOURCE = "counted: 2 x layers x kv_heads x head size x tokens, in blocks of the cache's type"
 _COMPUTE_SOURCE = (
     "closed form of the graph that llama.cpp reserves (ggml-alloc.c), equal to published CUDA logs "
     "(profiles/engine_logs) of builds before #23861; "
@@ -153,7 +153,7 @@ def _terms(
     weights = Band.exactly(placement.gpu_bytes)
     yield _term("weights", LANGUAGE_MODEL, weights, exact, _WEIGHTS_SOURCE)
     cache = Band.exactly(run.batch.cache_of_last(placement.blocks_on_gpu))
-    yield _term("KV cache", LANGUAGE_MODEL, cache, exact, _CACHE_SOURCE)
+    yield _term("KV cache", LANGUAGE_MODEL, cache, exact, cache_source(run.model))
     states = Band.exactly(run.batch.states_of_last(placement.blocks_on_gpu))
     yield _term(STATE, LANGUAGE_MODEL, states, exact, recurrent_state.SOURCE)
     source = _COMPUTE_SOURCE + (_COMPUTE_NEW if run.rules.logits_per_sequence else _COMPUTE_OLD)
@@ -289,9 +289,12 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
     if placement.on_gpu < run.model.total_layers:
         everything = run.batch.cache_of_last(run.model.layers)
         host_cache = everything - run.batch.cache_of_last(placement.blocks_on_gpu)
+        states = run.batch.states_of_last(run.model.layers)
+        states -= run.batch.states_of_last(placement.blocks_on_gpu)
         yield (
             f"{placement.on_gpu} of {run.model.total_layers} layers on the GPU; on the host "
             f"{format_size(placement.host_bytes)} of weights, {format_size(host_cache)} of KV cache"
+            + (f", {format_size(states)} of recurrent state" if states else "")
         )
     if placement.blocks_without_experts:
         yield (

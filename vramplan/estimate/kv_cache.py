@@ -68,6 +68,20 @@ def layer_caches(
     )
 
 
+def cache_source(model: GgmlModel) -> str:
+    """Return how the cache was counted, in words."""
+    latent = None if model.language is None else model.language.latent
+    if latent is None or not latent.is_absorbed:
+        return (
+            "counted: keys and values of each layer with attention, kv_heads x head size x tokens, "
+            "in blocks of the cache's type"
+        )
+    return (
+        f"counted: layers x ({latent.rank} + {latent.rope}) x tokens, in blocks of the cache's "
+        "type; latent attention holds keys, of which values are a part"
+    )
+
+
 def check_heads(model: GgmlModel, kv_type: str) -> None:
     """Raise ValueError where the blocks of `kv_type` do not fill a head.
 

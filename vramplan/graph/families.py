@@ -17,8 +17,6 @@ class Pick(Enum):
     FIRST = "behind attention"
     BEHIND_NORM = "behind the norm that follows attention"
     BEHIND_SUM = "behind the residual"
-    BEHIND_LAYER = "behind the last layer"
-    BEHIND_OUTPUT_NORM = "behind the norm that precedes the logits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,14 +75,14 @@ FAMILIES: Mapping[str, Habits] = {
     "exaone4": Habits(),
     "glm4": Habits(fuses_gate=True),
     "glm4moe": Habits(normalises_experts=False, gate="sigmoid", tells_gate=True, tells_norm=True),
-    "gpt-oss": Habits(normalises_experts=False, gate="softmax behind", picks=Pick.BEHIND_LAYER),
+    "gpt-oss": Habits(normalises_experts=False, gate="softmax behind"),
     "granite": Habits(),
     "granitemoe": Habits(),
     "olmo2": Habits(),
     "qwen2vl": Habits(places=4),
-    "qwen35": Habits(places=4, picks=Pick.BEHIND_OUTPUT_NORM, gates_attention=True),
-    "qwen35moe": Habits(places=4, picks=Pick.BEHIND_OUTPUT_NORM, gates_attention=True),
-    "qwen3next": Habits(picks=Pick.BEHIND_OUTPUT_NORM, gates_attention=True),
+    "qwen35": Habits(places=4, gates_attention=True),
+    "qwen35moe": Habits(places=4, gates_attention=True),
+    "qwen3next": Habits(gates_attention=True),
     "qwen3vl": Habits(places=4),
     "qwen3vlmoe": Habits(places=4),
     "seed_oss": Habits(),
@@ -96,15 +94,12 @@ FAMILIES: Mapping[str, Habits] = {
     "lfm2": Habits(),
     "lfm2moe": Habits(gate="sigmoid", tells_gate=True),
     "minimax-m2": Habits(gate="sigmoid", tells_gate=True),
-    "nemotron_h": Habits(
-        rotates=False, picks=Pick.BEHIND_OUTPUT_NORM, squares=True, is_single=True
-    ),
+    "nemotron_h": Habits(rotates=False, squares=True, is_single=True),
     "nemotron_h_moe": Habits(
         normalises_experts=False,
         gate="sigmoid",
         tells_norm=True,
         rotates=False,
-        picks=Pick.BEHIND_OUTPUT_NORM,
         squares=True,
         is_single=True,
     ),

@@ -49,17 +49,13 @@ class _Language:
             layer = Layer(graph, shape, self.habits, number)
             add = self._parallel_layer if self.habits.is_parallel else self._layer
             x = self._deepened(number, add(layer, x, chosen if number == last else None))
-        self._logits(x, chosen)
+        self._logits(x)
         return graph
 
-    def _logits(self, x: Tensor, chosen: Tensor) -> None:
+    def _logits(self, x: Tensor) -> None:
         graph, habits, names = self.graph, self.habits, self.shape.names
-        if habits.picks is Pick.BEHIND_LAYER:
-            x = graph.rows_of(x, chosen)
         has_bias = "output_norm.bias" in names
         x = graph.norm(x, is_rms=habits.is_rms, weighted=True, biased=has_bias)
-        if habits.picks is Pick.BEHIND_OUTPUT_NORM:
-            x = graph.rows_of(x, chosen)
         x = graph.matmul(self.shape.vocabulary, x)
         if habits.scales_logits or "logits" in self.shape.scaled:
             x = graph.same("scale", x)
