@@ -31,7 +31,7 @@ _HEAD = (
 _MIB = 1 << 20
 _ROUNDING = 0.01
 #: the buffers that hold what a sequence was told so far
-_CACHES = ("KV", "recurrent state")
+_CACHES = ("KV", "RS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def render() -> str:
         command=witness["command"],
         rounding=_ROUNDING,
     )
-    has_state = any("recurrent state" in one["engine"] for one in cases)
+    has_state = any("RS" in one["engine"] for one in cases)
     buffers = "KV cache and recurrent state" if has_state else "KV cache"
     table = "\n".join([_HEAD.format(buffers=buffers), *(_cells(row) for row in rows)])
     return "\n\n".join([TITLE, about, _summary(rows), table])

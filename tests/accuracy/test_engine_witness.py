@@ -1,6 +1,6 @@
 """The real llama.cpp as witness: model, KV cache, recurrent state and compute buffer by family.
 
-The engine is xllamacpp's CPU build b11549, over sparse files made on the spot. Everything is held to
+The engine is xllamacpp's CPU build b11549, over sparse files made on the spot. All is held to
 what it prints, hundredths of a MiB, in the slow matrix too, but for what `LOOSE` names.
 """
 

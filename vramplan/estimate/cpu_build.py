@@ -24,7 +24,12 @@ class CpuBuild:
 
     def by_name(self) -> dict[str, int]:
         """Return the sizes under the engine's names of its buffers."""
-        return {"model": self.model_bytes, "KV": self.cache_bytes, "compute": self.compute_bytes}
+        return {
+            "model": self.model_bytes,
+            "KV": self.cache_bytes,
+            "RS": self.state_bytes,
+            "compute": self.compute_bytes,
+        }
 
 
 def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
