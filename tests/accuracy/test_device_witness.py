@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vramplan.commands.model_files import open_model
 from vramplan.errors import MeasurementError
+from vramplan.estimate.engine_compute import compute_buffers
 from vramplan.estimate.ggml_run import read_run
 from vramplan.estimate.layer_fit import as_asked
 from vramplan.runner.engine_check import ask_engine
@@ -59,6 +61,47 @@ def test_weights_and_caches_go_where_we_say(files, name, layers) -> None:
     assert told.size_bytes("model", "CUDA0") == pytest.approx(placement.gpu_bytes, abs=0.1 * MIB)
     cache = run.batch.cache_of_last(placement.blocks_on_gpu)
     assert told.size_bytes("KV", "CUDA0") == pytest.approx(cache, abs=2 * ROUNDING)
+
+
+#: flash attention and type of the cache
+ATTENTION = (("on", "f16"), ("on", "q8_0"), ("off", "f16"))
+FEW = ("llama", "qwen3moe", "gemma3", "phi3", "deepseek2", "falcon-h1")
+
+
+def hold(path: Path, layers: object, flash: str, kv_type: str, *, copies: bool = True) -> None:
+    """Compare the compute buffers on both sides with ours: what is asked for is 2 %."""
+    wanted = {"gpu_layers": layers, "flash_attention": flash, "kv_type": kv_type}
+    pipeline, chosen = settings_of(path, **wanted)
+    run = read_run(pipeline, chosen, "8.6")
+    rules = replace(run.rules, offloads_host_weights=copies)
+    ours = compute_buffers(run.model, run.batch, as_asked(run).placement, rules)
+    told = ask_engine(path, {**chosen, "op_offload": copies}, card=CARD)
+    gpu, host = told.size_bytes("compute", "CUDA0"), told.size_bytes("compute", "CUDA_Host")
+    assert ours.gpu.expected_bytes == pytest.approx(gpu, abs=4 * ROUNDING)
+    assert ours.host_bytes == pytest.approx(host, abs=4 * ROUNDING)
+
+
+@pytest.mark.parametrize(("flash", "kv_type"), ATTENTION)
+@pytest.mark.parametrize("layers", [0, 1, "all"])
+@pytest.mark.parametrize("name", FEW)
+def test_compute_buffers_on_both_sides_are_what_we_say(files, name, layers, flash, kv_type) -> None:
+    hold(files[name], layers, flash, kv_type)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flash", "kv_type"), ATTENTION)
+@pytest.mark.parametrize("layers", [0, 1, 2, "all"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_over_every_family(files, name, layers, flash, kv_type) -> None:
+    if kv_type == "q8_0" and name == "gptneox":
+        pytest.skip("heads of 80 are no multiple of the type's block of 32")
+    hold(files[name], layers, flash, kv_type)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.parametrize("name", ["llama", "mixtral"])
+def test_host_layers_stay_on_the_host_where_nothing_is_copied(files, name, layers) -> None:
+    hold(files[name], layers, "on", "f16", copies=False)
 
 
 def test_a_card_that_is_too_small_is_out_of_memory(files) -> None:

@@ -44,7 +44,7 @@ def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
         model_bytes=run.model.weights_bytes,
         cache_bytes=run.batch.cache_of_last(run.model.layers),
         state_bytes=run.batch.states_of_last(run.model.layers),
-        compute_bytes=graph_sizes(run.model, run.batch, run.batch.sequences)[0],
+        compute_bytes=graph_sizes(run.model, run.batch, run.rules),
         is_known=is_known(run.model, run.rules),
         projector_bytes=None if run.vision is None else _projector_bytes(run.vision, run),
     )

@@ -3,21 +3,14 @@
 The graph is that of a build after #23861. Before it logits were reserved for every token and decide
 most buffers; what is counted then equals the logs of that time (``profiles/engine_logs``), which
 today's graph does not. Of what is not built like LLaMA only the graph knows.
-
-Experts that are kept in host memory are copied to the GPU for a big batch, one matrix of all of a
-layer's experts at a time (ggml-backend.cpp: a split begins at every such weight). No log of a CUDA
-build shows that buffer with every layer on the GPU.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vramplan.estimate import compute_buffer, graph_buffer
-from vramplan.estimate.compute_buffer import OFFLOAD_BATCH, Batch, ComputeBuffers
+from vramplan.estimate.compute_buffer import Batch, ComputeBuffers
 from vramplan.estimate.engine_rules import EngineRules
 from vramplan.estimate.ggml_model import GgmlModel, Placement
-from vramplan.model import Band
 
 #: families whose buffers of old builds are counted: dense ones, built like those that logs are of
 _COUNTED = frozenset(
@@ -51,10 +44,4 @@ def compute_buffers(
     find = (
         graph_buffer.graph_buffers if uses_graph(model, rules) else compute_buffer.compute_buffers
     )
-    found = find(model, batch, placement, rules)
-    # with blocks in host memory the largest matrix is counted already, and it is an expert's
-    is_counted = placement.blocks_on_gpu < model.layers
-    if is_counted or not rules.offloads_host_weights or batch.tokens < OFFLOAD_BATCH:
-        return found
-    copied = Band.exactly(placement.largest_expert_bytes)
-    return replace(found, gpu=found.gpu + copied)
+    return find(model, batch, placement, rules)

@@ -27,6 +27,9 @@ _FITS = 7410  # #16653, December 2025
 #: #23861, May 2026; host buffers have an f32 mask in logs of b4863 and b5274 and no longer in one
 #: of October 2026: when it changed between them was not looked up
 _LOGITS_PER_SEQUENCE = 9440
+_UNPACKED_CACHE = 9500  # #23907, June 2026
+#: seen in xllamacpp's b11549 and not in its b11063; which change brought it was not looked up
+_MIXED_INPUTS = 11064
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class EngineRules:
     output_layer_first: bool  # the first layer on the GPU is the output layer, not the last block
     has_wide_mask: bool  # flash attention's mask is f32 in host memory, made f16 on the GPU
     fits: bool  # context, layers and experts that nobody set are fitted to the memory that is free
+    reserves_unpacked_cache: bool  # flash attention's cache as f16 is in the compute buffer
+    mixes_inputs: bool  # the graph has a way for text and images in one batch
     logits_per_sequence: bool  # logits are reserved for one token a sequence, not for every token
 
 
@@ -69,6 +74,8 @@ def rules_of(engine: str) -> EngineRules:
         output_layer_first=build >= _OUTPUT_LAYER_FIRST,
         has_wide_mask=build < _LOGITS_PER_SEQUENCE,
         fits=build >= _FITS,
+        reserves_unpacked_cache=build >= _UNPACKED_CACHE,
+        mixes_inputs=build >= _MIXED_INPUTS,
         logits_per_sequence=build >= _LOGITS_PER_SEQUENCE,
     )
 

@@ -123,9 +123,8 @@ class Placement:
     """Which part of a model is on the GPU when `on_gpu` of its layers are.
 
     `gpu_bytes` is what a CUDA buffer takes, `host_bytes` the bare size of the rest. Of
-    `blocks_without_experts` of the GPU's blocks the experts are in host memory, none of their
-    tensors larger than `largest_expert_bytes`. `mapped_bytes` is what the engine prints of host
-    memory: the file from the first tensor that is there to the last.
+    `blocks_without_experts` of the GPU's blocks the `experts` are in host memory. `mapped_bytes` is
+    what the engine prints of host memory: the file from the first tensor that is there to the last.
     """
 
     on_gpu: int
@@ -134,7 +133,7 @@ class Placement:
     gpu_bytes: int
     host_bytes: int
     blocks_without_experts: int = 0
-    largest_expert_bytes: int = 0
+    experts: HostExperts = NO_HOST_EXPERTS
     mapped_bytes: int = 0
 
 
@@ -161,14 +160,13 @@ def place_layers(
     output = on_gpu >= 1 if output_first else on_gpu > model.layers
     blocks = on_gpu - 1 if output else on_gpu
     first = model.layers - blocks
-    gpu_bytes = host_bytes = largest = 0
+    gpu_bytes = host_bytes = 0
     place_in_file, mapped_from, mapped_to = 0, -1, 0
     kept: set[int | None] = set()
     for tensor in model.tensors:
         in_block = tensor.layer is not None and tensor.layer >= first
         is_kept = in_block and experts.keeps(tensor.name, tensor.layer)
         if is_kept:
-            largest = max(largest, tensor.size_bytes)
             kept.add(tensor.layer)
         if not is_kept and (in_block or (output and tensor.role is TensorRole.OUTPUT)):
             gpu_bytes += tensor.cuda_bytes
@@ -185,7 +183,7 @@ def place_layers(
         gpu_bytes=gpu_bytes,
         host_bytes=host_bytes,
         blocks_without_experts=len(kept),
-        largest_expert_bytes=largest,
+        experts=experts,
         mapped_bytes=mapped_to - max(mapped_from, 0),
     )
 

@@ -1,29 +1,34 @@
 """The compute buffer from the graph itself: the engine's tensors through a model of its allocator.
 
-For families in `graph.families.FAMILIES` the CPU build b11549 of llama.cpp (xllamacpp's) holds
-exactly what this gives (tests/accuracy/test_engine_witness.py). On CUDA the embedding is
-looked up on the host and what the GPU needs of it is copied; no CUDA log of such a build was at
-hand, so the band reaches from a twentieth below up to what the CPU build holds. Of a family that is
-not known the same is said of the nearest one, and marked as assumed.
+For families in `graph.families.FAMILIES` llama.cpp b11549 holds exactly what this gives, on a CPU
+(tests/accuracy/test_engine_witness.py) and with any number of layers on a CUDA card that is
+pretended (tests/accuracy/test_device_witness.py); the same witness, of August 2026, holds what real
+cards printed. Of a family that is not known the same is said of the nearest one, and marked as
+assumed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from vramplan.estimate.compute_buffer import Batch, ComputeBuffers
 from vramplan.estimate.engine_rules import EngineRules
-from vramplan.estimate.ggml_model import GgmlModel, Placement, TensorRole
+from vramplan.estimate.ggml_model import GgmlModel, Placement, TensorRole, row_bytes
 from vramplan.graph.allocator import allocate
+from vramplan.graph.attention import cache_name
+from vramplan.graph.builder import Graph
 from vramplan.graph.families import FAMILIES, Habits
 from vramplan.graph.language import reserve_graph
 from vramplan.graph.shapes import Reserve
-from vramplan.graph.split import gpu_part
+from vramplan.graph.split import Memory, schedule
 from vramplan.model import Band, Origin
 
 _CUDA_ALIGNMENT = 128
 _CPU_ALIGNMENT = 32
 _F32 = 4
+#: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
+_AS_F16 = frozenset({"f16", "f32"})
 
 
 def is_known(model: GgmlModel, rules: EngineRules) -> bool:
@@ -36,7 +41,7 @@ def graph_source(model: GgmlModel, rules: EngineRules) -> tuple[Origin, str]:
     if is_known(model, rules):
         return Origin.PUBLISHED, (
             f"llama.cpp's graph of {model.architecture} through a model of its allocator "
-            "(ggml-alloc.c), equal to the CPU build b11549; high is all that the CPU build holds"
+            "(ggml-alloc.c) and scheduler (ggml-backend.cpp), equal to build b11549 within 0.02 MiB"
         )
     if model.architecture in FAMILIES:
         return Origin.ASSUMED, (
@@ -63,33 +68,44 @@ def graph_buffers(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> ComputeBuffers:
     """Return what the graph of `batch` takes on the GPU and in host memory."""
-    rows = batch.sequences if rules.logits_per_sequence else batch.tokens
-    whole, part = graph_sizes(model, batch, rows)
-    is_partial = placement.on_gpu < model.total_layers
-    copies = rules.offloads_host_weights and placement.blocks_on_gpu < model.layers
-    if not placement.on_gpu and not copies:
-        return ComputeBuffers(gpu=Band.exactly(0), host_bytes=whole)
-    extra = 0
-    if copies:
-        largest = max(t.size_bytes for t in model.tensors if t.role is TensorRole.BLOCK)
-        extra = largest + batch.cache_layer_bytes
-    elif not placement.output_on_gpu:
-        extra = max(t.size_bytes for t in model.tensors if t.role is TensorRole.OUTPUT)
-    expected = part + extra
+    expected, host = split_sizes(model, batch, placement, rules)
     factor = 1 if is_known(model, rules) else 2
-    high = factor * max(expected, whole + extra)
-    band = Band(low_bytes=expected * 19 // 20, expected_bytes=expected, high_bytes=high)
-    hidden = batch.tokens * model.embedding * _F32
-    mask = batch.tokens * batch.context * (2 if batch.has_flash else 4)
-    host = 4 * hidden + mask if not is_partial else whole
+    band = Band(
+        low_bytes=expected * 49 // 50,
+        expected_bytes=expected,
+        high_bytes=factor * expected * 51 // 50,
+    )
     return ComputeBuffers(gpu=band, host_bytes=host)
 
 
 @lru_cache(maxsize=256)
-def graph_sizes(model: GgmlModel, batch: Batch, rows: int) -> tuple[int, int]:
-    """Return the whole graph's buffer on a CPU, and the GPU's part of it."""
+def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
+    """Return the whole graph's buffer on a CPU."""
+    return allocate(_graph(model, batch, rules), (_CPU_ALIGNMENT,))[0]
+
+
+@lru_cache(maxsize=256)
+def split_sizes(
+    model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
+) -> tuple[int, int]:
+    """Return the buffers of the graph's parts on the GPU and on the host.
+
+    Without a layer on the GPU large batches are computed there all the same.
+    """
+    graph = schedule(
+        _graph(model, batch, rules),
+        dict(_memories(model, batch, placement)),
+        copies_weights=rules.offloads_host_weights,
+        unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in _AS_F16,
+    )
+    gpu, host = allocate(graph, (_CUDA_ALIGNMENT, _CPU_ALIGNMENT))
+    return gpu, host
+
+
+def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
     assert model.language is not None
     habits = FAMILIES.get(model.architecture, Habits())
+    rows = batch.sequences if rules.logits_per_sequence else batch.tokens
     tokens = -(-batch.tokens // batch.sequences) * batch.sequences  # as many of each sequence
     reserve = Reserve(
         tokens=tokens,
@@ -99,7 +115,35 @@ def graph_sizes(model: GgmlModel, batch: Batch, rows: int) -> tuple[int, int]:
         streams=batch.sequences,
         has_flash=batch.has_flash,
         cache_type=batch.cache_type,
+        mixes_inputs=rules.mixes_inputs,
     )
-    whole = allocate(reserve_graph(model.language, habits, reserve), (_CPU_ALIGNMENT,))[0]
-    graph = gpu_part(reserve_graph(model.language, habits, reserve))
-    return whole, allocate(graph, (_CUDA_ALIGNMENT,))[0]
+    return reserve_graph(model.language, habits, reserve)
+
+
+def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[tuple[str, Memory]]:
+    """Yield every weight and cache with its place."""
+    assert model.language is not None
+    first = model.layers - placement.blocks_on_gpu
+    for tensor in model.tensors:
+        is_on_host = tensor.role is TensorRole.INPUT
+        if tensor.role is TensorRole.OUTPUT:
+            is_on_host = not placement.output_on_gpu
+        elif tensor.layer is not None:
+            is_kept = placement.experts.keeps(tensor.name, tensor.layer)
+            is_on_host = tensor.layer < first or is_kept
+        yield tensor.name, Memory(size_bytes=tensor.cuda_bytes, is_on_host=is_on_host)
+    state = model.language.state
+    for number, layer in enumerate(model.language.layers):
+        if state is not None and layer.has_state:
+            for kind, elements in (("r", state.kept_columns), ("s", state.kept_state)):
+                size = _F32 * elements * batch.sequences
+                yield cache_name(kind, number), _cache(size, is_on_host=number < first)
+        cells = batch.window_context if layer.is_windowed else batch.context
+        for kind, head in (("k", layer.head_k), ("v", layer.head_v)):
+            row = row_bytes(batch.cache_type, layer.kv_heads * head)
+            size = row * cells * batch.sequences
+            yield cache_name(kind, number), _cache(size, is_on_host=number < first)
+
+
+def _cache(size_bytes: int, *, is_on_host: bool) -> Memory:
+    return Memory(size_bytes=size_bytes, is_on_host=is_on_host, is_weight=False)

@@ -39,7 +39,6 @@ class AttentionInputs:
         mask = "f16" if reserve.has_flash else "f32"
         self.mask = graph.input(mask, cells, tokens // streams, 1, streams)
         self.k_turn, self.v_turn = self._turns(graph, layers)
-        self.cache = Tensor("none", reserve.element_type, (1, 1, 1, 1), is_external=True)
 
     def _turns(
         self, graph: Graph, layers: Collection[LayerShape]
@@ -92,21 +91,21 @@ class AttentionInputs:
     def _fused(self, layer: Layer, q: Tensor, unpacked: int | None) -> Tensor:
         """Flash attention: scores are never there."""
         graph, shape = layer.graph, layer.shape
-        keys = self._cached(graph, shape.head_k, shape.kv_heads)
-        values = self._cached(graph, shape.head_v, shape.kv_heads)
+        keys = self._cached(layer, "k", shape.head_k)
+        values = self._cached(layer, "v", shape.head_v)
         if self.reserve.cache_type == "f32":
             keys, values = graph.copy(keys, "f16"), graph.copy(values, "f16")
         y = graph.flash(self._queries(layer, q), keys, values, self.mask, shape.head_v)
         if unpacked is not None:
-            y = graph.matmul(unpacked, graph.permute(y, 0, 2, 1, 3))
+            y = layer.matmul(unpacked, graph.permute(y, 0, 2, 1, 3), "attn_v_b")
             y = graph.copy(graph.permute(y, 0, 2, 1, 3))
         return graph.reshape(y, y.shape[0] * y.shape[1], y.shape[2] * y.shape[3])
 
     def _scored(self, layer: Layer, q: Tensor, unpacked: int | None) -> Tensor:
         """Attention that writes its scores down."""
         graph, shape = layer.graph, layer.shape
-        keys = self._cached(graph, shape.head_k, shape.kv_heads)
-        values = self._cached(graph, shape.head_v, shape.kv_heads)
+        keys = self._cached(layer, "k", shape.head_k)
+        values = self._cached(layer, "v", shape.head_v)
         q = self._queries(layer, q)
         each, streams = q.shape[1], q.shape[3]
         scores = Tensor("mul_mat", "f32", (self.cells, each, shape.heads, streams), (keys, q))
@@ -120,19 +119,19 @@ class AttentionInputs:
         summed = (shape.head_v, each, shape.heads, streams)
         y = Tensor("mul_mat", "f32", summed, (values, scores))
         if unpacked is not None:
-            y = graph.matmul(unpacked, y)
+            y = layer.matmul(unpacked, y, "attn_v_b")
         wide = y.shape[0] * shape.heads
         return graph.copy_as(graph.permute(y, 0, 2, 1, 3), wide, each * streams)
 
     def _store_keys(self, layer: Layer, k: Tensor) -> None:
         rows = _rows(layer.graph, k)
-        layer.graph.expand(layer.graph.write_rows(rows, self.k_places, self.cache))
+        layer.graph.expand(layer.graph.write_rows(rows, self.k_places, self._cache(layer, "k")))
 
     def _store_values(self, layer: Layer, v: Tensor, places: Tensor) -> None:
         """Write values into the cache, where they are transposed without flash attention."""
         graph = layer.graph
         if self.reserve.has_flash:
-            graph.expand(graph.write_rows(_rows(graph, v), places, self.cache))
+            graph.expand(graph.write_rows(_rows(graph, v), places, self._cache(layer, "v")))
             return
         wide, tokens = v.shape[0] * v.shape[1], v.shape[2]
         is_whole = v.strides[2] == ELEMENT_BYTES["f32"] * wide
@@ -141,13 +140,25 @@ class AttentionInputs:
             wide = self.widest_values
             flat = Tensor("pad", "f32", (wide, tokens, 1, 1), (flat,))
         flat = graph.reshape(flat, 1, wide * tokens)
-        cells = graph.reshape(self.cache, 1)
+        cells = graph.reshape(self._cache(layer, "v"), 1)
         graph.expand(graph.write_rows(flat, places, cells))
 
-    def _cached(self, graph: Graph, head: int, heads: int) -> Tensor:
+    def _cache(self, layer: Layer, kind: str) -> Tensor:
+        """Return the memory that a layer's keys or values are held in."""
+        part = kind if self.v_places is not None else "k"  # else values are a part of the keys
+        cache = Tensor("none", self.reserve.element_type, (1, 1, 1, 1), is_external=True)
+        cache.name = cache_name(part, layer.number)
+        return cache
+
+    def _cached(self, layer: Layer, kind: str, head: int) -> Tensor:
         """Return keys or values as attention reads them: a view of the cache, permuted."""
-        shape = (head, heads, self.cells, self.reserve.streams)
-        return graph.permute(graph.view(self.cache, shape, (1, 1, 1, 1)), 0, 2, 1, 3)
+        graph, shape = layer.graph, (head, layer.shape.kv_heads, self.cells, self.reserve.streams)
+        return graph.permute(graph.view(self._cache(layer, kind), shape, (1, 1, 1, 1)), 0, 2, 1, 3)
+
+
+def cache_name(kind: str, layer: int) -> str:
+    """Return what the memory of a layer's keys (k) or values (v) is called in a graph."""
+    return f"cache_{kind}.{layer}"
 
 
 def _rows(graph: Graph, x: Tensor) -> Tensor:

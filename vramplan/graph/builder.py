@@ -27,6 +27,12 @@ class Graph:
         whole = full(shape)
         return Tensor("none", "f32", whole, is_external=True)
 
+    def weight(self, name: str) -> Tensor:
+        """Return a weight that an operator reads, of which only the name matters."""
+        tensor = Tensor("none", "f32", (1, 1, 1, 1), is_external=True)
+        tensor.name = name
+        return tensor
+
     # ------------------------------------------------------------------- order
     def expand(self, tensor: Tensor) -> None:
         """Add a tensor and all it is made from, sources first (ggml_build_forward_expand)."""
@@ -48,14 +54,15 @@ class Graph:
         sources = (x,) if weight is None else (weight, x)
         return Tensor("mul_mat", "f32", shape, sources)
 
-    def matmul_id(self, width: int, x: Tensor, ids: Tensor) -> Tensor:
-        """Return each token's experts, of `width` rows, times `x`."""
-        return Tensor("mul_mat_id", "f32", (width, ids.shape[0], x.shape[2], 1), (x, ids))
+    def matmul_id(self, width: int, x: Tensor, ids: Tensor, name: str) -> Tensor:
+        """Return each token's experts, of `width` rows, times `x`; `name` is the weight's."""
+        shape = (width, ids.shape[0], x.shape[2], 1)
+        return Tensor("mul_mat_id", "f32", shape, (self.weight(name), x, ids))
 
-    def rows(self, width: int, ids: Tensor) -> Tensor:
-        """Return rows of a weight, such as the embeddings of tokens."""
+    def rows(self, width: int, ids: Tensor, name: str = "") -> Tensor:
+        """Return rows of the weight `name`, such as the embeddings of tokens."""
         shape = (width, ids.shape[0], ids.shape[1], ids.shape[2])
-        return Tensor("get_rows", "f32", shape, (ids,))
+        return Tensor("get_rows", "f32", shape, (self.weight(name), ids))
 
     def rows_of(self, x: Tensor, ids: Tensor) -> Tensor:
         """Return rows of a tensor of the graph."""
@@ -76,12 +83,14 @@ class Graph:
         """Return an operator whose result is shaped like `x`, which is its first source."""
         return Tensor(op, x.type, x.shape, (x, *others))
 
-    def norm(self, x: Tensor, *, is_rms: bool, weighted: bool, biased: bool = False) -> Tensor:
-        """Return a norm over the first dimension, times its weight, plus its bias."""
+    def norm(
+        self, x: Tensor, *, is_rms: bool, weighted: bool, biased: bool = False, name: str = ""
+    ) -> Tensor:
+        """Return a norm over the first dimension, times the weight called `name`, plus its bias."""
         x = self.same("rms_norm" if is_rms else "norm", x)
         if weighted:
-            x = self.same("mul", x)
-        return self.same("add", x) if biased else x
+            x = self.same("mul", x, self.weight(f"{name}.weight"))
+        return self.same("add", x, self.weight(f"{name}.bias")) if biased else x
 
     def glu(self, gate: Tensor, up: Tensor) -> Tensor:
         """Return an activation of `gate` times `up`: a tensor of its own."""

@@ -19,11 +19,12 @@ def delta_net(states: States, layer: Layer, x: Tensor) -> Tensor:
     mixed, gate = (_fused if layer.has("ssm_in.weight") else _apart)(states, layer, x)
     strength, decay = _strength_and_decay(states, layer, x)
     columns = states.columns(layer, mixed)
-    memory = states.memory(graph, shape.kept_state)
+    memory = states.memory(layer, "s", shape.kept_state)
     state = graph.rows_of(memory, states.places)
     graph.expand(state)
+    states.keep_others(graph, state, memory)
     state = graph.reshape(state, value, value, heads, sequences)
-    y = graph.same("unary", states.convolved(columns))
+    y = graph.same("unary", states.convolved(layer, columns, "ssm_conv1d"))
     _, row, sequence, _ = y.strides
     by_key = (size, shape.groups, tokens, sequences)
     q, k = (
@@ -42,16 +43,17 @@ def delta_net(states: States, layer: Layer, x: Tensor) -> Tensor:
     graph.expand(graph.copy_into(last, memory))
     gate = graph.same("unary", graph.reshape(gate, value, heads, tokens, sequences))
     y = graph.same("mul", layer.norm(y, "ssm_norm"), gate)
-    y = graph.matmul(layer.model.embedding, graph.reshape(y, shape.inner, tokens, sequences))
+    y = graph.reshape(y, shape.inner, tokens, sequences)
+    y = layer.matmul(layer.model.embedding, y, "ssm_out")
     return graph.reshape(y, layer.model.embedding, tokens * sequences)
 
 
 def _apart(states: States, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return queries, keys and values side by side, and the gate, of two matrices."""
     graph, shape = layer.graph, states.shape
-    mixed = graph.matmul(shape.convolved, x)
+    mixed = layer.matmul(shape.convolved, x, "attn_qkv")
     mixed = graph.reshape(mixed, shape.convolved, states.tokens, states.sequences)
-    return mixed, graph.matmul(shape.inner, x)
+    return mixed, layer.matmul(shape.inner, x, "attn_gate")
 
 
 def _fused(states: States, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,7 +61,7 @@ def _fused(states: States, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
     graph, shape = layer.graph, states.shape
     tokens, sequences, groups = states.tokens, states.sequences, shape.groups
     value = shape.inner // groups
-    whole = graph.matmul(shape.convolved + shape.inner, x)
+    whole = layer.matmul(shape.convolved + shape.inner, x, "ssm_in")
     whole = graph.reshape(whole, 2 * shape.state + 2 * value, groups, tokens, sequences)
 
     def part(size: int) -> Tensor:
@@ -79,15 +81,17 @@ def _strength_and_decay(states: States, layer: Layer, x: Tensor) -> tuple[Tensor
     tokens, sequences, heads = states.tokens, states.sequences, shape.heads
     if layer.has("ssm_ba.weight"):
         each = heads // shape.groups
-        both = graph.reshape(graph.matmul(2 * heads, x), 2 * each, shape.groups, tokens, sequences)
+        made = layer.matmul(2 * heads, x, "ssm_ba")
+        both = graph.reshape(made, 2 * each, shape.groups, tokens, sequences)
         half = (each, shape.groups, tokens, sequences)
         strength = graph.same("unary", graph.copy(graph.view(both, half, both.strides)))
         strength = graph.reshape(strength, 1, heads, tokens, sequences)
         decay = graph.copy_as(graph.view(both, half, both.strides), heads, tokens, sequences)
     else:
-        strength = graph.reshape(graph.matmul(heads, x), 1, heads, tokens, sequences)
+        made = layer.matmul(heads, x, "ssm_beta")
+        strength = graph.reshape(made, 1, heads, tokens, sequences)
         strength = graph.same("unary", strength)
-        decay = graph.reshape(graph.matmul(heads, x), heads, tokens, sequences)
-    for op in ("add", "unary", "mul"):
-        decay = graph.same(op, decay)
+        decay = graph.reshape(layer.matmul(heads, x, "ssm_alpha"), heads, tokens, sequences)
+    decay = graph.same("unary", layer.add_bias(decay, "ssm_dt"))
+    decay = graph.same("mul", decay, layer.weight("ssm_a"))
     return strength, graph.reshape(decay, 1, heads, tokens, sequences)

@@ -32,6 +32,9 @@ class Habits:
     is how many numbers a position has. `gates_attention`: it is multiplied by a gate. `picks`:
     when rows are chosen in the last layer. `squares`: activations without a gate are squared.
     `is_single`: a layer has attention, a state or a feed-forward network, and no second part.
+    `norms_all_heads`: queries and keys are normed over all heads at once.
+    `adds_mixed_to_residual`: the residual is the first operand where attention is added to it, and
+    `adds_made_to_residual` where the feed-forward network is: it is the one whose place is taken.
     """
 
     is_parallel: bool = False
@@ -52,6 +55,9 @@ class Habits:
     gates_attention: bool = False
     squares: bool = False
     is_single: bool = False
+    norms_all_heads: bool = False
+    adds_mixed_to_residual: bool = False
+    adds_made_to_residual: bool = False
 
 
 FAMILIES: Mapping[str, Habits] = {
@@ -61,15 +67,15 @@ FAMILIES: Mapping[str, Habits] = {
     "qwen3": Habits(),
     "qwen3moe": Habits(),
     "qwen2moe": Habits(normalises_experts=False),
-    "olmoe": Habits(normalises_experts=False),
+    "olmoe": Habits(normalises_experts=False, norms_all_heads=True),
     "gemma": Habits(scales_embedding=True, scales_queries=True),
     "gemma2": Habits(
         softcaps_scores=True, softcaps_logits=True, scales_queries=True, scales_embedding=True
     ),
     "gemma3": Habits(scales_queries=True, scales_embedding=True, picks=Pick.BEHIND_NORM),
-    "phi3": Habits(scales_queries=True, fuses_gate=True),
+    "phi3": Habits(scales_queries=True, fuses_gate=True, adds_made_to_residual=True),
     "command-r": Habits(is_parallel=True, is_rms=False, scales_logits=True),
-    "gptneox": Habits(is_rms=False),
+    "gptneox": Habits(is_parallel=True, is_rms=False),
     "cohere2": Habits(is_parallel=True, is_rms=False, scales_logits=True),
     "deepseek2": Habits(normalises_experts=False, tells_gate=True, tells_norm=True),
     "exaone4": Habits(),
@@ -91,8 +97,10 @@ FAMILIES: Mapping[str, Habits] = {
     "falcon-h1": Habits(picks=Pick.BEHIND_SUM),
     "granitehybrid": Habits(),
     "jamba": Habits(normalises_experts=False, rotates=False),
-    "lfm2": Habits(),
-    "lfm2moe": Habits(gate="sigmoid", tells_gate=True),
+    "lfm2": Habits(adds_mixed_to_residual=True, adds_made_to_residual=True),
+    "lfm2moe": Habits(
+        gate="sigmoid", tells_gate=True, adds_mixed_to_residual=True, adds_made_to_residual=True
+    ),
     "minimax-m2": Habits(gate="sigmoid", tells_gate=True),
     "nemotron_h": Habits(rotates=False, squares=True, is_single=True),
     "nemotron_h_moe": Habits(

@@ -20,7 +20,7 @@ def feed_forward(layer: Layer, x: Tensor) -> Tensor:
     if layer.has("ffn_up_shexp.weight"):
         shared = _plain(layer, x, experts.shared_feed_forward, "_shexp")
         if layer.has("ffn_gate_inp_shexp.weight"):
-            gate = layer.graph.same("unary", layer.graph.matmul(1, x))
+            gate = layer.graph.same("unary", layer.matmul(1, x, "ffn_gate_inp_shexp"))
             shared = layer.graph.same("mul", shared, gate)
         y = layer.graph.same("add", y, shared)
     return y
@@ -76,8 +76,10 @@ def _experts(layer: Layer, x: Tensor, shape: ExpertShape) -> Tensor:
 
 def _expert(layer: Layer, width: int, x: Tensor, ids: Tensor, part: str) -> Tensor:
     """Return the experts' matrices times `x`, and their biases where the layer has some."""
-    y = layer.graph.matmul_id(width, x, ids)
-    return layer.graph.same("add_id", y, ids) if layer.has(f"{part}.bias") else y
+    y = layer.graph.matmul_id(width, x, ids, layer.name(f"{part}.weight"))
+    if not layer.has(f"{part}.bias"):
+        return y
+    return layer.graph.same("add_id", y, layer.weight(f"{part}.bias"), ids)
 
 
 def _choice(layer: Layer, x: Tensor, shape: ExpertShape) -> tuple[Tensor, Tensor]:
@@ -89,7 +91,7 @@ def _choice(layer: Layer, x: Tensor, shape: ExpertShape) -> tuple[Tensor, Tensor
         probabilities = graph.same("soft_max" if gate == "softmax" else "unary", probabilities)
     choice = probabilities
     if layer.has("exp_probs_b.bias"):
-        choice = graph.same("add", probabilities)
+        choice = layer.add_bias(probabilities, "exp_probs_b")
     if shape.groups > 1:
         choice = _grouped(layer.graph, choice, shape)
     ids = graph.top(choice, shape.used)

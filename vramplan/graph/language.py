@@ -17,9 +17,10 @@ from vramplan.graph.layer import Layer
 from vramplan.graph.projections import gated_queries, queries_keys_values
 from vramplan.graph.recurrent import recurrent_layer
 from vramplan.graph.shapes import LanguageShape, Reserve
-from vramplan.graph.split import HOST
 from vramplan.graph.states import States
 from vramplan.graph.tensor import Tensor
+
+EMBEDDING = "token_embd.weight"
 
 
 def reserve_graph(shape: LanguageShape, habits: Habits, reserve: Reserve) -> Graph:
@@ -55,8 +56,8 @@ class _Language:
     def _logits(self, x: Tensor) -> None:
         graph, habits, names = self.graph, self.habits, self.shape.names
         has_bias = "output_norm.bias" in names
-        x = graph.norm(x, is_rms=habits.is_rms, weighted=True, biased=has_bias)
-        x = graph.matmul(self.shape.vocabulary, x)
+        x = graph.norm(x, is_rms=habits.is_rms, weighted=True, biased=has_bias, name="output_norm")
+        x = graph.matmul(self.shape.vocabulary, x, graph.weight("output.weight"))
         if habits.scales_logits or "logits" in self.shape.scaled:
             x = graph.same("scale", x)
         if habits.softcaps_logits:
@@ -74,22 +75,22 @@ class _Language:
         """
         graph, wide, tokens = self.graph, self.shape.embedding, self.reserve.tokens
         width = wide * (1 + self.shape.deep_layers)
-        words = graph.rows(wide, graph.input("i32", tokens))
+        words = graph.rows(wide, graph.input("i32", tokens), EMBEDDING)
         graph.expand(words)
-        mixed = graph.rows(wide, graph.input("i32", tokens))
-        graph.expand(mixed)
+        mixed = graph.rows(wide, graph.input("i32", tokens), EMBEDDING)
+        if self.reserve.mixes_inputs:
+            graph.expand(mixed)
         x = self._padded(words, width)
         graph.expand(x)
         graph.expand(graph.input("f32", width, tokens))
-        mixed = self._padded(mixed, width)
-        graph.expand(mixed)
-        images = graph.copy(graph.input("f32", width, tokens))
-        graph.expand(graph.write_rows(mixed, graph.input("i32", tokens), images))
+        if self.reserve.mixes_inputs:
+            mixed = self._padded(mixed, width)
+            graph.expand(mixed)
+            images = graph.copy(graph.input("f32", width, tokens))
+            graph.expand(graph.write_rows(mixed, graph.input("i64", tokens), images))
         if width > wide:
             x = graph.view(x, (wide, tokens, 1, 1), x.strides)
             graph.expand(x)
-        for node in graph.nodes:
-            node.backend = HOST  # the table of embeddings is in host memory
         self.embedded = x
         if self.habits.scales_embedding or "embedding" in self.shape.scaled:
             x = graph.same("scale", x)
@@ -105,7 +106,6 @@ class _Language:
         if number >= self.shape.deep_layers:
             return x
         part = self.graph.view(self.embedded, x.shape, self.embedded.strides)
-        part.backend = HOST
         return self.graph.same("add", x, part)
 
     def _caches(self) -> dict[bool, AttentionInputs]:
@@ -153,13 +153,18 @@ class _Language:
             y = layer.norm(y, "post_attention_norm")
         if chosen is not None and picks is Pick.BEHIND_NORM:
             y, residual = graph.rows_of(y, chosen), graph.rows_of(residual, chosen)
-        middle = graph.same("add", self._scaled(y), residual)
+        if self.habits.adds_mixed_to_residual:
+            middle = graph.same("add", residual, y)
+        else:
+            middle = graph.same("add", self._scaled(y), residual)
         if chosen is not None and picks is Pick.BEHIND_SUM:
             middle = graph.rows_of(middle, chosen)
         if self.habits.is_single or not layer.has_feed_forward:
             return middle
         y = layer.norm(middle, "post_attention_norm" if leads else "ffn_norm")
         y = layer.norm(feed_forward(layer, y), "post_ffw_norm")
+        if self.habits.adds_made_to_residual:
+            return graph.same("add", middle, y)
         return graph.same("add", self._scaled(y), middle)
 
     def _leads(self, layer: Layer) -> bool:
@@ -174,13 +179,16 @@ class _Language:
         return self.graph.same("scale", y) if "residual" in self.shape.scaled else y
 
     def _parallel_layer(self, layer: Layer, x: Tensor, chosen: Tensor | None) -> Tensor:
-        """Attention and feed-forward side by side on one norm (Command R)."""
+        """Attention and feed-forward side by side, on one norm (Command R) or two (GPT-NeoX)."""
         graph, residual = self.graph, x
         normed = layer.norm(x, "attn_norm")
         y = self._attention(layer, normed)
         if chosen is not None:
             y = graph.rows_of(y, chosen)
             residual = graph.rows_of(residual, chosen)
-            normed = graph.rows_of(normed, chosen)
+            if not layer.has("ffn_norm.weight"):
+                normed = graph.rows_of(normed, chosen)
+        if layer.has("ffn_norm.weight"):
+            normed = layer.norm(residual, "ffn_norm")
         z = feed_forward(layer, normed)
         return graph.same("add", graph.same("add", z, residual), y)

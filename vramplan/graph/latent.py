@@ -19,12 +19,12 @@ def latent_attention(
     """Return attention of `x`, with the heads side by side."""
     graph, heads, tokens = layer.graph, layer.shape.heads, x.shape[1]
     if layer.has("attn_q_a.weight"):
-        packed = layer.norm(graph.matmul(shape.q_rank, x), "attn_q_a_norm")
-        q = graph.matmul(heads * shape.head_k, packed)
+        packed = layer.norm(layer.matmul(shape.q_rank, x, "attn_q_a"), "attn_q_a_norm")
+        q = layer.matmul(heads * shape.head_k, packed, "attn_q_b")
     else:
-        q = graph.matmul(heads * shape.head_k, x)
+        q = layer.matmul(heads * shape.head_k, x, "attn_q")
     q = graph.reshape(q, shape.head_k, heads, tokens)
-    row = graph.matmul(shape.rank + shape.rope, x)
+    row = layer.matmul(shape.rank + shape.rope, x, "attn_kv_a_mqa")
     step = row.strides[1]
     packed = graph.view(row, (shape.rank, tokens, 1, 1), (4, step, step * tokens, step * tokens))
     turned = graph.view(row, (shape.rope, 1, tokens, 1), (4, step, step, step * tokens))
@@ -35,7 +35,7 @@ def latent_attention(
     plain = graph.view(q, (shape.head_k - shape.rope, heads, tokens, 1), q.strides)
     q_turned = graph.view(q, (shape.rope, heads, tokens, 1), q.strides)
     q_turned = graph.same("rope", q_turned, positions)
-    absorbed = graph.matmul(shape.rank, graph.permute(plain, 0, 2, 1, 3))
+    absorbed = layer.matmul(shape.rank, graph.permute(plain, 0, 2, 1, 3), "attn_k_b")
     q = graph.widen(graph.permute(absorbed, 0, 2, 1, 3), q_turned)
     packed = graph.reshape(packed, shape.rank, 1, tokens)
     k = graph.widen(packed, turned)
@@ -54,7 +54,7 @@ def _unpacked(
     q, packed, turned = parts
     tokens = packed.shape[1]
     plain = shape.head_k - shape.rope
-    both = graph.matmul(heads * (plain + shape.head_v), packed)
+    both = layer.matmul(heads * (plain + shape.head_v), packed, "attn_kv_b")
     head = 4 * (plain + shape.head_v)
     strides = (4, head, head * heads, head * heads * tokens)
     k = graph.view(both, (plain, heads, tokens, 1), strides)

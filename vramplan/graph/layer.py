@@ -45,9 +45,26 @@ class Layer:
             is_rms=self.habits.is_rms,
             weighted=True,
             biased=self.has(f"{part}.bias"),
+            name=self.name(part),
         )
 
     def linear(self, width: int, x: Tensor, part: str) -> Tensor:
         """Return a matrix of `width` rows times `x`, and its bias where the layer has one."""
-        y = self.graph.matmul(width, x)
-        return self.graph.same("add", y) if self.has(f"{part}.bias") else y
+        y = self.matmul(width, x, part)
+        return self.add_bias(y, part) if self.has(f"{part}.bias") else y
+
+    def matmul(self, width: int, x: Tensor, part: str) -> Tensor:
+        """Return a matrix of `width` rows times `x`, without a bias."""
+        return self.graph.matmul(width, x, self.graph.weight(f"{self.name(part)}.weight"))
+
+    def weight(self, part: str) -> Tensor:
+        """Return a weight that is called without ``.weight``."""
+        return self.graph.weight(self.name(part))
+
+    def add_bias(self, x: Tensor, part: str) -> Tensor:
+        """Return `x` plus the bias of a part."""
+        return self.graph.same("add", x, self.graph.weight(f"{self.name(part)}.bias"))
+
+    def name(self, part: str) -> str:
+        """Return what a part is called in the file, up to ``.weight`` or ``.bias``."""
+        return f"blk.{self.number}.{part}"

@@ -16,11 +16,12 @@ def queries_keys_values(
     graph, habits = layer.graph, layer.habits
     rotates = habits.rotates and layer.shape.is_rotated
     q, k, v = _fused(layer, x) if layer.has("attn_qkv.weight") else _apart(layer, x)
-    if layer.has("attn_q_norm.weight"):
+    has_norms = not habits.norms_all_heads  # else they were there before the heads were parted
+    if has_norms and layer.has("attn_q_norm.weight"):
         q = layer.norm(q, "attn_q_norm")
     if rotates:
         q = graph.same("rope", q, positions)
-    if layer.has("attn_k_norm.weight"):
+    if has_norms and layer.has("attn_k_norm.weight"):
         k = layer.norm(k, "attn_k_norm")
     if rotates:
         k = graph.same("rope", k, positions)
@@ -33,11 +34,12 @@ def gated_queries(layer: Layer, x: Tensor, positions: Tensor) -> tuple[Tensor, .
     """Return queries, keys and values, and the gate that stands beside the queries (Qwen 3.5)."""
     graph, shape, tokens = layer.graph, layer.shape, x.shape[1]
     size, heads = shape.head_k, shape.heads
-    both = graph.matmul(2 * size * heads, x)
+    both = layer.matmul(2 * size * heads, x, "attn_q")
     strides = (4, 8 * size, 8 * size * heads, 8 * size * heads * tokens)
     q = layer.norm(graph.view(both, (size, heads, tokens, 1), strides), "attn_q_norm")
-    k = graph.reshape(graph.matmul(size * shape.kv_heads, x), size, shape.kv_heads, tokens)
-    v = graph.matmul(shape.head_v * shape.kv_heads, x)
+    k = layer.matmul(size * shape.kv_heads, x, "attn_k")
+    k = graph.reshape(k, size, shape.kv_heads, tokens)
+    v = layer.matmul(shape.head_v * shape.kv_heads, x, "attn_v")
     k = layer.norm(k, "attn_k_norm")
     gate = graph.copy_as(graph.view(both, (size, heads, tokens, 1), strides), size * heads, tokens)
     v = graph.reshape(v, shape.head_v, shape.kv_heads, tokens)
@@ -50,6 +52,8 @@ def _apart(layer: Layer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     q = layer.linear(shape.heads * shape.head_k, x, "attn_q")
     k = layer.linear(shape.kv_heads * shape.head_k, x, "attn_k")
     v = layer.linear(shape.kv_heads * shape.head_v, x, "attn_v")
+    if layer.habits.norms_all_heads:
+        q, k = layer.norm(q, "attn_q_norm"), layer.norm(k, "attn_k_norm")
     return (
         reshape(q, shape.head_k, shape.heads, tokens),
         reshape(k, shape.head_k, shape.kv_heads, tokens),

@@ -20,32 +20,32 @@ def _mamba2(states: States, layer: Layer, x: Tensor) -> Tensor:
     graph, shape = layer.graph, states.shape
     tokens, sequences, heads = states.tokens, states.sequences, shape.heads
     size = shape.inner // heads
-    whole = graph.matmul(shape.inner + shape.convolved + heads, x)
+    whole = layer.matmul(shape.inner + shape.convolved + heads, x, "ssm_in")
     whole = graph.reshape(whole, whole.shape[0], tokens, sequences)
     _, row, sequence, _ = whole.strides
     by_head = (4, 4 * size, row, sequence)
     gate = graph.view(whole, (size, heads, tokens, sequences), by_head)
     mixed = graph.view(whole, (shape.convolved, tokens, sequences, 1), whole.strides)
     steps = graph.view(whole, (heads, tokens, sequences, 1), whole.strides)
-    y = states.convolved(states.columns(layer, mixed))
+    y = states.convolved(layer, states.columns(layer, mixed), "ssm_conv1d")
     if layer.has("ssm_conv1d.bias"):
-        y = graph.same("add", y)
+        y = layer.add_bias(y, "ssm_conv1d")
     y = graph.same("unary", y)
     _, row, sequence, _ = y.strides
     values = graph.view(y, (size, heads, tokens, sequences), (4, 4 * size, row, sequence))
     group = (shape.state, shape.groups, tokens, sequences)
     strides = (4, 4 * shape.state, row, sequence)
     into, out = graph.view(y, group, strides), graph.view(y, group, strides)
-    steps = graph.same("add", graph.copy(steps))
+    steps = layer.add_bias(graph.copy(steps), "ssm_dt")
     scanned = states.scan(layer, values, (steps, into, out))
     y = graph.reshape(scanned, size, heads, tokens, sequences)
-    y = graph.same("add", y, graph.same("mul", values))
+    y = graph.same("add", y, graph.same("mul", values, layer.weight("ssm_d")))
     y = graph.glu(graph.copy(gate), y)
     if layer.has("ssm_norm.weight"):
         y = graph.reshape(y, shape.inner // shape.groups, shape.groups, tokens, sequences)
         y = layer.norm(y, "ssm_norm")
     y = graph.reshape(y, shape.inner, tokens * sequences)
-    return graph.matmul(layer.model.embedding, y)
+    return layer.matmul(layer.model.embedding, y, "ssm_out")
 
 
 def _mamba(states: States, layer: Layer, x: Tensor) -> Tensor:
@@ -53,12 +53,12 @@ def _mamba(states: States, layer: Layer, x: Tensor) -> Tensor:
     tokens, sequences = states.tokens, states.sequences
     inner, rank, state = shape.inner, shape.heads, shape.state
     x = graph.reshape(x, x.shape[0], tokens, sequences)
-    both = graph.matmul(2 * inner, x)
+    both = layer.matmul(2 * inner, x, "ssm_in")
     part = (inner, tokens, sequences, 1)
     new, gate = graph.view(both, part, both.strides), graph.view(both, part, both.strides)
-    y = states.convolved(states.columns(layer, new))
-    y = graph.same("unary", graph.same("add", y))
-    three = graph.matmul(rank + 2 * state, y)
+    y = states.convolved(layer, states.columns(layer, new), "ssm_conv1d")
+    y = graph.same("unary", layer.add_bias(y, "ssm_conv1d"))
+    three = layer.matmul(rank + 2 * state, y, "ssm_x")
     _, row, sequence, _ = three.strides
     steps = graph.view(three, (rank, tokens, sequences, 1), three.strides)
     matrix, strides = (state, 1, tokens, sequences), (4, 4 * state, row, sequence)
@@ -68,13 +68,13 @@ def _mamba(states: States, layer: Layer, x: Tensor) -> Tensor:
         into, out = layer.norm(into, "ssm_b_norm"), layer.norm(out, "ssm_c_norm")
     else:
         steps = graph.copy(steps)
-    steps = graph.same("add", graph.matmul(inner, steps))
+    steps = layer.add_bias(layer.matmul(inner, steps, "ssm_dt"), "ssm_dt")
     values = graph.reshape(y, 1, inner, tokens, sequences)
     scanned = states.scan(layer, values, (steps, into, out))
     z = graph.reshape(scanned, inner, tokens, sequences)
-    z = graph.same("add", z, graph.same("mul", y))
+    z = graph.same("add", z, graph.same("mul", y, layer.weight("ssm_d")))
     z = graph.glu(graph.copy(gate), z)
-    z = graph.matmul(layer.model.embedding, z)
+    z = layer.matmul(layer.model.embedding, z, "ssm_out")
     return graph.reshape(z, layer.model.embedding, tokens * sequences)
 
 
@@ -83,12 +83,12 @@ def _short(states: States, layer: Layer, x: Tensor) -> Tensor:
     graph, wide = layer.graph, layer.model.embedding
     tokens, sequences = states.tokens, states.sequences
     x = graph.reshape(x, wide, tokens, sequences)
-    three = graph.matmul(3 * wide, x)
+    three = layer.matmul(3 * wide, x, "shortconv.in_proj")
     part = (wide, tokens, sequences, 1)
     before, behind, new = (graph.view(three, part, three.strides) for _ in range(3))
     new = graph.same("mul", before, new)
-    y = states.convolved(states.columns(layer, new))
-    y = graph.matmul(wide, graph.same("mul", behind, y))
+    y = states.convolved(layer, states.columns(layer, new), "shortconv.conv")
+    y = layer.matmul(wide, graph.same("mul", behind, y), "shortconv.out_proj")
     return graph.reshape(y, wide, tokens * sequences)
 
 

@@ -132,7 +132,8 @@ class Reserve:
     """The graph that is reserved: `tokens` of a batch, `outputs` rows of logits, caches' cells.
 
     `streams` is how many sequences have caches of their own; `window_cells` are the cells of layers
-    that see a window only. `cache_type` is what caches hold.
+    that see a window only. `cache_type` is what caches hold. `mixes_inputs`: a prompt may have text
+    and images in one batch.
     """
 
     tokens: int
@@ -142,6 +143,7 @@ class Reserve:
     streams: int = 1
     has_flash: bool = True
     cache_type: str = "f16"
+    mixes_inputs: bool = True
 
     @property
     def is_quantised(self) -> bool:

@@ -30,11 +30,13 @@ class Tensor:
         "address",
         "backend",
         "children",
+        "fixed_bytes",
         "is_external",
         "is_input",
         "is_output",
         "is_own",
         "is_seen",
+        "name",
         "op",
         "place",
         "shape",
@@ -67,6 +69,8 @@ class Tensor:
         self.is_output = False
         self.is_external = is_external
         self.is_seen = False
+        self.name = ""  # of a weight or a cache
+        self.fixed_bytes = -1  # where the size does not follow from type and shape
         self.backend = -1
         # what the allocator keeps
         self.children = 0
@@ -78,6 +82,8 @@ class Tensor:
     @property
     def size_bytes(self) -> int:
         """The bytes from the first element to the last."""
+        if self.fixed_bytes >= 0:
+            return self.fixed_bytes
         element = ELEMENT_BYTES[self.type]
         shape, strides = self.shape, self.strides
         return (
