@@ -30,6 +30,8 @@ _LOGITS_PER_SEQUENCE = 9440
 _UNPACKED_CACHE = 9500  # #23907, June 2026
 #: seen in xllamacpp's b11549 and not in its b11063; which change brought it was not looked up
 _MIXED_INPUTS = 11064
+#: in the source of a build between those two, and not in a log of b10488
+_EXPERTS_FUSED = 11064
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class EngineRules:
     fits: bool  # context, layers and experts that nobody set are fitted to the memory that is free
     reserves_unpacked_cache: bool  # flash attention's cache as f16 is in the compute buffer
     mixes_inputs: bool  # the graph has a way for text and images in one batch
+    fuses_experts: bool  # CUDA sums up a token's experts at once, and keeps them until it did
     logits_per_sequence: bool  # logits are reserved for one token a sequence, not for every token
 
 
@@ -76,6 +79,7 @@ def rules_of(engine: str) -> EngineRules:
         fits=build >= _FITS,
         reserves_unpacked_cache=build >= _UNPACKED_CACHE,
         mixes_inputs=build >= _MIXED_INPUTS,
+        fuses_experts=build >= _EXPERTS_FUSED,
         logits_per_sequence=build >= _LOGITS_PER_SEQUENCE,
     )
 

@@ -96,6 +96,7 @@ def split_sizes(
         _graph(model, batch, rules),
         dict(_memories(model, batch, placement)),
         copies_weights=rules.offloads_host_weights,
+        fuses_experts=rules.fuses_experts,
         unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in _AS_F16,
     )
     gpu, host = allocate(graph, (_CUDA_ALIGNMENT, _CPU_ALIGNMENT))

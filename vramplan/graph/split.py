@@ -10,7 +10,7 @@ it was read for the last time. Source: ggml-org/ggml, src/ggml-backend.cpp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -20,6 +20,8 @@ from vramplan.graph.tensor import Tensor
 GPU, HOST = 0, 1
 _UNKNOWN = -1
 _ALIGNMENT = 128
+#: experts that a token may have for their sum to be one kernel
+_MOST_EXPERTS = 15
 
 #: host weights are copied to the GPU for a batch of at least this (GGML_OP_OFFLOAD_MIN_BATCH)
 _WORTH_COPYING = 32
@@ -45,18 +47,22 @@ def schedule(
     *,
     copies_weights: bool = True,
     unpacks_caches: bool = False,
+    fuses_experts: bool = False,
 ) -> Graph:
     """Return `graph` with every tensor on a backend and the copies between them.
 
     `memories` has the graph's weights and caches by name; others are on the GPU.
     `unpacks_caches`: flash attention on the GPU has room for its keys and values as f16 behind its
-    result. The graph's tensors are taken over: it cannot be scheduled again.
+    result. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it did.
+    The graph's tensors are taken over: it cannot be scheduled again.
     """
     scheduled = _Schedule(graph, memories, copies_weights=copies_weights).run()
     if unpacks_caches:
         for node in scheduled.nodes:
             if node.op == "flash_attn_ext" and node.backend == GPU:
                 node.fixed_bytes = _unpacked_bytes(node)
+    if fuses_experts:
+        scheduled.nodes = list(_with_kept_experts(scheduled.nodes))
     return scheduled
 
 
@@ -181,6 +187,28 @@ class _Schedule:
             keeper = Tensor("none", source.type, source.shape, (source,), view_of=root(source))
             added += (keeper, self._copies[id(source), backend])
         self._nodes[begin:begin] = added
+
+
+def _with_kept_experts(nodes: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the nodes, and behind each weighted sum over experts what keeps its operands so long.
+
+    The sum is a product with the experts' weights, a view of each expert, and their additions.
+    Source: ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_match_moe_weighted_reduction).
+    """
+    keepers: dict[int, Tensor] = {}
+    for number, node in enumerate(nodes):
+        end = number + 2 * node.shape[1]
+        is_sum = node.op == "mul" and node.backend == GPU and 2 <= node.shape[1] <= _MOST_EXPERTS
+        if is_sum and end <= len(nodes) and node.sources[1].shape == (1, *node.shape[1:]):
+            ops = [one.op for one in nodes[number + 1 : end]]
+            if ops.count("view") == node.shape[1] and ops.count("add") == node.shape[1] - 1:
+                first = node.sources[0]
+                keepers[end - 1] = Tensor(
+                    "none", first.type, first.shape, node.sources, view_of=root(first)
+                )
+        yield node
+        if number in keepers:
+            yield keepers[number]
 
 
 def _unpacked_bytes(node: Tensor) -> int:

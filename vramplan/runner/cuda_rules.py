@@ -8,7 +8,7 @@ ggml/src/ggml-cuda/ggml-cuda.cu (supports_op, offload_op, buffer_type_get_alloc_
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import c_bool, c_char_p, c_int, c_size_t, c_void_p
 from typing import Any
 
@@ -24,6 +24,8 @@ _WORTH_COPYING = 32
 _FEW_QUERIES = 2
 
 _F16 = "f16"
+#: experts that a token may have for their sum to be one kernel
+_MOST_EXPERTS = 15
 #: head sizes of keys, where values have the same
 _HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256, 512})
 #: head sizes of keys and of values, where they differ
@@ -85,6 +87,26 @@ class CudaRules:
         if rest and self._is_quantised(tensor.type):
             size += int(self._row_bytes(tensor.type, _ROW - rest))
         return size
+
+    def fused_sums(self, nodes: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Yield what the weighted sum over experts, one kernel, reads, and its last node.
+
+        The sum is a product with the experts' weights, a view of each expert, and their additions.
+        Source: ggml-cuda.cu (ggml_cuda_match_moe_weighted_reduction, graph_optimize).
+        """
+        for number, node in enumerate(nodes):
+            product = Tensor.from_address(node)
+            used = product.shape[1]
+            end = number + 2 * used
+            if self._op(product) != "MUL" or not 2 <= used <= _MOST_EXPERTS or end > len(nodes):
+                continue
+            sources = [product.sources[place].contents for place in range(2)]
+            if list(sources[1].shape) != [1, *product.shape[1:]]:
+                continue
+            names = [self._op(Tensor.from_address(one)) for one in nodes[number + 1 : end]]
+            if sorted(names) == ["ADD"] * (used - 1) + ["VIEW"] * used:
+                for source in sources:
+                    yield ctypes.addressof(source), nodes[end - 1]
 
     def _supports_attention(self, tensor: Tensor) -> bool:
         keys, values = tensor.sources[1].contents, tensor.sources[2].contents

@@ -25,6 +25,8 @@ from vramplan.units import MIB
 #: where its memory seems to be: above all that a process has, below the end of addresses
 _FIRST_ADDRESS = 0x7100_0000_0000
 _PAGE = 2 * MIB
+#: interface whose backends may keep tensors
+_KEEPS = 3
 _KNOWN = "vramplan knows llama.cpp b10566 to b11549 from the inside: pip install 'vramplan[engine]'"
 
 
@@ -82,6 +84,10 @@ class _Device:
         self._new_buffer = library.ggml_backend_buffer_init
         self._new_buffer.restype = c_void_p
         self._new_buffer.argtypes = [c_void_p, ggml.BufferInterface, c_void_p, c_size_t]
+        self._node_count = library.ggml_graph_n_nodes
+        self._node_count.argtypes = [c_void_p]
+        self._node = library.ggml_graph_node
+        self._node.restype, self._node.argtypes = c_void_p, [c_void_p, ctypes.c_int]
         self._new_host_buffer = library.ggml_backend_buft_alloc_buffer
         self._new_host_buffer.restype = c_void_p
         self._new_host_buffer.argtypes = [c_void_p, c_size_t]
@@ -142,6 +148,7 @@ class _Device:
             free=lambda _: None,
             synchronize=lambda _: None,
             graph_compute=lambda *_: 0,
+            graph_optimize=self._optimize,
         )
 
     def _answer(self, structure: ctypes.Structure, **functions: Callable[..., object]) -> None:
@@ -191,6 +198,18 @@ class _Device:
         if buffer:
             ggml.Buffer.from_address(buffer).type = kind
         return buffer  # type: ignore[no-any-return]  # an address or None
+
+    def _optimize(self, _: int, graph: int, parameters: int) -> None:
+        """Keep what a fused kernel reads until it is done, as the CUDA backend does.
+
+        Only builds of interface 3 are known to ask this way.
+        """
+        if self.registry.api_version < _KEEPS:
+            return
+        asked = ggml.OptimizeParameters.from_address(parameters)
+        nodes = [self._node(graph, number) for number in range(self._node_count(graph))]
+        for kept, until in self._rules.fused_sums(nodes):
+            asked.keep(asked.context, kept, until)
 
     def _free(self, buffer: int) -> None:
         self._taken_bytes -= ggml.Buffer.from_address(buffer).size

@@ -80,6 +80,15 @@ class Buffer(Structure):
     )
 
 
+class OptimizeParameters(Structure):
+    """ggml_backend_graph_optimize_params: how a backend keeps a tensor until another is done."""
+
+    _fields_ = (
+        ("keep", CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)),
+        ("context", c_void_p),
+    )
+
+
 class BackendInterface(Structure):
     """A stream of work: ggml_backend_i."""
 
@@ -99,7 +108,7 @@ class BackendInterface(Structure):
         ("graph_compute", CFUNCTYPE(c_int, c_void_p, c_void_p)),
         ("event_record", c_void_p),
         ("event_wait", c_void_p),
-        ("graph_optimize", c_void_p),
+        ("graph_optimize", CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)),
     )
 
 
