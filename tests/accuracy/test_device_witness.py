@@ -17,7 +17,7 @@ from vramplan.commands.model_files import open_model
 from vramplan.errors import MeasurementError
 from vramplan.estimate.engine_compute import compute_buffers
 from vramplan.estimate.ggml_run import read_run
-from vramplan.estimate.layer_fit import as_asked
+from vramplan.estimate.layer_fit import as_asked, fit_run
 from vramplan.runner.engine_check import ask_engine
 from vramplan.runner.engine_device import PretendedCard
 from vramplan.settings import resolve_settings
@@ -117,6 +117,58 @@ def test_the_engine_fits_fewer_layers_on_a_smaller_card(files) -> None:
 
     assert layers_with(7800) == 5
     assert 0 < layers_with(1500) < 5
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory) -> Path:
+    """Twelve layers of Qwen3 30B-A3B: a layer's experts take 324 MiB."""
+    model = sparse.language_model(
+        "qwen3moe", layers=12, embedding=2048, feed_forward=6144, kv_heads=4
+    )
+    model.meta |= {
+        "expert_count": 128,
+        "expert_used_count": 8,
+        "expert_feed_forward_length": 768,
+    }
+    sparse.dense_layers(model, "qk norm", "experts")
+    return sparse.write(tmp_path_factory.mktemp("mixture") / "moe.gguf", model)
+
+
+@pytest.mark.parametrize("experts", [1, 5, "all"])
+@pytest.mark.parametrize("ubatch", [512, 1024])
+def test_experts_on_the_cpu_are_the_engines_to_the_byte(mixture, experts, ubatch) -> None:
+    pipeline, chosen = settings_of(
+        mixture, gpu_layers="all", cpu_moe=experts, ubatch=ubatch, flash_attention="on"
+    )
+    run = read_run(pipeline, chosen, "8.6")
+    placement = as_asked(run).placement
+    told = ask_engine(mixture, chosen, card=CARD)
+    assert told.size_bytes("model", "CUDA0") == pytest.approx(placement.gpu_bytes, abs=ROUNDING)
+    compute = compute_buffers(run.model, run.batch, placement, run.rules).gpu.expected_bytes
+    assert told.size_bytes("compute", "CUDA0") == pytest.approx(compute, abs=2 * ROUNDING)
+
+
+@pytest.mark.parametrize("free_mib", [2000, 2600, 3500, 3800, 4200, 4500, 5000, 7800])
+def test_the_engines_fit_of_a_mixture_is_ours(mixture, free_mib) -> None:
+    pipeline, chosen = settings_of(mixture, flash_attention="on")
+    ours = fit_run(read_run(pipeline, chosen, "8.6"), free_mib * MIB)
+    card = PretendedCard(name="fit", total_bytes=8 * GIB, free_bytes=free_mib * MIB)
+    told = ask_engine(mixture, chosen, card=card)
+    assert told.layers == (ours.on_gpu, 13)
+    assert told.size_bytes("model", "CUDA0") == pytest.approx(
+        ours.placement.gpu_bytes, abs=ROUNDING
+    )
+
+
+@pytest.mark.parametrize("free_mib", [2000, 2600, 3000, 4000])
+def test_the_engine_cuts_its_own_context_to_ours(files, free_mib) -> None:
+    pipeline, chosen = settings_of(files["llama"], context="auto", flash_attention="on")
+    ours = fit_run(read_run(pipeline, chosen, "8.6"), free_mib * MIB)
+    card = PretendedCard(name="fit", total_bytes=8 * GIB, free_bytes=free_mib * MIB)
+    told = ask_engine(files["llama"], chosen, card=card)
+    cache = ours.run.batch.cache_of_last(ours.placement.blocks_on_gpu)
+    assert told.layers[0] == ours.on_gpu
+    assert told.size_bytes("KV", "CUDA0") == pytest.approx(cache, abs=2 * ROUNDING)
 
 
 #: what an AMD MI300X printed, whose backend is CUDA's code (gpustack/gguf-parser-go#45)

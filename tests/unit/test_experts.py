@@ -82,14 +82,15 @@ def test_bytes_move_from_one_side_to_the_other(
     assert [part.device for part in ours.components] == ["split"]
     assert [part.device for part in whole.components] == ["gpu"]
     assert any("the experts are in host memory" in note for note in ours.notes)
-    # for a big batch one matrix of a layer's experts comes to the GPU at a time
-    assert after.compute_bytes - before.compute_bytes == EXPERTS // 3
+    # for a big batch one matrix of a layer's experts comes to the GPU at a time, not at the peak
+    assert 0 < after.compute_bytes - before.compute_bytes < EXPERTS // 3
 
 
-def test_a_small_batch_copies_nothing(mixture: Pipeline) -> None:
+def test_a_small_batch_is_computed_where_the_experts_are(mixture: Pipeline) -> None:
     _, before, _ = estimate(mixture, ubatch=16)
     _, after, _ = estimate(mixture, ubatch=16, cpu_moe="all")
-    assert after.compute_bytes == before.compute_bytes
+    assert after.compute_bytes < before.compute_bytes
+    assert after.host_compute_bytes > before.host_compute_bytes
 
 
 def test_layers_on_the_cpu_have_no_experts_to_move(mixture: Pipeline) -> None:

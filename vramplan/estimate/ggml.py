@@ -299,8 +299,7 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
     if placement.blocks_without_experts:
         yield (
             f"of {placement.blocks_without_experts} layers on the GPU the experts are in host "
-            "memory; what a big batch copies of them to the GPU is inferred from the scheduler's "
-            "rules, no CUDA log shows it"
+            "memory; a big batch copies them to the GPU, a matrix at a time"
         )
     if run.vision is not None:
         yield from projector_notes(run.vision)

@@ -20,6 +20,7 @@ from vramplan.runner.engine_device import PretendedCard, plug_in
 from vramplan.runner.llama_library import (
     context_parameters,
     fit,
+    keep_experts,
     load,
     model_parameters,
     open_library,
@@ -29,6 +30,7 @@ from vramplan.sources.block_sizes import TYPES
 _NUMBERS = {name: number for number, name in TYPES.items()}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 _EVERY_LAYER = 1 << 20
+_MOST_LAYERS = 1_000
 #: for the engine: as many tokens as the model was trained on, and fewer where they do not fit
 _OWN_CONTEXT = 0
 _INFO = 2
@@ -42,6 +44,7 @@ def request_of(
     layers, context = settings.get("gpu_layers", "auto"), settings.get("context", 4096)
     if layers != "auto":
         layers = _EVERY_LAYER if layers == "all" else int(str(layers))
+    experts = settings.get("cpu_moe", 0)
     return json.dumps(
         {
             "model": str(model),
@@ -52,6 +55,7 @@ def request_of(
             "kv_type": settings.get("kv_type", "f16"),
             "flash": settings.get("flash_attention", "auto"),
             "gpu_layers": layers,
+            "cpu_moe": _MOST_LAYERS if experts == "all" else int(str(experts)),
             "copies_weights": settings.get("op_offload", True),
             "card": asdict(card),
         }
@@ -78,6 +82,8 @@ def main(request: Mapping[str, object]) -> None:
     context.type_k = context.type_v = _NUMBERS[str(request["kv_type"])]
     context.flash = _FLASH[str(request["flash"])]
     context.whole_window, context.offload_ops = False, request["copies_weights"]
+    if request["cpu_moe"]:
+        keep_experts(library, model, int(str(request["cpu_moe"])))
     if request["gpu_layers"] == "auto":
         fit(library, path, model, context, card.margin_bytes)
         library.llama_log_set(say, None)

@@ -127,7 +127,8 @@ def fit(
 ) -> bool:
     """Let the engine choose how many layers go to the GPU, as its server does; return whether any.
 
-    What it chooses is written into `model`. Raises MissingError for a library without it.
+    What it chooses is written into `model` and, where it is 0, the context. Raises MissingError for
+    a library without it.
     """
     for end in _FIT_ENDS:
         if hasattr(library, _FIT + end):
@@ -152,6 +153,24 @@ def fit(
 
 #: common/common.h (fit_params_min_ctx): a context that nobody gave is not made smaller
 _LEAST_CONTEXT = 4096
+
+
+def keep_experts(library: ctypes.CDLL, model: Structure, layers: int) -> None:
+    """Keep the experts of the first layers in host memory, as ``--n-cpu-moe`` does.
+
+    Source: llama.cpp, common/common.h (llm_add_n_cpu_ffn_overrides).
+    """
+    library.ggml_backend_cpu_buffer_type.restype = c_void_p
+    host = library.ggml_backend_cpu_buffer_type()
+    patterns = [
+        ctypes.create_string_buffer(rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode())
+        for layer in range(layers)
+    ]
+    pairs = [address for one in patterns for address in (ctypes.addressof(one), host)]
+    overrides = (c_void_p * (len(pairs) + 2))(*pairs)  # two empty ones end it
+    model.buffer_overrides = ctypes.addressof(overrides)
+    _KEPT.extend((*patterns, overrides))
+
 
 #: buffers that parameters point into after a fit
 _KEPT: list[object] = []
