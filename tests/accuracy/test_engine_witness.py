@@ -1,7 +1,7 @@
 """The real llama.cpp as witness: model, KV cache, recurrent state and compute buffer by family.
 
-The engine is xllamacpp's CPU build b11549, over sparse files made on the spot. All is held to
-what it prints, hundredths of a MiB, in the slow matrix too, but for what `LOOSE` names.
+The engine is xllamacpp's CPU build b11549, over sparse files made on the spot. Everything is held
+to what it prints, hundredths of a MiB, in the slow matrix too.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ MIB = 1 << 20
 #: the engine prints hundredths of a MiB
 ROUNDING = 0.006 * MIB
 
-#: compute buffers that may be too large by this share, and never too small: at batches of 128 ours
-#: are 0.2 of 30 MiB more, which is not explained
-LOOSE = {"qwen3next": 0.01, "qwen3next-first": 0.01}
+#: families whose graph is not known, so that their compute buffer is assumed: Qwen3-Next's agrees
+#: with the engine at batches of 256 and more, and is a tenth too small at 128
+ASSUMED = frozenset({"qwen3next", "qwen3next-first"})
 
 #: context, ubatch, flash attention, type of the cache
 FEW = ((2048, 512, "on", "f16"), (8192, 256, "off", "f16"))
@@ -71,16 +71,16 @@ def hold(
         with pytest.raises(MeasurementError, match="failed to create context"):
             ask_engine(path, chosen)
         return
-    assert ours.is_known
+    assert ours.is_known == (path.stem not in ASSUMED)
     told = {"model": 0, "KV": 0, "RS": 0, "compute": 0}
     for one in ask_engine(path, chosen).buffers:
         told[one.name] = told.get(one.name, 0) + one.size_bytes
     assert ours.model_bytes == pytest.approx(told["model"], abs=0.1 * MIB)
     assert ours.cache_bytes == pytest.approx(told["KV"], abs=ROUNDING)
     assert ours.state_bytes == pytest.approx(told["RS"], abs=ROUNDING)
-    # within 2 % and never 1 % below is what is asked; within hundredths of a MiB is what it is
-    loose = LOOSE.get(path.stem, 0) * told["compute"]
-    assert -3 * ROUNDING <= ours.compute_bytes - told["compute"] <= 3 * ROUNDING + loose
+    if ours.is_known:
+        # within 2 % and never 1 % below is what is asked; hundredths of a MiB is what it is
+        assert ours.compute_bytes == pytest.approx(told["compute"], abs=3 * ROUNDING)
 
 
 @pytest.mark.parametrize("settings", FEW, ids=lambda one: "-".join(map(str, one)))

@@ -1,4 +1,4 @@
-"""Linear attention over a state: the gated delta rule (Qwen 3.5, Qwen3-Next).
+"""Linear attention over a state: the gated delta rule (Qwen 3.5; of Qwen3-Next not all is known).
 
 Source: ggml-org/llama.cpp, src/models/qwen35.cpp, src/models/qwen3next.cpp,
 src/models/delta-net-base.cpp (the fused operator, which the engine's CPU and CUDA builds have).

@@ -88,7 +88,6 @@ FAMILIES: Mapping[str, Habits] = {
     "qwen2vl": Habits(places=4),
     "qwen35": Habits(places=4, gates_attention=True),
     "qwen35moe": Habits(places=4, gates_attention=True),
-    "qwen3next": Habits(gates_attention=True),
     "qwen3vl": Habits(places=4),
     "qwen3vlmoe": Habits(places=4),
     "seed_oss": Habits(),
