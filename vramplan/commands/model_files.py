@@ -129,10 +129,13 @@ def _pipeline(
     given: Mapping[str, SettingValue],
 ) -> Pipeline:
     from vramplan.estimate.gguf_model import model_from_gguf
-    from vramplan.estimate.projector_file import image_setting
 
     model = model_from_gguf(header)
-    image = None if projector is None else image_setting(projector)
+    image = None
+    if projector is not None:
+        from vramplan.estimate.projector_file import image_setting
+
+        image = image_setting(projector)
     title = header.text("general.name")[:120].strip()
     trained = model.trained_context
     defaults: dict[str, SettingValue] = {

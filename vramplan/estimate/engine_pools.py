@@ -8,11 +8,15 @@ rules in ggml/src/ggml-cuda/ggml-cuda.cu and mmq.cu, with a wide band.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vramplan.estimate.compute_buffer import Batch
 from vramplan.estimate.ggml_model import GgmlModel
-from vramplan.estimate.vision_model import VisionModel
 from vramplan.model import Band
 from vramplan.units import MIB
+
+if TYPE_CHECKING:
+    from vramplan.estimate.vision_model import VisionModel
 
 SOURCE = (
     "assumed: counted from ggml-cuda.cu's conversions (q8_1 inputs, f16 for cuBLAS) and cuBLAS's "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from vramplan.estimate import engine_pools, recurrent_state
 from vramplan.estimate.compute_buffer import ComputeBuffers
@@ -18,8 +19,6 @@ from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.estimate.graph_buffer import graph_note, graph_source
 from vramplan.estimate.kv_cache import cache_source
 from vramplan.estimate.layer_fit import Fit, as_asked, fit_run, has_projector_on_gpu
-from vramplan.estimate.projector import projector_compute, projector_notes, projector_source
-from vramplan.estimate.vision_model import VisionModel
 from vramplan.model import (
     Band,
     Component,
@@ -36,6 +35,9 @@ from vramplan.model import (
     TimelinePoint,
 )
 from vramplan.units import format_size
+
+if TYPE_CHECKING:
+    from vramplan.estimate.vision_model import VisionModel
 
 LANGUAGE_MODEL = "language_model"
 VISION_ENCODER = "vision_encoder"
@@ -162,17 +164,23 @@ def _terms(
         origin, source = graph_source(run.model, run.rules)
     yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, origin, source)
     if vision is not None:
-        for component, role in _PARTS:
-            band = Band.exactly(vision.part(role)[1])
-            yield _term("weights", component, band, exact, _WEIGHTS_SOURCE)
-        band = projector_compute(vision, has_flash=run.has_vision_flash)
-        found = projector_source(vision)
-        yield _term("projector compute", VISION_ENCODER, band, *found)
-        band = engine_pools.vision_pool(vision, has_flash=run.has_vision_flash)
-        yield _term("engine pools", VISION_ENCODER, band, assumed, engine_pools.SOURCE)
+        yield from _vision_terms(run, vision)
     if compute.gpu.high_bytes:
         band = engine_pools.language_pool(run.model, run.batch, run.compute_capability)
         yield _term("engine pools", LANGUAGE_MODEL, band, assumed, engine_pools.SOURCE)
+
+
+def _vision_terms(run: GgmlRun, vision: VisionModel) -> Iterator[Term]:
+    from vramplan.estimate.projector import projector_compute, projector_source
+
+    for component, role in _PARTS:
+        band = Band.exactly(vision.part(role)[1])
+        yield _term("weights", component, band, Origin.EXACT, _WEIGHTS_SOURCE)
+    band = projector_compute(vision, has_flash=run.has_vision_flash)
+    found = projector_source(vision)
+    yield _term("projector compute", VISION_ENCODER, band, *found)
+    band = engine_pools.vision_pool(vision, has_flash=run.has_vision_flash)
+    yield _term("engine pools", VISION_ENCODER, band, Origin.ASSUMED, engine_pools.SOURCE)
 
 
 _PARTS = ((VISION_ENCODER, TensorRole.VISION), (PROJECTOR, TensorRole.PROJECTOR))
@@ -257,6 +265,8 @@ def _buffers(
     projector = on_gpu("weights", VISION_ENCODER, PROJECTOR)
     host_projector = host_projector_compute = 0
     if run.vision is not None and not projector:
+        from vramplan.estimate.projector import projector_compute
+
         host_projector = run.vision.weights_bytes
         band = projector_compute(run.vision, has_flash=run.has_vision_flash)
         host_projector_compute = band.expected_bytes
@@ -302,6 +312,8 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
             "memory; a big batch copies them to the GPU, a matrix at a time"
         )
     if run.vision is not None:
+        from vramplan.estimate.projector import projector_notes
+
         yield from projector_notes(run.vision)
         if vision is None:
             yield "the projector is on the CPU"

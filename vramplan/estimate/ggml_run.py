@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.estimate.compute_buffer import Batch
@@ -23,11 +25,12 @@ from vramplan.estimate.kv_cache import (
     sequence_tokens,
     window_tokens,
 )
-from vramplan.estimate.projector_entry import read_projector
 from vramplan.estimate.recurrent_state import layer_states
-from vramplan.estimate.vision_model import VisionModel, at_build
 from vramplan.model import Pipeline, Settings
 from vramplan.settings import ALL_EXPERTS, AUTO, KV_TYPES
+
+if TYPE_CHECKING:
+    from vramplan.estimate.vision_model import VisionModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +96,14 @@ def read_run(
     """
     asked = {**pipeline.defaults, **settings}
     model = once_each(pipeline, _model_of)
-    vision = read_projector(pipeline)
     rules = rules_of(str(asked["engine"]))
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
     is_ollama = pipeline.runtime == "ollama"
+    has_vision = _has_projector(pipeline)
     if card is not None:
         card = replace(card, total_bytes=max(0, card.total_bytes - pipeline.overhead_bytes))
     choices = (
-        ollama_choices(model, asked, card, has_images=vision is not None, has_flash=has_flash)
+        ollama_choices(model, asked, card, has_images=has_vision, has_flash=has_flash)
         if is_ollama
         else llama_cpp_choices(model, asked)
     )
@@ -110,7 +113,7 @@ def read_run(
         settings=chosen,
         compute_capability=compute_capability,
         model=model,
-        vision=at_build(vision, rules.build, _image(chosen)),
+        vision=_vision(pipeline, rules, chosen) if has_vision else None,
         rules=rules,
         batch=batch_of(model, chosen, rules, has_flash=has_flash, is_shared=not is_ollama),
         wanted_layers=_wanted_layers(model, chosen),
@@ -118,6 +121,20 @@ def read_run(
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
         remarks=choices.remarks,
     )
+
+
+def _has_projector(pipeline: Pipeline) -> bool:
+    if pipeline.header is not None:
+        return pipeline.projector is not None
+    return isinstance(pipeline.ggml, Mapping) and "projector" in pipeline.ggml
+
+
+def _vision(pipeline: Pipeline, rules: EngineRules, chosen: Settings) -> VisionModel | None:
+    """Return the projector at the build; most models have none, so none of its code is loaded."""
+    from vramplan.estimate.projector_entry import read_projector
+    from vramplan.estimate.vision_model import at_build
+
+    return at_build(read_projector(pipeline), rules.build, _image(chosen))
 
 
 def _model_of(pipeline: Pipeline) -> GgmlModel:

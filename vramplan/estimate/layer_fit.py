@@ -28,7 +28,6 @@ from vramplan.estimate.engine_compute import compute_buffers
 from vramplan.estimate.experts import HostExperts, HostPart
 from vramplan.estimate.ggml_model import Placement, place_layers
 from vramplan.estimate.ggml_run import GgmlRun
-from vramplan.estimate.projector import projector_compute
 from vramplan.units import MIB
 
 #: llama.cpp: common/common.h (fit_params_target); Ollama: mmprojOffloadHeadroom
@@ -77,6 +76,8 @@ def margin_bytes(run: GgmlRun, free_bytes: int) -> int:
     """Return what the engine wants to leave free, the projector's memory included."""
     if run.vision is None or not has_projector_on_gpu(run, free_bytes):
         return MARGIN_BYTES
+    from vramplan.estimate.projector import projector_compute
+
     weights = run.vision.weights_bytes
     compute = projector_compute(run.vision, has_flash=run.has_vision_flash).expected_bytes
     twice = -(-weights // MIB) * MIB if run.is_ollama else 0  # Ollama passes whole MiB

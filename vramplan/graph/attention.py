@@ -72,7 +72,8 @@ class AttentionInputs:
             _turned(graph, k, self.k_turn),
             _turned(graph, v, self.v_turn),
         )
-        for x in (q, v, k):
+        is_windowed = any(one.is_windowed for one in layer.model.layers)
+        for x in (q, k, v) if is_windowed else (q, v, k):  # build_attn's order for either cache
             graph.expand(x)
         self._store_keys(layer, k)
         if self.v_places is not None:

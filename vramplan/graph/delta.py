@@ -16,11 +16,12 @@ def delta_net(states: States, layer: Layer, x: Tensor) -> Tensor:
     graph, shape = layer.graph, states.shape
     tokens, sequences, heads, size = states.tokens, states.sequences, shape.heads, shape.state
     value = shape.inner // heads
+    graph.expand(x)  # before the states are looked up
     mixed, gate = (_fused if layer.has("ssm_in.weight") else _apart)(states, layer, x)
     strength, decay = _strength_and_decay(states, layer, x)
     columns = states.columns(layer, mixed)
     memory = states.memory(layer, "s", shape.kept_state)
-    state = graph.rows_of(memory, states.places)
+    state = graph.rows_of(memory, states.whole)
     graph.expand(state)
     states.keep_others(graph, state, memory)
     state = graph.reshape(state, value, value, heads, sequences)
@@ -28,8 +29,12 @@ def delta_net(states: States, layer: Layer, x: Tensor) -> Tensor:
     _, row, sequence, _ = y.strides
     by_key = (size, shape.groups, tokens, sequences)
     q, k = (
-        graph.same(
-            "scale", graph.same("rms_norm", graph.view(y, by_key, (4, 4 * size, row, sequence)))
+        _for_each_head(
+            states,
+            layer,
+            graph.same(
+                "scale", graph.same("rms_norm", graph.view(y, by_key, (4, 4 * size, row, sequence)))
+            ),
         )
         for _ in range(2)
     )
@@ -46,6 +51,17 @@ def delta_net(states: States, layer: Layer, x: Tensor) -> Tensor:
     y = graph.reshape(y, shape.inner, tokens, sequences)
     y = layer.matmul(layer.model.embedding, y, "ssm_out")
     return graph.reshape(y, layer.model.embedding, tokens * sequences)
+
+
+def _for_each_head(states: States, layer: Layer, x: Tensor) -> Tensor:
+    """Return queries or keys once for each head that shares them: Qwen3-Next repeats them."""
+    shape, tokens = states.shape, states.tokens * states.sequences
+    if not layer.has("ssm_ba.weight") or shape.heads == shape.groups:
+        return x
+    repeated = (shape.state, shape.heads // shape.groups, shape.groups, tokens)
+    x = layer.graph.reshape(x, shape.state, 1, shape.groups, tokens)
+    x = Tensor("repeat", x.type, repeated, (x,))
+    return layer.graph.reshape(x, shape.state, shape.heads, states.tokens, states.sequences)
 
 
 def _apart(states: States, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,6 +88,7 @@ FAMILIES: Mapping[str, Habits] = {
     "qwen2vl": Habits(places=4),
     "qwen35": Habits(places=4, gates_attention=True),
     "qwen35moe": Habits(places=4, gates_attention=True),
+    "qwen3next": Habits(gates_attention=True),
     "qwen3vl": Habits(places=4),
     "qwen3vlmoe": Habits(places=4),
     "seed_oss": Habits(),
@@ -95,7 +96,12 @@ FAMILIES: Mapping[str, Habits] = {
     "starcoder2": Habits(is_rms=False),
     "falcon-h1": Habits(picks=Pick.BEHIND_SUM),
     "granitehybrid": Habits(),
-    "jamba": Habits(normalises_experts=False, rotates=False),
+    "jamba": Habits(
+        normalises_experts=False,
+        rotates=False,
+        adds_mixed_to_residual=True,
+        adds_made_to_residual=True,
+    ),
     "lfm2": Habits(adds_mixed_to_residual=True, adds_made_to_residual=True),
     "lfm2moe": Habits(
         gate="sigmoid", tells_gate=True, adds_mixed_to_residual=True, adds_made_to_residual=True

@@ -20,9 +20,8 @@ class States:
         self.shape = shape
         self.sequences = reserve.streams
         self.tokens = reserve.tokens // reserve.streams
-        self.places = graph.view(
-            graph.input("i32", self.sequences), (self.sequences, 1, 1, 1), (4, 4, 4, 4)
-        )
+        self.whole = graph.input("i32", self.sequences)
+        self.places = graph.view(self.whole, (self.sequences, 1, 1, 1), (4, 4, 4, 4))
         self.no_places = graph.view(self.places, (1, 1, 1, 1), (4, 4, 4, 4))
 
     def memory(self, layer: Layer, kind: str, elements: int) -> Tensor:
@@ -51,7 +50,7 @@ class States:
         graph, kept = layer.graph, self.shape.kernel - 1
         channels = new.shape[0]
         memory = self.memory(layer, "r", kept * channels)
-        old = graph.rows_of(memory, self.places)
+        old = graph.rows_of(memory, self.whole)
         graph.expand(old)
         self.keep_others(graph, old, memory)
         old = graph.reshape(old, kept, channels, self.sequences)

@@ -267,15 +267,18 @@ class _Header:
 
     def _skip_texts(self, count: int) -> None:
         """Go over a vocabulary's words: the one place where a header is long."""
-        data, at, end = self._data, self._at, self._end
+        data, at, last = self._data, self._at, self._end - 8
+        longest = self._at + LONGEST_HEADER
         unpack = _U64.unpack_from
         for _ in range(count):
-            if at + 8 > end:
-                raise _ShortError
+            if at > last:
+                break
             at += 8 + unpack(data, at)[0]
-            if at - self._at > LONGEST_HEADER:
-                raise self._wrong("a text is longer than any header")
-        if at > end:
+        else:
+            last += 8  # nothing is read behind the last word
+        if at > longest:
+            raise self._wrong("a text is longer than any header")
+        if at > last:
             raise _ShortError
         self._at = at
 
