@@ -1,26 +1,17 @@
-"""The compute buffer: scratch memory for the largest graph that a prompt's batch may need.
+"""The compute buffer of builds before #23861: scratch memory for the largest graph of a prompt.
 
 llama.cpp reserves the graph of one full batch and gives the memory of a tensor to the next one as
 soon as nobody reads it any more, so a buffer is as large as the graph's fullest moment. For a
 LLaMA-like model there are three candidates: attention (scores, unless flash attention never writes
-them down), the feed-forward network (gate, up and their product), and the output (logits).
+them down), the feed-forward network (gate, up and their product), and the output (logits, which
+were reserved for every token of the batch then). This module counts what is alive at each of them,
+in closed form; later builds are `graph_buffer`'s.
 
-This module counts what is alive at each of them, in closed form. It is the one place that a model
-of ggml's graph allocator will replace: `compute_buffers` is all that others call.
-
-What they reproduce (tests/unit/test_ggml_compute.py, tests/unit/test_logged_buffers.py):
-
-- CUDA logs of builds before #23861, within 0.02 MiB: those of ``profiles/engine_logs`` from b2197
-  (February 2024) to b5050, all layers on the GPU or some, with and without flash attention; 669.48
-  at 31 of 41 (ollama#7440, November 2024).
-- llama.cpp's CPU build b11549 (xllamacpp 2026.10.11549, a dry run), over contexts of 512 to 16,384,
-  batches of 128 to 1,024, with and without flash attention: `cpu_build_bytes`, fitted to it.
-
-No CUDA log after #23861 (May 2026) was at hand, where the feed-forward network decides instead of
-the logits. How many activations stay beside it is inferred: the allocator's rules run over the
-graph, one of them (rotating the queries takes new memory) chosen because the logs above come out
-with it; the CPU build then holds one activation more than that explains. Hence the band: a
-twentieth below, and above all that the CPU build holds for the same graph.
+It reproduces CUDA logs within 0.02 MiB (tests/unit/test_ggml_compute.py, test_logged.py): those of
+``profiles/engine_logs`` from b2197 (February 2024) to b5050, all layers on the GPU or some, with
+and without flash attention; 669.48 at 31 of 41 (ollama#7440, November 2024). The band reaches from
+a twentieth below up to what today's CPU build holds for the same graph (`cpu_build_bytes`, fitted
+to b11549).
 
 Sources: llama.cpp, src/llama-context.cpp (sched_reserve), src/llama-graph.cpp (build_attn,
 build_ffn), ggml/src/ggml-alloc.c, ggml/src/ggml-backend.cpp (op_offload); gpustack/gguf-parser-go,

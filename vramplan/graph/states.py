@@ -77,9 +77,9 @@ class States:
         sources = (memory, x, steps, layer.weight("ssm_a"), into, out, self.places)
         scanned = Tensor("ssm_scan", "f32", (new + kept, 1, 1, 1), sources)
         graph.expand(scanned)
-        others = graph.rows_of(memory, self.no_places)
-        others.fixed_bytes = 0
-        self.keep_others(graph, others, memory)
+        absent = graph.rows_of(memory, self.no_places)
+        absent.fixed_bytes = 0
+        self.keep_others(graph, absent, memory)
         last = graph.view(scanned, (kept, 1, 1, 1), (4, 4 * kept, 4 * kept, 4 * kept))
         graph.expand(graph.copy_into(last, memory))
         return scanned
