@@ -38,6 +38,36 @@ def draw_advice() -> str:
     return terminal.draw("advice", words, terminal.capture(words), "A verdict, why, and what helps")
 
 
+def draw_gguf() -> str:
+    """Return the picture of a model file on a small card, the real engine beside ours.
+
+    The file has Mistral 7B's header and a hole for its data; the engine is the extra `engine`.
+    """
+    import importlib.util
+    import os
+    import tempfile
+
+    import picture_terminal as terminal
+
+    spec = importlib.util.spec_from_file_location("sparse_gguf", ROOT / "tests" / "sparse_gguf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sparse)
+    model = sparse.dense_layers(sparse.language_model(layers=32, words=32000))
+    model.general["general.name"] = "Mistral 7B"
+    words = ("check", "mistral-7b.gguf", "--card", "4GiB", "--engine-check")
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        sparse.write(Path(folder) / words[1], model)
+        os.chdir(folder)
+        try:
+            lines = terminal.capture(words)
+        finally:
+            os.chdir(before)
+    return terminal.draw("gguf", words, lines, "A model file on a small card, and llama.cpp's word")
+
+
 def draw_sd15_timeline() -> str:
     """Return the memory of one SD 1.5 image."""
     from picture_memory import draw_sd15
@@ -84,6 +114,7 @@ def draw_counts() -> str:
 PICTURES: Mapping[str, Callable[[], str]] = {
     "check.svg": draw_check,
     "advice.svg": draw_advice,
+    "gguf.svg": draw_gguf,
     "sd15-timeline.svg": draw_sd15_timeline,
     "least-limit.svg": draw_least_limit,
     "budgets.svg": draw_budgets,
