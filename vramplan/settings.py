@@ -59,6 +59,7 @@ ATTENTIONS = ("sdpa", "math", "sliced")
 OFFLOADS = ("none", "model", "sequential", "group", "auto")
 SWITCHES = ("on", "off")
 FLASH_ATTENTIONS = ("on", "off", "auto")
+KV_UNIFIEDS = ("on", "off", "auto")
 PLATFORMS = ("linux", "windows", "wsl")
 #: where the driver gives system memory instead of failing: Windows' own "CUDA sysmem fallback",
 #: under WSL too (microsoft/WSL#11050: 30 GiB on a card of 16)
@@ -203,7 +204,19 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_read_count_or_auto,
         help="tokens of a prompt computed at once (llama.cpp); auto for what the engine takes",
     ),
-    "parallel": _Setting(read=_read_count, help="requests served at once (llama.cpp, Ollama)"),
+    "parallel": _Setting(
+        read=_read_count_or_auto,
+        help="requests served at once (llama.cpp, Ollama); auto for what llama-server takes",
+    ),
+    "kv_unified": _Setting(
+        read=_choice(KV_UNIFIEDS, _SWITCH_SYNONYMS),
+        help="all requests share one KV cache (llama.cpp's --kv-unified), instead of a part for "
+        "each: on, off, auto",
+    ),
+    "swa_full": _Setting(
+        read=_SWITCH,
+        help="layers that see a window hold the whole context (llama.cpp's --swa-full): on, off",
+    ),
     "kv_type": _Setting(
         read=_choice(KV_TYPES, _KV_SYNONYMS),
         help="element type of the KV cache: f16, q8_0, q4_0",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,37 @@ def test_over_every_family(files, name, layers, flash, kv_type) -> None:
     hold(files[name], layers, flash, kv_type)
 
 
+#: how many requests, over one cache or their own, and whether windows hold the whole context
+SHARING = (
+    {"parallel": "auto"},
+    {"parallel": 3, "kv_unified": "on"},
+    {"parallel": 3, "kv_unified": "off"},
+)
+WHOLE_WINDOW = {"parallel": 2, "kv_unified": "on", "swa_full": "on"}
+SHARED = (
+    *itertools.product(("llama", "gemma3", "gpt-oss", "falcon-h1", "deepseek2"), SHARING),
+    *itertools.product(("gemma3", "gpt-oss"), (WHOLE_WINDOW,)),
+)
+
+
+@pytest.mark.parametrize(("name", "caches"), SHARED)
+@pytest.mark.parametrize("layers", [1, "all"])
+def test_shared_caches_are_what_we_say(files, name, layers, caches) -> None:
+    wanted = {"context": 8192, "gpu_layers": layers, "flash_attention": "on", **caches}
+    pipeline, chosen = settings_of(files[name], **wanted)
+    run = read_run(pipeline, chosen, "8.6")
+    placement = as_asked(run).placement
+    ours = compute_buffers(run.model, run.batch, placement, run.rules)
+    told = ask_engine(files[name], chosen, card=CARD)
+    cache = run.batch.cache_of_last(placement.blocks_on_gpu)
+    states = run.batch.states_of_last(placement.blocks_on_gpu)
+    assert told.size_bytes("KV", "CUDA0") == pytest.approx(cache, abs=2 * ROUNDING)
+    assert told.size_bytes("RS", "CUDA0") == pytest.approx(states, abs=ROUNDING)
+    gpu, host = told.size_bytes("compute", "CUDA0"), told.size_bytes("compute", "CUDA_Host")
+    assert ours.gpu.expected_bytes == pytest.approx(gpu, abs=4 * ROUNDING)
+    assert ours.host_bytes == pytest.approx(host, abs=4 * ROUNDING)
+
+
 @pytest.mark.parametrize("layers", [0, 1])
 @pytest.mark.parametrize("name", ["llama", "mixtral"])
 def test_host_layers_stay_on_the_host_where_nothing_is_copied(files, name, layers) -> None:
@@ -164,9 +196,11 @@ def test_the_engines_fit_of_a_mixture_is_ours(mixture, free_mib) -> None:
     )
 
 
+@pytest.mark.parametrize("parallel", ["auto", 1, 3])
 @pytest.mark.parametrize("free_mib", [2000, 2600, 3000, 4000])
-def test_the_engine_cuts_its_own_context_to_ours(files, free_mib) -> None:
-    pipeline, chosen = settings_of(files["llama"], context="auto", flash_attention="on")
+def test_the_engine_cuts_its_own_context_to_ours(files, free_mib, parallel) -> None:
+    wanted = {"context": "auto", "flash_attention": "on", "parallel": parallel}
+    pipeline, chosen = settings_of(files["llama"], **wanted)
     ours = fit_run(read_run(pipeline, chosen, "8.6"), free_mib * MIB)
     card = PretendedCard(name="fit", total_bytes=8 * GIB, free_bytes=free_mib * MIB)
     told = ask_engine(files["llama"], chosen, card=card)

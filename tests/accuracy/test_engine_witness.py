@@ -48,7 +48,13 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 def hold(
-    path: Path, context: int, ubatch: int, flash: str, kv_type: str, parallel: int = 1
+    path: Path,
+    context: int,
+    ubatch: int,
+    flash: str,
+    kv_type: str,
+    parallel: object = 1,
+    **caches: str,
 ) -> None:
     """Compare what the engine says with what we say."""
     pipeline = open_model(str(path), None)
@@ -59,6 +65,7 @@ def hold(
         "flash_attention": flash,
         "kv_type": kv_type,
         "parallel": parallel,
+        **caches,
     }
     chosen = resolve_settings(pipeline, {**pipeline.defaults, **wanted})
     try:
@@ -91,11 +98,37 @@ def test_over_contexts_batches_attention_and_cache_types(files, name, settings) 
     hold(files[name], *settings)
 
 
-@pytest.mark.parametrize("parallel", [2, 3])
+@pytest.mark.parametrize("parallel", [2, 3, 5])
 @pytest.mark.parametrize("flash", ["on", "off"])
 @pytest.mark.parametrize("name", ["llama", "gemma3", "deepseek2", "mamba2", "falcon-h1", "qwen35"])
 def test_sequences_have_caches_and_states_of_their_own(files, name, flash, parallel) -> None:
     hold(files[name], 8192, 512, flash, "f16", parallel)
+
+
+SHARING = ("llama", "gemma3", "gpt-oss", "falcon-h1", "deepseek2")
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_the_server_serves_four_over_one_cache_by_itself(files, name) -> None:
+    hold(files[name], 8192, 512, "on", "f16", "auto")
+
+
+@pytest.mark.parametrize(("parallel", "flash"), [(3, "on"), (4, "off")])
+@pytest.mark.parametrize("name", SHARING)
+def test_sequences_may_share_one_cache(files, name, parallel, flash) -> None:
+    hold(files[name], 8192, 512, flash, "f16", parallel, kv_unified="on")
+
+
+@pytest.mark.parametrize("unified", ["on", "off"])
+@pytest.mark.parametrize("name", ["gemma3", "gpt-oss"])
+def test_windows_may_hold_the_whole_context(files, name, unified) -> None:
+    hold(files[name], 8192, 512, "on", "f16", 2, kv_unified=unified, swa_full="on")
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+@pytest.mark.parametrize("name", ["falcon-h1", "mamba2"])
+def test_small_batches_show_the_states_that_a_scan_reads(files, name, parallel) -> None:
+    hold(files[name], 2048, 32, "on", "f16", parallel)
 
 
 def test_the_graph_has_as_many_nodes_as_the_engines(files) -> None:

@@ -11,6 +11,7 @@ import pytest
 from vramplan.catalog import load_pipeline_file
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.commands.model_files import open_model
+from vramplan.errors import UsageError
 from vramplan.estimate.engine_defaults import CardMemory
 from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.model import Pipeline, SettingValue
@@ -112,6 +113,12 @@ def test_ollama_serves_some_families_one_at_a_time(sparse: ModuleType, tmp_path:
     assert ollama(found, None).remarks == run.remarks[:1]
 
 
+def test_ollama_serves_one_request_and_gives_each_its_own_cache(small: Pipeline) -> None:
+    one, two = ollama(small, None), ollama(small, None, parallel=2)
+    assert (one.batch.sequences, two.batch.sequences, two.batch.streams) == (1, 2, 2)
+    assert two.batch.cache_layer_bytes == 2 * one.batch.cache_layer_bytes
+
+
 def test_images_need_2048_tokens() -> None:
     found = load_pipeline_file(profiles_dir() / "pipelines" / "llava-7b.yaml")
     run = read_run(found, {"context": 512}, "8.6")
@@ -127,3 +134,59 @@ def test_llama_server_takes_what_the_model_was_trained_on(small: Pipeline) -> No
     two = read_run(small, {**chosen, "parallel": 2}, "8.6")
     assert (two.settings["context"], two.batch.context) == (262_144, 131_072)
     assert two.batch.cache_layer_bytes == 2 * run.batch.cache_layer_bytes > 256 * MIB
+
+
+def llama_server(found: Pipeline, **settings: SettingValue) -> GgmlRun:
+    return read_run(found, {"context": 8192, **settings}, "8.6")
+
+
+def test_llama_server_serves_four_over_one_cache(small: Pipeline) -> None:
+    run = llama_server(small)
+    assert (run.settings["parallel"], run.settings["kv_unified"]) == (4, "on")
+    assert (run.batch.sequences, run.batch.streams, run.batch.context) == (4, 1, 8192)
+    assert run.remarks == (
+        "parallel=auto: llama-server serves 4 requests at once, over one KV cache of the whole "
+        "context; parallel=1 for one",
+    )
+    own = read_run(small, {"context": "auto"}, "8.6")
+    assert own.settings["context"] == own.batch.context == 131_072
+
+
+def test_told_how_many_it_gives_each_its_part(small: Pipeline) -> None:
+    run = llama_server(small, parallel=4)
+    assert run.settings["kv_unified"] == "off"
+    assert (run.batch.sequences, run.batch.streams, run.batch.context) == (4, 4, 2048)
+    assert not run.remarks
+    one = llama_server(small, parallel=4, kv_unified="on")
+    assert (one.batch.streams, one.batch.context) == (1, 8192)
+    assert one.batch.cache_layer_bytes == run.batch.cache_layer_bytes
+
+
+def test_its_own_choice_is_one_cache_and_nothing_else(small: Pipeline) -> None:
+    with pytest.raises(UsageError, match="kv_unified=off: with parallel=auto") as refused:
+        llama_server(small, kv_unified="off")
+    assert refused.value.hint == "say how many: parallel=4 kv_unified=off"
+
+
+def test_builds_before_november_2025_serve_one(small: Pipeline) -> None:
+    run = llama_server(small, engine="b6500")
+    assert (run.settings["parallel"], run.settings["kv_unified"]) == (1, "off")
+    assert not run.remarks
+
+
+def test_builds_before_july_2025_have_one_cache(small: Pipeline) -> None:
+    run = llama_server(small, engine="b5800", parallel=4)
+    assert (run.settings["kv_unified"], run.batch.streams, run.batch.context) == ("on", 1, 8192)
+    assert "llama.cpp b5800 has one KV cache for all requests" in run.remarks
+
+
+def test_a_window_may_hold_the_whole_context(
+    small: Pipeline, sparse: ModuleType, tmp_path: Path
+) -> None:
+    model = sparse.families()["gemma3"]
+    found = open_model(str(sparse.write(tmp_path / "g.gguf", model)), None)
+    assert found.defaults["swa_full"] == "off"
+    assert "swa_full" not in small.defaults
+    run, full = llama_server(found), llama_server(found, swa_full="on")
+    assert (run.batch.window_context, full.batch.window_context) == (4608, 8192)
+    assert run.batch.cache_of_last(2) < full.batch.cache_of_last(2)

@@ -416,6 +416,21 @@ def test_a_server_of_our_own_is_started_asked_and_ended(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ({"parallel": "auto", "kv_unified": "auto", "swa_full": "off"}, []),
+        ({"parallel": 4, "kv_unified": "auto"}, ["-np", "4"]),
+        ({"parallel": 4, "kv_unified": "on"}, ["-np", "4", "--kv-unified"]),
+        ({"parallel": 4, "kv_unified": "off"}, ["-np", "4", "--no-kv-unified"]),
+        ({"swa_full": "on"}, ["--swa-full"]),
+    ],
+)
+def test_a_server_is_told_of_its_caches_where_the_settings_do(settings, flags) -> None:
+    words = command_of(ServerJob(model=Path("m.gguf"), settings=settings), 1)
+    assert words[7:] == flags
+
+
+@pytest.mark.parametrize(
     ("early", "late", "phase"),
     [
         ("sys.exit('failed to allocate: out of memory')", "pass", "load"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,18 @@ def test_ollama_asks_for_the_context_of_every_slot() -> None:
     assert ollama is not None
     assert shared is not None
     assert ollama.kv_cache_bytes == 4 * shared.kv_cache_bytes == 4 * 512 * MIB
+
+
+def test_the_log_of_llama_cpp_14363() -> None:
+    """Qwen2.5-VL-7B with 32 sequences, on the build before sequences had caches of their own."""
+    shapes = {"layers": 28, "embedding": 3584, "feed_forward": 18944, "heads": 28, "kv_heads": 4}
+    model = {**MISTRAL, **shapes, "vocabulary": 152_064, "trained_context": 128_000}
+    found = replace(pipeline("llama.cpp", has_projector=False), ggml=model)
+    chosen = {"context": 133_120, "ubatch": 2048, "parallel": 32, "flash_attention": "on"}
+    buffers = estimate(found, engine="b5884", **chosen).buffers
+    assert buffers is not None
+    assert mib(buffers.kv_cache_bytes) == 7280.00
+    assert mib(buffers.host_compute_bytes) == pytest.approx(1068.05, abs=0.01)
 
 
 def test_fewer_layers_move_ollamas_projector_to_the_cpu() -> None:

@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 def estimate_of(folder: Path, model, **settings: object) -> Estimate:
     pipeline = open_model(str(sparse.write(folder / "m.gguf", model)), None)
-    chosen = {**pipeline.defaults, "context": 4096, **settings}
+    chosen = {**pipeline.defaults, "context": 4096, "parallel": 1, **settings}
     return estimate_ggml(pipeline, chosen, "8.6", Band.exactly(0))
 
 

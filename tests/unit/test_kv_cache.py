@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vramplan.estimate.ggml_model import GgmlModel
-from vramplan.estimate.kv_cache import CONTEXT_STEP, layer_cache_bytes, sequence_tokens
+from vramplan.estimate.kv_cache import (
+    CONTEXT_STEP,
+    cache_tokens,
+    layer_cache_bytes,
+    window_tokens,
+)
 from vramplan.units import KIB, MIB
 
 MISTRAL = cast("GgmlModel", SimpleNamespace(kv_heads=8, head_size=128))
@@ -58,12 +63,30 @@ def test_six_layers_of_ollama_2706() -> None:
 def test_context_is_shared_and_rounded(
     context: int, parallel: int, is_shared: bool, tokens: int
 ) -> None:
-    assert sequence_tokens(context, parallel, is_shared=is_shared) == tokens
+    assert cache_tokens(context, parallel, is_shared=is_shared) == tokens
+
+
+@pytest.mark.parametrize(
+    ("context", "parallel", "is_shared", "tokens"),
+    [(2048, 3, True, 2048), (2100, 4, True, 2304), (2048, 4, False, 8192)],
+)
+def test_one_cache_for_all_has_the_whole_context(
+    context: int, parallel: int, is_shared: bool, tokens: int
+) -> None:
+    assert cache_tokens(context, parallel, is_shared=is_shared, is_unified=True) == tokens
+
+
+def test_a_cache_for_all_holds_the_window_of_each() -> None:
+    model = cast("GgmlModel", SimpleNamespace(window=1024))
+    assert window_tokens(model, 8192, 512) == 1536
+    assert window_tokens(model, 8192, 512, 4) == 4608
+    assert window_tokens(model, 4096, 512, 4) == 4096
+    assert window_tokens(cast("GgmlModel", SimpleNamespace(window=0)), 8192, 512, 4) == 0
 
 
 @given(st.integers(1, 1 << 20), st.integers(1, 64), st.booleans())
 def test_rounding_never_takes_away(context: int, parallel: int, is_shared: bool) -> None:
-    tokens = sequence_tokens(context, parallel, is_shared=is_shared)
+    tokens = cache_tokens(context, parallel, is_shared=is_shared)
     wanted = context // parallel if is_shared else context
     assert tokens % CONTEXT_STEP == 0
     assert wanted <= tokens < wanted + 2 * CONTEXT_STEP

@@ -144,11 +144,16 @@ def _pipeline(
         "kv_type": "f16",
         "flash_attention": "auto",
         "gpu_layers": "auto",
-        # llama-server and LM Studio serve 4, over one cache that takes no more than this
         "parallel": 1,
         "engine": _BUILDS[runtime],
         "platform": "linux",
     }
+    if runtime == "llama.cpp":  # nobody can tell Ollama of caches
+        # LM Studio too serves 4 requests over one cache ("Max Concurrent Predictions" and "Unified
+        # KV Cache" in its 0.4.0's release notes)
+        defaults |= {"parallel": AUTO, "kv_unified": AUTO}
+        if model.window:
+            defaults["swa_full"] = "off"
     if image is not None:  # images keep their size: the one that is reserved for
         defaults["image"] = image
     total = model.total_layers

@@ -54,7 +54,7 @@ def card_build(
         settings={**run.settings, "context": "auto"} if run.may_shrink_context else run.settings,
         margin_bytes=margin_bytes(run, card.free_bytes),
         layers=(placement.on_gpu, run.model.total_layers),
-        context=batch.context * batch.sequences,
+        context=batch.context * batch.streams,
         model_bytes=placement.gpu_bytes,
         cache_bytes=batch.cache_of_last(blocks),
         state_bytes=batch.states_of_last(blocks),

@@ -38,14 +38,20 @@ class Batch:
     """What a graph is reserved for."""
 
     tokens: int  # of the prompt, computed at once: n_ubatch, at most the context
-    context: int  # tokens that a sequence's cache holds
+    context: int  # tokens that one cache holds: a sequence's, or all sequences' where unified
     sequences: int
     cache_layer_bytes: int  # keys and values of one layer, the largest where they differ
     has_flash: bool
     layer_caches: tuple[int, ...] = ()  # of each layer, where they differ
-    window_context: int = 0  # tokens that a windowed layer's cache holds
+    window_context: int = 0  # tokens that one cache of windowed layers holds
     cache_type: str = "f16"  # of keys and values
     layer_states: tuple[int, ...] = ()  # recurrent states of each layer, where there are any
+    is_unified: bool = False  # sequences share one cache
+
+    @property
+    def streams(self) -> int:
+        """Return how many caches there are."""
+        return 1 if self.is_unified else self.sequences
 
     def cache_of_last(self, layers: int) -> int:
         """Return the bytes of keys and values of the last `layers` layers."""

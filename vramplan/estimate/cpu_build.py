@@ -10,6 +10,9 @@ from vramplan.estimate.projector import cpu_projector_bytes
 from vramplan.estimate.vision_model import VisionModel
 from vramplan.model import Pipeline, Settings
 
+#: the build of the engine that can be asked (xllamacpp's)
+WITNESS_BUILD = "b11549"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuBuild:
@@ -37,7 +40,7 @@ def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
 
     It takes flash attention where it may choose. Raises UsageError for settings that cannot be.
     """
-    chosen = {**settings, "engine": "b11549"}
+    chosen = {**settings, "engine": WITNESS_BUILD}
     run = read_run(pipeline, chosen, "8.6")
     assert run.model.language is not None
     return CpuBuild(

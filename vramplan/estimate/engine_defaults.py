@@ -1,16 +1,21 @@
-"""What an engine takes for a setting that nobody made: the context and the batch.
+"""What an engine takes for a setting that nobody made: context, batch, requests, their caches.
 
 llama-server takes the context that the model was trained on, and 512 tokens a batch; its fit may
-shrink that context (`layer_fit`). Ollama goes by the memory of the card, and holds whatever it is
-told against the model. Sources: llama.cpp, src/llama-context.cpp and common/common.h; Ollama,
-server/routes.go (Serve: the tiers), server/sched.go (getRunner, load, automaticGenerationBatch),
-llm/server.go (NewLlamaServer).
+shrink that context (`layer_fit`). It serves four requests over one cache, but gives each of them
+its part where it is told how many there are. Ollama tells it how many, goes by the memory of the
+card, and holds whatever it is told against the model. Sources: llama.cpp, src/llama-context.cpp,
+common/common.h and tools/server/server.cpp; Ollama, server/routes.go (Serve: the tiers),
+server/sched.go (getRunner, load, automaticGenerationBatch), llm/server.go (NewLlamaServer),
+llm/llama_server.go (startLlamaServer).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vramplan.errors import UsageError
+from vramplan.estimate.engine_rules import EngineRules
 from vramplan.estimate.ggml_model import GgmlModel
 from vramplan.model import Settings, SettingValue
 from vramplan.settings import AUTO
@@ -21,6 +26,8 @@ _TIERS = ((47 * GIB, 262_144), (23 * GIB, 32_768), (0, 4_096))
 #: "multimodal models require at least 2048 context" (getRunner)
 _LEAST_WITH_IMAGES = 2_048
 _BATCH = 512
+#: "n_parallel is set to auto, using n_parallel = 4 and kv_unified = true" (llama_server)
+_SLOTS = 4
 #: the context above which Ollama tries such a batch, the largest first; what it counts for it; and
 #: the share of free memory, in percent, that model and cache may take then
 _LARGE_BATCHES = ((32_768, 2_048, 2 * GIB, 60), (4_096, 1_024, 768 * MIB, 75))
@@ -50,21 +57,45 @@ class Chosen:
     remarks: tuple[str, ...]
 
 
-def llama_cpp_choices(model: GgmlModel, asked: Settings) -> Chosen:
-    """Return what llama-server takes where `asked` leaves it to it."""
+def llama_cpp_choices(model: GgmlModel, asked: Settings, rules: EngineRules) -> Chosen:
+    """Return what llama-server takes where `asked` leaves it to it.
+
+    Raises UsageError where it would overrule what was asked for.
+    """
     found: dict[str, SettingValue] = dict(asked)
-    remarks: tuple[str, ...] = ()
-    parallel = asked["parallel"]
+    remarks = list(_share_caches(found, rules))
+    parallel = found["parallel"]
     if asked["context"] == AUTO:
-        found["context"] = model.trained_context * (parallel if isinstance(parallel, int) else 1)
-        told = (
+        each = parallel if isinstance(parallel, int) and found.get("kv_unified") != "on" else 1
+        found["context"] = model.trained_context * each
+        remarks.append(
             f"context=auto: llama-server takes the {model.trained_context:,} tokens that the model "
             "was trained on, and fewer where they do not fit"
         )
-        remarks = (told,)
     if asked["ubatch"] == AUTO:
         found["ubatch"] = _BATCH
-    return Chosen(settings=found, remarks=remarks)
+    return Chosen(settings=found, remarks=tuple(remarks))
+
+
+def _share_caches(found: dict[str, SettingValue], rules: EngineRules) -> Iterator[str]:
+    """Settle how many requests are served, and over how many caches; yield what is to be said."""
+    is_auto = found["parallel"] == AUTO
+    if is_auto and rules.serves_four and found.get("kv_unified") == "off":
+        hint = f"say how many: parallel={_SLOTS} kv_unified=off"
+        raise UsageError("kv_unified=off: with parallel=auto llama-server turns it on", hint=hint)
+    if is_auto:
+        found["parallel"] = _SLOTS if rules.serves_four else 1
+    if is_auto and rules.serves_four:
+        found["kv_unified"] = "on"
+        yield (
+            f"parallel=auto: llama-server serves {_SLOTS} requests at once, over one KV cache of "
+            "the whole context; parallel=1 for one"
+        )
+    elif not rules.has_streams and found["parallel"] != 1:
+        found["kv_unified"] = "on"
+        yield f"llama.cpp b{rules.build} has one KV cache for all requests"
+    elif found.get("kv_unified") == AUTO:
+        found["kv_unified"] = "off"
 
 
 def ollama_choices(
@@ -85,7 +116,9 @@ def ollama_choices(
             found["context"] = held
             why = "at least that with images" if held > wanted else "trained on no more"
             remarks.append(f"Ollama makes the context {held:,} tokens: {why}")
-    if model.architecture in _ONE_AT_A_TIME and asked["parallel"] != 1:
+    if asked["parallel"] == AUTO:
+        found["parallel"] = 1  # envconfig/config.go (NumParallel)
+    elif model.architecture in _ONE_AT_A_TIME and asked["parallel"] != 1:
         found["parallel"] = 1
         remarks.append(f"Ollama serves {model.architecture} one request at a time")
     if asked["ubatch"] == AUTO:

@@ -20,7 +20,9 @@ _HOST_WEIGHTS_OFFLOADED = 2450  # #6083, March 2024
 _WINDOW_CACHE = 5430  # #13194, May 2025
 _SWIGLU_FUSED = 5780  # #14158, June 2025
 _FLASH_AUTO = 6330  # #15434, August 2025
+_STREAMS = 5910  # #14363, July 2025
 _VALUES_INDEXED = 6330  # #14285, July 2025; not the default at once
+_FOUR_SLOTS = 6930  # #16736, November 2025
 _PROJECTOR_FLASH = 6930  # #16837, November 2025
 _OUTPUT_LAYER_FIRST = 7460  # #18148, December 2025
 _FITS = 7410  # #16653, December 2025
@@ -42,6 +44,8 @@ class EngineRules:
     has_input_buffer: bool  # the graph's inputs have a host buffer beside the compute buffer
     offloads_host_weights: bool  # matrices of host layers are copied to the GPU for a big batch
     has_window_cache: bool  # layers that see a window hold no more than it
+    has_streams: bool  # sequences have caches of their own unless told otherwise, not one for all
+    serves_four: bool  # llama-server has four slots over one cache unless told otherwise
     fuses_swiglu: bool  # gate, up and their product stand side by side
     indexes_values: bool  # without flash attention, an index for every value that is stored
     has_flash_auto: bool  # flash attention without being asked for
@@ -70,6 +74,8 @@ def rules_of(engine: str) -> EngineRules:
         has_input_buffer=build < _INPUTS_IN_COMPUTE,
         offloads_host_weights=build >= _HOST_WEIGHTS_OFFLOADED,
         has_window_cache=build >= _WINDOW_CACHE,
+        has_streams=build >= _STREAMS,
+        serves_four=build >= _FOUR_SLOTS,
         fuses_swiglu=build >= _SWIGLU_FUSED,
         indexes_values=build >= _VALUES_INDEXED,
         has_flash_auto=build >= _FLASH_AUTO,

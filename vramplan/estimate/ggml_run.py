@@ -19,10 +19,10 @@ from vramplan.estimate.ggml_model import GgmlModel, once_each, read_model
 from vramplan.estimate.gguf_model import model_from_gguf
 from vramplan.estimate.kv_cache import (
     QUANTISED,
+    cache_tokens,
     check_heads,
     layer_cache_bytes,
     layer_caches,
-    sequence_tokens,
     window_tokens,
 )
 from vramplan.estimate.recurrent_state import layer_states
@@ -105,7 +105,7 @@ def read_run(
     choices = (
         ollama_choices(model, asked, card, has_images=has_vision, has_flash=has_flash)
         if is_ollama
-        else llama_cpp_choices(model, asked)
+        else llama_cpp_choices(model, asked, rules)
     )
     chosen = choices.settings
     return GgmlRun(
@@ -149,16 +149,21 @@ def batch_of(
 ) -> Batch:
     """Return what the engine reserves for: `context`, `ubatch`, `parallel` and `kv_type`.
 
-    `is_shared`: the context is shared out among the sequences, as llama.cpp does. Raises UsageError
-    for a setting that cannot be.
+    Of `kv_unified` and `swa_full` only ``on`` tells something. `is_shared`: the context is for all
+    sequences together, as llama.cpp has it. Raises UsageError for a setting that cannot be.
     """
     sequences = _count(chosen, "parallel")
-    tokens = sequence_tokens(_count(chosen, "context"), sequences, is_shared=is_shared)
+    is_unified = chosen.get("kv_unified") == "on" or not rules.has_streams
+    streams = 1 if is_unified else sequences
+    context = _count(chosen, "context")
+    tokens = cache_tokens(context, sequences, is_shared=is_shared, is_unified=is_unified)
     kv_type = str(chosen["kv_type"])
-    ubatch = min(_count(chosen, "ubatch"), tokens * sequences)
-    window = window_tokens(model, tokens, ubatch) if rules.has_window_cache else tokens
+    ubatch = min(_count(chosen, "ubatch"), tokens * streams)
+    window = tokens
+    if rules.has_window_cache and chosen.get("swa_full") != "on":
+        window = window_tokens(model, tokens, ubatch, sequences // streams)
     _check_kv_type(model, kv_type, has_flash=has_flash)
-    caches = _caches(model, tokens, window, sequences, kv_type)
+    caches = _caches(model, tokens, window, streams, kv_type)
     return Batch(
         tokens=ubatch,
         context=tokens,
@@ -169,15 +174,16 @@ def batch_of(
         window_context=window if model.window else 0,
         cache_type=kv_type,
         layer_states=layer_states(model, sequences),
+        is_unified=is_unified,
     )
 
 
 def _caches(
-    model: GgmlModel, tokens: int, window: int, sequences: int, kv_type: str
+    model: GgmlModel, tokens: int, window: int, streams: int, kv_type: str
 ) -> tuple[int, ...]:
     if model.language is None:
-        return (layer_cache_bytes(model, tokens * sequences, kv_type),)
-    return layer_caches(model, tokens, window, sequences, kv_type)
+        return (layer_cache_bytes(model, tokens * streams, kv_type),)
+    return layer_caches(model, tokens, window, streams, kv_type)
 
 
 def _check_kv_type(model: GgmlModel, kv_type: str, *, has_flash: bool) -> None:

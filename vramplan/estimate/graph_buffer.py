@@ -113,7 +113,8 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
         outputs=min(rows, tokens),
         cells=batch.context,
         window_cells=batch.window_context,
-        streams=batch.sequences,
+        sequences=batch.sequences,
+        streams=batch.streams,
         has_flash=batch.has_flash,
         cache_type=batch.cache_type,
         mixes_inputs=rules.mixes_inputs,
@@ -142,7 +143,7 @@ def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[
         cells = batch.window_context if layer.is_windowed else batch.context
         for kind, head in (("k", layer.head_k), ("v", layer.head_v)):
             row = row_bytes(batch.cache_type, layer.kv_heads * head)
-            size = row * cells * batch.sequences
+            size = row * cells * batch.streams
             yield cache_name(kind, number), _cache(size, is_on_host=number < first)
 
 

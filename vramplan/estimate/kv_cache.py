@@ -12,14 +12,16 @@ CONTEXT_STEP = 256
 QUANTISED = frozenset({"q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"})
 
 
-def sequence_tokens(context: int, parallel: int, *, is_shared: bool) -> int:
-    """Return the tokens that the cache holds for each of `parallel` sequences.
+def cache_tokens(context: int, parallel: int, *, is_shared: bool, is_unified: bool = False) -> int:
+    """Return the tokens that one cache holds: that of each of `parallel` sequences, or of all.
 
-    llama.cpp shares `context` out among the sequences (`is_shared`); Ollama asks it for `context`
-    tokens times `parallel`. Either way each share is rounded up to a multiple of 256.
-    Source: llama.cpp, src/llama-context.cpp; Ollama, llm/llama_server.go (startLlamaServer).
+    llama.cpp shares `context` out among the sequences (`is_shared`), or gives them one cache of it
+    (`is_unified`); Ollama asks it for `context` tokens times `parallel`. Either way a cache is
+    rounded up to a multiple of 256. Source: llama.cpp, src/llama-context.cpp; Ollama,
+    llm/llama_server.go (startLlamaServer).
     """
-    share = context // parallel if is_shared else context
+    total = context if is_shared else context * parallel
+    share = total if is_unified else total // parallel
     return -(-max(share, 1) // CONTEXT_STEP) * CONTEXT_STEP
 
 
@@ -32,32 +34,32 @@ def layer_cache_bytes(model: GgmlModel, tokens: int, kv_type: str) -> int:
     return 2 * tokens * row_bytes(kv_type, model.kv_heads * model.head_size)
 
 
-def window_tokens(model: GgmlModel, tokens: int, ubatch: int) -> int:
-    """Return the tokens that a windowed layer's cache holds for a sequence; 0 where none is.
+def window_tokens(model: GgmlModel, tokens: int, ubatch: int, sequences: int = 1) -> int:
+    """Return the tokens that a windowed layer's cache holds for `sequences`; 0 where none is.
 
-    The window and a batch, rounded up like the context, and never more than the context. Source:
-    llama.cpp, src/llama-kv-cache-iswa.cpp.
+    Each one's window, and a batch, rounded up like the context, and never more than the `tokens` of
+    other layers' caches. Source: llama.cpp, src/llama-kv-cache-iswa.cpp.
     """
     if not model.window:
         return 0
-    padded = -(-(model.window + ubatch) // CONTEXT_STEP) * CONTEXT_STEP
+    padded = -(-(model.window * sequences + ubatch) // CONTEXT_STEP) * CONTEXT_STEP
     return min(tokens, padded)
 
 
 def layer_caches(
-    model: GgmlModel, tokens: int, window: int, sequences: int, kv_type: str
+    model: GgmlModel, tokens: int, window: int, streams: int, kv_type: str
 ) -> tuple[int, ...]:
-    """Return the bytes of keys and values of each layer, of all sequences.
+    """Return the bytes of keys and values of each layer, of all `streams`, which are its caches.
 
-    A windowed layer holds `window` tokens of a sequence, another one `tokens`, one without
-    attention none. Latent attention holds keys only, of which values are a part. Source: llama.cpp,
+    A windowed layer holds `window` tokens a stream, another one `tokens`, one without attention
+    none. Latent attention holds keys only, of which values are a part. Source: llama.cpp,
     src/llama-kv-cache.cpp (has_v), src/llama-memory-hybrid.cpp (which layers).
     """
     shape = model.language
     assert shape is not None
     return tuple(
         (window if layer.is_windowed else tokens)
-        * sequences
+        * streams
         * (
             row_bytes(kv_type, layer.kv_heads * layer.head_k)
             + (row_bytes(kv_type, layer.kv_heads * layer.head_v) if shape.holds_values else 0)

@@ -32,9 +32,9 @@ from vramplan.units import MIB
 
 #: llama.cpp: common/common.h (fit_params_target); Ollama: mmprojOffloadHeadroom
 MARGIN_BYTES = 1024 * MIB
-#: llama.cpp: common/common.h (fit_params_min_ctx), for each sequence
+#: llama.cpp: common/common.h (fit_params_min_ctx), for each cache
 LEAST_CONTEXT = 4096
-#: contexts are cut down to whole ones of these, for each sequence
+#: contexts are cut down to whole ones of these, for each cache
 _CONTEXT_STEP = 256
 
 
@@ -116,9 +116,9 @@ def _shrink(run: GgmlRun, target: int) -> tuple[Fit, bool]:
 
     Between the least context and the model's the engine takes the straight line.
     """
-    sequences = run.batch.sequences
-    largest = run.model.trained_context * sequences
-    least = LEAST_CONTEXT * sequences
+    streams = run.batch.streams
+    largest = run.model.trained_context * streams
+    least = LEAST_CONTEXT * streams
     if largest <= least:
         return as_asked(run), False
     smallest = as_asked(run.with_context(least))
@@ -126,7 +126,7 @@ def _shrink(run: GgmlRun, target: int) -> tuple[Fit, bool]:
     if not used > used_least or not target > used_least:
         return smallest, False
     tokens = least + (largest - least) * (target - used_least) // (used - used_least)
-    tokens -= tokens % (_CONTEXT_STEP * sequences)
+    tokens -= tokens % (_CONTEXT_STEP * streams)
     return as_asked(run.with_context(max(tokens, least))), True
 
 

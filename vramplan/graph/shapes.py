@@ -131,8 +131,9 @@ class LanguageShape:
 class Reserve:
     """The graph that is reserved: `tokens` of a batch, `outputs` rows of logits, caches' cells.
 
-    `streams` is how many sequences have caches of their own; `window_cells` are the cells of layers
-    that see a window only. `cache_type` is what caches hold. `mixes_inputs`: a prompt may have text
+    The tokens are of so many `sequences`, which each have a recurrent state; `streams` is how many
+    caches they have: one each, or one for all. `window_cells` are the cells of layers that see a
+    window only. `cache_type` is what caches hold. `mixes_inputs`: a prompt may have text
     and images in one batch.
     """
 
@@ -140,6 +141,7 @@ class Reserve:
     outputs: int
     cells: int
     window_cells: int = 0
+    sequences: int = 1
     streams: int = 1
     has_flash: bool = True
     cache_type: str = "f16"

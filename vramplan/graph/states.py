@@ -18,11 +18,12 @@ class States:
 
     def __init__(self, graph: Graph, shape: StateShape, reserve: Reserve) -> None:
         self.shape = shape
-        self.sequences = reserve.streams
-        self.tokens = reserve.tokens // reserve.streams
+        self.sequences = reserve.sequences
+        self.tokens = reserve.tokens // reserve.sequences
         self.whole = graph.input("i32", self.sequences)
         self.places = graph.view(self.whole, (self.sequences, 1, 1, 1), (4, 4, 4, 4))
-        self.no_places = graph.view(self.places, (1, 1, 1, 1), (4, 4, 4, 4))
+        # of all sequences but the first; a scan reads as many states more, and copies none of them
+        self.other_places = graph.view(self.places, (self.sequences - 1, 1, 1, 1), (4, 4, 4, 4))
 
     def memory(self, layer: Layer, kind: str, elements: int) -> Tensor:
         """Return the memory of a layer's states, one of which is cleared first.
@@ -77,9 +78,7 @@ class States:
         sources = (memory, x, steps, layer.weight("ssm_a"), into, out, self.places)
         scanned = Tensor("ssm_scan", "f32", (new + kept, 1, 1, 1), sources)
         graph.expand(scanned)
-        absent = graph.rows_of(memory, self.no_places)
-        absent.fixed_bytes = 0
-        self.keep_others(graph, absent, memory)
+        self.keep_others(graph, graph.rows_of(memory, self.other_places), memory)
         last = graph.view(scanned, (kept, 1, 1, 1), (4, 4 * kept, 4 * kept, 4 * kept))
         graph.expand(graph.copy_into(last, memory))
         return scanned

@@ -39,13 +39,14 @@ _PROJECTOR = "memory usage of mmproj"
 _CHILD = """
 import os, sys
 import xllamacpp as engine
-path, mmproj, context, ubatch, kv_type, flash, parallel = sys.argv[1:]
+path, mmproj, context, ubatch, kv_type, flash, parallel, unified, whole_window = sys.argv[1:]
 params = engine.CommonParams()
 params.model.path = path
 if mmproj:
     params.mmproj.path = mmproj
 params.n_ctx, params.n_ubatch, params.n_batch = int(context), int(ubatch), max(2048, int(ubatch))
 params.n_parallel = int(parallel)
+params.kv_unified, params.swa_full = unified == "on", whole_window == "on"
 params.cache_type_k = params.cache_type_v = getattr(engine.ggml_type, "GGML_TYPE_" + kv_type)
 params.flash_attn_type = getattr(
     engine.llama_flash_attn_type, "LLAMA_FLASH_ATTN_TYPE_" + flash
@@ -59,6 +60,8 @@ sys.stderr.flush()
 os._exit(0)
 """
 
+#: for the engine: as many as its server has by itself, and one cache for them
+_OWN_SLOTS = -1
 _FLASH = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 
 
@@ -140,7 +143,9 @@ def _command(model: Path, settings: Mapping[str, object], mmproj: Path | None = 
         str(settings.get("ubatch", 512)),
         str(settings.get("kv_type", "f16")).upper(),
         _FLASH[str(settings.get("flash_attention", "auto"))],
-        str(settings.get("parallel", 1)),
+        str(_OWN_SLOTS if settings.get("parallel") == "auto" else settings.get("parallel", 1)),
+        str(settings.get("kv_unified", "off")),  # auto: off for a number, on for its own
+        str(settings.get("swa_full", "off")),
     ]
 
 

@@ -33,6 +33,7 @@ _EVERY_LAYER = 1 << 20
 _MOST_LAYERS = 1_000
 #: for the engine: as many tokens as the model was trained on, and fewer where they do not fit
 _OWN_CONTEXT = 0
+_SERVER_SLOTS = 4
 _INFO = 2
 _DEBUG = 1
 
@@ -45,13 +46,18 @@ def request_of(
     if layers != "auto":
         layers = _EVERY_LAYER if layers == "all" else int(str(layers))
     experts = settings.get("cpu_moe", 0)
+    parallel, unified = settings.get("parallel", 1), settings.get("kv_unified", "off")
+    if parallel == "auto":  # what the server has by itself; its library has no such choice
+        parallel, unified = _SERVER_SLOTS, "on"
     return json.dumps(
         {
             "model": str(model),
             "package": package,
             "context": _OWN_CONTEXT if context == "auto" else int(str(context)),
             "ubatch": int(str(settings.get("ubatch", 512))),
-            "parallel": int(str(settings.get("parallel", 1))),
+            "parallel": int(str(parallel)),
+            "unified": unified == "on",
+            "whole_window": settings.get("swa_full") == "on",
             "kv_type": settings.get("kv_type", "f16"),
             "flash": settings.get("flash_attention", "auto"),
             "gpu_layers": layers,
@@ -81,7 +87,8 @@ def main(request: Mapping[str, object]) -> None:
     context.sequences = context.outputs = request["parallel"]  # one token of each gives logits
     context.type_k = context.type_v = _NUMBERS[str(request["kv_type"])]
     context.flash = _FLASH[str(request["flash"])]
-    context.whole_window, context.offload_ops = False, request["copies_weights"]
+    context.unified, context.whole_window = request["unified"], request["whole_window"]
+    context.offload_ops = request["copies_weights"]
     if request["cpu_moe"]:
         keep_experts(library, model, int(str(request["cpu_moe"])))
     if request["gpu_layers"] == "auto":

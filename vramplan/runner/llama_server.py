@@ -57,6 +57,11 @@ def command_of(job: ServerJob, port: int) -> list[str]:
     for option, key in (("-c", "context"), ("-ub", "ubatch"), ("-np", "parallel")):
         if chosen.get(key, "auto") != "auto":
             words += [option, str(chosen[key])]
+    # without a word the server shares its cache as the settings' auto says
+    if chosen.get("kv_unified", "auto") != "auto":
+        words += ["--kv-unified" if chosen["kv_unified"] == "on" else "--no-kv-unified"]
+    if chosen.get("swa_full") == "on":
+        words += ["--swa-full"]
     if "kv_type" in chosen:
         words += ["-ctk", str(chosen["kv_type"]), "-ctv", str(chosen["kv_type"])]
     if "flash_attention" in chosen:
