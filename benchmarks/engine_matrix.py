@@ -65,6 +65,7 @@ def _at(path: Path, settings: Case) -> tuple[Pipeline, Settings]:
         "ubatch": ubatch,
         "flash_attention": flash,
         "kv_type": kv_type,
+        "parallel": 1,
     }
     return pipeline, resolve_settings(pipeline, {**pipeline.defaults, **wanted})
 

@@ -160,6 +160,28 @@ def test_a_mixture_is_advised_to_keep_experts_on_the_cpu(run, tmp_path, validate
     assert 0 < by_itself["layers"]["experts_on_cpu"] < 24
 
 
+def test_one_request_at_a_time_is_advised_where_windows_take_the_room(run, tmp_path) -> None:
+    shape = {"layers": 12, "embedding": 2560, "feed_forward": 10240, "heads": 8, "kv_heads": 4}
+    model = sparse.language_model("gemma3", head=256, context=131072, **shape)
+    model.meta["attention.sliding_window"] = 1024
+    path = sparse.write(
+        tmp_path / "g.gguf", sparse.dense_layers(model, "qk norm", "norms behind", "tied")
+    )
+    words = ("check", path, "--card", "2.5GiB", "--context", "32768", "--json")
+    (verdict,) = run(*words).json["result"]["verdicts"]
+    advice = verdict["advice"][0]
+    assert (verdict["verdict"], advice["change"], advice["effect"]) == ("offload", "-np 1", "fits")
+    (alone,) = run(*words, "--set", "parallel=1").json["result"]["verdicts"]
+    assert (alone["verdict"], alone["need_bytes"]) == ("fits", advice["need_bytes"])
+    # ten of twelve layers hold the windows of three requests less: 4 KiB a token
+    assert verdict["need_bytes"] - alone["need_bytes"] > 10 * 3 * 1024 * 4096
+    words = ("check", path, "--card", "2.7GiB", *words[4:], "--set", "swa_full=on")
+    (whole,) = run(*words).json["result"]["verdicts"]
+    advice = whole["advice"][0]
+    assert (whole["verdict"], advice["change"]) == ("offload", "no --swa-full")
+    assert (advice["effect"], advice["need_bytes"]) == ("fits", verdict["need_bytes"])
+
+
 def test_a_files_buffers_are_counted_from_its_header(run, models, validate) -> None:
     result = run("estimate", models / "m.gguf", "--context", "2048", "--json")
     validate(result.json)

@@ -144,10 +144,8 @@ def test_llama_server_serves_four_over_one_cache(small: Pipeline) -> None:
     run = llama_server(small)
     assert (run.settings["parallel"], run.settings["kv_unified"]) == (4, "on")
     assert (run.batch.sequences, run.batch.streams, run.batch.context) == (4, 1, 8192)
-    assert run.remarks == (
-        "parallel=auto: llama-server serves 4 requests at once, over one KV cache of the whole "
-        "context; parallel=1 for one",
-    )
+    (told,) = run.remarks
+    assert told.startswith("parallel=auto: llama-server serves 4 requests at once, over one KV")
     own = read_run(small, {"context": "auto"}, "8.6")
     assert own.settings["context"] == own.batch.context == 131_072
 

@@ -13,6 +13,7 @@ from vramplan.model import Constraint, Pipeline, SettingValue
 from vramplan.settings import AUTO
 
 if TYPE_CHECKING:
+    from vramplan.estimate.ggml_model import GgmlModel
     from vramplan.sources.gguf import GgufFile
 
 OLLAMA, HUB = "ollama:", "hf:"
@@ -144,16 +145,10 @@ def _pipeline(
         "kv_type": "f16",
         "flash_attention": "auto",
         "gpu_layers": "auto",
-        "parallel": 1,
+        **_sharing(runtime, model),
         "engine": _BUILDS[runtime],
         "platform": "linux",
     }
-    if runtime == "llama.cpp":  # nobody can tell Ollama of caches
-        # LM Studio too serves 4 requests over one cache ("Max Concurrent Predictions" and "Unified
-        # KV Cache" in its 0.4.0's release notes)
-        defaults |= {"parallel": AUTO, "kv_unified": AUTO}
-        if model.window:
-            defaults["swa_full"] = "off"
     if image is not None:  # images keep their size: the one that is reserved for
         defaults["image"] = image
     total = model.total_layers
@@ -181,6 +176,20 @@ def _pipeline(
         header=header,
         projector=projector,
     )
+
+
+def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
+    """Return the defaults of requests and their caches, of which nobody can tell Ollama.
+
+    LM Studio too serves 4 requests over one cache (numParallelSessions, useUnifiedKvCache in the
+    schema.ts named above; docs/app/advanced/parallel-requests on lmstudio.ai).
+    """
+    if runtime != "llama.cpp":
+        return {"parallel": 1}
+    chosen: dict[str, SettingValue] = {"parallel": AUTO, "kv_unified": AUTO}
+    if model.window:
+        chosen["swa_full"] = "off"
+    return chosen
 
 
 def _most(trained: int, context: SettingValue) -> int:

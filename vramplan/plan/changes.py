@@ -133,6 +133,7 @@ def _smaller_batches(settings: Settings) -> Iterator[Change]:
 
 def _ggml_changes(pipeline: Pipeline, settings: Settings) -> Iterator[Change]:
     is_ollama = pipeline.runtime == "ollama"
+    yield from _window_changes(settings)
     if settings.get("kv_type") == "f16" and settings.get("flash_attention") != "off":
         yield Change(
             settings={"kv_type": "q8_0"},
@@ -160,6 +161,23 @@ def _ggml_changes(pipeline: Pipeline, settings: Settings) -> Iterator[Change]:
             settings={"gpu_layers": "auto"},
             line="no num_gpu in the request's options" if is_ollama else "no -ngl",
             cost="layers that do not fit run on the CPU",
+        )
+
+
+def _window_changes(settings: Settings) -> Iterator[Change]:
+    """Yield what makes the caches smaller of layers that see a window; a model may have none."""
+    if settings.get("swa_full") == "on":
+        yield Change(
+            settings={"swa_full": "off"},
+            line="no --swa-full",
+            cost="a conversation changed further back than the window is read anew",
+        )
+    elif "swa_full" in settings and settings.get("parallel", 1) != 1:
+        # of a number of requests each has its part of the context, and all have a window
+        yield Change(
+            settings={"parallel": 1},
+            line="-np 1",
+            cost="requests wait for one another",
         )
 
 
