@@ -392,7 +392,7 @@ def run_in_place(campaign: Campaign, todo: Sequence[Case]) -> int:
     """Execute every case's code in this process, on the CPU: one import serves all."""
     from vramplan.commands.child import carry_out
     from vramplan.commands.measuring import make_task
-    from vramplan.runner.supervisor import Outcome, take
+    from vramplan.runner.outcome import Outcome, take
 
     class Here:
         """A channel without a pipe."""
@@ -405,6 +405,9 @@ def run_in_place(campaign: Campaign, todo: Sequence[Case]) -> int:
 
         def hear(self) -> str:
             return "go"
+
+        def tell_end(self, turn: str, phase: str, component: str) -> None:
+            """Tell nobody: there is no card to look at."""
 
     failed = 0
     for case in todo:

@@ -21,6 +21,7 @@ from vramplan.measurement.run import (
     Held,
     MeasuredComponent,
     MeasuredGpu,
+    PhaseEnd,
     Run,
     Stretch,
     Witness,
@@ -101,6 +102,7 @@ def a_run(planned: Estimate, *, off: float = 0.01, **changes: object) -> Run:
         ),
         components=tuple(_components(planned)),
         stretches=tuple(stretches),
+        phase_ends=tuple(_phase_ends(stretches)),
         held=Held(
             device=a_device(OTHER_BYTES + CONTEXT_BYTES + most, (most,)),
             torch=_torch(int(planned.peak.allocated_bytes * 0.6), most),
@@ -109,6 +111,23 @@ def a_run(planned: Estimate, *, off: float = 0.01, **changes: object) -> Run:
         ),
     )
     return replace(run, **changes)
+
+
+def _phase_ends(stretches: list[Stretch]):
+    """Yield what nvidia-smi says, in whole MiB, after each component loaded and each phase."""
+    last = {(s.turn, s.phase, s.component if s.turn == "load" else ""): s for s in stretches}
+    for (turn, phase, component), one in last.items():
+        yield PhaseEnd(
+            phase=phase,
+            component=component,
+            turn=turn,
+            at_s=one.ended_s,
+            device_used_bytes=one.device_used_bytes,
+            process_used_bytes=one.process_used_bytes,
+            smi_used_bytes=one.device_used_bytes // MIB * MIB,
+            smi_process_bytes=one.process_used_bytes // MIB * MIB,
+            smi="made up",
+        )
 
 
 def a_device(used: int, held: tuple[int, ...]) -> DeviceMemory:

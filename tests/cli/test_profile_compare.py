@@ -244,7 +244,7 @@ def _children(pid: int) -> list[int]:
 
 def test_a_run_is_made_again_where_neighbours_moved(monkeypatch) -> None:
     from vramplan.commands import measuring
-    from vramplan.runner.supervisor import Outcome
+    from vramplan.runner.outcome import Outcome
 
     outcomes = [
         Outcome(before=synthetic.a_device(10 * MIB, ()), after=synthetic.a_device(90 * MIB, ())),
@@ -261,7 +261,7 @@ def test_a_run_is_made_again_where_neighbours_moved(monkeypatch) -> None:
 
 def test_neighbours_that_do_not_keep_still_are_said(monkeypatch) -> None:
     from vramplan.commands import measuring
-    from vramplan.runner.supervisor import Outcome
+    from vramplan.runner.outcome import Outcome
 
     def moving(*_: object) -> Outcome:
         before, after = synthetic.a_device(10 * MIB, ()), synthetic.a_device(90 * MIB, ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,36 @@ def test_every_phase_and_component_has_estimate_and_measurement(planned) -> None
     assert comparison.worst_percent == pytest.approx(
         max(abs(p.residual_percent) for row in comparison.phases for p in row.pairs)
     )
+
+
+def test_nvidia_smis_figure_is_of_the_end_of_the_phase_or_of_the_components_load(planned) -> None:
+    run = synthetic.a_run(planned)
+    ends = tuple(
+        replace(one, smi_used_bytes=number * MIB, smi_process_bytes=None)
+        for number, one in enumerate(run.phase_ends, 1)
+    )
+    rows = compare_run(planned, replace(run, phase_ends=ends)).phases
+    found = {(row.phase, row.component): row.smi_bytes for row in rows}
+    assert all(found.values())
+    loads = [one.component for one in ends if one.turn == "load"]
+    assert [found["load", name] for name in loads] == [n * MIB for n in range(1, len(loads) + 1)]
+    phases = [one.phase for one in ends if one.turn == "cold"]
+    for number, phase in enumerate(
+        phases, len(loads) + 1
+    ):  # the warm turn's is no peak of the cold
+        sizes = {size for place, size in found.items() if place[0] == phase}
+        assert sizes == {number * MIB}
+    assert {row.smi_process_bytes for row in rows} == {None}
+
+
+def test_without_nvidia_smi_there_is_no_column_and_no_note_of_it(planned) -> None:
+    asked = compare_run(planned, synthetic.a_run(planned))
+    never = compare_run(planned, synthetic.a_run(planned, phase_ends=()))
+    for render in (partial(render_comparison, colour=False, width=140), render_markdown):
+        assert "nvidia-smi" in render(asked)
+        assert "nvidia-smi" not in render(never)
+    assert ">nvidia-smi<" in render_html(asked)
+    assert ">nvidia-smi<" not in render_html(never)
 
 
 def test_the_parts_of_a_component_are_counted_together(planned) -> None:

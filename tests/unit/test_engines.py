@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ import pytest
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
 from vramplan.measurement.run import FailureKind
+from vramplan.probe.smi_probe import SmiLook
 from vramplan.runner.engine_log import read_log
 from vramplan.runner.engine_run import EngineTools, a_picture
 from vramplan.runner.llama_server import ServerJob, command_of, find_binary, measure_server
@@ -256,6 +258,44 @@ def test_a_model_of_ollama_is_loaded_asked_with_a_picture_and_unloaded(server) -
     assert bodies[1]["options"] == {"num_ctx": 4096, "num_batch": 512, "num_gpu": 999}
     assert bodies[2]["images"]
     assert bodies[-1]["keep_alive"] == 0
+    assert outcome.phase_ends == []
+
+
+class Smi:
+    """nvidia-smi's eyes, which see for `looks` times."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.problem: str | None = None
+
+    def look(self) -> SmiLook | None:
+        if not self.looks:
+            self.problem = "it took longer than 3 s"
+            return None
+        self.looks -= 1
+        memory = Card().read().device
+        assert memory is not None
+        return SmiLook(text="words", memory=replace(memory, used_bytes=6 << 30))
+
+
+def test_the_end_of_each_phase_of_an_engine_is_seen_by_nvidia_smi_too(server) -> None:
+    eyes = Smi(looks=4)
+    tools = EngineTools(probe=Card(), own=own_share, smi_eyes=eyes)
+    outcome = measure_ollama(a_job(server), tools)
+    assert [(one.turn, one.phase, one.component) for one in outcome.phase_ends] == [
+        ("load", "load", "language_model"),
+        ("cold", "encode_image", "language_model"),
+        ("cold", "generate", "language_model"),
+        ("warm", "encode_image", "language_model"),
+    ]
+    one = outcome.phase_ends[0]
+    assert (one.device_used_bytes, one.smi_used_bytes) == (5 << 30, 6 << 30)
+    assert (one.process_used_bytes, one.smi_process_bytes) == (4 << 30, 4 << 30)
+    assert outcome.notes == [
+        "nvidia-smi was not asked again at the ends of phases: it took longer than 3 s"
+    ]
+    for before, after in pairwise(outcome.stretches):  # what it did meanwhile is of what follows
+        assert after.began_s == before.ended_s
 
 
 def test_an_ollama_that_runs_out_of_memory_is_a_result(server) -> None:

@@ -25,6 +25,7 @@ from vramplan.measurement.run import (
     Held,
     MeasuredComponent,
     MeasuredGpu,
+    PhaseEnd,
     Run,
     Stretch,
     Witness,
@@ -74,6 +75,19 @@ RUN = Run(
         Stretch(phase="load", component="unet", turn="load", began_s=0, ended_s=1, torch=MEMORY),
         Stretch(phase="denoise", component="unet", turn="cold", began_s=1, ended_s=2.5),
     ),
+    phase_ends=(
+        PhaseEnd(
+            phase="load",
+            component="unet",
+            turn="load",
+            at_s=1.25,
+            device_used_bytes=6 << 20,
+            process_used_bytes=None,
+            smi_used_bytes=6 << 20,
+            smi_process_bytes=None,
+            smi="| N/A |",
+        ),
+    ),
     buffers=(EngineBuffer(device="CUDA0", name="KV", size_bytes=256 << 20),),
     held=Held(device=DEVICE, torch=MEMORY, process_used_bytes=1 << 30, smi="| N/A |"),
     failure=Failure(
@@ -102,6 +116,12 @@ def save(path: Path, run: Run) -> Path:
 
 def test_a_run_comes_back_as_it_was() -> None:
     assert decode_run(json.loads(json.dumps(encode_run(RUN)))) == RUN
+
+
+def test_a_run_of_before_nvidia_smi_was_asked_at_each_phases_end_is_read() -> None:
+    written = json.loads(json.dumps(encode_run(RUN)))
+    del written["phase_ends"]
+    assert decode_run(written) == replace(RUN, phase_ends=())
 
 
 def test_absent_is_null_and_an_image_is_written_as_on_the_command_line() -> None:

@@ -18,7 +18,9 @@ import pytest
 from vramplan.errors import MeasurementError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
 from vramplan.measurement.run import FailureKind
+from vramplan.probe.smi_probe import SmiLook
 from vramplan.runner.channel import ORPHANED, child_environment
+from vramplan.runner.phase_ends import PhaseEnds
 from vramplan.runner.supervisor import Measurement, Tools, measure
 from vramplan.runner.task import Task, read_task
 
@@ -83,6 +85,76 @@ class Samples:
 
     def process_peak(self, *_: float) -> int | None:
         return None
+
+
+class Smi:
+    """nvidia-smi's eyes: they see what the card shows next, and fail where that is the last."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.problem: str | None = None
+
+    def look(self) -> SmiLook | None:
+        if self.problem is None and len(self.card.used) <= 1:
+            self.problem = "it took longer than 3 s"
+        if self.problem is not None:
+            return None
+        used = self.card.used[0]
+        memory = DeviceMemory(total_bytes=9, used_bytes=used, free_bytes=0, reserved_bytes=None)
+        return SmiLook(text=f"{used} MiB", memory=memory)
+
+
+ENDS = """
+say("ready"); hear()
+say("phase_end", turn="load", phase="load", component="unet"); said = [hear()]
+say("phase_end", turn="cold", phase="denoise", component=""); said += [hear()]
+say("phase_end", turn="warm", phase="denoise", component=""); said += [hear()]
+say("phase_end", turn="warm", phase="decode_image", component=""); said += [hear()]
+say("note", text=" ".join(said))
+say("done"); hear()
+"""
+
+
+def test_the_card_is_looked_at_by_nvml_and_nvidia_smi_when_a_phase_has_ended() -> None:
+    card = Card(20, 30, 31, 40, 41, 42)
+    own = lambda memory, _pid, before: memory.used_bytes - before.used_bytes  # noqa: E731
+    outcome = measure(TASK, tools(ENDS, probe=card, smi_eyes=Smi(card), own_share=own))
+    assert outcome.failure is None
+    found = [(one.turn, one.phase, one.component) for one in outcome.phase_ends]
+    assert found == [("load", "load", "unet"), ("cold", "denoise", ""), ("warm", "denoise", "")]
+    first = outcome.phase_ends[0]
+    assert (first.device_used_bytes, first.process_used_bytes) == (30, 10)
+    assert (first.smi_used_bytes, first.smi_process_bytes, first.smi) == (31, 11, "31 MiB")
+    assert outcome.notes == [
+        "looked looked looked looked",
+        "nvidia-smi was not asked again at the ends of phases: it took longer than 3 s",
+    ]
+
+
+def test_without_nvidia_smi_a_phase_ends_as_it_did() -> None:
+    for more in ({}, {"probe": Card(20)}):
+        outcome = measure(TASK, tools(ENDS, **more))
+        assert (outcome.failure, outcome.phase_ends) == (None, [])
+        assert outcome.notes == ["looked looked looked looked"]
+
+
+def test_a_card_that_is_lost_at_a_phases_end_ends_no_run_there() -> None:
+    class Lost(Card):
+        def read(self) -> Reading:
+            raise MeasurementError("GPU is lost")
+
+    ends = PhaseEnds(Lost(1), Smi(Card(1, 2)), lambda _: None)
+    ends.take("cold", "denoise", "")
+    assert (ends.taken, ends.notes) == ([], [])
+
+
+def test_phases_that_take_turns_without_end_do_not_wait_for_each() -> None:
+    card = Card(*range(500))
+    ends = PhaseEnds(card, Smi(card), lambda _: None)
+    for _ in range(300):
+        ends.take("cold", "generate", "")
+    assert len(ends.taken) == 100
+    assert ends.notes == ["nvidia-smi was asked at the ends of the first 100 phases alone"]
 
 
 def test_a_task_is_one_line_and_back() -> None:

@@ -50,6 +50,9 @@ class Heard:
     def hear(self) -> str:
         return "go"
 
+    def tell_end(self, turn: str, phase: str, component: str) -> None:
+        self.say("phase_end", turn=turn, phase=phase, component=component)
+
     def of(self, kind: str, key: str, cls: type) -> list:
         return [decode_part(cls, one[key]) for one in self.said if one["say"] == kind]
 

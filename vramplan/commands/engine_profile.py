@@ -114,6 +114,7 @@ def _tools(
     from vramplan.probe.nvml import NvmlProbe
     from vramplan.probe.sampler import Sampler
     from vramplan.probe.smi import read_smi
+    from vramplan.probe.smi_probe import SmiProbe
 
     probe = stack.enter_context(NvmlProbe(gpu.uuid))
 
@@ -125,6 +126,7 @@ def _tools(
         own=own,
         watch=lambda: Sampler(look, PERIOD_S),
         smi=lambda: read_smi(gpu.uuid),
+        smi_eyes=SmiProbe(gpu.uuid),
         progress=show,
     )
 
@@ -155,6 +157,7 @@ def _make_run(
         period_s=outcome.period_s,
         before=outcome.before,
         stretches=tuple(outcome.stretches),
+        phase_ends=tuple(outcome.phase_ends),
         buffers=tuple(outcome.buffers),
         held=outcome.held,
         failure=outcome.failure,

@@ -24,7 +24,8 @@ from vramplan.units import format_size
 
 if TYPE_CHECKING:
     from vramplan.probe.nvml import Gpu, NvmlProbe
-    from vramplan.runner.supervisor import Measurement, Outcome, Tools
+    from vramplan.runner.outcome import Outcome
+    from vramplan.runner.supervisor import Measurement, Tools
     from vramplan.runner.task import Task
 
 #: between two samples of NVML; a reading takes some 0.1 ms
@@ -173,6 +174,7 @@ def _tools(order: Order, task: Task, probe: NvmlProbe, progress: Progress) -> To
     from vramplan.probe.processes import own_process
     from vramplan.probe.sampler import Sampler
     from vramplan.probe.smi import read_smi
+    from vramplan.probe.smi_probe import SmiProbe
     from vramplan.runner.supervisor import Tools
 
     gpu = order.gpu
@@ -193,6 +195,7 @@ def _tools(order: Order, task: Task, probe: NvmlProbe, progress: Progress) -> To
         own_share=own_share,
         watch=lambda: Sampler(look, PERIOD_S),
         smi=lambda: read_smi(gpu.uuid),
+        smi_eyes=SmiProbe(gpu.uuid),
         progress=progress,
     )
 
@@ -252,6 +255,7 @@ def _make_run(order: Order, outcome: Outcome) -> Run:
         context=tuple(outcome.context),
         components=tuple(outcome.components),
         stretches=outcome.ordered(),
+        phase_ends=tuple(outcome.phase_ends),
         workspaces=tuple(outcome.workspaces),
         held=outcome.held,
         failure=outcome.failure,

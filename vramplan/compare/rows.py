@@ -6,10 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vramplan.compare.pair import Pair
-from vramplan.measurement.run import Run, Stretch
+from vramplan.measurement.run import PhaseEnd, Run, Stretch
 from vramplan.model import Estimate
 
 CONTEXT = "CUDA context"
+
+#: a phase, and a component at work in it
+Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +29,9 @@ class PhaseRow:
     """Peaks while one component works in one phase, of the whole process.
 
     `process` is the estimate's reserved and CUDA context against NVML's figure for the process;
-    `device_bytes` is NVML's for the card, which has no estimate: others use it too. The first run
-    in a process is cold; `warm_` is the second.
+    `device_bytes` is NVML's for the card, which has no estimate: others use it too. `smi_` are
+    nvidia-smi's figures for the card and the process, of the end of the phase. The first run in a
+    process is cold; `warm_` is the second.
     """
 
     phase: str
@@ -36,6 +40,8 @@ class PhaseRow:
     reserved: Pair
     process: Pair
     device_bytes: int | None
+    smi_bytes: int | None
+    smi_process_bytes: int | None
     warm_allocated_bytes: int | None
     warm_reserved_bytes: int | None
 
@@ -88,8 +94,16 @@ def phase_rows(estimate: Estimate, run: Run) -> tuple[PhaseRow, ...]:
     planned = _planned(estimate)
     context = context_bytes(estimate)
     places = list(dict.fromkeys([*cold, *planned])) if cold else list(planned)
+    ends = [one for one in run.phase_ends if one.turn != "warm"]
     return tuple(
-        _phase_row(place, planned.get(place), cold.get(place, []), warm.get(place, []), context)
+        _phase_row(
+            place,
+            planned.get(place),
+            cold.get(place, []),
+            warm.get(place, []),
+            [one for one in ends if _ends_in(one, place)],
+            context,
+        )
         for place in places
     )
 
@@ -99,7 +113,9 @@ def context_bytes(estimate: Estimate) -> int:
     return sum(term.band.expected_bytes for term in estimate.terms if term.name == CONTEXT)
 
 
-Place = tuple[str, str]
+def _ends_in(end: PhaseEnd, place: Place) -> bool:
+    """Return whether a phase's end is that of a place: every component's that worked in it."""
+    return end.phase == place[0] and end.component in ("", place[1])
 
 
 def _by_place(stretches: Iterable[Stretch]) -> dict[Place, list[Stretch]]:
@@ -127,6 +143,7 @@ def _phase_row(
     planned: tuple[int, int] | None,
     cold: list[Stretch],
     warm: list[Stretch],
+    ends: list[PhaseEnd],
     context: int,
 ) -> PhaseRow:
     return PhaseRow(
@@ -143,6 +160,8 @@ def _phase_row(
             measured_bytes=_most(one.process_peak_bytes for one in cold),
         ),
         device_bytes=_most(one.device_peak_bytes for one in cold),
+        smi_bytes=_most(one.smi_used_bytes for one in ends),
+        smi_process_bytes=_most(one.smi_process_bytes for one in ends),
         warm_allocated_bytes=_allocated(warm),
         warm_reserved_bytes=_reserved(warm),
     )

@@ -106,6 +106,25 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseEnd:
+    """The card when a phase had just ended, by NVML and right after it by nvidia-smi.
+
+    A torch run waits meanwhile, an engine goes on. `component` is the one that was loaded, or the
+    only one there is; it is empty where several work in a phase. nvidia-smi tells whole MiB.
+    """
+
+    phase: str
+    component: str
+    turn: str  # load, cold or warm
+    at_s: float  # on the clock of the stretches
+    device_used_bytes: int
+    process_used_bytes: int | None
+    smi_used_bytes: int
+    smi_process_bytes: int | None
+    smi: str  # nvidia-smi's own words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredWorkspace:
     """What one convolution takes beside its input, its weights and its output.
 
@@ -166,6 +185,7 @@ class Run:
     context: tuple[ContextStep, ...] = ()
     components: tuple[MeasuredComponent, ...] = ()
     stretches: tuple[Stretch, ...] = ()
+    phase_ends: tuple[PhaseEnd, ...] = ()
     workspaces: tuple[MeasuredWorkspace, ...] = ()
     buffers: tuple[EngineBuffer, ...] = ()
     held: Held | None = None

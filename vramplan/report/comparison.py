@@ -48,6 +48,7 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
 _DISPENSABLE = (
     "warm reserved",
     "NVML device",
+    "nvidia-smi",
     "NVML process",
     "what it is",
     "workspace planned",
@@ -116,6 +117,11 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
     found = [clean(note, 400) for note in run.notes]
     if run.period_s is not None:
         found.append(f"NVML was sampled every {run.period_s * 1000:.1f} ms for the peaks")
+    if run.phase_ends:
+        found.append(
+            "nvidia-smi was asked at the end of each phase: what a phase gave back before is not "
+            "in its figure"
+        )
     if any(one.process_used_bytes is None for one in run.stretches) and run.is_measured:
         found.append(
             "the driver does not tell what single processes hold: the context is how the card's "

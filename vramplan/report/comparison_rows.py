@@ -103,15 +103,21 @@ def component_table(comparison: Comparison) -> Table:
 def phase_table(comparison: Comparison) -> Table:
     """Return the peaks of each component in each phase, with the residuals below them.
 
-    What the process is estimated at is reserved and the CUDA context: it has no column.
+    What the process is estimated at is reserved and the CUDA context: it has no column. What
+    nvidia-smi said is of the end of the phase.
     """
     headers = (
         "phase!, component!, allocated#, measured#, reserved#, measured #, NVML process#, "
-        "NVML device#, warm reserved#"
+        "NVML device#, nvidia-smi#, warm reserved#"
     )
     rows = (tuple(_phase_row(row)) for row in comparison.phases)
     return without_empty(
-        table(headers, rows), "measured", "NVML process", "NVML device", "warm reserved"
+        table(headers, rows),
+        "measured",
+        "NVML process",
+        "NVML device",
+        "nvidia-smi",
+        "warm reserved",
     )
 
 
@@ -123,6 +129,7 @@ def _phase_row(row: PhaseRow) -> Iterator[Cell]:
         yield measured(pair)
     yield measured(row.process)
     yield _size(row.device_bytes)
+    yield _size(row.smi_bytes)
     yield _size(row.warm_reserved_bytes)
 
 

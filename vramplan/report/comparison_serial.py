@@ -31,6 +31,8 @@ def comparison_result(comparison: Comparison, tolerance_percent: float | None) -
                 "reserved": pair_object(row.reserved),
                 "process": pair_object(row.process),
                 "device_bytes": row.device_bytes,
+                "smi_bytes": row.smi_bytes,
+                "smi_process_bytes": row.smi_process_bytes,
                 "warm_allocated_bytes": row.warm_allocated_bytes,
                 "warm_reserved_bytes": row.warm_reserved_bytes,
             }

@@ -50,6 +50,11 @@ class Channel:
         """Wait for the parent's next line and return it."""
         return self._words.get().rstrip("\n")
 
+    def tell_end(self, turn: str, phase: str, component: str) -> None:
+        """Tell that a phase has ended, and wait until the parent has looked at the card."""
+        self.say("phase_end", turn=turn, phase=phase, component=component)
+        self.hear()
+
 
 class Child:
     """The parent's end: a process in a session of its own, so that a Ctrl-C is the parent's."""

@@ -69,6 +69,7 @@ class ContextRun:
             reserved_bytes=held.reserved_bytes if held else 0,
         )
         self._channel.say("context", step=encode_part(step))
+        self._channel.tell_end("load", "context", name)
 
     def _steps(self) -> Iterator[tuple[str, Callable[[], object]]]:
         dtype = torch.float16 if self._target.type == "cuda" else torch.float32

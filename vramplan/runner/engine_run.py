@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from vramplan.measurement.reading import DeviceMemory
-from vramplan.measurement.run import EngineBuffer, Failure, Held, Stretch
+from vramplan.measurement.run import EngineBuffer, Failure, Held, PhaseEnd, Stretch
 from vramplan.probe.protocol import Probe
+from vramplan.runner.phase_ends import PhaseEnds, SmiEyes
 from vramplan.runner.supervisor import PeakWatch
 
 
@@ -30,6 +31,7 @@ class EngineTools:
     own: Callable[[DeviceMemory], int | None] = _nobody
     watch: Callable[[], AbstractContextManager[PeakWatch]] | None = None
     smi: Callable[[], str | None] = lambda: None
+    smi_eyes: SmiEyes | None = None
     progress: Callable[[str], None] = lambda _text: None
     limit_seconds: float = 600.0
 
@@ -40,6 +42,7 @@ class EngineOutcome:
 
     before: DeviceMemory | None = None
     stretches: list[Stretch] = field(default_factory=list)
+    phase_ends: list[PhaseEnd] = field(default_factory=list)
     buffers: list[EngineBuffer] = field(default_factory=list)
     held: Held | None = None
     failure: Failure | None = None
@@ -56,6 +59,8 @@ class EngineMeter:
         self._tools = tools
         self._outcome = outcome
         self.phase = "load"
+        self._ends = PhaseEnds(tools.probe, tools.smi_eyes, tools.own)
+        outcome.phase_ends = self._ends.taken
         outcome.before = self._look()
 
     def _look(self) -> DeviceMemory | None:
@@ -67,19 +72,26 @@ class EngineMeter:
         watch = self._tools.watch
         with watch() if watch is not None else nullcontext() as seen:
             self._seen = seen
-            yield seen
+            try:
+                yield seen
+            finally:
+                self._outcome.notes += self._ends.notes
             self._outcome.period_s = seen.period_s if seen is not None else None
 
     _seen: PeakWatch | None = None
+    _ended: float | None = None
 
     @contextmanager
     def stretch(self, phase: str, turn: str, component: str = "language_model") -> Iterator[None]:
-        """Measure what is done inside as `phase`; where it fails the phase is known."""
+        """Measure what is done inside as `phase`; where it fails the phase is known.
+
+        An engine goes on while the card is looked at: that time is of the phase that follows.
+        """
         self.phase = phase
         self._tools.progress(f"{turn} run: {phase}" if turn != "load" else "loading")
-        began = time.monotonic()
+        began = time.monotonic() if self._ended is None else self._ended
         yield
-        ended = time.monotonic()
+        self._ended = ended = time.monotonic()
         memory = self._look()
         own = self._tools.own(memory) if memory is not None else None
         peak = self._seen.device_peak(began, ended) if self._seen is not None else None
@@ -97,6 +109,7 @@ class EngineMeter:
                 process_peak_bytes=own,
             )
         )
+        self._ends.take(turn, phase, component)
 
     def hold(self) -> None:
         """Look by every way at once, with everything still held."""

@@ -58,7 +58,11 @@ class _Sum:
 
 
 class Meter:
-    """Keeps account of who works in which phase; `tell` hears each stretch, with its windows."""
+    """Keeps account of who works in which phase; `tell` hears each stretch, with its windows.
+
+    `tell_phase` and `tell_end` hear a turn, a phase and its component: the one that works first,
+    and at the end the one that was loaded, else nothing.
+    """
 
     def __init__(
         self,
@@ -68,12 +72,14 @@ class Meter:
         own_share: OwnShare,
         tell: Callable[[Stretch, list[tuple[float, float]]], None],
         tell_phase: Callable[[str, str, str], None],
+        tell_end: Callable[[str, str, str], None],
     ) -> None:
         self._counters = counters
         self._device = device
         self._own_share = own_share
         self._tell = tell
         self._tell_phase = tell_phase
+        self._tell_end = tell_end
         self._sums: dict[tuple[str, str, str], _Sum] = {}
         self._reserved = -1
         self._now: tuple[_Sum, float] | None = None
@@ -87,8 +93,8 @@ class Meter:
         self._close()
         told = (self.turn, phase, component if self.turn == "load" else "")
         if told != self._told:
+            self._end_phase()
             self._told = told
-            self.tell_all()
             self._tell_phase(self.turn, phase, component)
         self.phase, self.component = phase, component
         key = (self.turn, phase, component)
@@ -102,9 +108,16 @@ class Meter:
     def end(self) -> None:
         """End the stretch under way, and tell all that was not told yet."""
         self._close()
-        self.tell_all()
+        self._end_phase()
 
-    def tell_all(self) -> None:
+    def _end_phase(self) -> None:
+        """Tell what the phase came to; whoever hears of its end may look before the next begins."""
+        if all(one.is_told for one in self._sums.values()):
+            return
+        self._tell_all()
+        self._tell_end(*self._told)
+
+    def _tell_all(self) -> None:
         """Tell the stretches that have changed since they were last told."""
         for one in self._sums.values():
             if not one.is_told:

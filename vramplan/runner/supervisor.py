@@ -9,27 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
 from vramplan.errors import MeasurementError
-from vramplan.measurement.codec import decode_part
 from vramplan.measurement.reading import DeviceMemory, Reading
-from vramplan.measurement.run import (
-    ContextStep,
-    Failure,
-    FailureKind,
-    Held,
-    MeasuredComponent,
-    MeasuredWorkspace,
-    Stretch,
-)
+from vramplan.measurement.run import Failure, FailureKind, Held
 from vramplan.probe.protocol import Probe
 from vramplan.runner.channel import Child, Message
+from vramplan.runner.outcome import Outcome, Windows, take
+from vramplan.runner.phase_ends import PhaseEnds, SmiEyes
 from vramplan.runner.task import Task
-
-Windows = list[tuple[float, float]]
 
 #: what may change on a card without a word: desktops breathe
 STILL_BYTES = 8 << 20
@@ -62,8 +53,8 @@ class Tools:
 
     `probe` and what looks through it are None where there is no card (a dry run). `own_share`
     tells what a process of this number holds of a card, given the card as it was before. `smi` is
-    nvidia-smi's own report. A child that says nothing for `silent_seconds`, or takes longer than
-    `limit_seconds`, is ended.
+    nvidia-smi's own report, and `smi_eyes` its figures at the ends of phases. A child that says
+    nothing for `silent_seconds`, or takes longer than `limit_seconds`, is ended.
     """
 
     command: Sequence[str]
@@ -73,59 +64,11 @@ class Tools:
     own_share: Callable[[DeviceMemory, int, DeviceMemory | None], int | None] = _unknown
     watch: Callable[[], AbstractContextManager[PeakWatch]] | None = None
     smi: Callable[[], str | None] = lambda: None
+    smi_eyes: SmiEyes | None = None
     progress: Callable[[str], None] = lambda _text: None
     start_seconds: float = 180.0
     silent_seconds: float = 600.0
     limit_seconds: float = 3600.0
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a run: the pieces that `measurement.run.Run` is made of."""
-
-    before: DeviceMemory | None = None
-    ballast_free_bytes: int | None = None
-    context: list[ContextStep] = field(default_factory=list)
-    components: list[MeasuredComponent] = field(default_factory=list)
-    workspaces: list[MeasuredWorkspace] = field(default_factory=list)
-    stretches: dict[tuple[str, str, str], tuple[Stretch, Windows]] = field(default_factory=dict)
-    held: Held | None = None
-    failure: Failure | None = None
-    facts: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    has_history: bool = False
-    period_s: float | None = None
-    after: DeviceMemory | None = None
-    pid: int | None = None
-
-    def ordered(self) -> tuple[Stretch, ...]:
-        """Return the stretches in the order in which they began."""
-        found = [stretch for stretch, _ in self.stretches.values()]
-        return tuple(sorted(found, key=lambda one: one.began_s))
-
-
-def take(outcome: Outcome, said: Message) -> None:
-    """Take what a measured process says into what came of it."""
-    match said["say"]:
-        case "stretch":
-            one = decode_part(Stretch, said["stretch"])
-            outcome.stretches[one.turn, one.phase, one.component] = (one, said["windows"])
-        case "component":
-            outcome.components.append(decode_part(MeasuredComponent, said["component"]))
-        case "context":
-            outcome.context.append(decode_part(ContextStep, said["step"]))
-        case "workspace":
-            outcome.workspaces.append(decode_part(MeasuredWorkspace, said["workspace"]))
-        case "failure":
-            outcome.failure = decode_part(Failure, said["failure"])
-        case "facts":
-            outcome.facts |= {str(k): str(v) for k, v in said["facts"].items()}
-            outcome.versions |= {str(k): str(v) for k, v in said["versions"].items()}
-        case "history":
-            outcome.has_history = True
-        case "note":
-            outcome.notes.append(str(said["text"]))
 
 
 def measure(task: Task, tools: Tools, *, leave_bytes: int | None = None) -> Outcome:
@@ -236,6 +179,7 @@ class Measurement:
     # -------------------------------------------------------------- listening
     def _listen(self, child: Child, watch: PeakWatch | None, limit_seconds: float) -> None:
         end_s = time.monotonic() + limit_seconds
+        ends = self._phase_ends(child)
         silent_s = self._tools.silent_seconds
         while True:
             left_s = max(0.0, end_s - time.monotonic())
@@ -246,9 +190,21 @@ class Measurement:
             if said["say"] == "done":
                 self._outcome.held = self._hold(child)
                 break
+            if said["say"] == "phase_end":
+                ends.take(str(said["turn"]), str(said["phase"]), str(said["component"]))
+                child.send("looked")
+                continue
             self._take(said)
+        self._outcome.phase_ends = ends.taken
+        self._outcome.notes += ends.notes
         if watch is not None:
             self._add_peaks(watch)
+
+    def _phase_ends(self, child: Child) -> PhaseEnds:
+        def own(memory: DeviceMemory) -> int | None:
+            return self._tools.own_share(memory, child.pid, self._outcome.before)
+
+        return PhaseEnds(self._tools.probe, self._tools.smi_eyes, own)
 
     def _hear(self, child: Child, seconds: float, why: str | None = None) -> Message | None:
         """Return the next message; the end of the child, or its silence, becomes the failure.

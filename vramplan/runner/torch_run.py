@@ -64,6 +64,7 @@ class TorchRun:
             tell_phase=lambda turn, phase, component: channel.say(
                 "phase", turn=turn, phase=phase, component=component
             ),
+            tell_end=channel.tell_end,
         )
 
     def run(self) -> None:
