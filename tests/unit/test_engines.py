@@ -23,11 +23,13 @@ from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
 from vramplan.measurement.run import FailureKind
 from vramplan.probe.smi_probe import SmiLook
 from vramplan.runner.engine_log import read_log
-from vramplan.runner.engine_run import EngineTools, a_picture
+from vramplan.runner.engine_run import EngineOutcome, EngineTools, a_picture, a_prompt
 from vramplan.runner.llama_server import ServerJob, command_of, find_binary, measure_server
 from vramplan.runner.ollama import OllamaJob, measure_ollama, own_share, server_address
+from vramplan.runner.ollama import _read_ps as read_ps
 
 LOGS = Path(__file__).parents[1] / "data" / "engine_logs"
+ANSWERS = Path(__file__).parents[1] / "data" / "engine_answers"
 MIB = 1 << 20
 
 
@@ -126,6 +128,32 @@ alloc_compute_meta:      CUDA0 compute buffer size =    32.89 MiB
     assert log.settings["n_ctx"] == "4096"
 
 
+def test_the_log_that_todays_server_printed() -> None:
+    log = read_log((LOGS / "llama-server-b11549-cpu.log").read_text().splitlines())
+    found = {(one.device, one.name): one.size_bytes / MIB for one in log.buffers}
+    assert found == {
+        ("CPU_Mapped", "model"): pytest.approx(0.46, abs=0.001),
+        ("CPU", "output"): 0,
+        ("CPU", "KV"): 0.25,
+        ("CPU", "compute"): pytest.approx(1.64, abs=0.001),
+    }
+    assert log.settings["flash_attn"] == "enabled", "auto, and what it became"
+    assert (log.settings["n_ctx"], log.failure) == ("512", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "build"),
+    [
+        ("build: 11549 (abcdef0) with cc for x86_64-linux-gnu", "b11549"),
+        ("main: build = 4863 (4e39a3c33)", "b4863"),
+        ("0.00.002.721 I srv          init: build_info: b9554-d403f00ec", "b9554"),
+        ("0.00.002.721 I srv          init: build_info: b0-unknown", None),
+    ],
+)
+def test_the_build_is_known_however_it_is_said(line: str, build: str | None) -> None:
+    assert read_log([line]).build == build
+
+
 def test_what_the_card_refused_is_known() -> None:
     log = read_log(
         [
@@ -153,8 +181,8 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, handler: type[Handler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.asked: list[tuple[str, dict]] = []
         self.error: dict | None = None
         self.listed: object = [{"name": "llava:7b"}, {"name": "llama3:latest"}]
@@ -206,9 +234,44 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(json.dumps(line).encode() + b"\n")
 
 
+class RecordedHandler(Handler):
+    """Answers in the very bytes that were recorded, and in chunks as Ollama sends them."""
+
+    protocol_version = "HTTP/1.1"
+    ps = "ollama-ps.json"
+
+    def do_GET(self) -> None:
+        files = {"/api/version": "ollama-version.json", "/api/tags": "ollama-tags.json"}
+        self.send(files.get(self.path, self.ps), "application/json; charset=utf-8")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, body))
+        name = "ollama-generate.ndjson" if body.get("stream") else "ollama-load.json"
+        self.send(name, "application/x-ndjson" if body.get("stream") else "application/json")
+
+    def send(self, name: str, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in (ANSWERS / name).read_bytes().splitlines(keepends=True):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        self.wfile.write(b"0\r\n\r\n")
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as one:
+    yield from serving(Server())
+
+
+@pytest.fixture
+def recorded() -> Iterator[Server]:
+    yield from serving(Server(RecordedHandler))
+
+
+def serving(one: Server) -> Iterator[Server]:
+    with one:
         threading.Thread(target=one.serve_forever, daemon=True).start()
         yield one
         one.shutdown()
@@ -296,6 +359,46 @@ def test_the_end_of_each_phase_of_an_engine_is_seen_by_nvidia_smi_too(server) ->
     ]
     for before, after in pairwise(outcome.stretches):  # what it did meanwhile is of what follows
         assert after.began_s == before.ended_s
+
+
+def test_what_ollama_answered_is_understood(recorded) -> None:
+    job = a_job(recorded, model="granite3.3:2b", has_vision=False)
+    outcome = measure_ollama(job, EngineTools(probe=Card(), own=own_share))
+    assert outcome.failure is None
+    assert outcome.versions == {"ollama": "0.10.1"}
+    assert [(one.turn, one.phase) for one in outcome.stretches] == [
+        ("load", "load"),
+        ("cold", "prefill"),
+        ("cold", "generate"),
+        ("warm", "prefill"),
+        ("warm", "generate"),
+    ]
+    assert (outcome.buffers, outcome.facts) == ([], {}), "it holds another model by then"
+    with pytest.raises(MissingError, match="does not have minicpm-v:7b") as raised:
+        measure_ollama(replace(job, model="minicpm-v:7b"), EngineTools())
+    assert "minicpm-v:8b" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "ps", "size", "facts"),
+    [
+        (
+            "hf.co/bartowski/Ministral-8B-Instruct-2410-GGUF:IQ4_XS",
+            "ollama-ps.json",
+            5668653056,
+            {"ollama_context": "4096"},
+        ),
+        ("gemma3:latest", "ollama-ps-no-context.json", 5964735424, {}),
+    ],
+)
+def test_what_ollama_said_it_holds_is_taken_down(
+    recorded, monkeypatch, name, ps, size, facts
+) -> None:
+    monkeypatch.setattr(RecordedHandler, "ps", ps)
+    outcome = EngineOutcome()
+    read_ps(a_job(recorded), name, outcome)
+    assert {one.device: one.size_bytes for one in outcome.buffers} == {"GPU": size, "CPU": 0}
+    assert outcome.facts == facts
 
 
 def test_an_ollama_that_runs_out_of_memory_is_a_result(server) -> None:
@@ -419,7 +522,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         {late}
-        self.reply(b'data: {{"choices":[{{"finish_reason":null}}]}}\\n\\n', {rest})
+        self.reply({first}, {rest})
     def reply(self, data, rest=b""):
         self.send_response(200); self.end_headers(); self.wfile.write(data + rest)
 HTTPServer(("127.0.0.1", int(words[words.index("--port") + 1])), Handler).serve_forever()
@@ -430,11 +533,23 @@ HTTPServer(("127.0.0.1", int(words[words.index("--port") + 1])), Handler).serve_
 LAST = b'data: {"choices":[{"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
-def a_server(tmp_path: Path, early: str = "", late: str = "pass", rest: bytes = LAST) -> ServerJob:
+#: how it begins
+FIRST = b'data: {"choices":[{"finish_reason":null}]}\n\n'
+
+
+def a_server(
+    tmp_path: Path,
+    early: str = "",
+    late: str = "pass",
+    first: bytes = FIRST,
+    rest: bytes = LAST,
+) -> ServerJob:
     path = tmp_path / "llama-server"
     seen = str(tmp_path / "seen")
     path.write_text(
-        FAKE_SERVER.format(python=sys.executable, seen=seen, early=early, late=late, rest=rest)
+        FAKE_SERVER.format(
+            python=sys.executable, seen=seen, early=early, late=late, first=first, rest=rest
+        )
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     settings = {"context": 4096, "gpu_layers": 20, "kv_type": "q8_0", "flash_attention": "on"}
@@ -452,6 +567,7 @@ def test_a_server_of_our_own_is_started_asked_and_ended(tmp_path) -> None:
     words = json.loads((tmp_path / "seen").read_text())
     assert words[words.index("-ngl") + 1] == "20"
     assert words[words.index("-ctk") + 1] == "q8_0"
+    assert words[words.index("-lv") + 1] == "4", "today's server is silent about buffers below"
     assert not _runs(words[0])
 
 
@@ -499,6 +615,54 @@ def test_an_answer_of_our_server_that_does_not_end_well_is_a_failure(
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.phase) == (kind, "generate")
     assert said in outcome.failure.message
+
+
+def answered(name: str) -> bytes:
+    return (ANSWERS / name).read_bytes()
+
+
+def test_what_todays_server_answered_is_understood(tmp_path) -> None:
+    events = answered("llama-server-b11549-chat.sse")
+    outcome = measure_server(a_server(tmp_path, first=b"", rest=events), EngineTools())
+    assert outcome.failure is None
+    assert len(outcome.stretches) == 5
+
+
+def test_an_answer_that_was_cut_off_has_not_ended(tmp_path) -> None:
+    """Two events of b9554, where each carries timings and the model thinks aloud."""
+    events = answered("llama-server-b9554-reasoning.sse")
+    outcome = measure_server(a_server(tmp_path, first=b"", rest=events), EngineTools())
+    assert (outcome.failure.kind, outcome.failure.phase) == (FailureKind.CRASH, "generate")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("llama-server-b11549-too-long.json", 400, "exceeds the available context size"),
+        ("llama-server-b11549-no-projector.json", 500, "you may need to provide the mmproj"),
+    ],
+)
+def test_what_todays_server_refuses_is_told_in_its_words(tmp_path, name, status, said) -> None:
+    late = f"self.send_response({status}); self.end_headers()"
+    late += f"; self.wfile.write({answered(name)!r}); return"
+    outcome = measure_server(a_server(tmp_path, late=late), EngineTools())
+    assert (outcome.failure.kind, outcome.failure.phase) == (FailureKind.ERROR, "prefill")
+    assert said in outcome.failure.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, 512),
+        ({"context": "auto", "ubatch": 2048}, 512),
+        ({"context": 4096, "ubatch": 128}, 128),
+        ({"context": 512}, 256),
+        ({"context": 1024, "parallel": 4}, 128),
+        ({"context": 1}, 1),
+    ],
+)
+def test_a_prompt_fills_a_batch_and_leaves_room_in_the_context(settings, words) -> None:
+    assert a_prompt(settings) == "word " * words
 
 
 def test_a_server_that_never_loads_is_ended(tmp_path) -> None:

@@ -31,9 +31,11 @@ _SETTING = re.compile(
 )
 #: a context begins: its caches are counted anew. llama_init_from_model: n_ctx         = 2048
 _CONTEXT = re.compile(r"\bllama_\w+:\s+n_ctx\s*=")
-_FLASH_CHOSEN = re.compile(r"Flash Attention was auto, set to (\w{1,10})")
+#: since 2026: resolve_fused_ops: Flash Attention enabled
+_FLASH_CHOSEN = re.compile(r"Flash Attention (?:was auto, set to )?(enabled|disabled)\b")
 _VALUE = re.compile(r"\b(n_ctx|n_batch|n_ubatch|n_seq_max|flash_attn)\s*=\s*([\w-]{1,20})")
-_BUILD = re.compile(r"\bbuild(?::| =)\s*(\d{3,6})\b")
+#: build: 4863 (4e39a3c), main: build = 4863, and today's build_info: b11549-0123abc
+_BUILD = re.compile(r"\bbuild(?:_info: b|:\s*| =\s*)(\d{3,6})\b")
 _DEVICE = re.compile(r"Device \d+: ([^,]{1,80}), compute capability (\d{1,2}\.\d)")
 #: allocating 9216.00 MiB on device 0: cudaMalloc failed: out of memory
 _REFUSED = re.compile(r"allocating ([\d.]{1,14}) MiB on device \d+: cudaMalloc failed")

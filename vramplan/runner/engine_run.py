@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -120,6 +120,20 @@ class EngineMeter:
             process_used_bytes=self._tools.own(memory) if memory is not None else None,
             smi=self._tools.smi() if memory is not None else None,
         )
+
+
+def a_prompt(settings: Mapping[str, object]) -> str:
+    """Return a prompt that fills a batch: a longer one takes no more memory.
+
+    It leaves half of a sequence's context for the template and the answer: llama-server refuses
+    what is longer ("request (2614 tokens) exceeds the available context size (512 tokens)").
+    """
+    batch, context, parallel = (settings.get(key) for key in ("ubatch", "context", "parallel"))
+    words = min(batch, 512) if isinstance(batch, int) else 512
+    if isinstance(context, int):
+        share = context // parallel if isinstance(parallel, int) and parallel else context
+        words = min(words, share // 2)
+    return "word " * max(words, 1)
 
 
 def a_picture(side: int = 64) -> bytes:

@@ -21,10 +21,12 @@ from tempfile import TemporaryDirectory
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.measurement.run import Failure, FailureKind
 from vramplan.runner.engine_log import EngineLog, read_log
-from vramplan.runner.engine_run import EngineMeter, EngineOutcome, EngineTools, a_picture
+from vramplan.runner.engine_run import EngineMeter, EngineOutcome, EngineTools, a_picture, a_prompt
 from vramplan.runner.http_lines import RefusedError, ask, ask_lines
 
 BINARY = "llama-server"
+#: the level that prints buffers; today's default of 3 keeps silent about them
+_VERBOSITY = "4"
 _POLL_S = 0.1
 
 
@@ -51,7 +53,8 @@ def find_binary(name: str = BINARY) -> str:
 def command_of(job: ServerJob, port: int) -> list[str]:
     """Return the command line of a server that does as the settings say."""
     chosen = job.settings
-    words = [job.binary, "-m", str(job.model), "--host", "127.0.0.1", "--port", str(port)]
+    words = [job.binary, "-m", str(job.model), "-lv", _VERBOSITY]
+    words += ["--host", "127.0.0.1", "--port", str(port)]
     if job.mmproj is not None:
         words += ["--mmproj", str(job.mmproj)]
     for option, key in (("-c", "context"), ("-ub", "ubatch"), ("-np", "parallel")):
@@ -154,9 +157,7 @@ def _await(process: subprocess.Popen[bytes], port: int, seconds: float) -> None:
 
 
 def _chat(job: ServerJob, port: int, meter: EngineMeter, turn: str, tools: EngineTools) -> None:
-    batch = job.settings.get("ubatch", 512)
-    words = "word " * (min(batch, 512) if isinstance(batch, int) else 512)
-    content: list[dict[str, object]] = [{"type": "text", "text": words}]
+    content: list[dict[str, object]] = [{"type": "text", "text": a_prompt(job.settings)}]
     if job.mmproj is not None:
         data = base64.b64encode(a_picture()).decode()
         image = {"url": f"data:image/png;base64,{data}"}

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from vramplan.errors import MeasurementError, MissingError, UsageError, did_you_mean
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import EngineBuffer, Failure, FailureKind
-from vramplan.runner.engine_run import EngineMeter, EngineOutcome, EngineTools, a_picture
+from vramplan.runner.engine_run import EngineMeter, EngineOutcome, EngineTools, a_picture, a_prompt
 from vramplan.runner.http_lines import RefusedError, ask, ask_lines
 
 _DEFAULT = "http://127.0.0.1:11434"
@@ -153,7 +153,7 @@ def _request(job: OllamaJob, name: str, **more: object) -> dict[str, object]:
 
 
 def _generate(job: OllamaJob, name: str, meter: EngineMeter, turn: str, tools: EngineTools) -> None:
-    request = _request(job, name, stream=True, prompt=_prompt(job))
+    request = _request(job, name, stream=True, prompt=a_prompt(job.settings))
     options = request["options"]
     assert isinstance(options, dict)
     options |= {"num_predict": job.new_tokens, "temperature": 0, "seed": 1}
@@ -171,12 +171,6 @@ def _generate(job: OllamaJob, name: str, meter: EngineMeter, turn: str, tools: E
             raise MeasurementError(f"{job.address}: the answer broke off")
 
 
-def _prompt(job: OllamaJob) -> str:
-    """Return a prompt that fills a batch: a longer one takes no more memory."""
-    batch = job.settings.get("ubatch", 512)
-    return "word " * (min(batch, 512) if isinstance(batch, int) else 512)
-
-
 def _read_ps(job: OllamaJob, name: str, outcome: EngineOutcome) -> None:
     """Take down what the server itself says it holds."""
     running = ask(f"{job.address}/api/ps", seconds=30).get("models", [])
@@ -188,7 +182,9 @@ def _read_ps(job: OllamaJob, name: str, outcome: EngineOutcome) -> None:
                     EngineBuffer(device="GPU", name="ollama ps", size_bytes=on_gpu),
                     EngineBuffer(device="CPU", name="ollama ps", size_bytes=max(0, size - on_gpu)),
                 ]
-            outcome.facts["ollama_context"] = str(one.get("context_length", ""))
+            context = one.get("context_length")
+            if isinstance(context, int):  # not told before 2025
+                outcome.facts["ollama_context"] = str(context)
 
 
 def _unload(job: OllamaJob, name: str) -> None:
