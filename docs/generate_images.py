@@ -57,7 +57,7 @@ def draw_gguf() -> str:
     model = sparse.dense_layers(sparse.language_model(layers=32, words=32000))
     model.general["general.name"] = "Mistral 7B"
     words = ("check", "mistral-7b.gguf", "--card", "4GiB", "--engine-check")
-    before = os.getcwd()
+    before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         sparse.write(Path(folder) / words[1], model)
         os.chdir(folder)

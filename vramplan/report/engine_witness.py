@@ -15,6 +15,8 @@ from vramplan.report.text import wrap
 from vramplan.units import MIB
 
 _MINUS = "\N{MINUS SIGN}"
+#: the engine prints hundredths of a MiB
+_ROUNDING_BYTES = MIB // 100
 
 
 def draw_witness(witness: Witness, colour: bool, width: int) -> str:
@@ -78,4 +80,6 @@ def _difference(pair: Pair) -> str:
     percent = pair.residual_percent
     if percent is None or pair.residual_bytes is None:
         return phrases.NOTHING
+    if abs(pair.residual_bytes) < _ROUNDING_BYTES:
+        return "equal"
     return f"{pair.residual_bytes / MIB:+,.2f} MiB, {percent:+.2f} %".replace("-", _MINUS)
