@@ -24,7 +24,7 @@ from vramplan.measurement.run import FailureKind
 from vramplan.probe.smi_probe import SmiLook
 from vramplan.runner.engine_log import read_log
 from vramplan.runner.engine_run import EngineOutcome, EngineTools, a_picture, a_prompt
-from vramplan.runner.llama_server import ServerJob, command_of, find_binary, measure_server
+from vramplan.runner.llama_server import ServerJob, command_of, find_server, measure_server
 from vramplan.runner.ollama import OllamaJob, measure_ollama, own_share, server_address
 from vramplan.runner.ollama import _read_ps as read_ps
 
@@ -553,7 +553,7 @@ def a_server(
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     settings = {"context": 4096, "gpu_layers": 20, "kv_type": "q8_0", "flash_attention": "on"}
-    return ServerJob(model=Path("m.gguf"), settings=settings, binary=str(path))
+    return ServerJob(model=Path("m.gguf"), settings=settings, command=(str(path),))
 
 
 def test_a_server_of_our_own_is_started_asked_and_ended(tmp_path) -> None:
@@ -669,7 +669,7 @@ def test_a_server_that_never_loads_is_ended(tmp_path) -> None:
     job = a_server(tmp_path, "import time; time.sleep(60)")
     outcome = measure_server(job, EngineTools(limit_seconds=1.0))
     assert "has not loaded the model" in outcome.failure.message
-    assert not _runs(job.binary)
+    assert not _runs(job.command[0])
 
 
 def test_all_layers_and_the_projector_are_words_of_the_command() -> None:
@@ -691,7 +691,7 @@ def test_what_is_left_to_the_engine_is_not_said(experts: object, said: list[str]
 def test_a_server_that_is_not_installed_is_one_line(monkeypatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MissingError, match="not on the PATH"):
-        find_binary()
+        find_server()
 
 
 def _runs(binary: str) -> bool:

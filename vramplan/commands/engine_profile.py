@@ -76,18 +76,26 @@ def _llama_server(
     stack: ExitStack,
     show: Callable[[str], None],
 ) -> EngineOutcome:
-    from vramplan.runner.llama_server import ServerJob, find_binary, measure_server
+    from vramplan.probe.processes import own_process
+    from vramplan.runner.llama_server import BINARY, ServerJob, find_server, measure_server
 
     path = Path(args.weights)
     if path.suffix.lower() != ".gguf" or not path.is_file():
         hint = "name the model's file: --weights model.gguf; memory depends on it"
         raise UsageError(f"{job.pipeline.name}: llama-server needs a GGUF file", hint=hint)
 
+    command = find_server()
+    if len(command) > 1 and job.settings.get("cpu_moe", 0) != 0:
+        raise UsageError(f"cpu_moe: only {BINARY} itself is told where experts go")
+    started: list[int] = []
+
     def own(memory: DeviceMemory) -> int | None:
-        sizes = [
-            one.used_bytes for one in memory.processes or () if "llama-server" in one.name.lower()
-        ]
-        known = [size for size in sizes if size is not None]
+        found = own_process(memory, started[0]) if started else None
+        if found is not None:
+            return found.used_bytes
+        # in a container the driver lists other numbers
+        named = [one for one in memory.processes or () if BINARY in one.name.lower()]
+        known = [one.used_bytes for one in named if one.used_bytes is not None]
         return sum(known) if known else None
 
     settings = {key: _plain(key, value) for key, value in job.settings.items()}
@@ -95,7 +103,8 @@ def _llama_server(
     wanted = ServerJob(
         model=path,
         settings=settings,
-        binary=find_binary(),
+        command=command,
+        started=started.append,
         mmproj=Path(mmproj) if mmproj else None,
     )
     return measure_server(wanted, _tools(gpu, stack, own, show))

@@ -6,13 +6,15 @@ Source: tools/server/README.md of ggml-org/llama.cpp: its options, /health, /v1/
 from __future__ import annotations
 
 import base64
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +22,8 @@ from tempfile import TemporaryDirectory
 
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.measurement.run import Failure, FailureKind
+from vramplan.runner import llama_binding
+from vramplan.runner.channel import child_environment, python_command
 from vramplan.runner.engine_log import EngineLog, read_log
 from vramplan.runner.engine_run import EngineMeter, EngineOutcome, EngineTools, a_picture, a_prompt
 from vramplan.runner.http_lines import RefusedError, ask, ask_lines
@@ -28,32 +32,53 @@ BINARY = "llama-server"
 #: the level that prints buffers; today's default of 3 keeps silent about them
 _VERBOSITY = "4"
 _POLL_S = 0.1
+#: CUDA's start takes seconds
+_ASKING_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerJob:
-    """What is started; `settings` are the pipeline's."""
+    """What is started; `settings` are the pipeline's, `started` hears the process's number."""
 
     model: Path
     settings: Mapping[str, object]
     mmproj: Path | None = None
-    binary: str = BINARY
+    command: tuple[str, ...] = (BINARY,)
+    started: Callable[[int], None] = lambda _pid: None
     new_tokens: int = 64
 
 
-def find_binary(name: str = BINARY) -> str:
-    """Return the server's path; raises MissingError where it is not on the PATH."""
-    found = shutil.which(name)
-    if found is None:
-        hint = "build llama.cpp or install a package of it; or measure through Ollama"
-        raise MissingError(f"{name} is not on the PATH", hint=hint)
-    return found
+def find_server() -> tuple[str, ...]:
+    """Return what starts the server: a llama-server on the PATH, else the one in the binding.
+
+    Raises MissingError where neither is there; a binding that has no CUDA does not count.
+    """
+    found = shutil.which(BINARY)
+    if found is not None:
+        return (found,)
+    if importlib.util.find_spec(llama_binding.LIBRARY) is not None:
+        command = tuple(python_command(llama_binding.__name__))
+        with suppress(OSError, subprocess.SubprocessError):  # asked in a process of its own: CUDA
+            asked = subprocess.run(
+                [*command, llama_binding.HAS_CARD],
+                env=child_environment({}),
+                capture_output=True,
+                timeout=_ASKING_S,
+                check=False,
+            )
+            if asked.returncode == 0:
+                return command
+    hint = (
+        "build llama.cpp or install a package of it, or xllamacpp's wheel for CUDA; or measure "
+        "through Ollama"
+    )
+    raise MissingError(f"{BINARY} is not on the PATH", hint=hint)
 
 
 def command_of(job: ServerJob, port: int) -> list[str]:
     """Return the command line of a server that does as the settings say."""
     chosen = job.settings
-    words = [job.binary, "-m", str(job.model), "-lv", _VERBOSITY]
+    words = [*job.command, "-m", str(job.model), "-lv", _VERBOSITY]
     words += ["--host", "127.0.0.1", "--port", str(port)]
     if job.mmproj is not None:
         words += ["--mmproj", str(job.mmproj)]
@@ -87,12 +112,13 @@ def measure_server(job: ServerJob, tools: EngineTools) -> EngineOutcome:
 
     A server that dies or cannot get its memory is a result. No process of ours outlives this.
     """
-    outcome = EngineOutcome()
+    outcome = EngineOutcome(versions=_binding_version(job))
     meter = EngineMeter(tools, outcome)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "log"
         port = _free_port()
         with path.open("wb") as log, _server(command_of(job, port), log.fileno()) as process:
+            job.started(process.pid)
             try:
                 with meter.watching():
                     with meter.stretch("load", "load"):
@@ -113,6 +139,13 @@ def measure_server(job: ServerJob, tools: EngineTools) -> EngineOutcome:
     return outcome
 
 
+def _binding_version(job: ServerJob) -> dict[str, str]:
+    """Return the binding's version, which its server does not tell as llama.cpp's build."""
+    if llama_binding.__name__ not in job.command:
+        return {}
+    return {llama_binding.LIBRARY: importlib.metadata.version(llama_binding.LIBRARY)}
+
+
 def _take_log(log: EngineLog, outcome: EngineOutcome, phase: str) -> None:
     outcome.buffers = log.buffers
     outcome.facts |= log.settings
@@ -129,7 +162,12 @@ def _server(command: list[str], log: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run the server in a session of its own; whatever happens it ends, and what it started."""
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=child_environment({}),
+            start_new_session=True,
         )
     except OSError as problem:
         raise MissingError(f"{command[0]} cannot be started: {problem.strerror}") from None
