@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -481,3 +482,49 @@ def test_text_that_nvidia_smi_did_not_print_is_refused(run, tmp_path) -> None:
 
 def test_missing_errors_exit_with_3() -> None:
     assert MissingError("x").exit_code == 3
+
+
+# -- nvidia-smi at the ends of phases ------------------------------------------------------------
+
+
+SMI_LOG = """\
+==============NVSMI LOG==============
+
+Driver Version                            : 550.54.14
+Attached GPUs                             : 1
+GPU 00000000:01:00.0
+    FB Memory Usage
+        Total                             : 12288 MiB
+        Used                              : 5512 MiB
+        Free                              : 6545 MiB
+    Processes                             : None
+"""
+
+
+def test_a_measurement_on_a_gpu_is_handed_nvidia_smi_and_keeps_what_it_said(
+    tmp_path, monkeypatch
+) -> None:
+    from vramplan.commands import engine_profile, measuring
+    from vramplan.probe import nvml
+    from vramplan.probe.nvml import Gpu
+    from vramplan.runner.outcome import Outcome
+
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!{sys.executable}\nprint({SMI_LOG!r})\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(nvml, "NvmlProbe", lambda _uuid: nullcontext())
+    gpu = Gpu(
+        index=0, name="A card", uuid="GPU-1", total_bytes=12 << 30, used_bytes=0,
+        free_bytes=12 << 30, reserved_bytes=0, compute_capability="8.6", bandwidth_bytes_per_s=1,
+    )  # fmt: skip
+    (job,) = make_jobs(["sd15"], load_catalog([]), {})
+    order = Order(target="sd15", job=job, gpu=gpu)
+    torch_tools = measuring._tools(order, measuring.make_task(order), None, print)
+    with ExitStack() as stack:
+        engine_tools = engine_profile._tools(gpu, stack, lambda _: None, print)
+    for tools in (torch_tools, engine_tools):
+        assert tools.smi_eyes.look().memory.used_bytes == 5512 * MIB
+    ends = synthetic.a_run(synthetic.an_estimate()).phase_ends
+    run = measuring._make_run(order, Outcome(phase_ends=list(ends)))
+    assert run.phase_ends == ends
