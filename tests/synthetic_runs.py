@@ -115,7 +115,8 @@ def a_run(planned: Estimate, *, off: float = 0.01, **changes: object) -> Run:
 
 def _phase_ends(stretches: list[Stretch]):
     """Yield what nvidia-smi says, in whole MiB, after each component loaded and each phase."""
-    last = {(s.turn, s.phase, s.component if s.turn == "load" else ""): s for s in stretches}
+    cold = [s for s in stretches if s.turn != "warm"]
+    last = {(s.turn, s.phase, s.component if s.turn == "load" else ""): s for s in cold}
     for (turn, phase, component), one in last.items():
         yield PhaseEnd(
             phase=phase,

@@ -82,9 +82,7 @@ def test_nvidia_smis_figure_is_of_the_end_of_the_phase_or_of_the_components_load
     loads = [one.component for one in ends if one.turn == "load"]
     assert [found["load", name] for name in loads] == [n * MIB for n in range(1, len(loads) + 1)]
     phases = [one.phase for one in ends if one.turn == "cold"]
-    for number, phase in enumerate(
-        phases, len(loads) + 1
-    ):  # the warm turn's is no peak of the cold
+    for number, phase in enumerate(phases, len(loads) + 1):
         sizes = {size for place, size in found.items() if place[0] == phase}
         assert sizes == {number * MIB}
     assert {row.smi_process_bytes for row in rows} == {None}

@@ -108,8 +108,9 @@ ENDS = """
 say("ready"); hear()
 say("phase_end", turn="load", phase="load", component="unet"); said = [hear()]
 say("phase_end", turn="cold", phase="denoise", component=""); said += [hear()]
+say("phase_end", turn="cold", phase="decode_image", component=""); said += [hear()]
 say("phase_end", turn="warm", phase="denoise", component=""); said += [hear()]
-say("phase_end", turn="warm", phase="decode_image", component=""); said += [hear()]
+say("phase_end", turn="cold", phase="more", component=""); said += [hear()]
 say("note", text=" ".join(said))
 say("done"); hear()
 """
@@ -121,12 +122,16 @@ def test_the_card_is_looked_at_by_nvml_and_nvidia_smi_when_a_phase_has_ended() -
     outcome = measure(TASK, tools(ENDS, probe=card, smi_eyes=Smi(card), own_share=own))
     assert outcome.failure is None
     found = [(one.turn, one.phase, one.component) for one in outcome.phase_ends]
-    assert found == [("load", "load", "unet"), ("cold", "denoise", ""), ("warm", "denoise", "")]
+    assert found == [
+        ("load", "load", "unet"),
+        ("cold", "denoise", ""),
+        ("cold", "decode_image", ""),
+    ], "the warm turn is not looked at"
     first = outcome.phase_ends[0]
     assert (first.device_used_bytes, first.process_used_bytes) == (30, 10)
     assert (first.smi_used_bytes, first.smi_process_bytes, first.smi) == (31, 11, "31 MiB")
     assert outcome.notes == [
-        "looked looked looked looked",
+        "looked looked looked looked looked",
         "nvidia-smi was not asked again at the ends of phases: it took longer than 3 s",
     ]
 
@@ -135,7 +140,7 @@ def test_without_nvidia_smi_a_phase_ends_as_it_did() -> None:
     for more in ({}, {"probe": Card(20)}):
         outcome = measure(TASK, tools(ENDS, **more))
         assert (outcome.failure, outcome.phase_ends) == (None, [])
-        assert outcome.notes == ["looked looked looked looked"]
+        assert outcome.notes == ["looked looked looked looked looked"]
 
 
 def test_a_card_that_is_lost_at_a_phases_end_ends_no_run_there() -> None:

@@ -94,14 +94,13 @@ def phase_rows(estimate: Estimate, run: Run) -> tuple[PhaseRow, ...]:
     planned = _planned(estimate)
     context = context_bytes(estimate)
     places = list(dict.fromkeys([*cold, *planned])) if cold else list(planned)
-    ends = [one for one in run.phase_ends if one.turn != "warm"]
     return tuple(
         _phase_row(
             place,
             planned.get(place),
             cold.get(place, []),
             warm.get(place, []),
-            [one for one in ends if _ends_in(one, place)],
+            [one for one in run.phase_ends if _ends_in(one, place)],
             context,
         )
         for place in places

@@ -115,7 +115,7 @@ class PhaseEnd:
 
     phase: str
     component: str
-    turn: str  # load, cold or warm
+    turn: str  # load or cold
     at_s: float  # on the clock of the stretches
     device_used_bytes: int
     process_used_bytes: int | None

@@ -28,7 +28,8 @@ class SmiEyes(Protocol):
 class PhaseEnds:
     """Takes down the ends of one run's phases; `own` tells what of a card the run holds.
 
-    Nothing is taken where nvidia-smi is not there. Whatever fails here, the run goes on.
+    Nothing is taken where nvidia-smi is not there, nor of the warm turn: it holds what the cold one
+    did, and each look keeps a GPU waiting. Whatever fails here, the run goes on.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class PhaseEnds:
 
     def take(self, turn: str, phase: str, component: str) -> None:
         """Look now; `component` is empty where several work in the phase."""
-        if self._probe is None or self._smi is None or len(self.taken) >= _MOST:
+        if self._probe is None or self._smi is None or turn == "warm":
+            return
+        if len(self.taken) >= _MOST:
             return
         try:
             device = self._probe.read().device
