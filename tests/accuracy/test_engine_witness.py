@@ -126,7 +126,7 @@ def test_windows_may_hold_the_whole_context(files, name, unified) -> None:
 
 
 @pytest.mark.parametrize("parallel", [1, 4])
-@pytest.mark.parametrize("name", ["falcon-h1", "mamba2"])
+@pytest.mark.parametrize("name", ["falcon-h1", "mamba2", "qwen3next", "qwen35moe"])
 def test_small_batches_show_the_states_that_a_scan_reads(files, name, parallel) -> None:
     hold(files[name], 2048, 32, "on", "f16", parallel)
 
