@@ -7,6 +7,7 @@ command's time is imports. `build_parser` configures all commands, for whoever w
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import re
@@ -76,6 +77,10 @@ class _Formatter(argparse.HelpFormatter):
         return super().format_help().replace("`", "")
 
 
+#: most of what a command makes it needs to its end: looked through less often than by default
+_GARBAGE = 50_000
+
+
 def build_parser(configured: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """Return the parser with every command known and those of `configured` complete."""
     parser = _Parser(prog="vramplan", description=_DESCRIPTION, epilog=_EPILOG)
@@ -104,6 +109,7 @@ def _load(command: str, function: str) -> Callable[..., int | None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: this process's) name and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    gc.set_threshold(_GARBAGE)
     try:
         code = _run(words)
     except SystemExit as stop:  # argparse has printed help or the version

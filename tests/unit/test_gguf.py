@@ -54,6 +54,21 @@ def test_a_header_says_what_the_model_is(plain: Path) -> None:
     assert tensors["output.weight"].size_bytes == 4096 * sparse.WORDS // 256 * 210
 
 
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 350])
+def test_words_of_any_length_are_gone_over(tmp_path: Path, count: int) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "words.gguf", "llama")
+    lengths = [(7 * number) % 33 for number in range(count)]
+    lengths[150:151] = [0, 70_000][: len(lengths[150:151]) * 2]
+    writer.add_token_list(["w" * length for length in lengths])
+    writer.add_uint32("behind.them", 4711)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    file = read_gguf(tmp_path / "words.gguf")
+    assert file.lengths["tokenizer.ggml.tokens"] == len(lengths)
+    assert file.number("behind.them") == 4711
+
+
 def test_a_model_of_gigabytes_costs_a_few_kilobytes(plain: Path) -> None:
     stat = plain.stat()
     assert stat.st_size > 200 << 20

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from vramplan.model import Card, Estimate, Pipeline, Verdict
 from vramplan.report import estimate_rows, phrases
 from vramplan.report.budget import lines
-from vramplan.report.catalog_rows import card_table, pipeline_table
 from vramplan.report.chart import draw_budget
 from vramplan.report.colour import Tone, paint, verdict_tone
 from vramplan.report.grid import draw_table, natural_width
 from vramplan.report.rows import Table
 from vramplan.report.text import wrap
-from vramplan.report.verdict_rows import (
-    Counsel,
-    Form,
-    Section,
-    Why,
-    check_table,
-    counsels,
-    sections,
-    whys,
-)
+
+if TYPE_CHECKING:  # each of these is for one command
+    from vramplan.report.verdict_rows import Counsel, Section, Why
 
 _INDENT = "  "
 
@@ -33,6 +26,8 @@ def render_check(
     """Return the verdicts, then per pipeline its components, the reasons and the advice."""
     if not verdicts:
         return "nothing to judge\n"
+    from vramplan.report.verdict_rows import sections
+
     drawn = _draw_verdicts(verdicts, colour, width)
     for section in sections(verdicts, estimates):
         drawn += ["", *_draw_section(section, colour, width)]
@@ -77,6 +72,8 @@ def render_catalog(pipelines: Sequence[Pipeline], *, colour: bool = False, width
     """Return one row per pipeline of the catalogue."""
     if not pipelines:
         return "no pipelines\n"
+    from vramplan.report.catalog_rows import pipeline_table
+
     return "\n".join(_draw(pipeline_table(pipelines), width, colour, stacked=True)) + "\n"
 
 
@@ -84,11 +81,15 @@ def render_cards(cards: Sequence[Card], *, colour: bool = False, width: int = 10
     """Return one row per card."""
     if not cards:
         return "no cards\n"
+    from vramplan.report.catalog_rows import card_table
+
     return "\n".join(_draw(card_table(cards), width, colour)) + "\n"
 
 
 def _draw_verdicts(verdicts: Sequence[Verdict], colour: bool, width: int) -> list[str]:
     """Return the verdicts in the roomiest form that `width` allows."""
+    from vramplan.report.verdict_rows import Form, check_table
+
     forms = ((Form.FULL, False), (Form.FULL, True), (Form.COMPACT, True))
     for form, stacked in forms:
         table = check_table(verdicts, form)
@@ -120,6 +121,8 @@ def _draw_head(estimate: Estimate, colour: bool, width: int) -> list[str]:
 
 
 def _draw_section(section: Section, colour: bool, width: int) -> list[str]:
+    from vramplan.report.verdict_rows import counsels, whys
+
     estimate = section.estimate
     if estimate is None:
         drawn = [

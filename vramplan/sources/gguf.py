@@ -7,9 +7,11 @@ Format: ggml-org/ggml, docs/gguf.md; versions 2 and 3, little-endian.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 
@@ -26,6 +28,8 @@ _FIRST = 8 << 20
 _MOST_TENSORS = 100_000
 _MOST_PARTS = 1_000
 _MOST_KEYS = 20_000
+#: words that are skipped together
+_AT_ONCE = 100
 _LONGEST_KEY = 1_000
 _LONGEST_TEXT = 1 << 20
 #: lists of numbers up to this long are kept: one for each layer, or a few
@@ -193,6 +197,15 @@ def read_header(data: bytes, name: str, more: Callable[[int], bytes] | None = No
     raise SourceError(f"{name}: its header is cut off or damaged")
 
 
+@cache
+def _short_words() -> re.Pattern[bytes]:
+    """Return what matches so many words, each of a length below 32 and as many bytes."""
+    word = b"|".join(
+        re.escape(bytes([length])) + b"\\x00{7}.{%d}" % length for length in range(1, 32)
+    )
+    return re.compile(b"(?:%b){%d}" % (word, _AT_ONCE), re.DOTALL)
+
+
 class _Header:
     """A header being read, byte by byte in order."""
 
@@ -266,21 +279,30 @@ class _Header:
             lengths[key] = count
 
     def _skip_texts(self, count: int) -> None:
-        """Go over a vocabulary's words: the one place where a header is long."""
-        data, at, last = self._data, self._at, self._end - 8
-        longest = self._at + LONGEST_HEADER
-        unpack = _U64.unpack_from
+        """Go over a vocabulary's words: the one place where a header is long.
+
+        Short words go by the hundred; where one of a hundred is longer they are looked at singly.
+        """
+        data, at, match = self._data, self._at, _short_words().match
+        for _ in range(count // _AT_ONCE):
+            found = match(data, at)
+            at = self._behind(at, _AT_ONCE) if found is None else found.end()
+        self._at = self._behind(at, count % _AT_ONCE)
+
+    def _behind(self, at: int, count: int) -> int:
+        """Return the place behind `count` words that begin at `at`."""
+        data, unpack, last = self._data, _U64.unpack_from, self._end - 8
         for _ in range(count):
             if at > last:
                 break
             at += 8 + unpack(data, at)[0]
         else:
             last += 8  # nothing is read behind the last word
-        if at > longest:
+        if at - self._at > LONGEST_HEADER:
             raise self._wrong("a text is longer than any header")
         if at > last:
             raise _ShortError
-        self._at = at
+        return at
 
     def _tensors(self, count: int) -> tuple[GgufTensor, ...]:
         found = []
