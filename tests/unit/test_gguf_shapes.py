@@ -11,6 +11,7 @@ import pytest
 from vramplan.commands.model_files import open_model
 from vramplan.errors import SourceError
 from vramplan.estimate.ggml import estimate_ggml
+from vramplan.graph.builder import Graph
 from vramplan.model import Band, Estimate, Origin
 
 pytest.importorskip("gguf")
@@ -130,3 +131,39 @@ def test_what_guesses_the_next_token_is_not_loaded(tmp_path) -> None:
     kept = [one for one in whole.tensors if not one[0].startswith("blk.3.")]
     whole.tensors, whole.meta["block_count"], whole.meta["nextn_predict_layers"] = kept, 3, 0
     assert term(estimate_of(tmp_path, whole), "weights") == term(estimate, "weights")
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"), [(513, "513 layers of 4,096"), (9, "of layer 2 there")]
+)
+def test_layers_that_are_not_there_are_refused_before_a_graph_is_made(
+    tmp_path, layers, said
+) -> None:
+    model = sparse.dense_layers(sparse.language_model())
+    model.meta["block_count"] = layers
+    with pytest.raises(SourceError, match=said):
+        estimate_of(tmp_path, model)
+
+
+def test_an_encoders_layers_are_layers_too(tmp_path) -> None:
+    model = sparse.dense_layers(sparse.language_model("t5"))
+    model.tensors = [
+        (name.replace("blk.", f"{part}.blk."), shape, kind)
+        for name, shape, kind in model.tensors
+        for part in (("enc", "dec") if name.startswith("blk.") else ("",))
+    ]
+    whole = estimate_of(tmp_path, model, gpu_layers="all").buffers.model_bytes
+    half = estimate_of(tmp_path, model, gpu_layers=2).buffers.model_bytes
+    output = estimate_of(tmp_path, model, gpu_layers=1).buffers.model_bytes
+    assert half - output == whole - half > 0
+
+
+def test_a_chain_of_operators_is_longer_than_pythons_stack() -> None:
+    graph = Graph()
+    x = first = graph.input("f32", 4, 4)
+    for _ in range(5_000):
+        x = graph.same("add", x, first)
+    graph.expand(x)
+    assert len(graph.nodes) == 5_000
+    assert graph.nodes[-1] is x
+    assert graph.leaves == [first]

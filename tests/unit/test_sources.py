@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,7 +103,7 @@ def test_an_installed_model_is_found_by_its_names(store, name) -> None:
 def test_a_model_that_is_not_installed_names_the_nearest(store) -> None:
     with pytest.raises(SourceError, match="ollama:llava:13b: not installed") as raised:
         find_installed("llava:13b", {"OLLAMA_MODELS": str(store)})
-    assert raised.value.hint == "did you mean 'llava:7b'?; else ollama pull llava:13b"
+    assert raised.value.hint == "did you mean 'llava:7b'? if not: ollama pull llava:13b"
 
 
 def test_a_blob_that_is_gone_is_named(store) -> None:
@@ -201,6 +202,19 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, headers["Range"], headers["Authorization"]))
         if "/api/models/" in self.path:
             self.reply(200, json.dumps([{"path": "a.gguf"}, {"path": "README.md"}]).encode())
+        elif self.server.status == 0:
+            self.wfile.write(b"\0\xff\r\n\r\n")
+        elif self.server.status == 1:  # a byte now and then
+            self.send_response(206)
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(200):
+                    self.wfile.write(b"G")
+                    time.sleep(0.02)
+        elif self.server.status == 302:
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
         elif self.server.status != 206:
             self.reply(self.server.status, b"no")
         elif self.server.parts:
@@ -280,12 +294,28 @@ def test_without_a_file_the_files_are_listed(hub, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(401, "not for everybody"), (404, "no such file"), (500, "HTTP 500")]
+    ("status", "said"),
+    [
+        (0, "cannot be read"),
+        (302, "sent on in a circle"),
+        (401, "not for everybody"),
+        (404, "no such file"),
+        (500, "HTTP 500"),
+    ],
 )
 def test_a_refusal_is_one_line(hub, tmp_path, status, said) -> None:
     hub.status = status
     with pytest.raises(SourceError, match=said):
         read_from_hub("org/name:m.gguf", at(hub, tmp_path))
+
+
+def test_a_server_that_drips_is_left(hub, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("vramplan.sources.hub._LONGEST_ANSWER", 0.3)
+    hub.status = 1
+    started = time.monotonic()
+    with pytest.raises(SourceError, match=r"cannot be read: not there after 0\.3 seconds"):
+        read_from_hub("org/name:m.gguf", at(hub, tmp_path))
+    assert time.monotonic() - started < 2
 
 
 def test_a_body_that_does_not_end_is_cut_off(hub, tmp_path) -> None:

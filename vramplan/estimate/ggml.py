@@ -291,7 +291,10 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
     )
     yield from run.remarks
     if not run.rules.fits and (run.wanted_layers is None or run.may_shrink_context):
-        yield f"b{run.rules.build} fits nothing to the memory by itself: auto is as builds since do"
+        yield (
+            f"b{run.rules.build} fits nothing to the card by itself: auto is answered as newer "
+            "builds do"
+        )
     yield "the token embedding stays in host memory whatever gpu_layers says"
     if placement.on_gpu < run.model.total_layers:
         everything = run.batch.cache_of_last(run.model.layers)
@@ -300,8 +303,9 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
         states -= run.batch.states_of_last(placement.blocks_on_gpu)
         yield (
             f"{placement.on_gpu} of {run.model.total_layers} layers on the GPU; on the host "
-            f"{format_size(placement.host_bytes)} of weights, {format_size(host_cache)} of KV cache"
-            + (f", {format_size(states)} of recurrent state" if states else "")
+            f"{format_size(placement.host_bytes, up=True)} of weights, "
+            f"{format_size(host_cache, up=True)} of KV cache"
+            + (f", {format_size(states, up=True)} of recurrent state" if states else "")
         )
     if placement.blocks_without_experts:
         yield (

@@ -14,8 +14,9 @@ from vramplan.estimate.gguf_shapes import WINDOWS, language_shape
 if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile, GgufTensor
 
-_BLOCK = re.compile(r"blk\.(\d{1,4})\.")
-_MOST_LAYERS = 4_096
+#: encoders and decoders of one model count their layers alike
+_BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.([0-9]{1,4})\.")
+_MOST_LAYERS = 512  # llama.cpp, src/llama-hparams.h (LLAMA_MAX_LAYERS)
 _WIDEST = 1 << 20
 
 
@@ -33,7 +34,18 @@ def model_from_gguf(header: object) -> GgmlModel:
         message = f"{file.path}: a projector, not a language model"
         raise SourceError(message, hint="give the model first, and the projector with --mmproj")
     if not 1 <= layers <= blocks <= _MOST_LAYERS or not 1 <= embedding <= _WIDEST:
-        raise SourceError(f"{file.path}: {layers} layers of {embedding}: not a language model")
+        raise SourceError(
+            f"{file.path}: {layers:,} layers of {embedding:,}: not a language model",
+            hint=f"engines take 1 to {_MOST_LAYERS} layers",
+        )
+    tensors = tuple(_tensors(file, layers))
+    there = {tensor.layer for tensor in tensors}
+    missing = next((number for number in range(layers) if number not in there), None)
+    if missing is not None:
+        message = (
+            f"{file.path}: {layers} layers are meant, and of layer {missing} there is no tensor"
+        )
+        raise SourceError(message, hint="the file is damaged, or only a part of a model")
     shape = language_shape(file, layers, blocks, embedding)
     first = shape.layers[0]
     pattern, window = WINDOWS.get(name, (0, 0))
@@ -48,7 +60,7 @@ def model_from_gguf(header: object) -> GgmlModel:
         head_size=first.head_k,
         vocabulary=shape.vocabulary,
         trained_context=file.number(f"{name}.context_length", 4096) or 4096,
-        tensors=tuple(_tensors(file, layers)),
+        tensors=tensors,
         language=shape,
         window=file.number(f"{name}.attention.sliding_window", window) if pattern else 0,
     )

@@ -39,13 +39,17 @@ class Graph:
         if tensor.is_seen:
             return
         tensor.is_seen = True
-        for source in tensor.sources:
-            if not source.is_seen:
-                self.expand(source)
-        if tensor.op == "none":
-            self.leaves.append(tensor)
-        else:
-            self.nodes.append(tensor)
+        path = [(tensor, iter(tensor.sources))]  # hundreds of layers are deeper than Python's stack
+        while path:
+            reached, sources = path[-1]
+            for source in sources:
+                if not source.is_seen:
+                    source.is_seen = True
+                    path.append((source, iter(source.sources)))
+                    break
+            else:
+                path.pop()
+                (self.leaves if reached.op == "none" else self.nodes).append(reached)
 
     # --------------------------------------------------------------- operators
     def matmul(self, width: int, x: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -122,8 +122,8 @@ def buffer_table(estimate: Estimate) -> Table | None:
         ("KV cache", buffers.kv_cache_bytes, buffers.host_kv_cache_bytes),
         *_if_any("recurrent state", buffers.recurrent_state_bytes),
         ("compute", buffers.compute_bytes, buffers.host_compute_bytes),
-        ("projector", buffers.projector_bytes, None),
-        ("projector compute", buffers.projector_compute_bytes, None),
+        *_if_any("projector", buffers.projector_bytes),
+        *_if_any("projector compute", buffers.projector_compute_bytes),
         ("engine pools", buffers.pool_bytes, None),
     )
     rows = (

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlsplit
@@ -33,6 +34,10 @@ PREFIX = "hf:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)
 _SECONDS = 20
+#: one answer, of some MiB, takes no longer: a server may send a byte now and then for ever
+_LONGEST_ANSWER = 120
+_PIECE = 1 << 16
+_LATER = (429, 500, 502, 503, 504)
 _LARGEST_LISTING = 8 << 20
 _STEP = 4 << 20
 
@@ -133,15 +138,28 @@ def _get(url: str, environ: Mapping[str, str], most: int, headers: Mapping[str, 
         with opener.open(request, timeout=_SECONDS) as answer:
             if "Range" in headers and answer.status != 206 and headers["Range"][6:8] != "0-":
                 raise SourceError(f"{url}: the server does not answer ranges")
-            data: bytes = answer.read(most)
-            return data
+            return _body(answer, most)
     except urllib.error.HTTPError as problem:
         if problem.code == 416:  # beyond the file's end
             return b""
         raise _refused(url, problem.code) from None
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, HTTPException) as problem:
         reason = getattr(problem, "reason", problem)
         raise SourceError(f"{url}: cannot be read: {reason}") from None
+
+
+def _body(answer: HTTPResponse, most: int) -> bytes:
+    """Return the beginning of an answer; raises TimeoutError where it does not come to an end."""
+    until = time.monotonic() + _LONGEST_ANSWER
+    data = b""
+    while len(data) < most:
+        piece = answer.read1(min(_PIECE, most - len(data)))
+        if not piece:
+            break
+        data += piece
+        if time.monotonic() > until:
+            raise TimeoutError(f"not there after {_LONGEST_ANSWER} seconds")
+    return data
 
 
 def _refused(url: str, code: int) -> SourceError:
@@ -150,7 +168,10 @@ def _refused(url: str, code: int) -> SourceError:
         return SourceError(f"{url}: not for everybody (HTTP {code})", hint=hint)
     if code == 404:
         return SourceError(f"{url}: there is no such file", hint="hf:ORG/NAME lists the files")
-    return SourceError(f"{url}: HTTP {code}")
+    if 300 <= code < 400:
+        return SourceError(f"{url}: sent on in a circle, or to no web address (HTTP {code})")
+    later = "the server is busy or has a fault: try again later" if code in _LATER else None
+    return SourceError(f"{url}: HTTP {code}", hint=later)
 
 
 def _name_one(repository: str, environ: Mapping[str, str]) -> SourceError:

@@ -64,7 +64,7 @@ def find_installed(name: str, environment: Mapping[str, str] | None = None) -> O
     near = did_you_mean(name, known)
     hint = f"ollama pull {name}"
     if near:
-        hint = f"{near}; else {hint}"
+        hint = f"{near} if not: {hint}"
     elif known:
         hint += "; installed: " + ", ".join(known[:10])
     where = " or ".join(str(folder) for folder in folders)
