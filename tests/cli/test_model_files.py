@@ -307,6 +307,7 @@ def test_the_engines_buffers_stand_beside_ours(run, models, validate) -> None:
     shown = run(*words)
     assert shown.code == 0
     assert "the engine beside ours" in shown.out
+    assert "for all of it to be on the GPU" in " ".join(shown.out.split())
     as_json = run(*words, "--json")
     validate(as_json.json)
     rows = {row["name"]: row["size"] for row in as_json.json["result"]["engine"]["buffers"]}

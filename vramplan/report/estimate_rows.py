@@ -101,10 +101,16 @@ def summary(estimate: Estimate) -> tuple[tuple[str, str], ...]:
         f"reserved {phrases.need(peak.reserved_bytes)}; "
         "what nvidia-smi shows when the card has room"
     )
-    must = (
-        f"{_band(least.band)} is the least a card must offer for the run to complete; "
-        f"with less it stops first at {phrases.place(least.phase, least.component)}"
-    )
+    if estimate.layers is not None and estimate.settings.get("gpu_layers") == "auto":
+        must = (
+            f"{_band(least.band)} is the least a card must offer for all of it to be on the GPU; "
+            "with less the engine leaves layers to the CPU"
+        )
+    else:
+        must = (
+            f"{_band(least.band)} is the least a card must offer for the run to complete; "
+            f"with less it stops first at {phrases.place(least.phase, least.component)}"
+        )
     return (("peak", used), ("need", must))
 
 

@@ -166,6 +166,8 @@ def _refused(url: str, code: int) -> SourceError:
     if code in (401, 403):
         hint = "accept its terms on the hub, and set HF_TOKEN"
         return SourceError(f"{url}: not for everybody (HTTP {code})", hint=hint)
+    if code == 404 and "/api/models/" in url:
+        return SourceError(f"{url}: there is no such repository", hint="hf:ORG/NAME:FILE.gguf")
     if code == 404:
         return SourceError(f"{url}: there is no such file", hint="hf:ORG/NAME lists the files")
     if 300 <= code < 400:
