@@ -308,6 +308,9 @@ def test_the_engines_buffers_stand_beside_ours(run, models, validate) -> None:
     assert shown.code == 0
     assert "the engine beside ours" in shown.out
     assert "for all of it to be on the GPU" in " ".join(shown.out.split())
+    assert "nvidia-smi shows when the card has room" in " ".join(shown.out.split())
+    part = run("estimate", models / "m.gguf", "--gpu-layers", "6").out
+    assert "nvidia-smi shows with this split" in " ".join(part.split())
     as_json = run(*words, "--json")
     validate(as_json.json)
     rows = {row["name"]: row["size"] for row in as_json.json["result"]["engine"]["buffers"]}

@@ -99,7 +99,7 @@ def summary(estimate: Estimate) -> tuple[tuple[str, str], ...]:
         f"{_band(peak.device)} of the device used at {phrases.place(peak.phase, peak.component)}, "
         f"allocated {phrases.need(peak.allocated_bytes)}, "
         f"reserved {phrases.need(peak.reserved_bytes)}; "
-        "what nvidia-smi shows when the card has room"
+        f"what nvidia-smi shows {phrases.of_what(estimate)}"
     )
     if estimate.layers is not None and estimate.settings.get("gpu_layers") == "auto":
         must = (

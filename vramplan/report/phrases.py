@@ -110,3 +110,9 @@ def headline(estimate: Estimate) -> str:
 def nearest(size_bytes: int) -> str:
     """Return a size that is neither a need nor an offer: rounded to the nearest."""
     return format_size(size_bytes)
+
+
+def of_what(estimate: Estimate) -> str:
+    """Return what an estimate's peak is true of: a card with room, or the split that is shown."""
+    layers = estimate.layers
+    return "when the card has room" if layers is None or layers.is_whole else "with this split"

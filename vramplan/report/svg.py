@@ -125,7 +125,7 @@ def draw_budget(identity: str, estimate: Estimate, cards: Sequence[Line]) -> str
     _axis(svg, largest, bottom, scale)
     _card_lines(svg, lines, bottom, scale)
     used = phrases.need(in_use.expected_bytes)
-    write(svg, 0, top - 8, f"in use at the peak when the card has room: {used}", css="label")
+    write(svg, 0, top - 8, f"in use at the peak {phrases.of_what(estimate)}: {used}", css="label")
     write(svg, 0, band_top - 8, f"the least a card must offer: {needed}", css="label")
     return finish(svg)
 
