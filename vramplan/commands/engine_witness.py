@@ -23,14 +23,15 @@ def ask_witness(job: Job, mmproj: str | None) -> Witness:
 
     Raises UsageError for a pipeline that is no file here, MissingError without the engine.
     """
-    from vramplan.estimate.cpu_build import WITNESS_BUILD, cpu_build
+    from vramplan.estimate.cpu_build import cpu_build
+    from vramplan.estimate.engine_rules import WITNESS_ENGINE
     from vramplan.estimate.estimator import DEFAULT_CAPABILITY
     from vramplan.estimate.ggml_run import read_run
     from vramplan.runner.engine_check import ask_engine
 
     path = _file_of(job)
     # the engine is asked for numbers, also where ours are the engine's own choice
-    asked = {**job.settings, "engine": WITNESS_BUILD}
+    asked = {**job.settings, "engine": WITNESS_ENGINE}
     chosen = read_run(job.pipeline, asked, DEFAULT_CAPABILITY).settings
     settings = {key: format_setting(key, value) for key, value in chosen.items()}
     ours = cpu_build(job.pipeline, job.settings)

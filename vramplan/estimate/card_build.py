@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vramplan.estimate.engine_compute import compute_buffers
 from vramplan.estimate.engine_defaults import CardMemory
+from vramplan.estimate.engine_rules import WITNESS_ENGINE
 from vramplan.estimate.ggml_run import read_run
 from vramplan.estimate.graph_buffer import is_known
 from vramplan.estimate.layer_fit import fit_run, margin_bytes
@@ -43,7 +44,7 @@ def card_build(
     `card.free_bytes` is what is free beside the CUDA context. Raises UsageError for settings that
     cannot be.
     """
-    chosen = {**settings, "engine": "b11549"}
+    chosen = {**settings, "engine": WITNESS_ENGINE}
     run = read_run(pipeline, chosen, compute_capability, card)
     assert run.model.language is not None
     fit = fit_run(run, card.free_bytes)

@@ -24,13 +24,12 @@ from dataclasses import dataclass
 
 from vramplan.estimate.engine_rules import EngineRules
 from vramplan.estimate.ggml_model import GgmlModel, Placement, TensorRole
+from vramplan.graph.split import WORTH_COPYING
 from vramplan.model import Band
 
 _F32 = 4
 #: token ids, positions, cache and output indices of a token, in the sizes that the graph declares
 _INDEX_BYTES = 24
-#: CPU matrices are copied to the GPU from this batch on (ggml-cuda.cu, GGML_OP_OFFLOAD_MIN_BATCH)
-OFFLOAD_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +133,7 @@ def _output_bytes(model: GgmlModel, batch: Batch, placement: Placement, rules: E
     rows = batch.sequences if rules.logits_per_sequence else batch.tokens
     copied = 0
     if not placement.output_on_gpu:
-        if not rules.offloads_host_weights or rows < OFFLOAD_BATCH:
+        if not rules.offloads_host_weights or rows < WORTH_COPYING:
             return 0
         copied = _largest_bytes(model, TensorRole.OUTPUT)
     return _hidden_bytes(model, batch) + rows * model.vocabulary * _F32 + copied

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vramplan.estimate.engine_rules import WITNESS_ENGINE
 from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.estimate.graph_buffer import graph_sizes, is_known
 from vramplan.estimate.projector import cpu_projector_bytes
 from vramplan.estimate.vision_model import VisionModel
 from vramplan.model import Pipeline, Settings
-
-#: the build of the engine that can be asked (xllamacpp's)
-WITNESS_BUILD = "b11549"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
 
     It takes flash attention where it may choose. Raises UsageError for settings that cannot be.
     """
-    chosen = {**settings, "engine": WITNESS_BUILD}
+    chosen = {**settings, "engine": WITNESS_ENGINE}
     run = read_run(pipeline, chosen, "8.6")
     assert run.model.language is not None
     return CpuBuild(

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 from vramplan.errors import UsageError
 
+#: the build that can be asked (xllamacpp's), and that every known graph was held against
+WITNESS_BUILD = 11549
+WITNESS_ENGINE = f"b{WITNESS_BUILD}"
+
 _BUILD = re.compile(r"b([1-9][0-9]{2,5})")
 
 # The first build of each rule, taken from the merge date of the pull request named. Tags of that

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from vramplan.estimate.compute_buffer import Batch, ComputeBuffers
-from vramplan.estimate.engine_rules import EngineRules
+from vramplan.estimate.engine_rules import WITNESS_BUILD, EngineRules
 from vramplan.estimate.ggml_model import GgmlModel, Placement, TensorRole, row_bytes
 from vramplan.graph.allocator import allocate
 from vramplan.graph.attention import cache_name
@@ -24,8 +24,6 @@ from vramplan.graph.shapes import Reserve
 from vramplan.graph.split import Memory, schedule
 from vramplan.model import Band, Origin
 
-#: the build that every known family was held against (xllamacpp's)
-_WITNESS = 11549
 _CUDA_ALIGNMENT = 128
 _CPU_ALIGNMENT = 32
 _F32 = 4
@@ -41,7 +39,7 @@ def is_known(model: GgmlModel, rules: EngineRules) -> bool:
 def graph_source(model: GgmlModel, rules: EngineRules) -> tuple[Origin, str]:
     """Return where the compute buffer's figure comes from."""
     if is_known(model, rules):
-        other = rules.build != _WITNESS
+        other = rules.build != WITNESS_BUILD
         return Origin.PUBLISHED, (
             f"llama.cpp's graph of {model.architecture} through a model of its allocator "
             "(ggml-alloc.c) and scheduler (ggml-backend.cpp), equal to build b11549 within 0.02 MiB"

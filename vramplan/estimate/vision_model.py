@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from vramplan.estimate.engine_rules import WITNESS_BUILD
 from vramplan.estimate.ggml_model import GgmlTensor, TensorRole
 from vramplan.estimate.vision_image import ImageSizes
 from vramplan.graph.vision_encoder import VisionShape
-
-#: the witness's
-NEWEST_BUILD = 11549
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +49,7 @@ class VisionModel:
     shape: VisionShape | None = None
     sizes: ImageSizes | None = None
     guesses: tuple[Guess, ...] = ()
-    build: int = NEWEST_BUILD
+    build: int = WITNESS_BUILD
     image: tuple[int, int] | None = None
 
     @cached_property

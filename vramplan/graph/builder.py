@@ -73,11 +73,6 @@ class Graph:
         shape = (x.shape[0], ids.shape[0], ids.shape[1], ids.shape[2])
         return Tensor("get_rows", "f32", shape, (x, ids))
 
-    def concatenate(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the rows of `x` with those of `y` behind them."""
-        shape = (x.shape[0], x.shape[1] + y.shape[1], x.shape[2], x.shape[3])
-        return Tensor("concat", x.type, shape, (x, y))
-
     def widen(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the first dimension of `x` with that of `y` behind it."""
         shape = (x.shape[0] + y.shape[0], x.shape[1], x.shape[2], x.shape[3])

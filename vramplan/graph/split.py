@@ -24,7 +24,7 @@ _ALIGNMENT = 128
 _MOST_EXPERTS = 15
 
 #: host weights are copied to the GPU for a batch of at least this (GGML_OP_OFFLOAD_MIN_BATCH)
-_WORTH_COPYING = 32
+WORTH_COPYING = 32
 #: operators whose small weights say nothing of where they should be
 _FREE = frozenset({"rope", "flash_attn_ext"})
 
@@ -227,10 +227,10 @@ def _is_worth_copying(node: Tensor) -> bool:
     if node.op == "get_rows":
         return False
     if node.op == "mul_mat":
-        return shape[1] >= _WORTH_COPYING
+        return shape[1] >= WORTH_COPYING
     if node.op in {"mul_mat_id", "rope"}:
-        return shape[2] >= _WORTH_COPYING
-    return shape[1] * shape[2] * shape[3] >= _WORTH_COPYING
+        return shape[2] >= WORTH_COPYING
+    return shape[1] * shape[2] * shape[3] >= WORTH_COPYING
 
 
 def _spread(nodes: Iterable[Tensor], *, only_gpu: bool) -> None:
