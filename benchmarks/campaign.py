@@ -30,15 +30,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from vramplan import __version__  # noqa: E402  # after the checkout is on the path
+from vramplan.ask.gpus import find_gpu  # noqa: E402
+from vramplan.ask.targets import Job, make_jobs  # noqa: E402
 from vramplan.catalog import Catalog, load_catalog  # noqa: E402
 from vramplan.cli import INTERRUPTED  # noqa: E402
-from vramplan.commands.gpus import find_gpu  # noqa: E402
 from vramplan.commands.interrupts import ending_tidily  # noqa: E402
-from vramplan.commands.libraries import QUIET  # noqa: E402
-from vramplan.commands.measuring import Order, Prepared, prepare_order  # noqa: E402
 from vramplan.commands.output import write_file  # noqa: E402
 from vramplan.commands.profile import played_card  # noqa: E402
-from vramplan.commands.targets import Job, make_jobs  # noqa: E402
+from vramplan.engines.torch.libraries import QUIET  # noqa: E402
+from vramplan.engines.torch.measure import Order, Prepared, prepare_order  # noqa: E402
 from vramplan.errors import MeasurementError, VramplanError  # noqa: E402
 from vramplan.measurement.codec import encode_run  # noqa: E402
 from vramplan.measurement.files import read_run  # noqa: E402
@@ -390,8 +390,8 @@ def _measured(campaign: Campaign, prepared: Prepared | Exception) -> Run:
 
 def run_in_place(campaign: Campaign, todo: Sequence[Case]) -> int:
     """Execute every case's code in this process, on the CPU: one import serves all."""
-    from vramplan.commands.child import carry_out
-    from vramplan.commands.measuring import make_task
+    from vramplan.engines.torch.measure import make_task
+    from vramplan.engines.torch.run.child import carry_out
     from vramplan.runner.outcome import Outcome, take
 
     class Here:

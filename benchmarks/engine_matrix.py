@@ -24,12 +24,12 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from vramplan.commands.model_files import open_model  # noqa: E402  # after the path
 from vramplan.commands.output import write_file  # noqa: E402
+from vramplan.engines.ggml.open import open_model  # noqa: E402  # after the path
+from vramplan.engines.ggml.witness.answer import LIBRARY, ask_engine  # noqa: E402
+from vramplan.engines.ggml.witness.cpu_build import cpu_build  # noqa: E402
 from vramplan.errors import MeasurementError, UsageError, VramplanError  # noqa: E402
-from vramplan.estimate.cpu_build import cpu_build  # noqa: E402
 from vramplan.model import Pipeline, Settings  # noqa: E402
-from vramplan.runner.engine_check import LIBRARY, ask_engine  # noqa: E402
 from vramplan.settings import resolve_settings  # noqa: E402
 
 #: context, ubatch, flash attention, type of the cache

@@ -23,18 +23,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vramplan.ask.published import Comparison
 from vramplan.catalog import load_pipeline_file, profiles_dir
 from vramplan.catalog.published import Claim
 from vramplan.catalog.search import load_published
-from vramplan.estimate.least_limit import find_least_limit
-from vramplan.estimate.published import Comparison
-from vramplan.estimate.replayed import conditions_at
+from vramplan.engines.torch.least_limit import find_least_limit
+from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.tape.allocator import CachingAllocator
+from vramplan.engines.torch.tape.format import read_tape
+from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.replay import Replay
 from vramplan.model import Pipeline
 from vramplan.settings import resolve_settings
-from vramplan.tape.allocator import CachingAllocator
-from vramplan.tape.format import read_tape
-from vramplan.tape.rehearsal import rehearse
-from vramplan.tape.replay import Replay
 from vramplan.units import MIB
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,9 +56,9 @@ import dataclasses, json, resource, sys, time
 from pathlib import Path
 from vramplan.catalog import load_pipeline_file
 start = time.perf_counter()
-from vramplan.record.recipes.registry import recipe_for
-from vramplan.record.recorder import record_tape
-from vramplan.tape.format import write_tape
+from vramplan.engines.torch.record.recipes.registry import recipe_for
+from vramplan.engines.torch.record.recorder import record_tape
+from vramplan.engines.torch.tape.format import write_tape
 pipeline = load_pipeline_file(Path(sys.argv[1]))
 recipe = recipe_for(pipeline)
 dtype = pipeline.defaults["dtype"]

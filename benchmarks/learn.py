@@ -24,8 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from first_looks import first_looks_in  # noqa: E402  # beside this script
 
+from vramplan.budget.learned import SCHEMA_VERSION  # noqa: E402
 from vramplan.commands.output import write_file  # noqa: E402  # after the checkout is on the path
-from vramplan.estimate.learned import SCHEMA_VERSION  # noqa: E402
 from vramplan.measurement.files import runs_in  # noqa: E402
 from vramplan.measurement.run import MeasuredWorkspace, Run, Witness  # noqa: E402
 from vramplan.units import MIB  # noqa: E402

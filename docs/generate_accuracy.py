@@ -70,8 +70,8 @@ def read_rows() -> tuple[Row, ...]:
 
 
 def _rows() -> Iterator[Row]:
+    from vramplan.ask.published import claims_about, compare_published
     from vramplan.catalog import load_catalog
-    from vramplan.estimate.published import claims_about, compare_published
 
     catalog = load_catalog(())
     for pipeline in catalog.pipelines.values():
@@ -197,9 +197,9 @@ def _peak_bytes(batch: int, compute_capability: str) -> int:
     """Return what SD 1.5 has allocated at its peak."""
     from replayed_runs import open_tape, settings_of, shipped
 
-    from vramplan.estimate.replayed import conditions_at
-    from vramplan.tape.allocator import CachingAllocator
-    from vramplan.tape.replay import Replay
+    from vramplan.engines.torch.replayed import conditions_at
+    from vramplan.engines.torch.tape.allocator import CachingAllocator
+    from vramplan.engines.torch.tape.replay import Replay
 
     pipeline = shipped().pipeline("sd15")
     tape = open_tape(pipeline)

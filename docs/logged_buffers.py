@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from generated import ROOT, escape
 
 if TYPE_CHECKING:
-    from vramplan.estimate.logged import LoggedFigure
+    from vramplan.engines.ggml.logged import LoggedFigure
 
 TITLE = "## Buffers that engines printed"
 
@@ -31,7 +31,7 @@ _MIB = 1 << 20
 def render(profiles: Path = ROOT / "profiles") -> str:
     """Return the section."""
     from vramplan.catalog.engine_logs import load_engine_logs
-    from vramplan.estimate.logged import compare_log
+    from vramplan.engines.ggml.logged import compare_log
 
     figures = [figure for log in load_engine_logs(profiles) for figure in compare_log(log)]
     rows = [_row(figure) for figure in figures]

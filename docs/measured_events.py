@@ -36,7 +36,7 @@ def render(profiles: Path) -> str | None:
 
 def _compared(profiles: Path) -> Iterator[tuple[str, EventComparison]]:
     from vramplan.catalog import load_catalog
-    from vramplan.commands.event_lists import compare_event_lists
+    from vramplan.engines.torch.event_lists import compare_event_lists
     from vramplan.measurement.files import runs_in
 
     catalog = load_catalog(())

@@ -72,12 +72,12 @@ def render(profiles: Path = ROOT / "profiles") -> str:
 
 def _cases(profiles: Path) -> Iterator[Case]:
     """Yield every run of a pipeline of the catalogue beside its estimate and its verdict."""
+    from vramplan.ask.judge import judge
     from vramplan.catalog import load_catalog
     from vramplan.compare.accuracy import make_case
+    from vramplan.engines.door import DEFAULT_CAPABILITY, estimate
     from vramplan.errors import VramplanError
-    from vramplan.estimate.estimator import DEFAULT_CAPABILITY, estimate
     from vramplan.measurement.files import runs_in
-    from vramplan.verdict import judge
 
     catalog = load_catalog(())
     for path, run in runs_in(profiles):

@@ -7,12 +7,12 @@ from xml.etree import ElementTree as ET
 from picture_parts import begin, end, head, sides
 from replayed_runs import CAPABILITY, conditions_of, shipped
 
+from vramplan.budget.cuda_context import context_band
 from vramplan.catalog import usable_bytes
-from vramplan.estimate.context import context_band
+from vramplan.engines.torch.tape.allocator import CachingAllocator
+from vramplan.engines.torch.tape.replay import Replay
 from vramplan.report import phrases
 from vramplan.report.svg import add, write
-from vramplan.tape.allocator import CachingAllocator
-from vramplan.tape.replay import Replay
 from vramplan.units import GIB
 
 _SIDES = range(256, 1409, 128)

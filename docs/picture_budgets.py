@@ -9,14 +9,14 @@ from xml.etree import ElementTree as ET
 from picture_parts import begin, end, hatched, head, sides
 from replayed_runs import CAPABILITY, settings_of, shipped
 
-from vramplan.estimate.estimator import GGML_RUNTIMES, estimate
+from vramplan.ask.judge import find_budget, grade, judge
+from vramplan.engines.door import GGML_RUNTIMES, estimate
 from vramplan.model import Estimate, SettingValue, VerdictKind
 from vramplan.report import phrases
 from vramplan.report.budget import segments
 from vramplan.report.colour import Tone
 from vramplan.report.svg import add, write
 from vramplan.units import GIB
-from vramplan.verdict import find_budget, grade, judge
 
 CARDS = ("rtx-3060-8gb", "rtx-3060-12gb")
 

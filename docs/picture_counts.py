@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 from picture_parts import begin, end, hatched, head, sides
 from replayed_runs import replay_steps, shipped
 
-from vramplan.estimate.context import context_band
+from vramplan.budget.cuda_context import context_band
 from vramplan.report import phrases
 from vramplan.report.svg import add, write
 from vramplan.units import MIB

@@ -19,12 +19,12 @@ from picture_timeline import (
 )
 from replayed_runs import CAPABILITY, Step, conditions_of, replay_steps, shipped
 
+from vramplan.budget.cuda_context import context_band
 from vramplan.catalog import usable_bytes
-from vramplan.estimate.context import context_band
-from vramplan.estimate.least_limit import find_least_limit
+from vramplan.engines.torch.least_limit import find_least_limit
+from vramplan.engines.torch.tape.rehearsal import rehearse
 from vramplan.report import phrases
 from vramplan.report.svg import add, write
-from vramplan.tape.rehearsal import rehearse
 from vramplan.units import GIB
 
 _WIDTH = 880

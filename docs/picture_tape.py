@@ -7,11 +7,11 @@ from xml.etree import ElementTree as ET
 from picture_parts import begin, end, head, sides
 from replayed_runs import CAPABILITY, open_tape, replay_steps, shipped
 
-from vramplan.estimate.workspace import convolution_scratch
+from vramplan.engines.torch.tape.expressions import evaluate
+from vramplan.engines.torch.tape.format import Variant
+from vramplan.engines.torch.workspace import convolution_scratch
 from vramplan.report import phrases
 from vramplan.report.svg import add, write
-from vramplan.tape.expressions import evaluate
-from vramplan.tape.format import Variant
 from vramplan.units import GIB, MIB
 
 _WIDTH, _HEIGHT, _TOP = 880, 420, 76

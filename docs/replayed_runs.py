@@ -7,13 +7,13 @@ from functools import cache
 from pathlib import Path
 
 from vramplan.catalog import Catalog, load_catalog
-from vramplan.estimate.replayed import conditions_at
-from vramplan.estimate.torch_run import find_tape
+from vramplan.engines.torch.estimate import find_tape
+from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.tape.allocator import CachingAllocator
+from vramplan.engines.torch.tape.blocks import Block
+from vramplan.engines.torch.tape.format import Tape, read_tape
+from vramplan.engines.torch.tape.replay import Conditions, Replay
 from vramplan.model import Pipeline, Settings, SettingValue
-from vramplan.tape.allocator import CachingAllocator
-from vramplan.tape.blocks import Block
-from vramplan.tape.format import Tape, read_tape
-from vramplan.tape.replay import Conditions, Replay
 
 #: what an estimate without a card assumes too
 CAPABILITY = "8.6"

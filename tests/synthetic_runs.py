@@ -6,7 +6,11 @@ from dataclasses import replace
 
 from vramplan.catalog import load_catalog
 from vramplan.compare.rows import context_bytes
-from vramplan.estimate.estimator import estimate
+from vramplan.engines.door import estimate
+from vramplan.engines.torch.tape.allocator import Block, CachingAllocator
+from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.replay import Replay
 from vramplan.measurement.history import (
     Action,
     History,
@@ -28,10 +32,6 @@ from vramplan.measurement.run import (
 )
 from vramplan.model import Estimate
 from vramplan.settings import resolve_settings
-from vramplan.tape.allocator import Block, CachingAllocator
-from vramplan.tape.conditions import Conditions
-from vramplan.tape.contents import Tape
-from vramplan.tape.replay import Replay
 from vramplan.units import GIB, MIB
 
 PID = 4711

@@ -15,21 +15,21 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.ask.published import Comparison
 from vramplan.catalog import load_pipeline_file, profiles_dir
 from vramplan.catalog.published import Claim
 from vramplan.catalog.search import load_published
-from vramplan.estimate import shipped_results
-from vramplan.estimate.least_limit import LeastLimit, find_least_limit
-from vramplan.estimate.published import Comparison
-from vramplan.estimate.replayed import conditions_at, parts_at, replay_run, result_key
+from vramplan.engines.torch import shipped_results
+from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
+from vramplan.engines.torch.replayed import conditions_at, parts_at, replay_run, result_key
+from vramplan.engines.torch.tape.allocator import CachingAllocator
+from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape
+from vramplan.engines.torch.tape.rehearsal import Rehearsal, rehearse
+from vramplan.engines.torch.tape.replay import Replay
+from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
 from vramplan.model import Pipeline
 from vramplan.settings import resolve_settings
-from vramplan.tape.allocator import CachingAllocator
-from vramplan.tape.conditions import Conditions
-from vramplan.tape.format import Tape, parse_tape, read_tape
-from vramplan.tape.rehearsal import Rehearsal, rehearse
-from vramplan.tape.replay import Replay
-from vramplan.tape.trace import ReplayOutOfMemory
 from vramplan.units import MIB
 
 PROFILES = profiles_dir()
@@ -415,7 +415,7 @@ def test_every_default_is_answered_by_a_shipped_result(pipeline: Pipeline) -> No
     path = TAPES / f"{pipeline.tape}.json"
     for capability in shipped_results.CAPABILITIES:
         key = result_key(path, pipeline, pipeline.defaults, capability)
-        stale = "run: python -m vramplan.estimate.shipped_results"
+        stale = "run: python -m vramplan.engines.torch.shipped_results"
         assert shipped_results.find_result(TAPES, key) is not None, stale
 
 
@@ -442,9 +442,9 @@ def test_a_check_at_the_defaults_replays_nothing_and_reads_no_figures() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {
-        "vramplan.tape.replay",
-        "vramplan.tape.format",
-        "vramplan.estimate.published",
+        "vramplan.engines.torch.tape.replay",
+        "vramplan.engines.torch.tape.format",
+        "vramplan.ask.published",
         "vramplan.catalog.published",
         *("torch", "numpy", "pynvml", "jinja2", "tabulate", "yaml"),
     }

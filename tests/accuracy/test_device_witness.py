@@ -1,6 +1,7 @@
 """The real llama.cpp planning for a card that is not there: partial offload has a witness too.
 
-The engine is xllamacpp's CPU build with `runner.engine_device` plugged in, over sparse files.
+The engine is xllamacpp's CPU build with `engines.ggml.witness.pretended_card` plugged in, over
+sparse files.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.commands.model_files import open_model
+from vramplan.engines.ggml.compute_buffer import compute_buffers
+from vramplan.engines.ggml.layer_fit import as_asked, fit_run
+from vramplan.engines.ggml.load_plan import read_run
+from vramplan.engines.ggml.open import open_model
+from vramplan.engines.ggml.witness.answer import ask_engine
+from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError
-from vramplan.estimate.engine_compute import compute_buffers
-from vramplan.estimate.ggml_run import read_run
-from vramplan.estimate.layer_fit import as_asked, fit_run
-from vramplan.runner.engine_check import ask_engine
-from vramplan.runner.engine_device import PretendedCard
 from vramplan.settings import resolve_settings
 
 pytest.importorskip("xllamacpp")

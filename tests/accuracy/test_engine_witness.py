@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.commands.model_files import open_model
+from vramplan.engines.ggml.open import open_model
+from vramplan.engines.ggml.witness.answer import ask_engine
+from vramplan.engines.ggml.witness.cpu_build import cpu_build
 from vramplan.errors import MeasurementError, UsageError
-from vramplan.estimate.cpu_build import cpu_build
-from vramplan.runner.engine_check import ask_engine
 from vramplan.settings import resolve_settings
 
 pytest.importorskip("xllamacpp")
@@ -132,10 +132,10 @@ def test_small_batches_show_the_states_that_a_scan_reads(files, name, parallel) 
 
 
 def test_the_graph_has_as_many_nodes_as_the_engines(files) -> None:
-    from vramplan.estimate.gguf_model import model_from_gguf
-    from vramplan.graph.families import FAMILIES as HABITS
-    from vramplan.graph.language import reserve_graph
-    from vramplan.graph.shapes import Reserve
+    from vramplan.engines.ggml.gguf_tensors import model_from_gguf
+    from vramplan.engines.ggml.graph.families import FAMILIES as HABITS
+    from vramplan.engines.ggml.graph.language import reserve_graph
+    from vramplan.engines.ggml.graph.shapes import Reserve
 
     for name in (
         "llama",

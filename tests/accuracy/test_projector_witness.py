@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.estimate.projector import cpu_projector_bytes, is_certain
-from vramplan.estimate.projector_file import projector_of
-from vramplan.runner.engine_check import ask_projector
+from vramplan.engines.ggml.projector import cpu_projector_bytes, is_certain
+from vramplan.engines.ggml.projector_file import projector_of
+from vramplan.engines.ggml.witness.answer import ask_projector
 from vramplan.sources.gguf import read_gguf
 
 pytest.importorskip("xllamacpp")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.tape.format import SCHEMA
+from vramplan.engines.torch.tape.format import SCHEMA
 
 CARD = ("--card", "8gb")
 

@@ -16,8 +16,8 @@ import pytest
 
 from vramplan.catalog import load_catalog
 from vramplan.compare.comparison import compare_run
-from vramplan.estimate.replayed import conditions_at
-from vramplan.estimate.torch_run import find_tape, open_tape
+from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.replayed import conditions_at
 from vramplan.measurement.history import Action, History, HistorySegment, encode_history
 from vramplan.report.comparison_serial import comparison_result
 from vramplan.report.serial import to_json

@@ -105,7 +105,7 @@ def test_help_loads_no_command() -> None:
 def test_the_whole_parser_loads_nothing_heavy() -> None:
     code, modules = imported(code="build_parser()")
     assert code == 0
-    assert not loaded(modules, [*HEAVY, "vramplan.verdict", "vramplan.probe.nvml"])
+    assert not loaded(modules, [*HEAVY, "vramplan.ask.judge", "vramplan.probe.nvml"])
 
 
 def test_check_as_json_loads_only_what_it_needs() -> None:

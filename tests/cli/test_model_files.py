@@ -347,7 +347,7 @@ def test_the_engine_plans_for_a_card_that_is_not_there(run, models, validate) ->
 
 
 def test_without_the_engine_the_extra_is_named(run, models, monkeypatch) -> None:
-    monkeypatch.setattr("vramplan.runner.engine_check.LIBRARY", "not_installed_at_all")
+    monkeypatch.setattr("vramplan.engines.ggml.witness.answer.LIBRARY", "not_installed_at_all")
     result = run("estimate", models / "m.gguf", "--engine-check")
     assert (result.code, result.out) == (3, "")
     assert "vramplan[engine]" in result.hint

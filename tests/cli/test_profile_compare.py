@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
-from vramplan.commands.measuring import Order, measure_order
 from vramplan.commands.profile import checkpoint_of, played_card
-from vramplan.commands.targets import make_jobs
+from vramplan.engines.torch.measure import Order, measure_order
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.files import read_run
 from vramplan.measurement.run import Failure, FailureKind, Witness
@@ -73,7 +73,9 @@ def test_without_a_gpu_it_says_what_can_be_done(run) -> None:
 
 
 def test_without_torch_the_extra_is_named(run, monkeypatch) -> None:
-    monkeypatch.setattr("vramplan.commands.libraries._is_installed", lambda name: name != "torch")
+    monkeypatch.setattr(
+        "vramplan.engines.torch.libraries._is_installed", lambda name: name != "torch"
+    )
     result = run("profile", "sd15", "--dry-run")
     assert result.code == 3
     assert result.error == "profiling needs torch, which is not installed"
@@ -119,7 +121,7 @@ def test_events_need_torch_a_gpu_and_a_run_to_stand_beside(run, tmp_path, words,
 
 def test_events_are_never_there_by_half_nor_without_their_run(tmp_path) -> None:
     """An older run's go when a new one begins, a dead process's pieces when it has ended."""
-    from vramplan.commands.events_file import events_file, no_half_of, written_beside
+    from vramplan.ask.events_file import events_file, no_half_of, written_beside
     from vramplan.measurement.history import part_of
 
     asked = Namespace(
@@ -249,7 +251,7 @@ def _children(pid: int) -> list[int]:
 
 
 def test_a_run_is_made_again_where_neighbours_moved(monkeypatch) -> None:
-    from vramplan.commands import measuring
+    from vramplan.engines.torch import measure as measuring
     from vramplan.runner.outcome import Outcome
 
     outcomes = [
@@ -266,7 +268,7 @@ def test_a_run_is_made_again_where_neighbours_moved(monkeypatch) -> None:
 
 
 def test_neighbours_that_do_not_keep_still_are_said(monkeypatch) -> None:
-    from vramplan.commands import measuring
+    from vramplan.engines.torch import measure as measuring
     from vramplan.runner.outcome import Outcome
 
     def moving(*_: object) -> Outcome:
@@ -509,7 +511,8 @@ GPU 00000000:01:00.0
 def test_a_measurement_on_a_gpu_is_handed_nvidia_smi_and_keeps_what_it_said(
     tmp_path, monkeypatch
 ) -> None:
-    from vramplan.commands import engine_profile, measuring
+    from vramplan.engines.ggml import measure as engine_profile
+    from vramplan.engines.torch import measure as measuring
     from vramplan.probe import nvml
     from vramplan.probe.nvml import Gpu
     from vramplan.runner.outcome import Outcome

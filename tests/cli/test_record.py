@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from vramplan.catalog import profiles_dir
-from vramplan.tape.format import SCHEMA, write_tape
+from vramplan.engines.torch.tape.format import SCHEMA, write_tape
 
 TAPE = {"schema": SCHEMA, "pipeline": "mine", "routines": {}}
 
@@ -46,12 +46,12 @@ def recorder(monkeypatch) -> dict[str, object]:
         vars(module).update(functions)
         monkeypatch.setitem(sys.modules, name, module)
 
-    stand_in("vramplan.record.recorder", record_tape=record_tape)
+    stand_in("vramplan.engines.torch.record.recorder", record_tape=record_tape)
     stand_in(
-        "vramplan.record.recipes.registry",
+        "vramplan.engines.torch.record.recipes.registry",
         recipe_for=lambda pipeline: f"the recipe of {pipeline.name}",
     )
-    monkeypatch.setattr("vramplan.commands.libraries.LIBRARIES", ())
+    monkeypatch.setattr("vramplan.engines.torch.libraries.LIBRARIES", ())
     for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(variable, "as it was")
     return tape
@@ -162,7 +162,7 @@ def test_a_library_that_does_not_load_is_one_line(run, own: Path, monkeypatch) -
     def fail(_name: str) -> None:
         raise OSError("libcudart.so.12: cannot open shared object file\nmore")
 
-    monkeypatch.setattr("vramplan.commands.libraries._is_installed", lambda _: True)
+    monkeypatch.setattr("vramplan.engines.torch.libraries._is_installed", lambda _: True)
     monkeypatch.setattr(importlib, "import_module", _only_for("torch", fail))
     result = run("record", "mine", "--catalog", own)
     assert (result.code, result.out) == (3, "")

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from vramplan.commands.model_files import open_model
+from vramplan.engines.ggml.open import open_model
 from vramplan.model import (
     Advice,
     Band,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vramplan.engines.torch.tape.allocator import CachingAllocator, OutOfDeviceMemory
 from vramplan.errors import UsageError
-from vramplan.tape.allocator import CachingAllocator, OutOfDeviceMemory
 from vramplan.units import KIB, MIB
 
 _PATH = Path(__file__).parents[1] / "reference_allocator.py"

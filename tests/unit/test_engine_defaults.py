@@ -10,10 +10,10 @@ import pytest
 
 from vramplan.catalog import load_pipeline_file
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.commands.model_files import open_model
+from vramplan.engines.ggml.defaults import CardMemory
+from vramplan.engines.ggml.load_plan import GgmlRun, read_run
+from vramplan.engines.ggml.open import open_model
 from vramplan.errors import UsageError
-from vramplan.estimate.engine_defaults import CardMemory
-from vramplan.estimate.ggml_run import GgmlRun, read_run
 from vramplan.model import Pipeline, SettingValue
 from vramplan.units import GIB, MIB
 

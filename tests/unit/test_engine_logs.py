@@ -13,8 +13,8 @@ from vramplan.catalog.engine_logs import (
     load_engine_log,
     load_engine_logs,
 )
+from vramplan.engines.ggml.build_rules import rules_of
 from vramplan.errors import CatalogError
-from vramplan.estimate.engine_rules import rules_of
 from vramplan.units import MIB
 
 LOG = """\

@@ -18,15 +18,20 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.engines.ggml.run.llama_server import (
+    ServerJob,
+    command_of,
+    find_server,
+    measure_server,
+)
+from vramplan.engines.ggml.run.load_log import read_log
+from vramplan.engines.ggml.run.ollama import OllamaJob, measure_ollama, own_share, server_address
+from vramplan.engines.ggml.run.ollama import _read_ps as read_ps
+from vramplan.engines.ggml.run.served_run import EngineOutcome, EngineTools, a_picture, a_prompt
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
 from vramplan.measurement.run import FailureKind
 from vramplan.probe.smi_probe import SmiLook
-from vramplan.runner.engine_log import read_log
-from vramplan.runner.engine_run import EngineOutcome, EngineTools, a_picture, a_prompt
-from vramplan.runner.llama_server import ServerJob, command_of, find_server, measure_server
-from vramplan.runner.ollama import OllamaJob, measure_ollama, own_share, server_address
-from vramplan.runner.ollama import _read_ps as read_ps
 
 LOGS = Path(__file__).parents[1] / "data" / "engine_logs"
 ANSWERS = Path(__file__).parents[1] / "data" / "engine_answers"

@@ -7,12 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from vramplan.commands.model_files import open_model
+from vramplan.budget.change import changes
+from vramplan.engines.ggml.estimate import estimate_ggml
+from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, HostPart, has_experts
+from vramplan.engines.ggml.open import open_model
 from vramplan.errors import UsageError
-from vramplan.estimate.experts import NO_HOST_EXPERTS, HostExperts, HostPart, has_experts
-from vramplan.estimate.ggml import estimate_ggml
 from vramplan.model import Band, Estimate, GgmlBuffers, LayerSplit, Pipeline, SettingValue
-from vramplan.plan.changes import changes
 from vramplan.settings import resolve_settings
 from vramplan.units import MIB
 

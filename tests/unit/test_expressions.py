@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vramplan.errors import TapeError
-from vramplan.tape.expressions import (
+from vramplan.engines.torch.tape.expressions import (
     LARGEST,
     check_expression,
     compile_expressions,
@@ -15,6 +14,7 @@ from vramplan.tape.expressions import (
     evaluate,
     evaluate_all,
 )
+from vramplan.errors import TapeError
 
 # -- what they give ----------------------------------------------------------------------------
 

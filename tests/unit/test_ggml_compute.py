@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramplan.errors import UsageError
-from vramplan.estimate.compute_buffer import (
+from vramplan.engines.ggml.build_rules import has_flash_attention, rules_of
+from vramplan.engines.ggml.closed_form import (
     Batch,
     ComputeBuffers,
     compute_buffers,
     cpu_build_bytes,
 )
-from vramplan.estimate.engine_pools import language_pool
-from vramplan.estimate.engine_rules import has_flash_attention, rules_of
-from vramplan.estimate.ggml_model import GgmlModel, place_layers, read_model
-from vramplan.estimate.kv_cache import layer_cache_bytes
+from vramplan.engines.ggml.engine_pools import language_pool
+from vramplan.engines.ggml.kv_cache import layer_cache_bytes
+from vramplan.engines.ggml.weights import GgmlModel, place_layers, read_model
+from vramplan.errors import UsageError
 from vramplan.model import Pipeline
 from vramplan.units import MIB
 

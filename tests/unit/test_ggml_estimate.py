@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
 from vramplan.errors import UsageError
-from vramplan.estimate.ggml import estimate_ggml, fit_layers
 from vramplan.model import Band, Estimate, Origin, Pipeline, SettingValue
 from vramplan.settings import resolve_settings
 from vramplan.units import GIB, MIB

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vramplan.errors import CatalogError
-from vramplan.estimate.ggml_model import (
+from vramplan.engines.ggml.weights import (
     BLOCKS,
     GgmlModel,
     TensorRole,
@@ -13,6 +12,7 @@ from vramplan.estimate.ggml_model import (
     read_model,
     row_bytes,
 )
+from vramplan.errors import CatalogError
 from vramplan.model import Pipeline
 from vramplan.units import MIB
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from vramplan.engines.ggml.engine_pools import vision_pool
+from vramplan.engines.ggml.projector import projector_compute
+from vramplan.engines.ggml.projector_entry import read_projector
+from vramplan.engines.ggml.vision_model import VisionModel
+from vramplan.engines.ggml.weights import TensorRole
 from vramplan.errors import CatalogError
-from vramplan.estimate.engine_pools import vision_pool
-from vramplan.estimate.ggml_model import TensorRole
-from vramplan.estimate.projector import projector_compute
-from vramplan.estimate.projector_entry import read_projector
-from vramplan.estimate.vision_model import VisionModel
 from vramplan.model import Pipeline
 from vramplan.units import MIB
 

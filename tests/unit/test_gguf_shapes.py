@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.commands.model_files import open_model
+from vramplan.engines.ggml.estimate import estimate_ggml
+from vramplan.engines.ggml.graph.builder import Graph
+from vramplan.engines.ggml.open import open_model
 from vramplan.errors import SourceError
-from vramplan.estimate.ggml import estimate_ggml
-from vramplan.graph.builder import Graph
 from vramplan.model import Band, Estimate, Origin
 
 pytest.importorskip("gguf")

@@ -21,9 +21,12 @@ from hypothesis import strategies as st
 from vramplan.catalog import load_catalog
 from vramplan.compare.alignment import Steps, align
 from vramplan.compare.events import Asked, asked_in, compare_events
+from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.run.allocator_history import make_history
+from vramplan.engines.torch.tape.history_replay import replay_history
+from vramplan.engines.torch.tape.requests import requests_of
 from vramplan.errors import MeasurementError
-from vramplan.estimate.replayed import conditions_at
-from vramplan.estimate.torch_run import find_tape, open_tape
 from vramplan.measurement.history import (
     Action,
     History,
@@ -32,10 +35,7 @@ from vramplan.measurement.history import (
     encode_history,
     read_history,
 )
-from vramplan.runner.history import make_history
 from vramplan.settings import resolve_settings
-from vramplan.tape.history_replay import replay_history
-from vramplan.tape.requests import requests_of
 
 _PATH = Path(__file__).parents[1] / "reference_allocator.py"
 _SPEC = importlib.util.spec_from_file_location("reference_allocator", _PATH)

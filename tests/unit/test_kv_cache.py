@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramplan.estimate.ggml_model import GgmlModel
-from vramplan.estimate.kv_cache import (
+from vramplan.engines.ggml.kv_cache import (
     CONTEXT_STEP,
     cache_tokens,
     layer_cache_bytes,
     window_tokens,
 )
+from vramplan.engines.ggml.weights import GgmlModel
 from vramplan.units import KIB, MIB
 
 MISTRAL = cast("GgmlModel", SimpleNamespace(kv_heads=8, head_size=128))

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vramplan.commands.model_files import open_model
-from vramplan.estimate import layer_fit
-from vramplan.estimate.experts import HostExperts, HostPart
-from vramplan.estimate.ggml import fit_layers
-from vramplan.estimate.ggml_run import GgmlRun, read_run
-from vramplan.estimate.layer_fit import MARGIN_BYTES, Fit, as_asked, fit_run
+from vramplan.engines.ggml import layer_fit
+from vramplan.engines.ggml.estimate import fit_layers
+from vramplan.engines.ggml.experts import HostExperts, HostPart
+from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, Fit, as_asked, fit_run
+from vramplan.engines.ggml.load_plan import GgmlRun, read_run
+from vramplan.engines.ggml.open import open_model
 from vramplan.model import Band, Pipeline, SettingValue
 from vramplan.settings import resolve_settings
 from vramplan.units import MIB

@@ -61,15 +61,23 @@ def test_clean_tree_keeps_every_contract(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("contract", "module", "line"),
     [
-        ("layers", "vramplan.model", "import vramplan.tape"),  # upwards
+        ("layers", "vramplan.model", "import vramplan.engines.torch.tape"),  # upwards
         ("layers", "vramplan.units", "from vramplan import dtypes"),  # siblings among the leaves
         ("layers", "vramplan.novelty", "import vramplan.model"),  # a module without a layer
-        ("strangers", "vramplan.report", "import vramplan.record"),  # downwards, yet strangers
+        (
+            "strangers",
+            "vramplan.report",
+            "import vramplan.engines.torch.record",
+        ),  # downwards, yet strangers
         ("runner", "vramplan.runner", "from vramplan import record"),
         ("cycles", "vramplan.errors", "import vramplan.units"),
-        ("frameworks", "vramplan.tape", "def replay():\n    import numpy"),  # lazily too
+        (
+            "frameworks",
+            "vramplan.engines.torch.tape",
+            "def replay():\n    import numpy",
+        ),  # lazily too
         ("frameworks", "vramplan.commands", "import torch.nn"),
-        ("nvml", "vramplan.record", "import pynvml"),
+        ("nvml", "vramplan.engines.torch.record", "import pynvml"),
         ("rendering", "vramplan.commands", "from tabulate import tabulate"),
     ],
 )
@@ -84,6 +92,8 @@ def test_offending_import_breaks_its_contract(
 
 
 def test_owner_of_a_library_may_import_it(copy: Path) -> None:
-    add_import(copy, "vramplan.record.something", "import torch, diffusers, transformers")
+    add_import(
+        copy, "vramplan.engines.torch.record.something", "import torch, diffusers, transformers"
+    )
     add_import(copy, "vramplan.report", "import jinja2, tabulate")
     assert lint(copy, "frameworks", "rendering").returncode == 0

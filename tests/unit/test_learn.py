@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.budget import cuda_context as context
+from vramplan.budget import learned
 from vramplan.compare.accuracy import make_case, sum_up
+from vramplan.engines.torch import workspace
 from vramplan.errors import CatalogError, MeasurementError
-from vramplan.estimate import context, learned, workspace
 from vramplan.measurement.codec import encode_run
 from vramplan.measurement.run import (
     Emulation,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.engines.ggml.run import llama_binding
+from vramplan.engines.ggml.run.llama_server import ServerJob, find_server, measure_server
+from vramplan.engines.ggml.run.served_run import EngineTools
 from vramplan.errors import MissingError
-from vramplan.runner import llama_binding
-from vramplan.runner.engine_run import EngineTools
-from vramplan.runner.llama_server import ServerJob, find_server, measure_server
 
 COMMAND = (sys.executable, "-m", llama_binding.__name__)
 

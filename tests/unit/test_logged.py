@@ -10,7 +10,7 @@ import pytest
 
 from vramplan.catalog import profiles_dir
 from vramplan.catalog.engine_logs import ROUNDING_BYTES, load_engine_logs
-from vramplan.estimate.logged import LoggedFigure, compare_log
+from vramplan.engines.ggml.logged import LoggedFigure, compare_log
 
 FIGURES = [figure for log in load_engine_logs(profiles_dir()) for figure in compare_log(log)]
 COMPUTE = [figure for figure in FIGURES if figure.name == "compute"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import measured_runs
 
 from vramplan.catalog import load_catalog
-from vramplan.estimate.replayed import conditions_at
-from vramplan.estimate.torch_run import find_tape, open_tape
+from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.replayed import conditions_at
 from vramplan.measurement.codec import encode_run
 from vramplan.measurement.history import encode_history
 from vramplan.measurement.run import Emulation, Failure, FailureKind

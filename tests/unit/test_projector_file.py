@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.errors import SourceError
-from vramplan.estimate.projector import (
+from vramplan.engines.ggml.projector import (
     cpu_projector_bytes,
     is_certain,
     is_known,
@@ -17,9 +16,10 @@ from vramplan.estimate.projector import (
     projector_notes,
     projector_source,
 )
-from vramplan.estimate.projector_file import image_setting, projector_of
-from vramplan.estimate.vision_image import image_sizes
-from vramplan.estimate.vision_model import VisionModel, at_build
+from vramplan.engines.ggml.projector_file import image_setting, projector_of
+from vramplan.engines.ggml.vision_image import image_sizes
+from vramplan.engines.ggml.vision_model import VisionModel, at_build
+from vramplan.errors import SourceError
 from vramplan.model import Origin
 from vramplan.sources.gguf import read_gguf
 from vramplan.units import MIB

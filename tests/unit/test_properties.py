@@ -12,17 +12,17 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from vramplan.ask.judge import grade, offload_risk
 from vramplan.catalog import load_catalog, profiles_dir
+from vramplan.engines.torch.estimate import estimate_torch
+from vramplan.engines.torch.replayed import conditions_at, parts_at
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.format import read_tape
+from vramplan.engines.torch.tape.rehearsal import Rehearsal, rehearse
 from vramplan.errors import UsageError
-from vramplan.estimate.replayed import conditions_at, parts_at
-from vramplan.estimate.torch_run import estimate_torch
 from vramplan.model import Band, Pipeline, SettingValue
 from vramplan.settings import resolve_settings
-from vramplan.tape.contents import Tape
-from vramplan.tape.format import read_tape
-from vramplan.tape.rehearsal import Rehearsal, rehearse
 from vramplan.units import MIB
-from vramplan.verdict import grade, offload_risk
 
 FEW = settings(
     max_examples=6,

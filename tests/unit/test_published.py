@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.ask.published import Comparison, claims_about, compare_published
 from vramplan.catalog import load_pipeline_file, profiles_dir, validate
 from vramplan.catalog.published import Claim, load_published_file
 from vramplan.catalog.search import load_published
 from vramplan.catalog.snapshot import read_published, write_snapshot
+from vramplan.engines.torch.tape.format import write_tape
 from vramplan.errors import CatalogError, TapeError, UsageError
-from vramplan.estimate.published import Comparison, claims_about, compare_published
 from vramplan.model import Pipeline
-from vramplan.tape.format import write_tape
 from vramplan.units import GIB, MIB
 
 FIGURE = """\

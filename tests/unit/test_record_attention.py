@@ -8,9 +8,9 @@ pytest.importorskip("torch")
 
 import torch
 
-from vramplan.record.attention import Attention, choose_kernel
-from vramplan.record.device import META, Device, weights_of
-from vramplan.record.stream import Alloc, Stream
+from vramplan.engines.torch.record.attention import Attention, choose_kernel
+from vramplan.engines.torch.record.device import META, Device, weights_of
+from vramplan.engines.torch.record.stream import Alloc, Stream
 
 
 def operators(work) -> list[str]:

@@ -12,16 +12,16 @@ pytest.importorskip("torch")
 import torch
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.record.classes import build_module
+from vramplan.engines.torch.record.proof import prove
+from vramplan.engines.torch.record.recipes import autoencoders
+from vramplan.engines.torch.record.recorder import record_tape
+from vramplan.engines.torch.record.session import Sample, Session
+from vramplan.engines.torch.record.stream import Alloc, Phase
+from vramplan.engines.torch.tape.allocator import CachingAllocator
+from vramplan.engines.torch.tape.format import parse_tape, write_tape
+from vramplan.engines.torch.tape.replay import Conditions, Mark, Replay, Trace
 from vramplan.errors import CatalogError, UsageError
-from vramplan.record.classes import build_module
-from vramplan.record.proof import prove
-from vramplan.record.recipes import autoencoders
-from vramplan.record.recorder import record_tape
-from vramplan.record.session import Sample, Session
-from vramplan.record.stream import Alloc, Phase
-from vramplan.tape.allocator import CachingAllocator
-from vramplan.tape.format import parse_tape, write_tape
-from vramplan.tape.replay import Conditions, Mark, Replay, Trace
 
 PIPELINES = Path(__file__).parents[2] / "profiles" / "pipelines"
 NAMES = ("log-anomaly-ae", "denoising-ae")

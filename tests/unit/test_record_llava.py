@@ -11,15 +11,15 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.record.proof import prove
+from vramplan.engines.torch.record.recipes import llava
+from vramplan.engines.torch.record.recorder import record_tape
+from vramplan.engines.torch.record.session import Recipe, Sample, Session
+from vramplan.engines.torch.record.stream import Alloc, Phase
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.format import parse_tape, write_tape
+from vramplan.engines.torch.tape.replay import Conditions, Trace, replay
 from vramplan.model import ComponentSpec, Pipeline
-from vramplan.record.proof import prove
-from vramplan.record.recipes import llava
-from vramplan.record.recorder import record_tape
-from vramplan.record.session import Recipe, Sample, Session
-from vramplan.record.stream import Alloc, Phase
-from vramplan.tape.contents import Tape
-from vramplan.tape.format import parse_tape, write_tape
-from vramplan.tape.replay import Conditions, Trace, replay
 
 CATALOGUED = Path(__file__).parents[2] / "profiles" / "pipelines" / "llava-1.5-7b-hf.yaml"
 #: hidden size, layers and image tokens of the small model

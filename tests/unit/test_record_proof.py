@@ -12,13 +12,13 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
+from vramplan.engines.torch.record.proof import prove
+from vramplan.engines.torch.record.recipes import diffusion
+from vramplan.engines.torch.record.recorder import record_tape
+from vramplan.engines.torch.record.session import Recipe, Sample
+from vramplan.engines.torch.tape.format import write_tape
 from vramplan.errors import RecordingError
 from vramplan.model import ComponentSpec, Constraint, Pipeline
-from vramplan.record.proof import prove
-from vramplan.record.recipes import diffusion
-from vramplan.record.recorder import record_tape
-from vramplan.record.session import Recipe, Sample
-from vramplan.tape.format import write_tape
 
 BLOCKS = [32, 32, 32, 32]
 COMPONENTS = (

@@ -12,9 +12,9 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.record.recipes.registry import recipe_for
 from vramplan.errors import UsageError
 from vramplan.model import ComponentSpec, Pipeline
-from vramplan.record.recipes.registry import recipe_for
 
 PIPELINES = sorted((Path(__file__).parents[2] / "profiles" / "pipelines").glob("*.yaml"))
 #: what tells the families apart: the dimensions of a run

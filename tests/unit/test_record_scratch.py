@@ -8,9 +8,9 @@ pytest.importorskip("torch")
 
 import torch
 
-from vramplan.record.device import META, Device, weights_of
-from vramplan.record.scratch import temporaries
-from vramplan.record.stream import Alloc, Free, Stream
+from vramplan.engines.torch.record.device import META, Device, weights_of
+from vramplan.engines.torch.record.scratch import temporaries
+from vramplan.engines.torch.record.stream import Alloc, Free, Stream
 
 FLASH = "aten._scaled_dot_product_flash_attention_backward.default"
 EFFICIENT = "aten._scaled_dot_product_efficient_attention_backward.default"

@@ -6,9 +6,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from vramplan.errors import RecordingError
-from vramplan.record.assemble import Grammar, assemble
-from vramplan.record.stream import (
+from vramplan.engines.torch.record.assemble import Grammar, assemble
+from vramplan.engines.torch.record.stream import (
     Alloc,
     Birth,
     Free,
@@ -17,7 +16,8 @@ from vramplan.record.stream import (
     LoopNext,
     Stream,
 )
-from vramplan.record.structure import Address, At, FreeRun, Loop, build_tree
+from vramplan.engines.torch.record.structure import Address, At, FreeRun, Loop, build_tree
+from vramplan.errors import RecordingError
 
 
 class Script:

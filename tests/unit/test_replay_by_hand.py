@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape, write_tape
+from vramplan.engines.torch.tape.replay import Conditions, ReplayOutOfMemory, replay
 from vramplan.errors import TapeError
-from vramplan.tape.format import Tape, parse_tape, read_tape, write_tape
-from vramplan.tape.replay import Conditions, ReplayOutOfMemory, replay
 from vramplan.units import MIB
 
 WEIGHTS = 32 * MIB

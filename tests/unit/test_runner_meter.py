@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from vramplan.engines.torch.run.meter import Meter
 from vramplan.measurement.reading import DeviceMemory, Reading
 from vramplan.measurement.run import Stretch
-from vramplan.runner.meter import Meter
 
 
 class Card:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from vramplan.estimate.ggml import estimate_ggml
+from vramplan.engines.ggml.estimate import estimate_ggml
+from vramplan.engines.ggml.smaller_file import smaller_file
 from vramplan.model import Band, Estimate, Pipeline, Verdict, VerdictKind
-from vramplan.plan.smaller_file import smaller_file
 from vramplan.units import MIB
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vramplan.graph.allocator import allocate
-from vramplan.graph.builder import Graph
-from vramplan.graph.split import GPU, HOST, Memory, schedule
+from vramplan.engines.ggml.graph.builder import Graph
+from vramplan.engines.ggml.graph.graph_allocator import allocate
+from vramplan.engines.ggml.graph.split import GPU, HOST, Memory, schedule
 
 WIDE, WEIGHT = 64, 1 << 20
 

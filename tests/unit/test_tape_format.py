@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vramplan.catalog import profiles_dir
+from vramplan.engines.torch.tape.code import find_windows, read_slots, without_modules
+from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.format import SCHEMA, Tape, parse_tape, read_tape, write_tape
+from vramplan.engines.torch.tape.replay import ReplayOutOfMemory, replay
 from vramplan.errors import TapeError
-from vramplan.tape.code import find_windows, read_slots, without_modules
-from vramplan.tape.conditions import Conditions
-from vramplan.tape.format import SCHEMA, Tape, parse_tape, read_tape, write_tape
-from vramplan.tape.replay import ReplayOutOfMemory, replay
 
 Raw = dict[str, object]
 

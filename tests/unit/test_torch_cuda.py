@@ -15,7 +15,7 @@ def test_a_device_has_its_number_which_torch_insists_on(device: str) -> None:
     """`set_per_process_memory_fraction`, which plays a smaller card, refuses a plain "cuda"."""
     from torch.cuda.memory import _get_device_index
 
-    from vramplan.probe.torch_cuda import TorchProbe
+    from vramplan.engines.torch.run.torch_counters import TorchProbe
 
     with pytest.raises(ValueError, match="specified index"):
         _get_device_index(torch.device("cuda"))
@@ -42,7 +42,7 @@ def test_the_recorder_of_the_allocators_events_takes_what_it_is_given() -> None:
     ],
 )
 def test_kernels_are_switched_off_as_torch_names_them(kernels, wants_math, left) -> None:
-    from vramplan.runner.kernels import allow_kernels, kernel_facts
+    from vramplan.engines.torch.run.kernel_choice import allow_kernels, kernel_facts
 
     cuda = torch.backends.cuda
     switches = {

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vramplan.ask.judge import find_budget, grade, judge, judge_together, offload_risk
 from vramplan.catalog import CardChoice, load_catalog
 from vramplan.errors import UsageError
 from vramplan.model import Band, Card, Verdict, VerdictKind
 from vramplan.settings import resolve_settings
 from vramplan.units import GIB, MIB
-from vramplan.verdict import find_budget, grade, judge, judge_together, offload_risk
 
 CATALOG = load_catalog()
 NEED = Band(low_bytes=3 * GIB, expected_bytes=4 * GIB, high_bytes=5 * GIB)

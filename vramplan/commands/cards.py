@@ -6,10 +6,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vramplan.ask.cards import LOCAL, local_choices
+from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.choices import LOCAL, local_choices
 from vramplan.commands.output import write_result
-from vramplan.commands.targets import open_catalog
 from vramplan.model import Card
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def _write(
     args: Namespace, cards: Sequence[Card], judged: Sequence[Card], lines: Sequence[str]
 ) -> None:
     def as_table(colour: bool, width: int) -> str:
-        from vramplan.commands.sheet import Sheet, draw_sheet
         from vramplan.report.catalog_rows import card_table
+        from vramplan.report.sheet import Sheet, draw_sheet
 
         sheet = Sheet(lines=lines, tables=[("", card_table(cards))])
         return draw_sheet(sheet, colour, width)
@@ -110,8 +110,8 @@ def _write(
         return to_json("cards", result)
 
     def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.commands.sheet import Sheet, mark_sheet
         from vramplan.report.catalog_rows import card_table
+        from vramplan.report.sheet import Sheet, mark_sheet
 
         return mark_sheet(Sheet(lines=lines, tables=[("", card_table(cards))]))
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.ask.targets import find_target, open_catalog
 from vramplan.catalog import load_catalog, user_folders, validate
 from vramplan.commands import arguments
 from vramplan.commands.output import choose_format, note, write_file, write_result
-from vramplan.commands.targets import find_target, open_catalog
 from vramplan.errors import CatalogError, UsageError
 
 if TYPE_CHECKING:
@@ -116,20 +116,20 @@ def _show(args: Namespace) -> int:
     pipeline = find_target(args.target, open_catalog(args))
 
     def as_table(colour: bool, width: int) -> str:
-        from vramplan.commands.entry import entry_sheet
-        from vramplan.commands.sheet import draw_sheet
+        from vramplan.report.catalog_entry import entry_sheet
+        from vramplan.report.sheet import draw_sheet
 
         return draw_sheet(entry_sheet(pipeline), colour, width)
 
     def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.commands.entry import entry_result
+        from vramplan.report.catalog_entry import entry_result
         from vramplan.report.serial import to_json
 
         return to_json("catalog show", entry_result(pipeline))
 
     def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.commands.entry import entry_sheet
-        from vramplan.commands.sheet import mark_sheet
+        from vramplan.report.catalog_entry import entry_sheet
+        from vramplan.report.sheet import mark_sheet
 
         return mark_sheet(entry_sheet(pipeline))
 

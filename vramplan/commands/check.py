@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.catalog import CardChoice, Catalog, load_catalog, user_folders
-from vramplan.catalog.search import PROJECT_FILE
-from vramplan.commands import arguments
-from vramplan.commands.choices import choose_cards, choose_default_cards, drawn_cards
-from vramplan.commands.output import write_result
-from vramplan.commands.targets import (
+from vramplan.ask.cards import choose_cards, choose_default_cards, drawn_cards
+from vramplan.ask.check import judge_each, judge_together
+from vramplan.ask.targets import (
     Job,
     find_target,
     folders_of,
@@ -23,7 +20,10 @@ from vramplan.commands.targets import (
     open_catalog,
     override,
 )
-from vramplan.commands.verdicts import judge_each, judge_together
+from vramplan.catalog import CardChoice, Catalog, load_catalog, user_folders
+from vramplan.catalog.search import PROJECT_FILE
+from vramplan.commands import arguments
+from vramplan.commands.output import write_result
 from vramplan.errors import UsageError
 from vramplan.model import Estimate, Verdict, VerdictKind
 
@@ -136,7 +136,7 @@ def _ask_engine(
     question: _Question, verdicts: Sequence[Verdict], estimates: Sequence[Estimate]
 ) -> list[Witness]:
     """Return what the engine does on each verdict's card."""
-    from vramplan.commands.engine_witness import ask_on_card
+    from vramplan.engines.ggml.witness.side_by_side import ask_on_card
 
     jobs = [job for job in question.jobs for _ in question.choices]
     return [ask_on_card(*one) for one in zip(jobs, verdicts, estimates, strict=True)]

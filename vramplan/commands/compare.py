@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.ask.compare import compare_job, write_comparison, write_waterfall
+from vramplan.ask.targets import Job, folders_of, given_settings, make_jobs, open_catalog
 from vramplan.catalog import Catalog
 from vramplan.commands import arguments
-from vramplan.commands.comparing import compare_job, write_comparison, write_waterfall
 from vramplan.commands.output import note
-from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.files import SUFFIXES, find_runs, is_run_file, read_run
 
@@ -130,7 +130,7 @@ def run(args: Namespace) -> int:
     if args.events:
         from dataclasses import replace
 
-        from vramplan.commands.event_lists import compare_event_lists
+        from vramplan.engines.torch.event_lists import compare_event_lists
 
         events = compare_event_lists(found, path, catalog, folders)
         comparison = replace(comparison, events=events)
@@ -162,7 +162,7 @@ def _measured(job: Job, folders: Sequence[Path]) -> tuple[Path, Run]:
 
 
 def _compare_now(args: Namespace, catalog: Catalog) -> int:
-    from vramplan.commands.observing import observe_process, observe_text
+    from vramplan.ask.observe import observe_process, observe_text
 
     (job,) = make_jobs([args.target], catalog, given_settings(args))
     if args.pid is not None:

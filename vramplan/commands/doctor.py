@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan import __version__
+from vramplan.ask.targets import home_of
 from vramplan.catalog import Catalog, profiles_dir, user_folders, validate
 from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.catalog.search import catalog_files
 from vramplan.commands import arguments
 from vramplan.commands.output import write_result
-from vramplan.commands.targets import home_of
 from vramplan.errors import MissingError, TapeError, UsageError, VramplanError
 from vramplan.model import Pipeline
 from vramplan.units import format_size
 
 if TYPE_CHECKING:
-    from vramplan.commands.sheet import Sheet
+    from vramplan.report.sheet import Sheet
 
 FORMATS = ("table", "json", "markdown")
 
@@ -187,8 +187,8 @@ def _tapes(folders: list[Path], installed: Mapping[str, str]) -> Iterator[Findin
 
 
 def _tape(pipeline: Pipeline, catalog: Catalog, installed: Mapping[str, str]) -> Finding:
-    from vramplan.estimate.torch_run import find_tape
-    from vramplan.tape.format import read_tape
+    from vramplan.engines.torch.estimate import find_tape
+    from vramplan.engines.torch.tape.format import read_tape
 
     thing = f"tape of {pipeline.name}"
     try:
@@ -211,7 +211,7 @@ def _tape(pipeline: Pipeline, catalog: Catalog, installed: Mapping[str, str]) ->
 
 def _write(args: Namespace, findings: list[Finding]) -> None:
     def as_table(colour: bool, width: int) -> str:
-        from vramplan.commands.sheet import draw_sheet
+        from vramplan.report.sheet import draw_sheet
 
         return draw_sheet(_sheet(findings), colour, width)
 
@@ -225,7 +225,7 @@ def _write(args: Namespace, findings: list[Finding]) -> None:
         return to_json("doctor", {"findings": [dict(row) for row in rows]})
 
     def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.commands.sheet import mark_sheet
+        from vramplan.report.sheet import mark_sheet
 
         return mark_sheet(_sheet(findings))
 
@@ -233,9 +233,9 @@ def _write(args: Namespace, findings: list[Finding]) -> None:
 
 
 def _sheet(findings: list[Finding]) -> Sheet:
-    from vramplan.commands.sheet import Sheet
     from vramplan.report.colour import Tone
     from vramplan.report.rows import cell, table
+    from vramplan.report.sheet import Sheet
     from vramplan.report.text import clean
 
     looks = {

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.ask.cards import choose_cards, drawn_cards
+from vramplan.ask.targets import Job, folders_of, given_settings, make_jobs, open_catalog
 from vramplan.catalog import CardChoice
 from vramplan.commands import arguments
-from vramplan.commands.choices import choose_cards, drawn_cards
 from vramplan.commands.output import write_result
-from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
+from vramplan.engines.door import DEFAULT_CAPABILITY
 from vramplan.errors import UsageError
-from vramplan.estimate.estimator import DEFAULT_CAPABILITY
 from vramplan.model import Card, Estimate
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run(args: Namespace) -> int:
 
 def _ask_engine(args: Namespace, job: Job) -> Witness:
     """Return the engine's buffers beside ours; raises UsageError for what is no model file."""
-    from vramplan.commands.engine_witness import ask_witness
+    from vramplan.engines.ggml.witness.side_by_side import ask_witness
 
     if args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")):
         raise UsageError("--engine-check has no page", hint="leave --format html out")
@@ -102,7 +102,7 @@ def _ask_engine(args: Namespace, job: Job) -> Witness:
 
 def _estimate_worst(job: Job, choices: Sequence[CardChoice], folders: Sequence[Path]) -> Estimate:
     """Return the estimate on the architecture, among the cards', that needs most."""
-    from vramplan.estimate.estimator import estimate
+    from vramplan.engines.door import estimate
 
     known = [card.compute_capability for choice in choices for card in choice.candidates]
     capabilities = list(dict.fromkeys(known)) or [DEFAULT_CAPABILITY]
@@ -128,7 +128,7 @@ def _beside_published(job: Job, estimate: Estimate, folders: Sequence[Path]) -> 
     """Return the estimate with what others published, each beside ours at its own settings."""
     if job.pipeline.header is not None:  # nobody published anything about somebody's file
         return estimate
-    from vramplan.estimate.published import compare_published
+    from vramplan.ask.published import compare_published
 
     return replace(estimate, published=compare_published(job.pipeline, folders))
 

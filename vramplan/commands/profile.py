@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.ask.compare import compare_job, write_comparison
+from vramplan.ask.events_file import events_file, written_beside
+from vramplan.ask.gpus import find_gpu
+from vramplan.ask.targets import Job, folders_of, given_settings, make_jobs, open_catalog
 from vramplan.catalog import Catalog
 from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.commands import arguments
-from vramplan.commands.comparing import compare_job, write_comparison
-from vramplan.commands.events_file import events_file, written_beside
-from vramplan.commands.gpus import find_gpu
 from vramplan.commands.interrupts import ending_tidily
-from vramplan.commands.libraries import QUIET, require_libraries
 from vramplan.commands.output import check_output, note
-from vramplan.commands.targets import Job, folders_of, given_settings, make_jobs, open_catalog
+from vramplan.engines.torch.libraries import QUIET, require_libraries
 from vramplan.errors import UsageError
 from vramplan.model import Card
 
@@ -120,7 +120,7 @@ def run(args: Namespace) -> int:
     events = events_file(args, job.pipeline.runtime)
     with ending_tidily():
         if job.pipeline.runtime in GGML_RUNTIMES:
-            from vramplan.commands.engine_profile import measure_engine
+            from vramplan.engines.ggml.measure import measure_engine
 
             with showing_progress() as show:
                 measured = measure_engine(args, job, show)
@@ -136,7 +136,7 @@ def run(args: Namespace) -> int:
 
 
 def _measure_torch(args: Namespace, job: Job, catalog: Catalog, events: Path | None) -> Run:
-    from vramplan.commands.measuring import Order, measure_order
+    from vramplan.engines.torch.measure import Order, measure_order
 
     checkpoint = checkpoint_of(args.weights, job)
     require_libraries("profiling", load=False)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from vramplan.ask.targets import find_target, home_of, open_catalog
 from vramplan.catalog import profiles_dir
 from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.commands import arguments
-from vramplan.commands.libraries import QUIET, require_libraries
 from vramplan.commands.output import note, write_file, write_stdout
-from vramplan.commands.targets import find_target, home_of, open_catalog
+from vramplan.engines.torch.libraries import QUIET, require_libraries
 from vramplan.errors import UsageError
 from vramplan.model import Pipeline
 
@@ -97,9 +97,9 @@ def _tape_path(pipeline: Pipeline, output: str | None) -> Path:
 
 
 def _record(pipeline: Pipeline, stream: TextIO) -> str:
-    from vramplan.record.recipes.registry import recipe_for
-    from vramplan.record.recorder import record_tape
-    from vramplan.tape.format import write_tape
+    from vramplan.engines.torch.record.recipes.registry import recipe_for
+    from vramplan.engines.torch.record.recorder import record_tape
+    from vramplan.engines.torch.tape.format import write_tape
 
     show = _rewrite_line(stream) if stream.isatty() else _print_sessions(stream)
     try:

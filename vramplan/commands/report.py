@@ -6,17 +6,17 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from vramplan.commands import arguments
-from vramplan.commands.choices import DEFAULT_CLASSES, choose_cards, drawn_cards
-from vramplan.commands.output import choose_format, write_result
-from vramplan.commands.targets import (
+from vramplan.ask.cards import DEFAULT_CLASSES, choose_cards, drawn_cards
+from vramplan.ask.check import Answer, judge_each
+from vramplan.ask.targets import (
     folders_of,
     given_settings,
     make_jobs,
     make_lenient_jobs,
     open_catalog,
 )
-from vramplan.commands.verdicts import Answer, judge_each
+from vramplan.commands import arguments
+from vramplan.commands.output import choose_format, write_result
 from vramplan.errors import UsageError
 from vramplan.model import Card
 

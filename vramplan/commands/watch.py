@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from vramplan.commands import arguments
 from vramplan.commands.output import write_result
-from vramplan.commands.sheet import Sheet, draw_sheet, mark_sheet
 from vramplan.errors import MissingError, UsageError
+from vramplan.report.sheet import Sheet, draw_sheet, mark_sheet
 from vramplan.report.watch_view import (
     Plan,
     Watched,
@@ -197,8 +197,8 @@ def _plan(args: Namespace) -> Plan | None:
         if args.settings:
             raise UsageError("settings belong to a TARGET, and none was named")
         return None
-    from vramplan.commands.targets import folders_of, given_settings, make_jobs, open_catalog
-    from vramplan.estimate.estimator import DEFAULT_CAPABILITY, estimate
+    from vramplan.ask.targets import folders_of, given_settings, make_jobs, open_catalog
+    from vramplan.engines.door import DEFAULT_CAPABILITY, estimate
 
     catalog = open_catalog(args)
     jobs = make_jobs([args.target], catalog, given_settings(args))

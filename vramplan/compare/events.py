@@ -13,8 +13,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from vramplan.compare.alignment import Steps, align
+from vramplan.engines.torch.tape.history_replay import HistoryReplay
 from vramplan.measurement.history import Action, History
-from vramplan.tape.history_replay import HistoryReplay
 
 _ROUND = 512
 #: differences that are kept one by one, of each place

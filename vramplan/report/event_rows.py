@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vramplan.compare.events import Difference, EventComparison, PlaceEvents
+from vramplan.engines.torch.tape.history_replay import HistoryReplay
 from vramplan.report import phrases
 from vramplan.report.colour import Tone
 from vramplan.report.rows import Cell, Table, cell, table, without_empty
-from vramplan.tape.history_replay import HistoryReplay
 
 #: differences shown one by one; JSON has more of them
 _SHOWN = 12

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramplan.compare.events import Difference, EventComparison, PlaceEvents
+from vramplan.engines.torch.tape.history_replay import HistoryReplay
 from vramplan.report.serial import Json
-from vramplan.tape.history_replay import HistoryReplay
 
 #: sizes that are listed of one kind, those with the most bytes; `bytes` sums up all of them
 _MOST_SIZES = 100

@@ -1,0 +1,1 @@
+"""Programs that make files of this repository, or check them: ``python -m tools.NAME``."""

@@ -1,0 +1,94 @@
+"""The rules of a verdict: the budget that a card leaves, and how a need is graded against it.
+
+fits      high <= budget                     tight    expected <= budget < high
+offload   expected > budget, it will spill   oom      expected > budget, it will fail
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from vramplan.budget.cuda_context import context_band
+from vramplan.catalog import CardChoice, usable_bytes
+from vramplan.errors import UsageError
+from vramplan.model import Band, Card, Settings, VerdictKind
+from vramplan.settings import SPILLING_PLATFORMS
+from vramplan.units import format_size
+
+#: the 95 % point of the standard normal distribution
+_Z95 = 1.6448536269514722
+
+
+def candidate_budgets(
+    choice: CardChoice, margin_bytes: int, other_bytes: int | None
+) -> Iterator[tuple[Card, int]]:
+    """Yield the cards of a choice that can get different verdicts, each with its budget in bytes.
+
+    Raises UsageError where no CUDA context fits.
+    """
+    seen: set[tuple[int, int | None, str]] = set()
+    for card in choice.candidates:
+        key = (usable_bytes(card), card.free_bytes, card.compute_capability)
+        if key not in seen:
+            seen.add(key)
+            yield card, find_budget(card, margin_bytes, other_bytes)
+
+
+def find_budget(card: Card, margin_bytes: int, other_bytes: int | None) -> int:
+    """Return what one process may use: capacity less system reserved, others and margin. Bytes.
+
+    `other_bytes` None takes what NVML says other processes hold, where the card is this machine's.
+    Raises UsageError where no CUDA context fits.
+    """
+    usable = usable_bytes(card)
+    if other_bytes is None:
+        other_bytes = 0 if card.free_bytes is None else max(0, usable - card.free_bytes)
+    budget = usable - other_bytes - margin_bytes
+    context = context_band(card.compute_capability).expected_bytes
+    if budget < context:
+        left = format_size(max(0, budget), up=False)
+        raise UsageError(
+            f"{card.name}: {left} are left for the process, less than the CUDA context alone takes "
+            f"(about {format_size(context)})",
+            hint="choose a larger card, or a smaller --margin or --other",
+        )
+    return budget
+
+
+def grade(need: Band, budget_bytes: int, *, spills: bool) -> VerdictKind:
+    """Return the verdict for a need and a budget; `spills` where the runtime does not fail."""
+    if need.high_bytes <= budget_bytes:
+        return VerdictKind.FITS
+    if need.expected_bytes <= budget_bytes:
+        return VerdictKind.TIGHT
+    return VerdictKind.OFFLOAD if spills else VerdictKind.OOM
+
+
+def offload_risk(need: Band, budget_bytes: int) -> float:
+    """Return the probability that the need exceeds the budget, 0 to 1.
+
+    The area above the budget of a two-piece normal distribution whose median is the expected need
+    and whose 5 % and 95 % points are low and high.
+    """
+    distance = budget_bytes - need.expected_bytes
+    side = (
+        need.high_bytes - need.expected_bytes
+        if distance >= 0
+        else need.expected_bytes - need.low_bytes
+    )
+    if side == 0:
+        return 0.0 if distance >= 0 else 1.0
+    return 0.5 * math.erfc(distance * _Z95 / side / math.sqrt(2))
+
+
+def judged_as(card: Card) -> str:
+    """Return what a verdict calls the candidate it was reached on."""
+    if card.kind == "assumed":  # a class or a size: its candidates differ in this alone
+        return f"compute capability {card.compute_capability}"
+    return card.name
+
+
+def spills(settings: Settings) -> bool:
+    """True where the platform's driver gives system memory instead of failing."""
+    return settings.get("platform") in SPILLING_PLATFORMS

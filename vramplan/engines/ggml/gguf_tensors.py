@@ -1,0 +1,122 @@
+"""A model file's header as the engine reads it: its tensors, with their places."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+from vramplan.engines.ggml.gguf_shapes import WINDOWS, language_shape
+from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole
+from vramplan.errors import SourceError
+
+if TYPE_CHECKING:
+    from vramplan.sources.gguf import GgufFile, GgufTensor
+
+#: encoders and decoders of one model count their layers alike
+_BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.([0-9]{1,4})\.")
+_MOST_LAYERS = 512  # llama.cpp, src/llama-hparams.h (LLAMA_MAX_LAYERS)
+_WIDEST = 1 << 20
+
+
+def model_from_gguf(header: object) -> GgmlModel:
+    """Return the language model of a header (`sources.gguf.GgufFile`).
+
+    Raises SourceError for a file without a language model in it.
+    """
+    file = cast("GgufFile", header)
+    name = file.architecture
+    blocks = file.number(f"{name}.block_count")
+    layers = blocks - file.number(f"{name}.nextn_predict_layers")
+    embedding = file.number(f"{name}.embedding_length")
+    if name == "clip" or not name:
+        message = f"{file.path}: a projector, not a language model"
+        raise SourceError(message, hint="give the model first, and the projector with --mmproj")
+    if not 1 <= layers <= blocks <= _MOST_LAYERS or not 1 <= embedding <= _WIDEST:
+        raise SourceError(
+            f"{file.path}: {layers:,} layers of {embedding:,}: not a language model",
+            hint=f"engines take 1 to {_MOST_LAYERS} layers",
+        )
+    tensors = tuple(_tensors(file, layers))
+    there = {tensor.layer for tensor in tensors}
+    missing = next((number for number in range(layers) if number not in there), None)
+    if missing is not None:
+        message = (
+            f"{file.path}: {layers} layers are meant, and of layer {missing} there is no tensor"
+        )
+        raise SourceError(message, hint="the file is damaged, or only a part of a model")
+    shape = language_shape(file, layers, blocks, embedding)
+    first = shape.layers[0]
+    pattern, window = WINDOWS.get(name, (0, 0))
+    return GgmlModel(
+        architecture=name,
+        quantisation=quantisation_of(file),
+        layers=layers,
+        embedding=embedding,
+        feed_forward=max(layer.feed_forward for layer in shape.layers) or embedding,
+        heads=max(layer.heads for layer in shape.layers),
+        kv_heads=max(layer.kv_heads for layer in shape.layers),
+        head_size=first.head_k,
+        vocabulary=shape.vocabulary,
+        trained_context=file.number(f"{name}.context_length", 4096) or 4096,
+        tensors=tensors,
+        language=shape,
+        window=file.number(f"{name}.attention.sliding_window", window) if pattern else 0,
+    )
+
+
+def _tensors(file: GgufFile, layers: int) -> Iterator[GgmlTensor]:
+    """Yield the tensors with their places; a table of embeddings may be the output matrix too."""
+    has_output = False
+    table: GgufTensor | None = None
+    for tensor in file.tensors:
+        block = _BLOCK.match(tensor.name)
+        if block is not None:
+            layer = int(block[1])
+            if layer < layers:  # behind them is what guesses the next tokens: it is not loaded
+                yield _tensor(tensor, TensorRole.BLOCK, layer)
+        elif tensor.name.startswith("output"):
+            has_output = has_output or tensor.name == "output.weight"
+            yield _tensor(tensor, TensorRole.OUTPUT)
+        elif tensor.name.startswith("token_embd") or tensor.name.startswith("per_layer_token"):
+            if tensor.name == "token_embd.weight":
+                table = tensor
+            yield _tensor(tensor, TensorRole.INPUT)
+        else:  # rotations' factors and the like: with the first layer
+            yield _tensor(tensor, TensorRole.BLOCK, 0)
+    if not has_output and table is not None:
+        yield GgmlTensor(
+            name="output.weight",
+            shape=table.shape,
+            type=table.type,
+            role=TensorRole.OUTPUT,
+            is_shared=True,
+        )
+
+
+def _tensor(tensor: GgufTensor, role: TensorRole, layer: int | None = None) -> GgmlTensor:
+    return GgmlTensor(
+        name=tensor.name, shape=tensor.shape, type=tensor.type, role=role, layer=layer
+    )
+
+
+#: numbers of general.file_type. Source: ggml-org/llama.cpp, include/llama.h (llama_ftype)
+_FILE_TYPES = {
+    0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 7: "q8_0", 8: "q5_0", 9: "q5_1", 10: "q2_k",
+    11: "q3_k_s", 12: "q3_k_m", 13: "q3_k_l", 14: "q4_k_s", 15: "q4_k_m", 16: "q5_k_s",
+    17: "q5_k_m", 18: "q6_k", 19: "iq2_xxs", 20: "iq2_xs", 21: "q2_k_s", 22: "iq3_xs",
+    23: "iq3_xxs", 24: "iq1_s", 25: "iq4_nl", 26: "iq3_s", 27: "iq3_m", 28: "iq2_s", 29: "iq2_m",
+    30: "iq4_xs", 31: "iq1_m", 32: "bf16", 36: "tq1_0", 37: "tq2_0", 38: "mxfp4",
+}  # fmt: skip
+
+
+def quantisation_of(file: GgufFile) -> str:
+    """Return what the file calls its quantisation, else the type that most of its bytes have."""
+    named = _FILE_TYPES.get(file.number("general.file_type", 1 << 20))
+    if named is not None:
+        return named
+    sizes: Counter[str] = Counter()
+    for tensor in file.tensors:
+        sizes[tensor.type] += tensor.size_bytes
+    return max(sizes, key=lambda name: sizes[name], default="f16")

@@ -1,0 +1,147 @@
+"""ggml's graph allocator: which bytes of a compute buffer each tensor of a graph gets.
+
+Leaves come first, then nodes in order; a result may take the place of an operand that nobody else
+needs; what nobody needs any more is free. Free ranges are taken best fit, the last one (which
+reaches to the end) only where no other has room. Source: ggml-org/ggml, src/ggml-alloc.c.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from vramplan.engines.ggml.graph.builder import Graph
+from vramplan.engines.ggml.graph.tensor import IN_PLACE, Tensor
+
+_ENDLESS = 1 << 62
+
+
+class _Buffer:
+    """One buffer's free ranges, by rising offset; `most_bytes` is how far it was ever used."""
+
+    __slots__ = ("alignment", "most_bytes", "offsets", "sizes")
+
+    def __init__(self, alignment: int) -> None:
+        self.alignment = alignment
+        self.offsets = [0]
+        self.sizes = [_ENDLESS]
+        self.most_bytes = 0
+
+    def take(self, size: int) -> int:
+        sizes = self.sizes
+        size = (size + self.alignment - 1) & -self.alignment
+        last = len(sizes) - 1
+        best, best_size = last, _ENDLESS
+        for index in range(last):
+            found = sizes[index]
+            if size <= found <= best_size:
+                best, best_size = index, found
+        offset = self.offsets[best]
+        if sizes[best] == size:
+            del self.offsets[best], sizes[best]
+        else:
+            self.offsets[best] += size
+            sizes[best] -= size
+        end = offset + size
+        if end > self.most_bytes:  # noqa: PLR1730  # a call here costs
+            self.most_bytes = end
+        return offset
+
+    def give_back(self, offset: int, size: int) -> None:
+        size = (size + self.alignment - 1) & -self.alignment
+        offsets, sizes = self.offsets, self.sizes
+        index = bisect_left(offsets, offset)
+        joins_next = index < len(offsets) and offsets[index] == offset + size
+        if index and offsets[index - 1] + sizes[index - 1] == offset:
+            sizes[index - 1] += size
+            if joins_next:
+                sizes[index - 1] += sizes[index]
+                del offsets[index], sizes[index]
+        elif joins_next:
+            offsets[index] = offset
+            sizes[index] += size
+        else:
+            offsets.insert(index, offset)
+            sizes.insert(index, size)
+
+
+def allocate(graph: Graph, alignments: Sequence[int] = (32,)) -> list[int]:
+    """Return the bytes that each backend's compute buffer holds for `graph`.
+
+    `alignments` has one number per backend; with one all is allocated there.
+    """
+    return _Allocation(graph, alignments).run()
+
+
+class _Allocation:
+    """One graph being given its memory."""
+
+    def __init__(self, graph: Graph, alignments: Sequence[int]) -> None:
+        self._graph = graph
+        self._buffers = [_Buffer(alignment) for alignment in alignments]
+
+    def run(self) -> list[int]:
+        """Allocate everything in order."""
+        for leaf in self._graph.leaves:
+            self._allocate(leaf)
+        for node in self._graph.nodes:
+            if node.view_of is not None and node.op != "none":
+                node.view_of.views += 1
+            for source in node.sources:
+                source.children += 1
+                if source.is_input:
+                    self._allocate(source)
+        for node in self._graph.nodes:
+            for source in node.sources:
+                if not source.is_own and source.place < 0:
+                    self._allocate(source)
+            self._allocate(node)
+            self._release_sources(node)
+        return [buffer.most_bytes for buffer in self._buffers]
+
+    def _release_sources(self, node: Tensor) -> None:
+        for source in node.sources:
+            source.children -= 1
+            if source.children or source.views:
+                continue
+            shown = source.view_of
+            if shown is not None:
+                shown.views -= 1
+                if not shown.views and not shown.children and shown.is_own:
+                    self._free(shown)
+            elif source.is_own:
+                self._free(source)
+
+    def _allocate(self, node: Tensor) -> None:
+        if node.place >= 0 or node.is_external or node.view_of is not None:
+            return
+        node.is_own = True
+        if node.op in IN_PLACE and self._take_over(node):
+            return
+        node.place = max(node.backend, 0) if len(self._buffers) > 1 else 0
+        node.address = self._buffers[node.place].take(node.size_bytes)
+
+    def _take_over(self, node: Tensor) -> bool:
+        """Give `node` an operand's memory that nobody else needs and that is laid out alike.
+
+        An operand that is a view owns nothing, so nothing of it is taken (ggml_gallocr_is_own).
+        """
+        for parent in node.sources:
+            if not parent.is_own or parent.is_output or parent.children != 1 or parent.views:
+                continue
+            if (node.type, node.shape, node.strides) != (
+                parent.type,
+                parent.shape,
+                parent.strides,
+            ):
+                continue
+            node.place, node.address = parent.place, parent.address
+            parent.is_own = False
+            return True
+        return False
+
+    def _free(self, tensor: Tensor) -> None:
+        if tensor.is_output:
+            return
+        self._buffers[tensor.place].give_back(tensor.address, tensor.size_bytes)
+        tensor.is_own = False

@@ -1,0 +1,243 @@
+"""Which of a graph's operators the GPU computes, and what is copied to it or from it.
+
+The engine's scheduler starts from memory that is there already: weights, caches, inputs (always in
+host memory). Operators go where their weights are, or to the GPU although these are in host memory
+if the batch is large enough for a copy to pay; what is left goes with its neighbours. Where an
+operator reads what the other side has, its split of the graph begins with a copy, which stays until
+it was read for the last time. Source: ggml-org/ggml, src/ggml-backend.cpp
+(ggml_backend_sched_split_graph), src/ggml-cuda/ggml-cuda.cu (offload_op).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from vramplan.engines.ggml.graph.builder import Graph, root
+from vramplan.engines.ggml.graph.tensor import Tensor
+
+GPU, HOST = 0, 1
+_UNKNOWN = -1
+_ALIGNMENT = 128
+#: experts that a token may have for their sum to be one kernel
+_MOST_EXPERTS = 15
+
+#: host weights are copied to the GPU for a batch of at least this (GGML_OP_OFFLOAD_MIN_BATCH)
+WORTH_COPYING = 32
+#: operators whose small weights say nothing of where they should be
+_FREE = frozenset({"rope", "flash_attn_ext"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """A weight or a cache: the bytes that a copy of it takes on the GPU, and where it is."""
+
+    size_bytes: int
+    is_on_host: bool
+    is_weight: bool = True
+
+
+_ON_GPU = Memory(size_bytes=0, is_on_host=False, is_weight=False)
+
+
+def schedule(
+    graph: Graph,
+    memories: Mapping[str, Memory],
+    *,
+    copies_weights: bool = True,
+    unpacks_caches: bool = False,
+    fuses_experts: bool = False,
+) -> Graph:
+    """Return `graph` with every tensor on a backend and the copies between them.
+
+    `memories` has the graph's weights and caches by name; others are on the GPU.
+    `unpacks_caches`: flash attention on the GPU has room for its keys and values as f16 behind its
+    result. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it did.
+    The graph's tensors are taken over: it cannot be scheduled again.
+    """
+    scheduled = _Schedule(graph, memories, copies_weights=copies_weights).run()
+    if unpacks_caches:
+        for node in scheduled.nodes:
+            if node.op == "flash_attn_ext" and node.backend == GPU:
+                node.fixed_bytes = _unpacked_bytes(node)
+    if fuses_experts:
+        scheduled.nodes = list(_with_kept_experts(scheduled.nodes))
+    return scheduled
+
+
+def gpu_part(graph: Graph) -> Graph:
+    """Return `graph`, all of which the GPU computes, with the copies of its inputs before it.
+
+    The graph's tensors are taken over: it cannot be allocated as it was afterwards.
+    """
+    part = Graph()
+    copies: dict[int, Tensor] = {}
+    for node in graph.nodes:
+        node.sources = tuple(_input_copy(one, copies) for one in node.sources)
+        part.nodes.append(node)
+    part.nodes[:0] = copies.values()
+    return part
+
+
+def _input_copy(source: Tensor, copies: dict[int, Tensor]) -> Tensor:
+    if not source.is_input:
+        return source
+    return copies.setdefault(id(source), Tensor("copy", source.type, source.shape))
+
+
+class _Schedule:
+    def __init__(
+        self, graph: Graph, memories: Mapping[str, Memory], *, copies_weights: bool
+    ) -> None:
+        self._graph = graph
+        self._memories = memories
+        self._copies_weights = copies_weights
+        self._copies: dict[tuple[int, int], Tensor] = {}
+        self._nodes: list[Tensor] = []
+
+    def run(self) -> Graph:
+        nodes = [node for node in self._graph.nodes if node.op != "view"]
+        for leaf in self._graph.leaves:
+            leaf.backend = self._backend_of_memory(leaf)
+        for node in nodes:
+            node.backend = self._wanted(node)
+        for order in (nodes, reversed(nodes)):
+            _spread(order, only_gpu=True)
+        for order in (nodes, reversed(nodes)):
+            _spread(order, only_gpu=False)
+        self._split()
+        scheduled = Graph()
+        scheduled.leaves, scheduled.nodes = self._graph.leaves, self._nodes
+        return scheduled
+
+    # ----------------------------------------------------------------- backends
+    def _memory(self, tensor: Tensor) -> Memory:
+        return self._memories.get(tensor.name, _ON_GPU)
+
+    def _backend_of_memory(self, tensor: Tensor) -> int:
+        if tensor.is_input:
+            return HOST
+        return HOST if self._memory(tensor).is_on_host else GPU
+
+    def _wanted(self, node: Tensor) -> int:
+        """Return where an operator must be, or should because of its weights."""
+        if node.view_of is not None and node.view_of.is_external:
+            return self._backend_of_memory(node.view_of)
+        if node.op in _FREE:
+            return _UNKNOWN
+        for source in node.sources:
+            if source.is_external and self._memory(source).is_weight:
+                if not self._memory(source).is_on_host:
+                    return GPU
+                return GPU if self._copies_weights and _is_worth_copying(node) else HOST
+        return _UNKNOWN
+
+    def _backend(self, tensor: Tensor) -> int:
+        """Return where a tensor's memory is, be it a view or not."""
+        shown = root(tensor)
+        return self._backend_of_memory(shown) if shown.is_external else shown.backend
+
+    # ------------------------------------------------------------------- copies
+    def _split(self) -> None:
+        """Put the nodes into splits, the copies that each reads at its beginning."""
+        current = _UNKNOWN
+        inputs: list[Tensor] = []  # of the split that is open
+        begin = 0  # where it begins
+        for node in self._graph.nodes:
+            if node.op == "view":
+                self._nodes.append(node)
+                continue
+            if node.backend != current or (inputs and self._reads_foreign_weight(node)):
+                self._close(begin, current, inputs)
+                current, inputs, begin = node.backend, [], len(self._nodes)
+            node.sources = tuple(
+                self._copied(source, current, inputs)
+                if self._backend(source) != current
+                else source
+                for source in node.sources
+            )
+            self._nodes.append(node)
+        self._close(begin, current, inputs)
+
+    def _reads_foreign_weight(self, node: Tensor) -> bool:
+        return any(
+            source.is_external
+            and self._memory(source).is_weight
+            and self._backend_of_memory(source) != node.backend
+            for source in node.sources
+        )
+
+    def _copied(self, source: Tensor, backend: int, inputs: list[Tensor]) -> Tensor:
+        copy = self._copies.get((id(source), backend))
+        if copy is None:
+            copy = Tensor("none", source.type, source.shape, strides=source.strides)
+            copy.backend = backend
+            shown = root(source)
+            if shown.is_external:
+                copy.fixed_bytes = self._memory(shown).size_bytes
+            self._copies[id(source), backend] = copy
+            inputs.append(source)
+        return copy
+
+    def _close(self, begin: int, backend: int, inputs: list[Tensor]) -> None:
+        """Put the copies of a split before it, each behind a view that keeps its original."""
+        added: list[Tensor] = []
+        for source in inputs:
+            keeper = Tensor("none", source.type, source.shape, (source,), view_of=root(source))
+            added += (keeper, self._copies[id(source), backend])
+        self._nodes[begin:begin] = added
+
+
+def _with_kept_experts(nodes: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the nodes, and behind each weighted sum over experts what keeps its operands so long.
+
+    The sum is a product with the experts' weights, a view of each expert, and their additions.
+    Source: ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_match_moe_weighted_reduction).
+    """
+    keepers: dict[int, Tensor] = {}
+    for number, node in enumerate(nodes):
+        end = number + 2 * node.shape[1]
+        is_sum = node.op == "mul" and node.backend == GPU and 2 <= node.shape[1] <= _MOST_EXPERTS
+        if is_sum and end <= len(nodes) and node.sources[1].shape == (1, *node.shape[1:]):
+            ops = [one.op for one in nodes[number + 1 : end]]
+            if ops.count("view") == node.shape[1] and ops.count("add") == node.shape[1] - 1:
+                first = node.sources[0]
+                keepers[end - 1] = Tensor(
+                    "none", first.type, first.shape, node.sources, view_of=root(first)
+                )
+        yield node
+        if number in keepers:
+            yield keepers[number]
+
+
+def _unpacked_bytes(node: Tensor) -> int:
+    """Return the bytes of attention's result and of its keys and values as f16.
+
+    Source: ggml/src/ggml-cuda/fattn.cu (ggml_cuda_flash_attn_ext_get_alloc_size).
+    """
+    size = node.size_bytes
+    for cache in node.sources[1:3]:
+        size = -(-size // _ALIGNMENT) * _ALIGNMENT + 2 * prod(cache.shape)
+    return size
+
+
+def _is_worth_copying(node: Tensor) -> bool:
+    shape = node.shape
+    if node.op == "get_rows":
+        return False
+    if node.op == "mul_mat":
+        return shape[1] >= WORTH_COPYING
+    if node.op in {"mul_mat_id", "rope"}:
+        return shape[2] >= WORTH_COPYING
+    return shape[1] * shape[2] * shape[3] >= WORTH_COPYING
+
+
+def _spread(nodes: Iterable[Tensor], *, only_gpu: bool) -> None:
+    """Give operators that may be anywhere the backend of the one before them."""
+    current = _UNKNOWN
+    for node in nodes:
+        if node.backend == _UNKNOWN:
+            node.backend = current
+        else:
+            current = _UNKNOWN if only_gpu and node.backend == HOST else node.backend

@@ -1,0 +1,153 @@
+"""The compute buffer from the graph itself: the engine's tensors through a model of its allocator.
+
+For families in `graph.families.FAMILIES` llama.cpp b11549 holds exactly what this gives, on a CPU
+(tests/accuracy/test_engine_witness.py) and with any number of layers on a CUDA card that is
+pretended (tests/accuracy/test_device_witness.py); the same witness, of August 2026, holds what real
+cards printed. Of a family that is not known the same is said of the nearest one, and marked as
+assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
+from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
+from vramplan.engines.ggml.graph.attention import cache_name
+from vramplan.engines.ggml.graph.builder import Graph
+from vramplan.engines.ggml.graph.families import FAMILIES, Habits
+from vramplan.engines.ggml.graph.graph_allocator import allocate
+from vramplan.engines.ggml.graph.language import reserve_graph
+from vramplan.engines.ggml.graph.shapes import Reserve
+from vramplan.engines.ggml.graph.split import Memory, schedule
+from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
+from vramplan.model import Band, Origin
+
+_CUDA_ALIGNMENT = 128
+_CPU_ALIGNMENT = 32
+_F32 = 4
+#: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
+_AS_F16 = frozenset({"f16", "f32"})
+
+
+def is_known(model: GgmlModel, rules: EngineRules) -> bool:
+    """Return whether the family's graph is known, as it is since logits are a sequence's."""
+    return model.architecture in FAMILIES and rules.logits_per_sequence
+
+
+def graph_source(model: GgmlModel, rules: EngineRules) -> tuple[Origin, str]:
+    """Return where the compute buffer's figure comes from."""
+    if is_known(model, rules):
+        other = rules.build != WITNESS_BUILD
+        return Origin.PUBLISHED, (
+            f"llama.cpp's graph of {model.architecture} through a model of its allocator "
+            "(ggml-alloc.c) and scheduler (ggml-backend.cpp), equal to build b11549 within 0.02 MiB"
+            + (f"; what b{rules.build} does differently as far as its rules are known" * other)
+        )
+    if model.architecture in FAMILIES:
+        return Origin.ASSUMED, (
+            f"the graph that llama.cpp b11549 has of {model.architecture}: this build's is not "
+            "known; up to twice as much"
+        )
+    return Origin.ASSUMED, (
+        f"the graph of {model.architecture or 'this architecture'} is not known: that of a "
+        "LLaMA of its shapes, up to twice as much"
+    )
+
+
+def graph_note(model: GgmlModel) -> str:
+    """Return what a reader must know of the figure."""
+    if model.architecture in FAMILIES:
+        return f"the graph of {model.architecture} is that of llama.cpp b11549"
+    return (
+        f"{model.architecture or 'the architecture'} is not one whose graph is known: weights and "
+        "KV cache are counted, the compute buffer is a guess"
+    )
+
+
+def graph_buffers(
+    model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
+) -> ComputeBuffers:
+    """Return what the graph of `batch` takes on the GPU and in host memory."""
+    expected, host = split_sizes(model, batch, placement, rules)
+    factor = 1 if is_known(model, rules) else 2
+    band = Band(
+        low_bytes=expected * 49 // 50,
+        expected_bytes=expected,
+        high_bytes=factor * expected * 51 // 50,
+    )
+    return ComputeBuffers(gpu=band, host_bytes=host)
+
+
+@lru_cache(maxsize=256)
+def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
+    """Return the whole graph's buffer on a CPU."""
+    return allocate(_graph(model, batch, rules), (_CPU_ALIGNMENT,))[0]
+
+
+@lru_cache(maxsize=256)
+def split_sizes(
+    model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
+) -> tuple[int, int]:
+    """Return the buffers of the graph's parts on the GPU and on the host.
+
+    Without a layer on the GPU large batches are computed there all the same.
+    """
+    graph = schedule(
+        _graph(model, batch, rules),
+        dict(_memories(model, batch, placement)),
+        copies_weights=rules.offloads_host_weights,
+        fuses_experts=rules.fuses_experts,
+        unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in _AS_F16,
+    )
+    gpu, host = allocate(graph, (_CUDA_ALIGNMENT, _CPU_ALIGNMENT))
+    return gpu, host
+
+
+def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
+    assert model.language is not None
+    habits = FAMILIES.get(model.architecture, Habits())
+    rows = batch.sequences if rules.logits_per_sequence else batch.tokens
+    tokens = -(-batch.tokens // batch.sequences) * batch.sequences  # as many of each sequence
+    reserve = Reserve(
+        tokens=tokens,
+        outputs=min(rows, tokens),
+        cells=batch.context,
+        window_cells=batch.window_context,
+        sequences=batch.sequences,
+        streams=batch.streams,
+        has_flash=batch.has_flash,
+        cache_type=batch.cache_type,
+        mixes_inputs=rules.mixes_inputs,
+    )
+    return reserve_graph(model.language, habits, reserve)
+
+
+def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[tuple[str, Memory]]:
+    """Yield every weight and cache with its place."""
+    assert model.language is not None
+    first = model.layers - placement.blocks_on_gpu
+    for tensor in model.tensors:
+        is_on_host = tensor.role is TensorRole.INPUT
+        if tensor.role is TensorRole.OUTPUT:
+            is_on_host = not placement.output_on_gpu
+        elif tensor.layer is not None:
+            is_kept = placement.experts.keeps(tensor.name, tensor.layer)
+            is_on_host = tensor.layer < first or is_kept
+        yield tensor.name, Memory(size_bytes=tensor.cuda_bytes, is_on_host=is_on_host)
+    state = model.language.state
+    for number, layer in enumerate(model.language.layers):
+        if state is not None and layer.has_state:
+            for kind, elements in (("r", state.kept_columns), ("s", state.kept_state)):
+                size = _F32 * elements * batch.sequences
+                yield cache_name(kind, number), _cache(size, is_on_host=number < first)
+        cells = batch.window_context if layer.is_windowed else batch.context
+        for kind, head in (("k", layer.head_k), ("v", layer.head_v)):
+            row = row_bytes(batch.cache_type, layer.kv_heads * head)
+            size = row * cells * batch.streams
+            yield cache_name(kind, number), _cache(size, is_on_host=number < first)
+
+
+def _cache(size_bytes: int, *, is_on_host: bool) -> Memory:
+    return Memory(size_bytes=size_bytes, is_on_host=is_on_host, is_weight=False)

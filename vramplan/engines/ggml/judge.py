@@ -1,0 +1,144 @@
+"""The verdict on a ggml engine: what it does by itself on a card that is too small for all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from vramplan.budget.cuda_context import SOURCE as CONTEXT_SOURCE
+from vramplan.budget.cuda_context import context_band
+from vramplan.budget.verdict import grade, spills
+from vramplan.budget.words import compare_with_budget, describe_room
+from vramplan.catalog import usable_bytes
+from vramplan.engines.ggml.defaults import CardMemory
+from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
+from vramplan.model import Card, Estimate, Pipeline, Settings, VerdictKind
+from vramplan.units import format_size
+
+_LANGUAGE = frozenset({"language_model"})
+
+
+def judge_engine(
+    pipeline: Pipeline, settings: Settings, card: Card, budget_bytes: int
+) -> tuple[Estimate, VerdictKind, str]:
+    """Return what the engine does on a card, the verdict on it and the reason.
+
+    Raises as `estimate_ggml` does.
+    """
+    capability, total = card.compute_capability, usable_bytes(card)
+    find_whole = partial(
+        estimate_ggml,
+        compute_capability=capability,
+        context=context_band(),
+        context_source=CONTEXT_SOURCE,
+        card=CardMemory(total_bytes=total, free_bytes=budget_bytes),
+    )
+    asked = find_whole(pipeline, settings)
+    _, placed = fit_layers(
+        pipeline,
+        settings,
+        capability,
+        context_band(),
+        budget_bytes,
+        context_source=CONTEXT_SOURCE,
+        total_bytes=total,
+    )
+    left = _context_left(asked, placed)
+    if settings.get("gpu_layers") == "auto" and _has_moved(asked, placed):
+        whole = find_whole(pipeline, {**settings, **left})
+        # the need that decides is the whole model's; what is placed is what will run
+        shown = replace(placed, need=whole.need)
+        return shown, VerdictKind.OFFLOAD, _split_reason(placed, whole, budget_bytes, bool(left))
+    kind = grade(placed.need.band, budget_bytes, spills=spills(settings))
+    return placed, kind, _ggml_reason(placed, kind, budget_bytes, bool(left))
+
+
+def _context_of(found: Estimate) -> int | None:
+    tokens = found.settings.get("context")
+    return tokens if isinstance(tokens, int) else None
+
+
+def _context_left(asked: Estimate, placed: Estimate) -> dict[str, int]:
+    """Return the context as a setting, where the engine takes less of it than it would."""
+    before, now = _context_of(asked), _context_of(placed)
+    return {} if now is None or before == now else {"context": now}
+
+
+def _has_moved(asked: Estimate, placed: Estimate) -> bool:
+    """True where the engine keeps more on the CPU than it was told to."""
+
+    def on_cpu(found: Estimate) -> list[str]:
+        return [component.name for component in found.components if component.device == "cpu"]
+
+    return asked.layers != placed.layers or on_cpu(asked) != on_cpu(placed)
+
+
+def _ggml_reason(
+    found: Estimate, kind: VerdictKind, budget_bytes: int, has_less_context: bool
+) -> str:
+    placed = _layers(found) + _cut_context(found, has_less_context)
+    if kind is VerdictKind.OOM:
+        compared = compare_with_budget(found.need.band, budget_bytes)
+        return f"fails to {found.need.phase} with {placed}: {compared}"
+    if kind is VerdictKind.OFFLOAD:
+        excess = format_size(found.need.band.expected_bytes - budget_bytes, up=True)
+        return (
+            f"spills {excess} into system memory and slows down with {placed}: "
+            f"{compare_with_budget(found.need.band, budget_bytes)}"
+        )
+    return f"{placed}: {describe_room(found.need.band, kind, budget_bytes)}"
+
+
+def _cut_context(found: Estimate, has_less_context: bool) -> str:
+    if not has_less_context:
+        return ""
+    return f", the context cut to {_context_of(found):,} tokens"
+
+
+def _split_reason(
+    placed: Estimate, whole: Estimate, budget_bytes: int, has_less_context: bool
+) -> str:
+    aside = [c.name for c in placed.components if c.device == "cpu" and c.name not in _LANGUAGE]
+    layers = placed.layers
+    assert layers is not None
+    rest = ["the rest"] if layers.on_gpu < layers.total else []
+    where = f", {' and '.join(rest + aside)} on the CPU" if rest or aside else ""
+    needed = format_size(whole.need.band.expected_bytes, up=True)
+    free = format_size(budget_bytes, up=False)
+    return (
+        f"{_layers(placed)}{where}{_cut_context(placed, has_less_context)}: on the GPU all of it "
+        f"needs {needed} and the margin that the engine keeps free, and {free} are available; "
+        f"{_both_sides(placed)}"
+    )
+
+
+def _both_sides(placed: Estimate) -> str:
+    """Return what is on the GPU and what in host memory."""
+    held = placed.buffers
+    assert held is not None
+    sides = (
+        ("the GPU holds", held.model_bytes + held.projector_bytes, held.kv_cache_bytes,
+         held.compute_bytes + held.projector_compute_bytes),
+        ("host memory", held.host_model_bytes, held.host_kv_cache_bytes, held.host_compute_bytes),
+    )  # fmt: skip
+    return "; ".join(
+        f"{where} {_listed(weights=weights, KV_cache=cache, compute_buffers=compute)}"
+        for where, weights, cache, compute in sides
+    )
+
+
+def _listed(**sizes: int) -> str:
+    """Return ``702 MiB of weights, 48 MiB of KV cache``; what is empty is left out."""
+    return ", ".join(
+        f"{format_size(size, up=True)} of {name.replace('_', ' ')}"
+        for name, size in sizes.items()
+        if size
+    )
+
+
+def _layers(found: Estimate) -> str:
+    if found.layers is None:
+        return found.title
+    if found.layers.is_whole:
+        return f"all {found.layers.total} layers on the GPU"
+    return found.layers.in_words()

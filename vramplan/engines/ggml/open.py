@@ -1,0 +1,197 @@
+"""Model files as pipelines: a .gguf, a folder with one, one in Ollama's store or on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.commands.output import note
+from vramplan.errors import SourceError
+from vramplan.model import Constraint, Pipeline, SettingValue
+from vramplan.settings import AUTO
+
+if TYPE_CHECKING:
+    from vramplan.engines.ggml.weights import GgmlModel
+    from vramplan.sources.gguf import GgufFile
+
+OLLAMA, HUB = "ollama:", "hf:"
+
+#: the builds whose rules are followed: Ollama's of August 2026, and llama.cpp's of the witness
+_BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
+
+#: What LM Studio takes too: "reduced default context size from 8K to 4K tokens" (0.3.2's release
+#: notes). Its other defaults are those below: all layers, fitted by llama.cpp, 512 tokens a batch,
+#: f16 keys and values (lmstudio-ai/lmstudio-js, packages/lms-kv-config/src/schema.ts). Without -c
+#: llama-server takes what the model was trained on and shrinks it where it does not fit, which is
+#: context=auto: a need that grows with the card compares with nothing, so that must be asked for.
+_CONTEXT = 4096
+_LARGEST_IMAGE = 1 << 16  # a side in pixels, which no camera reaches
+#: what Ollama's templates may set, and our name for it
+_PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
+
+
+def find_local(text: str) -> str | None:
+    """Return what `open_model` takes for a TARGET; None for a name that is no model here.
+
+    ``PUBLISHER/REPOSITORY``, or a file in it, may be in LM Studio's folder of models.
+    """
+    path = Path(text)
+    if text.startswith((OLLAMA, HUB)) or path.exists():
+        return text
+    from vramplan.sources.model_folder import find_in_lm_studio
+
+    found = find_in_lm_studio(text)
+    if found is not None:
+        note(f"note: LM Studio's model: {found}")
+        return str(found)
+    return text if path.suffix.lower() == ".gguf" else None
+
+
+def open_model(text: str, mmproj: str | None) -> Pipeline:
+    """Return the pipeline that a TARGET of this kind stands for.
+
+    Raises SourceError where it is not there or not usable.
+    """
+    if text.startswith(OLLAMA):
+        return _from_ollama(text.removeprefix(OLLAMA), mmproj)
+    if text.startswith(HUB):
+        from vramplan.sources.hub import read_from_hub
+
+        header = read_from_hub(text.removeprefix(HUB))
+        projector = _read_projector(Path(mmproj)) if mmproj else None
+        name = text.rpartition("/")[2].rpartition(":")[2]
+        return _pipeline(name.removesuffix(".gguf"), header, projector, "llama.cpp", {})
+    return _from_path(Path(text), mmproj)
+
+
+def _from_path(path: Path, mmproj: str | None) -> Pipeline:
+    from vramplan.sources.gguf import read_gguf
+    from vramplan.sources.model_folder import find_model_file, find_projector_file
+
+    if path.is_dir():
+        _refuse_other_folders(path)
+        path = find_model_file(path)
+    header = read_gguf(path)
+    beside = Path(mmproj) if mmproj else find_projector_file(path)
+    projector = None
+    if beside is not None:
+        projector = _read_projector(beside)
+        if not mmproj:
+            note(f"note: with the projector beside it: {beside.name}")
+    return _pipeline(path.stem, header, projector, "llama.cpp", {})
+
+
+def _refuse_other_folders(path: Path) -> None:
+    for name, what in (("model_index.json", "diffusers"), ("config.json", "transformers")):
+        if (path / name).is_file() and not any(path.glob("*.gguf")):
+            message = f"{path}: a folder of {what}; such pipelines are read from the catalogue"
+            raise SourceError(message, hint="vramplan catalog list; vramplan catalog add makes one")
+
+
+def _from_ollama(name: str, mmproj: str | None) -> Pipeline:
+    from vramplan.sources.gguf import read_gguf
+    from vramplan.sources.ollama_environment import read_environment
+    from vramplan.sources.ollama_store import find_installed
+
+    found = find_installed(name)
+    environment = read_environment()
+    header = read_gguf(found.model)
+    beside = Path(mmproj) if mmproj else found.projector
+    projector = _read_projector(beside) if beside is not None else None
+    given: dict[str, SettingValue] = {"context": AUTO, "ubatch": AUTO, **environment.settings}
+    for theirs, ours in _PARAMETERS.items():
+        value = found.parameters.get(theirs)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24:
+            given[ours] = value  # the template wins over the environment
+    if environment.used:
+        note(f"note: unless asked otherwise, from the environment: {', '.join(environment.used)}")
+    pipeline = _pipeline(name, header, projector, "ollama", given)
+    return replace(pipeline, overhead_bytes=environment.overhead_bytes)
+
+
+def _read_projector(path: Path) -> GgufFile:
+    from vramplan.sources.gguf import read_gguf
+
+    if not path.is_file():
+        raise SourceError(f"{path}: no such projector file")
+    header = read_gguf(path)
+    if header.architecture != "clip":
+        raise SourceError(f"{path}: not a projector, but {header.architecture or 'something else'}")
+    return header
+
+
+def _pipeline(
+    name: str,
+    header: GgufFile,
+    projector: GgufFile | None,
+    runtime: str,
+    given: Mapping[str, SettingValue],
+) -> Pipeline:
+    from vramplan.engines.ggml.gguf_tensors import model_from_gguf
+
+    model = model_from_gguf(header)
+    image = None
+    if projector is not None:
+        from vramplan.engines.ggml.projector_file import image_setting
+
+        image = image_setting(projector)
+    title = header.text("general.name")[:120].strip()
+    trained = model.trained_context
+    defaults: dict[str, SettingValue] = {
+        "context": min(_CONTEXT, trained),
+        "ubatch": 512,
+        "kv_type": "f16",
+        "flash_attention": "auto",
+        "gpu_layers": "auto",
+        **_sharing(runtime, model),
+        "engine": _BUILDS[runtime],
+        "platform": "linux",
+    }
+    if image is not None:  # images keep their size: the one that is reserved for
+        defaults["image"] = image
+    total = model.total_layers
+    defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
+    if model.has_experts:
+        defaults["cpu_moe"] = 0
+    layers = given.get("gpu_layers")
+    if isinstance(layers, int):
+        defaults["gpu_layers"] = min(layers, total)
+    return Pipeline(
+        name=name,
+        title=f"{title or model.architecture} ({model.quantisation})",
+        summary=f"{header.path}: {model.layers} layers of {model.embedding}",
+        runtime=runtime,
+        defaults=defaults,
+        constraints={
+            "context": Constraint(minimum=1, maximum=_most(trained, defaults["context"])),
+            "gpu_layers": Constraint(minimum=0, maximum=total),
+            "parallel": Constraint(maximum=256),
+            "image": Constraint(minimum=1, maximum=_LARGEST_IMAGE),
+            "cpu_moe": Constraint(minimum=0, maximum=model.layers),
+        },
+        source=header.path,
+        path=header.path,
+        header=header,
+        projector=projector,
+    )
+
+
+def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
+    """Return the defaults of requests and their caches, of which nobody can tell Ollama.
+
+    LM Studio too serves 4 requests over one cache (numParallelSessions, useUnifiedKvCache in the
+    schema.ts named above; docs/app/advanced/parallel-requests on lmstudio.ai).
+    """
+    if runtime != "llama.cpp":
+        return {"parallel": 1}
+    chosen: dict[str, SettingValue] = {"parallel": AUTO, "kv_unified": AUTO}
+    if model.window:
+        chosen["swa_full"] = "off"
+    return chosen
+
+
+def _most(trained: int, context: SettingValue) -> int:
+    """Return the largest context: what the model was trained on, or what its template says."""
+    return max(trained, context) if isinstance(context, int) else trained

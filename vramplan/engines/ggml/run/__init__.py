@@ -1,0 +1,1 @@
+"""Runs llama.cpp and Ollama and tells what they held."""

@@ -1,0 +1,389 @@
+"""A ggml model as its list of tensors: types, sizes, layers, and which of them go to the GPU.
+
+`GgmlModel` is the seam for model files. Today it is filled from a catalogue entry; a GGUF header
+names the same tensors with the same types, so a reader of headers can fill it as well, and nothing
+above this module needs to know which of the two it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cache, cached_property
+from math import prod
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, has_experts
+from vramplan.errors import CatalogError, did_you_mean
+from vramplan.model import Pipeline
+from vramplan.sources.block_sizes import BLOCKS
+
+if TYPE_CHECKING:
+    from vramplan.engines.ggml.graph.shapes import LanguageShape
+
+T = TypeVar("T")
+
+_CUDA_ROW_STEP = 512
+_CUDA_ALIGNMENT = 128
+#: tensors begin at multiples of this in a file (GGUF's general.alignment, unless it says otherwise)
+_FILE_ALIGNMENT = 32
+
+
+class TensorRole(StrEnum):
+    """Which part of a model a tensor belongs to; it decides where the tensor may live."""
+
+    INPUT = "input"  # the token embedding: always in host memory
+    BLOCK = "block"  # one of the repeating layers
+    OUTPUT = "output"  # final norm and output matrix: together they count as one layer
+    VISION = "vision"  # the projector file's vision encoder
+    PROJECTOR = "projector"  # the projector file's projector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgmlTensor:
+    """One tensor of a model file; `shape` starts with the dimension that is contiguous."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    role: TensorRole
+    layer: int | None = None
+    is_shared: bool = False  # another tensor's data, copied to the GPU beside the original
+
+    @property
+    def elements(self) -> int:
+        """Return the number of elements: what is counted as parameters."""
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the bytes of its data."""
+        return row_bytes(self.type, self.shape[0]) * prod(self.shape[1:])
+
+    @property
+    def cuda_bytes(self) -> int:
+        """Return the bytes it takes in a CUDA buffer, its share of the alignment included.
+
+        A quantised matrix whose rows are not a multiple of 512 elements is padded at its end, once:
+        Vicuna's ffn_down has rows of 11,008. Source: llama.cpp, ggml/src/ggml-cuda/ggml-cuda.cu
+        (ggml_backend_cuda_buffer_type_get_alloc_size, MATRIX_ROW_PADDING, an alignment of 128).
+        """
+        rest = self.shape[0] % _CUDA_ROW_STEP
+        is_quantised = BLOCKS[self.type][0] > 1
+        padding = row_bytes(self.type, _CUDA_ROW_STEP - rest) if rest and is_quantised else 0
+        return -(-(self.size_bytes + padding) // _CUDA_ALIGNMENT) * _CUDA_ALIGNMENT
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GgmlModel:
+    """A language model as a ggml engine sees it: the shapes of its graph and its tensors.
+
+    Models are told apart by identity, so that sums over their tensors are remembered.
+    """
+
+    architecture: str
+    quantisation: str
+    layers: int
+    embedding: int
+    feed_forward: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    trained_context: int
+    tensors: tuple[GgmlTensor, ...]
+    #: the shapes of the graph, layer by layer, where a file tells them
+    language: LanguageShape | None = None
+    window: int = 0  # tokens that windowed layers see; 0 where none is windowed
+
+    @property
+    def total_layers(self) -> int:
+        """Return how many layers `gpu_layers` counts: the blocks and the output layer."""
+        return self.layers + 1
+
+    @cached_property
+    def has_experts(self) -> bool:
+        """Return whether it is a mixture of experts, whose experts may stay in host memory."""
+        return has_experts(tensor.name for tensor in self.tensors)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Return the number of parameters."""
+        return sum(tensor.elements for tensor in self.tensors if not tensor.is_shared)
+
+    @cached_property
+    def weights_bytes(self) -> int:
+        """Return the bytes of all tensors, wherever they live."""
+        return sum(tensor.size_bytes for tensor in self.tensors if not tensor.is_shared)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which part of a model is on the GPU when `on_gpu` of its layers are.
+
+    `gpu_bytes` is what a CUDA buffer takes, `host_bytes` the bare size of the rest. Of
+    `blocks_without_experts` of the GPU's blocks the `experts` are in host memory. `mapped_bytes` is
+    what the engine prints of host memory: the file from the first tensor that is there to the last.
+    """
+
+    on_gpu: int
+    blocks_on_gpu: int
+    output_on_gpu: bool
+    gpu_bytes: int
+    host_bytes: int
+    blocks_without_experts: int = 0
+    experts: HostExperts = NO_HOST_EXPERTS
+    mapped_bytes: int = 0
+
+
+def row_bytes(type_name: str, elements: int) -> int:
+    """Return the bytes of a row of `elements`; raises ValueError when no whole blocks fill it."""
+    block, size = BLOCKS[type_name]
+    if elements % block:
+        raise ValueError(f"{elements} is not a multiple of {type_name}'s block of {block}")
+    return elements // block * size
+
+
+@cache
+def place_layers(
+    model: GgmlModel, on_gpu: int, *, output_first: bool, experts: HostExperts = NO_HOST_EXPERTS
+) -> Placement:
+    """Return what is where when `on_gpu` of the model's layers are on the GPU.
+
+    Blocks go from the last to the first; the output layer goes before them (`output_first`, since
+    llama.cpp#18148) or after all of them. The token embedding stays in host memory: "there is very
+    little benefit to offloading the input layer". `experts` stay there too. Source: llama.cpp,
+    src/llama-model.cpp (load_tensors), src/llama-model-loader.cpp (buft_for_tensor,
+    get_mapping_range).
+    """
+    output = on_gpu >= 1 if output_first else on_gpu > model.layers
+    blocks = on_gpu - 1 if output else on_gpu
+    first = model.layers - blocks
+    gpu_bytes = host_bytes = 0
+    place_in_file, mapped_from, mapped_to = 0, -1, 0
+    kept: set[int | None] = set()
+    for tensor in model.tensors:
+        in_block = tensor.layer is not None and tensor.layer >= first
+        is_kept = in_block and experts.keeps(tensor.name, tensor.layer)
+        if is_kept:
+            kept.add(tensor.layer)
+        if not is_kept and (in_block or (output and tensor.role is TensorRole.OUTPUT)):
+            gpu_bytes += tensor.cuda_bytes
+        elif not tensor.is_shared:
+            host_bytes += tensor.size_bytes
+            mapped_from = place_in_file if mapped_from < 0 else mapped_from
+            mapped_to = place_in_file + tensor.size_bytes
+        if not tensor.is_shared:
+            place_in_file += -(-tensor.size_bytes // _FILE_ALIGNMENT) * _FILE_ALIGNMENT
+    return Placement(
+        on_gpu=on_gpu,
+        blocks_on_gpu=blocks,
+        output_on_gpu=output,
+        gpu_bytes=gpu_bytes,
+        host_bytes=host_bytes,
+        blocks_without_experts=len(kept),
+        experts=experts,
+        mapped_bytes=mapped_to - max(mapped_from, 0),
+    )
+
+
+class Section:
+    """A mapping of a catalogue entry, read key by key; whatever is not right is a CatalogError."""
+
+    def __init__(self, data: object, path: str, where: str) -> None:
+        self._path, self._where = path, where
+        if not isinstance(data, Mapping):
+            raise self.error("", "must be a mapping")
+        self._data: Mapping[object, object] = data
+
+    def error(self, key: str, message: str, *, hint: str | None = None) -> CatalogError:
+        """Return an error about `key`, or about the whole section."""
+        place = f"{self._where}.{key}" if key else self._where
+        return CatalogError(f"{self._path}: {place}: {message}", hint=hint)
+
+    def count(self, key: str, *, most: int = 1 << 24) -> int:
+        """Return the whole number from 1 to `most` that stands at `key`."""
+        value = self._get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise self.error(key, f"must be a whole number from 1 to {most:,}, not {value!r}")
+        return value
+
+    def word(self, key: str, known: Mapping[str, object]) -> str:
+        """Return the word at `key`, one of `known`."""
+        value = self._get(key)
+        if not isinstance(value, str) or value not in known:
+            hint = did_you_mean(str(value), known) or "use " + ", ".join(known)
+            raise self.error(key, f"unknown {key} {value!r}", hint=hint)
+        return value
+
+    def section(self, key: str) -> Section | None:
+        """Return the mapping at `key`, or None where there is none."""
+        if key not in self._data:
+            return None
+        return Section(self._data[key], self._path, f"{self._where}.{key}")
+
+    def refuse_others(self, *known: str) -> None:
+        """Raise for a key that means nothing here."""
+        for key in self._data:
+            if key not in known:
+                hint = did_you_mean(str(key), known) or "known keys: " + ", ".join(known)
+                raise self.error(str(key), "unknown key", hint=hint)
+
+    def _get(self, key: str) -> object:
+        if key not in self._data:
+            raise self.error("", f"the key {key!r} is missing")
+        return self._data[key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recipe:
+    """Which type `llama-quantize` gives a matrix: most, a better one for some, the last."""
+
+    matrices: str
+    better: str  # attn_v and ffn_down of the layers that `_deserves_more_bits` picks
+    output: str
+
+
+#: Source: llama.cpp, src/llama-quant.cpp (llama_tensor_get_type): but for f16 and q8_0 the output
+#: matrix is q6_k; norms are f32 in every file
+_RECIPES: Mapping[str, _Recipe] = {
+    "f16": _Recipe(matrices="f16", better="f16", output="f16"),
+    "q8_0": _Recipe(matrices="q8_0", better="q8_0", output="q8_0"),
+    "q6_k": _Recipe(matrices="q6_k", better="q6_k", output="q6_k"),
+    "q5_k_m": _Recipe(matrices="q5_k", better="q6_k", output="q6_k"),
+    "q5_0": _Recipe(matrices="q5_0", better="q5_0", output="q6_k"),
+    "q4_k_m": _Recipe(matrices="q4_k", better="q6_k", output="q6_k"),
+    "q4_0": _Recipe(matrices="q4_0", better="q4_0", output="q6_k"),
+}
+
+
+def read_model(pipeline: Pipeline) -> GgmlModel:
+    """Return the language model that the catalogue entry's `ggml` mapping describes.
+
+    Raises CatalogError for a key that is missing, unknown or has no usable value.
+    """
+    return once_each(pipeline, _read_model)
+
+
+def once_each(pipeline: Pipeline, read: Callable[[Pipeline], T]) -> T:
+    """Return what `read` makes of a pipeline; a check asks once per card and architecture."""
+    known = _READ.setdefault(read, {})
+    if id(pipeline) not in known:
+        known[id(pipeline)] = (
+            pipeline,
+            read(pipeline),
+        )  # holding the pipeline keeps its id its own
+    return cast("T", known[id(pipeline)][1])
+
+
+_READ: dict[object, dict[int, tuple[Pipeline, object]]] = {}
+
+
+def _read_model(pipeline: Pipeline) -> GgmlModel:
+    section = open_section(pipeline)
+    section.refuse_others(*_SIZES, "architecture", "quantisation", "projector")
+    architecture = section.word("architecture", _ARCHITECTURES)
+    quantisation = section.word("quantisation", _RECIPES)
+    sizes = {key: section.count(key, most=most) for key, most in _SIZES.items()}
+    heads, kv_heads, embedding = sizes["heads"], sizes["kv_heads"], sizes["embedding"]
+    if embedding % heads:
+        raise section.error("heads", f"{heads} does not divide the embedding of {embedding}")
+    if heads % kv_heads:
+        raise section.error("kv_heads", f"{kv_heads} does not divide the {heads} heads")
+    recipe = _RECIPES[quantisation]
+    block = max(BLOCKS[kind][0] for kind in (recipe.matrices, recipe.better, recipe.output))
+    for key in ("embedding", "feed_forward"):
+        if sizes[key] % block:
+            raise section.error(key, f"{sizes[key]} is not a multiple of {quantisation}'s {block}")
+    model = GgmlModel(
+        architecture=architecture,
+        quantisation=quantisation,
+        head_size=embedding // heads,
+        tensors=(),
+        language=None,
+        **sizes,
+    )
+    tensors = tuple(_ARCHITECTURES[architecture](model, recipe))
+    return replace(model, tensors=tensors, language=_shape(model, tensors))
+
+
+def _shape(model: GgmlModel, tensors: tuple[GgmlTensor, ...]) -> LanguageShape:
+    """Return the shapes of the graph, which are every layer's."""
+    from vramplan.engines.ggml.graph.shapes import LanguageShape, LayerShape
+
+    layer = LayerShape(
+        heads=model.heads,
+        kv_heads=model.kv_heads,
+        head_k=model.head_size,
+        head_v=model.head_size,
+        feed_forward=model.feed_forward,
+    )
+    return LanguageShape(
+        architecture=model.architecture,
+        embedding=model.embedding,
+        vocabulary=model.vocabulary,
+        layers=(layer,) * model.layers,
+        names=frozenset(tensor.name for tensor in tensors),
+    )
+
+
+def open_section(pipeline: Pipeline) -> Section:
+    """Return the `ggml` mapping of a pipeline, ready to be read."""
+    return Section(pipeline.ggml, pipeline.path or pipeline.name, "ggml")
+
+
+#: key -> the largest value that is not absurd
+_SIZES: Mapping[str, int] = {
+    "layers": 1024,
+    "embedding": 1 << 17,
+    "feed_forward": 1 << 20,
+    "heads": 1024,
+    "kv_heads": 1024,
+    "vocabulary": 1 << 21,
+    "trained_context": 1 << 24,
+}
+
+
+def _llama_tensors(model: GgmlModel, recipe: _Recipe) -> Iterator[GgmlTensor]:
+    """Yield the tensors of LLaMA and everything built like it (Mistral, Vicuna).
+
+    Source: llama.cpp, gguf-py/gguf/constants.py (MODEL_ARCH.LLAMA) and src/llama-arch.cpp.
+    """
+    wide, inner, vocabulary = model.embedding, model.feed_forward, model.vocabulary
+    kv_width = model.kv_heads * model.head_size
+    yield _tensor("token_embd.weight", (wide, vocabulary), recipe.matrices, TensorRole.INPUT)
+    for layer in range(model.layers):
+        better = recipe.better if _deserves_more_bits(layer, model.layers) else recipe.matrices
+        parts = (
+            ("attn_norm", (wide,), "f32"),
+            ("attn_q", (wide, wide), recipe.matrices),
+            ("attn_k", (wide, kv_width), recipe.matrices),
+            ("attn_v", (wide, kv_width), better),
+            ("attn_output", (wide, wide), recipe.matrices),
+            ("ffn_norm", (wide,), "f32"),
+            ("ffn_gate", (wide, inner), recipe.matrices),
+            ("ffn_up", (wide, inner), recipe.matrices),
+            ("ffn_down", (inner, wide), better),
+        )
+        for part, shape, kind in parts:
+            yield _tensor(f"blk.{layer}.{part}.weight", shape, kind, TensorRole.BLOCK, layer)
+    yield _tensor("output_norm.weight", (wide,), "f32", TensorRole.OUTPUT)
+    yield _tensor("output.weight", (wide, vocabulary), recipe.output, TensorRole.OUTPUT)
+
+
+def _tensor(
+    name: str, shape: tuple[int, ...], kind: str, role: TensorRole, layer: int | None = None
+) -> GgmlTensor:
+    return GgmlTensor(name=name, shape=shape, type=kind, role=role, layer=layer)
+
+
+def _deserves_more_bits(layer: int, layers: int) -> bool:
+    """Return whether a `_k_m` recipe gives a layer more bits (llama-quant.cpp, use_more_bits)."""
+    eighth = layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+
+
+_ARCHITECTURES: Mapping[str, Callable[[GgmlModel, _Recipe], Iterator[GgmlTensor]]] = {
+    "llama": _llama_tensors,
+}

@@ -1,0 +1,209 @@
+"""What the real llama.cpp allocates for a model file: it loads the header and reserves its buffers.
+
+The engine is xllamacpp's (a wheel with llama.cpp's CPU build inside). It runs in a process of its
+own: a crash is a result. The file's data may be a hole, because nothing is computed. With a card
+that is pretended (`engine_device`) the same engine plans for CUDA.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vramplan.engines.ggml.run.load_log import EngineLog, read_log
+from vramplan.engines.ggml.witness.dry_run import request_of
+from vramplan.engines.ggml.witness.pretended_card import PretendedCard
+from vramplan.errors import MeasurementError, MissingError
+from vramplan.measurement.run import EngineBuffer
+from vramplan.units import MIB
+
+LIBRARY = "xllamacpp"
+INSTALL = "pip install 'vramplan[engine]'"
+
+_SECONDS = 60
+_LONGEST_LOG = 16 << 20
+
+#: what the engine prints last of its language model
+_GRAPH = ": nodes = "
+#: what it prints of a projector's weights and compute buffer together, before it loads anything
+_PROJECTOR = "memory usage of mmproj"
+
+#: the child: loads, which prints the buffers, and ends at once; the server would go on
+_CHILD = """
+import os, sys
+import xllamacpp as engine
+path, mmproj, context, ubatch, kv_type, flash, parallel, unified, whole_window = sys.argv[1:]
+params = engine.CommonParams()
+params.model.path = path
+if mmproj:
+    params.mmproj.path = mmproj
+params.n_ctx, params.n_ubatch, params.n_batch = int(context), int(ubatch), max(2048, int(ubatch))
+params.n_parallel = int(parallel)
+params.kv_unified, params.swa_full = unified == "on", whole_window == "on"
+params.cache_type_k = params.cache_type_v = getattr(engine.ggml_type, "GGML_TYPE_" + kv_type)
+params.flash_attn_type = getattr(
+    engine.llama_flash_attn_type, "LLAMA_FLASH_ATTN_TYPE_" + flash
+)
+params.warmup = params.fit_params = bool(mmproj)  # fitting asks what a projector takes
+params.no_extra_bufts = True  # weights as in the file, none packed anew for the CPU
+params.verbosity = 4
+print("build:", engine.BUILD_INFO, file=sys.stderr)
+engine.Server(params)
+sys.stderr.flush()
+os._exit(0)
+"""
+
+#: for the engine: as many as its server has by itself, and one cache for them
+_OWN_SLOTS = -1
+_FLASH = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAnswer:
+    """The engine's buffers, and which engine it was.
+
+    `projector_bytes`: a projector's weights and compute buffer, of which it tells only the sum.
+    """
+
+    version: str
+    buffers: tuple[EngineBuffer, ...]
+    nodes: int | None  # of the graph
+    projector_bytes: int | None = None  # weights and compute buffer
+    layers: tuple[int, int] | None = None  # on the GPU, of
+
+    def size_bytes(self, name: str, device: str) -> int:
+        """Return what is called `name` on a device whose name begins with `device`."""
+        return sum(
+            one.size_bytes
+            for one in self.buffers
+            if one.name == name and one.device.startswith(device)
+        )
+
+
+def ask_engine(
+    model: Path,
+    settings: Mapping[str, object],
+    mmproj: Path | None = None,
+    *,
+    card: PretendedCard | None = None,
+) -> EngineAnswer:
+    """Return what the engine allocates for `model` at a pipeline's settings, on the CPU.
+
+    With a `card` it is what CUDA would allocate there and in host memory, for `gpu_layers` layers
+    or as many as the engine's own fit puts on it (auto), which knows of no projector then.
+
+    Raises MissingError without the engine, MeasurementError with its own line where it refuses.
+    """
+    command = _command(model, settings)
+    if card is not None:
+        request = request_of(model, settings, card, LIBRARY)
+        command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
+    text = _listen(command, _GRAPH)
+    log = read_log(text.splitlines())
+    if not any(one.name == "compute" for one in log.buffers):
+        raise MeasurementError(f"{model}: the engine refuses it: {_why(log, text)}")
+    return EngineAnswer(
+        version=f"{LIBRARY} {importlib.metadata.version(LIBRARY)}",
+        buffers=tuple(log.buffers),
+        nodes=_nodes(text),
+        projector_bytes=None if mmproj is None else ask_projector(mmproj, settings),
+        layers=log.layers,
+    )
+
+
+def ask_projector(mmproj: Path, settings: Mapping[str, object]) -> int:
+    """Return what the engine would allocate for a projector file: weights and compute buffer.
+
+    It prints MiB with two decimals. Raises as `ask_engine` does.
+    """
+    text = _listen(_command(mmproj, settings, mmproj), _PROJECTOR)
+    found = re.search(rf"{_PROJECTOR} is ([\d.]{{1,14}}) MiB", text)
+    if found is None:
+        raise MeasurementError(f"{mmproj}: the engine refuses it: {_refusal(text)}")
+    return round(float(found[1]) * MIB)
+
+
+def _command(model: Path, settings: Mapping[str, object], mmproj: Path | None = None) -> list[str]:
+    if importlib.util.find_spec(LIBRARY) is None:
+        raise MissingError(f"--engine-check needs {LIBRARY}, which is not installed", hint=INSTALL)
+    return [
+        sys.executable,
+        "-c",
+        _CHILD,
+        str(model),
+        "" if mmproj is None else str(mmproj),
+        str(settings.get("context", 4096)),
+        str(settings.get("ubatch", 512)),
+        str(settings.get("kv_type", "f16")).upper(),
+        _FLASH[str(settings.get("flash_attention", "auto"))],
+        str(_OWN_SLOTS if settings.get("parallel") == "auto" else settings.get("parallel", 1)),
+        str(settings.get("kv_unified", "off")),  # auto: off for a number, on for its own
+        str(settings.get("swa_full", "off")),
+    ]
+
+
+def _refusal(text: str) -> str:
+    """Return the line in which the engine says why it cannot load a projector."""
+    for line in text.splitlines():
+        if " E " in line:  # behind the time
+            return line.partition(" E ")[2].strip()[:300]
+        if "ASSERT" in line:
+            return line.strip()[:300]
+    return "it says nothing"
+
+
+def _listen(command: list[str], last: str) -> str:
+    """Return what the engine prints, up to the line with `last`: more is not wanted of it.
+
+    The server it would start then may hang where two of its threads meet.
+    """
+    environment = {"PATH": "", "GGML_NO_BACKTRACE": "1", "PYTHONPATH": _paths()}
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    ) as engine:
+        timer = threading.Timer(_SECONDS, engine.kill)
+        timer.start()
+        lines: list[str] = []
+        size = 0
+        try:
+            assert engine.stderr is not None
+            for raw in engine.stderr:
+                size += len(raw)
+                line = raw.decode("utf-8", errors="replace")
+                lines.append(line)
+                if last in line or size > _LONGEST_LOG:
+                    break
+        finally:
+            timer.cancel()
+            engine.kill()
+    return "".join(lines)
+
+
+def _paths() -> str:
+    import os
+
+    return os.pathsep.join(path for path in sys.path if path)
+
+
+def _why(log: EngineLog, text: str) -> str:
+    if log.failure is not None:
+        return log.failure.message
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it says nothing"
+
+
+def _nodes(text: str) -> int | None:
+    found = re.search(r"graph[^\n]{0,80}: nodes = (\d{1,7})", text)
+    return int(found[1]) if found else None

@@ -1,0 +1,68 @@
+"""What llama.cpp puts where on a card, and what it allocates: what the engine can be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
+from vramplan.engines.ggml.compute_buffer import compute_buffers
+from vramplan.engines.ggml.defaults import CardMemory
+from vramplan.engines.ggml.graph_buffer import is_known
+from vramplan.engines.ggml.layer_fit import fit_run, margin_bytes
+from vramplan.engines.ggml.load_plan import read_run
+from vramplan.model import Pipeline, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardBuild:
+    """What the build b11549 allocates for a model file on a card, and what it was asked.
+
+    `settings` are those the engine begins with, `context` is what is left of it; sizes in bytes.
+    `host_model_bytes` is what the engine prints of host memory: the part of the file it maps.
+    """
+
+    settings: Settings
+    margin_bytes: int
+    layers: tuple[int, int]  # on the GPU, of
+    context: int
+    model_bytes: int
+    cache_bytes: int
+    state_bytes: int
+    compute_bytes: int
+    host_model_bytes: int
+    host_cache_bytes: int
+    host_state_bytes: int
+    host_compute_bytes: int
+    is_known: bool
+
+
+def card_build(
+    pipeline: Pipeline, settings: Settings, compute_capability: str, card: CardMemory
+) -> CardBuild:
+    """Return what llama.cpp's build b11549 does with a model file on `card`.
+
+    `card.free_bytes` is what is free beside the CUDA context. Raises UsageError for settings that
+    cannot be.
+    """
+    chosen = {**settings, "engine": WITNESS_ENGINE}
+    run = read_run(pipeline, chosen, compute_capability, card)
+    assert run.model.language is not None
+    fit = fit_run(run, card.free_bytes)
+    batch, placement = fit.run.batch, fit.placement
+    compute = compute_buffers(run.model, batch, placement, run.rules)
+    blocks, every = placement.blocks_on_gpu, run.model.layers
+    return CardBuild(
+        settings={**run.settings, "context": "auto"} if run.may_shrink_context else run.settings,
+        margin_bytes=margin_bytes(run, card.free_bytes),
+        layers=(placement.on_gpu, run.model.total_layers),
+        context=batch.context * batch.streams,
+        model_bytes=placement.gpu_bytes,
+        cache_bytes=batch.cache_of_last(blocks),
+        state_bytes=batch.states_of_last(blocks),
+        compute_bytes=compute.gpu.expected_bytes,
+        host_model_bytes=placement.mapped_bytes,
+        host_cache_bytes=batch.cache_of_last(every) - batch.cache_of_last(blocks),
+        host_state_bytes=batch.states_of_last(every) - batch.states_of_last(blocks),
+        host_compute_bytes=compute.host_bytes,
+        is_known=is_known(run.model, run.rules),
+    )

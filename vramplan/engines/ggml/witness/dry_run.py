@@ -1,0 +1,122 @@
+"""The program that plans for a card that is not there: `python -m … REQUEST`, a JSON object.
+
+It runs in a process of its own, prints what the engine prints from INFO on, and ends at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from vramplan.engines.ggml.witness.llama_library import (
+    context_parameters,
+    fit,
+    keep_experts,
+    load,
+    model_parameters,
+    open_library,
+)
+from vramplan.engines.ggml.witness.pretended_card import PretendedCard, plug_in
+from vramplan.errors import MissingError
+from vramplan.sources.block_sizes import TYPES
+
+_NUMBERS = {name: number for number, name in TYPES.items()}
+_FLASH = {"auto": -1, "off": 0, "on": 1}
+_EVERY_LAYER = 1 << 20
+_MOST_LAYERS = 1_000
+#: for the engine: as many tokens as the model was trained on, and fewer where they do not fit
+_OWN_CONTEXT = 0
+_SERVER_SLOTS = 4
+_INFO = 2
+_DEBUG = 1
+
+
+def request_of(
+    model: Path, settings: Mapping[str, object], card: PretendedCard, package: str
+) -> str:
+    """Return the program's argument for a model at a pipeline's settings."""
+    layers, context = settings.get("gpu_layers", "auto"), settings.get("context", 4096)
+    if layers != "auto":
+        layers = _EVERY_LAYER if layers == "all" else int(str(layers))
+    experts = settings.get("cpu_moe", 0)
+    parallel, unified = settings.get("parallel", 1), settings.get("kv_unified", "off")
+    if parallel == "auto":  # what the server has by itself; its library has no such choice
+        parallel, unified = _SERVER_SLOTS, "on"
+    return json.dumps(
+        {
+            "model": str(model),
+            "package": package,
+            "context": _OWN_CONTEXT if context == "auto" else int(str(context)),
+            "ubatch": int(str(settings.get("ubatch", 512))),
+            "parallel": int(str(parallel)),
+            "unified": unified == "on",
+            "whole_window": settings.get("swa_full") == "on",
+            "kv_type": settings.get("kv_type", "f16"),
+            "flash": settings.get("flash_attention", "auto"),
+            "gpu_layers": layers,
+            "cpu_moe": _MOST_LAYERS if experts == "all" else int(str(experts)),
+            "copies_weights": settings.get("op_offload", True),
+            "card": asdict(card),
+        }
+    )
+
+
+def main(request: Mapping[str, object]) -> None:
+    """Do what a request asks for. Raises MissingError where the engine is not a known one."""
+    spec = importlib.util.find_spec(str(request["package"]))
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingError(f"{request['package']} is not installed")
+    library = open_library(Path(spec.submodule_search_locations[0]))
+    card = PretendedCard(**cast("dict[str, Any]", request["card"]))
+    device = plug_in(library, card)
+    say = _speaker()
+    library.llama_log_set(say, None)
+    library.llama_backend_init()
+    model, context = model_parameters(library), context_parameters(library)
+    path = Path(str(request["model"]))
+    model.use_extra_buffers = False  # weights as in the file, none packed anew for the CPU
+    context.context, context.ubatch = request["context"], request["ubatch"]
+    context.batch = max(2048, context.ubatch)
+    context.sequences = context.outputs = request["parallel"]  # one token of each gives logits
+    context.type_k = context.type_v = _NUMBERS[str(request["kv_type"])]
+    context.flash = _FLASH[str(request["flash"])]
+    context.unified, context.whole_window = request["unified"], request["whole_window"]
+    context.offload_ops = request["copies_weights"]
+    if request["cpu_moe"]:
+        keep_experts(library, model, int(str(request["cpu_moe"])))
+    if request["gpu_layers"] == "auto":
+        fit(library, path, model, context, card.margin_bytes)
+        library.llama_log_set(say, None)
+    else:
+        model.gpu_layers = request["gpu_layers"]
+    load(library, path, model, context)
+    del device
+
+
+def _speaker() -> object:
+    """Return a function for the engine's log; a line may come in parts, of the level before."""
+    last = _INFO
+
+    def speak(level: int, text: bytes, _: int) -> None:
+        nonlocal last
+        last = last if level > _INFO + 2 else level
+        if last != _DEBUG:
+            sys.stderr.buffer.write(text)
+
+    return ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(speak)
+
+
+if __name__ == "__main__":
+    try:
+        main(json.loads(sys.argv[1]))
+    except MissingError as problem:
+        sys.stderr.write(f"{problem}\n")
+    sys.stderr.flush()
+    os._exit(0)

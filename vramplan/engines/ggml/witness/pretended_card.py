@@ -1,0 +1,216 @@
+"""A CUDA card that is not there, for llama.cpp to plan for.
+
+The engine's library takes devices from a program that loads it (ggml_backend_register). This one
+answers for its memory, its buffers' alignment and sizes, and which operators it computes, as the
+CUDA backend would. It computes nothing and copies nothing: its buffers are addresses in no memory.
+With it a CPU build allocates weights, caches and compute buffers of partial offload; figures that
+real cards printed come out to the hundredth of a MiB (tests/accuracy/test_device_witness.py).
+
+Only on Linux, and only in a process of its own: a wrong answer is a crash.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from ctypes import addressof, c_size_t, c_void_p
+from dataclasses import dataclass
+
+from vramplan.engines.ggml.witness import ggml_backend as ggml
+from vramplan.engines.ggml.witness.cuda_backend import ALIGNMENT, CudaRules
+from vramplan.errors import MissingError
+from vramplan.units import MIB
+
+#: where its memory seems to be: above all that a process has, below the end of addresses
+_FIRST_ADDRESS = 0x7100_0000_0000
+_PAGE = 2 * MIB
+#: interface whose backends may keep tensors
+_KEEPS = 3
+_KNOWN = "vramplan knows llama.cpp b10566 to b11549 from the inside: pip install 'vramplan[engine]'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretendedCard:
+    """A card's memory as the engine will see it, and what its fit is to leave free."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+    margin_bytes: int = 1 << 30  # what the server leaves (common/common.h, fit_params_target)
+
+
+def plug_in(library: ctypes.CDLL, card: PretendedCard) -> object:
+    """Make `library` see `card` as CUDA0; what is returned must live as long as the library.
+
+    Raises MissingError for a library whose interface is not known.
+    """
+    try:
+        find = library.ggml_backend_cpu_reg
+        register = library.ggml_backend_register
+    except AttributeError:
+        message = "this build of the engine takes no devices from outside"
+        raise MissingError(message, hint=_KNOWN) from None
+    find.restype, register.argtypes = c_void_p, [c_void_p]
+    version = ggml.Registry.from_address(find()).api_version
+    if version not in ggml.BUFFER_TYPES:
+        message = f"this build of the engine has device interface {version}"
+        raise MissingError(message, hint=_KNOWN)
+    device = _Device(library, card, version)
+    register(addressof(device.registry))
+    return device
+
+
+class _Device:
+    """The structures that the engine calls, and what they answer.
+
+    Everything that C has the address of is kept here.
+    """
+
+    def __init__(self, library: ctypes.CDLL, card: PretendedCard, version: int) -> None:
+        self._card = card
+        self._rules = CudaRules(library)
+        self._taken_bytes = 0
+        self._next_address = _FIRST_ADDRESS
+        self._bases: dict[int, int] = {}
+        self._kept: list[object] = []
+        self._names = {
+            name: ctypes.create_string_buffer(text.encode())
+            for name, text in (
+                ("family", "CUDA"), ("card", "CUDA0"), ("host", "CUDA_Host"), ("about", card.name)
+            )
+        }  # fmt: skip
+        self._guid = (ctypes.c_uint8 * 16)(*b"vramplan's CUDA0")
+        self._new_buffer = library.ggml_backend_buffer_init
+        self._new_buffer.restype = c_void_p
+        self._new_buffer.argtypes = [c_void_p, ggml.BufferInterface, c_void_p, c_size_t]
+        self._node_count = library.ggml_graph_n_nodes
+        self._node_count.argtypes = [c_void_p]
+        self._node = library.ggml_graph_node
+        self._node.restype, self._node.argtypes = c_void_p, [c_void_p, ctypes.c_int]
+        self._new_host_buffer = library.ggml_backend_buft_alloc_buffer
+        self._new_host_buffer.restype = c_void_p
+        self._new_host_buffer.argtypes = [c_void_p, c_size_t]
+        library.ggml_backend_cpu_buffer_type.restype = c_void_p
+        self._host_type = library.ggml_backend_cpu_buffer_type()
+        self.registry, self.device, self.backend = ggml.Registry(), ggml.Device(), ggml.Backend()
+        self.memory, self.pinned = ggml.BUFFER_TYPES[version](), ggml.BUFFER_TYPES[version]()
+        self.buffer = ggml.BufferInterface()
+        self._fill(version)
+
+    def _fill(self, version: int) -> None:
+        self.registry.api_version = version
+        self._answer(
+            self.registry.interface,
+            get_name=self._say("family"),
+            get_device_count=lambda _: 1,
+            get_device=lambda *_: addressof(self.device),
+            get_proc_address=lambda *_: None,
+        )
+        self.device.registry = addressof(self.registry)
+        self._answer(
+            self.device.interface,
+            get_name=self._say("card"),
+            get_description=self._say("about"),
+            get_memory=self._tell_memory,
+            get_type=lambda _: ggml.GPU,
+            get_props=self._tell_properties,
+            init_backend=lambda *_: addressof(self.backend),
+            get_buffer_type=lambda _: addressof(self.memory),
+            get_host_buffer_type=lambda _: addressof(self.pinned),
+            supports_op=lambda _, tensor: self._rules.supports(tensor),
+            supports_buft=lambda _, kind: kind == addressof(self.memory),
+            offload_op=lambda _, tensor: self._rules.is_worth_copying(tensor),
+        )
+        self.memory.device = self.pinned.device = addressof(self.device)
+        self._answer(
+            self.memory,
+            get_name=self._say("card"),
+            alloc_buffer=self._allocate,
+            get_alignment=lambda _: ALIGNMENT,
+            get_alloc_size=lambda _, tensor: self._rules.size_bytes(tensor),
+        )
+        host = type(self.pinned).from_address(self._host_type)
+        self.pinned.get_alignment, self.pinned.is_host = host.get_alignment, host.is_host
+        self._answer(self.pinned, get_name=self._say("host"), alloc_buffer=self._allocate_pinned)
+        self._answer(
+            self.buffer,
+            free_buffer=self._free,
+            get_base=lambda buffer: self._bases[buffer],
+            set_tensor=lambda *_: None,
+            get_tensor=lambda *_: None,
+            clear=lambda *_: None,
+        )
+        self.backend.guid, self.backend.device = addressof(self._guid), addressof(self.device)
+        self._answer(
+            self.backend.interface,
+            get_name=self._say("card"),
+            free=lambda _: None,
+            synchronize=lambda _: None,
+            graph_compute=lambda *_: 0,
+            graph_optimize=self._optimize,
+        )
+
+    def _answer(self, structure: ctypes.Structure, **functions: Callable[..., object]) -> None:
+        """Put Python functions into a structure's places."""
+        kinds = {field[0]: field[1] for field in structure._fields_}
+        for place, function in functions.items():
+            pointer = kinds[place](function)
+            self._kept.append(pointer)
+            setattr(structure, place, pointer)
+
+    def _say(self, name: str) -> Callable[[object], int]:
+        address = addressof(self._names[name])
+        return lambda _: address
+
+    @property
+    def _free_bytes(self) -> int:
+        return max(self._card.free_bytes - self._taken_bytes, 0)
+
+    def _tell_memory(self, _: int, free: ggml.Sizes, total: ggml.Sizes) -> None:
+        free[0], total[0] = self._free_bytes, self._card.total_bytes
+
+    def _tell_properties(self, _: int, told: ggml.PropertiesPointer) -> None:
+        properties = told[0]
+        properties.name = addressof(self._names["card"])
+        properties.description = addressof(self._names["about"])
+        properties.memory_free, properties.memory_total = self._free_bytes, self._card.total_bytes
+        properties.type, properties.device_id = ggml.GPU, None
+        properties.is_async = properties.has_host_buffer = properties.has_mmap = True
+        properties.has_buffer_from_host = properties.has_events = False
+
+    def _allocate(self, kind: int, size: int) -> int | None:
+        if size > self._free_bytes:
+            sys.stderr.write(
+                f"ggml_backend_cuda_buffer_type_alloc_buffer: allocating {size / MIB:.2f} MiB on "
+                "device 0: cudaMalloc failed: out of memory\n"
+            )
+            return None
+        buffer = int(self._new_buffer(kind, self.buffer, None, size))
+        self._bases[buffer] = self._next_address
+        self._next_address += -(-size // _PAGE) * _PAGE
+        self._taken_bytes += size
+        return buffer
+
+    def _allocate_pinned(self, kind: int, size: int) -> int | None:
+        """Return memory of the host that bears the name CUDA gives it."""
+        buffer = self._new_host_buffer(self._host_type, size)
+        if buffer:
+            ggml.Buffer.from_address(buffer).type = kind
+        return buffer  # type: ignore[no-any-return]  # an address or None
+
+    def _optimize(self, _: int, graph: int, parameters: int) -> None:
+        """Keep what a fused kernel reads until it is done, as the CUDA backend does.
+
+        Only builds of interface 3 are known to ask this way.
+        """
+        if self.registry.api_version < _KEEPS:
+            return
+        asked = ggml.OptimizeParameters.from_address(parameters)
+        nodes = [self._node(graph, number) for number in range(self._node_count(graph))]
+        for kept, until in self._rules.fused_sums(nodes):
+            asked.keep(asked.context, kept, until)
+
+    def _free(self, buffer: int) -> None:
+        self._taken_bytes -= ggml.Buffer.from_address(buffer).size
+        del self._bases[buffer]

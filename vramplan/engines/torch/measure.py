@@ -1,0 +1,296 @@
+"""A measured run of a torch pipeline, from what was asked for to a `Run`.
+
+`vramplan profile` and the campaign measure through here: this is where the probes meet the runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.ask.events_file import no_half_of
+from vramplan.ask.targets import Job
+from vramplan.engines.door import DEFAULT_CAPABILITY
+from vramplan.errors import MissingError
+from vramplan.measurement.reading import DeviceMemory, ProcessMemory
+from vramplan.measurement.run import Emulation, FailureKind, MeasuredGpu, Run, Witness
+from vramplan.model import Card
+from vramplan.settings import format_setting
+from vramplan.units import format_size
+
+if TYPE_CHECKING:
+    from vramplan.probe.nvml import Gpu, NvmlProbe
+    from vramplan.runner.outcome import Outcome
+    from vramplan.runner.supervisor import Measurement, Tools
+    from vramplan.runner.task import Task
+
+#: between two samples of NVML; a reading takes some 0.1 ms
+PERIOD_S = 0.005
+#: how often a run is made again because others moved memory meanwhile
+_MOST_REPEATS = 2
+
+CHILD = "vramplan.engines.torch.run.child"
+
+_MOVED = "other processes moved {} on the card during the run: its device figures are off by that"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be measured.
+
+    `target` is as on the command line, `job` what it stands for. `checkpoint` is None for random
+    weights. `card` is a smaller card to be played; `gpu` is None for a dry run on the CPU.
+    """
+
+    target: str
+    job: Job
+    catalog: Sequence[str] = ()
+    checkpoint: str | None = None
+    gpu: Gpu | None = None
+    driver: str = ""
+    card: Card | None = None
+    turns: int = 2
+    history: str | None = None
+    command: str = ""
+
+    @property
+    def compute_capability(self) -> str:
+        """Whose kernels run: the card's that is played, else the GPU's."""
+        if self.card is not None:
+            return self.card.compute_capability
+        return self.gpu.compute_capability if self.gpu is not None else DEFAULT_CAPABILITY
+
+
+Progress = Callable[[str], None]
+
+
+def measure_order(order: Order, progress: Progress) -> Run:
+    """Measure, again where other processes moved memory meanwhile; return the run.
+
+    Raises MissingError where the card has not enough free to begin with, MeasurementError where
+    the process cannot be started.
+    """
+    for left in reversed(range(_MOST_REPEATS + 1)):
+        outcome = _measure_once(order, progress)
+        moved = _moved(outcome)
+        if not moved or not left:
+            break
+        progress(f"other processes moved {format_size(moved)} meanwhile: measuring again")
+    return _make_run(order, outcome)
+
+
+def _measure_once(order: Order, progress: Progress) -> Outcome:
+    with ExitStack() as stack:
+        return prepare_order(order, progress, stack).measure()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """An order whose process is on its way."""
+
+    order: Order
+    measurement: Measurement | None
+    probe: NvmlProbe | None
+
+    def measure(self, *, limit_seconds: float | None = None) -> Outcome:
+        """Measure, once; with `limit_seconds` within so much of the clock."""
+        assert self.measurement is not None
+        card = self.order.card
+        leave = None
+        if card is not None and self.probe is not None:
+            leave = _leave_bytes(card, self.probe)
+        with no_half_of(self.order.history):
+            return self.measurement.run(leave, limit_seconds=limit_seconds)
+
+    def make_run(self, outcome: Outcome) -> Run:
+        """Return the run that `outcome` is."""
+        return _make_run(self.order, outcome)
+
+
+def prepare_order(order: Order, progress: Progress, stack: ExitStack) -> Prepared:
+    """Start an order's process; `stack` ends it and whatever belongs to it."""
+    from vramplan.runner.supervisor import Measurement, Tools
+
+    task = make_task(order)
+    if order.gpu is None:
+        tools = Tools(
+            command=_child(),
+            environment=_environment(order, task),
+            progress=progress,
+        )
+        measurement = stack.enter_context(Measurement(task, tools))
+        return Prepared(order=order, measurement=measurement, probe=None)
+    from vramplan.probe.nvml import NvmlProbe
+
+    probe = stack.enter_context(NvmlProbe(order.gpu.uuid))
+    measurement = stack.enter_context(Measurement(task, _tools(order, task, probe, progress)))
+    return Prepared(order=order, measurement=measurement, probe=probe)
+
+
+def make_task(order: Order) -> Task:
+    """Return what the measured process is told."""
+    from vramplan.runner.task import MACHINE, Task
+
+    settings = order.job.settings
+    return Task(
+        target=order.target,
+        compute_capability=order.compute_capability,
+        catalog=tuple(order.catalog),
+        settings={key: format_setting(key, value) for key, value in settings.items()},
+        device="cpu" if order.gpu is None else "cuda",
+        gpu=order.gpu.uuid if order.gpu is not None else None,
+        kernels=MACHINE if order.card is None else order.card.compute_capability,
+        checkpoint=order.checkpoint,
+        wants_limit=order.card is not None,
+        turns=order.turns,
+        history=order.history,
+    )
+
+
+def _child(*more: str) -> list[str]:
+    from vramplan.runner.channel import python_command
+
+    return [*python_command(CHILD), *more]
+
+
+def _environment(order: Order, task: Task) -> dict[str, str]:
+    """Return the child's environment: one GPU, the allocator and cuBLAS as asked for."""
+    from vramplan.engines.torch.run.environment import torch_environment
+    from vramplan.runner.channel import child_environment
+
+    more = torch_environment(order.job.settings, task.kernels)
+    if order.gpu is not None:
+        from vramplan.probe.choice import environment_for
+
+        more |= environment_for(order.gpu)
+    return child_environment(more)
+
+
+def _tools(order: Order, task: Task, probe: NvmlProbe, progress: Progress) -> Tools:
+    from vramplan.probe.processes import own_process
+    from vramplan.probe.sampler import Sampler
+    from vramplan.probe.smi import read_smi
+    from vramplan.probe.smi_probe import SmiProbe
+    from vramplan.runner.supervisor import Tools
+
+    gpu = order.gpu
+    assert gpu is not None
+
+    def own_share(memory: DeviceMemory, pid: int, before: DeviceMemory | None) -> int | None:
+        own = own_process(memory, pid, before=before)
+        return own.used_bytes if own is not None else None
+
+    def look() -> tuple[int, int | None]:
+        return probe.read_memory().used_bytes, None  # asking for processes takes too long
+
+    return Tools(
+        command=_child(),
+        ballast_command=_child("--ballast", gpu.uuid),
+        environment=_environment(order, task),
+        probe=probe,
+        own_share=own_share,
+        watch=lambda: Sampler(look, PERIOD_S),
+        smi=lambda: read_smi(gpu.uuid),
+        smi_eyes=SmiProbe(gpu.uuid),
+        progress=progress,
+    )
+
+
+def _leave_bytes(card: Card, probe: NvmlProbe) -> int:
+    """Return what `card` has free with nothing on it; the real card must have more than that."""
+    leave = card.total_bytes - card.reserved_bytes
+    memory = probe.read().device
+    assert memory is not None
+    if memory.free_bytes < leave:
+        raise MissingError(
+            f"{card.title} has {format_size(leave, up=False)} free and this card now "
+            f"{format_size(memory.free_bytes, up=False)}: it cannot play it",
+            hint=holders(memory) or "name a smaller card with --as-card",
+        )
+    return leave
+
+
+def holders(memory: DeviceMemory) -> str:
+    """Return who holds memory on a card, the largest first, or nothing where nobody is listed."""
+    named = sorted(memory.processes or (), key=lambda one: -(one.used_bytes or 0))[:5]
+    return "it is held by " + ", ".join(map(_holder, named)) if named else ""
+
+
+def _holder(one: ProcessMemory) -> str:
+    size = "an unknown size" if one.used_bytes is None else format_size(one.used_bytes)
+    return f"{one.name} ({one.pid}): {size}"
+
+
+def _make_run(order: Order, outcome: Outcome) -> Run:
+    job, gpu = order.job, order.gpu
+    moved = _moved(outcome)
+    notes = [_MOVED.format(format_size(moved))] if moved else []
+    emulation = None
+    if order.card is not None and outcome.ballast_free_bytes is not None:
+        emulation = Emulation(
+            card=order.card.name,
+            free_bytes=outcome.ballast_free_bytes,
+            compute_capability=order.card.compute_capability,
+        )
+    return Run(
+        pipeline=job.pipeline.name,
+        title=job.pipeline.title,
+        runtime=job.pipeline.runtime,
+        settings=job.settings,
+        weights="random" if order.checkpoint is None else "pretrained",
+        checkpoint=order.checkpoint,
+        witness=Witness.DRY if gpu is None else Witness.GPU,
+        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        command=order.command,
+        gpu=None if gpu is None else measured_gpu(gpu, order.driver),
+        versions=outcome.versions,
+        kernels="machine" if order.card is None else order.card.compute_capability,
+        emulation=emulation,
+        period_s=outcome.period_s,
+        before=outcome.before,
+        context=tuple(outcome.context),
+        components=tuple(outcome.components),
+        stretches=outcome.ordered(),
+        phase_ends=tuple(outcome.phase_ends),
+        workspaces=tuple(outcome.workspaces),
+        held=outcome.held,
+        failure=outcome.failure,
+        history=_history_name(order, outcome),
+        facts=outcome.facts,
+        notes=(*outcome.notes, *notes),
+    )
+
+
+def _history_name(order: Order, outcome: Outcome) -> str | None:
+    """Return the name of the history beside the run's file, where one was written."""
+    return Path(order.history).name if order.history is not None and outcome.has_history else None
+
+
+def measured_gpu(gpu: Gpu, driver: str) -> MeasuredGpu:
+    """Return a GPU as a run names it."""
+    return MeasuredGpu(
+        name=gpu.name,
+        compute_capability=gpu.compute_capability,
+        total_bytes=gpu.total_bytes,
+        reserved_bytes=gpu.reserved_bytes,
+        driver=driver,
+    )
+
+
+def _moved(outcome: Outcome) -> int:
+    """Return by how much others on the card changed, or 0 where they kept still or are unknown."""
+    if outcome.before is None or outcome.after is None or _died(outcome):
+        return 0
+    from vramplan.probe.processes import neighbours_moved
+    from vramplan.runner.supervisor import STILL_BYTES
+
+    moved = neighbours_moved(outcome.before, outcome.after)
+    return moved if moved > STILL_BYTES else 0
+
+
+def _died(outcome: Outcome) -> bool:
+    return outcome.failure is not None and outcome.failure.kind is FailureKind.CRASH

@@ -1,0 +1,285 @@
+"""A device that is not there: large tensors on `meta`, small ones real, every storage written down.
+
+The real pipeline code runs unmodified on modules that live on torch's `meta` device, which stands
+for the GPU. Tensors of up to `SMALL` elements that the code puts on the device stay real on the
+CPU so that control flow (schedules, token ids, masks) goes on; they are recorded all the same,
+because on a GPU they would live there. A copy back to the CPU becomes real zeros.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from vramplan.engines.torch.record.marks import Marks
+from vramplan.engines.torch.record.scratch import temporaries
+from vramplan.engines.torch.record.stream import (
+    Alloc,
+    Birth,
+    Event,
+    Free,
+    Gemm,
+    Stream,
+    Workspace,
+)
+
+#: tensors up to this many elements keep their values
+SMALL = 4096
+
+META = torch.device("meta")
+CPU = torch.device("cpu")
+
+_GEMM = (
+    "aten.mm",
+    "aten.addmm",
+    "aten.bmm",
+    "aten.baddbmm",
+    "aten.addbmm",
+    "aten._addmm_activation",
+)
+_CONV = ("aten.convolution.", "aten._convolution.")
+_CONV_BACKWARD = "aten.convolution_backward."
+_ATTENTION = "aten._scaled_dot_product_"
+
+# torch's operator objects and nested arguments have no useful static type
+Operator = Any
+Value = Any
+
+
+def is_meta(value: Value) -> bool:
+    """True for a tensor on the device that is not there."""
+    return isinstance(value, torch.Tensor) and value.device.type == "meta"
+
+
+class Device(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+    """The dispatch mode; `stream` is where events go now.
+
+    Storages in `weights` (by data pointer identity) were there before the run and are not recorded.
+    """
+
+    def __init__(self, stream: Stream, weights: set[int]) -> None:
+        Marks.__init__(self, stream)
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
+        self.weights = weights
+        self.births: dict[int, Birth] = {}
+
+    # ------------------------------------------------------------------ events
+    def write(self, event: Event) -> None:
+        """Append an event to the stream that is being recorded."""
+        self.stream.events.append(event)
+
+    @contextmanager
+    def into(self, stream: Stream) -> Iterator[None]:
+        """Record into `stream` for a while."""
+        outer, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = outer
+
+    def adopt(self, tensor: torch.Tensor, birth: Birth) -> None:
+        """Make `birth` the life of this tensor's storage."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        self.births[key] = birth
+        weakref.finalize(storage, self._die, key).atexit = False
+
+    def rebind(self, tensor: torch.Tensor, birth: Birth) -> None:
+        """Hand a storage that is alive over to `birth`, a slot of another stream."""
+        self.births[tensor.untyped_storage()._cdata] = birth
+
+    def _die(self, key: int) -> None:
+        birth = self.births.pop(key)
+        birth.alive = False
+        self.stream.events.append(Free(birth))
+
+    def birth_of(self, tensor: torch.Tensor) -> Birth | None:
+        """Return the recorded life of this tensor's storage; None for weights and CPU tensors."""
+        return self.births.get(tensor.untyped_storage()._cdata)
+
+    def is_on_device(self, tensor: torch.Tensor) -> bool:
+        """True where a GPU would hold this tensor, wherever it is here."""
+        key = tensor.untyped_storage()._cdata
+        return tensor.device.type == "meta" or key in self.births or key in self.weights
+
+    # ---------------------------------------------------------------- dispatch
+    def __torch_dispatch__(
+        self,
+        func: Operator,
+        types: Value,
+        args: tuple[Value, ...] = (),
+        kwargs: dict[str, Value] | None = None,
+    ) -> Value:
+        kwargs = dict(kwargs or {})
+        name = str(func)
+        loops = self.stream.open_loops
+        if loops and loops[-1] in self.until and name.startswith(self.until[loops[-1]]):
+            self.end_loop()
+        if self.beat is not None and name.startswith(self.beat[1]):
+            if self.beats % self.beat[2] == 0:
+                self.iterate(self.beat[0])
+            self.beats += 1
+        tensors = [*_tensors_in(args), *_tensors_in(kwargs.values())]
+        if name.startswith("aten._local_scalar_dense") and is_meta(args[0]):
+            return 0
+        if name.startswith("aten._to_copy"):
+            return self._copy(func, args, kwargs)
+        out = self._run(func, name, args, kwargs, tensors)
+        if any(is_meta(x) for x in tensors):
+            self._library_scratch(name, args, out)
+        return out
+
+    def _run(
+        self,
+        func: Operator,
+        name: str,
+        args: tuple[Value, ...],
+        kwargs: dict[str, Value],
+        tensors: list[torch.Tensor],
+    ) -> Value:
+        device = kwargs.get("device")
+        wants_gpu = device is not None and torch.device(device).type == "meta"
+        if any(map(is_meta, tensors)) or name.startswith(_ATTENTION):
+            if device is not None and not wants_gpu:  # new_zeros(device=cpu) of a device tensor
+                return func(*tree_map(_to_zeros, args), **kwargs)
+            written = _written_argument(func, args)
+            if written is not None and not is_meta(written):
+                return written  # a real tensor keeps its values: what was computed on meta has none
+            if not all(map(is_meta, tensors)):
+                args, kwargs = tree_map(_to_meta, (args, kwargs))
+            out = func(*args, **kwargs)
+            if isinstance(out, torch.Tensor):
+                return self._born(self._real_if_index(out), name)
+            return self._born(tree_map(self._real_if_index, out), name)
+        on_device = wants_gpu or any(self.is_on_device(x) for x in tensors)
+        if wants_gpu:
+            if not tensors:
+                probe = func(*args, **{**kwargs, "device": META})
+                if probe.numel() > SMALL:
+                    return self._born(probe, name)
+            elif tensors[0].numel() > SMALL:
+                return self._born(
+                    func(*tree_map(_to_meta, args), **{**kwargs, "device": META}), name
+                )
+            kwargs["device"] = CPU
+        out = func(*args, **kwargs)
+        return self._born(out, name) if on_device else out
+
+    def _copy(self, func: Operator, args: tuple[Value, ...], kwargs: dict[str, Value]) -> Value:
+        source: torch.Tensor = args[0]
+        device = kwargs.get("device")
+        target = torch.device(device).type if device is not None else None
+        here = self.is_on_device(source)
+        if target == "cpu" and here:
+            dtype = kwargs.get("dtype") or source.dtype
+            if is_meta(source):
+                return torch.zeros(source.shape, dtype=dtype)
+            return func(source, **{**kwargs, "device": CPU})
+        if is_meta(source):
+            return self._born(func(source, **{**kwargs, "device": META}), "aten._to_copy")
+        if target == "meta":
+            if here and kwargs.get("dtype", source.dtype) in (None, source.dtype):
+                return torch.ops.aten.alias(source)  # it is there already: a GPU copies nothing
+            if source.numel() > SMALL:
+                return self._born(func(source, **{**kwargs, "device": META}), "aten._to_copy")
+            return self._born(func(source, **{**kwargs, "device": CPU}), "aten._to_copy")
+        out = func(source, **kwargs)
+        return self._born(out, "aten._to_copy") if here else out
+
+    def _real_if_index(self, out: Value) -> Value:
+        """Small integer results become zeros, so that code which reads them goes on."""
+        if (
+            is_meta(out)
+            and not out.dtype.is_floating_point
+            and not out.dtype.is_complex
+            and out.numel() <= SMALL
+            and self.birth_of(out) is None
+            and out._base is None
+        ):
+            real = torch.zeros(out.shape, dtype=out.dtype)
+            if out.untyped_storage()._cdata in self.weights:
+                self._stand_in(real)
+            return real
+        return out
+
+    def _stand_in(self, real: torch.Tensor) -> None:
+        """Let `real` stand for a view of a weight, which a GPU allocates nothing for."""
+        storage = real.untyped_storage()
+        self.weights.add(storage._cdata)
+        weakref.finalize(storage, self.weights.discard, storage._cdata).atexit = False
+
+    def _born(self, out: Value, name: str) -> Value:
+        for tensor in _tensors_in((out,)):
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key in self.births or key in self.weights or storage.nbytes() == 0:
+                continue
+            birth = self.stream.new_birth()
+            self.adopt(tensor, birth)
+            self.write(Alloc(birth, storage.nbytes(), name))
+        return out
+
+    def _library_scratch(self, name: str, args: tuple[Value, ...], out: Value) -> None:
+        if name.startswith(_GEMM):
+            self.write(Gemm())
+        elif name.startswith(_CONV_BACKWARD):
+            gradient, source, weight = map(_nbytes, args[:3])
+            if args[-1][0]:  # the input's gradient, then the weight's
+                self.write(Workspace("conv", (gradient, source, weight)))
+            if args[-1][1]:
+                self.write(Workspace("conv", (source, gradient, weight)))
+        elif name.startswith(_CONV):
+            self.write(Workspace("conv", (_nbytes(args[0]), _nbytes(out), _nbytes(args[1]))))
+        for sizes in temporaries(name, args, out):
+            inside = [Alloc(self.stream.new_birth(), size, name) for size in sizes]
+            self.stream.events.extend(inside)
+            self.stream.events.extend(Free(alloc.birth) for alloc in inside)
+
+
+def _tensors_in(values: Iterable[Value]) -> Iterator[torch.Tensor]:
+    """Yield the tensors among an operator's arguments or results, nested in lists at most."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors_in(value)
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _to_meta(value: Value) -> Value:
+    if isinstance(value, torch.Tensor) and not is_meta(value) and value.dim():
+        return value.to("meta")
+    return value
+
+
+def _to_zeros(value: Value) -> Value:
+    return torch.zeros(value.shape, dtype=value.dtype) if is_meta(value) else value
+
+
+def _written_argument(func: Operator, args: tuple[Value, ...]) -> torch.Tensor | None:
+    for argument, value in zip(func._schema.arguments, args, strict=False):
+        alias = argument.alias_info
+        if alias is not None and alias.is_write and isinstance(value, torch.Tensor):
+            return value
+    return None
+
+
+def weights_of(modules: list[torch.nn.Module]) -> set[int]:
+    """Return the storage identities of every parameter and buffer of `modules`."""
+    found: set[int] = set()
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            found.add(tensor.untyped_storage()._cdata)
+    return found
+
+
+Work = Callable[[], Value]

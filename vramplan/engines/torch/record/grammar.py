@@ -1,0 +1,27 @@
+"""What a recipe says about a routine's sizes and loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vramplan.engines.torch.tape.expressions import derive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What a recipe says about a routine's sizes.
+
+    `derived` defines further dimensions (rounded levels, token counts; they may use loop names as
+    indices), `products` are what sizes are made of, `counts` how often each loop runs, `splits` are
+    conditions under which the code itself may differ.
+    """
+
+    products: tuple[str, ...] = ()
+    derived: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, str] = field(default_factory=dict)
+    splits: tuple[str, ...] = ("n==1",)
+
+    def complete(self, dims: Mapping[str, int]) -> dict[str, int]:
+        """Return `dims` with the derived ones; a loop's index is 0 outside of the loop."""
+        return derive(self.derived, {**dict.fromkeys(self.counts, 0), **dims})

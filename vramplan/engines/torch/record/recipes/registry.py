@@ -1,0 +1,34 @@
+"""Which recipe runs a pipeline of the catalogue: its components' classes decide."""
+
+from __future__ import annotations
+
+from vramplan.engines.torch.record.session import Recipe
+from vramplan.errors import UsageError
+from vramplan.model import Pipeline
+
+
+def recipe_for(pipeline: Pipeline) -> Recipe:
+    """Return how `pipeline` is built and run for a recording.
+
+    Raises UsageError where no recipe knows its components' classes.
+    """
+    from vramplan.engines.torch.record.recipes import autoencoders, diffusion, llava, vae, vit_mae
+
+    classes = {spec.class_path for spec in pipeline.components}
+    if "diffusers.UNet2DConditionModel" in classes:
+        return diffusion.recipe(pipeline)
+    if classes == {"diffusers.AutoencoderKL"}:
+        return vae.recipe(pipeline)
+    if classes == {"transformers.LlavaForConditionalGeneration"}:
+        return llava.recipe(pipeline)
+    if classes == {"transformers.ViTMAEForPreTraining"}:
+        return vit_mae.recipe(pipeline)
+    if classes == {"torch.nn.Sequential"}:
+        return autoencoders.recipe(pipeline)
+    shown = ", ".join(sorted(classes)) or "a pipeline without components"
+    raise UsageError(
+        f"{pipeline.name}: no recipe knows how to run {shown}",
+        hint="recorded are UNet2DConditionModel and AutoencoderKL (diffusers), "
+        "LlavaForConditionalGeneration and ViTMAEForPreTraining (transformers), "
+        "and autoencoders of torch.nn.Sequential",
+    )

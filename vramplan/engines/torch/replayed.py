@@ -1,0 +1,208 @@
+"""What a tape's replay says at some settings: peaks, timeline and least limits, low to high.
+
+All of it takes some tenths of a second, so the results at the catalogue's default settings ship
+beside the tapes (`shipped_results`), keyed by everything they depend on.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.attention_kernel import attention_kernel
+from vramplan.engines.torch.facts import facts_at, numbers_at
+from vramplan.engines.torch.workspace import convolution_scratch, cublas_band, no_scratch
+from vramplan.model import Pipeline, Settings
+
+if TYPE_CHECKING:  # a result that ships needs nothing that replays
+    from vramplan.engines.torch.least_limit import LeastLimit
+    from vramplan.engines.torch.tape.conditions import Conditions, WorkspaceModel
+    from vramplan.engines.torch.tape.format import Tape
+    from vramplan.engines.torch.tape.rehearsal import Rehearsal
+    from vramplan.engines.torch.tape.trace import Mark, Trace
+
+#: a phase with more marks than this is thinned: a token's are like the last one's, a little higher
+_MOST_MARKS = 60
+
+#: part of every key: raise it when the replay or a model behind it changes its figures
+MODEL_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """The peaks of one replay with one workspace model, and its least limit. Bytes."""
+
+    allocated_peak_bytes: int
+    reserved_peak_bytes: int
+    least_limit_bytes: int
+    phase: str  # where it fails first below the least limit
+    component: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartWeights:
+    """A row of the component table."""
+
+    name: str
+    component: str
+    parameters: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """Three replays of one run: without scratch, with the expected scratch, with the most."""
+
+    low: Scenario
+    expected: Scenario
+    high: Scenario
+    marks: tuple[Mark, ...]  # of the expected one
+    warm_reserved_peak_bytes: int  # after a second run in the same process
+    parts: tuple[PartWeights, ...]
+
+
+def conditions_at(
+    pipeline: Pipeline, settings: Settings, compute_capability: str, tape: Tape
+) -> Conditions:
+    """Return what the replay depends on, from settings and architecture; scratch as expected."""
+    from vramplan.engines.torch.tape.conditions import Conditions
+
+    dtype = str(settings.get("dtype", "fp32"))
+    facts = facts_at(pipeline, settings, compute_capability)
+    facts |= tape.dtype_facts.get(dtype, {})
+    has_checker = facts["safety_checker"] == "on"
+    element_bytes = ELEMENT_BYTES[dtype]
+    return Conditions(
+        numbers=numbers_at(settings),
+        facts=facts,
+        element_bytes=element_bytes,
+        workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected_bytes,
+        cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
+        loading=pipeline.loading,
+        offload="none"
+        if settings.get("offload") == "auto"
+        else str(settings.get("offload", "none")),
+        skip_components=frozenset() if has_checker else frozenset({"safety_checker"}),
+    )
+
+
+def replay_run(
+    tape: Tape,
+    conditions: Conditions,
+    compute_capability: str,
+    *,
+    expandable_segments: bool = False,
+) -> Replayed:
+    """Replay a run in its three scenarios and find their least limits."""
+    from vramplan.engines.torch.least_limit import find_least_limit
+    from vramplan.engines.torch.tape.rehearsal import rehearse
+
+    scratch = convolution_scratch(compute_capability, conditions.element_bytes)
+
+    def rehearsed(workspace: WorkspaceModel) -> Rehearsal:
+        changed = replace(conditions, workspace_bytes=workspace)
+        return rehearse(tape, changed, expandable_segments=expandable_segments)
+
+    expected, high = rehearsed(conditions.workspace_bytes), rehearsed(scratch.high_bytes)
+    bare = rehearsed(no_scratch).trace
+    marks = _thin(_without_repeats(expected.trace.marks))
+    # torch tries a convolution plan with less scratch where one does not fit: low allows it
+    least = find_least_limit(expected, is_elastic=True)
+    result = Replayed(
+        low=_scenario(bare, least),
+        expected=_scenario(expected.trace, find_least_limit(expected)),
+        high=_scenario(high.trace, find_least_limit(high)),
+        marks=marks,
+        warm_reserved_peak_bytes=0,
+        parts=tuple(parts_at(tape, conditions)),
+    )
+    expected.run()  # once more in the same process
+    return replace(result, warm_reserved_peak_bytes=expected.trace.reserved_peak_bytes)
+
+
+def _without_repeats(marks: Sequence[Mark]) -> list[Mark]:
+    """Return the marks without those that only say again what the one or two before them said."""
+    kept: list[Mark] = []
+    for mark in marks:
+        kept.append(mark)
+        for period in (1, 2):  # a denoising step is two marks: the UNet's, and the scheduler's
+            if kept[-period:] == kept[-2 * period : -period]:
+                del kept[-period:]
+    return kept
+
+
+def _thin(marks: Sequence[Mark]) -> tuple[Mark, ...]:
+    """Return at most some dozens of marks a phase: its highest, its last, and every so many."""
+    kept: list[Mark] = []
+    for _, group in groupby(marks, key=lambda mark: mark.phase):
+        phase = list(group)
+        step = -(-len(phase) // _MOST_MARKS)
+        highest = {
+            max(range(len(phase)), key=lambda n: phase[n].allocated_peak_bytes),
+            max(range(len(phase)), key=lambda n: phase[n].reserved_peak_bytes),
+        }
+        for n, mark in enumerate(phase):
+            if n // 2 % step == 0 or n in highest or n >= len(phase) - 2:
+                kept.append(mark)
+    return tuple(kept)
+
+
+def _scenario(trace: Trace, least: LeastLimit) -> Scenario:
+    return Scenario(
+        allocated_peak_bytes=trace.allocated_peak_bytes,
+        reserved_peak_bytes=trace.reserved_peak_bytes,
+        least_limit_bytes=least.limit_bytes,
+        phase=least.phase,
+        component=least.component,
+    )
+
+
+def parts_at(tape: Tape, conditions: Conditions) -> list[PartWeights]:
+    """Return a row for each component, or for each of its parts where the tape names parts."""
+    rows = []
+    for component, weights in tape.components.items():
+        if component in conditions.skip_components:
+            continue
+        named = weights.parts or {"": tuple(range(len(weights.modules)))}
+        for part, modules in named.items():
+            rows.append(
+                PartWeights(
+                    name=part
+                    if tape.is_one_model
+                    else f"{component}.{part}"
+                    if part
+                    else component,
+                    component=component,
+                    parameters=weights.part_parameters.get(part, weights.parameters),
+                    weights_bytes=sum(
+                        sum(weights.tensor_bytes(m, conditions.element_bytes)) for m in modules
+                    ),
+                )
+            )
+    return rows
+
+
+@lru_cache(maxsize=32)
+def _crc32(path: Path, _size: int, _changed: int) -> int:
+    """Return the checksum of a tape; a check asks for it once an architecture."""
+    return zlib.crc32(path.read_bytes())
+
+
+def result_key(path: Path, pipeline: Pipeline, settings: Settings, compute_capability: str) -> str:
+    """Return the key of a result: the tape's bytes and everything else the figures depend on."""
+    state = path.stat()
+    crc = _crc32(path, state.st_size, state.st_mtime_ns)
+    dtype = str(settings.get("dtype", "fp32"))
+    kernel = attention_kernel(compute_capability, str(settings.get("attention", "sdpa")), dtype)
+    scratch = convolution_scratch(compute_capability, ELEMENT_BYTES[dtype])
+    percents = "/".join(map(str, scratch.percents))
+    cublas = cublas_band(compute_capability)[0].expected_bytes
+    chosen = ",".join(f"{k}={settings[k]}" for k in sorted(settings) if k != "platform")
+    models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"
+    return f"v{MODEL_VERSION} {path.name} {crc:08x} {chosen} {models}"

@@ -1,0 +1,107 @@
+"""What a tape holds: routines, and the weights of components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import CodeType
+
+from vramplan.engines.torch.tape.code import Code, find_peers, find_windows, without_modules
+from vramplan.engines.torch.tape.expressions import check_expression, compile_expressions, evaluate
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A routine's code under certain facts (dtype, attention kernel) and a condition on its dims.
+
+    `indices` are its loops, whose numbers sizes may use; `derived` are dimensions made of others.
+    """
+
+    when: Mapping[str, tuple[str, ...]]
+    condition: str | None
+    indices: tuple[str, ...]
+    derived: Mapping[str, str]
+    sizes: tuple[str, ...]
+    outputs: tuple[int, ...]
+    code: Code
+
+    @cached_property
+    def sizes_code(self) -> CodeType:
+        """The sizes, compiled once."""
+        return compile_expressions(self.sizes)
+
+    @cached_property
+    def plain_code(self) -> Code:
+        """The code without the marks that only sequential offload reads."""
+        return without_modules(self.code)
+
+    @cached_property
+    def peers(self) -> frozenset[str]:
+        """The loops whose iterations free what the same iteration of an earlier run left."""
+        return frozenset(find_peers(self.code))
+
+    @cached_property
+    def windows(self) -> Mapping[tuple[int, ...], int | None]:
+        """How many iterations back of each loop are still needed (`code.find_windows`)."""
+        return find_windows(self.code)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every dimension the sizes and definitions read."""
+        return frozenset().union(*map(check_expression, (*self.sizes, *self.derived.values())))
+
+    def complete(self, dims: Mapping[str, int]) -> dict[str, int]:
+        """Return `dims` with the derived ones; a loop's index is 0 outside of the loop."""
+        known = {**dict.fromkeys(self.indices, 0), **dims}
+        for name, text in self.derived.items():
+            known[name] = evaluate(text, known)
+        return known
+
+    def holds(self, facts: Mapping[str, str], dims: Mapping[str, int]) -> bool:
+        """True where this is the code that runs under `facts` at `dims`."""
+        return all(facts.get(key) in values for key, values in self.when.items()) and (
+            self.condition is None or bool(evaluate(self.condition, self.complete(dims)))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A component's tensors in load order, a tuple for each module that has some.
+
+    An `int` is a count of elements of the component's dtype, a `str` such as ``616B`` fixed bytes.
+    """
+
+    parameters: int
+    modules: tuple[tuple[int | str, ...], ...]
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # part -> module numbers
+    part_parameters: Mapping[str, int] = field(default_factory=dict)
+
+    def tensor_bytes(self, module: int, element_bytes: int) -> list[int]:
+        """Return the bytes of each tensor of one module at `element_bytes` an element."""
+        return [
+            int(t[:-1]) if isinstance(t, str) else t * element_bytes for t in self.modules[module]
+        ]
+
+    def total_bytes(self, element_bytes: int) -> int:
+        """Return the bytes of all tensors, unrounded."""
+        return sum(sum(self.tensor_bytes(m, element_bytes)) for m in range(len(self.modules)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tape:
+    """A recorded pipeline: code and weights, sizes still open."""
+
+    pipeline: str
+    recorded_with: Mapping[str, str]
+    dims: Mapping[str, str]
+    least: Mapping[str, int]
+    dtype_facts: Mapping[str, Mapping[str, str]]
+    entry: str
+    components: Mapping[str, Weights]
+    routines: Mapping[str, tuple[Variant, ...]]
+
+    @property
+    def is_one_model(self) -> bool:
+        """True where the pipeline is one model whose parts are named on their own (llava)."""
+        return len(self.components) == 1 and "vae" not in self.components

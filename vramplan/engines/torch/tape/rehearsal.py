@@ -1,0 +1,228 @@
+"""A run without a limit, written down request by request, and tried again under limits.
+
+What a run asks of the allocator does not depend on how much memory there is; a limit decides only
+what the allocator does about it. So one replay gives the requests, and a limit is tried by asking
+again. Up to the first request that a limit refuses, the run under it is the run without one: that
+opening is gone through once and forked for every limit. Where memory is tightest at the end of a
+run, a try costs a few hundred requests of tens of thousands.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from vramplan.engines.torch.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
+from vramplan.engines.torch.tape.blocks import BlockPool, segment_bytes
+from vramplan.engines.torch.tape.collection import uncollected
+from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.replay import Replay
+from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
+from vramplan.errors import TapeError
+
+#: the request to give the cache back, among sizes (from 0 up) and returns (from -1 down)
+_EMPTY_CACHE = -(1 << 62)
+
+#: how many requests are between two openings: asking for them again takes ten times a copy's time
+_APART = 20_000
+
+
+class Journal(CachingAllocator):
+    """The allocator without a limit, writing down what is asked of it.
+
+    `requests` are sizes, and ``-1 - n`` for the return of what the n-th size got. `growths` are the
+    requests that wanted more from the driver than any before: (which one, reserved bytes with it).
+    """
+
+    __slots__ = ("_numbers", "count", "growths", "requests")
+
+    def __init__(self, *, expandable_segments: bool = False) -> None:
+        super().__init__(expandable_segments=expandable_segments)
+        self.count = 0
+        self.requests = array("q")
+        self.growths: list[tuple[int, int]] = []
+        self._numbers: dict[Block, int] = {}
+
+    def malloc(self, size_bytes: int) -> Block:
+        """Return a block of at least `size_bytes`."""
+        block = super().malloc(size_bytes)
+        self.requests.append(size_bytes)
+        if size_bytes:
+            self._numbers[block] = self.count
+        self.count += 1
+        return block
+
+    def free(self, block: Block) -> None:
+        """Take `block` back."""
+        super().free(block)
+        if block in self._numbers:
+            self.requests.append(-1 - self._numbers.pop(block))
+
+    def empty_cache(self) -> None:
+        """Give back to the driver what is free."""
+        super().empty_cache()
+        self.requests.append(_EMPTY_CACHE)
+
+    def _grow(self, pool: BlockPool, size_bytes: int) -> Block | None:
+        wanted_bytes = self.reserved_bytes + segment_bytes(size_bytes)
+        if not self.growths or wanted_bytes > self.growths[-1][1]:
+            self.growths.append((len(self.requests), wanted_bytes))
+        return super()._grow(pool, size_bytes)
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far a repetition has come: `request` is the next, `count` how many sizes were before it.
+
+    `held` are the blocks that have not been returned, by the number of their size.
+    """
+
+    allocator: CachingAllocator
+    request: int = 0
+    count: int = 0
+    held: dict[int, Block] = field(default_factory=dict)
+
+    def fork(self, limit_bytes: int | None) -> _Position:
+        """Return a position from which to go on under a limit; this one stays as it is."""
+        twin, twins = self.allocator.fork(limit_bytes)
+        held = {number: twins.get(block, block) for number, block in self.held.items()}
+        return _Position(twin, self.request, self.count, held)
+
+    def advance(
+        self, requests: Sequence[int], end: int, spare: Collection[int] = ()
+    ) -> OutOfDeviceMemory | None:
+        """Ask again up to request `end`; return what was refused, None where nothing was.
+
+        `spare` are the numbers of sizes that are done without where they are refused.
+        """
+        malloc, free, held, count = (
+            self.allocator.malloc,
+            self.allocator.free,
+            self.held,
+            self.count,
+        )
+        ahead = islice(requests, self.request, end)
+        while True:
+            try:
+                for request in ahead:
+                    if request >= 0:
+                        held[count] = malloc(request)
+                        count += 1
+                    elif request == _EMPTY_CACHE:
+                        self.allocator.empty_cache()
+                    else:
+                        free(held.pop(-1 - request))
+            except OutOfDeviceMemory as refusal:
+                self.count = count
+                if count not in spare:
+                    return refusal
+                held[count] = malloc(0)
+                count += 1
+            else:
+                self.request, self.count = end, count
+                return None
+
+
+class Rehearsal(Replay):
+    """A replay without a limit that can be asked how it would have gone under one."""
+
+    def __init__(
+        self, tape: Tape, conditions: Conditions, *, expandable_segments: bool = False
+    ) -> None:
+        self.journal = Journal(expandable_segments=expandable_segments)
+        super().__init__(tape, conditions, self.journal)
+        self._is_expandable = expandable_segments
+        self._scratch: set[int] = set()  # the numbers of the sizes that are library scratch
+        self._places: list[tuple[int, str, str]] = []  # from which size on the run was where
+        self._openings: list[_Position] = []  # by rising request
+
+    def begin(self, phase: str, component: str) -> None:
+        """Close the current stretch and begin one of `phase` and `component`."""
+        super().begin(phase, component)
+        self._places.append((self.journal.count, phase, component))
+
+    def _workspace(self, kind: str, operands: tuple[int, ...]) -> None:
+        number = self.journal.count
+        super()._workspace(kind, operands)
+        if self.journal.count > number:
+            self._scratch.add(number)
+
+    @property
+    def most_wanted_bytes(self) -> int:
+        """The least limit that refuses nothing: the run under it is the run without one."""
+        return self.journal.growths[-1][1] if self.journal.growths else 0
+
+    def attempt(
+        self, limit_bytes: int, *, is_elastic: bool = False
+    ) -> tuple[int, ReplayOutOfMemory | None]:
+        """Return what a limit granted the run at most, and how the run fails under it.
+
+        It fails with None where it completes. Under every limit from what was granted up to this
+        one everything happens alike. With `is_elastic`, scratch that does not fit is done without:
+        torch tries the next plan.
+        """
+        if limit_bytes >= self.most_wanted_bytes:
+            return self.most_wanted_bytes, None
+        requests = self.journal.requests
+        spare = self._scratch if is_elastic else ()
+        with uncollected():
+            position = self._open(limit_bytes).fork(limit_bytes)
+            refusal = position.advance(requests, len(requests), spare)
+        granted_bytes = position.allocator.granted_bytes
+        if refusal is None:
+            return granted_bytes, None
+        place = bisect_right(self._places, position.count, key=lambda place: place[0])
+        _, phase, component = self._places[place - 1]
+        return granted_bytes, ReplayOutOfMemory(phase, component, refusal.asked_bytes)
+
+    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
+        """Return how what was run so far fails under a limit; None where it completes."""
+        return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
+
+    def _open(self, limit_bytes: int) -> _Position:
+        """Return the run without a limit, no further than the first request that this one refuses.
+
+        Openings are kept for lower limits too: below what is live at the peak no run completes,
+        unless it is elastic.
+        """
+        first = self._first_refused(limit_bytes)
+        if not self._openings or self._openings[0].request > first:
+            live = self.trace.allocated_peak_bytes
+            self._openings = self._gather(live if live < limit_bytes else limit_bytes * 7 // 8)
+        index = bisect_right(self._openings, first, key=lambda opening: opening.request)
+        return self._openings[index - 1]
+
+    def _gather(self, least_bytes: int) -> list[_Position]:
+        """Return openings for this limit and higher ones, far enough apart to be worth it."""
+        requests, first = self.journal.requests, self._first_refused(least_bytes)
+        opening = _Position(CachingAllocator(expandable_segments=self._is_expandable))
+        opening.advance(requests, first)
+        openings = [opening]
+        for growth, _ in self.journal.growths:
+            if growth >= openings[-1].request + _APART:
+                opening = openings[-1].fork(None)
+                opening.advance(requests, growth)
+                openings.append(opening)
+        return openings
+
+    def _first_refused(self, limit_bytes: int) -> int:
+        growths = self.journal.growths
+        return growths[bisect_right(growths, limit_bytes, key=lambda growth: growth[1])][0]
+
+
+def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = False) -> Rehearsal:
+    """Return one run of the tape, loading included, with as much memory as it asks for.
+
+    Raises TapeError where the tape does not hold for these settings.
+    """
+    rehearsal = Rehearsal(tape, conditions, expandable_segments=expandable_segments)
+    try:
+        rehearsal.load()
+        rehearsal.run()
+    except ReplayOutOfMemory as error:  # without a limit: more than a number of 62 bits
+        raise TapeError(f"tape {tape.pipeline}: it asks for {error.asked_bytes} bytes") from None
+    return rehearsal

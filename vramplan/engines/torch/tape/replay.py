@@ -1,0 +1,344 @@
+"""Run a tape through the allocator model: numbers in, peaks out, no torch.
+
+The interpreter walks the entry routine's code, calls other routines with their own dimensions, and
+hands every allocation to a `CachingAllocator`. A loop whose iterations have stopped changing what
+is reserved and how high they peak is cut short (a test holds this against running all of them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import process_time
+from typing import cast
+
+from vramplan.engines.torch.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
+from vramplan.engines.torch.tape.code import Code, Step
+from vramplan.engines.torch.tape.collection import uncollected
+from vramplan.engines.torch.tape.conditions import Conditions, WorkspaceModel
+from vramplan.engines.torch.tape.contents import Tape, Variant
+from vramplan.engines.torch.tape.expressions import evaluate, evaluate_all
+from vramplan.engines.torch.tape.frames import Frame, resolve
+from vramplan.engines.torch.tape.residency import Residency
+from vramplan.engines.torch.tape.trace import Mark, ReplayOutOfMemory, Trace
+from vramplan.errors import TapeError
+
+__all__ = [
+    "Conditions",
+    "Mark",
+    "Replay",
+    "ReplayOutOfMemory",
+    "Trace",
+    "WorkspaceModel",
+    "replay",
+]
+
+#: bounds of a run, because a tape may come from a stranger: the longest that is recorded, llava
+#: with 3,519 new tokens, takes 10 million steps, 20 seconds, and 2,000 tensors at once
+_LONGEST_LOOP = 100_000
+_MOST_STEPS = 12_000_000
+_MOST_SECONDS = 60.0
+_MOST_SLOTS = 1_000_000
+_MOST_MARKS = 100_000
+_MOST_REMEMBERED = 1_000
+
+#: a loop is quiet after this many iterations that reserved nothing new and peaked alike. The state
+#: itself wanders on (small tensors change places), so this is longer than any scheduler's memory of
+#: past steps
+_QUIET = 6
+
+
+class Replay:
+    """One run of one tape on one allocator."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        conditions: Conditions,
+        allocator: CachingAllocator,
+        *,
+        every_iteration: bool = False,
+    ) -> None:
+        self.tape = tape
+        self.every_iteration = every_iteration
+        self.conditions = conditions
+        self.allocator = allocator
+        self.residency = Residency(tape, conditions, allocator)
+        self.trace = Trace()
+        self.phase = "load"
+        self.component = ""
+        self._steps = 0
+        self._slots = 0
+        self._deadline = process_time() + _MOST_SECONDS
+        self._cublas: Block | None = None
+        self._sizes: dict[tuple[int, tuple[tuple[str, int], ...]], tuple[int, ...]] = {}
+
+    @property
+    def weight_bytes(self) -> Mapping[str, int]:
+        """The bytes of each component that is on the device as a whole."""
+        return self.residency.weight_bytes
+
+    def load(self) -> None:
+        """Bring the components to the device as the loader does."""
+        try:
+            with uncollected():
+                for name in self.residency.at_load():
+                    self.begin("load", name)
+                    self.residency.bring(name)
+        except OutOfDeviceMemory as error:
+            raise ReplayOutOfMemory(self.phase, self.component, error.asked_bytes) from None
+        self.close()
+
+    def run(self) -> None:
+        """Run the entry routine once; what it keeps at its end is freed (the result is let go)."""
+        numbers = dict(self.conditions.numbers)
+        for name, least in self.tape.least.items():
+            numbers[name] = max(least, numbers.get(name, least))
+        dims = {name: evaluate(text, numbers) for name, text in self.tape.dims.items()}
+        self.begin(self._first_phase(dims), "pipeline")
+        try:
+            with uncollected():
+                for block in self._routine(self.tape.entry, dims):
+                    self.allocator.free(block)
+        except OutOfDeviceMemory as error:
+            raise ReplayOutOfMemory(self.phase, self.component, error.asked_bytes) from None
+        except (IndexError, KeyError, ValueError) as error:  # a slot that is not there, or free
+            raise TapeError(
+                f"tape {self.tape.pipeline}: its code does not hold together ({error})"
+            ) from error
+        self.close()
+        self.residency.end_run()
+        self.trace.retries = self.allocator.retries
+
+    # ---------------------------------------------------------------- marks
+    def begin(self, phase: str, component: str) -> None:
+        """Close the current stretch and begin one of `phase` and `component`."""
+        self.close()
+        self.phase, self.component = phase, component
+
+    def close(self) -> None:
+        """Write down the stretch that ends here."""
+        allocator = self.allocator
+        if self.component:
+            if len(self.trace.marks) >= _MOST_MARKS:
+                raise TapeError(f"tape {self.tape.pipeline}: more than {_MOST_MARKS} stretches")
+            self.trace.marks.append(
+                Mark(
+                    phase=self.phase,
+                    component=self.component,
+                    allocated_peak_bytes=allocator.peak_allocated_bytes,
+                    reserved_peak_bytes=allocator.peak_reserved_bytes,
+                    allocated_bytes=allocator.allocated_bytes,
+                    reserved_bytes=allocator.reserved_bytes,
+                    weights=tuple(self.weight_bytes.items()),
+                )
+            )
+        allocator.reset_peaks()
+
+    def _first_phase(self, dims: Mapping[str, int]) -> str:
+        """Return the first phase the code names: what is uploaded before it belongs to it."""
+        for op in self._choose(self.tape.entry, dims).plain_code:
+            if isinstance(op, list) and op[0] == "p":
+                return str(op[1])
+        return "idle"
+
+    # ------------------------------------------------------------- routines
+    def _choose(self, name: str, dims: Mapping[str, int]) -> Variant:
+        facts = self.conditions.facts
+        for variant in self.tape.routines[name]:
+            self._spend(len(variant.derived))
+            if variant.holds(facts, dims):
+                return variant
+        known = {fact for variant in self.tape.routines[name] for fact in variant.when}
+        shown = ", ".join(f"{key}={facts.get(key)}" for key in sorted(known))
+        raise TapeError(
+            f"tape {self.tape.pipeline} has no recording of {name} for these settings ({shown})"
+        )
+
+    def _routine(self, name: str, dims: Mapping[str, int]) -> list[Block]:
+        variant = self._choose(name, dims)
+        frame = Frame(None)
+        code = variant.code if self.conditions.offload == "sequential" else variant.plain_code
+        self._sequence(code, frame, variant, dims)
+        outputs = [frame.slots[slot] for slot in variant.outputs]
+        self._slots -= frame.forget()
+        return outputs
+
+    def _sequence(
+        self, code: Code, frame: Frame, variant: Variant, dims: Mapping[str, int]
+    ) -> None:
+        self._spend(len(code))
+        sizes = self._sizes_at(variant, dims)
+        malloc, free = self.allocator.malloc, self.allocator.free
+        slots = frame.slots
+        for op in code:
+            if type(op) is int:
+                if op >= 0:
+                    slots.append(malloc(sizes[op]))
+                else:
+                    free(slots[-op - 1])
+            else:
+                self._step(cast("Step", op), frame, variant, dims, sizes)
+        self._slots += len(slots)
+        if self._slots > _MOST_SLOTS:
+            raise TapeError(f"tape {self.tape.pipeline}: more than {_MOST_SLOTS} tensors at once")
+
+    def _spend(self, steps: int) -> None:
+        """Count steps; raise TapeError where a run takes more of them, or longer, than any does."""
+        self._steps += steps + 1
+        if self._steps > _MOST_STEPS or process_time() > self._deadline:
+            raise TapeError(
+                f"tape {self.tape.pipeline}: the run at these settings is too long to be replayed "
+                f"({_MOST_STEPS} steps or {_MOST_SECONDS:.0f} seconds)"
+            )
+
+    def _sizes_at(self, variant: Variant, dims: Mapping[str, int]) -> tuple[int, ...]:
+        key = (id(variant), tuple(sorted(dims.items())))
+        if key not in self._sizes:
+            self._spend(len(variant.sizes) + len(variant.derived))
+            sizes = evaluate_all(variant.sizes_code, variant.complete(dims))
+            if sizes and min(sizes) < 0:
+                raise TapeError(f"tape {self.tape.pipeline}: a size is negative at these settings")
+            if len(self._sizes) >= _MOST_REMEMBERED:  # a loop's index has come far
+                self._sizes.clear()
+            self._sizes[key] = sizes
+        return self._sizes[key]
+
+    def _step(
+        self,
+        op: Step,
+        frame: Frame,
+        variant: Variant,
+        dims: Mapping[str, int],
+        sizes: tuple[int, ...],
+    ) -> None:
+        kind = op[0]
+        if kind == "w":
+            operands = tuple(sizes[cast("int", n)] for n in op[2:])
+            self._workspace(cast("str", op[1]), operands)
+        elif kind == "c":
+            arguments = {key: sizes[n] for key, n in cast("dict[str, int]", op[2]).items()}
+            self._call(cast("str", op[1]), arguments, frame)
+        elif kind == "f":
+            blocks = resolve(frame, op)
+            self._spend(len(blocks))
+            for block in blocks:
+                self.allocator.free(block)
+        elif kind == "l":
+            self._loop(op, frame, variant, dims)
+        elif kind == "g":
+            if self._cublas is None:
+                self._cublas = self.allocator.malloc(self.conditions.cublas_bytes)
+        elif kind == "p":
+            self.begin(cast("str", op[1]), cast("str", op[2]) if len(op) > 2 else "pipeline")
+        elif kind == "t":
+            self._cast(cast("str", op[1]), cast("int", op[2]))
+        elif kind == "e":
+            self._enter_module(cast("str", op[1]), cast("int", op[2]))
+        else:
+            self._exit_module(cast("str", op[1]), cast("int", op[2]))
+
+    def _call(self, name: str, arguments: Mapping[str, int], frame: Frame) -> None:
+        outer = self.component
+        brought = self.residency.make_room_for(name)
+        if brought is not None:
+            self.begin(self.phase, brought)
+            self._spend(self.residency.bring(brought))
+        self.begin(self.phase, name)
+        frame.slots.extend(self._routine(name, arguments))
+        self.begin(self.phase, outer)
+
+    def _workspace(self, kind: str, operands: tuple[int, ...]) -> None:
+        size = self.conditions.workspace_bytes(kind, operands)
+        if not size:
+            return
+        try:
+            block = self.allocator.malloc(size)
+        except OutOfDeviceMemory:
+            if self.conditions.is_elastic:
+                return
+            raise
+        self.allocator.free(block)
+
+    def _cast(self, component: str, element_bytes: int) -> None:
+        self._spend(self.residency.cast(component, element_bytes))
+
+    def _enter_module(self, component: str, module: int) -> None:
+        self._spend(self.residency.enter_module(component, module))
+
+    def _exit_module(self, component: str, module: int) -> None:
+        self.residency.exit_module(component, module)
+
+    # ---------------------------------------------------------------- loops
+    def _loop(self, op: Step, frame: Frame, variant: Variant, dims: Mapping[str, int]) -> None:
+        name = cast("str", op[1])
+        before, body, after = (
+            cast("list[Code]", op[3]),
+            cast("Code", op[4]),
+            cast("list[Code]", op[5]),
+        )
+        repeats = self._repeats(op, evaluate(cast("str", op[2]), variant.complete(dims)))
+        iterations: list[Frame] = []
+        place = (*frame.place, len(frame.loops))
+        frame.loops.append(iterations)
+        is_indexed = name in variant.names
+        window = variant.windows[place]
+
+        def iterate(code: Code, number: int) -> None:
+            inner = Frame(frame, name, number, place)
+            iterations.append(inner)
+            self._sequence(code, inner, variant, {**dims, name: number} if is_indexed else dims)
+            if window is not None and len(iterations) > window + 1:
+                self._slots -= iterations[-window - 2].forget()
+
+        for number, code in enumerate(before):
+            iterate(code, number)
+        may_cut = not (is_indexed or self.every_iteration or name in variant.peers)
+        quiet, last = 0, (0, 0)
+        for number in range(len(before), len(before) + repeats):
+            marks = len(self.trace.marks)
+            iterate(body, number)
+            now = (self.allocator.reserved_bytes, self._peak_since(marks))
+            quiet = quiet + 1 if now == last else 0
+            last = now
+            if may_cut and quiet == _QUIET:
+                break
+        for number, code in enumerate(after, len(before) + repeats):
+            iterate(code, number)
+
+    def _repeats(self, op: Step, count: int) -> int:
+        """Return how often a loop's body runs when the loop runs `count` times."""
+        name, own = op[1], len(cast("Code", op[3])) + len(cast("Code", op[5]))
+        tape = f"tape {self.tape.pipeline}"
+        if count > _LONGEST_LOOP:
+            raise TapeError(f"{tape}: loop {name} would run {count} times")
+        if count < own or (count > own and not op[4]):
+            more = " or more" if op[4] else ""
+            raise TapeError(
+                f"{tape} does not hold for {count} iterations of {name} (it knows {own}{more})"
+            )
+        return count - own
+
+    def _peak_since(self, mark: int) -> int:
+        peaks = [m.allocated_peak_bytes for m in self.trace.marks[mark:]]
+        return max([self.allocator.peak_allocated_bytes, *peaks])
+
+
+def replay(
+    tape: Tape,
+    conditions: Conditions,
+    *,
+    limit_bytes: int | None = None,
+    expandable_segments: bool = False,
+    runs: int = 1,
+) -> Trace:
+    """Load the tape and run it `runs` times in one process.
+
+    Raises ReplayOutOfMemory where a run fails under the limit, TapeError where the tape does not
+    hold for these settings.
+    """
+    allocator = CachingAllocator(limit_bytes=limit_bytes, expandable_segments=expandable_segments)
+    one = Replay(tape, conditions, allocator)
+    one.load()
+    for _ in range(runs):
+        one.run()
+    return one.trace

@@ -1,0 +1,137 @@
+"""Library scratch: cuBLAS's workspace, kept for the process, and cuDNN's, one for each convolution.
+
+Both depend on the GPU's architecture. cuDNN's tensor-core convolutions work on NHWC data, torch's
+tensors are NCHW by default, so a convolution takes copies of its input, its output and its filter.
+That was inferred from published runs, not measured layer by layer. With it the replay allocates
+above the weights of SD 1.5's VAE what InvokeAI measured on an RTX 4090, to 0.2 MiB for decoding in
+fp16 and fp32 (there without the output's copy) and to the image's own size for encoding; what its
+decoder reserves in fp16 is within 0.4 %; and the peaks of SD 1.5 and SDXL are within 0.2 % of what
+diffusers' benchmarks measured on an A100 and an A10G (`profiles/published.yaml`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vramplan.budget.learned import learned
+from vramplan.engines.torch.attention_kernel import parse_capability
+from vramplan.model import Band, Origin
+from vramplan.units import MIB
+
+#: torch's default cuBLAS workspace (pytorch#95668), and Hopper's
+CUBLAS_BYTES = 8_519_680
+CUBLAS_HOPPER_BYTES = 32 * MIB
+
+CUBLAS_SOURCE = "torch's default cuBLAS workspace: pytorch#95668; 32 MiB on 9.x"
+CUBLAS_NEW_SOURCE = f"{CUBLAS_SOURCE}, and on {{}} in some 2026 builds (pytorch#175344, #182669)"
+
+#: how far above the model the high figure goes. Assumed: no convolution has been measured here yet
+_HIGH_PERCENT = 125
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvolutionScratch:
+    """Copies of a convolution's operands that cuDNN keeps while it runs, in per cent of them."""
+
+    input_percent: int
+    output_percent: int
+    filter_percent: int
+    high_percent: int
+    source: str
+    origin: Origin = Origin.ASSUMED
+
+    @property
+    def percents(self) -> tuple[int, int, int, int]:
+        """The four figures: input, output, filter, and all of them at most."""
+        return self.input_percent, self.output_percent, self.filter_percent, self.high_percent
+
+    def expected_bytes(self, _kind: str, operands: tuple[int, ...]) -> int:
+        """Return one convolution's scratch; `operands` are input, output and filter, in bytes."""
+        source, target, weight = operands  # written out: a replay asks some thousand times
+        return (
+            source * self.input_percent
+            + target * self.output_percent
+            + weight * self.filter_percent
+        ) // 100
+
+    def high_bytes(self, _kind: str, operands: tuple[int, ...]) -> int:
+        """Return the most it is likely to be."""
+        return sum(operands) * self.high_percent // 100
+
+
+def no_scratch(_kind: str, _operands: tuple[int, ...]) -> int:
+    """Return 0: the low figure, a plan that needs no copies."""
+    return 0
+
+
+Scratch = Callable[[str, tuple[int, ...]], int]
+
+
+def convolution_scratch(compute_capability: str, element_bytes: int) -> ConvolutionScratch:
+    """Return the scratch model for an architecture and an element size."""
+    known = learned().scratches.get((compute_capability, element_bytes))
+    if known is not None:
+        return ConvolutionScratch(
+            input_percent=known.input_percent,
+            output_percent=known.output_percent,
+            filter_percent=known.filter_percent,
+            high_percent=known.high_percent,
+            source=known.source,
+            origin=Origin.MEASURED,
+        )
+    major, _ = parse_capability(compute_capability)
+    if major >= 8:
+        if element_bytes == 2:
+            return ConvolutionScratch(
+                input_percent=100,
+                output_percent=100,
+                filter_percent=100,
+                high_percent=_HIGH_PERCENT,
+                source=(
+                    "inferred: NHWC copies of input, output and filter; the peak then agrees with "
+                    "published figures (A100, A10G, RTX 4090) within 0.3 %; to be measured per "
+                    "convolution"
+                ),
+            )
+        return ConvolutionScratch(
+            input_percent=100,
+            output_percent=0,
+            filter_percent=100,
+            high_percent=_HIGH_PERCENT,
+            source=(
+                "inferred: NHWC copies of input and filter for TF32; the peak then agrees with "
+                "published figures (A100, RTX 4090) within 0.3 %; to be measured per convolution"
+            ),
+        )
+    if major == 7 and element_bytes == 2:
+        return ConvolutionScratch(
+            input_percent=50,
+            output_percent=50,
+            filter_percent=100,
+            high_percent=100,
+            source=(
+                "assumed: half of what 8.x takes; SD 1.4 on a 15.8 GiB GPU (4.35 GiB at batch 4) "
+                "shows less scratch an image than an A100 or A10G; to be measured"
+            ),
+        )
+    return ConvolutionScratch(
+        input_percent=0,
+        output_percent=0,
+        filter_percent=0,
+        high_percent=100,
+        source="assumed: kernels without tensor cores read NCHW directly; high is both copies",
+    )
+
+
+def cublas_band(compute_capability: str) -> tuple[Band, str]:
+    """Return the bytes of cuBLAS's workspace, and where they come from."""
+    major, _ = parse_capability(compute_capability)
+    if major == 9:
+        return Band.exactly(CUBLAS_HOPPER_BYTES), CUBLAS_SOURCE
+    if major in (10, 12):
+        band = Band(
+            low_bytes=CUBLAS_BYTES, expected_bytes=CUBLAS_BYTES, high_bytes=CUBLAS_HOPPER_BYTES
+        )
+        return band, CUBLAS_NEW_SOURCE.format(f"{major}.x")
+    return Band.exactly(CUBLAS_BYTES), CUBLAS_SOURCE

@@ -1,0 +1,116 @@
+"""One pipeline of the catalogue, whole: its settings, what they accept, and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from vramplan.model import Constraint, Pipeline
+from vramplan.report import phrases, serial
+from vramplan.report.colour import Tone
+from vramplan.report.rows import Table, cell, table
+from vramplan.report.sheet import Sheet
+from vramplan.report.text import clean
+from vramplan.settings import SETTING_HELP
+
+if TYPE_CHECKING:
+    from vramplan.report.serial import Json
+
+_NO_CONSTRAINT = Constraint()
+
+
+def entry_sheet(pipeline: Pipeline) -> Sheet:
+    """Return a pipeline's entry to be shown to a person."""
+    also = ", ".join(pipeline.aliases)
+    tables = [("settings", _settings(pipeline))]
+    if pipeline.components:
+        tables.append(("components", _components(pipeline)))
+    if pipeline.ggml is not None:
+        tables.append(("model file", _model_file(pipeline.ggml)))
+    return Sheet(
+        heading=f"{pipeline.name} · {pipeline.title}",
+        lines=[
+            pipeline.summary,
+            f"also called: {also}" if also else "",
+            f"runtime: {pipeline.runtime}" + (f", tape: {pipeline.tape}" if pipeline.tape else ""),
+            f"source: {pipeline.source}",
+            f"file: {pipeline.path}",
+        ],
+        tables=tables,
+    )
+
+
+def entry_result(pipeline: Pipeline) -> dict[str, Json]:
+    """Return a pipeline's entry as the JSON result of ``catalog show``."""
+    listed = cast("list[dict[str, Json]]", serial.catalog_result([pipeline])["pipelines"])
+    return {
+        **listed[0],
+        "tape": pipeline.tape,
+        "loading": pipeline.loading,
+        "constraints": {
+            key: {
+                "choices": list(bounds.choices) or None,
+                "multiple_of": bounds.multiple_of,
+                "min": bounds.minimum,
+                "max": bounds.maximum,
+            }
+            for key, bounds in pipeline.constraints.items()
+        },
+        "components": [
+            {"name": part.name, "class": part.class_path, "config": cast("Json", part.config)}
+            for part in pipeline.components
+        ],
+        "ggml": cast("Json", pipeline.ggml),
+    }
+
+
+def _settings(pipeline: Pipeline) -> Table:
+    rows = (
+        (
+            cell(phrases.name(key), tone=Tone.STRONG),
+            cell(phrases.value(value)),
+            cell(clean(_accepts(pipeline.constraints.get(key, _NO_CONSTRAINT)), 240)),
+            cell(SETTING_HELP.get(key, "")),
+        )
+        for key, value in pipeline.defaults.items()
+    )
+    return table("setting!, default, accepts, what it is", rows)
+
+
+def _accepts(bounds: Constraint) -> str:
+    """Return which values are accepted, in words: ``64 to 4096, multiples of 8``."""
+    words = [", ".join(bounds.choices)] if bounds.choices else []
+    low, high = bounds.minimum, bounds.maximum
+    if low is not None and high is not None:
+        words.append(f"{low} to {high}")
+    elif high is not None:
+        words.append(f"up to {high}")
+    elif low is not None:
+        words.append(f"{low} or more")
+    if bounds.multiple_of is not None:
+        words.append(f"multiples of {bounds.multiple_of}")
+    return ", ".join(words) or phrases.NOTHING
+
+
+def _components(pipeline: Pipeline) -> Table:
+    parts = [*pipeline.components, *([pipeline.scheduler] if pipeline.scheduler else [])]
+    rows = (
+        (cell(phrases.name(part.name), tone=Tone.STRONG), cell(clean(part.class_path, 120)))
+        for part in parts
+    )
+    return table("component!, class!", rows)
+
+
+def _model_file(ggml: Mapping[str, object]) -> Table:
+    rows = ((cell(phrases.name(key)), cell(clean(value, 120))) for key, value in _flatten("", ggml))
+    return table("key!, value", rows)
+
+
+def _flatten(prefix: str, data: Mapping[str, object]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            found += _flatten(f"{prefix}{key}.", value)
+        else:
+            found.append((f"{prefix}{key}", str(value)))
+    return found
