@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vramplan.errors import UsageError
+from vramplan.report.look import FILE_WIDTH, Look
 
 #: what a file's suffix says about its format
 SUFFIXES = {
@@ -22,11 +23,11 @@ SUFFIXES = {
     ".txt": "table",
 }
 
-#: how wide a table is where there is no terminal to ask
-FILE_WIDTH = 100
-
 #: makes the result's text; takes whether colour is wanted and how wide a line may be
 Writer = Callable[[bool, int], str]
+
+#: makes the result's text as it is to look
+Render = Callable[[Look], str]
 
 
 def choose_format(args: Namespace) -> str:
@@ -57,6 +58,17 @@ def check_output(args: Namespace) -> None:
         raise UsageError(f"{path}: cannot be written: there is no folder {folder}")
     if not path.exists() and not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{path}: cannot be written: {folder} is not yours to write to")
+
+
+def show(args: Namespace, render: Render) -> None:
+    """Write a result as it is asked for, to a file or to stdout: `render` makes its text."""
+    chosen = choose_format(args)
+
+    def writer(colour: bool, width: int) -> str:
+        look = Look(format=chosen, command=args.command, colour=colour, width=width)
+        return render(look)
+
+    write_result(args, {chosen: writer})
 
 
 def write_result(args: Namespace, writers: Mapping[str, Writer]) -> None:
