@@ -23,11 +23,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vramplan.ask.published import Comparison
+from vramplan.ask.library import open_target
+from vramplan.ask.published import figure_of
 from vramplan.catalog import load_pipeline_file, profiles_dir
 from vramplan.catalog.published import Claim
 from vramplan.catalog.search import load_published
+from vramplan.engines.door import open_entry
 from vramplan.engines.torch.least_limit import find_least_limit
+from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.format import read_tape
@@ -59,7 +62,8 @@ start = time.perf_counter()
 from vramplan.engines.torch.record.recipes.registry import recipe_for
 from vramplan.engines.torch.record.recorder import record_tape
 from vramplan.engines.torch.tape.format import write_tape
-pipeline = load_pipeline_file(Path(sys.argv[1]))
+from vramplan.engines.torch.open import open_entry
+pipeline = open_entry(load_pipeline_file(Path(sys.argv[1])), ())
 recipe = recipe_for(pipeline)
 dtype = pipeline.defaults["dtype"]
 sessions = [(facts, samples) for facts, samples in recipe.sessions if facts["dtype"] == dtype]
@@ -81,22 +85,20 @@ class Row:
     reached: bool | None  # None: shown, not held to anything
 
 
-def pipeline_of(name: str) -> Pipeline:
-    return load_pipeline_file(PROFILES / "pipelines" / f"{name}.yaml")
+def pipeline_of(name: str) -> TorchPipeline:
+    return of_torch(open_target(name).pipeline)
 
 
 # -------------------------------------------------------------------------------- figures
 def published_rows() -> Iterator[Row]:
     """Yield every published figure about a torch pipeline or an engine, ours beside it."""
     names = {pipeline.name: pipeline for pipeline in _pipelines()}
-    comparisons = {name: Comparison(names[name], [PROFILES]) for name in names}
     for claim in load_published(PROFILES):
         pipeline = names[claim.pipeline]
-        if pipeline.tape and not (PROFILES / "tapes" / f"{pipeline.tape}.json").is_file():
+        figure = figure_of(pipeline, claim)
+        if figure.ours_bytes is None:
             yield Row(claim.name, "no tape", "-", reached=False)
             continue
-        figure = comparisons[claim.pipeline].figure(claim)
-        assert figure.ours_bytes is not None
         off = (figure.ours_bytes / figure.published_bytes - 1) * 100
         came_to = f"{figure.ours_bytes / MIB:,.1f} MiB, {off:+.2f} %"
         target, reached = _held_to(claim, figure.ours_bytes, figure.published_bytes, off)
@@ -115,7 +117,8 @@ def _held_to(claim: Claim, ours: int, published: int, off: float) -> tuple[str, 
 
 
 def _pipelines() -> list[Pipeline]:
-    return [load_pipeline_file(file) for file in sorted((PROFILES / "pipelines").glob("*.yaml"))]
+    files = sorted((PROFILES / "pipelines").glob("*.yaml"))
+    return [open_entry(load_pipeline_file(file), (PROFILES,)) for file in files]
 
 
 def least_limit_rows() -> Iterator[Row]:

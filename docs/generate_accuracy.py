@@ -71,12 +71,13 @@ def read_rows() -> tuple[Row, ...]:
 
 def _rows() -> Iterator[Row]:
     from vramplan.ask.published import claims_about, compare_published
+    from vramplan.ask.targets import open_pipelines
     from vramplan.catalog import load_catalog
 
     catalog = load_catalog(())
-    for pipeline in catalog.pipelines.values():
+    for pipeline in open_pipelines(list(catalog.pipelines.values()), catalog):
         claims = claims_about(pipeline)
-        figures = compare_published(pipeline, catalog.folders) if claims else ()
+        figures = compare_published(pipeline) if claims else ()
         for claim, figure in zip(claims, figures, strict=True):
             assert figure.ours_bytes is not None
             yield Row(
@@ -195,13 +196,13 @@ def render_workspaces() -> str:
 
 def _peak_bytes(batch: int, compute_capability: str) -> int:
     """Return what SD 1.5 has allocated at its peak."""
-    from replayed_runs import open_tape, settings_of, shipped
+    from replayed_runs import open_tape, pipeline_of, settings_of
 
     from vramplan.engines.torch.replayed import conditions_at
     from vramplan.engines.torch.tape.allocator import CachingAllocator
     from vramplan.engines.torch.tape.replay import Replay
 
-    pipeline = shipped().pipeline("sd15")
+    pipeline = pipeline_of("sd15")
     tape = open_tape(pipeline)
     settings = settings_of(pipeline, batch=batch)
     conditions = conditions_at(pipeline, settings, compute_capability, tape)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree as ET
 
 from picture_parts import begin, end, hatched, head, sides
-from replayed_runs import CAPABILITY, settings_of, shipped
+from replayed_runs import CAPABILITY, shipped
 
-from vramplan.ask.judge import find_budget, grade, judge
-from vramplan.engines.door import GGML_RUNTIMES, estimate
+from vramplan.ask.library import open_target
+from vramplan.budget.verdict import find_budget
+from vramplan.catalog.cards import assumed_card
+from vramplan.engines.door import engine_of
 from vramplan.model import Estimate, SettingValue, VerdictKind
 from vramplan.report import phrases
 from vramplan.report.budget import segments
@@ -109,16 +111,13 @@ def draw() -> str:
 
 
 def _judge(row: Row) -> Judged:
-    catalog = shipped()
-    pipeline = catalog.pipeline(row.pipeline)
-    settings = settings_of(pipeline, **row.changed)
-    choices = [catalog.card(name) for name in CARDS]
-    found = estimate(pipeline, settings, CAPABILITY, folders=catalog.folders)
-    if pipeline.runtime in GGML_RUNTIMES:
-        known = [judge(pipeline, settings, one, folders=catalog.folders)[0].kind for one in choices]
-    else:
-        budgets = [find_budget(one.candidates[0], 0, 0) for one in choices]
-        known = [grade(found.need.band, budget, spills=False) for budget in budgets]
+    job = open_target(row.pipeline).changed(row.changed)
+    engine = engine_of(job.pipeline)
+    found = engine.estimate(job, assumed_card(CAPABILITY))
+    cards = [
+        replace(shipped().card(name).candidates[0], compute_capability=CAPABILITY) for name in CARDS
+    ]
+    known = [engine.judge(job, card, find_budget(card, 0, 0)).kind for card in cards]
     return Judged(row=row, estimate=found, verdicts=tuple(known))
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vramplan.ask.library import open_target
 from vramplan.catalog import Catalog, load_catalog
 from vramplan.engines.torch.estimate import find_tape
+from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.blocks import Block
@@ -68,14 +70,19 @@ def shipped() -> Catalog:
     return load_catalog(())
 
 
+def pipeline_of(name: str) -> TorchPipeline:
+    """Return a pipeline that ships, as torch runs it."""
+    return of_torch(open_target(name).pipeline)
+
+
 def settings_of(pipeline: Pipeline, **changed: SettingValue) -> Settings:
     """Return a pipeline's defaults with some of them changed."""
     return {**pipeline.defaults, **changed}
 
 
-def open_tape(pipeline: Pipeline) -> Tape:
+def open_tape(pipeline: TorchPipeline) -> Tape:
     """Return the tape of a pipeline that ships."""
-    return _read(find_tape(pipeline, shipped().folders))
+    return _read(find_tape(pipeline))
 
 
 @cache
@@ -85,7 +92,7 @@ def _read(path: Path) -> Tape:
 
 def conditions_of(name: str, **changed: SettingValue) -> tuple[Tape, Conditions]:
     """Return a pipeline's tape and the conditions of a replay at its defaults but for `changed`."""
-    pipeline = shipped().pipeline(name)
+    pipeline = pipeline_of(name)
     tape = open_tape(pipeline)
     return tape, conditions_at(pipeline, settings_of(pipeline, **changed), CAPABILITY, tape)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
+from vramplan.catalog.cards import assumed_card
 from vramplan.compare.rows import context_bytes
-from vramplan.engines.door import estimate
+from vramplan.engines.door import engine_of
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
@@ -31,7 +33,6 @@ from vramplan.measurement.run import (
     Witness,
 )
 from vramplan.model import Estimate
-from vramplan.settings import resolve_settings
 from vramplan.units import GIB, MIB
 
 PID = 4711
@@ -42,9 +43,8 @@ CONTEXT_BYTES = 430 * MIB
 
 def an_estimate(name: str = "sd15", capability: str = "8.6", **settings: object) -> Estimate:
     catalog = load_catalog([])
-    pipeline = catalog.pipeline(name)
-    resolved = resolve_settings(pipeline, {**pipeline.defaults, **settings})
-    return estimate(pipeline, resolved, capability, folders=catalog.folders)
+    (job,) = make_jobs([name], catalog, settings)
+    return engine_of(job.pipeline).estimate(job, assumed_card(capability))
 
 
 def a_run(planned: Estimate, *, off: float = 0.01, **changes: object) -> Run:

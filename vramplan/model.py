@@ -290,12 +290,10 @@ class ComponentSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """A pipeline of the catalogue: what can be deployed, and with which settings.
+    """Something that can be deployed, and with which settings.
 
+    What it is made from belongs to the engine that runs it, each of which has a type of its own.
     `defaults` has every setting the pipeline knows; a setting that is not there is refused.
-    `tape` names a recorded tape (torch runtimes), `ggml` describes the model file (ggml engines).
-    `header` and `projector` are a model file's and its projector's headers, where they were read
-    instead (`sources.gguf.GgufFile`).
     """
 
     name: str
@@ -307,11 +305,24 @@ class Pipeline:
     source: str
     path: str
     aliases: tuple[str, ...] = ()
-    tape: str | None = None
-    loading: str = "to"  # to: tensor by tensor | device_map: one block first
-    components: tuple[ComponentSpec, ...] = ()
-    scheduler: ComponentSpec | None = None
-    ggml: Mapping[str, object] | None = None
-    header: object | None = None
-    projector: object | None = None
-    overhead_bytes: int = 0  # of a card, set aside before Ollama chooses its default context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A pipeline at the settings it is to be judged at."""
+
+    pipeline: Pipeline
+    settings: Settings
+
+    def changed(self, settings: Settings) -> Job:
+        """Return the job with `settings` over its own."""
+        return Job(pipeline=self.pipeline, settings={**self.settings, **settings})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What an engine does with a job on a card: its budget there, the verdict and the reason."""
+
+    estimate: Estimate
+    kind: VerdictKind
+    reason: str

@@ -11,16 +11,16 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-from vramplan.ask.published import Comparison
 from vramplan.catalog import load_pipeline_file, profiles_dir
 from vramplan.catalog.published import Claim
 from vramplan.catalog.search import load_published
+from vramplan.engines.door import engine_of, open_entry
 from vramplan.engines.torch import shipped_results
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
+from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.replayed import conditions_at, parts_at, replay_run, result_key
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
@@ -28,17 +28,13 @@ from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape
 from vramplan.engines.torch.tape.rehearsal import Rehearsal, rehearse
 from vramplan.engines.torch.tape.replay import Replay
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
-from vramplan.model import Pipeline
 from vramplan.settings import resolve_settings
 from vramplan.units import MIB
 
 PROFILES = profiles_dir()
 TAPES = PROFILES / "tapes"
-TORCH = [
-    pipeline
-    for pipeline in map(load_pipeline_file, sorted((PROFILES / "pipelines").glob("*.yaml")))
-    if pipeline.tape
-]
+ENTRIES = [load_pipeline_file(file) for file in sorted((PROFILES / "pipelines").glob("*.yaml"))]
+TORCH = [of_torch(open_entry(entry, (PROFILES,))) for entry in ENTRIES if entry.text("tape")]
 RECORDED = [pipeline for pipeline in TORCH if (TAPES / f"{pipeline.tape}.json").is_file()]
 CLAIMS = load_published(PROFILES)
 STEP_BYTES = 2 * MIB
@@ -75,7 +71,7 @@ class Setup:
         return rehearse(self.tape, self.conditions, expandable_segments=self.is_expandable)
 
 
-def pipeline_of(name: str) -> Pipeline:
+def pipeline_of(name: str) -> TorchPipeline:
     return next(pipeline for pipeline in TORCH if pipeline.name == name)
 
 
@@ -91,14 +87,10 @@ def setup(name: str, capability: str = "8.6", **changes: object) -> Setup:
     return Setup(tape_of(name), conditions, settings.get("expandable_segments") == "on")
 
 
-@cache
-def comparison(name: str) -> Comparison:
-    return Comparison(load_pipeline_file(_file_of(name)), [PROFILES])
-
-
-def _file_of(name: str) -> Path:
-    files = sorted((PROFILES / "pipelines").glob("*.yaml"))
-    return next(file for file in files if load_pipeline_file(file).name == name)
+def ours_of(claim: Claim) -> int:
+    entry = next(one for one in ENTRIES if one.name == claim.pipeline)
+    pipeline = open_entry(entry, (PROFILES,))
+    return engine_of(pipeline).ours(pipeline, claim)
 
 
 def about(claim: Claim) -> str:
@@ -131,7 +123,7 @@ TOTALS = {"sd15-vae": 83_653_863, "llava-1.5-7b-hf": 7_063_427_072}
 
 
 @pytest.mark.parametrize("pipeline", TORCH, ids=lambda pipeline: pipeline.name)
-def test_every_torch_pipeline_of_the_catalogue_ships_with_its_tape(pipeline: Pipeline) -> None:
+def test_every_torch_pipeline_of_the_catalogue_ships_with_its_tape(pipeline: TorchPipeline) -> None:
     assert pipeline in RECORDED, f"record it: vramplan record {pipeline.name}"
 
 
@@ -167,7 +159,7 @@ def test_ours_is_within_the_tolerance_of_what_was_published(claim: Claim) -> Non
         pytest.skip(f"{claim.pipeline} has no tape yet")
     assert claim.value_bytes is not None
     assert claim.tolerance_percent is not None
-    ours = comparison(claim.pipeline).ours(claim)
+    ours = ours_of(claim)
     off = (ours / claim.value_bytes - 1) * 100
     assert abs(off) <= claim.tolerance_percent, f"{ours / MIB:.1f} MiB, off by {off:+.2f} %"
 
@@ -209,7 +201,7 @@ BOUND_CAPABILITIES = ("7.5", "8.0", "8.6")
 @pytest.mark.parametrize("capability", BOUND_CAPABILITIES)
 @pytest.mark.parametrize("claim", BOUNDS, ids=about)
 def test_ours_is_on_the_right_side_of_diffusers_bounds(claim: Claim, capability: str) -> None:
-    ours = comparison(claim.pipeline).ours(replace(claim, compute_capability=capability))
+    ours = ours_of(replace(claim, compute_capability=capability))
     assert claim.value_bytes is not None
     if claim.metric == "bound_below":
         assert ours < claim.value_bytes
@@ -411,7 +403,7 @@ def test_all_that_ships_beside_the_tapes_is_small() -> None:
 
 
 @pytest.mark.parametrize("pipeline", RECORDED, ids=lambda pipeline: pipeline.name)
-def test_every_default_is_answered_by_a_shipped_result(pipeline: Pipeline) -> None:
+def test_every_default_is_answered_by_a_shipped_result(pipeline: TorchPipeline) -> None:
     path = TAPES / f"{pipeline.tape}.json"
     for capability in shipped_results.CAPABILITIES:
         key = result_key(path, pipeline, pipeline.defaults, capability)
@@ -420,7 +412,7 @@ def test_every_default_is_answered_by_a_shipped_result(pipeline: Pipeline) -> No
 
 
 @pytest.mark.parametrize("pipeline", RECORDED, ids=lambda pipeline: pipeline.name)
-def test_a_shipped_result_is_what_the_replay_says(pipeline: Pipeline) -> None:
+def test_a_shipped_result_is_what_the_replay_says(pipeline: TorchPipeline) -> None:
     path, tape = TAPES / f"{pipeline.tape}.json", tape_of(pipeline.name)
     key = result_key(path, pipeline, pipeline.defaults, "8.6")
     conditions = conditions_at(pipeline, pipeline.defaults, "8.6", tape)

@@ -17,6 +17,7 @@ from vramplan.engines.ggml.witness.answer import ask_engine
 from vramplan.engines.ggml.witness.cpu_build import cpu_build
 from vramplan.errors import MeasurementError, UsageError
 from vramplan.settings import resolve_settings
+from vramplan.sources.gguf import read_gguf
 
 pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")
@@ -147,7 +148,7 @@ def test_the_graph_has_as_many_nodes_as_the_engines(files) -> None:
         "glm4moe",
         "qwen3vl",
     ):
-        model = model_from_gguf(open_model(str(files[name]), None).header)
+        model = model_from_gguf(read_gguf(files[name]))
         reserve = Reserve(tokens=512, outputs=1, cells=2048, window_cells=2048)
         graph = reserve_graph(model.language, HABITS[model.architecture], reserve)
         answer = ask_engine(files[name], {"context": 2048, "ubatch": 512, "flash_attention": "on"})

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.catalog import load_catalog
+from vramplan.ask.library import open_target
 from vramplan.compare.comparison import compare_run
 from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.measurement.history import Action, History, HistorySegment, encode_history
 from vramplan.report.comparison_serial import comparison_result
@@ -41,9 +42,8 @@ def a_file(tmp_path):
         bend: Bend = lambda history: history, *, is_cold: bool = False, **changes: object
     ) -> Path:
         planned = synthetic.an_estimate(steps=2)
-        catalog = load_catalog([])
-        pipeline = catalog.pipeline("sd15")
-        tape = open_tape(find_tape(pipeline, catalog.folders))
+        pipeline = of_torch(open_target("sd15").pipeline)
+        tape = open_tape(find_tape(pipeline))
         conditions = conditions_at(pipeline, planned.settings, "8.6", tape)
         theirs = replace(conditions, workspace_bytes=lambda *_: SCRATCH)
         name = "run.history.json.gz"

@@ -117,7 +117,7 @@ def test_check_as_json_loads_only_what_it_needs() -> None:
     others = {f"vramplan.commands.{name}" for name in COMMANDS} - {"vramplan.commands.check"}
     assert not commands & others
     reports = {name for name in modules if name.startswith("vramplan.report.")}
-    assert reports == {"vramplan.report.serial"}
+    assert reports == {f"vramplan.report.{name}" for name in ("look", "serial", "verdicts")}
 
 
 def is_fresh() -> bool:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from vramplan.ask import check
+
 TWO = ("report", "llava:7b", "llava-v1.5-7b")
 
 
@@ -66,12 +68,12 @@ def test_without_a_target_it_is_the_whole_catalogue(run, monkeypatch, tiny) -> N
     """Judging is left out here: what is asked for is what matters, and it takes long."""
     asked = {}
 
-    def judge_each(jobs, choices, *_):
-        asked["settings"] = {job.pipeline.name: job.settings for job in jobs}
-        asked["cards"] = [choice.label for choice in choices]
-        return [], []
+    def answer(question, _progress):
+        asked["settings"] = {job.pipeline.name: job.settings for job in question.jobs}
+        asked["cards"] = [choice.label for choice in question.choices]
+        return check.Answer(verdicts=(), estimates=())
 
-    monkeypatch.setattr("vramplan.commands.report.judge_each", judge_each)
+    monkeypatch.setattr(check, "answer", answer)
     assert run("report", "--context", "1024", "--catalog", tiny.parent, "-o", "fit.html").code == 0
     assert {"sd15", "sdxl", "llava:7b", "tiny:1b"} <= set(asked["settings"])
     assert asked["cards"] == ["8gb", "12gb"]

@@ -375,7 +375,7 @@ def _pipelines() -> tuple[Pipeline, ...]:
             name="sd15", title="Stable Diffusion 1.5", summary="text and image to image",
             runtime="diffusers", defaults={"image": (512, 512), "batch": 1}, constraints={},
             source="https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5",
-            path="profiles/pipelines/sd15.yaml", aliases=("sd1.5",), tape="sd15",
+            path="profiles/pipelines/sd15.yaml", aliases=("sd1.5",),
         ),
         Pipeline(
             name="llava:7b", title="LLaVA 1.6, Mistral 7B, Q4_0", summary="images and text to text",

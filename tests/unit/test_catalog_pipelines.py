@@ -71,24 +71,24 @@ def test_a_torch_pipeline_is_read_whole(tmp_path: Path) -> None:
         "image": Constraint(multiple_of=8, minimum=64, maximum=4096),
         "mode": Constraint(choices=("txt2img", "img2img")),
     }
-    assert found.tape == "tiny"
-    assert found.loading == "to"
-    assert found.ggml is None
+    assert found.text("tape") == "tiny"
+    assert found.text("loading") is None
+    assert found.section("ggml") is None
     assert found.path == str(file)
-    assert found.scheduler == ComponentSpec(
+    assert found.scheduler() == ComponentSpec(
         name="scheduler",
         class_path="diffusers.PNDMScheduler",
         config={"beta_start": 1e-4, "skip": True},
     )
-    assert [part.name for part in found.components] == ["unet", "text_encoder"]
-    assert found.components[0].config == {"channels": [320, 640]}
-    assert found.components[1].config == {}
+    assert [part.name for part in found.components()] == ["unet", "text_encoder"]
+    assert found.components()[0].config == {"channels": [320, 640]}
+    assert found.components()[1].config == {}
 
 
 def test_a_ggml_pipeline_has_a_model_file_and_no_components(tmp_path: Path) -> None:
     found = load_pipeline_file(write(tmp_path, GGML))
-    assert found.ggml == {"layers": 33}
-    assert (found.components, found.tape, found.scheduler) == ((), None, None)
+    assert found.section("ggml") == {"layers": 33}
+    assert (found.components(), found.text("tape"), found.scheduler()) == ((), None, None)
 
 
 @pytest.mark.parametrize(

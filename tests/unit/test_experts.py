@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from vramplan.budget.change import changes
+from vramplan.engines.ggml.changes import changes
 from vramplan.engines.ggml.estimate import estimate_ggml
 from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, HostPart, has_experts
 from vramplan.engines.ggml.open import open_model

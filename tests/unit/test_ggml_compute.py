@@ -15,9 +15,9 @@ from vramplan.engines.ggml.closed_form import (
 )
 from vramplan.engines.ggml.engine_pools import language_pool
 from vramplan.engines.ggml.kv_cache import layer_cache_bytes
+from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.engines.ggml.weights import GgmlModel, place_layers, read_model
 from vramplan.errors import UsageError
-from vramplan.model import Pipeline
 from vramplan.units import MIB
 
 NOW = "b11549"
@@ -26,7 +26,7 @@ NOW = "b11549"
 def shapes(**sizes: int) -> GgmlModel:
     ggml: dict[str, object] = {"architecture": "llama", "quantisation": "q4_0"}
     return read_model(
-        Pipeline(
+        GgmlPipeline(
             name="x",
             title="X",
             summary="x",
@@ -35,7 +35,9 @@ def shapes(**sizes: int) -> GgmlModel:
             constraints={},
             source="x",
             path="x.yaml",
-            ggml=ggml | {"embedding": 4096, "heads": 32, "trained_context": 4096} | sizes,
+            model=Described(
+                section=ggml | {"embedding": 4096, "heads": 32, "trained_context": 4096} | sizes
+            ),
         )
     )
 

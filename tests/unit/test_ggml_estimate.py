@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
+from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import UsageError
-from vramplan.model import Band, Estimate, Origin, Pipeline, SettingValue
+from vramplan.model import Band, Estimate, Origin, SettingValue
 from vramplan.settings import resolve_settings
 from vramplan.units import GIB, MIB
 
@@ -44,8 +45,8 @@ MISTRAL: dict[str, object] = {
 }
 
 
-def pipeline(runtime: str = "ollama", *, has_projector: bool = True) -> Pipeline:
-    return Pipeline(
+def pipeline(runtime: str = "ollama", *, has_projector: bool = True) -> GgmlPipeline:
+    return GgmlPipeline(
         name="llava:7b",
         title="LLaVA",
         summary="x",
@@ -63,14 +64,14 @@ def pipeline(runtime: str = "ollama", *, has_projector: bool = True) -> Pipeline
         constraints={},
         source="x",
         path="x.yaml",
-        ggml=MISTRAL | ({"projector": CLIP} if has_projector else {}),
+        model=Described(section=MISTRAL | ({"projector": CLIP} if has_projector else {})),
     )
 
 
 LLAVA = pipeline()
 
 
-def estimate(found: Pipeline = LLAVA, **settings: SettingValue) -> Estimate:
+def estimate(found: GgmlPipeline = LLAVA, **settings: SettingValue) -> Estimate:
     return estimate_ggml(found, settings, "8.6", CONTEXT, context_source="a test")
 
 

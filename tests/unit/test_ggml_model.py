@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.engines.ggml.weights import (
     BLOCKS,
     GgmlModel,
@@ -13,7 +14,6 @@ from vramplan.engines.ggml.weights import (
     row_bytes,
 )
 from vramplan.errors import CatalogError
-from vramplan.model import Pipeline
 from vramplan.units import MIB
 
 MISTRAL = {
@@ -30,8 +30,8 @@ MISTRAL = {
 VICUNA = MISTRAL | {"feed_forward": 11008, "kv_heads": 32, "trained_context": 4096}
 
 
-def entry(ggml: dict[str, object]) -> Pipeline:
-    return Pipeline(
+def entry(ggml: dict[str, object]) -> GgmlPipeline:
+    return GgmlPipeline(
         name="x",
         title="X",
         summary="x",
@@ -40,7 +40,7 @@ def entry(ggml: dict[str, object]) -> Pipeline:
         constraints={},
         source="x",
         path="x.yaml",
-        ggml=ggml,
+        model=Described(section=ggml),
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from vramplan.engines.ggml.engine_pools import vision_pool
+from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.engines.ggml.projector import projector_compute
 from vramplan.engines.ggml.projector_entry import read_projector
 from vramplan.engines.ggml.vision_model import VisionModel
 from vramplan.engines.ggml.weights import TensorRole
 from vramplan.errors import CatalogError
-from vramplan.model import Pipeline
 from vramplan.units import MIB
 
 CLIP = {
@@ -26,8 +26,8 @@ CLIP = {
 }
 
 
-def entry(ggml: dict[str, object]) -> Pipeline:
-    return Pipeline(
+def entry(ggml: dict[str, object]) -> GgmlPipeline:
+    return GgmlPipeline(
         name="x",
         title="X",
         summary="x",
@@ -36,7 +36,7 @@ def entry(ggml: dict[str, object]) -> Pipeline:
         constraints={},
         source="x",
         path="x.yaml",
-        ggml=ggml,
+        model=Described(section=ggml),
     )
 
 

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vramplan.catalog import load_catalog
+from vramplan.ask.library import open_target
 from vramplan.compare.alignment import Steps, align
 from vramplan.compare.events import Asked, asked_in, compare_events
 from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.run.allocator_history import make_history
 from vramplan.engines.torch.tape.history_replay import replay_history
@@ -349,10 +350,9 @@ def test_requests_belong_to_the_mark_before_them() -> None:
 
 
 def test_a_tapes_requests_are_by_place() -> None:
-    catalog = load_catalog([])
-    pipeline = catalog.pipeline("denoising-ae")
+    pipeline = of_torch(open_target("denoising-ae").pipeline)
     chosen = resolve_settings(pipeline, dict(pipeline.defaults))
-    tape = open_tape(find_tape(pipeline, catalog.folders))
+    tape = open_tape(find_tape(pipeline))
     found = requests_of(tape, conditions_at(pipeline, chosen, "8.6", tape))
     assert ("encode_image", "encoder") in found.tensors
     # the first layer's result: 16 images, 64 channels, 128 x 128, fp32

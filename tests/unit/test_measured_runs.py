@@ -10,8 +10,9 @@ from pathlib import Path
 
 import measured_runs
 
-from vramplan.catalog import load_catalog
+from vramplan.ask.library import open_target
 from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.measurement.codec import encode_run
 from vramplan.measurement.history import encode_history
@@ -58,10 +59,9 @@ def test_every_run_is_a_row_and_the_errors_are_summed_up(tmp_path: Path) -> None
 def test_runs_with_the_allocators_events_are_held_against_their_tapes(tmp_path: Path) -> None:
     folder = tmp_path / "measured" / "card"
     folder.mkdir(parents=True)
-    catalog = load_catalog([])
     planned = synthetic.an_estimate("denoising-ae")
-    pipeline = catalog.pipeline("denoising-ae")
-    tape = open_tape(find_tape(pipeline, catalog.folders))
+    pipeline = of_torch(open_target("denoising-ae").pipeline)
+    tape = open_tape(find_tape(pipeline))
     conditions = conditions_at(pipeline, planned.settings, "8.6", tape)
     taken = replace(conditions, workspace_bytes=lambda *_: 1 << 20)
     name = "ae.history.json.gz"

@@ -12,15 +12,18 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from vramplan.ask.judge import grade, offload_risk
+from vramplan.budget.verdict import grade, offload_risk
 from vramplan.catalog import load_catalog, profiles_dir
+from vramplan.catalog.cards import assumed_card
 from vramplan.engines.torch.estimate import estimate_torch
+from vramplan.engines.torch.open import open_entry
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, parts_at
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.format import read_tape
 from vramplan.engines.torch.tape.rehearsal import Rehearsal, rehearse
 from vramplan.errors import UsageError
-from vramplan.model import Band, Pipeline, SettingValue
+from vramplan.model import Band, SettingValue
 from vramplan.settings import resolve_settings
 from vramplan.units import MIB
 
@@ -37,8 +40,8 @@ CATALOG = load_catalog(())
 FOLDERS = (profiles_dir(),)
 NAMES = [
     name
-    for name, pipeline in CATALOG.pipelines.items()
-    if pipeline.tape and (profiles_dir() / "tapes" / f"{pipeline.tape}.json").is_file()
+    for name, entry in CATALOG.pipelines.items()
+    if (tape := entry.text("tape")) and (profiles_dir() / "tapes" / f"{tape}.json").is_file()
 ]
 CAPABILITIES = ("6.1", "7.5", "8.6", "9.0")
 
@@ -63,14 +66,20 @@ DRAWN: Mapping[str, st.SearchStrategy[SettingValue]] = {
 MORE = {"batch": 1, "steps": 3, "prompt_tokens": 40, "new_tokens": 2, "image": 64}
 
 
+def pipeline_of(name: str) -> TorchPipeline:
+    return open_entry(CATALOG.pipeline(name), FOLDERS)
+
+
 @cache
 def tape_of(name: str) -> Tape:
-    return read_tape(profiles_dir() / "tapes" / f"{CATALOG.pipeline(name).tape}.json")
+    return read_tape(profiles_dir() / "tapes" / f"{pipeline_of(name).tape}.json")
 
 
-def chosen(data: st.DataObject, name: str, **fixed: SettingValue) -> tuple[Pipeline, Chosen, str]:
+def chosen(
+    data: st.DataObject, name: str, **fixed: SettingValue
+) -> tuple[TorchPipeline, Chosen, str]:
     """Draw settings that the pipeline has and takes, and an architecture."""
-    pipeline = CATALOG.pipeline(name)
+    pipeline = pipeline_of(name)
     drawn = {
         key: data.draw(values, key) for key, values in DRAWN.items() if key in pipeline.defaults
     }
@@ -81,7 +90,7 @@ def chosen(data: st.DataObject, name: str, **fixed: SettingValue) -> tuple[Pipel
     return pipeline, taken(pipeline, {**drawn, **fixed}), capability
 
 
-def taken(pipeline: Pipeline, drawn: Chosen) -> Chosen:
+def taken(pipeline: TorchPipeline, drawn: Chosen) -> Chosen:
     try:
         return dict(resolve_settings(pipeline, drawn))
     except UsageError:
@@ -89,7 +98,7 @@ def taken(pipeline: Pipeline, drawn: Chosen) -> Chosen:
         raise
 
 
-def run(pipeline: Pipeline, found: Chosen, capability: str) -> Rehearsal:
+def run(pipeline: TorchPipeline, found: Chosen, capability: str) -> Rehearsal:
     tape = tape_of(pipeline.name)
     return rehearse(
         tape,
@@ -112,7 +121,7 @@ def requested_peak(rehearsal: Rehearsal) -> int:
     return peak
 
 
-def larger(pipeline: Pipeline, found: Chosen, key: str) -> Chosen:
+def larger(pipeline: TorchPipeline, found: Chosen, key: str) -> Chosen:
     value = found[key]
     more = (value[0] + MORE[key], value[1]) if isinstance(value, tuple) else value + MORE[key]  # type: ignore[operator]
     return taken(pipeline, {**found, key: more})
@@ -188,7 +197,7 @@ def test_a_run_completes_from_its_need_on_and_its_terms_add_up(
     name: str, data: st.DataObject
 ) -> None:
     pipeline, found, capability = chosen(data, name, expandable_segments="off")
-    budget = estimate_torch(pipeline, found, capability, folders=FOLDERS)
+    budget = estimate_torch(pipeline, found, assumed_card(capability))
     need, device = budget.need.band, budget.peak.device
     assert need.low_bytes <= need.expected_bytes <= need.high_bytes
     total = sum((term.band for term in budget.terms[1:]), budget.terms[0].band)

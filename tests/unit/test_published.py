@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.ask.published import Comparison, claims_about, compare_published
+from vramplan.ask.published import claims_about, compare_published, figure_of
 from vramplan.catalog import load_pipeline_file, profiles_dir, validate
 from vramplan.catalog.published import Claim, load_published_file
 from vramplan.catalog.search import load_published
 from vramplan.catalog.snapshot import read_published, write_snapshot
+from vramplan.engines.door import engine_of, open_entry
 from vramplan.engines.torch.tape.format import write_tape
 from vramplan.errors import CatalogError, TapeError, UsageError
 from vramplan.model import Pipeline
@@ -43,8 +44,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shipped(name: str) -> Pipeline:
-    return load_pipeline_file(profiles_dir() / "pipelines" / f"{name}.yaml")
+def shipped(name: str, *folders: Path) -> Pipeline:
+    entry = load_pipeline_file(profiles_dir() / "pipelines" / f"{name}.yaml")
+    return open_entry(entry, (*folders, profiles_dir()))
+
+
+def ours(pipeline: Pipeline, claim: Claim) -> int:
+    return engine_of(pipeline).ours(pipeline, claim)
 
 
 def claim(**changes: object) -> Claim:
@@ -148,9 +154,7 @@ def test_every_shipped_figure_is_about_a_pipeline_that_has_its_settings() -> Non
     files = (profiles_dir() / "pipelines").glob("*.yaml")
     pipelines = {pipeline.name: pipeline for pipeline in map(load_pipeline_file, files)}
     for figure in SHIPPED:
-        comparison = Comparison(pipelines[figure.pipeline], [profiles_dir()])
         assert set(figure.settings) <= set(pipelines[figure.pipeline].defaults), figure.name
-        assert comparison is not None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ def test_the_articles_claims_are_there(said: str) -> None:
 # ---------------------------------------------------------------------------------- ours
 def test_ours_stands_beside_the_articles_figure_for_the_vae() -> None:
     vae = shipped("sd15-vae")
-    figures = {figure.claim: figure for figure in compare_published(vae, [profiles_dir()])}
+    figures = {figure.claim: figure for figure in compare_published(vae)}
     vae_fp16 = figures["VAE encoder and decoder take ~300 MB VRAM at fp16"]
     assert vae_fp16.published_bytes == 300 * 10**6
     assert vae_fp16.ours_bytes == 2 * 83_653_863
@@ -186,24 +190,24 @@ def test_ours_stands_beside_the_articles_figure_for_the_vae() -> None:
 
 
 def test_latents_are_a_forty_eighth_of_the_image() -> None:
-    comparison = Comparison(shipped("sd15-vae"), [profiles_dir()])
+    vae = shipped("sd15-vae")
     for side in (512, 1024):
         image = claim(metric="latents", components=(), settings={"image": (side, side)})
-        assert comparison.ours(image) * 48 == side * side * 3 * 2
+        assert ours(vae, image) * 48 == side * side * 3 * 2
 
 
 def test_a_figure_is_worked_out_at_its_own_settings_and_architecture() -> None:
-    vae = Comparison(shipped("sd15-vae"), [profiles_dir()])
+    vae = shipped("sd15-vae")
     base = claim(metric="max_memory_allocated", components=(), settings={"mode": "decode"})
     larger = replace(base, settings={"mode": "decode", "image": (1024, 1024)})
     without_tensor_cores = replace(base, compute_capability="6.1")
-    assert vae.ours(larger) > 2 * vae.ours(base)
-    assert vae.ours(without_tensor_cores) < vae.ours(base)
+    assert ours(vae, larger) > 2 * ours(vae, base)
+    assert ours(vae, without_tensor_cores) < ours(vae, base)
 
 
 def test_what_ran_before_in_the_process_counts() -> None:
     """cuBLAS's workspace holds a freed segment of the encoder's back, which decoding then uses."""
-    vae = Comparison(shipped("sd15-vae"), [profiles_dir()])
+    vae = shipped("sd15-vae")
     alone = claim(
         metric="reserved_above_weights",
         components=(),
@@ -211,13 +215,13 @@ def test_what_ran_before_in_the_process_counts() -> None:
         compute_capability="8.9",
     )
     after = replace(alone, after={"mode": "encode"})
-    assert vae.ours(after) < vae.ours(alone)
+    assert ours(vae, after) < ours(vae, alone)
     allocated = [replace(one, metric="allocated_above_weights") for one in (alone, after)]
-    assert vae.ours(allocated[0]) == vae.ours(allocated[1])
+    assert ours(vae, allocated[0]) == ours(vae, allocated[1])
 
 
 def test_a_ggml_engines_buffers_are_compared_one_by_one() -> None:
-    figures = {f.claim: f for f in compare_published(shipped("llava-7b"), [profiles_dir()])}
+    figures = {f.claim: f for f in compare_published(shipped("llava-7b"))}
     cache = figures["a log of llava:7b: KV cache of 2048 tokens 256.00 MiB"]
     assert cache.ours_bytes == cache.published_bytes == 256 * MIB
     encoder = figures["llava:7b loads the vision encoder (~300 MB)"]
@@ -235,9 +239,9 @@ def test_a_ggml_engines_buffers_are_compared_one_by_one() -> None:
 def test_a_figure_that_does_not_fit_its_pipeline_is_named(
     wrong: dict[str, object], said: str
 ) -> None:
-    comparison = Comparison(shipped("sd15-vae"), [profiles_dir()])
+    vae = shipped("sd15-vae")
     with pytest.raises(UsageError, match=f"figure a-test: {said}"):
-        comparison.ours(claim(**wrong))
+        ours(vae, claim(**wrong))
 
 
 def test_a_figure_that_the_tape_does_not_cover_stands_alone(tmp_path: Path) -> None:
@@ -247,13 +251,13 @@ def test_a_figure_that_the_tape_does_not_cover_stands_alone(tmp_path: Path) -> N
         raw["routines"][name] = [v for v in variants if "32" not in v["when"].get("vae_width", [])]
     (tmp_path / "tapes").mkdir()
     (tmp_path / "tapes" / "sd15-vae.json").write_text(write_tape(raw), encoding="utf-8")
-    vae = Comparison(shipped("sd15-vae"), [tmp_path, profiles_dir()])
+    vae = shipped("sd15-vae", tmp_path)
     decode = claim(metric="max_memory_allocated", components=(), settings={"mode": "decode"})
-    assert vae.figure(decode).ours_bytes is not None
+    assert figure_of(vae, decode).ours_bytes is not None
     fp32 = replace(decode, settings={"mode": "decode", "dtype": "fp32"})
-    assert vae.figure(fp32).ours_bytes is None
+    assert figure_of(vae, fp32).ours_bytes is None
     with pytest.raises(TapeError):
-        vae.ours(fp32)
+        ours(vae, fp32)
 
 
 def test_a_pipeline_of_the_users_is_not_compared_with_ours(tmp_path: Path) -> None:
@@ -263,5 +267,5 @@ def test_a_pipeline_of_the_users_is_not_compared_with_ours(tmp_path: Path) -> No
     (tmp_path / "pipelines" / "sd15.yaml").write_text(text, encoding="utf-8")
     theirs = load_pipeline_file(tmp_path / "pipelines" / "sd15.yaml")
     assert claims_about(theirs) == []
-    assert compare_published(theirs, [tmp_path, profiles_dir()]) == ()
+    assert compare_published(theirs) == ()
     assert len(claims_about(shipped("sd15"))) > 10

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.proof import prove
 from vramplan.engines.torch.record.recipes import llava
 from vramplan.engines.torch.record.recorder import record_tape
@@ -19,7 +20,7 @@ from vramplan.engines.torch.record.stream import Alloc, Phase
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.format import parse_tape, write_tape
 from vramplan.engines.torch.tape.replay import Conditions, Trace, replay
-from vramplan.model import ComponentSpec, Pipeline
+from vramplan.model import ComponentSpec
 
 CATALOGUED = Path(__file__).parents[2] / "profiles" / "pipelines" / "llava-1.5-7b-hf.yaml"
 #: hidden size, layers and image tokens of the small model
@@ -44,7 +45,7 @@ UNSEEN = ((1, 1, 4), (1, 250, 9), (2, 7, 4), (4, 33, 12), (7, 120, 6))
 
 
 def small_recipe() -> Recipe:
-    pipeline = Pipeline(
+    pipeline = TorchPipeline(
         name="small-llava", title="", summary="", runtime="transformers", defaults={},
         constraints={}, source="", path="", components=(SPEC,),
     )  # fmt: skip

@@ -12,13 +12,14 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.proof import prove
 from vramplan.engines.torch.record.recipes import diffusion
 from vramplan.engines.torch.record.recorder import record_tape
 from vramplan.engines.torch.record.session import Recipe, Sample
 from vramplan.engines.torch.tape.format import write_tape
 from vramplan.errors import RecordingError
-from vramplan.model import ComponentSpec, Constraint, Pipeline
+from vramplan.model import ComponentSpec, Constraint
 
 BLOCKS = [32, 32, 32, 32]
 COMPONENTS = (
@@ -69,7 +70,7 @@ def is_plain(sample: Sample) -> bool:
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    pipeline = Pipeline(
+    pipeline = TorchPipeline(
         name="small-sd", title="", summary="", runtime="diffusers", defaults={}, source="", path="",
         constraints={"mode": Constraint(choices=("txt2img",))}, components=COMPONENTS,
         scheduler=SCHEDULER,

@@ -12,9 +12,11 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.open import open_entry
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.recipes.registry import recipe_for
 from vramplan.errors import UsageError
-from vramplan.model import ComponentSpec, Pipeline
+from vramplan.model import ComponentSpec
 
 PIPELINES = sorted((Path(__file__).parents[2] / "profiles" / "pipelines").glob("*.yaml"))
 #: what tells the families apart: the dimensions of a run
@@ -29,8 +31,9 @@ DIMS = {
 }
 
 
-def recorded() -> list[Pipeline]:
-    return [p for p in map(load_pipeline_file, PIPELINES) if p.tape is not None]
+def recorded() -> list[TorchPipeline]:
+    entries = [one for one in map(load_pipeline_file, PIPELINES) if one.text("tape")]
+    return [open_entry(entry, ()) for entry in entries]
 
 
 @pytest.mark.parametrize("pipeline", recorded(), ids=lambda pipeline: pipeline.name)

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.proof import prove
 from vramplan.engines.torch.record.recipes import vit_mae
 from vramplan.engines.torch.record.recorder import record_tape
@@ -18,7 +19,7 @@ from vramplan.engines.torch.record.session import Recipe, Sample, Session
 from vramplan.engines.torch.record.stream import Alloc, Phase
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.format import parse_tape, write_tape
-from vramplan.model import ComponentSpec, Pipeline
+from vramplan.model import ComponentSpec
 
 CATALOGUED = Path(__file__).parents[2] / "profiles" / "pipelines" / "vit-mae-base.yaml"
 SPEC = ComponentSpec(
@@ -45,7 +46,7 @@ def sample(
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
     return vit_mae.recipe(
-        Pipeline(
+        TorchPipeline(
             name="small-mae",
             title="",
             summary="",

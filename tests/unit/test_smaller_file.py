@@ -36,7 +36,7 @@ def test_the_largest_type_that_is_small_enough(
     assert whole.buffers is not None
     missing = round(whole.buffers.model_bytes * (1 - share))
     budget = whole.need.band.high_bytes - missing
-    found = smaller_file(whole, verdict(whole, budget), is_fitted=False)
+    found = smaller_file(whole, verdict(whole, budget), is_fitted=False, is_ollama=False)
     if name is None:
         assert found is None
         return
@@ -51,11 +51,18 @@ def test_the_largest_type_that_is_small_enough(
 def test_the_engines_margin_must_be_left(whole: Estimate) -> None:
     assert whole.buffers is not None
     least = whole.need.band.expected_bytes - whole.buffers.pool_bytes + 1024 * MIB
-    assert smaller_file(whole, verdict(whole, least), is_fitted=True) is None
-    assert smaller_file(whole, verdict(whole, least - 1), is_fitted=True) is not None
+    assert smaller_file(whole, verdict(whole, least), is_fitted=True, is_ollama=False) is None
+    assert (
+        smaller_file(whole, verdict(whole, least - 1), is_fitted=True, is_ollama=False) is not None
+    )
     with_projector = replace(
         whole, runtime="ollama", buffers=replace(whole.buffers, projector_bytes=100 * MIB)
     )
     more = least + 100 * MIB
-    assert smaller_file(with_projector, verdict(whole, more), is_fitted=True) is None
-    assert smaller_file(with_projector, verdict(whole, more - 1), is_fitted=True) is not None
+    assert (
+        smaller_file(with_projector, verdict(whole, more), is_fitted=True, is_ollama=False) is None
+    )
+    assert (
+        smaller_file(with_projector, verdict(whole, more - 1), is_fitted=True, is_ollama=False)
+        is not None
+    )

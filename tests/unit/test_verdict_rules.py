@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramplan.ask.judge import find_budget, grade, judge, judge_together, offload_risk
+from vramplan.ask.judge import judge, judge_together
+from vramplan.ask.targets import make_jobs
+from vramplan.budget.verdict import find_budget, grade, offload_risk
 from vramplan.catalog import CardChoice, load_catalog
 from vramplan.errors import UsageError
 from vramplan.model import Band, Card, Verdict, VerdictKind
-from vramplan.settings import resolve_settings
 from vramplan.units import GIB, MIB
 
 CATALOG = load_catalog()
@@ -33,14 +34,13 @@ def _card(total_bytes: int, *, reserved_bytes: int = 0, free_bytes: int | None =
 
 
 def _judge(name: str, card: Card | str, **changes: object) -> Verdict:
-    pipeline = CATALOG.pipeline(name)
     choice = (
         CATALOG.card(card)
         if isinstance(card, str)
         else CardChoice(label=card.name, title=card.title, candidates=(card,))
     )
-    settings = resolve_settings(pipeline, changes)  # type: ignore[arg-type]
-    return judge(pipeline, settings, choice, folders=CATALOG.folders)[0]
+    (job,) = make_jobs([name], CATALOG, changes)
+    return judge(job, choice)[0]
 
 
 @pytest.mark.parametrize(
@@ -119,19 +119,18 @@ def test_the_worst_of_a_class_is_named() -> None:
 
 def test_side_by_side_needs_add_up() -> None:
     names = ("sd15", "llava:7b")
-    items = [(p, resolve_settings(p, {})) for p in map(CATALOG.pipeline, names)]
+    jobs = make_jobs(names, CATALOG, {})
     choice = CardChoice(label="c", title="c", candidates=(_card(12 * GIB),))
-    verdict, estimates = judge_together(items, choice, folders=CATALOG.folders)
+    verdict, estimates = judge_together(jobs, choice)
     assert verdict.need.expected_bytes == sum(e.need.band.expected_bytes for e in estimates)
     assert all(name in verdict.reason for name in names)
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd15-vae", "sdxl", "llava:7b", "log-anomaly-ae"])
 def test_terms_add_up_to_the_device(name: str) -> None:
-    pipeline = CATALOG.pipeline(name)
+    (job,) = make_jobs([name], CATALOG, {})
     choice = CardChoice(label="c", title="c", candidates=(_card(48 * GIB),))
-    settings = resolve_settings(pipeline, {})
-    _, found = judge(pipeline, settings, choice, folders=CATALOG.folders)
+    _, found = judge(job, choice)
     bands = [term.band for term in found.terms]
     device = found.peak.device
     assert sum(band.low_bytes for band in bands) == device.low_bytes

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice, Catalog
-from vramplan.commands.output import note
+from vramplan.engines.door import Remark
 from vramplan.errors import MissingError
 from vramplan.model import Card
 from vramplan.units import GIB
@@ -20,7 +20,7 @@ LOCAL = "auto"
 DEFAULT_CLASSES = ("8gb", "12gb")
 
 
-def choose_cards(texts: Sequence[str], catalog: Catalog) -> list[CardChoice]:
+def choose_cards(texts: Sequence[str], catalog: Catalog, remark: Remark) -> list[CardChoice]:
     """Return what each CARD stands for, each once; ``auto`` is one choice per GPU.
 
     Raises UsageError for an unknown card and MissingError for ``auto`` without a GPU.
@@ -28,26 +28,26 @@ def choose_cards(texts: Sequence[str], catalog: Catalog) -> list[CardChoice]:
     found: dict[str, CardChoice] = {}
     for text in texts:
         if text.strip().lower() == LOCAL:
-            found |= {choice.label: choice for choice in local_choices()}
+            found |= {choice.label: choice for choice in local_choices(remark)}
         else:
             choice = catalog.card(text)
             found.setdefault(choice.label, choice)
     return list(found.values())
 
 
-def choose_default_cards(catalog: Catalog) -> list[CardChoice]:
+def choose_default_cards(catalog: Catalog, remark: Remark) -> list[CardChoice]:
     """Return this machine's GPUs, or two common classes where there are none, and say which."""
     try:
-        choices = local_choices()
+        choices = local_choices(remark)
     except MissingError as problem:
-        note(f"note: judged on {' and '.join(DEFAULT_CLASSES)}; this machine: {problem}")
-        return choose_cards(DEFAULT_CLASSES, catalog)
+        remark(f"judged on {' and '.join(DEFAULT_CLASSES)}; this machine: {problem}")
+        return choose_cards(DEFAULT_CLASSES, catalog, remark)
     titles = ", ".join(choice.title for choice in choices)
-    note(f"note: judged on this machine: {titles}")
+    remark(f"judged on this machine: {titles}")
     return choices
 
 
-def local_choices() -> list[CardChoice]:
+def local_choices(remark: Remark) -> list[CardChoice]:
     """Return this machine's GPUs with what is free on them now.
 
     Raises MissingError where there are none.
@@ -56,7 +56,7 @@ def local_choices() -> list[CardChoice]:
 
     inventory = read_inventory()
     for problem in inventory.problems:
-        note(f"note: left out: {problem}")
+        remark(f"left out: {problem}")
     cards = [_local_card(gpu, inventory.driver_version) for gpu in inventory.gpus]
     if len(cards) > 1:
         cards = [replace(card, name=f"{LOCAL}:{place}") for place, card in enumerate(cards)]

@@ -1,139 +1,221 @@
-"""Verdicts over pipelines and cards, one by one or side by side, each with its advice."""
+"""Does it fit? What is asked, and a verdict per job and card, each with its advice."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.ask.targets import Job
-from vramplan.catalog import CardChoice
-from vramplan.model import Estimate, Verdict, VerdictKind
+from vramplan.ask.cards import choose_cards, choose_default_cards
+from vramplan.ask.targets import (
+    find_target,
+    make_jobs,
+    make_lenient_jobs,
+    open_catalog,
+    open_pipelines,
+    override,
+)
+from vramplan.catalog import CardChoice, load_catalog, user_folders
+from vramplan.catalog.search import PROJECT_FILE
+from vramplan.engines.door import Remark, engine_of
+from vramplan.errors import UsageError
+from vramplan.model import Estimate, Job, SettingValue, Verdict, VerdictKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from vramplan.compare.witness import Witness
 
-#: the verdicts, and the estimates they rest on
-Answer = tuple[list[Verdict], list[Estimate]]
-
-#: work that takes longer than this is shown on a terminal
-_PATIENCE_S = 1.0
+#: is told which step of long work is at hand
+Progress = Callable[[str], None]
 
 
-def judge_each(
-    jobs: Sequence[Job],
-    choices: Sequence[CardChoice],
-    folders: Sequence[Path],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be judged on what.
+
+    `margin_bytes` and `other_bytes` are taken off every card; `other_bytes` None takes what NVML
+    says others hold. `is_together` puts all jobs side by side on each card.
+    """
+
+    jobs: tuple[Job, ...]
+    choices: tuple[CardChoice, ...]
+    is_together: bool = False
+    margin_bytes: int = 0
+    other_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The verdicts, in the order of jobs and then cards, and the estimates they rest on.
+
+    `witnesses` are what the engines themselves say, one for each verdict, where that was asked.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    estimates: tuple[Estimate, ...]
+    witnesses: tuple[Witness, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def is_failure(self, mildest: VerdictKind = VerdictKind.OFFLOAD) -> bool:
+        """Return whether a verdict is as bad as `mildest` or worse."""
+        order = list(VerdictKind)
+        return any(order.index(one.kind) >= order.index(mildest) for one in self.verdicts)
+
+
+def read_targets(
+    targets: Sequence[str],
+    cards: Sequence[str],
+    settings: Mapping[str, SettingValue],
+    remark: Remark,
+    *,
+    catalog: Sequence[str | Path] = (),
+    mmproj: str | None = None,
+    is_together: bool = False,
     margin_bytes: int = 0,
     other_bytes: int | None = None,
-) -> Answer:
-    """Return a verdict for each job on each card, every job alone on its card."""
+) -> Question:
+    """Return the question about TARGETs on CARDs, by their names; without a card, the usual ones.
+
+    Raises UsageError and SourceError for what nobody knows or cannot be used.
+    """
+    known = open_catalog(catalog)
+    jobs = make_jobs(targets, known, settings, mmproj, remark)
+    chosen = choose_cards(cards, known, remark) if cards else choose_default_cards(known, remark)
+    return Question(
+        jobs=tuple(jobs),
+        choices=tuple(chosen),
+        is_together=is_together,
+        margin_bytes=margin_bytes,
+        other_bytes=other_bytes,
+    )
+
+
+def read_catalog(
+    cards: Sequence[str],
+    settings: Mapping[str, SettingValue],
+    remark: Remark,
+    *,
+    catalog: Sequence[str | Path] = (),
+    margin_bytes: int = 0,
+    other_bytes: int | None = None,
+) -> Question:
+    """Return the question about every pipeline of the catalogue, with the settings that it has."""
+    known = open_catalog(catalog)
+    pipelines = open_pipelines(list(known.pipelines.values()), known)
+    return Question(
+        jobs=tuple(make_lenient_jobs(pipelines, settings, "the catalogue")),
+        choices=tuple(choose_cards(cards, known, remark)),
+        margin_bytes=margin_bytes,
+        other_bytes=other_bytes,
+    )
+
+
+def read_project(
+    cards: Sequence[str],
+    settings: Mapping[str, SettingValue],
+    remark: Remark,
+    *,
+    catalog: Sequence[str | Path] = (),
+    is_together: bool = False,
+    margin_bytes: int = 0,
+    other_bytes: int | None = None,
+) -> Question:
+    """Return what ./vramplan.yaml asks, with what is given here over it.
+
+    Raises UsageError where there is no such file, CatalogError for what is wrong in it.
+    """
+    path = Path(PROJECT_FILE)
+    if not path.is_file():
+        hint = "name one, such as: vramplan check sd15 --card 8gb"
+        raise UsageError(f"no TARGET, and no {PROJECT_FILE} here", hint=hint)
+    from vramplan.catalog.project import load_project
+
+    project = load_project(path)
+    own = [project.catalog] if project.catalog else []
+    known = load_catalog(user_folders([*catalog, *own]), inline=project.pipelines)
+    found = [find_target(text, known, remark=remark) for text in project.targets]
+    pipelines = open_pipelines(found, known)
+    lenient = make_lenient_jobs(pipelines, project.settings, PROJECT_FILE)
+    wanted = cards or project.cards
+    chosen = choose_cards(wanted, known, remark) if wanted else choose_default_cards(known, remark)
+    return Question(
+        jobs=tuple(override(job, settings) for job in lenient),
+        choices=tuple(chosen),
+        is_together=is_together or project.is_together,
+        margin_bytes=margin_bytes,
+        other_bytes=other_bytes,
+    )
+
+
+def answer(question: Question, progress: Progress, *, asks_engine: bool = False) -> Answer:
+    """Return the verdicts on a question; `progress` is told what is tried.
+
+    With `asks_engine` each job's engine itself is asked too, alone on its card. Raises UsageError
+    where a card has no room for a CUDA context, VramplanError where there is no estimate.
+    """
     from vramplan.ask.judge import judge
 
+    if question.is_together:
+        return _answer_together(question, progress)
     verdicts: list[Verdict] = []
     estimates: list[Estimate] = []
-    with _progress() as show:
-        for job in jobs:
-            for choice in choices:
-                show(f"{job.pipeline.name} on {choice.label}")
-                verdict, estimate = judge(
-                    job.pipeline,
-                    job.settings,
-                    choice,
-                    folders=folders,
-                    margin_bytes=margin_bytes,
-                    other_bytes=other_bytes,
-                )
-                if verdict.kind is not VerdictKind.FITS:
-                    verdict = _advise(
-                        verdict, job, choice, folders, margin_bytes, other_bytes, show
-                    )
-                verdicts.append(verdict)
-                estimates.append(estimate)
-    return verdicts, estimates
+    witnesses: list[Witness] = []
+    for job in question.jobs:
+        for choice in question.choices:
+            progress(f"{job.pipeline.name} on {choice.label}")
+            verdict, estimate = judge(
+                job,
+                choice,
+                margin_bytes=question.margin_bytes,
+                other_bytes=question.other_bytes,
+            )
+            if verdict.kind is not VerdictKind.FITS:
+                verdict = _advise(verdict, job, choice, question, progress)
+            verdicts.append(verdict)
+            estimates.append(estimate)
+    if asks_engine:
+        jobs = [job for job in question.jobs for _ in question.choices]
+        for job, verdict, estimate in zip(jobs, verdicts, estimates, strict=True):
+            witnesses.append(engine_of(job.pipeline).witness(job, (verdict, estimate)))
+    return Answer(verdicts=tuple(verdicts), estimates=tuple(estimates), witnesses=tuple(witnesses))
 
 
 def _advise(
-    verdict: Verdict,
-    job: Job,
-    choice: CardChoice,
-    folders: Sequence[Path],
-    margin_bytes: int,
-    other_bytes: int | None,
-    show: Callable[[str], None],
+    verdict: Verdict, job: Job, choice: CardChoice, question: Question, progress: Progress
 ) -> Verdict:
     """Return `verdict` with the first advice there is."""
     from vramplan.ask.plan import first_advice
 
     where = f"{job.pipeline.name} on {choice.label}"
     advice = first_advice(
-        job.pipeline,
-        job.settings,
+        job,
         verdict,
         choice,
-        folders=folders,
-        margin_bytes=margin_bytes,
-        other_bytes=other_bytes,
-        progress=lambda change: show(f"{where}, with {change}"),
+        margin_bytes=question.margin_bytes,
+        other_bytes=question.other_bytes,
+        progress=lambda change: progress(f"{where}, with {change}"),
     )
     return replace(verdict, advice=advice)
 
 
-def judge_together(
-    jobs: Sequence[Job],
-    choices: Sequence[CardChoice],
-    folders: Sequence[Path],
-    margin_bytes: int = 0,
-    other_bytes: int | None = None,
-) -> Answer:
+def _answer_together(question: Question, progress: Progress) -> Answer:
     """Return one verdict for each card, on which all jobs are loaded side by side."""
-    from vramplan.ask import judge as decisions
+    from vramplan.ask.judge import judge_together
 
-    items = [(job.pipeline, job.settings) for job in jobs]
     verdicts: list[Verdict] = []
     estimates: list[Estimate] = []
-    with _progress() as show:
-        for choice in choices:
-            show(f"all on {choice.label}")
-            verdict, found = decisions.judge_together(
-                items,
-                choice,
-                folders=folders,
-                margin_bytes=margin_bytes,
-                other_bytes=other_bytes,
-            )
-            if verdict.kind is not VerdictKind.FITS:
-                from vramplan.ask.plan import together_advice
+    for choice in question.choices:
+        progress(f"all on {choice.label}")
+        verdict, found = judge_together(
+            question.jobs,
+            choice,
+            margin_bytes=question.margin_bytes,
+            other_bytes=question.other_bytes,
+        )
+        if verdict.kind is not VerdictKind.FITS:
+            from vramplan.ask.plan import together_advice
 
-                verdict = replace(verdict, advice=together_advice(verdict, found))
-            verdicts.append(verdict)
-            estimates += found
-    return verdicts, estimates
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Give what shows the step at hand: on a terminal, from the second second on, on one line."""
-    begun = time.monotonic()
-    is_shown = False
-
-    def show(step: str) -> None:
-        nonlocal is_shown
-        if sys.stderr.isatty() and time.monotonic() - begun > _PATIENCE_S:
-            from vramplan.report.text import clean, for_encoding
-
-            line = for_encoding(clean(f"trying {step}", 79), sys.stderr.encoding)
-            sys.stderr.write(f"\r\x1b[2K{line}")
-            sys.stderr.flush()
-            is_shown = True
-
-    try:
-        yield show
-    finally:
-        if is_shown:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            verdict = replace(verdict, advice=together_advice(verdict, found))
+        verdicts.append(verdict)
+        estimates += found
+    return Answer(verdicts=tuple(verdicts), estimates=tuple(estimates))

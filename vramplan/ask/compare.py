@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import Catalog
 from vramplan.commands.output import write_result
 from vramplan.measurement.run import Run
+from vramplan.model import Job
 
 if TYPE_CHECKING:
     from vramplan.ask.observe import Seen
-    from vramplan.ask.targets import Job
     from vramplan.compare.comparison import Comparison
     from vramplan.compare.waterfall import Waterfall
 
 
-def compare_job(run: Run, catalog: Catalog, folders: Sequence[Path]) -> Comparison:
+def compare_job(run: Run, catalog: Catalog) -> Comparison:
     """Return `run` beside the estimate at its settings, on the architecture whose kernels ran."""
+    from vramplan.ask.targets import open_pipelines
+    from vramplan.catalog.cards import assumed_card
     from vramplan.compare.comparison import compare_run
-    from vramplan.engines.door import estimate
+    from vramplan.engines.door import engine_of
 
-    pipeline = catalog.pipeline(run.pipeline)
-    planned = estimate(pipeline, run.settings, capability_of(run), folders=folders)
+    (pipeline,) = open_pipelines([catalog.pipeline(run.pipeline)], catalog)
+    job = Job(pipeline=pipeline, settings=run.settings)
+    planned = engine_of(pipeline).estimate(job, assumed_card(capability_of(run)))
     return compare_run(planned, run, smi_used_bytes=_smi_used(run))
 
 
@@ -33,7 +34,7 @@ def capability_of(run: Run) -> str:
 
     A run without a GPU is estimated as an estimate without a card is.
     """
-    from vramplan.engines.door import DEFAULT_CAPABILITY
+    from vramplan.catalog.cards import DEFAULT_CAPABILITY
 
     if run.emulation is not None:
         return run.emulation.compute_capability
@@ -80,13 +81,14 @@ def write_comparison(
     write_result(args, writers)
 
 
-def write_waterfall(args: Namespace, job: Job, seen: Seen, folders: Sequence[Path]) -> Waterfall:
+def write_waterfall(args: Namespace, job: Job, seen: Seen) -> Waterfall:
     """Write how the figure that was seen comes about, and return it."""
+    from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
     from vramplan.compare.waterfall import draw_waterfall
-    from vramplan.engines.door import DEFAULT_CAPABILITY, estimate
+    from vramplan.engines.door import engine_of
 
     capability = seen.compute_capability or DEFAULT_CAPABILITY
-    planned = estimate(job.pipeline, job.settings, capability, folders=folders)
+    planned = engine_of(job.pipeline).estimate(job, assumed_card(capability))
     waterfall = draw_waterfall(planned, seen.observed)
     lines = [*seen.sentences]
     if not seen.compute_capability:

@@ -1,42 +1,36 @@
-"""What is deployed: TARGETs and settings of the command line, as pipelines with all settings."""
+"""What is deployed: TARGETs as jobs, each a pipeline at all of its settings."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vramplan.catalog import Catalog, find_pipeline, load_catalog, user_folders
+from vramplan.catalog.pipelines import Entry
 from vramplan.catalog.search import PROJECT_FILE
+from vramplan.engines import door
+from vramplan.engines.door import Remark
 from vramplan.errors import SourceError, UsageError
-from vramplan.model import Pipeline, Settings, SettingValue
+from vramplan.model import Job, Pipeline, SettingValue
 from vramplan.settings import resolve_settings
 
 _YAML = (".yaml", ".yml")
 _PREFIXES = ("hf:", "ollama:")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A pipeline at the settings it is to be judged at."""
-
-    pipeline: Pipeline
-    settings: Settings
+def silent(_text: str) -> None:
+    """Take a remark and say nothing."""
 
 
-def open_catalog(args: Namespace) -> Catalog:
-    """Return the catalogue of ``--catalog``, VRAMPLAN_CATALOG and what ships."""
-    return load_catalog(user_folders(args.catalog))
+def open_catalog(folders: Sequence[str | Path] = ()) -> Catalog:
+    """Return the catalogue of `folders`, of VRAMPLAN_CATALOG and of what ships."""
+    return load_catalog(user_folders(folders))
 
 
-def given_settings(args: Namespace) -> dict[str, SettingValue]:
-    """Return the settings of the command line; of two for one key the later wins."""
-    return dict(args.settings)
-
-
-def find_target(text: str, catalog: Catalog, mmproj: str | None = None) -> Pipeline:
-    """Return the pipeline that a TARGET stands for: a name, a YAML file, or a model file.
+def find_target(
+    text: str, catalog: Catalog, mmproj: str | None = None, remark: Remark = silent
+) -> Pipeline:
+    """Return what a TARGET stands for: an entry by its name or in a YAML file, or a model file.
 
     `mmproj` is the projector of a model file. Raises UsageError for a name nobody knows, and
     SourceError for a model that is not there or not usable.
@@ -52,13 +46,11 @@ def find_target(text: str, catalog: Catalog, mmproj: str | None = None) -> Pipel
 
         return load_pipeline_file(path)
     if text.startswith(_PREFIXES) or path.suffix.lower() == ".gguf" or path.is_dir() or "/" in text:
-        from vramplan.engines.ggml.open import find_local, open_model
-
-        local = find_local(text)
+        local = door.find_file(text, remark)
         if local is None:
             return catalog.pipeline(text)
         try:
-            return open_model(local, mmproj)
+            return door.open_file(local, mmproj, remark)
         except SourceError as problem:
             bare = text.partition(":")[2]
             if not bare or not _is_known(bare, catalog):
@@ -76,22 +68,39 @@ def _is_known(text: str, catalog: Catalog) -> bool:
     return True
 
 
+def open_pipelines(found: Sequence[Pipeline], catalog: Catalog) -> list[Pipeline]:
+    """Return what was found, entries as the pipelines of the engines that run them.
+
+    Tapes are looked for beside the files that were named, then in the catalogue's folders.
+    """
+    folders = folders_of(found, catalog)
+    return [door.open_entry(one, folders) if isinstance(one, Entry) else one for one in found]
+
+
+def folders_of(pipelines: Sequence[Pipeline], catalog: Catalog) -> tuple[Path, ...]:
+    """Return where tapes and runs are looked for: beside the files, then in the catalogue."""
+    homes = dict.fromkeys(home_of(one) for one in pipelines)
+    return (*(home for home in homes if home not in catalog.folders), *catalog.folders)
+
+
 def make_jobs(
     targets: Sequence[str],
     catalog: Catalog,
     overrides: Mapping[str, SettingValue],
     mmproj: str | None = None,
+    remark: Remark = silent,
 ) -> list[Job]:
     """Return each of `targets` with `overrides` over its defaults.
 
     Raises UsageError that names the target which does not have one of the settings.
     """
-    pipelines = [find_target(text, catalog, mmproj) for text in targets]
-    if mmproj is not None and sum(one.header is not None for one in pipelines) != 1:
+    found = [find_target(text, catalog, mmproj, remark) for text in targets]
+    if mmproj is not None and sum(not isinstance(one, Entry) for one in found) != 1:
         hint = "name one .gguf file, folder or model with it"
         raise UsageError("--mmproj belongs to one model file", hint=hint)
     return [
-        override(Job(pipeline=found, settings=found.defaults), overrides) for found in pipelines
+        override(Job(pipeline=pipeline, settings=pipeline.defaults), overrides)
+        for pipeline in open_pipelines(found, catalog)
     ]
 
 
@@ -126,9 +135,3 @@ def home_of(pipeline: Pipeline) -> Path:
     """Return the catalogue folder that a pipeline's file is in: its tape is in ``tapes`` there."""
     folder = Path(pipeline.path or ".").parent
     return folder.parent if folder.name == "pipelines" else folder
-
-
-def folders_of(jobs: Sequence[Job], catalog: Catalog) -> tuple[Path, ...]:
-    """Return where tapes are looked for: beside the files that were named, then the catalogue."""
-    homes = dict.fromkeys(home_of(job.pipeline) for job in jobs)
-    return (*(home for home in homes if home not in catalog.folders), *catalog.folders)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Data = Mapping[str, Plain]
 
+#: what an estimate without a card assumes
+DEFAULT_CAPABILITY = "8.6"
+
 _CLASS = re.compile(r"([0-9]{1,4})\s*gb", re.IGNORECASE)
 _SIZE = re.compile(r"[-+]?[0-9.]+\s*[a-z]*", re.IGNORECASE)
 _CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
@@ -46,6 +49,21 @@ class CardChoice:
 def usable_bytes(card: Card) -> int:
     """Return what NVML's total leaves after the system's reserve: what CUDA calls the total."""
     return card.total_bytes - card.reserved_bytes
+
+
+def assumed_card(compute_capability: str = DEFAULT_CAPABILITY) -> Card:
+    """Return the card that an estimate without one assumes: an architecture, and no capacity."""
+    return Card(
+        name="assumed",
+        title=f"compute capability {compute_capability}",
+        kind="assumed",
+        class_gib=0,
+        total_bytes=0,
+        reserved_bytes=0,
+        compute_capability=compute_capability,
+        bandwidth_bytes_per_s=0,
+        source="no card was named",
+    )
 
 
 def load_card_file(path: Path) -> tuple[Card, ...]:

@@ -1,4 +1,4 @@
-"""Pipelines of the catalogue: what a file must say, and the `model.Pipeline` it becomes.
+"""Pipelines of the catalogue: what a file must say, and the `Entry` it becomes.
 
 Two doors lead here. A user's YAML comes with marks and is checked; the shipped snapshot holds data
 that was checked when it was written, and only `build_pipeline` is called.
@@ -7,6 +7,7 @@ that was checked when it was written, and only `build_pipeline` is called.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from vramplan.errors import CatalogError, UsageError, did_you_mean
@@ -23,8 +24,43 @@ if TYPE_CHECKING:
 TORCH_RUNTIMES = ("diffusers", "transformers", "torch")
 GGML_RUNTIMES = ("llama.cpp", "ollama")
 
+#: what an entry says to its engine alone
+_OF_TORCH = ("tape", "loading", "components", "scheduler")
+_OF_GGML = ("ggml",)
 
-def load_pipeline_file(path: Path) -> Pipeline:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(Pipeline):
+    """A pipeline as a file of the catalogue describes it.
+
+    `body` is what the file says to the engine that runs it, checked and otherwise as it stands
+    there; the engine makes its own kind of pipeline from it (`engines.door.open_entry`).
+    """
+
+    body: Mapping[str, object]
+
+    def components(self) -> tuple[ComponentSpec, ...]:
+        """Return the components that are described, in their order; a model file has none."""
+        listed = cast("list[Data]", self.body.get("components", []))
+        return tuple(_build_component(cast("str", one["name"]), one) for one in listed)
+
+    def scheduler(self) -> ComponentSpec | None:
+        """Return the scheduler that is described, or None."""
+        described = cast("Data | None", self.body.get("scheduler"))
+        return _build_component("scheduler", described) if described else None
+
+    def text(self, key: str) -> str | None:
+        """Return a word of the body, such as the name of its tape; None where it is not there."""
+        value = self.body.get(key)
+        return value if isinstance(value, str) else None
+
+    def section(self, key: str) -> Mapping[str, object] | None:
+        """Return a mapping of the body, such as a model file's shapes; None where it has none."""
+        value = self.body.get(key)
+        return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else None
+
+
+def load_pipeline_file(path: Path) -> Entry:
     """Return the pipeline that the YAML file at `path` describes.
 
     Raises CatalogError, with the first thing that is wrong in the file.
@@ -62,10 +98,11 @@ def check_pipeline(
 def _check_runtime(document: Document, where: KeyPath, data: Data) -> list[CatalogError]:
     """A torch runtime has components, a ggml engine has a model file; neither has the other's."""
     runtime = str(data["runtime"])
+    foreign: tuple[str, ...]
     if runtime in TORCH_RUNTIMES:
-        needed, foreign = "components", ["ggml"]
+        needed, foreign = "components", _OF_GGML
     else:
-        needed, foreign = "ggml", ["components", "scheduler", "tape", "loading"]
+        needed, foreign = "ggml", _OF_TORCH
     errors = []
     if needed not in data:
         hint = f"a pipeline of {runtime} has it"
@@ -132,17 +169,15 @@ def setting_text(value: Plain) -> str:
     return str(value)
 
 
-def build_pipeline(data: Data, path: str) -> Pipeline:
+def build_pipeline(data: Data, path: str) -> Entry:
     """Return the pipeline that checked `data` describes; `path` is the file it came from."""
     settings = cast("Data", data["settings"])
     values = {key: parse_setting(key, setting_text(text)) for key, text in settings.items()}
     return _with_defaults(data, values, path)
 
 
-def _with_defaults(data: Data, defaults: Mapping[str, SettingValue], path: str = "") -> Pipeline:
-    scheduler = data.get("scheduler")
-    ggml = data.get("ggml")
-    return Pipeline(
+def _with_defaults(data: Data, defaults: Mapping[str, SettingValue], path: str = "") -> Entry:
+    return Entry(
         name=cast("str", data["name"]),
         title=cast("str", data["title"]),
         summary=cast("str", data["summary"]),
@@ -155,14 +190,7 @@ def _with_defaults(data: Data, defaults: Mapping[str, SettingValue], path: str =
         source=cast("str", data["source"]),
         path=path,
         aliases=tuple(cast("list[str]", data.get("aliases", []))),
-        tape=cast("str | None", data.get("tape")),
-        loading=cast("str", data.get("loading", "to")),
-        components=tuple(
-            _build_component(cast("str", component["name"]), component)
-            for component in cast("list[Data]", data.get("components", []))
-        ),
-        scheduler=_build_component("scheduler", cast("Data", scheduler)) if scheduler else None,
-        ggml=cast("Mapping[str, object]", ggml) if ggml else None,
+        body={key: data[key] for key in (*_OF_TORCH, *_OF_GGML) if key in data},
     )
 
 
@@ -183,7 +211,7 @@ def _build_component(name: str, data: Data) -> ComponentSpec:
     )
 
 
-def find_pipeline(name: str, pipelines: Mapping[str, Pipeline]) -> Pipeline:
+def find_pipeline(name: str, pipelines: Mapping[str, Entry]) -> Entry:
     """Return the pipeline called `name`: by its name, by an alias, then whatever the case.
 
     Raises UsageError, with a suggestion, when there is none.

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from vramplan.catalog.pipelines import build_pipeline, check_pipeline, setting_text
+from vramplan.catalog.pipelines import Entry, build_pipeline, check_pipeline, setting_text
 from vramplan.errors import CatalogError, UsageError
-from vramplan.model import Pipeline
 from vramplan.settings import SettingValue, parse_setting
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Project:
     settings: Mapping[str, SettingValue] = field(default_factory=dict)
     is_together: bool = False
     catalog: Path | None = None
-    pipelines: tuple[Pipeline, ...] = ()
+    pipelines: tuple[Entry, ...] = ()
 
 
 def load_project(path: Path) -> Project:

@@ -8,14 +8,14 @@ it was written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import setting_text
 from vramplan.errors import CatalogError, UsageError
-from vramplan.model import Settings
-from vramplan.settings import SETTING_HELP, parse_setting
+from vramplan.model import Pipeline, Settings
+from vramplan.settings import SETTING_HELP, parse_setting, resolve_settings
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:
@@ -157,3 +157,33 @@ def _settings(data: Data) -> Settings:
 
 def _size(data: Data) -> int:
     return parse_size(f"{setting_text(data['value'])}{data['unit']}")
+
+
+def settings_of(claim: Claim, pipeline: Pipeline, changes: Settings | None = None) -> Settings:
+    """Return all settings of a pipeline at which a claim was measured, with `changes` over them.
+
+    Raises UsageError that names the figure for a setting the pipeline does not have.
+    """
+    try:
+        return resolve_settings(pipeline, {**claim.settings, **(changes or {})})
+    except UsageError as problem:
+        message = f"figure {claim.name}: {problem}"
+        raise UsageError(message, hint=problem.hint) from None
+
+
+def sum_of(
+    rows: Sequence[tuple[str, int]], names: Sequence[str], claim: Claim, pipeline: Pipeline
+) -> int:
+    """Return the bytes of those of `rows` that a claim names; a name stands for its parts too.
+
+    Raises UsageError that names the figure for a component the pipeline does not have.
+    """
+    total = 0
+    for name in names:
+        sizes = [size for row, size in rows if row == name or row.startswith(f"{name}.")]
+        if not sizes:
+            known = ", ".join(row for row, _ in rows)
+            message = f"figure {claim.name}: {pipeline.name} has no component {name!r}"
+            raise UsageError(message, hint=f"it has: {known}")
+        total += sum(sizes)
+    return total

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.catalog.cards import CardChoice, load_card_file, match_card
-from vramplan.catalog.pipelines import find_pipeline, load_pipeline_file
+from vramplan.catalog.pipelines import Entry, find_pipeline, load_pipeline_file
 from vramplan.catalog.shipped import PUBLISHED_FILE, profiles_dir
 from vramplan.errors import CatalogError, UsageError
-from vramplan.model import Card, Pipeline
+from vramplan.model import Card
 
 if TYPE_CHECKING:
     from vramplan.catalog.published import Claim
@@ -30,18 +30,18 @@ PROJECT_FILE = "vramplan.yaml"
 #: what a folder of pipeline files may hold beside them
 _NOT_PIPELINES = frozenset({PROJECT_FILE, PUBLISHED_FILE})
 
-_Found = tuple[tuple[Pipeline, ...], tuple[Card, ...]]
+_Found = tuple[tuple[Entry, ...], tuple[Card, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """Every pipeline and card by name; `folders` are where they came from, first wins."""
 
-    pipelines: Mapping[str, Pipeline]
+    pipelines: Mapping[str, Entry]
     cards: Mapping[str, Card]
     folders: tuple[Path, ...] = ()
 
-    def pipeline(self, name: str) -> Pipeline:
+    def pipeline(self, name: str) -> Entry:
         """Return the pipeline called `name`; raises UsageError with a suggestion."""
         return find_pipeline(name, self.pipelines)
 
@@ -67,12 +67,12 @@ def user_folders(
     return [folder for folder, _ in named]
 
 
-def load_catalog(folders: Sequence[Path] = (), inline: Iterable[Pipeline] = ()) -> Catalog:
+def load_catalog(folders: Sequence[Path] = (), inline: Iterable[Entry] = ()) -> Catalog:
     """Return the catalogue of `folders` over the shipped profiles, with `inline` over both.
 
     Raises CatalogError for a file that is wrong, and for a name that one folder gives twice.
     """
-    pipelines: dict[str, Pipeline] = {}
+    pipelines: dict[str, Entry] = {}
     cards: dict[str, Card] = {}
     shipped = profiles_dir()
     for found_pipelines, found_cards in (

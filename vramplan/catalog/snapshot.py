@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from vramplan.catalog.cards import build_cards
-from vramplan.catalog.pipelines import build_pipeline
+from vramplan.catalog.pipelines import Entry, build_pipeline
 from vramplan.catalog.shipped import PUBLISHED_FILE, profiles_dir
 from vramplan.errors import VramplanError
-from vramplan.model import Card, Pipeline
+from vramplan.model import Card
 
 if TYPE_CHECKING:
     from vramplan.catalog.yaml_reader import Plain
@@ -45,7 +45,7 @@ class _Source(TypedDict):
 class Snapshot:
     """The shipped pipelines and cards, in the order of their files."""
 
-    pipelines: tuple[Pipeline, ...]
+    pipelines: tuple[Entry, ...]
     cards: tuple[Card, ...]
 
 

@@ -11,7 +11,7 @@ from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, pars
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, Namespace
 
 #: the settings that have an option of their own, with what stands for their value
 SHORT_FORMS = {
@@ -159,3 +159,13 @@ def add_output(parser: ArgumentParser, formats: Sequence[str], default: str = "t
         help="write to FILE instead of stdout; .html, .md and .json choose the format",
     )
     parser.set_defaults(formats=tuple(formats), default_format=default)
+
+
+def given_settings(args: Namespace) -> dict[str, SettingValue]:
+    """Return the settings of the command line; of two for one key the later wins."""
+    return dict(args.settings)
+
+
+def is_page(args: Namespace) -> bool:
+    """True where the result would be a page of HTML, by ``--format`` or the suffix of ``-o``."""
+    return bool(args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from vramplan.ask.cards import LOCAL, local_choices
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.output import write_result
+from vramplan.commands.output import remark, show
 from vramplan.model import Card
+from vramplan.report import cards
 
 if TYPE_CHECKING:
     from vramplan.catalog import CardChoice, Catalog
@@ -53,12 +54,12 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Write the cards; return 0."""
-    catalog = open_catalog(args)
+    catalog = open_catalog(args.catalog)
     if args.card is None:
-        _write(args, tuple(catalog.cards.values()), (), ())
+        _write(args, tuple(catalog.cards.values()))
     elif args.card.strip().lower() == LOCAL:
-        found = [card for choice in local_choices() for card in choice.candidates]
-        _write(args, found, (), _sources(found))
+        found = [card for choice in local_choices(remark) for card in choice.candidates]
+        _write(args, found, lines=_sources(found))
     else:
         choice = catalog.card(args.card)
         members, judged = _members(choice, catalog)
@@ -93,26 +94,9 @@ def _sources(cards: Sequence[Card]) -> list[str]:
 
 
 def _write(
-    args: Namespace, cards: Sequence[Card], judged: Sequence[Card], lines: Sequence[str]
+    args: Namespace,
+    found: Sequence[Card],
+    judged: Sequence[Card] = (),
+    lines: Sequence[str] = (),
 ) -> None:
-    def as_table(colour: bool, width: int) -> str:
-        from vramplan.report.catalog_rows import card_table
-        from vramplan.report.sheet import Sheet, draw_sheet
-
-        sheet = Sheet(lines=lines, tables=[("", card_table(cards))])
-        return draw_sheet(sheet, colour, width)
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.serial import cards_result, to_json
-
-        result = cards_result(cards)
-        result["judged_as"] = cards_result(judged)["cards"] if judged else None
-        return to_json("cards", result)
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report.catalog_rows import card_table
-        from vramplan.report.sheet import Sheet, mark_sheet
-
-        return mark_sheet(Sheet(lines=lines, tables=[("", card_table(cards))]))
-
-    write_result(args, {"table": as_table, "json": as_json, "markdown": as_markdown})
+    show(args, lambda look: cards.render(found, judged, lines, look))

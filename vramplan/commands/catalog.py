@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.ask.targets import find_target, open_catalog
 from vramplan.catalog import load_catalog, user_folders, validate
 from vramplan.commands import arguments
-from vramplan.commands.output import choose_format, note, write_file, write_result
+from vramplan.commands.output import choose_format, note, remark, show, write_file
 from vramplan.errors import CatalogError, UsageError
-
-if TYPE_CHECKING:
-    from vramplan.report.serial import Json
+from vramplan.report import catalog
 
 FORMATS = ("table", "json", "markdown")
 
@@ -91,49 +87,14 @@ def run(args: Namespace) -> int:
 
 
 def _list(args: Namespace) -> int:
-    pipelines = list(open_catalog(args).pipelines.values())
-
-    def as_table(colour: bool, width: int) -> str:
-        from vramplan.report.tables import render_catalog
-
-        return render_catalog(pipelines, colour=colour, width=width)
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.serial import catalog_result, to_json
-
-        return to_json("catalog list", catalog_result(pipelines))
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report.markdown import render_catalog
-
-        return render_catalog(pipelines)
-
-    write_result(args, {"table": as_table, "json": as_json, "markdown": as_markdown})
+    pipelines = list(open_catalog(args.catalog).pipelines.values())
+    show(args, lambda look: catalog.render_list(pipelines, look))
     return 0
 
 
 def _show(args: Namespace) -> int:
-    pipeline = find_target(args.target, open_catalog(args))
-
-    def as_table(colour: bool, width: int) -> str:
-        from vramplan.report.catalog_entry import entry_sheet
-        from vramplan.report.sheet import draw_sheet
-
-        return draw_sheet(entry_sheet(pipeline), colour, width)
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.catalog_entry import entry_result
-        from vramplan.report.serial import to_json
-
-        return to_json("catalog show", entry_result(pipeline))
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report.catalog_entry import entry_sheet
-        from vramplan.report.sheet import mark_sheet
-
-        return mark_sheet(entry_sheet(pipeline))
-
-    write_result(args, {"table": as_table, "json": as_json, "markdown": as_markdown})
+    pipeline = find_target(args.target, open_catalog(args.catalog), remark=remark)
+    show(args, lambda look: catalog.render_entry(pipeline, look))
     return 0
 
 
@@ -144,7 +105,7 @@ def _validate(args: Namespace) -> int:
         for error in errors:
             _complain(error)
     else:
-        _write_errors(args, errors)
+        show(args, lambda look: catalog.render_errors(errors, look))
     return CatalogError.exit_code if errors else 0
 
 
@@ -158,28 +119,6 @@ def _complain(error: CatalogError) -> None:
     note(f"error: {error}")
     if error.hint:
         note(f"hint: {error.hint}")
-
-
-def _write_errors(args: Namespace, errors: Sequence[CatalogError]) -> None:
-    listed: list[Json] = [{"message": str(error), "hint": error.hint} for error in errors]
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.serial import to_json
-
-        return to_json("catalog validate", {"errors": listed})
-
-    def as_text(_colour: bool, _width: int) -> str:
-        from vramplan.report.text import clean
-
-        return "".join(f"{clean(str(error))}\n" for error in errors)
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report.markdown import escape
-        from vramplan.report.text import clean
-
-        return "".join(f"- {escape(clean(str(error)))}\n" for error in errors)
-
-    write_result(args, {"table": as_text, "json": as_json, "markdown": as_markdown})
 
 
 def _add(args: Namespace) -> int:

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vramplan.ask.cards import choose_cards, choose_default_cards, drawn_cards
-from vramplan.ask.check import judge_each, judge_together
-from vramplan.ask.targets import (
-    Job,
-    find_target,
-    folders_of,
-    given_settings,
-    make_jobs,
-    make_lenient_jobs,
-    open_catalog,
-    override,
-)
-from vramplan.catalog import CardChoice, Catalog, load_catalog, user_folders
-from vramplan.catalog.search import PROJECT_FILE
+from vramplan.ask import check
+from vramplan.ask.cards import drawn_cards
 from vramplan.commands import arguments
-from vramplan.commands.output import write_result
+from vramplan.commands.output import remark, show
+from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
-from vramplan.model import Estimate, Verdict, VerdictKind
-
-if TYPE_CHECKING:
-    from vramplan.compare.witness import Witness
+from vramplan.model import VerdictKind
+from vramplan.report import verdicts
 
 FORMATS = ("table", "json", "markdown", "html")
 
@@ -61,16 +44,6 @@ examples:
 exit codes: `0` everything fits or is tight (see --fail-on); `1` something does not; `3` no GPU
 for --card auto; {arguments.COMMON_EXITS}
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
-    """What is to be judged on what, from the command line or from a project's file."""
-
-    jobs: Sequence[Job]
-    choices: Sequence[CardChoice]
-    folders: Sequence[Path]
-    is_together: bool
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -113,113 +86,45 @@ def run(args: Namespace) -> int:
     """Judge, write the verdicts, and return 1 where one of them is a failure."""
     if args.engine_check:
         _refuse_engine(args)
-    question = _read_project(args) if not args.targets else _read_arguments(args)
-    ask = judge_together if question.is_together else judge_each
-    verdicts, estimates = ask(
-        question.jobs, question.choices, question.folders, args.margin, args.other
+    question = _read(args)
+    with progress() as step:
+        answer = check.answer(question, step, asks_engine=args.engine_check)
+    cards = drawn_cards(question.choices)
+    show(
+        args,
+        lambda look: verdicts.render(
+            answer.verdicts, answer.estimates, cards, look, witnesses=answer.witnesses
+        ),
     )
-    witnesses = _ask_engine(question, verdicts, estimates) if args.engine_check else []
-    _write(args, question.choices, verdicts, estimates, witnesses)
-    order = list(VerdictKind)
-    limit = order.index(VerdictKind(args.fail_on))
-    return int(any(order.index(verdict.kind) >= limit for verdict in verdicts))
+    return int(answer.is_failure(VerdictKind(args.fail_on)))
 
 
 def _refuse_engine(args: Namespace) -> None:
-    if args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")):
+    if arguments.is_page(args):
         raise UsageError("--engine-check has no page", hint="leave --format html out")
     if args.together:
         raise UsageError("--engine-check looks at each target alone", hint="leave --together out")
 
 
-def _ask_engine(
-    question: _Question, verdicts: Sequence[Verdict], estimates: Sequence[Estimate]
-) -> list[Witness]:
-    """Return what the engine does on each verdict's card."""
-    from vramplan.engines.ggml.witness.side_by_side import ask_on_card
-
-    jobs = [job for job in question.jobs for _ in question.choices]
-    return [ask_on_card(*one) for one in zip(jobs, verdicts, estimates, strict=True)]
-
-
-def _read_arguments(args: Namespace) -> _Question:
-    catalog = open_catalog(args)
-    jobs = make_jobs(args.targets, catalog, given_settings(args), args.mmproj)
-    return _Question(
-        jobs=jobs,
-        choices=_choose(args.cards, catalog),
-        folders=folders_of(jobs, catalog),
+def _read(args: Namespace) -> check.Question:
+    settings = arguments.given_settings(args)
+    taken = {"margin_bytes": args.margin, "other_bytes": args.other}
+    if not args.targets:
+        return check.read_project(
+            args.cards,
+            settings,
+            remark,
+            catalog=args.catalog,
+            is_together=args.together,
+            **taken,
+        )
+    return check.read_targets(
+        args.targets,
+        args.cards,
+        settings,
+        remark,
+        catalog=args.catalog,
+        mmproj=args.mmproj,
         is_together=args.together,
+        **taken,
     )
-
-
-def _read_project(args: Namespace) -> _Question:
-    """Return what ./vramplan.yaml asks, with the command line's options over it."""
-    path = Path(PROJECT_FILE)
-    if not path.is_file():
-        hint = "name one, such as: vramplan check sd15 --card 8gb"
-        raise UsageError(f"no TARGET, and no {PROJECT_FILE} here", hint=hint)
-    from vramplan.catalog.project import load_project
-
-    project = load_project(path)
-    own = [project.catalog] if project.catalog else []
-    catalog = load_catalog(user_folders([*args.catalog, *own]), inline=project.pipelines)
-    pipelines = [find_target(text, catalog) for text in project.targets]
-    lenient = make_lenient_jobs(pipelines, project.settings, PROJECT_FILE)
-    jobs = [override(job, given_settings(args)) for job in lenient]
-    return _Question(
-        jobs=jobs,
-        choices=_choose(args.cards or project.cards, catalog),
-        folders=folders_of(jobs, catalog),
-        is_together=args.together or project.is_together,
-    )
-
-
-def _choose(cards: Sequence[str], catalog: Catalog) -> list[CardChoice]:
-    return choose_cards(cards, catalog) if cards else choose_default_cards(catalog)
-
-
-def _write(
-    args: Namespace,
-    choices: Sequence[CardChoice],
-    verdicts: Sequence[Verdict],
-    estimates: Sequence[Estimate],
-    witnesses: Sequence[Witness],
-) -> None:
-    def as_table(colour: bool, width: int) -> str:
-        from vramplan.report.tables import render_check
-
-        drawn = render_check(verdicts, estimates, colour=colour, width=width)
-        if not witnesses:
-            return drawn
-        from vramplan.report.engine_witness import draw_witness
-
-        return drawn + "".join(draw_witness(one, colour, width) for one in witnesses)
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.serial import check_result, to_json
-
-        result = check_result(verdicts)
-        if witnesses:
-            from vramplan.report.engine_witness import witness_object
-
-            result["engines"] = [witness_object(one) for one in witnesses]
-        return to_json("check", result)
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report.markdown import render_check
-
-        marked = render_check(verdicts, estimates)
-        if not witnesses:
-            return marked
-        from vramplan.report.engine_witness import mark_witness
-
-        return "\n".join([marked, *(mark_witness(one) for one in witnesses)])
-
-    def as_html(_colour: bool, _width: int) -> str:
-        from vramplan.report.html import render_report
-
-        return render_report(estimates, verdicts, drawn_cards(choices))
-
-    writers = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}
-    write_result(args, writers)

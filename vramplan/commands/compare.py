@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.ask.compare import compare_job, write_comparison, write_waterfall
-from vramplan.ask.targets import Job, folders_of, given_settings, make_jobs, open_catalog
+from vramplan.ask.targets import folders_of, make_jobs, open_catalog
 from vramplan.catalog import Catalog
 from vramplan.commands import arguments
-from vramplan.commands.output import note
+from vramplan.commands.arguments import given_settings
+from vramplan.commands.output import note, remark
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.files import SUFFIXES, find_runs, is_run_file, read_run
+from vramplan.model import Job
 
 if TYPE_CHECKING:
     from vramplan.measurement.run import Run
@@ -104,7 +106,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Compare, write, and return 1 where a residual is outside the tolerance."""
-    catalog = open_catalog(args)
+    catalog = open_catalog(args.catalog)
     path = Path(args.target)
     if args.pid is not None or args.smi is not None:
         if is_run_file(path):
@@ -123,10 +125,10 @@ def run(args: Namespace) -> int:
             f"{path}: no such file", hint="vramplan profile TARGET -o run.json writes one"
         )
     else:
-        (job,) = make_jobs([args.target], catalog, given_settings(args))
-        folders = folders_of([job], catalog)
+        (job,) = make_jobs([args.target], catalog, given_settings(args), remark=remark)
+        folders = folders_of([job.pipeline], catalog)
         path, found = _measured(job, folders)
-    comparison = compare_job(found, catalog, folders)
+    comparison = compare_job(found, catalog)
     if args.events:
         from dataclasses import replace
 
@@ -164,12 +166,12 @@ def _measured(job: Job, folders: Sequence[Path]) -> tuple[Path, Run]:
 def _compare_now(args: Namespace, catalog: Catalog) -> int:
     from vramplan.ask.observe import observe_process, observe_text
 
-    (job,) = make_jobs([args.target], catalog, given_settings(args))
+    (job,) = make_jobs([args.target], catalog, given_settings(args), remark=remark)
     if args.pid is not None:
         seen = observe_process(args.pid, args.gpu)
     else:
         seen = observe_text(_read_text(args.smi), args.gpu, catalog.cards.values())
-    waterfall = write_waterfall(args, job, seen, folders_of([job], catalog))
+    waterfall = write_waterfall(args, job, seen)
     share = 100 * abs(waterfall.unaccounted_bytes) / max(waterfall.shown_bytes, 1)
     return _judge(share, args.tolerance)
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 from vramplan import __version__
 from vramplan.ask.targets import home_of
 from vramplan.catalog import Catalog, profiles_dir, user_folders, validate
-from vramplan.catalog.pipelines import GGML_RUNTIMES
+from vramplan.catalog.pipelines import GGML_RUNTIMES, Entry
 from vramplan.catalog.search import catalog_files
 from vramplan.commands import arguments
 from vramplan.commands.output import write_result
 from vramplan.errors import MissingError, TapeError, UsageError, VramplanError
-from vramplan.model import Pipeline
 from vramplan.units import format_size
 
 if TYPE_CHECKING:
@@ -186,14 +185,16 @@ def _tapes(folders: list[Path], installed: Mapping[str, str]) -> Iterator[Findin
             yield _tape(pipeline, catalog, installed)
 
 
-def _tape(pipeline: Pipeline, catalog: Catalog, installed: Mapping[str, str]) -> Finding:
+def _tape(pipeline: Entry, catalog: Catalog, installed: Mapping[str, str]) -> Finding:
+    from vramplan.engines.door import open_entry
     from vramplan.engines.torch.estimate import find_tape
+    from vramplan.engines.torch.pipeline import of_torch
     from vramplan.engines.torch.tape.format import read_tape
 
     thing = f"tape of {pipeline.name}"
     try:
         folders = dict.fromkeys((home_of(pipeline), *catalog.folders))
-        tape = read_tape(find_tape(pipeline, tuple(folders)))
+        tape = read_tape(find_tape(of_torch(open_entry(pipeline, tuple(folders)))))
     except TapeError as problem:
         return Finding(thing=thing, state=State.BROKEN, detail=f"{problem}; {problem.hint}")
     recorded = ", ".join(f"{name} {version}" for name, version in tape.recorded_with.items())

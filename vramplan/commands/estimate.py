@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vramplan.ask.cards import choose_cards, drawn_cards
-from vramplan.ask.targets import Job, folders_of, given_settings, make_jobs, open_catalog
-from vramplan.catalog import CardChoice
+from vramplan.ask.cards import drawn_cards
+from vramplan.ask.estimate import estimate_target
+from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.commands import arguments
-from vramplan.commands.output import write_result
-from vramplan.engines.door import DEFAULT_CAPABILITY
+from vramplan.commands.output import remark, show
 from vramplan.errors import UsageError
-from vramplan.model import Card, Estimate
-
-if TYPE_CHECKING:
-    from vramplan.compare.witness import Witness
+from vramplan.report import estimate
 
 FORMATS = ("table", "json", "markdown", "html")
 
@@ -80,96 +72,17 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Write the budget; return 0."""
-    catalog = open_catalog(args)
-    jobs = make_jobs([args.target], catalog, given_settings(args), args.mmproj)
-    choices = choose_cards(args.cards, catalog)
-    folders = folders_of(jobs, catalog)
-    estimate = _estimate_worst(jobs[0], choices, folders)
-    witness = _ask_engine(args, jobs[0]) if args.engine_check else None
-    shown = _beside_published(jobs[0], estimate, folders)
-    _write(args, shown, drawn_cards(choices), witness)
-    return 0
-
-
-def _ask_engine(args: Namespace, job: Job) -> Witness:
-    """Return the engine's buffers beside ours; raises UsageError for what is no model file."""
-    from vramplan.engines.ggml.witness.side_by_side import ask_witness
-
-    if args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")):
+    if args.engine_check and arguments.is_page(args):
         raise UsageError("--engine-check has no page", hint="leave --format html out")
-    return ask_witness(job, args.mmproj)
-
-
-def _estimate_worst(job: Job, choices: Sequence[CardChoice], folders: Sequence[Path]) -> Estimate:
-    """Return the estimate on the architecture, among the cards', that needs most."""
-    from vramplan.engines.door import estimate
-
-    known = [card.compute_capability for choice in choices for card in choice.candidates]
-    capabilities = list(dict.fromkeys(known)) or [DEFAULT_CAPABILITY]
-    found = [
-        estimate(job.pipeline, job.settings, capability, folders=folders)
-        for capability in capabilities
-    ]
-    worst = max(found, key=lambda one: (one.need.band.expected_bytes, one.need.band.high_bytes))
-    if not known:
-        said = f"compute capability {DEFAULT_CAPABILITY} is assumed: no card was named"
-    elif len(capabilities) > 1:
-        others = ", ".join(one for one in capabilities if one != worst.compute_capability)
-        said = (
-            f"of the cards' architectures, compute capability {worst.compute_capability} needs "
-            f"most; the others are {others}"
-        )
-    else:
-        return worst
-    return replace(worst, notes=(said, *worst.notes))
-
-
-def _beside_published(job: Job, estimate: Estimate, folders: Sequence[Path]) -> Estimate:
-    """Return the estimate with what others published, each beside ours at its own settings."""
-    if job.pipeline.header is not None:  # nobody published anything about somebody's file
-        return estimate
-    from vramplan.ask.published import compare_published
-
-    return replace(estimate, published=compare_published(job.pipeline, folders))
-
-
-def _write(
-    args: Namespace, estimate: Estimate, cards: Sequence[Card], witness: Witness | None
-) -> None:
-    def as_table(colour: bool, width: int) -> str:
-        from vramplan.report.tables import render_estimate
-
-        drawn = render_estimate(estimate, colour=colour, width=width, cards=cards)
-        if witness is None:
-            return drawn
-        from vramplan.report.engine_witness import draw_witness
-
-        return drawn + draw_witness(witness, colour, width)
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.serial import estimate_result, to_json
-
-        result = estimate_result(estimate)
-        if witness is not None:
-            from vramplan.report.engine_witness import witness_object
-
-            result["engine"] = witness_object(witness)
-        return to_json("estimate", result)
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report.markdown import render_estimate
-
-        marked = render_estimate(estimate, cards=cards)
-        if witness is None:
-            return marked
-        from vramplan.report.engine_witness import mark_witness
-
-        return f"{marked}\n{mark_witness(witness)}"
-
-    def as_html(_colour: bool, _width: int) -> str:
-        from vramplan.report.html import render_report
-
-        return render_report([estimate], [], cards)
-
-    writers = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}
-    write_result(args, writers)
+    found = estimate_target(
+        args.target,
+        args.cards,
+        arguments.given_settings(args),
+        remark,
+        catalog=args.catalog,
+        mmproj=args.mmproj,
+        asks_engine=args.engine_check,
+    )
+    cards = drawn_cards(found.choices)
+    show(args, lambda look: estimate.render(found.estimate, cards, look, witness=found.witness))
+    return 0

@@ -140,6 +140,11 @@ def write_file(path: Path, text: str) -> None:
             beside.unlink(missing_ok=True)
 
 
+def remark(text: str) -> None:
+    """Tell how a question was understood: a remark of `ask`, as a note."""
+    note(f"note: {text}")
+
+
 def note(text: str) -> None:
     """Tell the person at the terminal something that is not the result: one line on stderr."""
     from vramplan.report.text import clean, for_encoding

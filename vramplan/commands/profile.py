@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 from vramplan.ask.compare import compare_job, write_comparison
 from vramplan.ask.events_file import events_file, written_beside
 from vramplan.ask.gpus import find_gpu
-from vramplan.ask.targets import Job, folders_of, given_settings, make_jobs, open_catalog
+from vramplan.ask.targets import make_jobs, open_catalog
 from vramplan.catalog import Catalog
 from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.commands import arguments
+from vramplan.commands.arguments import given_settings
 from vramplan.commands.interrupts import ending_tidily
-from vramplan.commands.output import check_output, note
+from vramplan.commands.output import check_output, note, remark
 from vramplan.engines.torch.libraries import QUIET, require_libraries
 from vramplan.errors import UsageError
-from vramplan.model import Card
+from vramplan.model import Card, Job
 
 if TYPE_CHECKING:
     from vramplan.measurement.run import Run
@@ -115,8 +116,8 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Measure, write what came of it beside the estimate; return 1 where the run failed."""
     check_output(args)
-    catalog = open_catalog(args)
-    (job,) = make_jobs([args.target], catalog, given_settings(args), args.mmproj)
+    catalog = open_catalog(args.catalog)
+    (job,) = make_jobs([args.target], catalog, given_settings(args), args.mmproj, remark)
     events = events_file(args, job.pipeline.runtime)
     with ending_tidily():
         if job.pipeline.runtime in GGML_RUNTIMES:
@@ -126,7 +127,7 @@ def run(args: Namespace) -> int:
                 measured = measure_engine(args, job, show)
         else:
             measured = _measure_torch(args, job, catalog, events)
-        comparison = compare_job(measured, catalog, folders_of([job], catalog))
+        comparison = compare_job(measured, catalog)
         with written_beside(events):
             write_comparison(args, "profile", comparison, tolerance_percent=None)
     from vramplan.measurement.run import FailureKind

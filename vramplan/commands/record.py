@@ -11,9 +11,9 @@ from typing import TextIO
 
 from vramplan.ask.targets import find_target, home_of, open_catalog
 from vramplan.catalog import profiles_dir
-from vramplan.catalog.pipelines import GGML_RUNTIMES
+from vramplan.catalog.pipelines import GGML_RUNTIMES, Entry
 from vramplan.commands import arguments
-from vramplan.commands.output import note, write_file, write_stdout
+from vramplan.commands.output import note, remark, write_file, write_stdout
 from vramplan.engines.torch.libraries import QUIET, require_libraries
 from vramplan.errors import UsageError
 from vramplan.model import Pipeline
@@ -64,7 +64,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Record and write the tape; return 1 where ``--check`` finds that it differs."""
-    pipeline = find_target(args.target, open_catalog(args))
+    pipeline = find_target(args.target, open_catalog(args.catalog), remark=remark)
     if pipeline.runtime in GGML_RUNTIMES:
         hint = "its buffers follow from its model file: vramplan estimate " + pipeline.name
         raise UsageError(f"{pipeline.name}: {pipeline.runtime} runs it, no tape is used", hint=hint)
@@ -93,17 +93,21 @@ def _tape_path(pipeline: Pipeline, output: str | None) -> Path:
     if home == profiles_dir() and home.name == "_profiles":
         hint = "say where with -o FILE; --catalog DIR finds it in DIR/tapes"
         raise UsageError(f"{pipeline.name}: its tape is part of the installed vramplan", hint=hint)
-    return home / "tapes" / f"{pipeline.tape or pipeline.name}.json"
+    name = pipeline.text("tape") if isinstance(pipeline, Entry) else None
+    return home / "tapes" / f"{name or pipeline.name}.json"
 
 
 def _record(pipeline: Pipeline, stream: TextIO) -> str:
+    from vramplan.engines.door import open_entry
+    from vramplan.engines.torch.pipeline import of_torch
     from vramplan.engines.torch.record.recipes.registry import recipe_for
     from vramplan.engines.torch.record.recorder import record_tape
     from vramplan.engines.torch.tape.format import write_tape
 
+    opened = open_entry(pipeline, ()) if isinstance(pipeline, Entry) else pipeline
     show = _rewrite_line(stream) if stream.isatty() else _print_sessions(stream)
     try:
-        tape = record_tape(pipeline.name, recipe_for(pipeline), show)
+        tape = record_tape(pipeline.name, recipe_for(of_torch(opened)), show)
     finally:
         show("")
     return write_tape(tape)

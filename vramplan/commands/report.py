@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 
-from vramplan.ask.cards import DEFAULT_CLASSES, choose_cards, drawn_cards
-from vramplan.ask.check import Answer, judge_each
-from vramplan.ask.targets import (
-    folders_of,
-    given_settings,
-    make_jobs,
-    make_lenient_jobs,
-    open_catalog,
-)
+from vramplan.ask import check
+from vramplan.ask.cards import DEFAULT_CLASSES, drawn_cards
 from vramplan.commands import arguments
-from vramplan.commands.output import choose_format, write_result
+from vramplan.commands.output import choose_format, remark, show
+from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
-from vramplan.model import Card
+from vramplan.report import fit
 
 FORMATS = ("html", "markdown", "json", "table")
 
@@ -68,65 +61,30 @@ def run(args: Namespace) -> int:
     if is_page and args.output in (None, "-") and sys.stdout.isatty():
         hint = "write it to a file: vramplan report -o fit.html"
         raise UsageError("a page of HTML is not for a terminal", hint=hint)
-    catalog = open_catalog(args)
-    settings = given_settings(args)
-    if args.targets:
-        jobs = make_jobs(args.targets, catalog, settings, args.mmproj)
-    elif args.mmproj is not None:
+    if args.mmproj is not None and not args.targets:
         raise UsageError("--mmproj belongs to one model file", hint="name it as TARGET")
-    else:
-        jobs = make_lenient_jobs(list(catalog.pipelines.values()), settings, "the catalogue")
-    choices = choose_cards(args.cards or DEFAULT_CLASSES, catalog)
-    folders = folders_of(jobs, catalog)
-    answer = judge_each(jobs, choices, folders, args.margin, args.other)
-    _write(args, answer, drawn_cards(choices))
+    question = _read(args)
+    with progress() as step:
+        answer = check.answer(question, step)
+    cards = drawn_cards(question.choices)
+    show(
+        args,
+        lambda look: fit.render(answer.verdicts, answer.estimates, cards, look, words=args.words),
+    )
     return 0
 
 
-def _write(args: Namespace, answer: Answer, cards: Sequence[Card]) -> None:
-    verdicts, estimates = answer
-
-    def as_html(_colour: bool, _width: int) -> str:
-        import datetime as dt
-        import shlex
-
-        from vramplan.report.html import ReportMeta, render_report
-
-        today = dt.datetime.now(dt.UTC).date()
-        command = shlex.join(["vramplan", *args.words])
-        meta = ReportMeta(command=command, created=today.isoformat())
-        return render_report(estimates, verdicts, cards, meta)
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.serial import check_result, estimate_result, to_json
-
-        result = check_result(verdicts)
-        result["estimates"] = [estimate_result(estimate) for estimate in estimates]
-        return to_json("report", result)
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report import markdown
-        from vramplan.report.verdict_rows import sections
-
-        parts = [markdown.render_check(verdicts, estimates)]
-        for section in sections([], estimates):
-            if section.estimate is not None:
-                parts.append(markdown.render_estimate(section.estimate, cards=cards))
-        return "\n".join(parts)
-
-    def as_table(colour: bool, width: int) -> str:
-        from vramplan.report import tables
-        from vramplan.report.verdict_rows import sections
-
-        parts = [tables.render_check(verdicts, estimates, colour=colour, width=width)]
-        for section in sections([], estimates):
-            if section.estimate is not None:
-                parts.append(
-                    tables.render_estimate(
-                        section.estimate, colour=colour, width=width, cards=cards
-                    )
-                )
-        return "\n\n".join(parts)
-
-    writers = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}
-    write_result(args, writers)
+def _read(args: Namespace) -> check.Question:
+    settings, cards = arguments.given_settings(args), args.cards or DEFAULT_CLASSES
+    taken = {"margin_bytes": args.margin, "other_bytes": args.other}
+    if not args.targets:
+        return check.read_catalog(cards, settings, remark, catalog=args.catalog, **taken)
+    return check.read_targets(
+        args.targets,
+        cards,
+        settings,
+        remark,
+        catalog=args.catalog,
+        mmproj=args.mmproj,
+        **taken,
+    )

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.commands import arguments
-from vramplan.commands.output import write_result
+from vramplan.commands.arguments import given_settings
+from vramplan.commands.output import remark, write_result
 from vramplan.errors import MissingError, UsageError
 from vramplan.report.sheet import Sheet, draw_sheet, mark_sheet
 from vramplan.report.watch_view import (
@@ -197,19 +198,15 @@ def _plan(args: Namespace) -> Plan | None:
         if args.settings:
             raise UsageError("settings belong to a TARGET, and none was named")
         return None
-    from vramplan.ask.targets import folders_of, given_settings, make_jobs, open_catalog
-    from vramplan.engines.door import DEFAULT_CAPABILITY, estimate
+    from vramplan.ask.targets import make_jobs, open_catalog
+    from vramplan.catalog.cards import assumed_card
+    from vramplan.engines.door import engine_of
 
-    catalog = open_catalog(args)
-    jobs = make_jobs([args.target], catalog, given_settings(args))
-    found = estimate(
-        jobs[0].pipeline,
-        jobs[0].settings,
-        DEFAULT_CAPABILITY,
-        folders=folders_of(jobs, catalog),
-    )
+    catalog = open_catalog(args.catalog)
+    (job,) = make_jobs([args.target], catalog, given_settings(args), remark=remark)
+    found = engine_of(job.pipeline).estimate(job, assumed_card())
     return Plan(
-        label=f"{jobs[0].pipeline.name} at its peak",
+        label=f"{job.pipeline.name} at its peak",
         size_bytes=found.peak.device.expected_bytes,
     )
 

@@ -1,37 +1,117 @@
-"""A pipeline and its settings → its budget, whatever runs it."""
+"""The door to the engines: what each of them answers, and which one runs a pipeline.
+
+Nothing above imports an engine but through this; an engine is loaded when it is asked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from vramplan.model import Estimate, Pipeline, Settings
+from vramplan.catalog.pipelines import GGML_RUNTIMES, TORCH_RUNTIMES
+from vramplan.errors import UsageError
 
-#: engines whose memory is a few buffers, not a tape
-GGML_RUNTIMES = frozenset({"llama.cpp", "ollama"})
+if TYPE_CHECKING:
+    from vramplan.budget.advice import Question
+    from vramplan.budget.change import Change
+    from vramplan.catalog.pipelines import Entry
+    from vramplan.catalog.published import Claim
+    from vramplan.compare.witness import Witness
+    from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
 
-#: what an estimate without a card assumes
-DEFAULT_CAPABILITY = "8.6"
+#: is told in a line what a user should know of how a question was understood
+Remark = Callable[[str], None]
 
 
-def estimate(
-    pipeline: Pipeline,
-    settings: Settings,
-    compute_capability: str = DEFAULT_CAPABILITY,
-    *,
-    folders: Sequence[Path],
-) -> Estimate:
-    """Return the budget of `pipeline` at complete `settings` on an architecture.
+class Engine(Protocol):
+    """What runs a pipeline and so decides what it needs.
 
-    `folders` are the catalogue's: tapes are looked for in their ``tapes/``. Raises VramplanError.
+    Jobs are at complete settings, and of the engine's own pipelines. Each method raises
+    VramplanError for what cannot be answered.
     """
-    if pipeline.runtime in GGML_RUNTIMES:
-        from vramplan.budget.cuda_context import SOURCE, context_band
-        from vramplan.engines.ggml.estimate import estimate_ggml
 
-        return estimate_ggml(
-            pipeline, settings, compute_capability, context_band(), context_source=SOURCE
-        )
-    from vramplan.engines.torch.estimate import estimate_torch
+    def open(self, entry: Entry, folders: Sequence[Path]) -> Pipeline:
+        """Return the pipeline of a catalogue's entry; `folders` are the catalogue's."""
 
-    return estimate_torch(pipeline, settings, compute_capability, folders=folders)
+    def estimate(self, job: Job, card: Card) -> Estimate:
+        """Return the budget of a job that gets all the memory it asks for, on a card's kind."""
+
+    def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
+        """Return what becomes of a job on a card that offers so much."""
+
+    def changes(self, job: Job) -> Iterator[Change]:
+        """Yield the changes that a job's settings leave open, cheapest first."""
+
+    def advise(self, question: Question) -> tuple[Advice, ...]:
+        """Return the first useful advice for a verdict that does not fit; nothing helps: none."""
+
+    def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
+        """Return what the engine's own code says, beside ours: on the card that was judged.
+
+        Without one, in host memory alone.
+        """
+
+    def ours(self, pipeline: Pipeline, claim: Claim) -> int:
+        """Return our figure for a published claim, at its settings, in bytes."""
+
+    def weights(self, pipeline: Pipeline, claim: Claim, names: Sequence[str]) -> int:
+        """Return the bytes of the weights of some components, at a claim's settings."""
+
+
+_others: dict[str, Engine] = {}
+
+
+def engine_of(pipeline: Pipeline) -> Engine:
+    """Return the engine that runs a pipeline."""
+    return engine_for(pipeline.runtime)
+
+
+def engine_for(runtime: str) -> Engine:
+    """Return the engine of a runtime; raises UsageError for one that nobody runs."""
+    found = _others.get(runtime) or _shipped(runtime)
+    if found is None:
+        known = ", ".join((*TORCH_RUNTIMES, *GGML_RUNTIMES, *_others))
+        raise UsageError(f"no engine runs {runtime!r}", hint=f"runtimes: {known}")
+    return found
+
+
+@lru_cache(maxsize=8)  # a handful of names
+def _shipped(runtime: str) -> Engine | None:
+    if runtime in TORCH_RUNTIMES:
+        from vramplan.engines.torch.engine import TorchEngine
+
+        return TorchEngine()
+    if runtime in GGML_RUNTIMES:
+        from vramplan.engines.ggml.engine import GgmlEngine
+
+        return GgmlEngine()
+    return None
+
+
+def find_file(text: str, remark: Remark) -> str | None:
+    """Return what `open_file` takes for a TARGET; None for a name that is no model here."""
+    from vramplan.engines.ggml.open import find_local
+
+    return find_local(text, remark)
+
+
+def open_file(text: str, mmproj: str | None, remark: Remark) -> Pipeline:
+    """Return the pipeline of a model file, wherever it is; `mmproj` is its projector.
+
+    Raises SourceError where it is not there or not usable.
+    """
+    from vramplan.engines.ggml.open import open_model
+
+    return open_model(text, mmproj, remark)
+
+
+def install(runtime: str, engine: Engine) -> None:
+    """Let `engine` run the pipelines of `runtime` in this process; the last one installed wins."""
+    _others[runtime] = engine
+
+
+def open_entry(entry: Entry, folders: Sequence[Path]) -> Pipeline:
+    """Return the pipeline of a catalogue's entry, as the engine that runs it has it."""
+    return engine_for(entry.runtime).open(entry, folders)

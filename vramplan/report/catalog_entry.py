@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
+from vramplan.catalog.pipelines import Entry
 from vramplan.model import Constraint, Pipeline
 from vramplan.report import phrases, serial
 from vramplan.report.colour import Tone
@@ -23,16 +24,19 @@ def entry_sheet(pipeline: Pipeline) -> Sheet:
     """Return a pipeline's entry to be shown to a person."""
     also = ", ".join(pipeline.aliases)
     tables = [("settings", _settings(pipeline))]
-    if pipeline.components:
-        tables.append(("components", _components(pipeline)))
-    if pipeline.ggml is not None:
-        tables.append(("model file", _model_file(pipeline.ggml)))
+    tape = None
+    if isinstance(pipeline, Entry):
+        tape = pipeline.text("tape")
+        if pipeline.components():
+            tables.append(("components", _components(pipeline)))
+        if (described := pipeline.section("ggml")) is not None:
+            tables.append(("model file", _model_file(described)))
     return Sheet(
         heading=f"{pipeline.name} · {pipeline.title}",
         lines=[
             pipeline.summary,
             f"also called: {also}" if also else "",
-            f"runtime: {pipeline.runtime}" + (f", tape: {pipeline.tape}" if pipeline.tape else ""),
+            f"runtime: {pipeline.runtime}" + (f", tape: {tape}" if tape else ""),
             f"source: {pipeline.source}",
             f"file: {pipeline.path}",
         ],
@@ -43,10 +47,12 @@ def entry_sheet(pipeline: Pipeline) -> Sheet:
 def entry_result(pipeline: Pipeline) -> dict[str, Json]:
     """Return a pipeline's entry as the JSON result of ``catalog show``."""
     listed = cast("list[dict[str, Json]]", serial.catalog_result([pipeline])["pipelines"])
+    body = pipeline.body if isinstance(pipeline, Entry) else {}
+    components = pipeline.components() if isinstance(pipeline, Entry) else ()
     return {
         **listed[0],
-        "tape": pipeline.tape,
-        "loading": pipeline.loading,
+        "tape": cast("Json", body.get("tape")),
+        "loading": cast("Json", body.get("loading", "to")),
         "constraints": {
             key: {
                 "choices": list(bounds.choices) or None,
@@ -58,9 +64,9 @@ def entry_result(pipeline: Pipeline) -> dict[str, Json]:
         },
         "components": [
             {"name": part.name, "class": part.class_path, "config": cast("Json", part.config)}
-            for part in pipeline.components
+            for part in components
         ],
-        "ggml": cast("Json", pipeline.ggml),
+        "ggml": cast("Json", body.get("ggml")),
     }
 
 
@@ -92,8 +98,9 @@ def _accepts(bounds: Constraint) -> str:
     return ", ".join(words) or phrases.NOTHING
 
 
-def _components(pipeline: Pipeline) -> Table:
-    parts = [*pipeline.components, *([pipeline.scheduler] if pipeline.scheduler else [])]
+def _components(entry: Entry) -> Table:
+    scheduler = entry.scheduler()
+    parts = [*entry.components(), *([scheduler] if scheduler else [])]
     rows = (
         (cell(phrases.name(part.name), tone=Tone.STRONG), cell(clean(part.class_path, 120)))
         for part in parts

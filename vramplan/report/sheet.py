@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vramplan.report import markdown
 from vramplan.report.colour import Tone, paint
 from vramplan.report.grid import draw_table
+from vramplan.report.look import Look
 from vramplan.report.rows import Table
 from vramplan.report.text import clean, wrap
 
@@ -50,3 +51,10 @@ def mark_sheet(sheet: Sheet) -> str:
         parts += [f"### {heading}"] if heading else []
         parts.append(markdown.render_table(table))
     return "\n\n".join(parts) + "\n"
+
+
+def render_sheet(sheet: Sheet, look: Look) -> str:
+    """Return a sheet for a terminal or as Markdown."""
+    if look.format == "markdown":
+        return mark_sheet(sheet)
+    return draw_sheet(sheet, look.colour, look.width)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from vramplan.budget.cuda_context import SOURCE, context_band
 from vramplan.engines.ggml import engine_pools, recurrent_state
 from vramplan.engines.ggml.closed_form import ComputeBuffers
 from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
@@ -18,9 +19,11 @@ from vramplan.engines.ggml.graph_buffer import graph_note, graph_source
 from vramplan.engines.ggml.kv_cache import cache_source
 from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run, has_projector_on_gpu
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
+from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.weights import Placement, TensorRole
 from vramplan.model import (
     Band,
+    Card,
     Component,
     Estimate,
     GgmlBuffers,
@@ -29,7 +32,6 @@ from vramplan.model import (
     Origin,
     Peak,
     PhaseUse,
-    Pipeline,
     Settings,
     Term,
     TimelinePoint,
@@ -52,7 +54,7 @@ _COMPUTE_SOURCE = (
 
 
 def estimate_ggml(
-    pipeline: Pipeline,
+    pipeline: GgmlPipeline,
     settings: Settings,
     compute_capability: str,
     context: Band,
@@ -70,8 +72,14 @@ def estimate_ggml(
     return _budget(as_asked(run), _context_term(context, context_source), free_bytes=None)
 
 
+def estimate_on(pipeline: GgmlPipeline, settings: Settings, card: Card) -> Estimate:
+    """Return the budget of `pipeline` on a card's kind, when it gets all the memory it asks for."""
+    capability = card.compute_capability
+    return estimate_ggml(pipeline, settings, capability, context_band(), context_source=SOURCE)
+
+
 def fit_layers(
-    pipeline: Pipeline,
+    pipeline: GgmlPipeline,
     settings: Settings,
     compute_capability: str,
     context: Band,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.gguf_shapes import WINDOWS, language_shape
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole
@@ -20,12 +20,11 @@ _MOST_LAYERS = 512  # llama.cpp, src/llama-hparams.h (LLAMA_MAX_LAYERS)
 _WIDEST = 1 << 20
 
 
-def model_from_gguf(header: object) -> GgmlModel:
-    """Return the language model of a header (`sources.gguf.GgufFile`).
+def model_from_gguf(file: GgufFile) -> GgmlModel:
+    """Return the language model of a header.
 
     Raises SourceError for a file without a language model in it.
     """
-    file = cast("GgufFile", header)
     name = file.architecture
     blocks = file.number(f"{name}.block_count")
     layers = blocks - file.number(f"{name}.nextn_predict_layers")

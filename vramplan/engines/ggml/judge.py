@@ -12,16 +12,17 @@ from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.catalog import usable_bytes
 from vramplan.engines.ggml.defaults import CardMemory
 from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
-from vramplan.model import Card, Estimate, Pipeline, Settings, VerdictKind
+from vramplan.engines.ggml.pipeline import GgmlPipeline
+from vramplan.model import Card, Estimate, Judgement, Settings, VerdictKind
 from vramplan.units import format_size
 
 _LANGUAGE = frozenset({"language_model"})
 
 
-def judge_engine(
-    pipeline: Pipeline, settings: Settings, card: Card, budget_bytes: int
-) -> tuple[Estimate, VerdictKind, str]:
-    """Return what the engine does on a card, the verdict on it and the reason.
+def judge_ggml(
+    pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes: int
+) -> Judgement:
+    """Return what the engine does on a card.
 
     Raises as `estimate_ggml` does.
     """
@@ -48,9 +49,11 @@ def judge_engine(
         whole = find_whole(pipeline, {**settings, **left})
         # the need that decides is the whole model's; what is placed is what will run
         shown = replace(placed, need=whole.need)
-        return shown, VerdictKind.OFFLOAD, _split_reason(placed, whole, budget_bytes, bool(left))
+        reason = _split_reason(placed, whole, budget_bytes, bool(left))
+        return Judgement(estimate=shown, kind=VerdictKind.OFFLOAD, reason=reason)
     kind = grade(placed.need.band, budget_bytes, spills=spills(settings))
-    return placed, kind, _ggml_reason(placed, kind, budget_bytes, bool(left))
+    reason = _ggml_reason(placed, kind, budget_bytes, bool(left))
+    return Judgement(estimate=placed, kind=kind, reason=reason)
 
 
 def _context_of(found: Estimate) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,10 +22,11 @@ from vramplan.engines.ggml.kv_cache import (
     layer_caches,
     window_tokens,
 )
+from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.engines.ggml.recurrent_state import layer_states
 from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
-from vramplan.model import Pipeline, Settings
+from vramplan.model import Settings
 from vramplan.settings import ALL_EXPERTS, AUTO, KV_TYPES
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class GgmlRun:
     said of settings that the engine chose.
     """
 
-    pipeline: Pipeline
+    pipeline: GgmlPipeline
     settings: Settings
     compute_capability: str
     model: GgmlModel
@@ -79,11 +79,11 @@ class GgmlRun:
     @property
     def is_ollama(self) -> bool:
         """Return whether Ollama starts the engine, with its own rules on top."""
-        return self.pipeline.runtime == "ollama"
+        return self.pipeline.is_ollama
 
 
 def read_run(
-    pipeline: Pipeline,
+    pipeline: GgmlPipeline,
     settings: Settings,
     compute_capability: str,
     card: CardMemory | None = None,
@@ -98,8 +98,7 @@ def read_run(
     model = once_each(pipeline, _model_of)
     rules = rules_of(str(asked["engine"]))
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
-    is_ollama = pipeline.runtime == "ollama"
-    has_vision = _has_projector(pipeline)
+    is_ollama, has_vision = pipeline.is_ollama, pipeline.has_projector
     if card is not None:
         card = replace(card, total_bytes=max(0, card.total_bytes - pipeline.overhead_bytes))
     choices = (
@@ -123,13 +122,7 @@ def read_run(
     )
 
 
-def _has_projector(pipeline: Pipeline) -> bool:
-    if pipeline.header is not None:
-        return pipeline.projector is not None
-    return isinstance(pipeline.ggml, Mapping) and "projector" in pipeline.ggml
-
-
-def _vision(pipeline: Pipeline, rules: EngineRules, chosen: Settings) -> VisionModel | None:
+def _vision(pipeline: GgmlPipeline, rules: EngineRules, chosen: Settings) -> VisionModel | None:
     """Return the projector at the build; most models have none, so none of its code is loaded."""
     from vramplan.engines.ggml.projector_entry import read_projector
     from vramplan.engines.ggml.vision_model import at_build
@@ -137,10 +130,10 @@ def _vision(pipeline: Pipeline, rules: EngineRules, chosen: Settings) -> VisionM
     return at_build(read_projector(pipeline), rules.build, _image(chosen))
 
 
-def _model_of(pipeline: Pipeline) -> GgmlModel:
+def _model_of(pipeline: GgmlPipeline) -> GgmlModel:
     """Return the model of a file's header, else that of the catalogue's entry."""
-    if pipeline.header is not None:
-        return model_from_gguf(pipeline.header)
+    if isinstance(pipeline.model, ModelFile):
+        return model_from_gguf(pipeline.model.header)
     return read_model(pipeline)
 
 

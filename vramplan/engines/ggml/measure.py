@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.ask.gpus import find_gpu
-from vramplan.ask.targets import Job
 from vramplan.commands.output import note
+from vramplan.engines.ggml.pipeline import of_ggml
 from vramplan.engines.torch.measure import PERIOD_S, measured_gpu
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Run, Witness
+from vramplan.model import Job
 from vramplan.settings import format_setting
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _plain(key: str, value: object) -> object:
 
 
 def _has_vision(job: Job) -> bool:
-    return bool((job.pipeline.ggml or {}).get("projector"))
+    return of_ggml(job.pipeline).has_projector
 
 
 def _make_run(

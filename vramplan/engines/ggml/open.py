@@ -1,15 +1,19 @@
-"""Model files as pipelines: a .gguf, a folder with one, one in Ollama's store or on the hub."""
+"""A pipeline that a ggml engine runs: a model file's header, or what an entry says of a file.
+
+A TARGET may be a .gguf, a folder with one, one in Ollama's store or on the hub.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.commands.output import note
+from vramplan.catalog.pipelines import Entry
+from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
-from vramplan.model import Constraint, Pipeline, SettingValue
+from vramplan.model import Constraint, SettingValue
 from vramplan.settings import AUTO
 
 if TYPE_CHECKING:
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile
 
 OLLAMA, HUB = "ollama:", "hf:"
+
+#: is told in a line how a TARGET was understood
+Remark = Callable[[str], None]
 
 #: the builds whose rules are followed: Ollama's of August 2026, and llama.cpp's of the witness
 _BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
@@ -32,7 +39,23 @@ _LARGEST_IMAGE = 1 << 16  # a side in pixels, which no camera reaches
 _PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
 
 
-def find_local(text: str) -> str | None:
+def open_entry(entry: Entry) -> GgmlPipeline:
+    """Return the pipeline of a catalogue's entry."""
+    return GgmlPipeline(
+        name=entry.name,
+        title=entry.title,
+        summary=entry.summary,
+        runtime=entry.runtime,
+        defaults=entry.defaults,
+        constraints=entry.constraints,
+        source=entry.source,
+        path=entry.path,
+        aliases=entry.aliases,
+        model=Described(section=entry.section("ggml") or {}),
+    )
+
+
+def find_local(text: str, remark: Remark) -> str | None:
     """Return what `open_model` takes for a TARGET; None for a name that is no model here.
 
     ``PUBLISHER/REPOSITORY``, or a file in it, may be in LM Studio's folder of models.
@@ -44,18 +67,18 @@ def find_local(text: str) -> str | None:
 
     found = find_in_lm_studio(text)
     if found is not None:
-        note(f"note: LM Studio's model: {found}")
+        remark(f"LM Studio's model: {found}")
         return str(found)
     return text if path.suffix.lower() == ".gguf" else None
 
 
-def open_model(text: str, mmproj: str | None) -> Pipeline:
+def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -> GgmlPipeline:
     """Return the pipeline that a TARGET of this kind stands for.
 
     Raises SourceError where it is not there or not usable.
     """
     if text.startswith(OLLAMA):
-        return _from_ollama(text.removeprefix(OLLAMA), mmproj)
+        return _from_ollama(text.removeprefix(OLLAMA), mmproj, remark)
     if text.startswith(HUB):
         from vramplan.sources.hub import read_from_hub
 
@@ -63,10 +86,10 @@ def open_model(text: str, mmproj: str | None) -> Pipeline:
         projector = _read_projector(Path(mmproj)) if mmproj else None
         name = text.rpartition("/")[2].rpartition(":")[2]
         return _pipeline(name.removesuffix(".gguf"), header, projector, "llama.cpp", {})
-    return _from_path(Path(text), mmproj)
+    return _from_path(Path(text), mmproj, remark)
 
 
-def _from_path(path: Path, mmproj: str | None) -> Pipeline:
+def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     from vramplan.sources.gguf import read_gguf
     from vramplan.sources.model_folder import find_model_file, find_projector_file
 
@@ -79,7 +102,7 @@ def _from_path(path: Path, mmproj: str | None) -> Pipeline:
     if beside is not None:
         projector = _read_projector(beside)
         if not mmproj:
-            note(f"note: with the projector beside it: {beside.name}")
+            remark(f"with the projector beside it: {beside.name}")
     return _pipeline(path.stem, header, projector, "llama.cpp", {})
 
 
@@ -90,7 +113,7 @@ def _refuse_other_folders(path: Path) -> None:
             raise SourceError(message, hint="vramplan catalog list; vramplan catalog add makes one")
 
 
-def _from_ollama(name: str, mmproj: str | None) -> Pipeline:
+def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     from vramplan.sources.gguf import read_gguf
     from vramplan.sources.ollama_environment import read_environment
     from vramplan.sources.ollama_store import find_installed
@@ -106,7 +129,7 @@ def _from_ollama(name: str, mmproj: str | None) -> Pipeline:
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24:
             given[ours] = value  # the template wins over the environment
     if environment.used:
-        note(f"note: unless asked otherwise, from the environment: {', '.join(environment.used)}")
+        remark(f"unless asked otherwise, from the environment: {', '.join(environment.used)}")
     pipeline = _pipeline(name, header, projector, "ollama", given)
     return replace(pipeline, overhead_bytes=environment.overhead_bytes)
 
@@ -128,7 +151,7 @@ def _pipeline(
     projector: GgufFile | None,
     runtime: str,
     given: Mapping[str, SettingValue],
-) -> Pipeline:
+) -> GgmlPipeline:
     from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 
     model = model_from_gguf(header)
@@ -158,7 +181,7 @@ def _pipeline(
     layers = given.get("gpu_layers")
     if isinstance(layers, int):
         defaults["gpu_layers"] = min(layers, total)
-    return Pipeline(
+    return GgmlPipeline(
         name=name,
         title=f"{title or model.architecture} ({model.quantisation})",
         summary=f"{header.path}: {model.layers} layers of {model.embedding}",
@@ -173,8 +196,7 @@ def _pipeline(
         },
         source=header.path,
         path=header.path,
-        header=header,
-        projector=projector,
+        model=ModelFile(header=header, projector=projector),
     )
 
 

@@ -8,9 +8,10 @@ Source: llama.cpp, tools/mtmd/clip.cpp; the log in ollama#2706 prints "MB" and m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.graph.vision_encoder import VisionShape, VisionTensor
+from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.engines.ggml.projector_file import projector_of
 from vramplan.engines.ggml.vision_image import image_sizes
 from vramplan.engines.ggml.vision_model import VisionModel
@@ -21,10 +22,9 @@ from vramplan.engines.ggml.weights import (
     once_each,
     open_section,
 )
-from vramplan.model import Pipeline
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    pass
 
 _COLOURS = 3
 
@@ -42,7 +42,7 @@ _ARCHITECTURES = {"clip": None}
 _QUANTISATIONS = {"f16": None}
 
 
-def read_projector(pipeline: Pipeline) -> VisionModel | None:
+def read_projector(pipeline: GgmlPipeline) -> VisionModel | None:
     """Return the projector that a file's header or the catalogue entry describes, or None.
 
     Raises CatalogError for a key that is missing, unknown or has no usable value, SourceError for a
@@ -51,11 +51,10 @@ def read_projector(pipeline: Pipeline) -> VisionModel | None:
     return once_each(pipeline, _read_projector)
 
 
-def _read_projector(pipeline: Pipeline) -> VisionModel | None:
-    if pipeline.header is not None:
-        if pipeline.projector is None:
-            return None
-        return projector_of(cast("GgufFile", pipeline.projector))
+def _read_projector(pipeline: GgmlPipeline) -> VisionModel | None:
+    if isinstance(pipeline.model, ModelFile):
+        projector = pipeline.model.projector
+        return None if projector is None else projector_of(projector)
     section = open_section(pipeline).section("projector")
     if section is None:
         return None

@@ -26,7 +26,9 @@ _BITS: Mapping[str, float] = {
 }
 
 
-def smaller_file(whole: Estimate, verdict: Verdict, *, is_fitted: bool) -> Advice | None:
+def smaller_file(
+    whole: Estimate, verdict: Verdict, *, is_fitted: bool, is_ollama: bool
+) -> Advice | None:
     """Return the largest usual quantisation with which `whole` would be on the GPU, or None.
 
     `whole` is the estimate with every layer there. Where the engine decides (`is_fitted`) its
@@ -37,7 +39,7 @@ def smaller_file(whole: Estimate, verdict: Verdict, *, is_fitted: bool) -> Advic
     missing = whole.need.band.high_bytes - verdict.budget_bytes
     if is_fitted:
         pools = held.pool_bytes  # in nobody's sum: they come out of the margin
-        again = held.projector_bytes if whole.runtime == "ollama" else 0
+        again = held.projector_bytes if is_ollama else 0  # it keeps room for the projector twice
         needed = whole.need.band.expected_bytes - pools + MARGIN_BYTES + again
         missing = needed - verdict.budget_bytes
     if missing <= 0 or missing >= held.model_bytes:

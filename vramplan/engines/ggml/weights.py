@@ -15,8 +15,8 @@ from math import prod
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, has_experts
+from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import CatalogError, did_you_mean
-from vramplan.model import Pipeline
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ _RECIPES: Mapping[str, _Recipe] = {
 }
 
 
-def read_model(pipeline: Pipeline) -> GgmlModel:
+def read_model(pipeline: GgmlPipeline) -> GgmlModel:
     """Return the language model that the catalogue entry's `ggml` mapping describes.
 
     Raises CatalogError for a key that is missing, unknown or has no usable value.
@@ -266,7 +266,7 @@ def read_model(pipeline: Pipeline) -> GgmlModel:
     return once_each(pipeline, _read_model)
 
 
-def once_each(pipeline: Pipeline, read: Callable[[Pipeline], T]) -> T:
+def once_each(pipeline: GgmlPipeline, read: Callable[[GgmlPipeline], T]) -> T:
     """Return what `read` makes of a pipeline; a check asks once per card and architecture."""
     known = _READ.setdefault(read, {})
     if id(pipeline) not in known:
@@ -277,10 +277,10 @@ def once_each(pipeline: Pipeline, read: Callable[[Pipeline], T]) -> T:
     return cast("T", known[id(pipeline)][1])
 
 
-_READ: dict[object, dict[int, tuple[Pipeline, object]]] = {}
+_READ: dict[object, dict[int, tuple[GgmlPipeline, object]]] = {}
 
 
-def _read_model(pipeline: Pipeline) -> GgmlModel:
+def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
     section = open_section(pipeline)
     section.refuse_others(*_SIZES, "architecture", "quantisation", "projector")
     architecture = section.word("architecture", _ARCHITECTURES)
@@ -328,9 +328,10 @@ def _shape(model: GgmlModel, tensors: tuple[GgmlTensor, ...]) -> LanguageShape:
     )
 
 
-def open_section(pipeline: Pipeline) -> Section:
-    """Return the `ggml` mapping of a pipeline, ready to be read."""
-    return Section(pipeline.ggml, pipeline.path or pipeline.name, "ggml")
+def open_section(pipeline: GgmlPipeline) -> Section:
+    """Return the `ggml` mapping of a catalogue's entry, ready to be read."""
+    said = pipeline.model.section if isinstance(pipeline.model, Described) else {}
+    return Section(said, pipeline.path or pipeline.name, "ggml")
 
 
 #: key -> the largest value that is not absurd

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.budget.cuda_context import context_band, context_term
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
     Replayed,
     Scenario,
@@ -21,13 +22,13 @@ from vramplan.engines.torch.workspace import convolution_scratch, cublas_band
 from vramplan.errors import TapeError
 from vramplan.model import (
     Band,
+    Card,
     Component,
     Estimate,
     Need,
     Origin,
     Peak,
     PhaseUse,
-    Pipeline,
     Settings,
     Term,
     TimelinePoint,
@@ -41,21 +42,20 @@ if TYPE_CHECKING:
 _SLACK_SOURCE = "reserved less allocated at the peak: blocks torch keeps for reuse (replayed)"
 
 
-def estimate_torch(
-    pipeline: Pipeline, settings: Settings, compute_capability: str, *, folders: Sequence[Path]
-) -> Estimate:
-    """Return the budget of a torch pipeline from its tape, looked for in ``tapes/`` of each folder.
+def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
+    """Return the budget of a torch pipeline on a card, from its tape.
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
-    path = find_tape(pipeline, folders)
+    path = find_tape(pipeline)
+    compute_capability = card.compute_capability
     result = replayed(pipeline, settings, compute_capability, path)
     return _Budget(pipeline, settings, compute_capability, result).estimate()
 
 
-def find_tape(pipeline: Pipeline, folders: Sequence[Path]) -> Path:
-    """Return the path of a pipeline's tape."""
-    name = pipeline.tape or pipeline.name
+def find_tape(pipeline: TorchPipeline) -> Path:
+    """Return the path of a pipeline's tape; raises TapeError where none of its folders has it."""
+    name, folders = pipeline.tape or pipeline.name, pipeline.folders
     beside = Path(pipeline.path).parent / f"{name}.json"
     for path in (*(folder / "tapes" / f"{name}.json" for folder in folders), beside):
         if path.is_file():
@@ -80,7 +80,7 @@ def _open_tape(path: Path, _size: int, _changed: int) -> Tape:
 
 
 def replayed(
-    pipeline: Pipeline, settings: Settings, compute_capability: str, path: Path
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, path: Path
 ) -> Replayed:
     """Return the replay's result at these settings, shipped or made now."""
     key = result_key(path, pipeline, settings, compute_capability)
@@ -98,7 +98,7 @@ class _Budget:
     """One replayed run, read as a budget."""
 
     def __init__(
-        self, pipeline: Pipeline, settings: Settings, compute_capability: str, result: Replayed
+        self, pipeline: TorchPipeline, settings: Settings, compute_capability: str, result: Replayed
     ) -> None:
         self.pipeline = pipeline
         self.settings = settings

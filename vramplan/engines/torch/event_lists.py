@@ -26,6 +26,7 @@ def compare_event_lists(
     """
     from vramplan.compare.events import EventComparison, asked_in, compare_events
     from vramplan.engines.torch.estimate import find_tape, open_tape
+    from vramplan.engines.torch.open import open_entry
     from vramplan.engines.torch.replayed import conditions_at
     from vramplan.engines.torch.tape.history_replay import replay_history
     from vramplan.engines.torch.tape.requests import requests_of
@@ -37,8 +38,9 @@ def compare_event_lists(
         raise MissingError(f"{path}: the run has no allocator events", hint=hint)
     history = read_history(beside)
     pipeline = catalog.pipeline(run.pipeline)
-    tape = open_tape(find_tape(pipeline, folders))
-    conditions = conditions_at(pipeline, run.settings, capability_of(run), tape)
+    opened = open_entry(pipeline, folders)
+    tape = open_tape(find_tape(opened))
+    conditions = conditions_at(opened, run.settings, capability_of(run), tape)
     planned = requests_of(tape, conditions)
     places = compare_events(asked_in(history), planned.tensors, planned.scratch)
     try:

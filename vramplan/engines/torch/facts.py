@@ -6,7 +6,8 @@ A tape chooses among its recordings by them, and a recipe runs the real code by 
 from __future__ import annotations
 
 from vramplan.engines.torch.attention_kernel import attention_kernel
-from vramplan.model import Pipeline, Settings
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.model import Settings
 
 
 def numbers_at(settings: Settings) -> dict[str, int]:
@@ -18,7 +19,9 @@ def numbers_at(settings: Settings) -> dict[str, int]:
     return numbers
 
 
-def facts_at(pipeline: Pipeline, settings: Settings, compute_capability: str) -> dict[str, str]:
+def facts_at(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str
+) -> dict[str, str]:
     """Return the words that choose among the ways the code may run on an architecture."""
     dtype = str(settings.get("dtype", "fp32"))
     attention = str(settings.get("attention", "sdpa"))

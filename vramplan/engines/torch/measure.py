@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.ask.events_file import no_half_of
-from vramplan.ask.targets import Job
-from vramplan.engines.door import DEFAULT_CAPABILITY
+from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.errors import MissingError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
 from vramplan.measurement.run import Emulation, FailureKind, MeasuredGpu, Run, Witness
-from vramplan.model import Card
+from vramplan.model import Card, Job
 from vramplan.settings import format_setting
 from vramplan.units import format_size
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
 from vramplan.engines.torch.facts import facts_at, numbers_at
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.workspace import convolution_scratch, cublas_band, no_scratch
-from vramplan.model import Pipeline, Settings
+from vramplan.model import Settings
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
@@ -68,7 +69,7 @@ class Replayed:
 
 
 def conditions_at(
-    pipeline: Pipeline, settings: Settings, compute_capability: str, tape: Tape
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> Conditions:
     """Return what the replay depends on, from settings and architecture; scratch as expected."""
     from vramplan.engines.torch.tape.conditions import Conditions
@@ -194,7 +195,9 @@ def _crc32(path: Path, _size: int, _changed: int) -> int:
     return zlib.crc32(path.read_bytes())
 
 
-def result_key(path: Path, pipeline: Pipeline, settings: Settings, compute_capability: str) -> str:
+def result_key(
+    path: Path, pipeline: TorchPipeline, settings: Settings, compute_capability: str
+) -> str:
     """Return the key of a result: the tape's bytes and everything else the figures depend on."""
     state = path.stat()
     crc = _crc32(path, state.st_size, state.st_mtime_ns)

@@ -6,18 +6,17 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vramplan.budget.cuda_context import context_band
 from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, result_key
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.rehearsal import rehearse
 from vramplan.engines.torch.workspace import convolution_scratch, cublas_band
-from vramplan.model import Pipeline, Settings
+from vramplan.model import Card, Settings
 from vramplan.settings import SPILLING_PLATFORMS
 
 
@@ -34,19 +33,12 @@ class Screening:
 _made: dict[tuple[str, int, int], Screening] = {}
 
 
-def screen(
-    pipeline: Pipeline,
-    settings: Settings,
-    compute_capability: str,
-    budget_bytes: int,
-    *,
-    folders: Sequence[Path],
-) -> Screening:
+def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screening:
     """Return whether a torch pipeline would fit a budget, the CUDA context included.
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
-    path = find_tape(pipeline, folders)
+    path, compute_capability = find_tape(pipeline), card.compute_capability
     cublas = cublas_band(compute_capability)[0]
     extra_bytes = cublas.high_bytes - cublas.expected_bytes
     spills = settings.get("platform") in SPILLING_PLATFORMS

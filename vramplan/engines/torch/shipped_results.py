@@ -196,10 +196,12 @@ def make_results(profiles: Path, progress: Callable[[str], None]) -> Iterator[tu
     """
     from vramplan.catalog.pipelines import load_pipeline_file
     from vramplan.catalog.snapshot import source_files
+    from vramplan.engines.torch.open import open_entry
     from vramplan.engines.torch.replayed import conditions_at, replay_run, result_key
     from vramplan.engines.torch.tape.format import read_tape
 
-    for pipeline in map(load_pipeline_file, source_files(profiles, "pipelines")):
+    for entry in map(load_pipeline_file, source_files(profiles, "pipelines")):
+        pipeline = open_entry(entry, (profiles,))
         path = profiles / "tapes" / f"{pipeline.tape}.json"
         if not pipeline.tape or not path.is_file():
             continue

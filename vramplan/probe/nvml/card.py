@@ -10,7 +10,7 @@ from typing import Self
 
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
-from vramplan.probe.nvml.library import Handle, explain, import_pynvml, read_memory, session
+from vramplan.probe.nvml.driver_library import Handle, explain, import_pynvml, read_memory, session
 
 
 class NvmlProbe:

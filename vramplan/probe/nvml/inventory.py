@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from vramplan.errors import MissingError
-from vramplan.probe.nvml.library import Handle, explain, import_pynvml, read_memory, session
+from vramplan.probe.nvml.driver_library import Handle, explain, import_pynvml, read_memory, session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

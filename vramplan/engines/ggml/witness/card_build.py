@@ -10,7 +10,8 @@ from vramplan.engines.ggml.defaults import CardMemory
 from vramplan.engines.ggml.graph_buffer import is_known
 from vramplan.engines.ggml.layer_fit import fit_run, margin_bytes
 from vramplan.engines.ggml.load_plan import read_run
-from vramplan.model import Pipeline, Settings
+from vramplan.engines.ggml.pipeline import GgmlPipeline
+from vramplan.model import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class CardBuild:
 
 
 def card_build(
-    pipeline: Pipeline, settings: Settings, compute_capability: str, card: CardMemory
+    pipeline: GgmlPipeline, settings: Settings, compute_capability: str, card: CardMemory
 ) -> CardBuild:
     """Return what llama.cpp's build b11549 does with a model file on `card`.
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
 from vramplan.engines.ggml.graph_buffer import graph_sizes, is_known
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
+from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.projector import cpu_projector_bytes
 from vramplan.engines.ggml.vision_model import VisionModel
-from vramplan.model import Pipeline, Settings
+from vramplan.model import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class CpuBuild:
         }
 
 
-def cpu_build(pipeline: Pipeline, settings: Settings) -> CpuBuild:
+def cpu_build(pipeline: GgmlPipeline, settings: Settings) -> CpuBuild:
     """Return what llama.cpp's CPU build b11549 allocates for a model file at these settings.
 
     It takes flash attention where it may choose. Raises UsageError for settings that cannot be.

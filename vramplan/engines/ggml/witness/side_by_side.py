@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from vramplan.ask.targets import Job
+from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.compare.pair import Pair
 from vramplan.compare.witness import LayersTold, Witness, WitnessRow
+from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.errors import UsageError
 from vramplan.settings import format_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vramplan.model import Estimate, Verdict
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.model import Estimate, Settings, Verdict
 
 
-def ask_witness(job: Job, mmproj: str | None) -> Witness:
+def ask_witness(pipeline: GgmlPipeline, settings: Settings) -> Witness:
     """Return the engine's buffers beside ours.
 
     Raises UsageError for a pipeline that is no file here, MissingError without the engine.
     """
-    from vramplan.engines.door import DEFAULT_CAPABILITY
     from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
     from vramplan.engines.ggml.load_plan import read_run
     from vramplan.engines.ggml.witness.answer import ask_engine
     from vramplan.engines.ggml.witness.cpu_build import cpu_build
 
-    path = _file_of(job)
+    path = _file_of(pipeline)
     # the engine is asked for numbers, also where ours are the engine's own choice
-    asked = {**job.settings, "engine": WITNESS_ENGINE}
-    chosen = read_run(job.pipeline, asked, DEFAULT_CAPABILITY).settings
-    settings = {key: format_setting(key, value) for key, value in chosen.items()}
-    ours = cpu_build(job.pipeline, job.settings)
-    header = cast("GgufFile | None", job.pipeline.projector)
-    beside = mmproj or (None if header is None else header.path)
-    answer = ask_engine(path, settings, Path(beside) if beside else None)
+    asked = {**settings, "engine": WITNESS_ENGINE}
+    chosen = read_run(pipeline, asked, DEFAULT_CAPABILITY).settings
+    words = {key: format_setting(key, value) for key, value in chosen.items()}
+    ours = cpu_build(pipeline, settings)
+    assert isinstance(pipeline.model, ModelFile)
+    beside = pipeline.model.projector
+    answer = ask_engine(path, words, Path(beside.path) if beside else None)
 
     def told(name: str) -> int | None:
         sizes = [one.size_bytes for one in answer.buffers if one.name == name]
@@ -51,14 +50,16 @@ def ask_witness(job: Job, mmproj: str | None) -> Witness:
         ("projector and its compute", ours.projector_bytes, answer.projector_bytes),
     )
     return Witness(
-        pipeline=job.pipeline.name,
+        pipeline=pipeline.name,
         engine=answer.version,
         is_known=ours.is_known,
         rows=_rows(rows),
     )
 
 
-def ask_on_card(job: Job, verdict: Verdict, estimate: Estimate) -> Witness:
+def ask_on_card(
+    pipeline: GgmlPipeline, settings: Settings, verdict: Verdict, estimate: Estimate
+) -> Witness:
     """Return what the engine does on the card of `verdict`, beside what we say it does.
 
     The card is pretended (`engines.ggml.witness.pretended_card`); `estimate` is what the verdict
@@ -70,15 +71,15 @@ def ask_on_card(job: Job, verdict: Verdict, estimate: Estimate) -> Witness:
     from vramplan.engines.ggml.witness.card_build import card_build
     from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 
-    path = _file_of(job)
-    if job.settings.get("cpu_moe", 0) != 0:
+    path = _file_of(pipeline)
+    if settings.get("cpu_moe", 0) != 0:
         hint = "leave cpu_moe out: the engine's own fit places experts"
         raise UsageError("--engine-check: the engine cannot be asked for cpu_moe", hint=hint)
     context = sum(t.band.expected_bytes for t in estimate.terms if t.name == "CUDA context")
     free = max(verdict.budget_bytes - context, 0)
     ours = card_build(
-        job.pipeline,
-        job.settings,
+        pipeline,
+        settings,
         estimate.compute_capability,
         CardMemory(total_bytes=verdict.budget_bytes, free_bytes=free),
     )
@@ -88,8 +89,8 @@ def ask_on_card(job: Job, verdict: Verdict, estimate: Estimate) -> Witness:
         free_bytes=free,
         margin_bytes=ours.margin_bytes,
     )
-    settings = {key: format_setting(key, value) for key, value in ours.settings.items()}
-    answer = ask_engine(path, settings, card=card)
+    words = {key: format_setting(key, value) for key, value in ours.settings.items()}
+    answer = ask_engine(path, words, card=card)
     gpu, host = ("CUDA0",), ("CPU", "CUDA_Host")
 
     def told(name: str, devices: tuple[str, ...]) -> int:
@@ -107,7 +108,7 @@ def ask_on_card(job: Job, verdict: Verdict, estimate: Estimate) -> Witness:
     )
     on_gpu, total = ours.layers
     return Witness(
-        pipeline=job.pipeline.name,
+        pipeline=pipeline.name,
         engine=answer.version,
         is_known=ours.is_known,
         rows=_rows(rows),
@@ -118,11 +119,11 @@ def ask_on_card(job: Job, verdict: Verdict, estimate: Estimate) -> Witness:
     )
 
 
-def _file_of(job: Job) -> Path:
-    path = Path(job.pipeline.path)
-    if job.pipeline.header is None or not path.is_file():
+def _file_of(pipeline: GgmlPipeline) -> Path:
+    path = Path(pipeline.path)
+    if not isinstance(pipeline.model, ModelFile) or not path.is_file():
         hint = "name a .gguf file, or a model of Ollama's that is installed"
-        raise UsageError(f"--engine-check: {job.pipeline.name} is no model file here", hint=hint)
+        raise UsageError(f"--engine-check: {pipeline.name} is no model file here", hint=hint)
     return path
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from vramplan.engines.torch.record.fit import Fitter
 from vramplan.engines.torch.record.grammar import Grammar
 from vramplan.engines.torch.record.shape import Shape, agree
+from vramplan.engines.torch.record.size_fit import Fitter
 from vramplan.engines.torch.record.stream import Stream
 from vramplan.engines.torch.record.structure import Sequence, build_tree
 from vramplan.engines.torch.record.writer import Dims, Place, Writer

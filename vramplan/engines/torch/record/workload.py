@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 import torch
 
 from vramplan.engines.torch.facts import facts_at, numbers_at
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.live import Begin, Live
 from vramplan.engines.torch.record.pretrained import load_component
 from vramplan.engines.torch.record.recipes.registry import recipe_for
 from vramplan.engines.torch.record.session import DTYPES, Sample
 from vramplan.engines.torch.tape.expressions import derive
-from vramplan.model import Pipeline, Settings
+from vramplan.model import Settings
 
 
 class Workload:
@@ -21,7 +22,9 @@ class Workload:
     Raises UsageError where no recipe knows the pipeline's classes.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: Settings, compute_capability: str) -> None:
+    def __init__(
+        self, pipeline: TorchPipeline, settings: Settings, compute_capability: str
+    ) -> None:
         self._pipeline = pipeline
         self._recipe = recipe_for(pipeline)
         self._settings = settings

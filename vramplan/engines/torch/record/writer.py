@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vramplan.engines.torch.record.fit import Fitter
 from vramplan.engines.torch.record.grammar import Grammar
 from vramplan.engines.torch.record.shape import Path, Shape, select
+from vramplan.engines.torch.record.size_fit import Fitter
 from vramplan.engines.torch.record.stream import Alloc, Call, Cast, Gemm, Leaf, Phase, Workspace
 from vramplan.engines.torch.record.structure import FreeRun, Item, Loop, Sequence
 from vramplan.engines.torch.tape.code import Code

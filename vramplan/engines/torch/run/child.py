@@ -91,12 +91,13 @@ def _runner(task: Task, channel: Channel) -> Runner:
 
 
 def _program(task: Task) -> Workload:
+    from vramplan.engines.torch.pipeline import of_torch
     from vramplan.engines.torch.record.workload import Workload
 
     catalog = load_catalog(user_folders(task.catalog))
     settings = {key: parse_setting(key, text) for key, text in task.settings.items()}
     (found,) = make_jobs([task.target], catalog, settings)
-    return Workload(found.pipeline, found.settings, task.compute_capability)
+    return Workload(of_torch(found.pipeline), found.settings, task.compute_capability)
 
 
 def _on_the_card(task: Task, channel: Channel, runner: Runner) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.assemble import Grammar
 from vramplan.engines.torch.record.classes import build_module
 from vramplan.engines.torch.record.recipes.training import LEAST_STEPS, STEP_COUNTS, train
 from vramplan.engines.torch.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample
 from vramplan.engines.torch.record.stage import Stage
 from vramplan.errors import UsageError
-from vramplan.model import Pipeline
 
 Value = Any
 
@@ -22,7 +22,7 @@ Value = Any
 _SETTINGS = ((1, 4, 6, 5), (2, 9, 7, 6), (3, 8, 5, 5), (5, 11, 16, 7), (70, 6, 10, 6))
 
 
-def recipe(pipeline: Pipeline) -> Recipe:
+def recipe(pipeline: TorchPipeline) -> Recipe:
     """Return the recipe of a pipeline of two stacks of layers, `encoder` and `decoder`."""
     names = {spec.name for spec in pipeline.components}
     if names != {"encoder", "decoder"}:

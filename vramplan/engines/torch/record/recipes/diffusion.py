@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.assemble import Grammar
 from vramplan.engines.torch.record.classes import build_module, build_object
 from vramplan.engines.torch.record.recipes.vae import (
@@ -25,7 +26,6 @@ from vramplan.engines.torch.record.recipes.vae import (
 from vramplan.engines.torch.record.session import DTYPES, Facts, Recipe, Sample
 from vramplan.engines.torch.record.stage import Stage
 from vramplan.errors import RecordingError
-from vramplan.model import Pipeline
 
 Value = Any
 Side = tuple[int, int, int]  # latent height, width, batch
@@ -94,7 +94,7 @@ class Pixels:
         return BatchFeature({"pixel_values": torch.zeros(len(images), 3, 224, 224)})
 
 
-def recipe(pipeline: Pipeline) -> Recipe:
+def recipe(pipeline: TorchPipeline) -> Recipe:
     """Return the recipe of a Stable Diffusion pipeline of the catalogue."""
     names = [spec.name for spec in pipeline.components]
     is_xl = "text_encoder_2" in names
@@ -243,7 +243,7 @@ def _every(
 
 
 # ------------------------------------------------------------------------------ running
-def _run(pipeline: Pipeline, stage: Stage, sample: Sample) -> Callable[[], None]:
+def _run(pipeline: TorchPipeline, stage: Stage, sample: Sample) -> Callable[[], None]:
     numbers, facts = sample.numbers, sample.facts
     if facts["mode"] == "vae":
         _wrap(stage, sample)
@@ -271,7 +271,7 @@ def _run(pipeline: Pipeline, stage: Stage, sample: Sample) -> Callable[[], None]
     return work
 
 
-def _pipe(pipeline: Pipeline, stage: Stage, sample: Sample) -> Value:
+def _pipe(pipeline: TorchPipeline, stage: Stage, sample: Sample) -> Value:
     import diffusers
 
     modules, facts = stage.modules, sample.facts

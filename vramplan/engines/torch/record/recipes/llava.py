@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.assemble import Grammar
 from vramplan.engines.torch.record.classes import build_module
 from vramplan.engines.torch.record.device import META
 from vramplan.engines.torch.record.marks import Marks
 from vramplan.engines.torch.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample
 from vramplan.engines.torch.record.stage import Stage
-from vramplan.model import Pipeline
 
 Value = Any
 
@@ -30,7 +30,7 @@ _SETTINGS = ((1, 30, 4), (1, 61, 6), (1, 97, 4), (2, 40, 4), (3, 25, 6), (5, 83,
 LEAST_TOKENS = 4
 
 
-def recipe(pipeline: Pipeline) -> Recipe:
+def recipe(pipeline: TorchPipeline) -> Recipe:
     """Return the recipe of a LLaVA model of the catalogue."""
     (spec,) = pipeline.components
 

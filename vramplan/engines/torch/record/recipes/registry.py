@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.session import Recipe
 from vramplan.errors import UsageError
-from vramplan.model import Pipeline
 
 
-def recipe_for(pipeline: Pipeline) -> Recipe:
+def recipe_for(pipeline: TorchPipeline) -> Recipe:
     """Return how `pipeline` is built and run for a recording.
 
     Raises UsageError where no recipe knows its components' classes.

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.assemble import Grammar
 from vramplan.engines.torch.record.classes import build_module
 from vramplan.engines.torch.record.session import DTYPES, Facts, Recipe, Sample
 from vramplan.engines.torch.record.stage import Stage
-from vramplan.model import ComponentSpec, Pipeline
+from vramplan.model import ComponentSpec
 
 Value = Any
 
@@ -113,7 +114,7 @@ def run_halves(
         del latents, image
 
 
-def recipe(pipeline: Pipeline) -> Recipe:
+def recipe(pipeline: TorchPipeline) -> Recipe:
     """Return the recipe of a bare autoencoder: encode, decode, or both one after the other."""
     (spec,) = pipeline.components
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.assemble import Grammar
 from vramplan.engines.torch.record.classes import build_module
 from vramplan.engines.torch.record.marks import Marks
 from vramplan.engines.torch.record.recipes.training import LEAST_STEPS, STEP_COUNTS, train
 from vramplan.engines.torch.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample
 from vramplan.engines.torch.record.stage import Stage
-from vramplan.model import Pipeline
 
 Value = Any
 
@@ -23,7 +23,7 @@ PARTS = {"encoder": "vit", "decoder": "decoder"}
 _SETTINGS = ((1, 3), (1, 4), (1, 5), (2, 3), (3, 4), (5, 3))
 
 
-def recipe(pipeline: Pipeline) -> Recipe:
+def recipe(pipeline: TorchPipeline) -> Recipe:
     """Return the recipe of a ViT-MAE model of the catalogue."""
     (spec,) = pipeline.components
 

@@ -1,43 +1,36 @@
-"""The search for the cheapest change of a torch pipeline's settings that makes it fit."""
+"""The first useful advice for a torch pipeline: the cheapest change of its settings that fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from vramplan.ask.judge import candidate_budgets, judge, judged_as
-from vramplan.budget.change import Change, changes, combine
-from vramplan.catalog import CardChoice
+from vramplan.budget.advice import Question, advise, is_useful
+from vramplan.budget.change import Change, combine
+from vramplan.engines.torch.changes import changes
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.screening import Screening, screen
 from vramplan.errors import VramplanError
-from vramplan.model import Card, Estimate, Pipeline, Settings, Verdict, VerdictKind
+from vramplan.model import Advice, VerdictKind
 
 #: a change helps where it takes this much off what is live at the peak
 _HELPS = 0.98
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What was judged: a pipeline at its settings on a card, and what is taken off the card."""
+def first_advice(pipeline: TorchPipeline, question: Question) -> tuple[Advice, ...]:
+    """Return the cheapest change that makes the verdict fit; for a failure, else the nearest.
 
-    pipeline: Pipeline
-    settings: Settings
-    choice: CardChoice
-    folders: Sequence[Path]
-    margin_bytes: int = 0
-    other_bytes: int | None = None
-
-    def judge(self, change: Change | None, *cards: Card) -> tuple[Verdict, Estimate]:
-        """Return the verdict with a change, on some of the candidates. Raises VramplanError."""
-        return judge(
-            self.pipeline,
-            {**self.settings, **(change.settings if change else {})},
-            replace(self.choice, candidates=cards) if cards else self.choice,
-            folders=self.folders,
-            margin_bytes=self.margin_bytes,
-            other_bytes=self.other_bytes,
-        )
+    Nothing is returned where no change helps.
+    """
+    before = question.verdict
+    deciding_card = question.budgets[0][0]
+    for change in Search(pipeline, question).proposals():
+        try:
+            found, estimate = question.with_change(change, (deciding_card,))
+        except VramplanError:  # screened, but not recorded as a whole: try the next
+            continue
+        if found.kind is VerdictKind.FITS or (before.kind.is_failure and is_useful(found, before)):
+            return (advise(change, found, estimate, before),)
+    return ()
 
 
 class Search:
@@ -47,27 +40,18 @@ class Search:
     those that fit there on the others: that takes a tenth of what verdicts take.
     """
 
-    def __init__(
-        self, question: Question, verdict: Verdict, progress: Callable[[str], None]
-    ) -> None:
-        self.question = question
-        self.verdict = verdict
-        self.progress = progress
-        self.cards = sorted(
-            candidate_budgets(question.choice, question.margin_bytes, question.other_bytes),
-            key=lambda pair: judged_as(pair[0]) != verdict.judged_as,
-        )
+    def __init__(self, pipeline: TorchPipeline, question: Question) -> None:
+        self.pipeline = pipeline
+        self.settings = question.job.settings
+        self.verdict = question.verdict
+        self.progress = question.progress
+        self.cards = question.budgets
         self._tight: Change | None = None
         self._least: tuple[int, Change] | None = None
 
-    @property
-    def deciding_card(self) -> Card:
-        """The candidate on which the verdict was reached."""
-        return self.cards[0][0]
-
     def proposals(self) -> Iterator[Change]:
         """Yield what seems to fit, then for a failure what seems tight, then what comes nearest."""
-        known = list(changes(self.question.pipeline, self.question.settings))
+        known = list(changes(self.pipeline, self.settings))
         ordinary = [change for change in known if not change.is_last_resort]
         if (found := self._find(ordinary)) is not None:
             yield found
@@ -126,15 +110,12 @@ class Search:
         change = combine(chain)
         if chain:
             self.progress(change.line)
-        settings = {**self.question.settings, **change.settings}
+        settings = {**self.settings, **change.settings}
         if settings.get("offload") == "auto":  # what fails has been tried with sequential offload
             is_oom = self.verdict.kind is VerdictKind.OOM
             settings["offload"] = "sequential" if is_oom else "none"
-        folders = self.question.folders
         try:
-            seen = screen(
-                self.question.pipeline, settings, card.compute_capability, budget, folders=folders
-            )
+            seen = screen(self.pipeline, settings, card, budget)
         except VramplanError:
             return None
         if chain and place == 0:

@@ -1,0 +1,76 @@
+"""ggml's engines behind the door: each question leads to the room of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.engines.ggml.pipeline import of_ggml
+
+if TYPE_CHECKING:
+    from vramplan.budget.advice import Question
+    from vramplan.budget.change import Change
+    from vramplan.catalog.pipelines import Entry
+    from vramplan.catalog.published import Claim
+    from vramplan.compare.witness import Witness
+    from vramplan.engines.ggml.pipeline import GgmlPipeline
+    from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
+
+
+class GgmlEngine:
+    """Model files in llama.cpp and Ollama (`engines.door.Engine`)."""
+
+    def open(self, entry: Entry, folders: Sequence[Path]) -> GgmlPipeline:  # noqa: ARG002  # a file has no tape
+        """Return the pipeline of a catalogue's entry."""
+        from vramplan.engines.ggml.open import open_entry
+
+        return open_entry(entry)
+
+    def estimate(self, job: Job, card: Card) -> Estimate:
+        """Return the budget of a job when its engine gets all the memory it asks for."""
+        from vramplan.engines.ggml.estimate import estimate_on
+
+        return estimate_on(of_ggml(job.pipeline), job.settings, card)
+
+    def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
+        """Return what becomes of a job on a card that offers so much."""
+        from vramplan.engines.ggml.judge import judge_ggml
+
+        return judge_ggml(of_ggml(job.pipeline), job.settings, card, budget_bytes)
+
+    def changes(self, job: Job) -> Iterator[Change]:
+        """Yield the changes that a job's settings leave open, cheapest first."""
+        from vramplan.engines.ggml.changes import changes
+
+        return changes(of_ggml(job.pipeline), job.settings)
+
+    def advise(self, question: Question) -> tuple[Advice, ...]:
+        """Return the first useful advice for a verdict that does not fit."""
+        from vramplan.engines.ggml.advice import first_advice
+
+        return first_advice(of_ggml(question.job.pipeline), question)
+
+    def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
+        """Return llama.cpp's own buffers beside ours: on the card that was judged, else in memory.
+
+        Raises UsageError for a pipeline that is no file here, MissingError without the engine.
+        """
+        from vramplan.engines.ggml.witness.side_by_side import ask_on_card, ask_witness
+
+        pipeline = of_ggml(job.pipeline)
+        if judged is None:
+            return ask_witness(pipeline, job.settings)
+        return ask_on_card(pipeline, job.settings, *judged)
+
+    def ours(self, pipeline: Pipeline, claim: Claim) -> int:
+        """Return our figure for a published claim, at its settings, in bytes."""
+        from vramplan.engines.ggml.published import Figures
+
+        return Figures(of_ggml(pipeline), claim).ours()
+
+    def weights(self, pipeline: Pipeline, claim: Claim, names: Sequence[str]) -> int:
+        """Return the bytes of the weights of some components, at a claim's settings."""
+        from vramplan.engines.ggml.published import Figures
+
+        return Figures(of_ggml(pipeline), claim).weights(names)

@@ -1,0 +1,60 @@
+"""What a ggml engine runs: a model file's header, or what the catalogue says of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vramplan.model import Pipeline
+
+if TYPE_CHECKING:
+    from vramplan.sources.gguf import GgufFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """A model's header, and that of the projector that belongs to it."""
+
+    header: GgufFile
+    projector: GgufFile | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What the catalogue says of a model file that is not at hand: its `ggml` section."""
+
+    section: Mapping[str, object]
+
+    @property
+    def projector(self) -> object | None:
+        """What is said of a projector; None for a model without one."""
+        return self.section.get("projector")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgmlPipeline(Pipeline):
+    """A model file in llama.cpp or Ollama.
+
+    `overhead_bytes` of a card are set aside before Ollama chooses its default context.
+    """
+
+    model: ModelFile | Described
+    overhead_bytes: int = 0
+
+    @property
+    def is_ollama(self) -> bool:
+        """Return whether Ollama starts the engine, with its own rules on top."""
+        return self.runtime == "ollama"
+
+    @property
+    def has_projector(self) -> bool:
+        """Return whether there is a vision encoder beside the language model."""
+        return self.model.projector is not None
+
+
+def of_ggml(pipeline: Pipeline) -> GgmlPipeline:
+    """Return `pipeline` as what it is; raises TypeError for another engine's."""
+    if not isinstance(pipeline, GgmlPipeline):
+        raise TypeError(f"{pipeline.name}: a {type(pipeline).__name__} is not ggml's")
+    return pipeline

@@ -1,0 +1,70 @@
+"""PyTorch behind the door: each question leads to the room of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.engines.torch.pipeline import of_torch
+from vramplan.errors import UsageError
+
+if TYPE_CHECKING:
+    from vramplan.budget.advice import Question
+    from vramplan.budget.change import Change
+    from vramplan.catalog.pipelines import Entry
+    from vramplan.catalog.published import Claim
+    from vramplan.compare.witness import Witness
+    from vramplan.engines.torch.pipeline import TorchPipeline
+    from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
+
+
+class TorchEngine:
+    """Pipelines of diffusers, transformers and plain torch (`engines.door.Engine`)."""
+
+    def open(self, entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
+        """Return the pipeline of a catalogue's entry; its tape is looked for in `folders`."""
+        from vramplan.engines.torch.open import open_entry
+
+        return open_entry(entry, folders)
+
+    def estimate(self, job: Job, card: Card) -> Estimate:
+        """Return the budget of a job that gets all the memory it asks for."""
+        from vramplan.engines.torch.estimate import estimate_torch
+
+        return estimate_torch(of_torch(job.pipeline), job.settings, card)
+
+    def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
+        """Return what becomes of a job on a card that offers so much."""
+        from vramplan.engines.torch.judge import judge_torch
+
+        return judge_torch(of_torch(job.pipeline), job.settings, card, budget_bytes)
+
+    def changes(self, job: Job) -> Iterator[Change]:
+        """Yield the changes that a job's settings leave open, cheapest first."""
+        from vramplan.engines.torch.changes import changes
+
+        return changes(of_torch(job.pipeline), job.settings)
+
+    def advise(self, question: Question) -> tuple[Advice, ...]:
+        """Return the first useful advice for a verdict that does not fit."""
+        from vramplan.engines.torch.advice import first_advice
+
+        return first_advice(of_torch(question.job.pipeline), question)
+
+    def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:  # noqa: ARG002  # torch has no witness yet
+        """Raise UsageError: only engines that plan without a card can be asked."""
+        hint = "name a .gguf file, or a model of Ollama's that is installed"
+        raise UsageError(f"--engine-check: {job.pipeline.name} is no model file here", hint=hint)
+
+    def ours(self, pipeline: Pipeline, claim: Claim) -> int:
+        """Return our figure for a published claim, at its settings, in bytes."""
+        from vramplan.engines.torch.published import Figures
+
+        return Figures(of_torch(pipeline), claim).ours()
+
+    def weights(self, pipeline: Pipeline, claim: Claim, names: Sequence[str]) -> int:
+        """Return the bytes of the weights of some components, at a claim's settings."""
+        from vramplan.engines.torch.published import Figures
+
+        return Figures(of_torch(pipeline), claim).weights(names)

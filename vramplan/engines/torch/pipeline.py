@@ -1,0 +1,29 @@
+"""What torch runs: the classes of a pipeline's components, and where its tape is looked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vramplan.model import ComponentSpec, Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchPipeline(Pipeline):
+    """Components of diffusers, transformers or torch.nn, and the name of their tape.
+
+    `folders` are catalogue folders, asked in turn for ``tapes/TAPE.json``.
+    """
+
+    components: tuple[ComponentSpec, ...] = ()
+    scheduler: ComponentSpec | None = None
+    tape: str | None = None
+    loading: str = "to"  # to: tensor by tensor | device_map: one block first
+    folders: tuple[Path, ...] = ()
+
+
+def of_torch(pipeline: Pipeline) -> TorchPipeline:
+    """Return `pipeline` as what it is; raises TypeError for another engine's."""
+    if not isinstance(pipeline, TorchPipeline):
+        raise TypeError(f"{pipeline.name}: a {type(pipeline).__name__} is not torch's")
+    return pipeline
