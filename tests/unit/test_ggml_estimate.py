@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
+from vramplan.engines.ggml.open import open_entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import UsageError
 from vramplan.model import Band, Estimate, Origin, SettingValue
@@ -178,7 +179,7 @@ def test_the_log_of_llama_cpp_14363() -> None:
     """Qwen2.5-VL-7B with 32 sequences, on the build before sequences had caches of their own."""
     shapes = {"layers": 28, "embedding": 3584, "feed_forward": 18944, "heads": 28, "kv_heads": 4}
     model = {**MISTRAL, **shapes, "vocabulary": 152_064, "trained_context": 128_000}
-    found = replace(pipeline("llama.cpp", has_projector=False), ggml=model)
+    found = replace(pipeline("llama.cpp", has_projector=False), model=Described(section=model))
     chosen = {"context": 133_120, "ubatch": 2048, "parallel": 32, "flash_attention": "on"}
     buffers = estimate(found, engine="b5884", **chosen).buffers
     assert buffers is not None
@@ -299,7 +300,7 @@ def test_more_room_never_means_fewer_layers(
     ],
 )
 def test_shipped_pipelines(file: str, name: str, weights: float, cache: float) -> None:
-    found = load_pipeline_file(PROFILES / file)
+    found = open_entry(load_pipeline_file(PROFILES / file))
     ours = estimate_ggml(found, resolve_settings(found, {}), "8.6", CONTEXT)
     assert (found.name, ours.pipeline) == (name, name)
     assert ours.buffers is not None

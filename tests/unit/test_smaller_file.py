@@ -60,9 +60,9 @@ def test_the_engines_margin_must_be_left(whole: Estimate) -> None:
     )
     more = least + 100 * MIB
     assert (
-        smaller_file(with_projector, verdict(whole, more), is_fitted=True, is_ollama=False) is None
+        smaller_file(with_projector, verdict(whole, more), is_fitted=True, is_ollama=True) is None
     )
     assert (
-        smaller_file(with_projector, verdict(whole, more - 1), is_fitted=True, is_ollama=False)
+        smaller_file(with_projector, verdict(whole, more - 1), is_fitted=True, is_ollama=True)
         is not None
     )
