@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from vramplan.commands.output import write_file  # noqa: E402
-from vramplan.engines.ggml.open import open_model  # noqa: E402  # after the path
+from vramplan.engine_buffer import engine_name  # noqa: E402  # after the path
+from vramplan.engines.ggml.open import open_model  # noqa: E402
 from vramplan.engines.ggml.witness.answer import LIBRARY, ask_engine  # noqa: E402
 from vramplan.engines.ggml.witness.cpu_build import cpu_build  # noqa: E402
 from vramplan.errors import MeasurementError, UsageError, VramplanError  # noqa: E402
@@ -74,10 +75,11 @@ def ours(path: Path, settings: Case) -> dict[str, int]:
     """Return our buffers in bytes, under the engine's names; none for settings that cannot be."""
     pipeline, chosen = _at(path, settings)
     try:
-        found = cpu_build(pipeline, chosen).by_name()
+        found = cpu_build(pipeline, chosen).buffers
     except UsageError:
         return {}
-    return {name: size for name, size in sorted(found.items()) if size}
+    sizes = {engine_name(one.kind, one.component): one.size_bytes for one in found}
+    return {name: size for name, size in sorted(sizes.items()) if size}
 
 
 def ask(path: Path, family: str, settings: Case) -> dict[str, object]:

@@ -32,10 +32,11 @@ def render(profiles: Path = ROOT / "profiles") -> str:
     """Return the section."""
     from vramplan.catalog.engine_logs import load_engine_logs
     from vramplan.engines.ggml.logged import compare_log
+    from vramplan.model import LineKind
 
     figures = [figure for log in load_engine_logs(profiles) for figure in compare_log(log)]
     rows = [_row(figure) for figure in figures]
-    compute = [abs(figure.off) for figure in figures if figure.name == "compute"]
+    compute = [abs(figure.off) for figure in figures if figure.kind is LineKind.COMPUTE_BUFFER]
     summary = (
         f"{len(figures)} buffers of {len({figure.log.name for figure in figures})} logs. Of the "
         f"{len(compute)} compute buffers {sum(off <= 0.001 for off in compute)} are within 0.1 %, "

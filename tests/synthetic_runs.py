@@ -7,7 +7,6 @@ from dataclasses import replace
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.catalog.cards import assumed_card
-from vramplan.compare.rows import context_bytes
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
@@ -242,4 +241,4 @@ def a_history(tape: Tape, conditions: Conditions, *, is_cold: bool = False) -> H
     return History(segments=segments, events=tuple(recorder.events), marks=tuple(run.marks))
 
 
-__all__ = ["a_device", "a_history", "a_run", "an_estimate", "context_bytes"]
+__all__ = ["a_device", "a_history", "a_run", "an_estimate"]

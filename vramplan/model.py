@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -62,14 +62,54 @@ class Band:
         return cls(low_bytes=size_bytes, expected_bytes=size_bytes, high_bytes=size_bytes)
 
 
+class LineKind(StrEnum):
+    """What memory is used for: the kind of a line of a budget, or of an engine's buffer."""
+
+    WEIGHTS = "weights"
+    KV_CACHE = "kv_cache"
+    RECURRENT_STATE = "recurrent_state"
+    ACTIVATIONS = "activations"  # most that is live at once, with what moves among them
+    GRADIENTS = "gradients"
+    OPTIMIZER_STATE = "optimizer_state"
+    COMPUTE_BUFFER = "compute_buffer"  # ggml's scratch for the language model's graph
+    PROJECTOR_COMPUTE = "projector_compute"  # ggml's scratch for the vision graph
+    WORKSPACE = "workspace"  # scratch of cuBLAS and cuDNN
+    ENGINE_POOL = "engine_pool"  # what ggml's CUDA backend keeps for its kernels
+    ALLOCATOR_SLACK = "allocator_slack"  # reserved by torch and not allocated
+    CUDA_CONTEXT = "cuda_context"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """One line of a budget: a named need for device memory, with its band and its origin.
+class Device:
+    """Where memory is: a GPU by its number from 0, or the host, whose `gpu` is None."""
+
+    gpu: int | None
+
+    def __str__(self) -> str:
+        """Return ``gpu 0`` or ``host``."""
+        return "host" if self.gpu is None else f"gpu {self.gpu}"
+
+    @property
+    def is_host(self) -> bool:
+        """Return whether it is system memory."""
+        return self.gpu is None
+
+
+#: the first GPU, or the only one
+GPU = Device(gpu=0)
+HOST = Device(gpu=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a budget: a need for memory of one kind on one device, with band and origin.
 
     `phase` is None for what every phase has (weights, CUDA context); `component` is None for what
-    belongs to the process as a whole.
+    belongs to the process as a whole. `name` is a label for people: nothing is decided by it.
     """
 
+    kind: LineKind
+    device: Device
     name: str
     phase: str | None
     component: str | None
@@ -133,20 +173,38 @@ class TimelinePoint:
     reserved_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgmlBuffers:
-    """The buffers a ggml engine allocates; the names without `host_` are on the GPU."""
+#: whose an engine's buffers are: a projector (with its vision encoder) is a file of its own
+LANGUAGE_MODEL = "language_model"
+PROJECTOR = "projector"
 
-    model_bytes: int
-    kv_cache_bytes: int
-    compute_bytes: int
-    host_model_bytes: int
-    host_kv_cache_bytes: int
-    host_compute_bytes: int
-    projector_bytes: int
-    projector_compute_bytes: int
-    pool_bytes: int
-    recurrent_state_bytes: int = 0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffer:
+    """Memory that a ggml engine holds for one purpose on one device."""
+
+    kind: LineKind
+    device: Device
+    size_bytes: int
+    component: str = LANGUAGE_MODEL
+
+
+def buffer_bytes(
+    buffers: Iterable[Buffer],
+    *kinds: LineKind,
+    on_host: bool = False,
+    component: str | None = None,
+) -> int:
+    """Return what buffers of any of `kinds` take on all GPUs, or in host memory, bytes.
+
+    With a `component` only its own count.
+    """
+    return sum(
+        one.size_bytes
+        for one in buffers
+        if one.kind in kinds
+        and one.device.is_host == on_host
+        and component in (None, one.component)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,14 +258,22 @@ class Estimate:
     compute_capability: str
     components: tuple[Component, ...]
     phases: tuple[PhaseUse, ...]
-    terms: tuple[Term, ...]
+    lines: tuple[Line, ...]
     peak: Peak
     need: Need
     timeline: tuple[TimelinePoint, ...] = ()
-    buffers: GgmlBuffers | None = None
+    buffers: tuple[Buffer, ...] = ()  # of a ggml engine
     layers: LayerSplit | None = None
     published: tuple[PublishedFigure, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def bytes_of(self, *kinds: LineKind, device: Device | None = None) -> int:
+        """Return what the lines of any of `kinds` are expected to take, on one device or on all."""
+        return sum(
+            line.band.expected_bytes
+            for line in self.lines
+            if line.kind in kinds and device in (None, line.device)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +326,7 @@ class Verdict:
     advice: tuple[Advice, ...] = ()
     #: what a ggml engine does on this card
     layers: LayerSplit | None = None
-    buffers: GgmlBuffers | None = None
+    buffers: tuple[Buffer, ...] = ()
     context: int | None = None  # tokens
 
     @property

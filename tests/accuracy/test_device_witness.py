@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.engine_buffer import in_our_words
 from vramplan.engines.ggml.compute_buffer import compute_buffers
 from vramplan.engines.ggml.layer_fit import as_asked, fit_run
 from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.open import open_model
-from vramplan.engines.ggml.witness.answer import ask_engine
+from vramplan.engines.ggml.witness.answer import EngineAnswer, ask_engine
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError
+from vramplan.model import LineKind, buffer_bytes
 from vramplan.settings import resolve_settings
 
 pytest.importorskip("xllamacpp")
@@ -46,6 +48,11 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return {name: sparse.write(folder / f"{name}.gguf", model) for name, model in FAMILIES.items()}
 
 
+def held(told: EngineAnswer, kind: LineKind, *, on_host: bool = False) -> int:
+    """Return what the engine printed of a kind, on the card or in host memory."""
+    return buffer_bytes(in_our_words(told.buffers), kind, on_host=on_host)
+
+
 def settings_of(path: Path, **wanted: object) -> tuple[object, dict[str, object]]:
     pipeline = open_model(str(path), None)
     wanted = {"context": 2048, "engine": "b11549", **wanted}
@@ -60,9 +67,9 @@ def test_weights_and_caches_go_where_we_say(files, name, layers) -> None:
     placement = as_asked(run).placement
     told = ask_engine(files[name], chosen, card=CARD)
     assert told.layers == (placement.on_gpu, run.model.total_layers)
-    assert told.size_bytes("model", "CUDA0") == pytest.approx(placement.gpu_bytes, abs=0.1 * MIB)
+    assert held(told, LineKind.WEIGHTS) == pytest.approx(placement.gpu_bytes, abs=0.1 * MIB)
     cache = run.batch.cache_of_last(placement.blocks_on_gpu)
-    assert told.size_bytes("KV", "CUDA0") == pytest.approx(cache, abs=2 * ROUNDING)
+    assert held(told, LineKind.KV_CACHE) == pytest.approx(cache, abs=2 * ROUNDING)
 
 
 #: flash attention and type of the cache
@@ -81,7 +88,10 @@ def hold(path: Path, layers: object, flash: str, kv_type: str, *, copies: bool =
     rules = replace(run.rules, offloads_host_weights=copies)
     ours = compute_buffers(run.model, run.batch, as_asked(run).placement, rules)
     told = ask_engine(path, {**chosen, "op_offload": copies}, card=CARD)
-    gpu, host = told.size_bytes("compute", "CUDA0"), told.size_bytes("compute", "CUDA_Host")
+    gpu, host = (
+        held(told, LineKind.COMPUTE_BUFFER),
+        held(told, LineKind.COMPUTE_BUFFER, on_host=True),
+    )
     loose = LOOSE.get((path.stem, kv_type), 0) if layers != "all" else 0
     assert ours.gpu.expected_bytes == pytest.approx(gpu, abs=4 * ROUNDING, rel=loose)
     assert ours.host_bytes == pytest.approx(host, abs=4 * ROUNDING)
@@ -128,9 +138,12 @@ def test_shared_caches_are_what_we_say(files, name, layers, caches) -> None:
     told = ask_engine(files[name], chosen, card=CARD)
     cache = run.batch.cache_of_last(placement.blocks_on_gpu)
     states = run.batch.states_of_last(placement.blocks_on_gpu)
-    assert told.size_bytes("KV", "CUDA0") == pytest.approx(cache, abs=2 * ROUNDING)
-    assert told.size_bytes("RS", "CUDA0") == pytest.approx(states, abs=ROUNDING)
-    gpu, host = told.size_bytes("compute", "CUDA0"), told.size_bytes("compute", "CUDA_Host")
+    assert held(told, LineKind.KV_CACHE) == pytest.approx(cache, abs=2 * ROUNDING)
+    assert held(told, LineKind.RECURRENT_STATE) == pytest.approx(states, abs=ROUNDING)
+    gpu, host = (
+        held(told, LineKind.COMPUTE_BUFFER),
+        held(told, LineKind.COMPUTE_BUFFER, on_host=True),
+    )
     assert ours.gpu.expected_bytes == pytest.approx(gpu, abs=4 * ROUNDING)
     assert ours.host_bytes == pytest.approx(host, abs=4 * ROUNDING)
 
@@ -180,9 +193,9 @@ def test_experts_on_the_cpu_are_the_engines_to_the_byte(mixture, experts, ubatch
     run = read_run(pipeline, chosen, "8.6")
     placement = as_asked(run).placement
     told = ask_engine(mixture, chosen, card=CARD)
-    assert told.size_bytes("model", "CUDA0") == pytest.approx(placement.gpu_bytes, abs=ROUNDING)
+    assert held(told, LineKind.WEIGHTS) == pytest.approx(placement.gpu_bytes, abs=ROUNDING)
     compute = compute_buffers(run.model, run.batch, placement, run.rules).gpu.expected_bytes
-    assert told.size_bytes("compute", "CUDA0") == pytest.approx(compute, abs=2 * ROUNDING)
+    assert held(told, LineKind.COMPUTE_BUFFER) == pytest.approx(compute, abs=2 * ROUNDING)
 
 
 @pytest.mark.parametrize("free_mib", [2000, 2600, 3500, 3800, 4200, 4500, 5000, 7800])
@@ -192,9 +205,7 @@ def test_the_engines_fit_of_a_mixture_is_ours(mixture, free_mib) -> None:
     card = PretendedCard(name="fit", total_bytes=8 * GIB, free_bytes=free_mib * MIB)
     told = ask_engine(mixture, chosen, card=card)
     assert told.layers == (ours.on_gpu, 13)
-    assert told.size_bytes("model", "CUDA0") == pytest.approx(
-        ours.placement.gpu_bytes, abs=ROUNDING
-    )
+    assert held(told, LineKind.WEIGHTS) == pytest.approx(ours.placement.gpu_bytes, abs=ROUNDING)
 
 
 @pytest.mark.parametrize("parallel", ["auto", 1, 3])
@@ -207,7 +218,7 @@ def test_the_engine_cuts_its_own_context_to_ours(files, free_mib, parallel) -> N
     told = ask_engine(files["llama"], chosen, card=card)
     cache = ours.run.batch.cache_of_last(ours.placement.blocks_on_gpu)
     assert told.layers[0] == ours.on_gpu
-    assert told.size_bytes("KV", "CUDA0") == pytest.approx(cache, abs=2 * ROUNDING)
+    assert held(told, LineKind.KV_CACHE) == pytest.approx(cache, abs=2 * ROUNDING)
 
 
 #: what an AMD MI300X printed, whose backend is CUDA's code (gpustack/gguf-parser-go#45)
@@ -235,7 +246,7 @@ def test_an_engine_of_that_month_says_what_a_real_card_printed(
         "gpu_layers": layers,
     }
     told = ask_engine(path, settings, card=CARD)
-    assert told.size_bytes("compute", "CUDA0") == pytest.approx(mib * MIB, abs=ROUNDING)
+    assert held(told, LineKind.COMPUTE_BUFFER) == pytest.approx(mib * MIB, abs=ROUNDING)
 
 
 def _printed_model(name: str, quantisation: str):

@@ -16,20 +16,25 @@ import pytest
 
 from vramplan.engines.ggml.open import open_model
 from vramplan.model import (
+    GPU,
+    HOST,
+    LANGUAGE_MODEL,
+    PROJECTOR,
     Advice,
     Band,
+    Buffer,
     Card,
     Component,
     Estimate,
-    GgmlBuffers,
     LayerSplit,
+    Line,
+    LineKind,
     Need,
     Origin,
     Peak,
     PhaseUse,
     Pipeline,
     PublishedFigure,
-    Term,
     TimelinePoint,
     Verdict,
     VerdictKind,
@@ -100,12 +105,27 @@ def _band(low: float, expected: float, high: float) -> Band:
     )
 
 
-def _term(
+_KINDS = {
+    "weights": LineKind.WEIGHTS,
+    "model buffer": LineKind.WEIGHTS,
+    "projector": LineKind.WEIGHTS,
+    "activations": LineKind.ACTIVATIONS,
+    "workspace": LineKind.WORKSPACE,
+    "allocator slack": LineKind.ALLOCATOR_SLACK,
+    "KV cache": LineKind.KV_CACHE,
+    "compute buffer": LineKind.COMPUTE_BUFFER,
+    "projector compute": LineKind.PROJECTOR_COMPUTE,
+    "CUDA context": LineKind.CUDA_CONTEXT,
+}
+
+
+def _line(
     name: str, phase: str | None, component: str | None, band: Band, origin: Origin, source: str
-) -> Term:
-    return Term(
-        name=name, phase=phase, component=component, band=band, origin=origin, source=source
-    )
+) -> Line:
+    return Line(
+        kind=_KINDS[name], device=GPU, name=name, phase=phase, component=component, band=band,
+        origin=origin, source=source,
+    )  # fmt: skip
 
 
 _COUNTED = "counted from the component's config"
@@ -119,26 +139,26 @@ def _sd15() -> Estimate:
         for name, count in _PARTS.items()
     )
     weights = sum(component.weights_bytes for component in components)
-    terms = [
-        _term("weights", None, part.name, Band.exactly(part.weights_bytes), Origin.EXACT, _COUNTED)
+    lines = [
+        _line("weights", None, part.name, Band.exactly(part.weights_bytes), Origin.EXACT, _COUNTED)
         for part in components
     ]
-    terms += [
-        _term(
+    lines += [
+        _line(
             "activations", "denoise", "unet", _band(190, 201.5, 220), Origin.REPLAYED, _TAPE
         ),
-        _term(
+        _line(
             "activations", "decode_image", "vae.decoder", _band(352, 352, 352), Origin.REPLAYED,
             _TAPE,
         ),
-        _term(
+        _line(
             "workspace", "decode_image", "vae.decoder", _band(160, 256, 320), Origin.ASSUMED,
             "an NHWC copy of a convolution's input and output; see pytorch#95668",
         ),
-        _term(
+        _line(
             "allocator slack", "decode_image", None, _band(380, 440, 520), Origin.REPLAYED, _TAPE
         ),
-        _term("CUDA context", None, None, _band(250, 450, 616), Origin.ASSUMED, _CONTEXT),
+        _line("CUDA context", None, None, _band(250, 450, 616), Origin.ASSUMED, _CONTEXT),
     ]  # fmt: skip
     allocated = weights + 608 * MIB
     reserved = allocated + 440 * MIB
@@ -158,7 +178,7 @@ def _sd15() -> Estimate:
         compute_capability="8.6",
         components=components,
         phases=_phases(weights, allocated, reserved),
-        terms=tuple(terms),
+        lines=tuple(lines),
         peak=Peak(
             phase="decode_image", component="vae.decoder", allocated_bytes=allocated,
             reserved_bytes=reserved, device=device,
@@ -244,29 +264,35 @@ def _timeline(components: tuple[Component, ...]) -> list[TimelinePoint]:
     return points
 
 
+def _buffer(line: Line) -> Buffer:
+    return Buffer(
+        kind=line.kind, device=line.device, size_bytes=line.band.expected_bytes,
+        component=LANGUAGE_MODEL if line.component == LANGUAGE_MODEL else PROJECTOR,
+    )  # fmt: skip
+
+
 def _llava() -> Estimate:
     mistral, vision = "language_model", "vision_encoder"
     log = "ollama#2706, a log of llava:7b"
-    terms = (
-        _term("model buffer", None, mistral, _band(3917.87, 3917.87, 3917.87), Origin.EXACT,
+    lines = (
+        _line("model buffer", None, mistral, _band(3917.87, 3917.87, 3917.87), Origin.EXACT,
               "the GGUF header"),
-        _term("projector", None, vision, _band(595.49, 595.49, 595.49), Origin.EXACT,
+        _line("projector", None, vision, _band(595.49, 595.49, 595.49), Origin.EXACT,
               "the GGUF header"),
-        _term("KV cache", None, mistral, _band(256, 256, 256), Origin.EXACT,
+        _line("KV cache", None, mistral, _band(256, 256, 256), Origin.EXACT,
               "2 x layers x KV heads x head size x context x 2 bytes"),
-        _term("compute buffer", "prefill", mistral, _band(150, 164.01, 200), Origin.PUBLISHED, log),
-        _term("projector compute", None, vision, _band(32.89, 32.89, 40), Origin.PUBLISHED, log),
-        _term("CUDA context", None, None, _band(250, 450, 616), Origin.ASSUMED, _CONTEXT),
+        _line("compute buffer", "prefill", mistral, _band(150, 164.01, 200), Origin.PUBLISHED, log),
+        _line("projector compute", None, vision, _band(32.89, 32.89, 40), Origin.PUBLISHED, log),
+        _line("CUDA context", None, None, _band(250, 450, 616), Origin.ASSUMED, _CONTEXT),
     )  # fmt: skip
     total = Band.exactly(0)
-    for term in terms:
-        total += term.band
-    buffers = GgmlBuffers(
-        model_bytes=int(3917.87 * MIB), kv_cache_bytes=256 * MIB, compute_bytes=int(164.01 * MIB),
-        host_kv_cache_bytes=0,
-        host_model_bytes=int(70.31 * MIB), host_compute_bytes=168 * MIB,
-        projector_bytes=int(595.49 * MIB), projector_compute_bytes=int(32.89 * MIB), pool_bytes=0,
-    )  # fmt: skip
+    for line in lines:
+        total += line.band
+    host = (
+        Buffer(kind=LineKind.WEIGHTS, device=HOST, size_bytes=int(70.31 * MIB)),
+        Buffer(kind=LineKind.COMPUTE_BUFFER, device=HOST, size_bytes=168 * MIB),
+    )
+    buffers = (*(_buffer(line) for line in lines[:-1]), *host)
     held = total.expected_bytes - 450 * MIB
     return Estimate(
         pipeline="llava:7b",
@@ -286,7 +312,7 @@ def _llava() -> Estimate:
             PhaseUse(name="prefill", component=mistral, allocated_peak_bytes=held,
                      reserved_peak_bytes=held, device_used_bytes=total.expected_bytes),
         ),
-        terms=terms,
+        lines=lines,
         peak=Peak(phase="prefill", component=mistral, allocated_bytes=held, reserved_bytes=held,
                   device=total),
         need=Need(band=total, phase="prefill", component=mistral),

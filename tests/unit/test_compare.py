@@ -12,9 +12,10 @@ import pytest
 
 from vramplan.compare.comparison import compare_run
 from vramplan.compare.pair import Pair, band_of
-from vramplan.compare.rows import is_host_buffer
 from vramplan.compare.waterfall import Basis, Observed, draw_waterfall
-from vramplan.measurement.run import EngineBuffer, Failure, FailureKind, Held
+from vramplan.engine_buffer import EngineBuffer
+from vramplan.measurement.run import Failure, FailureKind, Held
+from vramplan.model import LANGUAGE_MODEL, LineKind, buffer_bytes
 from vramplan.report.comparison import render_comparison
 from vramplan.report.comparison_html import render_comparison as render_html
 from vramplan.report.comparison_markdown import render_comparison as render_markdown
@@ -120,23 +121,34 @@ def test_a_run_that_ended_early_has_the_rows_it_came_to(planned) -> None:
 
 def test_an_engines_buffers_are_beside_the_estimates() -> None:
     planned = synthetic.an_estimate("llava:7b", gpu_layers="all")
+    weights = buffer_bytes(planned.buffers, LineKind.WEIGHTS, component=LANGUAGE_MODEL)
     told = (
-        EngineBuffer(device="CUDA0", name="model", size_bytes=planned.buffers.model_bytes),
+        EngineBuffer(device="CUDA0", name="model", size_bytes=weights),
         EngineBuffer(device="CPU_Mapped", name="model", size_bytes=70 * MIB),
         EngineBuffer(device="CUDA0", name="KV", size_bytes=512 * MIB),
     )
     run = synthetic.a_run(planned, buffers=told, stretches=(), components=(), held=None)
     rows = {(row.name, row.is_on_host): row.size for row in compare_run(planned, run).buffers}
     assert rows["model", False].residual_bytes == 0
-    assert rows["KV", False].estimate_bytes == planned.buffers.kv_cache_bytes
+    assert rows["KV", False].estimate_bytes == planned.bytes_of(LineKind.KV_CACHE)
     assert rows["model", True].measured_bytes == 70 * MIB
     assert rows["compute", False].measured_bytes is None
 
 
-@pytest.mark.parametrize("device", ["CPU", "CPU_Mapped", "CUDA_Host"])
-def test_host_buffers_are_known_by_their_names(device: str) -> None:
-    assert is_host_buffer(device)
-    assert not is_host_buffer("CUDA0")
+def test_what_an_engine_keeps_in_host_memory_has_an_estimate_of_its_own() -> None:
+    planned = synthetic.an_estimate("llava:7b", gpu_layers=6)
+    told = (
+        EngineBuffer(device="CPU", name="KV", size_bytes=432 * MIB),
+        EngineBuffer(device="CPU", name="projector compute", size_bytes=40 * MIB),
+    )
+    run = synthetic.a_run(planned, buffers=told, stretches=(), components=(), held=None)
+    rows = {(row.name, row.is_on_host): row.size for row in compare_run(planned, run).buffers}
+    assert rows["KV", True].residual_bytes == 0
+    computes = [rows[name, True].estimate_bytes for name in ("compute", "projector compute")]
+    assert sum(computes) == buffer_bytes(
+        planned.buffers, LineKind.COMPUTE_BUFFER, LineKind.PROJECTOR_COMPUTE, on_host=True
+    )
+    assert all(computes)
 
 
 # -- the waterfall ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -12,7 +12,8 @@ from vramplan.engines.ggml.estimate import estimate_ggml
 from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, HostPart, has_experts
 from vramplan.engines.ggml.open import open_model
 from vramplan.errors import UsageError
-from vramplan.model import Band, Estimate, GgmlBuffers, LayerSplit, Pipeline, SettingValue
+from vramplan.model import Band, Estimate, LayerSplit, Pipeline, SettingValue
+from vramplan.report.serial import buffers_object
 from vramplan.settings import resolve_settings
 from vramplan.units import MIB
 
@@ -24,11 +25,10 @@ EXPERTS = 3 * 128 * 2048 * 768 // 32 * 18
 PADDED = EXPERTS + 256
 
 
-def estimate(found: Pipeline, **settings: SettingValue) -> tuple[Estimate, GgmlBuffers, LayerSplit]:
+def estimate(found: Pipeline, **settings: SettingValue) -> tuple[Estimate, LayerSplit]:
     ours = estimate_ggml(found, resolve_settings(found, settings), "8.6", CONTEXT)
-    assert ours.buffers is not None
     assert ours.layers is not None
-    return ours, ours.buffers, ours.layers
+    return ours, SimpleNamespace(**buffers_object(ours.buffers)), ours.layers
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""The budget of a ggml engine: its terms, buffers and components, and what fits a small card."""
+"""The budget of a ggml engine: its lines, buffers and components, and what fits a small card."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
 from vramplan.engines.ggml.open import open_entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import UsageError
-from vramplan.model import Band, Estimate, Origin, SettingValue
+from vramplan.model import Band, Estimate, LineKind, Origin, SettingValue
+from vramplan.report.serial import buffers_object
 from vramplan.settings import resolve_settings
 from vramplan.units import GIB, MIB
 
@@ -76,6 +78,11 @@ def estimate(found: GgmlPipeline = LLAVA, **settings: SettingValue) -> Estimate:
     return estimate_ggml(found, settings, "8.6", CONTEXT, context_source="a test")
 
 
+def held(ours: Estimate) -> SimpleNamespace:
+    """Return the buffers under the names that they have in JSON."""
+    return SimpleNamespace(**buffers_object(ours.buffers))
+
+
 def mib(size_bytes: int) -> float:
     return round(size_bytes / MIB, 2)
 
@@ -88,8 +95,7 @@ def test_the_log_of_ollama_2706() -> None:
         "8.6",
         CONTEXT,
     )
-    buffers = ours.buffers
-    assert buffers is not None
+    buffers = held(ours)
     assert ours.layers is not None
     assert (ours.layers.on_gpu, ours.layers.total) == (6, 33)
     assert mib(buffers.model_bytes) == 702.19
@@ -113,17 +119,17 @@ def test_components_are_those_of_the_contract() -> None:
     }
 
 
-def test_terms_add_up_to_need_and_peak() -> None:
+def test_lines_add_up_to_need_and_peak() -> None:
     ours = estimate()
-    total = sum((term.band for term in ours.terms), NO_CONTEXT)
+    total = sum((line.band for line in ours.lines), NO_CONTEXT)
     assert total == ours.need.band == ours.peak.device
     assert ours.peak.reserved_bytes == total.expected_bytes - CONTEXT.expected_bytes
     assert ours.timeline[-1].reserved_bytes == ours.peak.reserved_bytes
     assert ours.phases[-1].device_used_bytes == total.expected_bytes
 
 
-def test_every_term_says_where_it_comes_from() -> None:
-    rows = [(term.name, term.component, term.origin) for term in estimate().terms]
+def test_every_line_says_where_it_comes_from() -> None:
+    rows = [(line.name, line.component, line.origin) for line in estimate().lines]
     assert rows == [
         ("weights", "language_model", Origin.EXACT),
         ("KV cache", "language_model", Origin.EXACT),
@@ -135,29 +141,28 @@ def test_every_term_says_where_it_comes_from() -> None:
         ("engine pools", "language_model", Origin.ASSUMED),
         ("CUDA context", None, Origin.PUBLISHED),
     ]
-    for term in estimate().terms:
-        assert term.source
-        is_counted = term.band.low_bytes == term.band.high_bytes
-        assert is_counted is (term.origin is Origin.EXACT)
-    assert estimate().terms[-1].source == "a test"
+    for line in estimate().lines:
+        assert line.source
+        is_counted = line.band.low_bytes == line.band.high_bytes
+        assert is_counted is (line.origin is Origin.EXACT)
+    assert estimate().lines[-1].source == "a test"
 
 
 def test_the_source_says_what_the_buffer_was_held_against() -> None:
-    newer = {term.name: term.source for term in estimate().terms}
-    older = {term.name: term.source for term in estimate(engine="b4480").terms}
-    assert "equal to build b11549 within 0.02 MiB" in newer["compute buffer"]
-    assert "equal to published CUDA logs" in older["compute buffer"]
+    newer = {line.kind: line.source for line in estimate().lines}
+    older = {line.kind: line.source for line in estimate(engine="b4480").lines}
+    assert "equal to build b11549 within 0.02 MiB" in newer[LineKind.COMPUTE_BUFFER]
+    assert "equal to published CUDA logs" in older[LineKind.COMPUTE_BUFFER]
 
 
-def test_buffers_are_the_terms() -> None:
+def test_buffers_are_the_lines() -> None:
     ours = estimate()
-    assert ours.buffers is not None
-    sizes = {(term.name, term.component): term.band.expected_bytes for term in ours.terms}
-    assert ours.buffers.model_bytes == sizes["weights", "language_model"]
-    assert ours.buffers.kv_cache_bytes == sizes["KV cache", "language_model"] == 512 * MIB
-    assert ours.buffers.compute_bytes == sizes["compute buffer", "language_model"]
-    assert ours.buffers.projector_bytes == 624_412_672
-    assert mib(ours.buffers.host_model_bytes) == 70.31
+    sizes = {(line.kind, line.component): line.band.expected_bytes for line in ours.lines}
+    assert held(ours).model_bytes == sizes[LineKind.WEIGHTS, "language_model"]
+    assert held(ours).kv_cache_bytes == sizes[LineKind.KV_CACHE, "language_model"] == 512 * MIB
+    assert held(ours).compute_bytes == sizes[LineKind.COMPUTE_BUFFER, "language_model"]
+    assert held(ours).projector_bytes == 624_412_672
+    assert mib(held(ours).host_model_bytes) == 70.31
 
 
 def test_phases_never_give_back() -> None:
@@ -168,10 +173,8 @@ def test_phases_never_give_back() -> None:
 
 
 def test_ollama_asks_for_the_context_of_every_slot() -> None:
-    ollama = estimate(parallel=4).buffers
-    shared = estimate(pipeline("llama.cpp"), parallel=4).buffers
-    assert ollama is not None
-    assert shared is not None
+    ollama = held(estimate(parallel=4))
+    shared = held(estimate(pipeline("llama.cpp"), parallel=4))
     assert ollama.kv_cache_bytes == 4 * shared.kv_cache_bytes == 4 * 512 * MIB
 
 
@@ -181,8 +184,7 @@ def test_the_log_of_llama_cpp_14363() -> None:
     model = {**MISTRAL, **shapes, "vocabulary": 152_064, "trained_context": 128_000}
     found = replace(pipeline("llama.cpp", has_projector=False), model=Described(section=model))
     chosen = {"context": 133_120, "ubatch": 2048, "parallel": 32, "flash_attention": "on"}
-    buffers = estimate(found, engine="b5884", **chosen).buffers
-    assert buffers is not None
+    buffers = held(estimate(found, engine="b5884", **chosen))
     assert mib(buffers.kv_cache_bytes) == 7280.00
     assert mib(buffers.host_compute_bytes) == pytest.approx(1068.05, abs=0.01)
 
@@ -194,9 +196,8 @@ def test_fewer_layers_move_ollamas_projector_to_the_cpu() -> None:
         "vision_encoder": "cpu",
         "projector": "cpu",
     }
-    assert ours.buffers is not None
-    assert ours.buffers.projector_bytes == ours.buffers.projector_compute_bytes == 0
-    assert ours.buffers.host_model_bytes > 624_412_672
+    assert held(ours).projector_bytes == held(ours).projector_compute_bytes == 0
+    assert held(ours).host_model_bytes > 624_412_672
     assert "the projector is on the CPU" in ours.notes
     assert estimate(pipeline("llama.cpp"), gpu_layers=20).components[1].device == "gpu"
 
@@ -249,8 +250,7 @@ def test_margins_are_the_engines_own() -> None:
     """The least budget for all layers is need without pools, and the engine's margin."""
     for runtime, twice in (("llama.cpp", 0), ("ollama", 596)):
         found = pipeline(runtime)
-        buffers = estimate(found).buffers
-        assert buffers is not None
+        buffers = held(estimate(found))
         asked = buffers.model_bytes + buffers.kv_cache_bytes + buffers.compute_bytes
         projector = buffers.projector_bytes + buffers.projector_compute_bytes
         least = 400 * MIB + asked + projector + (1024 + twice) * MIB
@@ -303,8 +303,7 @@ def test_shipped_pipelines(file: str, name: str, weights: float, cache: float) -
     found = open_entry(load_pipeline_file(PROFILES / file))
     ours = estimate_ggml(found, resolve_settings(found, {}), "8.6", CONTEXT)
     assert (found.name, ours.pipeline) == (name, name)
-    assert ours.buffers is not None
-    assert mib(ours.buffers.model_bytes) == weights
-    assert mib(ours.buffers.kv_cache_bytes) == cache
-    assert mib(ours.buffers.projector_bytes) == 595.49
+    assert mib(held(ours).model_bytes) == weights
+    assert mib(held(ours).kv_cache_bytes) == cache
+    assert mib(held(ours).projector_bytes) == 595.49
     assert ours.need.band.high_bytes < 8 * GIB

@@ -12,7 +12,7 @@ from vramplan.engines.ggml.estimate import estimate_ggml
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.open import open_model
 from vramplan.errors import SourceError
-from vramplan.model import Band, Estimate, Origin
+from vramplan.model import Band, Estimate, LineKind, Origin, buffer_bytes
 
 pytest.importorskip("gguf")
 
@@ -31,8 +31,9 @@ def estimate_of(folder: Path, model, **settings: object) -> Estimate:
     return estimate_ggml(pipeline, chosen, "8.6", Band.exactly(0))
 
 
-def term(estimate: Estimate, name: str) -> int:
-    return sum(one.band.expected_bytes for one in estimate.terms if one.name == name)
+def on_gpu(estimate: Estimate) -> int:
+    """Return the bytes of the model buffer on the GPU."""
+    return buffer_bytes(estimate.buffers, LineKind.WEIGHTS)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +49,15 @@ def term(estimate: Estimate, name: str) -> int:
 )
 def test_states_are_a_term_beside_the_cache(tmp_path, name, state_mib, cache_mib) -> None:
     estimate = estimate_of(tmp_path, sparse.families()[name])
-    assert term(estimate, "recurrent state") == pytest.approx(state_mib * MIB, abs=0.006 * MIB)
-    assert term(estimate, "KV cache") == cache_mib * MIB
-    assert estimate.buffers.recurrent_state_bytes == term(estimate, "recurrent state")
-    origins = {one.name: one.origin for one in estimate.terms}
-    assert origins["recurrent state"] is Origin.EXACT
+    assert estimate.bytes_of(LineKind.RECURRENT_STATE) == pytest.approx(
+        state_mib * MIB, abs=0.006 * MIB
+    )
+    assert estimate.bytes_of(LineKind.KV_CACHE) == cache_mib * MIB
+    assert buffer_bytes(estimate.buffers, LineKind.RECURRENT_STATE) == estimate.bytes_of(
+        LineKind.RECURRENT_STATE
+    )
+    origins = {one.kind: one.origin for one in estimate.lines}
+    assert origins[LineKind.RECURRENT_STATE] is Origin.EXACT
 
 
 def test_states_are_kept_of_each_sequence_and_not_of_its_tokens(tmp_path) -> None:
@@ -60,23 +65,23 @@ def test_states_are_kept_of_each_sequence_and_not_of_its_tokens(tmp_path) -> Non
     one = estimate_of(tmp_path, model)
     two = estimate_of(tmp_path, model, parallel=2)
     longer = estimate_of(tmp_path, model, context=16384)
-    assert term(two, "recurrent state") == 2 * term(one, "recurrent state")
-    assert term(longer, "recurrent state") == term(one, "recurrent state")
+    assert two.bytes_of(LineKind.RECURRENT_STATE) == 2 * one.bytes_of(LineKind.RECURRENT_STATE)
+    assert longer.bytes_of(LineKind.RECURRENT_STATE) == one.bytes_of(LineKind.RECURRENT_STATE)
 
 
 def test_the_states_of_layers_on_the_host_are_there(tmp_path) -> None:
     model = sparse.families()["mamba2"]
     whole, part = estimate_of(tmp_path, model), estimate_of(tmp_path, model, gpu_layers=2)
-    assert 2 * term(part, "recurrent state") == term(whole, "recurrent state")
+    assert 2 * part.bytes_of(LineKind.RECURRENT_STATE) == whole.bytes_of(LineKind.RECURRENT_STATE)
 
 
 def test_a_latent_cache_holds_one_row_a_token(tmp_path) -> None:
     # DeepSeek-V2-Lite: 512 + 64 elements of f16 a token and layer; the engine prints 121.50 MiB
     packed = estimate_of(tmp_path, deepseek())
-    assert term(packed, "KV cache") == 27 * 4096 * 576 * 2 == 121.5 * MIB
+    assert packed.bytes_of(LineKind.KV_CACHE) == 27 * 4096 * 576 * 2 == 121.5 * MIB
     # files from before June 2025 hold 16 heads of 192 and 128
     old = estimate_of(tmp_path, deepseek("old"))
-    assert term(old, "KV cache") == 27 * 4096 * 16 * (192 + 128) * 2
+    assert old.bytes_of(LineKind.KV_CACHE) == 27 * 4096 * 16 * (192 + 128) * 2
 
 
 @pytest.mark.parametrize(
@@ -130,7 +135,9 @@ def test_what_guesses_the_next_token_is_not_loaded(tmp_path) -> None:
     estimate = estimate_of(tmp_path, whole)
     kept = [one for one in whole.tensors if not one[0].startswith("blk.3.")]
     whole.tensors, whole.meta["block_count"], whole.meta["nextn_predict_layers"] = kept, 3, 0
-    assert term(estimate_of(tmp_path, whole), "weights") == term(estimate, "weights")
+    assert estimate_of(tmp_path, whole).bytes_of(LineKind.WEIGHTS) == estimate.bytes_of(
+        LineKind.WEIGHTS
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,9 +159,9 @@ def test_an_encoders_layers_are_layers_too(tmp_path) -> None:
         for name, shape, kind in model.tensors
         for part in (("enc", "dec") if name.startswith("blk.") else ("",))
     ]
-    whole = estimate_of(tmp_path, model, gpu_layers="all").buffers.model_bytes
-    half = estimate_of(tmp_path, model, gpu_layers=2).buffers.model_bytes
-    output = estimate_of(tmp_path, model, gpu_layers=1).buffers.model_bytes
+    whole = on_gpu(estimate_of(tmp_path, model, gpu_layers="all"))
+    half = on_gpu(estimate_of(tmp_path, model, gpu_layers=2))
+    output = on_gpu(estimate_of(tmp_path, model, gpu_layers=1))
     assert half - output == whole - half > 0
 
 

@@ -11,9 +11,10 @@ import pytest
 from vramplan.catalog import profiles_dir
 from vramplan.catalog.engine_logs import ROUNDING_BYTES, load_engine_logs
 from vramplan.engines.ggml.logged import LoggedFigure, compare_log
+from vramplan.model import LineKind
 
 FIGURES = [figure for log in load_engine_logs(profiles_dir()) for figure in compare_log(log)]
-COMPUTE = [figure for figure in FIGURES if figure.name == "compute"]
+COMPUTE = [figure for figure in FIGURES if figure.kind is LineKind.COMPUTE_BUFFER]
 #: compute buffers that are not exact, and how far ours may be off
 LOOSE = {
     "b5489-qwen3-0.6b-0of29": 0.01,  # nothing but copied matrices on the GPU
@@ -26,7 +27,9 @@ def name_of(figure: LoggedFigure) -> str:
 
 
 @pytest.mark.parametrize(
-    "figure", [figure for figure in FIGURES if figure.name != "compute"], ids=name_of
+    "figure",
+    [figure for figure in FIGURES if figure.kind is not LineKind.COMPUTE_BUFFER],
+    ids=name_of,
 )
 def test_weights_and_caches_are_exact(figure: LoggedFigure) -> None:
     assert figure.ours.expected_bytes == pytest.approx(figure.printed_bytes, abs=ROUNDING_BYTES + 1)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vramplan.engine_buffer import EngineBuffer
 from vramplan.errors import MeasurementError
 from vramplan.measurement.codec import decode_run, encode_run
 from vramplan.measurement.files import find_runs, is_run_file, read_run, runs_in
@@ -19,7 +20,6 @@ from vramplan.measurement.reading import DeviceMemory, ProcessMemory, TorchMemor
 from vramplan.measurement.run import (
     ContextStep,
     Emulation,
-    EngineBuffer,
     Failure,
     FailureKind,
     Held,

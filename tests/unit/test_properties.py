@@ -23,7 +23,7 @@ from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.format import read_tape
 from vramplan.engines.torch.tape.rehearsal import Rehearsal, rehearse
 from vramplan.errors import UsageError
-from vramplan.model import Band, SettingValue
+from vramplan.model import Band, LineKind, SettingValue
 from vramplan.settings import resolve_settings
 from vramplan.units import MIB
 
@@ -200,11 +200,11 @@ def test_a_run_completes_from_its_need_on_and_its_terms_add_up(
     budget = estimate_torch(pipeline, found, assumed_card(capability))
     need, device = budget.need.band, budget.peak.device
     assert need.low_bytes <= need.expected_bytes <= need.high_bytes
-    total = sum((term.band for term in budget.terms[1:]), budget.terms[0].band)
+    total = sum((line.band for line in budget.lines[1:]), budget.lines[0].band)
     assert total == device
     assert budget.peak.allocated_bytes <= budget.peak.reserved_bytes <= device.expected_bytes
-    context = budget.terms[-1].band
-    assert budget.terms[-1].name == "CUDA context"
+    context = budget.lines[-1].band
+    assert budget.lines[-1].kind is LineKind.CUDA_CONTEXT
     least = need.expected_bytes - context.expected_bytes
     assert budget.peak.allocated_bytes <= least <= budget.peak.reserved_bytes
     rehearsal = run(pipeline, found, capability)

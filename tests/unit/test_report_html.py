@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from vramplan.model import TimelinePoint
-from vramplan.report.budget import lines
+from vramplan.report.budget import card_offers
 from vramplan.report.html import ReportMeta, is_link, render_report
 from vramplan.report.svg import draw_budget, ticks
 from vramplan.report.timeline import draw_timeline
@@ -112,7 +112,7 @@ def test_strangers_text_adds_no_tag_and_no_attribute(samples, page: str) -> None
             compute_capability=EVIL,
             settings=dict.fromkeys(estimate.settings, EVIL),
             components=tuple(replace(part, dtype=EVIL) for part in estimate.components),
-            terms=tuple(replace(term, source=EVIL) for term in estimate.terms),
+            lines=tuple(replace(line, source=EVIL) for line in estimate.lines),
             published=tuple(replace(known, claim=EVIL) for known in estimate.published),
             notes=tuple(EVIL for _ in estimate.notes),
         )
@@ -146,12 +146,12 @@ def test_strangers_names_are_only_text_in_pictures(samples) -> None:
     evil = replace(
         samples.sd15,
         pipeline=EVIL,
-        terms=tuple(replace(term, name=EVIL, component=EVIL) for term in samples.sd15.terms),
+        lines=tuple(replace(line, name=EVIL, component=EVIL) for line in samples.sd15.lines),
         timeline=tuple(
             replace(point, phase=EVIL, component=EVIL) for point in samples.sd15.timeline
         ),
     )
-    cards = lines([replace(card, name=EVIL) for card in samples.cards])
+    cards = card_offers([replace(card, name=EVIL) for card in samples.cards])
     for picture in (draw_budget("a", evil, cards), draw_timeline("b", evil, cards)):
         tags = {element.tag.rsplit("}")[-1] for element in _parsed(picture).iter()}
         assert tags <= SHAPES
@@ -174,7 +174,7 @@ def test_only_a_plain_web_address_is_a_link(text: str, links: bool) -> None:
 
 def test_the_stack_is_as_wide_as_what_is_in_use(samples) -> None:
     """The pieces and the card's line are drawn on one scale."""
-    svg = _parsed(draw_budget("a", samples.sd15, lines(samples.cards)))
+    svg = _parsed(draw_budget("a", samples.sd15, card_offers(samples.cards)))
     space = "{http://www.w3.org/2000/svg}"
     pieces = [rect for rect in svg.iter(f"{space}rect") if "piece" in rect.get("class", "").split()]
     right = max(float(piece.get("x", 0)) + float(piece.get("width", 0)) + 1 for piece in pieces)

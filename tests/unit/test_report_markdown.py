@@ -59,8 +59,8 @@ def test_a_hostile_name_keeps_every_table_whole(samples) -> None:
 
 
 def test_a_name_of_back_ticks_does_not_end_the_picture(samples) -> None:
-    terms = tuple(replace(term, name="```") for term in samples.sd15.terms)
-    text = markdown.render_estimate(replace(samples.sd15, terms=terms))
+    lines = tuple(replace(line, name="```") for line in samples.sd15.lines)
+    text = markdown.render_estimate(replace(samples.sd15, lines=lines))
     assert text.count("```") == 2
 
 

@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 from vramplan.model import (
     Advice,
     Band,
+    Buffer,
     Card,
     Component,
+    Device,
     Estimate,
-    GgmlBuffers,
     LayerSplit,
+    Line,
+    LineKind,
     Need,
     Origin,
     Peak,
     PhaseUse,
     Pipeline,
     PublishedFigure,
-    Term,
     TimelinePoint,
     Verdict,
     VerdictKind,
@@ -48,6 +50,10 @@ settings_of = st.dictionaries(
 )
 
 
+kinds = st.sampled_from(LineKind)
+devices = st.builds(Device, gpu=st.none() | st.integers(0, 7))
+
+
 def several(strategy: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(strategy, max_size=3).map(tuple)
 
@@ -67,9 +73,10 @@ estimates = st.builds(
         st.builds(PhaseUse, name=words, component=words, allocated_peak_bytes=sizes,
                   reserved_peak_bytes=sizes, device_used_bytes=sizes)
     ),
-    terms=several(
-        st.builds(Term, name=words, phase=st.none() | words, component=st.none() | words,
-                  band=bands, origin=st.sampled_from(Origin), source=words)
+    lines=several(
+        st.builds(Line, kind=kinds, device=devices, name=words, phase=st.none() | words,
+                  component=st.none() | words, band=bands,
+                  origin=st.sampled_from(Origin), source=words)
     ),
     peak=st.builds(Peak, phase=words, component=words, allocated_bytes=sizes,
                    reserved_bytes=sizes, device=bands),
@@ -78,7 +85,7 @@ estimates = st.builds(
         st.builds(TimelinePoint, phase=words, component=words, allocated_bytes=sizes,
                   reserved_bytes=sizes)
     ),
-    buffers=st.none() | st.builds(GgmlBuffers, **dict.fromkeys(GgmlBuffers.__slots__, sizes)),
+    buffers=several(st.builds(Buffer, kind=kinds, device=devices, size_bytes=sizes)),
     layers=st.none() | st.builds(LayerSplit, total=st.integers(0, 99), on_gpu=st.integers(0, 99)),
     published=several(
         st.builds(PublishedFigure, claim=words, what=words, published_bytes=sizes,

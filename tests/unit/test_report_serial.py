@@ -59,7 +59,8 @@ def test_estimate_has_the_fields_scripts_rely_on(samples) -> None:
         "name", "allocated_peak_bytes", "reserved_peak_bytes", "device_used_bytes"
     }  # fmt: skip
     assert set(result["terms"][0]) == {
-        "name", "phase", "component", "low_bytes", "bytes", "high_bytes", "origin", "source"
+        "name", "kind", "device", "phase", "component", "low_bytes", "bytes", "high_bytes",
+        "origin", "source",
     }  # fmt: skip
     assert set(result["peak"]) == {
         "phase", "component", "allocated_bytes", "reserved_bytes", "device_low_bytes",

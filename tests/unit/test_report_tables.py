@@ -92,7 +92,7 @@ def test_the_worst_estimate_stands_for_a_pipeline(samples) -> None:
 
 
 def test_what_the_terms_leave_of_the_peak_is_drawn(samples) -> None:
-    fewer = replace(samples.sd15, terms=samples.sd15.terms[:-1])
+    fewer = replace(samples.sd15, lines=samples.sd15.lines[:-1])
     text = tables.render_estimate(fewer, colour=False, width=100)
     line = next(line for line in text.splitlines() if "not itemised" in line)
     assert line.endswith("450 MiB")

@@ -8,7 +8,18 @@ import pytest
 
 from vramplan.engines.ggml.estimate import estimate_ggml
 from vramplan.engines.ggml.smaller_file import smaller_file
-from vramplan.model import Band, Estimate, Pipeline, Verdict, VerdictKind
+from vramplan.model import (
+    GPU,
+    PROJECTOR,
+    Band,
+    Buffer,
+    Estimate,
+    LineKind,
+    Pipeline,
+    Verdict,
+    VerdictKind,
+    buffer_bytes,
+)
 from vramplan.units import MIB
 
 
@@ -33,8 +44,7 @@ def test_the_largest_type_that_is_small_enough(
     whole: Estimate, share: float, name: str | None
 ) -> None:
     """The file has 4.5 bits a weight and some in f32: 4.51."""
-    assert whole.buffers is not None
-    missing = round(whole.buffers.model_bytes * (1 - share))
+    missing = round(buffer_bytes(whole.buffers, LineKind.WEIGHTS) * (1 - share))
     budget = whole.need.band.high_bytes - missing
     found = smaller_file(whole, verdict(whole, budget), is_fitted=False, is_ollama=False)
     if name is None:
@@ -49,15 +59,17 @@ def test_the_largest_type_that_is_small_enough(
 
 
 def test_the_engines_margin_must_be_left(whole: Estimate) -> None:
-    assert whole.buffers is not None
-    least = whole.need.band.expected_bytes - whole.buffers.pool_bytes + 1024 * MIB
+    least = (
+        whole.need.band.expected_bytes
+        - buffer_bytes(whole.buffers, LineKind.ENGINE_POOL)
+        + 1024 * MIB
+    )
     assert smaller_file(whole, verdict(whole, least), is_fitted=True, is_ollama=False) is None
     assert (
         smaller_file(whole, verdict(whole, least - 1), is_fitted=True, is_ollama=False) is not None
     )
-    with_projector = replace(
-        whole, runtime="ollama", buffers=replace(whole.buffers, projector_bytes=100 * MIB)
-    )
+    projector = Buffer(kind=LineKind.WEIGHTS, device=GPU, size_bytes=100 * MIB, component=PROJECTOR)
+    with_projector = replace(whole, buffers=(*whole.buffers, projector))
     more = least + 100 * MIB
     assert (
         smaller_file(with_projector, verdict(whole, more), is_fitted=True, is_ollama=True) is None

@@ -131,7 +131,7 @@ def test_terms_add_up_to_the_device(name: str) -> None:
     (job,) = make_jobs([name], CATALOG, {})
     choice = CardChoice(label="c", title="c", candidates=(_card(48 * GIB),))
     _, found = judge(job, choice)
-    bands = [term.band for term in found.terms]
+    bands = [line.band for line in found.lines]
     device = found.peak.device
     assert sum(band.low_bytes for band in bands) == device.low_bytes
     assert sum(band.expected_bytes for band in bands) == device.expected_bytes

@@ -8,7 +8,7 @@ median. It grows as kernels load.
 from __future__ import annotations
 
 from vramplan.budget.learned import learned
-from vramplan.model import Band, Origin, Term
+from vramplan.model import GPU, Band, Line, LineKind, Origin
 from vramplan.units import MIB
 
 PUBLISHED_MIB = (256, 300, 400, 457, 616)
@@ -43,10 +43,12 @@ def context_source(compute_capability: str) -> tuple[Origin, str]:
     return Origin.PUBLISHED, SOURCE
 
 
-def context_term(compute_capability: str) -> Term:
+def context_line(compute_capability: str) -> Line:
     """Return the budget's line for the CUDA context."""
     origin, source = context_source(compute_capability)
-    return Term(
+    return Line(
+        kind=LineKind.CUDA_CONTEXT,
+        device=GPU,
         name="CUDA context",
         phase=None,
         component=None,

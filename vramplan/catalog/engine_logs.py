@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import setting_text
 from vramplan.catalog.shipped import ENGINE_LOGS
+from vramplan.engine_buffer import EngineBuffer, in_our_words
 from vramplan.errors import CatalogError, UsageError
-from vramplan.model import Settings
+from vramplan.model import LANGUAGE_MODEL, LineKind, Settings
 from vramplan.settings import parse_setting
 from vramplan.units import MIB
 
@@ -50,25 +51,12 @@ class LoggedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedBuffer:
-    """One buffer, within `ROUNDING_BYTES` of what it was; `device` as printed."""
-
-    device: str
-    name: str
-    size_bytes: int
-
-    @property
-    def is_on_gpu(self) -> bool:
-        """Return whether it is GPU memory: ``CUDA_Host`` is pinned system memory."""
-        return self.device.startswith(("CUDA", "ROCm", "GPU")) and "_Host" not in self.device
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedLoad:
     """One load of a model.
 
     `settings` are in vramplan's words, ``engine`` and ``gpu_layers`` among them; the build in
     ``engine`` is the one named, or one of about that time (`is_build_named` tells which).
+    Buffers are within `ROUNDING_BYTES` of what they were.
     """
 
     name: str
@@ -84,12 +72,16 @@ class LoggedLoad:
     on_gpu: int
     total_layers: int
     model: LoggedModel
-    buffers: tuple[LoggedBuffer, ...]
+    buffers: tuple[EngineBuffer, ...]
     remark: str | None = None
 
-    def buffer_bytes(self, name: str, *, on_gpu: bool) -> int | None:
-        """Return what buffers of `name` take on one side; None where none is printed."""
-        sizes = [b.size_bytes for b in self.buffers if b.name == name and b.is_on_gpu == on_gpu]
+    def buffer_bytes(self, kind: LineKind, *, on_gpu: bool) -> int | None:
+        """Return what the language model's buffers of `kind` take; None where none is printed."""
+        sizes = [
+            one.size_bytes
+            for one in in_our_words(self.buffers)
+            if (one.kind, one.component) == (kind, LANGUAGE_MODEL) and one.device.is_host != on_gpu
+        ]
         return sum(sizes) if sizes else None
 
 
@@ -157,7 +149,7 @@ def build_engine_log(data: Data) -> LoggedLoad:
         total_layers=layers["total"],
         model=LoggedModel(**cast("dict[str, int]", data["model"])),  # type: ignore[arg-type]
         buffers=tuple(
-            LoggedBuffer(
+            EngineBuffer(
                 device=str(buffer["device"]),
                 name=str(buffer["name"]),
                 size_bytes=round(float(buffer["mib"]) * MIB),

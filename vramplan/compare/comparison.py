@@ -12,12 +12,11 @@ from vramplan.compare.rows import (
     PhaseRow,
     buffer_rows,
     component_rows,
-    context_bytes,
     phase_rows,
 )
 from vramplan.compare.waterfall import Waterfall, draw_waterfall, observe_run
 from vramplan.measurement.run import Run
-from vramplan.model import Estimate
+from vramplan.model import Estimate, LineKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ def compare_run(estimate: Estimate, run: Run, *, smi_used_bytes: int | None = No
             measured_bytes=max((one.reserved_peak_bytes for one in torch), default=None),
         ),
         peak_process=Pair(
-            estimate_bytes=reserved + context_bytes(estimate),
+            estimate_bytes=reserved + estimate.bytes_of(LineKind.CUDA_CONTEXT),
             measured_bytes=max(known, default=None),
         ),
         waterfall=draw_waterfall(estimate, seen) if seen is not None else None,

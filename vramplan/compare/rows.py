@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vramplan.compare.pair import Pair
+from vramplan.engine_buffer import ENGINE_NAMES, in_our_words
 from vramplan.measurement.run import PhaseEnd, Run, Stretch
-from vramplan.model import Estimate
-
-CONTEXT = "CUDA context"
+from vramplan.model import Estimate, LineKind, buffer_bytes
 
 #: a phase, and a component at work in it
 Place = tuple[str, str]
@@ -53,8 +52,12 @@ class PhaseRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferRow:
-    """A buffer of a ggml engine: the estimate's, and what the engine said it allocated."""
+    """A buffer of a ggml engine: the estimate's, and what the engine said it allocated.
 
+    `name` is what engines call it.
+    """
+
+    kind: LineKind
     name: str
     is_on_host: bool
     size: Pair
@@ -92,7 +95,7 @@ def phase_rows(estimate: Estimate, run: Run) -> tuple[PhaseRow, ...]:
     cold = _by_place(one for one in run.stretches if one.turn != "warm")
     warm = _by_place(one for one in run.stretches if one.turn == "warm")
     planned = _planned(estimate)
-    context = context_bytes(estimate)
+    context = estimate.bytes_of(LineKind.CUDA_CONTEXT)
     places = list(dict.fromkeys([*cold, *planned])) if cold else list(planned)
     return tuple(
         _phase_row(
@@ -105,11 +108,6 @@ def phase_rows(estimate: Estimate, run: Run) -> tuple[PhaseRow, ...]:
         )
         for place in places
     )
-
-
-def context_bytes(estimate: Estimate) -> int:
-    """Return the estimate's CUDA context."""
-    return sum(term.band.expected_bytes for term in estimate.terms if term.name == CONTEXT)
 
 
 def _ends_in(end: PhaseEnd, place: Place) -> bool:
@@ -178,38 +176,23 @@ def _most(sizes: Iterable[int | None]) -> int | None:
     return max((size for size in sizes if size is not None), default=None)
 
 
-#: what engines call their buffers -> the estimate's field, on the GPU and on the host
-_BUFFERS = (
-    ("model", "model_bytes", "host_model_bytes"),
-    ("KV", "kv_cache_bytes", None),
-    ("RS", "recurrent_state_bytes", None),
-    ("compute", "compute_bytes", "host_compute_bytes"),
-    ("projector", "projector_bytes", None),
-    ("projector compute", "projector_compute_bytes", None),
-)
-
-
 def buffer_rows(estimate: Estimate, run: Run) -> tuple[BufferRow, ...]:
     """Return a row for each kind of buffer of a ggml engine, on the GPU and on the host."""
-    if estimate.buffers is None or not run.buffers:
+    if not (estimate.buffers and run.buffers):
         return ()
     return tuple(_buffer_rows(estimate, run))
 
 
 def _buffer_rows(estimate: Estimate, run: Run) -> Iterator[BufferRow]:
-    for name, on_gpu, on_host in _BUFFERS:
-        for is_on_host, planned in ((False, on_gpu), (True, on_host)):
+    printed = in_our_words(run.buffers)
+    for name, (kind, component) in ENGINE_NAMES.items():
+        for on_host in (False, True):
             told = [
                 one.size_bytes
-                for one in run.buffers
-                if one.name == name and is_host_buffer(one.device) == is_on_host
+                for one in printed
+                if (one.kind, one.component, one.device.is_host) == (kind, component, on_host)
             ]
-            estimated = int(getattr(estimate.buffers, planned)) if planned else None
-            if told or estimated:
-                size = Pair(estimate_bytes=estimated, measured_bytes=sum(told) if told else None)
-                yield BufferRow(name=name, is_on_host=is_on_host, size=size)
-
-
-def is_host_buffer(device: str) -> bool:
-    """Return whether an engine's buffer type is in host memory: CPU, CUDA_Host, CPU_Mapped."""
-    return device.startswith("CPU") or "Host" in device
+            ours = buffer_bytes(estimate.buffers, kind, on_host=on_host, component=component)
+            if told or ours:
+                size = Pair(estimate_bytes=ours, measured_bytes=sum(told) if told else None)
+                yield BufferRow(kind=kind, name=name, is_on_host=on_host, size=size)

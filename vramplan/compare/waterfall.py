@@ -6,14 +6,13 @@ between two measurements, and says which. What is left at the end is unaccounted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vramplan.compare.rows import CONTEXT
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Run
-from vramplan.model import Estimate, Term
+from vramplan.model import Estimate, LineKind
 
 
 class Basis(StrEnum):
@@ -26,8 +25,12 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of the waterfall; `estimate_bytes` is None for what no estimate knows."""
+    """One step of the waterfall; `estimate_bytes` is None for what no estimate knows.
 
+    `kind` is None for what is no line of a budget: other processes, the system's share.
+    """
+
+    kind: LineKind | None
     name: str
     estimate_bytes: int | None
     bytes: int
@@ -73,8 +76,25 @@ class Observed:
     context_bytes: int | None = None
 
 
-_WORKSPACES = ("convolution workspace", "cuBLAS workspace", "engine pools")
-_SLACK = "allocator slack"
+#: what each step is called
+_NAMES = {
+    LineKind.WEIGHTS: "weights",
+    LineKind.KV_CACHE: "KV cache",
+    LineKind.RECURRENT_STATE: "recurrent state",
+    LineKind.ACTIVATIONS: "activations",
+    LineKind.WORKSPACE: "workspace",
+    LineKind.ALLOCATOR_SLACK: "allocator slack",
+    LineKind.CUDA_CONTEXT: "CUDA context",
+}
+#: what nothing measures apart from activations
+_AT_WORK = (
+    LineKind.ACTIVATIONS,
+    LineKind.GRADIENTS,
+    LineKind.OPTIMIZER_STATE,
+    LineKind.COMPUTE_BUFFER,
+    LineKind.PROJECTOR_COMPUTE,
+)
+_SCRATCH = (LineKind.WORKSPACE, LineKind.ENGINE_POOL)
 
 
 def draw_waterfall(estimate: Estimate, seen: Observed) -> Waterfall:
@@ -87,35 +107,32 @@ def draw_waterfall(estimate: Estimate, seen: Observed) -> Waterfall:
 
 
 def _steps(estimate: Estimate, seen: Observed) -> Iterator[Step]:
-    weights = _sum(estimate, lambda term: term.name == "weights")
-    cache = _sum(estimate, lambda term: term.name == "KV cache")
-    state = _sum(estimate, lambda term: term.name == "recurrent state")
-    workspace = _sum(estimate, lambda term: term.name in _WORKSPACES)
-    slack = _sum(estimate, lambda term: term.name == _SLACK)
-    context = _sum(estimate, lambda term: term.name == CONTEXT)
-    everything = _sum(estimate, lambda _: True)
-    activations = everything - weights - cache - state - workspace - slack - context
+    weights = estimate.bytes_of(LineKind.WEIGHTS)
+    cache = estimate.bytes_of(LineKind.KV_CACHE)
+    state = estimate.bytes_of(LineKind.RECURRENT_STATE)
+    workspace = estimate.bytes_of(*_SCRATCH)
+    activations = estimate.bytes_of(*_AT_WORK)
+    slack = estimate.bytes_of(LineKind.ALLOCATOR_SLACK)
 
     held = _or_estimate(seen.weights_bytes, weights)
-    yield _step("weights", weights, seen.weights_bytes)
-    yield _step("KV cache", cache, None)
-    yield _step("recurrent state", state, None)
+    yield _step(LineKind.WEIGHTS, weights, seen.weights_bytes)
+    yield _step(LineKind.KV_CACHE, cache, None)
+    yield _step(LineKind.RECURRENT_STATE, state, None)
     if seen.allocated_peak_bytes is None:
-        yield _step("activations", activations, None)
+        yield _step(LineKind.ACTIVATIONS, activations, None)
     else:
         live = seen.allocated_peak_bytes - held - cache - state - workspace
-        yield Step(
-            name="activations", estimate_bytes=activations, bytes=live, basis=Basis.DIFFERENCE
-        )
-    yield _step("workspace", workspace, None)
+        yield _difference(LineKind.ACTIVATIONS, activations, live)
+    yield _step(LineKind.WORKSPACE, workspace, None)
     if seen.reserved_bytes is None or seen.allocated_peak_bytes is None:
-        yield _step(_SLACK, slack, None)
+        yield _step(LineKind.ALLOCATOR_SLACK, slack, None)
     else:
         kept = seen.reserved_bytes - seen.allocated_peak_bytes
-        yield Step(name=_SLACK, estimate_bytes=slack, bytes=kept, basis=Basis.DIFFERENCE)
-    yield _context_step(context, seen)
+        yield _difference(LineKind.ALLOCATOR_SLACK, slack, kept)
+    yield _context_step(estimate.bytes_of(LineKind.CUDA_CONTEXT), seen)
     if seen.others_bytes is not None:
         yield Step(
+            kind=None,
             name="other processes",
             estimate_bytes=None,
             bytes=seen.others_bytes,
@@ -123,6 +140,7 @@ def _steps(estimate: Estimate, seen: Observed) -> Iterator[Step]:
         )
     if seen.includes_reserve and seen.system_reserved_bytes is not None:
         yield Step(
+            kind=None,
             name="system reserved",
             estimate_bytes=None,
             bytes=seen.system_reserved_bytes,
@@ -134,23 +152,32 @@ def _context_step(context: int, seen: Observed) -> Step:
     """Return the CUDA context: what the process holds beside what torch has reserved."""
     if seen.process_bytes is not None and seen.reserved_bytes is not None:
         outside = seen.process_bytes - seen.reserved_bytes
-        return Step(name=CONTEXT, estimate_bytes=context, bytes=outside, basis=Basis.DIFFERENCE)
-    return _step(CONTEXT, context, seen.context_bytes)
+        return _difference(LineKind.CUDA_CONTEXT, context, outside)
+    return _step(LineKind.CUDA_CONTEXT, context, seen.context_bytes)
 
 
-def _step(name: str, estimated: int, measured: int | None) -> Step:
-    basis = Basis.ESTIMATE if measured is None else Basis.MEASURED
+def _step(kind: LineKind, estimated: int, measured: int | None) -> Step:
     return Step(
-        name=name, estimate_bytes=estimated, bytes=_or_estimate(measured, estimated), basis=basis
+        kind=kind,
+        name=_NAMES[kind],
+        estimate_bytes=estimated,
+        bytes=_or_estimate(measured, estimated),
+        basis=Basis.ESTIMATE if measured is None else Basis.MEASURED,
+    )
+
+
+def _difference(kind: LineKind, estimated: int, left: int) -> Step:
+    return Step(
+        kind=kind,
+        name=_NAMES[kind],
+        estimate_bytes=estimated,
+        bytes=left,
+        basis=Basis.DIFFERENCE,
     )
 
 
 def _or_estimate(measured: int | None, estimated: int) -> int:
     return estimated if measured is None else measured
-
-
-def _sum(estimate: Estimate, is_wanted: Callable[[Term], bool]) -> int:
-    return sum(term.band.expected_bytes for term in estimate.terms if is_wanted(term))
 
 
 def observe_run(run: Run, *, smi_used_bytes: int | None) -> Observed | None:

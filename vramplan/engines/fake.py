@@ -19,6 +19,7 @@ from vramplan.compare.pair import Pair
 from vramplan.compare.witness import Witness, WitnessRow
 from vramplan.errors import UsageError
 from vramplan.model import (
+    GPU,
     Advice,
     Band,
     Card,
@@ -26,12 +27,13 @@ from vramplan.model import (
     Estimate,
     Job,
     Judgement,
+    Line,
+    LineKind,
     Need,
     Origin,
     Peak,
     PhaseUse,
     Pipeline,
-    Term,
     Verdict,
     VerdictKind,
 )
@@ -150,9 +152,9 @@ def _estimate(job: Job, card: Card) -> Estimate:
                 device_used_bytes=whole.expected_bytes,
             ),
         ),
-        terms=(
-            _line("weights", MODEL, size),
-            _line("CUDA context", None, CONTEXT_BYTES),
+        lines=(
+            _line(LineKind.WEIGHTS, "weights", MODEL, size),
+            _line(LineKind.CUDA_CONTEXT, "CUDA context", None, CONTEXT_BYTES),
         ),
         peak=Peak(
             phase="load",
@@ -165,8 +167,10 @@ def _estimate(job: Job, card: Card) -> Estimate:
     )
 
 
-def _line(name: str, component: str | None, size_bytes: int) -> Term:
-    return Term(
+def _line(kind: LineKind, name: str, component: str | None, size_bytes: int) -> Line:
+    return Line(
+        kind=kind,
+        device=GPU,
         name=name,
         phase=None,
         component=component,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from vramplan.engine_buffer import EngineBuffer
 from vramplan.measurement.reading import DeviceMemory, TorchMemory
 from vramplan.model import Settings
 
@@ -142,15 +143,6 @@ class MeasuredWorkspace:
     benchmark: str  # torch.backends.cudnn.benchmark, on or off
     cold_bytes: int | None
     warm_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineBuffer:
-    """A buffer that a ggml engine said it allocated, such as CUDA0, KV."""
-
-    device: str
-    name: str
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from vramplan.model import Band, Estimate
 from vramplan.report import phrases
-from vramplan.report.budget import Line, segments
+from vramplan.report.budget import Offer, segments
 from vramplan.report.colour import Tone, paint
 from vramplan.report.text import cut, fit, width_of
 
@@ -28,7 +28,7 @@ class Plot:
 
 
 def draw_budget(
-    estimate: Estimate, cards: Sequence[Line], *, width: int, colour: bool
+    estimate: Estimate, cards: Sequence[Offer], *, width: int, colour: bool
 ) -> list[str]:
     """Return the lines of the stacked budget at its peak against what `cards` offer.
 
@@ -59,7 +59,7 @@ def draw_budget(
     return rows + [indent + line for line in _axis(plot, cards)]
 
 
-def _plot(width: int, highest_bytes: int, cards: Sequence[Line], colour: bool) -> Plot:
+def _plot(width: int, highest_bytes: int, cards: Sequence[Offer], colour: bool) -> Plot:
     offers = [card.budget_bytes for card in cards]
     largest = max(highest_bytes, *offers, 1)
     bare = Plot(width=width, largest_bytes=largest, marks=frozenset(), colour=colour)
@@ -94,7 +94,7 @@ def _between(plot: Plot, first: int, piece: str, last: int) -> str:
     return blank(range(first)) + piece + blank(range(last + 1, plot.width))
 
 
-def _axis(plot: Plot, cards: Sequence[Line]) -> Iterator[str]:
+def _axis(plot: Plot, cards: Sequence[Offer]) -> Iterator[str]:
     """Yield the axis and, below it, one line per card that says what the card offers."""
     axis = "".join("┴" if cell in plot.marks else "─" for cell in range(plot.width))
     yield paint(axis, Tone.DIM, plot.colour)

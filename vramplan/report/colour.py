@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TextIO
 
-from vramplan.model import VerdictKind
+from vramplan.model import LineKind, VerdictKind
 
 
 class Tone(StrEnum):
@@ -34,6 +34,22 @@ SIGNS = {
     VerdictKind.TIGHT: "~",
     VerdictKind.OFFLOAD: "⚠",
     VerdictKind.OOM: "✗",
+}
+
+#: how each kind of line of a budget is drawn
+LINE_TONES = {
+    LineKind.WEIGHTS: Tone.WEIGHTS,
+    LineKind.KV_CACHE: Tone.CACHE,
+    LineKind.RECURRENT_STATE: Tone.CACHE,
+    LineKind.GRADIENTS: Tone.CACHE,
+    LineKind.OPTIMIZER_STATE: Tone.CACHE,
+    LineKind.ACTIVATIONS: Tone.ACTIVATIONS,
+    LineKind.COMPUTE_BUFFER: Tone.SCRATCH,
+    LineKind.PROJECTOR_COMPUTE: Tone.SCRATCH,
+    LineKind.WORKSPACE: Tone.SCRATCH,
+    LineKind.ENGINE_POOL: Tone.SCRATCH,
+    LineKind.ALLOCATOR_SLACK: Tone.SLACK,
+    LineKind.CUDA_CONTEXT: Tone.CONTEXT,
 }
 
 # The sixteen basic colours follow the user's own theme, so they stay readable on dark and light.

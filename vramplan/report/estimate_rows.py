@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from vramplan.model import Band, Component, Estimate, PhaseUse, PublishedFigure, Term
+from vramplan.model import (
+    LANGUAGE_MODEL,
+    PROJECTOR,
+    Band,
+    Component,
+    Estimate,
+    Line,
+    LineKind,
+    PhaseUse,
+    PublishedFigure,
+    buffer_bytes,
+)
 from vramplan.report import phrases
 from vramplan.report.budget import work_of
 from vramplan.report.colour import Tone
@@ -41,10 +52,10 @@ def _component_row(estimate: Estimate, component: Component) -> tuple[Cell, ...]
     )
 
 
-def term_table(estimate: Estimate) -> NotedTable:
-    """Return every term with low, expected and high, its origin and a footnote for its source."""
+def line_table(estimate: Estimate) -> NotedTable:
+    """Return every line with low, expected and high, its origin and a footnote for its source."""
     footnotes = Footnotes()
-    rows = [_term_row(term, footnotes) for term in estimate.terms]
+    rows = [_line_row(line, footnotes) for line in estimate.lines]
     peak = estimate.peak
     place = phrases.place(peak.phase, peak.component)
     band = (peak.device.low_bytes, peak.device.expected_bytes, peak.device.high_bytes)
@@ -55,19 +66,19 @@ def term_table(estimate: Estimate) -> NotedTable:
     return NotedTable(table=table(headers, rows, totals=1), notes=footnotes.notes)
 
 
-def _term_row(term: Term, footnotes: Footnotes) -> tuple[Cell, ...]:
+def _line_row(line: Line, footnotes: Footnotes) -> tuple[Cell, ...]:
     where = " · ".join(
-        phrases.name(part) for part in (term.phase, term.component) if part is not None
+        phrases.name(part) for part in (line.phase, line.component) if part is not None
     )
-    band = term.band
+    band = line.band
     return (
-        cell(phrases.name(term.name)),
+        cell(phrases.name(line.name)),
         cell(where or "whole process"),
         cell(phrases.need(band.low_bytes), tone=Tone.DIM),
         cell(phrases.need(band.expected_bytes)),
         cell(phrases.need(band.high_bytes), tone=Tone.DIM),
-        cell(term.origin.value),
-        cell(footnotes.number(clean(term.source))),
+        cell(line.origin.value),
+        cell(footnotes.number(clean(line.source))),
     )
 
 
@@ -120,17 +131,28 @@ def _band(band: Band) -> str:
 
 def buffer_table(estimate: Estimate) -> Table | None:
     """Return a ggml engine's buffers on the GPU and in host memory, or None for other runtimes."""
-    buffers = estimate.buffers
-    if buffers is None:
+    if not estimate.buffers:
         return None
     sizes: tuple[tuple[str, int, int | None], ...] = (
-        ("model", buffers.model_bytes, buffers.host_model_bytes),
-        ("KV cache", buffers.kv_cache_bytes, buffers.host_kv_cache_bytes),
-        *_if_any("recurrent state", buffers.recurrent_state_bytes),
-        ("compute", buffers.compute_bytes, buffers.host_compute_bytes),
-        *_if_any("projector", buffers.projector_bytes),
-        *_if_any("projector compute", buffers.projector_compute_bytes),
-        ("engine pools", buffers.pool_bytes, None),
+        (
+            "model",
+            _on_gpu(estimate, LineKind.WEIGHTS, LANGUAGE_MODEL),
+            _on_host(estimate, LineKind.WEIGHTS),
+        ),
+        (
+            "KV cache",
+            _on_gpu(estimate, LineKind.KV_CACHE),
+            _on_host(estimate, LineKind.KV_CACHE),
+        ),
+        *_if_any("recurrent state", _on_gpu(estimate, LineKind.RECURRENT_STATE)),
+        (
+            "compute",
+            _on_gpu(estimate, LineKind.COMPUTE_BUFFER),
+            _on_host(estimate, LineKind.COMPUTE_BUFFER, LineKind.PROJECTOR_COMPUTE),
+        ),
+        *_if_any("projector", _on_gpu(estimate, LineKind.WEIGHTS, PROJECTOR)),
+        *_if_any("projector compute", _on_gpu(estimate, LineKind.PROJECTOR_COMPUTE)),
+        ("engine pools", _on_gpu(estimate, LineKind.ENGINE_POOL), None),
     )
     rows = (
         (
@@ -141,6 +163,14 @@ def buffer_table(estimate: Estimate) -> Table | None:
         for label, gpu, host in sizes
     )
     return table("buffer, on the GPU#, in host memory#", rows)
+
+
+def _on_gpu(estimate: Estimate, kind: LineKind, component: str | None = None) -> int:
+    return buffer_bytes(estimate.buffers, kind, component=component)
+
+
+def _on_host(estimate: Estimate, *kinds: LineKind) -> int:
+    return buffer_bytes(estimate.buffers, *kinds, on_host=True)
 
 
 def _if_any(label: str, size_bytes: int) -> tuple[tuple[str, int, None], ...]:

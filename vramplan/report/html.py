@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vramplan import __version__
 from vramplan.model import Card, Estimate, Settings, Verdict, VerdictKind
 from vramplan.report import estimate_rows, phrases
-from vramplan.report.budget import KIND_WORDS, Line, Segment, lines, segments
+from vramplan.report.budget import KIND_WORDS, Offer, Segment, card_offers, segments
 from vramplan.report.rows import NotedTable, Table
 from vramplan.report.svg import draw_budget, draw_meter, highest_bytes, shown_lines
 from vramplan.report.text import clean
@@ -93,7 +93,7 @@ class ChapterBody:
     timeline: Markup
     is_replayed: bool
     components: Table | None
-    terms: NotedTable
+    lines: NotedTable
     phases: Table | None
     buffers: Table | None
     published: NotedTable | None
@@ -125,7 +125,8 @@ def render_report(
             meanings=[(kind, phrases.verdict(kind), text) for kind, text in _MEANINGS.items()],
             kinds=KIND_WORDS,
             chapters=[
-                _chapter(index, chapter, lines(cards)) for index, chapter in enumerate(chapters)
+                _chapter(index, chapter, card_offers(cards))
+                for index, chapter in enumerate(chapters)
             ],
             verdict_word=phrases.verdict,
             need=phrases.need,
@@ -195,7 +196,7 @@ def _matrix_cell(identity: str, verdict: Verdict | None) -> MatrixCell | None:
     )
 
 
-def _chapter(index: int, section: Section, offers: Sequence[Line]) -> Chapter:
+def _chapter(index: int, section: Section, offers: Sequence[Offer]) -> Chapter:
     estimate = section.estimate
     anchor = f"p{index}"
     settings: Settings = {} if estimate is None else estimate.settings
@@ -222,7 +223,7 @@ def _about(estimate: Estimate) -> tuple[str, ...]:
     return tuple(part for part in parts if part)
 
 
-def _body(anchor: str, estimate: Estimate, offers: Sequence[Line]) -> ChapterBody:
+def _body(anchor: str, estimate: Estimate, offers: Sequence[Offer]) -> ChapterBody:
     pieces = segments(estimate)
     return ChapterBody(
         summary=estimate_rows.summary(estimate),
@@ -232,7 +233,7 @@ def _body(anchor: str, estimate: Estimate, offers: Sequence[Line]) -> ChapterBod
         timeline=drawn(draw_timeline(f"{anchor}-timeline", estimate, offers)),
         is_replayed=bool(estimate.timeline),
         components=estimate_rows.component_table(estimate) if estimate.components else None,
-        terms=estimate_rows.term_table(estimate),
+        lines=estimate_rows.line_table(estimate),
         phases=estimate_rows.phase_table(estimate) if estimate.phases else None,
         buffers=estimate_rows.buffer_table(estimate),
         published=estimate_rows.published_table(estimate) if estimate.published else None,
@@ -240,7 +241,7 @@ def _body(anchor: str, estimate: Estimate, offers: Sequence[Line]) -> ChapterBod
     )
 
 
-def _beyond(estimate: Estimate, offers: Sequence[Line]) -> str:
+def _beyond(estimate: Estimate, offers: Sequence[Offer]) -> str:
     """Return which cards offer too much to be drawn beside this budget, or nothing."""
     shown = shown_lines(offers, highest_bytes(estimate))
     beyond = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vramplan.model import Card, Estimate, Pipeline, Verdict
 from vramplan.report import estimate_rows, phrases
-from vramplan.report.budget import lines
+from vramplan.report.budget import card_offers
 from vramplan.report.catalog_rows import card_table, pipeline_table
 from vramplan.report.chart import draw_budget
 from vramplan.report.rows import Cell, Column, Table
@@ -41,11 +41,11 @@ def render_estimate(estimate: Estimate, *, cards: Sequence[Card] = ()) -> str:
     ]
     if estimate.components:
         parts += ["### Components", render_table(estimate_rows.component_table(estimate))]
-    terms = estimate_rows.term_table(estimate)
-    parts += ["### Budget", render_table(terms.table), *_notes(terms.notes)]
+    budget = estimate_rows.line_table(estimate)
+    parts += ["### Budget", render_table(budget.table), *_notes(budget.notes)]
     drawn = draw_budget(
         estimate,
-        lines(cards),
+        card_offers(cards),
         width=_CHART_WIDTH,
         colour=False,
     )

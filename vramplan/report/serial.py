@@ -14,18 +14,22 @@ from typing import TypeAlias
 
 from vramplan import __version__
 from vramplan.model import (
+    LANGUAGE_MODEL,
+    PROJECTOR,
     Advice,
+    Buffer,
     Card,
     Estimate,
-    GgmlBuffers,
     LayerSplit,
+    Line,
+    LineKind,
     Pipeline,
     PublishedFigure,
     Settings,
     SettingValue,
-    Term,
     TimelinePoint,
     Verdict,
+    buffer_bytes,
 )
 
 SCHEMA_VERSION = 1
@@ -72,7 +76,7 @@ def verdict_object(verdict: Verdict) -> dict[str, Json]:
         ],
         "layers": _layers(verdict.layers),
         "context": verdict.context,
-        "buffers": _buffers(verdict.buffers),
+        "buffers": buffers_object(verdict.buffers),
         "advice": [advice_object(advice) for advice in verdict.advice],
     }
 
@@ -115,11 +119,11 @@ def estimate_result(estimate: Estimate) -> dict[str, Json]:
             }
             for phase in estimate.phases
         ],
-        "terms": [_term(term) for term in estimate.terms],
+        "terms": [_line(line) for line in estimate.lines],
         "peak": _peak(estimate),
         "need": _need(estimate),
         "timeline": _timeline(estimate.timeline),
-        "buffers": _buffers(estimate.buffers),
+        "buffers": buffers_object(estimate.buffers),
         "layers": _layers(estimate.layers),
         "published": [_published(figure) for figure in estimate.published],
         "notes": list(estimate.notes),
@@ -183,16 +187,18 @@ def _finite(figure: float) -> float | None:
     return figure if math.isfinite(figure) else None
 
 
-def _term(term: Term) -> dict[str, Json]:
+def _line(line: Line) -> dict[str, Json]:
     return {
-        "name": term.name,
-        "phase": term.phase,
-        "component": term.component,
-        "low_bytes": term.band.low_bytes,
-        "bytes": term.band.expected_bytes,
-        "high_bytes": term.band.high_bytes,
-        "origin": term.origin.value,
-        "source": term.source,
+        "name": line.name,
+        "kind": line.kind.value,
+        "device": str(line.device),
+        "phase": line.phase,
+        "component": line.component,
+        "low_bytes": line.band.low_bytes,
+        "bytes": line.band.expected_bytes,
+        "high_bytes": line.band.high_bytes,
+        "origin": line.origin.value,
+        "source": line.source,
     }
 
 
@@ -250,20 +256,31 @@ def _layers(layers: LayerSplit | None) -> dict[str, Json] | None:
     }
 
 
-def _buffers(buffers: GgmlBuffers | None) -> dict[str, Json] | None:
-    if buffers is None:
+def buffers_object(buffers: Sequence[Buffer]) -> dict[str, Json] | None:
+    """Return the sizes of an engine's buffers; what has no field of its own is in another's.
+
+    A projector in host memory is in the model's there, its compute buffer in the host's.
+    """
+    if not buffers:
         return None
+
+    def on_gpu(kind: LineKind, component: str | None = None) -> int:
+        return buffer_bytes(buffers, kind, component=component)
+
+    def on_host(*kinds: LineKind) -> int:
+        return buffer_bytes(buffers, *kinds, on_host=True)
+
     return {
-        "model_bytes": buffers.model_bytes,
-        "kv_cache_bytes": buffers.kv_cache_bytes,
-        "compute_bytes": buffers.compute_bytes,
-        "host_model_bytes": buffers.host_model_bytes,
-        "host_kv_cache_bytes": buffers.host_kv_cache_bytes,
-        "host_compute_bytes": buffers.host_compute_bytes,
-        "projector_bytes": buffers.projector_bytes,
-        "projector_compute_bytes": buffers.projector_compute_bytes,
-        "pool_bytes": buffers.pool_bytes,
-        "recurrent_state_bytes": buffers.recurrent_state_bytes,
+        "model_bytes": on_gpu(LineKind.WEIGHTS, LANGUAGE_MODEL),
+        "kv_cache_bytes": on_gpu(LineKind.KV_CACHE),
+        "compute_bytes": on_gpu(LineKind.COMPUTE_BUFFER),
+        "host_model_bytes": on_host(LineKind.WEIGHTS),
+        "host_kv_cache_bytes": on_host(LineKind.KV_CACHE),
+        "host_compute_bytes": on_host(LineKind.COMPUTE_BUFFER, LineKind.PROJECTOR_COMPUTE),
+        "projector_bytes": on_gpu(LineKind.WEIGHTS, PROJECTOR),
+        "projector_compute_bytes": on_gpu(LineKind.PROJECTOR_COMPUTE),
+        "pool_bytes": on_gpu(LineKind.ENGINE_POOL),
+        "recurrent_state_bytes": on_gpu(LineKind.RECURRENT_STATE),
     }
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from vramplan.model import Band, Estimate, Verdict
 from vramplan.report import phrases
-from vramplan.report.budget import Line, Segment, segments
+from vramplan.report.budget import Offer, Segment, segments
 from vramplan.report.colour import Tone
 from vramplan.units import GIB
 
@@ -88,7 +88,7 @@ def ticks(largest: int, most: int = 8) -> list[int]:
     return list(range(0, largest + 1, step))
 
 
-def shown_lines(cards: Sequence[Line], need_bytes: int) -> tuple[Line, ...]:
+def shown_lines(cards: Sequence[Offer], need_bytes: int) -> tuple[Offer, ...]:
     """Return the cards whose lines fit into a picture of `need_bytes`; the nearest one always."""
     near = tuple(card for card in cards if card.budget_bytes <= _FARTHEST * need_bytes)
     return near or tuple(cards[:1])
@@ -100,7 +100,7 @@ def highest_bytes(estimate: Estimate) -> int:
     return max(stack, estimate.peak.device.high_bytes, estimate.need.band.high_bytes, 1)
 
 
-def draw_budget(identity: str, estimate: Estimate, cards: Sequence[Line]) -> str:
+def draw_budget(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> str:
     """Return the stacked budget at its peak, the band of the need, and a line for each card."""
     pieces = segments(estimate)
     in_use, least = estimate.peak.device, estimate.need.band
@@ -188,7 +188,7 @@ def _axis(svg: ET.Element, largest: int, y: int, scale: float) -> None:
         write(svg, x, y + 19, phrases.axis(tick), css="tick", anchor=anchor)
 
 
-def _card_lines(svg: ET.Element, lines: Sequence[Line], bottom: int, scale: float) -> None:
+def _card_lines(svg: ET.Element, lines: Sequence[Offer], bottom: int, scale: float) -> None:
     for row, line in enumerate(lines):
         x = max(0.0, line.budget_bytes * scale)
         y = 14 + 18 * row

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.model import Card, Estimate, Pipeline, Verdict
 from vramplan.report import estimate_rows, phrases
-from vramplan.report.budget import lines
+from vramplan.report.budget import card_offers
 from vramplan.report.chart import draw_budget
 from vramplan.report.colour import Tone, paint, verdict_tone
 from vramplan.report.grid import draw_table, natural_width
@@ -44,11 +44,11 @@ def render_estimate(
         drawn += _part(
             "components", _draw(estimate_rows.component_table(estimate), inner, colour), colour
         )
-    terms = estimate_rows.term_table(estimate)
+    budget = estimate_rows.line_table(estimate)
     drawn += _part(
-        "budget", _draw(terms.table, inner, colour) + _notes(terms.notes, inner, colour), colour
+        "budget", _draw(budget.table, inner, colour) + _notes(budget.notes, inner, colour), colour
     )
-    offers = lines(cards)
+    offers = card_offers(cards)
     picture = draw_budget(estimate, offers, width=inner, colour=colour)
     drawn += _part("the budget at its peak", picture, colour)
     if estimate.phases:

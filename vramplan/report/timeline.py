@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from vramplan.model import Estimate, TimelinePoint
 from vramplan.report import phrases
-from vramplan.report.budget import Line, context_bytes, steps
+from vramplan.report.budget import Offer, context_bytes, steps
 from vramplan.report.svg import WIDTH, add, finish, shorten, start, ticks, write
 
 _LEFT = 62
@@ -33,7 +33,7 @@ class Run:
     width: float
 
 
-def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Line]) -> str:
+def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> str:
     """Return the picture of the run, or nothing where there is nothing to draw.
 
     The horizontal axis is the order of allocations, not time: a phase gets room by the square root

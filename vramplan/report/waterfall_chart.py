@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from vramplan.compare.waterfall import Waterfall
+from vramplan.compare.waterfall import Step, Waterfall
 from vramplan.report import phrases
-from vramplan.report.colour import Tone, paint
+from vramplan.report.colour import LINE_TONES, Tone, paint
 from vramplan.report.text import fit, width_of
 
 _NARROWEST = 16
 _GAP = "  "
 
-#: what a step is made of, for its colour
-STEP_TONES = {
-    "weights": Tone.WEIGHTS,
-    "KV cache": Tone.CACHE,
-    "recurrent state": Tone.CACHE,
-    "activations": Tone.ACTIVATIONS,
-    "workspace": Tone.SCRATCH,
-    "allocator slack": Tone.SLACK,
-    "CUDA context": Tone.CONTEXT,
-}
+
+def step_tone(step: Step) -> Tone:
+    """Return the tone of what a step is made of."""
+    return Tone.OTHER if step.kind is None else LINE_TONES[step.kind]
 
 
 def draw_waterfall(waterfall: Waterfall, *, width: int, colour: bool) -> list[str]:
@@ -27,18 +21,18 @@ def draw_waterfall(waterfall: Waterfall, *, width: int, colour: bool) -> list[st
 
     A step that is not empty is at least one cell long; one that takes away ends where it began.
     """
-    steps = [(step.name, step.bytes) for step in waterfall.steps]
-    steps.append(("unaccounted", waterfall.unaccounted_bytes))
-    labels = [name for name, _ in steps] + [f"{waterfall.shown_by} shows"]
-    sizes = [phrases.nearest(size) for _, size in steps] + [phrases.nearest(waterfall.shown_bytes)]
+    steps = [(step.name, step.bytes, step_tone(step)) for step in waterfall.steps]
+    steps.append(("unaccounted", waterfall.unaccounted_bytes, Tone.OTHER))
+    labels = [name for name, _, _ in steps] + [f"{waterfall.shown_by} shows"]
+    sizes = [phrases.nearest(size) for _, size, _ in steps]
+    sizes.append(phrases.nearest(waterfall.shown_bytes))
     label_width = max(width_of(label) for label in labels)
     size_width = max(width_of(size) for size in sizes)
     room = max(_NARROWEST, width - label_width - size_width - 2 * len(_GAP))
     largest = max(waterfall.shown_bytes, waterfall.accounted_bytes, 1)
     drawn, at = [], 0
-    for (name, size), shown in zip(steps, sizes, strict=False):
+    for (name, size, tone), shown in zip(steps, sizes, strict=False):
         bar = _bar(at, at + size, largest, room)
-        tone = STEP_TONES.get(name, Tone.OTHER)
         drawn.append(_line(name, bar, tone, shown, label_width, room, size_width, colour))
         at += size
     total = _bar(0, waterfall.shown_bytes, largest, room)

@@ -6,7 +6,7 @@ from vramplan.compare.waterfall import Basis, Waterfall
 from vramplan.report import phrases
 from vramplan.report.colour import Tone
 from vramplan.report.svg import WIDTH, add, finish, start, write
-from vramplan.report.waterfall_chart import STEP_TONES
+from vramplan.report.waterfall_chart import step_tone
 
 _ROW = 26
 _BAR = 16
@@ -16,10 +16,7 @@ _SIZES = 190
 
 def draw_waterfall(identity: str, waterfall: Waterfall) -> str:
     """Return the picture; a step that only the estimate knows has a pale bar."""
-    steps = [
-        (step.name, step.bytes, STEP_TONES.get(step.name, Tone.OTHER), step.basis)
-        for step in waterfall.steps
-    ]
+    steps = [(step.name, step.bytes, step_tone(step), step.basis) for step in waterfall.steps]
     steps.append(("unaccounted", waterfall.unaccounted_bytes, Tone.OTHER, Basis.DIFFERENCE))
     height = _ROW * (len(steps) + 1) + 12
     summary = ". ".join(f"{name}: {phrases.nearest(size)}" for name, size, _, _ in steps)

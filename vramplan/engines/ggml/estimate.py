@@ -22,18 +22,23 @@ from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.weights import Placement, TensorRole
 from vramplan.model import (
+    GPU,
+    HOST,
+    LANGUAGE_MODEL,
+    PROJECTOR,
     Band,
+    Buffer,
     Card,
     Component,
     Estimate,
-    GgmlBuffers,
     LayerSplit,
+    Line,
+    LineKind,
     Need,
     Origin,
     Peak,
     PhaseUse,
     Settings,
-    Term,
     TimelinePoint,
 )
 from vramplan.units import format_size
@@ -41,10 +46,7 @@ from vramplan.units import format_size
 if TYPE_CHECKING:
     from vramplan.engines.ggml.vision_model import VisionModel
 
-LANGUAGE_MODEL = "language_model"
 VISION_ENCODER = "vision_encoder"
-PROJECTOR = "projector"
-STATE = "recurrent state"
 
 _WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 _COMPUTE_SOURCE = (
@@ -69,7 +71,7 @@ def estimate_ggml(
     `ggml` mapping that does not say what it must.
     """
     run = read_run(pipeline, settings, compute_capability, card)
-    return _budget(as_asked(run), _context_term(context, context_source), free_bytes=None)
+    return _budget(as_asked(run), _context_line(context, context_source), free_bytes=None)
 
 
 def estimate_on(pipeline: GgmlPipeline, settings: Settings, card: Card) -> Estimate:
@@ -98,13 +100,15 @@ def fit_layers(
     run = read_run(pipeline, settings, compute_capability, card)
     free = budget_bytes - context.expected_bytes
     fit = fit_run(run, free)
-    estimate = _budget(fit, _context_term(context, context_source), free_bytes=free)
+    estimate = _budget(fit, _context_line(context, context_source), free_bytes=free)
     assert estimate.layers is not None
     return estimate.layers, estimate
 
 
-def _context_term(context: Band, source: str) -> Term:
-    return Term(
+def _context_line(context: Band, source: str) -> Line:
+    return Line(
+        kind=LineKind.CUDA_CONTEXT,
+        device=GPU,
         name="CUDA context",
         phase=None,
         component=None,
@@ -114,14 +118,14 @@ def _context_term(context: Band, source: str) -> Term:
     )
 
 
-def _budget(fit: Fit, context: Term, *, free_bytes: int | None) -> Estimate:
+def _budget(fit: Fit, context: Line, *, free_bytes: int | None) -> Estimate:
     run, placement = fit.run, fit.placement
     vision = run.vision if has_projector_on_gpu(run, free_bytes) else None
     compute = compute_buffers(run.model, run.batch, placement, run.rules)
-    terms = tuple(term for term in _terms(run, placement, compute, vision) if term.band.high_bytes)
-    device = sum((term.band for term in terms), context.band)
+    lines = tuple(line for line in _lines(run, placement, compute, vision) if line.band.high_bytes)
+    device = sum((line.band for line in lines), context.band)
     used = device.expected_bytes - context.band.expected_bytes
-    timeline = _timeline(terms)
+    timeline = _timeline(lines)
     return Estimate(
         pipeline=run.pipeline.name,
         title=run.pipeline.title,
@@ -130,7 +134,7 @@ def _budget(fit: Fit, context: Term, *, free_bytes: int | None) -> Estimate:
         compute_capability=run.compute_capability,
         components=tuple(_components(run, placement, vision)),
         phases=_phases(timeline, context.band.expected_bytes),
-        terms=(*terms, context),
+        lines=(*lines, context),
         peak=Peak(
             phase="prefill",
             component=LANGUAGE_MODEL,
@@ -140,7 +144,7 @@ def _budget(fit: Fit, context: Term, *, free_bytes: int | None) -> Estimate:
         ),
         need=Need(band=device, phase="load", component=LANGUAGE_MODEL),
         timeline=timeline,
-        buffers=_buffers(run, placement, compute, terms),
+        buffers=tuple(_buffers(run, placement, compute, lines, vision)),
         layers=LayerSplit(
             total=run.model.total_layers,
             on_gpu=fit.on_gpu,
@@ -150,49 +154,69 @@ def _budget(fit: Fit, context: Term, *, free_bytes: int | None) -> Estimate:
     )
 
 
-def _terms(
+def _lines(
     run: GgmlRun, placement: Placement, compute: ComputeBuffers, vision: VisionModel | None
-) -> Iterator[Term]:
+) -> Iterator[Line]:
     """Yield what is on the GPU, in the order in which it gets there.
 
-    Terms have no phase: buffers are kept from load on, pools from their first use on.
+    They have no phase: buffers are kept from load on, pools from their first use on.
     """
     exact, published, assumed = Origin.EXACT, Origin.PUBLISHED, Origin.ASSUMED
     weights = Band.exactly(placement.gpu_bytes)
-    yield _term("weights", LANGUAGE_MODEL, weights, exact, _WEIGHTS_SOURCE)
+    yield _line(LineKind.WEIGHTS, LANGUAGE_MODEL, weights, exact, _WEIGHTS_SOURCE)
     cache = Band.exactly(run.batch.cache_of_last(placement.blocks_on_gpu))
-    yield _term("KV cache", LANGUAGE_MODEL, cache, exact, cache_source(run.model))
+    yield _line(LineKind.KV_CACHE, LANGUAGE_MODEL, cache, exact, cache_source(run.model))
     states = Band.exactly(run.batch.states_of_last(placement.blocks_on_gpu))
-    yield _term(STATE, LANGUAGE_MODEL, states, exact, recurrent_state.SOURCE)
+    yield _line(LineKind.RECURRENT_STATE, LANGUAGE_MODEL, states, exact, recurrent_state.SOURCE)
     origin, source = published, _COMPUTE_SOURCE
     if uses_graph(run.model, run.rules):
         origin, source = graph_source(run.model, run.rules)
-    yield _term("compute buffer", LANGUAGE_MODEL, compute.gpu, origin, source)
+    yield _line(LineKind.COMPUTE_BUFFER, LANGUAGE_MODEL, compute.gpu, origin, source)
     if vision is not None:
-        yield from _vision_terms(run, vision)
+        yield from _vision_lines(run, vision)
     if compute.gpu.high_bytes:
         band = engine_pools.language_pool(run.model, run.batch, run.compute_capability)
-        yield _term("engine pools", LANGUAGE_MODEL, band, assumed, engine_pools.SOURCE)
+        yield _line(LineKind.ENGINE_POOL, LANGUAGE_MODEL, band, assumed, engine_pools.SOURCE)
 
 
-def _vision_terms(run: GgmlRun, vision: VisionModel) -> Iterator[Term]:
+def _vision_lines(run: GgmlRun, vision: VisionModel) -> Iterator[Line]:
     from vramplan.engines.ggml.projector import projector_compute, projector_source
 
     for component, role in _PARTS:
         band = Band.exactly(vision.part(role)[1])
-        yield _term("weights", component, band, Origin.EXACT, _WEIGHTS_SOURCE)
+        yield _line(LineKind.WEIGHTS, component, band, Origin.EXACT, _WEIGHTS_SOURCE)
     band = projector_compute(vision, has_flash=run.has_vision_flash)
     found = projector_source(vision)
-    yield _term("projector compute", VISION_ENCODER, band, *found)
+    yield _line(LineKind.PROJECTOR_COMPUTE, VISION_ENCODER, band, *found)
     band = engine_pools.vision_pool(vision, has_flash=run.has_vision_flash)
-    yield _term("engine pools", VISION_ENCODER, band, Origin.ASSUMED, engine_pools.SOURCE)
+    yield _line(LineKind.ENGINE_POOL, VISION_ENCODER, band, Origin.ASSUMED, engine_pools.SOURCE)
 
 
 _PARTS = ((VISION_ENCODER, TensorRole.VISION), (PROJECTOR, TensorRole.PROJECTOR))
 
 
-def _term(name: str, component: str, band: Band, origin: Origin, source: str) -> Term:
-    return Term(name=name, phase=None, component=component, band=band, origin=origin, source=source)
+#: what people read on each line
+_LABELS = {
+    LineKind.WEIGHTS: "weights",
+    LineKind.KV_CACHE: "KV cache",
+    LineKind.RECURRENT_STATE: "recurrent state",
+    LineKind.COMPUTE_BUFFER: "compute buffer",
+    LineKind.PROJECTOR_COMPUTE: "projector compute",
+    LineKind.ENGINE_POOL: "engine pools",
+}
+
+
+def _line(kind: LineKind, component: str, band: Band, origin: Origin, source: str) -> Line:
+    return Line(
+        kind=kind,
+        device=GPU,
+        name=_LABELS[kind],
+        phase=None,
+        component=component,
+        band=band,
+        origin=origin,
+        source=source,
+    )
 
 
 def _components(
@@ -219,12 +243,12 @@ def _components(
         )
 
 
-def _timeline(terms: tuple[Term, ...]) -> tuple[TimelinePoint, ...]:
-    """Return the bytes after each term came to be; generating takes nothing more."""
-    steps = list(accumulate(term.band.expected_bytes for term in terms))
+def _timeline(lines: tuple[Line, ...]) -> tuple[TimelinePoint, ...]:
+    """Return the bytes after each line came to be; generating takes nothing more."""
+    steps = list(accumulate(line.band.expected_bytes for line in lines))
     points = [
-        _point(_phase_of(term), term.component or LANGUAGE_MODEL, used)
-        for term, used in zip(terms, steps, strict=True)
+        _point(_phase_of(line), line.component or LANGUAGE_MODEL, used)
+        for line, used in zip(lines, steps, strict=True)
     ]
     return (*points, _point("generate", LANGUAGE_MODEL, steps[-1] if steps else 0))
 
@@ -235,11 +259,11 @@ def _point(phase: str, component: str, used_bytes: int) -> TimelinePoint:
     )
 
 
-def _phase_of(term: Term) -> str:
-    """Return the phase in which a term's memory is first taken."""
-    if term.name != "engine pools":
+def _phase_of(line: Line) -> str:
+    """Return the phase in which a line's memory is first taken."""
+    if line.kind is not LineKind.ENGINE_POOL:
         return "load"
-    return "encode_image" if term.component == VISION_ENCODER else "prefill"
+    return "encode_image" if line.component == VISION_ENCODER else "prefill"
 
 
 def _phases(timeline: tuple[TimelinePoint, ...], context_bytes: int) -> tuple[PhaseUse, ...]:
@@ -258,36 +282,38 @@ def _phases(timeline: tuple[TimelinePoint, ...], context_bytes: int) -> tuple[Ph
 
 
 def _buffers(
-    run: GgmlRun, placement: Placement, compute: ComputeBuffers, terms: tuple[Term, ...]
-) -> GgmlBuffers:
-    def on_gpu(name: str, *components: str) -> int:
-        return sum(
-            term.band.expected_bytes
-            for term in terms
-            if term.name == name and term.component in components
+    run: GgmlRun,
+    placement: Placement,
+    compute: ComputeBuffers,
+    lines: tuple[Line, ...],
+    vision: VisionModel | None,
+) -> Iterator[Buffer]:
+    """Yield the lines as the engine's buffers, then what it holds in host memory."""
+    for line in lines:
+        yield Buffer(
+            kind=line.kind,
+            device=line.device,
+            size_bytes=line.band.expected_bytes,
+            component=LANGUAGE_MODEL if line.component == LANGUAGE_MODEL else PROJECTOR,
         )
-
-    projector = on_gpu("weights", VISION_ENCODER, PROJECTOR)
-    host_projector = host_projector_compute = 0
-    if run.vision is not None and not projector:
+    batch, blocks, every = run.batch, placement.blocks_on_gpu, run.model.layers
+    on_host = {
+        LineKind.WEIGHTS: placement.host_bytes,
+        LineKind.KV_CACHE: batch.cache_of_last(every) - batch.cache_of_last(blocks),
+        LineKind.RECURRENT_STATE: batch.states_of_last(every) - batch.states_of_last(blocks),
+        LineKind.COMPUTE_BUFFER: compute.host_bytes,
+    }
+    for kind, size_bytes in on_host.items():
+        yield Buffer(kind=kind, device=HOST, size_bytes=size_bytes)
+    if run.vision is not None and vision is None:
         from vramplan.engines.ggml.projector import projector_compute
 
-        host_projector = run.vision.weights_bytes
         band = projector_compute(run.vision, has_flash=run.has_vision_flash)
-        host_projector_compute = band.expected_bytes
-    return GgmlBuffers(
-        model_bytes=placement.gpu_bytes,
-        kv_cache_bytes=on_gpu("KV cache", LANGUAGE_MODEL),
-        recurrent_state_bytes=on_gpu(STATE, LANGUAGE_MODEL),
-        compute_bytes=compute.gpu.expected_bytes,
-        host_model_bytes=placement.host_bytes + host_projector,
-        host_kv_cache_bytes=run.batch.cache_of_last(run.model.layers)
-        - run.batch.cache_of_last(placement.blocks_on_gpu),
-        host_compute_bytes=compute.host_bytes + host_projector_compute,
-        projector_bytes=projector,
-        projector_compute_bytes=on_gpu("projector compute", VISION_ENCODER),
-        pool_bytes=on_gpu("engine pools", LANGUAGE_MODEL, VISION_ENCODER),
-    )
+        for kind, size_bytes in (
+            (LineKind.WEIGHTS, run.vision.weights_bytes),
+            (LineKind.PROJECTOR_COMPUTE, band.expected_bytes),
+        ):
+            yield Buffer(kind=kind, device=HOST, size_bytes=size_bytes, component=PROJECTOR)
 
 
 def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> Iterator[str]:

@@ -13,7 +13,16 @@ from vramplan.catalog import usable_bytes
 from vramplan.engines.ggml.defaults import CardMemory
 from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
 from vramplan.engines.ggml.pipeline import GgmlPipeline
-from vramplan.model import Card, Estimate, Judgement, Settings, VerdictKind
+from vramplan.model import (
+    Buffer,
+    Card,
+    Estimate,
+    Judgement,
+    LineKind,
+    Settings,
+    VerdictKind,
+    buffer_bytes,
+)
 from vramplan.units import format_size
 
 _LANGUAGE = frozenset({"language_model"})
@@ -117,25 +126,26 @@ def _split_reason(
 
 def _both_sides(placed: Estimate) -> str:
     """Return what is on the GPU and what in host memory."""
-    held = placed.buffers
-    assert held is not None
-    sides = (
-        ("the GPU holds", held.model_bytes + held.projector_bytes, held.kv_cache_bytes,
-         held.compute_bytes + held.projector_compute_bytes),
-        ("host memory", held.host_model_bytes, held.host_kv_cache_bytes, held.host_compute_bytes),
-    )  # fmt: skip
+    assert placed.buffers
     return "; ".join(
-        f"{where} {_listed(weights=weights, KV_cache=cache, compute_buffers=compute)}"
-        for where, weights, cache, compute in sides
+        f"{where} {_listed(placed.buffers, on_host=on_host)}"
+        for where, on_host in (("the GPU holds", False), ("host memory", True))
     )
 
 
-def _listed(**sizes: int) -> str:
+#: what is told of each side
+_SIDE = {
+    "weights": (LineKind.WEIGHTS,),
+    "KV cache": (LineKind.KV_CACHE,),
+    "compute buffers": (LineKind.COMPUTE_BUFFER, LineKind.PROJECTOR_COMPUTE),
+}
+
+
+def _listed(buffers: tuple[Buffer, ...], *, on_host: bool) -> str:
     """Return ``702 MiB of weights, 48 MiB of KV cache``; what is empty is left out."""
+    sizes = {name: buffer_bytes(buffers, *kinds, on_host=on_host) for name, kinds in _SIDE.items()}
     return ", ".join(
-        f"{format_size(size, up=True)} of {name.replace('_', ' ')}"
-        for name, size in sizes.items()
-        if size
+        f"{format_size(size, up=True)} of {name}" for name, size in sizes.items() if size
     )
 
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from vramplan.catalog.engine_logs import LoggedLoad, LoggedModel
+from vramplan.engine_buffer import engine_name
 from vramplan.engines.ggml.build_rules import rules_of
 from vramplan.engines.ggml.compute_buffer import compute_buffers
 from vramplan.engines.ggml.graph.shapes import ExpertShape, LanguageShape, LayerShape
 from vramplan.engines.ggml.load_plan import batch_of
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole, place_layers
-from vramplan.model import Band
+from vramplan.model import Band, LineKind
 from vramplan.sources.block_sizes import BLOCKS
 
 _QKV_BIAS = ("attn_q.bias", "attn_k.bias", "attn_v.bias")
@@ -45,13 +46,18 @@ _MATRIX = {"q4_k_m": "q4_k", "iq4_xs": "iq4_xs", "q4_0": "q4_0", "f16": "f16"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedFigure:
-    """One buffer of a log and ours; `name` is the log's, ``KV`` or ``compute``."""
+    """One buffer of a log and ours."""
 
     log: LoggedLoad
-    name: str
+    kind: LineKind
     is_on_gpu: bool
     printed_bytes: int
     ours: Band
+
+    @property
+    def name(self) -> str:
+        """Return the log's word for the buffer, ``KV`` or ``compute``."""
+        return engine_name(self.kind)
 
     @property
     def off(self) -> float:
@@ -67,17 +73,17 @@ def compare_log(log: LoggedLoad) -> Iterator[LoggedFigure]:
     batch = batch_of(model, log.settings, rules, has_flash=has_flash, is_shared=True)
     placement = place_layers(model, log.on_gpu, output_first=rules.output_layer_first)
     ours = {
-        "KV": Band.exactly(batch.cache_of_last(placement.blocks_on_gpu)),
-        "compute": compute_buffers(model, batch, placement, rules).gpu,
+        LineKind.KV_CACHE: Band.exactly(batch.cache_of_last(placement.blocks_on_gpu)),
+        LineKind.COMPUTE_BUFFER: compute_buffers(model, batch, placement, rules).gpu,
     }
     if log.model.quantisation == "q4_0" and log.model.architecture not in _TIED:
-        ours["model"] = Band.exactly(placement.gpu_bytes)
+        ours[LineKind.WEIGHTS] = Band.exactly(placement.gpu_bytes)
     if log.model.quantisation is None and log.on_gpu < log.total_layers:
-        del ours["compute"]
-    for name, band in ours.items():
-        printed = log.buffer_bytes(name, on_gpu=True)
+        del ours[LineKind.COMPUTE_BUFFER]
+    for kind, band in ours.items():
+        printed = log.buffer_bytes(kind, on_gpu=True)
         if printed is not None:
-            yield LoggedFigure(log=log, name=name, is_on_gpu=True, printed_bytes=printed, ours=band)
+            yield LoggedFigure(log=log, kind=kind, is_on_gpu=True, printed_bytes=printed, ours=band)
 
 
 def logged_model(told: LoggedModel) -> GgmlModel:

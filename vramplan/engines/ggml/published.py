@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from vramplan.catalog.cards import assumed_card
 from vramplan.catalog.published import Claim, settings_of, sum_of
 from vramplan.engines.ggml.estimate import estimate_on
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.errors import UsageError
-from vramplan.model import Estimate, GgmlBuffers
+from vramplan.model import LANGUAGE_MODEL, PROJECTOR, Estimate, LineKind, buffer_bytes
 
-_BUFFERS: Mapping[str, Callable[[GgmlBuffers], int]] = {
-    "model_buffer": lambda buffers: buffers.model_bytes + buffers.host_model_bytes,
-    "kv_cache": lambda buffers: buffers.kv_cache_bytes,
-    "compute_buffer": lambda buffers: buffers.compute_bytes,
-    "projector": lambda buffers: buffers.projector_bytes,
-    "projector_compute": lambda buffers: buffers.projector_compute_bytes,
+#: what a figure is about, whose it is and whether what is in host memory belongs to it
+_BUFFERS: Mapping[str, tuple[LineKind, str, bool]] = {
+    "model_buffer": (LineKind.WEIGHTS, LANGUAGE_MODEL, True),
+    "kv_cache": (LineKind.KV_CACHE, LANGUAGE_MODEL, False),
+    "compute_buffer": (LineKind.COMPUTE_BUFFER, LANGUAGE_MODEL, False),
+    "projector": (LineKind.WEIGHTS, PROJECTOR, False),
+    "projector_compute": (LineKind.PROJECTOR_COMPUTE, PROJECTOR, False),
 }
 
 
@@ -33,8 +34,8 @@ class Figures:
         if metric == "weights":
             return self.weights(self._claim.components)
         found = self._estimate()
-        if metric in _BUFFERS and found.buffers is not None:
-            return _BUFFERS[metric](found.buffers)
+        if metric in _BUFFERS:
+            return _buffer(found, *_BUFFERS[metric])
         if metric == "need":
             return found.need.band.expected_bytes
         if metric == "latents" or metric.endswith("_above_weights"):
@@ -50,3 +51,9 @@ class Figures:
     def _estimate(self) -> Estimate:
         settings = settings_of(self._claim, self._pipeline)
         return estimate_on(self._pipeline, settings, assumed_card(self._claim.compute_capability))
+
+
+def _buffer(found: Estimate, kind: LineKind, component: str, with_host: bool) -> int:
+    on_gpu = buffer_bytes(found.buffers, kind, component=component)
+    on_host = buffer_bytes(found.buffers, kind, component=component, on_host=True)
+    return on_gpu + on_host if with_host else on_gpu

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vramplan.engines.ggml.layer_fit import MARGIN_BYTES
-from vramplan.model import Advice, Estimate, Verdict
+from vramplan.model import (
+    LANGUAGE_MODEL,
+    PROJECTOR,
+    Advice,
+    Estimate,
+    LineKind,
+    Verdict,
+    buffer_bytes,
+)
 from vramplan.units import format_size
 
 #: bits a weight of llama-quantize's types, measured on Llama 3.1 8B; those below three bits are
@@ -34,22 +42,22 @@ def smaller_file(
     `whole` is the estimate with every layer there. Where the engine decides (`is_fitted`) its
     margin must be left over; else the high end of the need must be within the budget.
     """
-    held, model = whole.buffers, whole.components[0]
-    assert held is not None
+    held, model = _on_gpu(whole, LineKind.WEIGHTS, LANGUAGE_MODEL), whole.components[0]
     missing = whole.need.band.high_bytes - verdict.budget_bytes
     if is_fitted:
-        pools = held.pool_bytes  # in nobody's sum: they come out of the margin
-        again = held.projector_bytes if is_ollama else 0  # it keeps room for the projector twice
+        pools = _on_gpu(whole, LineKind.ENGINE_POOL)  # in nobody's sum: they come out of the margin
+        # it keeps room for the projector twice
+        again = _on_gpu(whole, LineKind.WEIGHTS, PROJECTOR) if is_ollama else 0
         needed = whole.need.band.expected_bytes - pools + MARGIN_BYTES + again
         missing = needed - verdict.budget_bytes
-    if missing <= 0 or missing >= held.model_bytes:
+    if missing <= 0 or missing >= held:
         return None
     bits = model.weights_bytes * 8 / model.parameters
-    most = bits * (held.model_bytes - missing) / held.model_bytes
+    most = bits * (held - missing) / held
     name = next((name for name, size in _BITS.items() if size <= most), None)
     if name is None:
         return None
-    less = round(held.model_bytes * (1 - _BITS[name] / bits))
+    less = round(held * (1 - _BITS[name] / bits))
     return Advice(
         change=f"a smaller file of the model: {name}, {_BITS[name]:.1f} bits a weight where this "
         f"one has {bits:.1f}",
@@ -57,3 +65,7 @@ def smaller_file(
         cost="another download, and answers get worse with fewer bits",
         need_bytes=whole.need.band.expected_bytes - less,
     )
+
+
+def _on_gpu(whole: Estimate, kind: LineKind, component: str | None = None) -> int:
+    return buffer_bytes(whole.buffers, kind, component=component)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.budget.cuda_context import context_band, context_term
+from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
@@ -21,16 +21,18 @@ from vramplan.engines.torch.shipped_results import remembered
 from vramplan.engines.torch.workspace import convolution_scratch, cublas_band
 from vramplan.errors import TapeError
 from vramplan.model import (
+    GPU,
     Band,
     Card,
     Component,
     Estimate,
+    Line,
+    LineKind,
     Need,
     Origin,
     Peak,
     PhaseUse,
     Settings,
-    Term,
     TimelinePoint,
 )
 from vramplan.settings import SPILLING_PLATFORMS
@@ -108,8 +110,8 @@ class _Budget:
 
     def estimate(self) -> Estimate:
         """Return the whole budget."""
-        terms = tuple(self._terms())
-        device = sum((term.band for term in terms[1:]), terms[0].band)
+        lines = tuple(self._lines())
+        device = sum((line.band for line in lines[1:]), lines[0].band)
         expected = self.result.expected
         return Estimate(
             pipeline=self.pipeline.name,
@@ -119,7 +121,7 @@ class _Budget:
             compute_capability=self.compute_capability,
             components=tuple(self._components()),
             phases=tuple(self._phases()),
-            terms=terms,
+            lines=lines,
             peak=Peak(
                 phase=self.peak_mark.phase,
                 component=self.peak_mark.component,
@@ -132,8 +134,8 @@ class _Budget:
             notes=tuple(self._notes()),
         )
 
-    # ------------------------------------------------------------------ terms
-    def _terms(self) -> Iterator[Term]:
+    # ------------------------------------------------------------------ lines
+    def _lines(self) -> Iterator[Line]:
         """Yield the lines of the peak; low, expected and high each add up to the device's."""
         peak, result = self.peak_mark, self.result
         resident = dict(peak.weights)
@@ -141,10 +143,12 @@ class _Budget:
         cublas, cublas_source = cublas_band(self.compute_capability)
         held = sum(resident.values())
         activations = result.low.allocated_peak_bytes - held - cublas.expected_bytes
-        for term in self._training():
-            activations -= term.band.expected_bytes
-            yield term
-        yield Term(
+        for line in self._training():
+            activations -= line.band.expected_bytes
+            yield line
+        yield Line(
+            kind=LineKind.ACTIVATIONS,
+            device=GPU,
             name=self._activations_name(),
             phase=peak.phase,
             component=peak.component,
@@ -157,7 +161,9 @@ class _Budget:
         scratch = convolution_scratch(self.compute_capability, element_bytes)
         most = max(result.high.allocated_peak_bytes, result.expected.allocated_peak_bytes)
         if most > floor:
-            yield Term(
+            yield Line(
+                kind=LineKind.WORKSPACE,
+                device=GPU,
                 name="convolution workspace",
                 phase=peak.phase,
                 component=peak.component,
@@ -169,7 +175,9 @@ class _Budget:
                 origin=scratch.origin,
                 source=scratch.source,
             )
-        yield Term(
+        yield Line(
+            kind=LineKind.WORKSPACE,
+            device=GPU,
             name="cuBLAS workspace",
             phase=None,
             component=None,
@@ -178,7 +186,9 @@ class _Budget:
             source=cublas_source,
         )
         slacks = sorted(map(_slack, (result.low, result.expected, result.high)))
-        yield Term(
+        yield Line(
+            kind=LineKind.ALLOCATOR_SLACK,
+            device=GPU,
             name="allocator slack",
             phase=peak.phase,
             component=None,
@@ -188,9 +198,9 @@ class _Budget:
             origin=Origin.REPLAYED,
             source=_SLACK_SOURCE,
         )
-        yield context_term(self.compute_capability)
+        yield context_line(self.compute_capability)
 
-    def _training(self) -> Iterator[Term]:
+    def _training(self) -> Iterator[Line]:
         """Yield what a training step keeps beside its weights at the peak: a share of what is live.
 
         The optimiser's moments live from its first step on, all gradients while it steps; while
@@ -201,11 +211,20 @@ class _Budget:
             return
         element_bytes = ELEMENT_BYTES[str(self.settings.get("dtype", "fp32"))]
         one_each = sum(part.parameters for part in self.result.parts) * element_bytes
-        kept = [("optimiser state (Adam)", 2 * one_each, "two moments for each parameter")]
+        kept = [
+            (
+                LineKind.OPTIMIZER_STATE,
+                "optimiser state (Adam)",
+                2 * one_each,
+                "two moments for each parameter",
+            )
+        ]
         if self.peak_mark.component == "optimizer":
-            kept.insert(0, ("gradients", one_each, "one for each parameter"))
-        for name, size, source in kept:
-            yield Term(
+            kept.insert(0, (LineKind.GRADIENTS, "gradients", one_each, "one for each parameter"))
+        for kind, name, size, source in kept:
+            yield Line(
+                kind=kind,
+                device=GPU,
                 name=name,
                 phase=self.peak_mark.phase,
                 component=None,
@@ -223,7 +242,7 @@ class _Budget:
             return "activations and gradients"
         return "activations"
 
-    def _weights(self, resident: Mapping[str, int]) -> Iterator[Term]:
+    def _weights(self, resident: Mapping[str, int]) -> Iterator[Line]:
         totals: dict[str, int] = {}
         for part in self.result.parts:
             totals[part.component] = totals.get(part.component, 0) + part.weights_bytes
@@ -232,7 +251,9 @@ class _Budget:
             if held:
                 # a cast (SDXL's VAE to fp32) makes the whole component larger than it was loaded
                 size = part.weights_bytes * held // totals[part.component]
-                yield Term(
+                yield Line(
+                    kind=LineKind.WEIGHTS,
+                    device=GPU,
                     name="weights",
                     phase=None,
                     component=part.name,

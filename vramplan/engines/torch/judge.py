@@ -8,7 +8,7 @@ from vramplan.budget.verdict import grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.engines.torch.estimate import estimate_torch
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.model import Card, Component, Estimate, Judgement, Settings, VerdictKind
+from vramplan.model import Card, Component, Estimate, Judgement, LineKind, Settings, VerdictKind
 from vramplan.units import format_size
 
 #: diffusers' ways to keep components in system memory, cheapest first
@@ -60,8 +60,8 @@ def _reason(found: Estimate, kind: VerdictKind, budget_bytes: int) -> str:
 
 def _makeup(found: Estimate) -> str:
     """Return what the need is made of, so that the sum can be followed."""
-    held = sum(t.band.expected_bytes for t in found.terms if t.name == "weights")
-    context = sum(t.band.expected_bytes for t in found.terms if t.name == "CUDA context")
+    held = found.bytes_of(LineKind.WEIGHTS)
+    context = found.bytes_of(LineKind.CUDA_CONTEXT)
     rest = found.need.band.expected_bytes - held - context
     return (
         f"{format_size(held, up=True)} of weights, {format_size(context, up=True)} of CUDA context "

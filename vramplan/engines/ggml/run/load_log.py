@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from vramplan.measurement.run import EngineBuffer, Failure, FailureKind
+from vramplan.engine_buffer import EngineBuffer
+from vramplan.measurement.run import Failure, FailureKind
 from vramplan.units import MIB
 
 _MOST_LINES = 200_000

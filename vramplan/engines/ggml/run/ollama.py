@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from vramplan.engine_buffer import EngineBuffer
 from vramplan.engines.ggml.run.http_lines import RefusedError, ask, ask_lines
 from vramplan.engines.ggml.run.served_run import (
     EngineMeter,
@@ -22,7 +23,7 @@ from vramplan.engines.ggml.run.served_run import (
 )
 from vramplan.errors import MeasurementError, MissingError, UsageError, did_you_mean
 from vramplan.measurement.reading import DeviceMemory
-from vramplan.measurement.run import EngineBuffer, Failure, FailureKind
+from vramplan.measurement.run import Failure, FailureKind
 
 _DEFAULT = "http://127.0.0.1:11434"
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+from vramplan.engine_buffer import EngineBuffer
 from vramplan.measurement.reading import DeviceMemory
-from vramplan.measurement.run import EngineBuffer, Failure, Held, PhaseEnd, Stretch
+from vramplan.measurement.run import Failure, Held, PhaseEnd, Stretch
 from vramplan.probe.protocol import Probe
 from vramplan.runner.phase_ends import PhaseEnds, SmiEyes
 from vramplan.runner.supervisor import PeakWatch

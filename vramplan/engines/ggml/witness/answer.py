@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vramplan.engine_buffer import EngineBuffer
 from vramplan.engines.ggml.run.load_log import EngineLog, read_log
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
-from vramplan.measurement.run import EngineBuffer
 from vramplan.units import MIB
 
 LIBRARY = "xllamacpp"
@@ -77,14 +77,6 @@ class EngineAnswer:
     nodes: int | None  # of the graph
     projector_bytes: int | None = None  # weights and compute buffer
     layers: tuple[int, int] | None = None  # on the GPU, of
-
-    def size_bytes(self, name: str, device: str) -> int:
-        """Return what is called `name` on a device whose name begins with `device`."""
-        return sum(
-            one.size_bytes
-            for one in self.buffers
-            if one.name == name and one.device.startswith(device)
-        )
 
 
 def ask_engine(

@@ -11,29 +11,22 @@ from vramplan.engines.ggml.graph_buffer import is_known
 from vramplan.engines.ggml.layer_fit import fit_run, margin_bytes
 from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
-from vramplan.model import Settings
+from vramplan.model import GPU, HOST, Buffer, LineKind, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardBuild:
     """What the build b11549 allocates for a model file on a card, and what it was asked.
 
-    `settings` are those the engine begins with, `context` is what is left of it; sizes in bytes.
-    `host_model_bytes` is what the engine prints of host memory: the part of the file it maps.
+    `settings` are those the engine begins with, `context` is what is left of it. Of
+    weights in host memory it has what the engine prints: the part of the file that is mapped.
     """
 
     settings: Settings
     margin_bytes: int
     layers: tuple[int, int]  # on the GPU, of
     context: int
-    model_bytes: int
-    cache_bytes: int
-    state_bytes: int
-    compute_bytes: int
-    host_model_bytes: int
-    host_cache_bytes: int
-    host_state_bytes: int
-    host_compute_bytes: int
+    buffers: tuple[Buffer, ...]
     is_known: bool
 
 
@@ -52,18 +45,22 @@ def card_build(
     batch, placement = fit.run.batch, fit.placement
     compute = compute_buffers(run.model, batch, placement, run.rules)
     blocks, every = placement.blocks_on_gpu, run.model.layers
+    cache, states = batch.cache_of_last(blocks), batch.states_of_last(blocks)
+    sizes = {
+        LineKind.WEIGHTS: (placement.gpu_bytes, placement.mapped_bytes),
+        LineKind.KV_CACHE: (cache, batch.cache_of_last(every) - cache),
+        LineKind.RECURRENT_STATE: (states, batch.states_of_last(every) - states),
+        LineKind.COMPUTE_BUFFER: (compute.gpu.expected_bytes, compute.host_bytes),
+    }
     return CardBuild(
         settings={**run.settings, "context": "auto"} if run.may_shrink_context else run.settings,
         margin_bytes=margin_bytes(run, card.free_bytes),
         layers=(placement.on_gpu, run.model.total_layers),
         context=batch.context * batch.streams,
-        model_bytes=placement.gpu_bytes,
-        cache_bytes=batch.cache_of_last(blocks),
-        state_bytes=batch.states_of_last(blocks),
-        compute_bytes=compute.gpu.expected_bytes,
-        host_model_bytes=placement.mapped_bytes,
-        host_cache_bytes=batch.cache_of_last(every) - batch.cache_of_last(blocks),
-        host_state_bytes=batch.states_of_last(every) - batch.states_of_last(blocks),
-        host_compute_bytes=compute.host_bytes,
+        buffers=tuple(
+            Buffer(kind=kind, device=device, size_bytes=size)
+            for kind, sides in sizes.items()
+            for device, size in zip((GPU, HOST), sides, strict=True)
+        ),
         is_known=is_known(run.model, run.rules),
     )

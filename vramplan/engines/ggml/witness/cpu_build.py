@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
@@ -9,29 +10,18 @@ from vramplan.engines.ggml.graph_buffer import graph_sizes, is_known
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.projector import cpu_projector_bytes
-from vramplan.engines.ggml.vision_model import VisionModel
-from vramplan.model import Settings
+from vramplan.model import HOST, PROJECTOR, Buffer, LineKind, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuBuild:
-    """What a CPU build of the engine allocates for a model file."""
+    """What a CPU build of the engine allocates for a model file, all in host memory.
 
-    model_bytes: int
-    cache_bytes: int
-    state_bytes: int
-    compute_bytes: int
+    `is_known` is False where the family's graph is a guess.
+    """
+
+    buffers: tuple[Buffer, ...]
     is_known: bool
-    projector_bytes: int | None = None  # weights and compute buffer; None without a projector
-
-    def by_name(self) -> dict[str, int]:
-        """Return the sizes under the engine's names of its buffers."""
-        return {
-            "model": self.model_bytes,
-            "KV": self.cache_bytes,
-            "RS": self.state_bytes,
-            "compute": self.compute_bytes,
-        }
 
 
 def cpu_build(pipeline: GgmlPipeline, settings: Settings) -> CpuBuild:
@@ -42,15 +32,22 @@ def cpu_build(pipeline: GgmlPipeline, settings: Settings) -> CpuBuild:
     chosen = {**settings, "engine": WITNESS_ENGINE}
     run = read_run(pipeline, chosen, "8.6")
     assert run.model.language is not None
-    return CpuBuild(
-        model_bytes=run.model.weights_bytes,
-        cache_bytes=run.batch.cache_of_last(run.model.layers),
-        state_bytes=run.batch.states_of_last(run.model.layers),
-        compute_bytes=graph_sizes(run.model, run.batch, run.rules),
-        is_known=is_known(run.model, run.rules),
-        projector_bytes=None if run.vision is None else _projector_bytes(run.vision, run),
-    )
+    return CpuBuild(buffers=tuple(_buffers(run)), is_known=is_known(run.model, run.rules))
 
 
-def _projector_bytes(vision: VisionModel, run: GgmlRun) -> int:
-    return vision.weights_bytes + cpu_projector_bytes(vision, has_flash=run.has_vision_flash)
+def _buffers(run: GgmlRun) -> Iterator[Buffer]:
+    sizes = {
+        LineKind.WEIGHTS: run.model.weights_bytes,
+        LineKind.KV_CACHE: run.batch.cache_of_last(run.model.layers),
+        LineKind.RECURRENT_STATE: run.batch.states_of_last(run.model.layers),
+        LineKind.COMPUTE_BUFFER: graph_sizes(run.model, run.batch, run.rules),
+    }
+    for kind, size in sizes.items():
+        yield Buffer(kind=kind, device=HOST, size_bytes=size)
+    if run.vision is not None:
+        compute = cpu_projector_bytes(run.vision, has_flash=run.has_vision_flash)
+        for kind, size in (
+            (LineKind.WEIGHTS, run.vision.weights_bytes),
+            (LineKind.PROJECTOR_COMPUTE, compute),
+        ):
+            yield Buffer(kind=kind, device=HOST, size_bytes=size, component=PROJECTOR)

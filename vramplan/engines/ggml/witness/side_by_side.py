@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.compare.pair import Pair
 from vramplan.compare.witness import LayersTold, Witness, WitnessRow
+from vramplan.engine_buffer import in_our_words
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.errors import UsageError
+from vramplan.model import LANGUAGE_MODEL, PROJECTOR, LineKind, buffer_bytes
 from vramplan.settings import format_setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from vramplan.model import Estimate, Settings, Verdict
+    from vramplan.engine_buffer import EngineBuffer
+    from vramplan.model import Buffer, Estimate, Settings, Verdict
 
 
 def ask_witness(pipeline: GgmlPipeline, settings: Settings) -> Witness:
@@ -38,16 +41,14 @@ def ask_witness(pipeline: GgmlPipeline, settings: Settings) -> Witness:
     beside = pipeline.model.projector
     answer = ask_engine(path, words, Path(beside.path) if beside else None)
 
-    def told(name: str) -> int | None:
-        sizes = [one.size_bytes for one in answer.buffers if one.name == name]
-        return sum(sizes) if sizes else None
-
+    projector = [one.size_bytes for one in ours.buffers if one.component == PROJECTOR]
     rows = (
-        ("model", ours.model_bytes, told("model")),
-        ("KV cache", ours.cache_bytes, told("KV")),
-        ("recurrent state", ours.state_bytes, told("RS")),
-        ("compute", ours.compute_bytes, told("compute")),
-        ("projector and its compute", ours.projector_bytes, answer.projector_bytes),
+        *_sides(_IN_HOST, ours.buffers, answer.buffers),
+        (
+            "projector and its compute",
+            sum(projector) if projector else None,
+            answer.projector_bytes,
+        ),
     )
     return Witness(
         pipeline=pipeline.name,
@@ -75,7 +76,7 @@ def ask_on_card(
     if settings.get("cpu_moe", 0) != 0:
         hint = "leave cpu_moe out: the engine's own fit places experts"
         raise UsageError("--engine-check: the engine cannot be asked for cpu_moe", hint=hint)
-    context = sum(t.band.expected_bytes for t in estimate.terms if t.name == "CUDA context")
+    context = estimate.bytes_of(LineKind.CUDA_CONTEXT)
     free = max(verdict.budget_bytes - context, 0)
     ours = card_build(
         pipeline,
@@ -91,20 +92,8 @@ def ask_on_card(
     )
     words = {key: format_setting(key, value) for key, value in ours.settings.items()}
     answer = ask_engine(path, words, card=card)
-    gpu, host = ("CUDA0",), ("CPU", "CUDA_Host")
-
-    def told(name: str, devices: tuple[str, ...]) -> int:
-        return sum(answer.size_bytes(name, device) for device in devices)
-
     rows = (
-        ("model", ours.model_bytes, told("model", gpu)),
-        ("KV cache", ours.cache_bytes, told("KV", gpu)),
-        ("recurrent state", ours.state_bytes, told("RS", gpu)),
-        ("compute", ours.compute_bytes, told("compute", gpu)),
-        ("model, part of the file mapped", ours.host_model_bytes, told("model", host)),
-        ("KV cache in host memory", ours.host_cache_bytes, told("KV", host)),
-        ("recurrent state in host memory", ours.host_state_bytes, told("RS", host)),
-        ("compute in host memory", ours.host_compute_bytes, told("compute", host)),
+        (name, own, told or 0) for name, own, told in _sides(_ON_CARD, ours.buffers, answer.buffers)
     )
     on_gpu, total = ours.layers
     return Witness(
@@ -125,6 +114,42 @@ def _file_of(pipeline: GgmlPipeline) -> Path:
         hint = "name a .gguf file, or a model of Ollama's that is installed"
         raise UsageError(f"--engine-check: {pipeline.name} is no model file here", hint=hint)
     return path
+
+
+#: the rows of each comparison: what it is, whether in host memory, and what it is called
+_IN_HOST = (
+    (LineKind.WEIGHTS, True, "model"),
+    (LineKind.KV_CACHE, True, "KV cache"),
+    (LineKind.RECURRENT_STATE, True, "recurrent state"),
+    (LineKind.COMPUTE_BUFFER, True, "compute"),
+)
+_ON_CARD = (
+    (LineKind.WEIGHTS, False, "model"),
+    (LineKind.KV_CACHE, False, "KV cache"),
+    (LineKind.RECURRENT_STATE, False, "recurrent state"),
+    (LineKind.COMPUTE_BUFFER, False, "compute"),
+    (LineKind.WEIGHTS, True, "model, part of the file mapped"),
+    (LineKind.KV_CACHE, True, "KV cache in host memory"),
+    (LineKind.RECURRENT_STATE, True, "recurrent state in host memory"),
+    (LineKind.COMPUTE_BUFFER, True, "compute in host memory"),
+)
+
+
+def _sides(
+    rows: Iterable[tuple[LineKind, bool, str]],
+    ours: Iterable[Buffer],
+    printed: Iterable[EngineBuffer],
+) -> Iterator[tuple[str, int, int | None]]:
+    """Yield each row's name and the bytes of the language model's buffers, ours and the engine's.
+
+    None is for what the engine prints no buffer of.
+    """
+    own = [one for one in ours if one.component == LANGUAGE_MODEL]
+    theirs = [one for one in in_our_words(printed) if one.component == LANGUAGE_MODEL]
+    for kind, on_host, name in rows:
+        is_told = any(one.kind is kind and one.device.is_host == on_host for one in theirs)
+        told = buffer_bytes(theirs, kind, on_host=on_host) if is_told else None
+        yield name, buffer_bytes(own, kind, on_host=on_host), told
 
 
 def _rows(rows: Iterable[tuple[str, int | None, int | None]]) -> tuple[WitnessRow, ...]:
