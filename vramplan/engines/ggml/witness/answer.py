@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vramplan.engine_buffer import EngineBuffer
+from vramplan.engine_buffer import EngineBuffer, in_our_words
 from vramplan.engines.ggml.run.load_log import EngineLog, read_log
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
+from vramplan.model import LineKind
 from vramplan.units import MIB
 
 LIBRARY = "xllamacpp"
@@ -99,7 +100,7 @@ def ask_engine(
         command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
     text = _listen(command, _GRAPH)
     log = read_log(text.splitlines())
-    if not any(one.name == "compute" for one in log.buffers):
+    if not any(one.kind is LineKind.COMPUTE_BUFFER for one in in_our_words(log.buffers)):
         raise MeasurementError(f"{model}: the engine refuses it: {_why(log, text)}")
     return EngineAnswer(
         version=f"{LIBRARY} {importlib.metadata.version(LIBRARY)}",
