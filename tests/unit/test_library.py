@@ -45,6 +45,11 @@ def test_the_examples_in_the_docstrings_are_so() -> None:
     assert (found.attempted > 3, found.failed) == (True, 0)
 
 
+def test_the_examples_on_the_page_are_so() -> None:
+    found = doctest.testfile(str(ROOT / "docs" / "library.md"), module_relative=False)
+    assert (found.attempted > 8, found.failed) == (True, 0)
+
+
 def test_the_library_answers_as_the_command_does() -> None:
     words = ["check", "sd15", "llava:7b", "--card", "12gb", "--margin", "500MiB", "--json"]
     command = [sys.executable, "-m", "vramplan", *words]
