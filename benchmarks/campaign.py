@@ -31,19 +31,19 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from vramplan import __version__  # noqa: E402  # after the checkout is on the path
 from vramplan.ask.gpus import find_gpu  # noqa: E402
-from vramplan.ask.targets import Job, make_jobs  # noqa: E402
+from vramplan.ask.profile import played_card  # noqa: E402
+from vramplan.ask.targets import make_jobs  # noqa: E402
 from vramplan.catalog import Catalog, load_catalog  # noqa: E402
 from vramplan.cli import INTERRUPTED  # noqa: E402
 from vramplan.commands.interrupts import ending_tidily  # noqa: E402
 from vramplan.commands.output import write_file  # noqa: E402
-from vramplan.commands.profile import played_card  # noqa: E402
 from vramplan.engines.torch.libraries import QUIET  # noqa: E402
 from vramplan.engines.torch.measure import Order, Prepared, prepare_order  # noqa: E402
 from vramplan.errors import MeasurementError, VramplanError  # noqa: E402
 from vramplan.measurement.codec import encode_run  # noqa: E402
 from vramplan.measurement.files import read_run  # noqa: E402
 from vramplan.measurement.run import FailureKind, Run  # noqa: E402
-from vramplan.model import Card, Pipeline  # noqa: E402
+from vramplan.model import Card, Job, Pipeline  # noqa: E402
 from vramplan.settings import parse_setting  # noqa: E402
 from vramplan.units import MIB  # noqa: E402
 
@@ -181,13 +181,11 @@ class Campaign:
         self.began_s = time.monotonic()
         self.gpu, self.driver = (None, "") if options.dry else find_gpu(options.gpu)
         self.folder = options.out or ROOT / "profiles" / "measured" / self._slug()
-        self.extra = []
         self.catalog: Catalog = load_catalog([])
         if options.dry:
             from tiny import write_tiny
 
-            self.extra = [str(write_tiny(Path(options.scratch)))]
-            self.catalog = load_catalog([Path(self.extra[0])])
+            self.catalog = load_catalog([Path(write_tiny(Path(options.scratch)))])
 
     def _slug(self) -> str:
         if self.gpu is None:
@@ -221,9 +219,7 @@ class Campaign:
         """Return what a case asks to be measured."""
         history = f"{case.name}.history.json.gz" if case.has_history else None
         return Order(
-            target=case.target,
             job=self._job(case),
-            catalog=self.extra,
             gpu=self.gpu,
             driver=self.driver,
             card=self._card(case),

@@ -35,14 +35,16 @@ def render(profiles: Path) -> str | None:
 
 
 def _compared(profiles: Path) -> Iterator[tuple[str, EventComparison]]:
+    from vramplan.ask.compare import compare
     from vramplan.catalog import load_catalog
-    from vramplan.engines.torch.event_lists import compare_event_lists
     from vramplan.measurement.files import runs_in
 
     catalog = load_catalog(())
     for path, run in runs_in(profiles):
         if run.history is not None and run.pipeline in catalog.pipelines:
-            yield path.stem, compare_event_lists(run, path, catalog, catalog.folders)
+            events = compare(str(path), catalog, {}, wants_events=True).comparison.events
+            if events is not None:
+                yield path.stem, events
 
 
 def _row(name: str, events: EventComparison) -> str:

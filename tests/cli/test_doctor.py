@@ -15,7 +15,7 @@ from vramplan.catalog import profiles_dir
 @pytest.fixture
 def healthy(monkeypatch) -> None:
     """Say nothing about the tapes and the snapshot of this checkout: they are being worked on."""
-    monkeypatch.setattr("vramplan.commands.doctor._tapes", lambda *_: iter(()))
+    monkeypatch.setattr("vramplan.ask.doctor._tapes", lambda *_: iter(()))
 
 
 def findings(result) -> dict[str, tuple[str, str]]:

@@ -10,16 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vramplan.ask.profile import played_card
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
-from vramplan.commands.profile import checkpoint_of, played_card
+from vramplan.engines.torch.checkpoint import checkpoint_of
 from vramplan.engines.torch.measure import Order, measure_order
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.files import read_run
@@ -121,14 +121,11 @@ def test_events_need_torch_a_gpu_and_a_run_to_stand_beside(run, tmp_path, words,
 
 def test_events_are_never_there_by_half_nor_without_their_run(tmp_path) -> None:
     """An older run's go when a new one begins, a dead process's pieces when it has ended."""
-    from vramplan.ask.events_file import events_file, no_half_of, written_beside
+    from vramplan.ask.events_file import events_beside, written_beside
+    from vramplan.engines.torch.measure import no_half_of
     from vramplan.measurement.history import part_of
 
-    asked = Namespace(
-        events=True, dry_run=False, output=str(tmp_path / "run.json"), format=None,
-        formats=("json",), default_format="table", command="profile",
-    )  # fmt: skip
-    events = events_file(asked, "diffusers")
+    events = events_beside(tmp_path / "run.json")
     assert events == tmp_path / "run.history.json.gz"
     events.write_bytes(b"of an older run")
     with no_half_of(str(events)):
@@ -162,9 +159,9 @@ def test_a_card_that_is_too_full_names_who_holds_it(run, driver, gpu) -> None:
 def test_where_weights_come_from() -> None:
     catalog = load_catalog([])
     (vae,) = make_jobs(["sd15-vae"], catalog, {})
-    assert checkpoint_of("random", vae) is None
-    assert checkpoint_of("pretrained", vae) == "stabilityai/sd-vae-ft-mse"
-    assert checkpoint_of("hf:me/mine", vae) == "me/mine"
+    assert checkpoint_of("random", vae.pipeline) is None
+    assert checkpoint_of("pretrained", vae.pipeline) == "stabilityai/sd-vae-ft-mse"
+    assert checkpoint_of("hf:me/mine", vae.pipeline) == "me/mine"
 
 
 def test_a_class_is_played_on_an_architecture_of_today() -> None:
@@ -261,7 +258,7 @@ def test_a_run_is_made_again_where_neighbours_moved(monkeypatch) -> None:
     monkeypatch.setattr(measuring, "_measure_once", lambda *_: outcomes.pop(0))
     (job,) = make_jobs(["sd15"], load_catalog([]), {})
     said: list[str] = []
-    found = measure_order(Order(target="sd15", job=job), said.append)
+    found = measure_order(Order(job=job), said.append)
     assert not outcomes
     assert said == ["other processes moved 80 MiB meanwhile: measuring again"]
     assert found.notes == ()
@@ -277,7 +274,7 @@ def test_neighbours_that_do_not_keep_still_are_said(monkeypatch) -> None:
 
     monkeypatch.setattr(measuring, "_measure_once", moving)
     (job,) = make_jobs(["sd15"], load_catalog([]), {})
-    found = measure_order(Order(target="sd15", job=job), lambda _: None)
+    found = measure_order(Order(job=job), lambda _: None)
     assert "moved 80 MiB" in found.notes[0]
 
 
@@ -527,10 +524,10 @@ def test_a_measurement_on_a_gpu_is_handed_nvidia_smi_and_keeps_what_it_said(
         free_bytes=12 << 30, reserved_bytes=0, compute_capability="8.6", bandwidth_bytes_per_s=1,
     )  # fmt: skip
     (job,) = make_jobs(["sd15"], load_catalog([]), {})
-    order = Order(target="sd15", job=job, gpu=gpu)
-    torch_tools = measuring._tools(order, measuring.make_task(order), None, print)
+    order = Order(job=job, gpu=gpu)
+    torch_tools = measuring._means(order, measuring.make_task(order), None, print)
     with ExitStack() as stack:
-        engine_tools = engine_profile._tools(gpu, stack, lambda _: None, print)
+        engine_tools = engine_profile._engine_tools(gpu, stack, lambda _: None, print)
     for tools in (torch_tools, engine_tools):
         assert tools.smi_eyes.look().memory.used_bytes == 5512 * MIB
     ends = synthetic.a_run(synthetic.an_estimate()).phase_ends

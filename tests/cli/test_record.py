@@ -9,12 +9,13 @@ import importlib
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from vramplan.catalog import profiles_dir
 from vramplan.engines.torch.tape.format import SCHEMA, write_tape
+from vramplan.errors import RecordingError
 
 TAPE = {"schema": SCHEMA, "pipeline": "mine", "routines": {}}
 
@@ -35,8 +36,10 @@ def recorder(monkeypatch) -> dict[str, object]:
     """Stand in for the recorder; what is in the returned mapping is what it records."""
     tape = dict(TAPE)
 
+    sample = SimpleNamespace(keep_main=True, facts={}, numbers={"batch": 1})
+
     def record_tape(name, recipe, progress):
-        assert recipe == f"the recipe of {name}"
+        assert recipe.name == name
         for step in ("dtype=fp16  run 1 of 2", "dtype=fp16  run 2 of 2", "finding the sizes"):
             progress(step)
         return tape
@@ -49,8 +52,9 @@ def recorder(monkeypatch) -> dict[str, object]:
     stand_in("vramplan.engines.torch.record.recorder", record_tape=record_tape)
     stand_in(
         "vramplan.engines.torch.record.recipes.registry",
-        recipe_for=lambda pipeline: f"the recipe of {pipeline.name}",
+        recipe_for=lambda pipeline: SimpleNamespace(name=pipeline.name, sessions=[({}, [sample])]),
     )
+    stand_in("vramplan.engines.torch.record.proof", prove=lambda *_: None)
     monkeypatch.setattr("vramplan.engines.torch.libraries.LIBRARIES", ())
     for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(variable, "as it was")
@@ -80,8 +84,25 @@ def test_progress_is_a_line_for_each_kind_of_run_in_a_log(run, own: Path) -> Non
     assert err.splitlines() == [
         "recording: dtype=fp16",
         "recording: finding the sizes",
+        "recording: proving",
         "0 KiB",
     ]
+
+
+@pytest.mark.usefixtures("recorder")
+def test_a_tape_that_cannot_be_proved_is_not_written(run, own: Path, monkeypatch) -> None:
+    proved = []
+
+    def prove(tape, recipe, sample) -> None:
+        proved.append((tape, recipe.name, sample.numbers))
+        raise RecordingError("mine at batch=1: event 7: the tape has 512, the code did 1024")
+
+    monkeypatch.setattr(sys.modules["vramplan.engines.torch.record.proof"], "prove", prove)
+    result = run("record", "mine", "--catalog", own)
+    assert (result.code, result.out) == (2, "")
+    assert "error: mine at batch=1: event 7" in result.err
+    assert proved == [(TAPE, "mine", {"batch": 1})]
+    assert not (own / "tapes").exists()
 
 
 @pytest.mark.usefixtures("recorder")
@@ -141,7 +162,7 @@ def test_an_installed_catalogue_is_not_written_to(run, tmp_path, monkeypatch) ->
     for module in (
         "vramplan.catalog.search",
         "vramplan.catalog.schema",
-        "vramplan.commands.record",
+        "vramplan.ask.record",
     ):
         monkeypatch.setattr(f"{module}.profiles_dir", lambda: packed)
     result = run("record", "sd15")

@@ -14,7 +14,8 @@ import pytest
 
 from vramplan.measurement.peaks import Peaks
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory, Reading
-from vramplan.report.watch_view import Plan, Watched, draw_live
+from vramplan.measurement.watched import Plan, Watched
+from vramplan.report.watch_view import draw_live
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -100,7 +101,7 @@ def test_the_live_view_draws_use_peak_plan_and_holders() -> None:
         )
         peaks.take(Reading(at_s=float(at), device=memory))
     plan = Plan(label="mine", size_bytes=12 * MIB)
-    lines = draw_live([Watched(label="0: A", peaks=peaks)], plan, colour=False, width=60)
+    lines = draw_live([Watched(label="0: A", peaks=peaks, plan=plan)], colour=False, width=60)
     assert lines[0] == "0: A"
     bar = lines[1][lines[1].index("[") + 1 : lines[1].index("]")]
     assert bar.count("█") == -(-len(bar) // 4)

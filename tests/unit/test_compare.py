@@ -16,9 +16,9 @@ from vramplan.compare.waterfall import Basis, Observed, draw_waterfall
 from vramplan.engine_buffer import EngineBuffer
 from vramplan.measurement.run import Failure, FailureKind, Held
 from vramplan.model import LANGUAGE_MODEL, LineKind, buffer_bytes
-from vramplan.report.comparison import render_comparison
 from vramplan.report.comparison_html import render_comparison as render_html
 from vramplan.report.comparison_markdown import render_comparison as render_markdown
+from vramplan.report.comparison_table import render_comparison
 
 _PATH = Path(__file__).parents[1] / "synthetic_runs.py"
 _SPEC = importlib.util.spec_from_file_location("synthetic_runs", _PATH)

@@ -21,10 +21,10 @@ from vramplan.measurement.run import FailureKind
 from vramplan.probe.smi_probe import SmiLook
 from vramplan.runner.channel import ORPHANED, child_environment
 from vramplan.runner.phase_ends import PhaseEnds
-from vramplan.runner.supervisor import Measurement, Tools, measure
+from vramplan.runner.supervisor import Means, Measurement, measure
 from vramplan.runner.task import Task, read_task
 
-TASK = Task(target="sd15", compute_capability="8.6", settings={"batch": "2"}, catalog=("/a",))
+TASK = Task(pipeline="sd15", compute_capability="8.6", settings={"batch": "2"}, path="/a/sd15.yaml")
 
 #: what a child does: `say` and `hear` as the channel's end does
 PRELUDE = """
@@ -46,9 +46,9 @@ def stretch(turn, phase, component, began, peak):
 """
 
 
-def tools(body: str, **more: object) -> Tools:
+def tools(body: str, **more: object) -> Means:
     code = PRELUDE + STRETCH + textwrap.dedent(body)
-    return Tools(command=[sys.executable, "-c", code], environment=child_environment({}), **more)
+    return Means(command=[sys.executable, "-c", code], environment=child_environment({}), **more)
 
 
 class Card:
@@ -170,7 +170,7 @@ def test_a_task_is_one_line_and_back() -> None:
 def test_a_run_is_put_together_from_what_the_child_says() -> None:
     body = """
     print("a library prints")  # goes to stderr, the channel is not disturbed
-    assert task["target"] == "sd15" and task["settings"] == {"batch": "2"}
+    assert task["pipeline"] == "sd15" and task["settings"] == {"batch": "2"}
     say("ready"); assert hear() == "go"
     say("facts", facts={"a": "b"}, versions={"torch": "2"})
     say("component", component=dict(name="unet", parameters=5, weights_bytes=10,
@@ -281,7 +281,7 @@ def test_what_fails_before_the_card_is_touched_is_told() -> None:
 
 
 def test_a_process_that_cannot_start_is_one_line() -> None:
-    broken = Tools(command=["/no/such/python"], environment={})
+    broken = Means(command=["/no/such/python"], environment={})
     with pytest.raises(MeasurementError, match="no process can be started"):
         measure(TASK, broken)
 

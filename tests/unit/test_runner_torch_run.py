@@ -134,7 +134,7 @@ def measured(
     program: object, historian: Recorder | None = None, **task: object
 ) -> tuple[Heard, Counters]:
     heard, counters = Heard(), Counters()
-    wanted = Task(target="x", compute_capability="8.6", device="cpu", **task)
+    wanted = Task(pipeline="x", compute_capability="8.6", device="cpu", **task)
     run = TorchRun(
         wanted,
         program,

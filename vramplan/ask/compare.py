@@ -1,44 +1,104 @@
-"""A run beside its estimate, and the way it is written."""
+"""A run beside its estimate, or what a card shows now and how that comes about."""
 
 from __future__ import annotations
 
-from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.catalog import Catalog
-from vramplan.commands.output import write_result
+from vramplan.ask.targets import folders_of, make_jobs
+from vramplan.engines import door
+from vramplan.engines.door import DEFAULT_CAPABILITY, estimate
+from vramplan.errors import MissingError, UsageError
+from vramplan.measurement.files import SUFFIXES, find_runs, history_of, is_run_file, read_run
 from vramplan.measurement.run import Run
-from vramplan.model import Job
+from vramplan.model import Job, SettingValue
 
 if TYPE_CHECKING:
     from vramplan.ask.observe import Seen
-    from vramplan.compare.comparison import Comparison
-    from vramplan.compare.waterfall import Waterfall
+    from vramplan.catalog import Catalog
+    from vramplan.compare.comparison import Comparison, Explanation
+    from vramplan.compare.events import EventComparison
 
 
-def compare_job(run: Run, catalog: Catalog) -> Comparison:
-    """Return `run` beside the estimate at its settings, on the architecture whose kernels ran."""
-    from vramplan.ask.targets import open_pipelines
-    from vramplan.catalog.cards import assumed_card
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A run beside its estimate, and what is to be said of how it was found."""
+
+    comparison: Comparison
+    remarks: tuple[str, ...] = ()
+
+
+def compare(
+    target: str,
+    catalog: Catalog,
+    settings: Mapping[str, SettingValue],
+    *,
+    wants_events: bool = False,
+) -> Compared:
+    """Return a run beside the estimate at its settings, on the architecture whose kernels ran.
+
+    `target` is the file of a run, or a TARGET whose newest run at its settings is taken. With
+    `wants_events` its allocator's events are held against the plan's, one by one. Raises UsageError
+    for a file that is not there and for settings beside one, MissingError where nothing was
+    measured.
+    """
+    path = Path(target)
+    remarks: tuple[str, ...] = ()
+    if is_run_file(path):
+        if settings:
+            raise UsageError("a run has its settings; leave them out", hint="or name a TARGET")
+        run = read_run(path)
+        job = Job(pipeline=catalog.pipeline(run.pipeline), settings=run.settings)
+        folders: Sequence[Path] = catalog.folders
+    elif path.name.endswith(SUFFIXES):
+        raise UsageError(
+            f"{path}: no such file", hint="vramplan profile TARGET -o run.json writes one"
+        )
+    else:
+        (job,) = make_jobs([target], catalog, settings)
+        folders = folders_of([job], catalog)
+        path, run, remarks = _newest(job, folders)
+    comparison = compare_measured(run, job, folders)
+    if wants_events:
+        comparison = replace(comparison, events=_compare_events(run, path, job, folders))
+    return Compared(comparison=comparison, remarks=remarks)
+
+
+def compare_measured(run: Run, job: Job, folders: Sequence[Path]) -> Comparison:
+    """Return `run` beside the estimate of the job it is of."""
     from vramplan.compare.comparison import compare_run
-    from vramplan.engines.door import engine_of
 
-    (pipeline,) = open_pipelines([catalog.pipeline(run.pipeline)], catalog)
-    job = Job(pipeline=pipeline, settings=run.settings)
-    planned = engine_of(pipeline).estimate(job, assumed_card(capability_of(run)))
+    planned = estimate(job.pipeline, run.settings, _capability(run), folders=folders)
     return compare_run(planned, run, smi_used_bytes=_smi_used(run))
 
 
-def capability_of(run: Run) -> str:
-    """Return the compute capability whose kernels ran: the card's that was played, else the GPU's.
+def _newest(job: Job, folders: Sequence[Path]) -> tuple[Path, Run, tuple[str, ...]]:
+    """Return the newest run at exactly these settings, its file, and which it is in words."""
+    runs = find_runs(folders, job.pipeline.name, job.settings)
+    if not runs:
+        raise MissingError(
+            f"{job.pipeline.name}: no measured run at these settings",
+            hint="vramplan profile measures one, --pid looks at a process, --smi reads what "
+            "nvidia-smi printed",
+        )
+    path, found = max(runs, key=lambda pair: pair[1].created)
+    others = f"; {len(runs) - 1} others at these settings" if len(runs) > 1 else ""
+    return path, found, (f"{path}{others}",)
 
-    A run without a GPU is estimated as an estimate without a card is.
-    """
-    from vramplan.catalog.cards import DEFAULT_CAPABILITY
 
-    if run.emulation is not None:
-        return run.emulation.compute_capability
-    return run.gpu.compute_capability if run.gpu is not None else DEFAULT_CAPABILITY
+def _compare_events(run: Run, path: Path, job: Job, folders: Sequence[Path]) -> EventComparison:
+    history = history_of(path, run)
+    if history is None:
+        hint = "vramplan profile TARGET --events -o run.json keeps them, on a GPU"
+        raise MissingError(f"{path}: the run has no allocator events", hint=hint)
+    return door.compare_events(job, _capability(run), history, folders=folders)
+
+
+def _capability(run: Run) -> str:
+    """Return whose kernels ran; a run without a GPU is estimated as one without a card is."""
+    return run.compute_capability or DEFAULT_CAPABILITY
 
 
 def _smi_used(run: Run) -> int | None:
@@ -51,70 +111,45 @@ def _smi_used(run: Run) -> int | None:
     return used_bytes(text)
 
 
-def write_comparison(
-    args: Namespace, command: str, comparison: Comparison, tolerance_percent: float | None
-) -> None:
-    """Write a comparison in the format that was asked for."""
+def explain(
+    target: str,
+    catalog: Catalog,
+    settings: Mapping[str, SettingValue],
+    *,
+    pid: int | None = None,
+    smi: str | None = None,
+    gpu: str | None = None,
+) -> Explanation:
+    """Return how the figure comes about that a card shows for a TARGET.
 
-    def as_table(colour: bool, width: int) -> str:
-        from vramplan.report.comparison import render_comparison
+    It is that of the process `pid`, or what `smi`, nvidia-smi's own text, says. Raises UsageError
+    for a run in place of a TARGET, MissingError where there is no GPU.
+    """
+    from vramplan.ask.observe import observe_process, observe_text
 
-        return render_comparison(comparison, colour=colour, width=width)
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.comparison_serial import comparison_result
-        from vramplan.report.serial import to_json
-
-        return to_json(command, comparison_result(comparison, tolerance_percent))
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report.comparison_markdown import render_comparison
-
-        return render_comparison(comparison)
-
-    def as_html(_colour: bool, _width: int) -> str:
-        from vramplan.report.comparison_html import render_comparison
-
-        return render_comparison(comparison)
-
-    writers = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}
-    write_result(args, writers)
+    if is_run_file(Path(target)):
+        raise UsageError(f"{target}: a run needs neither --pid nor --smi")
+    (job,) = make_jobs([target], catalog, settings)
+    if pid is not None:
+        seen = observe_process(pid, gpu)
+    else:
+        seen = observe_text(smi or "", gpu, catalog.cards.values())
+    return _explain(job, seen, folders_of([job], catalog))
 
 
-def write_waterfall(args: Namespace, job: Job, seen: Seen) -> Waterfall:
-    """Write how the figure that was seen comes about, and return it."""
-    from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
+def _explain(job: Job, seen: Seen, folders: Sequence[Path]) -> Explanation:
+    from vramplan.compare.comparison import Explanation
     from vramplan.compare.waterfall import draw_waterfall
-    from vramplan.engines.door import engine_of
 
     capability = seen.compute_capability or DEFAULT_CAPABILITY
-    planned = engine_of(job.pipeline).estimate(job, assumed_card(capability))
-    waterfall = draw_waterfall(planned, seen.observed)
-    lines = [*seen.sentences]
+    planned = estimate(job.pipeline, job.settings, capability, folders=folders)
+    sentences = [*seen.sentences]
     if not seen.compute_capability:
-        lines.append(f"compute capability {capability} is assumed: nvidia-smi does not print it")
-
-    def as_table(colour: bool, width: int) -> str:
-        from vramplan.report.comparison import render_waterfall
-
-        return render_waterfall(planned, waterfall, lines, colour=colour, width=width)
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.comparison_serial import waterfall_result
-        from vramplan.report.serial import to_json
-
-        return to_json("compare", waterfall_result(planned, waterfall, args.tolerance))
-
-    def as_markdown(_colour: bool, _width: int) -> str:
-        from vramplan.report.comparison_markdown import render_waterfall
-
-        return render_waterfall(planned, waterfall, lines)
-
-    def as_html(_colour: bool, _width: int) -> str:
-        from vramplan.report.comparison_html import render_waterfall
-
-        return render_waterfall(planned, waterfall, lines)
-
-    writers = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}
-    write_result(args, writers)
-    return waterfall
+        sentences.append(
+            f"compute capability {capability} is assumed: nvidia-smi does not print it"
+        )
+    return Explanation(
+        estimate=planned,
+        waterfall=draw_waterfall(planned, seen.observed),
+        sentences=tuple(sentences),
+    )

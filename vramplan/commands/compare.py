@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vramplan.ask.compare import compare_job, write_comparison, write_waterfall
-from vramplan.ask.targets import folders_of, make_jobs, open_catalog
-from vramplan.catalog import Catalog
+from vramplan.ask.compare import compare, explain
+from vramplan.ask.targets import given_settings, open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.arguments import given_settings
-from vramplan.commands.output import note, remark
-from vramplan.errors import MissingError, UsageError
-from vramplan.measurement.files import SUFFIXES, find_runs, is_run_file, read_run
-from vramplan.model import Job
-
-if TYPE_CHECKING:
-    from vramplan.measurement.run import Run
+from vramplan.commands.output import note, show
+from vramplan.errors import UsageError
+from vramplan.report.comparison import render, render_explanation
 
 FORMATS = ("table", "json", "markdown", "html")
 
@@ -106,74 +99,21 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Compare, write, and return 1 where a residual is outside the tolerance."""
-    catalog = open_catalog(args.catalog)
-    path = Path(args.target)
+    catalog, settings = open_catalog(args), given_settings(args)
     if args.pid is not None or args.smi is not None:
-        if is_run_file(path):
-            raise UsageError(f"{path}: a run needs neither --pid nor --smi")
         if args.events:
             raise UsageError("--events needs a run: a card seen from outside tells no events")
-        return _compare_now(args, catalog)
+        text = None if args.smi is None else _read_text(args.smi)
+        explained = explain(args.target, catalog, settings, pid=args.pid, smi=text, gpu=args.gpu)
+        show(args, partial(render_explanation, explained, tolerance_percent=args.tolerance))
+        return _judge(explained.worst_percent, args.tolerance)
     if args.gpu is not None:
         raise UsageError("--gpu is for --pid and --smi: a run has its GPU")
-    if is_run_file(path):
-        _refuse_settings(args)
-        found = read_run(path)
-        folders: Sequence[Path] = catalog.folders
-    elif path.name.endswith(SUFFIXES):
-        raise UsageError(
-            f"{path}: no such file", hint="vramplan profile TARGET -o run.json writes one"
-        )
-    else:
-        (job,) = make_jobs([args.target], catalog, given_settings(args), remark=remark)
-        folders = folders_of([job.pipeline], catalog)
-        path, found = _measured(job, folders)
-    comparison = compare_job(found, catalog)
-    if args.events:
-        from dataclasses import replace
-
-        from vramplan.engines.torch.event_lists import compare_event_lists
-
-        events = compare_event_lists(found, path, catalog, folders)
-        comparison = replace(comparison, events=events)
-    write_comparison(args, "compare", comparison, args.tolerance)
-    return _judge(comparison.worst_percent, args.tolerance)
-
-
-def _refuse_settings(args: Namespace) -> None:
-    if args.settings:
-        raise UsageError("a run has its settings; leave them out", hint="or name a TARGET")
-
-
-def _measured(job: Job, folders: Sequence[Path]) -> tuple[Path, Run]:
-    """Return the newest run at exactly these settings, and its file; says which it is.
-
-    Raises MissingError where there is none.
-    """
-    runs = find_runs(folders, job.pipeline.name, job.settings)
-    if not runs:
-        raise MissingError(
-            f"{job.pipeline.name}: no measured run at these settings",
-            hint="vramplan profile measures one, --pid looks at a process, --smi reads what "
-            "nvidia-smi printed",
-        )
-    path, found = max(runs, key=lambda pair: pair[1].created)
-    others = f"; {len(runs) - 1} others at these settings" if len(runs) > 1 else ""
-    note(f"note: {path}{others}")
-    return path, found
-
-
-def _compare_now(args: Namespace, catalog: Catalog) -> int:
-    from vramplan.ask.observe import observe_process, observe_text
-
-    (job,) = make_jobs([args.target], catalog, given_settings(args), remark=remark)
-    if args.pid is not None:
-        seen = observe_process(args.pid, args.gpu)
-    else:
-        seen = observe_text(_read_text(args.smi), args.gpu, catalog.cards.values())
-    waterfall = write_waterfall(args, job, seen)
-    share = 100 * abs(waterfall.unaccounted_bytes) / max(waterfall.shown_bytes, 1)
-    return _judge(share, args.tolerance)
+    found = compare(args.target, catalog, settings, wants_events=args.events)
+    for remark in found.remarks:
+        note(f"note: {remark}")
+    show(args, partial(render, found.comparison, tolerance_percent=args.tolerance))
+    return _judge(found.comparison.worst_percent, args.tolerance)
 
 
 def _judge(worst: float | None, tolerance: float | None) -> int:

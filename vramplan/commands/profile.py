@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vramplan.ask.compare import compare_job, write_comparison
-from vramplan.ask.events_file import events_file, written_beside
-from vramplan.ask.gpus import find_gpu
-from vramplan.ask.targets import make_jobs, open_catalog
-from vramplan.catalog import Catalog
-from vramplan.catalog.pipelines import GGML_RUNTIMES
+from vramplan.ask.profile import Profiled, Wishes, profile
+from vramplan.ask.targets import given_settings, open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.arguments import given_settings
 from vramplan.commands.interrupts import ending_tidily
-from vramplan.commands.output import check_output, note, remark
-from vramplan.engines.torch.libraries import QUIET, require_libraries
-from vramplan.errors import UsageError
-from vramplan.model import Card, Job
-
-if TYPE_CHECKING:
-    from vramplan.measurement.run import Run
+from vramplan.commands.output import check_output, choose_format, note, show, write_file
+from vramplan.commands.progress import showing_progress
+from vramplan.report import comparison, measured_run
+from vramplan.report.look import Look
 
 FORMATS = ("table", "json", "markdown", "html")
 
@@ -116,130 +105,49 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Measure, write what came of it beside the estimate; return 1 where the run failed."""
     check_output(args)
-    catalog = open_catalog(args.catalog)
-    (job,) = make_jobs([args.target], catalog, given_settings(args), args.mmproj, remark)
-    events = events_file(args, job.pipeline.runtime)
-    with ending_tidily():
-        if job.pipeline.runtime in GGML_RUNTIMES:
-            from vramplan.engines.ggml.measure import measure_engine
-
-            with showing_progress() as show:
-                measured = measure_engine(args, job, show)
-        else:
-            measured = _measure_torch(args, job, catalog, events)
-        comparison = compare_job(measured, catalog)
-        with written_beside(events):
-            write_comparison(args, "profile", comparison, tolerance_percent=None)
-    from vramplan.measurement.run import FailureKind
-
-    failure = measured.failure
-    return int(failure is not None and failure.kind is not FailureKind.OOM)
-
-
-def _measure_torch(args: Namespace, job: Job, catalog: Catalog, events: Path | None) -> Run:
-    from vramplan.engines.torch.measure import Order, measure_order
-
-    checkpoint = checkpoint_of(args.weights, job)
-    require_libraries("profiling", load=False)
-    gpu, driver = (None, "") if args.dry_run else find_gpu(args.gpu)
-    if args.dry_run and args.as_card:
-        raise UsageError("--dry-run plays no card: leave --as-card out")
-    order = Order(
-        target=args.target,
-        job=job,
-        catalog=args.catalog,
-        checkpoint=checkpoint,
-        gpu=gpu,
-        driver=driver,
-        card=None if args.as_card is None else played_card(args.as_card, catalog),
+    path = _run_file(args)
+    wishes = Wishes(
+        weights=args.weights,
+        mmproj=args.mmproj,
+        as_card=args.as_card,
+        gpu=args.gpu,
+        is_dry=args.dry_run,
+        wants_events=args.events,
+        run_file=path,
         command=" ".join(["vramplan", *args.words]),
-        history=None if events is None else str(events),
     )
-    with written_beside(events), showing_progress() as show, _quiet(is_offline=checkpoint is None):
-        return measure_order(order, show)
-
-
-#: a repository on the hub; the oldest have no organisation
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
-
-
-def checkpoint_of(weights: str, job: Job) -> str | None:
-    """Return where weights come from: None for random ones, a folder, or a name on the hub.
-
-    Raises UsageError for what is neither, and where the catalogue names no repository.
-    """
-    if weights == "random":
-        return None
-    if weights == "pretrained":
-        hub = "https://huggingface.co/"
-        source = job.pipeline.source.split()[0] if job.pipeline.source else ""
-        if not source.startswith(hub):
-            hint = "--weights FOLDER or --weights hf:ORG/NAME"
-            raise UsageError(f"{job.pipeline.name}: the catalogue names no repository", hint=hint)
-        return source.removeprefix(hub).strip("/")
-    if weights.startswith("hf:"):
-        name = weights.removeprefix("hf:")
-        if not _HUB_NAME.fullmatch(name):
-            raise UsageError(f"--weights {weights}: not a name on the hub", hint="hf:ORG/NAME")
-        return name
-    if Path(weights).is_dir():
-        return weights
-    hint = "random, pretrained, a folder, or hf:ORG/NAME"
-    raise UsageError(f"--weights {weights}: not a folder", hint=hint)
-
-
-#: of a class's compute capabilities the one whose kernels most cards of today take
-_USUAL = ("8.6", "8.9", "12.0")
-
-
-def played_card(text: str, catalog: Catalog) -> Card:
-    """Return the card to be played; of a class, one with an architecture of today."""
-    choice = catalog.card(text)
-    by_capability = {card.compute_capability: card for card in choice.candidates}
-    found = next((by_capability[one] for one in _USUAL if one in by_capability), None)
-    card = found or choice.candidates[-1]
-    from dataclasses import replace
-
-    return replace(card, name=choice.label, title=choice.title)
-
-
-@contextmanager
-def showing_progress() -> Iterator[Callable[[str], None]]:
-    """Show what is being done on stderr: a line that changes on a terminal, lines in a log."""
-    stream, last = sys.stderr, [""]
-    is_terminal = stream.isatty()
-
-    def show(text: str) -> None:
-        if text == last[0]:
-            return
-        last[0] = text
-        if is_terminal:
-            stream.write(f"\r\x1b[2K{text[:79]}")
-            stream.flush()
+    catalog = open_catalog(args)
+    with ending_tidily():
+        with showing_progress() as progress:
+            found = profile(
+                args.target,
+                catalog,
+                given_settings(args),
+                wishes,
+                keep=_keeping(path),
+                progress=progress,
+                remark=lambda text: note(f"note: {text}"),
+            )
+        if found.comparison is not None:
+            show(args, partial(comparison.render, found.comparison))
         else:
-            note(text)
-
-    try:
-        yield show
-    finally:
-        if is_terminal and last[0]:
-            stream.write("\r\x1b[2K")
-            stream.flush()
+            note(f"note: no estimate beside it: {found.problem}")
+            show(args, partial(measured_run.render, found.run, problem=found.problem))
+    return int(found.is_broken)
 
 
-@contextmanager
-def _quiet(*, is_offline: bool) -> Iterator[None]:
-    """Keep the child's libraries quiet, and off the network where nothing is to be fetched."""
-    import os
+def _run_file(args: Namespace) -> Path | None:
+    """Return the file that the run itself will be in, if there is one."""
+    is_kept = args.output and args.output != "-" and choose_format(args) == "json"
+    return Path(args.output) if is_kept else None
 
-    wanted = {k: v for k, v in QUIET.items() if is_offline or k != "HF_HUB_OFFLINE"}
-    before = {key: os.environ.get(key) for key in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
+
+def _keeping(path: Path | None) -> Callable[[Profiled], None]:
+    """Return what writes a run down the moment it is there: nothing later can lose it."""
+
+    def keep(found: Profiled) -> None:
+        if path is not None:
+            look = Look(format="json", command="profile")
+            write_file(path, measured_run.render(found.run, look))
+
+    return keep

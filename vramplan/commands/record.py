@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from pathlib import Path
-from typing import TextIO
 
-from vramplan.ask.targets import find_target, home_of, open_catalog
-from vramplan.catalog import profiles_dir
-from vramplan.catalog.pipelines import GGML_RUNTIMES, Entry
+from vramplan.ask.record import Recorded, record
+from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.output import note, remark, write_file, write_stdout
-from vramplan.engines.torch.libraries import QUIET, require_libraries
-from vramplan.errors import UsageError
-from vramplan.model import Pipeline
+from vramplan.commands.output import note, write_file, write_stdout
+from vramplan.commands.progress import showing_kinds
 
 _DESCRIPTION = (
     "Build TARGET's real classes without weights, run the pipeline's own code on tensors without "
@@ -63,89 +55,29 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Record and write the tape; return 1 where ``--check`` finds that it differs."""
-    pipeline = find_target(args.target, open_catalog(args.catalog), remark=remark)
-    if pipeline.runtime in GGML_RUNTIMES:
-        hint = "its buffers follow from its model file: vramplan estimate " + pipeline.name
-        raise UsageError(f"{pipeline.name}: {pipeline.runtime} runs it, no tape is used", hint=hint)
-    path = _tape_path(pipeline, args.output)
-    for variable, value in QUIET.items():
-        os.environ.setdefault(variable, value)
-    require_libraries("recording")
-    text = _record(pipeline, sys.stderr)
+    """Record, prove and write the tape; return 1 where ``--check`` finds that it differs."""
+    with showing_kinds("recording") as progress:
+        found = record(
+            args.target,
+            open_catalog(args),
+            output=args.output,
+            is_proved=not args.check,
+            progress=progress,
+        )
     if args.check:
-        return _compare(path, text)
+        difference = found.difference()
+        if difference is not None:
+            note(difference)
+        return int(difference is not None)
     if args.output == "-":
-        write_stdout(text)
+        write_stdout(found.text)
         return 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text)
-    note(f"{len(text) / 1024:,.0f} KiB")
-    write_stdout(f"{path}\n")
+    _write(found)
     return 0
 
 
-def _tape_path(pipeline: Pipeline, output: str | None) -> Path:
-    """Return where the tape belongs; raises UsageError for one that ships in an installation."""
-    if output is not None:
-        return Path(output)
-    home = home_of(pipeline)
-    if home == profiles_dir() and home.name == "_profiles":
-        hint = "say where with -o FILE; --catalog DIR finds it in DIR/tapes"
-        raise UsageError(f"{pipeline.name}: its tape is part of the installed vramplan", hint=hint)
-    name = pipeline.text("tape") if isinstance(pipeline, Entry) else None
-    return home / "tapes" / f"{name or pipeline.name}.json"
-
-
-def _record(pipeline: Pipeline, stream: TextIO) -> str:
-    from vramplan.engines.door import open_entry
-    from vramplan.engines.torch.pipeline import of_torch
-    from vramplan.engines.torch.record.recipes.registry import recipe_for
-    from vramplan.engines.torch.record.recorder import record_tape
-    from vramplan.engines.torch.tape.format import write_tape
-
-    opened = open_entry(pipeline, ()) if isinstance(pipeline, Entry) else pipeline
-    show = _rewrite_line(stream) if stream.isatty() else _print_sessions(stream)
-    try:
-        tape = record_tape(pipeline.name, recipe_for(of_torch(opened)), show)
-    finally:
-        show("")
-    return write_tape(tape)
-
-
-def _rewrite_line(stream: TextIO) -> Callable[[str], None]:
-    """Return what shows a step on a terminal: one line that changes, and goes with an empty one."""
-
-    def show(step: str) -> None:
-        stream.write(f"\r\x1b[2K{step[:79]}")
-        stream.flush()
-
-    return show
-
-
-def _print_sessions(stream: TextIO) -> Callable[[str], None]:
-    """Return what shows a step in a log: hundreds of runs, of which each kind gets one line."""
-    shown: set[str] = set()
-
-    def show(step: str) -> None:
-        kind = step.partition("  run ")[0]
-        if kind and kind not in shown:
-            shown.add(kind)
-            print(f"recording: {kind}", file=stream, flush=True)
-
-    return show
-
-
-def _compare(path: Path, text: str) -> int:
-    """Return 0 where the file at `path` has this text, else 1 and say so."""
-    try:
-        known = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        note(f"{path}: no such tape")
-        return 1
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{path}: cannot be read: {problem}") from problem
-    if known != text:
-        note(f"{path}: not what is recorded now; make it anew with vramplan record")
-        return 1
-    return 0
+def _write(found: Recorded) -> None:
+    found.path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(found.path, found.text)
+    note(f"{len(found.text) / 1024:,.0f} KiB")
+    write_stdout(f"{found.path}\n")

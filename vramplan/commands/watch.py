@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vramplan.commands import arguments
-from vramplan.commands.arguments import given_settings
-from vramplan.commands.output import remark, write_result
-from vramplan.errors import MissingError, UsageError
-from vramplan.report.sheet import Sheet, draw_sheet, mark_sheet
-from vramplan.report.watch_view import (
-    Plan,
-    Watched,
-    draw_live,
-    plain_line,
-    summary_table,
-    watch_result,
+from vramplan.ask.targets import given_settings, open_catalog
+from vramplan.ask.watch import (
+    Pace,
+    Planner,
+    Watching,
+    open_cards,
+    plan_nothing,
+    plan_size,
+    plan_target,
+    replay_cards,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from vramplan.probe.protocol import Probe
-
-    Show = Callable[[float], None]
-    ShowAll = Callable[[float, Sequence[Watched], Plan | None], None]
+from vramplan.commands import arguments
+from vramplan.commands.output import show
+from vramplan.commands.screen import screen
+from vramplan.errors import UsageError
+from vramplan.report.watch import render
+from vramplan.units import parse_size
 
 FORMATS = ("table", "json", "markdown")
 
@@ -68,7 +60,7 @@ def configure(parser: ArgumentParser) -> None:
         "target", nargs="?", metavar="TARGET", help=f"draws its need: {arguments.TARGET_HELP}"
     )
     parser.add_argument(
-        "--budget", type=_read_budget, metavar="SIZE", help="draws this size, such as 7.5GiB"
+        "--budget", type=parse_size, metavar="SIZE", help="draws this size, such as 7.5GiB"
     )
     parser.add_argument(
         "--interval",
@@ -101,141 +93,34 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Watch, then write the summary; return 0, after Ctrl-C too."""
-    plan = _plan(args)
-    with ExitStack() as stack:
-        cards = _open_cards(args, stack)
-        watched = [one for one, _ in cards]
-        with suppress(KeyboardInterrupt), _screen() as show:
-            _look_on(args, cards, lambda began: show(began, watched, plan))
-    _write(args, watched, plan)
+    with _open(args, _planner(args)) as watching:
+        draw = screen()
+        waits = args.replay is None or sys.stderr.isatty()
+        pace = Pace(interval_s=args.interval, seconds=args.seconds, count=args.count)
+        with suppress(KeyboardInterrupt):
+            watching.look_on(pace, lambda at_s: draw(at_s, watching), waits=waits)
+    show(args, partial(render, watching.cards))
     return 0
 
 
-Cards = Sequence[tuple[Watched, "Probe"]]
+def _open(args: Namespace, planner: Planner) -> AbstractContextManager[Watching]:
+    if args.replay is None:
+        return open_cards(args.gpu, planner)
+    if args.gpu is not None:
+        raise UsageError("--replay has its card: leave --gpu out")
+    return nullcontext(replay_cards(args.replay, planner))
 
 
-def _open_cards(args: Namespace, stack: ExitStack) -> Cards:
-    """Return the cards to be watched, each with the eyes on it."""
-    from vramplan.measurement.peaks import Peaks
-
-    if args.replay is not None:
-        from vramplan.measurement.files import read_run
-        from vramplan.probe.recorded import RecordedProbe
-
-        if args.gpu is not None:
-            raise UsageError("--replay has its card: leave --gpu out")
-        saved = read_run(args.replay)
-        name = saved.gpu.name if saved.gpu is not None else "no GPU"
-        label = f"{name}, recorded {saved.created}: {saved.pipeline}"
-        return [(Watched(label=label, peaks=Peaks()), RecordedProbe(saved))]
-    from vramplan.probe.choice import choose_gpu
-    from vramplan.probe.nvml import NvmlProbe, read_inventory
-
-    try:
-        inventory = read_inventory()
-    except MissingError as problem:
-        hint = "without a GPU: vramplan watch --replay RUN shows a run that was kept"
-        raise MissingError(str(problem), hint=hint) from problem
-    gpus = inventory.gpus if args.gpu is None else (choose_gpu(inventory, args.gpu),)
-    return [
-        (
-            Watched(label=f"{gpu.index}: {gpu.name}", peaks=Peaks()),
-            stack.enter_context(NvmlProbe(gpu.uuid)),
-        )
-        for gpu in gpus
-    ]
-
-
-def _look_on(args: Namespace, cards: Cards, show: Show) -> None:
-    began = due = time.monotonic()
-    looks = 0
-    while True:
-        for one, probe in cards:
-            one.peaks.take(probe.read())
-        looks += 1
-        show(time.monotonic() - began)
-        if args.replay is not None and all(getattr(probe, "is_over", True) for _, probe in cards):
-            return
-        if args.count is not None and looks >= args.count:
-            return
-        due = max(due + args.interval, time.monotonic())
-        if args.seconds is not None and due - began > args.seconds:
-            return
-        if args.replay is None or sys.stderr.isatty():
-            time.sleep(max(0.0, due - time.monotonic()))
-
-
-@contextmanager
-def _screen() -> Iterator[ShowAll]:
-    """Give what shows one look: redrawn in place on a terminal, a line each elsewhere."""
-    stream = sys.stderr
-    is_terminal = stream.isatty()
-    drawn = [0]
-
-    def show(at_s: float, watched: Sequence[Watched], plan: Plan | None) -> None:
-        if not is_terminal:
-            print(plain_line(at_s, watched), file=stream, flush=True)
-            return
-        from vramplan.report.colour import wants_colour
-
-        columns, rows = shutil.get_terminal_size((80, 24))
-        colour = wants_colour(stream, os.environ)
-        lines = draw_live(watched, plan, colour=colour, width=columns - 1)[: rows - 1]
-        up = f"\x1b[{drawn[0]}F\x1b[J" if drawn[0] else ""
-        stream.write(up + "\n".join(lines) + "\n")
-        stream.flush()
-        drawn[0] = len(lines)
-
-    yield show
-
-
-def _plan(args: Namespace) -> Plan | None:
+def _planner(args: Namespace) -> Planner:
     if args.budget is not None and args.target is not None:
         raise UsageError("a TARGET and a --budget are two plans: name one")
     if args.budget is not None:
-        return Plan(label="budget", size_bytes=args.budget)
-    if args.target is None:
-        if args.settings:
-            raise UsageError("settings belong to a TARGET, and none was named")
-        return None
-    from vramplan.ask.targets import make_jobs, open_catalog
-    from vramplan.catalog.cards import assumed_card
-    from vramplan.engines.door import engine_of
-
-    catalog = open_catalog(args.catalog)
-    (job,) = make_jobs([args.target], catalog, given_settings(args), remark=remark)
-    found = engine_of(job.pipeline).estimate(job, assumed_card())
-    return Plan(
-        label=f"{job.pipeline.name} at its peak",
-        size_bytes=found.peak.device.expected_bytes,
-    )
-
-
-def _write(args: Namespace, watched: Sequence[Watched], plan: Plan | None) -> None:
-    lines = []
-    if plan is not None:
-        from vramplan.units import format_size
-
-        lines.append(f"planned: {plan.label}, {format_size(plan.size_bytes, up=True)}")
-    sheet = Sheet(lines=lines, tables=[("", summary_table(watched))])
-
-    def as_json(_colour: bool, _width: int) -> str:
-        from vramplan.report.serial import to_json
-
-        return to_json("watch", watch_result(watched, plan))
-
-    writers = {
-        "table": lambda colour, width: draw_sheet(sheet, colour, width),
-        "markdown": lambda _colour, _width: mark_sheet(sheet),
-        "json": as_json,
-    }
-    write_result(args, writers)
-
-
-def _read_budget(text: str) -> int:
-    from vramplan.units import parse_size
-
-    return parse_size(text)
+        return plan_size(args.budget)
+    if args.target is not None:
+        return plan_target(args.target, open_catalog(args), given_settings(args))
+    if args.settings:
+        raise UsageError("settings belong to a TARGET, and none was named")
+    return plan_nothing
 
 
 def _read_seconds(text: str) -> float:

@@ -79,3 +79,17 @@ def compare_run(estimate: Estimate, run: Run, *, smi_used_bytes: int | None = No
         ),
         waterfall=draw_waterfall(estimate, seen) if seen is not None else None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How a figure comes about that a card showed; `sentences` say what was looked at."""
+
+    estimate: Estimate
+    waterfall: Waterfall
+    sentences: tuple[str, ...]
+
+    @property
+    def worst_percent(self) -> float:
+        """What is unaccounted, in per cent of what is shown: a tolerance is held against it."""
+        return 100 * abs(self.waterfall.unaccounted_bytes) / max(self.waterfall.shown_bytes, 1)

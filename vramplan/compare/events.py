@@ -13,7 +13,6 @@ from itertools import islice
 from typing import NamedTuple
 
 from vramplan.compare.alignment import Steps, align
-from vramplan.engines.torch.tape.history_replay import HistoryReplay
 from vramplan.measurement.history import Action, History
 
 _ROUND = 512
@@ -75,6 +74,27 @@ class PlaceEvents:
     missing: tuple[Difference, ...]
     partings: tuple[Parting, ...]
     scratch: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryReplay:
+    """What the model did with a history, beside what torch did.
+
+    Segments are the sizes taken from the driver, in order. `first_difference` says in words where
+    the two part, or is None.
+    """
+
+    segments_bytes: tuple[int, ...]
+    measured_segments_bytes: tuple[int, ...]
+    reserved_peak_bytes: int
+    measured_reserved_peak_bytes: int
+    allocated_peak_bytes: int
+    first_difference: str | None
+
+    @property
+    def is_same(self) -> bool:
+        """True where the model took the very segments that torch took."""
+        return self.segments_bytes == self.measured_segments_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,3 +190,10 @@ class Run:
     def is_measured(self) -> bool:
         """True where the figures come from a real card."""
         return self.witness is Witness.GPU
+
+    @property
+    def compute_capability(self) -> str | None:
+        """Whose kernels ran: the card's that was played, else the GPU's; None without a GPU."""
+        if self.emulation is not None:
+            return self.emulation.compute_capability
+        return self.gpu.compute_capability if self.gpu is not None else None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramplan import __version__
-from vramplan.compare.comparison import Comparison
+from vramplan.compare.comparison import Comparison, Explanation
 from vramplan.compare.waterfall import Waterfall
-from vramplan.model import Estimate
+from vramplan.measurement.run import Run
 from vramplan.report import comparison_rows, phrases
-from vramplan.report.comparison import notes_of, shown_heading, tables_of
+from vramplan.report.comparison_contents import notes_of, shown_heading, tables_of
 from vramplan.report.html import drawn, open_templates
+from vramplan.report.rows import Table
 from vramplan.report.text import clean
 from vramplan.report.waterfall_svg import draw_waterfall
 
@@ -33,18 +34,35 @@ def render_comparison(comparison: Comparison) -> str:
     )
 
 
-def render_waterfall(estimate: Estimate, waterfall: Waterfall, sentences: Sequence[str]) -> str:
+def render_explanation(explained: Explanation) -> str:
     """Return the page of a figure that was seen, explained."""
+    estimate = explained.estimate
     return _page(
         name=phrases.name(estimate.pipeline),
         long_name=clean(estimate.title, 120),
         by="",
-        about=[clean(sentence, 400) for sentence in sentences],
+        about=[clean(sentence, 400) for sentence in explained.sentences],
         tone="",
         ended="",
-        waterfall=waterfall,
+        waterfall=explained.waterfall,
         tables=[],
         notes=[],
+    )
+
+
+def render_run(run: Run, tables: Sequence[tuple[str, Table]], notes: Sequence[str]) -> str:
+    """Return the page of a run without an estimate."""
+    tone, ended = comparison_rows.outcome(run)
+    return _page(
+        name=phrases.name(run.pipeline),
+        long_name=clean(run.title, 120),
+        by=clean(run.created, 80),
+        about=comparison_rows.about(run),
+        tone=tone.value,
+        ended=ended,
+        waterfall=None,
+        tables=tables,
+        notes=notes,
     )
 
 

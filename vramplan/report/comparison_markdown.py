@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from vramplan.compare.comparison import Comparison
-from vramplan.compare.waterfall import Waterfall
-from vramplan.model import Estimate
+from vramplan.compare.comparison import Comparison, Explanation
 from vramplan.report import comparison_rows, phrases
-from vramplan.report.comparison import notes_of, shown_heading, tables_of
+from vramplan.report.comparison_contents import notes_of, shown_heading, tables_of
 from vramplan.report.markdown import escape, render_table
 
 
@@ -29,10 +25,11 @@ def render_comparison(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def render_waterfall(estimate: Estimate, waterfall: Waterfall, sentences: Sequence[str]) -> str:
+def render_explanation(explained: Explanation) -> str:
     """Return the way from the weights to a figure that was seen."""
-    parts = [f"## {escape(phrases.headline(estimate))}"]
-    parts += [escape(sentence) for sentence in sentences]
+    waterfall = explained.waterfall
+    parts = [f"## {escape(phrases.headline(explained.estimate))}"]
+    parts += [escape(sentence) for sentence in explained.sentences]
     parts.append(f"### {escape(shown_heading(waterfall))}")
     parts.append(render_table(comparison_rows.waterfall_table(waterfall)))
     return "\n\n".join(parts) + "\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from vramplan.compare.comparison import Comparison
+from vramplan.compare.comparison import Comparison, Explanation
 from vramplan.compare.pair import Pair
 from vramplan.compare.waterfall import Waterfall
 from vramplan.measurement.codec import encode_run
-from vramplan.model import Estimate
+from vramplan.measurement.run import Run
 from vramplan.report.event_serial import events_object
 from vramplan.report.serial import Json
 
@@ -54,21 +54,33 @@ def comparison_result(comparison: Comparison, tolerance_percent: float | None) -
     }
 
 
-def waterfall_result(
-    estimate: Estimate, waterfall: Waterfall, tolerance_percent: float | None
-) -> dict[str, Json]:
+def explanation_result(explained: Explanation, tolerance_percent: float | None) -> dict[str, Json]:
     """Return the result of `compare` for a card that was looked at from outside: no run."""
-    shown = max(waterfall.shown_bytes, 1)
     return {
-        "pipeline": estimate.pipeline,
+        **_bare(explained.estimate.pipeline),
+        "waterfall": waterfall_object(explained.waterfall),
+        "worst_percent": round(explained.worst_percent, 3),
+        "tolerance_percent": tolerance_percent,
+    }
+
+
+def run_result(run: Run) -> dict[str, Json]:
+    """Return the result of `profile` where there is no estimate: the run alone."""
+    return {**_bare(run.pipeline), "run": cast("Json", encode_run(run))}
+
+
+def _bare(pipeline: str) -> dict[str, Json]:
+    """Return a result with nothing in it."""
+    return {
+        "pipeline": pipeline,
         "run": None,
         "components": [],
         "phases": [],
         "buffers": [],
         "peak": None,
-        "waterfall": waterfall_object(waterfall),
-        "worst_percent": round(100 * abs(waterfall.unaccounted_bytes) / shown, 3),
-        "tolerance_percent": tolerance_percent,
+        "waterfall": None,
+        "worst_percent": None,
+        "tolerance_percent": None,
         "events": None,
     }
 

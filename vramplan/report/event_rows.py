@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vramplan.compare.events import Difference, EventComparison, PlaceEvents
-from vramplan.engines.torch.tape.history_replay import HistoryReplay
+from vramplan.compare.events import Difference, EventComparison, HistoryReplay, PlaceEvents
 from vramplan.report import phrases
 from vramplan.report.colour import Tone
 from vramplan.report.rows import Cell, Table, cell, table, without_empty

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramplan.compare.events import Difference, EventComparison, PlaceEvents
-from vramplan.engines.torch.tape.history_replay import HistoryReplay
+from vramplan.compare.events import Difference, EventComparison, HistoryReplay, PlaceEvents
 from vramplan.report.serial import Json
 
 #: sizes that are listed of one kind, those with the most bytes; `bytes` sums up all of them

@@ -1,16 +1,14 @@
-"""The cards as they are now, and what was seen of them in the end."""
+"""The cards as they are now, line by line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from vramplan.measurement.peaks import Peaks
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
+from vramplan.measurement.watched import Plan, Watched
 from vramplan.report import phrases
 from vramplan.report.colour import Tone, paint
-from vramplan.report.rows import Cell, Table, cell, table
-from vramplan.report.serial import Json
 from vramplan.report.text import clean, cut, fit
 
 _NARROWEST = 10
@@ -18,25 +16,7 @@ _NARROWEST = 10
 _SHOWN = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is planned to be on the card: a line across its bar."""
-
-    label: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watched:
-    """A card that is watched."""
-
-    label: str
-    peaks: Peaks
-
-
-def draw_live(
-    watched: Sequence[Watched], plan: Plan | None, *, colour: bool, width: int
-) -> list[str]:
+def draw_live(watched: Sequence[Watched], *, colour: bool, width: int) -> list[str]:
     """Return the lines of the live view: for each card its bar, and who holds what."""
     drawn: list[str] = []
     for one in watched:
@@ -44,8 +24,8 @@ def draw_live(
         if memory is None:
             continue
         drawn.append(paint(cut(clean(one.label, 120), width), Tone.STRONG, colour))
-        drawn.append(_bar_line(memory, one.peaks, plan, colour, width))
-        drawn += _plan_line(memory, one.peaks, plan, colour, width)
+        drawn.append(_bar_line(memory, one.peaks, one.plan, colour, width))
+        drawn += _plan_line(memory, one.peaks, one.plan, colour, width)
         drawn += [cut(line, width) for line in _process_lines(memory)]
     return drawn
 
@@ -92,7 +72,7 @@ def _process_lines(memory: DeviceMemory) -> list[str]:
         return ["  the driver does not list who holds it"]
     ranked = sorted(memory.processes, key=lambda one: -(one.used_bytes or 0))
     lines = [
-        f"  {_size(one):>10}  {one.pid:>7}  {fit(one.kind, 3)}  {clean(one.name, 120)}"
+        f"  {size_of(one):>10}  {one.pid:>7}  {fit(one.kind, 3)}  {clean(one.name, 120)}"
         for one in ranked[:_SHOWN]
     ]
     if len(ranked) > _SHOWN:
@@ -100,7 +80,8 @@ def _process_lines(memory: DeviceMemory) -> list[str]:
     return lines
 
 
-def _size(one: ProcessMemory) -> str:
+def size_of(one: ProcessMemory) -> str:
+    """Return what a process holds, where that is told."""
     return phrases.NOTHING if one.used_bytes is None else phrases.nearest(one.used_bytes)
 
 
@@ -119,52 +100,3 @@ def plain_line(at_s: float, watched: Sequence[Watched]) -> str:
             )
             parts.append(f"{clean(one.label, 60)}: {used} of {total}, peak {peak}")
     return f"{at_s:7.1f} s  " + "; ".join(parts)
-
-
-def summary_table(watched: Sequence[Watched]) -> Table:
-    """Return the peaks of each card and of each process on it."""
-    rows: list[tuple[Cell, ...]] = []
-    for one in watched:
-        peaks = one.peaks
-        if peaks.last is None:
-            continue
-        after = f"after {peaks.used_at_s - peaks.began_s:.1f} s"
-        rows.append(
-            (
-                cell(clean(one.label, 60), tone=Tone.STRONG),
-                cell("the whole card"),
-                cell(phrases.nearest(peaks.used_bytes)),
-                cell(after),
-            )
-        )
-        rows += [
-            (cell(""), cell(f"{clean(p.name, 60)} ({p.pid})"), cell(_size(p)), cell(""))
-            for p in peaks.ranked()
-        ]
-    return table("card, who, peak#, when", rows)
-
-
-def watch_result(watched: Sequence[Watched], plan: Plan | None) -> dict[str, Json]:
-    """Return the summary for scripts."""
-    return {
-        "plan": None if plan is None else {"name": plan.label, "bytes": plan.size_bytes},
-        "cards": [_card_object(one, plan) for one in watched if one.peaks.last is not None],
-    }
-
-
-def _card_object(one: Watched, plan: Plan | None) -> dict[str, Json]:
-    peaks = one.peaks
-    assert peaks.last is not None
-    return {
-        "card": one.label,
-        "total_bytes": peaks.last.total_bytes,
-        "peak_bytes": peaks.used_bytes,
-        "peak_at_s": round(peaks.used_at_s - peaks.began_s, 3),
-        "looks": peaks.looks,
-        "seconds": round(peaks.ended_s - peaks.began_s, 3),
-        "within_plan": None if plan is None else peaks.used_bytes <= plan.size_bytes,
-        "processes": [
-            {"pid": p.pid, "name": p.name, "kind": p.kind, "peak_bytes": p.used_bytes}
-            for p in peaks.ranked()
-        ],
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -35,27 +34,19 @@ def fill(
     return held
 
 
-def hold(free_bytes: Callable[[], int]) -> None:
+def hold(
+    channel: Channel,
+    free_bytes: Callable[[], int],
+    open_device: Callable[[], Callable[[int], object]],
+) -> None:
     """Hear how many bytes to leave, fill the device's rest, say what is free then, and hold it.
 
-    The device is touched when that is heard and not before, so that the process can be started
-    early. Returns never: the channel ends the process when the parent lets go. torch's caching
-    allocator would take pieces below 10 MiB in segments of 20 MiB and leave too little, so it is
-    off: every tensor is a cudaMalloc of its own (c10/cuda/CUDACachingAllocator.cpp,
-    forceUncachedAllocator).
+    The device is opened when that is heard and not before, so that the process can be started
+    early; `open_device` returns what takes so many bytes of it. Returns never: the channel ends the
+    process when the parent lets go.
     """
-    os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"  # read at the first allocation
-    import torch
-
-    channel = Channel()
     leave_bytes = int(channel.hear())
-    device = torch.device("cuda", 0)
-    torch.empty(1, device=device)  # the context, before what is free is looked at
-
-    def take(size: int) -> torch.Tensor:
-        return torch.empty(size, dtype=torch.uint8, device=device)
-
-    pieces = fill(leave_bytes, free_bytes, take)
+    pieces = fill(leave_bytes, free_bytes, open_device())
     channel.say("held", pieces=len(pieces), free_bytes=free_bytes())
     while True:
         with suppress(KeyboardInterrupt):

@@ -48,7 +48,7 @@ def _unknown(_memory: DeviceMemory, _pid: int, _before: DeviceMemory | None) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tools:
+class Means:
     """What a supervisor is handed: how to start processes, and how to look at the card.
 
     `probe` and what looks through it are None where there is no card (a dry run). `own_share`
@@ -71,7 +71,7 @@ class Tools:
     limit_seconds: float = 3600.0
 
 
-def measure(task: Task, tools: Tools, *, leave_bytes: int | None = None) -> Outcome:
+def measure(task: Task, tools: Means, *, leave_bytes: int | None = None) -> Outcome:
     """Have `task` measured; `leave_bytes` is what a smaller card would have free.
 
     Raises MeasurementError where not even the process could be started, or the card cannot be
@@ -88,7 +88,7 @@ class Measurement:
     time, which is what a campaign saves its time by.
     """
 
-    def __init__(self, task: Task, tools: Tools) -> None:
+    def __init__(self, task: Task, tools: Means) -> None:
         self._task = task
         self._tools = tools
         self._stack = ExitStack()

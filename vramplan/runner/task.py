@@ -13,15 +13,17 @@ MACHINE = "machine"
 class Task:
     """What to run, and how.
 
-    `target` and `settings` are as on the command line. `kernels` is ``machine``, or the compute
-    capability whose kernels alone may be used; `checkpoint` is None for random weights; `turns` is
+    `pipeline` is a name, described in the catalogue's file `path`; one without a file is an
+    experiment of the runner's own. `settings` are all of them, as on the command line. `kernels` is
+    ``machine``, or the compute capability whose kernels alone may be used; `checkpoint` is None for
+    random weights; `turns` is
     how often the program runs in its process, the first of them cold. `wants_limit` keeps torch
     within what the card had free at the start. `history` is a file for the allocator's own events.
     """
 
-    target: str
+    pipeline: str
     compute_capability: str
-    catalog: tuple[str, ...] = ()
+    path: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     device: str = "cuda"  # cuda | cpu: the same code with nothing to measure
     gpu: str | None = None  # its UUID
@@ -38,5 +40,4 @@ class Task:
 
 def read_task(line: str) -> Task:
     """Return the task that `Task.line` wrote."""
-    data = json.loads(line)
-    return Task(**{**data, "catalog": tuple(data["catalog"])})
+    return Task(**json.loads(line))

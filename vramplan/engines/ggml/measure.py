@@ -2,58 +2,58 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.ask.gpus import find_gpu
-from vramplan.commands.output import note
-from vramplan.engines.ggml.pipeline import of_ggml
-from vramplan.engines.torch.measure import PERIOD_S, measured_gpu
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Run, Witness
 from vramplan.model import Job
+from vramplan.runner.eyes import measured_gpu, open_eyes
 from vramplan.settings import format_setting
+from vramplan.sources.gguf import GgufFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vramplan.engines.ggml.run.served_run import EngineOutcome, EngineTools
     from vramplan.probe.nvml import Gpu
+    from vramplan.runner.tools import Hear, Tools
 
 
-def measure_engine(args: Namespace, job: Job, show: Callable[[str], None]) -> Run:
-    """Measure the pipeline in its engine.
+def measure(job: Job, tools: Tools) -> Run:
+    """Measure a job in its engine, and return the run.
 
-    Raises MissingError where the engine is not there; without a GPU the engine's own figures are
-    all there is, and that is said.
+    Raises UsageError for what an engine cannot be asked, MissingError where it is not there.
+    Without a GPU the engine's own figures are all there is, and that is remarked.
     """
-    if args.dry_run or args.as_card:
-        option = "--dry-run" if args.dry_run else "--as-card"
-        raise UsageError(f"{option} is for torch pipelines: an engine runs as it is")
+    _refuse(tools)
     with ExitStack() as stack:
-        gpu, driver = _find_gpu(args)
-        if job.pipeline.runtime == "ollama":
-            outcome = _ollama(job, gpu, stack, show)
-        else:
-            outcome = _llama_server(args, job, gpu, stack, show)
-    return _make_run(args, job, outcome, gpu, driver)
+        gpu, driver = _find_gpu(tools)
+        run = _ollama if job.pipeline.runtime == "ollama" else _llama_server
+        outcome = run(job, tools, gpu, stack)
+    return _make_run(job, tools.command, outcome, gpu, driver)
 
 
-def _find_gpu(args: Namespace) -> tuple[Gpu | None, str]:
+def _refuse(tools: Tools) -> None:
+    if tools.history is not None:
+        raise UsageError("--events are those of torch's allocator on a GPU: leave it out")
+    if tools.is_dry or tools.card is not None:
+        option = "--dry-run" if tools.is_dry else "--as-card"
+        raise UsageError(f"{option} is for torch pipelines: an engine runs as it is")
+
+
+def _find_gpu(tools: Tools) -> tuple[Gpu | None, str]:
     try:
-        return find_gpu(args.gpu)
+        return tools.find_gpu()
     except MissingError as problem:
-        note(f"note: the engine's own figures alone, without NVML's: {problem}")
+        tools.remark(f"the engine's own figures alone, without NVML's: {problem}")
         return None, ""
 
 
-def _ollama(
-    job: Job, gpu: Gpu | None, stack: ExitStack, show: Callable[[str], None]
-) -> EngineOutcome:
+def _ollama(job: Job, tools: Tools, gpu: Gpu | None, stack: ExitStack) -> EngineOutcome:
     from vramplan.engines.ggml.run.ollama import (
         OllamaJob,
         measure_ollama,
@@ -64,24 +64,16 @@ def _ollama(
     if job.settings.get("cpu_moe", 0) != 0:
         hint = "start its server with LLAMA_ARG_N_CPU_MOE set, and measure without cpu_moe"
         raise UsageError("cpu_moe: no request can tell Ollama where experts go", hint=hint)
-    tools = _tools(gpu, stack, own_share, show)
-    settings = {key: _plain(key, value) for key, value in job.settings.items()}
     wanted = OllamaJob(
         model=job.pipeline.name,
-        settings=settings,
-        has_vision=_has_vision(job),
+        settings=_plain(job),
+        has_vision=sees(job),
         address=server_address(),
     )
-    return measure_ollama(wanted, tools)
+    return measure_ollama(wanted, _engine_tools(gpu, stack, own_share, tools.progress))
 
 
-def _llama_server(
-    args: Namespace,
-    job: Job,
-    gpu: Gpu | None,
-    stack: ExitStack,
-    show: Callable[[str], None],
-) -> EngineOutcome:
+def _llama_server(job: Job, tools: Tools, gpu: Gpu | None, stack: ExitStack) -> EngineOutcome:
     from vramplan.engines.ggml.run.llama_server import (
         BINARY,
         ServerJob,
@@ -90,11 +82,7 @@ def _llama_server(
     )
     from vramplan.probe.processes import own_process
 
-    path = Path(args.weights)
-    if path.suffix.lower() != ".gguf" or not path.is_file():
-        hint = "name the model's file: --weights model.gguf; memory depends on it"
-        raise UsageError(f"{job.pipeline.name}: llama-server needs a GGUF file", hint=hint)
-
+    path = _model_file(job, tools.weights)
     command = find_server()
     if len(command) > 1 and job.settings.get("cpu_moe", 0) != 0:
         raise UsageError(f"cpu_moe: only {BINARY} itself is told where experts go")
@@ -109,59 +97,90 @@ def _llama_server(
         known = [one.used_bytes for one in named if one.used_bytes is not None]
         return sum(known) if known else None
 
-    settings = {key: _plain(key, value) for key, value in job.settings.items()}
-    mmproj = getattr(args, "mmproj", None)
     wanted = ServerJob(
         model=path,
-        settings=settings,
+        settings=_plain(job),
         command=command,
         started=started.append,
-        mmproj=Path(mmproj) if mmproj else None,
+        mmproj=_projector_file(job, path, tools),
     )
-    return measure_server(wanted, _tools(gpu, stack, own, show))
+    return measure_server(wanted, _engine_tools(gpu, stack, own, tools.progress))
 
 
-def _tools(
+def sees(job: Job) -> bool:
+    """Return whether there is a vision encoder beside the language model: then it gets a picture.
+
+    It may be known from the catalogue or from a file's own header.
+    """
+    pipeline = job.pipeline
+    return pipeline.projector is not None or bool((pipeline.ggml or {}).get("projector"))
+
+
+def _model_file(job: Job, weights: str) -> Path:
+    """Return the file to be loaded: the one that is named, else the one that is the pipeline."""
+    is_own = weights == "random" and job.pipeline.header is not None
+    path = Path(job.pipeline.path if is_own else weights)
+    if path.suffix.lower() != ".gguf" or not path.is_file():
+        hint = "name the model's file: --weights model.gguf; memory depends on it"
+        raise UsageError(f"{job.pipeline.name}: llama-server needs a GGUF file", hint=hint)
+    return path
+
+
+def _projector_file(job: Job, model: Path, tools: Tools) -> Path | None:
+    """Return the projector that is named, else the pipeline's own, else the one beside the model.
+
+    None for a model that does not see; for one that does and has none here, that is remarked.
+    """
+    from vramplan.sources.model_folder import find_projector_file
+
+    if tools.projector is not None:
+        return Path(tools.projector)
+    if not sees(job):
+        return None
+    header = job.pipeline.projector
+    own = Path(header.path) if isinstance(header, GgufFile) else None
+    if own is not None and own.is_file():
+        return own
+    found = find_projector_file(model)
+    if found is None:
+        tools.remark(
+            f"measured without a picture: no projector beside {model.name}; --mmproj names one"
+        )
+    return found
+
+
+def _engine_tools(
     gpu: Gpu | None,
     stack: ExitStack,
     own: Callable[[DeviceMemory], int | None],
-    show: Callable[[str], None],
+    progress: Hear,
 ) -> EngineTools:
     from vramplan.engines.ggml.run.served_run import EngineTools
 
     if gpu is None:
-        return EngineTools(progress=show)
+        return EngineTools(progress=progress)
     from vramplan.probe.nvml import NvmlProbe
-    from vramplan.probe.sampler import Sampler
-    from vramplan.probe.smi import read_smi
-    from vramplan.probe.smi_probe import SmiProbe
 
-    probe = stack.enter_context(NvmlProbe(gpu.uuid))
-
-    def look() -> tuple[int, int | None]:
-        return probe.read_memory().used_bytes, None
-
+    eyes = open_eyes(gpu, stack.enter_context(NvmlProbe(gpu.uuid)))
     return EngineTools(
-        probe=probe,
+        probe=eyes.probe,
         own=own,
-        watch=lambda: Sampler(look, PERIOD_S),
-        smi=lambda: read_smi(gpu.uuid),
-        smi_eyes=SmiProbe(gpu.uuid),
-        progress=show,
+        watch=eyes.watch,
+        smi=eyes.smi,
+        smi_eyes=eyes.smi_eyes,
+        progress=progress,
     )
 
 
-def _plain(key: str, value: object) -> object:
-    return format_setting(key, value) if isinstance(value, tuple) else value
+def _plain(job: Job) -> dict[str, object]:
+    """Return a job's settings as an engine takes them: plain words and numbers."""
+    return {
+        key: format_setting(key, value) if isinstance(value, tuple) else value
+        for key, value in job.settings.items()
+    }
 
 
-def _has_vision(job: Job) -> bool:
-    return of_ggml(job.pipeline).has_projector
-
-
-def _make_run(
-    args: Namespace, job: Job, outcome: EngineOutcome, gpu: Gpu | None, driver: str
-) -> Run:
+def _make_run(job: Job, command: str, outcome: EngineOutcome, gpu: Gpu | None, driver: str) -> Run:
     return Run(
         pipeline=job.pipeline.name,
         title=job.pipeline.title,
@@ -170,7 +189,7 @@ def _make_run(
         weights="pretrained",
         witness=Witness.GPU if gpu is not None else Witness.DRY,
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        command=" ".join(["vramplan", *args.words]),
+        command=command,
         gpu=None if gpu is None else measured_gpu(gpu, driver),
         versions=outcome.versions,
         kernels="machine",

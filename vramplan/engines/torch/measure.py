@@ -5,49 +5,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.ask.events_file import no_half_of
-from vramplan.catalog.cards import DEFAULT_CAPABILITY
-from vramplan.errors import MissingError
+from vramplan.engines.torch.checkpoint import checkpoint_of
+from vramplan.engines.torch.libraries import QUIET, require_libraries
+from vramplan.errors import MissingError, UsageError
+from vramplan.measurement.history import part_of
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
-from vramplan.measurement.run import Emulation, FailureKind, MeasuredGpu, Run, Witness
+from vramplan.measurement.run import Emulation, FailureKind, Run, Witness
 from vramplan.model import Card, Job
+from vramplan.runner.eyes import measured_gpu, open_eyes
 from vramplan.settings import format_setting
 from vramplan.units import format_size
 
 if TYPE_CHECKING:
     from vramplan.probe.nvml import Gpu, NvmlProbe
     from vramplan.runner.outcome import Outcome
-    from vramplan.runner.supervisor import Measurement, Tools
+    from vramplan.runner.supervisor import Means, Measurement
     from vramplan.runner.task import Task
+    from vramplan.runner.tools import Hear, Tools
 
-#: between two samples of NVML; a reading takes some 0.1 ms
-PERIOD_S = 0.005
 #: how often a run is made again because others moved memory meanwhile
 _MOST_REPEATS = 2
 
 CHILD = "vramplan.engines.torch.run.child"
+
+#: whose kernels a run without a GPU is planned for
+_DRY_CAPABILITY = "8.6"
 
 _MOVED = "other processes moved {} on the card during the run: its device figures are off by that"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is to be measured.
+    """What is to be measured, and on what.
 
-    `target` is as on the command line, `job` what it stands for. `checkpoint` is None for random
-    weights. `card` is a smaller card to be played; `gpu` is None for a dry run on the CPU.
+    `checkpoint` is None for random weights. `card` is a smaller card to be played; `gpu` is None
+    for a dry run on the CPU. `history` is where the allocator's own events go.
     """
 
-    target: str
     job: Job
-    catalog: Sequence[str] = ()
     checkpoint: str | None = None
     gpu: Gpu | None = None
     driver: str = ""
@@ -61,18 +63,40 @@ class Order:
         """Whose kernels run: the card's that is played, else the GPU's."""
         if self.card is not None:
             return self.card.compute_capability
-        return self.gpu.compute_capability if self.gpu is not None else DEFAULT_CAPABILITY
+        return self.gpu.compute_capability if self.gpu is not None else _DRY_CAPABILITY
 
 
-Progress = Callable[[str], None]
+def measure(job: Job, tools: Tools) -> Run:
+    """Measure a job, again where other processes moved memory meanwhile; return the run.
 
-
-def measure_order(order: Order, progress: Progress) -> Run:
-    """Measure, again where other processes moved memory meanwhile; return the run.
-
-    Raises MissingError where the card has not enough free to begin with, MeasurementError where
-    the process cannot be started.
+    Raises UsageError for what does not go together, MissingError without the libraries or a GPU,
+    or where it has not enough free to begin with, MeasurementError where no process can be started.
     """
+    return measure_order(place_order(job, tools), tools.progress)
+
+
+def place_order(job: Job, tools: Tools) -> Order:
+    """Return what is asked for as an order, with everything looked for that it needs."""
+    if tools.is_dry and tools.history is not None:
+        raise UsageError("--events are those of torch's allocator on a GPU: leave it out")
+    checkpoint = checkpoint_of(tools.weights, job.pipeline)
+    require_libraries("profiling", load=False)
+    if tools.is_dry and tools.card is not None:
+        raise UsageError("--dry-run plays no card: leave --as-card out")
+    gpu, driver = (None, "") if tools.is_dry else tools.find_gpu()
+    return Order(
+        job=job,
+        checkpoint=checkpoint,
+        gpu=gpu,
+        driver=driver,
+        card=tools.card,
+        history=None if tools.history is None else str(tools.history),
+        command=tools.command,
+    )
+
+
+def measure_order(order: Order, progress: Hear) -> Run:
+    """Measure, again where other processes moved memory meanwhile; return the run."""
     for left in reversed(range(_MOST_REPEATS + 1)):
         outcome = _measure_once(order, progress)
         moved = _moved(outcome)
@@ -82,7 +106,7 @@ def measure_order(order: Order, progress: Progress) -> Run:
     return _make_run(order, outcome)
 
 
-def _measure_once(order: Order, progress: Progress) -> Outcome:
+def _measure_once(order: Order, progress: Hear) -> Outcome:
     with ExitStack() as stack:
         return prepare_order(order, progress, stack).measure()
 
@@ -110,23 +134,37 @@ class Prepared:
         return _make_run(self.order, outcome)
 
 
-def prepare_order(order: Order, progress: Progress, stack: ExitStack) -> Prepared:
+@contextmanager
+def no_half_of(history: str | None) -> Iterator[None]:
+    """Leave neither an older run's events nor what a process that died had written of its own."""
+    if history is None:
+        yield
+        return
+    path = Path(history)
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        part_of(path).unlink(missing_ok=True)
+
+
+def prepare_order(order: Order, progress: Hear, stack: ExitStack) -> Prepared:
     """Start an order's process; `stack` ends it and whatever belongs to it."""
-    from vramplan.runner.supervisor import Measurement, Tools
+    from vramplan.runner.supervisor import Means, Measurement
 
     task = make_task(order)
     if order.gpu is None:
-        tools = Tools(
+        means = Means(
             command=_child(),
             environment=_environment(order, task),
             progress=progress,
         )
-        measurement = stack.enter_context(Measurement(task, tools))
+        measurement = stack.enter_context(Measurement(task, means))
         return Prepared(order=order, measurement=measurement, probe=None)
     from vramplan.probe.nvml import NvmlProbe
 
     probe = stack.enter_context(NvmlProbe(order.gpu.uuid))
-    measurement = stack.enter_context(Measurement(task, _tools(order, task, probe, progress)))
+    measurement = stack.enter_context(Measurement(task, _means(order, task, probe, progress)))
     return Prepared(order=order, measurement=measurement, probe=probe)
 
 
@@ -136,9 +174,9 @@ def make_task(order: Order) -> Task:
 
     settings = order.job.settings
     return Task(
-        target=order.target,
+        pipeline=order.job.pipeline.name,
         compute_capability=order.compute_capability,
-        catalog=tuple(order.catalog),
+        path=order.job.pipeline.path,
         settings={key: format_setting(key, value) for key, value in settings.items()},
         device="cpu" if order.gpu is None else "cuda",
         gpu=order.gpu.uuid if order.gpu is not None else None,
@@ -161,7 +199,13 @@ def _environment(order: Order, task: Task) -> dict[str, str]:
     from vramplan.engines.torch.run.environment import torch_environment
     from vramplan.runner.channel import child_environment
 
-    more = torch_environment(order.job.settings, task.kernels)
+    # quiet libraries, off the network where nothing is to be fetched
+    more = {
+        key: value
+        for key, value in QUIET.items()
+        if order.checkpoint is None or key != "HF_HUB_OFFLINE"
+    }
+    more |= torch_environment(order.job.settings, task.kernels)
     if order.gpu is not None:
         from vramplan.probe.choice import environment_for
 
@@ -169,32 +213,27 @@ def _environment(order: Order, task: Task) -> dict[str, str]:
     return child_environment(more)
 
 
-def _tools(order: Order, task: Task, probe: NvmlProbe, progress: Progress) -> Tools:
+def _means(order: Order, task: Task, probe: NvmlProbe, progress: Hear) -> Means:
     from vramplan.probe.processes import own_process
-    from vramplan.probe.sampler import Sampler
-    from vramplan.probe.smi import read_smi
-    from vramplan.probe.smi_probe import SmiProbe
-    from vramplan.runner.supervisor import Tools
+    from vramplan.runner.supervisor import Means
 
     gpu = order.gpu
     assert gpu is not None
+    eyes = open_eyes(gpu, probe)
 
     def own_share(memory: DeviceMemory, pid: int, before: DeviceMemory | None) -> int | None:
         own = own_process(memory, pid, before=before)
         return own.used_bytes if own is not None else None
 
-    def look() -> tuple[int, int | None]:
-        return probe.read_memory().used_bytes, None  # asking for processes takes too long
-
-    return Tools(
+    return Means(
         command=_child(),
         ballast_command=_child("--ballast", gpu.uuid),
         environment=_environment(order, task),
-        probe=probe,
+        probe=eyes.probe,
         own_share=own_share,
-        watch=lambda: Sampler(look, PERIOD_S),
-        smi=lambda: read_smi(gpu.uuid),
-        smi_eyes=SmiProbe(gpu.uuid),
+        watch=eyes.watch,
+        smi=eyes.smi,
+        smi_eyes=eyes.smi_eyes,
         progress=progress,
     )
 
@@ -267,17 +306,6 @@ def _make_run(order: Order, outcome: Outcome) -> Run:
 def _history_name(order: Order, outcome: Outcome) -> str | None:
     """Return the name of the history beside the run's file, where one was written."""
     return Path(order.history).name if order.history is not None and outcome.has_history else None
-
-
-def measured_gpu(gpu: Gpu, driver: str) -> MeasuredGpu:
-    """Return a GPU as a run names it."""
-    return MeasuredGpu(
-        name=gpu.name,
-        compute_capability=gpu.compute_capability,
-        total_bytes=gpu.total_bytes,
-        reserved_bytes=gpu.reserved_bytes,
-        driver=driver,
-    )
 
 
 def _moved(outcome: Outcome) -> int:

@@ -28,7 +28,8 @@ from vramplan.engines.torch.record.stream import (
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.format import parse_tape, write_tape
-from vramplan.engines.torch.tape.replay import Conditions, Replay
+from vramplan.engines.torch.tape.replay import Conditions, Listener, Replay
+from vramplan.engines.torch.tape.residency import Residency
 from vramplan.errors import RecordingError
 
 #: one thing that happened: its kind and what can be compared of it; ("free", allocation) for a free
@@ -104,31 +105,38 @@ class _Journal(CachingAllocator):
         super().free(block)
 
 
-class _Telling(Replay):
-    """A replay that tells its journal what else happens."""
+class _Places(Listener):
+    """Tells a journal in which phase the replay is, and when its code has ended."""
+
+    def __init__(self, journal: _Journal, entry: str) -> None:
+        self._journal = journal
+        self._entry = entry
+
+    def began(self, phase: str, component: str) -> None:  # noqa: ARG002  # a Listener's
+        self._journal.phase = phase
+
+    def routine_ended(self, name: str) -> None:
+        if name == self._entry:
+            self._journal.entries.append(_END)
+
+
+class _NoWeights(Residency):
+    """Tells a journal which weights would come, go and change, and moves none of them."""
 
     def __init__(self, tape: Tape, conditions: Conditions, journal: _Journal) -> None:
-        super().__init__(tape, conditions, journal, every_iteration=True)
-        self.journal = journal
+        super().__init__(tape, conditions, journal)
+        self._entries = journal.entries
 
-    def begin(self, phase: str, component: str) -> None:
-        super().begin(phase, component)
-        self.journal.phase = phase
+    def cast(self, component: str, element_bytes: int) -> int:
+        self._entries.append(("cast", component, element_bytes))
+        return 0
 
-    def _routine(self, name: str, dims: Mapping[str, int]) -> list[Block]:
-        outputs = super()._routine(name, dims)
-        if name == self.tape.entry:
-            self.journal.entries.append(_END)
-        return outputs
+    def enter_module(self, component: str, module: int) -> int:
+        self._entries.append(("enter", component, module))
+        return 0
 
-    def _cast(self, component: str, element_bytes: int) -> None:
-        self.journal.entries.append(("cast", component, element_bytes))
-
-    def _enter_module(self, component: str, module: int) -> None:
-        self.journal.entries.append(("enter", component, module))
-
-    def _exit_module(self, component: str, module: int) -> None:
-        self.journal.entries.append(("exit", component, module))
+    def exit_module(self, component: str, module: int) -> None:
+        self._entries.append(("exit", component, module))
 
 
 def _replayed(tape: Tape, sample: Sample) -> list[Entry]:
@@ -146,7 +154,14 @@ def _replayed(tape: Tape, sample: Sample) -> list[Entry]:
         cublas_bytes=0,
         offload="sequential",  # its code has the module borders too
     )
-    _Telling(tape, conditions, journal).run()
+    Replay(
+        tape,
+        conditions,
+        journal,
+        every_iteration=True,
+        listener=_Places(journal, tape.entry),
+        residency=_NoWeights(tape, conditions, journal),
+    ).run()
     return journal.entries
 
 

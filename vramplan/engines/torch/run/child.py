@@ -13,15 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.ask.targets import make_jobs
-from vramplan.catalog import load_catalog, user_folders
+from vramplan.catalog import load_pipeline_file
 from vramplan.errors import VramplanError
 from vramplan.measurement.codec import encode_part
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Failure, FailureKind
 from vramplan.runner.channel import Channel
 from vramplan.runner.task import Task, read_task
-from vramplan.settings import parse_setting
+from vramplan.settings import parse_setting, resolve_settings
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.record.workload import Workload
@@ -67,11 +66,11 @@ def _runner(task: Task, channel: Channel) -> Runner:
     from vramplan.engines.torch.run.allocator_history import Historian
     from vramplan.engines.torch.run.torch_run import TorchRun
 
-    if task.target == context_run.TARGET:
+    if task.pipeline == context_run.TARGET:
         return lambda counters, device, own: context_run.ContextRun(
             task, channel, counters=counters, device=device, own_share=own
         ).run()
-    if task.target == convolution_run.TARGET:
+    if task.pipeline == convolution_run.TARGET:
         return lambda counters, _device, _own: convolution_run.ConvolutionRun(
             task, channel, counters=counters
         ).run()
@@ -91,13 +90,11 @@ def _runner(task: Task, channel: Channel) -> Runner:
 
 
 def _program(task: Task) -> Workload:
-    from vramplan.engines.torch.pipeline import of_torch
     from vramplan.engines.torch.record.workload import Workload
 
-    catalog = load_catalog(user_folders(task.catalog))
+    pipeline = load_pipeline_file(Path(task.path))
     settings = {key: parse_setting(key, text) for key, text in task.settings.items()}
-    (found,) = make_jobs([task.target], catalog, settings)
-    return Workload(of_torch(found.pipeline), found.settings, task.compute_capability)
+    return Workload(pipeline, resolve_settings(pipeline, settings), task.compute_capability)
 
 
 def _on_the_card(task: Task, channel: Channel, runner: Runner) -> None:
@@ -123,11 +120,11 @@ def _nothing(_memory: DeviceMemory) -> int | None:
 
 
 def _hold(gpu: str) -> None:
+    from vramplan.engines.torch.run.ballast import hold_rest
     from vramplan.probe.nvml import NvmlProbe
-    from vramplan.runner.ballast import hold
 
     with NvmlProbe(gpu) as device:
-        hold(lambda: device.read_memory().free_bytes)
+        hold_rest(lambda: device.read_memory().free_bytes)
 
 
 if __name__ == "__main__":

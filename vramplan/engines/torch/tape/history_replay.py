@@ -7,33 +7,11 @@ address, because best fit breaks ties by address. What was given back to the dri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vramplan.compare.events import HistoryReplay
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.blocks import Block
 from vramplan.errors import MeasurementError
 from vramplan.measurement.history import Action, History, HistoryEvent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryReplay:
-    """What the model did with a history, beside what torch did.
-
-    Segments are the sizes taken from the driver, in order. `first_difference` says in words where
-    the two part, or is None.
-    """
-
-    segments_bytes: tuple[int, ...]
-    measured_segments_bytes: tuple[int, ...]
-    reserved_peak_bytes: int
-    measured_reserved_peak_bytes: int
-    allocated_peak_bytes: int
-    first_difference: str | None
-
-    @property
-    def is_same(self) -> bool:
-        """True where the model took the very segments that torch took."""
-        return self.segments_bytes == self.measured_segments_bytes
 
 
 def replay_history(history: History) -> HistoryReplay:

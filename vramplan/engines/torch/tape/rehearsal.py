@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
-from vramplan.engines.torch.tape.blocks import BlockPool, segment_bytes
 from vramplan.engines.torch.tape.collection import uncollected
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
-from vramplan.engines.torch.tape.replay import Replay
-from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
+from vramplan.engines.torch.tape.replay import Listener, Replay
+from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
 
 #: the request to give the cache back, among sizes (from 0 up) and returns (from -1 down)
@@ -49,7 +48,10 @@ class Journal(CachingAllocator):
 
     def malloc(self, size_bytes: int) -> Block:
         """Return a block of at least `size_bytes`."""
+        granted_bytes = self.granted_bytes
         block = super().malloc(size_bytes)
+        if self.granted_bytes > granted_bytes:  # the driver was asked for more than ever before
+            self.growths.append((len(self.requests), self.granted_bytes))
         self.requests.append(size_bytes)
         if size_bytes:
             self._numbers[block] = self.count
@@ -66,12 +68,6 @@ class Journal(CachingAllocator):
         """Give back to the driver what is free."""
         super().empty_cache()
         self.requests.append(_EMPTY_CACHE)
-
-    def _grow(self, pool: BlockPool, size_bytes: int) -> Block | None:
-        wanted_bytes = self.reserved_bytes + segment_bytes(size_bytes)
-        if not self.growths or wanted_bytes > self.growths[-1][1]:
-            self.growths.append((len(self.requests), wanted_bytes))
-        return super()._grow(pool, size_bytes)
 
 
 @dataclass(slots=True)
@@ -127,29 +123,48 @@ class _Position:
                 return None
 
 
-class Rehearsal(Replay):
+class _Itinerary(Listener):
+    """Notes which sizes of a journal are library scratch, and from which on the run was where."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.scratch: set[int] = set()
+        self.places: list[tuple[int, str, str]] = []
+
+    def began(self, phase: str, component: str) -> None:
+        """Note the first size of a place."""
+        self.places.append((self._journal.count, phase, component))
+
+    def scratch_begins(self) -> None:
+        """Note the number of the size that comes."""
+        self.scratch.add(self._journal.count)
+
+
+class Rehearsal:
     """A replay without a limit that can be asked how it would have gone under one."""
 
     def __init__(
         self, tape: Tape, conditions: Conditions, *, expandable_segments: bool = False
     ) -> None:
+        self.tape = tape
         self.journal = Journal(expandable_segments=expandable_segments)
-        super().__init__(tape, conditions, self.journal)
+        self._itinerary = _Itinerary(self.journal)
+        self._replay = Replay(tape, conditions, self.journal, listener=self._itinerary)
         self._is_expandable = expandable_segments
-        self._scratch: set[int] = set()  # the numbers of the sizes that are library scratch
-        self._places: list[tuple[int, str, str]] = []  # from which size on the run was where
         self._openings: list[_Position] = []  # by rising request
 
-    def begin(self, phase: str, component: str) -> None:
-        """Close the current stretch and begin one of `phase` and `component`."""
-        super().begin(phase, component)
-        self._places.append((self.journal.count, phase, component))
+    @property
+    def trace(self) -> Trace:
+        """The stretches of what was run so far."""
+        return self._replay.trace
 
-    def _workspace(self, kind: str, operands: tuple[int, ...]) -> None:
-        number = self.journal.count
-        super()._workspace(kind, operands)
-        if self.journal.count > number:
-            self._scratch.add(number)
+    def load(self) -> None:
+        """Bring the components to the device."""
+        self._replay.load()
+
+    def run(self) -> None:
+        """Run the entry routine once more, in the same process."""
+        self._replay.run()
 
     @property
     def most_wanted_bytes(self) -> int:
@@ -168,15 +183,16 @@ class Rehearsal(Replay):
         if limit_bytes >= self.most_wanted_bytes:
             return self.most_wanted_bytes, None
         requests = self.journal.requests
-        spare = self._scratch if is_elastic else ()
+        spare = self._itinerary.scratch if is_elastic else ()
         with uncollected():
             position = self._open(limit_bytes).fork(limit_bytes)
             refusal = position.advance(requests, len(requests), spare)
         granted_bytes = position.allocator.granted_bytes
         if refusal is None:
             return granted_bytes, None
-        place = bisect_right(self._places, position.count, key=lambda place: place[0])
-        _, phase, component = self._places[place - 1]
+        places = self._itinerary.places
+        place = bisect_right(places, position.count, key=lambda place: place[0])
+        _, phase, component = places[place - 1]
         return granted_bytes, ReplayOutOfMemory(phase, component, refusal.asked_bytes)
 
     def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:

@@ -24,6 +24,7 @@ from vramplan.errors import TapeError
 
 __all__ = [
     "Conditions",
+    "Listener",
     "Mark",
     "Replay",
     "ReplayOutOfMemory",
@@ -47,8 +48,30 @@ _MOST_REMEMBERED = 1_000
 _QUIET = 6
 
 
+class Listener:
+    """Hears where a replay is; whoever wants to know overrides what they want to know."""
+
+    def began(self, phase: str, component: str) -> None:
+        """Hear that a stretch of `phase` and `component` begins."""
+
+    def ended(self, phase: str, component: str) -> None:
+        """Hear that it ends."""
+
+    def scratch_begins(self) -> None:
+        """Hear that what is asked for next is a library's scratch."""
+
+    def scratch_ends(self) -> None:
+        """Hear that it has been asked for."""
+
+    def routine_ended(self, name: str) -> None:
+        """Hear that the code of a routine has been gone through."""
+
+
 class Replay:
-    """One run of one tape on one allocator."""
+    """One run of one tape on one allocator; `listener` hears where it is.
+
+    `residency` is another model of which weights are on the device than that of the conditions.
+    """
 
     def __init__(
         self,
@@ -57,12 +80,15 @@ class Replay:
         allocator: CachingAllocator,
         *,
         every_iteration: bool = False,
+        listener: Listener | None = None,
+        residency: Residency | None = None,
     ) -> None:
         self.tape = tape
         self.every_iteration = every_iteration
         self.conditions = conditions
         self.allocator = allocator
-        self.residency = Residency(tape, conditions, allocator)
+        self.listener = Listener() if listener is None else listener
+        self.residency = Residency(tape, conditions, allocator) if residency is None else residency
         self.trace = Trace()
         self.phase = "load"
         self.component = ""
@@ -114,11 +140,13 @@ class Replay:
         """Close the current stretch and begin one of `phase` and `component`."""
         self.close()
         self.phase, self.component = phase, component
+        self.listener.began(phase, component)
 
     def close(self) -> None:
         """Write down the stretch that ends here."""
         allocator = self.allocator
         if self.component:
+            self.listener.ended(self.phase, self.component)
             if len(self.trace.marks) >= _MOST_MARKS:
                 raise TapeError(f"tape {self.tape.pipeline}: more than {_MOST_MARKS} stretches")
             self.trace.marks.append(
@@ -161,6 +189,7 @@ class Replay:
         self._sequence(code, frame, variant, dims)
         outputs = [frame.slots[slot] for slot in variant.outputs]
         self._slots -= frame.forget()
+        self.listener.routine_ended(name)
         return outputs
 
     def _sequence(
@@ -251,6 +280,7 @@ class Replay:
         size = self.conditions.workspace_bytes(kind, operands)
         if not size:
             return
+        self.listener.scratch_begins()
         try:
             block = self.allocator.malloc(size)
         except OutOfDeviceMemory:
@@ -258,6 +288,7 @@ class Replay:
                 return
             raise
         self.allocator.free(block)
+        self.listener.scratch_ends()
 
     def _cast(self, component: str, element_bytes: int) -> None:
         self._spend(self.residency.cast(component, element_bytes))

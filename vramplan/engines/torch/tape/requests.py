@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
-from vramplan.engines.torch.tape.replay import Replay
+from vramplan.engines.torch.tape.replay import Listener, Replay
 
 Place = tuple[str, str]  # phase, component
 
@@ -23,7 +24,7 @@ class Requests:
     scratch: dict[Place, list[int]] = field(default_factory=dict)
 
 
-class _Listener(CachingAllocator):
+class _Asked(CachingAllocator):
     """An allocator that takes down the sizes it is asked for."""
 
     __slots__ = ("asked",)
@@ -38,32 +39,38 @@ class _Listener(CachingAllocator):
         return super().malloc(size_bytes)
 
 
-class _Places(Replay):
-    """A replay that puts what is asked for where it belongs."""
+class _Places(Listener):
+    """Puts what is asked for where it belongs."""
 
-    def __init__(self, tape: Tape, conditions: Conditions, listener: _Listener) -> None:
-        super().__init__(tape, conditions, listener, every_iteration=True)
-        self.listener = listener
+    def __init__(self, allocator: _Asked) -> None:
+        self._asked = allocator.asked
+        self._place: Place = ("", "")
+        self._tensors = 0  # how many of them are asked for before the scratch
         self.found = Requests()
 
-    def close(self) -> None:
-        """Put the requests of the stretch that ends here in their place."""
-        if self.component:
-            self._put(self.found.tensors, self.listener.asked)
-        super().close()
+    def began(self, phase: str, component: str) -> None:
+        """Remember where what comes belongs."""
+        self._place = (phase, component)
 
-    def _workspace(self, kind: str, operands: tuple[int, ...]) -> None:
-        tensors = len(self.listener.asked)
-        super()._workspace(kind, operands)
-        scratch = self.listener.asked[tensors:]
-        del self.listener.asked[tensors:]
-        self._put(self.found.scratch, scratch)
+    def ended(self, phase: str, component: str) -> None:
+        """Put the requests of the stretch that ends in their place."""
+        self._put(self.found.tensors, (phase, component), self._asked)
+        self._asked.clear()
 
-    def _put(self, found: dict[Place, list[int]], asked: list[int]) -> None:
+    def scratch_begins(self) -> None:
+        """Remember which requests are tensors."""
+        self._tensors = len(self._asked)
+
+    def scratch_ends(self) -> None:
+        """Put the scratch in its place."""
+        self._put(self.found.scratch, self._place, self._asked[self._tensors :])
+        del self._asked[self._tensors :]
+
+    @staticmethod
+    def _put(found: dict[Place, list[int]], place: Place, asked: Sequence[int]) -> None:
         sizes = [size for size in asked if size > 0]
         if sizes:
-            found.setdefault((self.phase, self.component), []).extend(sizes)
-        asked.clear()
+            found.setdefault(place, []).extend(sizes)
 
 
 def requests_of(tape: Tape, conditions: Conditions) -> Requests:
@@ -71,9 +78,11 @@ def requests_of(tape: Tape, conditions: Conditions) -> Requests:
 
     Every iteration of every loop is gone through: as long as the run itself in the allocator.
     """
-    run = _Places(tape, conditions, _Listener())
+    allocator = _Asked()
+    places = _Places(allocator)
+    run = Replay(tape, conditions, allocator, every_iteration=True, listener=places)
     run.load()
     run.run()
-    run.found = Requests()  # the first run sets up what the process keeps: cuBLAS's workspace
+    places.found = Requests()  # the first run sets up what the process keeps: cuBLAS's workspace
     run.run()
-    return run.found
+    return places.found

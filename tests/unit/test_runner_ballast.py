@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vramplan.runner import ballast
+from vramplan.engines.torch.run import ballast
 from vramplan.runner.ballast import STEP_BYTES, fill
 
 MIB = 1 << 20
@@ -82,7 +82,7 @@ def test_each_piece_is_taken_as_it_is_not_from_segments_of_20_mib(monkeypatch, c
     monkeypatch.setitem(sys.modules, "torch", stand_in)
     monkeypatch.setattr(ballast, "Channel", Channel)
     with pytest.raises(Ended):
-        ballast.hold(lambda: card.free)
+        ballast.hold_rest(lambda: card.free)
     assert set(seen) == {"1"}
     said = json.loads(capfd.readouterr().out)
     assert said["say"] == "held"

@@ -1,0 +1,147 @@
+"""What is installed, what is missing and what is stale."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vramplan import __version__
+from vramplan.ask.targets import home_of
+from vramplan.catalog import Catalog, profiles_dir, user_folders, validate
+from vramplan.catalog.search import catalog_files
+from vramplan.engines import door
+from vramplan.errors import MissingError, TapeError, UsageError, VramplanError
+from vramplan.model import Pipeline
+from vramplan.probe.finding import Finding, State
+from vramplan.units import format_size
+
+#: distributions that every installation has, and those of the extra `gpu`
+BASE = ("PyYAML", "tabulate", "Jinja2", "nvidia-ml-py")
+EXTRA = ("torch", "diffusers", "transformers", "accelerate")
+
+
+def examine(catalog_option: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield what there is to say about this installation; raises nothing."""
+    where = Path(__file__).parents[1]
+    yield Finding(thing="vramplan", state=State.OK, detail=f"{__version__} in {where}")
+    system = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield Finding(thing="Python", state=State.OK, detail=f"{system}, {sys.executable}")
+    installed = _versions((*BASE, *EXTRA))
+    yield from _libraries(installed)
+    yield from _driver()
+    try:
+        folders = user_folders(list(catalog_option))
+    except UsageError as problem:
+        folders = []
+        yield Finding(thing="catalogue", state=State.BROKEN, detail=str(problem))
+    yield from _folders([*folders, profiles_dir()])
+    yield _snapshot()
+    yield from _tapes(folders, installed)
+
+
+def _versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Return the versions of those of `names` that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _libraries(installed: Mapping[str, str]) -> Iterator[Finding]:
+    for name in BASE:
+        version = installed.get(name)
+        detail = version or f"not installed: pip install {name}"
+        yield Finding(thing=name, state=State.OK if version else State.BROKEN, detail=detail)
+    for name in EXTRA:
+        version = installed.get(name)
+        detail = version or "not installed; vramplan record needs it: pip install 'vramplan[gpu]'"
+        yield Finding(thing=name, state=State.OK if version else State.NOTE, detail=detail)
+
+
+def _driver() -> Iterator[Finding]:
+    from vramplan.probe.nvml import read_inventory
+
+    try:
+        inventory = read_inventory()
+    except MissingError as problem:
+        detail = f"{problem}; only --card auto needs one"
+        yield Finding(thing="GPU", state=State.NOTE, detail=detail)
+        return
+    yield Finding(thing="NVIDIA driver", state=State.OK, detail=inventory.driver_version)
+    for gpu in inventory.gpus:
+        detail = (
+            f"{gpu.name}, {format_size(gpu.total_bytes, up=False)}, "
+            f"{format_size(gpu.free_bytes, up=False)} free, "
+            f"compute capability {gpu.compute_capability}"
+        )
+        yield Finding(thing=f"GPU {gpu.index}", state=State.OK, detail=detail)
+    for unread in inventory.problems:
+        yield Finding(thing="GPU", state=State.NOTE, detail=unread)
+
+
+def _folders(folders: list[Path]) -> Iterator[Finding]:
+    for folder in folders:
+        errors = validate(folder)
+        pipelines, cards = catalog_files(folder)
+        detail = f"{folder}: {len(pipelines)} files of pipelines, {len(cards)} of cards"
+        if errors:
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            detail = f"{errors[0]}{more}"
+        state = State.BROKEN if errors else State.OK
+        yield Finding(thing="catalogue", state=state, detail=detail)
+
+
+def _snapshot() -> Finding:
+    from vramplan.catalog.snapshot import read_snapshot
+
+    is_fresh = read_snapshot(profiles_dir()) is not None
+    stale = "stale, so every start reads the YAML: run python -m vramplan.catalog.snapshot"
+    return Finding(
+        thing="snapshot",
+        state=State.OK if is_fresh else State.NOTE,
+        detail="fresh" if is_fresh else stale,
+    )
+
+
+def _tapes(folders: list[Path], installed: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what there is to say about each torch pipeline's tape."""
+    from vramplan.catalog import load_catalog
+
+    try:
+        catalog = load_catalog(folders)
+    except VramplanError:  # said already, with its folder
+        return
+    for pipeline in catalog.pipelines.values():
+        finding = _tape(pipeline, catalog, installed)
+        if finding is not None:
+            yield finding
+
+
+def _tape(pipeline: Pipeline, catalog: Catalog, installed: Mapping[str, str]) -> Finding | None:
+    """Return what there is to say about a pipeline's tape; None where it uses none."""
+    thing = f"tape of {pipeline.name}"
+    try:
+        folders = dict.fromkeys((home_of(pipeline), *catalog.folders))
+        versions = door.tape_versions(pipeline, folders=tuple(folders))
+    except TapeError as problem:
+        return Finding(thing=thing, state=State.BROKEN, detail=f"{problem}; {problem.hint}")
+    if versions is None:
+        return None
+    recorded = ", ".join(f"{name} {version}" for name, version in versions.items())
+    others = [
+        f"{name} {installed[name]}"
+        for name in ("diffusers", "transformers")
+        if name in installed and versions.get(name, installed[name]) != installed[name]
+    ]
+    if others:
+        again = f"is it still so? vramplan record {pipeline.name} --check"
+        detail = f"recorded with {recorded}; installed is {', '.join(others)}; {again}"
+        return Finding(thing=thing, state=State.NOTE, detail=detail)
+    return Finding(thing=thing, state=State.OK, detail=f"recorded with {recorded}")

@@ -1,0 +1,69 @@
+"""The tape of a pipeline: recorded and proved, or held against the one that is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan.ask.targets import find_target, home_of
+from vramplan.catalog import profiles_dir
+from vramplan.engines import door
+from vramplan.errors import UsageError
+from vramplan.runner.tools import Hear, unheard
+
+if TYPE_CHECKING:
+    from vramplan.catalog import Catalog
+    from vramplan.model import Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The text of a tape, and the file that is its place."""
+
+    path: Path
+    text: str
+
+    def difference(self) -> str | None:
+        """Return what the file has else than this text, in words; None where it is the same.
+
+        Raises UsageError for a file that cannot be read.
+        """
+        try:
+            known = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return f"{self.path}: no such tape"
+        except (OSError, UnicodeDecodeError) as problem:
+            raise UsageError(f"{self.path}: cannot be read: {problem}") from problem
+        if known != self.text:
+            return f"{self.path}: not what is recorded now; make it anew with vramplan record"
+        return None
+
+
+def record(
+    target: str,
+    catalog: Catalog,
+    *,
+    output: str | None = None,
+    is_proved: bool = True,
+    progress: Hear = unheard,
+) -> Recorded:
+    """Return the tape of a TARGET as it is recorded now, for its place or for the file `output`.
+
+    Unless `is_proved` is False it has been held against fresh runs. Raises UsageError for a
+    pipeline that uses no tape or whose place is not ours to write to, MissingError without the
+    libraries, RecordingError where what was recorded does not hold.
+    """
+    pipeline = find_target(target, catalog)
+    name = door.tape_name(pipeline)
+    path = Path(output) if output is not None else _place(pipeline, name)
+    return Recorded(path=path, text=door.make_tape(pipeline, progress, is_proved=is_proved))
+
+
+def _place(pipeline: Pipeline, name: str) -> Path:
+    """Return where a tape belongs; raises UsageError for one that ships in an installation."""
+    home = home_of(pipeline)
+    if home == profiles_dir() and home.name == "_profiles":
+        hint = "say where with -o FILE; --catalog DIR finds it in DIR/tapes"
+        raise UsageError(f"{pipeline.name}: its tape is part of the installed vramplan", hint=hint)
+    return home / "tapes" / f"{name}.json"
