@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
     Replayed,
@@ -267,7 +268,7 @@ class _Budget:
         dtype = str(self.settings.get("dtype", "fp32"))
         is_split = self.settings.get("offload", "none") != "none"
         for part in self.result.parts:
-            stays = not is_split or part.component == "safety_checker"
+            stays = not is_split or part.component in STAYS_ON_DEVICE
             yield Component(
                 name=part.name,
                 parameters=part.parameters,

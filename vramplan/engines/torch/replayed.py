@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
-from vramplan.engines.torch.facts import facts_at, numbers_at
+from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.workspace import convolution_scratch, cublas_band, no_scratch
 from vramplan.model import Settings
@@ -75,9 +75,8 @@ def conditions_at(
     from vramplan.engines.torch.tape.conditions import Conditions
 
     dtype = str(settings.get("dtype", "fp32"))
-    facts = facts_at(pipeline, settings, compute_capability)
+    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts())
     facts |= tape.dtype_facts.get(dtype, {})
-    has_checker = facts["safety_checker"] == "on"
     element_bytes = ELEMENT_BYTES[dtype]
     return Conditions(
         numbers=numbers_at(settings),
@@ -89,7 +88,7 @@ def conditions_at(
         offload="none"
         if settings.get("offload") == "auto"
         else str(settings.get("offload", "none")),
-        skip_components=frozenset() if has_checker else frozenset({"safety_checker"}),
+        skip_components=switched_off(tape.components, facts),
     )
 
 
@@ -174,11 +173,7 @@ def parts_at(tape: Tape, conditions: Conditions) -> list[PartWeights]:
         for part, modules in named.items():
             rows.append(
                 PartWeights(
-                    name=part
-                    if tape.is_one_model
-                    else f"{component}.{part}"
-                    if part
-                    else component,
+                    name=tape.part_name(component, part),
                     component=component,
                     parameters=weights.part_parameters.get(part, weights.parameters),
                     weights_bytes=sum(

@@ -66,6 +66,16 @@ class Recipe:
     #: which facts a dtype stands for, where recordings of one dtype serve another
     dtype_facts: Mapping[str, Facts] = field(default_factory=dict)
 
+    def known_facts(self) -> dict[str, tuple[str, ...]]:
+        """Return the facts of the whole runs, and the values that are recorded of each."""
+        found: dict[str, dict[str, None]] = {}
+        for _, samples in self.sessions:
+            for sample in samples:
+                if sample.keep_main:
+                    for name, value in sample.facts.items():
+                        found.setdefault(name, {})[value] = None
+        return {name: tuple(values) for name, values in found.items()}
+
 
 class Session:
     """Modules on the recorder's device under one set of facts: the `Stage` of a recording."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from vramplan.engines.torch.facts import facts_at, numbers_at
+from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.live import Begin, Live
 from vramplan.engines.torch.record.pretrained import load_component
@@ -29,11 +29,10 @@ class Workload:
         self._recipe = recipe_for(pipeline)
         self._settings = settings
         dtype = str(settings.get("dtype", "fp32"))
-        facts = facts_at(pipeline, settings, compute_capability)
+        facts = facts_at(pipeline, settings, compute_capability, self._recipe.known_facts())
         # a dtype's recording may serve another one; the real thing runs in its own
         facts |= {**self._recipe.dtype_facts.get(dtype, {}), "dtype": dtype}
         self._sample = Sample(numbers=numbers_at(settings), facts=facts)
-        self._skips = {"safety_checker"} if facts["safety_checker"] != "on" else set()
         self.dtype = DTYPES[dtype]
         self.parts = self._recipe.parts
         self.loading = pipeline.loading
@@ -45,7 +44,8 @@ class Workload:
     def build(self) -> dict[str, torch.nn.Module]:
         """Return the components on `meta`, in the order in which a tape loads them: by name."""
         built = self._recipe.build(self._sample.facts)
-        return {name: built[name] for name in sorted(built) if name not in self._skips}
+        skipped = switched_off(built, self._sample.facts)
+        return {name: built[name] for name in sorted(built) if name not in skipped}
 
     def load(self, name: str, checkpoint: str, device: torch.device) -> torch.nn.Module:
         """Return a component with a checkpoint's weights; see `pretrained.load_component`."""

@@ -101,7 +101,22 @@ class Tape:
     components: Mapping[str, Weights]
     routines: Mapping[str, tuple[Variant, ...]]
 
-    @property
-    def is_one_model(self) -> bool:
-        """True where the pipeline is one model whose parts are named on their own (llava)."""
-        return len(self.components) == 1 and "vae" not in self.components
+    def known_facts(self) -> dict[str, tuple[str, ...]]:
+        """Return the facts that the recordings depend on, and the values there are of each."""
+        found: dict[str, dict[str, None]] = {}
+        for variants in self.routines.values():
+            for variant in variants:
+                for name, values in variant.when.items():
+                    found.setdefault(name, {}).update(dict.fromkeys(values))
+        return {name: tuple(values) for name, values in found.items()}
+
+    def part_name(self, component: str, part: str) -> str:
+        """Return what a part of a component is called: with the component's name before it.
+
+        Where the pipeline is one model (llava) its parts are named on their own, unless they are
+        routines of that component's (an autoencoder's decoder).
+        """
+        if not part:
+            return component
+        has_routines = any(name.startswith(f"{component}.") for name in self.routines)
+        return part if len(self.components) == 1 and not has_routines else f"{component}.{part}"

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vramplan.engines.torch.diffusers_offload import CHAIN, STAYS_ON_DEVICE
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.format import Tape
-
-#: StableDiffusionPipeline._exclude_from_cpu_offload
-STAYS_ON_DEVICE = frozenset({"safety_checker"})
-#: how Stable Diffusion and SDXL hand the GPU on (diffusers, `model_cpu_offload_seq`)
-_CHAIN = ("text_encoder", "text_encoder_2", "unet", "vae")
 
 
 class Residency:
@@ -98,7 +94,7 @@ class Residency:
         top = routine.partition(".")[0]
         if self._conditions.offload != "model" or top not in self._tape.components:
             return None
-        chain = [name for name in _CHAIN if name in self._tape.components]
+        chain = [name for name in CHAIN if name in self._tape.components]
         place = chain.index(top) if top in chain else 0
         if place and chain[place - 1] in self._blocks:
             self.send_away(chain[place - 1])
