@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.ask.targets import folders_of, make_jobs
-from vramplan.engines import door
-from vramplan.engines.door import DEFAULT_CAPABILITY, estimate
+from vramplan.ask.targets import home_of, make_jobs, open_pipelines, silent
+from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
+from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.files import SUFFIXES, find_runs, history_of, is_run_file, read_run
 from vramplan.measurement.run import Run
@@ -36,6 +36,7 @@ def compare(
     settings: Mapping[str, SettingValue],
     *,
     wants_events: bool = False,
+    remark: Remark = silent,
 ) -> Compared:
     """Return a run beside the estimate at its settings, on the architecture whose kernels ran.
 
@@ -50,27 +51,28 @@ def compare(
         if settings:
             raise UsageError("a run has its settings; leave them out", hint="or name a TARGET")
         run = read_run(path)
-        job = Job(pipeline=catalog.pipeline(run.pipeline), settings=run.settings)
-        folders: Sequence[Path] = catalog.folders
+        (pipeline,) = open_pipelines([catalog.pipeline(run.pipeline)], catalog)
+        job = Job(pipeline=pipeline, settings=run.settings)
     elif path.name.endswith(SUFFIXES):
         raise UsageError(
             f"{path}: no such file", hint="vramplan profile TARGET -o run.json writes one"
         )
     else:
-        (job,) = make_jobs([target], catalog, settings)
-        folders = folders_of([job], catalog)
-        path, run, remarks = _newest(job, folders)
-    comparison = compare_measured(run, job, folders)
+        (job,) = make_jobs([target], catalog, settings, remark=remark)
+        homes = [] if home_of(job.pipeline) in catalog.folders else [home_of(job.pipeline)]
+        path, run, remarks = _newest(job, [*homes, *catalog.folders])
+    comparison = compare_measured(run, job)
     if wants_events:
-        comparison = replace(comparison, events=_compare_events(run, path, job, folders))
+        comparison = replace(comparison, events=_compare_events(run, path, job))
     return Compared(comparison=comparison, remarks=remarks)
 
 
-def compare_measured(run: Run, job: Job, folders: Sequence[Path]) -> Comparison:
+def compare_measured(run: Run, job: Job) -> Comparison:
     """Return `run` beside the estimate of the job it is of."""
     from vramplan.compare.comparison import compare_run
 
-    planned = estimate(job.pipeline, run.settings, _capability(run), folders=folders)
+    same = Job(pipeline=job.pipeline, settings=run.settings)
+    planned = engine_of(job.pipeline).estimate(same, assumed_card(_capability(run)))
     return compare_run(planned, run, smi_used_bytes=_smi_used(run))
 
 
@@ -88,12 +90,12 @@ def _newest(job: Job, folders: Sequence[Path]) -> tuple[Path, Run, tuple[str, ..
     return path, found, (f"{path}{others}",)
 
 
-def _compare_events(run: Run, path: Path, job: Job, folders: Sequence[Path]) -> EventComparison:
+def _compare_events(run: Run, path: Path, job: Job) -> EventComparison:
     history = history_of(path, run)
     if history is None:
         hint = "vramplan profile TARGET --events -o run.json keeps them, on a GPU"
         raise MissingError(f"{path}: the run has no allocator events", hint=hint)
-    return door.compare_events(job, _capability(run), history, folders=folders)
+    return engine_of(job.pipeline).compare_events(job, _capability(run), history)
 
 
 def _capability(run: Run) -> str:
@@ -119,6 +121,7 @@ def explain(
     pid: int | None = None,
     smi: str | None = None,
     gpu: str | None = None,
+    remark: Remark = silent,
 ) -> Explanation:
     """Return how the figure comes about that a card shows for a TARGET.
 
@@ -129,20 +132,20 @@ def explain(
 
     if is_run_file(Path(target)):
         raise UsageError(f"{target}: a run needs neither --pid nor --smi")
-    (job,) = make_jobs([target], catalog, settings)
+    (job,) = make_jobs([target], catalog, settings, remark=remark)
     if pid is not None:
         seen = observe_process(pid, gpu)
     else:
         seen = observe_text(smi or "", gpu, catalog.cards.values())
-    return _explain(job, seen, folders_of([job], catalog))
+    return _explain(job, seen)
 
 
-def _explain(job: Job, seen: Seen, folders: Sequence[Path]) -> Explanation:
+def _explain(job: Job, seen: Seen) -> Explanation:
     from vramplan.compare.comparison import Explanation
     from vramplan.compare.waterfall import draw_waterfall
 
     capability = seen.compute_capability or DEFAULT_CAPABILITY
-    planned = estimate(job.pipeline, job.settings, capability, folders=folders)
+    planned = engine_of(job.pipeline).estimate(job, assumed_card(capability))
     sentences = [*seen.sentences]
     if not seen.compute_capability:
         sentences.append(

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vramplan import __version__
-from vramplan.ask.targets import home_of
+from vramplan.ask.targets import open_pipelines
 from vramplan.catalog import Catalog, profiles_dir, user_folders, validate
 from vramplan.catalog.search import catalog_files
-from vramplan.engines import door
+from vramplan.engines.door import engine_of
 from vramplan.errors import MissingError, TapeError, UsageError, VramplanError
 from vramplan.model import Pipeline
 from vramplan.probe.finding import Finding, State
@@ -128,8 +128,8 @@ def _tape(pipeline: Pipeline, catalog: Catalog, installed: Mapping[str, str]) ->
     """Return what there is to say about a pipeline's tape; None where it uses none."""
     thing = f"tape of {pipeline.name}"
     try:
-        folders = dict.fromkeys((home_of(pipeline), *catalog.folders))
-        versions = door.tape_versions(pipeline, folders=tuple(folders))
+        (opened,) = open_pipelines([pipeline], catalog)
+        versions = engine_of(opened).tape_versions(opened)
     except TapeError as problem:
         return Finding(thing=thing, state=State.BROKEN, detail=f"{problem}; {problem.hint}")
     if versions is None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from vramplan.ask.compare import compare_measured
 from vramplan.ask.events_file import events_beside, written_beside
 from vramplan.ask.gpus import find_gpu
-from vramplan.ask.targets import folders_of, make_jobs
-from vramplan.engines import door
+from vramplan.ask.targets import make_jobs
+from vramplan.engines.door import engine_of
 from vramplan.errors import VramplanError
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.model import Card, SettingValue
@@ -76,7 +76,7 @@ def profile(
     cannot be asked, MissingError where there is nothing to measure with.
     """
     is_file = wishes.weights.lower().endswith(".gguf")  # then the projector is that file's
-    (job,) = make_jobs([target], catalog, settings, None if is_file else wishes.mmproj)
+    (job,) = make_jobs([target], catalog, settings, None if is_file else wishes.mmproj, remark)
     events = events_beside(wishes.run_file) if wishes.wants_events else None
     tools = Tools(
         find_gpu=partial(find_gpu, wishes.gpu),
@@ -90,10 +90,10 @@ def profile(
         remark=remark,
     )
     with written_beside(events):
-        run = door.measure(job, tools)
+        run = engine_of(job.pipeline).measure(job, tools)
         keep(Profiled(run=run, comparison=None))
     try:
-        comparison = compare_measured(run, job, folders_of([job], catalog))
+        comparison = compare_measured(run, job)
     except VramplanError as problem:
         said = f"{problem}; {problem.hint}" if problem.hint else str(problem)
         return Profiled(run=run, comparison=None, problem=said)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.ask.targets import find_target, home_of
+from vramplan.ask.targets import find_target, home_of, open_pipelines
 from vramplan.catalog import profiles_dir
-from vramplan.engines import door
+from vramplan.engines.door import engine_of
 from vramplan.errors import UsageError
 from vramplan.runner.tools import Hear, unheard
 
@@ -54,10 +54,11 @@ def record(
     pipeline that uses no tape or whose place is not ours to write to, MissingError without the
     libraries, RecordingError where what was recorded does not hold.
     """
-    pipeline = find_target(target, catalog)
-    name = door.tape_name(pipeline)
+    (pipeline,) = open_pipelines([find_target(target, catalog)], catalog)
+    engine = engine_of(pipeline)
+    name = engine.tape_name(pipeline)
     path = Path(output) if output is not None else _place(pipeline, name)
-    return Recorded(path=path, text=door.make_tape(pipeline, progress, is_proved=is_proved))
+    return Recorded(path=path, text=engine.make_tape(pipeline, progress, is_proved=is_proved))
 
 
 def _place(pipeline: Pipeline, name: str) -> Path:

@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.ask.targets import folders_of, make_jobs
-from vramplan.engines.door import DEFAULT_CAPABILITY, estimate
+from vramplan.ask.targets import make_jobs, silent
+from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
+from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import MissingError
 from vramplan.measurement.watched import Plan, Watched
 
@@ -77,14 +78,19 @@ def plan_size(size_bytes: int) -> Planner:
     return lambda _capability: Plan(label="budget", size_bytes=size_bytes)
 
 
-def plan_target(target: str, catalog: Catalog, settings: Mapping[str, SettingValue]) -> Planner:
+def plan_target(
+    target: str,
+    catalog: Catalog,
+    settings: Mapping[str, SettingValue],
+    remark: Remark = silent,
+) -> Planner:
     """Return the plan of a TARGET at its peak, on each card's own architecture."""
-    (job,) = make_jobs([target], catalog, settings)
-    folders = folders_of([job], catalog)
+    (job,) = make_jobs([target], catalog, settings, remark=remark)
+    engine = engine_of(job.pipeline)
 
     @cache  # as many as there are architectures in this machine
     def plan(compute_capability: str) -> Plan:
-        found = estimate(job.pipeline, job.settings, compute_capability, folders=folders)
+        found = engine.estimate(job, assumed_card(compute_capability))
         return Plan(
             label=f"{job.pipeline.name} at its peak",
             size_bytes=found.peak.device.expected_bytes,

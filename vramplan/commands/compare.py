@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from vramplan.ask.compare import compare, explain
-from vramplan.ask.targets import given_settings, open_catalog
+from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.output import note, show
+from vramplan.commands.output import note, remark, show
 from vramplan.errors import UsageError
 from vramplan.report.comparison import render, render_explanation
 
@@ -99,19 +99,21 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Compare, write, and return 1 where a residual is outside the tolerance."""
-    catalog, settings = open_catalog(args), given_settings(args)
+    catalog, settings = open_catalog(args.catalog), arguments.given_settings(args)
     if args.pid is not None or args.smi is not None:
         if args.events:
             raise UsageError("--events needs a run: a card seen from outside tells no events")
         text = None if args.smi is None else _read_text(args.smi)
-        explained = explain(args.target, catalog, settings, pid=args.pid, smi=text, gpu=args.gpu)
+        explained = explain(
+            args.target, catalog, settings, pid=args.pid, smi=text, gpu=args.gpu, remark=remark
+        )
         show(args, partial(render_explanation, explained, tolerance_percent=args.tolerance))
         return _judge(explained.worst_percent, args.tolerance)
     if args.gpu is not None:
         raise UsageError("--gpu is for --pid and --smi: a run has its GPU")
-    found = compare(args.target, catalog, settings, wants_events=args.events)
-    for remark in found.remarks:
-        note(f"note: {remark}")
+    found = compare(args.target, catalog, settings, wants_events=args.events, remark=remark)
+    for text in found.remarks:
+        remark(text)
     show(args, partial(render, found.comparison, tolerance_percent=args.tolerance))
     return _judge(found.comparison.worst_percent, args.tolerance)
 

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from vramplan.ask.profile import Profiled, Wishes, profile
-from vramplan.ask.targets import given_settings, open_catalog
+from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
 from vramplan.commands.interrupts import ending_tidily
-from vramplan.commands.output import check_output, choose_format, note, show, write_file
+from vramplan.commands.output import check_output, choose_format, remark, show, write_file
 from vramplan.commands.progress import showing_progress
 from vramplan.report import comparison, measured_run
 from vramplan.report.look import Look
@@ -116,22 +116,22 @@ def run(args: Namespace) -> int:
         run_file=path,
         command=" ".join(["vramplan", *args.words]),
     )
-    catalog = open_catalog(args)
+    catalog = open_catalog(args.catalog)
     with ending_tidily():
         with showing_progress() as progress:
             found = profile(
                 args.target,
                 catalog,
-                given_settings(args),
+                arguments.given_settings(args),
                 wishes,
                 keep=_keeping(path),
                 progress=progress,
-                remark=lambda text: note(f"note: {text}"),
+                remark=remark,
             )
         if found.comparison is not None:
             show(args, partial(comparison.render, found.comparison))
         else:
-            note(f"note: no estimate beside it: {found.problem}")
+            remark(f"no estimate beside it: {found.problem}")
             show(args, partial(measured_run.render, found.run, problem=found.problem))
     return int(found.is_broken)
 

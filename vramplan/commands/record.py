@@ -59,7 +59,7 @@ def run(args: Namespace) -> int:
     with showing_kinds("recording") as progress:
         found = record(
             args.target,
-            open_catalog(args),
+            open_catalog(args.catalog),
             output=args.output,
             is_proved=not args.check,
             progress=progress,

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
-from vramplan.ask.targets import given_settings, open_catalog
+from vramplan.ask.targets import open_catalog
 from vramplan.ask.watch import (
     Pace,
     Planner,
@@ -20,7 +20,7 @@ from vramplan.ask.watch import (
     replay_cards,
 )
 from vramplan.commands import arguments
-from vramplan.commands.output import show
+from vramplan.commands.output import remark, show
 from vramplan.commands.screen import screen
 from vramplan.errors import UsageError
 from vramplan.report.watch import render
@@ -117,7 +117,9 @@ def _planner(args: Namespace) -> Planner:
     if args.budget is not None:
         return plan_size(args.budget)
     if args.target is not None:
-        return plan_target(args.target, open_catalog(args), given_settings(args))
+        return plan_target(
+            args.target, open_catalog(args.catalog), arguments.given_settings(args), remark
+        )
     if args.settings:
         raise UsageError("settings belong to a TARGET, and none was named")
     return plan_nothing

@@ -5,7 +5,7 @@ Nothing above imports an engine but through this; an engine is loaded when it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from vramplan.budget.change import Change
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
+    from vramplan.compare.events import EventComparison
     from vramplan.compare.witness import Witness
+    from vramplan.measurement.run import Run
     from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
+    from vramplan.runner.tools import Tools
 
 #: is told in a line what a user should know of how a question was understood
 Remark = Callable[[str], None]
@@ -52,6 +55,26 @@ class Engine(Protocol):
 
         Without one, in host memory alone.
         """
+
+    def measure(self, job: Job, tools: Tools) -> Run:
+        """Run a job, look at the card meanwhile, and return the run.
+
+        An out-of-memory error or a crash is a result.
+        """
+
+    def compare_events(self, job: Job, compute_capability: str, history: Path) -> EventComparison:
+        """Return the allocator's own events in a history's file beside those that are planned."""
+
+    def tape_name(self, pipeline: Pipeline) -> str:
+        """Return the name of a pipeline's tape; raises UsageError where the engine uses none."""
+
+    def make_tape(
+        self, pipeline: Pipeline, progress: Callable[[str], None], *, is_proved: bool = True
+    ) -> str:
+        """Return a new tape of a pipeline as the text of its file, proved unless told otherwise."""
+
+    def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str] | None:
+        """Return the versions that a pipeline's tape was recorded with; None where it has none."""
 
     def ours(self, pipeline: Pipeline, claim: Claim) -> int:
         """Return our figure for a published claim, at its settings, in bytes."""

@@ -6,7 +6,7 @@ its own. ``door.install(FAKE, FakeEngine())`` lets it run those whose runtime is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,9 @@ from vramplan.catalog.pipelines import Entry
 from vramplan.compare.pair import Pair
 from vramplan.compare.witness import Witness, WitnessRow
 from vramplan.errors import UsageError
+from vramplan.measurement.reading import TorchMemory
+from vramplan.measurement.run import Run, Stretch
+from vramplan.measurement.run import Witness as Witnessed
 from vramplan.model import (
     GPU,
     Advice,
@@ -41,6 +44,8 @@ from vramplan.units import MIB
 
 if TYPE_CHECKING:
     from vramplan.catalog.published import Claim
+    from vramplan.compare.events import EventComparison
+    from vramplan.runner.tools import Tools
 
 FAKE = "fake"
 CONTEXT_BYTES = 256 * MIB
@@ -114,6 +119,62 @@ class FakeEngine:
             is_known=True,
             card=judged[0].card if judged else None,
         )
+
+    def measure(self, job: Job, tools: Tools) -> Run:
+        """Return a run that took the number, and no more."""
+        size = _size(job)
+        torch = TorchMemory(
+            allocated_bytes=size,
+            reserved_bytes=size,
+            allocated_peak_bytes=size,
+            reserved_peak_bytes=size,
+            requested_peak_bytes=size,
+            inactive_split_bytes=0,
+            retries=0,
+        )
+        tools.progress("loading model")
+        return Run(
+            pipeline=job.pipeline.name,
+            title=job.pipeline.title,
+            runtime=FAKE,
+            settings=job.settings,
+            weights=tools.weights,
+            witness=Witnessed.SYNTHETIC,
+            created="2026-01-01T00:00:00Z",
+            command=tools.command,
+            gpu=None,
+            versions={},
+            kernels="machine",
+            stretches=(
+                Stretch(
+                    phase="load",
+                    component=MODEL,
+                    turn="load",
+                    began_s=0.0,
+                    ended_s=1.0,
+                    torch=torch,
+                ),
+            ),
+        )
+
+    def compare_events(self, job: Job, compute_capability: str, history: Path) -> EventComparison:
+        """Raise UsageError: a number has no events."""
+        del compute_capability, history
+        raise UsageError(f"{job.pipeline.name}: a number has no events")
+
+    def tape_name(self, pipeline: Pipeline) -> str:
+        """Raise UsageError: a number has no tape."""
+        raise UsageError(f"{pipeline.name}: a number has no tape")
+
+    def make_tape(
+        self, pipeline: Pipeline, progress: Callable[[str], None], *, is_proved: bool = True
+    ) -> str:
+        """Raise UsageError: a number has no tape."""
+        del progress, is_proved
+        return self.tape_name(pipeline)
+
+    def tape_versions(self, pipeline: Pipeline) -> None:
+        """Return nothing: a number has no tape."""
 
     def ours(self, pipeline: Pipeline, claim: Claim) -> int:  # noqa: ARG002  # one number for all
         """Return the number, whatever is claimed."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.pipeline import of_ggml
+from vramplan.errors import UsageError
 
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
+    from vramplan.compare.events import EventComparison
     from vramplan.compare.witness import Witness
     from vramplan.engines.ggml.pipeline import GgmlPipeline
+    from vramplan.measurement.run import Run
     from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
+    from vramplan.runner.tools import Tools
 
 
 class GgmlEngine:
@@ -74,3 +78,30 @@ class GgmlEngine:
         from vramplan.engines.ggml.published import Figures
 
         return Figures(of_ggml(pipeline), claim).weights(names)
+
+    def measure(self, job: Job, tools: Tools) -> Run:
+        """Run a job in its engine, look at the card meanwhile, and return the run."""
+        from vramplan.engines.ggml.measure import measure
+
+        return measure(job, tools)
+
+    def compare_events(self, job: Job, compute_capability: str, history: Path) -> EventComparison:
+        """Raise UsageError: ggml takes a few buffers, and tells of no events."""
+        del compute_capability, history
+        raise UsageError(f"--events: {job.pipeline.runtime} has no allocator that tells its events")
+
+    def tape_name(self, pipeline: Pipeline) -> str:
+        """Raise UsageError: a model file has no tape."""
+        hint = "its buffers follow from its model file: vramplan estimate " + pipeline.name
+        message = f"{pipeline.name}: {pipeline.runtime} runs it, no tape is used"
+        raise UsageError(message, hint=hint)
+
+    def make_tape(
+        self, pipeline: Pipeline, progress: Callable[[str], None], *, is_proved: bool = True
+    ) -> str:
+        """Raise UsageError: a model file has no tape."""
+        del progress, is_proved
+        return self.tape_name(pipeline)
+
+    def tape_versions(self, pipeline: Pipeline) -> None:
+        """Return nothing: a model file has no tape."""

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.engines.ggml.pipeline import ModelFile, of_ggml
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Run, Witness
 from vramplan.model import Job
 from vramplan.runner.eyes import measured_gpu, open_eyes
 from vramplan.settings import format_setting
-from vramplan.sources.gguf import GgufFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def measure(job: Job, tools: Tools) -> Run:
     _refuse(tools)
     with ExitStack() as stack:
         gpu, driver = _find_gpu(tools)
-        run = _ollama if job.pipeline.runtime == "ollama" else _llama_server
+        run = _ollama if of_ggml(job.pipeline).is_ollama else _llama_server
         outcome = run(job, tools, gpu, stack)
     return _make_run(job, tools.command, outcome, gpu, driver)
 
@@ -112,13 +112,12 @@ def sees(job: Job) -> bool:
 
     It may be known from the catalogue or from a file's own header.
     """
-    pipeline = job.pipeline
-    return pipeline.projector is not None or bool((pipeline.ggml or {}).get("projector"))
+    return of_ggml(job.pipeline).has_projector
 
 
 def _model_file(job: Job, weights: str) -> Path:
     """Return the file to be loaded: the one that is named, else the one that is the pipeline."""
-    is_own = weights == "random" and job.pipeline.header is not None
+    is_own = weights == "random" and isinstance(of_ggml(job.pipeline).model, ModelFile)
     path = Path(job.pipeline.path if is_own else weights)
     if path.suffix.lower() != ".gguf" or not path.is_file():
         hint = "name the model's file: --weights model.gguf; memory depends on it"
@@ -137,10 +136,11 @@ def _projector_file(job: Job, model: Path, tools: Tools) -> Path | None:
         return Path(tools.projector)
     if not sees(job):
         return None
-    header = job.pipeline.projector
-    own = Path(header.path) if isinstance(header, GgufFile) else None
-    if own is not None and own.is_file():
-        return own
+    file = of_ggml(job.pipeline).model
+    if isinstance(file, ModelFile) and file.projector is not None:
+        own = Path(file.projector.path)
+        if own.is_file():
+            return own
     found = find_projector_file(model)
     if found is None:
         tools.remark(

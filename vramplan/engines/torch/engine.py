@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from vramplan.budget.change import Change
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
+    from vramplan.compare.events import EventComparison
     from vramplan.compare.witness import Witness
     from vramplan.engines.torch.pipeline import TorchPipeline
+    from vramplan.measurement.run import Run
     from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
+    from vramplan.runner.tools import Tools
 
 
 class TorchEngine:
@@ -68,3 +71,35 @@ class TorchEngine:
         from vramplan.engines.torch.published import Figures
 
         return Figures(of_torch(pipeline), claim).weights(names)
+
+    def measure(self, job: Job, tools: Tools) -> Run:
+        """Run the real components, look at the card meanwhile, and return the run."""
+        from vramplan.engines.torch.measure import measure
+
+        return measure(job, tools)
+
+    def compare_events(self, job: Job, compute_capability: str, history: Path) -> EventComparison:
+        """Return the allocator's own events in a history's file beside those of the tape."""
+        from vramplan.engines.torch.event_lists import compare_event_lists
+
+        pipeline = of_torch(job.pipeline)
+        return compare_event_lists(pipeline, job.settings, compute_capability, history)
+
+    def tape_name(self, pipeline: Pipeline) -> str:
+        """Return the name of a pipeline's tape."""
+        return of_torch(pipeline).tape or pipeline.name
+
+    def make_tape(
+        self, pipeline: Pipeline, progress: Callable[[str], None], *, is_proved: bool = True
+    ) -> str:
+        """Return a new tape as the text of its file, proved unless told otherwise."""
+        from vramplan.engines.torch.make_tape import make_tape
+
+        return make_tape(of_torch(pipeline), progress, is_proved=is_proved)
+
+    def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str]:
+        """Return the versions that a pipeline's tape was recorded with."""
+        from vramplan.engines.torch.estimate import find_tape
+        from vramplan.engines.torch.tape.format import read_tape
+
+        return read_tape(find_tape(of_torch(pipeline))).recorded_with

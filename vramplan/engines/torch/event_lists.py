@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from vramplan.compare.events import EventComparison, asked_in, compare_events
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.errors import MeasurementError
 from vramplan.measurement.history import read_history
-from vramplan.model import Job
+from vramplan.model import Settings
 
 
 def compare_event_lists(
-    job: Job, compute_capability: str, history: Path, folders: Sequence[Path]
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, history: Path
 ) -> EventComparison:
-    """Return the events in a history's file next to those of a job's tape, one by one.
+    """Return the events in a history's file next to those of a tape, one by one.
 
-    Raises MeasurementError for a file that is no history, TapeError where no tape holds at the
-    job's settings.
+    Raises MeasurementError for a file that is no history, TapeError where no tape holds at these
+    settings.
     """
     from vramplan.engines.torch.estimate import find_tape, open_tape
     from vramplan.engines.torch.replayed import conditions_at
@@ -25,8 +25,8 @@ def compare_event_lists(
     from vramplan.engines.torch.tape.requests import requests_of
 
     events = read_history(history)
-    tape = open_tape(find_tape(job.pipeline, folders))
-    conditions = conditions_at(job.pipeline, job.settings, compute_capability, tape)
+    tape = open_tape(find_tape(pipeline))
+    conditions = conditions_at(pipeline, settings, compute_capability, tape)
     planned = requests_of(tape, conditions)
     places = compare_events(asked_in(events), planned.tensors, planned.scratch)
     try:

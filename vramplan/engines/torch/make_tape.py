@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.engines.torch.libraries import QUIET, require_libraries
-from vramplan.model import Pipeline
+from vramplan.engines.torch.pipeline import TorchPipeline
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.record.session import Recipe, Sample
 
 
 def make_tape(
-    pipeline: Pipeline, progress: Callable[[str], None], *, is_proved: bool = True
+    pipeline: TorchPipeline, progress: Callable[[str], None], *, is_proved: bool = True
 ) -> str:
     """Return the tape of a pipeline as the text of its file, the same for the same versions.
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.engines.torch.checkpoint import checkpoint_of
 from vramplan.engines.torch.libraries import QUIET, require_libraries
 from vramplan.errors import MissingError, UsageError
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 _MOST_REPEATS = 2
 
 CHILD = "vramplan.engines.torch.run.child"
-
-#: whose kernels a run without a GPU is planned for
-_DRY_CAPABILITY = "8.6"
 
 _MOVED = "other processes moved {} on the card during the run: its device figures are off by that"
 
@@ -63,7 +61,7 @@ class Order:
         """Whose kernels run: the card's that is played, else the GPU's."""
         if self.card is not None:
             return self.card.compute_capability
-        return self.gpu.compute_capability if self.gpu is not None else _DRY_CAPABILITY
+        return self.gpu.compute_capability if self.gpu is not None else DEFAULT_CAPABILITY
 
 
 def measure(job: Job, tools: Tools) -> Run:

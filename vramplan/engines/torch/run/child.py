@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import load_pipeline_file
+from vramplan.engines.torch.open import open_entry
 from vramplan.errors import VramplanError
 from vramplan.measurement.codec import encode_part
 from vramplan.measurement.reading import DeviceMemory
@@ -92,7 +93,7 @@ def _runner(task: Task, channel: Channel) -> Runner:
 def _program(task: Task) -> Workload:
     from vramplan.engines.torch.record.workload import Workload
 
-    pipeline = load_pipeline_file(Path(task.path))
+    pipeline = open_entry(load_pipeline_file(Path(task.path)), ())
     settings = {key: parse_setting(key, text) for key, text in task.settings.items()}
     return Workload(pipeline, resolve_settings(pipeline, settings), task.compute_capability)
 
