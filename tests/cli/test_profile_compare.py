@@ -39,6 +39,8 @@ def _load(path: Path):
 
 
 synthetic = _load(ROOT / "tests" / "synthetic_runs.py")
+sparse = _load(ROOT / "tests" / "sparse_gguf.py")
+projectors = _load(ROOT / "tests" / "sparse_projectors.py")
 tiny_catalogue = _load(ROOT / "benchmarks" / "tiny.py")
 
 
@@ -318,6 +320,147 @@ def test_an_engine_is_not_run_dry(run) -> None:
     assert "--dry-run is for torch pipelines" in result.error
 
 
+# -- what was measured is never lost ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tape", ["log-anomaly-ae", "nobody-recorded-it"])
+def test_a_file_of_ones_own_is_measured_and_kept(process, tmp_path, validate, tape) -> None:
+    """Whether or not there is a tape to plan it from."""
+    pytest.importorskip("diffusers")
+    text = (ROOT / "profiles/pipelines/log-anomaly-ae.yaml").read_text(encoding="utf-8")
+    text = text.replace("name: log-anomaly-ae", "name: mine", 1)
+    text = text.replace("tape: log-anomaly-ae", f"tape: {tape}", 1)
+    assert f"tape: {tape}" in text
+    (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
+    result = process("profile", "my.yaml", "--dry-run", "-o", "run.json")
+    assert result.code == 0, result.err
+    assert read_run(tmp_path / "run.json").pipeline == "mine"
+    data = json.loads((tmp_path / "run.json").read_text())
+    validate(data)
+    assert (data["result"]["peak"] is None) == (tape != "log-anomaly-ae")
+    said = "note: no estimate beside it: mine: no tape nobody-recorded-it.json"
+    assert (said in result.err) == (tape != "log-anomaly-ae")
+
+
+@pytest.fixture
+def measured(monkeypatch) -> None:
+    """Stand in for the GPU: what is measured is a made-up run."""
+    from vramplan.engines.torch.engine import TorchEngine
+
+    run = synthetic.a_run(synthetic.an_estimate())
+    monkeypatch.setattr(TorchEngine, "measure", lambda *_: run)
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_run_outlives_whatever_goes_wrong_with_its_estimate(run, monkeypatch, tmp_path) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("vramplan.ask.profile.compare_measured", fail)
+    result = run("profile", "sd15", "-o", "run.json")
+    assert result.code == 2
+    assert "a mistake of ours" in result.err
+    assert read_run(tmp_path / "run.json").pipeline == "sd15"
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("name", ["run.md", "run.html", "run.txt", "run.json"])
+def test_a_run_without_an_estimate_is_shown_in_every_format(
+    run, monkeypatch, tmp_path, name
+) -> None:
+    def fail(*_: object) -> None:
+        raise UsageError("no tape <b>", hint="record one")
+
+    monkeypatch.setattr("vramplan.ask.profile.compare_measured", fail)
+    result = run("profile", "sd15", "-o", name)
+    assert result.code == 0
+    assert "note: no estimate beside it: no tape <b>; record one" in result.err
+    text = (tmp_path / name).read_text(encoding="utf-8")
+    assert "decode" in text
+    assert ("no tape" in text) == (name != "run.json")
+    assert name != "run.html" or "no tape &lt;b&gt;" in text
+
+
+#: a llama-server that loads at once, answers, and says what it was told
+SERVER = """#!{python}
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+words = sys.argv
+print("load_tensors:        CUDA0 model buffer size =  3847.55 MiB", file=sys.stderr, flush=True)
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_): pass
+    def do_GET(self): self.reply(b'{{"status":"ok"}}')
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        kinds = [part["type"] for part in asked["messages"][0]["content"]]
+        open({seen!r}, "w").write(json.dumps([words, kinds]))
+        part = b'data: {{"choices":[{{"finish_reason":%s}}]}}\\n\\n'
+        self.reply(part % b"null" + part % b'"stop"')
+    def reply(self, data):
+        self.send_response(200); self.end_headers(); self.wfile.write(data)
+HTTPServer(("127.0.0.1", int(words[words.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> Path:
+    """Put a llama-server of ours on the PATH; what it was asked is in the file returned."""
+    seen, path = tmp_path / "seen.json", tmp_path / "bin" / "llama-server"
+    path.parent.mkdir()
+    path.write_text(SERVER.format(python=sys.executable, seen=str(seen)))
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(path.parent), prepend=os.pathsep)
+    return seen
+
+
+def test_a_model_file_is_measured_with_a_picture_where_it_sees(
+    run, server, tmp_path, validate
+) -> None:
+    """The file is the model, the projector beside it is loaded and gets a picture."""
+    sparse.write(tmp_path / "m.gguf", sparse.families()["llama"])
+    blind = run("profile", "m.gguf", "-o", "blind.json")
+    assert blind.code == 0, blind.err
+    words, kinds = json.loads(server.read_text())
+    assert words[words.index("-m") + 1] == "m.gguf"
+    assert kinds == ["text"]
+    sparse.write(tmp_path / "mmproj-f16.gguf", projectors.llava())
+    seeing = run("profile", "m.gguf", "-o", "seeing.json")
+    assert seeing.code == 0, seeing.err
+    words, kinds = json.loads(server.read_text())
+    assert words[words.index("--mmproj") + 1] == "mmproj-f16.gguf"
+    assert kinds == ["text", "image_url"]
+    for name, phase in (("blind", "prefill"), ("seeing", "encode_image")):
+        data = json.loads((tmp_path / f"{name}.json").read_text())
+        validate(data)
+        assert data["result"]["pipeline"] == "m"
+        assert data["result"]["run"]["stretches"][1]["phase"] == phase
+        assert data["result"]["buffers"], "the estimate stands beside it"
+
+
+def test_a_catalogued_model_that_sees_says_when_it_gets_no_picture(run, server, tmp_path) -> None:
+    sparse.write(tmp_path / "x.gguf", sparse.families()["llama"])
+    result = run("profile", "llava-v1.5-7b", "--weights", "x.gguf", "--json")
+    assert result.code == 0, result.err
+    assert "note: measured without a picture: no projector beside x.gguf" in result.err
+    assert json.loads(server.read_text())[1] == ["text"]
+
+
+def test_a_model_of_ollama_that_sees_is_known_by_its_projector() -> None:
+    from vramplan.engines.ggml.measure import sees
+    from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
+
+    (catalogued,) = make_jobs(["llava:7b"], load_catalog([]), {})
+    assert sees(catalogued)
+    opened = GgmlPipeline(
+        **{key: getattr(catalogued.pipeline, key) for key in (
+            "name", "title", "summary", "runtime", "defaults", "constraints", "source", "path")},
+        model=ModelFile(header=object(), projector=object()),
+    )  # fmt: skip
+    assert sees(replace(catalogued, pipeline=opened))
+    blind = replace(opened, model=ModelFile(header=object()))
+    assert not sees(replace(catalogued, pipeline=blind))
+
+
 # -- compare ------------------------------------------------------------------------------------
 
 
@@ -398,6 +541,16 @@ def test_what_nvidia_smi_printed_is_explained(run, tmp_path, monkeypatch, valida
     steps = {step["name"]: step for step in piped.json["result"]["waterfall"]["steps"]}
     assert steps["other processes"]["bytes"] == 300 * MIB
     assert piped.json["result"]["waterfall"]["shown_bytes"] == 4735 * MIB
+
+
+def test_an_engine_of_buffers_has_no_activations(run, tmp_path) -> None:
+    (tmp_path / "smi.txt").write_text(SMI)
+    result = run("compare", "llava:7b", "--smi", "smi.txt", "--json")
+    names = [step["name"] for step in result.json["result"]["waterfall"]["steps"]]
+    assert "compute buffer" in names
+    assert "activations" not in names
+    torch = run("compare", "sd15", "--smi", "smi.txt", "--json").json["result"]["waterfall"]
+    assert "activations" in [step["name"] for step in torch["steps"]]
 
 
 def test_a_process_that_runs_is_explained(run, driver, gpu) -> None:

@@ -109,7 +109,7 @@ def test_a_tape_that_cannot_be_proved_is_not_written(run, own: Path, monkeypatch
 def test_progress_is_one_line_that_goes_away_on_a_terminal(run, own: Path, monkeypatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     err = run("record", "mine", "--catalog", own).err
-    assert "\r\x1b[2Kdtype=fp16  run 2 of 2" in err
+    assert "\r\x1b[2Kdtype=fp16 run 2 of 2" in err
     assert err.endswith("\r\x1b[2K0 KiB\n")
 
 

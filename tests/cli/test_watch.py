@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -79,6 +80,22 @@ def test_a_target_is_a_plan(run, driver, gpu) -> None:
     plan = run("watch", "sd15", "--count", "1", "--json").json["result"]["plan"]
     assert plan["name"] == "sd15 at its peak"
     assert plan["bytes"] == synthetic.an_estimate().peak.device.expected_bytes
+
+
+def test_a_plan_is_that_of_each_cards_own_architecture(run, driver, gpu, validate) -> None:
+    driver(gpu(uuid="GPU-a"), gpu(uuid="GPU-b", name="NVIDIA H100", capability=(9, 0)))
+    result = run("watch", "sd15", "--count", "1", "--json")
+    validate(result.json)
+    expected = [
+        json.loads(run("estimate", "sd15", "--card", card, "--json").out)["result"]["peak"]
+        for card in ("rtx-3060-12gb", "h100-80gb")
+    ]
+    plans = [card["plan_bytes"] for card in result.json["result"]["cards"]]
+    assert plans == [peak["device_bytes"] for peak in expected]
+    assert plans[0] != plans[1]
+    shown = run("watch", "sd15", "--count", "1").out
+    assert "planned on 0: NVIDIA GeForce RTX 3060: sd15 at its peak" in shown
+    assert "planned on 1: NVIDIA H100: sd15 at its peak" in shown
 
 
 def test_a_recorded_run_is_watched_on_any_machine(run, saved) -> None:

@@ -82,6 +82,7 @@ _NAMES = {
     LineKind.KV_CACHE: "KV cache",
     LineKind.RECURRENT_STATE: "recurrent state",
     LineKind.ACTIVATIONS: "activations",
+    LineKind.COMPUTE_BUFFER: "compute buffer",
     LineKind.WORKSPACE: "workspace",
     LineKind.ALLOCATOR_SLACK: "allocator slack",
     LineKind.CUDA_CONTEXT: "CUDA context",
@@ -114,15 +115,17 @@ def _steps(estimate: Estimate, seen: Observed) -> Iterator[Step]:
     activations = estimate.bytes_of(*_AT_WORK)
     slack = estimate.bytes_of(LineKind.ALLOCATOR_SLACK)
 
+    has_buffer = estimate.bytes_of(LineKind.COMPUTE_BUFFER) > 0
+    at_work = LineKind.COMPUTE_BUFFER if has_buffer else LineKind.ACTIVATIONS
     held = _or_estimate(seen.weights_bytes, weights)
     yield _step(LineKind.WEIGHTS, weights, seen.weights_bytes)
     yield _step(LineKind.KV_CACHE, cache, None)
     yield _step(LineKind.RECURRENT_STATE, state, None)
     if seen.allocated_peak_bytes is None:
-        yield _step(LineKind.ACTIVATIONS, activations, None)
+        yield _step(at_work, activations, None)
     else:
         live = seen.allocated_peak_bytes - held - cache - state - workspace
-        yield _difference(LineKind.ACTIVATIONS, activations, live)
+        yield _difference(at_work, activations, live)
     yield _step(LineKind.WORKSPACE, workspace, None)
     if seen.reserved_bytes is None or seen.allocated_peak_bytes is None:
         yield _step(LineKind.ALLOCATOR_SLACK, slack, None)
