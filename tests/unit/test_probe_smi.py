@@ -147,12 +147,11 @@ def test_xml_is_read_whole() -> None:
     [
         "",
         "hello",
-        "| NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",
-        XML[:200],
         XML.replace("<!DOCTYPE", '<!ENTITY a "b"><!DOCTYPE'),
         "a,b\n1,2\n",
         "x" * (2 << 20),
         "NVIDIA-SMI" + "|" * 500_000,
+        "step, loss\n100, 2000\n",
     ],
 )
 def test_other_text_is_one_line_and_soon(text: str) -> None:
@@ -187,9 +186,12 @@ MIG = """\
 """
 
 
-def test_a_mig_devices_memory_is_not_the_gpus() -> None:
-    with pytest.raises(MeasurementError, match="MIG devices only"):
-        read_report(MIG)
+def test_an_instance_tells_its_memory_where_the_gpu_does_not() -> None:
+    (gpu,) = read_report(MIG).gpus
+    assert (gpu.used_bytes, gpu.untold) == (None, "N/A")
+    (instance,) = gpu.instances
+    assert (instance.instance, instance.place) == (9, "GPU 0, MIG instance 9")
+    assert (instance.used_bytes, instance.total_bytes) == (12 * MIB, 9984 * MIB), "not BAR1's"
 
 
 def test_a_gpu_that_tells_its_memory_keeps_it_beside_mig_devices() -> None:

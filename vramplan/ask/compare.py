@@ -119,14 +119,15 @@ def explain(
     settings: Mapping[str, SettingValue],
     *,
     pid: int | None = None,
-    smi: str | None = None,
+    smi: str | bytes | None = None,
     gpu: str | None = None,
     remark: Remark = silent,
 ) -> Explanation:
     """Return how the figure comes about that a card shows for a TARGET.
 
-    It is that of the process `pid`, or what `smi`, nvidia-smi's own text, says. Raises UsageError
-    for a run in place of a TARGET, MissingError where there is no GPU.
+    It is that of the process `pid`, or what `smi`, nvidia-smi's own text or torch's message, says.
+    Raises UsageError for a run in place of a TARGET, MissingError where there is no GPU,
+    MeasurementError for other text and for a card that does not hold the pipeline.
     """
     from vramplan.ask.observe import observe_process, observe_text
 
@@ -142,17 +143,16 @@ def explain(
 
 def _explain(job: Job, seen: Seen) -> Explanation:
     from vramplan.compare.comparison import Explanation
+    from vramplan.compare.pasted import overshoot_sentence, refuse_what_is_not_there
     from vramplan.compare.waterfall import draw_waterfall
 
     capability = seen.compute_capability or DEFAULT_CAPABILITY
     planned = engine_of(job.pipeline).estimate(job, assumed_card(capability))
+    refuse_what_is_not_there(planned, seen.observed)
+    waterfall = draw_waterfall(planned, seen.observed)
     sentences = [*seen.sentences]
+    sentences += overshoot_sentence(waterfall.shown_bytes, waterfall.unaccounted_bytes)
     if not seen.compute_capability:
-        sentences.append(
-            f"compute capability {capability} is assumed: nvidia-smi does not print it"
-        )
-    return Explanation(
-        estimate=planned,
-        waterfall=draw_waterfall(planned, seen.observed),
-        sentences=tuple(sentences),
-    )
+        teller = seen.observed.shown_by
+        sentences.append(f"compute capability {capability} is assumed: {teller} does not print it")
+    return Explanation(estimate=planned, waterfall=waterfall, sentences=tuple(sentences))

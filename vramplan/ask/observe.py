@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from vramplan.catalog.cards import capability_named
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
-from vramplan.units import format_size
+from vramplan.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from vramplan.compare.waterfall import Observed
     from vramplan.model import Card
-    from vramplan.probe.smi import SmiGpu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,62 +57,23 @@ def observe_process(pid: int, selector: str | None) -> Seen:
     raise UsageError(f"process {pid} has no memory on any GPU", hint=hint)
 
 
-def observe_text(text: str, selector: str | None, cards: Iterable[Card] = ()) -> Seen:
-    """Return what a pasted report of nvidia-smi shows; `cards` tell a GPU's architecture by name.
+def observe_text(text: str | bytes, selector: str | None, cards: Iterable[Card] = ()) -> Seen:
+    """Return what a pasted report of nvidia-smi or an out-of-memory message of torch's shows.
 
-    The largest compute process is taken for the pipeline's, if processes are listed; of several
-    GPUs the one it is on is looked at, unless one is named. Raises
-    MeasurementError for text that nvidia-smi did not print, UsageError for a GPU it does not list.
+    `cards` tell a GPU's architecture by its name. The largest compute process is taken for the
+    pipeline's, if processes are listed; of several GPUs the one it is on is looked at, unless one
+    is named. Raises MeasurementError for other text, UsageError for a GPU it does not list.
     """
-    from vramplan.probe.smi import read_report
+    from vramplan.compare.pasted import read_pasted
 
-    report = read_report(text)
-    shown = _choose(report.gpus, selector)
-    memory = shown.memory
-    own = _largest(memory)
-    driver = f", driver {report.driver}" if report.driver else ""
-    said = [f"{shown.name}{driver}, as nvidia-smi printed it"]
-    if selector is None and len(report.gpus) > 1:
-        listed = ", ".join(str(one.index) for one in report.gpus)
-        said.append(f"GPU {shown.index} of {listed}; --gpu takes another")
-    if own is not None and own.used_bytes is not None:
-        held = format_size(own.used_bytes)
-        said.append(f"taken for the pipeline: {own.name} ({own.pid}), {held}")
-    elif memory.processes is None:
-        said.append("no process is listed: all that is used is taken for the pipeline's")
-    elif all(one.used_bytes is None for one in memory.processes):
-        said.append(
-            "what single processes hold is not told (Windows, WSL): all that is used is taken for "
-            "the pipeline's"
-        )
+    known = tuple(cards)
+    pasted = read_pasted(text, selector, frozenset(card.total_bytes // MIB for card in known))
+    name = pasted.gpu_name
     return Seen(
-        observed=_observed(memory, own, "nvidia-smi", memory.used_bytes),
-        compute_capability=capability_named(shown.name, cards),
-        sentences=tuple(said),
+        observed=pasted.observed,
+        compute_capability=None if name is None else capability_named(name, known),
+        sentences=pasted.sentences,
     )
-
-
-def _choose(gpus: Sequence[SmiGpu], selector: str | None) -> SmiGpu:
-    """Return the GPU that is named, by index or UUID, else the one with the largest process.
-
-    Raises UsageError for one that is not listed.
-    """
-    if selector is None:
-        return max(gpus, key=lambda one: _size(_largest(one.memory)))
-    for one in gpus:
-        if selector == str(one.index) or (one.uuid is not None and selector == one.uuid):
-            return one
-    hint = "it lists " + ", ".join(str(one.index) for one in gpus)
-    raise UsageError(f"--gpu {selector}: not in what nvidia-smi printed", hint=hint)
-
-
-def _size(process: ProcessMemory | None) -> int:
-    return (process.used_bytes or 0) if process is not None else 0
-
-
-def _largest(memory: DeviceMemory) -> ProcessMemory | None:
-    computing = [one for one in memory.processes or () if "C" in one.kind]
-    return max(computing, key=lambda one: one.used_bytes or 0, default=None)
 
 
 def _observed(

@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from vramplan.ask.compare import compare, explain
 from vramplan.ask.targets import open_catalog
@@ -16,8 +17,8 @@ from vramplan.report.comparison import render, render_explanation
 
 FORMATS = ("table", "json", "markdown", "html")
 
-#: of a pasted text no more is read: a page of nvidia-smi has some 10 KB
-_LONGEST = 1 << 20
+#: of a pasted text no more is read, and one that is longer than the readers take is refused
+_LONGEST = 4 << 20
 
 _DESCRIPTION = (
     "Show estimate and measurement side by side, component by component and phase by phase, with "
@@ -30,7 +31,8 @@ What is measured:
   RUN is a file that `vramplan profile TARGET -o run.json` wrote, here or on another machine;
   TARGET alone takes the runs that ship or that your --catalog has in `measured/`, at its settings;
   TARGET with --pid looks at a process that runs now, such as `ollama serve` or ComfyUI;
-  TARGET with --smi reads what nvidia-smi printed, pasted into a file (- is stdin).
+  TARGET with --smi reads what nvidia-smi printed, in any of its forms, or torch's out-of-memory
+  message, pasted into a file (- is stdin), with whatever quotes or log it stands in.
 
 Residuals are measurement less estimate, in per cent of the measurement, in bands at 2, 6, 10 and
 14 %. The basis of each step says whether it was measured, is the difference of two measurements,
@@ -53,6 +55,8 @@ examples:
     `vramplan compare llava:7b --context 4096 --pid 4711`
   what somebody posted:
     `nvidia-smi | vramplan compare sd15 --smi -`
+  why it ran out of memory:
+    `vramplan compare sd15 --smi log.txt`
 
 exit codes: `0` shown; `1` outside --tolerance; `3` no GPU for --pid, or nothing measured to compare
 with; {arguments.COMMON_EXITS}
@@ -72,13 +76,16 @@ def configure(parser: ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--pid", type=_read_pid, metavar="PID", help="a process that runs now")
     group.add_argument(
-        "--smi", metavar="FILE", help="what nvidia-smi printed: its table, CSV or XML; - is stdin"
+        "--smi",
+        metavar="FILE",
+        help="what nvidia-smi printed (its table, -q, XML, CSV, pmon), or torch's out-of-memory "
+        "message; - is stdin",
     )
     parser.add_argument(
         "--gpu",
         metavar="GPU",
-        help="which GPU --pid or --smi is about: its index or UUID (default: the one the process "
-        "is on, else the first)",
+        help="which GPU --pid or --smi is about: its index or UUID, or 0:1 for MIG instance 1 of "
+        "GPU 0 (default: the one the process is on, else the fullest)",
     )
     parser.add_argument(
         "--tolerance",
@@ -125,13 +132,14 @@ def _judge(worst: float | None, tolerance: float | None) -> int:
     return 1
 
 
-def _read_text(name: str) -> str:
+def _read_text(name: str) -> str | bytes:
     """Return what a file or stdin has, of a bounded length."""
     try:
-        if name == "-":
-            return sys.stdin.read(_LONGEST)
-        with Path(name).open(encoding="utf-8", errors="replace") as file:
-            return file.read(_LONGEST)
+        if name != "-":
+            with Path(name).open("rb") as file:
+                return file.read(_LONGEST)
+        source: BinaryIO | TextIO = getattr(sys.stdin, "buffer", sys.stdin)
+        return source.read(_LONGEST)
     except OSError as problem:
         raise UsageError(f"{name}: cannot be read: {problem.strerror}") from problem
 

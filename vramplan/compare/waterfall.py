@@ -118,15 +118,17 @@ def _steps(estimate: Estimate, seen: Observed) -> Iterator[Step]:
     has_buffer = estimate.bytes_of(LineKind.COMPUTE_BUFFER) > 0
     at_work = LineKind.COMPUTE_BUFFER if has_buffer else LineKind.ACTIVATIONS
     held = _or_estimate(seen.weights_bytes, weights)
-    yield _step(LineKind.WEIGHTS, weights, seen.weights_bytes)
-    yield _step(LineKind.KV_CACHE, cache, None)
-    yield _step(LineKind.RECURRENT_STATE, state, None)
+    parts = (held, cache, state, workspace)
+    held, cache_in, state_in, workspace_in = _within(seen, parts)
+    yield _step(LineKind.WEIGHTS, weights, seen.weights_bytes, held)
+    yield _step(LineKind.KV_CACHE, cache, None, cache_in)
+    yield _step(LineKind.RECURRENT_STATE, state, None, state_in)
     if seen.allocated_peak_bytes is None:
         yield _step(at_work, activations, None)
     else:
-        live = seen.allocated_peak_bytes - held - cache - state - workspace
+        live = seen.allocated_peak_bytes - held - cache_in - state_in - workspace_in
         yield _difference(at_work, activations, live)
-    yield _step(LineKind.WORKSPACE, workspace, None)
+    yield _step(LineKind.WORKSPACE, workspace, None, workspace_in)
     if seen.reserved_bytes is None or seen.allocated_peak_bytes is None:
         yield _step(LineKind.ALLOCATOR_SLACK, slack, None)
     else:
@@ -159,13 +161,32 @@ def _context_step(context: int, seen: Observed) -> Step:
     return _step(LineKind.CUDA_CONTEXT, context, seen.context_bytes)
 
 
-def _step(kind: LineKind, estimated: int, measured: int | None) -> Step:
+def _within(seen: Observed, parts: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the parts as large as what was allocated in all has room for, one after the other.
+
+    A run that stopped while it loaded has not the weights that the estimate would put in; where
+    weights are measured apart the parts stay as they are.
+    """
+    if seen.allocated_peak_bytes is None or seen.weights_bytes is not None:
+        return parts
+    room, found = seen.allocated_peak_bytes, []
+    for size in parts:
+        found.append(min(size, room))
+        room -= found[-1]
+    return tuple(found)
+
+
+def _step(
+    kind: LineKind, estimated: int, measured: int | None, stand_in: int | None = None
+) -> Step:
+    size = _or_estimate(measured, estimated if stand_in is None else stand_in)
+    basis = Basis.ESTIMATE if size == estimated else Basis.DIFFERENCE
     return Step(
         kind=kind,
         name=_NAMES[kind],
         estimate_bytes=estimated,
-        bytes=_or_estimate(measured, estimated),
-        basis=Basis.ESTIMATE if measured is None else Basis.MEASURED,
+        bytes=size,
+        basis=basis if measured is None else Basis.MEASURED,
     )
 
 

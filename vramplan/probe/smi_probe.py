@@ -45,10 +45,14 @@ class SmiProbe:
             return None
         try:
             text = self._ask()
-            return SmiLook(text=text[:_LONGEST], memory=read_report(text).gpus[0].memory)
+            memory = read_report(text).gpus[0].memory
         except MeasurementError as problem:
             self.problem = str(problem)
             return None
+        if memory is None:
+            self.problem = "it does not tell the card's memory"
+            return None
+        return SmiLook(text=text[:_LONGEST], memory=memory)
 
     def _ask(self) -> str:
         try:

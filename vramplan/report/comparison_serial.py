@@ -61,6 +61,7 @@ def explanation_result(explained: Explanation, tolerance_percent: float | None) 
         "waterfall": waterfall_object(explained.waterfall),
         "worst_percent": round(explained.worst_percent, 3),
         "tolerance_percent": tolerance_percent,
+        "remarks": list(explained.sentences),
     }
 
 
