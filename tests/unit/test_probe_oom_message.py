@@ -10,7 +10,7 @@ import pytest
 
 from vramplan.errors import MeasurementError
 from vramplan.probe.oom_message import OomMessage, has_oom_message, read_oom_message
-from vramplan.probe.pasted import clean_paste
+from vramplan.probe.wrappings import clean_paste
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -11,8 +11,8 @@ import json
 import pytest
 
 from vramplan.errors import MeasurementError
-from vramplan.probe.pasted import decode_paste
 from vramplan.probe.smi import read_report
+from vramplan.probe.wrappings import decode_paste
 
 MIB = 1 << 20
 

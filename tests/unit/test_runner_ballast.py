@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vramplan.engines.torch.run import ballast
+from vramplan.engines.torch.run import torch_ballast as ballast
 from vramplan.runner.ballast import STEP_BYTES, fill
 
 MIB = 1 << 20

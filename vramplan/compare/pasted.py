@@ -10,9 +10,9 @@ from vramplan.errors import MeasurementError, UsageError
 from vramplan.measurement.reading import ProcessMemory
 from vramplan.model import Estimate, LineKind
 from vramplan.probe.oom_message import OomMessage, has_oom_message, read_oom_message
-from vramplan.probe.pasted import clean_paste, decode_paste
 from vramplan.probe.smi import LONGEST, NOT_SMI, read_report
 from vramplan.probe.smi_report import SmiGpu, SmiReport
+from vramplan.probe.wrappings import clean_paste, decode_paste
 from vramplan.units import format_size
 
 _MOST_NAMED = 5

@@ -11,7 +11,6 @@ from collections.abc import Callable, Container
 from dataclasses import replace
 
 from vramplan.errors import MeasurementError
-from vramplan.probe.pasted import clean_paste
 from vramplan.probe.smi_csv import has_heading, read_csv
 from vramplan.probe.smi_failure import failure_in
 from vramplan.probe.smi_monitor import is_monitor, read_monitor
@@ -19,6 +18,7 @@ from vramplan.probe.smi_query import is_log, read_log
 from vramplan.probe.smi_report import SmiGpu, SmiReport
 from vramplan.probe.smi_table import is_table, read_table
 from vramplan.probe.smi_tree import XML_MARK, read_xml
+from vramplan.probe.wrappings import clean_paste
 
 __all__ = ["SmiGpu", "SmiReport", "read_report", "read_smi", "used_bytes"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vramplan.catalog.pipelines import GGML_RUNTIMES
 from vramplan.compare.comparison import Comparison
 from vramplan.compare.pair import Pair
 from vramplan.compare.rows import BufferRow, PhaseRow
@@ -41,7 +40,7 @@ def _about(run: Run) -> Iterator[str]:
             f"kernels that compute capability {run.kernels} does not have were switched off; what "
             "cuDNN and cuBLAS choose beside that is the real card's"
         )
-    if run.witness is Witness.DRY and run.runtime in GGML_RUNTIMES:
+    if run.witness is Witness.DRY and run.buffers:
         yield "no GPU was looked at: the figures are the engine's own"
     elif run.witness is Witness.DRY:
         yield "a dry run on the CPU: the code was executed, nothing was measured"

@@ -121,7 +121,7 @@ def _nothing(_memory: DeviceMemory) -> int | None:
 
 
 def _hold(gpu: str) -> None:
-    from vramplan.engines.torch.run.ballast import hold_rest
+    from vramplan.engines.torch.run.torch_ballast import hold_rest
     from vramplan.probe.nvml import NvmlProbe
 
     with NvmlProbe(gpu) as device:

@@ -1,0 +1,50 @@
+"""The plan of the house: what tells engines apart stays behind the door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "vramplan"
+#: where it may be asked which engine or runtime something has
+INSIDE = ("engines", "catalog")
+ASKED = {"runtime", "is_ollama", "GGML_RUNTIMES", "TORCH_RUNTIMES"}
+
+
+def modules() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE)
+        if place.parts[0] not in INSIDE:
+            yield place, ast.parse(path.read_text())
+
+
+def names_in(node: ast.AST) -> set[str]:
+    found = {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+    return found | {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def test_nobody_outside_asks_which_engine_it_is() -> None:
+    asked = [
+        f"{place}:{node.lineno}"
+        for place, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare | ast.If | ast.IfExp)
+        and ASKED & names_in(node if isinstance(node, ast.Compare) else node.test)
+    ]
+    assert asked == []
+
+
+def test_no_module_name_means_two_things() -> None:
+    """Every engine has the same rooms on purpose; a command and its question share a name too."""
+    shared = {
+        "__init__", "open", "estimate", "judge", "changes", "advice", "published", "measure",
+        "engine", "pipeline", "check", "compare", "cards", "catalog", "profile", "report", "watch",
+        "record", "doctor", "search", "comparison", "rows", "attention", "verdict", "verdicts",
+    }  # fmt: skip
+    seen: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        seen.setdefault(path.stem, []).append(str(path.relative_to(PACKAGE)))
+    assert {
+        name: places for name, places in seen.items() if len(places) > 1 and name not in shared
+    } == {}
