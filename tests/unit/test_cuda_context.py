@@ -60,7 +60,9 @@ def test_nine_in_ten_of_the_messages_kept_out_of_the_fit_are_inside() -> None:
     }
     assert len(held_out) >= 10
     assert len(others) >= 6
-    assert sum(one.is_inside for one in held_out) >= 0.9 * len(held_out)
+    inside = sum(one.is_inside for one in held_out)
+    assert inside >= 0.9 * len(held_out)
+    assert (inside, len(held_out)) == (37, 39), "README.md and docs/accuracy.md say so"
 
 
 def test_ours_is_near_most_of_the_messages_kept_out_of_the_fit() -> None:
