@@ -36,8 +36,8 @@ def choose_cards(texts: Sequence[str], catalog: Catalog, remark: Remark) -> list
     for choice in found.values():
         if any(card.shares_memory for card in choice.candidates):
             remark(
-                f"{choice.title} has no memory of its own: what the CPU and other programs hold is "
-                "missing from its total"
+                f"{choice.title} has no memory of its own, it uses the CPU's: take off what the "
+                "system and other programs hold (--other)"
             )
     return list(found.values())
 
