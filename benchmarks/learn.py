@@ -24,10 +24,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from first_looks import first_looks_in  # noqa: E402  # beside this script
 
+from vramplan.budget.cuda_context import context_key  # noqa: E402
 from vramplan.budget.learned import SCHEMA_VERSION  # noqa: E402
+from vramplan.catalog import load_catalog  # noqa: E402
+from vramplan.catalog.multiprocessors import find_printed  # noqa: E402
 from vramplan.commands.output import write_file  # noqa: E402  # after the checkout is on the path
 from vramplan.measurement.files import runs_in  # noqa: E402
-from vramplan.measurement.run import MeasuredWorkspace, Run, Witness  # noqa: E402
+from vramplan.measurement.run import MeasuredGpu, MeasuredWorkspace, Run, Witness  # noqa: E402
 from vramplan.units import MIB  # noqa: E402
 
 #: the shares of an operand that a workspace may be made of: none, a half, a whole copy
@@ -40,7 +43,7 @@ class Context:
     """What one process held beside its tensors, at its end."""
 
     pipeline: str
-    capability: str
+    capability: str  # and size: see context_key
     bytes: int
     source: str
 
@@ -63,8 +66,15 @@ def contexts_of(runs: Iterable[Run]) -> list[Context]:
             size = last.process_used_bytes - last.reserved_bytes
         if size is not None and size > 0 and run.emulation is None:
             source = f"{run.gpu.name}, driver {run.gpu.driver}, torch {run.versions.get('torch')}"
-            found.append(Context(run.pipeline, run.gpu.compute_capability, size, source))
+            found.append(Context(run.pipeline, _kind_of(run.gpu), size, source))
     return found
+
+
+def _kind_of(gpu: MeasuredGpu) -> str:
+    """Return what a context is kept under: the architecture, and the size where that is known."""
+    known = find_printed(gpu.name, gpu.total_bytes, load_catalog().cards.values())
+    multiprocessors = None if known is None else known.multiprocessors
+    return context_key(gpu.compute_capability, multiprocessors)
 
 
 def learn_contexts(contexts: Sequence[Context]) -> dict[str, dict[str, object]]:

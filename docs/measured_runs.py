@@ -72,10 +72,10 @@ def render(profiles: Path = ROOT / "profiles") -> str:
 
 def _cases(profiles: Path) -> Iterator[Case]:
     """Yield every run of a pipeline of the catalogue beside its estimate and its verdict."""
+    from vramplan.ask.compare import card_that_ran
     from vramplan.ask.judge import judge
     from vramplan.ask.targets import open_pipelines
     from vramplan.catalog import load_catalog
-    from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
     from vramplan.compare.accuracy import make_case
     from vramplan.engines.door import engine_of
     from vramplan.errors import VramplanError
@@ -88,16 +88,14 @@ def _cases(profiles: Path) -> Iterator[Case]:
             continue  # an experiment: contexts, convolutions
         (pipeline,) = open_pipelines([catalog.pipeline(run.pipeline)], catalog)
         job = Job(pipeline=pipeline, settings=run.settings)
-        capability = run.gpu.compute_capability if run.gpu is not None else DEFAULT_CAPABILITY
         verdict = None
         if run.emulation is not None:
-            capability = run.emulation.compute_capability
             try:
                 choice = catalog.card(run.emulation.card)
                 verdict = judge(job, choice)[0].kind
             except VramplanError:
                 verdict = None
-        planned = engine_of(pipeline).estimate(job, assumed_card(capability))
+        planned = engine_of(pipeline).estimate(job, card_that_ran(run))
         yield make_case(path.stem, run, planned, verdict)
 
 

@@ -23,7 +23,7 @@ def draw() -> str:
     steps = replay_steps("sd15")
     live = max(step.allocated_bytes for step in steps)
     held = max(step.reserved_bytes for step in steps)
-    context = context_band().expected_bytes
+    context = context_band(shipped().card(CARD).candidates[0]).expected_bytes
     card = shipped().card(CARD).candidates[0]
     process = held + context
     used = process + OTHERS_BYTES

@@ -47,7 +47,7 @@ def draw_sd15() -> str:
     """Return the timeline of one SD 1.5 image: allocated, reserved, and what nvidia-smi shows."""
     identity = "sd15-timeline"
     steps = replay_steps("sd15")
-    context = context_band().expected_bytes
+    context = context_band(shipped().card("rtx-3060-12gb").candidates[0]).expected_bytes
     live = max(steps, key=lambda step: step.allocated_bytes)
     held = max(step.reserved_bytes for step in steps)
     shown = phrases.need(held + context)
@@ -127,7 +127,7 @@ def draw_least_limit() -> str:
     held = max(step.reserved_bytes for step in roomy)
     least = find_least_limit(rehearse(tape, conditions)).limit_bytes
     short = replay_steps("sd15", image=_LARGE, limit_bytes=least)
-    context = context_band().expected_bytes
+    context = context_band(shipped().card("rtx-3060-12gb").candidates[0]).expected_bytes
     offer = usable_bytes(shipped().card("rtx-3060-8gb").candidates[0])
     title = "What a run reserves is not what it needs"
     summary = (

@@ -27,6 +27,8 @@ class FakeGpu:
     capability: tuple[int, int] = (8, 6)
     memory_clock: int | None = 7501
     bus_width: int | None = 192
+    cores: int | None = 3584
+    slice_multiprocessors: int | None = None  # of a MIG instance
     error: int | None = None
     memory_error: int | None = None
     instances: list[FakeGpu | None] = field(default_factory=list)
@@ -139,6 +141,12 @@ class _Driver:
 
     def nvmlDeviceGetMemoryBusWidth(self, gpu: FakeGpu) -> int:
         return _told(gpu.bus_width)
+
+    def nvmlDeviceGetNumGpuCores(self, gpu: FakeGpu) -> int:
+        return _told(gpu.cores)
+
+    def nvmlDeviceGetAttributes(self, gpu: FakeGpu) -> SimpleNamespace:
+        return SimpleNamespace(multiprocessorCount=_told(gpu.slice_multiprocessors))
 
 
 def _listed(processes: list[tuple[int, int | None]] | int) -> list[SimpleNamespace]:

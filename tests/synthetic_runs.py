@@ -35,15 +35,18 @@ from vramplan.model import Estimate
 from vramplan.units import GIB, MIB
 
 PID = 4711
+TOTAL_BYTES = 24 * GIB
 OTHER_BYTES = 300 * MIB
 RESERVED_BYTES = 420 * MIB
-CONTEXT_BYTES = 430 * MIB
+CONTEXT_BYTES = 310 * MIB
 
 
 def an_estimate(name: str = "sd15", capability: str = "8.6", **settings: object) -> Estimate:
     catalog = load_catalog([])
     (job,) = make_jobs([name], catalog, settings)
-    return engine_of(job.pipeline).estimate(job, assumed_card(capability))
+    # a GPU of the run's size that nobody knows
+    card = replace(assumed_card(capability), total_bytes=TOTAL_BYTES, multiprocessors=None)
+    return engine_of(job.pipeline).estimate(job, card)
 
 
 def a_run(planned: Estimate, *, off: float = 0.01, **changes: object) -> Run:
@@ -83,7 +86,7 @@ def a_run(planned: Estimate, *, off: float = 0.01, **changes: object) -> Run:
         gpu=MeasuredGpu(
             name="NVIDIA Imaginary",
             compute_capability=planned.compute_capability,
-            total_bytes=24 * GIB,
+            total_bytes=TOTAL_BYTES,
             reserved_bytes=RESERVED_BYTES,
             driver="000.00",
         ),

@@ -282,6 +282,8 @@ class Card:
 
     `total_bytes` and `reserved_bytes` are what NVML reports (`reserved_bytes` is system reserved);
     `class_gib` is the number on the box. `free_bytes` is known only for this machine's own GPUs.
+    `multiprocessors` is None where nobody told; `shares_memory` is true for a GPU that has no
+    memory of its own and uses the CPU's.
     """
 
     name: str
@@ -295,6 +297,8 @@ class Card:
     source: str
     free_bytes: int | None = None
     aliases: tuple[str, ...] = ()
+    multiprocessors: int | None = None
+    shares_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

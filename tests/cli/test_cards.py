@@ -23,7 +23,7 @@ def test_table(run) -> None:
     result = run("cards")
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    assert " ".join(lines[0].split()) == "card title kind class capacity usable cc bandwidth"
+    assert " ".join(lines[0].split()) == "card title kind class capacity usable cc SMs bandwidth"
     assert any(line.startswith("rtx-3060-12gb ") for line in lines)
 
 

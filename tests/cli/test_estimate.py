@@ -34,7 +34,9 @@ def test_json_has_the_contracts_fields(run, validate) -> None:
 def test_without_a_card_the_architecture_is_assumed_and_said(run) -> None:
     budget = run(*QUICK, "--json").json["result"]
     assert budget["compute_capability"] == "8.6"
-    assert budget["notes"][0] == "compute capability 8.6 is assumed: no card was named"
+    assert budget["notes"][0] == (
+        "compute capability 8.6 is assumed, with an RTX 3060's multiprocessors: no card was named"
+    )
     assert "compute capability 8.6 is assumed" in run(*QUICK).out
 
 
@@ -49,7 +51,7 @@ def test_with_a_class_the_architecture_that_needs_most_is_named(run) -> None:
     worst = budget["compute_capability"]
     needs = {
         card: run(*QUICK, "--card", card, "--json").json["result"]["need"]["bytes"]
-        for card in ("gtx-1070", "rtx-2070", "rtx-3070", "rtx-4060", "rtx-5060")
+        for card in ("gtx-1070", "rtx-2070", "rtx-3070-ti", "rtx-4060", "rtx-5060")
     }
     assert budget["need"]["bytes"] == max(needs.values())
     assert budget["notes"][0].startswith(f"of the cards' architectures, compute capability {worst}")

@@ -15,6 +15,7 @@ from vramplan.catalog.cards import (
     match_card,
     usable_bytes,
 )
+from vramplan.catalog.multiprocessors import find_printed, multiprocessors_of
 from vramplan.catalog.search import catalog_files
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.errors import CatalogError, UsageError
@@ -221,10 +222,15 @@ def test_enough_cards_ship_among_them_the_common_ones() -> None:
 @pytest.mark.parametrize("found", SHIPPED.values(), ids=SHIPPED)
 def test_a_shipped_card_is_plausible(found: Card) -> None:
     # never more than what is on the box; ECC may take a sixteenth of it
-    assert 0.93 * found.class_gib * GIB < found.total_bytes <= found.class_gib * GIB
-    assert 64 * MIB < found.reserved_bytes < 1024 * MIB
+    assert 0.92 * found.class_gib * GIB < found.total_bytes <= found.class_gib * GIB
+    if found.shares_memory:  # what CUDA calls the total: there is nothing beside it
+        assert found.reserved_bytes == 0
+    else:
+        assert 64 * MIB < found.reserved_bytes < 1024 * MIB
     assert found.total_bytes % MIB == 0
-    assert 100 * 10**9 < found.bandwidth_bytes_per_s < 10**13
+    assert 50 * 10**9 < found.bandwidth_bytes_per_s < 10**13
+    assert found.multiprocessors is not None
+    assert 8 <= found.multiprocessors <= 188
     major, _, _ = found.compute_capability.partition(".")
     assert 6 <= int(major) <= 12
     assert re.search(r"https://|code search|assumed", found.source)
@@ -239,7 +245,11 @@ def test_every_shipped_name_stands_for_its_own_card() -> None:
 def test_every_shipped_class_is_judged_at_its_least_card() -> None:
     for name in class_names(SHIPPED.values()):
         choice = match_card(name, SHIPPED)
-        members = [found for found in SHIPPED.values() if f"{found.class_gib}gb" == name]
+        members = [
+            found
+            for found in SHIPPED.values()
+            if f"{found.class_gib}gb" == name and not found.shares_memory
+        ]
         assert {usable_bytes(found) for found in choice.candidates} == {
             min(usable_bytes(found) for found in members)
         }
@@ -273,3 +283,91 @@ def test_what_cuda_offers_on_known_cards(name: str, mib: int) -> None:
 )
 def test_an_architecture_is_known_by_the_name_that_the_driver_prints(printed, capability) -> None:
     assert capability_named(printed, SHIPPED.values()) == capability
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "usable_mib"),
+    [
+        ("gb10", "gb10", 122040),
+        ("dgx-spark", "gb10", 122040),
+        ("DGX Spark", "gb10", 122040),
+        ("gb200", "gb200", 188733),  # torch's total in public logs: 184.31 GiB
+        ("b300", "b300", 274115),  # 267.69 GiB
+        ("NVIDIA B300 SXM6 AC", "b300", 274115),
+        ("gh200", "gh200", 97285),
+        ("NVIDIA GH200 480GB", "gh200", 97285),
+        ("h20", "h20", 97285),
+        ("a16", "a16", 15105),
+        ("jetson-agx-orin", "orin-64gb", 62827),
+        ("orin-nano", "orin-8gb", 7607),
+    ],
+)
+def test_a_card_of_the_reports_is_known(asked: str, name: str, usable_mib: int) -> None:
+    """cases/23: names as people wrote them, with what the driver or CUDA reports."""
+    (found,) = match_card(asked, SHIPPED).candidates
+    assert (found.name, usable_bytes(found) // MIB) == (name, usable_mib)
+
+
+def test_orin_alone_names_several_boards() -> None:
+    with pytest.raises(UsageError, match="comes in several sizes") as problem:
+        match_card("orin", SHIPPED)
+    assert problem.value.hint == "use orin-64gb or orin-8gb"
+
+
+def test_a_gpu_that_shares_the_cpus_memory_belongs_to_no_class() -> None:
+    shared = {found.name for found in SHIPPED.values() if found.shares_memory}
+    assert shared == {"gb10", "orin-64gb", "orin-8gb"}
+    assert "128gb" not in class_names(SHIPPED.values())
+    for asked in ("8gb", "64GiB", "120GiB"):
+        assert "8.7" not in {
+            one.compute_capability for one in match_card(asked, SHIPPED).candidates
+        }
+
+
+@pytest.mark.parametrize(
+    ("asked", "capability", "count"),
+    [
+        ("12gb", "8.6", 80),  # RTX 3080 Ti
+        ("8gb", "6.1", 20),  # GTX 1080
+        ("11.6GiB", "8.6", 80),  # as for the class that it is nearest to
+        ("24GiB", "8.9", 128),
+        (
+            "10GiB",
+            "9.0",
+            20,
+        ),  # an eighth of an H100: a seventh of its 132 multiprocessors, rounded up
+    ],
+)
+def test_a_kind_has_the_most_multiprocessors_of_its_cards(asked, capability, count) -> None:
+    found = {one.compute_capability: one for one in match_card(asked, SHIPPED).candidates}
+    assert found[capability].multiprocessors == count
+
+
+@pytest.mark.parametrize(
+    ("printed", "mib", "name"),
+    [
+        ("NVIDIA GeForce RTX 3080", 10240, "rtx-3080-10gb"),
+        ("NVIDIA GeForce RTX 3080", 12288, "rtx-3080-12gb"),
+        ("NVIDIA H100 PCIe", 81559, "h100-pcie"),
+        ("NVIDIA H100 80GB HBM3", 81559, "h100-80gb"),
+        ("NVIDIA A100-SXM4-40GB", 40960, "a100-40gb"),
+        ("NVIDIA Imaginary", 8192, None),
+    ],
+)
+def test_a_card_is_found_by_the_name_and_size_that_the_driver_prints(printed, mib, name) -> None:
+    found = find_printed(printed, mib * MIB, SHIPPED.values())
+    assert (found.name if found else None) == name
+
+
+@pytest.mark.parametrize(
+    ("cores", "capability", "count"),
+    [
+        (3584, "8.6", 28),
+        (16896, "9.0", 132),
+        (2560, "7.5", 40),
+        (21760, "12.0", 170),
+        (10, "8.6", None),
+    ],
+)
+def test_cores_are_counted_in_multiprocessors(cores, capability, count) -> None:
+    assert multiprocessors_of(cores, capability) == count

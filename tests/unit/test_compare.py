@@ -63,7 +63,7 @@ def test_every_phase_and_component_has_estimate_and_measurement(planned) -> None
     assert places == list(dict.fromkeys((p.phase, p.component) for p in planned.timeline))
     for row in comparison.phases:
         assert row.allocated.residual_percent == pytest.approx(100 * 0.05 / 1.05, abs=0.1)
-        assert row.process.measured_bytes == row.reserved.measured_bytes + 430 * MIB
+        assert row.process.measured_bytes == row.reserved.measured_bytes + synthetic.CONTEXT_BYTES
         assert (row.warm_reserved_bytes is None) == (row.phase == "load")
     assert comparison.peak_allocated.estimate_bytes == planned.peak.allocated_bytes
     assert comparison.worst_percent == pytest.approx(

@@ -13,6 +13,7 @@ import pytest
 
 from vramplan.budget import cuda_context as context
 from vramplan.budget import learned
+from vramplan.catalog.cards import assumed_card
 from vramplan.compare.accuracy import make_case, sum_up
 from vramplan.engines.torch import workspace
 from vramplan.errors import CatalogError, MeasurementError
@@ -105,14 +106,18 @@ def test_what_a_gpu_said_is_used_with_its_name(planned, tmp_path, monkeypatch) -
     monkeypatch.setattr(sys, "argv", ["learn.py", "--measured", str(tmp_path), "--check"])
     assert learn.main() == 0
     monkeypatch.setattr(learned, "profiles_dir", lambda: tmp_path)
-    assert context.context_band("8.6").expected_bytes == synthetic.CONTEXT_BYTES
-    origin, source = context.context_source("8.6")
+    unknown = replace(assumed_card("8.6"), multiprocessors=None)
+    assert context.context_band(unknown).expected_bytes == synthetic.CONTEXT_BYTES
+    origin, source = context.context_source(unknown)
     assert origin is Origin.MEASURED
     assert "NVIDIA Imaginary, driver 000.00" in source
     scratch = workspace.convolution_scratch("8.6", 2)
     assert scratch.percents[:3] == (50, 0, 100)
     assert scratch.origin is Origin.MEASURED
-    assert context.context_source("8.9")[0] is Origin.PUBLISHED
+    assert context.context_source(assumed_card("8.9"))[0] is Origin.PUBLISHED
+    # another size of the architecture, and a process that is not torch's
+    assert context.context_source(assumed_card("8.6"))[0] is Origin.PUBLISHED
+    assert context.context_source(unknown, context.Process.GGML)[0] is Origin.ASSUMED
     assert workspace.convolution_scratch("8.9", 2).origin is Origin.ASSUMED
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice, Catalog
+from vramplan.catalog.multiprocessors import find_printed
 from vramplan.engines.door import Remark
 from vramplan.errors import MissingError
 from vramplan.model import Card
@@ -28,17 +29,23 @@ def choose_cards(texts: Sequence[str], catalog: Catalog, remark: Remark) -> list
     found: dict[str, CardChoice] = {}
     for text in texts:
         if text.strip().lower() == LOCAL:
-            found |= {choice.label: choice for choice in local_choices(remark)}
+            found |= {choice.label: choice for choice in local_choices(catalog, remark)}
         else:
             choice = catalog.card(text)
             found.setdefault(choice.label, choice)
+    for choice in found.values():
+        if any(card.shares_memory for card in choice.candidates):
+            remark(
+                f"{choice.title} has no memory of its own, it uses the CPU's: take off what the "
+                "system and other programs hold (--other)"
+            )
     return list(found.values())
 
 
 def choose_default_cards(catalog: Catalog, remark: Remark) -> list[CardChoice]:
     """Return this machine's GPUs, or two common classes where there are none, and say which."""
     try:
-        choices = local_choices(remark)
+        choices = local_choices(catalog, remark)
     except MissingError as problem:
         remark(f"judged on {' and '.join(DEFAULT_CLASSES)}; this machine: {problem}")
         return choose_cards(DEFAULT_CLASSES, catalog, remark)
@@ -47,9 +54,10 @@ def choose_default_cards(catalog: Catalog, remark: Remark) -> list[CardChoice]:
     return choices
 
 
-def local_choices(remark: Remark) -> list[CardChoice]:
+def local_choices(catalog: Catalog, remark: Remark) -> list[CardChoice]:
     """Return this machine's GPUs with what is free on them now.
 
+    Their multiprocessors are those of the catalogue's card of the same name, else what NVML says.
     Raises MissingError where there are none.
     """
     from vramplan.probe.nvml import read_inventory
@@ -57,13 +65,14 @@ def local_choices(remark: Remark) -> list[CardChoice]:
     inventory = read_inventory()
     for problem in inventory.problems:
         remark(f"left out: {problem}")
-    cards = [_local_card(gpu, inventory.driver_version) for gpu in inventory.gpus]
+    cards = [_local_card(gpu, inventory.driver_version, catalog) for gpu in inventory.gpus]
     if len(cards) > 1:
         cards = [replace(card, name=f"{LOCAL}:{place}") for place, card in enumerate(cards)]
     return [CardChoice(label=card.name, title=card.title, candidates=(card,)) for card in cards]
 
 
-def _local_card(gpu: Gpu, driver_version: str) -> Card:
+def _local_card(gpu: Gpu, driver_version: str, catalog: Catalog) -> Card:
+    known = find_printed(gpu.name, gpu.total_bytes, catalog.cards.values())
     return Card(
         name=LOCAL,
         title=gpu.name,
@@ -75,6 +84,8 @@ def _local_card(gpu: Gpu, driver_version: str) -> Card:
         bandwidth_bytes_per_s=gpu.bandwidth_bytes_per_s,
         source=f"NVML, driver {driver_version}, {gpu.uuid}",
         free_bytes=gpu.free_bytes,
+        multiprocessors=gpu.multiprocessors if known is None else known.multiprocessors,
+        shares_memory=known is not None and known.shares_memory,
     )
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.ask.targets import home_of, make_jobs, open_pipelines, silent
+from vramplan.catalog import load_catalog
 from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
+from vramplan.catalog.multiprocessors import find_printed
 from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.files import SUFFIXES, find_runs, history_of, is_run_file, read_run
 from vramplan.measurement.run import Run
-from vramplan.model import Job, SettingValue
+from vramplan.model import Card, Job, SettingValue
 
 if TYPE_CHECKING:
     from vramplan.ask.observe import Seen
@@ -72,7 +74,7 @@ def compare_measured(run: Run, job: Job) -> Comparison:
     from vramplan.compare.comparison import compare_run
 
     same = Job(pipeline=job.pipeline, settings=run.settings)
-    planned = engine_of(job.pipeline).estimate(same, assumed_card(_capability(run)))
+    planned = engine_of(job.pipeline).estimate(same, card_that_ran(run))
     return compare_run(planned, run, smi_used_bytes=_smi_used(run))
 
 
@@ -101,6 +103,19 @@ def _compare_events(run: Run, path: Path, job: Job) -> EventComparison:
 def _capability(run: Run) -> str:
     """Return whose kernels ran; a run without a GPU is estimated as one without a card is."""
     return run.compute_capability or DEFAULT_CAPABILITY
+
+
+def card_that_ran(run: Run) -> Card:
+    """Return the card whose kernels ran, with the multiprocessors of the GPU that they ran on."""
+    card = assumed_card(_capability(run))
+    if run.gpu is None:
+        return card
+    known = find_printed(run.gpu.name, run.gpu.total_bytes, load_catalog().cards.values())
+    return replace(
+        card,
+        total_bytes=run.gpu.total_bytes,
+        multiprocessors=None if known is None else known.multiprocessors,
+    )
 
 
 def _smi_used(run: Run) -> int | None:
@@ -147,7 +162,7 @@ def _explain(job: Job, seen: Seen) -> Explanation:
     from vramplan.compare.waterfall import draw_waterfall
 
     capability = seen.compute_capability or DEFAULT_CAPABILITY
-    planned = engine_of(job.pipeline).estimate(job, assumed_card(capability))
+    planned = engine_of(job.pipeline).estimate(job, seen.card or assumed_card(capability))
     refuse_what_is_not_there(planned, seen.observed)
     waterfall = draw_waterfall(planned, seen.observed)
     sentences = [*seen.sentences]

@@ -61,9 +61,11 @@ def estimate_worst(job: Job, choices: Sequence[CardChoice]) -> Estimate:
     found = [engine.estimate(job, card) for card in cards]
     worst = max(found, key=lambda one: (one.need.band.expected_bytes, one.need.band.high_bytes))
     if not choices:
-        said = f"compute capability {DEFAULT_CAPABILITY} is assumed: no card was named"
-    elif len(cards) > 1:
-        capabilities = [card.compute_capability for card in cards]
+        said = (
+            f"compute capability {DEFAULT_CAPABILITY} is assumed, with an RTX 3060's "
+            "multiprocessors: no card was named"
+        )
+    elif len(capabilities := dict.fromkeys(card.compute_capability for card in cards)) > 1:
         others = ", ".join(one for one in capabilities if one != worst.compute_capability)
         said = (
             f"of the cards' architectures, compute capability {worst.compute_capability} needs "
@@ -75,9 +77,9 @@ def estimate_worst(job: Job, choices: Sequence[CardChoice]) -> Estimate:
 
 
 def _one_each(choices: Sequence[CardChoice]) -> list[Card]:
-    """Return a card of each architecture among the choices'."""
-    found: dict[str, Card] = {}
+    """Return a card of each architecture and size among the choices'."""
+    found: dict[tuple[str, int | None], Card] = {}
     for choice in choices:
         for card in choice.candidates:
-            found.setdefault(card.compute_capability, card)
+            found.setdefault((card.compute_capability, card.multiprocessors), card)
     return list(found.values())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vramplan.catalog.cards import capability_named
+from vramplan.catalog.cards import assumed_card, capability_named
+from vramplan.catalog.multiprocessors import find_printed
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
 from vramplan.units import MIB
@@ -24,6 +25,7 @@ class Seen:
     observed: Observed
     compute_capability: str | None
     sentences: tuple[str, ...]
+    card: Card | None = None
 
 
 def observe_process(pid: int, selector: str | None) -> Seen:
@@ -46,8 +48,16 @@ def observe_process(pid: int, selector: str | None) -> Seen:
         if memory is not None and own is not None:
             said = (f"process {pid} ({own.name}) on {gpu.name}, driver {inventory.driver_version}",)
             observed = _observed(memory, own, "NVML", memory.used_bytes)
+            card = replace(
+                assumed_card(gpu.compute_capability),
+                total_bytes=gpu.total_bytes,
+                multiprocessors=gpu.multiprocessors,
+            )
             return Seen(
-                observed=observed, compute_capability=gpu.compute_capability, sentences=said
+                observed=observed,
+                compute_capability=gpu.compute_capability,
+                sentences=said,
+                card=card,
             )
     if not is_told:
         hint = "nvidia-smi | vramplan compare TARGET --smi - explains the card as a whole"
@@ -73,6 +83,8 @@ def observe_text(text: str | bytes, selector: str | None, cards: Iterable[Card] 
         observed=pasted.observed,
         compute_capability=None if name is None else capability_named(name, known),
         sentences=pasted.sentences,
+        # sizes of one name differ by a few multiprocessors: without a size the smallest is taken
+        card=None if name is None else find_printed(name, 0, known),
     )
 
 

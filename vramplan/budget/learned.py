@@ -44,7 +44,7 @@ class LearnedScratch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """By compute capability; scratch by element size in bytes too."""
+    """By compute capability; contexts by size too (`context_key`), scratch by element bytes."""
 
     contexts: Mapping[str, LearnedBand]
     scratches: Mapping[tuple[str, int], LearnedScratch]

@@ -45,7 +45,7 @@ def find_budget(card: Card, margin_bytes: int, other_bytes: int | None) -> int:
     if other_bytes is None:
         other_bytes = 0 if card.free_bytes is None else max(0, usable - card.free_bytes)
     budget = usable - other_bytes - margin_bytes
-    context = context_band(card.compute_capability).expected_bytes
+    context = context_band(card).expected_bytes
     if budget < context:
         left = format_size(max(0, budget), up=False)
         raise UsageError(

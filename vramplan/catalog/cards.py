@@ -1,9 +1,12 @@
 """Cards of the catalogue: what a file must say, and what a CARD on the command line stands for.
 
-A class is judged at the smallest capacity of its cards and on each of their compute capabilities: a
-verdict on ``8gb`` must hold on every 8 GB card. A bare size is what CUDA offers (torch prints it as
+A class is judged at the smallest capacity of its cards and on each of their compute capabilities,
+each with the most multiprocessors that a card of the class has there (the CUDA context grows with
+them): a verdict on ``8gb`` must hold on every 8 GB card. GPUs that share the CPU's memory belong to
+no class. A bare size is what CUDA offers (torch prints it as
 "total capacity", Ollama and llama.cpp as total), so nothing is taken off it for the system, and it
-is judged on every compute capability of the catalogue.
+is judged on every compute capability of the catalogue, with the multiprocessors of the cards whose
+memory is nearest.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
 from vramplan.units import GIB, format_size, parse_size
@@ -24,8 +28,9 @@ if TYPE_CHECKING:
 
     Data = Mapping[str, Plain]
 
-#: what an estimate without a card assumes
+#: what an estimate without a card assumes: the architecture of an RTX 3060, and its size
 DEFAULT_CAPABILITY = "8.6"
+_DEFAULT_MULTIPROCESSORS = 28
 
 _CLASS = re.compile(r"([0-9]{1,4})\s*gb", re.IGNORECASE)
 _SIZE = re.compile(r"[-+]?[0-9.]+\s*[a-z]*", re.IGNORECASE)
@@ -52,7 +57,11 @@ def usable_bytes(card: Card) -> int:
 
 
 def assumed_card(compute_capability: str = DEFAULT_CAPABILITY) -> Card:
-    """Return the card that an estimate without one assumes: an architecture, and no capacity."""
+    """Return the card that an estimate without one assumes: an architecture, and no capacity.
+
+    8.6 has the multiprocessors of an RTX 3060; another may be any card of its architecture.
+    """
+    is_default = compute_capability == DEFAULT_CAPABILITY
     return Card(
         name="assumed",
         title=f"compute capability {compute_capability}",
@@ -63,6 +72,7 @@ def assumed_card(compute_capability: str = DEFAULT_CAPABILITY) -> Card:
         compute_capability=compute_capability,
         bandwidth_bytes_per_s=0,
         source="no card was named",
+        multiprocessors=_DEFAULT_MULTIPROCESSORS if is_default else None,
     )
 
 
@@ -136,6 +146,8 @@ def _build_card(data: Data) -> Card:
         bandwidth_bytes_per_s=_size(data["bandwidth_bytes_per_s"]),
         source=cast("str", data["source"]),
         aliases=tuple(cast("list[str]", data.get("aliases", []))),
+        multiprocessors=cast("int | None", data.get("multiprocessors")),
+        shares_memory=cast("bool", data.get("shares_memory", False)),
     )
 
 
@@ -162,27 +174,20 @@ def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     raise UsageError(f"unknown card {text!r}", hint=hint)
 
 
-#: what a printed name has beside the chip's: sizes, and how memory and card are built
-_BUILD = re.compile(r"[\s-]+(?:\d+\s?gb|sxm\d?|pcie|hbm\d\w*)\b")
-
-
 def capability_named(printed: str, cards: Iterable[Card]) -> str | None:
     """Return the compute capability of a GPU by its name as NVIDIA's driver prints it.
 
     None for a name that the catalogue does not have, or has on several architectures.
     """
-    wanted = _chip(printed)
-    found = {card.compute_capability for card in cards if _chip(card.title) == wanted}
+    wanted = chip_name(printed)
+    found = {card.compute_capability for card in cards if chip_name(card.title) == wanted}
     return found.pop() if len(found) == 1 else None
-
-
-def _chip(name: str) -> str:
-    return _BUILD.sub("", name.strip().lower()).removeprefix("nvidia ")
 
 
 def class_names(cards: Iterable[Card]) -> list[str]:
     """Return the classes of `cards` as CARD takes them, smallest first."""
-    return [f"{size}gb" for size in sorted({card.class_gib for card in cards})]
+    sizes = {card.class_gib for card in cards if not card.shares_memory}
+    return [f"{size}gb" for size in sorted(sizes)]
 
 
 def _slug(text: str) -> str:
@@ -201,7 +206,10 @@ def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
     found = cards.get(slug) or by_alias.get(slug)
     if found is not None or not slug or _CLASS.fullmatch(slug):
         return found
-    sizes = [name for name in cards if re.fullmatch(re.escape(slug) + r"-[0-9]+gb", name)]
+    sized = re.compile(re.escape(slug) + r"-[0-9]+gb")
+    sizes = [
+        name for name, card in cards.items() if any(map(sized.fullmatch, (name, *card.aliases)))
+    ]
     if len(sizes) > 1:
         raise UsageError(f"{text!r} comes in several sizes", hint="use " + " or ".join(sizes))
     return cards[sizes[0]] if sizes else None
@@ -209,7 +217,7 @@ def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
 
 def _match_class(class_gib: int, cards: Iterable[Card]) -> CardChoice:
     cards = list(cards)
-    members = [card for card in cards if card.class_gib == class_gib]
+    members = [card for card in cards if card.class_gib == class_gib and not card.shares_memory]
     if not members:
         known = ", ".join(class_names(cards))
         hint = f"known classes: {known}; write {class_gib}GiB for a size"
@@ -229,7 +237,7 @@ def _match_size(text: str, cards: Iterable[Card]) -> CardChoice:
     size = parse_size(text)
     if size <= 0:
         raise UsageError(f"a card cannot have {text}")
-    cards = list(cards)
+    cards = [card for card in cards if not card.shares_memory]
     nearest = min(cards, key=lambda card: abs(usable_bytes(card) - size))
     least = replace(nearest, total_bytes=size, reserved_bytes=0, class_gib=round(size / GIB))
     source = "a size given by hand: what CUDA offers, with nothing taken off for the system"
@@ -240,7 +248,9 @@ def _assume(
     label: str, title: str, least: Card, members: Iterable[Card], source: str
 ) -> CardChoice:
     """Return the choice of a kind: the capacity of `least` on each capability of `members`."""
-    known = {card.compute_capability for card in members}
+    by_capability: dict[str, list[Card]] = {}
+    for card in members:
+        by_capability.setdefault(card.compute_capability, []).append(card)
     candidates = tuple(
         replace(
             least,
@@ -250,7 +260,10 @@ def _assume(
             compute_capability=capability,
             source=source,
             aliases=(),
+            multiprocessors=most_multiprocessors(by_capability[capability], usable_bytes(least)),
         )
-        for capability in sorted(known, key=lambda text: [int(part) for part in text.split(".")])
+        for capability in sorted(
+            by_capability, key=lambda text: [int(part) for part in text.split(".")]
+        )
     )
     return CardChoice(label=label, title=title, candidates=candidates)

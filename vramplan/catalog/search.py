@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.catalog.cards import CardChoice, load_card_file, match_card
 from vramplan.catalog.pipelines import Entry, find_pipeline, load_pipeline_file
-from vramplan.catalog.shipped import PUBLISHED_FILE, profiles_dir
+from vramplan.catalog.shipped import CONTEXTS_FILE, PUBLISHED_FILE, profiles_dir
 from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Card
 
@@ -28,7 +28,7 @@ VARIABLE = "VRAMPLAN_CATALOG"
 PROJECT_FILE = "vramplan.yaml"
 
 #: what a folder of pipeline files may hold beside them
-_NOT_PIPELINES = frozenset({PROJECT_FILE, PUBLISHED_FILE})
+_NOT_PIPELINES = frozenset({PROJECT_FILE, PUBLISHED_FILE, CONTEXTS_FILE})
 
 _Found = tuple[tuple[Entry, ...], tuple[Card, ...]]
 
@@ -153,16 +153,19 @@ def validate(path: Path) -> list[CatalogError]:
     """Return everything that is wrong with a catalogue file, or with the files of a folder.
 
     A file with the key ``cards`` is a card file, one with ``figures`` holds published figures, one
-    called ``vramplan.yaml`` is a project's. Empty when nothing is wrong.
+    with ``messages`` tells CUDA contexts, one called ``vramplan.yaml`` is a project's. Empty when
+    nothing is wrong.
     """
     from vramplan.catalog.cards import check_cards
+    from vramplan.catalog.contexts import check_contexts
     from vramplan.catalog.pipelines import check_pipeline
     from vramplan.catalog.published import check_published
     from vramplan.catalog.yaml_reader import read_yaml
 
     if path.is_dir():
         pipelines, cards = catalog_files(path)
-        figures = [file for file in [path / PUBLISHED_FILE] if file.is_file()]
+        beside = (path / PUBLISHED_FILE, path / CONTEXTS_FILE)
+        figures = [file for file in beside if file.is_file()]
         errors = [error for file in (*pipelines, *cards, *figures) for error in validate(file)]
         return errors or _find_twins(path)
     try:
@@ -176,4 +179,6 @@ def validate(path: Path) -> list[CatalogError]:
     keys = document.data if isinstance(document.data, dict) else {}
     if "figures" in keys:
         return check_published(document)
+    if "messages" in keys:
+        return check_contexts(document)
     return check_cards(document) if "cards" in keys else check_pipeline(document)

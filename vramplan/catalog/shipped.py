@@ -6,6 +6,8 @@ from pathlib import Path
 
 #: figures that others published, beside the folder of pipelines
 PUBLISHED_FILE = "published.yaml"
+#: out-of-memory messages that tell a CUDA context
+CONTEXTS_FILE = "cuda_contexts.yaml"
 #: the folder of logs that engines printed and others published
 ENGINE_LOGS = "engine_logs"
 

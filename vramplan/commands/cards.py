@@ -58,7 +58,7 @@ def run(args: Namespace) -> int:
     if args.card is None:
         _write(args, tuple(catalog.cards.values()))
     elif args.card.strip().lower() == LOCAL:
-        found = [card for choice in local_choices(remark) for card in choice.candidates]
+        found = [card for choice in local_choices(catalog, remark) for card in choice.candidates]
         _write(args, found, lines=_sources(found))
     else:
         choice = catalog.card(args.card)
@@ -74,7 +74,11 @@ def _members(choice: CardChoice, catalog: Catalog) -> tuple[Sequence[Card], Sequ
         return choice.candidates, ()
     if choice.label != f"{first.class_gib}gb":
         return choice.candidates, choice.candidates
-    members = [card for card in catalog.cards.values() if card.class_gib == first.class_gib]
+    members = [
+        card
+        for card in catalog.cards.values()
+        if card.class_gib == first.class_gib and not card.shares_memory
+    ]
     return members, choice.candidates
 
 

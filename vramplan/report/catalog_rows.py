@@ -35,11 +35,12 @@ def card_table(cards: Sequence[Card]) -> Table:
             cell(phrases.available(card.total_bytes)),
             cell(phrases.available(card.total_bytes - card.reserved_bytes)),
             cell(phrases.name(card.compute_capability)),
+            cell("" if card.multiprocessors is None else str(card.multiprocessors)),
             cell(f"{card.bandwidth_bytes_per_s / 1e9:,.0f} GB/s"),
         )
         for card in cards
     )
-    return table("card!, title, kind, class#, capacity#, usable#, cc#, bandwidth#", rows)
+    return table("card!, title, kind, class#, capacity#, usable#, cc#, SMs#, bandwidth#", rows)
 
 
 def _also(aliases: Sequence[str]) -> str:

@@ -163,6 +163,8 @@ def cards_result(cards: Iterable[Card]) -> dict[str, Json]:
                 "reserved_bytes": card.reserved_bytes,
                 "free_bytes": card.free_bytes,
                 "compute_capability": card.compute_capability,
+                "multiprocessors": card.multiprocessors,
+                "shares_memory": card.shares_memory,
                 "bandwidth_bytes_per_s": card.bandwidth_bytes_per_s,
                 "source": card.source,
             }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from vramplan.budget.cuda_context import SOURCE, context_band
+from vramplan.budget.cuda_context import Process, context_band, context_source
 from vramplan.engines.ggml import engine_pools, recurrent_state
 from vramplan.engines.ggml.closed_form import ComputeBuffers
 from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
@@ -61,6 +61,7 @@ def estimate_ggml(
     compute_capability: str,
     context: Band,
     *,
+    context_origin: Origin = Origin.PUBLISHED,
     context_source: str = "given by the caller",
     card: CardMemory | None = None,
 ) -> Estimate:
@@ -71,13 +72,21 @@ def estimate_ggml(
     `ggml` mapping that does not say what it must.
     """
     run = read_run(pipeline, settings, compute_capability, card)
-    return _budget(as_asked(run), _context_line(context, context_source), free_bytes=None)
+    line = _context_line(context, context_origin, context_source)
+    return _budget(as_asked(run), line, free_bytes=None)
 
 
 def estimate_on(pipeline: GgmlPipeline, settings: Settings, card: Card) -> Estimate:
     """Return the budget of `pipeline` on a card's kind, when it gets all the memory it asks for."""
-    capability = card.compute_capability
-    return estimate_ggml(pipeline, settings, capability, context_band(), context_source=SOURCE)
+    origin, source = context_source(card, Process.GGML)
+    return estimate_ggml(
+        pipeline,
+        settings,
+        card.compute_capability,
+        context_band(card, Process.GGML),
+        context_origin=origin,
+        context_source=source,
+    )
 
 
 def fit_layers(
@@ -87,6 +96,7 @@ def fit_layers(
     context: Band,
     budget_bytes: int,
     *,
+    context_origin: Origin = Origin.PUBLISHED,
     context_source: str = "given by the caller",
     total_bytes: int | None = None,
 ) -> tuple[LayerSplit, Estimate]:
@@ -100,12 +110,13 @@ def fit_layers(
     run = read_run(pipeline, settings, compute_capability, card)
     free = budget_bytes - context.expected_bytes
     fit = fit_run(run, free)
-    estimate = _budget(fit, _context_line(context, context_source), free_bytes=free)
+    line = _context_line(context, context_origin, context_source)
+    estimate = _budget(fit, line, free_bytes=free)
     assert estimate.layers is not None
     return estimate.layers, estimate
 
 
-def _context_line(context: Band, source: str) -> Line:
+def _context_line(context: Band, origin: Origin, source: str) -> Line:
     return Line(
         kind=LineKind.CUDA_CONTEXT,
         device=GPU,
@@ -113,7 +124,7 @@ def _context_line(context: Band, source: str) -> Line:
         phase=None,
         component=None,
         band=context,
-        origin=Origin.PUBLISHED,
+        origin=origin,
         source=source,
     )
 

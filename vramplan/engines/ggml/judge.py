@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from vramplan.budget.cuda_context import SOURCE as CONTEXT_SOURCE
-from vramplan.budget.cuda_context import context_band
+from vramplan.budget.cuda_context import Process, context_band, context_source
 from vramplan.budget.verdict import grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.catalog import usable_bytes
@@ -36,11 +35,14 @@ def judge_ggml(
     Raises as `estimate_ggml` does.
     """
     capability, total = card.compute_capability, usable_bytes(card)
+    context = context_band(card, Process.GGML)
+    origin, source = context_source(card, Process.GGML)
     find_whole = partial(
         estimate_ggml,
         compute_capability=capability,
-        context=context_band(),
-        context_source=CONTEXT_SOURCE,
+        context=context,
+        context_origin=origin,
+        context_source=source,
         card=CardMemory(total_bytes=total, free_bytes=budget_bytes),
     )
     asked = find_whole(pipeline, settings)
@@ -48,9 +50,10 @@ def judge_ggml(
         pipeline,
         settings,
         capability,
-        context_band(),
+        context,
         budget_bytes,
-        context_source=CONTEXT_SOURCE,
+        context_origin=origin,
+        context_source=source,
         total_bytes=total,
     )
     left = _context_left(asked, placed)

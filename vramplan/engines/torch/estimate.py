@@ -51,9 +51,8 @@ def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> E
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
     path = find_tape(pipeline)
-    compute_capability = card.compute_capability
-    result = replayed(pipeline, settings, compute_capability, path)
-    return _Budget(pipeline, settings, compute_capability, result).estimate()
+    result = replayed(pipeline, settings, card.compute_capability, path)
+    return _Budget(pipeline, settings, card, result).estimate()
 
 
 def find_tape(pipeline: TorchPipeline) -> Path:
@@ -101,11 +100,12 @@ class _Budget:
     """One replayed run, read as a budget."""
 
     def __init__(
-        self, pipeline: TorchPipeline, settings: Settings, compute_capability: str, result: Replayed
+        self, pipeline: TorchPipeline, settings: Settings, card: Card, result: Replayed
     ) -> None:
         self.pipeline = pipeline
         self.settings = settings
-        self.compute_capability = compute_capability
+        self.card = card
+        self.compute_capability = card.compute_capability
         self.result = result
         self.peak_mark = max(result.marks, key=lambda mark: mark.allocated_peak_bytes)
 
@@ -199,7 +199,7 @@ class _Budget:
             origin=Origin.REPLAYED,
             source=_SLACK_SOURCE,
         )
-        yield context_line(self.compute_capability)
+        yield context_line(self.card)
 
     def _training(self) -> Iterator[Line]:
         """Yield what a training step keeps beside its weights at the peak: a share of what is live.
@@ -278,7 +278,7 @@ class _Budget:
             )
 
     def _phases(self) -> Iterator[PhaseUse]:
-        context = context_band(self.compute_capability).expected_bytes
+        context = context_band(self.card).expected_bytes
         names = list(dict.fromkeys(mark.phase for mark in self.result.marks))
         for name in names:
             marks = [mark for mark in self.result.marks if mark.phase == name]
@@ -316,7 +316,7 @@ class _Budget:
             - extra.expected_bytes,
         )
         return Need(
-            band=context_band(self.compute_capability) + band,
+            band=context_band(self.card) + band,
             phase=expected.phase,
             component=expected.component,
         )

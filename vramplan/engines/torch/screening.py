@@ -29,7 +29,7 @@ class Screening:
     live_bytes: int  # at the run's peak, as expected
 
 
-#: screenings of this process: cards of one architecture share them
+#: screenings of this process: cards of one architecture and size share them
 _made: dict[tuple[str, int, int], Screening] = {}
 
 
@@ -39,17 +39,17 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
     path, compute_capability = find_tape(pipeline), card.compute_capability
+    context = context_band(card)
     cublas = cublas_band(compute_capability)[0]
     extra_bytes = cublas.high_bytes - cublas.expected_bytes
     spills = settings.get("platform") in SPILLING_PLATFORMS
-    key = f"{spills} {result_key(path, pipeline, settings, compute_capability)}"
+    key = f"{spills} {context} {result_key(path, pipeline, settings, compute_capability)}"
     if (key, budget_bytes, extra_bytes) not in _made:
         tape = open_tape(path)
         conditions = conditions_at(pipeline, settings, compute_capability, tape)
         scratch = convolution_scratch(compute_capability, conditions.element_bytes)
         most = replace(conditions, workspace_bytes=scratch.high_bytes)
         expandable = settings.get("expandable_segments") == "on"
-        context = context_band(compute_capability)
         live_bytes, completes = _try(
             tape, conditions, budget_bytes - context.expected_bytes, expandable, spills
         )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 
+from vramplan.catalog.multiprocessors import multiprocessors_of
 from vramplan.errors import MissingError
 from vramplan.probe.nvml.driver_library import Handle, explain, import_pynvml, read_memory, session
 
@@ -16,7 +17,8 @@ class Gpu:
     """One GPU, or one MIG instance of it, as the driver sees it now.
 
     `reserved_bytes` is what the system keeps; drivers before 510 do not tell it (None) and count it
-    in `used_bytes`. `bandwidth_bytes_per_s` is 0 where the driver does not tell.
+    in `used_bytes`. `bandwidth_bytes_per_s` is 0 and `multiprocessors` None where the driver does
+    not tell.
     """
 
     index: int
@@ -28,6 +30,7 @@ class Gpu:
     reserved_bytes: int | None
     compute_capability: str
     bandwidth_bytes_per_s: int
+    multiprocessors: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,7 @@ def _read_gpu(pynvml: ModuleType, index: int) -> Iterator[Gpu]:
             reserved_bytes=reserved,
             compute_capability=f"{major}.{minor}",
             bandwidth_bytes_per_s=_bandwidth(pynvml, whole),
+            multiprocessors=_multiprocessors(pynvml, whole, handle, f"{major}.{minor}"),
         )
 
 
@@ -94,6 +98,19 @@ def _instances(pynvml: ModuleType, whole: Handle) -> list[Handle]:
         with suppress(pynvml.NVMLError):  # an empty place answers "not found"
             found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, place))
     return found
+
+
+def _multiprocessors(
+    pynvml: ModuleType, whole: Handle, handle: Handle, compute_capability: str
+) -> int | None:
+    """Return a MIG instance's multiprocessors, or those that a GPU's cores are."""
+    try:
+        if handle is not whole:
+            return int(pynvml.nvmlDeviceGetAttributes(handle).multiprocessorCount)
+        cores = int(pynvml.nvmlDeviceGetNumGpuCores(whole))
+    except pynvml.NVMLError:
+        return None
+    return multiprocessors_of(cores, compute_capability)
 
 
 def _bandwidth(pynvml: ModuleType, handle: Handle) -> int:
