@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from picture_parts import begin, end, head, sides
-from replayed_runs import CAPABILITY, open_tape, replay_steps, shipped
+from replayed_runs import CAPABILITY, open_tape, pipeline_of, replay_steps
 
 from vramplan.engines.torch.tape.expressions import evaluate
 from vramplan.engines.torch.tape.format import Variant
@@ -54,7 +54,7 @@ def draw() -> str:
 
 
 def _decoder() -> Variant:
-    tape = open_tape(shipped().pipeline("sd15-vae"))
+    tape = open_tape(pipeline_of("sd15-vae"))
     wanted = {"vae_kernel": "efficient", "vae_width": "16"}
     return next(
         variant
