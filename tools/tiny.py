@@ -1,6 +1,6 @@
 """The shipped pipelines with tiny shapes: the same classes and code paths, in seconds on a CPU.
 
-python benchmarks/tiny.py FOLDER        writes FOLDER/pipelines/*.yaml; give it to --catalog
+python -m tools.tiny FOLDER        writes FOLDER/pipelines/*.yaml; give it to --catalog
 """
 
 from __future__ import annotations
