@@ -179,7 +179,7 @@ def test_what_is_not_a_run_is_refused_with_its_place(change: dict, message: str)
         ("a.json", b'{"result": {}}', "not a measured run"),
         ("a.json", b"\xff\xfe", "not JSON"),
         ("a.json", b"[" * 100_000, "not JSON"),
-        ("a.json.gz", b"not gzip", "cannot be read"),
+        ("a.json.gz", b"not gzip", "damaged"),
         ("a.json.gz", gzip.compress(b"{}")[:-9], "damaged"),
         ("a.json.gz", gzip.compress(b" " * (70 << 20)), "larger than"),
     ],

@@ -8,35 +8,34 @@ damaged, or not of this form, is none: what it would say is replayed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
+from vramplan.codec import Json, JsonError, Limits, read_object, text_of, whole
 from vramplan.engines.torch.replayed import PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape.trace import Mark
 
 FILE = "results.json"
-_LARGEST_FILE_BYTES = 16 << 20
+_LIMITS = Limits()
 #: no figure of a result is beyond this
 _LARGEST = 1 << 60
+_LONGEST = 200
 
 #: architectures the results are made for: one of each that differs in kernels or scratch
 CAPABILITIES = ("6.1", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
 #: results of this process: cards of one architecture share them
 _made: dict[tuple[Path, str], Replayed] = {}
+_MOST_MADE = 256
 
 
-@cache
-def _read(path: Path) -> dict[str, object]:
+@lru_cache(maxsize=8)
+def _read(path: Path) -> dict[str, Json]:
     try:
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
-            return {}
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(path, _LIMITS)
+    except JsonError:
         return {}
-    return raw if isinstance(raw, dict) else {}
 
 
 def find_result(tapes: Path, key: str) -> Replayed | None:
@@ -49,7 +48,10 @@ def remembered(tapes: Path, key: str, replay: Callable[[], Replayed]) -> Replaye
     """Return the shipped result for `key`, or what `replay` gives, once a process."""
     if (tapes, key) not in _made:
         _made[tapes, key] = find_result(tapes, key) or replay()
-    return _made[tapes, key]
+    found = _made[tapes, key]
+    while len(_made) > _MOST_MADE:
+        del _made[next(iter(_made))]  # the oldest
+    return found
 
 
 def from_json(raw: object) -> Replayed | None:
@@ -66,7 +68,7 @@ def _result(raw: object) -> Replayed:
         raise TypeError("a result is a mapping")
     low, expected, high = (_scenario(row) for row in _rows(raw["scenarios"]))
     weights = [
-        tuple((_text(name), _whole(size)) for name, size in _rows(there))
+        tuple((text_of(name, _LONGEST), whole(size, _LARGEST)) for name, size in _rows(there))
         for there in _rows(raw["weights"])
     ]
     return Replayed(
@@ -74,7 +76,7 @@ def _result(raw: object) -> Replayed:
         expected=expected,
         high=high,
         marks=tuple(_mark(row, weights) for row in _rows(raw["marks"])),
-        warm_reserved_peak_bytes=_whole(raw["warm"]),
+        warm_reserved_peak_bytes=whole(raw["warm"], _LARGEST),
         parts=tuple(_part(row) for row in _rows(raw["parts"])),
     )
 
@@ -101,50 +103,38 @@ def _sums(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
 def _scenario(row: Sequence[object]) -> Scenario:
     allocated, reserved, limit, phase, component = row
     return Scenario(
-        allocated_peak_bytes=_whole(allocated),
-        reserved_peak_bytes=_whole(reserved),
-        least_limit_bytes=_whole(limit),
-        phase=_text(phase),
-        component=_text(component),
+        allocated_peak_bytes=whole(allocated, _LARGEST),
+        reserved_peak_bytes=whole(reserved, _LARGEST),
+        least_limit_bytes=whole(limit, _LARGEST),
+        phase=text_of(phase, _LONGEST),
+        component=text_of(component, _LONGEST),
     )
 
 
 def _mark(row: Sequence[object], weights: Sequence[tuple[tuple[str, int], ...]]) -> Mark:
     phase, component, allocated_peak, reserved_peak, allocated, reserved, there = row
     return Mark(
-        phase=_text(phase),
-        component=_text(component),
-        allocated_peak_bytes=_whole(allocated_peak),
-        reserved_peak_bytes=_whole(reserved_peak),
-        allocated_bytes=_whole(allocated),
-        reserved_bytes=_whole(reserved),
-        weights=weights[_whole(there)],
+        phase=text_of(phase, _LONGEST),
+        component=text_of(component, _LONGEST),
+        allocated_peak_bytes=whole(allocated_peak, _LARGEST),
+        reserved_peak_bytes=whole(reserved_peak, _LARGEST),
+        allocated_bytes=whole(allocated, _LARGEST),
+        reserved_bytes=whole(reserved, _LARGEST),
+        weights=weights[whole(there, _LARGEST)],
     )
 
 
 def _part(row: Sequence[object]) -> PartWeights:
     name, component, parameters, size = row
     return PartWeights(
-        name=_text(name),
-        component=_text(component),
-        parameters=_whole(parameters),
-        weights_bytes=_whole(size),
+        name=text_of(name, _LONGEST),
+        component=text_of(component, _LONGEST),
+        parameters=whole(parameters, _LARGEST),
+        weights_bytes=whole(size, _LARGEST),
     )
 
 
 def _rows(value: object) -> list[list[object]]:
     if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
         raise TypeError("not a list of lists")
-    return value
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= _LARGEST:
-        raise ValueError("not a number of bytes")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
     return value
