@@ -96,7 +96,7 @@ def _values(schema: Schema, root: Schema) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     if isinstance(schema.get("enum"), list):
-        return ", ".join(f"`{_word(value)}`" for value in schema["enum"])  # type: ignore[attr-defined]
+        return ", ".join(f"`{_word(value)}`" for value in schema["enum"])  # type: ignore[attr-defined]  # a list, by the test above it
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.endswith(".json"):
         return _REFERENCES[reference]

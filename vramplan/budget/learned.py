@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def learned() -> Learned:
     return read_learned(profiles_dir() / FILE)
 
 
-@cache
+@lru_cache(maxsize=8)
 def read_learned(path: Path) -> Learned:
     """Return what the file at `path` says; nothing where it is not there."""
     try:
