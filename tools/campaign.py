@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan import __version__
 from vramplan.ask.gpus import find_gpu
@@ -43,6 +44,9 @@ from vramplan.measurement.run import FailureKind, Run
 from vramplan.model import Card, Job, Pipeline
 from vramplan.settings import parse_setting
 from vramplan.units import MIB
+
+if TYPE_CHECKING:
+    from vramplan.probe.nvml import Gpu
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,6 +79,7 @@ def cases() -> list[Case]:
         Case("vae-both-512", "sd15-vae", _plain(mode="both"), has_history=True),
         Case("llava-64", "llava-1.5-7b-hf", _llava(64, 32), has_history=True),
         _sd15("sd15-512-as-8gb", card="8gb"),
+        _sd15("sd15-512-as-12gb", card="12gb"),
         _sd15("sd15-1024-as-8gb", card="8gb", image="1024x1024"),
         _sd15("sd15-1024"),
         _sd15("sd15-512-batch-4", batch="4"),
@@ -178,7 +183,10 @@ class Campaign:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.began_s = time.monotonic()
-        self.gpu, self.driver = (None, "") if options.dry else find_gpu(options.gpu)
+        self.gpu: Gpu | None = None
+        self.driver = ""
+        if not options.dry:
+            self.gpu, self.driver = find_gpu(options.gpu)
         self.folder = options.out or ROOT / "profiles" / "measured" / self._slug()
         self.catalog: Catalog = load_catalog([])
         if options.dry:

@@ -53,6 +53,7 @@ def test_every_case_runs_dry_and_is_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     listed = names()
     assert len(listed) > 60
+    assert {"sd15-512-as-8gb", "sd15-512-as-12gb"} < set(listed[:8])  # what is asked most
     assert {path.stem for path in tmp_path.glob("*.json")} == set(listed)
     for name in listed:
         run = read_run(tmp_path / f"{name}.json")
