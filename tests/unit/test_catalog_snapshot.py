@@ -62,7 +62,7 @@ def test_a_snapshot_gives_back_what_the_yaml_says(profiles: Path) -> None:
     assert found is not None
     assert found.pipelines == (load_pipeline_file(profiles / "pipelines" / "one.yaml"),)
     assert found.cards == load_card_file(profiles / "cards" / "one.yaml")
-    assert found.pipelines[0].components[0].config == {"eps": 1e-5, "bias": True, "none": None}
+    assert found.pipelines[0].components()[0].config == {"eps": 1e-5, "bias": True, "none": None}
 
 
 def test_the_same_sources_give_the_same_bytes(profiles: Path) -> None:

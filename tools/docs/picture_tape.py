@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from tools.docs.picture_parts import begin, end, head, sides
-from tools.docs.replayed_runs import CAPABILITY, open_tape, replay_steps, shipped
+from tools.docs.replayed_runs import CAPABILITY, open_tape, pipeline_of, replay_steps
 from vramplan.engines.torch.tape.expressions import evaluate
 from vramplan.engines.torch.tape.format import Variant
 from vramplan.engines.torch.workspace import convolution_scratch
@@ -53,7 +53,7 @@ def draw() -> str:
 
 
 def _decoder() -> Variant:
-    tape = open_tape(shipped().pipeline("sd15-vae"))
+    tape = open_tape(pipeline_of("sd15-vae"))
     wanted = {"vae_kernel": "efficient", "vae_width": "16"}
     return next(
         variant
