@@ -86,6 +86,7 @@ class Row:
 
 
 def pipeline_of(name: str) -> TorchPipeline:
+    """Return a shipped pipeline."""
     return of_torch(open_target(name).pipeline)
 
 

@@ -20,6 +20,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.model_files import sparse_module
+
 ROOT = Path(__file__).parents[1]
 
 TORCH = ("sd15", "sd15-vae", "sdxl", "llava-1.5-7b-hf", "log-anomaly-ae", "denoising-ae")
@@ -117,17 +119,15 @@ def commands() -> Iterator[str]:
 
 def furnish(folder: Path) -> None:
     """Write the files that the commands name."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    import sparse_families
-    import sparse_gguf
-    import sparse_projectors
-
-    for name, model in sparse_families.families().items():
+    sparse_gguf, families, projectors = map(
+        sparse_module, ("sparse_gguf", "sparse_families", "sparse_projectors")
+    )
+    for name, model in families.families().items():
         if name in FILES:
             sparse_gguf.write(folder / f"{name}.gguf", model)
     mistral = sparse_gguf.dense_layers(sparse_gguf.language_model(layers=32, words=32000))
     sparse_gguf.write(folder / "mistral.gguf", mistral)
-    sparse_gguf.write(folder / "llava.gguf", sparse_projectors.families()["llava"])
+    sparse_gguf.write(folder / "llava.gguf", projectors.families()["llava"])
     (folder / "folder").mkdir()
     for name in ("mistral", "llava"):
         shown = "mmproj-llava" if name == "llava" else name

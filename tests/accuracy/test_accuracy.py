@@ -14,6 +14,7 @@ from functools import cache
 
 import pytest
 
+from tools.results import results_text
 from vramplan.catalog import load_pipeline_file, profiles_dir
 from vramplan.catalog.published import Claim
 from vramplan.catalog.search import load_published
@@ -407,7 +408,7 @@ def test_every_default_is_answered_by_a_shipped_result(pipeline: TorchPipeline) 
     path = TAPES / f"{pipeline.tape}.json"
     for capability in shipped_results.CAPABILITIES:
         key = result_key(path, pipeline, pipeline.defaults, capability)
-        stale = "run: python -m vramplan.engines.torch.shipped_results"
+        stale = "run: python -m tools.results"
         assert shipped_results.find_result(TAPES, key) is not None, stale
 
 
@@ -423,7 +424,7 @@ def test_a_shipped_result_is_what_the_replay_says(pipeline: TorchPipeline) -> No
 @pytest.mark.slow
 def test_the_file_of_results_is_what_it_would_be_now() -> None:
     written = (TAPES / shipped_results.FILE).read_text(encoding="utf-8")
-    assert written == shipped_results.results_text(PROFILES, lambda _line: None)
+    assert written == results_text(PROFILES, lambda _line: None)
 
 
 def test_a_check_at_the_defaults_replays_nothing_and_reads_no_figures() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.tiny import write_tiny
 from vramplan.ask.profile import played_card
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
@@ -41,7 +42,6 @@ def _load(path: Path):
 synthetic = _load(ROOT / "tests" / "synthetic_runs.py")
 sparse = _load(ROOT / "tests" / "sparse_gguf.py")
 projectors = _load(ROOT / "tests" / "sparse_projectors.py")
-tiny_catalogue = _load(ROOT / "benchmarks" / "tiny.py")
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_class_is_played_on_an_architecture_of_today() -> None:
 
 def test_a_dry_run_executes_the_code_and_has_no_figures(process, tmp_path, validate) -> None:
     pytest.importorskip("diffusers")
-    tiny = tiny_catalogue.write_tiny(tmp_path / "tiny")
+    tiny = write_tiny(tmp_path / "tiny")
     words = ("profile", "log-anomaly-ae", "--dry-run", "--catalog", tiny)
     result = process(*words, "-o", "run.json")
     assert (result.code, result.out) == (0, "")

@@ -158,7 +158,7 @@ def test_equals_the_reference_at_every_step(options, steps):
 @given(SETTINGS, st.lists(SIZES, min_size=2, max_size=8), st.integers(3, 30), st.integers(0, 9999))
 def test_equals_the_reference_over_long_runs(options, sizes, most_live, seed):
     # few sizes, come and gone in any order: what fragments a pool; hypothesis alone stays short
-    chance = random.Random(seed)  # noqa: S311 - a seeded run, not a secret
+    chance = random.Random(seed)  # noqa: S311  # a seeded run, not a secret
     live, steps = 0, []
     for _ in range(200):
         draw = chance.random()

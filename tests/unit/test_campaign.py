@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from tools import campaign as module
 from vramplan.errors import MeasurementError
 from vramplan.measurement.files import read_run
 from vramplan.measurement.run import Failure, FailureKind, Witness
@@ -19,7 +20,6 @@ from vramplan.measurement.run import Failure, FailureKind, Witness
 pytest.importorskip("diffusers")
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "benchmarks" / "campaign.py"
 
 
 def _load(path: Path, name: str) -> ModuleType:
@@ -34,9 +34,10 @@ synthetic = _load(ROOT / "tests" / "synthetic_runs.py", "synthetic_runs")
 
 def campaign(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, words)],
+        [sys.executable, "-m", "tools.campaign", *map(str, words)],
         capture_output=True,
         text=True,
+        cwd=ROOT,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         check=False,
     )
@@ -52,6 +53,7 @@ def test_every_case_runs_dry_and_is_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     listed = names()
     assert len(listed) > 60
+    assert {"sd15-512-as-8gb", "sd15-512-as-12gb"} < set(listed[:8])  # what is asked most
     assert {path.stem for path in tmp_path.glob("*.json")} == set(listed)
     for name in listed:
         run = read_run(tmp_path / f"{name}.json")
@@ -89,7 +91,7 @@ def test_processes_are_started_before_their_turn(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    return _load(SCRIPT, "campaign")
+    return module
 
 
 def a_campaign(script: ModuleType, folder: Path, **more: object):

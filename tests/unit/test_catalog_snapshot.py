@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.catalog import snapshot
+from tools import snapshot
+from tools.snapshot import main, snapshot_text, write_snapshot
 from vramplan.catalog.cards import load_card_file
 from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.catalog.search import catalog_files
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.catalog.snapshot import main, read_snapshot, snapshot_text, write_snapshot
+from vramplan.catalog.snapshot import read_snapshot
 
 PIPELINE = """\
 name: tiny
@@ -44,7 +45,7 @@ def profiles(tmp_path: Path) -> Path:
 
 def test_the_shipped_snapshot_is_fresh() -> None:
     written = (profiles_dir() / "snapshot.json").read_text(encoding="utf-8")
-    assert written == snapshot_text(profiles_dir()), "run: python -m vramplan.catalog.snapshot"
+    assert written == snapshot_text(profiles_dir()), "run: python -m tools.snapshot"
 
 
 def test_the_shipped_snapshot_is_the_shipped_sources() -> None:

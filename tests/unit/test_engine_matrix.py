@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("gguf")
 
+from tools import engine_matrix as matrix  # after what it needs
+from tools.model_files import sparse_module  # as above
+
 ROOT = Path(__file__).parents[2]
-
-
-def _load(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = sys.modules.setdefault(path.stem, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-matrix = _load(ROOT / "benchmarks" / "engine_matrix.py")
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +24,14 @@ def witness() -> dict:
 def test_every_family_and_setting_was_asked(witness) -> None:
     asked = {(one["family"], one["ubatch"], one["flash_attention"], one["kv_type"])
              for one in witness["cases"]}  # fmt: skip
-    wanted = {(name, *settings[1:]) for name in matrix.sparse_models().families()
+    wanted = {(name, *settings[1:]) for name in sparse_module("sparse_gguf").families()
               for settings in matrix.ALL}  # fmt: skip
     assert asked == wanted
-    assert len(witness["cases"]) == len(matrix.sparse_models().families()) * len(matrix.ALL)
+    assert len(witness["cases"]) == len(sparse_module("sparse_gguf").families()) * len(matrix.ALL)
 
 
 def test_ours_are_what_we_say_today(witness, tmp_path) -> None:
-    models = matrix.sparse_models()
+    models = sparse_module("sparse_gguf")
     paths = {}
     for case in witness["cases"]:
         name = case["family"]

@@ -156,7 +156,7 @@ def test_a_missing_key_and_a_missing_mapping_are_named() -> None:
     with pytest.raises(CatalogError, match="ggml: the key 'kv_heads' is missing"):
         model(shapes)
     with pytest.raises(CatalogError, match="ggml: must be a mapping"):
-        read_model(entry([]))  # type: ignore[arg-type]
+        read_model(entry([]))  # type: ignore[arg-type]  # a wrong type is the test
 
 
 def test_near_words_are_suggested() -> None:

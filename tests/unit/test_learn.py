@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tools import first_looks, learn
 from vramplan.budget import cuda_context as context
 from vramplan.budget import learned
 from vramplan.catalog.cards import assumed_card
 from vramplan.compare.accuracy import make_case, sum_up
 from vramplan.engines.torch import workspace
 from vramplan.errors import CatalogError, MeasurementError
-from vramplan.measurement.codec import encode_run
 from vramplan.measurement.run import (
     Emulation,
     Failure,
@@ -25,6 +25,7 @@ from vramplan.measurement.run import (
     MeasuredWorkspace,
     Witness,
 )
+from vramplan.measurement.run_json import encode_run
 from vramplan.model import Origin, VerdictKind
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,6 @@ def _load(path: Path):
 
 
 synthetic = _load(ROOT / "tests" / "synthetic_runs.py")
-learn = _load(ROOT / "benchmarks" / "learn.py")
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,7 @@ def test_what_a_gpu_said_is_used_with_its_name(planned, tmp_path, monkeypatch) -
 
 
 def test_raw_files_of_a_first_look_teach_too(tmp_path) -> None:
-    """The format is described in benchmarks/first_looks.py; these figures are made up."""
-    first_looks = _load(ROOT / "benchmarks" / "first_looks.py")
+    """The format is described in tools/first_looks.py; these figures are made up."""
     folder = tmp_path / "measured" / "card"
     folder.mkdir(parents=True)
     memory = {"v1": {"total": 100 * MIB, "used": 50 * MIB}, "driver": "1.2"}

@@ -8,15 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import measured_runs
-
+from tools.docs import measured_runs
 from vramplan.ask.library import open_target
 from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
-from vramplan.measurement.codec import encode_run
 from vramplan.measurement.history import encode_history
 from vramplan.measurement.run import Emulation, Failure, FailureKind
+from vramplan.measurement.run_json import encode_run
 
 ROOT = Path(__file__).parents[2]
 _SPEC = importlib.util.spec_from_file_location(
@@ -29,7 +28,7 @@ _SPEC.loader.exec_module(synthetic)
 def test_without_runs_it_says_how_to_make_them(tmp_path: Path) -> None:
     said = measured_runs.render(tmp_path)
     assert "Nothing yet" in said
-    assert "benchmarks/campaign.py" in said
+    assert "python -m tools.campaign" in said
 
 
 def test_every_run_is_a_row_and_the_errors_are_summed_up(tmp_path: Path) -> None:

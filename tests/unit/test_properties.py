@@ -123,7 +123,7 @@ def requested_peak(rehearsal: Rehearsal) -> int:
 
 def larger(pipeline: TorchPipeline, found: Chosen, key: str) -> Chosen:
     value = found[key]
-    more = (value[0] + MORE[key], value[1]) if isinstance(value, tuple) else value + MORE[key]  # type: ignore[operator]
+    more = (value[0] + MORE[key], value[1]) if isinstance(value, tuple) else value + MORE[key]  # type: ignore[operator]  # whole numbers, by their keys
     return taken(pipeline, {**found, key: more})
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tools.snapshot import write_snapshot
 from vramplan.ask.published import claims_about, compare_published, figure_of
 from vramplan.catalog import load_pipeline_file, profiles_dir, validate
 from vramplan.catalog.published import Claim, load_published_file
 from vramplan.catalog.search import load_published
-from vramplan.catalog.snapshot import read_published, write_snapshot
+from vramplan.catalog.snapshot import read_published
 from vramplan.engines.door import engine_of, open_entry
 from vramplan.engines.torch.tape.format import write_tape
 from vramplan.errors import CatalogError, TapeError, UsageError
@@ -146,7 +147,7 @@ SHIPPED = load_published(profiles_dir())
 
 
 def test_the_shipped_figures_come_out_of_the_snapshot() -> None:
-    assert read_published(profiles_dir()) is not None, "run: python -m vramplan.catalog.snapshot"
+    assert read_published(profiles_dir()) is not None, "run: python -m tools.snapshot"
     assert load_published_file(profiles_dir() / "published.yaml") == SHIPPED
 
 

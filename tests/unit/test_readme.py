@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import generate_accuracy
 import pytest
 
+from tools.docs import accuracy
 from vramplan.catalog import load_catalog
 from vramplan.model import VerdictKind
 from vramplan.report.colour import SIGNS
@@ -86,13 +86,13 @@ def test_table_of_pipelines_is_the_catalogue() -> None:
 
 @pytest.fixture(scope="module")
 def fresh() -> dict[Path, str]:
-    return generate_accuracy.fresh_pages()
+    return accuracy.fresh_pages()
 
 
 @pytest.mark.parametrize("page", ["README.md", "accuracy.md", "what-vram-is-spent-on.md"])
 def test_tables_of_figures_are_the_ones_worked_out(fresh: dict[Path, str], page: str) -> None:
     path = next(path for path in fresh if path.name == page)
-    assert path.read_text(encoding="utf-8") == fresh[path], "run: python docs/generate_accuracy.py"
+    assert path.read_text(encoding="utf-8") == fresh[path], "run: python -m tools.docs.accuracy"
 
 
 def test_explanation_of_four_images_at_once_holds(fresh: dict[Path, str]) -> None:
@@ -111,4 +111,4 @@ def test_explanation_of_four_images_at_once_holds(fresh: dict[Path, str]) -> Non
 
 def test_a_page_without_its_marker_lines_is_an_error() -> None:
     with pytest.raises(ValueError, match="marker"):
-        generate_accuracy.replace_table("# By hand\n", "| a |")
+        accuracy.replace_table("# By hand\n", "| a |")

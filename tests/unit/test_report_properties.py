@@ -43,7 +43,7 @@ words = st.one_of(
 )
 sizes = st.one_of(st.integers(0, 2**36), st.sampled_from([0, 1, 2**20, 10 * 2**30, 2**45]))
 bands = st.lists(sizes, min_size=3, max_size=3).map(
-    lambda three: Band(**dict(zip(("low_bytes", "expected_bytes", "high_bytes"), sorted(three))))  # noqa: B905
+    lambda three: Band(**dict(zip(("low_bytes", "expected_bytes", "high_bytes"), sorted(three))))  # noqa: B905  # three of each
 )
 settings_of = st.dictionaries(
     words, st.one_of(words, st.integers(), st.floats(), st.tuples(sizes, sizes)), max_size=3

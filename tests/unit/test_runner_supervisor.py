@@ -118,7 +118,7 @@ say("done"); hear()
 
 def test_the_card_is_looked_at_by_nvml_and_nvidia_smi_when_a_phase_has_ended() -> None:
     card = Card(20, 30, 31, 40, 41, 42)
-    own = lambda memory, _pid, before: memory.used_bytes - before.used_bytes  # noqa: E731
+    own = lambda memory, _pid, before: memory.used_bytes - before.used_bytes  # noqa: E731  # one line, beside its one use
     outcome = measure(TASK, tools(ENDS, probe=card, smi_eyes=Smi(card), own_share=own))
     assert outcome.failure is None
     found = [(one.turn, one.phase, one.component) for one in outcome.phase_ends]

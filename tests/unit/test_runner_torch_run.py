@@ -12,28 +12,28 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from vramplan.catalog import load_catalog  # noqa: E402  # after the libraries are known to be here
-from vramplan.engines.torch.record.workload import Workload  # noqa: E402
-from vramplan.engines.torch.run.environment import torch_environment  # noqa: E402
-from vramplan.engines.torch.run.failure import failure_of  # noqa: E402
-from vramplan.engines.torch.run.load_weights import make_up, parameters_of, size_of, tensors_of  # noqa: E402
-from vramplan.engines.torch.run.torch_run import TorchRun  # noqa: E402
-from vramplan.errors import MissingError, UsageError  # noqa: E402
-from vramplan.measurement.codec import decode_part  # noqa: E402
-from vramplan.measurement.reading import (  # noqa: E402
+from vramplan.engines.torch.record.workload import Workload  # noqa: E402  # after torch is known to be there
+from vramplan.engines.torch.run.environment import torch_environment  # noqa: E402  # after torch is known to be there
+from vramplan.engines.torch.run.failure import failure_of  # noqa: E402  # after torch is known to be there
+from vramplan.engines.torch.run.load_weights import make_up, parameters_of, size_of, tensors_of  # noqa: E402  # after torch is known to be there
+from vramplan.engines.torch.run.torch_run import TorchRun  # noqa: E402  # after torch is known to be there
+from vramplan.errors import MissingError, UsageError  # noqa: E402  # after torch is known to be there
+from vramplan.measurement.reading import (  # noqa: E402  # after torch is known to be there
     DeviceMemory,
     Reading,
     TorchMemory,
 )
-from vramplan.measurement.run import (  # noqa: E402
+from vramplan.measurement.run import (  # noqa: E402  # after torch is known to be there
     ContextStep,
     Failure,
     FailureKind,
     MeasuredComponent,
     Stretch,
 )
-from vramplan.runner.ballast import STEP_BYTES, fill  # noqa: E402
-from vramplan.runner.task import Task  # noqa: E402
-from vramplan.settings import resolve_settings  # noqa: E402
+from vramplan.measurement.run_json import decode_part  # noqa: E402  # after torch is known to be there
+from vramplan.runner.ballast import STEP_BYTES, fill  # noqa: E402  # after torch is known to be there
+from vramplan.runner.task import Task  # noqa: E402  # after torch is known to be there
+from vramplan.settings import resolve_settings  # noqa: E402  # after torch is known to be there
 
 MIB = 1 << 20
 

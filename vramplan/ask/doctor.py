@@ -102,7 +102,7 @@ def _snapshot() -> Finding:
     from vramplan.catalog.snapshot import read_snapshot
 
     is_fresh = read_snapshot(profiles_dir()) is not None
-    stale = "stale, so every start reads the YAML: run python -m vramplan.catalog.snapshot"
+    stale = "stale, so every start reads the YAML: run python -m tools.snapshot"
     return Finding(
         thing="snapshot",
         state=State.OK if is_fresh else State.NOTE,

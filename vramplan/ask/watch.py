@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +88,7 @@ def plan_target(
     (job,) = make_jobs([target], catalog, settings, remark=remark)
     engine = engine_of(job.pipeline)
 
-    @cache  # as many as there are architectures in this machine
+    @lru_cache(maxsize=16)  # architectures in this machine
     def plan(compute_capability: str) -> Plan:
         found = engine.estimate(job, assumed_card(compute_capability))
         return Plan(

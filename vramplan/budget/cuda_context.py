@@ -28,7 +28,7 @@ Where a GPU of the same architecture and size was measured, its figures are take
 from __future__ import annotations
 
 from enum import Enum
-from functools import cache
+from functools import lru_cache
 
 from vramplan.budget.learned import LearnedBand, learned
 from vramplan.catalog.multiprocessors import nearest_multiprocessors, resident_threads
@@ -133,7 +133,7 @@ def _multiprocessors(card: Card) -> tuple[int, int, int]:
     return counts[0], counts[len(counts) // 2], counts[-1]
 
 
-@cache
+@lru_cache(maxsize=256)  # architectures and sizes of cards
 def _of_like_cards(compute_capability: str, usable_bytes: int) -> list[int]:
     """Return the multiprocessors of shipped cards like this one: its capability's, if there are.
 

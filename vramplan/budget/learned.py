@@ -1,6 +1,6 @@
 """What runs on real GPUs taught: the file ``learned.json`` of the profiles, if there is one.
 
-It is written by ``benchmarks/learn.py`` from ``profiles/measured`` and by nothing else. Where it
+It is written by ``tools/learn.py`` from ``profiles/measured`` and by nothing else. Where it
 has nothing to say, published figures and stated assumptions stay in force.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def learned() -> Learned:
     return read_learned(profiles_dir() / FILE)
 
 
-@cache
+@lru_cache(maxsize=8)
 def read_learned(path: Path) -> Learned:
     """Return what the file at `path` says; nothing where it is not there."""
     try:
@@ -67,7 +67,7 @@ def read_learned(path: Path) -> Learned:
     try:
         return _learned(data)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise CatalogError(f"{path}: not what benchmarks/learn.py writes: {problem}") from None
+        raise CatalogError(f"{path}: not what tools/learn.py writes: {problem}") from None
 
 
 def _learned(data: Any) -> Learned:

@@ -147,7 +147,7 @@ def build_engine_log(data: Data) -> LoggedLoad:
         settings=_settings(data),
         on_gpu=layers["on_gpu"],
         total_layers=layers["total"],
-        model=LoggedModel(**cast("dict[str, int]", data["model"])),  # type: ignore[arg-type]
+        model=LoggedModel(**cast("dict[str, int]", data["model"])),  # type: ignore[arg-type]  # sizes by name, checked above
         buffers=tuple(
             EngineBuffer(
                 device=str(buffer["device"]),

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.catalog.yaml_reader import Document, KeyPath, Plain
@@ -61,7 +61,7 @@ def check_shape(
     return list(_check(_Place(document=document, where=where, value=whole, schema=root, root=root)))
 
 
-@cache
+@lru_cache(maxsize=8)
 def _load(schema_name: str) -> Schema:
     path = profiles_dir() / "schema" / f"{schema_name}.schema.json"
     schema: Schema = json.loads(path.read_text(encoding="utf-8"))

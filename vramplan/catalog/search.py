@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from vramplan.catalog.cards import CardChoice, load_card_file, match_card
 from vramplan.catalog.pipelines import Entry, find_pipeline, load_pipeline_file
 from vramplan.catalog.shipped import CONTEXTS_FILE, PUBLISHED_FILE, profiles_dir
+from vramplan.catalog.snapshot import read_published, read_snapshot
 from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Card
 
@@ -100,9 +101,6 @@ def _yaml_files(folder: Path) -> list[Path]:
 
 
 def _read_shipped(profiles: Path) -> _Found:
-    # imported here, so that `python -m vramplan.catalog.snapshot` does not import it twice
-    from vramplan.catalog.snapshot import read_snapshot
-
     snapshot = read_snapshot(profiles)
     return (snapshot.pipelines, snapshot.cards) if snapshot else _read_folder(profiles)
 
@@ -114,7 +112,6 @@ def load_published(folder: Path) -> tuple[Claim, ...]:
     first thing that is wrong in the file.
     """
     from vramplan.catalog.published import build_published, load_published_file
-    from vramplan.catalog.snapshot import read_published
 
     path = folder / PUBLISHED_FILE
     if not path.is_file():

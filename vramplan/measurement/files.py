@@ -5,21 +5,18 @@ A file is what ``vramplan profile --json`` writes, or that compressed with gzip.
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
+from vramplan.codec import Json, JsonError, Limits, read_object
 from vramplan.errors import MeasurementError
-from vramplan.measurement.codec import decode_run
 from vramplan.measurement.history import SUFFIX as HISTORY_SUFFIX
 from vramplan.measurement.run import Run
+from vramplan.measurement.run_json import decode_run
 from vramplan.model import Settings
 
-#: a run of llava with 1,536 new tokens is 3 MB; nothing reads more than this
-_LARGEST_BYTES = 64 << 20
+#: a run of llava with 1,536 new tokens is 3 MB
+_LIMITS = Limits()
 
 #: the commands whose results are runs
 WRITERS = ("profile", "campaign")
@@ -40,33 +37,12 @@ def read_run(path: Path) -> Run:
         raise MeasurementError(f"{path}: {problem}") from None
 
 
-def read_envelope(path: Path) -> dict[str, object]:
+def read_envelope(path: Path) -> dict[str, Json]:
     """Return the object in a file of JSON, compressed or not, of a bounded size."""
     try:
-        data = _read_bytes(path)
-        found = json.loads(data)
-    except OSError as problem:
-        raise MeasurementError(f"{path}: cannot be read: {problem.strerror or problem}") from None
-    except (EOFError, zlib.error):
-        raise MeasurementError(f"{path}: its compressed data is damaged") from None
-    except (ValueError, RecursionError) as problem:
-        raise MeasurementError(f"{path}: not JSON: {problem}") from None
-    if not isinstance(found, dict):
-        raise MeasurementError(f"{path}: not an object of JSON")
-    return found
-
-
-def _read_bytes(path: Path) -> bytes:
-    with path.open("rb") as raw, _plain(path, raw) as file:
-        data = file.read(_LARGEST_BYTES + 1)
-    if len(data) > _LARGEST_BYTES:
-        raise MeasurementError(f"{path}: larger than {_LARGEST_BYTES >> 20} MiB")
-    return data
-
-
-def _plain(path: Path, raw: BinaryIO) -> BinaryIO:
-    """Return the file with its compression taken off."""
-    return cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+        return read_object(path, _LIMITS)
+    except JsonError as problem:
+        raise MeasurementError(str(problem)) from None
 
 
 def runs_in(folder: Path) -> Iterator[tuple[Path, Run]]:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from vramplan.codec import JsonError, Limits, read_json, rows, whole
 from vramplan.errors import MeasurementError
 
 SUFFIX = ".history.json.gz"
 
 #: llava with 256 new tokens makes some 600,000 events
-_MOST_EVENTS = 4_000_000
+_LIMITS = Limits(text_bytes=48 << 20, parsed_bytes=224 << 20)
+_MOST_EVENTS = 1_000_000
 _MOST_BLOCKS = 1_000_000
-_LARGEST_BYTES = 256 << 20
-_LARGEST = 1 << 62
 _SCHEMA = 1
 
 
@@ -126,58 +124,36 @@ def encode_history(history: History) -> bytes:
 def read_history(path: Path) -> History:
     """Return the history in a file; raises MeasurementError where it is not one."""
     try:
-        with gzip.open(path) as file:
-            text = file.read(_LARGEST_BYTES + 1)
-        if len(text) > _LARGEST_BYTES:
-            raise MeasurementError(f"{path}: larger than {_LARGEST_BYTES >> 20} MiB")
-        data = json.loads(text)
-    except OSError as problem:
-        raise MeasurementError(f"{path}: cannot be read: {problem.strerror or problem}") from None
-    except (EOFError, zlib.error):
-        raise MeasurementError(f"{path}: its compressed data is damaged") from None
-    except (ValueError, RecursionError) as problem:
-        raise MeasurementError(f"{path}: not JSON: {problem}") from None
-    try:
-        return _decode(data)
+        return _decode(read_json(path, _LIMITS))
+    except JsonError as problem:
+        raise MeasurementError(str(problem)) from None
     except (KeyError, TypeError, ValueError, IndexError) as problem:
         raise MeasurementError(f"{path}: not an allocator's history ({problem})") from None
 
 
 def _decode(data: Any) -> History:
-    actions = [Action(word) for word in _rows(data["actions"], 100)]
+    actions = [Action(word) for word in rows(data["actions"], 100)]
     return History(
-        segments=tuple(_segment(row) for row in _rows(data["segments"], _MOST_BLOCKS)),
+        segments=tuple(_segment(row) for row in rows(data["segments"], _MOST_BLOCKS)),
         events=tuple(
-            HistoryEvent(actions[_whole(row[0])], _whole(row[1]), _whole(row[2]))
-            for row in _rows(data["events"], _MOST_EVENTS)
+            HistoryEvent(actions[whole(row[0])], whole(row[1]), whole(row[2]))
+            for row in rows(data["events"], _MOST_EVENTS)
         ),
         marks=tuple(
-            HistoryMark(_whole(row[0]), str(row[1])[:80], str(row[2])[:80])
-            for row in _rows(data.get("marks", []), _MOST_EVENTS)
+            HistoryMark(whole(row[0]), str(row[1])[:80], str(row[2])[:80])
+            for row in rows(data.get("marks", []), _MOST_EVENTS)
         ),
     )
 
 
 def _segment(row: Any) -> HistorySegment:
     return HistorySegment(
-        address=_whole(row[0]),
-        size_bytes=_whole(row[1]),
+        address=whole(row[0]),
+        size_bytes=whole(row[1]),
         is_small=bool(row[2]),
         is_expandable=bool(row[3]),
         blocks=tuple(
-            HistoryBlock(address=_whole(one[0]), size_bytes=_whole(one[1]), is_used=bool(one[2]))
-            for one in _rows(row[4], _MOST_BLOCKS)
+            HistoryBlock(address=whole(one[0]), size_bytes=whole(one[1]), is_used=bool(one[2]))
+            for one in rows(row[4], _MOST_BLOCKS)
         ),
     )
-
-
-def _rows(found: Any, most: int) -> Sequence[Any]:
-    if not isinstance(found, list) or len(found) > most:
-        raise ValueError(f"not a list of at most {most:,}")
-    return cast("Sequence[Any]", found)
-
-
-def _whole(found: Any) -> int:
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < _LARGEST:
-        raise ValueError(f"not a size or an address: {found!r}"[:80])
-    return found

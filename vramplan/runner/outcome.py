@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vramplan.measurement.codec import decode_part
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import (
     ContextStep,
@@ -15,6 +14,7 @@ from vramplan.measurement.run import (
     PhaseEnd,
     Stretch,
 )
+from vramplan.measurement.run_json import decode_part
 from vramplan.runner.channel import Message
 
 Windows = list[tuple[float, float]]

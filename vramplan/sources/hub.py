@@ -7,7 +7,6 @@ variables and its cache.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlsplit
 
+from vramplan.codec import JsonError, Limits, parse_json
 from vramplan.errors import SourceError
 from vramplan.sources.gguf import (
     LONGEST_HEADER,
@@ -38,7 +38,7 @@ _SECONDS = 20
 _LONGEST_ANSWER = 120
 _PIECE = 1 << 16
 _LATER = (429, 500, 502, 503, 504)
-_LARGEST_LISTING = 8 << 20
+_LISTING = Limits(text_bytes=8 << 20)
 _STEP = 4 << 20
 
 
@@ -180,8 +180,8 @@ def _name_one(repository: str, environ: Mapping[str, str]) -> SourceError:
     """Return the error that lists a repository's GGUF files."""
     url = f"{_endpoint(environ)}/api/models/{repository}/tree/main"
     try:
-        listed = json.loads(_get(url, environ, _LARGEST_LISTING, {}))
-    except ValueError:
+        listed = parse_json(_get(url, environ, _LISTING.text_bytes, {}), url, _LISTING)
+    except JsonError:
         listed = []
     names = [
         str(one.get("path", ""))

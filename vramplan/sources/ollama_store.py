@@ -6,13 +6,13 @@ envconfig/config.go (OLLAMA_MODELS); where its Linux service keeps models, scrip
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vramplan.codec import Json, JsonError, Limits, read_object
 from vramplan.errors import SourceError, did_you_mean
 
 PREFIX = "ollama:"
@@ -20,8 +20,7 @@ PREFIX = "ollama:"
 _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
-_LARGEST_MANIFEST = 1 << 20
-_LARGEST_PARAMETERS = 1 << 20
+_LIMITS = Limits(text_bytes=1 << 20, parsed_bytes=16 << 20)
 _MOST_NAMES = 10_000
 
 _MODEL = "application/vnd.ollama.image.model"
@@ -84,7 +83,7 @@ def _place(name: str) -> Path:
 
 
 def _read(name: str, path: Path, folder: Path) -> OllamaModel:
-    manifest = _json(path, _LARGEST_MANIFEST)
+    manifest = _object(path)
     layers = manifest.get("layers")
     if not isinstance(layers, list) or len(layers) > 1_000:
         raise SourceError(f"{path}: not a manifest of Ollama's")
@@ -96,7 +95,7 @@ def _read(name: str, path: Path, folder: Path) -> OllamaModel:
                 files[kind] = _blob(name, path, folder, layer.get("digest"))
     if _MODEL not in files:
         raise SourceError(f"{PREFIX}{name}: its manifest names no model", hint=str(path))
-    parameters = _json(files[_PARAMETERS], _LARGEST_PARAMETERS) if _PARAMETERS in files else {}
+    parameters = _object(files[_PARAMETERS]) if _PARAMETERS in files else {}
     return OllamaModel(
         name=name, model=files[_MODEL], projector=files.get(_PROJECTOR), parameters=parameters
     )
@@ -114,20 +113,11 @@ def _blob(name: str, manifest: Path, folder: Path, digest: object) -> Path:
     raise SourceError(message, hint=f"ollama pull {name}")
 
 
-def _json(path: Path, largest: int) -> dict[str, object]:
+def _object(path: Path) -> dict[str, Json]:
     try:
-        with path.open("rb") as file:
-            data = file.read(largest + 1)
-        if len(data) > largest:
-            raise SourceError(f"{path}: larger than {largest >> 10} KiB")
-        found = json.loads(data)
-    except OSError as problem:
-        raise SourceError(f"{path}: cannot be read: {problem.strerror}") from None
-    except (ValueError, RecursionError):
-        raise SourceError(f"{path}: not JSON") from None
-    if not isinstance(found, dict):
-        raise SourceError(f"{path}: not an object of JSON")
-    return found
+        return read_object(path, _LIMITS)
+    except JsonError as problem:
+        raise SourceError(str(problem)) from None
 
 
 def _installed(folders: list[Path]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -145,7 +145,7 @@ def row_bytes(type_name: str, elements: int) -> int:
     return elements // block * size
 
 
-@cache
+@lru_cache(maxsize=4096)
 def place_layers(
     model: GgmlModel, on_gpu: int, *, output_first: bool, experts: HostExperts = NO_HOST_EXPERTS
 ) -> Placement:
@@ -270,14 +270,17 @@ def once_each(pipeline: GgmlPipeline, read: Callable[[GgmlPipeline], T]) -> T:
     """Return what `read` makes of a pipeline; a check asks once per card and architecture."""
     known = _READ.setdefault(read, {})
     if id(pipeline) not in known:
-        known[id(pipeline)] = (
-            pipeline,
-            read(pipeline),
-        )  # holding the pipeline keeps its id its own
-    return cast("T", known[id(pipeline)][1])
+        # holding the pipeline keeps its id its own
+        known[id(pipeline)] = (pipeline, read(pipeline))
+    found = known[id(pipeline)][1]
+    while len(known) > _MOST_READ:
+        del known[next(iter(known))]  # the oldest
+    return cast("T", found)
 
 
+#: by reader, of which there are three, and pipeline
 _READ: dict[object, dict[int, tuple[GgmlPipeline, object]]] = {}
+_MOST_READ = 256
 
 
 def _read_model(pipeline: GgmlPipeline) -> GgmlModel:

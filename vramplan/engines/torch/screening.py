@@ -31,6 +31,7 @@ class Screening:
 
 #: screenings of this process: cards of one architecture and size share them
 _made: dict[tuple[str, int, int], Screening] = {}
+_MOST_MADE = 4096
 
 
 def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screening:
@@ -62,7 +63,10 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
         _made[key, budget_bytes, extra_bytes] = Screening(
             fits=fits, completes=completes, live_bytes=live_bytes
         )
-    return _made[key, budget_bytes, extra_bytes]
+    found = _made[key, budget_bytes, extra_bytes]
+    while len(_made) > _MOST_MADE:
+        del _made[next(iter(_made))]  # the oldest
+    return found
 
 
 def _try(

@@ -10,9 +10,10 @@ from contextlib import suppress
 from http.client import HTTPException
 from typing import Any
 
+from vramplan.codec import JsonError, Limits, parse_json
 from vramplan.errors import MeasurementError
 
-_LONGEST_LINE = 4 << 20
+_LIMITS = Limits(text_bytes=4 << 20, parsed_bytes=64 << 20)
 _MOST_LINES = 1_000_000
 
 Json = dict[str, Any]
@@ -49,7 +50,7 @@ def ask_lines(url: str, body: Json | None = None, *, seconds: float) -> Iterator
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=seconds) as answer:
             for _ in range(_MOST_LINES):
-                line = answer.readline(_LONGEST_LINE)
+                line = answer.readline(_LIMITS.text_bytes)
                 if not line:
                     return
                 found = _parse(line)
@@ -81,7 +82,7 @@ def _parse(line: bytes) -> Json | None:
     if not text.startswith("{"):
         return None
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = parse_json(text, "an answer", _LIMITS)
+    except JsonError:
         return None
     return found if isinstance(found, dict) else None

@@ -115,7 +115,7 @@ class Session:
                 self.cast(module, dtype)
             return module
 
-        module.to = cast  # type: ignore[method-assign]
+        module.to = cast  # type: ignore[method-assign]  # the module's own cast is what is listened to
 
     def cast(self, module: torch.nn.Module, dtype: torch.dtype) -> None:
         """Cast a module's weights without an event for each of them."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from vramplan.catalog import load_pipeline_file
 from vramplan.engines.torch.open import open_entry
 from vramplan.errors import VramplanError
-from vramplan.measurement.codec import encode_part
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Failure, FailureKind
+from vramplan.measurement.run_json import encode_part
 from vramplan.runner.channel import Channel
 from vramplan.runner.task import Task, read_task
 from vramplan.settings import parse_setting, resolve_settings

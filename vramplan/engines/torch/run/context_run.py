@@ -13,8 +13,8 @@ import torch
 from vramplan.engines.torch.run.failure import failure_of
 from vramplan.engines.torch.run.meter import Counters, OwnShare
 from vramplan.engines.torch.run.torch_run import versions
-from vramplan.measurement.codec import encode_part
 from vramplan.measurement.run import ContextStep
+from vramplan.measurement.run_json import encode_part
 from vramplan.probe.protocol import Probe
 from vramplan.runner.channel import Channel
 from vramplan.runner.task import Task

@@ -21,9 +21,9 @@ from vramplan.engines.torch.run.kernel_choice import allow_kernels, kernel_facts
 from vramplan.engines.torch.run.load_weights import make_up, parameters_of, size_of, take_one_block
 from vramplan.engines.torch.run.meter import Counters, Meter, OwnShare
 from vramplan.engines.torch.run.program import Program
-from vramplan.measurement.codec import encode_part
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import ContextStep, MeasuredComponent
+from vramplan.measurement.run_json import encode_part
 from vramplan.probe.protocol import Probe
 from vramplan.runner.channel import Channel
 from vramplan.runner.task import Task

@@ -183,7 +183,7 @@ class CachingAllocator:
         else:
             size_bytes = block.size_bytes
         self.allocated_bytes = allocated_bytes = self.allocated_bytes + size_bytes
-        if allocated_bytes > self.peak_allocated_bytes:  # noqa: PLR1730 - a call here costs
+        if allocated_bytes > self.peak_allocated_bytes:  # noqa: PLR1730  # a call here costs
             self.peak_allocated_bytes = allocated_bytes
         return block
 

@@ -91,7 +91,7 @@ def compile_expressions(texts: Sequence[str]) -> CodeType:
 def evaluate_all(code: CodeType, dims: Dims) -> tuple[int, ...]:
     """Return the values of compiled expressions at `dims`, each of them at most `LARGEST`."""
     try:
-        values: tuple[int, ...] = eval(  # noqa: S307 - `check_expression` has seen every node
+        values: tuple[int, ...] = eval(  # noqa: S307  # `check_expression` has seen every node
             code, _BUILTINS, dict(dims)
         )
     except NameError as error:

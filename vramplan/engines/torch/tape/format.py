@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from vramplan.codec import JsonError, Limits, parse_json, read_json
 from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
 from vramplan.engines.torch.tape.reader import build_tape
 from vramplan.errors import TapeError
@@ -24,7 +25,8 @@ from vramplan.errors import TapeError
 __all__ = ["SCHEMA", "Tape", "Variant", "Weights", "parse_tape", "read_tape", "write_tape"]
 
 SCHEMA = 1
-_LARGEST_BYTES = 8 << 20
+_LIMITS = Limits(text_bytes=8 << 20)
+_AGAIN = "record it again with: vramplan record"
 
 
 def write_tape(tape: Mapping[str, object]) -> str:
@@ -49,30 +51,36 @@ def read_tape(path: Path) -> Tape:
     Raises TapeError where it is missing, cut short, foreign or too large.
     """
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise TapeError(f"{path}: a tape larger than {_LARGEST_BYTES >> 20} MiB is not read")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise TapeError(f"{path}: no such tape", hint="record it with: vramplan record") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise TapeError(f"{path}: cannot be read: {error}") from None
-    return parse_tape(text, str(path))
+        raw = read_json(path, _LIMITS)
+    except JsonError as problem:
+        raise _not_whole(problem) from None
+    return _build(raw, str(path))
 
 
 def parse_tape(text: str, path: str) -> Tape:
     """Return the tape in `text`; `path` names it in errors. Raises TapeError for anything else."""
-    again = "record it again with: vramplan record"
     try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        place = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise TapeError(f"{path}{place}: not a whole tape (cut short?)", hint=again) from None
+        raw = parse_json(text, path, _LIMITS)
+    except JsonError as problem:
+        raise _not_whole(problem) from None
+    return _build(raw, path)
+
+
+def _not_whole(problem: JsonError) -> TapeError:
+    if problem.is_missing:
+        return TapeError(f"{problem.place}: no such tape", hint="record it with: vramplan record")
+    if problem.is_damaged:
+        return TapeError(f"{problem.place}: not a whole tape (cut short?)", hint=_AGAIN)
+    return TapeError(str(problem))
+
+
+def _build(raw: object, path: str) -> Tape:
     if not isinstance(raw, dict) or "schema" not in raw:
         raise TapeError(f"{path}: not a tape")
     schema = raw["schema"]
     if type(schema) is not int or schema != SCHEMA:
         found = schema if type(schema) is int and abs(schema) < 10**6 else "of another kind"
-        raise TapeError(f"{path}: tape schema {found}, this vramplan reads {SCHEMA}", hint=again)
+        raise TapeError(f"{path}: tape schema {found}, this vramplan reads {SCHEMA}", hint=_AGAIN)
     try:
         return build_tape(raw)
     except TapeError as error:

@@ -45,7 +45,7 @@ def recipe(pipeline: TorchPipeline) -> Recipe:
         built = {
             spec.name: build_module(spec, DTYPES[facts["dtype"]]) for spec in pipeline.components
         }
-        first = built["encoder"][0]  # type: ignore[index]
+        first = built["encoder"][0]  # type: ignore[index]  # a Sequential, by the catalogue's class
         if not isinstance(first, torch.nn.Conv2d if has_images else torch.nn.Linear):
             raise UsageError(
                 f"{pipeline.name}: its encoder begins with {type(first).__name__}",
@@ -106,12 +106,12 @@ def _mark(stage: Stage) -> None:
 
 
 def _is_image(stage: Stage) -> bool:
-    return isinstance(stage.modules["encoder"][0], torch.nn.Conv2d)  # type: ignore[index]
+    return isinstance(stage.modules["encoder"][0], torch.nn.Conv2d)  # type: ignore[index]  # a Sequential, by the catalogue's class
 
 
 def _batch(stage: Stage, sample: Sample) -> torch.Tensor:
     """Return a batch on the device: images, or rows of features."""
-    first: Value = stage.modules["encoder"][0]  # type: ignore[index]
+    first: Value = stage.modules["encoder"][0]  # type: ignore[index]  # a Sequential, by the catalogue's class
     numbers = sample.numbers
     sides = (numbers["height"], numbers["width"]) if _is_image(stage) else ()
     channels = first.in_channels if sides else first.in_features

@@ -40,7 +40,7 @@ def train(
         output = forward(batch)
         loss = measure(output, batch)
         marks.begin_phase("train_step", "backward")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         marks.begin_phase("train_step", "optimizer")
         optimizer.step()
     marks.end_loops()

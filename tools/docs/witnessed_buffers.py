@@ -1,6 +1,6 @@
 """The part of docs/accuracy.md that is about the real engine's buffers beside ours.
 
-Read from docs/engine_witness.json, which benchmarks/engine_matrix.py writes;
+Read from docs/engine_witness.json, which tools/engine_matrix.py writes;
 `generate_accuracy.py` puts it into the page.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generated import ROOT, escape
+from tools.docs.page import ROOT, escape
 
 TITLE = "## llama.cpp itself as witness"
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from xml.etree import ElementTree as ET
 
-from replayed_runs import Step
-
+from tools.docs.replayed_runs import Step
 from vramplan.report.svg import add, write
 from vramplan.units import GIB
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generated import ROOT, escape
+from tools.docs.page import ROOT, escape
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.logged import LoggedFigure

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from xml.etree import ElementTree as ET
 
-from picture_parts import begin, end, hatched, head, sides
-from replayed_runs import CAPABILITY, shipped
-
+from tools.docs.picture_parts import begin, end, hatched, head, sides
+from tools.docs.replayed_runs import CAPABILITY, shipped
 from vramplan.ask.library import open_target
 from vramplan.budget.verdict import find_budget
 from vramplan.catalog.cards import assumed_card

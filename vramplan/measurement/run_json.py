@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from vramplan.errors import MeasurementError, UsageError
@@ -111,7 +111,7 @@ def _decode_fields(kind: Any, data: object, where: str) -> Any:
     return kind(**found)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 

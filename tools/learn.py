@@ -1,8 +1,8 @@
 """Learn from measured runs: CUDA contexts, and the workspace of convolutions.
 
-    python benchmarks/learn.py               profiles/measured -> profiles/learned.json
-    python benchmarks/learn.py --measured DIR --out FILE
-    python benchmarks/learn.py --check       exit 1 where the file is not what the runs say
+    python -m tools.learn               profiles/measured -> profiles/learned.json
+    python -m tools.learn --measured DIR --out FILE
+    python -m tools.learn --check       exit 1 where the file is not what the runs say
 
 What is learned is validated leaving one pipeline out at a time: the context that the other
 pipelines teach must hold the one that was left out. Without measured runs nothing is written.
@@ -19,19 +19,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.first_looks import first_looks_in
+from vramplan.budget.cuda_context import context_key
+from vramplan.budget.learned import SCHEMA_VERSION
+from vramplan.catalog import load_catalog
+from vramplan.catalog.multiprocessors import find_printed
+from vramplan.commands.output import write_file
+from vramplan.measurement.files import runs_in
+from vramplan.measurement.run import MeasuredGpu, MeasuredWorkspace, Run, Witness
+from vramplan.units import MIB
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from first_looks import first_looks_in  # noqa: E402  # beside this script
-
-from vramplan.budget.cuda_context import context_key  # noqa: E402
-from vramplan.budget.learned import SCHEMA_VERSION  # noqa: E402
-from vramplan.catalog import load_catalog  # noqa: E402
-from vramplan.catalog.multiprocessors import find_printed  # noqa: E402
-from vramplan.commands.output import write_file  # noqa: E402  # after the checkout is on the path
-from vramplan.measurement.files import runs_in  # noqa: E402
-from vramplan.measurement.run import MeasuredGpu, MeasuredWorkspace, Run, Witness  # noqa: E402
-from vramplan.units import MIB  # noqa: E402
 
 #: the shares of an operand that a workspace may be made of: none, a half, a whole copy
 _PERCENTS = (0, 50, 100)
@@ -180,7 +178,7 @@ def learn(runs: Sequence[tuple[Path, Run]]) -> Mapping[str, object] | None:
         return None
     return {
         "schema_version": SCHEMA_VERSION,
-        "written_by": "benchmarks/learn.py",
+        "written_by": "tools/learn.py",
         "runs": len(real),
         "newest": max(run.created for run in real),
         "contexts": learn_contexts(contexts_of(real)),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 
-import generate_cli
 import pytest
-from generated import replace_generated
+
+from tools.docs import command_line
+from tools.docs.page import replace_generated
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def test_every_argument_of_every_command_is_rendered_once(parser: argparse.ArgumentParser) -> None:
-    assert generate_cli.render(parser) == (
+    assert command_line.render(parser) == (
         "## tool check\n"
         "\n"
         "Say what fits.\n"
@@ -72,18 +73,18 @@ def test_an_epilog_keeps_its_paragraphs_and_lists() -> None:
     tool = argparse.ArgumentParser(prog="tool", add_help=False)
     sub = tool.add_subparsers().add_parser("do", add_help=False)
     sub.epilog = "examples:\n  all of <it>:\n    `tool do *`\n  more\n\nexit\ncodes: 0\n"
-    assert generate_cli.render(tool).endswith(
+    assert command_line.render(tool).endswith(
         "examples:\n\n- all of \\<it\\>: `tool do *`\n- more\n\nexit codes: 0\n"
     )
 
 
 def test_rewriting_keeps_what_is_written_by_hand() -> None:
-    marker = "% What follows is written by docs/x.py; do not edit it here.\n"
-    once = replace_generated(f"# By hand\n\n{marker}\nold\n", "x.py", "new\n")
+    marker = "% What follows is written by `python -m x`; do not edit it here.\n"
+    once = replace_generated(f"# By hand\n\n{marker}\nold\n", "x", "new\n")
     assert once == f"# By hand\n\n{marker}\nnew\n"
-    assert replace_generated(once, "x.py", "new\n") == once
+    assert replace_generated(once, "x", "new\n") == once
     with pytest.raises(ValueError, match="marker"):
-        replace_generated("# By hand\n", "x.py", "new\n")
+        replace_generated("# By hand\n", "x", "new\n")
 
 
 has_no_cli = importlib.util.find_spec("vramplan.cli") is None
@@ -91,16 +92,16 @@ has_no_cli = importlib.util.find_spec("vramplan.cli") is None
 
 @pytest.mark.skipif(has_no_cli, reason="vramplan.cli does not exist yet")
 def test_page_is_up_to_date() -> None:
-    page = generate_cli.PAGE.read_text(encoding="utf-8")
-    fresh = replace_generated(page, generate_cli.SCRIPT, generate_cli.render_commands())
-    assert fresh == page, "run: python docs/generate_cli.py"
+    page = command_line.PAGE.read_text(encoding="utf-8")
+    fresh = replace_generated(page, command_line.MODULE, command_line.render_commands())
+    assert fresh == page, "run: python -m tools.docs.command_line"
 
 
 @pytest.mark.skipif(has_no_cli, reason="vramplan.cli does not exist yet")
 def test_every_command_and_argument_says_what_it_does() -> None:
     from vramplan.cli import build_parser
 
-    for name, command in generate_cli._subcommands(build_parser()):
+    for name, command in command_line._subcommands(build_parser()):
         assert command.description, f"vramplan {name} has no description"
-        for action in generate_cli._visible(command):
+        for action in command_line._visible(command):
             assert action.help, f"vramplan {name}: {action.dest} has no help"

@@ -1,7 +1,7 @@
 """Writes the lower half of catalogue.md from the JSON Schemas and the settings.
 
-    python docs/generate_catalogue.py            rewrite docs/catalogue.md
-    python docs/generate_catalogue.py --check    exit 1 where it is out of date
+    python -m tools.docs.catalogue            rewrite docs/catalogue.md
+    python -m tools.docs.catalogue --check    exit 1 where it is out of date
 
 Everything above the marker is written by hand and kept.
 """
@@ -12,11 +12,10 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from generated import ROOT, escape, run_generator
+from tools.docs.page import ROOT, escape, run_generator
 
-SCRIPT = Path(__file__).name
+MODULE = "tools.docs.catalogue"
 PAGE = ROOT / "docs" / "catalogue.md"
 SCHEMAS = ROOT / "profiles" / "schema"
 
@@ -97,7 +96,7 @@ def _values(schema: Schema, root: Schema) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     if isinstance(schema.get("enum"), list):
-        return ", ".join(f"`{_word(value)}`" for value in schema["enum"])  # type: ignore[attr-defined]
+        return ", ".join(f"`{_word(value)}`" for value in schema["enum"])  # type: ignore[attr-defined]  # a list, by the test above it
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.endswith(".json"):
         return _REFERENCES[reference]
@@ -150,5 +149,4 @@ def _settings() -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    sys.exit(run_generator(PAGE, SCRIPT, render))
+    sys.exit(run_generator(PAGE, MODULE, render))

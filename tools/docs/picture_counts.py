@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from picture_parts import begin, end, hatched, head, sides
-from replayed_runs import replay_steps, shipped
-
+from tools.docs.picture_parts import begin, end, hatched, head, sides
+from tools.docs.replayed_runs import replay_steps, shipped
 from vramplan.budget.cuda_context import context_band
 from vramplan.report import phrases
 from vramplan.report.svg import add, write

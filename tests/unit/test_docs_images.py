@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-import generate_images
-import picture_parts
-import picture_terminal
 import pytest
 
+from tools.docs import images, picture_parts, picture_terminal
+
 SVG = "{http://www.w3.org/2000/svg}"
-NAMES = sorted(generate_images.PICTURES)
+NAMES = sorted(images.PICTURES)
 
 
 def _shipped(name: str) -> str:
-    return (generate_images.IMAGES / name).read_text(encoding="utf-8")
+    return (images.IMAGES / name).read_text(encoding="utf-8")
 
 
 def _parse(text: str) -> ET.Element:
@@ -24,12 +23,12 @@ def _parse(text: str) -> ET.Element:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_picture_is_what_would_be_drawn_now(name: str) -> None:
-    fresh = generate_images.PICTURES[name]()
-    assert fresh == _shipped(name), "run: python docs/generate_images.py"
+    fresh = images.PICTURES[name]()
+    assert fresh == _shipped(name), "run: python -m tools.docs.images"
 
 
 def test_no_picture_is_drawn_by_hand() -> None:
-    assert sorted(path.name for path in generate_images.IMAGES.iterdir()) == NAMES
+    assert sorted(path.name for path in images.IMAGES.iterdir()) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,15 +110,15 @@ def test_check_mode_names_what_is_out_of_date(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
 ) -> None:
     (tmp_path / "old.svg").write_text("<svg>old</svg>", encoding="utf-8")
-    monkeypatch.setattr(generate_images, "IMAGES", tmp_path)
+    monkeypatch.setattr(images, "IMAGES", tmp_path)
     pictures = {"old.svg": lambda: "<svg>new</svg>", "new.svg": lambda: "<svg>new</svg>"}
-    monkeypatch.setattr(generate_images, "PICTURES", pictures)
-    monkeypatch.setattr("sys.argv", ["generate_images.py", "--check"])
-    assert generate_images.main() == 1
+    monkeypatch.setattr(images, "PICTURES", pictures)
+    monkeypatch.setattr("sys.argv", ["images.py", "--check"])
+    assert images.main() == 1
     said = capsys.readouterr().err
     assert "old.svg is out of date" in said
     assert "new.svg is out of date" in said
-    monkeypatch.setattr("sys.argv", ["generate_images.py"])
-    assert generate_images.main() == 0
-    monkeypatch.setattr("sys.argv", ["generate_images.py", "--check"])
-    assert generate_images.main() == 0
+    monkeypatch.setattr("sys.argv", ["images.py"])
+    assert images.main() == 0
+    monkeypatch.setattr("sys.argv", ["images.py", "--check"])
+    assert images.main() == 0

@@ -1,8 +1,8 @@
 """Writes the tables that set published figures beside ours.
 
-    python docs/generate_accuracy.py            rewrite the lower half of docs/accuracy.md, and the
+    python -m tools.docs.accuracy            rewrite the lower half of docs/accuracy.md, and the
                                                 tables in README.md and what-vram-is-spent-on.md
-    python docs/generate_accuracy.py --check    exit 1 where one of them is out of date
+    python -m tools.docs.accuracy --check    exit 1 where one of them is out of date
 
 All else in these pages is written by hand and kept. The figures are those of
 profiles/published.yaml, ours are worked out as `vramplan estimate` works them out.
@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from generated import ROOT, escape, replace_generated
+from tools.docs.page import ROOT, escape, replace_generated
 
-SCRIPT = Path(__file__).name
+MODULE = "tools.docs.accuracy"
 PAGE = ROOT / "docs" / "accuracy.md"
 README = ROOT / "README.md"
 SPENT = ROOT / "docs" / "what-vram-is-spent-on.md"
 
 #: a table inside of a page stands between these two lines
-BEGIN = f"<!-- written by docs/{SCRIPT} -->\n"
+BEGIN = f"<!-- written by python -m {MODULE} -->\n"
 END = "<!-- by hand again -->\n"
 
 #: rows of the README's table, and the published figure that each is about
@@ -113,9 +113,7 @@ def render() -> str:
         ("## Bounds the tests hold ours to", is_bound, _bound),
         ("## Shown beside ours", shown, _shown),
     )
-    import logged_buffers
-    import measured_runs
-    import witnessed_buffers
+    from tools.docs import logged_buffers, measured_runs, witnessed_buffers
 
     published = [f"{title}\n\n{_table(part, cells)}" for title, part, cells in sections if part]
     engines = (logged_buffers.render(), witnessed_buffers.render())
@@ -196,8 +194,7 @@ def render_workspaces() -> str:
 
 def _peak_bytes(batch: int, compute_capability: str) -> int:
     """Return what SD 1.5 has allocated at its peak."""
-    from replayed_runs import open_tape, pipeline_of, settings_of
-
+    from tools.docs.replayed_runs import open_tape, pipeline_of, settings_of
     from vramplan.engines.torch.replayed import conditions_at
     from vramplan.engines.torch.tape.allocator import CachingAllocator
     from vramplan.engines.torch.tape.replay import Replay
@@ -225,7 +222,7 @@ def fresh_pages() -> dict[Path, str]:
     """Return what each of the three pages should be."""
     old = {path: path.read_text(encoding="utf-8") for path in (PAGE, README, SPENT)}
     return {
-        PAGE: replace_generated(old[PAGE], SCRIPT, render()),
+        PAGE: replace_generated(old[PAGE], MODULE, render()),
         README: replace_table(old[README], render_highlights()),
         SPENT: replace_table(old[SPENT], render_workspaces()),
     }
@@ -239,12 +236,11 @@ def main() -> int:
             continue
         stale += 1
         if "--check" in sys.argv[1:]:
-            print(f"{path.name} is out of date: run python docs/{SCRIPT}", file=sys.stderr)
+            print(f"{path.name} is out of date: run python -m {MODULE}", file=sys.stderr)
         else:
             path.write_text(text, encoding="utf-8", newline="\n")
     return int(bool(stale)) if "--check" in sys.argv[1:] else 0
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main())

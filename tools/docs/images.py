@@ -1,7 +1,7 @@
 """Draws the pictures of the README and the documentation from what vramplan itself says.
 
-    python docs/generate_images.py            draw docs/images anew
-    python docs/generate_images.py --check    exit 1 where a picture is out of date
+    python -m tools.docs.images            draw docs/images anew
+    python -m tools.docs.images --check    exit 1 where a picture is out of date
 
 No figure is written by hand: a picture changes when the tapes, the catalogue or the models change.
 """
@@ -12,15 +12,16 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from generated import ROOT
+from tools.docs.page import ROOT
+from tools.model_files import sparse_module
 
-SCRIPT = Path(__file__).name
+MODULE = "tools.docs.images"
 IMAGES = ROOT / "docs" / "images"
 
 
 def draw_check() -> str:
     """Return the picture of the README's first command, down to its second pipeline."""
-    import picture_terminal as terminal
+    from tools.docs import picture_terminal as terminal
 
     words = ("check", "sd15", "llava:7b", "--card", "8gb", "--card", "12gb")
     lines = terminal.capture(words)
@@ -32,7 +33,7 @@ def draw_check() -> str:
 
 def draw_advice() -> str:
     """Return the picture of a command whose answer is no, with what would help."""
-    import picture_terminal as terminal
+    from tools.docs import picture_terminal as terminal
 
     words = ("check", "sdxl", "--card", "12gb")
     return terminal.draw("advice", words, terminal.capture(words), "A verdict, why, and what helps")
@@ -43,17 +44,12 @@ def draw_gguf() -> str:
 
     The file has Mistral 7B's header and a hole for its data; the engine is the extra `engine`.
     """
-    import importlib.util
     import os
     import tempfile
 
-    import picture_terminal as terminal
+    from tools.docs import picture_terminal as terminal
 
-    spec = importlib.util.spec_from_file_location("sparse_gguf", ROOT / "tests" / "sparse_gguf.py")
-    assert spec is not None
-    assert spec.loader is not None
-    sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(sparse)
+    sparse = sparse_module("sparse_gguf")
     model = sparse.dense_layers(sparse.language_model(layers=32, words=32000))
     model.general["general.name"] = "Mistral 7B"
     words = ("check", "mistral-7b.gguf", "--card", "4GiB", "--engine-check")
@@ -70,42 +66,42 @@ def draw_gguf() -> str:
 
 def draw_sd15_timeline() -> str:
     """Return the memory of one SD 1.5 image."""
-    from picture_memory import draw_sd15
+    from tools.docs.picture_memory import draw_sd15
 
     return draw_sd15()
 
 
 def draw_least_limit() -> str:
     """Return one run with room and under its least limit."""
-    from picture_memory import draw_least_limit as draw
+    from tools.docs.picture_memory import draw_least_limit as draw
 
     return draw()
 
 
 def draw_budgets() -> str:
     """Return what pipelines need against what two cards offer."""
-    from picture_budgets import draw
+    from tools.docs.picture_budgets import draw
 
     return draw()
 
 
 def draw_attention() -> str:
     """Return how the attention kernel decides the peak."""
-    from picture_attention import draw
+    from tools.docs.picture_attention import draw
 
     return draw()
 
 
 def draw_tape() -> str:
     """Return how a tape works."""
-    from picture_tape import draw
+    from tools.docs.picture_tape import draw
 
     return draw()
 
 
 def draw_counts() -> str:
     """Return what each tool counts."""
-    from picture_counts import draw
+    from tools.docs.picture_counts import draw
 
     return draw()
 
@@ -139,7 +135,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         names = stale()
         for name in names:
-            print(f"{name} is out of date: run python docs/{SCRIPT}", file=sys.stderr)
+            print(f"{name} is out of date: run python -m {MODULE}", file=sys.stderr)
         return int(bool(names))
     IMAGES.mkdir(exist_ok=True)
     for name, draw in PICTURES.items():
@@ -148,5 +144,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main())

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import measured_events
-from generated import ROOT, escape
+from tools.docs import measured_events
+from tools.docs.page import ROOT, escape
 
 if TYPE_CHECKING:
     from vramplan.compare.accuracy import Case
@@ -21,9 +21,9 @@ NOTHING = """\
 Nothing yet: no GPU has been at hand, so `profiles/measured` is empty. On a machine with one,
 
 ```console
-$ python benchmarks/campaign.py     # under ten minutes; goes on where it stopped
-$ python benchmarks/learn.py        # contexts and workspaces from what was measured
-$ python docs/generate_accuracy.py  # this table
+$ python -m tools.campaign       # under ten minutes; goes on where it stopped
+$ python -m tools.learn          # contexts and workspaces from what was measured
+$ python -m tools.docs.accuracy  # this table
 ```
 
 writes a table here: for every case the estimate, the measurement and the residual of what torch

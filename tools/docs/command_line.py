@@ -1,7 +1,7 @@
 """Writes the lower half of command-line.md from the parser, so that the page cannot go stale.
 
-    python docs/generate_cli.py            rewrite docs/command-line.md
-    python docs/generate_cli.py --check    exit 1 where it is out of date
+    python -m tools.docs.command_line            rewrite docs/command-line.md
+    python -m tools.docs.command_line --check    exit 1 where it is out of date
 
 Everything above the marker is written by hand and kept.
 """
@@ -12,11 +12,10 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-from generated import ROOT, escape, run_generator
+from tools.docs.page import ROOT, escape, run_generator
 
-SCRIPT = Path(__file__).name
+MODULE = "tools.docs.command_line"
 PAGE = ROOT / "docs" / "command-line.md"
 
 
@@ -136,5 +135,4 @@ def render_commands() -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    sys.exit(run_generator(PAGE, SCRIPT, render_commands))
+    sys.exit(run_generator(PAGE, MODULE, render_commands))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from picture_parts import begin, end, hatched, head, sides
-from picture_timeline import (
+from tools.docs.picture_parts import begin, end, hatched, head, sides
+from tools.docs.picture_timeline import (
     Frame,
     Stretch,
     area,
@@ -17,8 +17,7 @@ from picture_timeline import (
     place,
     write_apart,
 )
-from replayed_runs import CAPABILITY, Step, conditions_of, replay_steps, shipped
-
+from tools.docs.replayed_runs import CAPABILITY, Step, conditions_of, replay_steps, shipped
 from vramplan.budget.cuda_context import context_band
 from vramplan.catalog import usable_bytes
 from vramplan.engines.torch.least_limit import find_least_limit

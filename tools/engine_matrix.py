@@ -1,37 +1,35 @@
 """Ask the real llama.cpp what it allocates, over every family, and keep its answers beside ours.
 
-    python benchmarks/engine_matrix.py                docs/engine_witness.json, all settings
-    python benchmarks/engine_matrix.py --few          two settings a family
-    python benchmarks/engine_matrix.py --family llama --out FILE
+    python -m tools.engine_matrix                docs/engine_witness.json, all settings
+    python -m tools.engine_matrix --few          two settings a family
+    python -m tools.engine_matrix --family llama --out FILE
 
 The engine is xllamacpp's CPU build; the models are files with real shapes and no data, made on the
-spot. No GPU is needed. `docs/generate_accuracy.py` makes the table of docs/accuracy.md of it.
+spot. No GPU is needed. `tools/docs/accuracy.py` makes the table of docs/accuracy.md of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import itertools
 import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+
+from tools.model_files import sparse_module
+from vramplan.commands.output import write_file
+from vramplan.engine_buffer import engine_name
+from vramplan.engines.ggml.open import open_model
+from vramplan.engines.ggml.witness.answer import LIBRARY, ask_engine
+from vramplan.engines.ggml.witness.cpu_build import cpu_build
+from vramplan.errors import MeasurementError, UsageError, VramplanError
+from vramplan.model import Pipeline, Settings
+from vramplan.settings import resolve_settings
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from vramplan.commands.output import write_file  # noqa: E402
-from vramplan.engine_buffer import engine_name  # noqa: E402  # after the path
-from vramplan.engines.ggml.open import open_model  # noqa: E402
-from vramplan.engines.ggml.witness.answer import LIBRARY, ask_engine  # noqa: E402
-from vramplan.engines.ggml.witness.cpu_build import cpu_build  # noqa: E402
-from vramplan.errors import MeasurementError, UsageError, VramplanError  # noqa: E402
-from vramplan.model import Pipeline, Settings  # noqa: E402
-from vramplan.settings import resolve_settings  # noqa: E402
 
 #: context, ubatch, flash attention, type of the cache
 Case = tuple[int, int, str, str]
@@ -44,17 +42,6 @@ ALL = tuple(
         (512, 4096, 16384), (128, 512), (("on", "f16"), ("off", "f16"), ("on", "q8_0"))
     )
 )
-
-
-def sparse_models() -> ModuleType:
-    """Return the module that makes model files without data; it belongs to the tests."""
-    path = ROOT / "tests" / "sparse_gguf.py"
-    spec = importlib.util.spec_from_file_location("sparse_gguf", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
 
 
 def _at(path: Path, settings: Case) -> tuple[Pipeline, Settings]:
@@ -106,11 +93,11 @@ def ask(path: Path, family: str, settings: Case) -> dict[str, object]:
 
 def cases(names: Sequence[str], settings: Sequence[Case]) -> Iterator[dict[str, object]]:
     """Yield the cases of the families called `names`, saying on stderr how far it is."""
-    models = sparse_models().families()
+    models = sparse_module("sparse_gguf").families()
     number, total = 0, len(names) * len(settings)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            path = sparse_models().write(Path(folder) / f"{name}.gguf", models[name])
+            path = sparse_module("sparse_gguf").write(Path(folder) / f"{name}.gguf", models[name])
             for one in settings:
                 number += 1
                 print(f"\r{number} of {total}: {name:<12}", end="", file=sys.stderr, flush=True)
@@ -122,7 +109,7 @@ def cases(names: Sequence[str], settings: Sequence[Case]) -> Iterator[dict[str, 
 def main() -> int:
     """Ask, and write the answers; return 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    known = list(sparse_models().families())
+    known = list(sparse_module("sparse_gguf").families())
     parser.add_argument("--few", action="store_true", help="two settings a family")
     parser.add_argument("--family", action="append", choices=known, help="repeatable")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE")
@@ -134,7 +121,7 @@ def main() -> int:
         return 1
     about = {
         "engine": f"{LIBRARY} {importlib.metadata.version(LIBRARY)}",
-        "command": "python benchmarks/engine_matrix.py" + (" --few" if args.few else ""),
+        "command": "python -m tools.engine_matrix" + (" --few" if args.few else ""),
     }
     lines = ",\n".join(f"    {json.dumps(case)}" for case in found)
     head = json.dumps(about, indent=2).removesuffix("\n}")

@@ -7,18 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 #: signs that mean something to Markdown
 _MEANINGFUL = re.compile(r"([\\*<>\[\]{}|#$]|(?<!\w)_|_(?!\w))")
 
 
-def replace_generated(page: str, script: str, text: str) -> str:
-    """Return `page` with all that follows the marker line of `script` replaced by `text`.
+def replace_generated(page: str, module: str, text: str) -> str:
+    """Return `page` with all that follows the marker line of `module` replaced by `text`.
 
     Raises ValueError where the marker line is missing.
     """
-    marker = f"% What follows is written by docs/{script}; do not edit it here.\n"
+    marker = f"% What follows is written by `python -m {module}`; do not edit it here.\n"
     by_hand, found, _ = page.partition(marker)
     if not found:
         raise ValueError(f"the page has lost its marker line: {marker}")
@@ -39,13 +39,13 @@ def escape(text: str) -> str:
     )
 
 
-def run_generator(path: Path, script: str, render: Callable[[], str]) -> int:
+def run_generator(path: Path, module: str, render: Callable[[], str]) -> int:
     """Rewrite a page; with --check on the command line only say (exit 1) that it is out of date."""
     old = path.read_text(encoding="utf-8")
-    new = replace_generated(old, script, render())
+    new = replace_generated(old, module, render())
     if "--check" in sys.argv[1:]:
         if new != old:
-            print(f"{path.name} is out of date: run python docs/{script}", file=sys.stderr)
+            print(f"{path.name} is out of date: run python -m {module}", file=sys.stderr)
         return int(new != old)
     path.write_text(new, encoding="utf-8")
     return 0

@@ -1,9 +1,9 @@
 """Measure vramplan's own accuracy on one GPU: one command, under ten minutes, resumable.
 
-    python benchmarks/campaign.py                       profiles/measured/<gpu>/*.json
-    python benchmarks/campaign.py --out DIR --budget 540
-    python benchmarks/campaign.py --list                the cases, most valuable first
-    python benchmarks/campaign.py --dry                 every case on the CPU with tiny shapes
+    python -m tools.campaign                       profiles/measured/<gpu>/*.json
+    python -m tools.campaign --out DIR --budget 540
+    python -m tools.campaign --list                the cases, most valuable first
+    python -m tools.campaign --dry                 every case on the CPU with tiny shapes
 
 Each case runs in processes of its own and is written the moment it ends; cases that are there
 already are skipped, so that a campaign cut short goes on where it stopped; those that failed by
@@ -25,27 +25,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vramplan import __version__
+from vramplan.ask.gpus import find_gpu
+from vramplan.ask.profile import played_card
+from vramplan.ask.targets import make_jobs
+from vramplan.catalog import Catalog, load_catalog
+from vramplan.cli import INTERRUPTED
+from vramplan.commands.interrupts import ending_tidily
+from vramplan.commands.output import write_file
+from vramplan.engines.torch.libraries import QUIET
+from vramplan.engines.torch.measure import Order, Prepared, prepare_order
+from vramplan.errors import MeasurementError, VramplanError
+from vramplan.measurement.files import read_run
+from vramplan.measurement.run import FailureKind, Run
+from vramplan.measurement.run_json import encode_run
+from vramplan.model import Card, Job, Pipeline
+from vramplan.settings import parse_setting
+from vramplan.units import MIB
+
+if TYPE_CHECKING:
+    from vramplan.probe.nvml import Gpu
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from vramplan import __version__  # noqa: E402  # after the checkout is on the path
-from vramplan.ask.gpus import find_gpu  # noqa: E402
-from vramplan.ask.profile import played_card  # noqa: E402
-from vramplan.ask.targets import make_jobs  # noqa: E402
-from vramplan.catalog import Catalog, load_catalog  # noqa: E402
-from vramplan.cli import INTERRUPTED  # noqa: E402
-from vramplan.commands.interrupts import ending_tidily  # noqa: E402
-from vramplan.commands.output import write_file  # noqa: E402
-from vramplan.engines.torch.libraries import QUIET  # noqa: E402
-from vramplan.engines.torch.measure import Order, Prepared, prepare_order  # noqa: E402
-from vramplan.errors import MeasurementError, VramplanError  # noqa: E402
-from vramplan.measurement.codec import encode_run  # noqa: E402
-from vramplan.measurement.files import read_run  # noqa: E402
-from vramplan.measurement.run import FailureKind, Run  # noqa: E402
-from vramplan.model import Card, Job, Pipeline  # noqa: E402
-from vramplan.settings import parse_setting  # noqa: E402
-from vramplan.units import MIB  # noqa: E402
 
 #: processes that import while a case runs
 _AHEAD = 3
@@ -76,6 +79,7 @@ def cases() -> list[Case]:
         Case("vae-both-512", "sd15-vae", _plain(mode="both"), has_history=True),
         Case("llava-64", "llava-1.5-7b-hf", _llava(64, 32), has_history=True),
         _sd15("sd15-512-as-8gb", card="8gb"),
+        _sd15("sd15-512-as-12gb", card="12gb"),
         _sd15("sd15-1024-as-8gb", card="8gb", image="1024x1024"),
         _sd15("sd15-1024"),
         _sd15("sd15-512-batch-4", batch="4"),
@@ -179,13 +183,16 @@ class Campaign:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.began_s = time.monotonic()
-        self.gpu, self.driver = (None, "") if options.dry else find_gpu(options.gpu)
+        self.gpu: Gpu | None = None
+        self.driver = ""
+        if not options.dry:
+            self.gpu, self.driver = find_gpu(options.gpu)
         self.folder = options.out or ROOT / "profiles" / "measured" / self._slug()
         self.catalog: Catalog = load_catalog([])
         if options.dry:
-            from tiny import write_tiny
+            from tools.tiny import write_tiny
 
-            self.catalog = load_catalog([Path(write_tiny(Path(options.scratch)))])
+            self.catalog = load_catalog([write_tiny(Path(options.scratch))])
 
     def _slug(self) -> str:
         if self.gpu is None:
@@ -224,7 +231,7 @@ class Campaign:
             driver=self.driver,
             card=self._card(case),
             history=None if history is None else str(self.folder / history),
-            command=f"python benchmarks/campaign.py --only {case.name}",
+            command=f"python -m tools.campaign --only {case.name}",
         )
 
     def _card(self, case: Case) -> Card | None:
@@ -274,7 +281,7 @@ class Campaign:
         write_file(
             path,
             f"# {run.gpu.name}\n\n"
-            f"Written by `python benchmarks/campaign.py`, begun {run.created}, and by nothing "
+            f"Written by `python -m tools.campaign`, begun {run.created}, and by nothing "
             "else.\n\n"
             f"Driver {run.gpu.driver}; {versions}; vramplan {__version__}. Weights are random: "
             "memory depends on shapes.\n",

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from unittest import mock
 from xml.etree import ElementTree as ET
 
-from picture_parts import MONO
-
+from tools.docs.picture_parts import MONO
 from vramplan.report.svg import add, finish, start
 
 COLUMNS = 100

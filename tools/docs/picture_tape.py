@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from picture_parts import begin, end, head, sides
-from replayed_runs import CAPABILITY, open_tape, pipeline_of, replay_steps
-
+from tools.docs.picture_parts import begin, end, head, sides
+from tools.docs.replayed_runs import CAPABILITY, open_tape, pipeline_of, replay_steps
 from vramplan.engines.torch.tape.expressions import evaluate
 from vramplan.engines.torch.tape.format import Variant
 from vramplan.engines.torch.workspace import convolution_scratch

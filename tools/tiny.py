@@ -1,6 +1,6 @@
 """The shipped pipelines with tiny shapes: the same classes and code paths, in seconds on a CPU.
 
-python benchmarks/tiny.py FOLDER        writes FOLDER/pipelines/*.yaml; give it to --catalog
+python -m tools.tiny FOLDER        writes FOLDER/pipelines/*.yaml; give it to --catalog
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def write_tiny(folder: Path) -> Path:
     target = folder / "pipelines"
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(SHIPPED.glob("*.yaml")):
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  # BaseLoader makes words, no objects
         if "components" in data:
             text = yaml.safe_dump(shrink(_typed(path)), sort_keys=False)
             (target / path.name).write_text(text, encoding="utf-8")
@@ -84,7 +84,7 @@ def write_tiny(folder: Path) -> Path:
 def _typed(path: Path) -> dict[str, object]:
     """Return a pipeline file with its settings as words: `on` and `off` stay words."""
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    words = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
+    words = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  # BaseLoader makes words, no objects
     assert isinstance(data, dict)
     data["settings"] = words["settings"]
     data.pop("constraints", None)

@@ -6,11 +6,11 @@ import json
 import re
 from pathlib import Path
 
-import generate_catalogue
 import pytest
-from generate_catalogue import FILES, SCHEMAS, render_keys
-from generated import replace_generated
 
+from tools.docs import catalogue
+from tools.docs.catalogue import FILES, SCHEMAS, render_keys
+from tools.docs.page import replace_generated
 from vramplan.catalog.cards import load_card_file
 from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.catalog.project import load_project
@@ -18,9 +18,9 @@ from vramplan.errors import CatalogError
 
 
 def test_page_is_up_to_date() -> None:
-    page = generate_catalogue.PAGE.read_text(encoding="utf-8")
-    fresh = replace_generated(page, generate_catalogue.SCRIPT, generate_catalogue.render())
-    assert fresh == page, "run: python docs/generate_catalogue.py"
+    page = catalogue.PAGE.read_text(encoding="utf-8")
+    fresh = replace_generated(page, catalogue.MODULE, catalogue.render())
+    assert fresh == page, "run: python -m tools.docs.catalogue"
 
 
 def test_keys_are_listed_with_what_is_below_them() -> None:
@@ -58,7 +58,7 @@ def test_keys_are_listed_with_what_is_below_them() -> None:
 @pytest.mark.parametrize("name", [name for name, _ in FILES.values()])
 def test_every_key_of_a_schema_is_on_the_page(name: str) -> None:
     """A walk over the schema that knows nothing of the generator finds no key without a row."""
-    page = generate_catalogue.PAGE.read_text(encoding="utf-8")
+    page = catalogue.PAGE.read_text(encoding="utf-8")
     pending = [json.loads((SCHEMAS / name).read_text(encoding="utf-8"))]
     while pending:
         value = pending.pop()
@@ -69,7 +69,7 @@ def test_every_key_of_a_schema_is_on_the_page(name: str) -> None:
 
 
 def test_examples_on_the_page_are_valid(tmp_path: Path) -> None:
-    page = generate_catalogue.PAGE.read_text(encoding="utf-8")
+    page = catalogue.PAGE.read_text(encoding="utf-8")
     checks = {
         "vramplan.yaml": load_project,
         "cards": load_card_file,
@@ -89,7 +89,7 @@ def test_examples_on_the_page_are_valid(tmp_path: Path) -> None:
 def test_error_on_the_page_is_what_the_example_with_a_slip_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = generate_catalogue.PAGE.read_text(encoding="utf-8")
+    page = catalogue.PAGE.read_text(encoding="utf-8")
     example = re.search(r"```yaml\n(# pipelines/my-vae.yaml\n.*?)```", page, re.DOTALL)
     shown = re.search(r"error: (.*)\nhint: (.*)\n", page)
     assert example is not None

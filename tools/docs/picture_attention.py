@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from picture_parts import begin, end, head, sides
-from replayed_runs import CAPABILITY, conditions_of, shipped
-
+from tools.docs.picture_parts import begin, end, head, sides
+from tools.docs.replayed_runs import CAPABILITY, conditions_of, shipped
 from vramplan.budget.cuda_context import context_band
 from vramplan.catalog import usable_bytes
 from vramplan.engines.torch.tape.allocator import CachingAllocator

@@ -1,0 +1,108 @@
+"""Writes the replay results that ship beside the tapes, `profiles/tapes/results.json`.
+
+    python -m tools.results            replay what ships and write it anew: some minutes
+    python -m tools.results --check    exit 1 where it is not what the tapes say
+
+What they are for is said where they are read: `vramplan.engines.torch.shipped_results`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.catalog.shipped import profiles_dir
+from vramplan.catalog.snapshot import source_files
+from vramplan.engines.torch.open import open_entry
+from vramplan.engines.torch.replayed import Replayed, conditions_at, replay_run, result_key
+from vramplan.engines.torch.shipped_results import CAPABILITIES, FILE
+from vramplan.engines.torch.tape.format import read_tape
+from vramplan.errors import VramplanError
+
+
+def to_json(result: Replayed) -> dict[str, object]:
+    """Return the result as JSON-ready lists; a mark names the weights that were there by place."""
+    scenarios = (result.low, result.expected, result.high)
+    weights = list(dict.fromkeys(mark.weights for mark in result.marks))
+    return {
+        "scenarios": [
+            [
+                s.allocated_peak_bytes,
+                s.reserved_peak_bytes,
+                s.least_limit_bytes,
+                s.phase,
+                s.component,
+            ]
+            for s in scenarios
+        ],
+        "marks": [
+            [
+                m.phase,
+                m.component,
+                m.allocated_peak_bytes,
+                m.reserved_peak_bytes,
+                m.allocated_bytes,
+                m.reserved_bytes,
+                weights.index(m.weights),
+            ]
+            for m in result.marks
+        ],
+        "weights": [[list(pair) for pair in there] for there in weights],
+        "warm": result.warm_reserved_peak_bytes,
+        "parts": [[p.name, p.component, p.parameters, p.weights_bytes] for p in result.parts],
+    }
+
+
+def make_results(profiles: Path, progress: Callable[[str], None]) -> Iterator[tuple[str, Replayed]]:
+    """Yield the key and the result of all that ships; `progress` is told what is replayed.
+
+    Raises VramplanError for a tape that does not replay.
+    """
+    for entry in map(load_pipeline_file, source_files(profiles, "pipelines")):
+        pipeline = open_entry(entry, (profiles,))
+        path = profiles / "tapes" / f"{pipeline.tape}.json"
+        if not pipeline.tape or not path.is_file():
+            continue
+        tape, settings = read_tape(path), pipeline.defaults
+        seen: set[str] = set()
+        for capability in CAPABILITIES:
+            key = result_key(path, pipeline, settings, capability)
+            if key not in seen:
+                seen.add(key)
+                progress(f"replaying {pipeline.name} on {capability}")
+                conditions = conditions_at(pipeline, settings, capability, tape)
+                yield key, replay_run(tape, conditions, capability)
+
+
+def results_text(profiles: Path, progress: Callable[[str], None]) -> str:
+    """Return what the file must say: the same text for the same tapes, a result a line."""
+    rows = [
+        f"{json.dumps(key)}:{json.dumps(to_json(result), separators=(',', ':'))}"
+        for key, result in sorted(make_results(profiles, progress), key=lambda made: made[0])
+    ]
+    return "{" + ",\n".join(rows) + "}\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the shipped results, or with ``--check`` say whether they are as they should be."""
+    profiles = profiles_dir()
+    path = profiles / "tapes" / FILE
+    try:
+        text = results_text(profiles, lambda line: print(line, file=sys.stderr, flush=True))
+    except VramplanError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return problem.exit_code
+    if "--check" in arguments:
+        is_fresh = path.is_file() and path.read_text(encoding="utf-8") == text
+        print("fresh" if is_fresh else "stale: run python -m tools.results")
+        return 0 if is_fresh else 1
+    path.write_text(text, encoding="utf-8", newline="\n")
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
