@@ -31,7 +31,8 @@ from vramplan.sources.gguf import (
 
 PREFIX = "hf:"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
+#: ORG/NAME
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)
 _SECONDS = 20
 #: one answer, of some MiB, takes no longer: a server may send a byte now and then for ever
@@ -49,7 +50,7 @@ def read_from_hub(text: str, environment: Mapping[str, str] | None = None) -> Gg
     """
     environ = os.environ if environment is None else environment
     repository, _, file = text.partition(":")
-    if not _NAME.fullmatch(repository):
+    if not REPOSITORY.fullmatch(repository):
         raise SourceError(f"{PREFIX}{text}: not a repository", hint="hf:ORG/NAME:FILE.gguf")
     if not file:
         raise _name_one(repository, environ)
