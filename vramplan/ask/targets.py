@@ -38,6 +38,8 @@ def find_target(
     model file. Raises UsageError for a name nobody knows, and SourceError for a model that is not
     there or not usable.
     """
+    if "\0" in text:
+        raise UsageError(f"{text[:200]!r}: no model's name has a NUL")
     text = _plain(text, catalog)
     if _is_known(text, catalog):
         return catalog.pipeline(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from vramplan.errors import MeasurementError
+from vramplan.files import open_file
 from vramplan.measurement.codec import decode_run
 from vramplan.measurement.history import SUFFIX as HISTORY_SUFFIX
 from vramplan.measurement.run import Run
@@ -57,7 +58,7 @@ def read_envelope(path: Path) -> dict[str, object]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    with path.open("rb") as raw, _plain(path, raw) as file:
+    with open_file(path) as raw, _plain(path, raw) as file:
         data = file.read(_LARGEST_BYTES + 1)
     if len(data) > _LARGEST_BYTES:
         raise MeasurementError(f"{path}: larger than {_LARGEST_BYTES >> 20} MiB")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vramplan.errors import MeasurementError
+from vramplan.files import open_file
 
 SUFFIX = ".history.json.gz"
 
@@ -126,7 +127,7 @@ def encode_history(history: History) -> bytes:
 def read_history(path: Path) -> History:
     """Return the history in a file; raises MeasurementError where it is not one."""
     try:
-        with gzip.open(path) as file:
+        with open_file(path) as raw, gzip.GzipFile(fileobj=raw) as file:
             text = file.read(_LARGEST_BYTES + 1)
         if len(text) > _LARGEST_BYTES:
             raise MeasurementError(f"{path}: larger than {_LARGEST_BYTES >> 20} MiB")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vramplan.errors import SourceError, did_you_mean
+from vramplan.files import open_file
 
 PREFIX = "ollama:"
 
@@ -116,7 +117,7 @@ def _blob(name: str, manifest: Path, folder: Path, digest: object) -> Path:
 
 def _json(path: Path, largest: int) -> dict[str, object]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data = file.read(largest + 1)
         if len(data) > largest:
             raise SourceError(f"{path}: larger than {largest >> 10} KiB")

@@ -20,6 +20,7 @@ from pathlib import Path
 from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
 from vramplan.engines.torch.tape.reader import build_tape
 from vramplan.errors import TapeError
+from vramplan.files import open_file
 
 __all__ = ["SCHEMA", "Tape", "Variant", "Weights", "parse_tape", "read_tape", "write_tape"]
 
@@ -49,9 +50,11 @@ def read_tape(path: Path) -> Tape:
     Raises TapeError where it is missing, cut short, foreign or too large.
     """
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
+        with open_file(path) as file:
+            data = file.read(_LARGEST_BYTES + 1)
+        if len(data) > _LARGEST_BYTES:
             raise TapeError(f"{path}: a tape larger than {_LARGEST_BYTES >> 20} MiB is not read")
-        text = path.read_text(encoding="utf-8")
+        text = data.decode()
     except FileNotFoundError:
         raise TapeError(f"{path}: no such tape", hint="record it with: vramplan record") from None
     except (OSError, UnicodeDecodeError) as error:
