@@ -14,10 +14,13 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from vramplan import __version__
 from vramplan.errors import UsageError, VramplanError, did_you_mean
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 #: every command and its line in ``vramplan --help``, in the order they are shown
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -59,10 +62,20 @@ class _Parser(argparse.ArgumentParser):
             allow_abbrev=False,  # an abbreviation that works today is ambiguous tomorrow
             **options,  # type: ignore[arg-type]  # argparse hands over what add_parser was given
         )
-        self._negative_number_matcher = re.compile(r"-\d.*")
+        self._negative_number_matcher = re.compile(r"-[0-9].*")
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.removeprefix("argument "), hint=f"{self.prog} --help")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Write help and version as any result is: argparse passes over what cannot be written."""
+        from vramplan.commands.output import write_stdout
+        from vramplan.commands.streams import tell
+
+        if file in (None, sys.stdout):
+            write_stdout(message)
+        else:
+            tell(message)
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -108,8 +121,11 @@ def _load(command: str, function: str) -> Callable[..., int | None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: this process's) name and return its exit code."""
+    from vramplan.commands.streams import open_streams
+
     words = sys.argv[1:] if arguments is None else list(arguments)
     gc.set_threshold(_GARBAGE)
+    open_streams()
     try:
         code = _run(words)
     except SystemExit as stop:  # argparse has printed help or the version
@@ -120,10 +136,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VramplanError as problem:
         code = _fail(problem, str(problem), problem.hint, words)
         code = problem.exit_code
+    except OSError as problem:  # the machine says no: a name too long, a disk that is full
+        code = _fail(problem, _refusal(problem), None, words)
     except Exception as problem:
         said = f"internal error: {type(problem).__name__}: {problem}"
         code = _fail(problem, said, "run it again with --debug and report what it prints", words)
-    _close(sys.stdout)
+    refused = _close(sys.stdout)
+    if refused is not None:
+        _complain(f"error: standard output cannot be written: {refused}", None)
+        code = VramplanError.exit_code
+    _close(sys.stderr)
     return code
 
 
@@ -140,6 +162,10 @@ def _run(words: list[str]) -> int:
     if name is None:
         parser.print_help(sys.stderr)
         return UsageError.exit_code
+    if hasattr(known, "formats"):  # what could not be written is not computed first
+        from vramplan.commands.output import check_output
+
+        check_output(known)
     return cast("int", _load(name, "run")(known))
 
 
@@ -178,27 +204,28 @@ def _fail(problem: Exception, said: str, hint: str | None, words: Sequence[str])
 
 def _complain(said: str, hint: str | None) -> None:
     """Write one line, and one for the hint, to stderr; strangers' text is made harmless."""
+    from vramplan.commands.streams import tell
     from vramplan.report.text import clean, for_encoding
 
     lines = [clean(said)] + ([clean(f"hint: {hint}")] if hint else [])
-    try:
-        for line in lines:
-            print(for_encoding(line, sys.stderr.encoding), file=sys.stderr)
-    except OSError:
-        _silence(sys.stderr)
+    tell("".join(f"{for_encoding(line, sys.stderr.encoding)}\n" for line in lines))
 
 
-def _close(stream: TextIO) -> None:
-    """Flush what is left; a reader that has gone away is no error."""
+def _refusal(problem: OSError) -> str:
+    named = problem.filename
+    where = f"{os.fsdecode(named)}: " if isinstance(named, str | bytes) else ""
+    return f"{where}{problem.strerror or type(problem).__name__}"
+
+
+def _close(stream: TextIO) -> str | None:
+    """Flush what is left, and return why that fails; a reader that has gone away is no error."""
+    from vramplan.commands.streams import silence
+
     try:
         stream.flush()
-    except (OSError, ValueError):
-        _silence(stream)
-
-
-def _silence(stream: TextIO) -> None:
-    """Send a stream that cannot be written to nowhere, so that Python's exit stays quiet."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError):
-        return
+    except BrokenPipeError:
+        silence(stream)
+    except (OSError, ValueError) as problem:
+        silence(stream)
+        return getattr(problem, "strerror", None) or "it is closed"
+    return None

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from vramplan.errors import VramplanError
+from vramplan.opened_file import open_file
 
 #: what is read is made of these
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
@@ -76,7 +77,7 @@ def read_json(path: Path, limits: Limits) -> Json:
     Raises JsonError where it cannot be read, or is not JSON within `limits`.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data = file.read(limits.text_bytes + 1)
     except OSError as problem:
         reason = f"cannot be read: {problem.strerror or problem}"

@@ -23,7 +23,7 @@ ENGINE_NAMES: Mapping[str, tuple[LineKind, str]] = {
     "projector": (LineKind.WEIGHTS, PROJECTOR),
     "projector compute": (LineKind.PROJECTOR_COMPUTE, PROJECTOR),
 }
-_NUMBER = re.compile(r"\d{1,3}$")
+_NUMBER = re.compile(r"[0-9]{1,3}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

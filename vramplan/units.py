@@ -15,7 +15,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib": MIB, "gib": GIB}
-_SIZE = re.compile(r"([+-]?)(\d{1,9}(?:\.\d{1,6})?)\s*([a-z]{0,3})", re.IGNORECASE)
+_SIZE = re.compile(r"([+-]?)([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([a-z]{0,3})", re.ASCII | re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -185,6 +184,8 @@ class Hub(ThreadingHTTPServer):
         self.status = 206
         self.elsewhere = ""
         self.parts: dict[str, bytes] = {}
+        self.listing = json.dumps([{"path": "a.gguf"}, {"path": "README.md"}]).encode()
+        self.is_over = threading.Event()
 
     @property
     def address(self) -> str:
@@ -201,16 +202,14 @@ class Handler(BaseHTTPRequestHandler):
         headers = self.headers
         self.server.asked.append((self.path, headers["Range"], headers["Authorization"]))
         if "/api/models/" in self.path:
-            self.reply(200, json.dumps([{"path": "a.gguf"}, {"path": "README.md"}]).encode())
+            self.reply(200, self.server.listing)
         elif self.server.status == 0:
             self.wfile.write(b"\0\xff\r\n\r\n")
-        elif self.server.status == 1:  # a byte now and then
+        elif self.server.status in (1, 2):  # a byte of the body, or a header, now and then
             self.send_response(206)
-            self.end_headers()
-            with suppress(OSError):
-                for _ in range(200):
-                    self.wfile.write(b"G")
-                    time.sleep(0.02)
+            if self.server.status == 1:
+                self.end_headers()
+            self.drip(b"G" if self.server.status == 1 else b"X: y\r\n")
         elif self.server.status == 302:
             self.send_response(302)
             self.send_header("Location", self.path)
@@ -233,6 +232,13 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.reply(206, self.server.data[int(first) : int(last) + 1])
 
+    def drip(self, piece: bytes) -> None:
+        self.flush_headers()
+        with suppress(OSError):
+            while not self.server.is_over.wait(0.02):
+                self.wfile.write(piece)
+                self.wfile.flush()
+
     def reply(self, status: int, data: bytes) -> None:
         self.send_response(status)
         self.end_headers()
@@ -245,8 +251,9 @@ def hub(tmp_path) -> Iterator[Hub]:
     model = sparse.dense_layers(sparse.language_model(words=40_000))
     path = sparse.write(tmp_path / "m.gguf", model)
     with path.open("rb") as file, Hub(file.read(6 << 20)) as one:
-        threading.Thread(target=one.serve_forever, daemon=True).start()
+        threading.Thread(target=one.serve_forever, args=[0.01], daemon=True).start()
         yield one
+        one.is_over.set()
         one.shutdown()
 
 
@@ -309,13 +316,53 @@ def test_a_refusal_is_one_line(hub, tmp_path, status, said) -> None:
         read_from_hub("org/name:m.gguf", at(hub, tmp_path))
 
 
-def test_a_server_that_drips_is_left(hub, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("status", [1, 2], ids=["body", "headers"])
+def test_a_server_that_drips_is_left(hub, tmp_path, monkeypatch, status) -> None:
     monkeypatch.setattr("vramplan.sources.hub._LONGEST_ANSWER", 0.3)
-    hub.status = 1
-    started = time.monotonic()
-    with pytest.raises(SourceError, match=r"cannot be read: not there after 0\.3 seconds"):
+    hub.status = status
+    said = r"cannot be read: (not there after 0\.3 seconds|it does not come to an end)"
+    with pytest.raises(SourceError, match=said):
         read_from_hub("org/name:m.gguf", at(hub, tmp_path))
-    assert time.monotonic() - started < 2
+    assert not hub.is_over.is_set(), "it still drips, and would for ever"
+
+
+def test_all_answers_together_have_a_limit(hub, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("vramplan.sources.hub._LONGEST_QUESTION", 0)
+    with pytest.raises(SourceError, match="cannot be read: "):
+        read_from_hub("org/name:m.gguf", at(hub, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "listing", [b"[" * 100_000, b"{", b'[1, {}, {"path": 3}]', b"\xff", b"9" * 5_000, b"null"]
+)
+def test_a_listing_that_is_none_lists_nothing(hub, tmp_path, listing) -> None:
+    hub.listing = listing
+    with pytest.raises(SourceError, match="no GGUF file at its top"):
+        read_from_hub("org/name", at(hub, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "token", ["hf_sesame\nX: y", "hf_sesame two", "hf_s\u00e9same", "hf_\0sesame"]
+)
+def test_a_token_that_is_none_is_not_shown(hub, tmp_path, token) -> None:
+    with pytest.raises(SourceError, match="HF_TOKEN: not a token") as raised:
+        read_from_hub("org/name:m.gguf", at(hub, tmp_path, HF_TOKEN=token))
+    assert "same" not in f"{raised.value} {raised.value.hint}"
+    assert not hub.asked
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://[::1", "http://", "ftp://a", "huggingface.co", "http://a:99999999", "http://a b",
+        "http://a\nb", "http://me:sesame@a", "http://" + "a" * 70 + ".example", "http://²",
+        "file:///etc/passwd",
+    ],
+)  # fmt: skip
+def test_an_endpoint_that_is_none_is_one_line(tmp_path, endpoint) -> None:
+    with pytest.raises(SourceError, match="HF_ENDPOINT: not the address of a hub") as raised:
+        read_from_hub("org/name", {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)})
+    assert "sesame" not in str(raised.value)
 
 
 def test_a_body_that_does_not_end_is_cut_off(hub, tmp_path) -> None:

@@ -10,12 +10,13 @@ from vramplan.catalog.pipelines import Entry
 from vramplan.catalog.search import PROJECT_FILE
 from vramplan.engines import door
 from vramplan.engines.door import Remark
-from vramplan.errors import SourceError, UsageError
+from vramplan.errors import SourceError, UsageError, did_you_mean
 from vramplan.model import Job, Pipeline, SettingValue
 from vramplan.settings import resolve_settings
 
 _YAML = (".yaml", ".yml")
 _PREFIXES = ("hf:", "ollama:")
+_OLLAMA = "ollama:"
 
 
 def silent(_text: str) -> None:
@@ -32,9 +33,14 @@ def find_target(
 ) -> Pipeline:
     """Return what a TARGET stands for: an entry by its name or in a YAML file, or a model file.
 
-    `mmproj` is the projector of a model file. Raises UsageError for a name nobody knows, and
-    SourceError for a model that is not there or not usable.
+    A repository on the hub is an entry where the catalogue has one for it, which takes no network;
+    what lies on this machine under a bare ``ORG/NAME`` goes before. `mmproj` is the projector of a
+    model file. Raises UsageError for a name nobody knows, and SourceError for a model that is not
+    there or not usable.
     """
+    if "\0" in text:
+        raise UsageError(f"{text[:200]!r}: no model's name has a NUL")
+    text = _plain(text, catalog)
     if _is_known(text, catalog):
         return catalog.pipeline(text)
     path = Path(text)
@@ -46,9 +52,13 @@ def find_target(
 
         return load_pipeline_file(path)
     if text.startswith(_PREFIXES) or path.suffix.lower() == ".gguf" or path.is_dir() or "/" in text:
-        local = door.find_file(text, remark)
+        entry = _find_repository(text, catalog)
+        local = None if entry and text.startswith(_PREFIXES) else door.find_file(text, remark)
+        if local is None and entry is not None:
+            remark(f"{text}: the catalogue's {entry.name}")
+            return entry
         if local is None:
-            return catalog.pipeline(text)
+            raise _unknown(text, catalog)
         try:
             return door.open_file(local, mmproj, remark)
         except SourceError as problem:
@@ -58,6 +68,40 @@ def find_target(
             hint = f"the catalogue has it: {bare}; {problem.hint or ''}".rstrip("; ")
             raise SourceError(str(problem), hint=hint) from None
     return catalog.pipeline(text)
+
+
+def _plain(text: str, catalog: Catalog) -> str:
+    """Return a TARGET without what an address has around it: ``hf:ORG/NAME`` for its page.
+
+    A page of Ollama's library stands for the catalogue's entry of that name, where there is one.
+    """
+    if "/" not in text:
+        return text
+    from vramplan.sources.hub_address import read_address
+
+    address = read_address(text)
+    if address is None:
+        return text
+    name = address.removeprefix(_OLLAMA)
+    return name if name != address and _is_known(name, catalog) else address
+
+
+def _find_repository(text: str, catalog: Catalog) -> Entry | None:
+    from vramplan.sources.hub_address import repository_named
+
+    repository = repository_named(text)
+    return catalog.repository(repository) if repository else None
+
+
+def _unknown(text: str, catalog: Catalog) -> UsageError:
+    """Return the error for an ``ORG/NAME`` that is neither here nor in the catalogue."""
+    from vramplan.sources.hub_address import repository_named
+
+    near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories))
+    repository = repository_named(text)
+    on_hub = f"a GGUF file on the hub is hf:{repository}:FILE.gguf" if repository else None
+    hint = near or on_hub or "vramplan catalog list shows them"
+    return UsageError(f"unknown pipeline {text!r}", hint=hint)
 
 
 def _is_known(text: str, catalog: Catalog) -> bool:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 DEFAULT_CAPABILITY = "8.6"
 _DEFAULT_MULTIPROCESSORS = 28
 
-_CLASS = re.compile(r"([0-9]{1,4})\s*gb", re.IGNORECASE)
-_SIZE = re.compile(r"[-+]?[0-9.]+\s*[a-z]*", re.IGNORECASE)
+_CLASS = re.compile(r"([0-9]{1,4})\s*gb", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"[-+]?[0-9.]+\s*[a-z]*", re.ASCII | re.IGNORECASE)
 _CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
 _MAKER = re.compile(r"^(nvidia-)?((geforce|tesla|quadro)-)?")
 

@@ -25,7 +25,7 @@ _CORES_ELSEWHERE = 128
 _DIVISIBLE = frozenset({"8.0", "9.0", "10.0", "10.3"})
 
 #: what a printed name has beside the chip's: sizes, and how memory and card are built
-_BUILD = re.compile(r"[\s-]+(?:\d+\s?gb|sxm\d?|pcie|hbm\d\w*)\b")
+_BUILD = re.compile(r"[\s-]+(?:\d+\s?gb|sxm\d?|pcie|hbm\d\w*)\b", re.ASCII)
 
 
 def resident_threads(compute_capability: str) -> int:

@@ -38,6 +38,8 @@ class Entry(Pipeline):
     """
 
     body: Mapping[str, object]
+    #: ``ORG/NAME`` on the hub
+    repositories: tuple[str, ...] = ()
 
     def components(self) -> tuple[ComponentSpec, ...]:
         """Return the components that are described, in their order; a model file has none."""
@@ -190,6 +192,7 @@ def _with_defaults(data: Data, defaults: Mapping[str, SettingValue], path: str =
         source=cast("str", data["source"]),
         path=path,
         aliases=tuple(cast("list[str]", data.get("aliases", []))),
+        repositories=tuple(cast("list[str]", data.get("repositories", []))),
         body={key: data[key] for key in (*_OF_TORCH, *_OF_GGML) if key in data},
     )
 

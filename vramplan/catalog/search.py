@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +41,17 @@ class Catalog:
     pipelines: Mapping[str, Entry]
     cards: Mapping[str, Card]
     folders: tuple[Path, ...] = ()
+    #: ``org/name`` on the hub, in lower case -> the name of the pipeline that stands for it
+    repositories: Mapping[str, str] = field(default_factory=dict)
 
     def pipeline(self, name: str) -> Entry:
         """Return the pipeline called `name`; raises UsageError with a suggestion."""
         return find_pipeline(name, self.pipelines)
+
+    def repository(self, name: str) -> Entry | None:
+        """Return the pipeline that stands for the hub's ``ORG/NAME``, in whatever case, or None."""
+        found = self.repositories.get(name.lower())
+        return self.pipelines.get(found) if found is not None else None
 
     def card(self, text: str) -> CardChoice:
         """Return what the CARD `text` stands for; raises UsageError with a suggestion."""
@@ -74,17 +81,26 @@ def load_catalog(folders: Sequence[Path] = (), inline: Iterable[Entry] = ()) -> 
     Raises CatalogError for a file that is wrong, and for a name that one folder gives twice.
     """
     pipelines: dict[str, Entry] = {}
+    repositories: dict[str, str] = {}
     cards: dict[str, Card] = {}
     shipped = profiles_dir()
     for found_pipelines, found_cards in (
         _read_shipped(shipped),
         *(_read_folder(folder) for folder in reversed(folders)),
+        (tuple(inline), ()),
     ):
         pipelines |= {pipeline.name: pipeline for pipeline in found_pipelines}
+        repositories |= {
+            name.lower(): pipeline.name
+            for pipeline in found_pipelines
+            for name in pipeline.repositories
+        }
         cards |= {card.name: card for card in found_cards}
-    pipelines |= {pipeline.name: pipeline for pipeline in inline}
     return Catalog(
-        pipelines=dict(sorted(pipelines.items())), cards=cards, folders=(*folders, shipped)
+        pipelines=dict(sorted(pipelines.items())),
+        cards=cards,
+        folders=(*folders, shipped),
+        repositories=repositories,
     )
 
 

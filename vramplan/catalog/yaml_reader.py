@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from vramplan.errors import CatalogError
+from vramplan.opened_file import open_file
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 KeyPath = tuple[str | int, ...]
@@ -95,7 +96,7 @@ def read_yaml(path: Path) -> Document:
     large or too deep, or uses duplicate keys, anchors, aliases, tags or several documents.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             raw = file.read(LARGEST_FILE_BYTES + 1)
     except OSError as problem:
         raise CatalogError(f"{path}: cannot be read: {problem.strerror}") from problem

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from vramplan.ask.targets import find_target, open_catalog
 from vramplan.catalog import load_catalog, user_folders, validate
 from vramplan.commands import arguments
-from vramplan.commands.output import choose_format, note, remark, show, write_file
+from vramplan.commands.output import choose_format, note, remark, show, write_file, write_stdout
 from vramplan.errors import CatalogError, UsageError
 from vramplan.report import catalog
 
@@ -137,7 +136,7 @@ def _add(args: Namespace) -> int:
     except CatalogError:  # a name that another file of the folder has
         target.unlink()
         raise
-    sys.stdout.write(f"{target}\n")
+    write_stdout(f"{target}\n")
     return 0
 
 

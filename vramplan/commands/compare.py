@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import re
 from argparse import ArgumentParser, Namespace
 from functools import partial
-from pathlib import Path
-from typing import BinaryIO, TextIO
 
 from vramplan.ask.compare import compare, explain
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
+from vramplan.commands.input import read_pasted
 from vramplan.commands.output import note, remark, show
 from vramplan.errors import UsageError
 from vramplan.report.comparison import render, render_explanation
@@ -19,6 +18,11 @@ FORMATS = ("table", "json", "markdown", "html")
 
 #: of a pasted text no more is read, and one that is longer than the readers take is refused
 _LONGEST = 4 << 20
+
+#: digits are ASCII's everywhere: Python's own word for one takes ² too
+_PID = re.compile(r"[0-9]{1,10}")
+_PERCENT = re.compile(r"[0-9]{1,4}(?:\.[0-9]{0,6})?|\.[0-9]{1,6}")
+_MOST_PERCENT = 1000
 
 _DESCRIPTION = (
     "Show estimate and measurement side by side, component by component and phase by phase, with "
@@ -110,7 +114,7 @@ def run(args: Namespace) -> int:
     if args.pid is not None or args.smi is not None:
         if args.events:
             raise UsageError("--events needs a run: a card seen from outside tells no events")
-        text = None if args.smi is None else _read_text(args.smi)
+        text = None if args.smi is None else read_pasted(args.smi, _LONGEST)
         explained = explain(
             args.target, catalog, settings, pid=args.pid, smi=text, gpu=args.gpu, remark=remark
         )
@@ -119,8 +123,8 @@ def run(args: Namespace) -> int:
     if args.gpu is not None:
         raise UsageError("--gpu is for --pid and --smi: a run has its GPU")
     found = compare(args.target, catalog, settings, wants_events=args.events, remark=remark)
-    for text in found.remarks:
-        remark(text)
+    for said in found.remarks:
+        remark(said)
     show(args, partial(render, found.comparison, tolerance_percent=args.tolerance))
     return _judge(found.comparison.worst_percent, args.tolerance)
 
@@ -132,29 +136,14 @@ def _judge(worst: float | None, tolerance: float | None) -> int:
     return 1
 
 
-def _read_text(name: str) -> str | bytes:
-    """Return what a file or stdin has, of a bounded length."""
-    try:
-        if name != "-":
-            with Path(name).open("rb") as file:
-                return file.read(_LONGEST)
-        source: BinaryIO | TextIO = getattr(sys.stdin, "buffer", sys.stdin)
-        return source.read(_LONGEST)
-    except OSError as problem:
-        raise UsageError(f"{name}: cannot be read: {problem.strerror}") from problem
-
-
 def _read_pid(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:12]) < 1 << 32:
+    if not _PID.fullmatch(text) or not 0 < int(text) < 1 << 32:
         raise UsageError(f"--pid: not a process's number: {text!r}")
     return int(text)
 
 
 def _read_percent(text: str) -> float:
-    try:
-        percent = float(text.removesuffix("%"))
-    except ValueError:
-        percent = -1.0
-    if not 0 <= percent <= 1000:
+    number = text.removesuffix("%").strip()
+    if not _PERCENT.fullmatch(number) or float(number) > _MOST_PERCENT:
         raise UsageError(f"--tolerance: not a percentage: {text!r}", hint="such as 4")
-    return percent
+    return float(number)

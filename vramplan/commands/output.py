@@ -6,10 +6,10 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from vramplan.commands.streams import silence, tell
 from vramplan.errors import UsageError
 from vramplan.report.look import FILE_WIDTH, Look
 
@@ -33,11 +33,15 @@ Render = Callable[[Look], str]
 def choose_format(args: Namespace) -> str:
     """Return the format of ``--format``, or of the suffix of ``-o``, or the command's default.
 
-    Raises UsageError for a suffix whose format the command does not have.
+    Raises UsageError for a suffix that names no format, or one that the command does not have.
     """
     if args.format:
         return str(args.format)
     suffix = Path(args.output).suffix.lower() if args.output else ""
+    if suffix and suffix not in SUFFIXES:
+        known = [name for name, found in SUFFIXES.items() if found in args.formats]
+        hint = f"name it {', '.join(known)}, or say what it is with --format"
+        raise UsageError(f"{args.output}: {suffix} names no format", hint=hint)
     chosen = SUFFIXES.get(suffix, str(args.default_format))
     if chosen not in args.formats:
         hint = "formats: " + ", ".join(args.formats)
@@ -50,14 +54,39 @@ def check_output(args: Namespace) -> None:
     choose_format(args)
     if not args.output or args.output == "-":
         return
-    path = Path(args.output).resolve()
-    folder = path.parent
-    if path.is_dir():
-        raise UsageError(f"{path}: cannot be written: it is a folder")
-    if not folder.is_dir():
-        raise UsageError(f"{path}: cannot be written: there is no folder {folder}")
-    if not path.exists() and not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{path}: cannot be written: {folder} is not yours to write to")
+    path = Path(args.output)
+    why = _refusal(path)
+    if why is not None:
+        raise UsageError(f"{path}: cannot be written: {why}")
+
+
+def _refusal(path: Path) -> str | None:
+    """Return why nothing can be written to `path`, or None."""
+    if "\0" in str(path):
+        return "no file's name has a NUL"
+    real = _behind_links(path)
+    folder = real.parent
+    try:
+        if real.is_symlink():
+            return "its links lead in a circle"
+        if real.is_dir():
+            return "it is a folder"
+        if not folder.is_dir():
+            return f"there is no folder {folder}"
+        if real.exists() and not os.access(real, os.W_OK):
+            return "it is not yours to write to"
+        if real.exists() and not real.is_file():  # a device or a pipe is written to as it is
+            return None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder} is not yours to write to"
+    except OSError as problem:  # a name that is too long
+        return problem.strerror
+    return None
+
+
+def _behind_links(path: Path) -> Path:
+    """Return where `path` leads, so that a link stays one; a circle of links leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def show(args: Namespace, render: Render) -> None:
@@ -106,15 +135,10 @@ def write_stdout(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        _abandon_stdout()
+        silence(sys.stdout)  # Python would try, and fail, once more at its exit
     except OSError as problem:
-        _abandon_stdout()
+        silence(sys.stdout)
         raise UsageError(f"standard output cannot be written: {problem.strerror}") from problem
-
-
-def _abandon_stdout() -> None:
-    """Send what is still buffered nowhere: Python would try, and fail, once more at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_file(path: Path, text: str) -> None:
@@ -122,11 +146,14 @@ def write_file(path: Path, text: str) -> None:
 
     What is not a plain file (a pipe, /dev/null) is written to as it is. Raises UsageError.
     """
-    path = path.resolve()  # a link stays a link
+    why = _refusal(path)
+    if why is not None:
+        raise UsageError(f"{path}: cannot be written: {why}")
+    path = _behind_links(path)
     if path.exists() and not path.is_file():
         beside = path
-    else:
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    else:  # of a name as long as the system takes there is no longer one
+        beside = path.with_name(f".vramplan-{os.getpid()}.part")
     try:
         # "x": a file or a link that somebody else has put there is not followed
         with beside.open("w" if beside == path else "x", encoding="utf-8", newline="\n") as file:
@@ -149,5 +176,4 @@ def note(text: str) -> None:
     """Tell the person at the terminal something that is not the result: one line on stderr."""
     from vramplan.report.text import clean, for_encoding
 
-    with suppress(OSError):  # nobody listens to stderr any more, and the result is elsewhere
-        print(for_encoding(clean(text), sys.stderr.encoding), file=sys.stderr)
+    tell(f"{for_encoding(clean(text), sys.stderr.encoding)}\n")

@@ -11,7 +11,7 @@ from vramplan.ask.profile import Profiled, Wishes, profile
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
 from vramplan.commands.interrupts import ending_tidily
-from vramplan.commands.output import check_output, choose_format, remark, show, write_file
+from vramplan.commands.output import choose_format, remark, show, write_file
 from vramplan.commands.progress import showing_progress
 from vramplan.report import comparison, measured_run
 from vramplan.report.look import Look
@@ -104,7 +104,6 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Measure, write what came of it beside the estimate; return 1 where the run failed."""
-    check_output(args)
     path = _run_file(args)
     wishes = Wishes(
         weights=args.weights,

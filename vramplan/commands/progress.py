@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vramplan.commands.output import note
+from vramplan.commands.streams import is_watched, tell
 
 #: hears what is being done
 Show = Callable[[str], None]
@@ -24,7 +25,7 @@ def progress() -> Iterator[Show]:
 
     def show(step: str) -> None:
         nonlocal is_shown
-        if sys.stderr.isatty() and time.monotonic() - begun > _PATIENCE_S:
+        if is_watched() and time.monotonic() - begun > _PATIENCE_S:
             _rewrite(f"trying {step}")
             is_shown = True
 
@@ -44,7 +45,7 @@ def showing_progress() -> Iterator[Show]:
         if text == last[0]:
             return
         last[0] = text
-        if sys.stderr.isatty():
+        if is_watched():
             _rewrite(text)
         else:
             note(text)
@@ -52,7 +53,7 @@ def showing_progress() -> Iterator[Show]:
     try:
         yield show
     finally:
-        if last[0] and sys.stderr.isatty():
+        if last[0] and is_watched():
             _rewrite("")
 
 
@@ -63,7 +64,7 @@ def showing_kinds(verb: str) -> Iterator[Show]:
 
     def show(step: str) -> None:
         kind = step.partition("  run ")[0]
-        if sys.stderr.isatty():
+        if is_watched():
             _rewrite(step)
         elif kind not in shown:
             note(f"{verb}: {kind}")
@@ -72,7 +73,7 @@ def showing_kinds(verb: str) -> Iterator[Show]:
     try:
         yield show
     finally:
-        if shown and sys.stderr.isatty():
+        if shown and is_watched():
             _rewrite("")
 
 
@@ -80,5 +81,4 @@ def _rewrite(text: str) -> None:
     """Write over the line of a terminal."""
     from vramplan.report.text import clean, for_encoding
 
-    sys.stderr.write(f"\r\x1b[2K{for_encoding(clean(text, 79), sys.stderr.encoding)}")
-    sys.stderr.flush()
+    tell(f"\r\x1b[2K{for_encoding(clean(text, 79), sys.stderr.encoding)}")

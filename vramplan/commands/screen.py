@@ -8,16 +8,18 @@ import sys
 from collections.abc import Callable
 
 from vramplan.ask.watch import Watching
+from vramplan.commands.streams import is_watched, tell
 from vramplan.report.colour import wants_colour
+from vramplan.report.text import for_encoding
 from vramplan.report.watch_view import draw_live, plain_line
 
 
 def screen() -> Callable[[float, Watching], None]:
     """Return what shows one look at cards, so many seconds in."""
     stream = sys.stderr
-    if not stream.isatty():
-        return lambda at_s, watching: print(
-            plain_line(at_s, watching.cards), file=stream, flush=True
+    if not is_watched():
+        return lambda at_s, watching: tell(
+            f"{for_encoding(plain_line(at_s, watching.cards), stream.encoding)}\n"
         )
     drawn = [0]
 
@@ -26,8 +28,7 @@ def screen() -> Callable[[float, Watching], None]:
         colour = wants_colour(stream, os.environ)
         lines = draw_live(watching.cards, colour=colour, width=columns - 1)[: rows - 1]
         up = f"\x1b[{drawn[0]}F\x1b[J" if drawn[0] else ""
-        stream.write(up + "\n".join(lines) + "\n")
-        stream.flush()
+        tell(up + "\n".join(lines) + "\n")
         drawn[0] = len(lines)
 
     return draw

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import re
 from argparse import ArgumentParser, Namespace
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
@@ -22,11 +22,16 @@ from vramplan.ask.watch import (
 from vramplan.commands import arguments
 from vramplan.commands.output import remark, show
 from vramplan.commands.screen import screen
+from vramplan.commands.streams import is_watched
 from vramplan.errors import UsageError
 from vramplan.report.watch import render
 from vramplan.units import parse_size
 
 FORMATS = ("table", "json", "markdown")
+
+#: ASCII's digits alone: Python's own word for a digit takes ² too
+_SECONDS = re.compile(r"[0-9]{1,8}(?:\.[0-9]{0,6})?|\.[0-9]{1,6}")
+_COUNT = re.compile(r"[0-9]{1,12}")
 
 _DESCRIPTION = (
     "Show this machine's cards live: what is used, who holds it, and the highest so far. With "
@@ -95,7 +100,7 @@ def run(args: Namespace) -> int:
     """Watch, then write the summary; return 0, after Ctrl-C too."""
     with _open(args, _planner(args)) as watching:
         draw = screen()
-        waits = args.replay is None or sys.stderr.isatty()
+        waits = args.replay is None or is_watched()
         pace = Pace(interval_s=args.interval, seconds=args.seconds, count=args.count)
         with suppress(KeyboardInterrupt):
             watching.look_on(pace, lambda at_s: draw(at_s, watching), waits=waits)
@@ -126,16 +131,13 @@ def _planner(args: Namespace) -> Planner:
 
 
 def _read_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
+    seconds = float(text) if _SECONDS.fullmatch(text) else 0.0
     if not 0.01 <= seconds <= 10_000_000:
         raise UsageError(f"not a time in seconds: {text!r}", hint="from 0.01 on, such as 0.5")
     return seconds
 
 
 def _read_count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text[:12]) < 1:
+    if not _COUNT.fullmatch(text) or int(text) < 1:
         raise UsageError(f"not a number of looks: {text!r}")
-    return int(text[:12])
+    return int(text)

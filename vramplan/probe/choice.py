@@ -48,13 +48,14 @@ def is_order_certain(inventory: Inventory, environment: Mapping[str, str] | None
     """
     environ = os.environ if environment is None else environment
     visible = environ.get(_VISIBLE, "").strip()
-    if len({gpu.name for gpu in inventory.gpus}) < 2 or not visible[:1].isdigit():
+    is_index = visible[:1].isascii() and visible[:1].isdigit()
+    if len({gpu.name for gpu in inventory.gpus}) < 2 or not is_index:
         return True
     return environ.get(_ORDER) == "PCI_BUS_ID"
 
 
 def _find(gpus: Sequence[Gpu], text: str) -> Gpu | None:
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) < 10:
         return next((gpu for gpu in gpus if gpu.index == int(text)), None)
     if len(text) < 5:  # GPU-, MIG-: names none
         return None

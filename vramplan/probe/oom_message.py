@@ -36,22 +36,22 @@ _UNITS = {
     "MB": MIB,
     "GB": GIB,
 }
-_SIZE = r"(\d{1,15}(?:\.\d{1,4})?)\s{0,3}(bytes?|[KMG]i?B)"
+_SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,4})?)\s{0,3}(bytes?|[KMG]i?B)"
 _START = re.compile(r"\bTried to allocate\b|Allocation on device\b|PyTorch CUDA memory summary")
 _ASKED = re.compile(rf"Tried to allocate {_SIZE}")
 #: since 2.1; "capacty" until 2.2
 _CAPACITY = re.compile(
-    rf"(?:GPU|NPU) (\d{{1,3}}) has a total capaci?ty of {_SIZE} of which {_SIZE} is free"
+    rf"(?:GPU|NPU) ([0-9]{{1,3}}) has a total capaci?ty of {_SIZE} of which {_SIZE} is free"
 )
 _ALLOWED = re.compile(rf"{_SIZE} allowed;")
 _THIS = re.compile(rf"this process has {_SIZE} memory in use")
-_PROCESS = re.compile(rf"(?<!this )\bProcess (\d{{1,10}}) has {_SIZE} memory in use")
+_PROCESS = re.compile(rf"(?<!this )\bProcess ([0-9]{{1,10}}) has {_SIZE} memory in use")
 _ALLOCATED = re.compile(rf"Of the allocated memory {_SIZE} is allocated by PyTorch")
 _POOLS = re.compile(rf"with {_SIZE} allocated in private pools")
 _UNALLOCATED = re.compile(rf"and {_SIZE} is reserved by PyTorch but unallocated")
 #: up to 2.0
 _OLD = re.compile(
-    rf"\((?:GPU|NPU) (\d{{1,3}});\s?{_SIZE} total capacity;\s?{_SIZE} already allocated;\s?"
+    rf"\((?:GPU|NPU) ([0-9]{{1,3}});\s?{_SIZE} total capacity;\s?{_SIZE} already allocated;\s?"
     rf"(?:{_SIZE} current active;\s?)?{_SIZE} free;\s?(?:{_SIZE} allowed;\s?)?"
     rf"{_SIZE} (reserved in total by PyTorch|cached)"
 )
@@ -63,16 +63,16 @@ _ASYNC = re.compile(
     rf"(?:\s{{1,5}}PyTorch limit \(set by user-supplied memory fraction\)"
     rf"\s{{0,40}}:\s{{0,5}}{_SIZE})?"
 )
-_ASYNC_DEVICE = re.compile(r"Allocation on device (\d{1,3})")
+_ASYNC_DEVICE = re.compile(r"Allocation on device ([0-9]{1,3})")
 #: torch.cuda.memory_summary(), which ComfyUI logs
-_SUMMARY_DEVICE = re.compile(r"device ID (\d{1,3})")
-_SUMMARY_CELL = r"\|\s{0,9}(\d{1,12})\s{0,3}(B|[KMG]i?B)\s{0,9}"
+_SUMMARY_DEVICE = re.compile(r"device ID ([0-9]{1,3})")
+_SUMMARY_CELL = r"\|\s{0,9}([0-9]{1,12})\s{0,3}(B|[KMG]i?B)\s{0,9}"
 _SUMMARY = {
     "allocated": re.compile(rf"\|\s{{0,3}}Allocated memory\s{{0,20}}{_SUMMARY_CELL}"),
     "reserved": re.compile(rf"\|\s{{0,3}}GPU reserved memory\s{{0,20}}{_SUMMARY_CELL}"),
 }
 #: Device: cuda:0 NVIDIA GeForce RTX 3090 : cudaMallocAsync (ComfyUI says so when it starts)
-_COMFY_NAME = re.compile(r"Device: cuda:(\d{1,3}) (.{1,60}?) : (?:cudaMallocAsync|native)")
+_COMFY_NAME = re.compile(r"Device: cuda:([0-9]{1,3}) (.{1,60}?) : (?:cudaMallocAsync|native)")
 _SIZELESS = re.compile(
     r"CUDA error: out of memory|cuda runtime error \(2\) ?: out of memory|"
     r"Tried to allocate more than 1EB memory|cudaErrorMemoryAllocation|"

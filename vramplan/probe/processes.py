@@ -35,7 +35,7 @@ def _numbers(pid: int, proc: Path) -> list[int]:
     except OSError:
         return []
     line = next((line for line in text.splitlines() if line.startswith("NSpid:")), "")
-    return [int(word) for word in line.split()[1:] if word.isdigit()]
+    return [int(word) for word in line.split()[1:] if word.isascii() and word.isdigit()]
 
 
 def neighbours_moved(before: DeviceMemory, after: DeviceMemory) -> int:

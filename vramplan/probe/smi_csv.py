@@ -43,11 +43,11 @@ _KNOWN = _TELLING | {
     "utilization.gpu", "utilization.memory", "uuid",
 }  # fmt: skip
 #: GPU 0: NVIDIA GeForce RTX 3060 (UUID: GPU-…)
-_LISTED = re.compile(r"^\s*GPU (\d{1,3}): (.{1,80}?) \(UUID: (GPU-[0-9A-Za-z-]{1,60})\)\s*$")
+_LISTED = re.compile(r"^\s*GPU ([0-9]{1,3}): (.{1,80}?) \(UUID: (GPU-[0-9A-Za-z-]{1,60})\)\s*$")
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{3,80}")
 _BUS = re.compile(r"(?:[0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9]")
 _GPU_NAME = re.compile(
-    r"NVIDIA|GeForce|Tesla|Quadro|\b[RG]TX\b|TITAN|GRID|nvgpu|\b[AHLBT]\d{1,3}[GXS]?\b",
+    r"NVIDIA|GeForce|Tesla|Quadro|\b[RG]TX\b|TITAN|GRID|nvgpu|\b[AHLBT][0-9]{1,3}[GXS]?\b",
     re.IGNORECASE,
 )
 _WITH_UNIT = re.compile(r"\d{1,9}\s+[KMG]i?B", re.ASCII)

@@ -23,7 +23,7 @@ from vramplan.probe.smi_sizes import size_bytes
 _LONGEST_LINE = 400
 _MOST_UNREAD = 1000
 
-_HEADING = re.compile(r"NVIDIA-SMI\s+(?:version\s*:?\s*)?v?\d")
+_HEADING = re.compile(r"NVIDIA-SMI\s+(?:version\s*:?\s*)?v?[0-9]")
 #: up to driver 600 "Driver Version", since 610 "KMD Version"
 _DRIVER = re.compile(r"(?:Driver|KMD) Version\s*:\s*([0-9.]{1,20})")
 _TIME = re.compile(r"^[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} (\d\d:\d\d:\d\d) (?:[A-Z]{2,5} )?\d{4}")
@@ -32,14 +32,14 @@ _INDEX = re.compile(r"^\s*(\d{1,3})\s+(\S.*)$", re.ASCII)
 #: 00000000:01:00.0, 0000:01:00.0; Jetson has N/A there
 _BUS = re.compile(r"^\s*(?:[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:|N/A\b)")
 _MODE = re.compile(r"\s+(?:On|Off|N/A|WDDM|TCC|MCDM|ERR!|Enabled|Disabled)\s*$")
-_USAGE = re.compile(r"^\s*(\d{1,9}\s*[KMG]i?B)\s*/\s*(\d{1,9}\s*[KMG]i?B)\s*$")
+_USAGE = re.compile(r"^\s*([0-9]{1,9}\s*[KMG]i?B)\s*/\s*([0-9]{1,9}\s*[KMG]i?B)\s*$")
 _INSTANCE = re.compile(r"^\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s*$", re.ASCII)
 _PROCESS = re.compile(
     r"^(\d{1,3})\s+(?:(N/A|\d{1,3})\s+(?:N/A|\d{1,3})\s+)?(\d{1,10})\s+(\S.*)$", re.ASCII
 )
 #: C, G, C+G, M+C (a client of the Multi-Process Service)
 _KIND = re.compile(r"^([A-Z](?:\+[A-Z]){0,3})(?:\s+|$)")
-_HELD = re.compile(r"(?:^|\s|(?<=\D))(N/A|\[N/A\]|\d{1,9}\s?[KMG]i?B)$")
+_HELD = re.compile(r"(?:^|\s|(?<=\D))(N/A|\[N/A\]|[0-9]{1,9}\s?[KMG]i?B)$")
 #: | Processes: |, and before 330 | Compute processes: |
 _LIST = re.compile(r"^\|+\s*(?:Compute p|P)rocesses:")
 _NOBODY = re.compile(r"No running .*processes found|Not Supported", re.IGNORECASE)

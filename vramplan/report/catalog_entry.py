@@ -24,6 +24,7 @@ def entry_sheet(pipeline: Pipeline) -> Sheet:
     """Return a pipeline's entry to be shown to a person."""
     also = ", ".join(pipeline.aliases)
     tables = [("settings", _settings(pipeline))]
+    hub = pipeline.repositories if isinstance(pipeline, Entry) else ()
     tape = None
     if isinstance(pipeline, Entry):
         tape = pipeline.text("tape")
@@ -36,6 +37,7 @@ def entry_sheet(pipeline: Pipeline) -> Sheet:
         lines=[
             pipeline.summary,
             f"also called: {also}" if also else "",
+            f"on the hub: {', '.join(hub)}" if hub else "",
             f"runtime: {pipeline.runtime}" + (f", tape: {tape}" if tape else ""),
             f"source: {pipeline.source}",
             f"file: {pipeline.path}",

@@ -16,6 +16,7 @@ from math import prod
 from pathlib import Path
 
 from vramplan.errors import SourceError
+from vramplan.opened_file import open_file
 from vramplan.sources.block_sizes import BLOCKS, TYPES
 
 MAGIC = b"GGUF"
@@ -167,7 +168,7 @@ def join_parts(header: GgufFile, parts: Sequence[GgufFile]) -> GgufFile:
 
 def _read_one(path: Path) -> GgufFile:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data = file.read(_FIRST)
             return read_header(data, str(path), file.read)
     except OSError as problem:

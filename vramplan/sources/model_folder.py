@@ -15,7 +15,7 @@ from pathlib import Path
 from vramplan.errors import SourceError
 
 _PROJECTOR = re.compile(r"mmproj|mm-proj|\.projector\.", re.IGNORECASE)
-_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+_LATER_PART = re.compile(r"-(?!00001)[0-9]{5}-of-[0-9]{5}\.gguf$")
 _MOST = 10_000
 #: PUBLISHER/REPOSITORY, or a file in it
 _LM_STUDIO_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,95}/[A-Za-z0-9][\w.+ /-]{0,299}")

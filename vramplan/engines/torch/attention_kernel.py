@@ -13,9 +13,13 @@ from vramplan.errors import UsageError
 def parse_capability(text: str) -> tuple[int, int]:
     """Return (major, minor) of a compute capability such as ``8.6``."""
     major, dot, minor = text.partition(".")
-    if not (major.isdecimal() and minor.isdecimal() and dot):
+    if not (_is_number(major) and _is_number(minor) and dot):
         raise UsageError(f"not a compute capability: {text!r}", hint="such as 8.6")
     return int(major), int(minor)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 5
 
 
 def attention_kernel(compute_capability: str, attention: str, dtype: str) -> str:

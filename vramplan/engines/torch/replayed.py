@@ -20,6 +20,7 @@ from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.workspace import convolution_scratch, cublas_band, no_scratch
 from vramplan.model import Settings
+from vramplan.opened_file import open_file
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
@@ -187,7 +188,8 @@ def parts_at(tape: Tape, conditions: Conditions) -> list[PartWeights]:
 @lru_cache(maxsize=32)
 def _crc32(path: Path, _size: int, _changed: int) -> int:
     """Return the checksum of a tape; a check asks for it once an architecture."""
-    return zlib.crc32(path.read_bytes())
+    with open_file(path) as file:
+        return zlib.crc32(file.read())
 
 
 def result_key(

@@ -21,12 +21,13 @@ _LONGEST = 2_000
 #: load_tensors:        CUDA0 model buffer size =  3847.55 MiB
 _BUFFER = re.compile(
     r"(\w+):\s+([A-Za-z][\w()]{0,40}?)\s+"
-    r"(?:(model|KV|RS|compute|output|input)\s+)?buffer size\s*=\s*([\d.]{1,14}) MiB"
+    r"(?:(model|KV|RS|compute|output|input)\s+)?buffer size\s*=\s*([\d.]{1,14}) MiB",
+    re.ASCII,
 )
 #: clip_model_load: model size:     595.49 MB
-_PROJECTOR = re.compile(r"(?:clip\w*|load_hparams):\s+model size:\s*([\d.]{1,14}) Mi?B")
-_PROJECTOR_COMPUTE = re.compile(r"compute allocated memory:\s*([\d.]{1,14}) MB")
-_LAYERS = re.compile(r"offloaded (\d{1,4})/(\d{1,4}) layers to GPU")
+_PROJECTOR = re.compile(r"(?:clip\w*|load_hparams):\s+model size:\s*([\d.]{1,14}) Mi?B", re.ASCII)
+_PROJECTOR_COMPUTE = re.compile(r"compute allocated memory:\s*([\d.]{1,14}) MB", re.ASCII)
+_LAYERS = re.compile(r"offloaded (\d{1,4})/(\d{1,4}) layers to GPU", re.ASCII)
 _SETTING = re.compile(
     r"llama_context|llama_init_from_model|llama_new_context_with_model|print_info|server"
 )
@@ -36,12 +37,12 @@ _CONTEXT = re.compile(r"\bllama_\w+:\s+n_ctx\s*=")
 _FLASH_CHOSEN = re.compile(r"Flash Attention (?:was auto, set to )?(enabled|disabled)\b")
 _VALUE = re.compile(r"\b(n_ctx|n_batch|n_ubatch|n_seq_max|flash_attn)\s*=\s*([\w-]{1,20})")
 #: build: 4863 (4e39a3c), main: build = 4863, and today's build_info: b11549-0123abc
-_BUILD = re.compile(r"\bbuild(?:_info: b|:\s*| =\s*)(\d{3,6})\b")
-_DEVICE = re.compile(r"Device \d+: ([^,]{1,80}), compute capability (\d{1,2}\.\d)")
+_BUILD = re.compile(r"\bbuild(?:_info: b|:\s*| =\s*)(\d{3,6})\b", re.ASCII)
+_DEVICE = re.compile(r"Device \d+: ([^,]{1,80}), compute capability (\d{1,2}\.\d)", re.ASCII)
 #: allocating 9216.00 MiB on device 0: cudaMalloc failed: out of memory
-_REFUSED = re.compile(r"allocating ([\d.]{1,14}) MiB on device \d+: cudaMalloc failed")
+_REFUSED = re.compile(r"allocating ([\d.]{1,14}) MiB on device \d+: cudaMalloc failed", re.ASCII)
 #: ggml_gallocr_reserve_n: failed to allocate CUDA0 buffer of size 9332334592
-_REFUSED_BYTES = re.compile(r"failed to allocate \w{1,40} buffer of size (\d{1,18})\b")
+_REFUSED_BYTES = re.compile(r"failed to allocate \w{1,40} buffer of size (\d{1,18})\b", re.ASCII)
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,12}m")
 _FAILED = re.compile(
     r"failed to (?:allocate|load model|create context|initialize)|out of memory|error loading model"

@@ -117,7 +117,7 @@ def ask_projector(mmproj: Path, settings: Mapping[str, object]) -> int:
     It prints MiB with two decimals. Raises as `ask_engine` does.
     """
     text = _listen(_command(mmproj, settings, mmproj), _PROJECTOR)
-    found = re.search(rf"{_PROJECTOR} is ([\d.]{{1,14}}) MiB", text)
+    found = re.search(rf"{_PROJECTOR} is ([0-9]{{1,12}}(?:\.[0-9]{{1,4}})?) MiB", text)
     if found is None:
         raise MeasurementError(f"{mmproj}: the engine refuses it: {_refusal(text)}")
     return round(float(found[1]) * MIB)
@@ -198,5 +198,5 @@ def _why(log: EngineLog, text: str) -> str:
 
 
 def _nodes(text: str) -> int | None:
-    found = re.search(r"graph[^\n]{0,80}: nodes = (\d{1,7})", text)
+    found = re.search(r"graph[^\n]{0,80}: nodes = ([0-9]{1,7})", text)
     return int(found[1]) if found else None

@@ -9,7 +9,7 @@ from vramplan.measurement.run import Failure, FailureKind
 _LONGEST = 600
 
 #: torch: "CUDA out of memory. Tried to allocate 2.25 GiB."
-_ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]iB)")
+_ASKED = re.compile(r"[Tt]ried to allocate ([0-9]{1,15}(?:\.[0-9]{1,6})?) (bytes|[KMGT]iB)")
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 #: what the libraries below torch say when memory ends
