@@ -69,8 +69,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         """Write help and version as any result is: argparse passes over what cannot be written."""
-        from vramplan.commands.output import write_stdout
-        from vramplan.commands.streams import tell
+        from vramplan.commands.streams import tell, write_stdout
 
         if file in (None, sys.stdout):
             write_stdout(message)

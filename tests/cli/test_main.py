@@ -98,7 +98,8 @@ def test_build_parser_knows_every_command_whole() -> None:
 def test_help_loads_no_command() -> None:
     code, modules = imported("--help")
     assert code == 0
-    assert not [name for name in modules if name.startswith("vramplan.commands")]
+    commands = {name for name in modules if name.startswith("vramplan.commands.")}
+    assert commands == {"vramplan.commands.streams"}
     assert not loaded(modules, [*HEAVY, "vramplan.model", "vramplan.catalog", "vramplan.report"])
 
 
@@ -302,7 +303,7 @@ def test_a_file_that_fails_half_way_is_not_there(run, tmp_path, monkeypatch) -> 
 def test_a_folder_that_is_not_there_is_one_line(run) -> None:
     result = run("cards", "-o", "no/such/folder/out.json")
     assert result.code == 2
-    assert result.error.endswith("cannot be written: No such file or directory")
+    assert "cannot be written: there is no folder" in result.error
 
 
 def test_a_link_stays_a_link_and_a_device_a_device(run, tmp_path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from vramplan.commands.streams import silence, tell
+from vramplan.commands.streams import tell, write_stdout
 from vramplan.errors import UsageError
 from vramplan.report.look import FILE_WIDTH, Look
 
@@ -120,25 +120,6 @@ def _terminal(stream: TextIO) -> tuple[bool, int]:
     from vramplan.report.colour import wants_colour
 
     return wants_colour(stream, os.environ), shutil.get_terminal_size((FILE_WIDTH, 24)).columns
-
-
-def write_stdout(text: str) -> None:
-    """Write to stdout now; a reader that has gone away (``| head``) is no error.
-
-    Raises UsageError where stdout cannot be written, such as a full disk.
-    """
-    if not text.isascii():
-        from vramplan.report.text import for_encoding
-
-        text = for_encoding(text, sys.stdout.encoding)
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence(sys.stdout)  # Python would try, and fail, once more at its exit
-    except OSError as problem:
-        silence(sys.stdout)
-        raise UsageError(f"standard output cannot be written: {problem.strerror}") from problem
 
 
 def write_file(path: Path, text: str) -> None:

@@ -7,8 +7,9 @@ from argparse import ArgumentParser, Namespace
 from vramplan.ask.record import Recorded, record
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.output import note, write_file, write_stdout
+from vramplan.commands.output import note, write_file
 from vramplan.commands.progress import showing_kinds
+from vramplan.commands.streams import write_stdout
 
 _DESCRIPTION = (
     "Build TARGET's real classes without weights, run the pipeline's own code on tensors without "

@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+from vramplan.errors import UsageError
+
 
 def open_streams() -> None:
     """Put something where a standard stream is closed, so that every other writer is right.
@@ -38,6 +40,25 @@ def _take(number: int, flags: int) -> None:
 
 def _writer(number: int) -> TextIO:
     return os.fdopen(number, "w", encoding="utf-8", errors="replace", closefd=False)
+
+
+def write_stdout(text: str) -> None:
+    """Write to stdout now; a reader that has gone away (``| head``) is no error.
+
+    Raises UsageError where stdout cannot be written, such as a full disk.
+    """
+    if not text.isascii():
+        from vramplan.report.text import for_encoding
+
+        text = for_encoding(text, sys.stdout.encoding)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)  # Python would try, and fail, once more at its exit
+    except OSError as problem:
+        silence(sys.stdout)
+        raise UsageError(f"standard output cannot be written: {problem.strerror}") from problem
 
 
 def tell(text: str) -> None:
