@@ -89,12 +89,14 @@ FILLED = {
 def unbounded_caches(text: str) -> list[str]:
     """Return a module's caches that are never emptied: functions by name, containers by name.
 
-    A function may be remembered without bound where it takes no argument. A container counts as
-    bounded where the module has ``while len(…) > …`` about it, or about what it is read into.
+    A function may be remembered without bound where it takes no argument, or is made within another
+    and goes with that call. A container counts as bounded where the module has ``while len(…) > …``
+    about it, or about what it is read into.
     """
     tree = ast.parse(text)
     found = []
-    for node in ast.walk(tree):
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for node in (part for place in (tree, *classes) for part in place.body):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             found += [node.name for one in node.decorator_list if not _is_bounded(one, node)]
     watched = {
@@ -150,6 +152,8 @@ def _names_of(tree: ast.Module, container: str) -> set[str]:
         ("@lru_cache\ndef f(x): pass", ["f"]),
         ("@lru_cache(maxsize=None)\ndef f(x): pass", ["f"]),
         ("@lru_cache(maxsize=8)\ndef f(x): pass", []),
+        ("class A:\n    @cache\n    def f(self): pass", ["f"]),
+        ("def g():\n    @cache\n    def f(x): pass", []),
         ("_made: dict[str, int] = {}", ["_made"]),
         ("_made = []", ["_made"]),
         ("_made = {}\ndef f():\n    while len(_made) > 8: del _made[next(iter(_made))]", []),
