@@ -190,7 +190,6 @@ def test_an_alias_in_any_case_is_a_target(run) -> None:
     ("target", "said", "hint"),
     [
         ("model.gguf", "model.gguf: cannot be read", ""),
-        ("hf:stabilityai/sd-vae-ft-mse", "tree/main: cannot be read", ""),
         ("hf:sd15", "hf:sd15: not a repository", "the catalogue has it: sd15; hf:ORG/NAME"),
         (
             "ollama:llava:7b",
