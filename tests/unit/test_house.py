@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 PACKAGE = Path(__file__).parents[2] / "vramplan"
 #: where it may be asked which engine or runtime something has
@@ -48,3 +49,8 @@ def test_no_module_name_means_two_things() -> None:
     assert {
         name: places for name, places in seen.items() if len(places) > 1 and name not in shared
     } == {}
+
+
+def test_commands_are_thin() -> None:
+    lengths = [len(path.read_text().splitlines()) for path in (PACKAGE / "commands").glob("*.py")]
+    assert median(lengths) <= 80

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice, Catalog
@@ -94,3 +94,59 @@ def drawn_cards(choices: Sequence[CardChoice]) -> list[Card]:
     return [
         replace(choice.candidates[0], name=choice.label, title=choice.title) for choice in choices
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Cards, what a class or a size of them is judged at, and what is said of both."""
+
+    cards: tuple[Card, ...]
+    judged: tuple[Card, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+def look_up(text: str | None, catalog: Catalog, remark: Remark) -> Shown:
+    """Return the cards that a CARD stands for, or all of them; ``auto`` is this machine's.
+
+    Raises UsageError for a card nobody knows, MissingError for ``auto`` without a GPU.
+    """
+    if text is None:
+        return Shown(cards=tuple(catalog.cards.values()))
+    if text.strip().lower() == LOCAL:
+        choices = local_choices(catalog, remark)
+        found = tuple(card for choice in choices for card in choice.candidates)
+        return Shown(cards=found, lines=_sources(found))
+    choice = catalog.card(text)
+    members, judged = _members(choice, catalog)
+    lines = _about(choice, judged) or _sources(members)
+    return Shown(cards=tuple(members), judged=tuple(judged), lines=lines)
+
+
+def _members(choice: CardChoice, catalog: Catalog) -> tuple[Sequence[Card], Sequence[Card]]:
+    """Return the cards that a choice speaks of, and what a class or a size is judged at."""
+    first = choice.candidates[0]
+    if first.kind != "assumed":
+        return choice.candidates, ()
+    if choice.label != f"{first.class_gib}gb":
+        return choice.candidates, choice.candidates
+    members = [
+        card
+        for card in catalog.cards.values()
+        if card.class_gib == first.class_gib and not card.shares_memory
+    ]
+    return members, choice.candidates
+
+
+def _about(choice: CardChoice, judged: Sequence[Card]) -> tuple[str, ...]:
+    """Return what a class or a size is judged at, in words; nothing for a named card."""
+    if not judged:
+        return ()
+    capabilities = ", ".join(card.compute_capability for card in judged)
+    return (
+        f"{choice.label} is judged as {judged[0].source}",
+        f"on each of the compute capabilities {capabilities}; the worst is shown",
+    )
+
+
+def _sources(cards: Sequence[Card]) -> tuple[str, ...]:
+    return tuple(f"{card.name}: {card.source}" for card in cards)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError
@@ -44,6 +45,14 @@ CARD_HELP = (
 
 #: what every command's epilog says about its exit code, besides 0 and 1
 COMMON_EXITS = "`2` bad usage, a bad catalogue or an internal error; `130` interrupted."
+
+
+def describe(parser: ArgumentParser, command: str) -> None:
+    """Give a command its help's first and last part, which stand in ``help/COMMAND.txt``."""
+    text = (Path(__file__).parent / "help" / f"{command}.txt").read_text(encoding="utf-8")
+    description, _, epilog = text.partition("---\n")
+    parser.description = " ".join(description.split())
+    parser.epilog = epilog.replace("{common_exits}", COMMON_EXITS)
 
 
 def add_common(parser: ArgumentParser) -> None:

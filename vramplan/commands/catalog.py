@@ -15,30 +15,10 @@ from vramplan.report import catalog
 
 FORMATS = ("table", "json", "markdown")
 
-_DESCRIPTION = (
-    "The pipelines that can be judged: list them, show one with its settings, check files of your "
-    "own, and add them to a catalogue of your own."
-)
-
-_EPILOG = f"""\
-examples:
-  what there is:
-    `vramplan catalog list`
-  which settings a pipeline has, and which values they accept:
-    `vramplan catalog show sd15`
-  what is wrong with a file, with line and column:
-    `vramplan catalog validate my-vae.yaml`
-  add it to a folder that is named in VRAMPLAN_CATALOG or with --catalog:
-    `vramplan catalog add my-vae.yaml --catalog ~/vramplan`
-
-exit codes: `0` done, or nothing is wrong; {arguments.COMMON_EXITS}
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``catalog`` and the commands below it take."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "catalog")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
 
     listing = actions.add_parser("list", help="the pipelines, yours and those that ship")

@@ -15,41 +15,10 @@ from vramplan.report import verdicts
 
 FORMATS = ("table", "json", "markdown", "html")
 
-_DESCRIPTION = (
-    "Say for each TARGET and each card whether it fits, at which need, against which budget, and "
-    "where in the run memory is tightest. Without a TARGET, what ./vramplan.yaml describes is "
-    "judged. Needs no GPU, no weights and no network."
-)
-
-_EPILOG = f"""\
-verdicts:
-  `fits` even the high end of the estimate is within the budget;
-  `tight` the expected need is within the budget, the high end is not;
-  `offload` it runs, but partly from system memory, and slowly;
-  `oom` it fails for want of memory, in the phase and component that are named.
-
-budget = capacity - system reserved - other processes - margin. The offload risk is the
-probability that the need exceeds it.
-
-examples:
-  two pipelines on two classes of card:
-    `vramplan check sd15 llava:7b --card 8gb --card 12gb`
-  other settings:
-    `vramplan check sd15 --image 768x768 --batch 2 --card rtx-3060-12gb`
-  both at once on this machine's GPU:
-    `vramplan check sd15 llava:7b --together --card auto`
-  for a script:
-    `vramplan check llava:7b --kv-type q8_0 --card 8gb --margin 500MiB --json`
-
-exit codes: `0` everything fits or is tight (see --fail-on); `1` something does not; `3` no GPU
-for --card auto; {arguments.COMMON_EXITS}
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``check`` takes."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "check")
     parser.usage = "%(prog)s [TARGET ...] [--card CARD ...] [option ...]"
     parser.add_argument(
         "targets",

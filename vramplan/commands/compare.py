@@ -24,53 +24,10 @@ _PID = re.compile(r"[0-9]{1,10}")
 _PERCENT = re.compile(r"[0-9]{1,4}(?:\.[0-9]{0,6})?|\.[0-9]{1,6}")
 _MOST_PERCENT = 1000
 
-_DESCRIPTION = (
-    "Show estimate and measurement side by side, component by component and phase by phase, with "
-    "each residual, and the way from the model's weights to the number that nvidia-smi shows: "
-    "what is left at its end is unaccounted."
-)
-
-_EPILOG = f"""\
-What is measured:
-  RUN is a file that `vramplan profile TARGET -o run.json` wrote, here or on another machine;
-  TARGET alone takes the runs that ship or that your --catalog has in `measured/`, at its settings;
-  TARGET with --pid looks at a process that runs now, such as `ollama serve` or ComfyUI;
-  TARGET with --smi reads what nvidia-smi printed, in any of its forms, or torch's out-of-memory
-  message, pasted into a file (- is stdin), with whatever quotes or log it stands in.
-
-Residuals are measurement less estimate, in per cent of the measurement, in bands at 2, 6, 10 and
-14 %. The basis of each step says whether it was measured, is the difference of two measurements,
-or is the estimate's because nothing measures it apart.
-
---events takes the file of allocator events beside a run (`vramplan profile --events`, the campaign)
-and shows, for each component in each phase, how many requests the tape has too and in which order,
-the bytes that either side has alone, the first differences, and whether the allocator model, fed
-with the measured events, takes the segments that torch took. Libraries' workspaces are in no tape:
-they show as measured only.
-
-examples:
-  a run that was kept:
-    `vramplan compare run.json`
-  fail where a figure is off by more than 4 %:
-    `vramplan compare run.json --tolerance 4`
-  which requests for memory the tape does not have, and what it has too many:
-    `vramplan compare run.json --events`
-  a process that runs now:
-    `vramplan compare llava:7b --context 4096 --pid 4711`
-  what somebody posted:
-    `nvidia-smi | vramplan compare sd15 --smi -`
-  why it ran out of memory:
-    `vramplan compare sd15 --smi log.txt`
-
-exit codes: `0` shown; `1` outside --tolerance; `3` no GPU for --pid, or nothing measured to compare
-with; {arguments.COMMON_EXITS}
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``compare`` takes."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "compare")
     parser.usage = "%(prog)s TARGET|RUN [--pid PID | --smi FILE] [--tolerance PERCENT] [option ...]"
     parser.add_argument(
         "target",

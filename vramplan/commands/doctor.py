@@ -13,30 +13,10 @@ from vramplan.report.doctor import render
 
 FORMATS = ("table", "json", "markdown")
 
-_DESCRIPTION = (
-    "Look at this installation: Python, the libraries and their versions, the NVIDIA driver and "
-    "its GPUs, the catalogue's folders, and whether the tapes were recorded with the versions that "
-    "are installed."
-)
-
-_EPILOG = """\
-states:
-  `ok` as it should be;
-  `note` something is missing or old, and only some commands need it;
-  `broken` commands will fail: the line says what to do.
-
-examples:
-  for a bug report:
-    `vramplan doctor --format markdown`
-
-exit codes: `0` nothing is broken; `2` something is; `130` interrupted.
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``doctor`` takes."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "doctor")
     parser.usage = "%(prog)s [option ...]"
     arguments.add_output(parser, FORMATS)
     arguments.add_common(parser)

@@ -14,43 +14,10 @@ from vramplan.report import estimate
 
 FORMATS = ("table", "json", "markdown", "html")
 
-_DESCRIPTION = (
-    "Show what TARGET needs: its components' weights, each term with its band and its origin, the "
-    "peaks of each phase, and what others published beside ours. Needs no GPU, no weights and no "
-    "network."
-)
-
-_EPILOG = f"""\
-origins, from the firmest to the weakest:
-  `exact` counted from shapes;
-  `replayed` a recorded tape through a model of the allocator;
-  `measured` on a GPU that is named;
-  `published` somebody else's figure or source code, named;
-  `assumed` with the reason.
-
-The need is the least a card must offer for the whole run to complete, and decides the verdict of
-`vramplan check`; the peak is what nvidia-smi shows when there is room.
-
-examples:
-  the budget at the defaults:
-    `vramplan estimate sd15`
-  at other settings, against two cards:
-    `vramplan estimate sd15 --image 1024x1024 --card 8gb --card rtx-4070`
-  what tiling saves:
-    `vramplan estimate sd15-vae --mode decode --image 2048 --vae-tiling on`
-  a model file, and what the real engine says of it:
-    `vramplan estimate model.gguf --engine-check`
-  for a script:
-    `vramplan estimate llava:7b --context 8192 --json`
-
-exit codes: `0` shown; `3` no GPU for --card auto; {arguments.COMMON_EXITS}
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``estimate`` takes."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "estimate")
     parser.usage = "%(prog)s TARGET [--card CARD ...] [option ...]"
     parser.add_argument("target", metavar="TARGET", help=arguments.TARGET_HELP)
     arguments.add_cards(

@@ -18,52 +18,10 @@ from vramplan.report.look import Look
 
 FORMATS = ("table", "json", "markdown", "html")
 
-_DESCRIPTION = (
-    "Load TARGET's real components on an NVIDIA GPU one by one, run what a user runs, phase by "
-    "phase, cold and warm, and show what torch allocated and reserved and what NVML saw, beside "
-    "the estimate. Everything runs in a process of its own: an out-of-memory error or a crash is a "
-    "result. The profiler adds nothing to the card but that process's CUDA context."
-)
-
-_EPILOG = f"""\
-Weights are random unless you ask for others: the same classes and shapes, initialised on the GPU,
-nothing to download. Memory depends on shapes, so the figures are the same.
-
-`--as-card` plays a smaller card on a larger one: a second process holds the rest, until NVML's free
-is what that card has, and torch is kept within it. Attention kernels that the smaller card would
-not take are switched off; what cuDNN and cuBLAS choose beside that is the real card's.
-
-`-o run.json` keeps the run; `vramplan compare run.json` shows it again on any machine.
-
-A pipeline of Ollama runs in the server at OLLAMA_HOST, with a small picture where the model
-sees; one of llama.cpp in a llama-server of our own, over the file that --weights names. What the
-engine says of its buffers stands beside the estimate.
-
-examples:
-  measure Stable Diffusion 1.5:
-    `vramplan profile sd15`
-  would it run on an 8 GB card?
-    `vramplan profile sd15 --image 1024x1024 --as-card 8gb`
-  encoder and decoder of a VAE apart, with the weights of a folder or of the hub:
-    `vramplan profile sd15-vae --mode both --weights hf:stabilityai/sd-vae-ft-mse`
-  a model in the Ollama server that runs here:
-    `vramplan profile llava:7b --context 4096`
-  keep the run:
-    `vramplan profile sd15 -o run.json`
-  and the allocator's events, to be held against the tape:
-    `vramplan profile sd15 --events -o run.json`
-  execute every step on the CPU, without a GPU and without figures:
-    `vramplan profile denoising-ae --dry-run`
-
-exit codes: `0` measured, an out-of-memory error included; `1` the run failed for another reason;
-`3` no GPU, or not enough of it free; {arguments.COMMON_EXITS}
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``profile`` takes."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "profile")
     parser.usage = "%(prog)s TARGET [--weights KIND] [--as-card CARD] [option ...]"
     parser.add_argument("target", metavar="TARGET", help=arguments.TARGET_HELP)
     parser.add_argument(

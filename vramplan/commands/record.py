@@ -11,34 +11,10 @@ from vramplan.commands.output import note, write_file
 from vramplan.commands.progress import showing_kinds
 from vramplan.commands.streams import write_stdout
 
-_DESCRIPTION = (
-    "Build TARGET's real classes without weights, run the pipeline's own code on tensors without "
-    "data, and write down every allocation as a tape. Needs torch (its CPU build is enough), "
-    "diffusers and transformers; needs no GPU and downloads nothing."
-)
-
-_EPILOG = f"""\
-The tape goes into the folder `tapes` of the catalogue that the pipeline is from: profiles/tapes
-in a checkout, DIR/tapes for a catalogue of yours, and beside a YAML file that is named by itself.
-Its path is printed on stdout, the progress on stderr. Recording twice gives the same bytes.
-
-examples:
-  after an update of diffusers:
-    `vramplan record sd15`
-  is the tape still what the installed versions do?
-    `vramplan record sd15 --check`
-  a pipeline of yours:
-    `vramplan record ./my-vae.yaml -o tapes/my-vae.json`
-
-exit codes: `0` written, or as it was; `1` --check found a difference; `3` torch, diffusers or
-transformers is not installed; {arguments.COMMON_EXITS}
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``record`` takes."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "record")
     parser.usage = "%(prog)s TARGET [-o FILE] [--check] [option ...]"
     parser.add_argument("target", metavar="TARGET", help=arguments.TARGET_HELP)
     parser.add_argument(

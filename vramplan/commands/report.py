@@ -15,30 +15,10 @@ from vramplan.report import fit
 
 FORMATS = ("html", "markdown", "json", "table")
 
-_DESCRIPTION = (
-    "Write the fit report: the verdicts of every TARGET on every card, each pipeline's stacked "
-    "budget against the cards' lines, the memory timeline by phase, and the assumptions. As HTML "
-    "it is one file that needs no network."
-)
-
-_EPILOG = f"""\
-examples:
-  everything in the catalogue on two classes of card:
-    `vramplan report -o fit.html`
-  two pipelines on the cards of a fleet:
-    `vramplan report sd15 llava:7b --card rtx-3060-12gb --card rtx-4070 -o fit.html`
-  for a pull request:
-    `vramplan report sd15 --card 8gb -o fit.md`
-
-exit codes: `0` written, whatever the verdicts are (`vramplan check` is for scripts that want to
-know); `3` no GPU for --card auto; {arguments.COMMON_EXITS}
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``report`` takes."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "report")
     parser.usage = "%(prog)s [TARGET ...] [--card CARD ...] -o FILE [option ...]"
     parser.add_argument(
         "targets",

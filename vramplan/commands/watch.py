@@ -33,33 +33,10 @@ FORMATS = ("table", "json", "markdown")
 _SECONDS = re.compile(r"[0-9]{1,8}(?:\.[0-9]{0,6})?|\.[0-9]{1,6}")
 _COUNT = re.compile(r"[0-9]{1,12}")
 
-_DESCRIPTION = (
-    "Show this machine's cards live: what is used, who holds it, and the highest so far. With "
-    "TARGET or --budget a line is drawn where the plan is. Ctrl-C ends it and shows the peaks."
-)
-
-_EPILOG = f"""\
-The live view goes to stderr, the summary at the end to stdout. Where stderr is no terminal, each
-look is a line.
-
-examples:
-  watch until Ctrl-C:
-    `vramplan watch`
-  does the run keep to its plan? SD 1.5's need is drawn across the card:
-    `vramplan watch sd15 --image 768x768`
-  ten looks a second for a minute, the peaks for a script:
-    `vramplan watch --interval 0.1 --for 60 --json`
-  a run that was measured elsewhere, again:
-    `vramplan watch --replay run.json`
-
-exit codes: `0` ended, by Ctrl-C too; `3` no GPU; {arguments.COMMON_EXITS}
-"""
-
 
 def configure(parser: ArgumentParser) -> None:
     """Say what ``watch`` takes."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    arguments.describe(parser, "watch")
     parser.usage = "%(prog)s [TARGET] [--budget SIZE] [--interval SECONDS] [option ...]"
     parser.add_argument(
         "target", nargs="?", metavar="TARGET", help=f"draws its need: {arguments.TARGET_HELP}"
