@@ -139,11 +139,16 @@ class _Budget:
     def _lines(self) -> Iterator[Line]:
         """Yield the lines of the peak; low, expected and high each add up to the device's."""
         peak, result = self.peak_mark, self.result
+        scenarios = (result.low, result.expected, result.high)
+        # more scratch can mean less live memory: blocks are cut elsewhere, and torch counts a block
+        # whole that is up to 1 MiB larger than what was asked for
+        floor = min(scenario.allocated_peak_bytes for scenario in scenarios)
+        most = max(scenario.allocated_peak_bytes for scenario in scenarios)
         resident = dict(peak.weights)
         yield from self._weights(resident)
         cublas, cublas_source = cublas_band(self.compute_capability)
         held = sum(resident.values())
-        activations = result.low.allocated_peak_bytes - held - cublas.expected_bytes
+        activations = floor - held - cublas.expected_bytes
         for line in self._training():
             activations -= line.band.expected_bytes
             yield line
@@ -157,10 +162,7 @@ class _Budget:
             origin=Origin.REPLAYED,
             source=f"tape {self.pipeline.tape}, most that is live at once",
         )
-        floor = result.low.allocated_peak_bytes
-        element_bytes = ELEMENT_BYTES[str(self.settings.get("dtype", "fp32"))]
-        scratch = convolution_scratch(self.compute_capability, element_bytes)
-        most = max(result.high.allocated_peak_bytes, result.expected.allocated_peak_bytes)
+        scratch = convolution_scratch(self.compute_capability, self._peak_width(resident))
         if most > floor:
             yield Line(
                 kind=LineKind.WORKSPACE,
@@ -186,7 +188,7 @@ class _Budget:
             origin=Origin.PUBLISHED,
             source=cublas_source,
         )
-        slacks = sorted(map(_slack, (result.low, result.expected, result.high)))
+        slacks = sorted(map(_slack, scenarios))
         yield Line(
             kind=LineKind.ALLOCATOR_SLACK,
             device=GPU,
@@ -200,6 +202,14 @@ class _Budget:
             source=_SLACK_SOURCE,
         )
         yield context_line(self.card)
+
+    def _peak_width(self, resident: Mapping[str, int]) -> int:
+        """Return the element size in bytes in which the component of the peak runs."""
+        element_bytes = ELEMENT_BYTES[str(self.settings.get("dtype", "fp32"))]
+        name = self.peak_mark.component.partition(".")[0]
+        loaded = sum(part.weights_bytes for part in self.result.parts if part.component == name)
+        is_wider = resident.get(name, 0) > loaded > 0  # cast up, as SDXL's VAE is
+        return ELEMENT_BYTES["fp32"] if is_wider else element_bytes
 
     def _training(self) -> Iterator[Line]:
         """Yield what a training step keeps beside its weights at the peak: a share of what is live.
@@ -306,14 +316,14 @@ class _Budget:
         expected = self.result.expected
         if self.settings.get("platform") in SPILLING_PLATFORMS:
             return Need(band=device, phase=self.peak_mark.phase, component=self.peak_mark.component)
-        least = expected.least_limit_bytes
         extra = cublas_band(self.compute_capability)[0]
+        # least limits cross too: with more scratch the cache may be cut at better places
+        scenarios = (self.result.low, expected, self.result.high)
+        limits = [scenario.least_limit_bytes for scenario in scenarios]
         band = Band(
-            low_bytes=min(self.result.low.least_limit_bytes, least),
-            expected_bytes=least,
-            high_bytes=max(self.result.high.least_limit_bytes, least)
-            + extra.high_bytes
-            - extra.expected_bytes,
+            low_bytes=min(limits),
+            expected_bytes=expected.least_limit_bytes,
+            high_bytes=max(limits) + extra.high_bytes - extra.expected_bytes,
         )
         return Need(
             band=context_band(self.card) + band,

@@ -24,7 +24,7 @@ from vramplan.opened_file import open_file
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
-    from vramplan.engines.torch.tape.conditions import Conditions, WorkspaceModel
+    from vramplan.engines.torch.tape.conditions import Conditions
     from vramplan.engines.torch.tape.format import Tape
     from vramplan.engines.torch.tape.rehearsal import Rehearsal
     from vramplan.engines.torch.tape.trace import Mark, Trace
@@ -32,8 +32,11 @@ if TYPE_CHECKING:  # a result that ships needs nothing that replays
 #: a phase with more marks than this is thinned: a token's are like the last one's, a little higher
 _MOST_MARKS = 60
 
+#: element sizes that components run in: half precision and single
+_WIDTHS = (2, 4)
+
 #: part of every key: raise it when the replay or a model behind it changes its figures
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +87,25 @@ def conditions_at(
         facts=facts,
         element_bytes=element_bytes,
         workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected_bytes,
+        cast_workspace_bytes={
+            size: convolution_scratch(compute_capability, size).expected_bytes for size in _WIDTHS
+        },
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
         offload="none"
         if settings.get("offload") == "auto"
         else str(settings.get("offload", "none")),
         skip_components=switched_off(tape.components, facts),
+    )
+
+
+def at_most(conditions: Conditions, compute_capability: str) -> Conditions:
+    """Return the conditions with the most scratch that is likely on an architecture."""
+    most = {size: convolution_scratch(compute_capability, size).high_bytes for size in _WIDTHS}
+    return replace(
+        conditions,
+        workspace_bytes=most[conditions.element_bytes],
+        cast_workspace_bytes=most,
     )
 
 
@@ -104,14 +120,13 @@ def replay_run(
     from vramplan.engines.torch.least_limit import find_least_limit
     from vramplan.engines.torch.tape.rehearsal import rehearse
 
-    scratch = convolution_scratch(compute_capability, conditions.element_bytes)
 
-    def rehearsed(workspace: WorkspaceModel) -> Rehearsal:
-        changed = replace(conditions, workspace_bytes=workspace)
+    def rehearsed(changed: Conditions) -> Rehearsal:
         return rehearse(tape, changed, expandable_segments=expandable_segments)
 
-    expected, high = rehearsed(conditions.workspace_bytes), rehearsed(scratch.high_bytes)
-    bare = rehearsed(no_scratch).trace
+    expected, high = rehearsed(conditions), rehearsed(at_most(conditions, compute_capability))
+    no_scratches = replace(conditions, workspace_bytes=no_scratch, cast_workspace_bytes={})
+    bare = rehearsed(no_scratches).trace
     marks = _thin(_without_repeats(expected.trace.marks))
     # torch tries a convolution plan with less scratch where one does not fit: low allows it
     least = find_least_limit(expected, is_elastic=True)
@@ -200,8 +215,11 @@ def result_key(
     crc = _crc32(path, state.st_size, state.st_mtime_ns)
     dtype = str(settings.get("dtype", "fp32"))
     kernel = attention_kernel(compute_capability, str(settings.get("attention", "sdpa")), dtype)
-    scratch = convolution_scratch(compute_capability, ELEMENT_BYTES[dtype])
-    percents = "/".join(map(str, scratch.percents))
+    # a component may be cast to another width than the rest: SDXL's VAE
+    percents = "|".join(
+        "/".join(map(str, convolution_scratch(compute_capability, size).percents))
+        for size in _WIDTHS
+    )
     cublas = cublas_band(compute_capability)[0].expected_bytes
     chosen = ",".join(f"{k}={settings[k]}" for k in sorted(settings) if k != "platform")
     models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"

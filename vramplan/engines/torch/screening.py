@@ -6,16 +6,16 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vramplan.budget.cuda_context import context_band
 from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import conditions_at, result_key
+from vramplan.engines.torch.replayed import at_most, conditions_at, result_key
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.rehearsal import rehearse
-from vramplan.engines.torch.workspace import convolution_scratch, cublas_band
+from vramplan.engines.torch.workspace import cublas_band
 from vramplan.model import Card, Settings
 from vramplan.settings import SPILLING_PLATFORMS
 
@@ -48,8 +48,7 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     if (key, budget_bytes, extra_bytes) not in _made:
         tape = open_tape(path)
         conditions = conditions_at(pipeline, settings, compute_capability, tape)
-        scratch = convolution_scratch(compute_capability, conditions.element_bytes)
-        most = replace(conditions, workspace_bytes=scratch.high_bytes)
+        most = at_most(conditions, compute_capability)
         expandable = settings.get("expandable_segments") == "on"
         live_bytes, completes = _try(
             tape, conditions, budget_bytes - context.expected_bytes, expandable, spills

@@ -26,25 +26,35 @@ CUBLAS_HOPPER_BYTES = 32 * MIB
 CUBLAS_SOURCE = "torch's default cuBLAS workspace: pytorch#95668; 32 MiB on 9.x"
 CUBLAS_NEW_SOURCE = f"{CUBLAS_SOURCE}, and on {{}} in some 2026 builds (pytorch#175344, #182669)"
 
+#: what cuDNN 9.10's fp32 plan takes on 6.0 for a kernel of 3: the filter transformed to 5 by 5 in
+#: fp32, so 25/9 of its elements at twice the bytes of fp16's. Its own answers without a device:
+#: 26,216,448 B for 512 channels, 3,277,312 from 256 to 128, four bytes a channel included
+_PASCAL_FILTER_PERCENT = 556
+
 #: how far above the model the high figure goes. Assumed: no convolution has been measured here yet
 _HIGH_PERCENT = 125
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvolutionScratch:
-    """Copies of a convolution's operands that cuDNN keeps while it runs, in per cent of them."""
+    """Copies of a convolution's operands that cuDNN keeps while it runs, in per cent of them.
+
+    At most they are `high_percent` of all three, and `high_filter_percent` of the filter besides.
+    """
 
     input_percent: int
     output_percent: int
     filter_percent: int
     high_percent: int
     source: str
+    high_filter_percent: int = 0
     origin: Origin = Origin.ASSUMED
 
     @property
-    def percents(self) -> tuple[int, int, int, int]:
-        """The four figures: input, output, filter, and all of them at most."""
-        return self.input_percent, self.output_percent, self.filter_percent, self.high_percent
+    def percents(self) -> tuple[int, int, int, int, int]:
+        """The figures: input, output, filter; all of them at most, and what the filter adds."""
+        expected = self.input_percent, self.output_percent, self.filter_percent
+        return *expected, self.high_percent, self.high_filter_percent
 
     def expected_bytes(self, _kind: str, operands: tuple[int, ...]) -> int:
         """Return one convolution's scratch; `operands` are input, output and filter, in bytes."""
@@ -57,7 +67,8 @@ class ConvolutionScratch:
 
     def high_bytes(self, _kind: str, operands: tuple[int, ...]) -> int:
         """Return the most it is likely to be."""
-        return sum(operands) * self.high_percent // 100
+        filter_bytes = operands[-1] * self.high_filter_percent
+        return (sum(operands) * self.high_percent + filter_bytes) // 100
 
 
 def no_scratch(_kind: str, _operands: tuple[int, ...]) -> int:
@@ -113,6 +124,19 @@ def convolution_scratch(compute_capability: str, element_bytes: int) -> Convolut
             source=(
                 "assumed: half of what 8.x takes; SD 1.4 on a 15.8 GiB GPU (4.35 GiB at batch 4) "
                 "shows less scratch an image than an A100 or A10G; to be measured"
+            ),
+        )
+    if element_bytes == 2:
+        return ConvolutionScratch(
+            input_percent=0,
+            output_percent=0,
+            filter_percent=0,
+            high_percent=200,
+            high_filter_percent=_PASCAL_FILTER_PERCENT,
+            source=(
+                "assumed: from nothing up to the first plan of cuDNN 9.10 for compute capability "
+                "6.0, asked without a device: two copies of input, filter and output, in fp32, and "
+                "what the fp32 plan takes for its transformed filter; which plan runs is not known"
             ),
         )
     return ConvolutionScratch(

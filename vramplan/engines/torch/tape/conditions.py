@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 WorkspaceModel = Callable[[str, tuple[int, ...]], int]
 
@@ -14,7 +14,8 @@ class Conditions:
 
     `numbers` are the settings as whole numbers (batch, width, height, steps, …), `facts` the words
     that choose variants (dtype, kernel, …). `workspace_bytes` gives a library's scratch from its
-    operands' bytes; with `is_elastic`, scratch that does not fit is done without (torch tries the
+    operands' bytes, `cast_workspace_bytes` the same by element size for components that the pipeline
+    casts to another than `element_bytes`; with `is_elastic`, scratch that does not fit is done without (torch tries the
     next plan).
     """
 
@@ -22,6 +23,7 @@ class Conditions:
     facts: Mapping[str, str]
     element_bytes: int
     workspace_bytes: WorkspaceModel
+    cast_workspace_bytes: Mapping[int, WorkspaceModel] = field(default_factory=dict)
     cublas_bytes: int
     loading: str = "to"
     offload: str = "none"

@@ -277,7 +277,12 @@ class Replay:
         self.begin(self.phase, outer)
 
     def _workspace(self, kind: str, operands: tuple[int, ...]) -> None:
-        size = self.conditions.workspace_bytes(kind, operands)
+        conditions = self.conditions
+        model = conditions.workspace_bytes
+        if conditions.cast_workspace_bytes:
+            width = self.residency.cast_bytes(self.component.partition(".")[0])
+            model = conditions.cast_workspace_bytes.get(width, model)
+        size = model(kind, operands)
         if not size:
             return
         self.listener.scratch_begins()

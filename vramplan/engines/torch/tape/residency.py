@@ -54,6 +54,10 @@ class Residency:
         self.weight_bytes[component] = weights.total_bytes(element_bytes)
         return sum(map(len, weights.modules))
 
+    def cast_bytes(self, component: str) -> int:
+        """Return the element size that the pipeline cast a component to; 0 where it did not."""
+        return self._cast_bytes.get(component, 0)
+
     def _element_bytes(self, component: str) -> int:
         return self._cast_bytes.get(component, self._conditions.element_bytes)
 
