@@ -57,9 +57,12 @@ class MissingError(VramplanError):
     exit_code = 3
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Return ``did you mean 'x'?`` for the nearest of `known`, or None when nothing is near."""
+def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.5) -> str | None:
+    """Return ``did you mean 'x'?`` for the nearest of `known`, or None when nothing is near.
+
+    `likeness` is how near it must be, 0 to 1.
+    """
     import difflib  # only a mistake needs it
 
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=likeness)
     return f"did you mean {near[0]!r}?" if near else None

@@ -60,6 +60,7 @@ OFFLOADS = ("none", "model", "sequential", "group", "auto")
 SWITCHES = ("on", "off")
 FLASH_ATTENTIONS = ("on", "off", "auto")
 KV_UNIFIEDS = ("on", "off", "auto")
+DEVICE_MAPS = ("auto", "cuda")
 PLATFORMS = ("linux", "windows", "wsl")
 #: where the driver gives system memory instead of failing: Windows' own "CUDA sysmem fallback",
 #: under WSL too (microsoft/WSL#11050: 30 GiB on a card of 16)
@@ -193,6 +194,16 @@ _SETTINGS: Mapping[str, _Setting] = {
     ),
     "vae_tiling": _Setting(read=_SWITCH, help="decode and encode the image in tiles: on, off"),
     "vae_slicing": _Setting(read=_SWITCH, help="decode a batch image by image: on, off"),
+    "vae_upcast": _Setting(
+        read=_SWITCH,
+        help="in fp16 the VAE is cast to fp32 before it decodes: on; off for a VAE that needs no "
+        "cast, such as sdxl-vae-fp16-fix",
+    ),
+    "device_map": _Setting(
+        read=_choice(DEVICE_MAPS),
+        help="who places a Transformers model's layers: auto (the loader, which offers itself 90 % "
+        "of what is free), cuda (all on the GPU)",
+    ),
     "safety_checker": _Setting(read=_SWITCH, help="load and run the safety checker: on, off"),
     "prompt_tokens": _Setting(read=_read_count, help="tokens of the prompt, without the image's"),
     "new_tokens": _Setting(read=_read_count, help="tokens to generate"),
@@ -240,6 +251,23 @@ _SETTINGS: Mapping[str, _Setting] = {
     ),
 }
 
+#: what people add to a model and vramplan does not plan, by the names that they give it
+NOT_MODELLED: Mapping[str, str] = {
+    **dict.fromkeys(("lora", "loras", "lora_scale", "adapter", "adapters"), "LoRA adapters"),
+    **dict.fromkeys(("controlnet", "control_net", "t2i_adapter"), "ControlNets and T2I-Adapters"),
+    **dict.fromkeys(("ip_adapter", "ipadapter"), "IP-Adapters"),
+    **dict.fromkeys(("textual_inversion", "embeddings", "hypernetwork"), "embeddings added later"),
+    **dict.fromkeys(("refiner", "upscaler", "hires_fix"), "further models behind the first"),
+    **dict.fromkeys(("quantization", "quantisation", "quant"), "weights quantised by torch"),
+    **dict.fromkeys(("torch_compile", "compile", "cuda_graphs"), "torch.compile and CUDA graphs"),
+    **dict.fromkeys(("xformers", "sage_attention", "deepcache", "tome"), "attention of others"),
+    **dict.fromkeys(("frames", "num_frames", "fps"), "video"),
+    **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
+}
+
+#: how like a setting's name a word must be to be taken for it: 'controlnet' is not 'context'
+_LIKENESS = 0.75
+
 #: one line on every setting, for --help, in the order they are shown
 SETTING_HELP: dict[str, str] = {key: setting.help for key, setting in _SETTINGS.items()}
 
@@ -273,7 +301,14 @@ def format_setting(key: str, value: SettingValue) -> str:
 def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
-        hint = did_you_mean(key, _SETTINGS) or "settings: " + ", ".join(_SETTINGS)
+        what = NOT_MODELLED.get(key.lower().replace("-", "_"))
+        if what is not None:
+            raise UsageError(
+                f"{key!r} is known but not modelled: vramplan does not plan {what}",
+                hint="leave it out; what it takes comes on top, and --margin keeps room for it",
+            )
+        near = did_you_mean(key, _SETTINGS, likeness=_LIKENESS)
+        hint = near or "settings: " + ", ".join(_SETTINGS)
         raise UsageError(f"unknown setting {key!r}", hint=hint)
     return setting
 
@@ -283,7 +318,7 @@ def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None
     if key not in pipeline.defaults:
         _setting(key)
         known = ", ".join(pipeline.defaults)
-        near = did_you_mean(key, pipeline.defaults)
+        near = did_you_mean(key, pipeline.defaults, likeness=_LIKENESS)
         hint = f"{near} it has: {known}" if near else f"it has: {known}"
         raise UsageError(f"{pipeline.name} has no setting {key!r}", hint=hint)
     _check_type(key, value)

@@ -36,6 +36,8 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "offload": st.sampled_from(settings.OFFLOADS),
     "vae_tiling": switches,
     "vae_slicing": switches,
+    "vae_upcast": switches,
+    "device_map": st.sampled_from(settings.DEVICE_MAPS),
     "safety_checker": switches,
     "prompt_tokens": counts,
     "new_tokens": counts,

@@ -78,8 +78,16 @@ def _dtype_changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Chan
             cost="half precision; faster on every card since Volta",
         )
     # SDXL's pipeline casts such a VAE to fp32 before it decodes, in fp16 only
+    casts = settings.get("vae_upcast") != "off"
     upcasts = any(spec.config.get("force_upcast") is True for spec in pipeline.components)
-    if settings.get("dtype") == "fp16" and upcasts:
+    if settings.get("dtype") == "fp16" and settings.get("vae_upcast") == "on":
+        yield Change(
+            settings={"vae_upcast": "off"},
+            line='vae=AutoencoderKL.from_pretrained("madebyollin/sdxl-vae-fp16-fix", '
+            "torch_dtype=torch.float16)",
+            cost="another VAE, finetuned so that fp16 does not overflow: images differ slightly",
+        )
+    if settings.get("dtype") == "fp16" and upcasts and casts:
         yield Change(
             settings={"dtype": "bf16"},
             line=f"{model}.to(torch.bfloat16)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +38,15 @@ from vramplan.model import (
     TimelinePoint,
 )
 from vramplan.settings import SPILLING_PLATFORMS
-from vramplan.units import format_size
+from vramplan.units import MIB, format_size
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.contents import Tape
+
+#: one segment of torch's large pool (c10/core/AllocatorConfig.h). Which request opens one hangs on
+#: the size of every request before it: other scratch, or an image a few pixels larger, moves it. On
+#: the way from 64 to 656 pixels under model offload SD 1.5's least limit falls by up to 20 MiB
+_SEGMENT_BYTES = 20 * MIB
 
 _SLACK_SOURCE = "reserved less allocated at the peak: blocks torch keeps for reuse (replayed)"
 
@@ -195,8 +201,12 @@ class _Budget:
             name="allocator slack",
             phase=peak.phase,
             component=None,
-            band=Band(
-                low_bytes=slacks[0], expected_bytes=_slack(result.expected), high_bytes=slacks[-1]
+            band=_with_chance(
+                Band(
+                    low_bytes=slacks[0],
+                    expected_bytes=_slack(result.expected),
+                    high_bytes=slacks[-1],
+                )
             ),
             origin=Origin.REPLAYED,
             source=_SLACK_SOURCE,
@@ -320,10 +330,15 @@ class _Budget:
         # least limits cross too: with more scratch the cache may be cut at better places
         scenarios = (self.result.low, expected, self.result.high)
         limits = [scenario.least_limit_bytes for scenario in scenarios]
-        band = Band(
-            low_bytes=min(limits),
-            expected_bytes=expected.least_limit_bytes,
-            high_bytes=max(limits) + extra.high_bytes - extra.expected_bytes,
+        packed = _with_chance(
+            Band(
+                low_bytes=min(limits),
+                expected_bytes=expected.least_limit_bytes,
+                high_bytes=max(limits),
+            )
+        )
+        band = replace(
+            packed, high_bytes=packed.high_bytes + extra.high_bytes - extra.expected_bytes
         )
         return Need(
             band=context_band(self.card) + band,
@@ -346,6 +361,17 @@ class _Budget:
         steps = self.settings.get("steps")
         if isinstance(steps, int) and steps < 8:
             yield "fewer than 8 steps are planned as 8: a scheduler's history grows at first"
+
+
+def _with_chance(band: Band) -> Band:
+    """Return the band of several replays with a segment more or less; of equal ones as it is."""
+    if band.low_bytes == band.high_bytes:
+        return band
+    return replace(
+        band,
+        low_bytes=max(0, band.low_bytes - _SEGMENT_BYTES),
+        high_bytes=band.high_bytes + _SEGMENT_BYTES,
+    )
 
 
 def _slack(scenario: Scenario) -> int:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # a result that ships needs nothing that replays
 #: a phase with more marks than this is thinned: a token's are like the last one's, a little higher
 _MOST_MARKS = 60
 
+#: settings that change a verdict and not the replay
+_NOT_REPLAYED = frozenset({"platform", "device_map"})
+
 #: element sizes that components run in: half precision and single
 _WIDTHS = (2, 4)
 
@@ -80,7 +83,9 @@ def conditions_at(
 
     dtype = str(settings.get("dtype", "fp32"))
     facts = facts_at(pipeline, settings, compute_capability, tape.known_facts())
-    facts |= tape.dtype_facts.get(dtype, {})
+    # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
+    is_cast = dtype != "fp16" or settings.get("vae_upcast", "on") == "on"
+    facts |= tape.dtype_facts.get(dtype if is_cast else "bf16", {})
     element_bytes = ELEMENT_BYTES[dtype]
     return Conditions(
         numbers=numbers_at(settings),
@@ -119,7 +124,6 @@ def replay_run(
     """Replay a run in its three scenarios and find their least limits."""
     from vramplan.engines.torch.least_limit import find_least_limit
     from vramplan.engines.torch.tape.rehearsal import rehearse
-
 
     def rehearsed(changed: Conditions) -> Rehearsal:
         return rehearse(tape, changed, expandable_segments=expandable_segments)
@@ -221,6 +225,7 @@ def result_key(
         for size in _WIDTHS
     )
     cublas = cublas_band(compute_capability)[0].expected_bytes
-    chosen = ",".join(f"{k}={settings[k]}" for k in sorted(settings) if k != "platform")
+    asked = sorted(settings.keys() - _NOT_REPLAYED)
+    chosen = ",".join(f"{key}={settings[key]}" for key in asked)
     models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"
     return f"v{MODEL_VERSION} {path.name} {crc:08x} {chosen} {models}"

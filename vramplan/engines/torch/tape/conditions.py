@@ -14,9 +14,9 @@ class Conditions:
 
     `numbers` are the settings as whole numbers (batch, width, height, steps, …), `facts` the words
     that choose variants (dtype, kernel, …). `workspace_bytes` gives a library's scratch from its
-    operands' bytes, `cast_workspace_bytes` the same by element size for components that the pipeline
-    casts to another than `element_bytes`; with `is_elastic`, scratch that does not fit is done without (torch tries the
-    next plan).
+    operands' bytes, and `cast_workspace_bytes` the same, by element size, for components that the
+    pipeline casts to another than `element_bytes`. With `is_elastic`, scratch that does not fit is
+    done without (torch tries the next plan).
     """
 
     numbers: Mapping[str, int]

@@ -15,10 +15,12 @@ from vramplan.engines.torch.record.recipes.vae import (
     VAE_PARTS,
     VAE_RELEVANT,
     WIDTHS,
+    pixels_a_latent,
     run_halves,
     set_tiling,
     tile_side,
     tiled_sides,
+    vae_dims,
     vae_grammars,
     vae_sample,
     wrap_vae,
@@ -101,7 +103,8 @@ def recipe(pipeline: TorchPipeline) -> Recipe:
     has_checker = "safety_checker" in names
     modes = pipeline.constraints["mode"].choices if "mode" in pipeline.constraints else ("txt2img",)
 
-    tile = next(tile_side(spec) for spec in pipeline.components if spec.name == "vae")
+    vae = next(spec for spec in pipeline.components if spec.name == "vae")
+    tile, scale = tile_side(vae), pixels_a_latent(vae)
 
     def build(facts: Facts) -> Mapping[str, torch.nn.Module]:
         return {
@@ -109,17 +112,17 @@ def recipe(pipeline: TorchPipeline) -> Recipe:
         }
 
     return Recipe(
-        dims={"n": "batch", "h": "height//8", "w": "width//8", "steps": "steps"},
+        dims={**vae_dims(vae), "steps": "steps"},
         grammars={
             "main": main_grammar(pipeline.scheduler.class_path if pipeline.scheduler else ""),
             "unet": UNET,
             "text_encoder": TEXT,
             "text_encoder_2": TEXT,
             "safety_checker": TEXT,
-            **vae_grammars(tile),
+            **vae_grammars(vae),
         },
         relevant=_RELEVANT,
-        sessions=_sessions(modes, has_checker, is_xl, tiled_sides(tile)),
+        sessions=_sessions(modes, has_checker, is_xl, tiled_sides(tile), scale),
         build=build,
         run=lambda stage, sample: _run(pipeline, stage, sample),
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
@@ -164,7 +167,7 @@ XL_WIDTHS = {
 
 
 def _sessions(
-    modes: Sequence[str], has_checker: bool, is_xl: bool, sides: Sequence[Side]
+    modes: Sequence[str], has_checker: bool, is_xl: bool, sides: Sequence[Side], scale: int
 ) -> list[tuple[Facts, list[Sample]]]:
     """Every kernel for every element size; the pipeline's own glue once a dtype that changes it."""
     sessions: list[tuple[Facts, list[Sample]]] = []
@@ -175,11 +178,11 @@ def _sessions(
             # the VAE's one head of 512 is too large for flash and cuDNN
             facts = {**widths, "kernel": kernel, "unet_kernel": kernel, "vae_kernel": "efficient"}
             if kernel == kernels[0]:
-                samples = _every(facts, modes, has_checker, sides)
+                samples = _every(facts, modes, has_checker, sides, scale)
             elif dtype == "bf16":
-                samples = _halves(facts, ("off",), sides)
+                samples = _halves(facts, ("off",), sides, scale)
             else:
-                samples = _plain(facts) + _halves(facts, ("off",), sides)
+                samples = _plain(facts, scale) + _halves(facts, ("off",), sides, scale)
             sessions.append((facts, samples))
         for unet_kernel in ("plain",) if is_xl else ("plain", "sliced"):
             vae_kernel = "plain" if unet_kernel == "plain" else "efficient"
@@ -187,16 +190,18 @@ def _sessions(
                 **widths, "kernel": kernels[0], "unet_kernel": unet_kernel, "vae_kernel":
                 vae_kernel,
             }  # fmt: skip
-            plain = [] if dtype == "bf16" else _plain(facts)
-            halves = _halves(facts, ("off",), sides) if vae_kernel == "plain" else []
+            plain = [] if dtype == "bf16" else _plain(facts, scale)
+            halves = _halves(facts, ("off",), sides, scale) if vae_kernel == "plain" else []
             sessions.append((facts, plain + halves))
     return sessions
 
 
-def _halves(facts: Facts, tilings: Sequence[str], sides: Sequence[Side]) -> list[Sample]:
+def _halves(
+    facts: Facts, tilings: Sequence[str], sides: Sequence[Side], scale: int
+) -> list[Sample]:
     """Return runs of the VAE alone: only its routines are kept."""
     samples = [
-        vae_sample(facts, side, "vae", tiling, slicing)
+        vae_sample(facts, side, "vae", tiling, slicing, scale)
         for tiling in tilings
         for slicing in (("off", "on") if tiling == "on" else ("off",))
         for side in sides
@@ -206,7 +211,7 @@ def _halves(facts: Facts, tilings: Sequence[str], sides: Sequence[Side]) -> list
     ]
 
 
-def _sample(facts: Facts, place: int, **more: str) -> Sample:
+def _sample(facts: Facts, place: int, scale: int, **more: str) -> Sample:
     h, w, n = _SIDES[place]
     plain = {
         "mode": "txt2img",
@@ -215,31 +220,39 @@ def _sample(facts: Facts, place: int, **more: str) -> Sample:
         "vae_tiling": "off",
         "vae_slicing": "off",
     }
-    numbers = {"batch": n, "height": 8 * h, "width": 8 * w, "steps": _STEPS[place]}
+    numbers = {"batch": n, "height": scale * h, "width": scale * w, "steps": _STEPS[place]}
     full = {**plain, **facts, **more}
     full["encode_slicing"] = full["vae_slicing"] if full["mode"] == "img2img" else "off"
     return Sample(numbers=numbers, facts=full)
 
 
-def _plain(facts: Facts) -> list[Sample]:
-    return [_sample(facts, place) for place in range(len(_SIDES))]
+def _plain(facts: Facts, scale: int) -> list[Sample]:
+    return [_sample(facts, place, scale) for place in range(len(_SIDES))]
 
 
 def _every(
-    facts: Facts, modes: Sequence[str], has_checker: bool, sides: Sequence[Side]
+    facts: Facts, modes: Sequence[str], has_checker: bool, sides: Sequence[Side], scale: int
 ) -> list[Sample]:
     """Every variant of the glue at every size; the components themselves are remembered."""
     checkers = ("on", "off") if has_checker else ("off",)
     samples = [
-        _sample(facts, place, mode=mode, guided=guided, safety_checker=checker, vae_slicing=slicing)
+        _sample(
+            facts,
+            place,
+            scale,
+            mode=mode,
+            guided=guided,
+            safety_checker=checker,
+            vae_slicing=slicing,
+        )
         for mode in modes
         for guided in ("1", "0")
         for checker in checkers
         for slicing in (("off", "on") if mode == "img2img" else ("off",))
         for place in range(len(_SIDES))
     ]
-    samples += [_sample(facts, place, vae_slicing="on") for place in range(len(_SIDES))]
-    return samples + _halves(facts, ("on",), sides)
+    samples += [_sample(facts, place, scale, vae_slicing="on") for place in range(len(_SIDES))]
+    return samples + _halves(facts, ("on",), sides, scale)
 
 
 # ------------------------------------------------------------------------------ running
@@ -279,6 +292,8 @@ def _pipe(pipeline: TorchPipeline, stage: Stage, sample: Sample) -> Value:
     is_xl = "text_encoder_2" in modules
     if pipeline.scheduler is None:
         raise RecordingError(f"{pipeline.name}: a diffusion pipeline needs a scheduler")
+    if facts.get("vae_upcast") == "off":  # as a VAE whose config says so
+        modules["vae"].register_to_config(force_upcast=False)
     parts: dict[str, Value] = {
         "vae": modules["vae"],
         "unet": modules["unet"],

@@ -18,18 +18,37 @@ Value = Any
 
 _PLAIN = ("n", "h*w", "n*h*w", "n*h*w*h*w", "h*w*h*w")
 
-#: the encoder pads each level by one row and one column before it halves it
-_PADDED = {f"{side}{k}": f"{k}*{side}+1" for k in (8, 4, 2) for side in "hw"}
+#: what AutoencoderKL takes where its config does not say (diffusers, autoencoder_kl.py)
+_SAMPLE_SIZE = 32
+_CHANNELS = (64,)
+
+
+def pixels_a_latent(spec: ComponentSpec) -> int:
+    """Return how many pixels a side a latent stands for: each level but the last halves it."""
+    levels = spec.config.get("block_out_channels", _CHANNELS)
+    return 1 << (len(levels) - 1) if isinstance(levels, (list, tuple)) and levels else 1
 
 
 def tile_side(spec: ComponentSpec) -> int:
-    """Return the side of AutoencoderKL's tiles in latents: its sample size over eight pixels."""
-    size = spec.config.get("sample_size", 512)
-    return size // 8 if isinstance(size, int) else 64
+    """Return the side of AutoencoderKL's tiles in latents: its sample size over a latent's."""
+    size = spec.config.get("sample_size", _SAMPLE_SIZE)
+    if isinstance(size, (list, tuple)) and size:
+        size = size[0]
+    return (size if isinstance(size, int) else _SAMPLE_SIZE) // pixels_a_latent(spec)
 
 
-def vae_grammars(tile: int) -> dict[str, Grammar]:
+def vae_dims(spec: ComponentSpec) -> dict[str, str]:
+    """Return a run's dimensions, in latents, from batch and image."""
+    scale = pixels_a_latent(spec)
+    return {"n": "batch", "h": f"height//{scale}", "w": f"width//{scale}"}
+
+
+def vae_grammars(spec: ComponentSpec) -> dict[str, Grammar]:
     """Return the grammars of an autoencoder's routines; tiles overlap by a quarter."""
+    tile, scale = tile_side(spec), pixels_a_latent(spec)
+    halved = [scale >> level for level in range(scale.bit_length() - 1)]
+    # the encoder pads each level by one row and one column before it halves it
+    padding = {f"{side}{k}": f"{k}*{side}+1" for k in halved for side in "hw"}
     stride, blend = tile * 3 // 4, tile // 4
     derived = {
         "rows": f"-(-h//{stride})",
@@ -51,10 +70,10 @@ def vae_grammars(tile: int) -> dict[str, Grammar]:
             splits=("n==1", f"h<={tile} and w<={tile}"),
         )
 
-    padded = tuple(f"n*h{k}*w{k}" for k in (8, 4, 2))
+    padded = tuple(f"n*h{k}*w{k}" for k in halved)
     return {
         "vae.decoder": Grammar(products=_PLAIN),
-        "vae.encoder": Grammar(products=(*_PLAIN, *padded), derived=_PADDED),
+        "vae.encoder": Grammar(products=(*_PLAIN, *padded), derived=padding),
         "vae.decode": whole("decode_slice"),
         "vae.encode": whole("encode_slice"),
         "vae.blend": Grammar(products=("n*c*m",), counts={"line": "e"}),
@@ -80,6 +99,9 @@ WIDTHS = {
 #: the parts a user would name, and where they are in the module
 VAE_PARTS = {part: part for part in ("encoder", "decoder", "quant_conv", "post_quant_conv")}
 
+#: tiles of fewer latents are recorded at more sizes
+_LEAST_TILE = 32
+
 #: latent height, width and batch for tiles of 64: three for each of one image or several, whole or
 #: in ragged tiles
 _TILED_SIDES = (
@@ -90,7 +112,16 @@ _TILED_SIDES = (
 
 def tiled_sides(tile: int) -> list[tuple[int, int, int]]:
     """Return sizes that are whole and in ragged tiles, for tiles of `tile` latents."""
-    return [(h * tile // 64, w * tile // 64, n) for h, w, n in _TILED_SIDES]
+    scaled = [(max(1, h * tile // 64), max(1, w * tile // 64), n) for h, w, n in _TILED_SIDES]
+    if tile >= _LEAST_TILE:
+        return scaled
+    # scaled down they end alike: here last tiles are one latent wide or high, two, three, whole
+    s = tile * 3 // 4
+    return [
+        *scaled,
+        (3 * s + 1, 2 * s + 1, 1), (2 * s + 3, 4 * s + 1, 2), (4 * s + 1, 3 * s + 2, 3),
+        (s + 2, 3 * s + 1, 1), (5 * s + 2, 2 * s + 3, 2), (2 * s + 1, 5 * s, 1),
+    ]  # fmt: skip
 
 
 def run_halves(
@@ -107,8 +138,9 @@ def run_halves(
         latents = vae.encode(pixels).latent_dist.sample()
         del pixels, latents
     if "decode" in halves:
+        scale = 1 << (len(vae.config.block_out_channels) - 1)
         latents = torch.zeros(
-            n, vae.config.latent_channels, height // 8, width // 8, dtype=dtype
+            n, vae.config.latent_channels, height // scale, width // scale, dtype=dtype
         ).to(target)
         image = vae.decode(latents).sample
         del latents, image
@@ -129,13 +161,13 @@ def recipe(pipeline: TorchPipeline) -> Recipe:
         return lambda: run_halves(vae, sample.numbers, vae.dtype, halves, stage.target)
 
     return Recipe(
-        dims={"n": "batch", "h": "height//8", "w": "width//8"},
+        dims=vae_dims(spec),
         grammars={
             "main": Grammar(products=("n*h*w",), counts={"encode_slice": "n"}),
-            **vae_grammars(tile_side(spec)),
+            **vae_grammars(spec),
         },
         relevant={"main": ("dtype", "mode", "vae_slicing"), **VAE_RELEVANT},
-        sessions=_sessions(tiled_sides(tile_side(spec))),
+        sessions=_sessions(tiled_sides(tile_side(spec)), pixels_a_latent(spec)),
         build=lambda facts: {spec.name: build_module(spec, DTYPES[facts["dtype"]])},
         run=run,
         element_bytes=lambda facts: DTYPES[facts["dtype"]].itemsize,
@@ -144,14 +176,16 @@ def recipe(pipeline: TorchPipeline) -> Recipe:
     )
 
 
-def _sessions(sides: Sequence[tuple[int, int, int]]) -> list[tuple[Facts, list[Sample]]]:
+def _sessions(
+    sides: Sequence[tuple[int, int, int]], scale: int
+) -> list[tuple[Facts, list[Sample]]]:
     sessions: list[tuple[Facts, list[Sample]]] = []
     for dtype in ("fp16", "fp32"):
         for kernel in ("efficient", "plain"):  # its one head of 512 is too large for flash or cuDNN
             facts = {**WIDTHS[dtype], "kernel": "efficient", "vae_kernel": kernel}
             tilings = ("off", "on") if kernel == "efficient" else ("off",)
             sessions.append((facts, [
-                vae_sample(facts, side, mode, tiling, slicing)
+                vae_sample(facts, side, mode, tiling, slicing, scale)
                 for mode in ("both", "encode", "decode")
                 for tiling in tilings
                 for slicing in tilings
@@ -161,12 +195,15 @@ def _sessions(sides: Sequence[tuple[int, int, int]]) -> list[tuple[Facts, list[S
 
 
 def vae_sample(
-    facts: Facts, side: tuple[int, int, int], mode: str, tiling: str, slicing: str
+    facts: Facts, side: tuple[int, int, int], mode: str, tiling: str, slicing: str, scale: int
 ) -> Sample:
-    """Return one run of a bare autoencoder; `side` is latent height, width and batch."""
+    """Return one run of a bare autoencoder; `side` is latent height, width and batch.
+
+    `scale` is how many pixels a side a latent stands for.
+    """
     h, w, n = side
     return Sample(
-        numbers={"batch": n, "height": 8 * h, "width": 8 * w},
+        numbers={"batch": n, "height": scale * h, "width": scale * w},
         facts={**facts, "mode": mode, "vae_tiling": tiling, "vae_slicing": slicing},
     )
 
@@ -182,11 +219,12 @@ def wrap_vae(stage: Stage, vae: torch.nn.Module) -> None:
     marks, routines = stage.marks, stage.routines
     v: Any = vae
     v.decoder.forward = routines.wrap("vae.decoder", v.decoder.forward, _latent_dims)
-    v.encoder.forward = routines.wrap("vae.encoder", v.encoder.forward, _pixel_dims)
+    pixel_dims = _pixel_dims(1 << (len(v.config.block_out_channels) - 1))
+    v.encoder.forward = routines.wrap("vae.encoder", v.encoder.forward, pixel_dims)
     tiles = _Tiles(stage, v)
     v.tiled_decode = tiles.watch(v.tiled_decode, _latent_dims, v.post_quant_conv, v.decoder)
-    v._tiled_encode = tiles.watch(v._tiled_encode, _pixel_dims, v.encoder, v.quant_conv)
-    decode, encode = v._decode, routines.wrap("vae.encode", v._encode, _pixel_dims)
+    v._tiled_encode = tiles.watch(v._tiled_encode, pixel_dims, v.encoder, v.quant_conv)
+    decode, encode = v._decode, routines.wrap("vae.encode", v._encode, pixel_dims)
 
     def decode_part(*args: Value, **kwargs: Value) -> Value:
         if v.use_slicing and marks.stream.dims["n"] > 1:
@@ -302,5 +340,8 @@ def _latent_dims(z: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:
     return {"n": z.shape[0], "h": z.shape[2], "w": z.shape[3]}
 
 
-def _pixel_dims(x: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:
-    return {"n": x.shape[0], "h": x.shape[2] // 8, "w": x.shape[3] // 8}
+def _pixel_dims(scale: int) -> Callable[..., dict[str, int]]:
+    def dims(x: torch.Tensor, *_: Value, **__: Value) -> dict[str, int]:
+        return {"n": x.shape[0], "h": x.shape[2] // scale, "w": x.shape[3] // scale}
+
+    return dims
