@@ -391,8 +391,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What an engine does with a job on a card: its budget there, the verdict and the reason."""
+    """What an engine does with a job on a card: its budget there, the verdict and the reason.
+
+    `is_split` where the runtime itself keeps a part of the model in system memory: that is certain,
+    whatever the need. `layers` is how it splits, where that is not the estimate's own.
+    """
 
     estimate: Estimate
     kind: VerdictKind
     reason: str
+    is_split: bool = False
+    layers: LayerSplit | None = None

@@ -21,7 +21,7 @@ from vramplan.model import ComponentSpec
 
 def spec_of(levels: int, **more: object) -> ComponentSpec:
     config: dict[str, object] = {
-        "block_out_channels": [32] * levels,
+        "block_out_channels": [64] * levels,
         "layers_per_block": 1,
         "latent_channels": 4,
         "down_block_types": ["DownEncoderBlock2D"] * levels,

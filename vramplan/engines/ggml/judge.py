@@ -62,7 +62,7 @@ def judge_ggml(
         # the need that decides is the whole model's; what is placed is what will run
         shown = replace(placed, need=whole.need)
         reason = _split_reason(placed, whole, budget_bytes, bool(left))
-        return Judgement(estimate=shown, kind=VerdictKind.OFFLOAD, reason=reason)
+        return Judgement(estimate=shown, kind=VerdictKind.OFFLOAD, reason=reason, is_split=True)
     kind = grade(placed.need.band, budget_bytes, spills=spills(settings))
     reason = _ggml_reason(placed, kind, budget_bytes, bool(left))
     return Judgement(estimate=placed, kind=kind, reason=reason)

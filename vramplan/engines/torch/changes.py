@@ -37,6 +37,12 @@ def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
 
 
 def _free_changes(settings: Settings) -> Iterator[Change]:
+    if settings.get("device_map") == "auto":
+        yield Change(
+            settings={"device_map": "cuda"},
+            line='device_map="cuda"',
+            cost="runs out of memory, instead of using the CPU, should it not fit after all",
+        )
     if settings.get("attention") in ("math", "sliced"):
         yield Change(
             settings={"attention": "sdpa"},

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
-from vramplan.engines.torch.estimate import estimate_torch
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.device_map import (
+    OFFERED_PERCENT,
+    Placement,
+    modules_of,
+    offered_bytes,
+    place,
+)
+from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape
+from vramplan.engines.torch.first_stop import find_first_stop
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Card, Component, Estimate, Judgement, LineKind, Settings, VerdictKind
 from vramplan.units import format_size
@@ -30,6 +41,12 @@ def judge_torch(
         kind = grade(found.need.band, budget_bytes, spills=spills(settings))
         if not kind.is_failure:
             break
+    if settings.get("device_map") == "auto":
+        split = _judge_placed(pipeline, found, kind, card, budget_bytes)
+        if split is not None:
+            return split
+    if kind.is_failure:
+        found = _stopped_first(pipeline, found, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
     if not is_auto or mode == "none":
         return Judgement(estimate=found, kind=kind, reason=reason)
@@ -40,6 +57,80 @@ def judge_torch(
         estimate=found,
         kind=VerdictKind.OFFLOAD,
         reason=f"runs with {mode} offload, {waits}: {reason}",
+        is_split=True,
+    )
+
+
+def _stopped_first(
+    pipeline: TorchPipeline, found: Estimate, card: Card, budget_bytes: int
+) -> Estimate:
+    """Return an estimate whose need names where the run stops first on this card."""
+    stop = find_first_stop(pipeline, found.settings, card, budget_bytes)
+    if stop is None:
+        return found
+    phase, component = stop
+    return replace(found, need=replace(found.need, phase=phase, component=component))
+
+
+# ------------------------------------------------------------------------------ device_map="auto"
+def _judge_placed(
+    pipeline: TorchPipeline, found: Estimate, kind: VerdictKind, card: Card, budget_bytes: int
+) -> Judgement | None:
+    """Return the verdict where the loader leaves layers to the CPU; None where it leaves none.
+
+    As with any need, the context as expected decides, and its high figure makes it tight.
+    """
+    context = context_band(card.compute_capability)
+    likely = _place(pipeline, found, budget_bytes - context.expected_bytes)
+    if likely is None:
+        unlikely = _place(pipeline, found, budget_bytes - context.high_bytes)
+        if unlikely is None or kind is not VerdictKind.FITS:
+            return None
+        room = describe_room(found.need.band, VerdictKind.FITS, budget_bytes)
+        reason = f"{room}; with the most that the CUDA context may take {_left(unlikely)}"
+        return Judgement(estimate=found, kind=VerdictKind.TIGHT, reason=reason)
+    need = found.need.band
+    at_once = need.expected_bytes - likely.cpu_bytes + likely.largest_cpu_bytes
+    layers = likely.split()
+    if at_once > budget_bytes and not spills(found.settings):
+        short = compare_with_budget(need, budget_bytes)
+        reason = (
+            f"fails in {found.need.phase} even with {layers.in_words()}, where it needs "
+            f"{format_size(at_once, up=True)}: {_left(likely)}; all on the GPU {short}"
+        )
+        return Judgement(estimate=found, kind=VerdictKind.OOM, reason=reason, layers=layers)
+    if need.expected_bytes <= budget_bytes:
+        whole = f"it {describe_room(need, VerdictKind.FITS, budget_bytes)}"
+    else:
+        whole = compare_with_budget(need, budget_bytes)
+    reason = f"{layers.in_words()}: {_left(likely)}, many times slower; all on the GPU {whole}"
+    return Judgement(
+        estimate=found,
+        kind=VerdictKind.OFFLOAD,
+        reason=reason,
+        is_split=True,
+        layers=layers,
+    )
+
+
+def _place(pipeline: TorchPipeline, found: Estimate, free_bytes: int) -> Placement | None:
+    """Return where the loader puts what does not all go on the GPU; None where all of it does."""
+    weights = sum(component.weights_bytes for component in found.components)
+    if weights <= offered_bytes(free_bytes):  # no layer is then refused: no need to ask the tape
+        return None
+    dtype = str(found.settings.get("dtype", "fp32"))
+    modules = modules_of(pipeline, open_tape(find_tape(pipeline)), ELEMENT_BYTES[dtype])
+    placed = place(modules, free_bytes)
+    return None if placed.is_whole else placed
+
+
+def _left(placed: Placement) -> str:
+    """Return what the loader leaves to the CPU, and why."""
+    offered = format_size(placed.offered_bytes, up=False)
+    left = format_size(placed.cpu_bytes, up=True)
+    return (
+        f'device_map="auto" offers itself {OFFERED_PERCENT} % of what is free, {offered}, and '
+        f"leaves {left} to the CPU ({placed.names_on_cpu()})"
     )
 
 

@@ -115,12 +115,13 @@ def tiled_sides(tile: int) -> list[tuple[int, int, int]]:
     scaled = [(max(1, h * tile // 64), max(1, w * tile // 64), n) for h, w, n in _TILED_SIDES]
     if tile >= _LEAST_TILE:
         return scaled
-    # scaled down they end alike: here last tiles are one latent wide or high, two, three, whole
+    # scaled down they end alike: here a last tile is one latent wide or high, two, three, or whole,
+    # and never a single latent, whose matrix products torch makes otherwise
     s = tile * 3 // 4
     return [
         *scaled,
-        (3 * s + 1, 2 * s + 1, 1), (2 * s + 3, 4 * s + 1, 2), (4 * s + 1, 3 * s + 2, 3),
-        (s + 2, 3 * s + 1, 1), (5 * s + 2, 2 * s + 3, 2), (2 * s + 1, 5 * s, 1),
+        (3 * s + 1, 2 * s + 3, 1), (2 * s + 3, 4 * s + 1, 2), (4 * s + 1, 3 * s + 2, 3),
+        (s + 2, 3 * s + 1, 1), (5 * s + 2, 2 * s + 3, 2), (2 * s + 3, 5 * s + 1, 1),
     ]  # fmt: skip
 
 
