@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vramplan.budget.system_share import beside_share, system_share
 from vramplan.budget.verdict import (
     candidate_budgets,
     grade,
@@ -36,9 +37,10 @@ def judge(
     Raises UsageError where the card has no room for a CUDA context, VramplanError where there is no
     estimate.
     """
+    kept_bytes = system_share(job.settings).expected_bytes
     found = [
         _judge_card(job, choice, card, budget)
-        for card, budget in candidate_budgets(choice, margin_bytes, other_bytes)
+        for card, budget in candidate_budgets(choice, margin_bytes, other_bytes, kept_bytes)
     ]
     return max(found, key=lambda pair: _badness(pair[0]))
 
@@ -55,14 +57,18 @@ def judge_together(
     Each keeps its own CUDA context, so the needs add up.
     """
     found = []
-    for card, budget in candidate_budgets(choice, margin_bytes, other_bytes):
+    # one card has one system, whichever of the jobs was told of it
+    shared = max((job.settings for job in jobs), key=lambda one: system_share(one).high_bytes)
+    kept_bytes = system_share(shared).expected_bytes
+    for card, budget in candidate_budgets(choice, margin_bytes, other_bytes, kept_bytes):
         estimates = tuple(
             engine_of(job.pipeline).estimate(job.changed(_plain(job.settings)), card)
             for job in jobs
         )
         need = sum((e.need.band for e in estimates[1:]), estimates[0].need.band)
         largest = max(estimates, key=lambda e: e.need.band.expected_bytes)
-        kind = grade(need, budget, spills=all(spills(job.settings) for job in jobs))
+        about = beside_share(need, shared)
+        kind = grade(about, budget, spills=all(spills(job.settings) for job in jobs))
         verdict = Verdict(
             pipeline=" + ".join(job.pipeline.name for job in jobs),
             card=choice.label,
@@ -71,10 +77,10 @@ def judge_together(
             kind=kind,
             need=need,
             budget_bytes=budget,
-            offload_risk=offload_risk(need, budget),
+            offload_risk=offload_risk(about, budget),
             peak_phase=largest.need.phase,
             peak_component=largest.need.component,
-            reason=_shared_reason(estimates, need, budget, kind),
+            reason=_shared_reason(estimates, need, budget, kind) + _kept(shared),
         )
         found.append((verdict, estimates))
     return max(found, key=lambda pair: _badness(pair[0]))
@@ -90,24 +96,41 @@ def _judge_card(
     judgement = engine_of(job.pipeline).judge(job, card, budget_bytes)
     found = judgement.estimate
     need = found.need.band
+    about, kind = beside_share(need, found.settings), judgement.kind
+    if kind is VerdictKind.FITS:  # the engine knows the platform's share as expected, not its band
+        kind = grade(about, budget_bytes, spills=spills(found.settings))
     verdict = Verdict(
         pipeline=job.pipeline.name,
         card=choice.label,
         card_title=choice.title,
         judged_as=judged_as(card),
-        kind=judgement.kind,
+        kind=kind,
         need=need,
         budget_bytes=budget_bytes,
-        offload_risk=1.0 if judgement.is_split else offload_risk(need, budget_bytes),
+        offload_risk=1.0 if judgement.is_split else offload_risk(about, budget_bytes),
         peak_phase=found.need.phase,
         peak_component=found.need.component,
-        reason=judgement.reason,
+        reason=judgement.reason + _kept(found.settings),
         parts={component.name: component.weights_bytes for component in found.components},
         layers=judgement.layers or found.layers,
         buffers=found.buffers,
         context=_context_of(found),
     )
     return verdict, found
+
+
+def _kept(settings: Settings) -> str:
+    """Return what is said of the platform's share of the card; nothing where it keeps none."""
+    share = system_share(settings)
+    if not share.high_bytes:
+        return ""
+    expected, high = (
+        format_size(size, up=True) for size in (share.expected_bytes, share.high_bytes)
+    )
+    return (
+        f"; {expected} are taken off for Windows, which keeps up to {high} of a card that "
+        "nvidia-smi does not show"
+    )
 
 
 def _context_of(found: Estimate) -> int | None:

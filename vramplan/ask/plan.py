@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vramplan.ask.judge import judge
 from vramplan.budget.advice import Question
+from vramplan.budget.system_share import system_share
 from vramplan.budget.verdict import candidate_budgets, judged_as
 from vramplan.catalog import CardChoice
 from vramplan.engines.door import engine_of
@@ -34,8 +35,9 @@ def first_advice(
         asked = replace(choice, candidates=tuple(cards)) if cards else choice
         return judge(job, asked, margin_bytes=margin_bytes, other_bytes=other_bytes)
 
+    share = system_share(job.settings)
     budgets = sorted(
-        candidate_budgets(choice, margin_bytes, other_bytes),
+        candidate_budgets(choice, margin_bytes, other_bytes, share.expected_bytes),
         key=lambda pair: judged_as(pair[0]) != verdict.judged_as,
     )
     question = Question(

@@ -21,30 +21,32 @@ _Z95 = 1.6448536269514722
 
 
 def candidate_budgets(
-    choice: CardChoice, margin_bytes: int, other_bytes: int | None
+    choice: CardChoice, margin_bytes: int, other_bytes: int | None, kept_bytes: int = 0
 ) -> Iterator[tuple[Card, int]]:
     """Yield the cards of a choice that can get different verdicts, each with its budget in bytes.
 
-    Raises UsageError where no CUDA context fits.
+    `kept_bytes` are the platform's own (`system_share`). Raises UsageError where no CUDA context
+    fits.
     """
     seen: set[tuple[int, int | None, str]] = set()
     for card in choice.candidates:
         key = (usable_bytes(card), card.free_bytes, card.compute_capability)
         if key not in seen:
             seen.add(key)
-            yield card, find_budget(card, margin_bytes, other_bytes)
+            yield card, find_budget(card, margin_bytes, other_bytes, kept_bytes)
 
 
-def find_budget(card: Card, margin_bytes: int, other_bytes: int | None) -> int:
+def find_budget(card: Card, margin_bytes: int, other_bytes: int | None, kept_bytes: int = 0) -> int:
     """Return what one process may use: capacity less system reserved, others and margin. Bytes.
 
-    `other_bytes` None takes what NVML says other processes hold, where the card is this machine's.
-    Raises UsageError where no CUDA context fits.
+    `other_bytes` None takes what NVML says other processes hold, where the card is this machine's;
+    `kept_bytes` are what the platform keeps and NVML does not say. Raises UsageError where no CUDA
+    context fits.
     """
     usable = usable_bytes(card)
     if other_bytes is None:
         other_bytes = 0 if card.free_bytes is None else max(0, usable - card.free_bytes)
-    budget = usable - other_bytes - margin_bytes
+    budget = usable - other_bytes - margin_bytes - kept_bytes
     context = context_band(card).expected_bytes
     if budget < context:
         left = format_size(max(0, budget), up=False)

@@ -188,12 +188,18 @@ def _matrix_cell(identity: str, verdict: Verdict | None) -> MatrixCell | None:
         need=phrases.need(verdict.need.expected_bytes),
         spread=phrases.spread(verdict.need),
         budget=phrases.available(verdict.budget_bytes),
-        headroom=phrases.available(verdict.headroom_bytes),
-        risk=phrases.percent(verdict.offload_risk),
+        headroom=_headroom(verdict),
+        risk=phrases.risk(verdict),
         place=phrases.place(verdict.peak_phase, verdict.peak_component),
         judged=phrases.judged(verdict),
         meter=drawn(draw_meter(identity, verdict)),
     )
+
+
+def _headroom(verdict: Verdict) -> str:
+    """Return the headroom, and what it is true of where that is not plain."""
+    size, of_what = phrases.available(verdict.headroom_bytes), phrases.headroom_of(verdict)
+    return f"{size} {of_what}" if of_what else size
 
 
 def _chapter(index: int, section: Section, offers: Sequence[Offer]) -> Chapter:

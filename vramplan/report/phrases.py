@@ -55,6 +55,23 @@ def percent(risk: float) -> str:
     return ">99 %" if risk > 0.99 else f"{risk * 100:.0f} %"
 
 
+def risk(row: Verdict) -> str:
+    """Return a verdict's offload risk; ``certain`` where the runtime itself leaves a part out."""
+    is_planned = row.kind is VerdictKind.OFFLOAD and row.offload_risk >= 1
+    return "certain" if is_planned else percent(row.offload_risk)
+
+
+def headroom_of(row: Verdict) -> str:
+    """Return what a verdict's headroom is true of, where its kind does not say it: an offload's.
+
+    With layers the need is the whole model's, and the engine keeps more free than is left; without,
+    it is that of the run which fits because parts wait in system memory.
+    """
+    if row.kind is not VerdictKind.OFFLOAD or row.headroom_bytes < 0:
+        return ""
+    return "if all were on the GPU" if row.layers is not None else "as offloaded"
+
+
 def difference(ours_bytes: int, published_bytes: int) -> str:
     """Return how far our figure is from a published one: ``+1.4 %``."""
     if published_bytes == 0:

@@ -65,20 +65,34 @@ def _row(verdict: Verdict, form: Form) -> tuple[Cell, ...]:
     judged = phrases.judged(verdict)
     budget = phrases.available(verdict.budget_bytes)
     headroom = phrases.available(verdict.headroom_bytes)
-    risk = phrases.percent(verdict.offload_risk)
+    risk = phrases.risk(verdict)
+    left = phrases.headroom_of(verdict)
     tone = verdict_tone(verdict.kind)
     word = phrases.verdict(verdict.kind)
     need = need_cell(verdict)
     place = phrases.name(verdict.peak_phase), phrases.name(verdict.peak_component)
     peak = cell(*place, joint="· {}")
-    folded = (cell(word, f"risk {risk}", tone), need, cell(headroom, f"of {budget}"), peak)
+    folded = (
+        cell(word, f"risk {risk}", tone),
+        need,
+        cell(headroom, f"of {budget} {left}".rstrip()),
+        peak,
+    )
     if form is Form.NARROW:
         on_card = f"on {card} ({judged})" if judged else f"on {card}"
         return (cell(pipeline, on_card, Tone.STRONG), *folded)
     ends = (cell(pipeline, tone=Tone.STRONG), cell(card, judged))
     if form is Form.COMPACT:
         return (*ends, *folded)
-    return (*ends, cell(word, tone=tone), need, cell(budget), cell(headroom), cell(risk), peak)
+    return (
+        *ends,
+        cell(word, tone=tone),
+        need,
+        cell(budget),
+        cell(headroom, left),
+        cell(risk),
+        peak,
+    )
 
 
 def need_cell(verdict: Verdict) -> Cell:

@@ -22,7 +22,7 @@ def find_first_stop(
     None where it completes as expected. Raises TapeError where no tape holds for the settings.
     """
     path, capability = find_tape(pipeline), card.compute_capability
-    limit_bytes = budget_bytes - context_band(capability).expected_bytes
+    limit_bytes = budget_bytes - context_band(card).expected_bytes
     if spills(settings):  # the driver refuses nothing: what is reserved goes over the budget
         marks = replayed(pipeline, settings, capability, path).marks
         over = (mark for mark in marks if mark.reserved_peak_bytes > limit_bytes)

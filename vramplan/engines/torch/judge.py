@@ -80,7 +80,7 @@ def _judge_placed(
 
     As with any need, the context as expected decides, and its high figure makes it tight.
     """
-    context = context_band(card.compute_capability)
+    context = context_band(card)
     likely = _place(pipeline, found, budget_bytes - context.expected_bytes)
     if likely is None:
         unlikely = _place(pipeline, found, budget_bytes - context.high_bytes)
