@@ -241,3 +241,31 @@ def test_overrides_are_checked_and_win_over_defaults() -> None:
 def test_a_setting_without_constraints_takes_any_of_its_values() -> None:
     check_setting(pipeline(), "vae_tiling", "on")
     check_setting(pipeline(batch=1), "batch", 64)
+
+
+@pytest.mark.parametrize(
+    "word", ["lora", "LoRA", "controlnet", "ip-adapter", "quantization", "frames", "torch_compile"]
+)
+def test_what_is_known_and_not_modelled_is_said_to_be_so(word: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_assignment(f"{word}=on")
+    assert "known but not modelled" in str(caught.value)
+    assert "did you mean" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_no_word_is_both_a_setting_and_not_modelled() -> None:
+    assert not settings.NOT_MODELLED.keys() & SETTING_HELP.keys()
+
+
+@pytest.mark.parametrize(("word", "near"), [("bacth", "batch"), ("stepps", "steps")])
+def test_a_misspelt_setting_is_guessed(word: str, near: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_setting(word, "1")
+    assert caught.value.hint == f"did you mean {near!r}?"
+
+
+@pytest.mark.parametrize("word", ["cfg_rescale_control", "contrast", "loudness"])
+def test_a_word_that_is_only_somewhat_alike_is_not_taken_for_a_setting(word: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_setting(word, "1")
+    assert (caught.value.hint or "").startswith("settings: ")

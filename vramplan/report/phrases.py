@@ -69,7 +69,7 @@ def headroom_of(row: Verdict) -> str:
     """
     if row.kind is not VerdictKind.OFFLOAD or row.headroom_bytes < 0:
         return ""
-    return "if all were on the GPU" if row.layers is not None else "as offloaded"
+    return "if all on GPU" if row.layers is not None else "as offloaded"
 
 
 def difference(ours_bytes: int, published_bytes: int) -> str:

@@ -1,0 +1,75 @@
+"""What Windows keeps of a card: a band of the budget, on Windows and under WSL alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from vramplan.ask.judge import judge, judge_together
+from vramplan.ask.targets import make_jobs
+from vramplan.budget.system_share import REPORTED_MIB, beside_share, system_share
+from vramplan.catalog import CardChoice, load_catalog
+from vramplan.model import Band, Card, Verdict, VerdictKind
+from vramplan.units import GIB, MIB
+
+CATALOG = load_catalog()
+
+
+def _card(total_bytes: int) -> Card:
+    return Card(
+        name="a-card", title="a card", kind="assumed", class_gib=total_bytes // GIB,
+        total_bytes=total_bytes, reserved_bytes=0, compute_capability="8.6",
+        bandwidth_bytes_per_s=1, source="made for a test",
+        multiprocessors=28,
+    )  # fmt: skip
+
+
+def _judge(total_bytes: int, platform: str) -> Verdict:
+    (job,) = make_jobs(["sd15"], CATALOG, {"platform": platform})
+    card = _card(total_bytes)
+    return judge(job, CardChoice(label=card.name, title=card.title, candidates=(card,)))[0]
+
+
+def test_linux_keeps_nothing_unseen() -> None:
+    assert system_share({"platform": "linux"}) == system_share({}) == Band.exactly(0)
+    assert _judge(8 * GIB, "linux").budget_bytes == 8 * GIB
+
+
+@pytest.mark.parametrize("platform", ["windows", "wsl"])
+def test_windows_keeps_a_share_under_wsl_too(platform: str) -> None:
+    share = system_share({"platform": platform})
+    verdict = _judge(8 * GIB, platform)
+    assert verdict.budget_bytes == 8 * GIB - share.expected_bytes
+    assert "taken off for Windows" in verdict.reason
+
+
+def test_the_band_and_a_context_hold_what_people_saw() -> None:
+    """They saw what was left for a process that had a CUDA context: 100 to 400 MiB of it."""
+    share = system_share({"platform": "wsl"})
+    for seen in REPORTED_MIB:
+        assert share.low_bytes + 100 * MIB <= seen * MIB <= share.high_bytes + 400 * MIB
+
+
+def test_what_fits_only_where_windows_keeps_little_is_tight() -> None:
+    need = _judge(24 * GIB, "windows").need
+    share = system_share({"platform": "windows"})
+    between = need.high_bytes + (share.expected_bytes + share.high_bytes) // 2
+    assert _judge(between, "windows").kind is VerdictKind.TIGHT
+    assert _judge(need.high_bytes + share.high_bytes, "windows").kind is VerdictKind.FITS
+    assert _judge(between, "windows").offload_risk > _judge(between + GIB, "windows").offload_risk
+
+
+def test_the_share_widens_a_need_and_leaves_its_middle() -> None:
+    need = Band(low_bytes=GIB, expected_bytes=2 * GIB, high_bytes=3 * GIB)
+    about = beside_share(need, {"platform": "wsl"})
+    assert about.low_bytes < need.low_bytes < about.expected_bytes == need.expected_bytes
+    assert about.high_bytes > need.high_bytes
+    assert beside_share(need, {}) == need
+
+
+def test_a_card_that_several_share_has_one_windows() -> None:
+    jobs = make_jobs(["sd15", "log-anomaly-ae"], CATALOG, {"platform": "windows"})
+    card = _card(24 * GIB)
+    choice = CardChoice(label=card.name, title=card.title, candidates=(card,))
+    verdict, _ = judge_together(jobs, choice)
+    share = system_share({"platform": "windows"})
+    assert verdict.budget_bytes == 24 * GIB - share.expected_bytes

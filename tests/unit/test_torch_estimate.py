@@ -1,0 +1,162 @@
+"""Budgets of torch pipelines: bands of replays that cross, and what people measured elsewhere."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from vramplan.ask.judge import judge
+from vramplan.ask.targets import make_jobs
+from vramplan.catalog import load_catalog
+from vramplan.engines.door import engine_of
+from vramplan.engines.torch.estimate import find_tape, replayed
+from vramplan.engines.torch.pipeline import of_torch
+from vramplan.engines.torch.workspace import convolution_scratch
+from vramplan.model import Estimate, LineKind, Origin, SettingValue, VerdictKind
+from vramplan.units import MIB
+
+CATALOG = load_catalog()
+#: what torch counts as allocated: all but what it keeps unused, and the context
+_ALLOCATED = (
+    LineKind.WEIGHTS, LineKind.ACTIVATIONS, LineKind.WORKSPACE,
+)  # fmt: skip
+
+
+def estimate(name: str, card: str, **settings: SettingValue) -> Estimate:
+    (job,) = make_jobs([name], CATALOG, settings)
+    return engine_of(job.pipeline).estimate(job, CATALOG.card(card).candidates[0])
+
+
+def allocated_mib(found: Estimate) -> tuple[float, float, float]:
+    """Return low, expected and high of what torch would count as allocated at the peak."""
+    bands = [line.band for line in found.lines if line.kind in _ALLOCATED]
+    total = sum(bands[1:], bands[0])
+    return tuple(size / MIB for size in (total.low_bytes, total.expected_bytes, total.high_bytes))  # type: ignore[return-value]
+
+
+@cache
+def need_mib(side: int) -> tuple[int, int, int]:
+    band = estimate("sd15", "rtx-3060-12gb", offload="model", image=(side, side)).need.band
+    return tuple(size // MIB for size in (band.low_bytes, band.expected_bytes, band.high_bytes))  # type: ignore[return-value]
+
+
+# ------------------------------------------------------------------- replays that cross
+def test_more_scratch_may_mean_less_live_memory_and_the_band_is_in_order() -> None:
+    """Without scratch SD 1.5 has 3 MiB more live there than with it: blocks are cut elsewhere."""
+    settings: dict[str, SettingValue] = {"offload": "model", "image": (896, 896)}
+    (job,) = make_jobs(["sd15"], CATALOG, settings)
+    pipeline = of_torch(job.pipeline)
+    result = replayed(pipeline, job.settings, "8.6", find_tape(pipeline))
+    assert result.low.allocated_peak_bytes > result.expected.allocated_peak_bytes
+    found = estimate("sd15", "rtx-3060-12gb", **settings)
+    assert allocated_mib(found)[1] * MIB == found.peak.allocated_bytes
+    lines = [line.band for line in found.lines]
+    assert sum(lines[1:], lines[0]) == found.peak.device
+
+
+def test_bands_hold_what_a_smaller_or_larger_image_needs_under_model_offload() -> None:
+    """The need of a larger image can be a segment lower; no band may exclude its neighbours'."""
+    sides = (192, 256, 320, 384, 448, 456, 472, 480, 568, 576, 592, 608)
+    needs = [need_mib(side) for side in sides]
+    assert any(later[1] < one[1] for one, later in zip(needs, needs[1:], strict=False))
+    for place, (low, expected, _) in enumerate(needs):
+        for _, larger, high in needs[place + 1 :]:
+            assert low <= larger
+            assert expected <= high
+
+
+def test_a_run_without_scratch_has_no_band_of_chance() -> None:
+    """Replays that are all the same leave nothing to chance."""
+    found = estimate("log-anomaly-ae", "rtx-3060-12gb")
+    assert found.need.band.high_bytes - found.need.band.low_bytes == (
+        sum(
+            line.band.high_bytes - line.band.low_bytes
+            for line in found.lines
+            if line.kind is LineKind.CUDA_CONTEXT
+        )
+    )
+
+
+# ------------------------------------------------------------------- fp16 on Pascal
+#: a public fp16 benchmark on two Pascal cards: SDXL and SDXL Turbo, 512x512, model offload
+@pytest.mark.parametrize(
+    ("settings", "measured_mib"),
+    [({"steps": 30}, 5472.6), ({"steps": 4, "guidance": 0.0}, 5452.2)],
+)
+def test_half_precision_convolutions_on_pascal_are_inside_the_band(
+    settings: dict[str, SettingValue], measured_mib: float
+) -> None:
+    found = estimate("sdxl", "p100", image=(512, 512), offload="model", **settings)
+    low, _, high = allocated_mib(found)
+    assert low < measured_mib <= high
+    (line,) = (one for one in found.lines if one.name == "convolution workspace")
+    assert line.origin is Origin.ASSUMED
+    assert "6.0" in line.source
+
+
+@pytest.mark.parametrize(
+    ("offload", "guidance", "measured_mib"),
+    [("none", 5.0, 7663.1), ("sequential", 5.0, 777.3), ("none", 0.0, 7663.2),
+     ("sequential", 0.0, 776.6)],
+)  # fmt: skip
+def test_single_precision_convolutions_on_pascal_stay_right(
+    offload: str, guidance: float, measured_mib: float
+) -> None:
+    found = estimate("sdxl", "p100", image=(512, 512), offload=offload, guidance=guidance)
+    assert found.peak.allocated_bytes / MIB == pytest.approx(measured_mib, rel=0.001)
+
+
+def test_the_most_that_a_convolution_takes_on_pascal_is_cudnns_own_answer() -> None:
+    """256 to 128 channels at 512 by 512 pixels, kernel 3: asked of cuDNN 9.10 without a device."""
+    x, y, f = 256 * 512 * 512 * 2, 128 * 512 * 512 * 2, 256 * 128 * 9 * 2
+    high = convolution_scratch("6.0", 2).high_bytes("conv", (x, y, f))
+    assert high == pytest.approx(407_110_160, rel=1e-4)
+    assert high >= 2 * (x + y + f)
+    assert convolution_scratch("6.0", 4).high_bytes("conv", (x, y, f)) == x + y + f
+
+
+def test_a_component_that_is_cast_up_takes_the_scratch_of_its_own_width() -> None:
+    """SDXL's VAE runs in fp32 in a pipeline of fp16: its convolutions are fp32's."""
+    found = estimate("sdxl", "rtx-3060-12gb")
+    (line,) = (one for one in found.lines if one.name == "convolution workspace")
+    assert found.peak.component == "vae.decoder"
+    assert line.source == convolution_scratch("8.6", 4).source
+
+
+# ------------------------------------------------------------------- a VAE that is not cast
+def test_a_vae_that_is_not_cast_decodes_in_half_precision() -> None:
+    """SDXL with the fp16-fix VAE, RTX 3060: 7,758 MiB allocated in the decode, UNet and VAE there.
+
+    vladmandic/sdnext#3416.
+    """
+    found = estimate("sdxl", "rtx-3060-12gb", vae_upcast="off")
+    texts = (
+        sum(c.weights_bytes for c in found.components if c.name.startswith("text_encoder")) / MIB
+    )
+    low, expected, high = (size - texts for size in allocated_mib(found))
+    assert low < 7758 < high
+    assert expected == pytest.approx(7758, rel=0.02)
+    cast = estimate("sdxl", "rtx-3060-12gb")
+    assert cast.peak.allocated_bytes > found.peak.allocated_bytes
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_only_fp16_is_cast(dtype: str) -> None:
+    on, off = (
+        estimate("sdxl", "rtx-3090", dtype=dtype, vae_upcast=switch, image=(512, 512))
+        for switch in ("on", "off")
+    )
+    assert on.need == off.need
+
+
+# ------------------------------------------------------------------- where it stops
+def test_the_phase_named_is_where_the_run_stops_first_on_that_card() -> None:
+    (job,) = make_jobs(["sdxl"], CATALOG, {})
+    places = {card: judge(job, CATALOG.card(card))[0] for card in ("gtx-1060-6gb", "rtx-2060-6gb")}
+    most = estimate("sdxl", "rtx-3060-12gb").need
+    assert (most.phase, most.component) == ("decode_image", "vae.decoder")
+    for verdict in places.values():
+        assert verdict.kind is VerdictKind.OOM
+        assert verdict.peak_phase == "load"  # 6.6 GiB of weights
+        assert verdict.reason.startswith(f"fails in load at {verdict.peak_component}")
