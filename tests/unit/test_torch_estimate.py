@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_bands_hold_what_a_smaller_or_larger_image_needs_under_model_offload() -
     """The need of a larger image can be a segment lower; no band may exclude its neighbours'."""
     sides = (192, 256, 320, 384, 448, 456, 472, 480, 568, 576, 592, 608)
     needs = [need_mib(side) for side in sides]
-    assert any(later[1] < one[1] for one, later in zip(needs, needs[1:], strict=False))
+    assert any(later[1] < one[1] for one, later in pairwise(needs))
     for place, (low, expected, _) in enumerate(needs):
         for _, larger, high in needs[place + 1 :]:
             assert low <= larger
