@@ -32,7 +32,7 @@ def draw_check() -> str:
 
 
 def draw_advice() -> str:
-    """Return the picture of a command whose answer is no, with what would help."""
+    """Return the picture of a command whose answer is no plain yes, with what would help."""
     from tools.docs import picture_terminal as terminal
 
     words = ("check", "sdxl", "--card", "12gb")
