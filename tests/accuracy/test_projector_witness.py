@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.engines.ggml.projector import cpu_projector_bytes, is_certain
+from vramplan.engines.ggml.projector_compute import cpu_projector_bytes, is_certain
 from vramplan.engines.ggml.projector_file import projector_of
 from vramplan.engines.ggml.witness.answer import ask_projector
 from vramplan.sources.gguf import read_gguf

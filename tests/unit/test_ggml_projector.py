@@ -6,7 +6,7 @@ import pytest
 
 from vramplan.engines.ggml.engine_pools import vision_pool
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
-from vramplan.engines.ggml.projector import projector_compute
+from vramplan.engines.ggml.projector_compute import projector_compute
 from vramplan.engines.ggml.projector_entry import read_projector
 from vramplan.engines.ggml.vision_model import VisionModel
 from vramplan.engines.ggml.weights import TensorRole
@@ -111,12 +111,18 @@ def test_a_model_without_projector_has_none() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"patch_size": 15}, "x.yaml: ggml.projector.patch_size: 15 does not divide"),
-        ({"heads": 15}, "ggml.projector.heads: 15 does not divide"),
-        ({"quantisation": "f17"}, "ggml.projector.quantisation: unknown quantisation 'f17'"),
-        ({"architecture": "siglip"}, "ggml.projector.architecture: unknown architecture"),
-        ({"layers": -1}, "ggml.projector.layers: must be a whole number from 1 to 256, not -1"),
-        ({"hidden": 4096}, "ggml.projector.hidden: unknown key"),
+        ({"patch_size": 15}, "x.yaml: ggml.projector_compute.patch_size: 15 does not divide"),
+        ({"heads": 15}, "ggml.projector_compute.heads: 15 does not divide"),
+        (
+            {"quantisation": "f17"},
+            "ggml.projector_compute.quantisation: unknown quantisation 'f17'",
+        ),
+        ({"architecture": "siglip"}, "ggml.projector_compute.architecture: unknown architecture"),
+        (
+            {"layers": -1},
+            "ggml.projector_compute.layers: must be a whole number from 1 to 256, not -1",
+        ),
+        ({"hidden": 4096}, "ggml.projector_compute.hidden: unknown key"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, object], message: str) -> None:

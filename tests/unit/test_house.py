@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from vramplan.model import LineKind
+
 PACKAGE = Path(__file__).parents[2] / "vramplan"
 #: where it may be asked which engine or runtime something has
 INSIDE = ("engines", "catalog")
@@ -54,3 +56,19 @@ def test_no_module_name_means_two_things() -> None:
 def test_commands_are_thin() -> None:
     lengths = [len(path.read_text().splitlines()) for path in (PACKAGE / "commands").glob("*.py")]
     assert median(lengths) <= 80
+
+
+def test_the_table_of_lines_leads_to_modules_that_make_them() -> None:
+    """A stranger who reads a line's name finds its module, and its kind, in one guess."""
+    page = (PACKAGE.parent / "docs" / "design.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and ".py`" in line]
+    table = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    lines = {cells[0]: cells for cells in table if cells[1].strip("`") in set(LineKind)}
+    assert len(lines) == 13
+    assert {cells[1].strip("`") for cells in lines.values()} == {kind.value for kind in LineKind}
+    for name, (_, _, places) in lines.items():
+        for place in places.split(", "):
+            path = PACKAGE / place.strip("`")
+            assert path.is_file(), place
+            stem = path.stem.replace("optimizer", "optimiser").replace("_", " ")
+            assert stem.lower() == name.lower(), place

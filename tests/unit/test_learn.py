@@ -16,7 +16,7 @@ from vramplan.budget import cuda_context as context
 from vramplan.budget import learned
 from vramplan.catalog.cards import assumed_card
 from vramplan.compare.accuracy import make_case, sum_up
-from vramplan.engines.torch import workspace
+from vramplan.engines.torch import convolution_workspace as workspace
 from vramplan.errors import CatalogError, MeasurementError
 from vramplan.measurement.run import (
     Emulation,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vramplan.engines.ggml.projector import (
+from vramplan.engines.ggml.projector_compute import (
     cpu_projector_bytes,
     is_certain,
     is_known,

@@ -11,9 +11,9 @@ from vramplan.ask.judge import judge
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
+from vramplan.engines.torch.convolution_workspace import convolution_scratch
 from vramplan.engines.torch.estimate import find_tape, replayed
 from vramplan.engines.torch.pipeline import of_torch
-from vramplan.engines.torch.workspace import convolution_scratch
 from vramplan.model import Estimate, LineKind, Origin, SettingValue, VerdictKind
 from vramplan.units import MIB
 

@@ -6,9 +6,9 @@ from xml.etree import ElementTree as ET
 
 from tools.docs.picture_parts import begin, end, head, sides
 from tools.docs.replayed_runs import CAPABILITY, open_tape, pipeline_of, replay_steps
+from vramplan.engines.torch.convolution_workspace import convolution_scratch
 from vramplan.engines.torch.tape.expressions import evaluate
 from vramplan.engines.torch.tape.format import Variant
-from vramplan.engines.torch.workspace import convolution_scratch
 from vramplan.report import phrases
 from vramplan.report.svg import add, write
 from vramplan.units import GIB, MIB

@@ -191,7 +191,7 @@ def _lines(
 
 
 def _vision_lines(run: GgmlRun, vision: VisionModel) -> Iterator[Line]:
-    from vramplan.engines.ggml.projector import projector_compute, projector_source
+    from vramplan.engines.ggml.projector_compute import projector_compute, projector_source
 
     for component, role in _PARTS:
         band = Band.exactly(vision.part(role)[1])
@@ -317,7 +317,7 @@ def _buffers(
     for kind, size_bytes in on_host.items():
         yield Buffer(kind=kind, device=HOST, size_bytes=size_bytes)
     if run.vision is not None and vision is None:
-        from vramplan.engines.ggml.projector import projector_compute
+        from vramplan.engines.ggml.projector_compute import projector_compute
 
         band = projector_compute(run.vision, has_flash=run.has_vision_flash)
         for kind, size_bytes in (
@@ -358,7 +358,7 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
             "memory; a big batch copies them to the GPU, a matrix at a time"
         )
     if run.vision is not None:
-        from vramplan.engines.ggml.projector import projector_notes
+        from vramplan.engines.ggml.projector_compute import projector_notes
 
         yield from projector_notes(run.vision)
         if vision is None:

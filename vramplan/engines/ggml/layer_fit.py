@@ -76,7 +76,7 @@ def margin_bytes(run: GgmlRun, free_bytes: int) -> int:
     """Return what the engine wants to leave free, the projector's memory included."""
     if run.vision is None or not has_projector_on_gpu(run, free_bytes):
         return MARGIN_BYTES
-    from vramplan.engines.ggml.projector import projector_compute
+    from vramplan.engines.ggml.projector_compute import projector_compute
 
     weights = run.vision.weights_bytes
     compute = projector_compute(run.vision, has_flash=run.has_vision_flash).expected_bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
+from vramplan.engines.torch.convolution_workspace import convolution_scratch, no_scratch
+from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.workspace import convolution_scratch, cublas_band, no_scratch
+from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.model import Settings
 from vramplan.opened_file import open_file
 
@@ -40,39 +42,6 @@ _WIDTHS = (2, 4)
 
 #: part of every key: raise it when the replay or a model behind it changes its figures
 MODEL_VERSION = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """The peaks of one replay with one workspace model, and its least limit. Bytes."""
-
-    allocated_peak_bytes: int
-    reserved_peak_bytes: int
-    least_limit_bytes: int
-    phase: str  # where it fails first below the least limit
-    component: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartWeights:
-    """A row of the component table."""
-
-    name: str
-    component: str
-    parameters: int
-    weights_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """Three replays of one run: without scratch, with the expected scratch, with the most."""
-
-    low: Scenario
-    expected: Scenario
-    high: Scenario
-    marks: tuple[Mark, ...]  # of the expected one
-    warm_reserved_peak_bytes: int  # after a second run in the same process
-    parts: tuple[PartWeights, ...]
 
 
 def conditions_at(

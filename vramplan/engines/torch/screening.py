@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramplan.budget.cuda_context import context_band
+from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import at_most, conditions_at, result_key
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.rehearsal import rehearse
-from vramplan.engines.torch.workspace import cublas_band
 from vramplan.model import Card, Settings
 from vramplan.settings import SPILLING_PLATFORMS
 

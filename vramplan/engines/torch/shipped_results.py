@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vramplan.codec import Json, JsonError, Limits, read_object, text_of, whole
-from vramplan.engines.torch.replayed import PartWeights, Replayed, Scenario
+from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape.trace import Mark
 
 FILE = "results.json"

@@ -1,6 +1,6 @@
-"""Library scratch: cuBLAS's workspace, kept for the process, and cuDNN's, one for each convolution.
+"""cuDNN's workspace: the scratch of one convolution at a time, taken from torch's allocator.
 
-Both depend on the GPU's architecture. cuDNN's tensor-core convolutions work on NHWC data, torch's
+It depends on the GPU's architecture. cuDNN's tensor-core convolutions work on NHWC data, torch's
 tensors are NCHW by default, so a convolution takes copies of its input, its output and its filter.
 That was inferred from published runs, not measured layer by layer. With it the replay allocates
 above the weights of SD 1.5's VAE what InvokeAI measured on an RTX 4090, to 0.2 MiB for decoding in
@@ -11,20 +11,13 @@ diffusers' benchmarks measured on an A100 and an A10G (`profiles/published.yaml`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vramplan.budget.learned import learned
 from vramplan.engines.torch.attention_kernel import parse_capability
-from vramplan.model import Band, Origin
-from vramplan.units import MIB
-
-#: torch's default cuBLAS workspace (pytorch#95668), and Hopper's
-CUBLAS_BYTES = 8_519_680
-CUBLAS_HOPPER_BYTES = 32 * MIB
-
-CUBLAS_SOURCE = "torch's default cuBLAS workspace: pytorch#95668; 32 MiB on 9.x"
-CUBLAS_NEW_SOURCE = f"{CUBLAS_SOURCE}, and on {{}} in some 2026 builds (pytorch#175344, #182669)"
+from vramplan.engines.torch.peak import RunAtPeak
+from vramplan.model import GPU, Band, Line, LineKind, Origin
 
 #: what cuDNN 9.10's fp32 plan takes on 6.0 for a kernel of 3: the filter transformed to 5 by 5 in
 #: fp32, so 25/9 of its elements at twice the bytes of fp16's. Its own answers without a device:
@@ -148,14 +141,23 @@ def convolution_scratch(compute_capability: str, element_bytes: int) -> Convolut
     )
 
 
-def cublas_band(compute_capability: str) -> tuple[Band, str]:
-    """Return the bytes of cuBLAS's workspace, and where they come from."""
-    major, _ = parse_capability(compute_capability)
-    if major == 9:
-        return Band.exactly(CUBLAS_HOPPER_BYTES), CUBLAS_SOURCE
-    if major in (10, 12):
-        band = Band(
-            low_bytes=CUBLAS_BYTES, expected_bytes=CUBLAS_BYTES, high_bytes=CUBLAS_HOPPER_BYTES
-        )
-        return band, CUBLAS_NEW_SOURCE.format(f"{major}.x")
-    return Band.exactly(CUBLAS_BYTES), CUBLAS_SOURCE
+def convolution_lines(run: RunAtPeak) -> Iterator[Line]:
+    """Yield what convolutions take at the peak above the least that is live; nothing where none."""
+    floor, most = run.floor_bytes, run.most_bytes
+    if most <= floor:
+        return
+    scratch = convolution_scratch(run.compute_capability, run.peak_element_bytes)
+    yield Line(
+        kind=LineKind.WORKSPACE,
+        device=GPU,
+        name="convolution workspace",
+        phase=run.mark.phase,
+        component=run.mark.component,
+        band=Band(
+            low_bytes=0,
+            expected_bytes=run.result.expected.allocated_peak_bytes - floor,
+            high_bytes=most - floor,
+        ),
+        origin=scratch.origin,
+        source=scratch.source,
+    )

@@ -1,0 +1,35 @@
+"""Activations: intermediate results that are live at the peak, not their sum over the run."""
+
+from __future__ import annotations
+
+from vramplan.engines.torch.cublas_workspace import cublas_band
+from vramplan.engines.torch.peak import OPTIMIZER, RunAtPeak
+from vramplan.model import GPU, Band, Line, LineKind, Origin
+
+
+def activations_line(run: RunAtPeak, kept_bytes: int) -> Line:
+    """Return what is live at the peak beside weights, cuBLAS's workspace and what training keeps.
+
+    `kept_bytes` are those of gradients and the optimiser's state.
+    """
+    held = sum(run.resident.values()) + cublas_band(run.compute_capability)[0].expected_bytes
+    return Line(
+        kind=LineKind.ACTIVATIONS,
+        device=GPU,
+        name=_name(run),
+        phase=run.mark.phase,
+        component=run.mark.component,
+        band=Band.exactly(max(0, run.floor_bytes - held - kept_bytes)),
+        origin=Origin.REPLAYED,
+        source=f"tape {run.pipeline.tape}, most that is live at once",
+    )
+
+
+def _name(run: RunAtPeak) -> str:
+    if run.settings.get("offload") == "sequential":
+        return "activations and the layer's weights"
+    if run.settings.get("mode") == "train":
+        if run.mark.component == OPTIMIZER:
+            return "activations of the optimiser"
+        return "activations and gradients"
+    return "activations"

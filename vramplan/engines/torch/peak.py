@@ -1,0 +1,86 @@
+"""A replayed run at its peak: what each line of the budget is read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.model import Card, Settings
+
+if TYPE_CHECKING:
+    from vramplan.engines.torch.result import Replayed, Scenario
+    from vramplan.engines.torch.tape.trace import Mark
+
+#: what a recipe calls the optimiser while it steps
+OPTIMIZER = "optimizer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAtPeak:
+    """One job's replays on a card, looked at where most is live."""
+
+    pipeline: TorchPipeline
+    settings: Settings
+    card: Card
+    result: Replayed
+
+    @property
+    def compute_capability(self) -> str:
+        """The architecture whose kernels run."""
+        return self.card.compute_capability
+
+    @property
+    def mark(self) -> Mark:
+        """The stretch of the run in which most is live."""
+        return max(self.result.marks, key=lambda mark: mark.allocated_peak_bytes)
+
+    @property
+    def resident(self) -> dict[str, int]:
+        """The components on the device at the peak, and their bytes there."""
+        return dict(self.mark.weights)
+
+    @property
+    def scenarios(self) -> tuple[Scenario, Scenario, Scenario]:
+        """The replays without scratch, with the expected and with the most."""
+        return self.result.low, self.result.expected, self.result.high
+
+    @property
+    def floor_bytes(self) -> int:
+        """The least that is live at the peak, of all replays.
+
+        More scratch can mean less live memory: blocks are cut elsewhere, and torch counts a block
+        whole that is up to 1 MiB larger than what was asked for.
+        """
+        return min(scenario.allocated_peak_bytes for scenario in self.scenarios)
+
+    @property
+    def most_bytes(self) -> int:
+        """The most that is live at the peak, of all replays."""
+        return max(scenario.allocated_peak_bytes for scenario in self.scenarios)
+
+    @property
+    def element_bytes(self) -> int:
+        """The bytes of an element of the job's dtype."""
+        return ELEMENT_BYTES[str(self.settings.get("dtype", "fp32"))]
+
+    @property
+    def peak_element_bytes(self) -> int:
+        """The bytes of an element where the peak is: a component may have been cast up."""
+        name = self.mark.component.partition(".")[0]
+        loaded = sum(part.weights_bytes for part in self.result.parts if part.component == name)
+        is_wider = self.resident.get(name, 0) > loaded > 0  # as SDXL's VAE is
+        return ELEMENT_BYTES["fp32"] if is_wider else self.element_bytes
+
+    @property
+    def keeps_training_state(self) -> bool:
+        """True for training whose optimiser has stepped: its moments live from then on."""
+        steps = self.settings.get("steps", 2)
+        is_training = self.settings.get("mode") == "train"
+        return is_training and not (isinstance(steps, int) and steps < 2)
+
+    @property
+    def parameters_bytes(self) -> int:
+        """The bytes of one number for each parameter."""
+        return sum(part.parameters for part in self.result.parts) * self.element_bytes
