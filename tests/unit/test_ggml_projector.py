@@ -111,18 +111,18 @@ def test_a_model_without_projector_has_none() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"patch_size": 15}, "x.yaml: ggml.projector_compute.patch_size: 15 does not divide"),
-        ({"heads": 15}, "ggml.projector_compute.heads: 15 does not divide"),
+        ({"patch_size": 15}, "x.yaml: ggml.projector.patch_size: 15 does not divide"),
+        ({"heads": 15}, "ggml.projector.heads: 15 does not divide"),
         (
             {"quantisation": "f17"},
-            "ggml.projector_compute.quantisation: unknown quantisation 'f17'",
+            "ggml.projector.quantisation: unknown quantisation 'f17'",
         ),
-        ({"architecture": "siglip"}, "ggml.projector_compute.architecture: unknown architecture"),
+        ({"architecture": "siglip"}, "ggml.projector.architecture: unknown architecture"),
         (
             {"layers": -1},
-            "ggml.projector_compute.layers: must be a whole number from 1 to 256, not -1",
+            "ggml.projector.layers: must be a whole number from 1 to 256, not -1",
         ),
-        ({"hidden": 4096}, "ggml.projector_compute.hidden: unknown key"),
+        ({"hidden": 4096}, "ggml.projector.hidden: unknown key"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, object], message: str) -> None:
