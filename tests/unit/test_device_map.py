@@ -13,7 +13,7 @@ from vramplan.catalog import load_catalog
 from vramplan.engines.torch.device_map import Module, modules_of, offered_bytes, place
 from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import of_torch
-from vramplan.model import Verdict, VerdictKind
+from vramplan.model import SettingValue, Verdict, VerdictKind
 from vramplan.report import phrases
 from vramplan.units import GIB, MIB
 
@@ -27,7 +27,7 @@ def llava_modules() -> tuple[Module, ...]:
     return modules_of(pipeline, open_tape(find_tape(pipeline)), 2)
 
 
-def verdict_on(card: str, **settings: object) -> Verdict:
+def verdict_on(card: str, **settings: SettingValue) -> Verdict:
     jobs = make_jobs([NAME], CATALOG, settings)
     return judge(jobs[0], CATALOG.card(card))[0]
 

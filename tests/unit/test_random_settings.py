@@ -1,4 +1,4 @@
-"""Random settings: a small sample of what `benchmarks/random_settings.py` asks."""
+"""Random settings: a small sample of what `tools.random_settings` asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.random_settings import Question, ask, draw, failures, torch_pipelines, wrong_with
+from tools.random_settings import Question, ask, draw, failures, torch_pipelines, wrong_with
 from vramplan.catalog import load_catalog
 
 CATALOG = load_catalog()
@@ -47,6 +47,6 @@ def test_a_crash_and_a_contradiction_are_seen(monkeypatch: pytest.MonkeyPatch) -
     def crash(*_: object) -> None:
         raise ValueError("band out of order")
 
-    monkeypatch.setattr("benchmarks.random_settings.ask", crash)
+    monkeypatch.setattr("tools.random_settings.ask", crash)
     ((_, how),) = failures(SEED, range(1), CATALOG, Counter())
     assert "band out of order" in how

@@ -36,7 +36,9 @@ def spec_of(levels: int, **more: object) -> ComponentSpec:
     [(4, {}), (3, {}), (4, {"sample_size": 512}), (2, {"sample_size": 256}),
      (4, {"sample_size": [64, 64]})],
 )  # fmt: skip
-def test_tiles_and_latents_are_those_of_diffusers_own_class(levels: int, more: dict) -> None:
+def test_tiles_and_latents_are_those_of_diffusers_own_class(
+    levels: int, more: dict[str, object]
+) -> None:
     spec = spec_of(levels, **more)
     real = diffusers.AutoencoderKL(**spec.config)
     assert vae.tile_side(spec) == real.tile_latent_min_size

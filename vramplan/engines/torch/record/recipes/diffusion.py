@@ -292,8 +292,9 @@ def _pipe(pipeline: TorchPipeline, stage: Stage, sample: Sample) -> Value:
     is_xl = "text_encoder_2" in modules
     if pipeline.scheduler is None:
         raise RecordingError(f"{pipeline.name}: a diffusion pipeline needs a scheduler")
+    vae: Value = modules["vae"]
     if facts.get("vae_upcast") == "off":  # as a VAE whose config says so
-        modules["vae"].register_to_config(force_upcast=False)
+        vae.register_to_config(force_upcast=False)
     parts: dict[str, Value] = {
         "vae": modules["vae"],
         "unet": modules["unet"],

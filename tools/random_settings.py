@@ -1,6 +1,6 @@
 """Ask for the verdict on every torch pipeline at random settings, and show what goes wrong.
 
-    python benchmarks/random_settings.py --seed 1 --count 1000 [--from 0]
+    python -m tools.random_settings --seed 1 --count 1000 [--from 0]
 
 Each question is drawn from the seed and its own number alone, so a run may be stopped and taken up
 again with ``--from``, and one that failed is asked again with ``--from N --count 1``. A failure is
