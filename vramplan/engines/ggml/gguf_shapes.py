@@ -17,6 +17,7 @@ from vramplan.engines.ggml.graph.shapes import (
     LayerShape,
     StateShape,
 )
+from vramplan.engines.ggml.windows import Windows, layers_with_cache, window_heads
 from vramplan.errors import SourceError
 
 if TYPE_CHECKING:
@@ -27,20 +28,13 @@ _MOST_WORDS = 1 << 24
 _MOST_EXPERTS = 1 << 10  # llama.cpp, src/llama-hparams.h (LLAMA_MAX_EXPERTS)
 _WIDEST = 1 << 24
 
-#: every so many layers one sees everything, the rest a window; and the window where none is told.
-#: Source: llama.cpp, src/models (load_arch_hparams: set_swa_pattern)
-WINDOWS: Mapping[str, tuple[int, int]] = {
-    "gemma2": (2, 4096),
-    "gemma3": (6, 1024),
-    "cohere2": (4, 4096),
-    "gpt-oss": (2, 128),
-}
-
 #: llama.cpp, src/llama-hparams.h (llama_expert_gating_func_type)
 _GATES = {1: "softmax", 2: "sigmoid", 3: "softmax behind"}
 
 
-def language_shape(file: GgufFile, layers: int, blocks: int, embedding: int) -> LanguageShape:
+def language_shape(
+    file: GgufFile, layers: int, blocks: int, embedding: int, windows: Windows
+) -> LanguageShape:
     """Return the shapes of a header's model, the first `layers` of its `blocks`.
 
     Raises SourceError for what cannot be a model's.
@@ -57,7 +51,7 @@ def language_shape(file: GgufFile, layers: int, blocks: int, embedding: int) -> 
         architecture=name,
         embedding=embedding,
         vocabulary=vocabulary,
-        layers=_layers(file, blocks, embedding, shapes)[:layers],
+        layers=_layers(file, blocks, embedding, shapes, windows)[:layers],
         names=frozenset(shapes),
         experts=_experts(file, shapes),
         latent=latent,
@@ -68,7 +62,11 @@ def language_shape(file: GgufFile, layers: int, blocks: int, embedding: int) -> 
 
 
 def _layers(
-    file: GgufFile, count: int, embedding: int, shapes: Mapping[str, tuple[int, ...]]
+    file: GgufFile,
+    count: int,
+    embedding: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    windows: Windows,
 ) -> tuple[LayerShape, ...]:
     name = file.architecture
     heads = file.numbers(f"{name}.attention.head_count", count, 1)
@@ -79,9 +77,11 @@ def _layers(
     head_k = file.number(f"{name}.attention.key_length", plain) or plain
     head_v = file.number(f"{name}.attention.value_length", plain) or plain
     inner = file.numbers(f"{name}.feed_forward_length", count, 0)
-    if min(inner) < 0 or max(*inner, head_k, head_v) > _WIDEST:
-        raise SourceError(f"{file.path}: layers of {max(*inner, head_k, head_v):,}: not usable")
-    pattern = WINDOWS.get(name, (0, 0))[0]
+    narrow = window_heads(file, head_k, head_v)
+    if min(inner) < 0 or max(*inner, head_k, head_v, *narrow) > _WIDEST:
+        widest = max(*inner, head_k, head_v, *narrow)
+        raise SourceError(f"{file.path}: layers of {widest:,}: not usable")
+    own = layers_with_cache(file, count)
     stateful = _stateful(file, kv_heads, inner)
     turns = _TURNED.get(name)
     is_plain = name.startswith("granite") and not file.metadata.get(
@@ -91,15 +91,17 @@ def _layers(
     for number in range(count):
         up = shapes.get(f"blk.{number}.ffn_up.weight", ())
         state = stateful[number]
-        windowed = bool(pattern) and number % pattern < pattern - 1
+        windowed = number < len(windows.layers) and windows.layers[number]
+        head = narrow if windowed else (head_k, head_v)
         layers.append(
             LayerShape(
                 heads=max(heads[number], 1),
                 kv_heads=kv_heads[number] or max(heads[number], 1),
-                head_k=head_k,
-                head_v=head_v,
+                head_k=head[0],
+                head_v=head[1],
                 feed_forward=up[1] if len(up) > 1 and not inner[number] else inner[number],
                 is_windowed=windowed,
+                shares_cache=number >= own,
                 is_rotated=not is_plain and (turns is None or turns(number, windowed)),
                 has_attention=(not state or name in _BOTH)
                 and not (name in _SINGLE and inner[number]),

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vramplan.engines.ggml.gguf_shapes import WINDOWS, language_shape
+from vramplan.engines.ggml.gguf_shapes import language_shape
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole
+from vramplan.engines.ggml.windows import windows_of
 from vramplan.errors import SourceError
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
             f"{file.path}: {layers} layers are meant, and of layer {missing} there is no tensor"
         )
         raise SourceError(message, hint="the file is damaged, or only a part of a model")
-    shape = language_shape(file, layers, blocks, embedding)
+    windows = windows_of(file, layers)
+    shape = language_shape(file, layers, blocks, embedding, windows)
     first = shape.layers[0]
-    pattern, window = WINDOWS.get(name, (0, 0))
     return GgmlModel(
         architecture=name,
         quantisation=quantisation_of(file),
@@ -61,7 +62,7 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
         trained_context=file.number(f"{name}.context_length", 4096) or 4096,
         tensors=tensors,
         language=shape,
-        window=file.number(f"{name}.attention.sliding_window", window) if pattern else 0,
+        window=windows.size,
     )
 
 

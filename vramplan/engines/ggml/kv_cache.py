@@ -51,8 +51,8 @@ def layer_caches(
 ) -> tuple[int, ...]:
     """Return the bytes of keys and values of each layer, of all `streams`, which are its caches.
 
-    A windowed layer holds `window` tokens a stream, another one `tokens`, one without attention
-    none. Latent attention holds keys only, of which values are a part. Source: llama.cpp,
+    A windowed layer holds `window` tokens a stream, another one `tokens`, one without attention or
+    with the cache of another layer none. Latent attention holds keys only, of which values are a part. Source: llama.cpp,
     src/llama-kv-cache.cpp (has_v), src/llama-memory-hybrid.cpp (which layers).
     """
     shape = model.language
@@ -64,7 +64,7 @@ def layer_caches(
             row_bytes(kv_type, layer.kv_heads * layer.head_k)
             + (row_bytes(kv_type, layer.kv_heads * layer.head_v) if shape.holds_values else 0)
         )
-        if layer.has_attention
+        if layer.has_attention and not layer.shares_cache
         else 0
         for layer in shape.layers
     )

@@ -16,7 +16,8 @@ from vramplan.engines.ggml.graph.tensor import ELEMENT_BYTES
 class LayerShape:
     """What one layer is made of; a layer with a recurrent state may have no attention.
 
-    `is_rotated`: positions turn its queries and keys, where they do in its family.
+    `is_rotated`: positions turn its queries and keys, where they do in its family. `shares_cache`:
+    it reads the cache of a layer before it.
     """
 
     heads: int
@@ -26,6 +27,7 @@ class LayerShape:
     feed_forward: int
     is_windowed: bool = False
     is_rotated: bool = True
+    shares_cache: bool = False
     has_attention: bool = True
     has_state: bool = False
 
