@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from vramplan.engines.ggml.coverage import ENCODERS
 from vramplan.engines.ggml.graph.shapes import (
     ExpertShape,
     LanguageShape,
@@ -17,6 +18,7 @@ from vramplan.engines.ggml.graph.shapes import (
     LayerShape,
     StateShape,
 )
+from vramplan.engines.ggml.kept_states import has_state_instead, kept_elements, most_elements
 from vramplan.engines.ggml.windows import Windows, layers_with_cache, window_heads
 from vramplan.errors import SourceError
 
@@ -58,6 +60,12 @@ def language_shape(
         state=_state(file, embedding),
         scaled=_scaled(file),
         deep_layers=min(file.number(f"{name}.n_deepstack_layers"), layers - 1),
+        holds_keys_only=latent is None and _holds_keys_only(file),
+        index=_index(file),
+        is_indexed=name in INDEXED,
+        is_encoder=name in ENCODERS,
+        kept=kept_elements(file, blocks, embedding)[:layers],
+        most_kept=most_elements(file, embedding),
     )
 
 
@@ -104,7 +112,8 @@ def _layers(
                 shares_cache=number >= own,
                 is_rotated=not is_plain and (turns is None or turns(number, windowed)),
                 has_attention=(not state or name in _BOTH)
-                and not (name in _SINGLE and inner[number]),
+                and not (name in _SINGLE and inner[number])
+                and not has_state_instead(file, kv_heads[number]),
                 has_state=state,
             )
         )
@@ -173,6 +182,33 @@ def _latent(file: GgufFile, embedding: int) -> LatentShape | None:
 
 #: families whose attention keeps one row a token where the file tells its rank
 _LATENT = frozenset({"deepseek2"})
+#: those of which only the cache is known; the second half has an index of the tokens too
+_ROWS_ONLY = frozenset({"kimi-linear", "mistral4", "deepseek32", "glm-dsa"})
+INDEXED = frozenset({"deepseek32", "glm-dsa"})
+
+
+def _holds_keys_only(file: GgufFile) -> bool:
+    """Return whether a row of latent attention is held, of which values are a part.
+
+    Source: llama.cpp, src/llama-hparams.cpp (is_mla), src/llama-kv-cache.cpp (has_v).
+    """
+    name = file.architecture
+    key = f"{name}.attention"
+    return name in _ROWS_ONLY and bool(
+        file.number(f"{key}.key_length_mla") and file.number(f"{key}.value_length_mla")
+    )
+
+
+def _index(file: GgufFile) -> int:
+    """Return the elements of a token in the index that sparse attention looks it up in.
+
+    Source: llama.cpp, src/models/deepseek32.cpp, glm-dsa.cpp: one head of keys in every layer.
+    """
+    name = file.architecture
+    size = file.number(f"{name}.attention.indexer.key_length")
+    if size > _WIDEST:
+        raise SourceError(f"{file.path}: an index of {size:,}: not usable")
+    return size
 
 
 #: which layers' queries and keys are turned, told by their number and whether they see a window.
@@ -227,7 +263,8 @@ def _state(file: GgufFile, embedding: int) -> StateShape | None:
     name = file.architecture
     if name not in _STATEFUL and name not in _PERIODIC and name not in _SINGLE:
         return None
-    if short := file.number(f"{name}.shortconv.l_cache"):
+    short = file.number(f"{name}.shortconv.l_cache") if name.startswith("lfm2") else 0
+    if short:
         shape = StateShape(kind="shortconv", kernel=short, inner=embedding)
     else:
         shape = StateShape(
@@ -235,7 +272,7 @@ def _state(file: GgufFile, embedding: int) -> StateShape | None:
             kernel=file.number(f"{name}.ssm.conv_kernel"),
             inner=file.number(f"{name}.ssm.inner_size"),
             state=file.number(f"{name}.ssm.state_size"),
-            groups=file.number(f"{name}.ssm.group_count"),
+            groups=0 if name in _FIRST else file.number(f"{name}.ssm.group_count"),
             heads=file.number(f"{name}.ssm.time_step_rank"),
         )
     sizes = (shape.kernel, shape.inner, shape.state, shape.groups, shape.heads)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vramplan.engines.ggml.coverage import NO_OUTPUT
 from vramplan.engines.ggml.gguf_shapes import language_shape
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole
 from vramplan.engines.ggml.windows import windows_of
@@ -76,16 +77,14 @@ def _tensors(file: GgufFile, layers: int) -> Iterator[GgmlTensor]:
             layer = int(block[1])
             if layer < layers:  # behind them is what guesses the next tokens: it is not loaded
                 yield _tensor(tensor, TensorRole.BLOCK, layer)
-        elif tensor.name.startswith("output"):
-            has_output = has_output or tensor.name == "output.weight"
-            yield _tensor(tensor, TensorRole.OUTPUT)
-        elif tensor.name.startswith("token_embd") or tensor.name.startswith("per_layer_token"):
-            if tensor.name == "token_embd.weight":
-                table = tensor
-            yield _tensor(tensor, TensorRole.INPUT)
-        else:  # rotations' factors and the like: with the first layer
-            yield _tensor(tensor, TensorRole.BLOCK, 0)
-    if not has_output and table is not None:
+            continue
+        role = _role(file.architecture, tensor.name)
+        has_output = has_output or tensor.name == "output.weight"
+        if tensor.name == "token_embd.weight":
+            table = tensor
+        # rotations' factors and the like are with the first layer
+        yield _tensor(tensor, role, 0 if role is TensorRole.BLOCK else None)
+    if not has_output and table is not None and file.architecture not in NO_OUTPUT:
         yield GgmlTensor(
             name="output.weight",
             shape=table.shape,
@@ -93,6 +92,23 @@ def _tensors(file: GgufFile, layers: int) -> Iterator[GgmlTensor]:
             role=TensorRole.OUTPUT,
             is_shared=True,
         )
+
+
+#: what is in no layer and looked up by token: in host memory; and what comes behind the layers.
+#: Source: llama.cpp, src/llama-arch.cpp (LLM_TENSOR_INFOS)
+_INPUTS = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
+_OUTPUTS = ("output", "cls", "dense_2", "dense_3", "enc.output_norm", "dec.output_norm", "altup_")
+#: families whose norm behind the layers is called token_embd_norm
+_NORM_BEHIND = frozenset({"lfm2", "lfm2moe"})
+
+
+def _role(architecture: str, name: str) -> TensorRole:
+    """Return the part that a tensor outside the layers belongs to."""
+    if architecture in _NORM_BEHIND and name.startswith("token_embd_norm"):
+        return TensorRole.OUTPUT
+    if name.startswith(_INPUTS):
+        return TensorRole.INPUT
+    return TensorRole.OUTPUT if name.startswith(_OUTPUTS) else TensorRole.BLOCK
 
 
 def _tensor(tensor: GgufTensor, role: TensorRole, layer: int | None = None) -> GgmlTensor:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vramplan.engines.ggml.weights import GgmlModel, row_bytes
+
+if TYPE_CHECKING:
+    from vramplan.engines.ggml.closed_form import Batch
 
 #: llama.cpp rounds the context of a sequence up to this (src/llama-context.cpp, GGML_PAD(…, 256))
 CONTEXT_STEP = 256
@@ -51,22 +56,46 @@ def layer_caches(
 ) -> tuple[int, ...]:
     """Return the bytes of keys and values of each layer, of all `streams`, which are its caches.
 
-    A windowed layer holds `window` tokens a stream, another one `tokens`, one without attention or
-    with the cache of another layer none. Latent attention holds keys only, of which values are a part. Source: llama.cpp,
-    src/llama-kv-cache.cpp (has_v), src/llama-memory-hybrid.cpp (which layers).
+    A windowed layer holds `window` tokens a stream, another one `tokens`; one without attention, or
+    with the cache of another layer, none. Latent attention holds keys only, of which values are a
+    part. Source: llama.cpp, src/llama-kv-cache.cpp (has_v), src/llama-memory-hybrid.cpp (which
+    layers).
     """
     shape = model.language
     assert shape is not None
+    if shape.is_encoder:
+        return (0,) * len(shape.layers)
+    index = row_bytes(kv_type, shape.index) if shape.index and shape.is_indexed else 0
     return tuple(
         (window if layer.is_windowed else tokens)
         * streams
         * (
             row_bytes(kv_type, layer.kv_heads * layer.head_k)
             + (row_bytes(kv_type, layer.kv_heads * layer.head_v) if shape.holds_values else 0)
+            + index
         )
         if layer.has_attention and not layer.shares_cache
         else 0
         for layer in shape.layers
+    )
+
+
+def most_cache_bytes(model: GgmlModel, batch: Batch, layers: int) -> int:
+    """Return the most that the last `layers` of a family that is not known may cache.
+
+    Keys and values of every token in each of them, whatever window there is, and an index.
+    """
+    shape = model.language
+    if shape is None:
+        return batch.cache_of_last(layers)
+    tokens = batch.context * batch.streams
+    return sum(
+        tokens
+        * (
+            row_bytes(batch.cache_type, layer.kv_heads * (layer.head_k + layer.head_v))
+            + (row_bytes(batch.cache_type, shape.index) if shape.index else 0)
+        )
+        for layer in shape.layers[len(shape.layers) - layers :]
     )
 
 
