@@ -92,6 +92,8 @@ def _layers(
     own = layers_with_cache(file, count)
     stateful = _stateful(file, kv_heads, inner)
     turns = _TURNED.get(name)
+    if name == "exaone4" and not windows.size:
+        turns = None  # a model without windows turns them in every layer
     is_plain = name.startswith("granite") and not file.metadata.get(
         f"{name}.rope.scaling.finetuned", True
     )
@@ -215,6 +217,7 @@ def _index(file: GgufFile) -> int:
 #: Source: llama.cpp, src/models (use_rope)
 _TURNED: Mapping[str, Callable[[int, bool], bool]] = {
     "cohere2": lambda _number, windowed: windowed,
+    "exaone4": lambda _number, windowed: windowed,
     "smollm3": lambda number, _windowed: (number + 1) % 4 != 0,
 }
 
