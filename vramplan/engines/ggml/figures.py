@@ -6,7 +6,7 @@ line has a band that follows from what a tensor or a cache can be at most, and i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vramplan.engines.ggml import coverage, recurrent_state
 from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
@@ -21,6 +21,12 @@ WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 COMPUTE_SOURCE = (
     "closed form of the graph that llama.cpp reserves (ggml-alloc.c), equal to published CUDA logs "
     "(profiles/engine_logs) of builds before #23861; high: what the CPU build b11549 holds"
+)
+
+
+_OTHER_CACHE = (
+    "the graph with a cache of one type, beside its layers: what a cache in host memory, or of two "
+    "types, changes is not known"
 )
 
 
@@ -60,7 +66,13 @@ def counted(fit: Fit) -> Figures:
     origin, source = Origin.PUBLISHED, COMPUTE_SOURCE
     if uses_graph(run.model, run.rules):
         origin, source = graph_source(run.model, run.rules)
-    cache, states = batch.cache_of_last(blocks), batch.states_of_last(blocks)
+    if batch.is_cache_on_host or batch.type_of_values != batch.cache_type:
+        origin, source = Origin.ASSUMED, _OTHER_CACHE
+        band = compute.gpu
+        half, twice = band.low_bytes // 2, 2 * band.high_bytes
+        wide = Band(low_bytes=half, expected_bytes=band.expected_bytes, high_bytes=twice)
+        compute = replace(compute, gpu=wide)
+    cache, states = batch.cache_on_gpu(blocks), batch.states_of_last(blocks)
     return Figures(
         weights=_weights(fit),
         cache=_cache(fit, cache),

@@ -39,7 +39,8 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
             f"{file.path}: {layers:,} layers of {embedding:,}: not a language model",
             hint=f"engines take 1 to {_MOST_LAYERS} layers",
         )
-    tensors = tuple(_tensors(file, layers))
+    found = tuple(_tensors(file))
+    tensors = tuple(one for one in found if one.layer is None or one.layer < layers)
     there = {tensor.layer for tensor in tensors}
     missing = next((number for number in range(layers) if number not in there), None)
     if missing is not None:
@@ -64,19 +65,19 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
         tensors=tensors,
         language=shape,
         window=windows.size,
+        next_tensors=tuple(one for one in found if one.layer is not None and one.layer >= layers),
+        next_layers=blocks - layers,
     )
 
 
-def _tensors(file: GgufFile, layers: int) -> Iterator[GgmlTensor]:
+def _tensors(file: GgufFile) -> Iterator[GgmlTensor]:
     """Yield the tensors with their places; a table of embeddings may be the output matrix too."""
     has_output = False
     table: GgufTensor | None = None
     for tensor in file.tensors:
         block = _BLOCK.match(tensor.name)
         if block is not None:
-            layer = int(block[1])
-            if layer < layers:  # behind them is what guesses the next tokens: it is not loaded
-                yield _tensor(tensor, TensorRole.BLOCK, layer)
+            yield _tensor(tensor, TensorRole.BLOCK, int(block[1]))
             continue
         role = _role(file.architecture, tensor.name)
         has_output = has_output or tensor.name == "output.weight"

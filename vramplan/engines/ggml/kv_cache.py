@@ -30,13 +30,16 @@ def cache_tokens(context: int, parallel: int, *, is_shared: bool, is_unified: bo
     return -(-max(share, 1) // CONTEXT_STEP) * CONTEXT_STEP
 
 
-def layer_cache_bytes(model: GgmlModel, tokens: int, kv_type: str) -> int:
+def layer_cache_bytes(
+    model: GgmlModel, tokens: int, kv_type: str, value_type: str | None = None
+) -> int:
     """Return the bytes of keys and values of `tokens` tokens in one layer.
 
     Grouped-query attention stores `kv_heads`, not `heads`. Source: llama.cpp,
     src/llama-kv-cache.cpp: two tensors a layer of kv_heads x head_size by tokens.
     """
-    return 2 * tokens * row_bytes(kv_type, model.kv_heads * model.head_size)
+    wide = model.kv_heads * model.head_size
+    return tokens * (row_bytes(kv_type, wide) + row_bytes(value_type or kv_type, wide))
 
 
 def window_tokens(model: GgmlModel, tokens: int, ubatch: int, sequences: int = 1) -> int:
@@ -52,7 +55,12 @@ def window_tokens(model: GgmlModel, tokens: int, ubatch: int, sequences: int = 1
 
 
 def layer_caches(
-    model: GgmlModel, tokens: int, window: int, streams: int, kv_type: str
+    model: GgmlModel,
+    tokens: int,
+    window: int,
+    streams: int,
+    kv_type: str,
+    value_type: str | None = None,
 ) -> tuple[int, ...]:
     """Return the bytes of keys and values of each layer, of all `streams`, which are its caches.
 
@@ -63,6 +71,7 @@ def layer_caches(
     """
     shape = model.language
     assert shape is not None
+    values = value_type or kv_type
     if shape.is_encoder:
         return (0,) * len(shape.layers)
     index = row_bytes(kv_type, shape.index) if shape.index and shape.is_indexed else 0
@@ -71,7 +80,7 @@ def layer_caches(
         * streams
         * (
             row_bytes(kv_type, layer.kv_heads * layer.head_k)
-            + (row_bytes(kv_type, layer.kv_heads * layer.head_v) if shape.holds_values else 0)
+            + (row_bytes(values, layer.kv_heads * layer.head_v) if shape.holds_values else 0)
             + index
         )
         if layer.has_attention and not layer.shares_cache
@@ -92,7 +101,8 @@ def most_cache_bytes(model: GgmlModel, batch: Batch, layers: int) -> int:
     return sum(
         tokens
         * (
-            row_bytes(batch.cache_type, layer.kv_heads * (layer.head_k + layer.head_v))
+            row_bytes(batch.cache_type, layer.kv_heads * layer.head_k)
+            + row_bytes(batch.type_of_values, layer.kv_heads * layer.head_v)
             + (row_bytes(batch.cache_type, shape.index) if shape.index else 0)
         )
         for layer in shape.layers[len(shape.layers) - layers :]

@@ -14,7 +14,7 @@ from vramplan.catalog.pipelines import Entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
-from vramplan.settings import AUTO
+from vramplan.settings import AUTO, SAME
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
@@ -166,6 +166,9 @@ def _pipeline(
         "context": min(_CONTEXT, trained),
         "ubatch": 512,
         "kv_type": "f16",
+        "key_type": SAME,
+        "value_type": SAME,
+        "kv_offload": "on",
         "flash_attention": "auto",
         "gpu_layers": "auto",
         **_sharing(runtime, model),
@@ -178,6 +181,8 @@ def _pipeline(
     defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
     if model.has_experts:
         defaults["cpu_moe"] = 0
+    if model.next_tensors:
+        defaults["load_mtp"] = "off"
     layers = given.get("gpu_layers")
     if isinstance(layers, int):
         defaults["gpu_layers"] = min(layers, total)

@@ -15,6 +15,7 @@ from vramplan.engines.ggml import coverage
 from vramplan.engines.ggml.figures import Figures, counted
 from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import GgmlRun
+from vramplan.engines.ggml.next_tokens import is_loaded, with_next_tokens
 from vramplan.engines.ggml.pipeline import ModelFile
 from vramplan.errors import MissingError
 
@@ -27,6 +28,11 @@ def settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
 
     Raises MeasurementError where the engine was asked and refuses the file.
     """
+    fit, figures = _settle(run, free_bytes)
+    return fit, with_next_tokens(fit, figures) if is_loaded(fit) else figures
+
+
+def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
     fit = as_asked(run) if free_bytes is None else fit_run(run, free_bytes)
     if coverage.is_whole(run.model):
         return fit, counted(fit)

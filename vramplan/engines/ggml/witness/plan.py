@@ -38,6 +38,7 @@ def plan(run: GgmlRun, fit: Fit, free_bytes: int | None) -> tuple[Fit, Figures]:
     """
     is_free = run.wanted_layers is None and free_bytes is not None
     settings = {key: format_setting(key, value) for key, value in fit.run.settings.items()}
+    settings["load_mtp"] = "off"  # what guesses ahead is added to the plan
     settings["context"] = str(fit.run.batch.context * fit.run.batch.streams)
     if is_free:
         settings["gpu_layers"] = AUTO
