@@ -151,12 +151,17 @@ def _output_bytes(model: GgmlModel, batch: Batch, placement: Placement, rules: E
 
 
 def _host_bytes(model: GgmlModel, batch: Batch, rules: EngineRules, is_partial: bool) -> int:
-    """The embedded tokens and the mask; before #6083 also the attention of host layers."""
+    """The embedded tokens, room for others in their place, and the mask.
+
+    Before #6083 also the attention of host layers.
+    """
     hidden = _hidden_bytes(model, batch)
     if rules.has_input_buffer:
         return _scores_bytes(model, batch) + 5 * hidden if is_partial else hidden
     widened = _mask_bytes(batch) if batch.has_flash and rules.has_wide_mask else 0
     masks = 2 if model.window else 1  # windowed layers have inputs of their own
+    if rules.reserves_both_inputs:
+        hidden *= 2
     return hidden + masks * (_inputs_bytes(model, batch, rules) + widened)
 
 

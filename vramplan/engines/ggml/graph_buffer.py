@@ -27,7 +27,7 @@ from vramplan.model import Band, Origin
 
 _CUDA_ALIGNMENT = 128
 _CPU_ALIGNMENT = 32
-_F32 = 4
+_F16, _F32 = 2, 4
 #: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
 _AS_F16 = frozenset({"f16", "f32"})
 
@@ -72,6 +72,8 @@ def graph_buffers(
 ) -> ComputeBuffers:
     """Return what the graph of `batch` takes on the GPU and in host memory."""
     expected, host = split_sizes(model, batch, placement, rules)
+    if rules.has_wide_mask and batch.has_flash:
+        host += _F16 * batch.tokens * (batch.context + batch.window_context) * batch.streams
     low, high = _spread(model, rules)
     band = Band(
         low_bytes=expected * low // 100,
@@ -93,17 +95,21 @@ def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
         return 98, 102
     if name in FAMILIES:
         return 98, 204
-    if model.window and name in KNOWN:
+    if model.window and name in KNOWN - _PARTLY:
         return 85, 170
-    if name in _WITHOUT_CONTEXT:
-        return 20, 200
+    if name in _WITHOUT_CONTEXT - _FAR:
+        return 10, 200
+    if name in _PARTLY:
+        return 96, 192
     return (70, 200) if name in KNOWN and name not in _FAR else (20, 500)
 
 
 #: families whose attention reads no more than the batch itself
 _WITHOUT_CONTEXT = ENCODERS | {"llama-embed", "t5encoder"}
+#: families of which the nearest graph is a lower bound
+_PARTLY = frozenset({"cohere2moe"})
 #: known families whose graph is unlike any that is known
-_FAR = frozenset({"deepseek32", "glm-dsa", "rwkv6", "rwkv7"})
+_FAR = frozenset({"deepseek32", "glm-dsa", "rwkv6", "rwkv7", "t5encoder"})
 #: families built like a known one, but for what changes no size by much
 _NEAREST = {
     "cohere2moe": FAMILIES["cohere2"],

@@ -101,7 +101,18 @@ def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     projector = None
     if beside is not None:
         projector = _read_projector(beside)
-        if not mmproj:
+        does_fit = _does_fit(projector, header)
+        if mmproj and not does_fit:
+            remark(
+                f"{beside.name} is of another width than the model: llama.cpp refuses such a pair"
+            )
+        elif not does_fit:
+            remark(
+                f"left out: {beside.name} beside it is another model's projector, whose embeddings "
+                "are of another width"
+            )
+            projector = None
+        elif not mmproj:
             remark(f"with the projector beside it: {beside.name}")
     return _pipeline(path.stem, header, projector, "llama.cpp", {})
 
@@ -132,6 +143,14 @@ def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
         remark(f"unless asked otherwise, from the environment: {', '.join(environment.used)}")
     pipeline = _pipeline(name, header, projector, "ollama", given)
     return replace(pipeline, overhead_bytes=environment.overhead_bytes)
+
+
+def _does_fit(projector: GgufFile, header: GgufFile) -> bool:
+    from vramplan.engines.ggml.projector_file import fits_model
+
+    name = header.architecture
+    width = header.number(f"{name}.embedding_length")
+    return fits_model(projector, width, header.number(f"{name}.n_deepstack_layers"))
 
 
 def _read_projector(path: Path) -> GgufFile:
