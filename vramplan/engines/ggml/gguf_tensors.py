@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.coverage import NO_OUTPUT
+from vramplan.engines.ggml.file_kind import refuse_other_kinds
 from vramplan.engines.ggml.gguf_shapes import language_shape
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole
 from vramplan.engines.ggml.windows import windows_of
@@ -31,9 +32,7 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
     blocks = file.number(f"{name}.block_count")
     layers = blocks - file.number(f"{name}.nextn_predict_layers")
     embedding = file.number(f"{name}.embedding_length")
-    if name == "clip" or not name:
-        message = f"{file.path}: a projector, not a language model"
-        raise SourceError(message, hint="give the model first, and the projector with --mmproj")
+    refuse_other_kinds(file)
     if not 1 <= layers <= blocks <= _MOST_LAYERS or not 1 <= embedding <= _WIDEST:
         raise SourceError(
             f"{file.path}: {layers:,} layers of {embedding:,}: not a language model",

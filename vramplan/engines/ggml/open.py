@@ -174,6 +174,10 @@ def _pipeline(
     from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 
     model = model_from_gguf(header)
+    if runtime == "llama.cpp":  # Ollama's own files may have a vision encoder in them
+        from vramplan.engines.ggml.tensor_names import refuse_unknown
+
+        refuse_unknown(header)
     image = None
     if projector is not None:
         from vramplan.engines.ggml.projector_file import image_setting
