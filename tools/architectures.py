@@ -44,8 +44,8 @@ _HEAD = """\
 What is known of each architecture that llama.cpp b11549 has a name for;
 `python -m tools.architectures` writes this table. *Exact*: the engine was asked, and allocates what
 is counted here (`tests/accuracy/test_engine_families.py`). *Assumed*: within a band that says so.
-**Where the engine is installed** (the extra `engine`, on Linux) a file of a family that is not exact
-throughout is planned by the engine itself, and each line says *witnessed*, with the engine's build.
+**Where the engine is installed** (the extra `engine`, on Linux) a file of a family that is not
+exact throughout is planned by the engine itself, and each line says *witnessed*, with the build.
 
 """
 

@@ -310,6 +310,7 @@ def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
         quantisation=quantisation,
         head_size=embedding // heads,
         tensors=(),
+        next_tensors=(),
         language=None,
         **sizes,
     )
