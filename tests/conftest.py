@@ -41,6 +41,21 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return compare
 
 
+@pytest.fixture(autouse=True)
+def without_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no estimate ask the real llama.cpp, which may be installed, unless a test wants it."""
+    if "engine" not in request.fixturenames:
+        from vramplan.engines.ggml import witnessed
+
+        monkeypatch.setattr(witnessed, "LIBRARY", "no_engine_here")
+
+
+@pytest.fixture
+def engine() -> None:
+    """Let estimates ask the real llama.cpp; skip where it is not installed."""
+    pytest.importorskip("xllamacpp")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect marked tests unless `-m` chooses, or a test is named by its id."""
     if config.option.markexpr or any("::" in argument for argument in config.args):

@@ -16,6 +16,7 @@ class Origin(StrEnum):
 
     EXACT = "exact"  # counted from shapes
     REPLAYED = "replayed"  # a tape through the allocator model
+    WITNESSED = "witnessed"  # the real engine on a card that is not there, named in `source`
     MEASURED = "measured"  # a run on a GPU, named in `source`
     PUBLISHED = "published"  # somebody else's figure or source code, named in `source`
     ASSUMED = "assumed"  # `source` says why

@@ -69,6 +69,8 @@ SPILLING_PLATFORMS = ("windows", "wsl")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 ALL_LAYERS = ("all", "auto")
 ALL_EXPERTS = "all"
+#: keys or values in the type of the whole cache
+SAME = "same"
 #: what the engine itself takes
 AUTO = "auto"
 
@@ -85,6 +87,7 @@ _KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
 #: YAML's and people's other words for the same two positions
 _SWITCH_SYNONYMS = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 
+_RANGE = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 _IMAGE = re.compile(r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?")
@@ -148,9 +151,43 @@ def _read_layers(key: str, text: str) -> SettingValue:
 def _read_experts(key: str, text: str) -> SettingValue:
     if text.lower() == ALL_EXPERTS:
         return ALL_EXPERTS
+    if found := _RANGE.fullmatch(text):
+        first, last = int(found[1]), int(found[2])
+        if first > last:
+            raise UsageError(f"{key} {text}: the first layer is behind the last")
+        return f"{first}-{last}"
     if not _COUNT.fullmatch(text):
-        raise _not_a(key, text, "a number of layers", "write a number or all; 0 keeps none there")
+        hint = "write a number, layers such as 6-39, or all; 0 keeps none there"
+        raise _not_a(key, text, "a number of layers", hint)
     return int(text)
+
+
+def experts_of(value: object) -> tuple[int, int]:
+    """Return the layers whose experts ``cpu_moe`` keeps in host memory: the first, and the end.
+
+    ``6-39`` is (6, 40), a number counts from the first layer, all has no end to speak of.
+    """
+    if value == ALL_EXPERTS:
+        return 0, 1 << 20
+    text = str(value)
+    if found := _RANGE.fullmatch(text):
+        return int(found[1]), int(found[2]) + 1
+    return 0, int(text) if _COUNT.fullmatch(text) else 0
+
+
+def key_type(settings: Mapping[str, object]) -> str:
+    """Return the type of the cache's keys: ``key_type``, else ``kv_type``."""
+    return _cache_type(settings, "key_type")
+
+
+def value_type(settings: Mapping[str, object]) -> str:
+    """Return the type of the cache's values: ``value_type``, else ``kv_type``."""
+    return _cache_type(settings, "value_type")
+
+
+def _cache_type(settings: Mapping[str, object], key: str) -> str:
+    own = settings.get(key, SAME)
+    return str(settings.get("kv_type", "f16") if own == SAME else own)
 
 
 def _choice(
@@ -232,6 +269,23 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_choice(KV_TYPES, _KV_SYNONYMS),
         help="element type of the KV cache: f16, q8_0, q4_0",
     ),
+    "key_type": _Setting(
+        read=_choice((*KV_TYPES, SAME), _KV_SYNONYMS),
+        help="element type of the cache's keys (llama.cpp's -ctk), where it is not kv_type's",
+    ),
+    "value_type": _Setting(
+        read=_choice((*KV_TYPES, SAME), _KV_SYNONYMS),
+        help="element type of the cache's values (llama.cpp's -ctv), where it is not kv_type's",
+    ),
+    "kv_offload": _Setting(
+        read=_SWITCH,
+        help="the KV cache is where its layers are (on), or in host memory (off; llama.cpp's "
+        "--no-kv-offload)",
+    ),
+    "load_mtp": _Setting(
+        read=_SWITCH,
+        help="load the layers that guess the tokens after the next, and a second context for them",
+    ),
     "flash_attention": _Setting(
         read=_choice(FLASH_ATTENTIONS, _SWITCH_SYNONYMS),
         help="flash attention in llama.cpp: on, off, auto",
@@ -239,8 +293,8 @@ _SETTINGS: Mapping[str, _Setting] = {
     "gpu_layers": _Setting(read=_read_layers, help="layers on the GPU: a number, all, auto"),
     "cpu_moe": _Setting(
         read=_read_experts,
-        help="layers, from the first, whose experts stay in host memory (llama.cpp's --n-cpu-moe): "
-        "a number, all, 0 for what the engine chooses",
+        help="layers whose experts stay in host memory: a number from the first on (llama.cpp's "
+        "--n-cpu-moe), layers such as 6-39 (-ot), all, 0 for what the engine chooses",
     ),
     "engine": _Setting(read=_read_word, help="the engine's version whose rules apply"),
     "expandable_segments": _Setting(

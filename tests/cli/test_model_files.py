@@ -370,8 +370,9 @@ def test_an_unknown_family_has_weights_and_cache_and_says_that_the_rest_is_a_gue
     path = sparse.write(tmp_path / "new.gguf", model)
     found = run("estimate", path, "--json").json["result"]
     terms = {term["name"]: term for term in found["terms"]}
-    assert terms["weights"]["origin"] == "exact"
+    assert terms["weights"]["origin"] == terms["KV cache"]["origin"] == "assumed"
     assert terms["KV cache"]["bytes"] == 2 * 2 * 4096 * 1024 * 2
+    assert terms["KV cache"]["low_bytes"] == 0  # an encoder's, for all we know
     compute = terms["compute buffer"]
     assert compute["origin"] == "assumed"
     assert compute["high_bytes"] > 2 * compute["bytes"]

@@ -47,9 +47,17 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "kv_unified": st.sampled_from(settings.KV_UNIFIEDS),
     "swa_full": switches,
     "kv_type": st.sampled_from(settings.KV_TYPES),
+    "key_type": st.sampled_from((*settings.KV_TYPES, settings.SAME)),
+    "value_type": st.sampled_from((*settings.KV_TYPES, settings.SAME)),
+    "kv_offload": switches,
+    "load_mtp": switches,
     "flash_attention": st.sampled_from(settings.FLASH_ATTENTIONS),
     "gpu_layers": st.sampled_from(settings.ALL_LAYERS) | st.integers(0, 999_999_999),
-    "cpu_moe": st.just(settings.ALL_EXPERTS) | st.integers(0, 999_999_999),
+    "cpu_moe": st.just(settings.ALL_EXPERTS)
+    | st.integers(0, 999_999_999)
+    | st.tuples(st.integers(0, 9_999), st.integers(0, 9_999)).map(
+        lambda two: "{}-{}".format(*sorted(two))
+    ),
     "engine": words,
     "expandable_segments": switches,
     "platform": st.sampled_from(settings.PLATFORMS),

@@ -65,7 +65,8 @@ def run(args: Namespace) -> int:
             answer.verdicts, answer.estimates, cards, look, witnesses=answer.witnesses
         ),
     )
-    return int(answer.is_failure(VerdictKind(args.fail_on)))
+    is_contradicted = any(one.contradictions for one in answer.witnesses)
+    return int(is_contradicted or answer.is_failure(VerdictKind(args.fail_on)))
 
 
 def _refuse_engine(args: Namespace) -> None:

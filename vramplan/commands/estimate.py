@@ -38,7 +38,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Write the budget; return 0."""
+    """Write the budget; return 1 where the engine itself contradicts it."""
     if args.engine_check and arguments.is_page(args):
         raise UsageError("--engine-check has no page", hint="leave --format html out")
     found = estimate_target(
@@ -52,4 +52,4 @@ def run(args: Namespace) -> int:
     )
     cards = drawn_cards(found.choices)
     show(args, lambda look: estimate.render(found.estimate, cards, look, witness=found.witness))
-    return 0
+    return int(found.witness is not None and bool(found.witness.contradictions))

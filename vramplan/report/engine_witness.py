@@ -41,6 +41,7 @@ def witness_object(witness: Witness) -> dict[str, Json]:
         "card": witness.card,
         "version": witness.engine,
         "is_known": witness.is_known,
+        "contradictions": list(witness.contradictions),
         "layers": None
         if layers is None
         else {"ours": layers.ours, "engine": layers.engine, "total": layers.total},
@@ -50,6 +51,8 @@ def witness_object(witness: Witness) -> dict[str, Json]:
 
 def _about(witness: Witness) -> str:
     known = "" if witness.is_known else "; the family's graph is not known, ours is a guess"
+    if witness.contradictions:
+        known = f". THE ENGINE CONTRADICTS OURS: {', '.join(witness.contradictions)}; trust it"
     engine = phrases.name(witness.engine)
     if witness.card is None or witness.layers is None:
         return f"{engine}: llama.cpp's CPU build, all in host memory{known}"

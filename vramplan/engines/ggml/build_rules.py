@@ -30,6 +30,7 @@ _FOUR_SLOTS = 6930  # #16736, November 2025
 _PROJECTOR_FLASH = 6930  # #16837, November 2025
 _OUTPUT_LAYER_FIRST = 7460  # #18148, December 2025
 _FITS = 7410  # #16653, December 2025
+_BOTH_INPUTS = 7780  # #18898, January 2026
 #: #23861, May 2026; host buffers have an f32 mask in logs of b4863 and b5274 and no longer in one
 #: of October 2026: when it changed between them was not looked up
 _LOGITS_PER_SEQUENCE = 9440
@@ -56,6 +57,7 @@ class EngineRules:
     projector_has_flash: bool  # flash attention in the vision encoder too
     output_layer_first: bool  # the first layer on the GPU is the output layer, not the last block
     has_wide_mask: bool  # flash attention's mask is f32 in host memory, made f16 on the GPU
+    reserves_both_inputs: bool  # room for embeddings in place of tokens, whichever come
     fits: bool  # context, layers and experts that nobody set are fitted to the memory that is free
     reserves_unpacked_cache: bool  # flash attention's cache as f16 is in the compute buffer
     mixes_inputs: bool  # the graph has a way for text and images in one batch
@@ -86,6 +88,7 @@ def rules_of(engine: str) -> EngineRules:
         projector_has_flash=build >= _PROJECTOR_FLASH,
         output_layer_first=build >= _OUTPUT_LAYER_FIRST,
         has_wide_mask=build < _LOGITS_PER_SEQUENCE,
+        reserves_both_inputs=build >= _BOTH_INPUTS,
         fits=build >= _FITS,
         reserves_unpacked_cache=build >= _UNPACKED_CACHE,
         mixes_inputs=build >= _MIXED_INPUTS,

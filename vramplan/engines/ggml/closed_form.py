@@ -43,7 +43,9 @@ class Batch:
     has_flash: bool
     layer_caches: tuple[int, ...] = ()  # of each layer, where they differ
     window_context: int = 0  # tokens that one cache of windowed layers holds
-    cache_type: str = "f16"  # of keys and values
+    cache_type: str = "f16"  # of keys, and of values unless they have their own
+    value_type: str = ""
+    is_cache_on_host: bool = False  # wherever its layers are
     layer_states: tuple[int, ...] = ()  # recurrent states of each layer, where there are any
     is_unified: bool = False  # sequences share one cache
 
@@ -57,6 +59,15 @@ class Batch:
         if self.layer_caches:
             return sum(self.layer_caches[len(self.layer_caches) - layers :])
         return layers * self.cache_layer_bytes
+
+    def cache_on_gpu(self, layers: int) -> int:
+        """Return the bytes of them that are on the GPU where the last `layers` are."""
+        return 0 if self.is_cache_on_host else self.cache_of_last(layers)
+
+    @property
+    def type_of_values(self) -> str:
+        """Return the element type of values."""
+        return self.value_type or self.cache_type
 
     def states_of_last(self, layers: int) -> int:
         """Return the bytes of recurrent states of the last `layers` layers."""
@@ -140,12 +151,17 @@ def _output_bytes(model: GgmlModel, batch: Batch, placement: Placement, rules: E
 
 
 def _host_bytes(model: GgmlModel, batch: Batch, rules: EngineRules, is_partial: bool) -> int:
-    """The embedded tokens and the mask; before #6083 also the attention of host layers."""
+    """The embedded tokens, room for others in their place, and the mask.
+
+    Before #6083 also the attention of host layers.
+    """
     hidden = _hidden_bytes(model, batch)
     if rules.has_input_buffer:
         return _scores_bytes(model, batch) + 5 * hidden if is_partial else hidden
     widened = _mask_bytes(batch) if batch.has_flash and rules.has_wide_mask else 0
     masks = 2 if model.window else 1  # windowed layers have inputs of their own
+    if rules.reserves_both_inputs:
+        hidden *= 2
     return hidden + masks * (_inputs_bytes(model, batch, rules) + widened)
 
 

@@ -11,16 +11,16 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from vramplan.budget.cuda_context import Process, context_band, context_source
-from vramplan.engines.ggml import engine_pools, recurrent_state
-from vramplan.engines.ggml.closed_form import ComputeBuffers
-from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
+from vramplan.engines.ggml import engine_pools
+from vramplan.engines.ggml.compute_buffer import uses_graph
 from vramplan.engines.ggml.defaults import CardMemory
-from vramplan.engines.ggml.graph_buffer import graph_note, graph_source
-from vramplan.engines.ggml.kv_cache import cache_source
-from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run, has_projector_on_gpu
+from vramplan.engines.ggml.figures import WEIGHTS_SOURCE, Figures
+from vramplan.engines.ggml.graph_buffer import graph_note
+from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.weights import Placement, TensorRole
+from vramplan.engines.ggml.witnessed import settle
 from vramplan.model import (
     GPU,
     HOST,
@@ -48,12 +48,6 @@ if TYPE_CHECKING:
 
 VISION_ENCODER = "vision_encoder"
 
-_WEIGHTS_SOURCE = "counted: every tensor's shape and type"
-_COMPUTE_SOURCE = (
-    "closed form of the graph that llama.cpp reserves (ggml-alloc.c), equal to published CUDA logs "
-    "(profiles/engine_logs) of builds before #23861; high: what the CPU build b11549 holds"
-)
-
 
 def estimate_ggml(
     pipeline: GgmlPipeline,
@@ -72,8 +66,9 @@ def estimate_ggml(
     `ggml` mapping that does not say what it must.
     """
     run = read_run(pipeline, settings, compute_capability, card)
+    fit, figures = settle(run, None)
     line = _context_line(context, context_origin, context_source)
-    return _budget(as_asked(run), line, free_bytes=None)
+    return _budget(fit, figures, line, free_bytes=None)
 
 
 def estimate_on(pipeline: GgmlPipeline, settings: Settings, card: Card) -> Estimate:
@@ -109,9 +104,9 @@ def fit_layers(
     card = CardMemory(total_bytes=total_bytes or budget_bytes, free_bytes=budget_bytes)
     run = read_run(pipeline, settings, compute_capability, card)
     free = budget_bytes - context.expected_bytes
-    fit = fit_run(run, free)
+    fit, figures = settle(run, free)
     line = _context_line(context, context_origin, context_source)
-    estimate = _budget(fit, line, free_bytes=free)
+    estimate = _budget(fit, figures, line, free_bytes=free)
     assert estimate.layers is not None
     return estimate.layers, estimate
 
@@ -129,11 +124,10 @@ def _context_line(context: Band, origin: Origin, source: str) -> Line:
     )
 
 
-def _budget(fit: Fit, context: Line, *, free_bytes: int | None) -> Estimate:
+def _budget(fit: Fit, figures: Figures, context: Line, *, free_bytes: int | None) -> Estimate:
     run, placement = fit.run, fit.placement
     vision = run.vision if has_projector_on_gpu(run, free_bytes) else None
-    compute = compute_buffers(run.model, run.batch, placement, run.rules)
-    lines = tuple(line for line in _lines(run, placement, compute, vision) if line.band.high_bytes)
+    lines = tuple(line for line in _lines(run, figures, vision) if line.band.high_bytes)
     device = sum((line.band for line in lines), context.band)
     used = device.expected_bytes - context.band.expected_bytes
     timeline = _timeline(lines)
@@ -143,7 +137,7 @@ def _budget(fit: Fit, context: Line, *, free_bytes: int | None) -> Estimate:
         runtime=run.pipeline.runtime,
         settings=run.settings,
         compute_capability=run.compute_capability,
-        components=tuple(_components(run, placement, vision)),
+        components=tuple(_components(run, placement, figures, vision)),
         phases=_phases(timeline, context.band.expected_bytes),
         lines=(*lines, context),
         peak=Peak(
@@ -155,39 +149,34 @@ def _budget(fit: Fit, context: Line, *, free_bytes: int | None) -> Estimate:
         ),
         need=Need(band=device, phase="load", component=LANGUAGE_MODEL),
         timeline=timeline,
-        buffers=tuple(_buffers(run, placement, compute, lines, vision)),
+        buffers=tuple(_buffers(run, figures, lines, vision)),
         layers=LayerSplit(
             total=run.model.total_layers,
             on_gpu=fit.on_gpu,
-            experts_on_cpu=placement.blocks_without_experts,
+            experts_on_cpu=figures.experts_on_cpu,
         ),
-        notes=tuple(_notes(run, placement, vision)),
+        notes=tuple(_notes(run, placement, figures, vision)),
     )
 
 
-def _lines(
-    run: GgmlRun, placement: Placement, compute: ComputeBuffers, vision: VisionModel | None
-) -> Iterator[Line]:
+def _lines(run: GgmlRun, figures: Figures, vision: VisionModel | None) -> Iterator[Line]:
     """Yield what is on the GPU, in the order in which it gets there.
 
     They have no phase: buffers are kept from load on, pools from their first use on.
     """
-    exact, published, assumed = Origin.EXACT, Origin.PUBLISHED, Origin.ASSUMED
-    weights = Band.exactly(placement.gpu_bytes)
-    yield _line(LineKind.WEIGHTS, LANGUAGE_MODEL, weights, exact, _WEIGHTS_SOURCE)
-    cache = Band.exactly(run.batch.cache_of_last(placement.blocks_on_gpu))
-    yield _line(LineKind.KV_CACHE, LANGUAGE_MODEL, cache, exact, cache_source(run.model))
-    states = Band.exactly(run.batch.states_of_last(placement.blocks_on_gpu))
-    yield _line(LineKind.RECURRENT_STATE, LANGUAGE_MODEL, states, exact, recurrent_state.SOURCE)
-    origin, source = published, _COMPUTE_SOURCE
-    if uses_graph(run.model, run.rules):
-        origin, source = graph_source(run.model, run.rules)
-    yield _line(LineKind.COMPUTE_BUFFER, LANGUAGE_MODEL, compute.gpu, origin, source)
+    for kind, figure in (
+        (LineKind.WEIGHTS, figures.weights),
+        (LineKind.KV_CACHE, figures.cache),
+        (LineKind.RECURRENT_STATE, figures.states),
+        (LineKind.COMPUTE_BUFFER, figures.compute),
+    ):
+        yield _line(kind, LANGUAGE_MODEL, figure.band, figure.origin, figure.source)
     if vision is not None:
         yield from _vision_lines(run, vision)
-    if compute.gpu.high_bytes:
+    if figures.compute.band.high_bytes:
         band = engine_pools.language_pool(run.model, run.batch, run.compute_capability)
-        yield _line(LineKind.ENGINE_POOL, LANGUAGE_MODEL, band, assumed, engine_pools.SOURCE)
+        source = engine_pools.SOURCE
+        yield _line(LineKind.ENGINE_POOL, LANGUAGE_MODEL, band, Origin.ASSUMED, source)
 
 
 def _vision_lines(run: GgmlRun, vision: VisionModel) -> Iterator[Line]:
@@ -195,7 +184,7 @@ def _vision_lines(run: GgmlRun, vision: VisionModel) -> Iterator[Line]:
 
     for component, role in _PARTS:
         band = Band.exactly(vision.part(role)[1])
-        yield _line(LineKind.WEIGHTS, component, band, Origin.EXACT, _WEIGHTS_SOURCE)
+        yield _line(LineKind.WEIGHTS, component, band, Origin.EXACT, WEIGHTS_SOURCE)
     band = projector_compute(vision, has_flash=run.has_vision_flash)
     found = projector_source(vision)
     yield _line(LineKind.PROJECTOR_COMPUTE, VISION_ENCODER, band, *found)
@@ -231,9 +220,9 @@ def _line(kind: LineKind, component: str, band: Band, origin: Origin, source: st
 
 
 def _components(
-    run: GgmlRun, placement: Placement, vision: VisionModel | None
+    run: GgmlRun, placement: Placement, figures: Figures, vision: VisionModel | None
 ) -> Iterator[Component]:
-    is_whole = placement.on_gpu == run.model.total_layers and not placement.blocks_without_experts
+    is_whole = placement.on_gpu == run.model.total_layers and not figures.experts_on_cpu
     yield Component(
         name=LANGUAGE_MODEL,
         parameters=run.model.parameters,
@@ -293,11 +282,7 @@ def _phases(timeline: tuple[TimelinePoint, ...], context_bytes: int) -> tuple[Ph
 
 
 def _buffers(
-    run: GgmlRun,
-    placement: Placement,
-    compute: ComputeBuffers,
-    lines: tuple[Line, ...],
-    vision: VisionModel | None,
+    run: GgmlRun, figures: Figures, lines: tuple[Line, ...], vision: VisionModel | None
 ) -> Iterator[Buffer]:
     """Yield the lines as the engine's buffers, then what it holds in host memory."""
     for line in lines:
@@ -307,12 +292,11 @@ def _buffers(
             size_bytes=line.band.expected_bytes,
             component=LANGUAGE_MODEL if line.component == LANGUAGE_MODEL else PROJECTOR,
         )
-    batch, blocks, every = run.batch, placement.blocks_on_gpu, run.model.layers
     on_host = {
-        LineKind.WEIGHTS: placement.host_bytes,
-        LineKind.KV_CACHE: batch.cache_of_last(every) - batch.cache_of_last(blocks),
-        LineKind.RECURRENT_STATE: batch.states_of_last(every) - batch.states_of_last(blocks),
-        LineKind.COMPUTE_BUFFER: compute.host_bytes,
+        LineKind.WEIGHTS: figures.host_model_bytes,
+        LineKind.KV_CACHE: figures.host_cache_bytes,
+        LineKind.RECURRENT_STATE: figures.host_states_bytes,
+        LineKind.COMPUTE_BUFFER: figures.host_compute_bytes,
     }
     for kind, size_bytes in on_host.items():
         yield Buffer(kind=kind, device=HOST, size_bytes=size_bytes)
@@ -327,8 +311,11 @@ def _buffers(
             yield Buffer(kind=kind, device=HOST, size_bytes=size_bytes, component=PROJECTOR)
 
 
-def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> Iterator[str]:
-    if uses_graph(run.model, run.rules):
+def _notes(
+    run: GgmlRun, placement: Placement, figures: Figures, vision: VisionModel | None
+) -> Iterator[str]:
+    yield from figures.remarks
+    if uses_graph(run.model, run.rules) and figures.compute.origin is not Origin.WITNESSED:
         yield graph_note(run.model)
     yield (
         f"compute buffers follow the rules of llama.cpp b{run.rules.build} on CUDA, "
@@ -342,19 +329,16 @@ def _notes(run: GgmlRun, placement: Placement, vision: VisionModel | None) -> It
         )
     yield "the token embedding stays in host memory whatever gpu_layers says"
     if placement.on_gpu < run.model.total_layers:
-        everything = run.batch.cache_of_last(run.model.layers)
-        host_cache = everything - run.batch.cache_of_last(placement.blocks_on_gpu)
-        states = run.batch.states_of_last(run.model.layers)
-        states -= run.batch.states_of_last(placement.blocks_on_gpu)
+        states = figures.host_states_bytes
         yield (
             f"{placement.on_gpu} of {run.model.total_layers} layers on the GPU; on the host "
-            f"{format_size(placement.host_bytes, up=True)} of weights, "
-            f"{format_size(host_cache, up=True)} of KV cache"
+            f"{format_size(figures.host_model_bytes, up=True)} of weights, "
+            f"{format_size(figures.host_cache_bytes, up=True)} of KV cache"
             + (f", {format_size(states, up=True)} of recurrent state" if states else "")
         )
-    if placement.blocks_without_experts:
+    if figures.experts_on_cpu:
         yield (
-            f"of {placement.blocks_without_experts} layers on the GPU the experts are in host "
+            f"of {figures.experts_on_cpu} layers on the GPU the experts are in host "
             "memory; a big batch copies them to the GPU, a matrix at a time"
         )
     if run.vision is not None:

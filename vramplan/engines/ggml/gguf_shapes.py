@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from vramplan.engines.ggml.coverage import ENCODERS
 from vramplan.engines.ggml.graph.shapes import (
     ExpertShape,
     LanguageShape,
@@ -17,6 +18,8 @@ from vramplan.engines.ggml.graph.shapes import (
     LayerShape,
     StateShape,
 )
+from vramplan.engines.ggml.kept_states import has_state_instead, kept_elements, most_elements
+from vramplan.engines.ggml.windows import Windows, layers_with_cache, window_heads
 from vramplan.errors import SourceError
 
 if TYPE_CHECKING:
@@ -27,20 +30,13 @@ _MOST_WORDS = 1 << 24
 _MOST_EXPERTS = 1 << 10  # llama.cpp, src/llama-hparams.h (LLAMA_MAX_EXPERTS)
 _WIDEST = 1 << 24
 
-#: every so many layers one sees everything, the rest a window; and the window where none is told.
-#: Source: llama.cpp, src/models (load_arch_hparams: set_swa_pattern)
-WINDOWS: Mapping[str, tuple[int, int]] = {
-    "gemma2": (2, 4096),
-    "gemma3": (6, 1024),
-    "cohere2": (4, 4096),
-    "gpt-oss": (2, 128),
-}
-
 #: llama.cpp, src/llama-hparams.h (llama_expert_gating_func_type)
 _GATES = {1: "softmax", 2: "sigmoid", 3: "softmax behind"}
 
 
-def language_shape(file: GgufFile, layers: int, blocks: int, embedding: int) -> LanguageShape:
+def language_shape(
+    file: GgufFile, layers: int, blocks: int, embedding: int, windows: Windows
+) -> LanguageShape:
     """Return the shapes of a header's model, the first `layers` of its `blocks`.
 
     Raises SourceError for what cannot be a model's.
@@ -57,18 +53,28 @@ def language_shape(file: GgufFile, layers: int, blocks: int, embedding: int) -> 
         architecture=name,
         embedding=embedding,
         vocabulary=vocabulary,
-        layers=_layers(file, blocks, embedding, shapes)[:layers],
+        layers=_layers(file, blocks, embedding, shapes, windows)[:layers],
         names=frozenset(shapes),
         experts=_experts(file, shapes),
         latent=latent,
         state=_state(file, embedding),
         scaled=_scaled(file),
         deep_layers=min(file.number(f"{name}.n_deepstack_layers"), layers - 1),
+        holds_keys_only=latent is None and _holds_keys_only(file),
+        index=_index(file),
+        is_indexed=name in INDEXED,
+        is_encoder=name in ENCODERS,
+        kept=kept_elements(file, blocks, embedding)[:layers],
+        most_kept=most_elements(file, embedding),
     )
 
 
 def _layers(
-    file: GgufFile, count: int, embedding: int, shapes: Mapping[str, tuple[int, ...]]
+    file: GgufFile,
+    count: int,
+    embedding: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    windows: Windows,
 ) -> tuple[LayerShape, ...]:
     name = file.architecture
     heads = file.numbers(f"{name}.attention.head_count", count, 1)
@@ -79,11 +85,15 @@ def _layers(
     head_k = file.number(f"{name}.attention.key_length", plain) or plain
     head_v = file.number(f"{name}.attention.value_length", plain) or plain
     inner = file.numbers(f"{name}.feed_forward_length", count, 0)
-    if min(inner) < 0 or max(*inner, head_k, head_v) > _WIDEST:
-        raise SourceError(f"{file.path}: layers of {max(*inner, head_k, head_v):,}: not usable")
-    pattern = WINDOWS.get(name, (0, 0))[0]
+    narrow = window_heads(file, head_k, head_v)
+    if min(inner) < 0 or max(*inner, head_k, head_v, *narrow) > _WIDEST:
+        widest = max(*inner, head_k, head_v, *narrow)
+        raise SourceError(f"{file.path}: layers of {widest:,}: not usable")
+    own = layers_with_cache(file, count)
     stateful = _stateful(file, kv_heads, inner)
     turns = _TURNED.get(name)
+    if name == "exaone4" and not windows.size:
+        turns = None  # a model without windows turns them in every layer
     is_plain = name.startswith("granite") and not file.metadata.get(
         f"{name}.rope.scaling.finetuned", True
     )
@@ -91,18 +101,21 @@ def _layers(
     for number in range(count):
         up = shapes.get(f"blk.{number}.ffn_up.weight", ())
         state = stateful[number]
-        windowed = bool(pattern) and number % pattern < pattern - 1
+        windowed = number < len(windows.layers) and windows.layers[number]
+        head = narrow if windowed else (head_k, head_v)
         layers.append(
             LayerShape(
                 heads=max(heads[number], 1),
                 kv_heads=kv_heads[number] or max(heads[number], 1),
-                head_k=head_k,
-                head_v=head_v,
+                head_k=head[0],
+                head_v=head[1],
                 feed_forward=up[1] if len(up) > 1 and not inner[number] else inner[number],
                 is_windowed=windowed,
+                shares_cache=number >= own,
                 is_rotated=not is_plain and (turns is None or turns(number, windowed)),
                 has_attention=(not state or name in _BOTH)
-                and not (name in _SINGLE and inner[number]),
+                and not (name in _SINGLE and inner[number])
+                and not has_state_instead(file, kv_heads[number]),
                 has_state=state,
             )
         )
@@ -171,12 +184,40 @@ def _latent(file: GgufFile, embedding: int) -> LatentShape | None:
 
 #: families whose attention keeps one row a token where the file tells its rank
 _LATENT = frozenset({"deepseek2"})
+#: those of which only the cache is known; the second half has an index of the tokens too
+_ROWS_ONLY = frozenset({"kimi-linear", "mistral4", "deepseek32", "glm-dsa"})
+INDEXED = frozenset({"deepseek32", "glm-dsa"})
+
+
+def _holds_keys_only(file: GgufFile) -> bool:
+    """Return whether a row of latent attention is held, of which values are a part.
+
+    Source: llama.cpp, src/llama-hparams.cpp (is_mla), src/llama-kv-cache.cpp (has_v).
+    """
+    name = file.architecture
+    key = f"{name}.attention"
+    return name in _ROWS_ONLY and bool(
+        file.number(f"{key}.key_length_mla") and file.number(f"{key}.value_length_mla")
+    )
+
+
+def _index(file: GgufFile) -> int:
+    """Return the elements of a token in the index that sparse attention looks it up in.
+
+    Source: llama.cpp, src/models/deepseek32.cpp, glm-dsa.cpp: one head of keys in every layer.
+    """
+    name = file.architecture
+    size = file.number(f"{name}.attention.indexer.key_length")
+    if size > _WIDEST:
+        raise SourceError(f"{file.path}: an index of {size:,}: not usable")
+    return size
 
 
 #: which layers' queries and keys are turned, told by their number and whether they see a window.
 #: Source: llama.cpp, src/models (use_rope)
 _TURNED: Mapping[str, Callable[[int, bool], bool]] = {
     "cohere2": lambda _number, windowed: windowed,
+    "exaone4": lambda _number, windowed: windowed,
     "smollm3": lambda number, _windowed: (number + 1) % 4 != 0,
 }
 
@@ -225,7 +266,8 @@ def _state(file: GgufFile, embedding: int) -> StateShape | None:
     name = file.architecture
     if name not in _STATEFUL and name not in _PERIODIC and name not in _SINGLE:
         return None
-    if short := file.number(f"{name}.shortconv.l_cache"):
+    short = file.number(f"{name}.shortconv.l_cache") if name.startswith("lfm2") else 0
+    if short:
         shape = StateShape(kind="shortconv", kernel=short, inner=embedding)
     else:
         shape = StateShape(
@@ -233,7 +275,7 @@ def _state(file: GgufFile, embedding: int) -> StateShape | None:
             kernel=file.number(f"{name}.ssm.conv_kernel"),
             inner=file.number(f"{name}.ssm.inner_size"),
             state=file.number(f"{name}.ssm.state_size"),
-            groups=file.number(f"{name}.ssm.group_count"),
+            groups=0 if name in _FIRST else file.number(f"{name}.ssm.group_count"),
             heads=file.number(f"{name}.ssm.time_step_rank"),
         )
     sizes = (shape.kernel, shape.inner, shape.state, shape.groups, shape.heads)

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vramplan.engines.ggml.gguf_shapes import WINDOWS, language_shape
+from vramplan.engines.ggml.coverage import NO_OUTPUT
+from vramplan.engines.ggml.file_kind import refuse_other_kinds
+from vramplan.engines.ggml.gguf_shapes import language_shape
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole
+from vramplan.engines.ggml.windows import windows_of
 from vramplan.errors import SourceError
 
 if TYPE_CHECKING:
@@ -29,15 +32,14 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
     blocks = file.number(f"{name}.block_count")
     layers = blocks - file.number(f"{name}.nextn_predict_layers")
     embedding = file.number(f"{name}.embedding_length")
-    if name == "clip" or not name:
-        message = f"{file.path}: a projector, not a language model"
-        raise SourceError(message, hint="give the model first, and the projector with --mmproj")
+    refuse_other_kinds(file)
     if not 1 <= layers <= blocks <= _MOST_LAYERS or not 1 <= embedding <= _WIDEST:
         raise SourceError(
             f"{file.path}: {layers:,} layers of {embedding:,}: not a language model",
             hint=f"engines take 1 to {_MOST_LAYERS} layers",
         )
-    tensors = tuple(_tensors(file, layers))
+    found = tuple(_tensors(file))
+    tensors = tuple(one for one in found if one.layer is None or one.layer < layers)
     there = {tensor.layer for tensor in tensors}
     missing = next((number for number in range(layers) if number not in there), None)
     if missing is not None:
@@ -45,9 +47,9 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
             f"{file.path}: {layers} layers are meant, and of layer {missing} there is no tensor"
         )
         raise SourceError(message, hint="the file is damaged, or only a part of a model")
-    shape = language_shape(file, layers, blocks, embedding)
+    windows = windows_of(file, layers)
+    shape = language_shape(file, layers, blocks, embedding, windows)
     first = shape.layers[0]
-    pattern, window = WINDOWS.get(name, (0, 0))
     return GgmlModel(
         architecture=name,
         quantisation=quantisation_of(file),
@@ -61,30 +63,28 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
         trained_context=file.number(f"{name}.context_length", 4096) or 4096,
         tensors=tensors,
         language=shape,
-        window=file.number(f"{name}.attention.sliding_window", window) if pattern else 0,
+        window=windows.size,
+        next_tensors=tuple(one for one in found if one.layer is not None and one.layer >= layers),
+        next_layers=blocks - layers,
     )
 
 
-def _tensors(file: GgufFile, layers: int) -> Iterator[GgmlTensor]:
+def _tensors(file: GgufFile) -> Iterator[GgmlTensor]:
     """Yield the tensors with their places; a table of embeddings may be the output matrix too."""
     has_output = False
     table: GgufTensor | None = None
     for tensor in file.tensors:
         block = _BLOCK.match(tensor.name)
         if block is not None:
-            layer = int(block[1])
-            if layer < layers:  # behind them is what guesses the next tokens: it is not loaded
-                yield _tensor(tensor, TensorRole.BLOCK, layer)
-        elif tensor.name.startswith("output"):
-            has_output = has_output or tensor.name == "output.weight"
-            yield _tensor(tensor, TensorRole.OUTPUT)
-        elif tensor.name.startswith("token_embd") or tensor.name.startswith("per_layer_token"):
-            if tensor.name == "token_embd.weight":
-                table = tensor
-            yield _tensor(tensor, TensorRole.INPUT)
-        else:  # rotations' factors and the like: with the first layer
-            yield _tensor(tensor, TensorRole.BLOCK, 0)
-    if not has_output and table is not None:
+            yield _tensor(tensor, TensorRole.BLOCK, int(block[1]))
+            continue
+        role = _role(file.architecture, tensor.name)
+        has_output = has_output or tensor.name == "output.weight"
+        if tensor.name == "token_embd.weight":
+            table = tensor
+        # rotations' factors and the like are with the first layer
+        yield _tensor(tensor, role, 0 if role is TensorRole.BLOCK else None)
+    if not has_output and table is not None and file.architecture not in NO_OUTPUT:
         yield GgmlTensor(
             name="output.weight",
             shape=table.shape,
@@ -92,6 +92,23 @@ def _tensors(file: GgufFile, layers: int) -> Iterator[GgmlTensor]:
             role=TensorRole.OUTPUT,
             is_shared=True,
         )
+
+
+#: what is in no layer and looked up by token: in host memory; and what comes behind the layers.
+#: Source: llama.cpp, src/llama-arch.cpp (LLM_TENSOR_INFOS)
+_INPUTS = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
+_OUTPUTS = ("output", "cls", "dense_2", "dense_3", "enc.output_norm", "dec.output_norm", "altup_")
+#: families whose norm behind the layers is called token_embd_norm
+_NORM_BEHIND = frozenset({"lfm2", "lfm2moe"})
+
+
+def _role(architecture: str, name: str) -> TensorRole:
+    """Return the part that a tensor outside the layers belongs to."""
+    if architecture in _NORM_BEHIND and name.startswith("token_embd_norm"):
+        return TensorRole.OUTPUT
+    if name.startswith(_INPUTS):
+        return TensorRole.INPUT
+    return TensorRole.OUTPUT if name.startswith(_OUTPUTS) else TensorRole.BLOCK
 
 
 def _tensor(tensor: GgufTensor, role: TensorRole, layer: int | None = None) -> GgmlTensor:

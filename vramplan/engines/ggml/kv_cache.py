@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vramplan.engines.ggml.weights import GgmlModel, row_bytes
+
+if TYPE_CHECKING:
+    from vramplan.engines.ggml.closed_form import Batch
 
 #: llama.cpp rounds the context of a sequence up to this (src/llama-context.cpp, GGML_PAD(…, 256))
 CONTEXT_STEP = 256
@@ -25,13 +30,16 @@ def cache_tokens(context: int, parallel: int, *, is_shared: bool, is_unified: bo
     return -(-max(share, 1) // CONTEXT_STEP) * CONTEXT_STEP
 
 
-def layer_cache_bytes(model: GgmlModel, tokens: int, kv_type: str) -> int:
+def layer_cache_bytes(
+    model: GgmlModel, tokens: int, kv_type: str, value_type: str | None = None
+) -> int:
     """Return the bytes of keys and values of `tokens` tokens in one layer.
 
     Grouped-query attention stores `kv_heads`, not `heads`. Source: llama.cpp,
     src/llama-kv-cache.cpp: two tensors a layer of kv_heads x head_size by tokens.
     """
-    return 2 * tokens * row_bytes(kv_type, model.kv_heads * model.head_size)
+    wide = model.kv_heads * model.head_size
+    return tokens * (row_bytes(kv_type, wide) + row_bytes(value_type or kv_type, wide))
 
 
 def window_tokens(model: GgmlModel, tokens: int, ubatch: int, sequences: int = 1) -> int:
@@ -47,26 +55,57 @@ def window_tokens(model: GgmlModel, tokens: int, ubatch: int, sequences: int = 1
 
 
 def layer_caches(
-    model: GgmlModel, tokens: int, window: int, streams: int, kv_type: str
+    model: GgmlModel,
+    tokens: int,
+    window: int,
+    streams: int,
+    kv_type: str,
+    value_type: str | None = None,
 ) -> tuple[int, ...]:
     """Return the bytes of keys and values of each layer, of all `streams`, which are its caches.
 
-    A windowed layer holds `window` tokens a stream, another one `tokens`, one without attention
-    none. Latent attention holds keys only, of which values are a part. Source: llama.cpp,
-    src/llama-kv-cache.cpp (has_v), src/llama-memory-hybrid.cpp (which layers).
+    A windowed layer holds `window` tokens a stream, another one `tokens`; one without attention, or
+    with the cache of another layer, none. Latent attention holds keys only, of which values are a
+    part. Source: llama.cpp, src/llama-kv-cache.cpp (has_v), src/llama-memory-hybrid.cpp (which
+    layers).
     """
     shape = model.language
     assert shape is not None
+    values = value_type or kv_type
+    if shape.is_encoder:
+        return (0,) * len(shape.layers)
+    index = row_bytes(kv_type, shape.index) if shape.index and shape.is_indexed else 0
     return tuple(
         (window if layer.is_windowed else tokens)
         * streams
         * (
             row_bytes(kv_type, layer.kv_heads * layer.head_k)
-            + (row_bytes(kv_type, layer.kv_heads * layer.head_v) if shape.holds_values else 0)
+            + (row_bytes(values, layer.kv_heads * layer.head_v) if shape.holds_values else 0)
+            + index
         )
-        if layer.has_attention
+        if layer.has_attention and not layer.shares_cache
         else 0
         for layer in shape.layers
+    )
+
+
+def most_cache_bytes(model: GgmlModel, batch: Batch, layers: int) -> int:
+    """Return the most that the last `layers` of a family that is not known may cache.
+
+    Keys and values of every token in each of them, whatever window there is, and an index.
+    """
+    shape = model.language
+    if shape is None:
+        return batch.cache_of_last(layers)
+    tokens = batch.context * batch.streams
+    return sum(
+        tokens
+        * (
+            row_bytes(batch.cache_type, layer.kv_heads * layer.head_k)
+            + row_bytes(batch.type_of_values, layer.kv_heads * layer.head_v)
+            + (row_bytes(batch.cache_type, shape.index) if shape.index else 0)
+        )
+        for layer in shape.layers[len(shape.layers) - layers :]
     )
 
 

@@ -106,7 +106,7 @@ def _used_bytes(fit: Fit) -> int:
     """Return what the engine adds up for the GPU."""
     run, placement = fit.run, fit.placement
     compute = compute_buffers(run.model, run.batch, placement, run.rules).gpu.expected_bytes
-    kept = run.batch.cache_of_last(placement.blocks_on_gpu)
+    kept = run.batch.cache_on_gpu(placement.blocks_on_gpu)
     kept += run.batch.states_of_last(placement.blocks_on_gpu)
     return placement.gpu_bytes + kept + compute
 

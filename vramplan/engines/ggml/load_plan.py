@@ -27,10 +27,14 @@ from vramplan.engines.ggml.recurrent_state import layer_states
 from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Settings
-from vramplan.settings import ALL_EXPERTS, AUTO, KV_TYPES
+from vramplan.settings import AUTO, KV_TYPES, experts_of, key_type, value_type
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.vision_model import VisionModel
+
+
+#: "flash_attn is not compatible with Grok - forcing off" (llama.cpp, src/llama-context.cpp)
+_NEVER_FLASH = frozenset({"grok"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,7 @@ def read_run(
     model = once_each(pipeline, _model_of)
     rules = rules_of(str(asked["engine"]))
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
+    has_flash = has_flash and model.architecture not in _NEVER_FLASH
     is_ollama, has_vision = pipeline.is_ollama, pipeline.has_projector
     if card is not None:
         card = replace(card, total_bytes=max(0, card.total_bytes - pipeline.overhead_bytes))
@@ -150,13 +155,14 @@ def batch_of(
     streams = 1 if is_unified else sequences
     context = _count(chosen, "context")
     tokens = cache_tokens(context, sequences, is_shared=is_shared, is_unified=is_unified)
-    kv_type = str(chosen["kv_type"])
+    keys, values = key_type(chosen), value_type(chosen)
     ubatch = min(_count(chosen, "ubatch"), tokens * streams)
     window = tokens
     if rules.has_window_cache and chosen.get("swa_full") != "on":
         window = window_tokens(model, tokens, ubatch, sequences // streams)
-    _check_kv_type(model, kv_type, has_flash=has_flash)
-    caches = _caches(model, tokens, window, streams, kv_type)
+    _check_kv_type(model, keys, has_flash=True)  # keys in blocks need no flash attention
+    _check_kv_type(model, values, has_flash=has_flash)
+    caches = _caches(model, tokens, window, streams, (keys, values))
     return Batch(
         tokens=ubatch,
         context=tokens,
@@ -165,18 +171,20 @@ def batch_of(
         has_flash=has_flash,
         layer_caches=() if model.language is None else caches,
         window_context=window if model.window else 0,
-        cache_type=kv_type,
+        cache_type=keys,
+        value_type=values,
+        is_cache_on_host=chosen.get("kv_offload") == "off",
         layer_states=layer_states(model, sequences),
         is_unified=is_unified,
     )
 
 
 def _caches(
-    model: GgmlModel, tokens: int, window: int, streams: int, kv_type: str
+    model: GgmlModel, tokens: int, window: int, streams: int, types: tuple[str, str]
 ) -> tuple[int, ...]:
     if model.language is None:
-        return (layer_cache_bytes(model, tokens * streams, kv_type),)
-    return layer_caches(model, tokens, window, streams, kv_type)
+        return (layer_cache_bytes(model, tokens * streams, *types),)
+    return layer_caches(model, tokens, window, streams, *types)
 
 
 def _check_kv_type(model: GgmlModel, kv_type: str, *, has_flash: bool) -> None:
@@ -221,8 +229,8 @@ def _host_experts(model: GgmlModel, chosen: Settings) -> HostExperts:
     if not model.has_experts:
         hint = "it is for mixtures of experts; gpu_layers moves whole layers"
         raise UsageError("cpu_moe: the model has no experts", hint=hint)
-    if wanted == ALL_EXPERTS:
-        return HostExperts(stop=model.layers)
-    if not isinstance(wanted, int) or wanted < 0:
-        raise UsageError(f"cpu_moe must be a number of layers or all, not {wanted!r}")
-    return HostExperts(stop=min(wanted, model.layers))
+    first, stop = experts_of(wanted)
+    if first >= model.layers:
+        hint = f"its layers are 0 to {model.layers - 1}"
+        raise UsageError(f"cpu_moe {wanted}: the model has no such layer", hint=hint)
+    return HostExperts(first=first, stop=min(stop, model.layers))

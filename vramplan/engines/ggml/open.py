@@ -14,7 +14,7 @@ from vramplan.catalog.pipelines import Entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
-from vramplan.settings import AUTO
+from vramplan.settings import AUTO, SAME
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
@@ -101,7 +101,18 @@ def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     projector = None
     if beside is not None:
         projector = _read_projector(beside)
-        if not mmproj:
+        does_fit = _does_fit(projector, header)
+        if mmproj and not does_fit:
+            remark(
+                f"{beside.name} is of another width than the model: llama.cpp refuses such a pair"
+            )
+        elif not does_fit:
+            remark(
+                f"left out: {beside.name} beside it is another model's projector, whose embeddings "
+                "are of another width"
+            )
+            projector = None
+        elif not mmproj:
             remark(f"with the projector beside it: {beside.name}")
     return _pipeline(path.stem, header, projector, "llama.cpp", {})
 
@@ -134,6 +145,14 @@ def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     return replace(pipeline, overhead_bytes=environment.overhead_bytes)
 
 
+def _does_fit(projector: GgufFile, header: GgufFile) -> bool:
+    from vramplan.engines.ggml.projector_file import fits_model
+
+    name = header.architecture
+    width = header.number(f"{name}.embedding_length")
+    return fits_model(projector, width, header.number(f"{name}.n_deepstack_layers"))
+
+
 def _read_projector(path: Path) -> GgufFile:
     from vramplan.sources.gguf import read_gguf
 
@@ -155,6 +174,10 @@ def _pipeline(
     from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 
     model = model_from_gguf(header)
+    if runtime == "llama.cpp":  # Ollama's own files may have a vision encoder in them
+        from vramplan.engines.ggml.tensor_names import refuse_unknown
+
+        refuse_unknown(header)
     image = None
     if projector is not None:
         from vramplan.engines.ggml.projector_file import image_setting
@@ -166,6 +189,9 @@ def _pipeline(
         "context": min(_CONTEXT, trained),
         "ubatch": 512,
         "kv_type": "f16",
+        "key_type": SAME,
+        "value_type": SAME,
+        "kv_offload": "on",
         "flash_attention": "auto",
         "gpu_layers": "auto",
         **_sharing(runtime, model),
@@ -178,6 +204,8 @@ def _pipeline(
     defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
     if model.has_experts:
         defaults["cpu_moe"] = 0
+    if model.next_tensors:
+        defaults["load_mtp"] = "off"
     layers = given.get("gpu_layers")
     if isinstance(layers, int):
         defaults["gpu_layers"] = min(layers, total)

@@ -76,6 +76,20 @@ def projector_of(file: GgufFile) -> VisionModel:
     )
 
 
+def fits_model(file: GgufFile, width: int, deep: int = 0) -> bool:
+    """Return whether a projector may give embeddings of a model's `width`, `deep` more with them.
+
+    llama.cpp refuses a pair of other widths (tools/mtmd/mtmd.cpp, n_mmproj_embd). Of a file that
+    tells no width nothing is said against it.
+    """
+    told = {file.number("clip.vision.projection_dim"), file.number("clip.audio.projection_dim")}
+    for one in file.tensors:
+        if one.name.startswith(_PROJECTOR_NAMES):
+            told |= {one.shape[-1]} | ({one.shape[0]} if len(one.shape) == 1 else set())
+    told -= {0}
+    return not told or width in told or width * (1 + deep) in told
+
+
 def image_setting(file: GgufFile) -> tuple[int, int] | None:
     """Return the image that an engine reserves for, of a file whose images keep their size."""
     sizes = projector_of(file).sizes

@@ -96,11 +96,17 @@ class GgmlModel:
     #: the shapes of the graph, layer by layer, where a file tells them
     language: LanguageShape | None = None
     window: int = 0  # tokens that windowed layers see; 0 where none is windowed
+    #: of layers behind the others, which guess the tokens after the next: not loaded by default
+    next_tensors: tuple[GgmlTensor, ...] = ()
+    next_layers: int = 0
 
     @property
     def total_layers(self) -> int:
-        """Return how many layers `gpu_layers` counts: the blocks and the output layer."""
-        return self.layers + 1
+        """Return how many layers `gpu_layers` counts: all blocks and the output layer.
+
+        Those that guess ahead count, loaded or not.
+        """
+        return self.layers + self.next_layers + 1
 
     @cached_property
     def has_experts(self) -> bool:
@@ -157,8 +163,8 @@ def place_layers(
     src/llama-model.cpp (load_tensors), src/llama-model-loader.cpp (buft_for_tensor,
     get_mapping_range).
     """
-    output = on_gpu >= 1 if output_first else on_gpu > model.layers
-    blocks = on_gpu - 1 if output else on_gpu
+    output = on_gpu >= 1 if output_first else on_gpu >= model.total_layers
+    blocks = max((on_gpu - 1 if output else on_gpu) - model.next_layers, 0)
     first = model.layers - blocks
     gpu_bytes = host_bytes = 0
     place_in_file, mapped_from, mapped_to = 0, -1, 0
@@ -304,6 +310,7 @@ def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
         quantisation=quantisation,
         head_size=embedding // heads,
         tensors=(),
+        next_tensors=(),
         language=None,
         **sizes,
     )

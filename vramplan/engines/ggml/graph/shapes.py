@@ -16,7 +16,8 @@ from vramplan.engines.ggml.graph.tensor import ELEMENT_BYTES
 class LayerShape:
     """What one layer is made of; a layer with a recurrent state may have no attention.
 
-    `is_rotated`: positions turn its queries and keys, where they do in its family.
+    `is_rotated`: positions turn its queries and keys, where they do in its family. `shares_cache`:
+    it reads the cache of a layer before it.
     """
 
     heads: int
@@ -26,6 +27,7 @@ class LayerShape:
     feed_forward: int
     is_windowed: bool = False
     is_rotated: bool = True
+    shares_cache: bool = False
     has_attention: bool = True
     has_state: bool = False
 
@@ -103,7 +105,11 @@ class LanguageShape:
     """A language model's shapes; `names` are its tensors' names.
 
     `scaled` names what the file has a factor for: ``embedding``, ``residual``, ``logits``. The
-    results of the first `deep_layers` have embeddings of images added.
+    results of the first `deep_layers` have embeddings of images added. `holds_keys_only`: values
+    are a part of the keys. `index` are the elements that an index of the tokens holds of each in
+    every layer (`is_indexed`), `kept` those of a sequence's state in each layer, where no `state`
+    tells them, and `most_kept` the most that the header's sizes would make of it. `is_encoder`: a
+    text is computed at once, so nothing is cached.
     """
 
     architecture: str
@@ -116,6 +122,12 @@ class LanguageShape:
     state: StateShape | None = None
     scaled: Collection[str] = ()
     deep_layers: int = 0
+    holds_keys_only: bool = False
+    index: int = 0
+    is_indexed: bool = False
+    is_encoder: bool = False
+    kept: tuple[int, ...] = ()
+    most_kept: int = 0
 
     def has(self, layer: int, part: str) -> bool:
         """Return whether a layer has a tensor, such as ``attn_q.bias``."""
@@ -124,6 +136,8 @@ class LanguageShape:
     @property
     def holds_values(self) -> bool:
         """Whether caches hold values beside keys: else they are a part of the keys."""
+        if self.holds_keys_only:
+            return False
         return self.latent is None or not self.latent.is_absorbed
 
 

@@ -23,6 +23,7 @@ from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.model import LineKind
+from vramplan.settings import key_type, value_type
 from vramplan.units import MIB
 
 LIBRARY = "xllamacpp"
@@ -30,6 +31,9 @@ INSTALL = "pip install 'vramplan[engine]'"
 
 _SECONDS = 60
 _LONGEST_LOG = 16 << 20
+
+#: tensor blk.3.ffn_up_exps.weight (… MiB …) buffer type overridden to CPU
+_HOST_EXPERTS = re.compile(r"blk\.(\d{1,4})\.ffn_\w{1,20}exps[^\n]{0,80}overridden")
 
 #: what the engine prints last of its language model
 _GRAPH = ": nodes = "
@@ -40,7 +44,8 @@ _PROJECTOR = "memory usage of mmproj"
 _CHILD = """
 import os, sys
 import xllamacpp as engine
-path, mmproj, context, ubatch, kv_type, flash, parallel, unified, whole_window = sys.argv[1:]
+(path, mmproj, context, ubatch, key_type, value_type, flash, parallel, unified, whole_window,
+ mtp) = sys.argv[1:]
 params = engine.CommonParams()
 params.model.path = path
 if mmproj:
@@ -48,10 +53,12 @@ if mmproj:
 params.n_ctx, params.n_ubatch, params.n_batch = int(context), int(ubatch), max(2048, int(ubatch))
 params.n_parallel = int(parallel)
 params.kv_unified, params.swa_full = unified == "on", whole_window == "on"
-params.cache_type_k = params.cache_type_v = getattr(engine.ggml_type, "GGML_TYPE_" + kv_type)
+params.cache_type_k = getattr(engine.ggml_type, "GGML_TYPE_" + key_type)
+params.cache_type_v = getattr(engine.ggml_type, "GGML_TYPE_" + value_type)
 params.flash_attn_type = getattr(
     engine.llama_flash_attn_type, "LLAMA_FLASH_ATTN_TYPE_" + flash
 )
+params.load_mtp = mtp == "on"
 params.warmup = params.fit_params = bool(mmproj)  # fitting asks what a projector takes
 params.no_extra_bufts = True  # weights as in the file, none packed anew for the CPU
 params.verbosity = 4
@@ -66,6 +73,10 @@ _OWN_SLOTS = -1
 _FLASH = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 
 
+class RefusedError(MeasurementError):
+    """The engine does not load a file, or not at these settings; it says why."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineAnswer:
     """The engine's buffers, and which engine it was.
@@ -78,6 +89,8 @@ class EngineAnswer:
     nodes: int | None  # of the graph
     projector_bytes: int | None = None  # weights and compute buffer
     layers: tuple[int, int] | None = None  # on the GPU, of
+    context: int | None = None  # tokens, of all sequences
+    host_experts: frozenset[int] = frozenset()  # layers with experts in host memory
 
 
 def ask_engine(
@@ -98,16 +111,19 @@ def ask_engine(
     if card is not None:
         request = request_of(model, settings, card, LIBRARY)
         command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
-    text = _listen(command, _GRAPH)
+    text = _listen(command, _GRAPH, model)
     log = read_log(text.splitlines())
     if not any(one.kind is LineKind.COMPUTE_BUFFER for one in in_our_words(log.buffers)):
-        raise MeasurementError(f"{model}: the engine refuses it: {_why(log, text)}")
+        raise RefusedError(f"{model}: the engine refuses it: {_why(log, text)}")
+    context = log.settings.get("n_ctx", "")
     return EngineAnswer(
         version=f"{LIBRARY} {importlib.metadata.version(LIBRARY)}",
         buffers=tuple(log.buffers),
         nodes=_nodes(text),
         projector_bytes=None if mmproj is None else ask_projector(mmproj, settings),
         layers=log.layers,
+        context=int(context) if context.isdecimal() else None,
+        host_experts=frozenset(int(one) for one in _HOST_EXPERTS.findall(text)),
     )
 
 
@@ -116,10 +132,10 @@ def ask_projector(mmproj: Path, settings: Mapping[str, object]) -> int:
 
     It prints MiB with two decimals. Raises as `ask_engine` does.
     """
-    text = _listen(_command(mmproj, settings, mmproj), _PROJECTOR)
+    text = _listen(_command(mmproj, settings, mmproj), _PROJECTOR, mmproj)
     found = re.search(rf"{_PROJECTOR} is ([0-9]{{1,12}}(?:\.[0-9]{{1,4}})?) MiB", text)
     if found is None:
-        raise MeasurementError(f"{mmproj}: the engine refuses it: {_refusal(text)}")
+        raise RefusedError(f"{mmproj}: the engine refuses it: {_refusal(text)}")
     return round(float(found[1]) * MIB)
 
 
@@ -134,11 +150,13 @@ def _command(model: Path, settings: Mapping[str, object], mmproj: Path | None = 
         "" if mmproj is None else str(mmproj),
         str(settings.get("context", 4096)),
         str(settings.get("ubatch", 512)),
-        str(settings.get("kv_type", "f16")).upper(),
+        key_type(settings).upper(),
+        value_type(settings).upper(),
         _FLASH[str(settings.get("flash_attention", "auto"))],
         str(_OWN_SLOTS if settings.get("parallel") == "auto" else settings.get("parallel", 1)),
         str(settings.get("kv_unified", "off")),  # auto: off for a number, on for its own
         str(settings.get("swa_full", "off")),
+        str(settings.get("load_mtp", "off")),
     ]
 
 
@@ -152,10 +170,11 @@ def _refusal(text: str) -> str:
     return "it says nothing"
 
 
-def _listen(command: list[str], last: str) -> str:
+def _listen(command: list[str], last: str, model: Path) -> str:
     """Return what the engine prints, up to the line with `last`: more is not wanted of it.
 
-    The server it would start then may hang where two of its threads meet.
+    The server it would start then may hang where two of its threads meet. Raises MeasurementError
+    where it is not done in time.
     """
     environment = {"PATH": "", "GGML_NO_BACKTRACE": "1", "PYTHONPATH": _paths()}
     with subprocess.Popen(
@@ -166,7 +185,13 @@ def _listen(command: list[str], last: str) -> str:
         env=environment,
         start_new_session=True,
     ) as engine:
-        timer = threading.Timer(_SECONDS, engine.kill)
+        is_late = threading.Event()
+
+        def end() -> None:
+            is_late.set()
+            engine.kill()
+
+        timer = threading.Timer(_SECONDS, end)
         timer.start()
         lines: list[str] = []
         size = 0
@@ -181,7 +206,11 @@ def _listen(command: list[str], last: str) -> str:
         finally:
             timer.cancel()
             engine.kill()
-    return "".join(lines)
+    text = "".join(lines)
+    if is_late.is_set() and last not in text:
+        message = f"{model}: the engine was not done within {_SECONDS} seconds; it refused nothing"
+        raise MeasurementError(message, hint="leave --engine-check out, or ask on another machine")
+    return text
 
 
 def _paths() -> str:

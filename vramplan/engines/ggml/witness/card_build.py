@@ -45,7 +45,7 @@ def card_build(
     batch, placement = fit.run.batch, fit.placement
     compute = compute_buffers(run.model, batch, placement, run.rules)
     blocks, every = placement.blocks_on_gpu, run.model.layers
-    cache, states = batch.cache_of_last(blocks), batch.states_of_last(blocks)
+    cache, states = batch.cache_on_gpu(blocks), batch.states_of_last(blocks)
     sizes = {
         LineKind.WEIGHTS: (placement.gpu_bytes, placement.mapped_bytes),
         LineKind.KV_CACHE: (cache, batch.cache_of_last(every) - cache),

@@ -25,6 +25,7 @@ from vramplan.engines.ggml.witness.llama_library import (
 )
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard, plug_in
 from vramplan.errors import MissingError
+from vramplan.settings import experts_of, key_type, value_type
 from vramplan.sources.block_sizes import TYPES
 
 _NUMBERS = {name: number for number, name in TYPES.items()}
@@ -34,6 +35,8 @@ _MOST_LAYERS = 1_000
 #: for the engine: as many tokens as the model was trained on, and fewer where they do not fit
 _OWN_CONTEXT = 0
 _SERVER_SLOTS = 4
+#: what the engine says, in debugging, of a tensor that is not where its layer is
+_KEPT_ON_HOST = b"buffer type overridden"
 _INFO = 2
 _DEBUG = 1
 
@@ -45,7 +48,7 @@ def request_of(
     layers, context = settings.get("gpu_layers", "auto"), settings.get("context", 4096)
     if layers != "auto":
         layers = _EVERY_LAYER if layers == "all" else int(str(layers))
-    experts = settings.get("cpu_moe", 0)
+    first, stop = experts_of(settings.get("cpu_moe", 0))
     parallel, unified = settings.get("parallel", 1), settings.get("kv_unified", "off")
     if parallel == "auto":  # what the server has by itself; its library has no such choice
         parallel, unified = _SERVER_SLOTS, "on"
@@ -58,10 +61,13 @@ def request_of(
             "parallel": int(str(parallel)),
             "unified": unified == "on",
             "whole_window": settings.get("swa_full") == "on",
-            "kv_type": settings.get("kv_type", "f16"),
+            "key_type": key_type(settings),
+            "value_type": value_type(settings),
+            "holds_cache": settings.get("kv_offload", "on") != "off",
+            "loads_mtp": settings.get("load_mtp") == "on",
             "flash": settings.get("flash_attention", "auto"),
             "gpu_layers": layers,
-            "cpu_moe": _MOST_LAYERS if experts == "all" else int(str(experts)),
+            "cpu_moe": [first, min(stop, _MOST_LAYERS)],
             "copies_weights": settings.get("op_offload", True),
             "card": asdict(card),
         }
@@ -85,12 +91,16 @@ def main(request: Mapping[str, object]) -> None:
     context.context, context.ubatch = request["context"], request["ubatch"]
     context.batch = max(2048, context.ubatch)
     context.sequences = context.outputs = request["parallel"]  # one token of each gives logits
-    context.type_k = context.type_v = _NUMBERS[str(request["kv_type"])]
+    context.type_k = _NUMBERS[str(request["key_type"])]
+    context.type_v = _NUMBERS[str(request["value_type"])]
+    context.offload_cache = request["holds_cache"]
+    model.load_mtp = request["loads_mtp"]
     context.flash = _FLASH[str(request["flash"])]
     context.unified, context.whole_window = request["unified"], request["whole_window"]
     context.offload_ops = request["copies_weights"]
-    if request["cpu_moe"]:
-        keep_experts(library, model, int(str(request["cpu_moe"])))
+    first, stop = cast("list[int]", request["cpu_moe"])
+    if stop:
+        keep_experts(library, model, range(first, stop))
     if request["gpu_layers"] == "auto":
         fit(library, path, model, context, card.margin_bytes)
         library.llama_log_set(say, None)
@@ -107,7 +117,7 @@ def _speaker() -> object:
     def speak(level: int, text: bytes, _: int) -> None:
         nonlocal last
         last = last if level > _INFO + 2 else level
-        if last != _DEBUG:
+        if last != _DEBUG or _KEPT_ON_HOST in text:
             sys.stderr.buffer.write(text)
 
     return ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(speak)

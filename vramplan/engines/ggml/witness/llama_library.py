@@ -8,6 +8,7 @@ include/llama.h (llama_model_params, llama_context_params) and common/fit.h.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from ctypes import Structure, c_bool, c_char_p, c_float, c_int, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 
@@ -155,8 +156,8 @@ def fit(
 _LEAST_CONTEXT = 4096
 
 
-def keep_experts(library: ctypes.CDLL, model: Structure, layers: int) -> None:
-    """Keep the experts of the first layers in host memory, as ``--n-cpu-moe`` does.
+def keep_experts(library: ctypes.CDLL, model: Structure, layers: Iterable[int]) -> None:
+    """Keep the experts of `layers` in host memory, as ``--n-cpu-moe`` does for the first.
 
     Source: llama.cpp, common/common.h (llm_add_n_cpu_ffn_overrides).
     """
@@ -164,7 +165,7 @@ def keep_experts(library: ctypes.CDLL, model: Structure, layers: int) -> None:
     host = library.ggml_backend_cpu_buffer_type()
     patterns = [
         ctypes.create_string_buffer(rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode())
-        for layer in range(layers)
+        for layer in layers
     ]
     pairs = [address for one in patterns for address in (ctypes.addressof(one), host)]
     overrides = (c_void_p * (len(pairs) + 2))(*pairs)  # two empty ones end it

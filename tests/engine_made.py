@@ -1,0 +1,194 @@
+"""Model files of any architecture, made by the engine itself out of a header's keys.
+
+``llama_model_init_from_user`` makes the tensors that an architecture has at given sizes, and
+``llama_model_save_to_file`` writes them; of what it writes only names and shapes are kept, so that
+a file is a hole with a header. A program of its own: the engine ends a process that it dislikes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter
+
+from vramplan.sources.gguf import read_gguf
+
+WIDE, HEADS, KV_HEADS, INNER, WORDS, LAYERS = 512, 4, 2, 768, 256, 6
+HEAD = WIDE // HEADS
+#: families with a layer without heads of keys, and those with latent attention
+_HYBRID = frozenset({
+    "plamo2", "jamba", "nemotron_h", "nemotron_h_moe", "granitehybrid", "lfm2", "lfm2moe",
+    "kimi-linear", "falcon-h1",
+})  # fmt: skip
+_LATENT = frozenset({
+    "deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4", "minicpm3", "plm",
+})  # fmt: skip
+#: families whose header must list the layers with a window
+LISTED = frozenset({"gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35"})
+_DELTA = ("qwen3next", "qwen35")
+_PLAIN = {
+    "vocab_size": WORDS, "context_length": 65536, "embedding_length": WIDE, "features_length": WIDE,
+    "block_count": LAYERS, "leading_dense_block_count": 1, "time_mix_extra_dim": 64,
+    "time_decay_extra_dim": 128, "full_attention_interval": 2, "attention.q_lora_rank": 512,
+    "attention.kv_lora_rank": 512, "attention.relative_buckets_count": 8,
+    "attention.sliding_window": 512, "attention.indexer.head_count": 1,
+    "attention.indexer.key_length": 64, "attention.indexer.top_k": 8, "ssm.conv_kernel": 4,
+    "ssm.state_size": 128, "kda.head_dim": 128, "wkv.head_size": HEAD, "shortconv.l_cache": 3,
+    "attention.group_norm_groups": 8, "token_shift_count": 2, "attention.decay_lora_rank": 64,
+    "attention.iclr_lora_rank": 64, "attention.value_residual_mix_lora_rank": 32,
+    "attention.gate_lora_rank": 128, "decoder_start_token_id": 0, "interleave_moe_layer_step": 2,
+    "attention.chunk_size": 512, "decoder_block_count": LAYERS, "altup.num_inputs": 4,
+    "hash_layer_count": 1, "embedding_length_per_layer_input": 256,
+    "attention.key_length_swa": HEAD, "attention.value_length_swa": HEAD,
+    "attention.layer_indices": 1, "n_deepstack_layers": 0, "nextn_predict_layers": 0,
+}  # fmt: skip
+_EXPERTS = {
+    "expert_feed_forward_length": INNER, "expert_shared_feed_forward_length": INNER,
+    "expert_count": 8, "expert_used_count": 2, "expert_shared_count": 1, "expert_gating_func": 2,
+    "experts_per_group": 1, "expert_group_count": 1, "expert_group_used_count": 1,
+    "expert_chunk_feed_forward_length": INNER, "moe_every_n_layers": 2, "moe_latent_size": 0,
+}  # fmt: skip
+_FLOATS = {
+    "attention.max_alibi_bias": 8.0, "attention.clamp_kqv": 1.0,
+    "attention.layer_norm_epsilon": 1e-5,
+    "attention.layer_norm_rms_epsilon": 1e-5, "attention.group_norm_epsilon": 1e-5,
+    "expert_group_scale": 1.0, "logit_scale": 1.0, "rope.freq_base": 1e4, "rope.freq_base_swa": 1e4,
+    "activation_sparsity_scale": 1.0, "expert_weights_scale": 1.0, "residual_scale": 1.0,
+    "embedding_scale": 1.0, "rope.scaling.attn_factor": 1.0,
+}  # fmt: skip
+
+#: name, shape, of every tensor
+Tensors = list[tuple[str, tuple[int, ...]]]
+
+
+VARIANTS = 6
+
+
+def make(folder: Path, name: str, variant: int) -> tuple[Path, Path] | None:
+    """Return files of the architecture `name`, without and with biases, or None for no such model.
+
+    Variants differ in experts, heads of keys and layers without them; the engine takes the keys of
+    some, and computes with fewer: whoever asks tries one after another.
+    """
+    header, full = folder / f"{name}.keys", folder / f"{name}.full"
+    _write(header, name, variant, [])
+    words = [sys.executable, __file__, str(header), str(full)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    subprocess.run(words, capture_output=True, check=False, timeout=120, env=environment)
+    header.unlink()
+    if not full.is_file():
+        return None
+    tensors: Tensors = [(one.name, one.shape) for one in read_gguf(full).tensors]
+    full.unlink()
+    there = {one for one, _ in tensors}
+    if "token_embd.weight" not in there:  # the engine's writer leaves out an encoder's
+        tensors.append(("token_embd.weight", (WIDE, WORDS)))
+    if name == "gemma4":
+        tensors.append(("per_layer_model_proj.weight", (WIDE, 256 * LAYERS)))
+        tensors.append(("per_layer_token_embd.weight", (256 * LAYERS, WORDS)))
+        tensors.append(("per_layer_proj_norm.weight", (256,)))
+    kept = [one for one in tensors if not one[0].endswith((".scale", ".input_scale"))]
+    bare, whole = folder / f"{name}-bare.gguf", folder / f"{name}.gguf"
+    _write(bare, name, variant, [one for one in kept if not one[0].endswith(".bias")])
+    _write(whole, name, variant, kept)
+    return bare, whole
+
+
+def _keys(name: str, variant: int) -> dict[str, object]:
+    kv_heads = HEADS if variant & 2 else KV_HEADS
+    keys: dict[str, object] = dict(_PLAIN) | (_EXPERTS if variant & 1 else {})
+    is_delta = name.startswith(_DELTA)
+    keys["ssm.inner_size"] = 256 if is_delta else 2 * WIDE
+    keys["ssm.time_step_rank"] = 2 if is_delta else HEADS
+    keys["ssm.group_count"] = 0 if name == "plamo2" else 2
+    keys["rope.dimension_count"] = 64 if name in _LATENT else HEAD
+    if name in _LATENT:
+        keys |= {"attention.key_length": 576, "attention.value_length": 512}
+        keys |= {"attention.key_length_mla": 192, "attention.value_length_mla": 128}
+    if name in _HYBRID and not variant & 4:
+        keys["attention.head_count"] = [0 if one == 1 else HEADS for one in range(LAYERS)]
+        keys["attention.head_count_kv"] = [0 if one == 1 else kv_heads for one in range(LAYERS)]
+    else:
+        is_single = name in _LATENT and name != "minicpm3"
+        keys["attention.head_count"] = 1 if is_single else HEADS
+        keys["attention.head_count_kv"] = 1 if is_single else kv_heads
+    is_nemotron = name.startswith("nemotron_h")
+    keys["feed_forward_length"] = (
+        [0 if one < 2 else INNER for one in range(LAYERS)] if is_nemotron else INNER
+    )
+    if name in LISTED:
+        keys["attention.sliding_window_pattern"] = [(one + 1) % 3 != 0 for one in range(LAYERS)]
+    if name == "maple":
+        keys |= {"swiglu_clamp_exp": [1.0] * LAYERS, "swiglu_clamp_shexp": [1.0] * LAYERS}
+    keys["rope.dimension_sections"] = [HEAD // 4] * 4
+    keys["use_parallel_residual"] = False
+    return keys | _FLOATS
+
+
+def _write(path: Path, name: str, variant: int, tensors: Tensors) -> None:
+    writer = GGUFWriter(path, name)
+    puts: Mapping[type, Callable[[str, object], None]] = {
+        bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32,
+        list: writer.add_array,
+    }  # fmt: skip
+    for key, value in _keys(name, variant).items():
+        puts[type(value)](f"{name}.{key}", value)
+    for key in ("alpha_n", "alpha_p", "beta", "eps"):
+        writer.add_float32(f"xielu.{key}", 1.0)
+    writer.add_string("tokenizer.ggml.model", "no_vocab")
+    writer.add_uint32("tokenizer.ggml.token_type_count", 2)
+    total = 0
+    for tensor, shape in tensors:
+        size = int(np.prod(shape)) * 4
+        writer.add_tensor_info(
+            tensor, list(reversed(shape)), np.dtype(np.float32), size,
+            raw_dtype=GGMLQuantizationType.F32,
+        )  # fmt: skip
+        total += -(-size // 32) * 32
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    if tensors:
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.truncate(-(-size // 32) * 32 + total)
+
+
+def _engine_makes(header: str, full: str) -> None:
+    """Let the engine make a model of a header's keys, and write it."""
+    from vramplan.engines.ggml.witness.llama_library import model_parameters, open_library
+
+    class Init(ctypes.Structure):
+        _fields_ = (("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p))
+
+    spec = importlib.util.find_spec("xllamacpp")
+    assert spec is not None
+    library = open_library(Path(spec.submodule_search_locations[0]))
+    library.llama_backend_init()
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    library.gguf_init_from_file.restype = pointer
+    library.gguf_init_from_file.argtypes = [text, Init]
+    keys = library.gguf_init_from_file(header.encode(), Init(True, None))
+    parameters = model_parameters(library)
+    parameters.use_extra_buffers, parameters.gpu_layers, parameters.load_mode = False, 0, 0
+    kind = ctypes.CFUNCTYPE(None, pointer, pointer)
+    nothing = kind(lambda *_: None)
+    init = library.llama_model_init_from_user
+    init.restype, init.argtypes = pointer, [pointer, kind, pointer, type(parameters)]
+    model = init(keys, nothing, None, parameters)
+    if model:
+        library.llama_model_save_to_file.argtypes = [pointer, text]
+        library.llama_model_save_to_file(model, full.encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _engine_makes(*sys.argv[1:])

@@ -1,0 +1,81 @@
+"""Which part of a family's memory is known, because the engine itself was asked.
+
+A family is in a set where llama.cpp b11549 allocates what is counted here, for models with windows,
+shared caches, experts and states where the family has them, with no layer, one, half and all on a
+card (tests/accuracy/test_engine_families.py; `python -m tools.architectures` asks all of them).
+What is in no set is assumed, and the engine is asked where it is installed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vramplan.engines.ggml.weights import GgmlModel
+
+
+class Part(StrEnum):
+    """A kind of buffer that a family may be known for."""
+
+    WEIGHTS = "weights"
+    CACHE = "cache"
+    STATE = "state"
+
+
+#: families that cache nothing: each text is computed at once
+ENCODERS = frozenset({
+    "bert", "dream", "eurobert", "gemma-embedding", "gemma-embedding2", "jina-bert-v2",
+    "jina-bert-v3", "llada", "llada-moe", "modern-bert", "neo-bert", "nomic-bert",
+    "nomic-bert-moe", "rnd1",
+})  # fmt: skip
+
+#: encoders without an output matrix: a table of words is not copied for one
+NO_OUTPUT = frozenset({
+    "bert", "eurobert", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert", "nomic-bert",
+    "nomic-bert-moe",
+})  # fmt: skip
+
+
+#: families whose weights, caches and states the engine has where they are counted
+KNOWN = frozenset({
+    "afmoe", "arcee", "arctic", "baichuan", "bailingmoe", "bailingmoe2", "bert", "bloom",
+    "chatglm", "codeshell", "cogvlm", "cohere2", "cohere2moe", "command-r", "dbrx", "deci",
+    "deepseek", "deepseek2", "deepseek32", "dots1", "dream", "ernie4_5", "ernie4_5-moe",
+    "eurobert", "exaone", "exaone-moe", "exaone4", "falcon", "falcon-h1", "gemma",
+    "gemma-embedding", "gemma2", "gemma3", "gemma4", "glm-dsa", "glm4", "glm4moe",
+    "gpt-oss", "gpt2", "gptneox", "granite", "granite_swa", "granitehybrid", "granitemoe",
+    "grok", "grovemoe", "hunyuan-dense", "hunyuan-moe", "hunyuan_vl", "hy_v3", "internlm2",
+    "jais", "jais2", "jamba", "k2-horizon", "kimi-linear", "laguna", "lfm2", "lfm2moe",
+    "llada", "llada-moe", "llama", "llama-embed", "llama4", "maincoder", "mamba", "mamba2",
+    "maple", "mellum", "mimo2", "minicpm", "minicpm3", "minimax-m2", "mistral3", "mistral4",
+    "modern-bert", "mpt", "nanbeige", "nemotron", "nemotron_h", "nemotron_h_moe",
+    "neo-bert", "nomic-bert", "nomic-bert-moe", "olmo", "olmo2", "olmoe", "openelm",
+    "orion", "paddleocr", "pangu-embedded", "phi2", "phi3", "phimoe", "plamo", "plamo2",
+    "plamo3", "pockettts", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35",
+    "qwen35moe", "qwen3moe", "qwen3next", "qwen3vl", "qwen3vlmoe", "refact", "rnd1",
+    "rwkv6", "rwkv7", "seed_oss", "smallthinker", "smollm3", "spark2_5", "stablelm",
+    "starcoder", "starcoder2", "t5encoder", "talkie", "xverse",
+})  # fmt: skip
+#: those of which only the caches are known: the engine was asked with their keys alone
+CACHES_KNOWN = frozenset({"apertus", "bitnet", "gemma3n", "step35"})
+
+
+def is_known(model: GgmlModel, part: Part) -> bool:
+    """Return whether a part of a model's family is known.
+
+    Whatever the catalogue describes without a file's shapes is built like LLaMA.
+    """
+    name = model.architecture
+    if part is Part.CACHE and name in CACHES_KNOWN:
+        return True
+    if part is Part.STATE and model.language is not None and not model.language.most_kept:
+        return name in KNOWN or name in CACHES_KNOWN
+    return name in KNOWN
+
+
+def is_whole(model: GgmlModel) -> bool:
+    """Return whether all that is allocated for a model's family is known."""
+    from vramplan.engines.ggml.graph.families import FAMILIES
+
+    return model.architecture in FAMILIES and all(is_known(model, part) for part in Part)

@@ -1,0 +1,59 @@
+"""The engine's own plan, taken as the answer where a family is not known and the engine is here.
+
+The real llama.cpp (the extra engine) plans for a card that is not there, in a process of its own,
+in a fraction of a second. What it prints is the estimate then: its build stands beside each line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from vramplan.engines.ggml import coverage
+from vramplan.engines.ggml.figures import Figures, counted
+from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
+from vramplan.engines.ggml.load_plan import GgmlRun
+from vramplan.engines.ggml.next_tokens import is_loaded, with_next_tokens
+from vramplan.engines.ggml.pipeline import ModelFile
+from vramplan.errors import MissingError
+
+LIBRARY = "xllamacpp"
+_INSTALL = "pip install 'vramplan[engine]'"
+
+
+def settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
+    """Return what is loaded where, and its figures; without `free_bytes` on a card with room.
+
+    Raises MeasurementError where the engine was asked and refuses the file.
+    """
+    fit, figures = _settle(run, free_bytes)
+    return fit, with_next_tokens(fit, figures) if is_loaded(fit) else figures
+
+
+def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
+    fit = as_asked(run) if free_bytes is None else fit_run(run, free_bytes)
+    if coverage.is_whole(run.model):
+        return fit, counted(fit)
+    remark = f"{run.model.architecture or 'the architecture'} is not known to the last buffer"
+    if not isinstance(run.pipeline.model, ModelFile) or not Path(run.pipeline.path).is_file():
+        return fit, _remarked(fit, f"{remark}: what is assumed says so")
+    if sys.platform != "linux" or importlib.util.find_spec(LIBRARY) is None:
+        hint = f"; the engine itself would tell: {_INSTALL}" if sys.platform == "linux" else ""
+        return fit, _remarked(fit, f"{remark}: what is assumed says so{hint}")
+    return _ask(run, fit, free_bytes, remark)
+
+
+def _ask(run: GgmlRun, fit: Fit, free_bytes: int | None, remark: str) -> tuple[Fit, Figures]:
+    """Return the engine's plan; where it was not to be had what is counted, and why."""
+    from vramplan.engines.ggml.witness.plan import UnknownError, plan
+
+    try:
+        return plan(run, fit, free_bytes)
+    except (UnknownError, MissingError) as problem:
+        return fit, _remarked(fit, f"{remark}: {problem}; what is assumed says so")
+
+
+def _remarked(fit: Fit, remark: str) -> Figures:
+    return replace(counted(fit), remarks=(remark,))
