@@ -86,9 +86,9 @@ def test_it_is_what_transformers_own_code_does() -> None:
         model = transformers.LlamaForCausalLM(config).half()
 
     def sized(name: str, module: object, *, whole: bool = False) -> Module:
-        own = list(module.parameters()) + list(module.buffers())  # type: ignore[attr-defined]
+        own = list(module.parameters()) + list(module.buffers())
         size = sum(tensor.numel() * tensor.element_size() for tensor in own)
-        inside = () if whole else module.named_children()  # type: ignore[attr-defined]
+        inside = () if whole else module.named_children()
         children = tuple(
             sized(f"{name}.{key}" if name else key, child,
                   whole=type(child).__name__ == "LlamaDecoderLayer")

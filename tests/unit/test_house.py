@@ -42,8 +42,8 @@ def test_no_module_name_means_two_things() -> None:
     """Every engine has the same rooms on purpose; a command and its question share a name too."""
     shared = {
         "__init__", "open", "estimate", "judge", "changes", "advice", "published", "measure",
-        "engine", "pipeline", "check", "compare", "cards", "catalog", "profile", "report", "watch",
-        "record", "doctor", "search", "comparison", "rows", "attention", "verdict", "verdicts",
+        "engine", "pipeline", "weights", "check", "compare", "cards", "catalog", "profile", "report",
+        "watch", "record", "doctor", "search", "comparison", "rows", "attention", "verdict", "verdicts",
     }  # fmt: skip
     seen: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):

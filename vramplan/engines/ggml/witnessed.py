@@ -47,7 +47,7 @@ def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
 
 def _ask(run: GgmlRun, fit: Fit, free_bytes: int | None, remark: str) -> tuple[Fit, Figures]:
     """Return the engine's plan; where it was not to be had what is counted, and why."""
-    from vramplan.engines.ggml.witness.plan import UnknownError, plan
+    from vramplan.engines.ggml.witness.engine_plan import UnknownError, plan
 
     try:
         return plan(run, fit, free_bytes)
