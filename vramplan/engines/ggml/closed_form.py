@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramplan.engines.ggml.build_rules import EngineRules
-from vramplan.engines.ggml.graph.split import WORTH_COPYING
+from vramplan.engines.ggml.cuda_facts import WORTH_COPYING
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole
 from vramplan.model import Band
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
 from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
 from vramplan.engines.ggml.coverage import ENCODERS, KNOWN
+from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT
 from vramplan.engines.ggml.graph.attention import cache_name
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.families import FAMILIES, Habits
@@ -25,8 +26,6 @@ from vramplan.engines.ggml.graph.split import Memory, schedule
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
 from vramplan.model import Band, Origin
 
-_CUDA_ALIGNMENT = 128
-_CPU_ALIGNMENT = 32
 _F16, _F32 = 2, 4
 #: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
 _AS_F16 = frozenset({"f16", "f32"})
@@ -120,7 +119,7 @@ _NEAREST = {
 @lru_cache(maxsize=256)
 def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
     """Return the whole graph's buffer on a CPU."""
-    return allocate(_graph(model, batch, rules), (_CPU_ALIGNMENT,))[0]
+    return allocate(_graph(model, batch, rules), (HOST_ALIGNMENT,))[0]
 
 
 @lru_cache(maxsize=256)
@@ -138,7 +137,7 @@ def split_sizes(
         fuses_experts=rules.fuses_experts,
         unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in _AS_F16,
     )
-    gpu, host = allocate(graph, (_CUDA_ALIGNMENT, _CPU_ALIGNMENT))
+    gpu, host = allocate(graph, (ALIGNMENT, HOST_ALIGNMENT))
     return gpu, host
 
 

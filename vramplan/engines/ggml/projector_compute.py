@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT
 from vramplan.engines.ggml.graph.graph_allocator import allocate
 from vramplan.engines.ggml.graph.split import gpu_part
 from vramplan.engines.ggml.graph.vision import encode_graph
@@ -21,8 +22,6 @@ from vramplan.engines.ggml.vision_rules import has_cuda_kernel, vision_rules
 from vramplan.model import Band, Origin
 
 _F32 = 4
-_CPU_ALIGNMENT = 32
-_CUDA_ALIGNMENT = 128
 
 #: images of any size: the oldest build whose reserve was looked at
 _OLDEST_DYNAMIC = 9538
@@ -184,11 +183,11 @@ def _encoding(
 @lru_cache(maxsize=256)
 def _graph_bytes(shape: VisionShape, encoding: Encoding) -> tuple[int, int]:
     """Return what a CPU build holds for the graph, and what a GPU holds."""
-    whole = allocate(encode_graph(shape, encoding), (_CPU_ALIGNMENT,))[0]
+    whole = allocate(encode_graph(shape, encoding), (HOST_ALIGNMENT,))[0]
     graph = encode_graph(shape, encoding)
     part = gpu_part(graph)
     part.leaves = [leaf for leaf in graph.leaves if not leaf.is_input and not leaf.is_external]
-    return whole, allocate(part, (_CUDA_ALIGNMENT,))[0]
+    return whole, allocate(part, (ALIGNMENT,))[0]
 
 
 # ---------------------------------------------------------------------------------------- guessed

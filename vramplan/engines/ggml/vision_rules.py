@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vramplan.engines.ggml.cuda_facts import HEADS_OF_ANY_COUNT
+
 _BATCHES = 9720  # ggml-org/llama.cpp#24775, June 2026; b9713 does not, b10566 does
 _ROTATES_IN_PLACE = 10650  # #27521, August 2026; b10566 does not, b10809 does
 _CLAMPS_ANEW = 10650  # as the line above; the change itself was not found
 #: the change itself was not found: b11063 and the source of 1 October 2026 cast, b11549 does not
 _HALF_MASK = 11549
 _HEAD_72 = 6940  # #16962, November 2025
-
-#: head sizes of CUDA's flash attention that any head count has (ggml-cuda/fattn.cu); others run
-#: without
-_CUDA_HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,4 +42,4 @@ def vision_rules(build: int) -> VisionRules:
 
 def has_cuda_kernel(head: int, rules: VisionRules) -> bool:
     """Return whether CUDA has fused attention for heads of this size."""
-    return head in _CUDA_HEADS and (head != 72 or rules.has_head_72)
+    return head in HEADS_OF_ANY_COUNT and (head != 72 or rules.has_head_72)

@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from vramplan.engines.ggml.cuda_facts import ALIGNMENT, ROW_STEP
 from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, has_experts
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import CatalogError, did_you_mean
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CUDA_ROW_STEP = 512
-_CUDA_ALIGNMENT = 128
 #: tensors begin at multiples of this in a file (GGUF's general.alignment, unless it says otherwise)
 _FILE_ALIGNMENT = 32
 
@@ -69,10 +68,10 @@ class GgmlTensor:
         Vicuna's ffn_down has rows of 11,008. Source: llama.cpp, ggml/src/ggml-cuda/ggml-cuda.cu
         (ggml_backend_cuda_buffer_type_get_alloc_size, MATRIX_ROW_PADDING, an alignment of 128).
         """
-        rest = self.shape[0] % _CUDA_ROW_STEP
+        rest = self.shape[0] % ROW_STEP
         is_quantised = BLOCKS[self.type][0] > 1
-        padding = row_bytes(self.type, _CUDA_ROW_STEP - rest) if rest and is_quantised else 0
-        return -(-(self.size_bytes + padding) // _CUDA_ALIGNMENT) * _CUDA_ALIGNMENT
+        padding = row_bytes(self.type, ROW_STEP - rest) if rest and is_quantised else 0
+        return -(-(self.size_bytes + padding) // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

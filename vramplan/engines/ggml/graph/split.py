@@ -14,17 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from vramplan.engines.ggml.cuda_facts import ALIGNMENT, MOST_SUMMED_EXPERTS, WORTH_COPYING
 from vramplan.engines.ggml.graph.builder import Graph, root
 from vramplan.engines.ggml.graph.tensor import Tensor
 
 GPU, HOST = 0, 1
 _UNKNOWN = -1
-_ALIGNMENT = 128
-#: experts that a token may have for their sum to be one kernel
-_MOST_EXPERTS = 15
-
-#: host weights are copied to the GPU for a batch of at least this (GGML_OP_OFFLOAD_MIN_BATCH)
-WORTH_COPYING = 32
 #: operators whose small weights say nothing of where they should be
 _FREE = frozenset({"rope", "flash_attn_ext"})
 
@@ -198,7 +193,9 @@ def _with_kept_experts(nodes: Sequence[Tensor]) -> Iterator[Tensor]:
     keepers: dict[int, Tensor] = {}
     for number, node in enumerate(nodes):
         end = number + 2 * node.shape[1]
-        is_sum = node.op == "mul" and node.backend == GPU and 2 <= node.shape[1] <= _MOST_EXPERTS
+        is_sum = (
+            node.op == "mul" and node.backend == GPU and 2 <= node.shape[1] <= MOST_SUMMED_EXPERTS
+        )
         if is_sum and end <= len(nodes) and node.sources[1].shape == (1, *node.shape[1:]):
             ops = [one.op for one in nodes[number + 1 : end]]
             if ops.count("view") == node.shape[1] and ops.count("add") == node.shape[1] - 1:
@@ -218,7 +215,7 @@ def _unpacked_bytes(node: Tensor) -> int:
     """
     size = node.size_bytes
     for cache in node.sources[1:3]:
-        size = -(-size // _ALIGNMENT) * _ALIGNMENT + 2 * prod(cache.shape)
+        size = -(-size // ALIGNMENT) * ALIGNMENT + 2 * prod(cache.shape)
     return size
 
 

@@ -12,27 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from ctypes import c_bool, c_char_p, c_int, c_size_t, c_void_p
 from typing import Any
 
+from vramplan.engines.ggml.cuda_facts import (
+    ALIGNMENT,
+    CACHE_TYPES,
+    FEW_QUERIES,
+    HEADS,
+    MOST_SUMMED_EXPERTS,
+    NO_MATRIX,
+    ROW_STEP,
+    UNEQUAL_HEADS,
+    WORTH_COPYING,
+)
 from vramplan.engines.ggml.witness.ggml_backend import Tensor
 
-ALIGNMENT = 128
-
-#: a quantised row ends at a multiple of this (MATRIX_ROW_PADDING)
-_ROW = 512
-#: matrices in host memory are copied for a batch of at least this (GGML_OP_OFFLOAD_MIN_BATCH)
-_WORTH_COPYING = 32
-#: up to this many queries attention reads a quantised cache as it is (the vector kernel)
-_FEW_QUERIES = 2
-
 _F16 = "f16"
-#: experts that a token may have for their sum to be one kernel
-_MOST_EXPERTS = 15
-#: head sizes of keys, where values have the same
-_HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256, 512})
-#: head sizes of keys and of values, where they differ
-_UNEQUAL_HEADS = frozenset({(192, 128), (320, 256), (576, 512)})
-_CACHE_TYPES = frozenset({"f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"})
-#: types of no matrix that CUDA multiplies
-_NO_MATRIX = frozenset({"tq1_0", "tq2_0"})
 _NEVER = frozenset(
     {"SET", "DIAG_MASK_ZERO", "IM2COL_BACK", "POOL_2D_BACK", "FLASH_ATTN_BACK", "WIN_PART",
      "WIN_UNPART", "GET_REL_POS", "ADD_REL_POS", "MAP_CUSTOM1", "MAP_CUSTOM2", "MAP_CUSTOM3",
@@ -57,7 +50,7 @@ class CudaRules:
         if op == "FLASH_ATTN_EXT":
             return self._supports_attention(tensor)
         if op in {"MUL_MAT", "MUL_MAT_ID", "GET_ROWS"}:
-            return self._type(tensor.sources[0].contents) not in _NO_MATRIX
+            return self._type(tensor.sources[0].contents) not in NO_MATRIX
         if op == "SSM_CONV":
             return bool(tensor.sources[0].contents.shape[1] % 128 == 0)
         return op not in _NEVER
@@ -69,10 +62,10 @@ class CudaRules:
         if op == "GET_ROWS":
             return False
         if op == "MUL_MAT":
-            return bool(shape[1] >= _WORTH_COPYING)
+            return bool(shape[1] >= WORTH_COPYING)
         if op in {"MUL_MAT_ID", "ROPE", "ROPE_BACK"}:
-            return bool(shape[2] >= _WORTH_COPYING)
-        return bool(shape[1] * shape[2] * shape[3] >= _WORTH_COPYING)
+            return bool(shape[2] >= WORTH_COPYING)
+        return bool(shape[1] * shape[2] * shape[3] >= WORTH_COPYING)
 
     def size_bytes(self, address: int) -> int:
         """Return what a tensor takes: rows are padded, and attention has room for its cache as f16.
@@ -83,9 +76,9 @@ class CudaRules:
         size = int(self._bytes(address))
         if self._op(tensor) == "FLASH_ATTN_EXT":
             return size + self._attention_extra_bytes(tensor, size)
-        rest = tensor.shape[0] % _ROW
+        rest = tensor.shape[0] % ROW_STEP
         if rest and self._is_quantised(tensor.type):
-            size += int(self._row_bytes(tensor.type, _ROW - rest))
+            size += int(self._row_bytes(tensor.type, ROW_STEP - rest))
         return size
 
     def fused_sums(self, nodes: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -98,7 +91,11 @@ class CudaRules:
             product = Tensor.from_address(node)
             used = product.shape[1]
             end = number + 2 * used
-            if self._op(product) != "MUL" or not 2 <= used <= _MOST_EXPERTS or end > len(nodes):
+            if (
+                self._op(product) != "MUL"
+                or not 2 <= used <= MOST_SUMMED_EXPERTS
+                or end > len(nodes)
+            ):
                 continue
             sources = [product.sources[place].contents for place in range(2)]
             if list(sources[1].shape) != [1, *product.shape[1:]]:
@@ -111,12 +108,12 @@ class CudaRules:
     def _supports_attention(self, tensor: Tensor) -> bool:
         keys, values = tensor.sources[1].contents, tensor.sources[2].contents
         heads = (keys.shape[0], values.shape[0])
-        if not (heads in _UNEQUAL_HEADS or (heads[0] in _HEADS and heads[0] == heads[1])):
+        if not (heads in UNEQUAL_HEADS or (heads[0] in HEADS and heads[0] == heads[1])):
             return False
-        return {self._type(keys), self._type(values)} <= _CACHE_TYPES
+        return {self._type(keys), self._type(values)} <= CACHE_TYPES
 
     def _attention_extra_bytes(self, tensor: Tensor, size: int) -> int:
-        if tensor.sources[0].contents.shape[1] <= _FEW_QUERIES:
+        if tensor.sources[0].contents.shape[1] <= FEW_QUERIES:
             return 0
         end = size
         for source in (tensor.sources[1].contents, tensor.sources[2].contents):

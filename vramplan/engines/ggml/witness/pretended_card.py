@@ -18,7 +18,8 @@ from ctypes import addressof, c_size_t, c_void_p
 from dataclasses import dataclass
 
 from vramplan.engines.ggml.witness import ggml_backend as ggml
-from vramplan.engines.ggml.witness.cuda_backend import ALIGNMENT, CudaRules
+from vramplan.engines.ggml.cuda_facts import ALIGNMENT
+from vramplan.engines.ggml.witness.cuda_backend import CudaRules
 from vramplan.errors import MissingError
 from vramplan.units import MIB
 
