@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -25,6 +27,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--refresh-golden", action="store_true", help="write tests/golden anew instead of comparing"
     )
+
+
+class Calls:
+    """Counts the calls of functions, Python's and C's, that are made inside a ``with``.
+
+    What is to be quick is bounded by them: a clock tells of the machine and of its other work.
+    """
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __enter__(self) -> Self:
+        self.made = 0
+        sys.setprofile(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, _frame: object, event: str, _what: object) -> None:
+        self.made += event in {"call", "c_call"}
+
+
+@pytest.fixture(scope="session")
+def calls() -> Calls:
+    """Return a counter of calls."""
+    return Calls()
 
 
 @pytest.fixture

@@ -52,6 +52,9 @@ examples:
 
 INTERRUPTED = 130
 
+#: what argparse takes for an option without a value, of which its readers are not told
+_NO_VALUE = re.compile(r"--?[a-z][a-z-]*=--")
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser that raises what argparse would print, and takes ``-1GiB`` for a value."""
@@ -153,6 +156,9 @@ def _run(words: list[str]) -> int:
     if name is not None and name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or "commands: " + ", ".join(COMMANDS)
         raise UsageError(f"unknown command {name!r}", hint=hint)
+    nothing = next((word for word in words if _NO_VALUE.fullmatch(word)), None)
+    if nothing is not None:
+        raise UsageError(f"{nothing.removesuffix('=--')}: expected one argument")
     parser = build_parser([name] if name else [])
     known, unknown = parser.parse_known_args(words)
     known.words = words  # the report names the command that made it

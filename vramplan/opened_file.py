@@ -47,6 +47,10 @@ def read_some(path: Path, most: int) -> bytes:
 def _open(path: Path) -> BinaryIO:
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "no file's name has a NUL", str(path))
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half a character, which JSON and YAML may spell
+        raise OSError(errno.EINVAL, "no file's name has half a character", str(path)) from None
     descriptor = os.open(path, os.O_RDONLY | _AT_ONCE | _BINARY)
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vramplan.engines.torch.tape.format import SCHEMA
+from vramplan.extras import install_command
 
 CARD = ("--card", "8gb")
 
@@ -155,4 +156,4 @@ def test_record_without_a_library_names_the_extra(run, monkeypatch, missing: str
     result = run("record", "sd15")
     assert (result.code, result.out) == (3, "")
     assert result.error == f"recording needs {missing}, which is not installed"
-    assert result.hint == "pip install 'vramplan[gpu]'"
+    assert result.hint == install_command("gpu")

@@ -230,3 +230,48 @@ def test_add_refuses_a_project(run, tmp_path, own: Path) -> None:
     result = run("catalog", "add", "vramplan.yaml", "--catalog", own)
     assert result.code == 2
     assert "only a file of a pipeline or of cards" in result.error
+
+
+# -- folders --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", ["nothing", "pipelines", "config.json", "tapes"])
+def test_a_folder_with_nothing_of_a_catalogue_is_said_to_be_one(run, tmp_path, inside) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    if inside == "config.json":
+        (folder / inside).write_text("{}", encoding="utf-8")
+    elif inside != "nothing":
+        (folder / inside).mkdir()
+    result = run("catalog", "validate", folder)
+    assert (result.code, result.out) == (2, "")
+    assert result.error == f"{folder}: nothing of a catalogue is in it"
+    assert "pipelines and cards" in result.hint
+    found = run("catalog", "validate", folder, "--json")
+    assert (found.code, len(found.json["result"]["errors"])) == (2, 1)
+
+
+def test_a_folder_that_nobody_named_may_be_empty(run, tmp_path) -> None:
+    assert run("catalog", "validate", "--catalog", tmp_path).code == 0
+
+
+def test_a_project_in_a_folder_is_validated_too(run, tmp_path) -> None:
+    (tmp_path / "vramplan.yaml").write_text("targets: 3\n", encoding="utf-8")
+    assert "vramplan.yaml:1:10: targets" in run("catalog", "validate", tmp_path).error
+
+
+def test_add_takes_no_folder_and_says_what_to_do(run, tiny, tmp_path) -> None:
+    result = run("catalog", "add", tiny.parent, "--catalog", tmp_path / "own")
+    assert result.error == f"{tiny.parent}: a folder; add takes one file"
+    assert "--catalog" in result.hint
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "config.json"])
+def test_no_hint_names_what_cannot_be_done(run, tmp_path, name) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / name).write_text("{}", encoding="utf-8")
+    result = run("check", folder, "--card", "8gb")
+    assert result.code == 2
+    assert "catalog add" not in result.hint

@@ -10,6 +10,7 @@ import pytest
 
 from vramplan import __version__
 from vramplan.catalog import profiles_dir
+from vramplan.extras import install_command
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_missing_extra_is_a_note_and_a_missing_base_is_broken(run, monkeypatch
     result = run("doctor", "--json")
     assert result.code == 0
     assert findings(result)["torch"][0] == "note"
-    assert "pip install 'vramplan[gpu]'" in findings(result)["torch"][1]
+    assert install_command("gpu") in findings(result)["torch"][1]
     without("tabulate")
     result = run("doctor", "--json")
     assert result.code == 2

@@ -360,3 +360,10 @@ def test_output_is_readable_where_only_ascii_is(process) -> None:
     result = process("check", "llava:7b", "--card", "8gb", PYTHONIOENCODING="ascii")
     assert (result.code, result.err) == (0, "")
     assert "+ fits" in result.out
+
+
+@pytest.mark.parametrize("option", ["--batch", "--card", "--set", "--margin", "--format", "-o"])
+def test_two_dashes_are_no_value(run, option) -> None:
+    result = run("check", "sd15", f"{option}=--", "--card", "8gb")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == f"{option}: expected one argument"

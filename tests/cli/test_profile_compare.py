@@ -23,6 +23,7 @@ from vramplan.catalog import load_catalog
 from vramplan.engines.torch.checkpoint import checkpoint_of
 from vramplan.engines.torch.measure import Order, measure_order
 from vramplan.errors import MissingError, UsageError
+from vramplan.extras import install_command
 from vramplan.measurement.files import read_run
 from vramplan.measurement.run import Failure, FailureKind, Witness
 from vramplan.report.comparison_serial import comparison_result
@@ -81,7 +82,7 @@ def test_without_torch_the_extra_is_named(run, monkeypatch) -> None:
     result = run("profile", "sd15", "--dry-run")
     assert result.code == 3
     assert result.error == "profiling needs torch, which is not installed"
-    assert "vramplan[gpu]" in result.hint
+    assert install_command("gpu") in result.hint
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def test_validate_lists_what_is_wrong_in_every_file(tmp_path: Path) -> None:
         "/pipelines/bad.yaml",
         "/pipelines/torn.yaml",
         "/cards/c.yaml",
+        "/vramplan.yaml",
     ]
     assert "targets: must list at least 1" in str(validate(project)[0])
     assert "cannot be read" in str(validate(tmp_path / "none.yaml")[0])

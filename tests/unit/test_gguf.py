@@ -6,7 +6,6 @@ import importlib.util
 import random
 import struct
 import sys
-import time
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
@@ -209,19 +208,17 @@ def test_big_endian_is_named() -> None:
         HEAD + struct.pack("<QQ", 0, 1) + text(b"a") + struct.pack("<IIQ", 9, 8, 12_000_000),
     ],
 )
-def test_100_mb_of_hostile_bytes_are_refused_within_a_second_and_100_mb(tmp_path, head) -> None:
+def test_100_mb_of_hostile_bytes_are_refused_soon_and_in_100_mb(tmp_path, calls, head) -> None:
     path = tmp_path / "x.gguf"
     noise = random.Random(1).randbytes(1 << 20)  # noqa: S311  # noise that can be made again
     tail = b"\0" * (1 << 20) if b"a" in head[24:40] else noise
     path.write_bytes(head + tail * 100)
     tracemalloc.start()
-    began = time.perf_counter()
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError), calls:
         read_gguf(path)
-    seconds = time.perf_counter() - began
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 3, "tracing makes it slower; without it this is below a second"
+    assert calls.made < 100_000, calls.made
     assert most < 100 << 20
 
 

@@ -43,6 +43,7 @@ def odd(tmp_path):
         ("nothing", "No such file or directory"),
         ("n" * 300, "File name too long"),
         ("a\0b", "no file's name has a NUL"),
+        ("a\ud800b", "no file's name has half a character"),
     ],
 )
 def test_what_is_no_file_is_refused_at_once(odd, name, said) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -85,18 +84,16 @@ def test_without_the_tool_nothing_is_asked_and_nothing_told() -> None:
         ("sys.exit('No devices were found')", "exit code 1: No devices were found"),
         ("print('hello')", "not what nvidia-smi prints"),
         ("sys.stdout.buffer.write(bytes(range(256)))", "not what nvidia-smi prints"),
-        ("time.sleep(30)", "longer than 0.5 s"),
+        ("time.sleep(3600)", "longer than 0.5 s"),
     ],
 )
 def test_what_fails_once_is_not_asked_again(tool, code: str, why: str) -> None:
     calls = tool(code)
     probe = SmiProbe("GPU-1", limit_s=0.5 if "sleep" in code else 20)
-    began = time.monotonic()
     assert probe.look() is None
     assert why in probe.problem
     assert probe.look() is None
     assert len(calls.read_text().splitlines()) == 1
-    assert time.monotonic() - began < 15
 
 
 def test_a_tool_that_cannot_be_started_is_one_line(tool) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from vramplan.model import TimelinePoint
-from vramplan.report.budget import card_offers
+from vramplan.report.budget import KIND_WORDS, card_offers
 from vramplan.report.html import ReportMeta, is_link, render_report
-from vramplan.report.svg import draw_budget, ticks
+from vramplan.report.svg import draw_budget, draw_meter, draw_swatch, ticks
 from vramplan.report.timeline import draw_timeline
 from vramplan.units import GIB, MIB
 
@@ -98,9 +100,11 @@ def test_the_page_says_what_a_reader_asks(page: str) -> None:
 def test_every_picture_has_words_that_stand_for_it(page: str) -> None:
     parsed = Page(page)
     # a meter for each verdict; a budget and a timeline for each estimate
-    assert parsed.tags["svg"] == 8 + 2 + 2
-    assert parsed.tags["desc"] == parsed.tags["svg"]
-    assert parsed.values("role").count("img") == parsed.tags["svg"]
+    pictures = 8 + 2 + 2
+    assert parsed.tags["desc"] == pictures
+    assert parsed.values("role").count("img") == pictures
+    # a legend's squares have the legend's words beside them
+    assert parsed.values("aria-hidden").count("true") == parsed.tags["svg"] - pictures
 
 
 def test_strangers_text_adds_no_tag_and_no_attribute(samples, page: str) -> None:
@@ -223,3 +227,46 @@ def test_ticks_are_round_and_few() -> None:
 
 def test_a_report_of_nothing_is_a_page() -> None:
     assert Page(render_report((), (), ())).tags["h1"] == 1
+
+
+# -- without the page's styles, and without a mouse -----------------------------------------------
+
+
+def test_the_policy_allows_the_one_style_sheet_and_no_other(page: str) -> None:
+    styles = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert len(styles) == 1
+    digest = b64encode(sha256(styles[0].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}';" in page
+    assert "unsafe" not in page
+    assert not Page(page).values("style")
+
+
+def test_every_shape_has_its_colour_without_the_style_sheet(samples) -> None:
+    cards = card_offers(samples.cards)
+    pictures = [
+        *(draw(f"a{n}", one, cards) for n, one in enumerate(samples.estimates)
+          for draw in (draw_budget, draw_timeline)),
+        *(draw_meter("m", verdict) for verdict in samples.verdicts),
+        *(draw_swatch(f"fill-{kind}") for kind in KIND_WORDS),
+        *(draw_swatch(css) for css in ("allocated", "reserved", "base")),
+    ]  # fmt: skip
+    for picture in pictures:
+        svg = _parsed(picture)
+        assert float(svg.get("width")) > 0
+        assert float(svg.get("height")) > 0
+        for part in svg.iter():
+            tag = part.tag.rsplit("}")[-1]
+            if tag in {"rect", "circle", "text"}:
+                assert part.get("fill"), ET.tostring(part)
+            if tag in {"path", "line"}:
+                assert part.get("stroke") or part.get("fill") not in (None, "none")
+            assert part.get("style") is None
+
+
+def test_what_scrolls_is_reached_by_keyboard_and_has_a_name(page: str) -> None:
+    scrolled = re.findall(r'<div class="scroll[^>]*>', page)
+    assert len(scrolled) > 8
+    for div in scrolled:
+        assert 'tabindex="0" role="region" aria-label' in div
+    names = re.findall(r'role="region" aria-label="([^"]*)"', page)
+    assert len(set(names)) == len(names), "two regions have one name"

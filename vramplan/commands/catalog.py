@@ -79,8 +79,9 @@ def _show(args: Namespace) -> int:
 
 
 def _validate(args: Namespace) -> int:
-    paths = [Path(file) for file in args.files] or _all_folders(args)
-    errors = [error for path in paths for error in validate(path)]
+    named = [Path(file) for file in args.files]
+    paths = named or _all_folders(args)
+    errors = [error for path in paths for error in validate(path, is_named=bool(named))]
     if choose_format(args) == "table" and not args.output:
         for error in errors:
             _complain(error)
@@ -103,6 +104,9 @@ def _complain(error: CatalogError) -> None:
 
 def _add(args: Namespace) -> int:
     source = Path(args.file)
+    if source.is_dir():
+        hint = "name its files one by one, or the folder itself with --catalog"
+        raise UsageError(f"{source}: a folder; add takes one file", hint=hint)
     errors = validate(source)
     if errors:
         for error in errors[:-1]:
@@ -126,7 +130,7 @@ def _kind_of(source: Path) -> str:
     from vramplan.catalog.search import PROJECT_FILE
     from vramplan.catalog.yaml_reader import read_yaml
 
-    if source.is_dir() or source.name == PROJECT_FILE:
+    if source.name == PROJECT_FILE:
         raise UsageError(f"{source}: only a file of a pipeline or of cards can be added")
     data = read_yaml(source).data
     return "cards" if isinstance(data, dict) and "cards" in data else "pipelines"

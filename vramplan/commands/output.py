@@ -64,6 +64,8 @@ def _refusal(path: Path) -> str | None:
     """Return why nothing can be written to `path`, or None."""
     if "\0" in str(path):
         return "no file's name has a NUL"
+    if any("\ud800" <= letter < "\udc80" for letter in str(path)):
+        return "no file's name has half a character"
     real = _behind_links(path)
     folder = real.parent
     try:

@@ -14,7 +14,7 @@ from vramplan.model import Card, Estimate, Settings, Verdict, VerdictKind
 from vramplan.report import estimate_rows, phrases
 from vramplan.report.budget import KIND_WORDS, Offer, Segment, card_offers, segments
 from vramplan.report.rows import NotedTable, Table
-from vramplan.report.svg import draw_budget, draw_meter, highest_bytes, shown_lines
+from vramplan.report.svg import draw_budget, draw_meter, draw_swatch, highest_bytes, shown_lines
 from vramplan.report.text import clean
 from vramplan.report.timeline import draw_timeline
 from vramplan.report.verdict_rows import Counsel, Section, Why, counsels, sections, whys
@@ -147,7 +147,19 @@ def open_templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.tests["link"] = is_link
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    environment.globals["style"] = drawn(style)
+    environment.globals["style_hash"] = _hash(style)
+    environment.globals["swatch"] = lambda css: drawn(draw_swatch(css))
     return environment
+
+
+def _hash(style: str) -> str:
+    """Return what a page's policy calls its style sheet: no other style is obeyed there."""
+    from base64 import b64encode
+    from hashlib import sha256
+
+    return f"sha256-{b64encode(sha256(style.encode()).digest()).decode()}"
 
 
 def is_link(text: str) -> bool:
@@ -259,7 +271,7 @@ def _beyond(estimate: Estimate, offers: Sequence[Offer]) -> str:
 
 
 def drawn(picture: str) -> Markup:
-    """Return a picture of ours, whose text the element tree has escaped already."""
+    """Return a picture of ours, whose text the element tree has escaped already, or our styles."""
     from markupsafe import Markup
 
     return Markup(picture)  # noqa: S704  # built by ElementTree, never from a stranger's markup

@@ -1,7 +1,8 @@
 """Inline SVG: the parts every picture is drawn with, the stacked budget and the small meter.
 
 Pictures are built as element trees, so a stranger's text can only ever be text. Colours are CSS
-classes of the page: one drawing serves light, dark and paper.
+classes of the page: one drawing serves light, dark and paper. Where the page's styles are
+forbidden, the parts' own attributes serve (`paint`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from vramplan.model import Band, Estimate, Verdict
 from vramplan.report import phrases
 from vramplan.report.budget import Offer, Segment, segments
 from vramplan.report.colour import Tone
+from vramplan.report.paint import paint
 from vramplan.units import GIB
 
 WIDTH = 880
@@ -127,7 +129,7 @@ def draw_budget(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> st
     used = phrases.need(in_use.expected_bytes)
     write(svg, 0, top - 8, f"in use at the peak {phrases.of_what(estimate)}: {used}", css="label")
     write(svg, 0, band_top - 8, f"the least a card must offer: {needed}", css="label")
-    return finish(svg)
+    return finish(paint(svg))
 
 
 def _hatch(svg: ET.Element, identity: str) -> None:
@@ -205,6 +207,16 @@ def _card_lines(svg: ET.Element, lines: Sequence[Offer], bottom: int, scale: flo
         )
 
 
+def draw_swatch(css: str) -> str:
+    """Return a small square in a part's colour, for a legend: words stand beside it."""
+    shape = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": "0 0 12 12", "class": "swatch"}
+    svg = ET.Element("svg", {**shape, "width": "12", "height": "12", "aria-hidden": "true"})
+    add(svg, "rect", {"width": 12, "height": 12, "rx": 3, "css": css})
+    if css == f"fill-{Tone.SLACK}":
+        add(svg, "path", {"d": "M0 12L12 0", "css": "hatching"})
+    return finish(paint(svg))
+
+
 def draw_meter(identity: str, verdict: Verdict) -> str:
     """Return a small bar of the need, its band, and the budget's line."""
     width, height = 160, 16
@@ -227,4 +239,4 @@ def draw_meter(identity: str, verdict: Verdict) -> str:
     add(svg, "path", {"d": f"M{low:.1f} 8H{high:.1f}M{high:.1f} 5V11", "css": "whisker"})
     budget = max(0.0, verdict.budget_bytes * scale)
     add(svg, "path", {"d": f"M{budget:.1f} 0V{height}", "css": "limit"})
-    return finish(svg)
+    return finish(paint(svg))

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 from vramplan.model import Estimate, TimelinePoint
 from vramplan.report import phrases
 from vramplan.report.budget import Offer, context_bytes, steps
+from vramplan.report.paint import paint
 from vramplan.report.svg import WIDTH, add, finish, shorten, start, ticks, write
 
 _LEFT = 62
@@ -77,7 +78,7 @@ def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> 
         add(svg, "path", {"d": f"M{_LEFT} {y:.1f}H{_RIGHT}", "css": "card"})
         text = f"{card.label} offers {phrases.available(card.budget_bytes)}"
         write(svg, _RIGHT - 4, y - 5, text, css="card-label", anchor="end")
-    return finish(svg)
+    return finish(paint(svg))
 
 
 def _runs(points: Sequence[TimelinePoint]) -> list[Run]:

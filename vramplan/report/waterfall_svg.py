@@ -5,6 +5,7 @@ from __future__ import annotations
 from vramplan.compare.waterfall import Basis, Waterfall
 from vramplan.report import phrases
 from vramplan.report.colour import Tone
+from vramplan.report.paint import paint
 from vramplan.report.svg import WIDTH, add, finish, start, write
 from vramplan.report.waterfall_chart import step_tone
 
@@ -46,4 +47,4 @@ def draw_waterfall(identity: str, waterfall: Waterfall) -> str:
     }  # fmt: skip
     add(svg, "rect", total)
     write(svg, _LABELS + shown + 8, top + 13, phrases.nearest(waterfall.shown_bytes), css="figure")
-    return finish(svg)
+    return finish(paint(svg))

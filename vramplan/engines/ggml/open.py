@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
     from vramplan.sources.gguf import GgufFile
 
+#: what to do with a folder whose model is not read
+_DESCRIBE = "vramplan catalog list shows them; a YAML file can describe one of your own"
+
 OLLAMA, HUB = "ollama:", "hf:"
 
 #: is told in a line how a TARGET was understood
@@ -121,7 +124,7 @@ def _refuse_other_folders(path: Path) -> None:
     for name, what in (("model_index.json", "diffusers"), ("config.json", "transformers")):
         if (path / name).is_file() and not any(path.glob("*.gguf")):
             message = f"{path}: a folder of {what}; such pipelines are read from the catalogue"
-            raise SourceError(message, hint="vramplan catalog list; vramplan catalog add makes one")
+            raise SourceError(message, hint=_DESCRIBE)
 
 
 def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:

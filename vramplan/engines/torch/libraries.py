@@ -6,10 +6,11 @@ import importlib
 import importlib.util
 
 from vramplan.errors import MissingError
+from vramplan.extras import install_command
 
 #: what recording and profiling import; all of it is in the extra
 LIBRARIES = ("torch", "diffusers", "transformers")
-INSTALL = "pip install 'vramplan[gpu]'"
+EXTRA = "gpu"
 #: the libraries keep to what concerns the person at the terminal, and off the network
 QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
@@ -28,14 +29,15 @@ def require_libraries(purpose: str, *, load: bool = True) -> None:
     if missing:
         verb = "are" if len(missing) > 1 else "is"
         message = f"{purpose} needs {', '.join(missing)}, which {verb} not installed"
-        raise MissingError(message, hint=INSTALL)
+        raise MissingError(message, hint=install_command(EXTRA))
     for name in LIBRARIES if load else ():
         try:
             importlib.import_module(name)
         except (ImportError, OSError) as problem:  # built for another Python, or for another libc
             first = str(problem).partition("\n")[0]
             message = f"{name} is installed and cannot be imported: {first}"
-            raise MissingError(message, hint=f"install it anew: {INSTALL}") from problem
+            hint = f"install it anew: {install_command(EXTRA)}"
+            raise MissingError(message, hint=hint) from problem
 
 
 def _is_installed(name: str) -> bool:

@@ -22,12 +22,13 @@ from vramplan.engines.ggml.run.load_log import EngineLog, read_log
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
+from vramplan.extras import install_command
 from vramplan.model import LineKind
 from vramplan.settings import key_type, value_type
 from vramplan.units import MIB
 
 LIBRARY = "xllamacpp"
-INSTALL = "pip install 'vramplan[engine]'"
+EXTRA = "engine"
 
 _SECONDS = 60
 _LONGEST_LOG = 16 << 20
@@ -141,7 +142,8 @@ def ask_projector(mmproj: Path, settings: Mapping[str, object]) -> int:
 
 def _command(model: Path, settings: Mapping[str, object], mmproj: Path | None = None) -> list[str]:
     if importlib.util.find_spec(LIBRARY) is None:
-        raise MissingError(f"--engine-check needs {LIBRARY}, which is not installed", hint=INSTALL)
+        message = f"--engine-check needs {LIBRARY}, which is not installed"
+        raise MissingError(message, hint=install_command(EXTRA))
     return [
         sys.executable,
         "-c",

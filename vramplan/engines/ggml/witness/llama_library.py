@@ -13,8 +13,8 @@ from ctypes import Structure, c_bool, c_char_p, c_float, c_int, c_size_t, c_uint
 from pathlib import Path
 
 from vramplan.errors import MissingError
+from vramplan.extras import install_command
 
-_HINT = "vramplan knows llama.cpp b10566 to b11549 from the inside: pip install 'vramplan[engine]'"
 _FIT = (
     "_Z17common_fit_paramsPKcP18llama_model_paramsP20llama_context_paramsPf"
     "P32llama_model_tensor_buft_overridePmj"
@@ -74,6 +74,11 @@ _CONTEXT = (
 )
 
 
+def builds_known() -> str:
+    """Return which builds of the engine are known from the inside, and what installs one."""
+    return f"vramplan knows llama.cpp b10566 to b11549 from the inside: {install_command('engine')}"
+
+
 class _Model11549(Structure):
     _fields_ = _MODEL
 
@@ -96,7 +101,7 @@ def open_library(folder: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
         if hasattr(library, "llama_model_load_from_file"):
             return library
-    raise MissingError(f"{folder}: no library of llama.cpp in it", hint=_HINT)
+    raise MissingError(f"{folder}: no library of llama.cpp in it", hint=builds_known())
 
 
 def model_parameters(library: ctypes.CDLL) -> Structure:
@@ -107,7 +112,7 @@ def model_parameters(library: ctypes.CDLL) -> Structure:
         flags = (found.vocab_only, found.check_tensors, found.no_host, found.no_alloc)
         if found.gpu_layers == -1 and found.use_extra_buffers and not any(flags):
             return found  # type: ignore[no-any-return]  # a foreign function
-    raise MissingError("this build of the engine loads models another way", hint=_HINT)
+    raise MissingError("this build of the engine loads models another way", hint=builds_known())
 
 
 def context_parameters(library: ctypes.CDLL) -> Structure:
@@ -120,7 +125,7 @@ def context_parameters(library: ctypes.CDLL) -> Structure:
         types = (found.type_k, found.type_v, found.outputs_per_sequence)
         if (numbers, types) == ((512, 2048, 512, 1), (1, 1, 1)) and flags == (0, 1, 1, 0):
             return found  # type: ignore[no-any-return]  # a foreign function
-    raise MissingError("this build of the engine makes contexts another way", hint=_HINT)
+    raise MissingError("this build of the engine makes contexts another way", hint=builds_known())
 
 
 def fit(
@@ -135,7 +140,7 @@ def fit(
         if hasattr(library, _FIT + end):
             break
     else:
-        raise MissingError("this build of the engine has no fit", hint=_HINT)
+        raise MissingError("this build of the engine has no fit", hint=builds_known())
     devices, overrides = library.llama_max_devices(), library.llama_max_tensor_buft_overrides()
     arguments: list[object] = [
         c_char_p(str(path).encode()),

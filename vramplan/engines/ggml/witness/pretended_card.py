@@ -17,9 +17,10 @@ from collections.abc import Callable
 from ctypes import addressof, c_size_t, c_void_p
 from dataclasses import dataclass
 
-from vramplan.engines.ggml.witness import ggml_backend as ggml
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT
+from vramplan.engines.ggml.witness import ggml_backend as ggml
 from vramplan.engines.ggml.witness.cuda_backend import CudaRules
+from vramplan.engines.ggml.witness.llama_library import builds_known
 from vramplan.errors import MissingError
 from vramplan.units import MIB
 
@@ -28,7 +29,6 @@ _FIRST_ADDRESS = 0x7100_0000_0000
 _PAGE = 2 * MIB
 #: interface whose backends may keep tensors
 _KEEPS = 3
-_KNOWN = "vramplan knows llama.cpp b10566 to b11549 from the inside: pip install 'vramplan[engine]'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +51,12 @@ def plug_in(library: ctypes.CDLL, card: PretendedCard) -> object:
         register = library.ggml_backend_register
     except AttributeError:
         message = "this build of the engine takes no devices from outside"
-        raise MissingError(message, hint=_KNOWN) from None
+        raise MissingError(message, hint=builds_known()) from None
     find.restype, register.argtypes = c_void_p, [c_void_p]
     version = ggml.Registry.from_address(find()).api_version
     if version not in ggml.BUFFER_TYPES:
         message = f"this build of the engine has device interface {version}"
-        raise MissingError(message, hint=_KNOWN)
+        raise MissingError(message, hint=builds_known())
     device = _Device(library, card, version)
     register(addressof(device.registry))
     return device
