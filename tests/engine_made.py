@@ -90,10 +90,13 @@ def make(folder: Path, name: str, variant: int) -> tuple[Path, Path] | None:
     there = {one for one, _ in tensors}
     if "token_embd.weight" not in there:  # the engine's writer leaves out an encoder's
         tensors.append(("token_embd.weight", (WIDE, WORDS)))
-    if name == "gemma4":
-        tensors.append(("per_layer_model_proj.weight", (WIDE, 256 * LAYERS)))
-        tensors.append(("per_layer_token_embd.weight", (256 * LAYERS, WORDS)))
-        tensors.append(("per_layer_proj_norm.weight", (256,)))
+    if name == "gemma4":  # and what is gemma 4's alone
+        per_layer = {
+            "per_layer_model_proj.weight": (WIDE, 256 * LAYERS),
+            "per_layer_token_embd.weight": (256 * LAYERS, WORDS),
+            "per_layer_proj_norm.weight": (256,),
+        }
+        tensors += [one for one in per_layer.items() if one[0] not in there]
     kept = [one for one in tensors if not one[0].endswith((".scale", ".input_scale"))]
     bare, whole = folder / f"{name}-bare.gguf", folder / f"{name}.gguf"
     _write(bare, name, variant, [one for one in kept if not one[0].endswith(".bias")])

@@ -94,10 +94,10 @@ def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
         return 98, 102
     if name in FAMILIES:
         return 98, 204
-    if model.window and name in KNOWN - _PARTLY:
-        return 85, 170
     if name in _WITHOUT_CONTEXT - _FAR:
         return 10, 200
+    if model.window and name in KNOWN - _PARTLY:
+        return 85, 170
     if name in _PARTLY:
         return 96, 192
     return (70, 200) if name in KNOWN and name not in _FAR else (20, 500)
