@@ -18,7 +18,7 @@ _DIFFUSION = frozenset({
     "aura", "chroma", "cosmos", "flux", "flux2", "hidream", "hunyuan_video", "hyvid", "kandinsky5",
     "ltxv", "lumina2", "pixart", "qwen_image", "sd1", "sd2", "sd3", "sdxl", "wan", "z_image",
 })  # fmt: skip
-_SOUND = frozenset({"wavtokenizer-dec", "pockettts", "qwen3tts", "whisper"})
+_SOUND = frozenset({"wavtokenizer-dec", "whisper"})
 _BESIDE = "give the model first; what stands beside it has options of its own"
 
 
