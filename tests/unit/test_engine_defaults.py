@@ -12,7 +12,7 @@ from vramplan.catalog import load_pipeline_file
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.engines.ggml.defaults import CardMemory
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
-from vramplan.engines.ggml.open import open_model
+from vramplan.engines.ggml.open import open_entry, open_model
 from vramplan.errors import UsageError
 from vramplan.model import Pipeline, SettingValue
 from vramplan.units import GIB, MIB
@@ -120,7 +120,7 @@ def test_ollama_serves_one_request_and_gives_each_its_own_cache(small: Pipeline)
 
 
 def test_images_need_2048_tokens() -> None:
-    found = load_pipeline_file(profiles_dir() / "pipelines" / "llava-7b.yaml")
+    found = open_entry(load_pipeline_file(profiles_dir() / "pipelines" / "llava-7b.yaml"))
     run = read_run(found, {"context": 512}, "8.6")
     assert run.batch.context == 2048
     assert "Ollama makes the context 2,048 tokens: at least that with images" in run.remarks

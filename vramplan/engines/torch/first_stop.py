@@ -10,7 +10,6 @@ from vramplan.budget.verdict import spills
 from vramplan.engines.torch.estimate import find_tape, open_tape, replayed
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
-from vramplan.engines.torch.tape.rehearsal import rehearse
 from vramplan.model import Card, Settings
 
 
@@ -21,6 +20,8 @@ def find_first_stop(
 
     None where it completes as expected. Raises TapeError where no tape holds for the settings.
     """
+    from vramplan.engines.torch.tape.rehearsal import rehearse  # what fits needs none of it
+
     path, capability = find_tape(pipeline), card.compute_capability
     limit_bytes = budget_bytes - context_band(card).expected_bytes
     if spills(settings):  # the driver refuses nothing: what is reserved goes over the budget
