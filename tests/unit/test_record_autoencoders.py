@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.classes import build_module
 from vramplan.engines.torch.record.proof import prove
 from vramplan.engines.torch.record.recipes import autoencoders
@@ -30,7 +31,7 @@ UNSEEN = ((1, 2, 72, 40), (4, 8, 56, 104), (1000, 3, 32, 32), (11, 5, 168, 96), 
 
 
 def pipeline_of(name):
-    return load_pipeline_file(PIPELINES / f"{name}.yaml")
+    return open_entry(load_pipeline_file(PIPELINES / f"{name}.yaml"), ())
 
 
 def sample(batch: int, steps: int, height: int = 64, width: int = 96, **facts: str) -> Sample:

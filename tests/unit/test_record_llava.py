@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.proof import prove
 from vramplan.engines.torch.record.recipes import llava
@@ -161,7 +162,7 @@ def test_prefill_computes_the_last_position_alone_and_takes_no_mask(recipe):
 
 
 def test_parameters_are_those_of_the_published_model():
-    pipeline = load_pipeline_file(CATALOGUED)
+    pipeline = open_entry(load_pipeline_file(CATALOGUED), ())
     recipe = llava.recipe(pipeline)
     (model,) = recipe.build({"dtype": "fp16"}).values()
     counts = {
@@ -186,7 +187,7 @@ def test_rotary_tables_stay_in_fp32():
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(1, 512, 5), (2, 100, 4), (3, 77, 4), (1, 1500, 4), (6, 9, 5)])
 def test_the_7b_model_is_exact_at_settings_it_has_not_seen(numbers):
-    pipeline = load_pipeline_file(CATALOGUED)
+    pipeline = open_entry(load_pipeline_file(CATALOGUED), ())
     recipe = llava.recipe(pipeline)
     one_session = replace(recipe, sessions=recipe.sessions[:1])
     prove(record_tape(pipeline.name, one_session), recipe, sample(*numbers))

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.proof import prove
 from vramplan.engines.torch.record.recipes import vit_mae
@@ -135,7 +136,7 @@ def test_phases_name_the_part_at_work(recipe):
 
 def test_parameters_are_those_of_the_published_model():
     """facebook/vit-mae-base: 111,907,840, with the position tables, which are not trained."""
-    recipe = vit_mae.recipe(load_pipeline_file(CATALOGUED))
+    recipe = vit_mae.recipe(open_entry(load_pipeline_file(CATALOGUED), ()))
     (model,) = recipe.build({"dtype": "fp32"}).values()
     assert sum(p.numel() for p in model.parameters()) == 111_907_840
     tables = [p for p in model.parameters() if not p.requires_grad]
@@ -145,7 +146,7 @@ def test_parameters_are_those_of_the_published_model():
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(1, 2), (4, 3), (8, 2), (16, 2), (64, 3)])
 def test_the_base_model_is_exact_at_settings_it_has_not_seen(numbers):
-    pipeline = load_pipeline_file(CATALOGUED)
+    pipeline = open_entry(load_pipeline_file(CATALOGUED), ())
     recipe = vit_mae.recipe(pipeline)
     tape = record_tape(pipeline.name, replace(recipe, sessions=recipe.sessions[:1]))
     for mode in ("infer", "train"):
