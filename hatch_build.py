@@ -42,7 +42,7 @@ def build() -> Path | None:
     if os.environ.get("VRAMPLAN_CORE", "").lower() in ("off", "0", "no"):
         return None
     made = LIBRARY.with_suffix(f".{os.getpid()}")
-    flags = ["-O2", "-std=c99", "-shared", f"-DVRAMPLAN_SOURCES={checksum()}"]
+    flags = ["-O3", "-std=c99", "-shared", f"-DVRAMPLAN_SOURCES={checksum()}"]
     if sys.platform != "win32":
         flags += ["-fPIC", "-fvisibility=hidden"]
     files = [str(path) for path in sources() if path.suffix == ".c"]

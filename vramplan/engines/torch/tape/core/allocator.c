@@ -376,7 +376,10 @@ static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
     int64_t grown = segment_size(size);
     int64_t asked = a->reserved + grown;
     if (asked > a->limit) return REFUSED;
-    if (asked > a->granted) a->granted = asked;
+    if (asked > a->granted) {
+        if (a->is_watched) return PAUSED; /* nothing has changed but what a refusal gave back */
+        a->granted = asked;
+    }
     if (a->is_expandable) {
         if (size > SPAN) return FAILED; /* no segment is that large: the Python says what then */
         int32_t first = find_room(a, &a->pools[which], size);

@@ -17,7 +17,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #endif
 
-enum { DONE = 0, FAILED = -1, REFUSED = 1 };
+enum { DONE = 0, FAILED = -1, REFUSED = 1, PAUSED = 3 };
 
 #define UNLIMITED ((int64_t)1 << 62)
 #define LARGEST ((int64_t)1 << 60)
@@ -49,6 +49,7 @@ typedef struct {
     int32_t block_count, block_room;
     int32_t spare; /* blocks to be used again, chained through next */
     int is_expandable;
+    int is_watched; /* a request that would be granted more than any before it is PAUSED */
     int64_t limit, next_address;
     int64_t allocated, reserved, peak_allocated, peak_reserved, granted, retries;
     int64_t asked; /* what was refused last */
@@ -57,7 +58,7 @@ typedef struct {
 int allocator_begin(Allocator *a, int64_t limit, int is_expandable);
 void allocator_end(Allocator *a);
 int allocator_copy(Allocator *to, const Allocator *from, int64_t limit);
-int allocator_malloc(Allocator *a, int64_t size, int32_t *block); /* DONE, REFUSED, FAILED */
+int allocator_malloc(Allocator *a, int64_t size, int32_t *block); /* DONE, REFUSED, PAUSED, FAILED */
 int allocator_free(Allocator *a, int32_t block);
 int allocator_empty_cache(Allocator *a);
 

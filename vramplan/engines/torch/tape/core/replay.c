@@ -134,6 +134,8 @@ typedef struct {
 
     Opening *openings;
     int32_t opening_count;
+    Opening latest[2]; /* of the last attempt, rigid and elastic: before it was granted most */
+    int64_t latest_limit[2]; /* below 0: none */
     Allocator attempt;
     int32_t *held;
 } Run;
@@ -931,6 +933,12 @@ static void drop_openings(Run *r) {
         r->openings[i].held = NULL;
     }
     r->opening_count = 0;
+    for (int i = 0; i < 2; i++) {
+        allocator_end(&r->latest[i].allocator);
+        free(r->latest[i].held);
+        r->latest[i].held = NULL;
+        r->latest_limit[i] = -1;
+    }
 }
 
 /* ------------------------------------------------------------------------ what is exported */
@@ -992,6 +1000,7 @@ EXPORT void *vramplan_run(const void *program, ScratchModel model, int64_t eleme
     r->phase = r->program->load_label;
     r->component = -1;
     r->is_changed = 1;
+    r->latest_limit[0] = r->latest_limit[1] = -1;
     allocator_begin(&r->allocator, UNLIMITED, is_expandable);
     allocator_begin(&r->attempt, UNLIMITED, is_expandable);
     size_t components = (size_t)r->program->component_count + 1;
@@ -1092,16 +1101,34 @@ EXPORT void vramplan_marks(const void *run, int64_t *marks, int64_t *weights) {
 
 /* -------------------------------------------------------------------------------- attempts */
 
-/* Ask again from a request on; 1 where one is refused, at *at. */
-static int advance(const Run *r, Allocator *a, int32_t *held, int64_t *at, int64_t end,
-                   int is_elastic) {
+static int keep_latest(Run *r, const Allocator *a, const int32_t *held, int64_t at, int which) {
+    Opening *latest = &r->latest[which];
+    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
+    if (latest->held == NULL) latest->held = malloc(lives);
+    if (latest->held == NULL) return FAILED;
+    memcpy(latest->held, held, lives);
+    latest->request = at;
+    return allocator_copy(&latest->allocator, a, a->limit);
+}
+
+/* Ask again from a request on; REFUSED where one is refused, at *at. A watched attempt leaves how it
+ * stood before it was granted most: the next lower limit goes another way from there on only. */
+static int advance(Run *r, Allocator *a, int32_t *held, int64_t *at, int64_t end, int is_elastic,
+                   int is_watched) {
     for (; *at < end; ++*at) {
         int64_t request = r->requests[*at];
         if (request > 0) {
             int32_t live = r->lives[*at];
-            int status = allocator_malloc(a, request, &held[live & ~SPARE]);
+            int32_t *block = &held[live & ~SPARE];
+            a->is_watched = is_watched;
+            int status = allocator_malloc(a, request, block);
+            if (status == PAUSED) {
+                TRY(keep_latest(r, a, held, *at, is_elastic));
+                a->is_watched = 0;
+                status = allocator_malloc(a, request, block);
+            }
             if (status == REFUSED && is_elastic && live & SPARE) {
-                held[live & ~SPARE] = -1;
+                *block = -1;
                 continue;
             }
             if (status) return status;
@@ -1139,11 +1166,16 @@ static int add_opening(Run *r, const Opening *from, int64_t request) {
     } else {
         memset(one->held, 0xff, lives);
     }
-    return advance(r, &one->allocator, one->held, &one->request, request, 0);
+    return advance(r, &one->allocator, one->held, &one->request, request, 0, 0);
 }
 
 static int gather(Run *r, int64_t least) {
-    drop_openings(r);
+    for (int32_t i = 0; i < r->opening_count; i++) {
+        allocator_end(&r->openings[i].allocator);
+        free(r->openings[i].held);
+        r->openings[i].held = NULL;
+    }
+    r->opening_count = 0;
     int32_t growth = first_refused(r, least);
     TRY(add_opening(r, NULL, r->growths[growth].request));
     int64_t apart = (r->request_count - r->openings[0].request) / MOST_OPENINGS;
@@ -1167,16 +1199,23 @@ EXPORT int vramplan_attempt(void *run, int64_t limit, int64_t live, int is_elast
     size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
     if (r->held == NULL) r->held = malloc(lives);
     if (r->held == NULL) return FAILED;
-    int64_t first = r->growths[first_refused(r, limit)].request;
-    if (!r->opening_count || r->openings[0].request > first)
-        TRY(gather(r, live < limit ? live : limit / 8 * 7));
-    int32_t opening = r->opening_count - 1;
-    while (opening > 0 && r->openings[opening].request > first) opening--;
-    const Opening *from = &r->openings[opening];
+    int which = is_elastic != 0;
+    const Opening *from = &r->latest[which];
+    if (limit > r->latest_limit[which] || limit < from->allocator.granted) {
+        int64_t first = r->growths[first_refused(r, limit)].request;
+        if (!r->opening_count || r->openings[0].request > first)
+            TRY(gather(r, live < limit ? live : limit / 8 * 7));
+        int32_t opening = r->opening_count - 1;
+        while (opening > 0 && r->openings[opening].request > first) opening--;
+        from = &r->openings[opening];
+    }
     TRY(allocator_copy(&r->attempt, &from->allocator, limit));
     memcpy(r->held, from->held, lives);
     int64_t at = from->request;
-    int status = advance(r, &r->attempt, r->held, &at, r->request_count, is_elastic);
+    r->latest_limit[which] = -1; /* until it is known how far this attempt's holds */
+    int status = advance(r, &r->attempt, r->held, &at, r->request_count, which, 1);
+    if (r->latest[which].held != NULL && r->latest[which].allocator.limit == limit)
+        r->latest_limit[which] = limit;
     found[0] = r->attempt.granted;
     if (status == REFUSED) {
         int32_t low = 0, high = r->place_count;
