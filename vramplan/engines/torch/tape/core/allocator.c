@@ -126,9 +126,31 @@ static int put_in(Allocator *a, int32_t block) {
     return DONE;
 }
 
-static void remove_free(Allocator *a, int32_t block) {
+/* Put a block in the place of the entry at `index`, which is taken out: less is moved than by both. */
+static void put_instead(Allocator *a, int32_t index, int32_t block) {
     Block *b = &a->blocks[block];
-    take_out(&a->pools[b->pool], find(&a->pools[b->pool], b->size, b->address));
+    Pool *pool = &a->pools[b->pool];
+    Entry *free = pool->free;
+    int32_t to = find(pool, b->size, b->address);
+    if (to > index) {
+        to--;
+        memmove(free + index, free + index + 1, (size_t)(to - index) * sizeof(Entry));
+    } else {
+        memmove(free + to + 1, free + to, (size_t)(index - to) * sizeof(Entry));
+    }
+    free[to].size = b->size;
+    free[to].address = b->address;
+    free[to].block = block;
+    b->is_free = 1;
+}
+
+static int32_t index_of(const Allocator *a, int32_t block) {
+    const Block *b = &a->blocks[block];
+    return find(&a->pools[b->pool], b->size, b->address);
+}
+
+static void remove_free(Allocator *a, int32_t block) {
+    take_out(&a->pools[a->blocks[block].pool], index_of(a, block));
 }
 
 static int32_t new_block(Allocator *a, int pool, int64_t address, int64_t size, int32_t previous,
@@ -403,11 +425,11 @@ int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
     Pool *pool = &a->pools[which];
     size = (size + ROUND - 1) & -ROUND;
     int32_t index = find(pool, size, 0);
-    if (index < pool->free_count) {
+    int is_found = index < pool->free_count;
+    if (is_found) {
         if (a->is_expandable) index = choose(a, pool, index);
         *block = pool->free[index].block;
         a->blocks[*block].is_free = 0;
-        take_out(pool, index);
     } else {
         int status = grow(a, which, size, block);
         if (status == REFUSED) {
@@ -421,8 +443,12 @@ int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
     int64_t taken = a->blocks[*block].size;
     if (taken - size >= pool->least_rest) {
         int32_t rest = cut(a, *block, size);
-        if (rest < 0 || put_in(a, rest)) return FAILED;
+        if (rest < 0) return FAILED;
+        if (is_found) put_instead(a, index, rest);
+        else if (put_in(a, rest)) return FAILED;
         taken = size;
+    } else if (is_found) {
+        take_out(pool, index);
     }
     a->allocated += taken;
     if (a->allocated > a->peak_allocated) a->peak_allocated = a->allocated;
@@ -431,16 +457,18 @@ int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
 
 int allocator_free(Allocator *a, int32_t block) {
     a->allocated -= a->blocks[block].size;
-    int32_t next = a->blocks[block].next;
+    int32_t next = a->blocks[block].next, previous = a->blocks[block].previous, index = -1;
     if (next >= 0 && a->blocks[next].is_free) {
-        remove_free(a, next);
+        index = index_of(a, next);
         absorb(a, block);
     }
-    int32_t previous = a->blocks[block].previous;
     if (previous >= 0 && a->blocks[previous].is_free) {
-        remove_free(a, previous);
+        if (index >= 0) take_out(&a->pools[a->blocks[block].pool], index);
+        index = index_of(a, previous);
         absorb(a, previous);
         block = previous;
     }
-    return put_in(a, block);
+    if (index < 0) return put_in(a, block);
+    put_instead(a, index, block);
+    return DONE;
 }
