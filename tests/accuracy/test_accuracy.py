@@ -26,7 +26,8 @@ from vramplan.engines.torch.replayed import conditions_at, parts_at, replay_run,
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape
-from vramplan.engines.torch.tape.rehearsal import Rehearsal, rehearse
+from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearsed import Rehearsed
 from vramplan.engines.torch.tape.replay import Replay
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
 from vramplan.settings import resolve_settings
@@ -67,7 +68,7 @@ class Setup:
             return True
         return False
 
-    def rehearse(self) -> Rehearsal:
+    def rehearse(self) -> Rehearsed:
         """Run once without a limit, to be asked about limits."""
         return rehearse(self.tape, self.conditions, expandable_segments=self.is_expandable)
 

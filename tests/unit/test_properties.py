@@ -21,7 +21,7 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, parts_at
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.format import read_tape
-from vramplan.engines.torch.tape.rehearsal import Rehearsal, rehearse
+from vramplan.engines.torch.tape.rehearsal import Rehearsal, rehearse_in_python
 from vramplan.errors import UsageError
 from vramplan.model import Band, LineKind, SettingValue
 from vramplan.settings import resolve_settings
@@ -100,7 +100,7 @@ def taken(pipeline: TorchPipeline, drawn: Chosen) -> Chosen:
 
 def run(pipeline: TorchPipeline, found: Chosen, capability: str) -> Rehearsal:
     tape = tape_of(pipeline.name)
-    return rehearse(
+    return rehearse_in_python(
         tape,
         conditions_at(pipeline, found, capability, tape),
         expandable_segments=found.get("expandable_segments") == "on",

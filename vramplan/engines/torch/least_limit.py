@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vramplan.engines.torch.tape.rehearsal import Rehearsal
+from vramplan.engines.torch.tape.rehearsed import Rehearsed
 from vramplan.errors import TapeError
 
 #: more limits than this are not tried; the recorded pipelines need fewer than 30
@@ -28,7 +28,7 @@ class LeastLimit:
     component: str
 
 
-def find_least_limit(run: Rehearsal, *, is_elastic: bool = False) -> LeastLimit:
+def find_least_limit(run: Rehearsed, *, is_elastic: bool = False) -> LeastLimit:
     """Return the smallest limit such that a rehearsed run completes under it and every larger one.
 
     With `is_elastic`, scratch that does not fit is done without. Raises TapeError for a run that

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
     from vramplan.engines.torch.tape.conditions import Conditions
     from vramplan.engines.torch.tape.format import Tape
-    from vramplan.engines.torch.tape.rehearsal import Rehearsal
+    from vramplan.engines.torch.tape.rehearsed import Rehearsed
     from vramplan.engines.torch.tape.trace import Mark, Trace
 
 #: a phase with more marks than this is thinned: a token's are like the last one's, a little higher
@@ -94,7 +94,7 @@ def replay_run(
     from vramplan.engines.torch.least_limit import find_least_limit
     from vramplan.engines.torch.tape.rehearsal import rehearse
 
-    def rehearsed(changed: Conditions) -> Rehearsal:
+    def rehearsed(changed: Conditions) -> Rehearsed:
         return rehearse(tape, changed, expandable_segments=expandable_segments)
 
     expected, high = rehearsed(conditions), rehearsed(at_most(conditions, compute_capability))

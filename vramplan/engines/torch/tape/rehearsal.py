@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -19,6 +20,7 @@ from vramplan.engines.torch.tape.allocator import Block, CachingAllocator, OutOf
 from vramplan.engines.torch.tape.collection import uncollected
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.rehearsed import Rehearsed
 from vramplan.engines.torch.tape.replay import Listener, Replay
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
@@ -230,11 +232,35 @@ class Rehearsal:
         return growths[bisect_right(growths, limit_bytes, key=lambda growth: growth[1])][0]
 
 
-def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = False) -> Rehearsal:
+def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = False) -> Rehearsed:
     """Return one run of the tape, loading included, with as much memory as it asks for.
 
-    Raises TapeError where the tape does not hold for these settings.
+    It runs in the compiled core where there is one. Raises TapeError where the tape does not hold
+    for these settings.
     """
+
+    def reference() -> Rehearsal:
+        return rehearse_in_python(tape, conditions, expandable_segments=expandable_segments)
+
+    from vramplan.engines.torch.tape import native
+
+    core, _ = native.find_core()
+    if core is not None:
+        with suppress(native.CannotRun):
+            return native.NativeRehearsal(
+                core,
+                tape,
+                conditions,
+                reference=reference,
+                expandable_segments=expandable_segments,
+            )
+    return reference()
+
+
+def rehearse_in_python(
+    tape: Tape, conditions: Conditions, *, expandable_segments: bool = False
+) -> Rehearsal:
+    """Return one run of the tape as `rehearse` does, without the core."""
     rehearsal = Rehearsal(tape, conditions, expandable_segments=expandable_segments)
     try:
         rehearsal.load()

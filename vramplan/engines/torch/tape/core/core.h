@@ -1,0 +1,93 @@
+/* The replay's hot core: the caching allocator's model, a tape's interpreter, and tries under limits.
+ *
+ * One source of truth is better than two: allocator.py, expandable.py, replay.py, residency.py and
+ * rehearsal.py say what is right, and this says the same, faster. What is out of the ordinary (a
+ * tape that does not hold together, a figure that is too large) is an error here, and whoever called
+ * asks the Python to find out what it is. Nothing here reads a file, and no index is trusted.
+ */
+#ifndef VRAMPLAN_CORE_H
+#define VRAMPLAN_CORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+enum { DONE = 0, FAILED = -1, REFUSED = 1, PAUSED = 3 };
+
+#define UNLIMITED ((int64_t)1 << 62)
+#define LARGEST ((int64_t)1 << 60)
+
+/* ------------------------------------------------------------------ the allocator (allocator.c) */
+
+typedef struct {
+    int64_t address, size;
+    int32_t previous, next; /* blocks, -1 for none */
+    uint8_t is_free, is_mapped, pool;
+} Block;
+
+typedef struct {
+    int64_t size, address;
+    int32_t block;
+} Entry;
+
+typedef struct {
+    Entry *free; /* by size, then address */
+    int32_t free_count, free_room;
+    int32_t *unmapped; /* by address */
+    int32_t unmapped_count, unmapped_room;
+    int64_t page, least_rest;
+} Pool;
+
+typedef struct {
+    Pool pools[2]; /* small, large */
+    Block *blocks;
+    int32_t block_count, block_room;
+    int32_t spare; /* blocks to be used again, chained through next */
+    int is_expandable;
+    int is_watched; /* a request that would be granted more than any before it is PAUSED */
+    int64_t limit, next_address;
+    int64_t allocated, reserved, peak_allocated, peak_reserved, granted, retries;
+    int64_t asked; /* what was refused last */
+} Allocator;
+
+int allocator_begin(Allocator *a, int64_t limit, int is_expandable);
+void allocator_end(Allocator *a);
+int allocator_copy(Allocator *to, const Allocator *from, int64_t limit);
+int allocator_malloc(Allocator *a, int64_t size, int32_t *block); /* DONE, REFUSED, PAUSED, FAILED */
+int allocator_free(Allocator *a, int32_t block);
+int allocator_empty_cache(Allocator *a);
+
+/* --------------------------------------------------------------- expressions (expressions.c) */
+
+typedef struct {
+    uint8_t kind;
+    int32_t left, right;
+    int64_t value;
+} Node;
+
+typedef struct {
+    Node *nodes;
+    int32_t count, room;
+    char **names;
+    int32_t name_count, name_room;
+} Expressions;
+
+void expressions_end(Expressions *e);
+int32_t intern_name(Expressions *e, const char *text, size_t length); /* -1: no room */
+int32_t parse_expression(Expressions *e, const char *text, size_t length); /* a node, -1: not read */
+/* values[i] is the value of name i where known[i] is set */
+int evaluate(const Expressions *e, int32_t node, const int64_t *values, const uint8_t *known,
+             int64_t *result);
+/* marks the names below a node */
+void names_below(const Expressions *e, int32_t node, uint8_t *found);
+
+/* ------------------------------------------------------------------------ a vector's room */
+
+int make_room(void **items, int32_t *room, int32_t wanted, size_t each);
+
+#endif

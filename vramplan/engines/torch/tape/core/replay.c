@@ -1,0 +1,1233 @@
+/* A tape run through the allocator without a limit and written down (replay.py, residency.py,
+ * rehearsal.py), and tried again under limits.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "program.h"
+
+#define MOST_STEPS 12000000
+#define MOST_SECONDS 60.0
+#define MOST_SLOTS 1000000
+#define MOST_MARKS 100000
+#define LONGEST_LOOP 100000
+#define QUIET 6
+#define DEEPEST 400
+#define MOST_OPERANDS 15
+#define TOO_LONG 2
+
+#define EMPTY_CACHE INT64_MIN
+#define SPARE (1 << 30) /* of a live number: scratch, that may be done without */
+#define APART 2000      /* requests between two openings, at least */
+#define MOST_OPENINGS 64
+
+enum { OFFLOAD_NONE, OFFLOAD_MODEL, OFFLOAD_SEQUENTIAL };
+
+/* A tensor: its number among those alive, and how many had that number before; -1: of no bytes. */
+typedef struct {
+    int32_t live, turn;
+} Slot;
+
+typedef struct Frame Frame;
+
+typedef struct {
+    Frame **frames;
+    int32_t count, room;
+} Iterations;
+
+struct Frame {
+    Frame *parent, *chained; /* every frame there is, for the end */
+    Frame *spare;
+    int32_t loop, number;
+    Slot *slots;
+    int32_t slot_count, slot_room;
+    Iterations *loops;
+    int32_t loop_count, loop_room;
+};
+
+typedef struct {
+    int64_t *given; /* what sizes are evaluated from, before definitions: by name */
+    uint8_t *is_given;
+    int64_t *values;
+    uint8_t *known;
+    int64_t *sizes;
+} Dimensions;
+
+typedef struct {
+    Slot *slots;
+    int32_t count, room;
+    uint8_t is_there;
+} Held;
+
+typedef struct {
+    int32_t phase, component;
+    int64_t allocated_peak, reserved_peak, allocated, reserved, weights;
+} Mark;
+
+typedef struct {
+    int64_t request;
+    int32_t phase, component;
+} Place;
+
+typedef struct {
+    int64_t request, granted;
+} Growth;
+
+typedef struct {
+    int64_t request;
+    Allocator allocator;
+    int32_t *held;
+} Opening;
+
+typedef struct {
+    int64_t width, result, operands[MOST_OPERANDS];
+    int32_t kind, count; /* count 0: nothing here */
+} Asked;
+
+/* What a library's scratch takes, from the bytes of its operands; below 0 where that is not known.
+ * `width` is the element size that the component was cast to, 0 where it was not. */
+typedef int64_t (*ScratchModel)(int32_t kind, int64_t width, const int64_t *operands,
+                                int64_t count);
+
+typedef struct {
+    const Program *program;
+    ScratchModel scratch;
+    int64_t element, cublas;
+    int offload, has_warm_up, is_expandable;
+
+    Allocator allocator;
+    int64_t *requests; /* a size, -1 - live, or EMPTY_CACHE */
+    int32_t *lives;    /* what a size's tensor is numbered */
+    int32_t request_count, request_room, lives_room;
+    int32_t *blocks, *turns; /* by live number */
+    int32_t live_count, blocks_room, turns_room;
+    int32_t *unused;
+    int32_t unused_count, unused_room;
+    Growth *growths;
+    int32_t growth_count, growth_room;
+    Mark *marks;
+    int32_t mark_count, mark_room;
+    Place *places;
+    int32_t place_count, place_room;
+    int64_t *weights; /* snapshots: a count, then component and bytes */
+    int32_t weights_count, weights_room;
+    int is_changed; /* the weights, since the last snapshot */
+    int64_t snapshot;
+
+    int32_t phase, component;
+    Held *whole;
+    Held **modules;
+    int64_t *cast;
+    int32_t *present; /* components as they came */
+    int32_t present_count;
+    int64_t *weight_bytes;
+    int has_cublas;
+    Frame *frames, *spare_frames;
+    Asked *asked;
+    int32_t asked_room, asked_count;
+    int64_t steps, slots;
+    int until_clock;
+    clock_t began;
+    int depth;
+
+    Opening *openings;
+    int32_t opening_count;
+    Opening latest[2]; /* of the last attempt, rigid and elastic: before it was granted most */
+    int64_t latest_limit[2]; /* below 0: none */
+    Allocator attempt;
+    int32_t *held;
+} Run;
+
+#define TRY(call)                    \
+    do {                             \
+        int status_ = (call);        \
+        if (status_) return status_; \
+    } while (0)
+
+/* ----------------------------------------------------------------------------- the journal */
+
+static int note_request(Run *r, int64_t request, int32_t live) {
+    TRY(make_room((void **)&r->requests, &r->request_room, r->request_count + 1, sizeof(int64_t)));
+    TRY(make_room((void **)&r->lives, &r->lives_room, r->request_count + 1, sizeof(int32_t)));
+    r->requests[r->request_count] = request;
+    r->lives[r->request_count++] = live;
+    return DONE;
+}
+
+static int ask(Run *r, int64_t size, int is_spare, Slot *slot) {
+    slot->live = -1;
+    slot->turn = 0;
+    if (size == 0) return DONE;
+    Allocator *a = &r->allocator;
+    int64_t granted = a->granted;
+    int32_t block, live;
+    if (allocator_malloc(a, size, &block)) return FAILED; /* refused without a limit, too */
+    if (a->granted > granted) {
+        TRY(make_room((void **)&r->growths, &r->growth_room, r->growth_count + 1, sizeof(Growth)));
+        r->growths[r->growth_count].request = r->request_count;
+        r->growths[r->growth_count++].granted = a->granted;
+    }
+    if (r->unused_count) {
+        live = r->unused[--r->unused_count];
+    } else {
+        live = r->live_count;
+        if (live >= SPARE) return FAILED;
+        TRY(make_room((void **)&r->blocks, &r->blocks_room, live + 1, sizeof(int32_t)));
+        TRY(make_room((void **)&r->turns, &r->turns_room, live + 1, sizeof(int32_t)));
+        r->turns[r->live_count++] = 0;
+    }
+    r->blocks[live] = block;
+    slot->live = live;
+    slot->turn = r->turns[live];
+    return note_request(r, size, is_spare ? live | SPARE : live);
+}
+
+static int give(Run *r, Slot slot) {
+    if (slot.live < 0) return DONE;
+    if (r->turns[slot.live] != slot.turn) return FAILED; /* free already */
+    r->turns[slot.live]++;
+    TRY(allocator_free(&r->allocator, r->blocks[slot.live]));
+    TRY(make_room((void **)&r->unused, &r->unused_room, r->unused_count + 1, sizeof(int32_t)));
+    r->unused[r->unused_count++] = slot.live;
+    return note_request(r, -1 - (int64_t)slot.live, 0);
+}
+
+static int give_cache(Run *r) {
+    TRY(allocator_empty_cache(&r->allocator));
+    return note_request(r, EMPTY_CACHE, 0);
+}
+
+/* ---------------------------------------------------------------------------------- marks */
+
+static int take_snapshot(Run *r) {
+    TRY(make_room((void **)&r->weights, &r->weights_room,
+                  r->weights_count + 1 + 2 * r->present_count, sizeof(int64_t)));
+    r->snapshot = r->weights_count;
+    r->weights[r->weights_count++] = r->present_count;
+    for (int32_t i = 0; i < r->present_count; i++) {
+        r->weights[r->weights_count++] = r->present[i];
+        r->weights[r->weights_count++] = r->weight_bytes[r->present[i]];
+    }
+    r->is_changed = 0;
+    return DONE;
+}
+
+static int close_mark(Run *r) {
+    Allocator *a = &r->allocator;
+    if (r->component >= 0) {
+        if (r->mark_count >= MOST_MARKS) return FAILED;
+        if (r->is_changed) TRY(take_snapshot(r));
+        TRY(make_room((void **)&r->marks, &r->mark_room, r->mark_count + 1, sizeof(Mark)));
+        Mark *mark = &r->marks[r->mark_count++];
+        mark->phase = r->phase;
+        mark->component = r->component;
+        mark->allocated_peak = a->peak_allocated;
+        mark->reserved_peak = a->peak_reserved;
+        mark->allocated = a->allocated;
+        mark->reserved = a->reserved;
+        mark->weights = r->snapshot;
+    }
+    a->peak_allocated = a->allocated;
+    a->peak_reserved = a->reserved;
+    return DONE;
+}
+
+static int begin_mark(Run *r, int32_t phase, int32_t component) {
+    TRY(close_mark(r));
+    r->phase = phase;
+    r->component = component;
+    TRY(make_room((void **)&r->places, &r->place_room, r->place_count + 1, sizeof(Place)));
+    r->places[r->place_count].request = r->request_count;
+    r->places[r->place_count].phase = phase;
+    r->places[r->place_count++].component = component;
+    return DONE;
+}
+
+static int spend(Run *r, int64_t steps) {
+    r->steps += steps + 1;
+    if (r->steps > MOST_STEPS) return TOO_LONG;
+    if (--r->until_clock <= 0) {
+        r->until_clock = 1000;
+        if ((double)(clock() - r->began) / CLOCKS_PER_SEC > MOST_SECONDS) return TOO_LONG;
+    }
+    return DONE;
+}
+
+/* ---------------------------------------------------------------------------- the weights */
+
+static int64_t tensor_bytes(int64_t tensor, int64_t element) {
+    return tensor < 0 ? -1 - tensor : tensor * element;
+}
+
+static int64_t element_of(const Run *r, int32_t component) {
+    return r->cast[component] ? r->cast[component] : r->element;
+}
+
+static int64_t total_bytes(const Run *r, int32_t component, int64_t element) {
+    const Component *c = &r->program->components[component];
+    int64_t total = 0;
+    for (int32_t m = 0; m < c->module_count; m++)
+        for (int64_t t = 0; t < c->modules[m].count; t++) {
+            total += tensor_bytes(c->modules[m].tensors[t], element);
+            if (total > LARGEST) return -1;
+        }
+    return total;
+}
+
+static int hold(Held *held, Slot slot) {
+    TRY(make_room((void **)&held->slots, &held->room, held->count + 1, sizeof(Slot)));
+    held->slots[held->count++] = slot;
+    return DONE;
+}
+
+static int send_away(Run *r, int32_t component) {
+    Held *held = &r->whole[component];
+    if (!held->is_there) return DONE;
+    for (int32_t i = 0; i < r->present_count; i++)
+        if (r->present[i] == component) {
+            r->present_count--;
+            memmove(r->present + i, r->present + i + 1,
+                    (size_t)(r->present_count - i) * sizeof(int32_t));
+            break;
+        }
+    r->is_changed = 1;
+    held->is_there = 0;
+    for (int32_t i = 0; i < held->count; i++) TRY(give(r, held->slots[i]));
+    held->count = 0;
+    return DONE;
+}
+
+static int bring(Run *r, int32_t component, int64_t *count) {
+    const Component *c = &r->program->components[component];
+    Held *held = &r->whole[component];
+    int64_t element = element_of(r, component), total = total_bytes(r, component, element);
+    if (total < 0 || held->is_there) return FAILED;
+    if (r->has_warm_up && r->offload == OFFLOAD_NONE) {
+        Slot slot;
+        TRY(ask(r, total, 0, &slot));
+        TRY(give(r, slot));
+    }
+    *count = 0;
+    for (int32_t m = 0; m < c->module_count; m++)
+        for (int64_t t = 0; t < c->modules[m].count; t++) {
+            Slot slot;
+            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), 0, &slot));
+            TRY(hold(held, slot));
+            ++*count;
+        }
+    held->is_there = 1;
+    r->present[r->present_count++] = component;
+    r->weight_bytes[component] = total;
+    r->is_changed = 1;
+    return DONE;
+}
+
+static int cast_component(Run *r, int32_t component, int64_t element) {
+    const Component *c = &r->program->components[component];
+    Held *held = &r->whole[component];
+    r->cast[component] = element;
+    if (!held->is_there) return spend(r, 0);
+    int64_t total = total_bytes(r, component, element);
+    if (total < 0) return FAILED;
+    int32_t at = 0;
+    for (int32_t m = 0; m < c->module_count; m++)
+        for (int64_t t = 0; t < c->modules[m].count; t++, at++) {
+            if (c->modules[m].tensors[t] < 0) continue;
+            Slot slot;
+            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), 0, &slot));
+            TRY(give(r, held->slots[at]));
+            held->slots[at] = slot;
+        }
+    r->weight_bytes[component] = total;
+    r->is_changed = 1;
+    return spend(r, at);
+}
+
+static int make_way(Run *r, const Routine *routine, int32_t *brought) {
+    *brought = -1;
+    if (r->offload != OFFLOAD_MODEL || routine->component < 0) return DONE;
+    if (routine->before >= 0 && r->whole[routine->before].is_there) {
+        TRY(send_away(r, routine->before));
+        TRY(give_cache(r));
+    }
+    if (!r->whole[routine->component].is_there) *brought = routine->component;
+    return DONE;
+}
+
+static int enter_module(Run *r, int32_t component, int32_t module) {
+    const Component *c = &r->program->components[component];
+    if (r->offload != OFFLOAD_SEQUENTIAL || c->stays) return spend(r, 0);
+    Held *held = &r->modules[component][module];
+    if (held->is_there) return spend(r, 0);
+    int64_t element = element_of(r, component);
+    for (int64_t t = 0; t < c->modules[module].count; t++) {
+        Slot slot;
+        TRY(ask(r, tensor_bytes(c->modules[module].tensors[t], element), 0, &slot));
+        TRY(give_cache(r));
+        TRY(hold(held, slot));
+    }
+    held->is_there = 1;
+    return spend(r, held->count);
+}
+
+static int exit_module(Run *r, int32_t component, int32_t module) {
+    Held *held = &r->modules[component][module];
+    if (r->offload != OFFLOAD_SEQUENTIAL || !held->is_there) return DONE;
+    held->is_there = 0;
+    for (int32_t i = 0; i < held->count; i++) TRY(give(r, held->slots[i]));
+    held->count = 0;
+    return DONE;
+}
+
+static int end_of_run(Run *r) {
+    if (r->offload != OFFLOAD_MODEL) return DONE;
+    for (int32_t i = 0; i < r->present_count;) {
+        int32_t component = r->present[i];
+        if (r->program->components[component].stays) i++;
+        else TRY(send_away(r, component));
+    }
+    return give_cache(r);
+}
+
+/* ---------------------------------------------------------------------------------- frames */
+
+static Frame *new_frame(Run *r, Frame *parent, int32_t loop, int32_t number) {
+    Frame *frame = r->spare_frames;
+    if (frame != NULL) {
+        r->spare_frames = frame->spare;
+    } else {
+        frame = calloc(1, sizeof *frame);
+        if (frame == NULL) return NULL;
+        frame->chained = r->frames;
+        r->frames = frame;
+    }
+    frame->parent = parent;
+    frame->loop = loop;
+    frame->number = number;
+    return frame;
+}
+
+/* Let go of everything below; return how many slots that were. */
+static int64_t forget(Run *r, Frame *frame) {
+    int64_t count = frame->slot_count;
+    frame->slot_count = 0;
+    for (int32_t i = 0; i < frame->loop_count; i++) {
+        Iterations *loop = &frame->loops[i];
+        for (int32_t j = 0; j < loop->count; j++) {
+            count += forget(r, loop->frames[j]);
+            loop->frames[j]->spare = r->spare_frames;
+            r->spare_frames = loop->frames[j];
+        }
+        free(loop->frames);
+    }
+    frame->loop_count = 0;
+    return count;
+}
+
+static int push_slot(Frame *frame, Slot slot) {
+    TRY(make_room((void **)&frame->slots, &frame->slot_room, frame->slot_count + 1, sizeof(Slot)));
+    frame->slots[frame->slot_count++] = slot;
+    return DONE;
+}
+
+/* ------------------------------------------------------------------------------ dimensions */
+
+static void end_dimensions(Dimensions *d) {
+    free(d->given);
+    memset(d, 0, sizeof *d);
+}
+
+static int begin_dimensions(const Run *r, const Variant *v, Dimensions *d) {
+    size_t names = (size_t)r->program->name_count + 1;
+    size_t sizes = v == NULL ? 0 : (size_t)v->size_count;
+    char *memory = calloc(1, (2 * names + sizes) * sizeof(int64_t) + 2 * names);
+    if (memory == NULL) return FAILED;
+    d->given = (int64_t *)memory;
+    d->values = d->given + names;
+    d->sizes = d->values + names;
+    d->is_given = (uint8_t *)(d->sizes + sizes);
+    d->known = d->is_given + names;
+    return DONE;
+}
+
+/* The dimensions with the derived ones; a loop's index is 0 outside of the loop. */
+static int complete(const Run *r, const Variant *v, Dimensions *d) {
+    size_t names = (size_t)r->program->name_count + 1;
+    memcpy(d->values, d->given, names * sizeof(int64_t));
+    memcpy(d->known, d->is_given, names);
+    for (int32_t i = 0; i < v->index_count; i++)
+        if (!d->is_given[v->indices[i]]) {
+            d->values[v->indices[i]] = 0;
+            d->known[v->indices[i]] = 1;
+        }
+    for (int32_t i = 0; i < v->definition_count; i++) {
+        int64_t value;
+        TRY(evaluate(&r->program->expressions, v->definitions[i].expression, d->values, d->known,
+                     &value));
+        if (value > LARGEST || value < -LARGEST) return FAILED;
+        d->values[v->definitions[i].name] = value;
+        d->known[v->definitions[i].name] = 1;
+    }
+    return DONE;
+}
+
+static int find_sizes(const Run *r, const Variant *v, Dimensions *d) {
+    TRY(complete(r, v, d));
+    for (int32_t i = 0; i < v->size_count; i++) {
+        TRY(evaluate(&r->program->expressions, v->sizes[i], d->values, d->known, &d->sizes[i]));
+        if (d->sizes[i] < 0 || d->sizes[i] > LARGEST) return FAILED;
+    }
+    return DONE;
+}
+
+/* ------------------------------------------------------------------------------------ code */
+
+typedef struct {
+    const int64_t *at, *end;
+} Cursor;
+
+static int sequence(Run *r, Code code, Frame *frame, const Variant *v, Dimensions *d);
+static int routine(Run *r, int32_t number, const Dimensions *given, Frame *caller);
+
+static int word(Cursor *c, int64_t least, int64_t most, int64_t *value) {
+    if (c->at >= c->end || *c->at < least || *c->at > most) return FAILED;
+    *value = *c->at++;
+    return DONE;
+}
+
+static int part(Cursor *c, Code *code) {
+    TRY(word(c, 0, INT32_MAX, &code->steps));
+    TRY(word(c, 0, c->end - c->at, &code->count));
+    if (code->count > c->end - c->at) return FAILED;
+    code->words = c->at;
+    c->at += code->count;
+    return DONE;
+}
+
+/* The frames that are one stage of a path further down, in place of those that are there. */
+static int go_down(const Frame *from, Frame ***places, int64_t *count, int64_t loop, int64_t kind,
+                   int64_t which) {
+    Frame **found = NULL;
+    int32_t room = 0;
+    int64_t reached = 0;
+    int32_t number = 0;
+    if (kind == SAME) {
+        const Frame *place = from;
+        while (place != NULL && place->loop != which) place = place->parent;
+        if (place == NULL) return FAILED;
+        number = place->number;
+    }
+    for (int64_t i = 0; i < *count; i++) {
+        const Frame *place = (*places)[i];
+        if (loop >= place->loop_count) goto lost;
+        const Iterations *one = &place->loops[loop];
+        int64_t first = 0, last = (int64_t)one->count - 1;
+        if (kind != ALL) {
+            first = kind == SAME ? number : kind == BACK ? one->count - 1 - which : which;
+            if (kind == AT && first < 0) first += one->count;
+            if (first < 0 || first >= one->count) goto lost;
+            last = first;
+        }
+        for (int64_t n = first; n <= last; n++) {
+            if (make_room((void **)&found, &room, (int32_t)reached + 1, sizeof(Frame *))) goto lost;
+            found[reached++] = one->frames[n];
+        }
+    }
+    free(*places);
+    *places = found;
+    *count = reached;
+    return DONE;
+lost:
+    free(found);
+    return FAILED;
+}
+
+static int free_there(Run *r, Cursor *c, Frame *frame, Frame ***places) {
+    int64_t up, stages, ranges, count = 1;
+    Frame *place = frame;
+    TRY(word(c, 0, INT32_MAX, &up));
+    for (; up > 0; up--) {
+        place = place->parent;
+        if (place == NULL) return FAILED;
+    }
+    *places = malloc(sizeof(Frame *));
+    if (*places == NULL) return FAILED;
+    (*places)[0] = place;
+    TRY(word(c, 0, INT32_MAX, &stages));
+    for (; stages > 0; stages--) {
+        int64_t loop, kind, which;
+        TRY(word(c, 0, INT32_MAX, &loop));
+        TRY(word(c, AT, SAME, &kind));
+        TRY(word(c, kind == AT ? -INT32_MAX : 0, INT32_MAX, &which));
+        TRY(go_down(frame, places, &count, loop, kind, which));
+    }
+    TRY(word(c, 0, INT32_MAX, &ranges));
+    int64_t freed = 0;
+    for (; ranges > 0; ranges--) {
+        int64_t first, last;
+        TRY(word(c, 0, INT32_MAX, &first));
+        TRY(word(c, first, INT32_MAX, &last));
+        for (int64_t slot = first; slot <= last; slot++)
+            for (int64_t i = 0; i < count; i++) {
+                if (slot >= (*places)[i]->slot_count) return FAILED;
+                TRY(give(r, (*places)[i]->slots[slot]));
+                freed++;
+            }
+    }
+    return spend(r, freed);
+}
+
+static int free_elsewhere(Run *r, Cursor *c, Frame *frame) {
+    Frame **places = NULL;
+    int status = free_there(r, c, frame, &places);
+    free(places);
+    return status;
+}
+
+static int scratch_bytes(Run *r, int32_t kind, const int64_t *operands, int64_t count,
+                         int64_t *size) {
+    int32_t owner = r->component < 0 ? -1 : r->program->label_components[r->component];
+    int64_t width = owner < 0 ? 0 : r->cast[owner];
+    if (r->asked_count * 2 >= r->asked_room) {
+        free(r->asked);
+        r->asked_count = 0;
+        r->asked_room = r->asked_room < 65536 ? (r->asked_room ? r->asked_room * 4 : 1024)
+                                              : r->asked_room;
+        r->asked = calloc((size_t)r->asked_room, sizeof(Asked));
+        if (r->asked == NULL) {
+            r->asked_room = 0;
+            return FAILED;
+        }
+    }
+    uint64_t hash = (uint64_t)kind * 31 + (uint64_t)width;
+    for (int64_t i = 0; i < count; i++)
+        hash = (hash ^ (uint64_t)operands[i]) * 0x9E3779B97F4A7C15u, hash ^= hash >> 29;
+    for (uint64_t i = hash;; i++) {
+        Asked *one = &r->asked[i & (uint64_t)(r->asked_room - 1)];
+        if (one->count == 0) {
+            int64_t found = r->scratch(kind, width, operands, count);
+            if (found < 0 || found > LARGEST) return FAILED;
+            one->width = width;
+            one->kind = kind;
+            one->count = (int32_t)count;
+            memcpy(one->operands, operands, (size_t)count * sizeof(int64_t));
+            one->result = found;
+            r->asked_count++;
+        } else if (one->count != count || one->kind != kind || one->width != width ||
+                   memcmp(one->operands, operands, (size_t)count * sizeof(int64_t)) != 0) {
+            continue;
+        }
+        *size = one->result;
+        return DONE;
+    }
+}
+
+static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
+    int64_t kind, count, size, operands[MOST_OPERANDS];
+    TRY(word(c, 0, r->program->label_count - 1, &kind));
+    TRY(word(c, 1, MOST_OPERANDS, &count));
+    for (int64_t i = 0; i < count; i++) {
+        int64_t which;
+        TRY(word(c, 0, v->size_count - 1, &which));
+        operands[i] = d->sizes[which];
+    }
+    TRY(scratch_bytes(r, (int32_t)kind, operands, count, &size));
+    Slot slot;
+    TRY(ask(r, size, 1, &slot));
+    return give(r, slot);
+}
+
+static int call(Run *r, Cursor *c, Frame *frame, const Variant *v, const Dimensions *d) {
+    int64_t number, count;
+    TRY(word(c, 0, r->program->routine_count - 1, &number));
+    TRY(word(c, 0, INT32_MAX, &count));
+    const Routine *called = &r->program->routines[number];
+    Dimensions given;
+    memset(&given, 0, sizeof given);
+    TRY(begin_dimensions(r, NULL, &given));
+    int status = DONE;
+    for (; count > 0 && !status; count--) {
+        int64_t name = 0, size = 0;
+        status = word(c, 0, r->program->name_count - 1, &name) ||
+                 word(c, 0, v->size_count - 1, &size);
+        if (status) {
+            status = FAILED;
+            break;
+        }
+        given.given[name] = d->sizes[size];
+        given.is_given[name] = 1;
+    }
+    int32_t outer = r->component, brought = -1;
+    if (!status) status = make_way(r, called, &brought);
+    if (!status && brought >= 0) {
+        int64_t tensors = 0;
+        status = begin_mark(r, r->phase, r->program->components[brought].label);
+        if (!status) status = bring(r, brought, &tensors);
+        if (!status) status = spend(r, tensors);
+    }
+    if (!status) status = begin_mark(r, r->phase, called->label);
+    if (!status) status = routine(r, (int32_t)number, &given, frame);
+    if (!status) status = begin_mark(r, r->phase, outer);
+    end_dimensions(&given);
+    return status;
+}
+
+static int64_t peak_since(const Run *r, int32_t mark) {
+    int64_t peak = r->allocator.peak_allocated;
+    for (int32_t i = mark; i < r->mark_count; i++)
+        if (r->marks[i].allocated_peak > peak) peak = r->marks[i].allocated_peak;
+    return peak;
+}
+
+typedef struct {
+    int64_t name, window;
+    int is_indexed, may_cut;
+    Frame *frame;
+    int32_t ordinal;
+    Dimensions own;
+} Loop;
+
+static int iterate(Run *r, Loop *loop, Code code, int64_t number, const Variant *v,
+                   Dimensions *d) {
+    Frame *inner = new_frame(r, loop->frame, (int32_t)loop->name, (int32_t)number);
+    if (inner == NULL) return FAILED;
+    Iterations *made = &loop->frame->loops[loop->ordinal];
+    if (make_room((void **)&made->frames, &made->room, made->count + 1, sizeof(Frame *))) {
+        inner->spare = r->spare_frames;
+        r->spare_frames = inner;
+        return FAILED;
+    }
+    made->frames[made->count++] = inner;
+    if (loop->is_indexed) {
+        loop->own.given[loop->name] = number;
+        loop->own.is_given[loop->name] = 1;
+        TRY(find_sizes(r, v, &loop->own));
+        d = &loop->own;
+    }
+    TRY(sequence(r, code, inner, v, d));
+    made = &loop->frame->loops[loop->ordinal];
+    if (loop->window >= 0 && made->count > loop->window + 1)
+        r->slots -= forget(r, made->frames[made->count - loop->window - 2]);
+    return DONE;
+}
+
+static int loop_parts(Run *r, Cursor *c, Loop *loop, int64_t count, int64_t before, int64_t after,
+                      const Variant *v, Dimensions *d) {
+    Code code, body;
+    for (int64_t n = 0; n < before; n++) {
+        TRY(part(c, &code));
+        TRY(iterate(r, loop, code, n, v, d));
+    }
+    TRY(part(c, &body));
+    int64_t repeats = count - before - after;
+    if (repeats > 0 && body.steps == 0) return FAILED;
+    int64_t quiet = 0, last_reserved = 0, last_peak = 0;
+    for (int64_t n = before; n < before + repeats; n++) {
+        int32_t mark = r->mark_count;
+        TRY(iterate(r, loop, body, n, v, d));
+        int64_t reserved = r->allocator.reserved, peak = peak_since(r, mark);
+        quiet = reserved == last_reserved && peak == last_peak ? quiet + 1 : 0;
+        last_reserved = reserved;
+        last_peak = peak;
+        if (loop->may_cut && quiet == QUIET) break;
+    }
+    for (int64_t n = before + repeats; n < count; n++) {
+        TRY(part(c, &code));
+        TRY(iterate(r, loop, code, n, v, d));
+    }
+    return DONE;
+}
+
+static int run_loop(Run *r, Cursor *c, Frame *frame, const Variant *v, Dimensions *d) {
+    Loop loop;
+    memset(&loop, 0, sizeof loop);
+    int64_t expression, has_peers, before, after, count;
+    TRY(word(c, 0, r->program->name_count - 1, &loop.name));
+    TRY(word(c, 0, r->program->root_count - 1, &expression));
+    TRY(word(c, -1, INT32_MAX, &loop.window));
+    TRY(word(c, 0, 1, &has_peers));
+    TRY(word(c, 0, INT32_MAX, &before));
+    TRY(word(c, 0, INT32_MAX, &after));
+    TRY(evaluate(&r->program->expressions, r->program->roots[expression], d->values, d->known,
+                 &count));
+    if (count > LONGEST_LOOP || count < before + after) return FAILED;
+    TRY(make_room((void **)&frame->loops, &frame->loop_room, frame->loop_count + 1,
+                  sizeof(Iterations)));
+    loop.frame = frame;
+    loop.ordinal = frame->loop_count++;
+    memset(&frame->loops[loop.ordinal], 0, sizeof(Iterations));
+    loop.is_indexed = v->names[loop.name];
+    loop.may_cut = !loop.is_indexed && !has_peers;
+    if (loop.is_indexed) {
+        TRY(begin_dimensions(r, v, &loop.own));
+        size_t names = (size_t)r->program->name_count + 1;
+        memcpy(loop.own.given, d->given, names * sizeof(int64_t));
+        memcpy(loop.own.is_given, d->is_given, names);
+    }
+    int status = loop_parts(r, c, &loop, count, before, after, v, d);
+    end_dimensions(&loop.own);
+    return status;
+}
+
+static int step(Run *r, Cursor *c, int64_t kind, Frame *frame, const Variant *v, Dimensions *d) {
+    int64_t one, other;
+    switch (kind) {
+    case FREE_ELSEWHERE: return free_elsewhere(r, c, frame);
+    case SCRATCH: return scratch(r, c, v, d);
+    case CALL: return call(r, c, frame, v, d);
+    case LOOP: return run_loop(r, c, frame, v, d);
+    case PRODUCT:
+        if (!r->has_cublas) {
+            Slot slot;
+            r->has_cublas = 1;
+            return ask(r, r->cublas, 0, &slot);
+        }
+        return DONE;
+    case PHASE:
+        TRY(word(c, 0, r->program->label_count - 1, &one));
+        TRY(word(c, 0, r->program->label_count - 1, &other));
+        return begin_mark(r, (int32_t)one, (int32_t)other);
+    case CAST:
+        TRY(word(c, 0, r->program->component_count - 1, &one));
+        TRY(word(c, 1, 16, &other));
+        return cast_component(r, (int32_t)one, other);
+    case ENTER:
+    case EXIT:
+        TRY(word(c, 0, r->program->component_count - 1, &one));
+        TRY(word(c, 0, r->program->components[one].module_count - 1, &other));
+        return kind == ENTER ? enter_module(r, (int32_t)one, (int32_t)other)
+                             : exit_module(r, (int32_t)one, (int32_t)other);
+    default: return FAILED;
+    }
+}
+
+static int sequence(Run *r, Code code, Frame *frame, const Variant *v, Dimensions *d) {
+    TRY(spend(r, code.steps));
+    if (++r->depth > DEEPEST) return FAILED;
+    Cursor c = {code.words, code.words + code.count};
+    while (c.at < c.end) {
+        int64_t op = *c.at++;
+        if (op >= 0) {
+            Slot slot;
+            if (op >= v->size_count) return FAILED;
+            TRY(ask(r, d->sizes[op], 0, &slot));
+            TRY(push_slot(frame, slot));
+        } else if (op > STEP) {
+            if (-op - 1 >= frame->slot_count) return FAILED;
+            TRY(give(r, frame->slots[-op - 1]));
+        } else {
+            TRY(step(r, &c, STEP - op, frame, v, d));
+        }
+    }
+    r->slots += frame->slot_count;
+    r->depth--;
+    return r->slots > MOST_SLOTS ? FAILED : DONE;
+}
+
+/* The first of a routine's variants whose condition holds; its facts do, or it is not here. */
+static int choose_variant(Run *r, const Routine *routine, const Dimensions *given,
+                          const Variant **found) {
+    for (int32_t i = 0; i < routine->variant_count; i++) {
+        const Variant *v = &routine->variants[i];
+        TRY(spend(r, v->definition_count));
+        int64_t holds = 1;
+        if (v->condition >= 0) {
+            Dimensions d;
+            TRY(begin_dimensions(r, NULL, &d));
+            size_t names = (size_t)r->program->name_count + 1;
+            memcpy(d.given, given->given, names * sizeof(int64_t));
+            memcpy(d.is_given, given->is_given, names);
+            int status = complete(r, v, &d);
+            if (!status)
+                status = evaluate(&r->program->expressions, v->condition, d.values, d.known,
+                                  &holds);
+            end_dimensions(&d);
+            TRY(status);
+        }
+        if (holds) {
+            *found = v;
+            return DONE;
+        }
+    }
+    return FAILED;
+}
+
+/* Run a routine; what it leaves goes to the caller's slots, or is freed where there is none. */
+static int routine(Run *r, int32_t number, const Dimensions *given, Frame *caller) {
+    const Variant *v;
+    TRY(choose_variant(r, &r->program->routines[number], given, &v));
+    Frame *frame = new_frame(r, NULL, -1, 0);
+    if (frame == NULL) return FAILED;
+    Dimensions d;
+    TRY(begin_dimensions(r, v, &d));
+    size_t names = (size_t)r->program->name_count + 1;
+    memcpy(d.given, given->given, names * sizeof(int64_t));
+    memcpy(d.is_given, given->is_given, names);
+    int status = find_sizes(r, v, &d);
+    if (!status) status = sequence(r, v->code, frame, v, &d);
+    end_dimensions(&d);
+    TRY(status);
+    for (int32_t i = 0; i < v->output_count; i++)
+        if (v->outputs[i] < 0 || v->outputs[i] >= frame->slot_count) return FAILED;
+    for (int32_t i = 0; i < v->output_count; i++) {
+        Slot slot = frame->slots[v->outputs[i]];
+        TRY(caller == NULL ? give(r, slot) : push_slot(caller, slot));
+    }
+    r->slots -= forget(r, frame);
+    frame->spare = r->spare_frames;
+    r->spare_frames = frame;
+    return DONE;
+}
+
+/* The first phase that the code names: what is uploaded before it belongs to it. */
+static int first_phase(Run *r, const Dimensions *given, int32_t *phase) {
+    const Variant *v;
+    TRY(choose_variant(r, &r->program->routines[r->program->entry], given, &v));
+    const int64_t *at = v->code.words, *end = at + v->code.count;
+    *phase = r->program->idle_label;
+    while (at < end) {
+        int64_t kind = *at > STEP ? 0 : STEP - *at;
+        at++;
+        int64_t skipped;
+        switch (kind) {
+        case PHASE:
+            if (at >= end || *at < 0 || *at >= r->program->label_count) return FAILED;
+            *phase = (int32_t)*at;
+            return DONE;
+        case SCRATCH: skipped = at + 1 < end ? 2 + at[1] : 0; break;
+        case CALL: skipped = at + 1 < end ? 2 + 2 * at[1] : 0; break;
+        case ENTER:
+        case EXIT:
+        case CAST: skipped = 2; break;
+        case FREE_ELSEWHERE: {
+            int64_t stages = at + 1 < end ? at[1] : 0, ranges;
+            if (stages < 0 || stages > end - at || 2 + 3 * stages >= end - at) return FAILED;
+            ranges = at[2 + 3 * stages];
+            skipped = 3 + 3 * stages + 2 * ranges;
+            break;
+        }
+        case LOOP: {
+            Cursor c = {at + 6, end};
+            if (end - at < 6) return FAILED;
+            for (int64_t parts = at[4] + at[5] + 1; parts > 0; parts--) {
+                Code code;
+                TRY(part(&c, &code));
+            }
+            skipped = c.at - at;
+            break;
+        }
+        default: skipped = 0; break;
+        }
+        if (skipped < 0 || skipped > end - at) return FAILED;
+        at += skipped;
+    }
+    return DONE;
+}
+
+static void drop_openings(Run *r) {
+    for (int32_t i = 0; i < r->opening_count; i++) {
+        allocator_end(&r->openings[i].allocator);
+        free(r->openings[i].held);
+        r->openings[i].held = NULL;
+    }
+    r->opening_count = 0;
+    for (int i = 0; i < 2; i++) {
+        allocator_end(&r->latest[i].allocator);
+        free(r->latest[i].held);
+        r->latest[i].held = NULL;
+        r->latest_limit[i] = -1;
+    }
+}
+
+/* ------------------------------------------------------------------------ what is exported */
+
+/* The checksum of the sources it was built from, so that an old build is not taken for this one. */
+#ifndef VRAMPLAN_SOURCES
+#define VRAMPLAN_SOURCES 0
+#endif
+EXPORT int64_t vramplan_sources(void) { return VRAMPLAN_SOURCES; }
+
+EXPORT void *vramplan_program(const int64_t *words, int64_t count, const char *text,
+                              int64_t length) {
+    return program_read(words, count, text, length);
+}
+
+EXPORT void vramplan_program_end(void *program) { program_end(program); }
+
+EXPORT void vramplan_run_end(void *run) {
+    Run *r = run;
+    if (r == NULL) return;
+    for (Frame *frame = r->frames; frame != NULL;) {
+        Frame *following = frame->chained;
+        for (int32_t i = 0; i < frame->loop_count; i++) free(frame->loops[i].frames);
+        free(frame->loops);
+        free(frame->slots);
+        free(frame);
+        frame = following;
+    }
+    int32_t components = r->program->component_count;
+    for (int32_t i = 0; i < components && r->whole && r->modules; i++) {
+        free(r->whole[i].slots);
+        if (r->modules[i] == NULL) continue;
+        for (int32_t m = 0; m < r->program->components[i].module_count; m++)
+            free(r->modules[i][m].slots);
+        free(r->modules[i]);
+    }
+    drop_openings(r);
+    allocator_end(&r->allocator);
+    allocator_end(&r->attempt);
+    void *owned[] = {r->requests, r->lives, r->blocks, r->turns, r->unused, r->growths, r->marks,
+                     r->places, r->weights, r->whole, r->modules, r->cast, r->present,
+                     r->weight_bytes, r->asked, r->openings, r->held};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
+    free(r);
+}
+
+/* A run that has not begun; the program outlives it. NULL where there is no memory. */
+EXPORT void *vramplan_run(const void *program, ScratchModel model, int64_t element, int64_t cublas,
+                          int offload, int has_warm_up, int is_expandable) {
+    Run *r = calloc(1, sizeof *r);
+    if (r == NULL) return NULL;
+    r->program = program;
+    r->scratch = model;
+    r->element = element;
+    r->cublas = cublas;
+    r->offload = offload;
+    r->has_warm_up = has_warm_up;
+    r->is_expandable = is_expandable;
+    r->phase = r->program->load_label;
+    r->component = -1;
+    r->is_changed = 1;
+    r->latest_limit[0] = r->latest_limit[1] = -1;
+    allocator_begin(&r->allocator, UNLIMITED, is_expandable);
+    allocator_begin(&r->attempt, UNLIMITED, is_expandable);
+    size_t components = (size_t)r->program->component_count + 1;
+    r->whole = calloc(components, sizeof *r->whole);
+    r->modules = calloc(components, sizeof *r->modules);
+    r->cast = calloc(components, sizeof *r->cast);
+    r->present = calloc(components, sizeof *r->present);
+    r->weight_bytes = calloc(components, sizeof *r->weight_bytes);
+    r->openings = calloc(MOST_OPENINGS, sizeof *r->openings);
+    int is_whole = r->whole && r->modules && r->cast && r->present && r->weight_bytes &&
+                   r->openings;
+    for (int32_t i = 0; is_whole && i < r->program->component_count; i++) {
+        r->modules[i] =
+            calloc((size_t)r->program->components[i].module_count + 1, sizeof **r->modules);
+        if (r->modules[i] == NULL) is_whole = 0;
+    }
+    if (!is_whole) {
+        vramplan_run_end(r);
+        return NULL;
+    }
+    return r;
+}
+
+EXPORT int vramplan_load(void *run) {
+    Run *r = run;
+    r->began = clock();
+    for (int32_t i = 0; i < r->program->component_count; i++) {
+        const Component *c = &r->program->components[i];
+        if (c->is_skipped || !(r->offload == OFFLOAD_NONE || c->stays)) continue;
+        int64_t count;
+        TRY(begin_mark(r, r->program->load_label, c->label));
+        TRY(bring(r, i, &count));
+    }
+    return close_mark(r);
+}
+
+static int run_entry(Run *r, Dimensions *numbers, Dimensions *given) {
+    const Program *p = r->program;
+    for (int32_t i = 0; i < p->number_count; i++) {
+        numbers->values[p->numbers[2 * i]] = p->numbers[2 * i + 1];
+        numbers->known[p->numbers[2 * i]] = 1;
+    }
+    for (int32_t i = 0; i < p->dimension_count; i++) {
+        int64_t value;
+        TRY(evaluate(&p->expressions, p->dimensions[i].expression, numbers->values, numbers->known,
+                     &value));
+        if (value > LARGEST || value < -LARGEST) return FAILED;
+        given->given[p->dimensions[i].name] = value;
+        given->is_given[p->dimensions[i].name] = 1;
+    }
+    int32_t phase;
+    TRY(first_phase(r, given, &phase));
+    TRY(begin_mark(r, phase, p->pipeline_label));
+    TRY(routine(r, p->entry, given, NULL));
+    TRY(close_mark(r));
+    return end_of_run(r);
+}
+
+EXPORT int vramplan_go(void *run) {
+    Run *r = run;
+    Dimensions numbers, given;
+    r->depth = 0;
+    drop_openings(r); /* there may be more tensors alive in this run */
+    free(r->held);
+    r->held = NULL;
+    if (begin_dimensions(r, NULL, &numbers)) return FAILED;
+    if (begin_dimensions(r, NULL, &given)) {
+        end_dimensions(&numbers);
+        return FAILED;
+    }
+    int status = run_entry(r, &numbers, &given);
+    end_dimensions(&numbers);
+    end_dimensions(&given);
+    return status;
+}
+
+/* How many marks there are, requests, words of weights, and the most that was ever granted. */
+EXPORT void vramplan_figures(const void *run, int64_t *figures) {
+    const Run *r = run;
+    figures[0] = r->mark_count;
+    figures[1] = r->request_count;
+    figures[2] = r->weights_count;
+    figures[3] = r->growth_count ? r->growths[r->growth_count - 1].granted : 0;
+}
+
+/* Marks, seven numbers each, and the snapshots of weights that they point into. */
+EXPORT void vramplan_marks(const void *run, int64_t *marks, int64_t *weights) {
+    const Run *r = run;
+    for (int32_t i = 0; i < r->mark_count; i++) {
+        const Mark *mark = &r->marks[i];
+        int64_t row[] = {mark->phase, mark->component, mark->allocated_peak, mark->reserved_peak,
+                         mark->allocated, mark->reserved, mark->weights};
+        memcpy(marks + 7 * (int64_t)i, row, sizeof row);
+    }
+    if (r->weights_count)
+        memcpy(weights, r->weights, (size_t)r->weights_count * sizeof(int64_t));
+}
+
+/* -------------------------------------------------------------------------------- attempts */
+
+static int keep_latest(Run *r, const Allocator *a, const int32_t *held, int64_t at, int which) {
+    Opening *latest = &r->latest[which];
+    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
+    if (latest->held == NULL) latest->held = malloc(lives);
+    if (latest->held == NULL) return FAILED;
+    memcpy(latest->held, held, lives);
+    latest->request = at;
+    return allocator_copy(&latest->allocator, a, a->limit);
+}
+
+/* Ask again from a request on; REFUSED where one is refused, at *at. A watched attempt leaves how it
+ * stood before it was granted most: the next lower limit goes another way from there on only. */
+static int advance(Run *r, Allocator *a, int32_t *held, int64_t *at, int64_t end, int is_elastic,
+                   int is_watched) {
+    for (; *at < end; ++*at) {
+        int64_t request = r->requests[*at];
+        if (request > 0) {
+            int32_t live = r->lives[*at];
+            int32_t *block = &held[live & ~SPARE];
+            a->is_watched = is_watched;
+            int status = allocator_malloc(a, request, block);
+            if (status == PAUSED) {
+                TRY(keep_latest(r, a, held, *at, is_elastic));
+                a->is_watched = 0;
+                status = allocator_malloc(a, request, block);
+            }
+            if (status == REFUSED && is_elastic && live & SPARE) {
+                *block = -1;
+                continue;
+            }
+            if (status) return status;
+        } else if (request == EMPTY_CACHE) {
+            TRY(allocator_empty_cache(a));
+        } else if (held[-1 - request] >= 0) {
+            TRY(allocator_free(a, held[-1 - request]));
+        }
+    }
+    return DONE;
+}
+
+/* The first growth that a limit refuses; there is one. */
+static int32_t first_refused(const Run *r, int64_t limit) {
+    int32_t low = 0, high = r->growth_count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (r->growths[middle].granted > limit) high = middle;
+        else low = middle + 1;
+    }
+    return low;
+}
+
+static int add_opening(Run *r, const Opening *from, int64_t request) {
+    Opening *one = &r->openings[r->opening_count];
+    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
+    one->request = from == NULL ? 0 : from->request;
+    TRY(allocator_begin(&one->allocator, UNLIMITED, r->is_expandable));
+    one->held = malloc(lives);
+    r->opening_count++;
+    if (one->held == NULL) return FAILED;
+    if (from != NULL) {
+        TRY(allocator_copy(&one->allocator, &from->allocator, UNLIMITED));
+        memcpy(one->held, from->held, lives);
+    } else {
+        memset(one->held, 0xff, lives);
+    }
+    return advance(r, &one->allocator, one->held, &one->request, request, 0, 0);
+}
+
+static int gather(Run *r, int64_t least) {
+    for (int32_t i = 0; i < r->opening_count; i++) {
+        allocator_end(&r->openings[i].allocator);
+        free(r->openings[i].held);
+        r->openings[i].held = NULL;
+    }
+    r->opening_count = 0;
+    int32_t growth = first_refused(r, least);
+    TRY(add_opening(r, NULL, r->growths[growth].request));
+    int64_t apart = (r->request_count - r->openings[0].request) / MOST_OPENINGS;
+    if (apart < APART) apart = APART;
+    for (; growth < r->growth_count && r->opening_count < MOST_OPENINGS; growth++) {
+        const Opening *last = &r->openings[r->opening_count - 1];
+        if (r->growths[growth].request >= last->request + apart)
+            TRY(add_opening(r, last, r->growths[growth].request));
+    }
+    return DONE;
+}
+
+/* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
+ * where it fails. REFUSED where it does, DONE where the run completes. */
+EXPORT int vramplan_attempt(void *run, int64_t limit, int64_t live, int is_elastic,
+                            int64_t *found) {
+    Run *r = run;
+    int64_t most = r->growth_count ? r->growths[r->growth_count - 1].granted : 0;
+    found[0] = most;
+    if (limit >= most || !r->growth_count) return DONE;
+    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
+    if (r->held == NULL) r->held = malloc(lives);
+    if (r->held == NULL) return FAILED;
+    int which = is_elastic != 0;
+    const Opening *from = &r->latest[which];
+    if (limit > r->latest_limit[which] || limit < from->allocator.granted) {
+        int64_t first = r->growths[first_refused(r, limit)].request;
+        if (!r->opening_count || r->openings[0].request > first)
+            TRY(gather(r, live < limit ? live : limit / 8 * 7));
+        int32_t opening = r->opening_count - 1;
+        while (opening > 0 && r->openings[opening].request > first) opening--;
+        from = &r->openings[opening];
+    }
+    TRY(allocator_copy(&r->attempt, &from->allocator, limit));
+    memcpy(r->held, from->held, lives);
+    int64_t at = from->request;
+    r->latest_limit[which] = -1; /* until it is known how far this attempt's holds */
+    int status = advance(r, &r->attempt, r->held, &at, r->request_count, which, 1);
+    if (r->latest[which].held != NULL && r->latest[which].allocator.limit == limit)
+        r->latest_limit[which] = limit;
+    found[0] = r->attempt.granted;
+    if (status == REFUSED) {
+        int32_t low = 0, high = r->place_count;
+        while (low < high) {
+            int32_t middle = low + (high - low) / 2;
+            if (r->places[middle].request <= at) low = middle + 1;
+            else high = middle;
+        }
+        if (!low) return FAILED;
+        found[1] = r->places[low - 1].phase;
+        found[2] = r->places[low - 1].component;
+        found[3] = r->attempt.asked;
+    }
+    return status;
+}

@@ -1,0 +1,313 @@
+"""The compiled core, where there is one: a rehearsal that runs in C.
+
+`rehearsal`, `replay`, `allocator` and their neighbours are the reference, and what runs where no
+core was built (``VRAMPLAN_CORE=off`` turns it off). Both give the same figures. What the core does
+not take (a tape that does not hold together, a figure out of range) it leaves to the reference,
+which says what is wrong.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import zlib
+from array import array
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.program import Vocabulary
+from vramplan.engines.torch.tape.rehearsed import Rehearsed
+from vramplan.engines.torch.tape.trace import Mark, ReplayOutOfMemory, Trace
+from vramplan.errors import TapeError
+
+FOLDER = Path(__file__).parent / "core"
+LIBRARY = FOLDER / ("_core.dll" if sys.platform == "win32" else "_core.so")
+
+# core/core.h and core/replay.c
+_DONE, _REFUSED, _TOO_LONG = 0, 1, 2
+_OFFLOADS = {"none": 0, "model": 1, "sequential": 2}
+#: no size is beyond this
+_LARGEST = 1 << 60
+_MOST_TAPES = 4
+_MOST_PROGRAMS = 64
+
+_LONG = ctypes.c_int64
+_LONGS = ctypes.POINTER(_LONG)
+_SCRATCH = ctypes.CFUNCTYPE(_LONG, ctypes.c_int32, _LONG, _LONGS, _LONG)
+
+
+class CannotRun(Exception):
+    """The core does not take this; the reference does, or says what is wrong."""
+
+
+def sources_checksum(folder: Path = FOLDER) -> int:
+    """Return the checksum of the core's sources, 0 where they are not here."""
+    paths = sorted([*folder.glob("*.c"), *folder.glob("*.h")])
+    checksum = 0
+    for path in paths:
+        # a checkout on Windows may have other line ends
+        checksum = zlib.crc32(path.read_bytes().replace(b"\r\n", b"\n"), checksum)
+    return checksum
+
+
+@cache
+def find_core() -> tuple[ctypes.CDLL | None, str]:
+    """Return the core, and in words which one is in use, or why none is."""
+    if os.environ.get("VRAMPLAN_CORE", "").lower() in ("off", "0", "no"):
+        return None, "turned off by VRAMPLAN_CORE"
+    if not LIBRARY.is_file():
+        return None, "was not built (no C compiler where vramplan was installed)"
+    try:
+        core = ctypes.CDLL(str(LIBRARY))
+        core.vramplan_sources.restype = _LONG
+        built_from = core.vramplan_sources()
+    except (OSError, AttributeError) as error:
+        return None, f"cannot be loaded: {error}"
+    if sources_checksum() not in (0, built_from):
+        return None, "is older than its sources; install vramplan again"
+    _declare(core)
+    return core, f"{LIBRARY.name}, built from {built_from:08x}"
+
+
+def _declare(core: ctypes.CDLL) -> None:
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    core.vramplan_program.restype = pointer
+    core.vramplan_program.argtypes = [pointer, _LONG, ctypes.c_char_p, _LONG]
+    core.vramplan_program_end.restype = None
+    core.vramplan_program_end.argtypes = [pointer]
+    core.vramplan_run.restype = pointer
+    core.vramplan_run.argtypes = [pointer, _SCRATCH, _LONG, _LONG, number, number, number]
+    core.vramplan_run_end.restype = None
+    core.vramplan_run_end.argtypes = [pointer]
+    core.vramplan_load.argtypes = [pointer]
+    core.vramplan_go.argtypes = [pointer]
+    core.vramplan_figures.restype = None
+    core.vramplan_figures.argtypes = [pointer, _LONGS]
+    core.vramplan_marks.restype = None
+    core.vramplan_marks.argtypes = [pointer, pointer, pointer]
+    core.vramplan_attempt.argtypes = [pointer, _LONG, _LONG, number, _LONGS]
+
+
+class _Program:
+    """A program in the core's memory."""
+
+    def __init__(self, core: ctypes.CDLL, words: array[int], text: bytes) -> None:
+        self._core = core
+        address, count = words.buffer_info()
+        self.handle: int | None = core.vramplan_program(address, count, text, len(text))
+        if not self.handle:
+            raise CannotRun
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self._core.vramplan_program_end(self.handle)
+
+
+class _Known:
+    """A tape that the core has been told of: its vocabulary, and its programs."""
+
+    def __init__(self, core: ctypes.CDLL, tape: Tape) -> None:
+        self._core = core
+        self.vocabulary = Vocabulary(tape)
+        self._programs: dict[object, _Program] = {}
+
+    def program(self, conditions: Conditions) -> _Program:
+        """Return the program of what runs under some conditions; scratch does not matter to it."""
+        key = (
+            frozenset(conditions.numbers.items()),
+            frozenset(conditions.facts.items()),
+            conditions.offload == "sequential",
+            conditions.skip_components,
+        )
+        if key not in self._programs:
+            words, text = self.vocabulary.program(conditions)
+            if len(self._programs) >= _MOST_PROGRAMS:
+                del self._programs[next(iter(self._programs))]
+            self._programs[key] = _Program(self._core, words, text)
+        return self._programs[key]
+
+
+#: the tapes in use, the latest last; the tape in each keeps its id its own
+_known: dict[int, _Known] = {}
+
+
+def _know(core: ctypes.CDLL, tape: Tape) -> _Known:
+    found = _known.pop(id(tape), None) or _Known(core, tape)
+    _known[id(tape)] = found
+    while len(_known) > _MOST_TAPES:
+        del _known[next(iter(_known))]
+    return found
+
+
+class NativeRehearsal:
+    """A rehearsal that runs in the core (`Rehearsed`).
+
+    `reference` makes the same in Python, loaded and run once: it is asked where the core gives up.
+    Raises CannotRun where the core does not take it at all, TapeError where the run is too long.
+    """
+
+    def __init__(
+        self,
+        core: ctypes.CDLL,
+        tape: Tape,
+        conditions: Conditions,
+        *,
+        reference: Callable[[], Rehearsed],
+        expandable_segments: bool = False,
+    ) -> None:
+        self.tape = tape
+        self._core = core
+        self._reference = reference
+        self._instead: Rehearsed | None = None
+        self._run: int | None = None
+        self._runs = 0
+        self._trace: Trace | None = None
+        if conditions.offload not in _OFFLOADS or conditions.is_elastic:
+            raise CannotRun
+        known = _know(core, tape)
+        try:
+            self._program = known.program(conditions)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            raise CannotRun from None
+        self._labels = list(known.vocabulary.labels)
+        self._components = list(tape.components)
+        self._scratch = _SCRATCH(_scratch_model(conditions, self._labels))
+        self._run = core.vramplan_run(
+            self._program.handle,
+            self._scratch,
+            conditions.element_bytes,
+            conditions.cublas_bytes,
+            _OFFLOADS[conditions.offload],
+            conditions.loading == "device_map",
+            expandable_segments,
+        )
+        if not self._run:
+            raise CannotRun
+        self._must(core.vramplan_load(self._run))
+        self.run()
+
+    def __del__(self) -> None:
+        if getattr(self, "_run", None):
+            self._core.vramplan_run_end(self._run)
+
+    def run(self) -> None:
+        """Run the entry routine once more, in the same process."""
+        self._trace = None
+        self._runs += 1
+        if self._instead is None:
+            try:
+                self._must(self._core.vramplan_go(self._run))
+            except CannotRun:
+                if self._runs == 1:
+                    raise
+                self._fall_back()
+        else:
+            self._instead.run()
+
+    def _must(self, status: int) -> None:
+        if status == _TOO_LONG:
+            raise TapeError(
+                f"tape {self.tape.pipeline}: the run at these settings is too long to be replayed"
+            )
+        if status != _DONE:
+            raise CannotRun
+
+    def _fall_back(self) -> Rehearsed:
+        self._instead = self._reference()
+        for _ in range(1, self._runs):
+            self._instead.run()
+        return self._instead
+
+    def _figures(self) -> Sequence[int]:
+        figures = (_LONG * 4)()
+        self._core.vramplan_figures(self._run, figures)
+        return list(figures)
+
+    @property
+    def trace(self) -> Trace:
+        """The stretches of what was run so far."""
+        if self._instead is not None:
+            return self._instead.trace
+        if self._trace is None:
+            self._trace = Trace(marks=self._marks())
+        return self._trace
+
+    def _marks(self) -> list[Mark]:
+        count, _, weights_count, _ = self._figures()
+        rows = array("q", bytes(8 * 7 * count))
+        weights = array("q", bytes(8 * weights_count))
+        self._core.vramplan_marks(self._run, rows.buffer_info()[0], weights.buffer_info()[0])
+        labels = self._labels
+        there: dict[int, tuple[tuple[str, int], ...]] = {}
+        for snapshot in dict.fromkeys(rows[6::7]):
+            pairs = weights[snapshot + 1 : snapshot + 1 + 2 * weights[snapshot]]
+            names = (self._components[number] for number in pairs[::2])
+            there[snapshot] = tuple(zip(names, pairs[1::2], strict=True))
+        return [
+            Mark(
+                phase=labels[rows[at]],
+                component=labels[rows[at + 1]],
+                allocated_peak_bytes=rows[at + 2],
+                reserved_peak_bytes=rows[at + 3],
+                allocated_bytes=rows[at + 4],
+                reserved_bytes=rows[at + 5],
+                weights=there[rows[at + 6]],
+            )
+            for at in range(0, 7 * count, 7)
+        ]
+
+    @property
+    def most_wanted_bytes(self) -> int:
+        """The least limit that refuses nothing: the run under it is the run without one."""
+        if self._instead is not None:
+            return self._instead.most_wanted_bytes
+        return self._figures()[3]
+
+    def attempt(
+        self, limit_bytes: int, *, is_elastic: bool = False
+    ) -> tuple[int, ReplayOutOfMemory | None]:
+        """Return what a limit granted the run at most, and how the run fails under it.
+
+        It fails with None where it completes. Under every limit from what was granted up to this
+        one everything happens alike. With `is_elastic`, scratch that does not fit is done without:
+        torch tries the next plan.
+        """
+        if self._instead is not None:
+            return self._instead.attempt(limit_bytes, is_elastic=is_elastic)
+        live_bytes = self.trace.allocated_peak_bytes
+        found = (_LONG * 4)()
+        bounded_bytes = min(max(limit_bytes, -1), _LARGEST)
+        status = self._core.vramplan_attempt(
+            self._run, bounded_bytes, live_bytes, is_elastic, found
+        )
+        granted_bytes, phase, component, asked_bytes = found
+        if status == _DONE:
+            return granted_bytes, None
+        if status != _REFUSED:
+            return self._fall_back().attempt(limit_bytes, is_elastic=is_elastic)
+        labels = self._labels
+        return granted_bytes, ReplayOutOfMemory(labels[phase], labels[component], asked_bytes)
+
+    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
+        """Return how what was run so far fails under a limit; None where it completes."""
+        return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
+
+
+Model = Callable[[int, int, Sequence[int], int], int]
+
+
+def _scratch_model(conditions: Conditions, labels: Sequence[str]) -> Model:
+    """Return the conditions' workspace model as the core asks it: below 0 where it does not say."""
+
+    def model(kind: int, _width: int, operands: Sequence[int], count: int) -> int:
+        try:
+            size = conditions.workspace_bytes(labels[kind], tuple(operands[:count]))
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return -1
+        return size if 0 <= size <= _LARGEST else -1
+
+    return model

@@ -1,0 +1,258 @@
+"""A tape's code as numbers, for the compiled core: what `core/program.c` reads.
+
+Names, labels and expressions are numbered once a tape; a program is what of the tape runs under
+certain facts. What cannot be written so is refused by the core, and replayed by the Python.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vramplan.engines.torch.diffusers_offload import CHAIN, STAYS_ON_DEVICE
+from vramplan.engines.torch.tape.code import Code
+from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
+
+# core/program.h
+_STEP = -(1 << 40)
+_FREE_ELSEWHERE, _SCRATCH, _PRODUCT, _PHASE, _CALL, _ENTER, _EXIT, _CAST, _LOOP = range(1, 10)
+_AT, _ALL, _BACK, _SAME = range(4)
+#: labels that the core knows by number
+_LABELS = ("load", "idle", "pipeline")
+
+Place = tuple[int, ...]
+
+
+class _Numbers(dict[str, int]):
+    """Texts by number, in the order in which they were met."""
+
+    def __missing__(self, text: str) -> int:
+        self[text] = number = len(self)
+        return number
+
+
+class Vocabulary:
+    """What the programs of one tape have in common: its texts by number, its code as words."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.names = _Numbers()
+        self.labels = _Numbers()
+        self.expressions = _Numbers()
+        for label in _LABELS:
+            self.labels[label]  # takes its number
+        self._routines = {name: number for number, name in enumerate(tape.routines)}
+        self._components = {name: number for number, name in enumerate(tape.components)}
+        self._variants: dict[tuple[int, bool], tuple[list[int], frozenset[str]]] = {}
+        self._modules = {name: _tensors(weights) for name, weights in tape.components.items()}
+
+    def program(self, conditions: Conditions) -> tuple[array[int], bytes]:
+        """Return the words and the text of what runs under some conditions."""
+        words = self._parts(conditions)
+        texts = [*self.names, *self.expressions]
+        head = [len(self.names), len(self.expressions)]
+        return array("q", head + words), "".join(text + "\n" for text in texts).encode("ascii")
+
+    # ---------------------------------------------------------------------- parts
+    def _parts(self, conditions: Conditions) -> list[int]:
+        tape = self.tape
+        routines = self._reached(conditions)
+        entry = self._routines[tape.entry]
+        definitions = self._definitions(tape.dims)
+        numbers: list[int] = []
+        for name, value in _numbers(tape, conditions).items():
+            numbers += (self.names[name], value)
+        components: list[int] = [len(tape.components)]
+        for name, modules in self._modules.items():
+            components += (
+                self.labels[name],
+                name in STAYS_ON_DEVICE,
+                name in conditions.skip_components,
+                len(tape.components[name].modules),
+                *modules,
+            )
+        owners = [self._components.get(label.partition(".")[0], -1) for label in self.labels]
+        return [
+            len(self.labels),
+            *components,
+            len(owners),
+            *owners,
+            *routines,
+            entry,
+            *definitions,
+            len(numbers),
+            *numbers,
+        ]
+
+    def _reached(self, conditions: Conditions) -> list[int]:
+        """Return the routines; of those that the entry reaches, the variants that the facts leave.
+
+        A condition on dimensions is left to the core.
+        """
+        facts = conditions.facts
+        is_sequential = conditions.offload == "sequential"
+        written: dict[str, list[list[int]]] = {}
+        ahead = [self.tape.entry]
+        while ahead:
+            name = ahead.pop()
+            if name in written:
+                continue
+            written[name] = []
+            for variant in self.tape.routines[name]:
+                if all(facts.get(key) in values for key, values in variant.when.items()):
+                    code, calls = self._variant(variant, is_sequential)
+                    written[name].append(code)
+                    ahead += calls
+        words = [len(self._routines)]
+        for name in self._routines:
+            variants = written.get(name, [])
+            words += (self.labels[name], *self._owner(name), len(variants))
+            for code in variants:
+                words += code
+        return words
+
+    def _owner(self, routine: str) -> tuple[int, int]:
+        """Return the component that a routine is of, and the one before it in model offload."""
+        top = routine.partition(".")[0]
+        if top not in self._components:
+            return -1, -1
+        chain = [name for name in CHAIN if name in self._components]
+        place = chain.index(top) if top in chain else 0
+        before = self._components[chain[place - 1]] if place else -1
+        return self._components[top], before
+
+    def _variant(self, variant: Variant, is_sequential: bool) -> tuple[list[int], frozenset[str]]:
+        key = (id(variant), is_sequential)
+        if key not in self._variants:
+            coder = _Coder(self, variant)
+            code = variant.code if is_sequential else variant.plain_code
+            body = coder.part(code, ())
+            expressions = self.expressions
+            words = [
+                -1 if variant.condition is None else expressions[variant.condition],
+                len(variant.indices),
+                *(self.names[name] for name in variant.indices),
+                *self._definitions(variant.derived),
+                len(variant.sizes),
+                *(expressions[text] for text in variant.sizes),
+                len(variant.outputs),
+                *variant.outputs,
+                *body,
+            ]
+            self._variants[key] = words, frozenset(coder.calls)
+        return self._variants[key]
+
+    def _definitions(self, texts: Mapping[str, str]) -> list[int]:
+        words = [len(texts)]
+        for name, text in texts.items():
+            words += (self.names[name], self.expressions[text])
+        return words
+
+    def routine_number(self, name: str) -> int:
+        """Return the number of a routine."""
+        return self._routines[name]
+
+    def component_number(self, name: str) -> int:
+        """Return the number of a component."""
+        return self._components[name]
+
+
+class _Coder:
+    """Writes the code of one variant."""
+
+    def __init__(self, vocabulary: Vocabulary, variant: Variant) -> None:
+        self._vocabulary = vocabulary
+        self._variant = variant
+        self.calls: set[str] = set()
+
+    def part(self, code: Code, place: Place) -> list[int]:
+        """Return a code with its number of steps and of words before it."""
+        words: list[int] = []
+        loops = 0
+        for op in code:
+            if type(op) is int:
+                words.append(op)
+                continue
+            step: Any = op  # `code_check` has looked at its form
+            kind = step[0]
+            if kind == "l":
+                words += self._loop(step, (*place, loops))
+                loops += 1
+            else:
+                words += self._step(kind, step)
+        return [len(code), len(words), *words]
+
+    def _step(self, kind: str, step: Any) -> list[int]:
+        known = self._vocabulary
+        match kind:
+            case "f":
+                return self._free(step)
+            case "w":
+                return [_STEP - _SCRATCH, known.labels[step[1]], len(step) - 2, *step[2:]]
+            case "g":
+                return [_STEP - _PRODUCT]
+            case "p":
+                component = step[2] if len(step) > 2 else "pipeline"
+                return [_STEP - _PHASE, known.labels[step[1]], known.labels[component]]
+            case "c":
+                self.calls.add(step[1])
+                words = [_STEP - _CALL, known.routine_number(step[1]), len(step[2])]
+                for name, size in step[2].items():
+                    words += (known.names[name], size)
+                return words
+            case "t":
+                return [_STEP - _CAST, known.component_number(step[1]), step[2]]
+            case _:
+                which = _ENTER if kind == "e" else _EXIT
+                return [_STEP - which, known.component_number(step[1]), step[2]]
+
+    def _free(self, step: Any) -> list[int]:
+        words = [_STEP - _FREE_ELSEWHERE, step[1], len(step[2])]
+        for loop, which in step[2]:
+            if which == "all":
+                words += (loop, _ALL, 0)
+            elif isinstance(which, int):
+                words += (loop, _AT, which)
+            elif which[0] == "back":
+                words += (loop, _BACK, which[1])
+            else:
+                words += (loop, _SAME, self._vocabulary.names[which[1]])
+        words.append(len(step) - 3)
+        for slots in step[3:]:
+            words += (slots, slots) if isinstance(slots, int) else slots
+        return words
+
+    def _loop(self, step: Any, place: Place) -> list[int]:
+        _, name, count, before, body, after = step
+        window = self._variant.windows[place]
+        words = [
+            _STEP - _LOOP,
+            self._vocabulary.names[name],
+            self._vocabulary.expressions[count],
+            -1 if window is None else window,
+            name in self._variant.peers,
+            len(before),
+            len(after),
+        ]
+        for code in (*before, body, *after):
+            words += self.part(code, place)
+        return words
+
+
+def _numbers(tape: Tape, conditions: Conditions) -> dict[str, int]:
+    """Return the settings as numbers, none of them below what the recorded loops need."""
+    numbers = dict(conditions.numbers)
+    for name, least in tape.least.items():
+        numbers[name] = max(least, numbers.get(name, least))
+    return numbers
+
+
+def _tensors(weights: Weights) -> Sequence[int]:
+    """Return the tensors of each module, elements or below 0 bytes, after how many there are."""
+    words: list[int] = []
+    for module in weights.modules:
+        words.append(len(module))
+        words += (-1 - int(t[:-1]) if isinstance(t, str) else t for t in module)
+    return words

@@ -1,0 +1,35 @@
+"""What a rehearsal answers, whoever made it: the Python or the compiled core."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
+
+
+class Rehearsed(Protocol):
+    """A run without a limit that can be asked how it would have gone under one."""
+
+    @property
+    def tape(self) -> Tape:
+        """The tape that was run."""
+
+    @property
+    def trace(self) -> Trace:
+        """The stretches of what was run so far."""
+
+    @property
+    def most_wanted_bytes(self) -> int:
+        """The least limit that refuses nothing: the run under it is the run without one."""
+
+    def run(self) -> None:
+        """Run the entry routine once more, in the same process."""
+
+    def attempt(
+        self, limit_bytes: int, *, is_elastic: bool = False
+    ) -> tuple[int, ReplayOutOfMemory | None]:
+        """Return what a limit granted the run at most, and how the run fails under it."""
+
+    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
+        """Return how what was run so far fails under a limit; None where it completes."""
