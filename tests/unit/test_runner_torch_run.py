@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from vramplan.catalog import load_catalog  # noqa: E402  # after the libraries are known to be here
-from vramplan.engines.torch.open import open_entry
+from vramplan.engines.torch.open import open_entry  # noqa: E402  # after torch is known to be there
 from vramplan.engines.torch.record.workload import Workload  # noqa: E402  # after torch is known to be there
 from vramplan.engines.torch.run.environment import torch_environment  # noqa: E402  # after torch is known to be there
 from vramplan.engines.torch.run.failure import failure_of  # noqa: E402  # after torch is known to be there

@@ -11,7 +11,7 @@ from vramplan import __version__
 from vramplan.ask.targets import open_pipelines
 from vramplan.catalog import Catalog, profiles_dir, user_folders, validate
 from vramplan.catalog.search import catalog_files
-from vramplan.engines.door import engine_of
+from vramplan.engines.door import core_in_words, engine_of
 from vramplan.errors import MissingError, TapeError, UsageError, VramplanError
 from vramplan.extras import install_command
 from vramplan.model import Pipeline
@@ -29,6 +29,7 @@ def examine(catalog_option: Sequence[str] = ()) -> Iterator[Finding]:
     yield Finding(thing="vramplan", state=State.OK, detail=f"{__version__} in {where}")
     system = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
     yield Finding(thing="Python", state=State.OK, detail=f"{system}, {sys.executable}")
+    yield _core()
     installed = _versions((*BASE, *EXTRA))
     yield from _libraries(installed)
     yield from _driver()
@@ -40,6 +41,13 @@ def examine(catalog_option: Sequence[str] = ()) -> Iterator[Finding]:
     yield from _folders([*folders, profiles_dir()])
     yield _snapshot()
     yield from _tapes(folders, installed)
+
+
+def _core() -> Finding:
+    is_there, words = core_in_words()
+    detail = words if is_there else f"none, replays run in Python, slower: {words}"
+    state = State.OK if is_there else State.NOTE
+    return Finding(thing="compiled core", state=state, detail=detail)
 
 
 def _versions(names: tuple[str, ...]) -> dict[str, str]:

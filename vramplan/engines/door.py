@@ -130,6 +130,14 @@ def open_file(text: str, mmproj: str | None, remark: Remark) -> Pipeline:
     return open_model(text, mmproj, remark)
 
 
+def core_in_words() -> tuple[bool, str]:
+    """Return whether replays run in the compiled core, and in words which one, or why none."""
+    from vramplan.engines.torch.tape.native import find_core
+
+    core, words = find_core()
+    return core is not None, words
+
+
 def install(runtime: str, engine: Engine) -> None:
     """Let `engine` run the pipelines of `runtime` in this process; the last one installed wins."""
     _others[runtime] = engine

@@ -54,6 +54,11 @@ def remembered(tapes: Path, key: str, replay: Callable[[], Replayed]) -> Replaye
     return found
 
 
+def forget() -> None:
+    """Forget the results of this process."""
+    _made.clear()
+
+
 def from_json(raw: object) -> Replayed | None:
     """Return the result that `to_json` wrote; None for anything that it cannot have written."""
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
-from vramplan.engines.torch.tape.program import Vocabulary
+from vramplan.engines.torch.tape.core_program import Vocabulary
 from vramplan.engines.torch.tape.rehearsed import Rehearsed
 from vramplan.engines.torch.tape.trace import Mark, ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
@@ -301,11 +301,15 @@ Model = Callable[[int, int, Sequence[int], int], int]
 
 
 def _scratch_model(conditions: Conditions, labels: Sequence[str]) -> Model:
-    """Return the conditions' workspace model as the core asks it: below 0 where it does not say."""
+    """Return the conditions' workspace models as the core asks them: below 0 for no answer.
 
-    def model(kind: int, _width: int, operands: Sequence[int], count: int) -> int:
+    `width` is the element size that a component was cast to, 0 where it was not.
+    """
+
+    def model(kind: int, width: int, operands: Sequence[int], count: int) -> int:
+        chosen = conditions.cast_workspace_bytes.get(width, conditions.workspace_bytes)
         try:
-            size = conditions.workspace_bytes(labels[kind], tuple(operands[:count]))
+            size = chosen(labels[kind], tuple(operands[:count]))
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return -1
         return size if 0 <= size <= _LARGEST else -1

@@ -1,0 +1,68 @@
+"""The compiled core says what its reference says, and there is an answer without it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.core_check import differs
+from tools.random_settings import draw
+from vramplan.catalog import load_catalog
+from vramplan.engines.torch.tape import native
+
+ROOT = Path(__file__).parents[2]
+CATALOG = load_catalog()
+needs_core = pytest.mark.skipif(native.find_core()[0] is None, reason=native.find_core()[1])
+
+
+@needs_core
+@pytest.mark.parametrize("number", range(24))
+def test_every_figure_is_the_references(number: int) -> None:
+    question = draw(20, number, CATALOG)
+    assert not differs(question, CATALOG), str(question)
+
+
+def _check(*, core: str) -> str:
+    words = ["check", "sd15", "--image", "640x576", "--card", "8gb", "--json"]
+    command = f"import sys; from vramplan.cli import main; sys.exit(main({words!r}))"
+    environment = {"VRAMPLAN_CORE": core, "PYTHONPATH": str(ROOT), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_without_the_core_the_answer_is_the_same() -> None:
+    assert _check(core="off") == _check(core="on")
+
+
+def test_a_core_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    native.find_core.cache_clear()
+    monkeypatch.setattr(native, "sources_checksum", lambda: 1)
+    try:
+        core, words = native.find_core()
+    finally:
+        native.find_core.cache_clear()
+    assert core is None
+    assert "older than its sources" in words or "was not built" in words
+
+
+def test_a_core_that_is_no_library_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "core.so").write_bytes(b"not a library")
+    native.find_core.cache_clear()
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "core.so")
+    try:
+        core, words = native.find_core()
+    finally:
+        native.find_core.cache_clear()
+    assert (core, words.partition(":")[0]) == (None, "cannot be loaded")
