@@ -17,13 +17,13 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from vramplan.errors import VramplanError
 from vramplan.opened_file import open_file
+from vramplan.quick_dataclass import dataclass
 
 #: what is read is made of these
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from vramplan.model import HOST, LANGUAGE_MODEL, PROJECTOR, Buffer, Device, LineKind
+from vramplan.quick_dataclass import dataclass
 
 #: what engines call a buffer -> what it is for, and whose it is; anything else (output, input) is
 #: no line of a budget

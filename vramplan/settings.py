@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from vramplan.errors import UsageError, did_you_mean
+from vramplan.quick_dataclass import dataclass
 
 SettingValue = str | int | float | tuple[int, int]
 

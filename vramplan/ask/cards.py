@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice, Catalog
@@ -11,6 +11,7 @@ from vramplan.catalog.multiprocessors import find_printed
 from vramplan.engines.door import Remark
 from vramplan.errors import MissingError
 from vramplan.model import Card
+from vramplan.quick_dataclass import dataclass
 from vramplan.units import GIB
 
 if TYPE_CHECKING:

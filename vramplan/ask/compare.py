@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.files import SUFFIXES, find_runs, history_of, is_run_file, read_run
 from vramplan.measurement.run import Run
 from vramplan.model import Card, Job, SettingValue
+from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.ask.observe import Seen

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.catalog.cards import assumed_card, capability_named
 from vramplan.catalog.multiprocessors import find_printed
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
+from vramplan.quick_dataclass import dataclass
 from vramplan.units import MIB
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from vramplan.ask.targets import find_target, home_of, open_pipelines
 from vramplan.catalog import profiles_dir
 from vramplan.engines.door import engine_of
 from vramplan.errors import UsageError
+from vramplan.quick_dataclass import dataclass
 from vramplan.runner.tools import Hear, unheard
 
 if TYPE_CHECKING:

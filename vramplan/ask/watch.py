@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
 from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import MissingError
 from vramplan.measurement.watched import Plan, Watched
+from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.catalog import Catalog

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from vramplan.model import SettingValue
+from vramplan.quick_dataclass import dataclass
 
 NO_COST = "nothing"
 

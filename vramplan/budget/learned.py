@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.errors import CatalogError
 from vramplan.model import Band
+from vramplan.quick_dataclass import dataclass
 
 FILE = "learned.json"
 SCHEMA_VERSION = 1

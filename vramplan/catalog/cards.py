@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
+from vramplan.quick_dataclass import dataclass
 from vramplan.units import GIB, format_size, parse_size
 
 if TYPE_CHECKING:

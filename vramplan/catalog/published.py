@@ -9,12 +9,12 @@ it was written.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import setting_text
 from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Pipeline, Settings
+from vramplan.quick_dataclass import dataclass
 from vramplan.settings import SETTING_HELP, parse_setting, resolve_settings
 from vramplan.units import parse_size
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -22,6 +21,7 @@ from vramplan.catalog.cards import build_cards
 from vramplan.catalog.pipelines import Entry, build_pipeline
 from vramplan.catalog.shipped import PUBLISHED_FILE
 from vramplan.model import Card
+from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.catalog.yaml_reader import Plain

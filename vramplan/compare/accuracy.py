@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from vramplan.compare.comparison import compare_run
 from vramplan.compare.pair import Pair
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.model import Estimate, VerdictKind
+from vramplan.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

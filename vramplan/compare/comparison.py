@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vramplan.compare.events import EventComparison
 from vramplan.compare.pair import Pair, worst_of
 from vramplan.compare.rows import (
@@ -17,6 +15,7 @@ from vramplan.compare.rows import (
 from vramplan.compare.waterfall import Waterfall, draw_waterfall, observe_run
 from vramplan.measurement.run import Run
 from vramplan.model import Estimate, LineKind
+from vramplan.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 from vramplan.compare.alignment import Steps, align
 from vramplan.measurement.history import Action, History
+from vramplan.quick_dataclass import dataclass
 
 _ROUND = 512
 #: differences that are kept one by one, of each place

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from vramplan.quick_dataclass import dataclass
 
 #: the borders of the bands that residuals are shown in, per cent.
 #: Source: node-llama-cpp's ``inspect measure`` colours its differences at the same ones.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
 
 from vramplan.compare.waterfall import Observed
 from vramplan.errors import MeasurementError, UsageError
@@ -13,6 +12,7 @@ from vramplan.probe.oom_message import OomMessage, has_oom_message, read_oom_mes
 from vramplan.probe.smi import LONGEST, NOT_SMI, read_report
 from vramplan.probe.smi_report import SmiGpu, SmiReport
 from vramplan.probe.wrappings import clean_paste, decode_paste
+from vramplan.quick_dataclass import dataclass
 from vramplan.units import format_size
 
 _MOST_NAMED = 5

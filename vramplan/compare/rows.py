@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from vramplan.compare.pair import Pair
 from vramplan.engine_buffer import ENGINE_NAMES, in_our_words
 from vramplan.measurement.run import PhaseEnd, Run, Stretch
 from vramplan.model import Estimate, LineKind, buffer_bytes
+from vramplan.quick_dataclass import dataclass
 
 #: a phase, and a component at work in it
 Place = tuple[str, str]

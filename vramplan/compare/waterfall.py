@@ -7,12 +7,12 @@ between two measurements, and says which. What is left at the end is unaccounted
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Run
 from vramplan.model import Estimate, LineKind
+from vramplan.quick_dataclass import dataclass
 
 
 class Basis(StrEnum):

@@ -7,7 +7,6 @@ its own. ``door.install(FAKE, FakeEngine())`` lets it run those whose runtime is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +39,7 @@ from vramplan.model import (
     Verdict,
     VerdictKind,
 )
+from vramplan.quick_dataclass import dataclass
 from vramplan.units import MIB
 
 if TYPE_CHECKING:

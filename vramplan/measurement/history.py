@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from vramplan.codec import JsonError, Limits, read_json, rows, whole
 from vramplan.errors import MeasurementError
+from vramplan.quick_dataclass import dataclass
 
 SUFFIX = ".history.json.gz"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from vramplan.engine_buffer import EngineBuffer
 from vramplan.measurement.reading import DeviceMemory, TorchMemory
 from vramplan.model import Settings
+from vramplan.quick_dataclass import dataclass
 
 
 class Witness(StrEnum):

@@ -11,9 +11,10 @@ is right to 5 MiB.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vramplan.errors import MeasurementError
+from vramplan.quick_dataclass import dataclass
 from vramplan.units import GIB, KIB, MIB, format_size
 
 _MOST_PROCESSES = 1000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass
 
 from vramplan.errors import MeasurementError
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.probe.smi import read_report
+from vramplan.quick_dataclass import dataclass
 
 _TOOL = "nvidia-smi"
 #: it answers in a fraction of a second; a run waits no longer than this, once

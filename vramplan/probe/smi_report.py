@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
+from vramplan.quick_dataclass import dataclass
 
 #: of a stranger's text no more GPUs, instances of one, or processes of one are kept
 MOST_GPUS = 1000

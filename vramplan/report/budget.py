@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from vramplan.model import Card, Estimate, Line, LineKind, TimelinePoint
+from vramplan.quick_dataclass import dataclass
 from vramplan.report.colour import LINE_TONES, Tone
 from vramplan.report.phrases import name
 from vramplan.units import MIB

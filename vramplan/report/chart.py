@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 from vramplan.model import Band, Estimate
+from vramplan.quick_dataclass import dataclass
 from vramplan.report import phrases
 from vramplan.report.budget import Offer, segments
 from vramplan.report.colour import Tone, paint

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan import __version__
 from vramplan.model import Card, Estimate, Settings, Verdict, VerdictKind
+from vramplan.quick_dataclass import dataclass
 from vramplan.report import estimate_rows, phrases
 from vramplan.report.budget import KIND_WORDS, Offer, Segment, card_offers, segments
 from vramplan.report.rows import NotedTable, Table

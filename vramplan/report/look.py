@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from vramplan.quick_dataclass import dataclass
 
 #: how wide a line is where there is no terminal to ask
 FILE_WIDTH = 100

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from vramplan.quick_dataclass import dataclass
 from vramplan.report.colour import Tone
 from vramplan.report.phrases import NOTHING
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from vramplan.quick_dataclass import dataclass
 from vramplan.report import markdown
 from vramplan.report.colour import Tone, paint
 from vramplan.report.grid import draw_table

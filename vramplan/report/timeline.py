@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from xml.etree import ElementTree as ET
 
 from vramplan.model import Estimate, TimelinePoint
+from vramplan.quick_dataclass import dataclass
 from vramplan.report import phrases
 from vramplan.report.budget import Offer, context_bytes, steps
 from vramplan.report.paint import paint

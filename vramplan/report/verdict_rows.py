@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from vramplan.model import Advice, Estimate, Verdict, VerdictKind
+from vramplan.quick_dataclass import dataclass
 from vramplan.report import phrases
 from vramplan.report.colour import Tone, verdict_tone
 from vramplan.report.rows import Cell, Table, cell, table

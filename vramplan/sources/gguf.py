@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
 
 from vramplan.errors import SourceError
 from vramplan.opened_file import open_file
+from vramplan.quick_dataclass import dataclass
 from vramplan.sources.block_sizes import BLOCKS, TYPES
 
 MAGIC = b"GGUF"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from vramplan.errors import SourceError, did_you_mean
+from vramplan.quick_dataclass import dataclass
 from vramplan.settings import KV_TYPES, SettingValue
 
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from vramplan.codec import Json, JsonError, Limits, read_object
 from vramplan.errors import SourceError, did_you_mean
+from vramplan.quick_dataclass import dataclass
 
 PREFIX = "ollama:"
 

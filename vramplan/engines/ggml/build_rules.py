@@ -7,9 +7,9 @@ in its file LLAMA_CPP_VERSION (b10488 in August 2026).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from vramplan.errors import UsageError
+from vramplan.quick_dataclass import dataclass
 
 #: the build that can be asked (xllamacpp's), and that every known graph was held against
 WITNESS_BUILD = 11549

@@ -20,12 +20,11 @@ file_estimate__llamacpp.go, for the same three moments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vramplan.engines.ggml.build_rules import EngineRules
 from vramplan.engines.ggml.cuda_facts import WORTH_COPYING
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole
 from vramplan.model import Band
+from vramplan.quick_dataclass import dataclass
 
 _F32 = 4
 #: token ids, positions, cache and output indices of a token, in the sizes that the graph declares

@@ -12,12 +12,12 @@ llm/llama_server.go (startLlamaServer).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vramplan.engines.ggml.build_rules import EngineRules
 from vramplan.engines.ggml.weights import GgmlModel
 from vramplan.errors import UsageError
 from vramplan.model import Settings, SettingValue
+from vramplan.quick_dataclass import dataclass
 from vramplan.settings import AUTO
 from vramplan.units import GIB, MIB, format_size
 

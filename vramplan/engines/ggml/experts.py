@@ -9,8 +9,9 @@ found by name. Source: llama.cpp, common/common.h (LLM_FFN_EXPS_REGEX) and commo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
+
+from vramplan.quick_dataclass import dataclass
 
 _EXPERTS = tuple(
     f"ffn_{part}_{kind}exps" for part in ("up", "down", "gate_up", "gate") for kind in ("", "ch")

@@ -6,7 +6,7 @@ line has a band that follows from what a tensor or a cache can be at most, and i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vramplan.engines.ggml import coverage, recurrent_state
 from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
@@ -16,6 +16,7 @@ from vramplan.engines.ggml.kv_cache import cache_source, most_cache_bytes
 from vramplan.engines.ggml.layer_fit import Fit
 from vramplan.engines.ggml.weights import TensorRole
 from vramplan.model import Band, Origin
+from vramplan.quick_dataclass import dataclass
 
 WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 COMPUTE_SOURCE = (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vramplan.model import Pipeline
+from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile

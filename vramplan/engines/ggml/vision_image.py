@@ -10,8 +10,9 @@ reserve the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil, floor, isqrt, sqrt
+
+from vramplan.quick_dataclass import dataclass
 
 #: tokens of images that are encoded at once, where a family can (--mtmd-batch-max-tokens)
 _BATCH_TOKENS = 1024

@@ -6,9 +6,8 @@ b11549), both of which hold exactly what is counted here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vramplan.engines.ggml.cuda_facts import HEADS_OF_ANY_COUNT
+from vramplan.quick_dataclass import dataclass
 
 _BATCHES = 9720  # ggml-org/llama.cpp#24775, June 2026; b9713 does not, b10566 does
 _ROTATES_IN_PLACE = 10650  # #27521, August 2026; b10566 does not, b10809 does

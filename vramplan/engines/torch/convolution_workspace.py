@@ -12,12 +12,12 @@ diffusers' benchmarks measured on an A100 and an A10G (`profiles/published.yaml`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from vramplan.budget.learned import learned
 from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.model import GPU, Band, Line, LineKind, Origin
+from vramplan.quick_dataclass import dataclass
 
 #: what cuDNN 9.10's fp32 plan takes on 6.0 for a kernel of 3: the filter transformed to 5 by 5 in
 #: fp32, so 25/9 of its elements at twice the bytes of fp16's. Its own answers without a device:

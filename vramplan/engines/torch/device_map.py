@@ -11,10 +11,10 @@ Host memory is taken to have room.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from vramplan.model import LayerSplit
+from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.pipeline import TorchPipeline

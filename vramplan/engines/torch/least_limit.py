@@ -10,10 +10,9 @@ the most it was granted up to its own, and the next to be tried is a byte less t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vramplan.engines.torch.tape.rehearsed import Rehearsed
 from vramplan.errors import TapeError
+from vramplan.quick_dataclass import dataclass
 
 #: more limits than this are not tried; the recorded pipelines need fewer than 30
 _MOST_TRIES = 1000

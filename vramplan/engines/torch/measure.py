@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from vramplan.measurement.history import part_of
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
 from vramplan.measurement.run import Emulation, FailureKind, Run, Witness
 from vramplan.model import Card, Job
+from vramplan.quick_dataclass import dataclass
 from vramplan.runner.eyes import measured_gpu, open_eyes
 from vramplan.settings import format_setting
 from vramplan.units import format_size

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Card, Settings
+from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.result import Replayed, Scenario

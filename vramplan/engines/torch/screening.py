@@ -6,8 +6,6 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vramplan.budget.cuda_context import context_band
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import find_tape, open_tape
@@ -17,6 +15,7 @@ from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.rehearsal import rehearse
 from vramplan.model import Card, Settings
+from vramplan.quick_dataclass import dataclass
 from vramplan.settings import SPILLING_PLATFORMS
 
 

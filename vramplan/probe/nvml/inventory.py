@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from types import ModuleType
 
 from vramplan.catalog.multiprocessors import multiprocessors_of
 from vramplan.errors import MissingError
 from vramplan.probe.nvml.driver_library import Handle, explain, import_pynvml, read_memory, session
+from vramplan.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

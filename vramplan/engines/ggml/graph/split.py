@@ -11,12 +11,12 @@ it was read for the last time. Source: ggml-org/ggml, src/ggml-backend.cpp
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, MOST_SUMMED_EXPERTS, WORTH_COPYING
 from vramplan.engines.ggml.graph.builder import Graph, root
 from vramplan.engines.ggml.graph.tensor import Tensor
+from vramplan.quick_dataclass import dataclass
 
 GPU, HOST = 0, 1
 _UNKNOWN = -1

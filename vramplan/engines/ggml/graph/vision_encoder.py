@@ -7,12 +7,12 @@ build_attn, build_patch_merge_permute, resize_position_embeddings), build b11549
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import isqrt
 
 from vramplan.engines.ggml.graph.builder import root
 from vramplan.engines.ggml.graph.tensor import Tensor
 from vramplan.engines.ggml.graph.vision_operators import VisionOperators
+from vramplan.quick_dataclass import dataclass
 
 
 class UnknownGraphError(ValueError):

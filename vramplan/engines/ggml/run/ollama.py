@@ -9,7 +9,6 @@ import base64
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from vramplan.engine_buffer import EngineBuffer
@@ -24,6 +23,7 @@ from vramplan.engines.ggml.run.served_run import (
 from vramplan.errors import MeasurementError, MissingError, UsageError, did_you_mean
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Failure, FailureKind
+from vramplan.quick_dataclass import dataclass
 
 _DEFAULT = "http://127.0.0.1:11434"
 

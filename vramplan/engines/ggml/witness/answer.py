@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from vramplan.engine_buffer import EngineBuffer, in_our_words
@@ -24,6 +23,7 @@ from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.extras import install_command
 from vramplan.model import LineKind
+from vramplan.quick_dataclass import dataclass
 from vramplan.settings import key_type, value_type
 from vramplan.units import MIB
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
 from vramplan.engines.ggml.compute_buffer import compute_buffers
 from vramplan.engines.ggml.defaults import CardMemory
@@ -12,6 +10,7 @@ from vramplan.engines.ggml.layer_fit import fit_run, margin_bytes
 from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.model import GPU, HOST, Buffer, LineKind, Settings
+from vramplan.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
 from vramplan.engines.ggml.graph_buffer import graph_sizes, is_known
@@ -11,6 +10,7 @@ from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.projector_compute import cpu_projector_bytes
 from vramplan.model import HOST, PROJECTOR, Buffer, LineKind, Settings
+from vramplan.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

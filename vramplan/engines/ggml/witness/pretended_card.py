@@ -15,13 +15,13 @@ import ctypes
 import sys
 from collections.abc import Callable
 from ctypes import addressof, c_size_t, c_void_p
-from dataclasses import dataclass
 
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT
 from vramplan.engines.ggml.witness import ggml_backend as ggml
 from vramplan.engines.ggml.witness.cuda_backend import CudaRules
 from vramplan.engines.ggml.witness.llama_library import builds_known
 from vramplan.errors import MissingError
+from vramplan.quick_dataclass import dataclass
 from vramplan.units import MIB
 
 #: where its memory seems to be: above all that a process has, below the end of addresses

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from vramplan.quick_dataclass import dataclass
 
 WorkspaceModel = Callable[[str, tuple[int, ...]], int]
 
