@@ -15,7 +15,7 @@ from vramplan.compare.pair import Pair, band_of
 from vramplan.compare.waterfall import Basis, Observed, draw_waterfall
 from vramplan.engine_buffer import EngineBuffer
 from vramplan.measurement.run import Failure, FailureKind, Held
-from vramplan.model import LANGUAGE_MODEL, LineKind, buffer_bytes
+from vramplan.model import LANGUAGE_MODEL, Band, LineKind, buffer_bytes
 from vramplan.report.comparison_html import render_comparison as render_html
 from vramplan.report.comparison_markdown import render_comparison as render_markdown
 from vramplan.report.comparison_table import render_comparison
@@ -240,3 +240,33 @@ def test_the_page_needs_nothing_from_elsewhere(planned) -> None:
     assert "<script" not in page
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_live_memory_is_what_weights_caches_states_and_scratch_leave(planned) -> None:
+    """Each of the four is taken off once: a state of 3 that is forgotten shows here."""
+    sizes = {
+        LineKind.WEIGHTS: 1000,
+        LineKind.KV_CACHE: 200,
+        LineKind.RECURRENT_STATE: 30,
+        LineKind.WORKSPACE: 4,
+        LineKind.ACTIVATIONS: 70,
+    }
+    line = planned.lines[0]
+    lines = tuple(
+        replace(line, kind=kind, band=Band.exactly(size * MIB)) for kind, size in sizes.items()
+    )
+    seen = Observed(
+        shown_bytes=2000 * MIB,
+        shown_by="NVML",
+        weights_bytes=1000 * MIB,
+        allocated_peak_bytes=1500 * MIB,
+        reserved_bytes=1600 * MIB,
+        process_bytes=1900 * MIB,
+    )
+    steps = {
+        one.kind: one.bytes for one in draw_waterfall(replace(planned, lines=lines), seen).steps
+    }
+    assert steps[LineKind.RECURRENT_STATE] == 30 * MIB
+    assert steps[LineKind.ACTIVATIONS] == (1500 - 1000 - 200 - 30 - 4) * MIB
+    assert steps[LineKind.ALLOCATOR_SLACK] == 100 * MIB
+    assert steps[LineKind.CUDA_CONTEXT] == 300 * MIB

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vramplan.ask.library import open_target
 from vramplan.engines.ggml import layer_fit
 from vramplan.engines.ggml.estimate import fit_layers
 from vramplan.engines.ggml.experts import HostExperts, HostPart
 from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.open import open_model
+from vramplan.engines.ggml.pipeline import of_ggml
+from vramplan.engines.ggml.projector_compute import projector_compute
 from vramplan.model import Band, LineKind, Pipeline, SettingValue, buffer_bytes
 from vramplan.settings import resolve_settings
 from vramplan.units import MIB
@@ -219,3 +222,42 @@ def test_more_room_never_puts_less_on_the_gpu(mixture: Pipeline, budget: int, mo
     assert (less.on_gpu, -less.experts_on_cpu) <= (lots.on_gpu, -lots.experts_on_cpu)
     weights = LineKind.WEIGHTS
     assert buffer_bytes(small.buffers, weights) <= buffer_bytes(large.buffers, weights)
+
+
+# ------------------------------------------------------------------------- to the byte
+
+
+def test_the_margin_is_the_engines() -> None:
+    """1,024 MiB: llama.cpp, common/common.h (fit_params_target); tested as the number it is."""
+    assert MARGIN_BYTES == 1_073_741_824
+
+
+def test_what_fits_to_the_byte_fits(dense: Pipeline) -> None:
+    run = run_of(dense)
+    sums = [used(Fit(run=run, on_gpu=layers)) for layers in range(6)]
+    assert sums[1:5] == sorted(set(sums[1:5]))
+    for layers in range(1, 5):
+        expected = 5 if sums[5] <= sums[layers] else layers
+        assert fit_to(run, sums[layers]).on_gpu == expected
+        assert fit_to(run, sums[layers] - 1).on_gpu < layers
+    assert fit_to(run, sums[5]).on_gpu == 5
+    assert fit_to(run, sums[5] - 1).on_gpu < 5
+
+
+@pytest.mark.parametrize("steps", [[3, 4, 5], [1, 1, 1, 1], [7]])
+def test_the_search_takes_what_is_just_enough(steps: list[int]) -> None:
+    sums = [sum(steps[:count]) for count in range(len(steps) + 1)]
+    for count, total in enumerate(sums):
+        assert layer_fit._most_within(total, 0, len(steps), sums.__getitem__) == count
+
+
+@pytest.mark.parametrize("name", ["llava:7b", "llava-v1.5-7b"])
+def test_the_margin_has_room_for_the_projector_and_its_compute(name: str) -> None:
+    """Ollama keeps room for the projector's file twice, in whole MiB, llama.cpp once."""
+    run = read_run(of_ggml(open_target(name).pipeline), {}, "8.6")
+    assert run.vision is not None
+    held = run.vision.weights_bytes
+    compute = projector_compute(run.vision, has_flash=run.has_vision_flash).expected_bytes
+    assert compute > 16 * MIB
+    again = -(-held // MIB) * MIB if run.is_ollama else 0
+    assert layer_fit.margin_bytes(run, 64 << 30) == MARGIN_BYTES + held + compute + again

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from vramplan.ask.judge import judge, judge_together
 from vramplan.ask.targets import make_jobs
+from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import find_budget, grade, offload_risk
 from vramplan.catalog import CardChoice, load_catalog
 from vramplan.errors import UsageError
@@ -81,6 +82,13 @@ def test_others_on_this_machine_are_what_nvml_says() -> None:
 def test_a_card_smaller_than_the_context_is_refused() -> None:
     with pytest.raises(UsageError, match="CUDA context"):
         find_budget(_card(80 * MIB), 0, None)
+
+
+def test_a_card_with_just_the_context_is_a_budget() -> None:
+    context = context_band(_card(8 * GIB)).expected_bytes
+    assert find_budget(_card(8 * GIB), 8 * GIB - context, 0) == context
+    with pytest.raises(UsageError, match="CUDA context"):
+        find_budget(_card(8 * GIB), 8 * GIB - context + 1, 0)
 
 
 def test_sd15_fits_both_classes_and_says_where_it_is_tightest() -> None:
