@@ -21,9 +21,10 @@ from vramplan.engines.torch.replayed import (
     conditions_at,
     replay_run,
     result_key,
+    tape_key,
 )
 from vramplan.engines.torch.result import Replayed
-from vramplan.engines.torch.shipped_results import remembered
+from vramplan.engines.torch.shipped_results import remembered, was_replayed
 from vramplan.engines.torch.weights import components, weights_lines
 from vramplan.errors import TapeError
 from vramplan.model import (
@@ -76,9 +77,11 @@ def open_tape(path: Path) -> Tape:
 
 @lru_cache(maxsize=4)
 def _open_tape(path: Path, _size: int, _changed: int) -> Tape:
-    from vramplan.engines.torch.tape.format import read_tape  # a shipped result needs no tape
+    # a shipped result needs no tape
+    from vramplan.engines.torch.tape.checked import read_checked_tape
+    from vramplan.engines.torch.tape.format import read_tape
 
-    return read_tape(path)
+    return read_checked_tape(path) if was_replayed(path.parent, tape_key(path)) else read_tape(path)
 
 
 def replayed(

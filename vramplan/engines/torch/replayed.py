@@ -180,12 +180,16 @@ def _crc32(path: Path, _size: int, _changed: int) -> int:
         return zlib.crc32(file.read())
 
 
+def tape_key(path: Path) -> str:
+    """Return how a tape's keys begin: our version, its name and its checksum."""
+    state = path.stat()
+    return f"v{MODEL_VERSION} {path.name} {_crc32(path, state.st_size, state.st_mtime_ns):08x}"
+
+
 def result_key(
     path: Path, pipeline: TorchPipeline, settings: Settings, compute_capability: str
 ) -> str:
     """Return the key of a result: the tape's bytes and everything else the figures depend on."""
-    state = path.stat()
-    crc = _crc32(path, state.st_size, state.st_mtime_ns)
     dtype = str(settings.get("dtype", "fp32"))
     kernel = attention_kernel(compute_capability, str(settings.get("attention", "sdpa")), dtype)
     # a component may be cast to another width than the rest: SDXL's VAE
@@ -197,4 +201,4 @@ def result_key(
     asked = sorted(settings.keys() - _NOT_REPLAYED)
     chosen = ",".join(f"{key}={settings[key]}" for key in asked)
     models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"
-    return f"v{MODEL_VERSION} {path.name} {crc:08x} {chosen} {models}"
+    return f"{tape_key(path)} {chosen} {models}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from vramplan.catalog.shipped import profiles_dir
 from vramplan.codec import Json, JsonError, Limits, read_object, text_of, whole
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape.trace import Mark
@@ -42,6 +43,16 @@ def find_result(tapes: Path, key: str) -> Replayed | None:
     """Return the shipped result for `key`, or None where it has to be replayed."""
     found = _read(tapes / FILE).get(key)
     return None if found is None else from_json(found)
+
+
+def was_replayed(tapes: Path, tape_key: str) -> bool:
+    """True for a tape of ours, as it stood when the results that ship were made from it.
+
+    Whoever can write among our files could change the code; the checksum is against accidents.
+    """
+    if tapes != profiles_dir() / "tapes":
+        return False
+    return any(key.startswith(f"{tape_key} ") for key in _read(tapes / FILE))
 
 
 def remembered(tapes: Path, key: str, replay: Callable[[], Replayed]) -> Replayed:

@@ -25,7 +25,8 @@ from vramplan.errors import TapeError
 __all__ = ["SCHEMA", "Tape", "Variant", "Weights", "parse_tape", "read_tape", "write_tape"]
 
 SCHEMA = 1
-_LIMITS = Limits(text_bytes=8 << 20)
+LARGEST_BYTES = 8 << 20
+_LIMITS = Limits(text_bytes=LARGEST_BYTES)
 _AGAIN = "record it again with: vramplan record"
 
 

@@ -30,10 +30,7 @@ _FIXED_BYTES = re.compile(r"[0-9]{1,13}B")
 
 def build_tape(raw: Mapping[str, object]) -> Tape:
     """Return the tape that `raw` describes; raise TapeError for the first thing that is wrong."""
-    components = _mapping(_part(raw, "components"), "components", _weights)
-    tensors = sum(len(module) for weights in components.values() for module in weights.modules)
-    if tensors > _MOST_TENSORS:
-        raise TapeError(f"{tensors} tensors are more than {_MOST_TENSORS}")
+    components = _components(raw)
     modules = {name: len(weights.modules) for name, weights in components.items()}
     calls: dict[str, set[tuple[str, int]]] = {}
 
@@ -44,16 +41,7 @@ def build_tape(raw: Mapping[str, object]) -> Tape:
             called |= _called(variant, modules, what)
         return variants
 
-    tape = Tape(
-        pipeline=_name(_part(raw, "pipeline"), "pipeline"),
-        recorded_with=_mapping(_part(raw, "recorded_with"), "recorded_with", _name),
-        dims=_mapping(_part(raw, "dims"), "dims", _expression),
-        least=_mapping(_part(raw, "least"), "least", _whole),
-        dtype_facts=_mapping(_part(raw, "dtype_facts"), "dtype_facts", _words),
-        entry=_name(_part(raw, "entry"), "entry"),
-        components=components,
-        routines=_mapping(_part(raw, "routines"), "routines", routine),
-    )
+    tape = _tape(raw, components, _mapping(_part(raw, "routines"), "routines", routine))
     if tape.entry not in tape.routines:
         raise TapeError(f"the entry routine {shorten(tape.entry)} is missing")
     for name, called in calls.items():
@@ -61,6 +49,38 @@ def build_tape(raw: Mapping[str, object]) -> Tape:
             _check_call(tape, name, callee, outputs)
     check_calls({name: {callee for callee, _ in called} for name, called in calls.items()})
     return tape
+
+
+def build_checked_tape(
+    head: Mapping[str, object], routines: Mapping[str, tuple[Variant, ...]]
+) -> Tape:
+    """Return the tape of a head and of routines that have been looked at before."""
+    return _tape(head, _components(head), routines)
+
+
+def _components(raw: Mapping[str, object]) -> dict[str, Weights]:
+    components = _mapping(_part(raw, "components"), "components", _weights)
+    tensors = sum(len(module) for weights in components.values() for module in weights.modules)
+    if tensors > _MOST_TENSORS:
+        raise TapeError(f"{tensors} tensors are more than {_MOST_TENSORS}")
+    return components
+
+
+def _tape(
+    raw: Mapping[str, object],
+    components: Mapping[str, Weights],
+    routines: Mapping[str, tuple[Variant, ...]],
+) -> Tape:
+    return Tape(
+        pipeline=_name(_part(raw, "pipeline"), "pipeline"),
+        recorded_with=_mapping(_part(raw, "recorded_with"), "recorded_with", _name),
+        dims=_mapping(_part(raw, "dims"), "dims", _expression),
+        least=_mapping(_part(raw, "least"), "least", _whole),
+        dtype_facts=_mapping(_part(raw, "dtype_facts"), "dtype_facts", _words),
+        entry=_name(_part(raw, "entry"), "entry"),
+        components=components,
+        routines=routines,
+    )
 
 
 def _called(variant: Variant, modules: Mapping[str, int], what: str) -> set[tuple[str, int]]:
