@@ -27,21 +27,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tools.model_files import sparse_module
 from vramplan import __version__
 from vramplan.ask.gpus import find_gpu
 from vramplan.ask.profile import played_card
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import Catalog, load_catalog
+from vramplan.catalog.cards import assumed_card
 from vramplan.cli import INTERRUPTED
 from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.output import write_file
+from vramplan.engines.door import ballast_command, engine_of
 from vramplan.engines.torch.libraries import QUIET
 from vramplan.engines.torch.measure import Order, Prepared, prepare_order
 from vramplan.errors import MeasurementError, VramplanError
 from vramplan.measurement.files import read_run
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.measurement.run_json import encode_run
-from vramplan.model import Card, Job, Pipeline
+from vramplan.model import Card, Job, LineKind, Pipeline
+from vramplan.runner.tools import Tools
 from vramplan.settings import parse_setting
 from vramplan.units import MIB
 
@@ -62,13 +66,17 @@ EXPERIMENTS = {"@context": "The CUDA context, step by step", "@convolutions": "C
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A TARGET at settings, maybe on a smaller card, maybe with the allocator's events."""
+    """A TARGET at settings, maybe on a smaller card, maybe with the allocator's events.
+
+    An engine's is a model file of the TARGET's shapes without data, loaded by llama.cpp's server.
+    """
 
     name: str
     target: str
     settings: Mapping[str, str] = field(default_factory=dict)
     card: str | None = None
     has_history: bool = False
+    is_engine: bool = False
 
 
 def cases() -> list[Case]:
@@ -80,6 +88,8 @@ def cases() -> list[Case]:
         Case("llava-64", "llava-1.5-7b-hf", _llava(64, 32), has_history=True),
         _sd15("sd15-512-as-8gb", card="8gb"),
         _sd15("sd15-512-as-12gb", card="12gb"),
+        Case("llava-7b-as-8gb", "llava:7b", card="8gb", is_engine=True),
+        Case("llava-7b-as-12gb", "llava:7b", card="12gb", is_engine=True),
         _sd15("sd15-1024-as-8gb", card="8gb", image="1024x1024"),
         _sd15("sd15-1024"),
         _sd15("sd15-512-batch-4", batch="4"),
@@ -346,7 +356,7 @@ def run_ahead(campaign: Campaign, todo: Sequence[Case]) -> int:
     failed = 0
     waiting = deque(todo)
     with ExitStack() as everything:
-        ready: deque[tuple[Case, ExitStack, Prepared | Exception]] = deque()
+        ready: deque[tuple[Case, ExitStack, Prepared | EngineCase | Exception]] = deque()
 
         def start_some() -> None:
             while waiting and len(ready) < _AHEAD:
@@ -376,17 +386,53 @@ def run_ahead(campaign: Campaign, todo: Sequence[Case]) -> int:
     return int(failed > 0)
 
 
-def _prepared(campaign: Campaign, case: Case, stack: ExitStack) -> Prepared | Exception:
+@dataclass(frozen=True)
+class EngineCase:
+    """A case that llama.cpp's own server runs; nothing of it can begin before its turn."""
+
+    campaign: Campaign
+    case: Case
+
+    def make_run(self) -> Run:
+        """Measure the engine, on a file that is a hole behind its header; the file goes again."""
+        campaign, case = self.campaign, self.case
+        with tempfile.TemporaryDirectory() as folder:
+            model, projector = write_llava(Path(folder))
+            (job,) = make_jobs([str(model)], campaign.catalog, {}, str(projector))
+            tools = Tools(
+                find_gpu=lambda: find_gpu(campaign.options.gpu),
+                card=None if case.card is None else played_card(case.card, campaign.catalog),
+                ballast=ballast_command,
+                command=f"python -m tools.campaign --only {case.name}",
+            )
+            return engine_of(job.pipeline).measure(job, tools)
+
+
+def write_llava(folder: Path) -> tuple[Path, Path]:
+    """Write what `llava:7b` is made of: Mistral 7B in q4_0, and the projector of LLaVA 1.6."""
+    sparse, projectors = sparse_module("sparse_gguf"), sparse_module("sparse_projectors")
+    language = sparse.dense_layers(sparse.language_model(layers=32, words=32000))
+    model = sparse.write(folder / "llava-7b.gguf", language)
+    return model, sparse.write(folder / "mmproj-llava-7b.gguf", projectors.llava(count=23))
+
+
+def _prepared(
+    campaign: Campaign, case: Case, stack: ExitStack
+) -> Prepared | EngineCase | Exception:
     """Return a case whose process is on its way, or what kept it from starting."""
+    if case.is_engine:
+        return EngineCase(campaign, case)
     try:
         return prepare_order(campaign.order(case), _quiet, stack)
     except Exception as problem:  # noqa: BLE001  # told when it is this case's turn
         return problem
 
 
-def _measured(campaign: Campaign, prepared: Prepared | Exception) -> Run:
+def _measured(campaign: Campaign, prepared: Prepared | EngineCase | Exception) -> Run:
     if isinstance(prepared, Exception):
         raise prepared
+    if isinstance(prepared, EngineCase):
+        return prepared.make_run()
     limit = max(_SHORTEST_S, min(_LONGEST_S, campaign.left_s() - 5))
     return prepared.make_run(prepared.measure(limit_seconds=limit))
 
@@ -415,12 +461,33 @@ def run_in_place(campaign: Campaign, todo: Sequence[Case]) -> int:
     failed = 0
     for case in todo:
         began = time.monotonic()
+        if case.is_engine:
+            failed += plan_engine(case)
+            continue
         order, here = campaign.order(case), Here()
         carry_out(make_task(order), here)
         run = Prepared(order=order, measurement=None, probe=None).make_run(here.outcome)
         campaign.write(case, run)
         failed += tell(case, run, time.monotonic() - began)
     return int(failed > 0)
+
+
+def plan_engine(case: Case) -> int:
+    """Write an engine's case's file and say what it holds; a dry run starts no server.
+
+    Returns 1 where the file does not read as what the catalogue calls by the same name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model, projector = write_llava(Path(folder))
+        (job,) = make_jobs([str(model)], load_catalog([]), {}, str(projector))
+        (known,) = make_jobs([case.target], load_catalog([]), {})
+        ours, theirs = (
+            engine_of(one.pipeline).estimate(one, assumed_card()).bytes_of(LineKind.WEIGHTS)
+            for one in (job, known)
+        )
+    is_same = abs(ours - theirs) < 2 * MIB  # small vectors apart
+    print(f"{case.name:30} planned: {ours / MIB:.0f} MiB of weights", flush=True)
+    return int(not is_same)
 
 
 def tell(case: Case, run: Run, seconds: float) -> int:

@@ -438,6 +438,59 @@ def test_a_model_file_is_measured_with_a_picture_where_it_sees(
         assert data["result"]["buffers"], "the estimate stands beside it"
 
 
+#: fills a card up, says what is free then, and holds it until it is let go
+BALLAST = """
+import os, sys
+from vramplan.runner.channel import Channel
+channel = Channel()
+open({pid!r}, "w").write(str(os.getpid()))
+channel.say("held", free_bytes=int(channel.hear()) - 7)
+channel.hear()
+"""
+
+
+@pytest.mark.usefixtures("server")
+def test_an_engine_runs_on_a_larger_card_that_plays_a_smaller_one(
+    run, tmp_path, driver, gpu, monkeypatch, validate
+) -> None:
+    sparse.write(tmp_path / "m.gguf", sparse.families()["llama"])
+    driver(gpu(uuid="GPU-a", total=24 << 30))
+    script = BALLAST.format(pid=str(tmp_path / "pid"))
+    asked = []
+
+    def ballast(uuid: str) -> list[str]:
+        asked.append(uuid)
+        return [sys.executable, "-c", script]
+
+    monkeypatch.setattr("vramplan.ask.profile.ballast_command", ballast)
+    result = run("profile", "m.gguf", "--as-card", "8gb", "-o", "run.json")
+    assert result.code == 0, result.err
+    data = json.loads((tmp_path / "run.json").read_text())
+    validate(data)
+    eight = load_catalog([]).card("8gb").candidates[0]
+    assert data["result"]["run"]["emulation"] == {
+        "card": "8gb",
+        "compute_capability": "8.6",
+        "free_bytes": eight.total_bytes - eight.reserved_bytes - 7,
+    }
+    assert asked == ["GPU-a"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_an_engine_needs_a_larger_card_to_play_one(run, server, tmp_path, driver, gpu) -> None:
+    sparse.write(tmp_path / "m.gguf", sparse.families()["llama"])
+    none = run("profile", "m.gguf", "--as-card", "8gb")
+    assert none.code == 3
+    assert none.error.startswith("no GPU to play 8 GB class"), none.error
+    assert "--engine-check" in none.err
+    driver(gpu(uuid="GPU-a", total=6 << 30))
+    small = run("profile", "m.gguf", "--as-card", "8gb")
+    assert small.code == 3
+    assert "it cannot play it" in small.err
+    assert not server.exists(), "nothing was started"
+
+
 def test_a_catalogued_model_that_sees_says_when_it_gets_no_picture(run, server, tmp_path) -> None:
     sparse.write(tmp_path / "x.gguf", sparse.families()["llama"])
     result = run("profile", "llava-v1.5-7b", "--weights", "x.gguf", "--json")

@@ -12,7 +12,7 @@ from vramplan.ask.compare import compare_measured
 from vramplan.ask.events_file import events_beside, written_beside
 from vramplan.ask.gpus import find_gpu
 from vramplan.ask.targets import make_jobs
-from vramplan.engines.door import engine_of
+from vramplan.engines.door import ballast_command, engine_of
 from vramplan.errors import VramplanError
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.model import Card, SettingValue
@@ -86,6 +86,7 @@ def profile(
         weights=wishes.weights,
         projector=wishes.mmproj,
         history=events,
+        ballast=ballast_command,
         command=wishes.command,
         progress=progress,
         remark=remark,

@@ -130,6 +130,13 @@ def open_file(text: str, mmproj: str | None, remark: Remark) -> Pipeline:
     return open_model(text, mmproj, remark)
 
 
+def ballast_command(uuid: str) -> list[str]:
+    """Return the command of the process that holds the rest of a GPU that plays a smaller card."""
+    from vramplan.engines.torch import measure
+
+    return measure.ballast_command(uuid)
+
+
 def core_in_words() -> tuple[bool, str]:
     """Return whether replays run in the compiled core, and in words which one, or why none."""
     from vramplan.engines.torch.tape.native import find_core

@@ -20,6 +20,7 @@ from vramplan.probe.protocol import Probe
 from vramplan.runner.channel import Child, Message
 from vramplan.runner.outcome import Outcome, Windows, take
 from vramplan.runner.phase_ends import PhaseEnds, SmiEyes
+from vramplan.runner.played_card import fill
 from vramplan.runner.task import Task
 
 #: what may change on a card without a word: desktops breathe
@@ -153,15 +154,7 @@ class Measurement:
     def _fill(self, leave_bytes: int) -> None:
         self._tools.progress("filling the card up")
         ballast = self._ballast or self._start(self._tools.ballast_command)
-        ballast.send(str(leave_bytes))
-        try:
-            said = ballast.hear(self._tools.start_seconds)
-        except TimeoutError:
-            raise MeasurementError("the process that fills the card does not answer") from None
-        if said is None or said["say"] != "held":
-            why = ballast.how_it_ended()
-            raise MeasurementError(f"the process that fills the card {why}")
-        self._outcome.ballast_free_bytes = int(said["free_bytes"])
+        self._outcome.ballast_free_bytes = fill(ballast, leave_bytes, self._tools.start_seconds)
 
     def _watch(self) -> PeakWatch | None:
         if self._tools.watch is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,8 @@ class Tools:
     """What a measurement is made with; an engine refuses what it has no use for.
 
     `find_gpu` returns the GPU and its driver's version, and raises MissingError where there is
-    none. `is_dry` runs everything on the CPU, `card` is a smaller one to be played. `weights` is
+    none. `is_dry` runs everything on the CPU, `card` is a smaller one to be played; `ballast` gives
+    the command of the process that holds a GPU's rest meanwhile, by the GPU's UUID. `weights` is
     as on the command line: random, pretrained, a folder, ``hf:ORG/NAME``, or a .gguf file.
     `projector` is a file of one. `history` is where the allocator's own events go. `command` is
     what the run says it was made by.
@@ -37,6 +38,7 @@ class Tools:
     weights: str = "random"
     projector: str | None = None
     history: Path | None = None
+    ballast: Callable[[str], Sequence[str]] | None = None
     command: str = ""
     progress: Hear = unheard
     remark: Hear = unheard

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 from vramplan.engines.ggml.pipeline import ModelFile, of_ggml
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory
-from vramplan.measurement.run import Run, Witness
+from vramplan.measurement.run import Emulation, Run, Witness
 from vramplan.model import Job
 from vramplan.runner.eyes import measured_gpu, open_eyes
 from vramplan.settings import format_setting
@@ -32,23 +34,55 @@ def measure(job: Job, tools: Tools) -> Run:
     _refuse(tools)
     with ExitStack() as stack:
         gpu, driver = _find_gpu(tools)
+        emulation = None
+        if tools.card is not None:
+            emulation = stack.enter_context(_playing(tools, gpu))
         run = _ollama if of_ggml(job.pipeline).is_ollama else _llama_server
         outcome = run(job, tools, gpu, stack)
-    return _make_run(job, tools.command, outcome, gpu, driver)
+    found = _make_run(job, tools.command, outcome, gpu, driver)
+    return found if emulation is None else replace(found, emulation=emulation)
 
 
 def _refuse(tools: Tools) -> None:
     if tools.history is not None:
         raise UsageError("--events are those of torch's allocator on a GPU: leave it out")
-    if tools.is_dry or tools.card is not None:
-        option = "--dry-run" if tools.is_dry else "--as-card"
-        raise UsageError(f"{option} is for torch pipelines: an engine runs as it is")
+    if tools.is_dry:
+        raise UsageError("--dry-run is for torch pipelines: an engine runs as it is")
+
+
+@contextmanager
+def _playing(tools: Tools, gpu: Gpu | None) -> Iterator[Emulation]:
+    """Let the GPU play a smaller card: the engine asks the driver what is free, and sees less.
+
+    Raises MissingError where it is not larger, MeasurementError where it cannot be filled.
+    """
+    assert gpu is not None
+    assert tools.card is not None
+    assert tools.ballast is not None, "who wants a card played says who fills the rest"
+    from vramplan.probe.choice import environment_for
+    from vramplan.probe.nvml import NvmlProbe
+    from vramplan.runner.channel import child_environment
+    from vramplan.runner.played_card import playing
+
+    tools.progress("filling the card up")
+    environment = child_environment(environment_for(gpu))
+    with (
+        NvmlProbe(gpu.uuid) as probe,
+        playing(tools.card, probe, tools.ballast(gpu.uuid), environment) as emulation,
+    ):
+        yield emulation
 
 
 def _find_gpu(tools: Tools) -> tuple[Gpu | None, str]:
     try:
         return tools.find_gpu()
     except MissingError as problem:
+        if tools.card is not None:
+            hint = (
+                "without a GPU: vramplan check FILE --engine-check lets llama.cpp plan for a card"
+            )
+            message = f"no GPU to play {tools.card.title}: {problem}"
+            raise MissingError(message, hint=hint) from None
         tools.remark(f"the engine's own figures alone, without NVML's: {problem}")
         return None, ""
 

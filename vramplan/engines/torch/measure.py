@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.engines.torch.checkpoint import checkpoint_of
 from vramplan.engines.torch.libraries import QUIET, require_libraries
-from vramplan.errors import MissingError, UsageError
+from vramplan.errors import UsageError
 from vramplan.measurement.history import part_of
-from vramplan.measurement.reading import DeviceMemory, ProcessMemory
+from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Emulation, FailureKind, Run, Witness
 from vramplan.model import Card, Job
 from vramplan.quick_dataclass import dataclass
 from vramplan.runner.eyes import measured_gpu, open_eyes
+from vramplan.runner.played_card import leave_bytes
 from vramplan.settings import format_setting
 from vramplan.units import format_size
 
@@ -123,7 +124,7 @@ class Prepared:
         card = self.order.card
         leave = None
         if card is not None and self.probe is not None:
-            leave = _leave_bytes(card, self.probe)
+            leave = leave_bytes(card, self.probe)
         with no_half_of(self.order.history):
             return self.measurement.run(leave, limit_seconds=limit_seconds)
 
@@ -192,6 +193,11 @@ def _child(*more: str) -> list[str]:
     return [*python_command(CHILD), *more]
 
 
+def ballast_command(uuid: str) -> list[str]:
+    """Return the command of the process that holds a GPU's rest, through torch."""
+    return _child("--ballast", uuid)
+
+
 def _environment(order: Order, task: Task) -> dict[str, str]:
     """Return the child's environment: one GPU, the allocator and cuBLAS as asked for."""
     from vramplan.engines.torch.run.environment import torch_environment
@@ -225,7 +231,7 @@ def _means(order: Order, task: Task, probe: NvmlProbe, progress: Hear) -> Means:
 
     return Means(
         command=_child(),
-        ballast_command=_child("--ballast", gpu.uuid),
+        ballast_command=ballast_command(gpu.uuid),
         environment=_environment(order, task),
         probe=eyes.probe,
         own_share=own_share,
@@ -234,31 +240,6 @@ def _means(order: Order, task: Task, probe: NvmlProbe, progress: Hear) -> Means:
         smi_eyes=eyes.smi_eyes,
         progress=progress,
     )
-
-
-def _leave_bytes(card: Card, probe: NvmlProbe) -> int:
-    """Return what `card` has free with nothing on it; the real card must have more than that."""
-    leave = card.total_bytes - card.reserved_bytes
-    memory = probe.read().device
-    assert memory is not None
-    if memory.free_bytes < leave:
-        raise MissingError(
-            f"{card.title} has {format_size(leave, up=False)} free and this card now "
-            f"{format_size(memory.free_bytes, up=False)}: it cannot play it",
-            hint=holders(memory) or "name a smaller card with --as-card",
-        )
-    return leave
-
-
-def holders(memory: DeviceMemory) -> str:
-    """Return who holds memory on a card, the largest first, or nothing where nobody is listed."""
-    named = sorted(memory.processes or (), key=lambda one: -(one.used_bytes or 0))[:5]
-    return "it is held by " + ", ".join(map(_holder, named)) if named else ""
-
-
-def _holder(one: ProcessMemory) -> str:
-    size = "an unknown size" if one.used_bytes is None else format_size(one.used_bytes)
-    return f"{one.name} ({one.pid}): {size}"
 
 
 def _make_run(order: Order, outcome: Outcome) -> Run:
