@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vramplan.ask.library import open_target
-from vramplan.engines.ggml import layer_fit
+from vramplan.engines.ggml import engine_pools, layer_fit
 from vramplan.engines.ggml.estimate import fit_layers
 from vramplan.engines.ggml.experts import HostExperts, HostPart
+from vramplan.engines.ggml.kv_cache import most_cache_bytes
 from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.open import open_model
@@ -261,3 +262,24 @@ def test_the_margin_has_room_for_the_projector_and_its_compute(name: str) -> Non
     assert compute > 16 * MIB
     again = -(-held // MIB) * MIB if run.is_ollama else 0
     assert layer_fit.margin_bytes(run, 64 << 30) == MARGIN_BYTES + held + compute + again
+
+
+def test_the_most_that_may_be_cached_is_all_of_it_where_no_layer_has_a_window(
+    dense: Pipeline,
+) -> None:
+    """Keys and values: 2 x 8 heads x 128 x 2 bytes a token and layer."""
+    run = run_of(dense, context=4096)
+    for layers in range(5):
+        most = most_cache_bytes(run.model, run.batch, layers)
+        assert most == run.batch.cache_of_last(layers) == layers * 4096 * 2 * 8 * 128 * 2
+
+
+def test_pools_of_a_vision_encoder_hold_what_one_operation_needs() -> None:
+    """CLIP-L/336 in LLaVA: 577 places, 16 heads; without fused attention its scores in f16."""
+    run = read_run(of_ggml(open_target("llava:7b").pipeline), {}, "8.6")
+    assert run.vision is not None
+    flash, plain = (
+        engine_pools.vision_pool(run.vision, has_flash=flash).expected_bytes
+        for flash in (True, False)
+    )
+    assert (flash, plain) == (10 * MIB, 12 * MIB)

@@ -147,3 +147,15 @@ def test_terms_add_up_to_the_device(name: str) -> None:
     need = found.need.band
     assert need.low_bytes <= need.expected_bytes <= need.high_bytes
     assert need.expected_bytes <= device.expected_bytes
+
+
+def test_offload_auto_takes_the_first_mode_that_fits_and_says_which() -> None:
+    roomy = _judge("sd15", "8gb", offload="auto")
+    assert roomy.kind is VerdictKind.FITS
+    assert "offload" not in roomy.reason
+    small = _judge("sd15", _card(3 * GIB), offload="auto")
+    assert small.kind is VerdictKind.OFFLOAD
+    assert small.reason.startswith("runs with model offload, its components wait")
+    tiny = _judge("sd15", _card(1 * GIB), offload="auto")
+    assert tiny.kind is VerdictKind.OOM
+    assert tiny.reason.startswith("even with sequential offload it fails")
