@@ -15,7 +15,7 @@ from functools import lru_cache
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
 from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
 from vramplan.engines.ggml.coverage import ENCODERS, KNOWN
-from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT
+from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
 from vramplan.engines.ggml.graph.attention import cache_name
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.families import FAMILIES, Habits
@@ -146,7 +146,8 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
     name = model.architecture
     habits = FAMILIES.get(name) or _NEAREST.get(name) or Habits()
     window = batch.window_context
-    rows = batch.sequences if rules.logits_per_sequence else batch.tokens
+    is_sequences = rules.logits_per_sequence and name not in _WITHOUT_CONTEXT
+    rows = batch.sequences if is_sequences else batch.tokens  # an encoder's are all wanted
     tokens = -(-batch.tokens // batch.sequences) * batch.sequences  # as many of each sequence
     reserve = Reserve(
         tokens=tokens,
@@ -187,7 +188,7 @@ def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[
             ("v", layer.head_v, batch.type_of_values),
         ):
             row = row_bytes(type_name, layer.kv_heads * head)
-            size = row * cells * batch.streams
+            size = row * cells * batch.streams + padding_bytes(type_name, head)
             yield cache_name(kind, number), _cache(size, is_on_host=is_on_host)
 
 

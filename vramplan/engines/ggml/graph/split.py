@@ -2,10 +2,11 @@
 
 The engine's scheduler starts from memory that is there already: weights, caches, inputs (always in
 host memory). Operators go where their weights are, or to the GPU although these are in host memory
-if the batch is large enough for a copy to pay; what is left goes with its neighbours. Where an
-operator reads what the other side has, its split of the graph begins with a copy, which stays until
-it was read for the last time. Source: ggml-org/ggml, src/ggml-backend.cpp
-(ggml_backend_sched_split_graph), src/ggml-cuda/ggml-cuda.cu (offload_op).
+if the batch is large enough for a copy to pay; what is left goes with its neighbours, or to the
+host where the GPU has no kernel for it. Where an operator reads what the other side has, its split
+of the graph begins with a copy, which stays until it was read for the last time. Source:
+ggml-org/ggml, src/ggml-backend.cpp (ggml_backend_sched_split_graph), src/ggml-cuda/ggml-cuda.cu
+(offload_op).
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
-from vramplan.engines.ggml.cuda_facts import ALIGNMENT, MOST_SUMMED_EXPERTS, WORTH_COPYING
+from vramplan.engines.ggml.cuda_facts import (
+    ALIGNMENT,
+    CONVOLVED_STEP,
+    MOST_SUMMED_EXPERTS,
+    WORTH_COPYING,
+    has_attention,
+    padding_bytes,
+)
 from vramplan.engines.ggml.graph.builder import Graph, root
 from vramplan.engines.ggml.graph.tensor import Tensor
 from vramplan.quick_dataclass import dataclass
@@ -26,7 +34,10 @@ _FREE = frozenset({"rope", "flash_attn_ext"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """A weight or a cache: the bytes that a copy of it takes on the GPU, and where it is."""
+    """A weight or a cache: the bytes that a copy of it takes on the GPU, and where it is.
+
+    A cache is copied as attention looks at it, of which the strides need not be told.
+    """
 
     size_bytes: int
     is_on_host: bool
@@ -101,6 +112,9 @@ class _Schedule:
             _spread(order, only_gpu=True)
         for order in (nodes, reversed(nodes)):
             _spread(order, only_gpu=False)
+        for node in nodes:
+            if node.backend == _UNKNOWN and not _is_computed(node):
+                node.backend = HOST
         self._split()
         scheduled = Graph()
         scheduled.leaves, scheduled.nodes = self._graph.leaves, self._nodes
@@ -169,7 +183,11 @@ class _Schedule:
             copy = Tensor("none", source.type, source.shape, strides=source.strides)
             copy.backend = backend
             shown = root(source)
-            if shown.is_external:
+            if source.fixed_bytes >= 0 and not self._memory(shown).is_weight:
+                copy.fixed_bytes = source.fixed_bytes
+                if backend == GPU:
+                    copy.fixed_bytes += padding_bytes(source.type, source.shape[0])
+            elif shown.is_external:
                 copy.fixed_bytes = self._memory(shown).size_bytes
             self._copies[id(source), backend] = copy
             inputs.append(source)
@@ -219,6 +237,18 @@ def _unpacked_bytes(node: Tensor) -> int:
     return size
 
 
+def _is_computed(node: Tensor) -> bool:
+    """Return whether the GPU has a kernel for an operator that may be anywhere.
+
+    Source: ggml/src/ggml-cuda/ggml-cuda.cu (supports_op), fattn.cu.
+    """
+    if node.op == "flash_attn_ext":
+        return has_attention(node.sources[1].shape[0], node.sources[2].shape[0])
+    if node.op == "ssm_conv":
+        return node.sources[0].shape[1] % CONVOLVED_STEP == 0
+    return True
+
+
 def _is_worth_copying(node: Tensor) -> bool:
     shape = node.shape
     if node.op == "get_rows":
@@ -235,6 +265,7 @@ def _spread(nodes: Iterable[Tensor], *, only_gpu: bool) -> None:
     current = _UNKNOWN
     for node in nodes:
         if node.backend == _UNKNOWN:
-            node.backend = current
+            if current != GPU or _is_computed(node):
+                node.backend = current
         else:
             current = _UNKNOWN if only_gpu and node.backend == HOST else node.backend
