@@ -110,7 +110,8 @@ def made(folder: Path, name: str) -> Path:
     pytest.fail(f"the engine takes no model of {name}")
 
 
-def test_an_unknown_familys_estimate_is_the_recorded_graphs(tmp_path, engine) -> None:
+@pytest.mark.usefixtures("engine")
+def test_an_unknown_familys_estimate_is_the_recorded_graphs(tmp_path) -> None:
     run, _ = run_of(made(tmp_path, "phi2"))
     fit, figures = settle(run, None)
     gpu, host = recorded_sizes(fit)

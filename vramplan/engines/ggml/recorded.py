@@ -7,6 +7,7 @@ any number of layers on a card, to the byte where the engine prints hundredths o
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,45 @@ from vramplan.engines.ggml.graph_buffer import (
 )
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
+from vramplan.errors import MeasurementError, MissingError
+from vramplan.model import Band, Origin
 from vramplan.settings import format_setting
+from vramplan.units import MIB
 
 if TYPE_CHECKING:
+    from vramplan.engines.ggml.figures import Figures
     from vramplan.engines.ggml.graph.recording import Recording
     from vramplan.engines.ggml.layer_fit import Fit
 
 _NO_CARD = PretendedCard(name="none", total_bytes=0, free_bytes=0)
+
+
+#: the engine prints hundredths of a MiB
+_ROUNDING_BYTES = MIB // 200
+
+
+def to_the_byte(fit: Fit, planned: Figures) -> Figures:
+    """Return the engine's plan with the compute buffers of its own graph, recorded.
+
+    They are taken where they are what the plan says, which has hundredths of a MiB; where the graph
+    is not told or another, and where the plan is of another build than was asked, the plan stands.
+    """
+    if planned.compute.origin is not Origin.WITNESSED:
+        return planned
+    try:
+        gpu, host = recorded_sizes(fit)
+    except (MeasurementError, MissingError):
+        return planned
+    said = planned.compute.band
+    is_gpu = said.low_bytes <= gpu <= said.high_bytes
+    if not is_gpu or abs(host - planned.host_compute_bytes) > _ROUNDING_BYTES:
+        return planned
+    source = (
+        f"the graph that llama.cpp reserves ({recording_of(fit).build}), recorded, through a model "
+        "of its scheduler and allocator; equal to its own plan"
+    )
+    compute = replace(planned.compute, band=Band.exactly(gpu), source=source)
+    return replace(planned, compute=compute, host_compute_bytes=host)
 
 
 def recorded_sizes(fit: Fit) -> tuple[int, int]:

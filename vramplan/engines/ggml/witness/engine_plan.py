@@ -11,10 +11,9 @@ from vramplan.engines.ggml.figures import Figure, Figures
 from vramplan.engines.ggml.kv_cache import most_cache_bytes
 from vramplan.engines.ggml.layer_fit import Fit, margin_bytes
 from vramplan.engines.ggml.load_plan import GgmlRun
-from vramplan.engines.ggml.recorded import recorded_sizes
 from vramplan.engines.ggml.witness.answer import EngineAnswer, RefusedError, ask_engine
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
-from vramplan.errors import MeasurementError, MissingError
+from vramplan.errors import MeasurementError
 from vramplan.model import Band, LineKind, Origin, buffer_bytes
 from vramplan.settings import AUTO, format_setting
 from vramplan.units import MIB
@@ -118,7 +117,7 @@ def _figures(fit: Fit, told: EngineAnswer) -> Figures:
     blocks = fit.placement.blocks_on_gpu
     compute = buffer_bytes(held, LineKind.COMPUTE_BUFFER)
     first = run.model.layers - blocks
-    figures = Figures(
+    return Figures(
         weights=on_gpu(LineKind.WEIGHTS),
         cache=on_gpu(LineKind.KV_CACHE, high=most_cache_bytes(run.model, run.batch, blocks)),
         states=on_gpu(LineKind.RECURRENT_STATE),
@@ -130,26 +129,3 @@ def _figures(fit: Fit, told: EngineAnswer) -> Figures:
         experts_on_cpu=sum(layer >= first for layer in told.host_experts),
         remarks=(f"{name} is not known to the last buffer: {told.version} itself was asked",),
     )
-    return _to_the_byte(fit, figures, told) if is_same else figures
-
-
-def _to_the_byte(fit: Fit, figures: Figures, told: EngineAnswer) -> Figures:
-    """Return `figures` with the compute buffers of the engine's own graph, recorded.
-
-    They are taken where they are what the plan says, which has hundredths of a MiB; where the graph
-    is not told or another, the plan's stand.
-    """
-    try:
-        gpu, host = recorded_sizes(fit)
-    except (MeasurementError, MissingError):
-        return figures
-    said = figures.compute.band
-    is_gpu = said.low_bytes <= gpu <= said.high_bytes
-    if not is_gpu or abs(host - figures.host_compute_bytes) > _ROUNDING_BYTES:
-        return figures
-    source = (
-        f"the graph that llama.cpp reserves ({told.version}), recorded, through a model of its "
-        "scheduler and allocator; equal to its own plan"
-    )
-    compute = replace(figures.compute, band=Band.exactly(gpu), source=source)
-    return replace(figures, compute=compute, host_compute_bytes=host)
