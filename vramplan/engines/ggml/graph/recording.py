@@ -37,6 +37,8 @@ _LIMITS = Limits(text_bytes=64 * MIB, parsed_bytes=768 * MIB, depth=8, character
 _MOST_TENSORS = 200_000
 _LONGEST_NAME = 256
 _MOST_SOURCES = 10
+#: operators whose operands are looked at, and how many those have at least
+_OPERANDS = {"mul_mat": 2, "mul": 2, "flash_attn_ext": 3, "ssm_conv": 2}
 _VIEWS = frozenset({"view", "reshape", "permute", "transpose"})
 _INPUT, _OUTPUT = 1, 2
 _KINDS = ("made", "weight", "cache")
@@ -193,13 +195,16 @@ def _row(told: object, count: int) -> Row:
     kind = text_of(told.get("kind"), 8)
     if kind not in _KINDS:
         raise ValueError(f"unknown kind of a tensor: {kind}")
+    op, sources = text_of(told.get("op"), 64), rows(told.get("sources"), _MOST_SOURCES)
+    if len(sources) < _OPERANDS.get(op, 0):
+        raise ValueError(f"{op} of {len(sources)} operands")
     flags, shows = whole(told.get("flags"), 3), told.get("shows")
     return Row(
-        op=text_of(told.get("op"), 64),
+        op=op,
         type=type_name,
         shape=_four(told.get("shape")),
         strides=_four(told.get("strides")),
-        sources=tuple(whole(one, count - 1) for one in rows(told.get("sources"), _MOST_SOURCES)),
+        sources=tuple(whole(one, count - 1) for one in sources),
         shows=-1 if shows == -1 else whole(shows, count - 1),
         is_input=bool(flags & _INPUT),
         is_output=bool(flags & _OUTPUT),
