@@ -262,6 +262,7 @@ def split_bytes(
         copies_weights=copies_weights,
         unpacks_caches=unpacks_caches,
         fuses_experts=fuses_experts,
+        is_recorded=True,
     )
     gpu, host = allocate(scheduled, (ALIGNMENT, HOST_ALIGNMENT))
     return gpu, host

@@ -11,7 +11,7 @@ ggml-org/ggml, src/ggml-backend.cpp (ggml_backend_sched_split_graph), src/ggml-c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 from vramplan.engines.ggml.cuda_facts import (
@@ -30,6 +30,8 @@ GPU, HOST = 0, 1
 _UNKNOWN = -1
 #: operators whose small weights say nothing of where they should be
 _FREE = frozenset({"rope", "flash_attn_ext"})
+#: operators that the GPU computes of some sizes only
+_SIZED = frozenset({"flash_attn_ext", "ssm_conv"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +56,22 @@ def schedule(
     copies_weights: bool = True,
     unpacks_caches: bool = False,
     fuses_experts: bool = False,
+    is_recorded: bool = False,
 ) -> Graph:
     """Return `graph` with every tensor on a backend and the copies between them.
 
     `memories` has the graph's weights and caches by name; others are on the GPU.
     `unpacks_caches`: flash attention on the GPU has room for its keys and values as f16 behind its
-    result. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it did.
+    result. `is_recorded`: caches are of the type that they hold, not of the one that they are
+    looked at as. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it
+    did.
     The graph's tensors are taken over: it cannot be scheduled again.
     """
     scheduled = _Schedule(graph, memories, copies_weights=copies_weights).run()
     if unpacks_caches:
         for node in scheduled.nodes:
             if node.op == "flash_attn_ext" and node.backend == GPU:
-                node.fixed_bytes = _unpacked_bytes(node)
+                node.fixed_bytes = _unpacked_bytes(node, is_recorded=is_recorded)
     if fuses_experts:
         scheduled.nodes = list(_with_kept_experts(scheduled.nodes))
     return scheduled
@@ -108,12 +113,13 @@ class _Schedule:
             leaf.backend = self._backend_of_memory(leaf)
         for node in nodes:
             node.backend = self._wanted(node)
+        kept = frozenset(id(node) for node in nodes if node.op in _SIZED and not _is_computed(node))
         for order in (nodes, reversed(nodes)):
-            _spread(order, only_gpu=True)
+            _spread(order, kept, only_gpu=True)
         for order in (nodes, reversed(nodes)):
-            _spread(order, only_gpu=False)
-        for node in nodes:
-            if node.backend == _UNKNOWN and not _is_computed(node):
+            _spread(order, kept, only_gpu=False)
+        for node in nodes if kept else ():
+            if node.backend == _UNKNOWN and id(node) in kept:
                 node.backend = HOST
         self._split()
         scheduled = Graph()
@@ -226,14 +232,14 @@ def _with_kept_experts(nodes: Sequence[Tensor]) -> Iterator[Tensor]:
             yield keepers[number]
 
 
-def _unpacked_bytes(node: Tensor) -> int:
+def _unpacked_bytes(node: Tensor, *, is_recorded: bool) -> int:
     """Return the bytes of attention's result and of its keys and values as f16.
 
     Source: ggml/src/ggml-cuda/fattn.cu (ggml_cuda_flash_attn_ext_get_alloc_size).
     """
     size = node.size_bytes
     for cache in node.sources[1:3]:
-        if cache.fixed_bytes >= 0 and cache.type == "f16":  # recorded: what is not in blocks
+        if is_recorded and cache.type == "f16":
             continue
         size = -(-size // ALIGNMENT) * ALIGNMENT + 2 * prod(cache.shape)
     return size
@@ -262,12 +268,15 @@ def _is_worth_copying(node: Tensor) -> bool:
     return shape[1] * shape[2] * shape[3] >= WORTH_COPYING
 
 
-def _spread(nodes: Iterable[Tensor], *, only_gpu: bool) -> None:
-    """Give operators that may be anywhere the backend of the one before them."""
+def _spread(nodes: Iterable[Tensor], kept: Collection[int], *, only_gpu: bool) -> None:
+    """Give operators that may be anywhere the backend of the one before them.
+
+    `kept` are the ids of those that the GPU does not compute.
+    """
     current = _UNKNOWN
     for node in nodes:
         if node.backend == _UNKNOWN:
-            if current != GPU or _is_computed(node):
+            if current != GPU or not kept or id(node) not in kept:
                 node.backend = current
         else:
             current = _UNKNOWN if only_gpu and node.backend == HOST else node.backend
