@@ -7,6 +7,8 @@ so where they agree with each other these say nothing: they are held against log
 
 from __future__ import annotations
 
+from vramplan.sources.block_sizes import BLOCKS
+
 #: tensors in a CUDA buffer begin at multiples of this; in host memory at those of 32
 #: (ggml-cuda.cu, buffer_type_get_alignment; ggml-cpu.c, TENSOR_ALIGNMENT)
 ALIGNMENT = 128
@@ -32,8 +34,25 @@ HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256, 512})
 UNEQUAL_HEADS = frozenset({(192, 128), (320, 256), (576, 512)})
 #: those that any number of heads has: 512 is for groups of heads that share keys
 HEADS_OF_ANY_COUNT = HEADS - {512}
+#: the channels of a convolution over time are a multiple of this (ggml-cuda.cu, supports_op)
+CONVOLVED_STEP = 128
 #: types of a cache that it reads
 CACHE_TYPES = frozenset({"f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"})
 
 #: types of no matrix that the backend multiplies (ggml-cuda.cu, supports_op)
 NO_MATRIX = frozenset({"tq1_0", "tq2_0"})
+
+
+def has_attention(keys: int, values: int) -> bool:
+    """Return whether fused attention has a kernel for heads of these sizes."""
+    return (keys, values) in UNEQUAL_HEADS or (keys in HEADS and keys == values)
+
+
+def padding_bytes(type_name: str, elements: int) -> int:
+    """Return what is added behind a tensor whose rows are of `elements`.
+
+    Source: ggml-cuda.cu (ggml_backend_cuda_buffer_type_get_alloc_size).
+    """
+    block, size = BLOCKS[type_name.lower()]
+    rest = elements % ROW_STEP
+    return (ROW_STEP - rest) // block * size if rest and block > 1 else 0

@@ -15,7 +15,7 @@ from functools import lru_cache
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
 from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
 from vramplan.engines.ggml.coverage import ENCODERS, KNOWN
-from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT
+from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
 from vramplan.engines.ggml.graph.attention import cache_name
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.families import FAMILIES, Habits
@@ -28,7 +28,7 @@ from vramplan.model import Band, Origin
 
 _F16, _F32 = 2, 4
 #: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
-_AS_F16 = frozenset({"f16", "f32"})
+AS_F16 = frozenset({"f16", "f32"})
 
 
 def is_known(model: GgmlModel, rules: EngineRules) -> bool:
@@ -94,7 +94,7 @@ def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
         return 98, 102
     if name in FAMILIES:
         return 98, 204
-    if name in _WITHOUT_CONTEXT - _FAR:
+    if name in WITHOUT_CONTEXT - _FAR:
         return 10, 200
     if model.window and name in KNOWN - _PARTLY:
         return 85, 170
@@ -104,7 +104,7 @@ def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
 
 
 #: families whose attention reads no more than the batch itself
-_WITHOUT_CONTEXT = ENCODERS | {"llama-embed", "t5encoder"}
+WITHOUT_CONTEXT = ENCODERS | {"llama-embed", "t5encoder"}
 #: families of which the nearest graph is a lower bound
 _PARTLY = frozenset({"cohere2moe"})
 #: known families whose graph is unlike any that is known
@@ -135,7 +135,7 @@ def split_sizes(
         dict(_memories(model, batch, placement)),
         copies_weights=rules.offloads_host_weights,
         fuses_experts=rules.fuses_experts,
-        unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in _AS_F16,
+        unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in AS_F16,
     )
     gpu, host = allocate(graph, (ALIGNMENT, HOST_ALIGNMENT))
     return gpu, host
@@ -146,13 +146,14 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
     name = model.architecture
     habits = FAMILIES.get(name) or _NEAREST.get(name) or Habits()
     window = batch.window_context
-    rows = batch.sequences if rules.logits_per_sequence else batch.tokens
-    tokens = -(-batch.tokens // batch.sequences) * batch.sequences  # as many of each sequence
+    is_sequences = rules.logits_per_sequence and name not in WITHOUT_CONTEXT
+    rows = batch.sequences if is_sequences else batch.tokens  # an encoder's are all wanted
+    tokens = reserved_tokens(batch)
     reserve = Reserve(
         tokens=tokens,
         outputs=min(rows, tokens),
-        cells=tokens if name in _WITHOUT_CONTEXT else batch.context,
-        window_cells=min(tokens, window) if name in _WITHOUT_CONTEXT else window,
+        cells=tokens if name in WITHOUT_CONTEXT else batch.context,
+        window_cells=min(tokens, window) if name in WITHOUT_CONTEXT else window,
         sequences=batch.sequences,
         streams=batch.streams,
         has_flash=batch.has_flash,
@@ -162,9 +163,13 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
     return reserve_graph(model.language, habits, reserve)
 
 
-def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[tuple[str, Memory]]:
-    """Yield every weight and cache with its place."""
-    assert model.language is not None
+def reserved_tokens(batch: Batch) -> int:
+    """Return the tokens of a batch: as many of each sequence."""
+    return -(-batch.tokens // batch.sequences) * batch.sequences
+
+
+def weight_memories(model: GgmlModel, placement: Placement) -> Iterator[tuple[str, Memory]]:
+    """Yield every weight by its name, with its place."""
     first = model.layers - placement.blocks_on_gpu
     for tensor in model.tensors:
         is_on_host = tensor.role is TensorRole.INPUT
@@ -174,6 +179,13 @@ def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[
             is_kept = placement.experts.keeps(tensor.name, tensor.layer)
             is_on_host = tensor.layer < first or is_kept
         yield tensor.name, Memory(size_bytes=tensor.cuda_bytes, is_on_host=is_on_host)
+
+
+def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[tuple[str, Memory]]:
+    """Yield every weight and cache with its place."""
+    assert model.language is not None
+    yield from weight_memories(model, placement)
+    first = model.layers - placement.blocks_on_gpu
     state = model.language.state
     for number, layer in enumerate(model.language.layers):
         if state is not None and layer.has_state:
@@ -187,7 +199,7 @@ def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[
             ("v", layer.head_v, batch.type_of_values),
         ):
             row = row_bytes(type_name, layer.kv_heads * head)
-            size = row * cells * batch.streams
+            size = row * cells * batch.streams + padding_bytes(type_name, head)
             yield cache_name(kind, number), _cache(size, is_on_host=is_on_host)
 
 

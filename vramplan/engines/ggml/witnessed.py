@@ -47,12 +47,14 @@ def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
 
 def _ask(run: GgmlRun, fit: Fit, free_bytes: int | None, remark: str) -> tuple[Fit, Figures]:
     """Return the engine's plan; where it was not to be had what is counted, and why."""
+    from vramplan.engines.ggml.recorded import to_the_byte
     from vramplan.engines.ggml.witness.engine_plan import UnknownError, plan
 
     try:
-        return plan(run, fit, free_bytes)
+        fit, planned = plan(run, fit, free_bytes)
     except (UnknownError, MissingError) as problem:
         return fit, _remarked(fit, f"{remark}: {problem}; what is assumed says so")
+    return fit, to_the_byte(fit, planned)
 
 
 def _remarked(fit: Fit, remark: str) -> Figures:

@@ -2,18 +2,26 @@
 
 The engine's scheduler starts from memory that is there already: weights, caches, inputs (always in
 host memory). Operators go where their weights are, or to the GPU although these are in host memory
-if the batch is large enough for a copy to pay; what is left goes with its neighbours. Where an
-operator reads what the other side has, its split of the graph begins with a copy, which stays until
-it was read for the last time. Source: ggml-org/ggml, src/ggml-backend.cpp
-(ggml_backend_sched_split_graph), src/ggml-cuda/ggml-cuda.cu (offload_op).
+if the batch is large enough for a copy to pay; what is left goes with its neighbours, or to the
+host where the GPU has no kernel for it. Where an operator reads what the other side has, its split
+of the graph begins with a copy, which stays until it was read for the last time. Source:
+ggml-org/ggml, src/ggml-backend.cpp (ggml_backend_sched_split_graph), src/ggml-cuda/ggml-cuda.cu
+(offload_op).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 
-from vramplan.engines.ggml.cuda_facts import ALIGNMENT, MOST_SUMMED_EXPERTS, WORTH_COPYING
+from vramplan.engines.ggml.cuda_facts import (
+    ALIGNMENT,
+    CONVOLVED_STEP,
+    MOST_SUMMED_EXPERTS,
+    WORTH_COPYING,
+    has_attention,
+    padding_bytes,
+)
 from vramplan.engines.ggml.graph.builder import Graph, root
 from vramplan.engines.ggml.graph.tensor import Tensor
 from vramplan.quick_dataclass import dataclass
@@ -22,11 +30,16 @@ GPU, HOST = 0, 1
 _UNKNOWN = -1
 #: operators whose small weights say nothing of where they should be
 _FREE = frozenset({"rope", "flash_attn_ext"})
+#: operators that the GPU computes of some sizes only
+_SIZED = frozenset({"flash_attn_ext", "ssm_conv"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """A weight or a cache: the bytes that a copy of it takes on the GPU, and where it is."""
+    """A weight or a cache: the bytes that a copy of it takes on the GPU, and where it is.
+
+    A cache is copied as attention looks at it, of which the strides need not be told.
+    """
 
     size_bytes: int
     is_on_host: bool
@@ -43,19 +56,22 @@ def schedule(
     copies_weights: bool = True,
     unpacks_caches: bool = False,
     fuses_experts: bool = False,
+    is_recorded: bool = False,
 ) -> Graph:
     """Return `graph` with every tensor on a backend and the copies between them.
 
     `memories` has the graph's weights and caches by name; others are on the GPU.
     `unpacks_caches`: flash attention on the GPU has room for its keys and values as f16 behind its
-    result. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it did.
+    result. `is_recorded`: caches are of the type that they hold, not of the one that they are
+    looked at as. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it
+    did.
     The graph's tensors are taken over: it cannot be scheduled again.
     """
     scheduled = _Schedule(graph, memories, copies_weights=copies_weights).run()
     if unpacks_caches:
         for node in scheduled.nodes:
             if node.op == "flash_attn_ext" and node.backend == GPU:
-                node.fixed_bytes = _unpacked_bytes(node)
+                node.fixed_bytes = _unpacked_bytes(node, is_recorded=is_recorded)
     if fuses_experts:
         scheduled.nodes = list(_with_kept_experts(scheduled.nodes))
     return scheduled
@@ -97,10 +113,14 @@ class _Schedule:
             leaf.backend = self._backend_of_memory(leaf)
         for node in nodes:
             node.backend = self._wanted(node)
+        kept = frozenset(id(node) for node in nodes if node.op in _SIZED and not _is_computed(node))
         for order in (nodes, reversed(nodes)):
-            _spread(order, only_gpu=True)
+            _spread(order, kept, only_gpu=True)
         for order in (nodes, reversed(nodes)):
-            _spread(order, only_gpu=False)
+            _spread(order, kept, only_gpu=False)
+        for node in nodes if kept else ():
+            if node.backend == _UNKNOWN and id(node) in kept:
+                node.backend = HOST
         self._split()
         scheduled = Graph()
         scheduled.leaves, scheduled.nodes = self._graph.leaves, self._nodes
@@ -169,7 +189,11 @@ class _Schedule:
             copy = Tensor("none", source.type, source.shape, strides=source.strides)
             copy.backend = backend
             shown = root(source)
-            if shown.is_external:
+            if source.fixed_bytes >= 0 and not self._memory(shown).is_weight:
+                copy.fixed_bytes = source.fixed_bytes
+                if backend == GPU:
+                    copy.fixed_bytes += padding_bytes(source.type, source.shape[0])
+            elif shown.is_external:
                 copy.fixed_bytes = self._memory(shown).size_bytes
             self._copies[id(source), backend] = copy
             inputs.append(source)
@@ -208,15 +232,29 @@ def _with_kept_experts(nodes: Sequence[Tensor]) -> Iterator[Tensor]:
             yield keepers[number]
 
 
-def _unpacked_bytes(node: Tensor) -> int:
+def _unpacked_bytes(node: Tensor, *, is_recorded: bool) -> int:
     """Return the bytes of attention's result and of its keys and values as f16.
 
     Source: ggml/src/ggml-cuda/fattn.cu (ggml_cuda_flash_attn_ext_get_alloc_size).
     """
     size = node.size_bytes
     for cache in node.sources[1:3]:
+        if is_recorded and cache.type == "f16":
+            continue
         size = -(-size // ALIGNMENT) * ALIGNMENT + 2 * prod(cache.shape)
     return size
+
+
+def _is_computed(node: Tensor) -> bool:
+    """Return whether the GPU has a kernel for an operator that may be anywhere.
+
+    Source: ggml/src/ggml-cuda/ggml-cuda.cu (supports_op), fattn.cu.
+    """
+    if node.op == "flash_attn_ext":
+        return has_attention(node.sources[1].shape[0], node.sources[2].shape[0])
+    if node.op == "ssm_conv":
+        return node.sources[0].shape[1] % CONVOLVED_STEP == 0
+    return True
 
 
 def _is_worth_copying(node: Tensor) -> bool:
@@ -230,11 +268,15 @@ def _is_worth_copying(node: Tensor) -> bool:
     return shape[1] * shape[2] * shape[3] >= WORTH_COPYING
 
 
-def _spread(nodes: Iterable[Tensor], *, only_gpu: bool) -> None:
-    """Give operators that may be anywhere the backend of the one before them."""
+def _spread(nodes: Iterable[Tensor], kept: Collection[int], *, only_gpu: bool) -> None:
+    """Give operators that may be anywhere the backend of the one before them.
+
+    `kept` are the ids of those that the GPU does not compute.
+    """
     current = _UNKNOWN
     for node in nodes:
         if node.backend == _UNKNOWN:
-            node.backend = current
+            if current != GPU or not kept or id(node) not in kept:
+                node.backend = current
         else:
             current = _UNKNOWN if only_gpu and node.backend == HOST else node.backend

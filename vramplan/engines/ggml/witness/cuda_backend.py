@@ -15,13 +15,13 @@ from typing import Any
 from vramplan.engines.ggml.cuda_facts import (
     ALIGNMENT,
     CACHE_TYPES,
+    CONVOLVED_STEP,
     FEW_QUERIES,
-    HEADS,
     MOST_SUMMED_EXPERTS,
     NO_MATRIX,
     ROW_STEP,
-    UNEQUAL_HEADS,
     WORTH_COPYING,
+    has_attention,
 )
 from vramplan.engines.ggml.witness.ggml_backend import Tensor
 
@@ -52,7 +52,7 @@ class CudaRules:
         if op in {"MUL_MAT", "MUL_MAT_ID", "GET_ROWS"}:
             return self._type(tensor.sources[0].contents) not in NO_MATRIX
         if op == "SSM_CONV":
-            return bool(tensor.sources[0].contents.shape[1] % 128 == 0)
+            return bool(tensor.sources[0].contents.shape[1] % CONVOLVED_STEP == 0)
         return op not in _NEVER
 
     def is_worth_copying(self, address: int) -> bool:
@@ -107,8 +107,7 @@ class CudaRules:
 
     def _supports_attention(self, tensor: Tensor) -> bool:
         keys, values = tensor.sources[1].contents, tensor.sources[2].contents
-        heads = (keys.shape[0], values.shape[0])
-        if not (heads in UNEQUAL_HEADS or (heads[0] in HEADS and heads[0] == heads[1])):
+        if not has_attention(keys.shape[0], values.shape[0]):
             return False
         return {self._type(keys), self._type(values)} <= CACHE_TYPES
 

@@ -76,17 +76,36 @@ def request_of(
 
 def main(request: Mapping[str, object]) -> None:
     """Do what a request asks for. Raises MissingError where the engine is not a known one."""
-    spec = importlib.util.find_spec(str(request["package"]))
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingError(f"{request['package']} is not installed")
-    library = open_library(Path(spec.submodule_search_locations[0]))
+    library = open_engine(request)
     card = PretendedCard(**cast("dict[str, Any]", request["card"]))
     device = plug_in(library, card)
     say = _speaker()
     library.llama_log_set(say, None)
     library.llama_backend_init()
-    model, context = model_parameters(library), context_parameters(library)
+    model, context = parameters(library, request)
     path = Path(str(request["model"]))
+    if request["gpu_layers"] == "auto":
+        fit(library, path, model, context, card.margin_bytes)
+        library.llama_log_set(say, None)
+    else:
+        model.gpu_layers = request["gpu_layers"]
+    load(library, path, model, context)
+    del device
+
+
+def open_engine(request: Mapping[str, object]) -> ctypes.CDLL:
+    """Return the library of the package that a request names. Raises MissingError."""
+    spec = importlib.util.find_spec(str(request["package"]))
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingError(f"{request['package']} is not installed")
+    return open_library(Path(spec.submodule_search_locations[0]))
+
+
+def parameters(
+    library: ctypes.CDLL, request: Mapping[str, object]
+) -> tuple[ctypes.Structure, ctypes.Structure]:
+    """Return what a model is loaded with, and its context made, at a request's settings."""
+    model, context = model_parameters(library), context_parameters(library)
     model.use_extra_buffers = False  # weights as in the file, none packed anew for the CPU
     context.context, context.ubatch = request["context"], request["ubatch"]
     context.batch = max(2048, context.ubatch)
@@ -101,13 +120,7 @@ def main(request: Mapping[str, object]) -> None:
     first, stop = cast("list[int]", request["cpu_moe"])
     if stop:
         keep_experts(library, model, range(first, stop))
-    if request["gpu_layers"] == "auto":
-        fit(library, path, model, context, card.margin_bytes)
-        library.llama_log_set(say, None)
-    else:
-        model.gpu_layers = request["gpu_layers"]
-    load(library, path, model, context)
-    del device
+    return model, context
 
 
 def _speaker() -> object:
