@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_it_is_what_transformers_own_code_does() -> None:
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(config).half()
 
-    def sized(name: str, module: object, *, whole: bool = False) -> Module:
+    def sized(name: str, module: Any, *, whole: bool = False) -> Module:
         own = list(module.parameters()) + list(module.buffers())
         size = sum(tensor.numel() * tensor.element_size() for tensor in own)
         inside = () if whole else module.named_children()

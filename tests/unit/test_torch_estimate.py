@@ -33,13 +33,13 @@ def allocated_mib(found: Estimate) -> tuple[float, float, float]:
     """Return low, expected and high of what torch would count as allocated at the peak."""
     bands = [line.band for line in found.lines if line.kind in _ALLOCATED]
     total = sum(bands[1:], bands[0])
-    return tuple(size / MIB for size in (total.low_bytes, total.expected_bytes, total.high_bytes))
+    return total.low_bytes / MIB, total.expected_bytes / MIB, total.high_bytes / MIB
 
 
 @cache
 def need_mib(side: int) -> tuple[int, int, int]:
     band = estimate("sd15", "rtx-3060-12gb", offload="model", image=(side, side)).need.band
-    return tuple(size // MIB for size in (band.low_bytes, band.expected_bytes, band.high_bytes))
+    return band.low_bytes // MIB, band.expected_bytes // MIB, band.high_bytes // MIB
 
 
 # ------------------------------------------------------------------- replays that cross
