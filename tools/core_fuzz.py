@@ -130,7 +130,7 @@ def _routine(chance: random.Random, *, calls: bool, component: str | None) -> di
 
 def draw(number: int) -> RandomRun:
     """Return the random run of a number."""
-    chance = random.Random(number)  # noqa: S311 - the same runs every time
+    chance = random.Random(number)  # noqa: S311  # the same runs every time
     components = {}
     for name in COMPONENTS:
         modules = [
@@ -180,7 +180,7 @@ def draw(number: int) -> RandomRun:
 
 def _answers(run: Rehearsed, number: int) -> Iterator[object]:
     """Yield everything that a rehearsal says, in an order that a number decides."""
-    chance = random.Random(-1 - number)  # noqa: S311 - the same limits every time
+    chance = random.Random(-1 - number)  # noqa: S311  # the same limits every time
     for _ in range(2):
         yield tuple(run.trace.marks)
         yield (most := run.most_wanted_bytes)
