@@ -75,10 +75,12 @@ else:
 
         def initialize(self, version: str, build_data: dict[str, object]) -> None:
             """Compile before files are collected; an editable install finds it in the checkout."""
-            library = build() if self.target_name == "wheel" else None
+            if self.target_name != "wheel":  # a source distribution carries the sources alone
+                return
+            library = build()
             if library is None:
                 LIBRARY.unlink(missing_ok=True)
-                self.app.display_warning("no C compiler: vramplan will replay in Python")
+                self.app.display_warning("no core was built: vramplan will replay in Python")
                 return
             if version != "editable":
                 build_data["pure_python"] = False

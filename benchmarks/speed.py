@@ -1,11 +1,10 @@
-"""How long answers take: this build against another, in turns, as ratios of CPU time.
+"""How much CPU time whole commands take: an old build and a new one in turns, as ratios.
 
-    python benchmarks/speed.py --old /path/to/old/python [--runs 5]
+    python benchmarks/speed.py --old /path/to/old/python [--new /path/to/python] [--rounds 5]
 
-Whole processes, start-up included, `python -m vramplan` of either interpreter; a machine may be
-shared, so the median of CPU seconds (user and system) is what counts. ``--without-core`` asks this
-build to replay in Python. What takes the old build longer than --patience seconds is cut off there,
-and its ratio is a lower bound.
+Both interpreters have vramplan installed. Machines are shared and noisy, so the figures are medians
+of the CPU time of whole processes, and the ratio is what counts. Nothing is measured that an old
+build does not end within the limit of seconds: its figure is then a lower bound.
 """
 
 from __future__ import annotations
@@ -13,79 +12,82 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
+from statistics import median
 
+START = "check sd15 llava:7b --card 8gb --card 12gb --json"
 COMMANDS = (
-    "check sd15 llava:7b --card 8gb --card 12gb --json",
-    "check llava-1.5-7b-hf --card 12gb --json",
-    "check sd15 --image 768x768 --card 8gb --json",
-    "check sdxl --card 12gb --json",
-    "check sdxl --image 768x768 --card 12gb --json",
-    "check sd15 --image 768x768 --batch 4 --card 8gb --card 12gb --json",
-    "estimate vit-mae-base --set mode=train --batch 64 --json",
+    "check llava-1.5-7b-hf --card 12gb",
+    "check sd15 --image 768x768 --card 8gb",
+    "check sdxl --card 12gb",
+    "check sdxl --image 768x768 --card 12gb",
+    "check sd15 --image 768x768 --batch 4 --card 8gb --card 12gb",
+    "check llava-1.5-7b-hf --new-tokens 1024 --card 12gb",
+    "estimate vit-mae-base --mode train --batch 64",
     "report -o fit.html",
-    "check llava-1.5-7b-hf --new-tokens 1024 --card 12gb --json",
+    START,
 )
 
 
-def seconds(words: list[str], environment: dict[str, str], patience: float) -> float | None:
-    """Return the CPU seconds that a command takes; None where it was cut off."""
+def measure(command: list[str], folder: str, limit_seconds: float, *, core: bool = True) -> float:
+    """Return the CPU seconds of one process, or the limit where it takes longer."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    if not core:
+        environment["VRAMPLAN_CORE"] = "off"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            subprocess.run(
-                words,
-                cwd=folder,
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=False,
-                timeout=patience,
-            )
-        except subprocess.TimeoutExpired:
-            return None
+    try:
+        subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=limit_seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return limit_seconds
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> int:
-    """Print a row a command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--old", required=True, help="the interpreter that has the other build")
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(prog="python benchmarks/speed.py")
+    parser.add_argument("--old", required=True)
     parser.add_argument("--new", default=sys.executable)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--patience", type=float, default=120.0)
-    parser.add_argument("--without-core", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds of one command")
     args = parser.parse_args()
-    ours = {**os.environ, "VRAMPLAN_CORE": "off" if args.without_core else "on"}
-    bare = statistics.median(
-        seconds([args.new, "-c", "pass"], ours, 10) or 0 for _ in range(args.runs)
-    )
-    print(f"{'command':66} {'old':>8} {'new':>8} {'ratio':>7} {'x pass':>7}")
-    for command in COMMANDS:
-        taken: dict[str, list[float | None]] = {args.old: [], args.new: []}
-        for turn in range(args.runs):
-            for python, runs in taken.items():
-                if turn and runs[0] is None:
-                    continue  # it was cut off once: that is enough
-                words = [python, "-m", "vramplan", *command.split()]
-                runs.append(seconds(words, ours, args.patience))
-        old, new = (
-            None if None in runs else statistics.median(run for run in runs if run is not None)
-            for runs in (taken[args.old], taken[args.new])
-        )
-        if new is None:
-            print(f"{command:66} {'':8} more than {args.patience:.0f} s")
-            continue
-        least = args.patience if old is None else old
-        shown = f">{least:.0f}" if old is None else f"{old:.2f}"
-        sign = ">" if old is None else ""
-        print(
-            f"{command:66} {shown:>8} {new:8.2f} {sign + f'{least / new:.1f}':>7} {new / bare:7.1f}"
-        )
+    print("| what | old, s | new, s | times less | without the core, s | times less |")
+    print("|---|--:|--:|--:|--:|--:|")
+    with tempfile.TemporaryDirectory() as folder:
+        for words in COMMANDS:
+            took: dict[str, list[float]] = {"old": [], "new": [], "bare": []}
+            for number in range(args.rounds + 1):
+                for build, python in (("old", args.old), ("new", args.new), ("bare", args.new)):
+                    if took[build] and took[build][-1] >= 10 and number > 1:
+                        continue  # once is enough for what takes that long
+                    command = [python, "-m", "vramplan", *words.split()]
+                    seconds = measure(command, folder, args.limit, core=build != "bare")
+                    if number:  # the first round warms the file cache and the byte code
+                        took[build].append(seconds)
+            old, new, bare = (median(took[build]) for build in ("old", "new", "bare"))
+            least = "> " if old >= args.limit else ""
+            print(
+                f"| `{words}` | {least}{old:.2f} | {new:.3f} | {old / new:.1f} "
+                f"| {bare:.2f} | {old / bare:.1f} |",
+                flush=True,
+            )
+        bases = [measure([args.new, "-c", "pass"], folder, args.limit) for _ in range(9)]
+        starts = [
+            measure([args.new, "-m", "vramplan", *START.split()], folder, args.limit)
+            for _ in range(9)
+        ]
+        print(f"\n`{START}`: {median(starts) / median(bases):.1f} times `python -c pass`")
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.core_check import differs
+from tools.core_fuzz import difference
 from tools.random_settings import draw
 from vramplan.catalog import load_catalog
 from vramplan.engines.torch.tape import native
@@ -23,6 +24,13 @@ needs_core = pytest.mark.skipif(native.find_core()[0] is None, reason=native.fin
 def test_every_figure_is_the_references(number: int) -> None:
     question = draw(20, number, CATALOG)
     assert not differs(question, CATALOG), str(question)
+
+
+@needs_core
+@pytest.mark.parametrize("first", range(0, 2000, 250))
+def test_random_runs_and_limits_are_the_references(first: int) -> None:
+    """A hundred thousand of them: python -m tools.core_fuzz --count 100000."""
+    assert not [found for n in range(first, first + 250) if (found := difference(n))]
 
 
 def _check(*, core: str) -> str:

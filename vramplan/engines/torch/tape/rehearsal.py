@@ -182,7 +182,7 @@ class Rehearsal:
         one everything happens alike. With `is_elastic`, scratch that does not fit is done without:
         torch tries the next plan.
         """
-        if limit_bytes >= self.most_wanted_bytes:
+        if limit_bytes >= self.most_wanted_bytes or not self.journal.growths:
             return self.most_wanted_bytes, None
         requests = self.journal.requests
         spare = self._itinerary.scratch if is_elastic else ()

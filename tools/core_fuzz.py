@@ -1,0 +1,264 @@
+"""Hold the compiled core against the Python that is its reference, on random runs.
+
+    python -m tools.core_fuzz --count 100000 [--from 0]
+
+Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
+iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it
+twice, try it under random limits, rigid and elastic, and look for its least limits: every figure
+must be the same. Exit code 1 where one is not, 3 without a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vramplan.engines.torch.least_limit import find_least_limit
+from vramplan.engines.torch.tape import native
+from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.reader import build_tape
+from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
+from vramplan.engines.torch.tape.rehearsed import Rehearsed
+from vramplan.errors import VramplanError
+
+MIB = 1 << 20
+#: around what the allocator decides by
+SIZES = (1, 511, 512, 513, 4096, MIB - 1, MIB, MIB + 1, 2 * MIB, 10 * MIB - 1, 10 * MIB, 20 * MIB)
+COMPONENTS = ("text_encoder", "unet", "vae")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomRun:
+    """A tape, and what it is run under."""
+
+    tape: Tape
+    conditions: Conditions
+    expandable_segments: bool
+
+
+class _Writer:
+    """Writes random code that holds together."""
+
+    def __init__(self, chance: random.Random, sizes: int) -> None:
+        self.chance = chance
+        self.sizes = sizes
+
+    def code(self, depth: int, *, calls: bool) -> tuple[list[object], list[int]]:
+        """Return some steps, and the slots that are in use after them."""
+        chance = self.chance
+        code: list[object] = []
+        used: list[int] = []
+        slots = loops = 0
+        for _ in range(chance.randint(1, 9)):
+            kind = chance.random()
+            if kind < 0.5:
+                code.append(chance.randrange(self.sizes))
+                used.append(slots)
+                slots += 1
+            elif kind < 0.75 and used:
+                code.append(-1 - used.pop(chance.randrange(len(used))))
+            elif kind < 0.8:
+                code.append(["w", "conv", *(chance.randrange(self.sizes) for _ in range(3))])
+            elif kind < 0.82:
+                code.append(["g"])
+            elif kind < 0.86:
+                code.append(["p", chance.choice(("denoise", "decode")), "unet"])
+            elif kind < (0.93, 0.88, 0)[depth]:
+                code.extend(self._loop(depth, loops, calls=calls))
+                loops += 1
+            elif calls:
+                name = chance.choice(COMPONENTS)
+                code.append(["c", name, {"n": chance.randrange(3)}, 1])
+                used.append(slots)
+                slots += 1
+            elif used and chance.random() < 0.5:
+                code.append(["f", 0, [], [used[0], used[0]]])
+                used.pop(0)
+        return code, used
+
+    def _loop(self, depth: int, number: int, *, calls: bool) -> list[object]:
+        """Return a loop that leaves what its next iteration, or the code after it, frees."""
+        chance = self.chance
+        name = f"loop{depth}"
+        body, used = self.code(depth + 1, calls=calls)
+        if not used:
+            body.append(0)
+            used = [sum((type(op) is int and op >= 0) or _is_call(op) for op in body) - 1]
+        count = chance.choice(("n%3+1", "n%4+2", "2", "min(n,7)+1"))
+        if chance.random() < 0.5:
+            back = [*body, ["f", 1, [[number, ["back", 1]]], *used]]
+            last: object = ["f", 0, [[number, -1]], *used]
+            return [["l", name, count, [body], back, []], last]
+        return [["l", name, count, [], body, []], ["f", 0, [[number, "all"]], *used]]
+
+
+def _is_call(op: object) -> bool:
+    return isinstance(op, list) and op[0] == "c"
+
+
+def _routine(chance: random.Random, *, calls: bool, component: str | None) -> dict[str, object]:
+    sizes = [str(chance.choice((1, 2, 3)))] * 3  # the first three are small: dims of calls
+    for _ in range(chance.randint(2, 8)):
+        size = chance.choice(SIZES) + chance.choice((0, 0, 1, 512, 7777))
+        form = chance.choice(("{}*n", "{}", "{}*(n+loop0)", "{}+512*(n%3)", "min({},n*4096)"))
+        sizes.append(form.format(size))
+    code, used = _Writer(chance, len(sizes)).code(0, calls=calls)
+    if component is not None:
+        output = sum((type(op) is int and op >= 0) or _is_call(op) for op in code)
+        code = [["e", component, 0], *code, len(sizes) - 1, ["x", component, 0]]
+        code.extend(-1 - slot for slot in used)
+        outputs = [output]
+    else:
+        if chance.random() < 0.3:
+            code.append(["t", "vae", chance.choice((2, 4))])
+        code.extend(-1 - slot for slot in used if chance.random() < 0.8)
+        outputs = []
+    return {
+        "when": {},
+        "if": None,
+        "indices": ["loop0", "loop1"],
+        "derived": {"k": "n+1"},
+        "sizes": sizes,
+        "outputs": outputs,
+        "code": code,
+    }
+
+
+def draw(number: int) -> RandomRun:
+    """Return the random run of a number."""
+    chance = random.Random(number)  # noqa: S311  # the same runs every time
+    components = {}
+    for name in COMPONENTS:
+        modules = [
+            [
+                chance.choice((chance.choice(SIZES), "616B", 4096))
+                for _ in range(chance.randint(1, 4))
+            ]
+            for _ in range(chance.randint(1, 3))
+        ]
+        components[name] = {"parameters": 1, "modules": modules}
+    routines = {"main": [_routine(chance, calls=True, component=None)]}
+    for name in COMPONENTS:
+        routines[name] = [_routine(chance, calls=False, component=name)]
+    tape = build_tape(
+        {
+            "pipeline": f"random {number}",
+            "recorded_with": {},
+            "dims": {"n": "batch"},
+            "least": {},
+            "dtype_facts": {},
+            "entry": "main",
+            "components": components,
+            "routines": routines,
+        }
+    )
+    percent = chance.choice((0, 50, 100, 125))
+
+    def workspace_bytes(_kind: str, operands: tuple[int, ...]) -> int:
+        return sum(operands) * percent // 100
+
+    def cast_workspace_bytes(_kind: str, operands: tuple[int, ...]) -> int:
+        return operands[0]
+
+    conditions = Conditions(
+        numbers={"batch": chance.randint(1, 9)},
+        facts={},
+        element_bytes=chance.choice((2, 4)),
+        workspace_bytes=workspace_bytes,
+        cast_workspace_bytes={4: cast_workspace_bytes} if chance.random() < 0.5 else {},
+        cublas_bytes=8_519_680,
+        loading=chance.choice(("to", "device_map")),
+        offload=chance.choice(("none", "none", "model", "sequential")),
+        skip_components=frozenset({"text_encoder"}) if chance.random() < 0.1 else frozenset(),
+    )
+    return RandomRun(tape=tape, conditions=conditions, expandable_segments=chance.random() < 0.4)
+
+
+def _answers(run: Rehearsed, number: int) -> Iterator[object]:
+    """Yield everything that a rehearsal says, in an order that a number decides."""
+    chance = random.Random(-1 - number)  # noqa: S311  # the same limits every time
+    for _ in range(2):
+        yield tuple(run.trace.marks)
+        yield (most := run.most_wanted_bytes)
+        live = run.trace.allocated_peak_bytes
+        for _ in range(6):
+            between = (live + most) // 2
+            limit = max(0, chance.choice((most - 1, live, chance.randint(0, most + MIB), between)))
+            granted, failure = run.attempt(limit, is_elastic=chance.random() < 0.4)
+            yield (
+                limit,
+                granted,
+                failure
+                and (
+                    failure.phase,
+                    failure.component,
+                    failure.asked_bytes,
+                ),
+            )
+        for is_elastic in (True, False):
+            try:
+                yield find_least_limit(run, is_elastic=is_elastic)
+            except VramplanError as problem:
+                yield str(problem)
+        run.run()
+
+
+def difference(number: int) -> str | None:
+    """Return where the core says something else about a number's run; None where nowhere.
+
+    Raises CannotRun for a run that the core leaves to the reference.
+    """
+    drawn = draw(number)
+    core, _ = native.find_core()
+    assert core is not None
+
+    def reference() -> Rehearsed:
+        return rehearse_in_python(
+            drawn.tape, drawn.conditions, expandable_segments=drawn.expandable_segments
+        )
+
+    def must_not() -> Rehearsed:
+        raise native.CannotRun
+
+    slow = list(_answers(reference(), number))
+    fast = native.NativeRehearsal(
+        core,
+        drawn.tape,
+        drawn.conditions,
+        reference=must_not,
+        expandable_segments=drawn.expandable_segments,
+    )
+    for place, (one, other) in enumerate(zip(slow, _answers(fast, number), strict=True)):
+        if one != other:
+            return f"run {number}, answer {place}: {one} and {other}"
+    return None
+
+
+def main() -> int:
+    """Compare, and say where the two differ."""
+    parser = argparse.ArgumentParser(prog="python -m tools.core_fuzz", description=__doc__)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--from", type=int, default=0, dest="first")
+    args = parser.parse_args()
+    core, words = native.find_core()
+    if core is None:
+        print(f"no core: it {words}", file=sys.stderr)
+        return 3
+    wrong = alike = 0
+    for number in range(args.first, args.first + args.count):
+        found = difference(number)
+        if found is None:
+            alike += 1
+        else:
+            wrong += 1
+            print(found[:2000])
+    print(f"{alike} of {args.count} random runs alike")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
