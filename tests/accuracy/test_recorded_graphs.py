@@ -19,7 +19,7 @@ from vramplan.engines.ggml.graph.recording import RecordingError, record
 from vramplan.engines.ggml.layer_fit import as_asked
 from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.open import open_model
-from vramplan.engines.ggml.recorded import recorded_sizes
+from vramplan.engines.ggml.own_graph import recorded_sizes
 from vramplan.engines.ggml.witness.answer import ask_engine
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard

@@ -47,7 +47,7 @@ def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
 
 def _ask(run: GgmlRun, fit: Fit, free_bytes: int | None, remark: str) -> tuple[Fit, Figures]:
     """Return the engine's plan; where it was not to be had what is counted, and why."""
-    from vramplan.engines.ggml.recorded import to_the_byte
+    from vramplan.engines.ggml.own_graph import to_the_byte
     from vramplan.engines.ggml.witness.engine_plan import UnknownError, plan
 
     try:
