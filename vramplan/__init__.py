@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vramplan.ask.library import check as check
     from vramplan.ask.library import estimate as estimate
     from vramplan.ask.library import open_target as open_target
+    from vramplan.ask.library import sweep as sweep
     from vramplan.errors import VramplanError as VramplanError
     from vramplan.model import Advice as Advice
     from vramplan.model import Band as Band
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from vramplan.model import Job as Job
     from vramplan.model import Origin as Origin
     from vramplan.model import Pipeline as Pipeline
+    from vramplan.model import SweepRow as SweepRow
     from vramplan.model import Verdict as Verdict
     from vramplan.model import VerdictKind as VerdictKind
 
@@ -45,12 +47,14 @@ _HOMES = {
     "Job": "model",
     "Origin": "model",
     "Pipeline": "model",
+    "SweepRow": "model",
     "Verdict": "model",
     "VerdictKind": "model",
     "VramplanError": "errors",
     "check": "ask.library",
     "estimate": "ask.library",
     "open_target": "ask.library",
+    "sweep": "ask.library",
 }
 
 __all__ = [
@@ -63,12 +67,14 @@ __all__ = [
     "Job",
     "Origin",
     "Pipeline",
+    "SweepRow",
     "Verdict",
     "VerdictKind",
     "VramplanError",
     "check",
     "estimate",
     "open_target",
+    "sweep",
 ]
 
 

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "estimate": "why? the budget line by line, phase by phase",
         "profile": "what does it take in truth? the real components on this GPU",
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
+        "sweep": "verdicts on a grid of pipelines, settings and cards",
         "report": "verdict and budget as one self-contained HTML page",
         "watch": "the cards live, who holds what, and the peaks",
         "catalog": "the pipelines: list, show, validate, add",

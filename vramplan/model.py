@@ -343,6 +343,36 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRow:
+    """One verdict of a sweep, or the problem that there is none.
+
+    `settings` are complete. `kind`, `need`, `budget_bytes` and the rest are None with a `problem`.
+    """
+
+    pipeline: str
+    settings: Settings
+    card: str
+    judged_as: str | None = None
+    kind: VerdictKind | None = None
+    need: Band | None = None
+    budget_bytes: int | None = None
+    offload_risk: float | None = None
+    peak_phase: str | None = None
+    peak_component: str | None = None
+    layers: LayerSplit | None = None
+    context: int | None = None  # tokens that a ggml engine makes room for
+    advice: tuple[Advice, ...] | None = None  # None where it was not asked for
+    problem: str | None = None
+
+    @property
+    def headroom_bytes(self) -> int | None:
+        """Budget less expected need; negative where it does not fit."""
+        if self.need is None or self.budget_bytes is None:
+            return None
+        return self.budget_bytes - self.need.expected_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
     """Which values a pipeline accepts for one setting."""
 

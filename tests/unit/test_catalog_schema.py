@@ -18,7 +18,7 @@ from vramplan.catalog.yaml_reader import Document, Plain, parse_yaml
 
 SCHEMAS = {
     name: json.loads((profiles_dir() / "schema" / f"{name}.schema.json").read_text("utf-8"))
-    for name in ("pipeline", "card", "project")
+    for name in ("pipeline", "card", "project", "sweep")
 }
 REGISTRY: Registry[Any] = Registry().with_resources(
     (f"{name}.schema.json", Resource.from_contents(schema)) for name, schema in SCHEMAS.items()
@@ -70,6 +70,14 @@ DOCUMENTS: dict[str, dict[str, Plain]] = {
         "together": "on",
         "catalog": ".",
         "pipelines": [PIPELINE],
+    },
+    "sweep": {
+        "schema": 1,
+        "cards": ["8gb", "all"],
+        "grids": [{"targets": ["sd15"], "settings": {"batch": [1, "2..4"], "dtype": "fp16"}}],
+        "margin": "500MiB",
+        "other": 0,
+        "catalog": ".",
     },
 }
 REPLACEMENTS: list[Plain] = [

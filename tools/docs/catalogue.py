@@ -24,6 +24,7 @@ FILES = {
     "A pipeline": ("pipeline.schema.json", "`profiles/pipelines/*.yaml`"),
     "Cards": ("card.schema.json", "`profiles/cards/*.yaml`"),
     "A project": ("project.schema.json", "`vramplan.yaml` beside a project"),
+    "A sweep": ("sweep.schema.json", "a YAML file of any name"),
 }
 
 Schema = dict[str, object]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vramplan.ask.cards import choose_cards, choose_default_cards
 from vramplan.ask.targets import (
@@ -26,8 +26,12 @@ from vramplan.quick_dataclass import dataclass
 if TYPE_CHECKING:
     from vramplan.compare.witness import Witness
 
-#: is told which step of long work is at hand
-Progress = Callable[[str], None]
+
+class Progress(Protocol):
+    """Is told which step of long work is at hand, and how many of how many are done."""
+
+    def __call__(self, step: str, done: int = 0, total: int = 0, /) -> None:
+        """Hear it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,9 +165,10 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
     verdicts: list[Verdict] = []
     estimates: list[Estimate] = []
     witnesses: list[Witness] = []
+    total = len(question.jobs) * len(question.choices)
     for job in question.jobs:
         for choice in question.choices:
-            progress(f"{job.pipeline.name} on {choice.label}")
+            progress(f"{job.pipeline.name} on {choice.label}", len(verdicts), total)
             verdict, estimate = judge(
                 job,
                 choice,
@@ -171,7 +176,8 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
                 other_bytes=question.other_bytes,
             )
             if verdict.kind is not VerdictKind.FITS:
-                verdict = _advise(verdict, job, choice, question, progress)
+                hear = _counted(progress, len(verdicts), total)
+                verdict = _advise(verdict, job, choice, question, hear)
             verdicts.append(verdict)
             estimates.append(estimate)
     if asks_engine:
@@ -181,8 +187,16 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
     return Answer(verdicts=tuple(verdicts), estimates=tuple(estimates), witnesses=tuple(witnesses))
 
 
+def _counted(progress: Progress, done: int, total: int) -> Callable[[str], None]:
+    return lambda step: progress(step, done, total)
+
+
 def _advise(
-    verdict: Verdict, job: Job, choice: CardChoice, question: Question, progress: Progress
+    verdict: Verdict,
+    job: Job,
+    choice: CardChoice,
+    question: Question,
+    hear: Callable[[str], None],
 ) -> Verdict:
     """Return `verdict` with the first advice there is."""
     from vramplan.ask.plan import first_advice
@@ -194,7 +208,7 @@ def _advise(
         choice,
         margin_bytes=question.margin_bytes,
         other_bytes=question.other_bytes,
-        progress=lambda change: progress(f"{where}, with {change}"),
+        progress=lambda change: hear(f"{where}, with {change}"),
     )
     return replace(verdict, advice=advice)
 
@@ -206,7 +220,7 @@ def _answer_together(question: Question, progress: Progress) -> Answer:
     verdicts: list[Verdict] = []
     estimates: list[Estimate] = []
     for choice in question.choices:
-        progress(f"all on {choice.label}")
+        progress(f"all on {choice.label}", len(verdicts), len(question.choices))
         verdict, found = judge_together(
             question.jobs,
             choice,

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from vramplan.budget.system_share import beside_share, system_share
 from vramplan.budget.verdict import (
+    Graded,
     candidate_budgets,
     grade,
     judged_as,
     offload_risk,
     spills,
+    without_words,
 )
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.catalog import CardChoice
@@ -26,7 +28,7 @@ from vramplan.model import (
 )
 from vramplan.units import format_size
 
-_ORDER = list(VerdictKind)
+_RANKS = {kind: rank for rank, kind in enumerate(VerdictKind)}
 
 
 def judge(
@@ -96,9 +98,7 @@ def _judge_card(
     judgement = engine_of(job.pipeline).judge(job, card, budget_bytes)
     found = judgement.estimate
     need = found.need.band
-    about, kind = beside_share(need, found.settings), judgement.kind
-    if kind is VerdictKind.FITS:  # the engine knows the platform's share as expected, not its band
-        kind = grade(about, budget_bytes, spills=spills(found.settings))
+    kind, risk = beside_system(without_words(judgement), found.settings, budget_bytes)
     verdict = Verdict(
         pipeline=job.pipeline.name,
         card=choice.label,
@@ -107,14 +107,14 @@ def _judge_card(
         kind=kind,
         need=need,
         budget_bytes=budget_bytes,
-        offload_risk=1.0 if judgement.is_split else offload_risk(about, budget_bytes),
+        offload_risk=risk,
         peak_phase=found.need.phase,
         peak_component=found.need.component,
         reason=judgement.reason + _kept(found.settings),
         parts={component.name: component.weights_bytes for component in found.components},
         layers=judgement.layers or found.layers,
         buffers=found.buffers,
-        context=_context_of(found),
+        context=without_words(judgement).context,
     )
     return verdict, found
 
@@ -133,16 +133,23 @@ def _kept(settings: Settings) -> str:
     )
 
 
-def _context_of(found: Estimate) -> int | None:
-    """Return the tokens that an engine makes room for; None where it has no layers to place."""
-    tokens = found.settings.get("context")
-    return tokens if found.layers is not None and isinstance(tokens, int) else None
+def beside_system(
+    graded: Graded, settings: Settings, budget_bytes: int
+) -> tuple[VerdictKind, float]:
+    """Return an engine's verdict and its risk with the band of the platform's share about them."""
+    about, kind = beside_share(graded.need.band, settings), graded.kind
+    if kind is VerdictKind.FITS:  # the engine knows the platform's share as expected, not its band
+        kind = grade(about, budget_bytes, spills=spills(settings))
+    return kind, 1.0 if graded.is_split else offload_risk(about, budget_bytes)
+
+
+def badness(kind: VerdictKind, risk: float, need: Band) -> tuple[int, float, int]:
+    """Rank verdicts: by kind, then by risk as far as a person tells risks apart, then by need."""
+    return _RANKS[kind], round(risk, 2), need.expected_bytes
 
 
 def _badness(verdict: Verdict) -> tuple[int, float, int]:
-    """Rank verdicts: by kind, then by risk as far as a person tells risks apart, then by need."""
-    risk = round(verdict.offload_risk, 2)
-    return _ORDER.index(verdict.kind), risk, verdict.need.expected_bytes
+    return badness(verdict.kind, verdict.offload_risk, verdict.need)
 
 
 def _shared_reason(

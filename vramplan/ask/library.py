@@ -6,7 +6,7 @@ or ``image=(768, 768)``, ``batch=2``, ``vae_tiling=True``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from vramplan.ask import check as checking
 from vramplan.ask.estimate import estimate_target
 from vramplan.ask.targets import make_jobs, open_catalog, silent
 from vramplan.errors import UsageError
-from vramplan.model import Estimate, Job, SettingValue
+from vramplan.model import Estimate, Job, SettingValue, SweepRow
 from vramplan.settings import parse_setting
 from vramplan.units import parse_size
 
@@ -89,6 +89,55 @@ def estimate(
     return found.estimate
 
 
+def sweep(
+    *targets: str,
+    card: Cards = (),
+    jobs: int = 1,
+    on: str = "here",
+    margin: int | str | None = None,
+    other: int | str | None = None,
+    catalog: Sequence[str | Path] = (),
+    advice: bool = False,
+    **settings: Setting | list[Setting],
+) -> Iterator[SweepRow]:
+    """Yield the verdict of each TARGET at every combination of settings on each CARD, in order.
+
+    A setting takes one value, several in a list, or text as on the command line: ``batch="1..8"``.
+    The rows are those of ``vramplan sweep``; one whose `problem` is not None has no verdict. `jobs`
+    processes share the work, on ``"here"`` or ``"ray"`` (there 0 for every core of the cluster);
+    memory does not grow with the rows. A TARGET may be the YAML file of a sweep. Raises
+    VramplanError before the first row is computed for what nobody knows.
+
+    >>> rows = list(sweep("sd15", card="8gb", image=["512x512", "768x768"], batch="1..2"))
+    >>> [(row.settings["image"], row.settings["batch"], str(row.kind)) for row in rows][:2]
+    [((512, 512), 1, 'fits'), ((512, 512), 2, 'fits')]
+    """
+    from vramplan.ask.sweep import Sweep, compute_in_order, read_sweep, require_ray
+    from vramplan.catalog.sweep_file import PLACES, RAY
+
+    if not targets:
+        raise UsageError("no target", hint='name one, such as: sweep("sd15", batch="1..8")')
+    if on not in PLACES:
+        raise UsageError(f"on={on!r} is no place", hint="use " + " or ".join(PLACES))
+    if jobs < (0 if on == RAY else 1):
+        raise UsageError(f"jobs={jobs} is no number of processes")
+    if on == RAY:
+        require_ray()
+    question = read_sweep(
+        targets,
+        _cards(card),
+        {key: _values(key, value) for key, value in settings.items()},
+        silent,
+        catalog=catalog,
+        margin_bytes=None if margin is None else _size(margin),
+        other_bytes=None if other is None else _size(other),
+        wants_advice=advice,
+    )
+    opened = Sweep(question, silent)
+    batches = compute_in_order(opened, question, tuple, jobs=jobs, on=on)
+    return (row for _, rows in batches for row in rows)
+
+
 def open_target(
     target: str,
     *,
@@ -111,6 +160,13 @@ def open_target(
 def read_settings(**settings: Setting) -> dict[str, SettingValue]:
     """Return settings as the command line would read them; raises UsageError."""
     return {key: parse_setting(key, _text(value)) for key, value in settings.items()}
+
+
+def _values(key: str, value: Setting | list[Setting]) -> tuple[SettingValue, ...]:
+    from vramplan.catalog.axes import read_axis
+
+    listed = value if isinstance(value, list) else [value]
+    return read_axis(key, ",".join(map(_text, listed)))
 
 
 def _text(value: Setting) -> str:

@@ -19,8 +19,8 @@ _PREFIXES = ("hf:", "ollama:")
 _OLLAMA = "ollama:"
 
 
-def silent(_text: str) -> None:
-    """Take a remark and say nothing."""
+def silent(_text: str, _done: int = 0, _total: int = 0) -> None:
+    """Take a remark, or a step and how far it is, and say nothing."""
 
 
 def open_catalog(folders: Sequence[str | Path] = ()) -> Catalog:

@@ -7,17 +7,50 @@ offload   expected > budget, it will spill   oom      expected > budget, it will
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from vramplan.budget.cuda_context import context_band
 from vramplan.catalog import CardChoice, usable_bytes
 from vramplan.errors import UsageError
-from vramplan.model import Band, Card, Settings, VerdictKind
+from vramplan.model import Band, Card, Judgement, LayerSplit, Need, Settings, VerdictKind
+from vramplan.quick_dataclass import dataclass
 from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
 #: the 95 % point of the standard normal distribution
 _Z95 = 1.6448536269514722
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A judgement's figures without its words: what a grid of verdicts is made of.
+
+    `layers` and `context` (tokens) are what the engine makes of the card, and `is_split` says that
+    it puts a part elsewhere.
+    """
+
+    kind: VerdictKind
+    need: Need
+    layers: LayerSplit | None = None
+    context: int | None = None
+    is_split: bool = False
+
+
+#: grades one job on a card that offers so many bytes
+Grader = Callable[[Card, int], Graded]
+
+
+def without_words(judgement: Judgement) -> Graded:
+    """Return a judgement's figures."""
+    found = judgement.estimate
+    tokens = found.settings.get("context")
+    return Graded(
+        kind=judgement.kind,
+        need=found.need,
+        layers=judgement.layers or found.layers,
+        context=tokens if found.layers is not None and isinstance(tokens, int) else None,
+        is_split=judgement.is_split,
+    )
 
 
 def candidate_budgets(

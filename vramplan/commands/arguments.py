@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,9 @@ def add_common(parser: ArgumentParser) -> None:
         help="a folder with pipelines/*.yaml and cards/*.yaml of yours; it wins over what ships, "
         "and over the folders in VRAMPLAN_CATALOG; repeatable",
     )
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="show no progress while long work goes on"
+    )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
 
 
@@ -90,12 +93,12 @@ def add_projector(parser: ArgumentParser) -> None:
     )
 
 
-def add_budget(parser: ArgumentParser) -> None:
-    """Add what is taken off a card before anything is judged on it."""
+def add_budget(parser: ArgumentParser, *, margin: int | None = 0) -> None:
+    """Add what is taken off a card before anything is judged on it; `margin` stands for none."""
     parser.add_argument(
         "--margin",
         type=partial(_read_size, "--margin"),
-        default=0,
+        default=margin,
         metavar="SIZE",
         help="keep this much free, such as 512MiB (default: 0); 8GB is 8,000,000,000 bytes, 8GiB "
         "is 8,589,934,592",
@@ -108,8 +111,16 @@ def add_budget(parser: ArgumentParser) -> None:
     )
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """Add ``--set`` and its short forms; all of them end up in one list, in the order given."""
+def add_settings(
+    parser: ArgumentParser,
+    read: Callable[[str, str], object] = parse_setting,
+    read_assignment: Callable[[str], tuple[str, object]] = parse_assignment,
+    value_name: str = "VALUE",
+) -> None:
+    """Add ``--set`` and its short forms; all of them end up in one list, in the order given.
+
+    `read` makes of a key and a text what its value is, `read_assignment` that of a ``key=value``.
+    """
     group = parser.add_argument_group(
         "settings",
         "Which settings a pipeline has, and its defaults, `vramplan catalog show NAME` says. "
@@ -121,8 +132,8 @@ def add_settings(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         dest="settings",
-        type=parse_assignment,
-        metavar="KEY=VALUE",
+        type=read_assignment,
+        metavar=f"KEY={value_name}",
         help=f"any setting; repeatable. Settings without an option of their own: {others}",
     )
     for key, value in SHORT_FORMS.items():
@@ -130,8 +141,8 @@ def add_settings(parser: ArgumentParser) -> None:
             f"--{key.replace('_', '-')}",
             action="append",
             dest="settings",
-            type=partial(_read_setting, key),
-            metavar=value,
+            type=partial(_read_setting, read, key),
+            metavar=value if read is parse_setting else value_name,
             help=SETTING_HELP[key],
         )
 
@@ -143,8 +154,8 @@ def _read_size(option: str, text: str) -> int:
         raise UsageError(f"{option}: {problem}", hint=problem.hint) from problem
 
 
-def _read_setting(key: str, text: str) -> tuple[str, SettingValue]:
-    return key, parse_setting(key, text)
+def _read_setting(read: Callable[[str, str], object], key: str, text: str) -> tuple[str, object]:
+    return key, read(key, text)
 
 
 def add_output(parser: ArgumentParser, formats: Sequence[str], default: str = "table") -> None:

@@ -56,7 +56,7 @@ def run(args: Namespace) -> int:
     if args.engine_check:
         _refuse_engine(args)
     question = _read(args)
-    with progress() as step:
+    with progress(args) as step:
         answer = check.answer(question, step, asks_engine=args.engine_check)
     cards = drawn_cards(question.choices)
     show(

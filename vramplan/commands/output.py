@@ -21,6 +21,10 @@ SUFFIXES = {
     ".markdown": "markdown",
     ".json": "json",
     ".txt": "table",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
 }
 
 #: makes the result's text; takes whether colour is wanted and how wide a line may be
@@ -125,7 +129,19 @@ def _terminal(stream: TextIO) -> tuple[bool, int]:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write `text` to `path` beside it first, so that it is never there by half.
+    """Write `text` to `path`, which is never there by half. Raises UsageError."""
+
+    def write(beside: Path) -> None:
+        is_new = beside != _behind_links(path)
+        # "x": a file or a link that somebody else has put there is not followed
+        with beside.open("x" if is_new else "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+
+    write_through(path, write)
+
+
+def write_through(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` make a file beside `path` and put it in its place, so that it is never half.
 
     What is not a plain file (a pipe, /dev/null) is written to as it is. Raises UsageError.
     """
@@ -138,9 +154,7 @@ def write_file(path: Path, text: str) -> None:
     else:  # of a name as long as the system takes there is no longer one
         beside = path.with_name(f".vramplan-{os.getpid()}.part")
     try:
-        # "x": a file or a link that somebody else has put there is not followed
-        with beside.open("w" if beside == path else "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        write(beside)
         if beside != path:
             beside.replace(path)
     except OSError as problem:

@@ -12,7 +12,7 @@ from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
 from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.output import choose_format, remark, show, write_file
-from vramplan.commands.progress import showing_progress
+from vramplan.commands.progress import progress_of_steps
 from vramplan.report import comparison, measured_run
 from vramplan.report.look import Look
 
@@ -75,7 +75,7 @@ def run(args: Namespace) -> int:
     )
     catalog = open_catalog(args.catalog)
     with ending_tidily():
-        with showing_progress() as progress:
+        with progress_of_steps(args) as progress:
             found = profile(
                 args.target,
                 catalog,

@@ -8,7 +8,7 @@ from vramplan.ask.record import Recorded, record
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
 from vramplan.commands.output import note, write_file
-from vramplan.commands.progress import showing_kinds
+from vramplan.commands.progress import progress_of_runs
 from vramplan.commands.streams import write_stdout
 
 
@@ -33,7 +33,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Record, prove and write the tape; return 1 where ``--check`` finds that it differs."""
-    with showing_kinds("recording") as progress:
+    with progress_of_runs(args, "recording") as progress:
         found = record(
             args.target,
             open_catalog(args.catalog),

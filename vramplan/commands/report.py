@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
     if args.mmproj is not None and not args.targets:
         raise UsageError("--mmproj belongs to one model file", hint="name it as TARGET")
     question = _read(args)
-    with progress() as step:
+    with progress(args) as step:
         answer = check.answer(question, step)
     cards = drawn_cards(question.choices)
     show(

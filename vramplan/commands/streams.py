@@ -42,10 +42,11 @@ def _writer(number: int) -> TextIO:
     return os.fdopen(number, "w", encoding="utf-8", errors="replace", closefd=False)
 
 
-def write_stdout(text: str) -> None:
+def write_stdout(text: str) -> bool:
     """Write to stdout now; a reader that has gone away (``| head``) is no error.
 
-    Raises UsageError where stdout cannot be written, such as a full disk.
+    Returns whether it is still there. Raises UsageError where stdout cannot be written, such as a
+    full disk.
     """
     if not text.isascii():
         from vramplan.report.text import for_encoding
@@ -56,13 +57,27 @@ def write_stdout(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         silence(sys.stdout)  # Python would try, and fail, once more at its exit
+        return False
     except OSError as problem:
         silence(sys.stdout)
         raise UsageError(f"standard output cannot be written: {problem.strerror}") from problem
+    return True
+
+
+class _Line:
+    """The line of a terminal that shows progress: whether it stands there now."""
+
+    stands = False
+
+
+LINE = _Line()
 
 
 def tell(text: str) -> None:
     """Write to stderr at once; where nobody listens any more, nothing happens."""
+    if LINE.stands:
+        LINE.stands = False
+        text = f"\r\x1b[2K{text}"
     with suppress(OSError, ValueError):
         sys.stderr.write(text)
         sys.stderr.flush()

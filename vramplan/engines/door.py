@@ -16,6 +16,7 @@ from vramplan.errors import UsageError
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
+    from vramplan.budget.verdict import Grader
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
     from vramplan.compare.events import EventComparison
@@ -43,6 +44,12 @@ class Engine(Protocol):
 
     def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
         """Return what becomes of a job on a card that offers so much."""
+
+    def grader(self, job: Job) -> Grader:
+        """Return what grades a job on one card after another: the figures of `judge`, at once.
+
+        What does not depend on the card is found once. The grader raises as `judge` does.
+        """
 
     def changes(self, job: Job) -> Iterator[Change]:
         """Yield the changes that a job's settings leave open, cheapest first."""

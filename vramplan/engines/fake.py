@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.budget.advice import Question, advise
 from vramplan.budget.change import Change
-from vramplan.budget.verdict import grade, spills
+from vramplan.budget.verdict import Grader, grade, spills, without_words
 from vramplan.catalog.pipelines import Entry
 from vramplan.compare.pair import Pair
 from vramplan.compare.witness import Witness, WitnessRow
@@ -93,6 +93,10 @@ class FakeEngine:
         found = _estimate(job, card)
         kind = grade(found.need.band, budget_bytes, spills=spills(job.settings))
         return Judgement(estimate=found, kind=kind, reason=f"it {kind.value}s, being a number")
+
+    def grader(self, job: Job) -> Grader:
+        """Return what grades the number on one card after another."""
+        return lambda card, budget_bytes: without_words(self.judge(job, card, budget_bytes))
 
     def changes(self, job: Job) -> Iterator[Change]:
         """Yield the one change there is, half the batch."""

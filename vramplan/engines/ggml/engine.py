@@ -12,6 +12,7 @@ from vramplan.errors import UsageError
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
+    from vramplan.budget.verdict import Grader
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
     from vramplan.compare.events import EventComparison
@@ -42,6 +43,12 @@ class GgmlEngine:
         from vramplan.engines.ggml.judge import judge_ggml
 
         return judge_ggml(of_ggml(job.pipeline), job.settings, card, budget_bytes)
+
+    def grader(self, job: Job) -> Grader:
+        """Return what grades a job on one card after another."""
+        from vramplan.engines.ggml.judge import GgmlGrader
+
+        return GgmlGrader(of_ggml(job.pipeline), job.settings)
 
     def changes(self, job: Job) -> Iterator[Change]:
         """Yield the changes that a job's settings leave open, cheapest first."""

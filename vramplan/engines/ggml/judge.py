@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from vramplan.budget.cuda_context import Process, context_band, context_source
-from vramplan.budget.verdict import grade, spills
+from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.catalog import usable_bytes
 from vramplan.engines.ggml.defaults import CardMemory
@@ -66,6 +66,18 @@ def judge_ggml(
     kind = grade(placed.need.band, budget_bytes, spills=spills(settings))
     reason = _ggml_reason(placed, kind, budget_bytes, bool(left))
     return Judgement(estimate=placed, kind=kind, reason=reason)
+
+
+class GgmlGrader:
+    """Grades one model on one card after another (`budget.verdict.Grader`)."""
+
+    def __init__(self, pipeline: GgmlPipeline, settings: Settings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+
+    def __call__(self, card: Card, budget_bytes: int) -> Graded:
+        """Return the figures of `judge_ggml`."""
+        return without_words(judge_ggml(self._pipeline, self._settings, card, budget_bytes))
 
 
 def _context_of(found: Estimate) -> int | None:

@@ -12,6 +12,7 @@ from vramplan.errors import UsageError
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
+    from vramplan.budget.verdict import Grader
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
     from vramplan.compare.events import EventComparison
@@ -42,6 +43,12 @@ class TorchEngine:
         from vramplan.engines.torch.judge import judge_torch
 
         return judge_torch(of_torch(job.pipeline), job.settings, card, budget_bytes)
+
+    def grader(self, job: Job) -> Grader:
+        """Return what grades a job on one card after another."""
+        from vramplan.engines.torch.judge import TorchGrader
+
+        return TorchGrader(of_torch(job.pipeline), job.settings)
 
     def changes(self, job: Job) -> Iterator[Change]:
         """Yield the changes that a job's settings leave open, cheapest first."""

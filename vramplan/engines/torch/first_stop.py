@@ -5,12 +5,17 @@ That is not where the run would need most. A card that is far too small fails wh
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import spills
 from vramplan.engines.torch.estimate import find_tape, open_tape, replayed
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.model import Card, Settings
+
+if TYPE_CHECKING:
+    from vramplan.engines.torch.tape.rehearsed import Rehearsed
 
 
 def find_first_stop(
@@ -20,26 +25,54 @@ def find_first_stop(
 
     None where it completes as expected. Raises TapeError where no tape holds for the settings.
     """
-    from vramplan.engines.torch.tape.rehearsal import rehearse  # what fits needs none of it
-
-    path, capability = find_tape(pipeline), card.compute_capability
     limit_bytes = budget_bytes - context_band(card).expected_bytes
-    if spills(settings):  # the driver refuses nothing: what is reserved goes over the budget
-        marks = replayed(pipeline, settings, capability, path).marks
+    return FirstStop(pipeline, settings, card.compute_capability).under(limit_bytes)
+
+
+class FirstStop:
+    """Where one run stops under one limit after another; the run is rehearsed once."""
+
+    def __init__(
+        self, pipeline: TorchPipeline, settings: Settings, compute_capability: str
+    ) -> None:
+        """Raises TapeError where no tape holds for the settings."""
+        self._path = find_tape(pipeline)
+        self._asked = pipeline, settings, compute_capability
+        self._known: dict[int, tuple[str, str] | None] = {}
+        self._run: Rehearsed | None = None
+
+    def under(self, limit_bytes: int) -> tuple[str, str] | None:
+        """Return the phase and the component at which it stops where torch may have so much."""
+        if limit_bytes not in self._known:
+            find = self._spill if spills(self._asked[1]) else self._refusal
+            self._known[limit_bytes] = find(limit_bytes)
+        return self._known[limit_bytes]
+
+    def _spill(self, limit_bytes: int) -> tuple[str, str] | None:
+        """Return where what is reserved goes over the limit: the driver refuses nothing."""
+        marks = replayed(*self._asked, self._path).marks
         over = (mark for mark in marks if mark.reserved_peak_bytes > limit_bytes)
         first = next(over, None)
         return None if first is None else (first.phase, first.component)
-    tape = open_tape(path)
-    is_expandable = settings.get("expandable_segments") == "on"
-    run = rehearse(
-        tape,
-        conditions_at(pipeline, settings, capability, tape),
-        expandable_segments=is_expandable,
-    )
-    # a convolution whose scratch does not fit runs by its next plan, so that is no stop; where
-    # nothing else is refused, it is that next plan of which no more is known
-    for is_elastic in (True, False):
-        _, failure = run.attempt(max(0, limit_bytes), is_elastic=is_elastic)
-        if failure is not None:
-            return failure.phase, failure.component
-    return None
+
+    def _refusal(self, limit_bytes: int) -> tuple[str, str] | None:
+        run = self._rehearsed()
+        # a convolution whose scratch does not fit runs by its next plan, so that is no stop; where
+        # nothing else is refused, it is that next plan of which no more is known
+        for is_elastic in (True, False):
+            _, failure = run.attempt(max(0, limit_bytes), is_elastic=is_elastic)
+            if failure is not None:
+                return failure.phase, failure.component
+        return None
+
+    def _rehearsed(self) -> Rehearsed:
+        if self._run is None:
+            # what fits needs none of it
+            from vramplan.engines.torch.tape.rehearsal import rehearse
+
+            settings = self._asked[1]
+            tape = open_tape(self._path)
+            conditions = conditions_at(*self._asked, tape)
+            is_expandable = settings.get("expandable_segments") == "on"
+            self._run = rehearse(tape, conditions, expandable_segments=is_expandable)
+        return self._run

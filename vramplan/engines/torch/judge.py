@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vramplan.budget.cuda_context import context_band
-from vramplan.budget.verdict import grade, spills
+from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.device_map import (
@@ -17,9 +17,19 @@ from vramplan.engines.torch.device_map import (
     place,
 )
 from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape
-from vramplan.engines.torch.first_stop import find_first_stop
+from vramplan.engines.torch.first_stop import FirstStop, find_first_stop
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.model import Card, Component, Estimate, Judgement, LineKind, Settings, VerdictKind
+from vramplan.model import (
+    Band,
+    Card,
+    Component,
+    Estimate,
+    Judgement,
+    LineKind,
+    Need,
+    Settings,
+    VerdictKind,
+)
 from vramplan.units import format_size
 
 #: diffusers' ways to keep components in system memory, cheapest first
@@ -131,6 +141,77 @@ def _left(placed: Placement) -> str:
     return (
         f'device_map="auto" offers itself {OFFERED_PERCENT} % of what is free, {offered}, and '
         f"leaves {left} to the CPU ({placed.names_on_cpu()})"
+    )
+
+
+class TorchGrader:
+    """Grades one pipeline's run on one card after another (`budget.verdict.Grader`).
+
+    A need is what the CUDA context takes on the card, and a rest that goes with its compute
+    capability alone: that is estimated once, and so is a run for which the places where it stops
+    are looked up.
+    """
+
+    def __init__(self, pipeline: TorchPipeline, settings: Settings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._spills = spills(settings)
+        self._is_auto = settings.get("offload") == "auto"
+        modes = OFFLOAD_MODES if self._is_auto else (str(settings.get("offload", "none")),)
+        self._tried = {
+            mode: {**settings, "offload": mode} if "offload" in settings else dict(settings)
+            for mode in modes
+        }
+        self._rests: dict[tuple[str, str], tuple[Estimate, Band]] = {}
+        self._stops: dict[tuple[str, str], FirstStop] = {}
+
+    def __call__(self, card: Card, budget_bytes: int) -> Graded:
+        """Return the figures of `judge_torch`."""
+        for mode, tried in self._tried.items():
+            found, need = self._need(mode, tried, card)
+            kind = grade(need.band, budget_bytes, spills=self._spills)
+            if not kind.is_failure:
+                break
+        if self._settings.get("device_map") == "auto":  # which layers stay goes with the room
+            here = replace(found, need=need)
+            split = _judge_placed(self._pipeline, here, kind, card, budget_bytes)
+            if split is not None:
+                return without_words(split)
+        if kind.is_failure:
+            stop = self._stop(mode, tried, card, budget_bytes)
+            if stop is not None:
+                need = replace(need, phase=stop[0], component=stop[1])
+            return Graded(kind=kind, need=need)
+        if self._is_auto and mode != "none":
+            return Graded(kind=VerdictKind.OFFLOAD, need=need, is_split=True)
+        return Graded(kind=kind, need=need)
+
+    def _stop(
+        self, mode: str, tried: Settings, card: Card, budget_bytes: int
+    ) -> tuple[str, str] | None:
+        key = mode, card.compute_capability
+        if key not in self._stops:
+            self._stops[key] = FirstStop(self._pipeline, tried, card.compute_capability)
+        return self._stops[key].under(budget_bytes - context_band(card).expected_bytes)
+
+    def _need(self, mode: str, tried: Settings, card: Card) -> tuple[Estimate, Need]:
+        """Return an estimate of the card's capability, and the need on the card itself."""
+        context = context_band(card)
+        known = self._rests.get((mode, card.compute_capability))
+        if known is None:
+            found = estimate_torch(self._pipeline, tried, card)
+            known = found, _less(found.need.band, context)
+            self._rests[mode, card.compute_capability] = known
+        found, rest = known
+        return found, replace(found.need, band=context + rest)
+
+
+def _less(whole: Band, part: Band) -> Band:
+    """Return what is left of a sum of bands without one that was added to it."""
+    return Band(
+        low_bytes=whole.low_bytes - part.low_bytes,
+        expected_bytes=whole.expected_bytes - part.expected_bytes,
+        high_bytes=whole.high_bytes - part.high_bytes,
     )
 
 
