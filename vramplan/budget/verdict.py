@@ -2,6 +2,8 @@
 
 fits      high <= budget                     tight    expected <= budget < high
 offload   expected > budget, it will spill   oom      expected > budget, it will fail
+
+An engine that keeps a part in host memory so that the rest fits says `offload` itself.
 """
 
 from __future__ import annotations

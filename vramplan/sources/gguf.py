@@ -1,7 +1,8 @@
 """The header of a GGUF file: what its model is called, how it is built, and its tensors' shapes.
 
-A header may come from a stranger: every count and length is held against what is left of the file
-before anything is made of it. Long lists (a vocabulary's words) are skipped, their length kept.
+A header may come from a stranger: every count and length is held against a limit of its own
+before anything is made of it, and what has not been read yet is asked for. Long lists (a
+vocabulary's words) are skipped, their length kept.
 Format: ggml-org/ggml, docs/gguf.md; versions 2 and 3, little-endian.
 """
 
