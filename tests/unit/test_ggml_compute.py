@@ -229,3 +229,10 @@ def test_when_auto_is_flash_attention(
     setting: str, engine: str, capability: str, expected: bool
 ) -> None:
     assert has_flash_attention(setting, rules_of(engine), capability) is expected
+
+
+def test_attention_of_host_layers_has_a_layers_cache_copied_to_it() -> None:
+    """Where scores decide, a layer that stays on the host brings its keys and values along."""
+    partial = buffers(MISTRAL, NOW, 20, 32_768).gpu.expected_bytes
+    full = buffers(MISTRAL, NOW, 33, 32_768).gpu.expected_bytes
+    assert partial - full == 32_768 * 2 * 8 * 128 * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -11,10 +12,11 @@ from vramplan.ask.judge import judge
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
+from vramplan.engines.torch.allocator_slack import with_chance
 from vramplan.engines.torch.convolution_workspace import convolution_scratch
 from vramplan.engines.torch.estimate import find_tape, replayed
 from vramplan.engines.torch.pipeline import of_torch
-from vramplan.model import Estimate, LineKind, Origin, SettingValue, VerdictKind
+from vramplan.model import Band, Estimate, LineKind, Origin, SettingValue, VerdictKind
 from vramplan.units import MIB
 
 CATALOG = load_catalog()
@@ -161,3 +163,14 @@ def test_the_phase_named_is_where_the_run_stops_first_on_that_card() -> None:
         assert verdict.kind is VerdictKind.OOM
         assert verdict.peak_phase == "load"  # 6.6 GiB of weights
         assert verdict.reason.startswith(f"fails in load at {verdict.peak_component}")
+
+
+def test_slack_may_be_a_segment_more_or_less_where_replays_differ() -> None:
+    """20 MiB either way, and never less than none; equal replays are left as they are."""
+    band = Band(low_bytes=30 * MIB, expected_bytes=40 * MIB, high_bytes=50 * MIB)
+    assert with_chance(band) == Band(
+        low_bytes=10 * MIB, expected_bytes=40 * MIB, high_bytes=70 * MIB
+    )
+    assert with_chance(replace(band, low_bytes=5 * MIB)).low_bytes == 0
+    same = Band.exactly(40 * MIB)
+    assert with_chance(same) == same
