@@ -348,7 +348,9 @@ def main() -> int:
         for number, mistake in enumerate(chosen, args.first):
             said = _words(mistake)
             if f"noticed  {said}" not in known:
-                tests = (reached.tests(mistake) if reached else []) or tests_of(mistake.path)
+                is_new = f"SURVIVES {said}" not in known  # else: what was added since may notice
+                tests = reached.tests(mistake) if reached and is_new else []
+                tests = tests or tests_of(mistake.path)
                 noticed = copy.is_noticed(mistake, tests)
                 row = f"{'noticed ' if noticed else 'SURVIVES'} {said}"
                 print(f"{number:4} {row}", flush=True)

@@ -220,3 +220,9 @@ def test_of_many_gpus_the_hint_names_the_first_twenty(run, tmp_path) -> None:
     result = run("compare", "sd15", "--smi", "pasted.txt", "--gpu", "40")
     assert result.code == 2
     assert result.hint.endswith("it lists " + ", ".join(map(str, range(20))))
+
+
+def test_of_one_gpu_no_other_is_offered(explain) -> None:
+    assert "--gpu takes another" not in explain(TABLE)[0]
+    assert "--gpu takes another" not in explain(CSV, "--gpu", "1")[0]
+    assert "GPU 1 of 0, 1; --gpu takes another" in explain(CSV)[0]

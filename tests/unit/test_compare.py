@@ -14,7 +14,7 @@ from vramplan.compare.comparison import compare_run
 from vramplan.compare.pair import Pair, band_of
 from vramplan.compare.pasted import refuse_what_is_not_there
 from vramplan.compare.waterfall import Basis, Observed, draw_waterfall
-from vramplan.compare.witness import Witness, WitnessRow
+from vramplan.compare.witness import LayersTold, Witness, WitnessRow
 from vramplan.engine_buffer import EngineBuffer
 from vramplan.errors import MeasurementError
 from vramplan.measurement.run import Failure, FailureKind, Held
@@ -330,3 +330,13 @@ def test_a_mib_or_half_a_percent_is_no_contradiction(
     )
     assert told.contradictions == (("KV cache",) if differ else ())
     assert replace(told, is_known=False).contradictions == ()
+
+
+def test_layers_that_the_engine_places_otherwise_are_named_first() -> None:
+    size = Pair(estimate_bytes=0, measured_bytes=9 * MIB)
+    row = WitnessRow(name="KV cache", size=size)
+    layers = LayersTold(ours=3, engine=4, total=5)
+    told = Witness(pipeline="x", engine="llama.cpp", rows=(row,), is_known=True, layers=layers)
+    assert told.contradictions == ("layers on the GPU", "KV cache")
+    same = replace(told, layers=replace(layers, ours=4))
+    assert same.contradictions == ("KV cache",)

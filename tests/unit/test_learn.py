@@ -207,6 +207,7 @@ def test_errors_are_summed_up(planned) -> None:
     assert found.allocated.worst_percent == pytest.approx(100 * 0.05 / 1.05, abs=0.01)
     assert found.allocated.median_percent == pytest.approx(100 * 0.02 / 0.98, abs=0.01)
     assert found.allocated.under == 2
+    assert found.reserved.cases == found.process.cases == 3
     assert found.played == 0
 
 
@@ -227,6 +228,7 @@ def test_a_false_fit_and_a_false_oom_are_counted(planned) -> None:
     assert found.false_fits == ("a",)
     assert found.false_ooms == ("b",)
     assert found.reserved is None, "a full card decides what is reserved"
+    assert found.process is None, "and so what the process holds"
 
 
 def test_without_cases_there_is_nothing_to_say() -> None:

@@ -16,6 +16,7 @@ from vramplan.engines.torch.allocator_slack import with_chance
 from vramplan.engines.torch.convolution_workspace import convolution_scratch
 from vramplan.engines.torch.estimate import find_tape, replayed
 from vramplan.engines.torch.pipeline import of_torch
+from vramplan.engines.torch.screening import screen
 from vramplan.model import Band, Estimate, LineKind, Origin, SettingValue, VerdictKind
 from vramplan.units import MIB
 
@@ -174,3 +175,18 @@ def test_slack_may_be_a_segment_more_or_less_where_replays_differ() -> None:
     assert with_chance(replace(band, low_bytes=5 * MIB)).low_bytes == 0
     same = Band.exactly(40 * MIB)
     assert with_chance(same) == same
+
+
+@pytest.mark.parametrize("expandable", ["off", "on"])
+@pytest.mark.parametrize("settings", [{}, {"dtype": "fp32"}])
+def test_what_is_screened_for_advice_is_what_is_judged(settings, expandable: str) -> None:
+    """To the byte: a run completes with its expected need, and fits with the high end of it."""
+    (card,) = CATALOG.card("rtx-3060-12gb").candidates
+    (job,) = make_jobs(["sd15-vae"], CATALOG, {**settings, "expandable_segments": expandable})
+    need = engine_of(job.pipeline).estimate(job, card).need.band
+    pipeline = of_torch(job.pipeline)
+    for less, holds in ((0, True), (1, False)):
+        seen = screen(pipeline, job.settings, card, need.expected_bytes - less)
+        assert seen.completes is holds
+        assert not seen.fits
+    assert screen(pipeline, job.settings, card, need.high_bytes).fits
