@@ -55,11 +55,13 @@ _GGML = (
 #: the code that mistakes are made in, and the tests that ought to notice, quickest first
 PLACES: Mapping[str, str] = {
     "vramplan/budget": "tests/unit/test_verdict_rules.py tests/unit/test_cuda_context.py "
-    "tests/unit/test_learn.py tests/unit/test_fake.py tests/cli/test_check.py",
-    "vramplan/ask/judge.py": "tests/unit/test_verdict_rules.py tests/unit/test_fake.py "
+    "tests/unit/test_system_share.py tests/unit/test_learn.py tests/unit/test_fake.py "
     "tests/cli/test_check.py",
-    "vramplan/compare": "tests/unit/test_compare.py tests/cli/test_compare_pasted.py "
-    "tests/unit/test_history.py tests/unit/test_measured_runs.py tests/cli/test_profile_compare.py",
+    "vramplan/ask/judge.py": "tests/unit/test_verdict_rules.py tests/unit/test_system_share.py "
+    "tests/unit/test_fake.py tests/cli/test_check.py",
+    "vramplan/compare": "tests/unit/test_compare.py tests/unit/test_learn.py "
+    "tests/cli/test_compare_pasted.py tests/unit/test_history.py "
+    "tests/unit/test_measured_runs.py tests/cli/test_profile_compare.py",
     "vramplan/engines/torch/judge.py": f"tests/unit/test_verdict_rules.py {_TORCH} "
     "tests/unit/test_device_map.py tests/cli/test_check.py",
     "vramplan/engines/torch/estimate.py": _TORCH,

@@ -136,6 +136,15 @@ def test_rows_are_whole_blocks() -> None:
     ("change", "message"),
     [
         ({"layers": 0}, "x.yaml: ggml.layers: must be a whole number from 1 to 1,024, not 0"),
+        ({"layers": 1025}, "ggml.layers: must be a whole number from 1 to 1,024"),
+        ({"embedding": 131_073}, "ggml.embedding: must be a whole number from 1 to 131,072"),
+        (
+            {"feed_forward": 1_048_577},
+            "ggml.feed_forward: must be a whole number from 1 to 1,048,576",
+        ),
+        ({"heads": 1025}, "ggml.heads: must be a whole number from 1 to 1,024"),
+        ({"kv_heads": 1025}, "ggml.kv_heads: must be a whole number from 1 to 1,024"),
+        ({"vocabulary": 2_097_153}, "ggml.vocabulary: must be a whole number from 1 to 2,097,152"),
         ({"layers": True}, "ggml.layers: must be a whole number"),
         ({"layers": 1 << 63}, "ggml.layers: must be a whole number"),
         ({"layers": "32"}, "not '32'"),
