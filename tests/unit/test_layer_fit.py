@@ -299,3 +299,19 @@ def test_as_many_layers_without_experts_as_fit(
             split = layer_fit._fill_without_experts(run, target)
             assert split.layers == max(n for n, size in enumerate(sums) if size <= target)
             assert split.parts <= max(split.layers - 1, 0)  # the output layer is none of them
+
+
+def test_a_step_of_one_layer_puts_no_block_without_experts(
+    mixture: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the engine counts: a step from no parts has one part less than layers.
+
+    Bytes that bend upwards make it go layer by layer, each of them then whole; on a straight line
+    it goes there at once. Source: llama.cpp, src/llama.cpp (n_part, "the output layer").
+    """
+    run = run_of(mixture)
+    for power, parts in ((3, 0), (1, 2)):
+        sums = [1000 * count**power for count in range(run.model.total_layers + 1)]
+        monkeypatch.setattr(layer_fit, "_used_bytes", lambda fit, sums=sums: sums[fit.on_gpu])
+        split = layer_fit._fill_without_experts(run, sums[3])
+        assert (split.layers, split.parts) == (3, parts)
