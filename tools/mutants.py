@@ -238,8 +238,10 @@ class Reached:
     """Which tests reach a line, as pytest-cov told, quickest first."""
 
     def __init__(self, coverage_file: Path, times_file: Path, most_seconds: float) -> None:
-        from coverage import CoverageData  # only here, and not among what the project needs
-
+        try:
+            from coverage import CoverageData  # only here, and not among what the project needs
+        except ModuleNotFoundError:
+            raise SystemExit("--coverage needs coverage: pip install coverage") from None
         self._data = CoverageData(str(coverage_file))
         self._data.read()
         self._most_seconds = most_seconds
@@ -260,7 +262,8 @@ class Reached:
             return []
         told = self._data.contexts_by_lineno(name).get(mistake.line, [])
         tests = {context.partition("|")[0] for context in told} & self._seconds.keys()
-        chosen, spent = [], 0.0
+        chosen: list[str] = []
+        spent = 0.0
         for test in sorted(tests, key=lambda one: (self._seconds[one], one)):
             spent += self._seconds[test]
             if chosen and spent > self._most_seconds:

@@ -307,7 +307,7 @@ def test_a_step_of_one_layer_puts_no_block_without_experts(
     """As the engine counts: a step from no parts has one part less than layers.
 
     Bytes that bend upwards make it go layer by layer, each of them then whole; on a straight line
-    it goes there at once. Source: llama.cpp, src/llama.cpp (n_part, "the output layer").
+    it goes there at once. Source: llama.cpp, common/fit.cpp (n_part).
     """
     run = run_of(mixture)
     for power, parts in ((3, 0), (1, 2)):

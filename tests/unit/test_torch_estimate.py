@@ -179,7 +179,9 @@ def test_slack_may_be_a_segment_more_or_less_where_replays_differ() -> None:
 
 @pytest.mark.parametrize("expandable", ["off", "on"])
 @pytest.mark.parametrize("settings", [{}, {"dtype": "fp32"}])
-def test_what_is_screened_for_advice_is_what_is_judged(settings, expandable: str) -> None:
+def test_what_is_screened_for_advice_is_what_is_judged(
+    settings: dict[str, SettingValue], expandable: str
+) -> None:
     """To the byte: a run completes with its expected need, and fits with the high end of it."""
     (card,) = CATALOG.card("rtx-3060-12gb").candidates
     (job,) = make_jobs(["sd15-vae"], CATALOG, {**settings, "expandable_segments": expandable})
