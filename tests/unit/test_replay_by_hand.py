@@ -170,3 +170,9 @@ def test_a_run_of_too_many_steps_or_too_long_is_refused(
         monkeypatch.setattr(f"vramplan.engines.torch.tape.replay.{name}", most)
     with pytest.raises(TapeError, match="too long to be replayed"):
         replay(_tape(main), _conditions(numbers={"batch": 2, "steps": 2_000_000}))
+
+
+def test_one_size_below_nothing_is_refused_among_others() -> None:
+    main = _variant([["p", "denoise"], 0, 1, -1, -2], [M16, "n - 100"], [])
+    with pytest.raises(TapeError, match="a size is negative at these settings"):
+        replay(_tape(main), _conditions())
