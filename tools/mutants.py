@@ -1,11 +1,20 @@
 """Would the tests notice? Small mistakes, drawn by a seed, each in a copy of the checkout.
 
-    python -m tools.mutants --seed 1 --count 200 [--from 0] [--only vramplan/budget]
+    python -m tools.mutants --seed 1 --count 200 [--only vramplan/budget] [--results FILE]
 
-A mistake is one comparison turned, one sign, one ``min`` for ``max``, one ``and`` for ``or``, a
-``not`` left out, a number a little off, one term of a sum dropped. The test files of the module
-are run until one fails; a mistake that none notices is printed with its place. Outside CI: 200 take
-about an hour on one core. Some survivors change nothing (an equivalent), the rest want a test.
+A mistake is one comparison turned, one sign, ``min`` for ``max``, ``and`` for ``or``, ``True`` for
+``False``, a ``not`` left out, a number a little off, one term of a sum dropped, two arguments of
+the same unit swapped. Tests are run until one fails that passes without the mistake; one that none
+notices is printed with its place. With `--results` a run goes on where the last one stopped, and
+tries again what survived. Outside CI: 200 take half an hour on one core. Some survivors change
+nothing (an equivalent), the rest want a test.
+
+`PLACES` says which test files are run. Faster and sharper are the tests that reach the line, where
+pytest-cov has told them once (of the checkout as it is; needs coverage):
+
+    VRAMPLAN_CORE=off pytest tests/unit tests/cli --cov=vramplan --cov-context=test
+        --cov-report= --junitxml=times.xml
+    python -m tools.mutants --coverage .coverage --times times.xml
 """
 
 from __future__ import annotations
@@ -14,11 +23,14 @@ import argparse
 import ast
 import os
 import random
+import re
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +42,11 @@ _TORCH = (
 _TAPE = (
     "tests/unit/test_allocator.py tests/unit/test_replay_by_hand.py tests/unit/test_tape_format.py"
 )
+#: of the tape's room; the rest are readers, and the compiled core, which is held against these
+_REPLAYED = (
+    "collection", "conditions", "contents", "expressions", "rehearsal", "replay", "requests",
+    "trace",
+)  # fmt: skip
 _GGML = (
     "tests/unit/test_ggml_estimate.py tests/unit/test_layer_fit.py tests/unit/test_kv_cache.py "
     "tests/unit/test_ggml_compute.py tests/unit/test_experts.py tests/unit/test_windows.py "
@@ -38,11 +55,13 @@ _GGML = (
 #: the code that mistakes are made in, and the tests that ought to notice, quickest first
 PLACES: Mapping[str, str] = {
     "vramplan/budget": "tests/unit/test_verdict_rules.py tests/unit/test_cuda_context.py "
-    "tests/unit/test_learn.py tests/unit/test_fake.py tests/cli/test_check.py",
-    "vramplan/ask/judge.py": "tests/unit/test_verdict_rules.py tests/unit/test_fake.py "
+    "tests/unit/test_system_share.py tests/unit/test_learn.py tests/unit/test_fake.py "
     "tests/cli/test_check.py",
-    "vramplan/compare": "tests/unit/test_compare.py tests/cli/test_compare_pasted.py "
-    "tests/unit/test_history.py tests/unit/test_measured_runs.py tests/cli/test_profile_compare.py",
+    "vramplan/ask/judge.py": "tests/unit/test_verdict_rules.py tests/unit/test_system_share.py "
+    "tests/unit/test_fake.py tests/cli/test_check.py",
+    "vramplan/compare": "tests/unit/test_compare.py tests/unit/test_learn.py "
+    "tests/cli/test_compare_pasted.py tests/unit/test_history.py "
+    "tests/unit/test_measured_runs.py tests/cli/test_profile_compare.py",
     "vramplan/engines/torch/judge.py": f"tests/unit/test_verdict_rules.py {_TORCH} "
     "tests/unit/test_device_map.py tests/cli/test_check.py",
     "vramplan/engines/torch/estimate.py": _TORCH,
@@ -50,12 +69,22 @@ PLACES: Mapping[str, str] = {
     "vramplan/engines/torch/weights.py": _TORCH,
     "vramplan/engines/torch/activations.py": _TORCH,
     "vramplan/engines/torch/allocator_slack.py": _TORCH,
+    "vramplan/engines/torch/gradients.py": _TORCH,
+    "vramplan/engines/torch/optimizer_state.py": _TORCH,
+    "vramplan/engines/torch/replayed.py": _TORCH,
+    "vramplan/engines/torch/least_limit.py": _TORCH,
+    "vramplan/engines/torch/screening.py": _TORCH,
     "vramplan/engines/torch/convolution_workspace.py": f"{_TORCH} tests/accuracy/test_accuracy.py",
     "vramplan/engines/torch/cublas_workspace.py": f"{_TORCH} tests/accuracy/test_accuracy.py",
     "vramplan/engines/torch/tape/allocator.py": _TAPE,
     "vramplan/engines/torch/tape/blocks.py": _TAPE,
     "vramplan/engines/torch/tape/expandable.py": _TAPE,
     "vramplan/engines/torch/tape/residency.py": f"{_TAPE} tests/accuracy/test_accuracy.py",
+    "vramplan/engines/torch/tape/history_replay.py": "tests/unit/test_history.py",
+    **dict.fromkeys(
+        (f"vramplan/engines/torch/tape/{name}.py" for name in _REPLAYED),
+        f"{_TAPE} tests/unit/test_expressions.py {_TORCH}",
+    ),
     "vramplan/engines/ggml/judge.py": f"tests/unit/test_verdict_rules.py {_GGML} "
     "tests/cli/test_model_files.py",
     "vramplan/engines/ggml/estimate.py": _GGML,
@@ -63,6 +92,7 @@ PLACES: Mapping[str, str] = {
     "vramplan/engines/ggml/kv_cache.py": f"tests/unit/test_kv_cache.py {_GGML}",
     "vramplan/engines/ggml/recurrent_state.py": _GGML,
     "vramplan/engines/ggml/closed_form.py": f"tests/unit/test_ggml_compute.py {_GGML}",
+    "vramplan/engines/ggml/compute_buffer.py": f"tests/unit/test_ggml_compute.py {_GGML}",
     "vramplan/engines/ggml/engine_pools.py": _GGML,
     "vramplan/engines/ggml/weights.py": f"tests/unit/test_ggml_model.py {_GGML}",
     "vramplan/engines/ggml/load_plan.py": _GGML,
@@ -72,9 +102,14 @@ PLACES: Mapping[str, str] = {
 _TURNED: Mapping[type[ast.cmpop], str] = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
 }  # fmt: skip
-_SIGNS: Mapping[type[ast.operator], str] = {ast.Add: "-", ast.Sub: "+", ast.Mult: "//"}
+_SIGNS: Mapping[type[ast.operator], str] = {ast.Add: "-", ast.Sub: "+"}
+_JOINED: Mapping[type[ast.boolop], str] = {ast.And: "or", ast.Or: "and"}
 _SHOWN = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
-          ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}  # fmt: skip
+          ast.Add: "+", ast.Sub: "-", ast.And: "and", ast.Or: "or"}  # fmt: skip
+
+
+#: pytest's summary: the test, or the file where it could not be read
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\.py(?:::.*?)?)(?: - .*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +137,8 @@ class _File:
 
     def mistakes(self) -> Iterator[Mistake]:
         """Yield every mistake that can be made in the file."""
-        for node in ast.walk(ast.parse(self._source)):
+        tree = ast.parse(self._source)
+        for node in _reached(tree):
             match node:
                 case ast.Compare(left=left, ops=[sign, *_], comparators=[right, *_]):
                     yield from self._turn(left, right, type(sign), _TURNED)
@@ -110,11 +146,19 @@ class _File:
                     yield from self._turn(left, right, type(sign), _SIGNS)
                     if isinstance(sign, ast.Add):
                         yield self._instead(node, self._text(left))
+                        yield self._instead(node, self._text(right))
+                case ast.BoolOp(op=sign, values=[left, right, *_]):
+                    yield from self._turn(left, right, type(sign), _JOINED)
                 case ast.Call(func=ast.Name(id="min" | "max" as name) as func):
                     yield self._instead(func, "max" if name == "min" else "min")
+                case ast.Call(args=[left, right, *_]) if _are_alike(left, right):
+                    text = f"{self._text(right)}, {self._text(left)}"
+                    yield self._made(left.lineno, self._span(left)[0], self._span(right)[1], text)
                 case ast.UnaryOp(op=ast.Not(), operand=operand):
                     yield self._instead(node, self._text(operand))
-                case ast.Constant(value=int(value)) if type(value) is int and value > 1:
+                case ast.Constant(value=bool(value)):
+                    yield self._instead(node, str(not value))
+                case ast.Constant(value=int(value)):
                     yield self._instead(node, str(value + max(1, value * 3 // 100)))
 
     def _turn(
@@ -148,15 +192,39 @@ class _File:
         return before + len(self._lines[line - 1].encode()[:column].decode())  # ast counts bytes
 
 
+def _reached(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a tree, but for decorators, annotations and what stands in f-strings.
+
+    The first two change no result; of the last Python 3.11 does not tell the place.
+    """
+    for name, value in ast.iter_fields(tree):
+        if name in ("decorator_list", "annotation", "returns"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr):
+                yield child
+                yield from _reached(child)
+
+
+def _are_alike(left: ast.expr, right: ast.expr) -> bool:
+    """Return whether two arguments' names end in the same word, which is their unit."""
+    names = [
+        one.id if isinstance(one, ast.Name) else getattr(one, "attr", None) for one in (left, right)
+    ]
+    first, second = (str(name).rpartition("_")[2] if name else "" for name in names)
+    return first == second != "" and names[0] != names[1]
+
+
 def draw(seed: int, only: str) -> list[Mistake]:
     """Return every mistake, in an order that the seed decides."""
-    found = []
+    names = set()
     for place in PLACES:
         path = ROOT / place
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            name = file.relative_to(ROOT).as_posix()
-            if name.startswith(only):
-                found += _File(name, file.read_text(encoding="utf-8")).mistakes()
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            names.add(file.relative_to(ROOT).as_posix())
+    found: list[Mistake] = []
+    for name in sorted(name for name in names if name.startswith(only)):
+        found += _File(name, (ROOT / name).read_text(encoding="utf-8")).mistakes()
     random.Random(seed).shuffle(found)  # noqa: S311  # a sample, not a secret
     return found
 
@@ -166,28 +234,90 @@ def tests_of(path: str) -> list[str]:
     return next(tests for place, tests in PLACES.items() if path.startswith(place)).split()
 
 
-def is_noticed(mistake: Mistake, copy: Path, seconds: float) -> bool:
-    """Return whether a test fails with the mistake in the copy."""
-    file = copy / mistake.path
-    right = file.read_text(encoding="utf-8")
-    file.write_text(mistake.within(right), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(copy), "VRAMPLAN_CORE": "off"}
-    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests_of(mistake.path)]
-    try:
+class Reached:
+    """Which tests reach a line, as pytest-cov told, quickest first."""
+
+    def __init__(self, coverage_file: Path, times_file: Path, most_seconds: float) -> None:
+        try:
+            from coverage import CoverageData  # only here, and not among what the project needs
+        except ModuleNotFoundError:
+            raise SystemExit("--coverage needs coverage: pip install coverage") from None
+        self._data = CoverageData(str(coverage_file))
+        self._data.read()
+        self._most_seconds = most_seconds
+        self._seconds = {
+            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": float(
+                case.get("time", "0")
+            )
+            for case in ET.parse(times_file).iter("testcase")  # noqa: S314  # pytest's own
+        }
+        self._files = {
+            name.partition("/vramplan/")[2]: name for name in self._data.measured_files()
+        }
+
+    def tests(self, mistake: Mistake) -> list[str]:
+        """Return the tests' names, as many as run in the time; none for what an import runs."""
+        name = self._files.get(mistake.path.removeprefix("vramplan/"))
+        if name is None:
+            return []
+        told = self._data.contexts_by_lineno(name).get(mistake.line, [])
+        tests = {context.partition("|")[0] for context in told} & self._seconds.keys()
+        chosen: list[str] = []
+        spent = 0.0
+        for test in sorted(tests, key=lambda one: (self._seconds[one], one)):
+            spent += self._seconds[test]
+            if chosen and spent > self._most_seconds:
+                break
+            chosen.append(test)
+        return chosen
+
+
+class Copy:
+    """A copy of the checkout, in which one mistake after another is made."""
+
+    def __init__(self, folder: Path, most_seconds: int) -> None:
+        self._folder = copy_checkout(folder)
+        self._most_seconds = most_seconds
+        self._passes: dict[str, bool] = {}
+
+    def is_noticed(self, mistake: Mistake, tests: Sequence[str]) -> bool:
+        """Return whether a test fails with the mistake that passes without it."""
+        file = self._folder / mistake.path
+        right = file.read_text(encoding="utf-8")
+        file.write_text(mistake.within(right), encoding="utf-8")
+        try:
+            failed = self._first_failure(tests)
+        finally:
+            file.write_text(right, encoding="utf-8")
+        if failed is None:
+            return False
+        if failed not in self._passes:
+            self._passes[failed] = self._first_failure([failed] if failed else tests) is None
+        if not self._passes[failed]:
+            raise SystemExit(f"{failed or 'pytest'} fails without any mistake: nothing is told")
+        return True
+
+    def _first_failure(self, tests: Sequence[str]) -> str | None:
+        """Return the first test that fails; "" where pytest names none, None where all pass."""
+        chosen = self._folder / "tests-chosen.txt"
+        chosen.write_text("\n".join(tests), encoding="utf-8")
+        words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"@{chosen}"]
         done = subprocess.run(
             [sys.executable, *words],
-            cwd=copy,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(self._folder), "VRAMPLAN_CORE": "off"},
+            capture_output=True,
+            text=True,
             check=False,
-            timeout=seconds,
+            preexec_fn=self._bound,  # of the processor's time: a busy machine is no mistake
         )
-        return done.returncode != 0
-    except subprocess.TimeoutExpired:  # it runs on and on: nobody would miss that
-        return True
-    finally:
-        file.write_text(right, encoding="utf-8")
+        if done.returncode == 0:
+            return None
+        named = _FAILED.search(done.stdout)
+        return named[1] if named else ""
+
+    def _bound(self) -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (self._most_seconds, self._most_seconds))
 
 
 def copy_checkout(folder: Path) -> Path:
@@ -208,21 +338,44 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--from", type=int, default=0, dest="first")
     parser.add_argument("--only", default="")
-    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--results", type=Path, help="kept there, and not tried again if noticed")
+    parser.add_argument("--coverage", type=Path, help="of pytest-cov, with contexts")
+    parser.add_argument("--times", type=Path, default=Path("times.xml"), help="pytest's JUnit file")
+    parser.add_argument("--seconds", type=int, default=120, help="of processor time a mistake")
     args = parser.parse_args()
+    reached = args.coverage and Reached(args.coverage, args.times, args.seconds / 4)
     chosen = draw(args.seed, args.only)[args.first : args.first + args.count]
-    survivors = 0
-    with tempfile.TemporaryDirectory() as text:
-        copy = copy_checkout(Path(text))
+    results: Path | None = args.results
+    known = results.read_text("utf-8").splitlines() if results and results.exists() else []
+    survivors = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder), args.seconds)
         for number, mistake in enumerate(chosen, args.first):
-            noticed = is_noticed(mistake, copy, args.seconds)
-            survivors += not noticed
-            source = (ROOT / mistake.path).read_text(encoding="utf-8")
-            line = mistake.within(source).splitlines()[mistake.line - 1].strip()
-            state = "noticed " if noticed else "SURVIVES"
-            print(f"{number} {state} {mistake.path}:{mistake.line}: {line}", flush=True)
-    print(f"{len(chosen) - survivors} of {len(chosen)} noticed")
-    return int(survivors > 0)
+            said = _words(mistake)
+            if f"noticed  {said}" not in known:
+                is_new = f"SURVIVES {said}" not in known  # else: what was added since may notice
+                tests = reached.tests(mistake) if reached and is_new else []
+                tests = tests or tests_of(mistake.path)
+                noticed = copy.is_noticed(mistake, tests)
+                row = f"{'noticed ' if noticed else 'SURVIVES'} {said}"
+                print(f"{number:4} {row}", flush=True)
+                if results:
+                    with results.open("a", encoding="utf-8") as file:
+                        file.write(f"{row}\n")
+                if not noticed:
+                    survivors.append(f"{number:4} {said}")
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} noticed", *survivors, sep="\n")
+    return int(bool(survivors))
+
+
+def _words(mistake: Mistake) -> str:
+    """Return where a mistake is, what stood there, and how the line reads with it."""
+    source = (ROOT / mistake.path).read_text(encoding="utf-8")
+    line = mistake.within(source).splitlines()[mistake.line - 1].strip()
+    column = mistake.start - source.rfind("\n", 0, mistake.start)
+    was = " ".join(source[mistake.start : mistake.end].split())
+    now = " ".join(mistake.text.split())
+    return f"{mistake.path}:{mistake.line}:{column}: {was} -> {now}: {line}"
 
 
 if __name__ == "__main__":

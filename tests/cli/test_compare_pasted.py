@@ -211,3 +211,18 @@ def test_a_gpu_that_a_message_is_not_about_is_one_line(run, tmp_path, gpu) -> No
     result = run("compare", "sd15", "--smi", "oom.txt", "--gpu", gpu)
     assert (result.code, result.out) == (2, "")
     assert "torch's message" in result.error
+
+
+def test_of_many_gpus_the_hint_names_the_first_twenty(run, tmp_path) -> None:
+    heading, *_ = CSV.splitlines()
+    rows = [f"{n}, GPU-{n}, NVIDIA GeForce RTX 4090, 24564 MiB, 512 MiB" for n in range(30)]
+    (tmp_path / "pasted.txt").write_text("\n".join([heading, *rows]))
+    result = run("compare", "sd15", "--smi", "pasted.txt", "--gpu", "40")
+    assert result.code == 2
+    assert result.hint.endswith("it lists " + ", ".join(map(str, range(20))))
+
+
+def test_of_one_gpu_no_other_is_offered(explain) -> None:
+    assert "--gpu takes another" not in explain(TABLE)[0]
+    assert "--gpu takes another" not in explain(CSV, "--gpu", "1")[0]
+    assert "GPU 1 of 0, 1; --gpu takes another" in explain(CSV)[0]

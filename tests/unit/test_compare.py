@@ -12,8 +12,11 @@ import pytest
 
 from vramplan.compare.comparison import compare_run
 from vramplan.compare.pair import Pair, band_of
+from vramplan.compare.pasted import refuse_what_is_not_there
 from vramplan.compare.waterfall import Basis, Observed, draw_waterfall
+from vramplan.compare.witness import LayersTold, Witness, WitnessRow
 from vramplan.engine_buffer import EngineBuffer
+from vramplan.errors import MeasurementError
 from vramplan.measurement.run import Failure, FailureKind, Held
 from vramplan.model import LANGUAGE_MODEL, Band, LineKind, buffer_bytes
 from vramplan.report.comparison_html import render_comparison as render_html
@@ -270,3 +273,70 @@ def test_live_memory_is_what_weights_caches_states_and_scratch_leave(planned) ->
     assert steps[LineKind.ACTIVATIONS] == (1500 - 1000 - 200 - 30 - 4) * MIB
     assert steps[LineKind.ALLOCATOR_SLACK] == 100 * MIB
     assert steps[LineKind.CUDA_CONTEXT] == 300 * MIB
+
+
+@pytest.mark.parametrize(
+    ("shown_mib", "others_mib", "process_mib", "is_there"),
+    [
+        (1000, None, None, True),
+        (999, None, None, False),
+        (1500, 500, None, True),
+        (1500, 501, None, False),
+        (1500, 501, 1000, True),  # what the process holds is said
+        (5000, 0, 999, False),
+    ],
+)
+def test_what_is_held_is_what_is_shown_less_what_others_hold(
+    planned, shown_mib: int, others_mib: int | None, process_mib: int | None, *, is_there: bool
+) -> None:
+    weights = replace(planned.lines[0], kind=LineKind.WEIGHTS, band=Band.exactly(1000 * MIB))
+    scratch = replace(weights, kind=LineKind.ACTIVATIONS)
+    seen = Observed(
+        shown_bytes=shown_mib * MIB,
+        shown_by="nvidia-smi",
+        others_bytes=None if others_mib is None else others_mib * MIB,
+        process_bytes=None if process_mib is None else process_mib * MIB,
+    )
+    estimate = replace(planned, lines=(weights, scratch))
+    if is_there:
+        refuse_what_is_not_there(estimate, seen)
+    else:
+        with pytest.raises(MeasurementError, match="less than the weights"):
+            refuse_what_is_not_there(estimate, seen)
+
+
+@pytest.mark.parametrize(
+    ("ours_kib", "engines_kib", "differ"),
+    [
+        (0, 1024, False),  # 1 MiB is what an engine rounds away
+        (0, 1025, True),
+        (1024, 0, False),
+        (200 << 20, (200 << 20) + 1024, False),
+        (199_000, 200_000, False),
+        (198_975, 200_000, True),
+        (1_990_000, 2_000_000, False),  # and half a percent of what it says
+        (1_989_999, 2_000_000, True),
+    ],
+)
+def test_a_mib_or_half_a_percent_is_no_contradiction(
+    ours_kib: int, engines_kib: int, *, differ: bool
+) -> None:
+    size = Pair(estimate_bytes=ours_kib << 10, measured_bytes=engines_kib << 10)
+    told = Witness(
+        pipeline="x",
+        engine="llama.cpp",
+        rows=(WitnessRow(name="KV cache", size=size),),
+        is_known=True,
+    )
+    assert told.contradictions == (("KV cache",) if differ else ())
+    assert replace(told, is_known=False).contradictions == ()
+
+
+def test_layers_that_the_engine_places_otherwise_are_named_first() -> None:
+    size = Pair(estimate_bytes=0, measured_bytes=9 * MIB)
+    row = WitnessRow(name="KV cache", size=size)
+    layers = LayersTold(ours=3, engine=4, total=5)
+    told = Witness(pipeline="x", engine="llama.cpp", rows=(row,), is_known=True, layers=layers)
+    assert told.contradictions == ("layers on the GPU", "KV cache")
+    same = replace(told, layers=replace(layers, ours=4))
+    assert same.contradictions == ("KV cache",)

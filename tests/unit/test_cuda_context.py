@@ -145,3 +145,16 @@ def test_the_shipped_messages_are_valid_and_a_wrong_one_is_named(tmp_path) -> No
     (error,) = validate(wrong)
     assert str(error).startswith(f"{wrong}:")
     assert "12.28GX" in str(error)
+
+
+def test_an_unknown_card_takes_the_middle_one_of_cards_like_it() -> None:
+    known = CARDS["rtx-3080-12gb"]
+    like = sorted(
+        card.multiprocessors or 0
+        for card in CARDS.values()
+        if (card.compute_capability, card.class_gib) == ("8.6", 12) and card.multiprocessors
+    )
+    assert len(like) > 2
+    middle = replace(known, multiprocessors=like[len(like) // 2])
+    unknown = context_band(replace(known, multiprocessors=None))
+    assert unknown.expected_bytes == context_band(middle).expected_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from vramplan.ask.targets import make_jobs, silent
 from vramplan.catalog import load_catalog
 from vramplan.engines.torch.device_map import Module, modules_of, offered_bytes, place
 from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.judge import judge_torch
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.model import SettingValue, Verdict, VerdictKind
 from vramplan.report import phrases
@@ -166,3 +168,15 @@ def test_a_card_with_room_gets_all_of_it() -> None:
     assert verdict.kind is VerdictKind.FITS
     assert verdict.layers is None
     assert verdict.need.expected_bytes > 13 * GIB + 100 * MIB
+
+
+def test_a_need_of_just_the_budget_is_no_excess() -> None:
+    """To the byte: what the loader splits would fit whole, and with a byte less it would not."""
+    (job,) = make_jobs([NAME], CATALOG, {})
+    (card,) = CATALOG.card("rtx-4080").candidates
+    pipeline, settings = of_torch(job.pipeline), job.settings
+    need = judge_torch(pipeline, settings, card, 14 * GIB).estimate.need.band.expected_bytes
+    just, short = (judge_torch(pipeline, settings, card, need - less) for less in (0, 1))
+    assert just.kind is short.kind is VerdictKind.OFFLOAD
+    assert re.search(r"all on the GPU it needs [\d.]+ GiB of ", just.reason)
+    assert re.search(r"all on the GPU it needs [\d.]+ GiB, and .* are available", short.reason)

@@ -188,3 +188,13 @@ def test_a_window_may_hold_the_whole_context(
     run, full = llama_server(found), llama_server(found, swa_full="on")
     assert (run.batch.window_context, full.batch.window_context) == (4608, 8192)
     assert run.batch.cache_of_last(2) < full.batch.cache_of_last(2)
+
+
+def test_the_batch_is_taken_where_the_room_is_just_enough(small: Pipeline) -> None:
+    """To the byte: the sum may be 80 % of what is free, and with less it may not."""
+    run = ollama(small, None, context=32_769)
+    whole = run.model.weights_bytes + 2 * 2 * 8 * 128 * 32_769 * 2 + 2 * GIB
+    enough = next(free for free in range(whole * 5 // 4 - 2, 80 * GIB) if free * 80 // 100 == whole)
+    for free, batch in ((enough, 2_048), (enough - 1, 1_024)):
+        memory = CardMemory(total_bytes=80 * GIB, free_bytes=free)
+        assert ollama(small, memory, context=32_769).settings["ubatch"] == batch

@@ -125,3 +125,11 @@ def test_advice_moves_more_and_more_experts_where_the_layers_are_said(mixture: P
     assert offered(gpu_layers="all", cpu_moe=6) == [7, 8]
     assert offered(gpu_layers="all", cpu_moe="all") == []
     assert offered() == []  # the engine moves them itself
+
+
+def test_the_last_layer_has_experts_to_move_and_there_is_none_behind_it(mixture: Pipeline) -> None:
+    _, last, split = estimate(mixture, cpu_moe="7-7")
+    assert split.experts_on_cpu == 1
+    assert last.host_model_bytes > estimate(mixture)[1].host_model_bytes
+    with pytest.raises(UsageError, match="has no such layer"):
+        estimate(mixture, cpu_moe="8-8")

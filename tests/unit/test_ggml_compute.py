@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from vramplan.engines.ggml.closed_form import (
     compute_buffers,
     cpu_build_bytes,
 )
+from vramplan.engines.ggml.compute_buffer import uses_graph
 from vramplan.engines.ggml.engine_pools import language_pool
 from vramplan.engines.ggml.kv_cache import layer_cache_bytes
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
@@ -229,3 +232,16 @@ def test_when_auto_is_flash_attention(
     setting: str, engine: str, capability: str, expected: bool
 ) -> None:
     assert has_flash_attention(setting, rules_of(engine), capability) is expected
+
+
+def test_attention_of_host_layers_has_a_layers_cache_copied_to_it() -> None:
+    """Where scores decide, a layer that stays on the host brings its keys and values along."""
+    partial = buffers(MISTRAL, NOW, 20, 32_768).gpu.expected_bytes
+    full = buffers(MISTRAL, NOW, 33, 32_768).gpu.expected_bytes
+    assert partial - full == 32_768 * 2 * 8 * 128 * 2
+
+
+def test_a_model_without_a_shape_has_no_graph_to_count() -> None:
+    plain = replace(MISTRAL, language=None)
+    for engine in ("b2249", NOW):
+        assert not uses_graph(plain, rules_of(engine))

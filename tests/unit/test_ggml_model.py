@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.engines.ggml.weights import (
     BLOCKS,
     GgmlModel,
+    GgmlTensor,
     TensorRole,
     place_layers,
     read_model,
@@ -133,6 +136,15 @@ def test_rows_are_whole_blocks() -> None:
     ("change", "message"),
     [
         ({"layers": 0}, "x.yaml: ggml.layers: must be a whole number from 1 to 1,024, not 0"),
+        ({"layers": 1025}, "ggml.layers: must be a whole number from 1 to 1,024"),
+        ({"embedding": 131_073}, "ggml.embedding: must be a whole number from 1 to 131,072"),
+        (
+            {"feed_forward": 1_048_577},
+            "ggml.feed_forward: must be a whole number from 1 to 1,048,576",
+        ),
+        ({"heads": 1025}, "ggml.heads: must be a whole number from 1 to 1,024"),
+        ({"kv_heads": 1025}, "ggml.kv_heads: must be a whole number from 1 to 1,024"),
+        ({"vocabulary": 2_097_153}, "ggml.vocabulary: must be a whole number from 1 to 2,097,152"),
         ({"layers": True}, "ggml.layers: must be a whole number"),
         ({"layers": 1 << 63}, "ggml.layers: must be a whole number"),
         ({"layers": "32"}, "not '32'"),
@@ -163,3 +175,26 @@ def test_near_words_are_suggested() -> None:
     with pytest.raises(CatalogError) as caught:
         model(MISTRAL, architecture="lama")
     assert caught.value.hint == "did you mean 'llama'?"
+
+
+def test_what_is_mapped_goes_from_the_first_tensor_on_the_host_to_the_last() -> None:
+    """Tensors begin at multiples of 32 bytes of the file; what lies between is mapped too."""
+
+    def tensor(name: str, elements: int, role: TensorRole, layer: int | None = None) -> GgmlTensor:
+        return GgmlTensor(name=name, shape=(elements,), type="f32", role=role, layer=layer)
+
+    words = tensor("token_embd.weight", 10, TensorRole.INPUT)
+    first, second = (tensor(f"blk.{n}.ffn.weight", 20, TensorRole.BLOCK, n) for n in (0, 1))
+    output = tensor("output.weight", 9, TensorRole.OUTPUT)
+    shared = replace(output, name="shared.weight", is_shared=True)
+
+    def mapped(on_gpu: int, *tensors: GgmlTensor) -> int:
+        small = replace(model(MISTRAL), layers=2, tensors=tensors)
+        return place_layers(small, on_gpu, output_first=True).mapped_bytes
+
+    assert mapped(3, words, first, second, output) == 40
+    assert mapped(2, words, first, second, output) == 64 + 80
+    assert mapped(3, output, first, words, second) == 40
+    assert mapped(2, output, first, second, words) == 64 + 96 + 96 + 40 - 64
+    assert mapped(1, words, shared, first, second) == 64 + 96 + 80  # not in the file twice
+    assert mapped(3, first, second, output) == 0

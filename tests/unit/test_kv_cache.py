@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import cast
 
 import pytest
@@ -11,11 +12,15 @@ from hypothesis import strategies as st
 
 from vramplan.engines.ggml.kv_cache import (
     CONTEXT_STEP,
+    cache_source,
     cache_tokens,
     layer_cache_bytes,
     window_tokens,
 )
+from vramplan.engines.ggml.load_plan import read_run
+from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.weights import GgmlModel
+from vramplan.settings import resolve_settings
 from vramplan.units import KIB, MIB
 
 MISTRAL = cast("GgmlModel", SimpleNamespace(kv_heads=8, head_size=128))
@@ -96,3 +101,15 @@ def test_a_row_that_no_blocks_fill_is_refused() -> None:
     narrow = cast("GgmlModel", SimpleNamespace(kv_heads=1, head_size=80))
     with pytest.raises(ValueError, match="80 is not a multiple of q8_0's block of 32"):
         layer_cache_bytes(narrow, 256, "q8_0")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("llama", "kv_heads x head size x tokens"), ("deepseek2", "latent attention holds keys")],
+)
+def test_the_source_says_how_the_cache_was_counted(
+    sparse: ModuleType, tmp_path: Path, name: str, said: str
+) -> None:
+    found = open_model(str(sparse.write(tmp_path / "m.gguf", sparse.families()[name])), None)
+    run = read_run(found, resolve_settings(found, {}), "8.6")
+    assert said in cache_source(run.model)

@@ -283,3 +283,35 @@ def test_pools_of_a_vision_encoder_hold_what_one_operation_needs() -> None:
         for flash in (True, False)
     )
     assert (flash, plain) == (10 * MIB, 12 * MIB)
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 3])
+def test_as_many_layers_without_experts_as_fit(
+    mixture: Pipeline, monkeypatch: pytest.MonkeyPatch, power: float
+) -> None:
+    """Wherever the target is, and however bytes grow with layers: one layer more does not fit."""
+    run = run_of(mixture)
+    total = run.model.total_layers
+    sums = [round(1000 * count**power) for count in range(total + 1)]
+    monkeypatch.setattr(layer_fit, "_used_bytes", lambda fit: sums[fit.on_gpu])
+    for count in range(total + 1):
+        for target in (sums[count], sums[min(count + 1, total)] - 1):
+            split = layer_fit._fill_without_experts(run, target)
+            assert split.layers == max(n for n, size in enumerate(sums) if size <= target)
+            assert split.parts <= max(split.layers - 1, 0)  # the output layer is none of them
+
+
+def test_a_step_of_one_layer_puts_no_block_without_experts(
+    mixture: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the engine counts: a step from no parts has one part less than layers.
+
+    Bytes that bend upwards make it go layer by layer, each of them then whole; on a straight line
+    it goes there at once. Source: llama.cpp, common/fit.cpp (n_part).
+    """
+    run = run_of(mixture)
+    for power, parts in ((3, 0), (1, 2)):
+        sums = [1000 * count**power for count in range(run.model.total_layers + 1)]
+        monkeypatch.setattr(layer_fit, "_used_bytes", lambda fit, sums=sums: sums[fit.on_gpu])
+        split = layer_fit._fill_without_experts(run, sums[3])
+        assert (split.layers, split.parts) == (3, parts)

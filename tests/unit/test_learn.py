@@ -157,6 +157,20 @@ def test_nothing_is_shipped_that_no_gpu_said() -> None:
     )
 
 
+def _context(low: str) -> str:
+    """Return a file whose one band has the text `low` for its low end."""
+    return (
+        f'{{"schema_version": 1, "convolutions": [], "contexts": {{"8.6": {{"low_bytes": {low}, '
+        '"bytes": 9, "high_bytes": 9, "source": "x"}}}'
+    )
+
+
+def test_a_band_of_sizes_is_read(tmp_path) -> None:
+    path = tmp_path / "learned.json"
+    path.write_text(_context("8"))
+    assert learned.read_learned(path).contexts["8.6"].band.low_bytes == 8
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -165,6 +179,10 @@ def test_nothing_is_shipped_that_no_gpu_said() -> None:
         '{"schema_version": 2}',
         '{"schema_version": 1, "contexts": {"8.6": {"low_bytes": -1}}, "convolutions": []}',
         '{"schema_version": 1, "contexts": {}, "convolutions": [{}]}',
+        _context("1.5"),
+        _context("true"),
+        _context('"2"'),
+        _context("null"),
     ],
 )
 def test_a_file_that_says_something_else_is_one_line(tmp_path, text) -> None:
@@ -189,6 +207,7 @@ def test_errors_are_summed_up(planned) -> None:
     assert found.allocated.worst_percent == pytest.approx(100 * 0.05 / 1.05, abs=0.01)
     assert found.allocated.median_percent == pytest.approx(100 * 0.02 / 0.98, abs=0.01)
     assert found.allocated.under == 2
+    assert found.reserved.cases == found.process.cases == 3
     assert found.played == 0
 
 
@@ -209,6 +228,7 @@ def test_a_false_fit_and_a_false_oom_are_counted(planned) -> None:
     assert found.false_fits == ("a",)
     assert found.false_ooms == ("b",)
     assert found.reserved is None, "a full card decides what is reserved"
+    assert found.process is None, "and so what the process holds"
 
 
 def test_without_cases_there_is_nothing_to_say() -> None:

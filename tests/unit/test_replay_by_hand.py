@@ -158,3 +158,21 @@ def test_a_missing_tape_says_how_to_record_it(tmp_path: Any) -> None:
         read_tape(tmp_path / "none.json")
     assert failure.value.hint is not None
     assert "vramplan record" in failure.value.hint
+
+
+@pytest.mark.parametrize("bound", [{"_MOST_STEPS": 5}, {"_MOST_SECONDS": -1.0}])
+def test_a_run_of_too_many_steps_or_too_long_is_refused(
+    monkeypatch: pytest.MonkeyPatch, bound: dict[str, float]
+) -> None:
+    body = [0, ["f", 1, [[0, ["back", 1]]], 0]]
+    main = _variant([["l", "step", "steps", [[0]], body, []]], [M16], [], indices=["step"])
+    for name, most in bound.items():
+        monkeypatch.setattr(f"vramplan.engines.torch.tape.replay.{name}", most)
+    with pytest.raises(TapeError, match="too long to be replayed"):
+        replay(_tape(main), _conditions(numbers={"batch": 2, "steps": 2_000_000}))
+
+
+def test_one_size_below_nothing_is_refused_among_others() -> None:
+    main = _variant([["p", "denoise"], 0, 1, -1, -2], [M16, "n - 100"], [])
+    with pytest.raises(TapeError, match="a size is negative at these settings"):
+        replay(_tape(main), _conditions())

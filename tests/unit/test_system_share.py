@@ -73,3 +73,25 @@ def test_a_card_that_several_share_has_one_windows() -> None:
     verdict, _ = judge_together(jobs, choice)
     share = system_share({"platform": "windows"})
     assert verdict.budget_bytes == 24 * GIB - share.expected_bytes
+
+
+def test_the_band_is_what_the_reports_leave_beside_a_context() -> None:
+    """Two of three saw 1.0 GiB less and one 1.1, of which 100 to 400 MiB are a CUDA context."""
+    share = system_share({"platform": "windows"})
+    assert (share.low_bytes, share.expected_bytes, share.high_bytes) == (
+        (1024 - 400) * MIB,
+        (1024 - 250) * MIB,
+        (1126 - 100) * MIB,
+    )
+
+
+def test_a_card_is_windows_where_one_of_several_jobs_was_told_so() -> None:
+    jobs = [make_jobs([name], CATALOG, {"platform": platform})[0]
+            for name, platform in (("sd15", "linux"), ("log-anomaly-ae", "windows"))]  # fmt: skip
+    card = _card(24 * GIB)
+    choice = CardChoice(label=card.name, title=card.title, candidates=(card,))
+    for order in (jobs, jobs[::-1]):
+        verdict, _ = judge_together(order, choice)
+        share = system_share({"platform": "windows"})
+        assert verdict.budget_bytes == 24 * GIB - share.expected_bytes
+        assert "taken off for Windows" in verdict.reason

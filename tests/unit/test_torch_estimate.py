@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -11,10 +12,12 @@ from vramplan.ask.judge import judge
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
+from vramplan.engines.torch.allocator_slack import with_chance
 from vramplan.engines.torch.convolution_workspace import convolution_scratch
 from vramplan.engines.torch.estimate import find_tape, replayed
 from vramplan.engines.torch.pipeline import of_torch
-from vramplan.model import Estimate, LineKind, Origin, SettingValue, VerdictKind
+from vramplan.engines.torch.screening import screen
+from vramplan.model import Band, Estimate, LineKind, Origin, SettingValue, VerdictKind
 from vramplan.units import MIB
 
 CATALOG = load_catalog()
@@ -161,3 +164,31 @@ def test_the_phase_named_is_where_the_run_stops_first_on_that_card() -> None:
         assert verdict.kind is VerdictKind.OOM
         assert verdict.peak_phase == "load"  # 6.6 GiB of weights
         assert verdict.reason.startswith(f"fails in load at {verdict.peak_component}")
+
+
+def test_slack_may_be_a_segment_more_or_less_where_replays_differ() -> None:
+    """20 MiB either way, and never less than none; equal replays are left as they are."""
+    band = Band(low_bytes=30 * MIB, expected_bytes=40 * MIB, high_bytes=50 * MIB)
+    assert with_chance(band) == Band(
+        low_bytes=10 * MIB, expected_bytes=40 * MIB, high_bytes=70 * MIB
+    )
+    assert with_chance(replace(band, low_bytes=5 * MIB)).low_bytes == 0
+    same = Band.exactly(40 * MIB)
+    assert with_chance(same) == same
+
+
+@pytest.mark.parametrize("expandable", ["off", "on"])
+@pytest.mark.parametrize("settings", [{}, {"dtype": "fp32"}])
+def test_what_is_screened_for_advice_is_what_is_judged(
+    settings: dict[str, SettingValue], expandable: str
+) -> None:
+    """To the byte: a run completes with its expected need, and fits with the high end of it."""
+    (card,) = CATALOG.card("rtx-3060-12gb").candidates
+    (job,) = make_jobs(["sd15-vae"], CATALOG, {**settings, "expandable_segments": expandable})
+    need = engine_of(job.pipeline).estimate(job, card).need.band
+    pipeline = of_torch(job.pipeline)
+    for less, holds in ((0, True), (1, False)):
+        seen = screen(pipeline, job.settings, card, need.expected_bytes - less)
+        assert seen.completes is holds
+        assert not seen.fits
+    assert screen(pipeline, job.settings, card, need.high_bytes).fits

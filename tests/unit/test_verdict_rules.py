@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +14,8 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import find_budget, grade, offload_risk
 from vramplan.catalog import CardChoice, load_catalog
 from vramplan.errors import UsageError
-from vramplan.model import Band, Card, Verdict, VerdictKind
-from vramplan.units import GIB, MIB
+from vramplan.model import Band, Card, LineKind, Verdict, VerdictKind
+from vramplan.units import GIB, MIB, parse_size
 
 CATALOG = load_catalog()
 NEED = Band(low_bytes=3 * GIB, expected_bytes=4 * GIB, high_bytes=5 * GIB)
@@ -159,3 +161,18 @@ def test_offload_auto_takes_the_first_mode_that_fits_and_says_which() -> None:
     tiny = _judge("sd15", _card(1 * GIB), offload="auto")
     assert tiny.kind is VerdictKind.OOM
     assert tiny.reason.startswith("even with sequential offload it fails")
+
+
+def test_the_reason_says_what_the_need_is_made_of() -> None:
+    """Weights, context and work add up to the need, to the rounding of three figures."""
+    (job,) = make_jobs(["sd15"], CATALOG, {})
+    choice = CATALOG.card("rtx-3060-12gb")
+    verdict, found = judge(job, choice)
+    told = re.search(r"with (.*) of weights, (.*) of CUDA context and (.*) at work", verdict.reason)
+    assert told is not None
+    weights, context, work = (
+        parse_size(size.replace(",", "").replace(" ", "")) for size in told.groups()
+    )
+    need = found.need.band.expected_bytes
+    assert need <= weights + context + work <= need + 3 * MIB
+    assert context - MIB < found.bytes_of(LineKind.CUDA_CONTEXT) <= context
