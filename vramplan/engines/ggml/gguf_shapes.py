@@ -138,7 +138,9 @@ def _experts(file: GgufFile, shapes: Mapping[str, tuple[int, ...]]) -> ExpertSha
     return ExpertShape(
         count=count,
         used=used,
-        feed_forward=inner or _width(shapes, "ffn_up_exps.weight"),
+        feed_forward=inner
+        or _width(shapes, "ffn_up_exps.weight")
+        or _width(shapes, "ffn_gate_up_exps.weight") // 2,
         shared_feed_forward=shared,
         gate=_GATES.get(file.number(f"{name}.expert_gating_func"), ""),
         normalises=bool(file.metadata.get(f"{name}.expert_weights_norm", False)),

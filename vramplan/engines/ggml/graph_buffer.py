@@ -21,6 +21,7 @@ from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.families import FAMILIES, Habits
 from vramplan.engines.ggml.graph.graph_allocator import allocate
 from vramplan.engines.ggml.graph.language import reserve_graph
+from vramplan.engines.ggml.graph.layer import ROPE_FACTORS, rope_factors_name
 from vramplan.engines.ggml.graph.shapes import Reserve
 from vramplan.engines.ggml.graph.split import Memory, schedule
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
@@ -174,6 +175,16 @@ def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[
             is_kept = placement.experts.keeps(tensor.name, tensor.layer)
             is_on_host = tensor.layer < first or is_kept
         yield tensor.name, Memory(size_bytes=tensor.cuda_bytes, is_on_host=is_on_host)
+        if tensor.name in ROPE_FACTORS:  # beside every layer
+            for number in range(model.layers):
+                yield (
+                    rope_factors_name(tensor.name, number),
+                    Memory(
+                        size_bytes=tensor.cuda_bytes,
+                        is_on_host=number < first,
+                        copied_as=tensor.name,
+                    ),
+                )
     state = model.language.state
     for number, layer in enumerate(model.language.layers):
         if state is not None and layer.has_state:

@@ -35,6 +35,7 @@ class Habits:
     `norms_all_heads`: queries and keys are normed over all heads at once.
     `adds_mixed_to_residual`: the residual is the first operand where attention is added to it, and
     `adds_made_to_residual` where the feed-forward network is: it is the one whose place is taken.
+    `ignores_rope_factors`: the factors of a file's rotations are loaded and not read.
     """
 
     is_parallel: bool = False
@@ -58,6 +59,7 @@ class Habits:
     norms_all_heads: bool = False
     adds_mixed_to_residual: bool = False
     adds_made_to_residual: bool = False
+    ignores_rope_factors: bool = False
 
 
 FAMILIES: Mapping[str, Habits] = {
@@ -94,7 +96,7 @@ FAMILIES: Mapping[str, Habits] = {
     "seed_oss": Habits(),
     "smollm3": Habits(),
     "starcoder2": Habits(is_rms=False),
-    "falcon-h1": Habits(picks=Pick.BEHIND_SUM),
+    "falcon-h1": Habits(picks=Pick.BEHIND_SUM, ignores_rope_factors=True),
     "granitehybrid": Habits(),
     "jamba": Habits(
         normalises_experts=False,

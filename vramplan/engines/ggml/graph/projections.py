@@ -15,16 +15,17 @@ def queries_keys_values(
     """Return a layer's queries, keys and values, each (head size, heads, tokens)."""
     graph, habits = layer.graph, layer.habits
     rotates = habits.rotates and layer.shape.is_rotated
+    factors = layer.rope_factors()
     q, k, v = _fused(layer, x) if layer.has("attn_qkv.weight") else _apart(layer, x)
     has_norms = not habits.norms_all_heads  # else they were there before the heads were parted
     if has_norms and layer.has("attn_q_norm.weight"):
         q = layer.norm(q, "attn_q_norm")
     if rotates:
-        q = graph.same("rope", q, positions)
+        q = graph.same("rope", q, positions, *factors)
     if has_norms and layer.has("attn_k_norm.weight"):
         k = layer.norm(k, "attn_k_norm")
     if rotates:
-        k = graph.same("rope", k, positions)
+        k = graph.same("rope", k, positions, *factors)
     if habits.scales_queries:
         q = graph.same("scale", q)
     return q, k, v
