@@ -20,7 +20,10 @@ def feed_forward(layer: Layer, x: Tensor) -> Tensor:
     if layer.has("ffn_up_shexp.weight"):
         shared = _plain(layer, x, experts.shared_feed_forward, "_shexp")
         if layer.has("ffn_gate_inp_shexp.weight"):
-            gate = layer.graph.same("unary", layer.matmul(1, x, "ffn_gate_inp_shexp"))
+            logit = layer.matmul(1, x, "ffn_gate_inp_shexp")
+            gate = layer.graph.same("unary", logit)
+            if layer.habits.divides_gate:
+                gate = layer.graph.same("div", gate, logit)
             shared = layer.graph.same("mul", shared, gate)
         y = layer.graph.same("add", y, shared)
     return y

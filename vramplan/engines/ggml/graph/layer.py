@@ -34,7 +34,7 @@ class Layer:
 
     def has(self, part: str) -> bool:
         """Return whether the layer has a tensor, such as ``attn_q.bias``."""
-        return self.model.has(self.number, part)
+        return part not in self.habits.ignores and self.model.has(self.number, part)
 
     @property
     def has_feed_forward(self) -> bool:
@@ -48,6 +48,9 @@ class Layer:
         """
         if not (self.has(f"{part}.weight") or self.has(part)):
             return x
+        if self.has(part):
+            normed = self.graph.norm(x, is_rms=self.habits.is_rms, weighted=False)
+            return self.graph.same("mul", normed, self.weight(part))
         return self.graph.norm(
             x,
             is_rms=self.habits.is_rms,
@@ -75,10 +78,8 @@ class Layer:
         They are outside the layers and in memory beside each: of the long and the short ones, of
         one size, the context takes either (src/llama-model.cpp, get_rope_factors).
         """
-        if self.habits.ignores_rope_factors:
-            return ()
         for name in ROPE_FACTORS:
-            if name in self.model.names:
+            if name in self.model.names and name not in self.habits.ignores:
                 return (self.graph.weight(rope_factors_name(name, self.number)),)
         return ()
 

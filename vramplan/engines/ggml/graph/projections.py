@@ -35,12 +35,12 @@ def gated_queries(layer: Layer, x: Tensor, positions: Tensor) -> tuple[Tensor, .
     """Return queries, keys and values, and the gate that stands beside the queries (Qwen 3.5)."""
     graph, shape, tokens = layer.graph, layer.shape, x.shape[1]
     size, heads = shape.head_k, shape.heads
-    both = layer.matmul(2 * size * heads, x, "attn_q")
+    both = layer.linear(2 * size * heads, x, "attn_q")
     strides = (4, 8 * size, 8 * size * heads, 8 * size * heads * tokens)
     q = layer.norm(graph.view(both, (size, heads, tokens, 1), strides), "attn_q_norm")
-    k = layer.matmul(size * shape.kv_heads, x, "attn_k")
+    k = layer.linear(size * shape.kv_heads, x, "attn_k")
     k = graph.reshape(k, size, shape.kv_heads, tokens)
-    v = layer.matmul(shape.head_v * shape.kv_heads, x, "attn_v")
+    v = layer.linear(shape.head_v * shape.kv_heads, x, "attn_v")
     k = layer.norm(k, "attn_k_norm")
     gate = graph.copy_as(graph.view(both, (size, heads, tokens, 1), strides), size * heads, tokens)
     v = graph.reshape(v, shape.head_v, shape.kv_heads, tokens)
