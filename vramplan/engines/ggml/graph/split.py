@@ -181,7 +181,10 @@ class _Schedule:
         return copy
 
     def _copy_key(self, source: Tensor) -> int | str:
-        return (source.is_external and self._memory(source).copied_as) or id(source)
+        """Return what tells a tensor from others: a weight that is read twice is copied once."""
+        if not source.is_external:
+            return id(source)
+        return self._memory(source).copied_as or source.name or id(source)
 
     def _close(self, begin: int, backend: int, inputs: list[Tensor]) -> None:
         """Put the copies of a split before it, each behind a view that keeps its original."""
