@@ -19,6 +19,7 @@ from pathlib import Path
 from vramplan.engine_buffer import EngineBuffer, in_our_words
 from vramplan.engines.ggml.run.load_log import EngineLog, read_log
 from vramplan.engines.ggml.witness.dry_run import request_of
+from vramplan.engines.ggml.witness.llama_library import NOT_KNOWN
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.extras import install_command
@@ -108,11 +109,12 @@ def ask_engine(
 
     Raises MissingError without the engine, MeasurementError with its own line where it refuses.
     """
-    command = _command(model, settings)
-    if card is not None:
-        request = request_of(model, settings, card, LIBRARY)
-        command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
+    server = _command(model, settings)
+    request = request_of(model, settings, card, LIBRARY)
+    command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
     text = _listen(command, _GRAPH, model)
+    if card is None and NOT_KNOWN in text:  # its server is asked the same way in every build
+        text = _listen(server, _GRAPH, model)
     log = read_log(text.splitlines())
     if not any(one.kind is LineKind.COMPUTE_BUFFER for one in in_our_words(log.buffers)):
         raise RefusedError(f"{model}: the engine refuses it: {_why(log, text)}")

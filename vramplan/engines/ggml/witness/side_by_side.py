@@ -73,9 +73,6 @@ def ask_on_card(
     from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 
     path = _file_of(pipeline)
-    if settings.get("cpu_moe", 0) != 0:
-        hint = "leave cpu_moe out: the engine's own fit places experts"
-        raise UsageError("--engine-check: the engine cannot be asked for cpu_moe", hint=hint)
     context = estimate.bytes_of(LineKind.CUDA_CONTEXT)
     free = max(verdict.budget_bytes - context, 0)
     ours = card_build(
