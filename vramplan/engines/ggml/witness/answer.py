@@ -44,7 +44,7 @@ _PROJECTOR = "memory usage of mmproj"
 
 #: the child: loads, which prints the buffers, and ends at once; the server would go on
 _CHILD = """
-import os, sys
+import ctypes, os, sys
 import xllamacpp as engine
 (path, mmproj, context, ubatch, key_type, value_type, flash, parallel, unified, whole_window,
  mtp) = sys.argv[1:]
@@ -65,8 +65,15 @@ params.warmup = params.fit_params = bool(mmproj)  # fitting asks what a projecto
 params.no_extra_bufts = True  # weights as in the file, none packed anew for the CPU
 params.verbosity = 4
 print("build:", engine.BUILD_INFO, file=sys.stderr)
-engine.Server(params)
-sys.stderr.flush()
+try:
+    engine.Server(params)
+except RuntimeError as problem:
+    print(problem, file=sys.stderr, flush=True)
+library = ctypes.CDLL(engine.xllamacpp.__file__)
+if hasattr(library, "_Z16common_log_pauseP10common_log"):  # its thread writes to the end
+    log = library._Z15common_log_mainv
+    log.restype = ctypes.c_void_p
+    library._Z16common_log_pauseP10common_log(ctypes.c_void_p(log()))
 os._exit(0)
 """
 
