@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 
 from vramplan.sources.gguf import read_gguf
 
@@ -71,11 +71,13 @@ Tensors = list[tuple[str, tuple[int, ...]]]
 VARIANTS = 6
 
 
-def make(folder: Path, name: str, variant: int) -> tuple[Path, Path] | None:
+def make(
+    folder: Path, name: str, variant: int, kind: GGMLQuantizationType = GGMLQuantizationType.F32
+) -> tuple[Path, Path] | None:
     """Return files of the architecture `name`, without and with biases, or None for no such model.
 
     Variants differ in experts, heads of keys and layers without them; the engine takes the keys of
-    some, and computes with fewer: whoever asks tries one after another.
+    some, and computes with fewer: whoever asks tries one after another. `kind` is the matrices'.
     """
     header, full = folder / f"{name}.keys", folder / f"{name}.full"
     _write(header, name, variant, [])
@@ -99,8 +101,8 @@ def make(folder: Path, name: str, variant: int) -> tuple[Path, Path] | None:
         tensors += [one for one in per_layer.items() if one[0] not in there]
     kept = [one for one in tensors if not one[0].endswith((".scale", ".input_scale"))]
     bare, whole = folder / f"{name}-bare.gguf", folder / f"{name}.gguf"
-    _write(bare, name, variant, [one for one in kept if not one[0].endswith(".bias")])
-    _write(whole, name, variant, kept)
+    _write(bare, name, variant, [one for one in kept if not one[0].endswith(".bias")], kind)
+    _write(whole, name, variant, kept, kind)
     return bare, whole
 
 
@@ -135,7 +137,19 @@ def _keys(name: str, variant: int) -> dict[str, object]:
     return keys | _FLOATS
 
 
-def _write(path: Path, name: str, variant: int, tensors: Tensors) -> None:
+def _is_matrix(tensor: str, shape: tuple[int, ...]) -> bool:
+    """Return whether a file of today would hold a tensor in fewer bits than f32."""
+    is_small = any(part in tensor for part in ("ssm_", "time_mix", "conv", "_gate_inp", "norm"))
+    return len(shape) > 1 and tensor.endswith(".weight") and not is_small
+
+
+def _write(
+    path: Path,
+    name: str,
+    variant: int,
+    tensors: Tensors,
+    kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+) -> None:
     writer = GGUFWriter(path, name)
     puts: Mapping[type, Callable[[str, object], None]] = {
         bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32,
@@ -149,11 +163,12 @@ def _write(path: Path, name: str, variant: int, tensors: Tensors) -> None:
     writer.add_uint32("tokenizer.ggml.token_type_count", 2)
     total = 0
     for tensor, shape in tensors:
-        size = int(np.prod(shape)) * 4
+        own = kind if _is_matrix(tensor, shape) else GGMLQuantizationType.F32
+        block, block_bytes = GGML_QUANT_SIZES[own]
+        size = int(np.prod(shape)) // block * block_bytes
         writer.add_tensor_info(
-            tensor, list(reversed(shape)), np.dtype(np.float32), size,
-            raw_dtype=GGMLQuantizationType.F32,
-        )  # fmt: skip
+            tensor, list(reversed(shape)), np.dtype(np.float32), size, raw_dtype=own
+        )
         total += -(-size // 32) * 32
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import itertools
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -228,6 +229,24 @@ def test_the_engine_cuts_its_own_context_to_ours(files, free_mib, parallel) -> N
     cache = ours.run.batch.cache_of_last(ours.placement.blocks_on_gpu)
     assert told.layers[0] == ours.on_gpu
     assert held(told, LineKind.KV_CACHE) == pytest.approx(cache, abs=2 * ROUNDING)
+
+
+def test_a_dry_run_reads_no_data(tmp_path) -> None:
+    """17 GB of weights, and caches in host memory of 8 GB: neither is touched."""
+    model = sparse.language_model("llama", layers=64, embedding=5120, feed_forward=27392)
+    path = sparse.write(tmp_path / "large.gguf", sparse.dense_layers(model))
+    assert path.stat().st_size > 17_000_000_000
+    program = (
+        "import resource, sys; from pathlib import Path;"
+        "from vramplan.engines.ggml.witness.answer import ask_engine;"
+        "from vramplan.engines.ggml.witness.pretended_card import PretendedCard;"
+        f"card = PretendedCard(name='card', total_bytes={80 * GIB}, free_bytes={79 * GIB});"
+        "told = ask_engine(Path(sys.argv[1]), {'gpu_layers': 8, 'context': 32768}, card=card);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=120)
+    assert int(done.stdout) * 1024 < 400 * MIB
 
 
 #: what an AMD MI300X printed, whose backend is CUDA's code (gpustack/gguf-parser-go#45)

@@ -358,7 +358,7 @@ def test_without_the_engine_the_extra_is_named(run, models, monkeypatch) -> None
 def test_the_engine_is_asked_of_files_only(run) -> None:
     result = run("estimate", "llava:7b", "--engine-check")
     assert result.code == 2
-    assert "is no model file here" in result.error
+    assert "is no model file" in result.error
 
 
 # -- bad input ----------------------------------------------------------------------------------

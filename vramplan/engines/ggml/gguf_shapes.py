@@ -30,6 +30,7 @@ _MOST_WORDS = 1 << 24
 _MOST_EXPERTS = 1 << 10  # llama.cpp, src/llama-hparams.h (LLAMA_MAX_EXPERTS)
 _WIDEST = 1 << 24
 
+_MAYBE_SECTIONS = frozenset({"glm4", "glm4moe"})
 #: llama.cpp, src/llama-hparams.h (llama_expert_gating_func_type)
 _GATES = {1: "softmax", 2: "sigmoid", 3: "softmax behind"}
 
@@ -64,6 +65,9 @@ def language_shape(
         index=_index(file),
         is_indexed=name in INDEXED,
         is_encoder=name in ENCODERS,
+        is_sequential=name == "gptneox"
+        and file.metadata.get(f"{name}.use_parallel_residual") is False,
+        has_sections=_has_sections(file),
         kept=kept_elements(file, blocks, embedding)[:layers],
         most_kept=most_elements(file, embedding),
     )
@@ -138,7 +142,9 @@ def _experts(file: GgufFile, shapes: Mapping[str, tuple[int, ...]]) -> ExpertSha
     return ExpertShape(
         count=count,
         used=used,
-        feed_forward=inner or _width(shapes, "ffn_up_exps.weight"),
+        feed_forward=inner
+        or _width(shapes, "ffn_up_exps.weight")
+        or _width(shapes, "ffn_gate_up_exps.weight") // 2,
         shared_feed_forward=shared,
         gate=_GATES.get(file.number(f"{name}.expert_gating_func"), ""),
         normalises=bool(file.metadata.get(f"{name}.expert_weights_norm", False)),
@@ -146,6 +152,18 @@ def _experts(file: GgufFile, shapes: Mapping[str, tuple[int, ...]]) -> ExpertSha
         groups=groups,
         groups_used=groups_used,
     )
+
+
+def _has_sections(file: GgufFile) -> bool:
+    """Return whether positions turn sections of a head apart, in a family with a choice (GLM-4V).
+
+    Source: llama.cpp, src/llama-hparams.cpp (use_mrope) and src/llama-model.cpp
+    (llama_model_rope_type).
+    """
+    name = file.architecture
+    if name not in _MAYBE_SECTIONS:
+        return False
+    return min(file.numbers(f"{name}.rope.dimension_sections", 4)[:2]) > 0
 
 
 def _width(shapes: Mapping[str, tuple[int, ...]], part: str) -> int:

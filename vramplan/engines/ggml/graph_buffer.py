@@ -21,6 +21,7 @@ from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.families import FAMILIES, Habits
 from vramplan.engines.ggml.graph.graph_allocator import allocate
 from vramplan.engines.ggml.graph.language import reserve_graph
+from vramplan.engines.ggml.graph.layer import ROPE_FACTORS, rope_factors_name
 from vramplan.engines.ggml.graph.shapes import Reserve
 from vramplan.engines.ggml.graph.split import Memory, schedule
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
@@ -179,6 +180,16 @@ def weight_memories(model: GgmlModel, placement: Placement) -> Iterator[tuple[st
             is_kept = placement.experts.keeps(tensor.name, tensor.layer)
             is_on_host = tensor.layer < first or is_kept
         yield tensor.name, Memory(size_bytes=tensor.cuda_bytes, is_on_host=is_on_host)
+        if tensor.name in ROPE_FACTORS:  # beside every layer
+            for number in range(model.layers):
+                yield (
+                    rope_factors_name(tensor.name, number),
+                    Memory(
+                        size_bytes=tensor.cuda_bytes,
+                        is_on_host=number < first,
+                        copied_as=tensor.name,
+                    ),
+                )
 
 
 def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[tuple[str, Memory]]:

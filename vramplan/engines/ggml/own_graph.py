@@ -94,6 +94,8 @@ def recording_of(fit: Fit) -> Recording:
         "flash_attention": "on" if batch.has_flash else "off",
     }
     path = Path(run.pipeline.path)
+    if not path.is_file():
+        raise MissingError("a graph is recorded from a file, and here is only its header")
     stamp = path.stat()
     tokens = reserved_tokens(batch)
     every = run.model.architecture in WITHOUT_CONTEXT

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from vramplan.engines.ggml import coverage
 from vramplan.engines.ggml.figures import Figures, counted
@@ -37,7 +36,7 @@ def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
     if coverage.is_whole(run.model):
         return fit, counted(fit)
     remark = f"{run.model.architecture or 'the architecture'} is not known to the last buffer"
-    if not isinstance(run.pipeline.model, ModelFile) or not Path(run.pipeline.path).is_file():
+    if not isinstance(run.pipeline.model, ModelFile):
         return fit, _remarked(fit, f"{remark}: what is assumed says so")
     if sys.platform != "linux" or importlib.util.find_spec(LIBRARY) is None:
         hint = f"; the engine itself would tell: {_INSTALL}" if sys.platform == "linux" else ""

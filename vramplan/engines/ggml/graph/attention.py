@@ -96,7 +96,8 @@ class AttentionInputs:
         values = self._cached(layer, "v", shape.head_v)
         if self.reserve.cache_type == "f32":
             keys, values = graph.copy(keys, "f16"), graph.copy(values, "f16")
-        y = graph.flash(self._queries(layer, q), keys, values, self.mask, shape.head_v)
+        masks = (self.mask, *_sinks(layer))
+        y = graph.flash(self._queries(layer, q), keys, values, *masks, width=shape.head_v)
         if unpacked is not None:
             y = layer.matmul(unpacked, graph.permute(y, 0, 2, 1, 3), "attn_v_b")
             y = graph.copy(graph.permute(y, 0, 2, 1, 3))
@@ -113,7 +114,7 @@ class AttentionInputs:
         if layer.habits.softcaps_scores:
             for op in ("scale", "unary", "scale"):
                 scores = graph.same(op, scores)
-        scores = graph.same("soft_max", scores, self.mask)
+        scores = graph.same("soft_max", scores, self.mask, *_sinks(layer))
         if self.v_places is None:  # values are not held transposed, as a part of the keys
             size = (self.cells, shape.head_v, shape.kv_heads, streams)
             values = Tensor("cont", values.type, size, (values,))
@@ -160,6 +161,11 @@ class AttentionInputs:
 def cache_name(kind: str, layer: int) -> str:
     """Return what the memory of a layer's keys (k) or values (v) is called in a graph."""
     return f"cache_{kind}.{layer}"
+
+
+def _sinks(layer: Layer) -> tuple[Tensor, ...]:
+    """Return the logits that a layer's scores have beside them (gpt-oss)."""
+    return (layer.weight("attn_sinks.weight"),) if layer.has("attn_sinks.weight") else ()
 
 
 def _rows(graph: Graph, x: Tensor) -> Tensor:

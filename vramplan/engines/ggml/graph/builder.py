@@ -109,10 +109,10 @@ class Graph:
         order = Tensor("argsort", "i32", x.shape, (x,))
         return self.view(order, (count, x.shape[1], x.shape[2], x.shape[3]), order.strides)
 
-    def flash(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, width: int) -> Tensor:
-        """Return fused attention; `width` is the values' head size."""
+    def flash(self, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor, width: int) -> Tensor:
+        """Return fused attention; `width` is the values' head size, sinks are behind the mask."""
         shape = (width, q.shape[2], q.shape[1], q.shape[3])
-        return Tensor("flash_attn_ext", "f32", shape, (q, k, v, mask))
+        return Tensor("flash_attn_ext", "f32", shape, (q, k, v, *masks))
 
     def write_rows(self, x: Tensor, ids: Tensor, cache: Tensor) -> Tensor:
         """Return the writing of rows into a cache: a view of it."""

@@ -17,7 +17,7 @@ def delta_net(states: States, layer: Layer, x: Tensor) -> Tensor:
     tokens, sequences, heads, size = states.tokens, states.sequences, shape.heads, shape.state
     value = shape.inner // heads
     graph.expand(x)  # before the states are looked up
-    mixed, gate = (_fused if layer.has("ssm_in.weight") else _apart)(states, layer, x)
+    mixed, gate = (_apart if layer.has("attn_qkv.weight") else _fused)(states, layer, x)
     strength, decay = _strength_and_decay(states, layer, x)
     columns = states.columns(layer, mixed)
     memory = states.memory(layer, "s", shape.kept_state)

@@ -35,6 +35,9 @@ class Habits:
     `norms_all_heads`: queries and keys are normed over all heads at once.
     `adds_mixed_to_residual`: the residual is the first operand where attention is added to it, and
     `adds_made_to_residual` where the feed-forward network is: it is the one whose place is taken.
+    `scales_text`: the embedded tokens are multiplied by a factor of each row, which images' rows
+    have no part in. `divides_gate`: the shared experts' gate is a quotient. `ignores`: what is
+    loaded and not computed with.
     """
 
     is_parallel: bool = False
@@ -58,6 +61,9 @@ class Habits:
     norms_all_heads: bool = False
     adds_mixed_to_residual: bool = False
     adds_made_to_residual: bool = False
+    scales_text: bool = False
+    divides_gate: bool = False
+    ignores: frozenset[str] = frozenset()
 
 
 FAMILIES: Mapping[str, Habits] = {
@@ -66,13 +72,13 @@ FAMILIES: Mapping[str, Habits] = {
     "qwen2": Habits(),
     "qwen3": Habits(),
     "qwen3moe": Habits(),
-    "qwen2moe": Habits(normalises_experts=False),
+    "qwen2moe": Habits(normalises_experts=False, divides_gate=True),
     "olmoe": Habits(normalises_experts=False, norms_all_heads=True),
     "gemma": Habits(scales_embedding=True, scales_queries=True),
     "gemma2": Habits(
         softcaps_scores=True, softcaps_logits=True, scales_queries=True, scales_embedding=True
     ),
-    "gemma3": Habits(scales_queries=True, scales_embedding=True, picks=Pick.BEHIND_NORM),
+    "gemma3": Habits(scales_queries=True, scales_text=True),
     "phi3": Habits(scales_queries=True, fuses_gate=True, adds_made_to_residual=True),
     "command-r": Habits(is_parallel=True, is_rms=False, scales_logits=True),
     "gptneox": Habits(is_parallel=True, is_rms=False),
@@ -84,7 +90,7 @@ FAMILIES: Mapping[str, Habits] = {
     "gpt-oss": Habits(normalises_experts=False, gate="softmax behind"),
     "granite": Habits(),
     "granitemoe": Habits(),
-    "olmo2": Habits(),
+    "olmo2": Habits(norms_all_heads=True),
     "qwen2vl": Habits(places=4),
     "qwen35": Habits(places=4, gates_attention=True),
     "qwen35moe": Habits(places=4, gates_attention=True),
@@ -94,7 +100,9 @@ FAMILIES: Mapping[str, Habits] = {
     "seed_oss": Habits(),
     "smollm3": Habits(),
     "starcoder2": Habits(is_rms=False),
-    "falcon-h1": Habits(picks=Pick.BEHIND_SUM),
+    "falcon-h1": Habits(
+        picks=Pick.BEHIND_SUM, ignores=frozenset({"attn_output.bias", "rope_freqs.weight"})
+    ),
     "granitehybrid": Habits(),
     "jamba": Habits(
         normalises_experts=False,
@@ -106,7 +114,7 @@ FAMILIES: Mapping[str, Habits] = {
     "lfm2moe": Habits(
         gate="sigmoid", tells_gate=True, adds_mixed_to_residual=True, adds_made_to_residual=True
     ),
-    "minimax-m2": Habits(gate="sigmoid", tells_gate=True),
+    "minimax-m2": Habits(gate="sigmoid", tells_gate=True, norms_all_heads=True),
     "nemotron_h": Habits(rotates=False, squares=True, is_single=True),
     "nemotron_h_moe": Habits(
         normalises_experts=False,

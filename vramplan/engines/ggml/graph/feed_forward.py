@@ -20,7 +20,10 @@ def feed_forward(layer: Layer, x: Tensor) -> Tensor:
     if layer.has("ffn_up_shexp.weight"):
         shared = _plain(layer, x, experts.shared_feed_forward, "_shexp")
         if layer.has("ffn_gate_inp_shexp.weight"):
-            gate = layer.graph.same("unary", layer.matmul(1, x, "ffn_gate_inp_shexp"))
+            logit = layer.matmul(1, x, "ffn_gate_inp_shexp")
+            gate = layer.graph.same("unary", logit)
+            if layer.habits.divides_gate:
+                gate = layer.graph.same("div", gate, logit)
             shared = layer.graph.same("mul", shared, gate)
         y = layer.graph.same("add", y, shared)
     return y
@@ -53,16 +56,33 @@ def _experts(layer: Layer, x: Tensor, shape: ExpertShape) -> Tensor:
     ids, weights = _choice(layer, x, shape)
     graph.expand(weights)
     y = graph.reshape(x, wide, 1, tokens)
+    if layer.has("ffn_gate_up_exps.weight"):
+        return _summed(layer, _gated_at_once(layer, shape.feed_forward, y, ids), ids, weights)
     up = _expert(layer, shape.feed_forward, y, ids, "ffn_up_exps")
     if layer.has("ffn_gate_exps.weight"):
         up = graph.glu(_expert(layer, shape.feed_forward, y, ids, "ffn_gate_exps"), up)
     else:
         up = _activated(layer, up)
+    return _summed(layer, up, ids, weights)
+
+
+def _gated_at_once(layer: Layer, inner: int, x: Tensor, ids: Tensor) -> Tensor:
+    """Return the experts' gated product, of matrices that hold gate and up one behind the other."""
+    graph = layer.graph
+    both = _expert(layer, 2 * inner, x, ids, "ffn_gate_up_exps")
+    half = (inner, *both.shape[1:])
+    gate, up = graph.view(both, half, both.strides), graph.view(both, half, both.strides)
+    return Tensor("glu", both.type, half, (gate, up))
+
+
+def _summed(layer: Layer, up: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """Return what each token's experts make of `up`, weighted and added together."""
+    graph, tokens, wide, used = layer.graph, up.shape[2], layer.model.embedding, ids.shape[0]
     made = _expert(layer, wide, up, ids, "ffn_down_exps")
     made = graph.same("mul", made, weights)
     graph.expand(made)
     parts = []
-    for _ in range(shape.used):
+    for _ in range(used):
         strides = (4, made.strides[2], made.strides[3], made.strides[3])
         part = graph.view(made, (wide, tokens, 1, 1), strides)
         graph.expand(part)
@@ -71,7 +91,7 @@ def _experts(layer: Layer, x: Tensor, shape: ExpertShape) -> Tensor:
     for part in parts[1:]:
         result = graph.same("add", result, part)
         graph.expand(result)
-    return graph.copy(result) if shape.used == 1 else result
+    return graph.copy(result) if used == 1 else result
 
 
 def _expert(layer: Layer, width: int, x: Tensor, ids: Tensor, part: str) -> Tensor:

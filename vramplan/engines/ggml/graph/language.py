@@ -40,7 +40,8 @@ class _Language:
     def build(self) -> Graph:
         graph, shape = self.graph, self.shape
         x = self._embed()
-        self.positions = graph.input("i32", self.reserve.tokens * self.habits.places)
+        places = 4 if shape.has_sections else self.habits.places
+        self.positions = graph.input("i32", self.reserve.tokens * places)
         self.caches = self._caches()
         state = shape.state
         self.states = None if state is None else States(graph, state, self.reserve)
@@ -48,16 +49,20 @@ class _Language:
         last = len(shape.layers) - 1
         for number in range(len(shape.layers)):
             layer = Layer(graph, shape, self.habits, number)
-            add = self._parallel_layer if self.habits.is_parallel else self._layer
+            is_parallel = self.habits.is_parallel and not shape.is_sequential
+            add = self._parallel_layer if is_parallel else self._layer
             x = self._deepened(number, add(layer, x, chosen if number == last else None))
         self._logits(x)
         return graph
 
     def _logits(self, x: Tensor) -> None:
         graph, habits, names = self.graph, self.habits, self.shape.names
-        has_bias = "output_norm.bias" in names
-        x = graph.norm(x, is_rms=habits.is_rms, weighted=True, biased=has_bias, name="output_norm")
+        name = "output_norm" if "output_norm.weight" in names else "token_embd_norm"  # LFM2's
+        has_bias = f"{name}.bias" in names
+        x = graph.norm(x, is_rms=habits.is_rms, weighted=True, biased=has_bias, name=name)
         x = graph.matmul(self.shape.vocabulary, x, graph.weight("output.weight"))
+        if "output.bias" in names:
+            x = graph.same("add", x, graph.weight("output.bias"))
         if habits.scales_logits or "logits" in self.shape.scaled:
             x = graph.same("scale", x)
         if habits.softcaps_logits:
@@ -94,7 +99,14 @@ class _Language:
         self.embedded = x
         if self.habits.scales_embedding or "embedding" in self.shape.scaled:
             x = graph.same("scale", x)
+        if self.habits.scales_text:
+            x = self._scaled_text(x)
         return x
+
+    def _scaled_text(self, x: Tensor) -> Tensor:
+        if not self.reserve.mixes_inputs:
+            return self.graph.same("scale", x)
+        return self.graph.same("mul", x, self.graph.input("f32", 1, self.reserve.tokens))
 
     def _padded(self, x: Tensor, width: int) -> Tensor:
         if x.shape[0] == width:

@@ -7,6 +7,14 @@ from vramplan.engines.ggml.graph.families import Habits
 from vramplan.engines.ggml.graph.shapes import LanguageShape, LayerShape
 from vramplan.engines.ggml.graph.tensor import Tensor
 
+#: what a file calls the factors of its rotations, those first that the engine prefers
+ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight")
+
+
+def rope_factors_name(name: str, layer: int) -> str:
+    """Return what the factors that a layer reads are called in a graph."""
+    return f"blk.{layer}.{name}"
+
 
 class Layer:
     """A layer's number within its model, and the graph that it is added to."""
@@ -26,7 +34,7 @@ class Layer:
 
     def has(self, part: str) -> bool:
         """Return whether the layer has a tensor, such as ``attn_q.bias``."""
-        return self.model.has(self.number, part)
+        return part not in self.habits.ignores and self.model.has(self.number, part)
 
     @property
     def has_feed_forward(self) -> bool:
@@ -40,6 +48,9 @@ class Layer:
         """
         if not (self.has(f"{part}.weight") or self.has(part)):
             return x
+        if self.has(part):
+            normed = self.graph.norm(x, is_rms=self.habits.is_rms, weighted=False)
+            return self.graph.same("mul", normed, self.weight(part))
         return self.graph.norm(
             x,
             is_rms=self.habits.is_rms,
@@ -60,6 +71,17 @@ class Layer:
     def weight(self, part: str) -> Tensor:
         """Return a weight that is called without ``.weight``."""
         return self.graph.weight(self.name(part))
+
+    def rope_factors(self) -> tuple[Tensor, ...]:
+        """Return the factors of the angles that positions turn by, where the file has some.
+
+        They are outside the layers and in memory beside each: of the long and the short ones, of
+        one size, the context takes either (src/llama-model.cpp, get_rope_factors).
+        """
+        for name in ROPE_FACTORS:
+            if name in self.model.names and name not in self.habits.ignores:
+                return (self.graph.weight(rope_factors_name(name, self.number)),)
+        return ()
 
     def add_bias(self, x: Tensor, part: str) -> Tensor:
         """Return `x` plus the bias of a part."""

@@ -15,16 +15,17 @@ def queries_keys_values(
     """Return a layer's queries, keys and values, each (head size, heads, tokens)."""
     graph, habits = layer.graph, layer.habits
     rotates = habits.rotates and layer.shape.is_rotated
+    factors = layer.rope_factors()
     q, k, v = _fused(layer, x) if layer.has("attn_qkv.weight") else _apart(layer, x)
     has_norms = not habits.norms_all_heads  # else they were there before the heads were parted
     if has_norms and layer.has("attn_q_norm.weight"):
         q = layer.norm(q, "attn_q_norm")
     if rotates:
-        q = graph.same("rope", q, positions)
+        q = graph.same("rope", q, positions, *factors)
     if has_norms and layer.has("attn_k_norm.weight"):
         k = layer.norm(k, "attn_k_norm")
     if rotates:
-        k = graph.same("rope", k, positions)
+        k = graph.same("rope", k, positions, *factors)
     if habits.scales_queries:
         q = graph.same("scale", q)
     return q, k, v
@@ -34,12 +35,12 @@ def gated_queries(layer: Layer, x: Tensor, positions: Tensor) -> tuple[Tensor, .
     """Return queries, keys and values, and the gate that stands beside the queries (Qwen 3.5)."""
     graph, shape, tokens = layer.graph, layer.shape, x.shape[1]
     size, heads = shape.head_k, shape.heads
-    both = layer.matmul(2 * size * heads, x, "attn_q")
+    both = layer.linear(2 * size * heads, x, "attn_q")
     strides = (4, 8 * size, 8 * size * heads, 8 * size * heads * tokens)
     q = layer.norm(graph.view(both, (size, heads, tokens, 1), strides), "attn_q_norm")
-    k = layer.matmul(size * shape.kv_heads, x, "attn_k")
+    k = layer.linear(size * shape.kv_heads, x, "attn_k")
     k = graph.reshape(k, size, shape.kv_heads, tokens)
-    v = layer.matmul(shape.head_v * shape.kv_heads, x, "attn_v")
+    v = layer.linear(shape.head_v * shape.kv_heads, x, "attn_v")
     k = layer.norm(k, "attn_k_norm")
     gate = graph.copy_as(graph.view(both, (size, heads, tokens, 1), strides), size * heads, tokens)
     v = graph.reshape(v, shape.head_v, shape.kv_heads, tokens)

@@ -109,7 +109,8 @@ class LanguageShape:
     are a part of the keys. `index` are the elements that an index of the tokens holds of each in
     every layer (`is_indexed`), `kept` those of a sequence's state in each layer, where no `state`
     tells them, and `most_kept` the most that the header's sizes would make of it. `is_encoder`: a
-    text is computed at once, so nothing is cached.
+    text is computed at once, so nothing is cached. `is_sequential`: the feed-forward network reads
+    what attention made, though not in its family. `has_sections`: a position has four numbers.
     """
 
     architecture: str
@@ -126,6 +127,8 @@ class LanguageShape:
     index: int = 0
     is_indexed: bool = False
     is_encoder: bool = False
+    is_sequential: bool = False
+    has_sections: bool = False
     kept: tuple[int, ...] = ()
     most_kept: int = 0
 

@@ -39,11 +39,13 @@ class Memory:
     """A weight or a cache: the bytes that a copy of it takes on the GPU, and where it is.
 
     A cache is copied as attention looks at it, of which the strides need not be told.
+    `copied_as`: of what several layers read under names of their own, and one copy is made of.
     """
 
     size_bytes: int
     is_on_host: bool
     is_weight: bool = True
+    copied_as: str = ""
 
 
 _ON_GPU = Memory(size_bytes=0, is_on_host=False, is_weight=False)
@@ -104,7 +106,7 @@ class _Schedule:
         self._graph = graph
         self._memories = memories
         self._copies_weights = copies_weights
-        self._copies: dict[tuple[int, int], Tensor] = {}
+        self._copies: dict[tuple[int | str, int], Tensor] = {}
         self._nodes: list[Tensor] = []
 
     def run(self) -> Graph:
@@ -184,7 +186,8 @@ class _Schedule:
         )
 
     def _copied(self, source: Tensor, backend: int, inputs: list[Tensor]) -> Tensor:
-        copy = self._copies.get((id(source), backend))
+        key = self._copy_key(source), backend
+        copy = self._copies.get(key)
         if copy is None:
             copy = Tensor("none", source.type, source.shape, strides=source.strides)
             copy.backend = backend
@@ -195,16 +198,22 @@ class _Schedule:
                     copy.fixed_bytes += padding_bytes(source.type, source.shape[0])
             elif shown.is_external:
                 copy.fixed_bytes = self._memory(shown).size_bytes
-            self._copies[id(source), backend] = copy
+            self._copies[key] = copy
             inputs.append(source)
         return copy
+
+    def _copy_key(self, source: Tensor) -> int | str:
+        """Return what tells a tensor from others: a weight that is read twice is copied once."""
+        if not source.is_external:
+            return id(source)
+        return self._memory(source).copied_as or source.name or id(source)
 
     def _close(self, begin: int, backend: int, inputs: list[Tensor]) -> None:
         """Put the copies of a split before it, each behind a view that keeps its original."""
         added: list[Tensor] = []
         for source in inputs:
             keeper = Tensor("none", source.type, source.shape, (source,), view_of=root(source))
-            added += (keeper, self._copies[id(source), backend])
+            added += (keeper, self._copies[self._copy_key(source), backend])
         self._nodes[begin:begin] = added
 
 

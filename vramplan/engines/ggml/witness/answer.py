@@ -19,6 +19,7 @@ from pathlib import Path
 from vramplan.engine_buffer import EngineBuffer, in_our_words
 from vramplan.engines.ggml.run.load_log import EngineLog, read_log
 from vramplan.engines.ggml.witness.dry_run import request_of
+from vramplan.engines.ggml.witness.llama_library import NOT_KNOWN
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.extras import install_command
@@ -43,7 +44,7 @@ _PROJECTOR = "memory usage of mmproj"
 
 #: the child: loads, which prints the buffers, and ends at once; the server would go on
 _CHILD = """
-import os, sys
+import ctypes, os, sys
 import xllamacpp as engine
 (path, mmproj, context, ubatch, key_type, value_type, flash, parallel, unified, whole_window,
  mtp) = sys.argv[1:]
@@ -64,8 +65,15 @@ params.warmup = params.fit_params = bool(mmproj)  # fitting asks what a projecto
 params.no_extra_bufts = True  # weights as in the file, none packed anew for the CPU
 params.verbosity = 4
 print("build:", engine.BUILD_INFO, file=sys.stderr)
-engine.Server(params)
-sys.stderr.flush()
+try:
+    engine.Server(params)
+except RuntimeError as problem:
+    print(problem, file=sys.stderr, flush=True)
+library = ctypes.CDLL(engine.xllamacpp.__file__)
+if hasattr(library, "_Z16common_log_pauseP10common_log"):  # its thread writes to the end
+    log = library._Z15common_log_mainv
+    log.restype = ctypes.c_void_p
+    library._Z16common_log_pauseP10common_log(ctypes.c_void_p(log()))
 os._exit(0)
 """
 
@@ -108,11 +116,12 @@ def ask_engine(
 
     Raises MissingError without the engine, MeasurementError with its own line where it refuses.
     """
-    command = _command(model, settings)
-    if card is not None:
-        request = request_of(model, settings, card, LIBRARY)
-        command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
+    server = _command(model, settings)
+    request = request_of(model, settings, card, LIBRARY)
+    command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
     text = _listen(command, _GRAPH, model)
+    if card is None and NOT_KNOWN in text:  # its server is asked the same way in every build
+        text = _listen(server, _GRAPH, model)
     log = read_log(text.splitlines())
     if not any(one.kind is LineKind.COMPUTE_BUFFER for one in in_our_words(log.buffers)):
         raise RefusedError(f"{model}: the engine refuses it: {_why(log, text)}")

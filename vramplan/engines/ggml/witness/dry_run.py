@@ -24,6 +24,7 @@ from vramplan.engines.ggml.witness.llama_library import (
     open_library,
 )
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard, plug_in
+from vramplan.engines.ggml.witness.unread import leave_data_unread
 from vramplan.errors import MissingError
 from vramplan.settings import experts_of, key_type, value_type
 from vramplan.sources.block_sizes import TYPES
@@ -42,9 +43,9 @@ _DEBUG = 1
 
 
 def request_of(
-    model: Path, settings: Mapping[str, object], card: PretendedCard, package: str
+    model: Path, settings: Mapping[str, object], card: PretendedCard | None, package: str
 ) -> str:
-    """Return the program's argument for a model at a pipeline's settings."""
+    """Return the program's argument for a model at a pipeline's settings; on the CPU, no card."""
     layers, context = settings.get("gpu_layers", "auto"), settings.get("context", 4096)
     if layers != "auto":
         layers = _EVERY_LAYER if layers == "all" else int(str(layers))
@@ -69,7 +70,7 @@ def request_of(
             "gpu_layers": layers,
             "cpu_moe": [first, min(stop, _MOST_LAYERS)],
             "copies_weights": settings.get("op_offload", True),
-            "card": asdict(card),
+            "card": None if card is None else asdict(card),
         }
     )
 
@@ -77,14 +78,17 @@ def request_of(
 def main(request: Mapping[str, object]) -> None:
     """Do what a request asks for. Raises MissingError where the engine is not a known one."""
     library = open_engine(request)
-    card = PretendedCard(**cast("dict[str, Any]", request["card"]))
-    device = plug_in(library, card)
+    asked = cast("dict[str, Any] | None", request["card"])
+    card = None if asked is None else PretendedCard(**asked)
+    device = None if card is None else plug_in(library, card)
     say = _speaker()
     library.llama_log_set(say, None)
     library.llama_backend_init()
     model, context = parameters(library, request)
     path = Path(str(request["model"]))
-    if request["gpu_layers"] == "auto":
+    if card is None:
+        model.gpu_layers = 0
+    elif request["gpu_layers"] == "auto":
         fit(library, path, model, context, card.margin_bytes)
         library.llama_log_set(say, None)
     else:
@@ -98,7 +102,9 @@ def open_engine(request: Mapping[str, object]) -> ctypes.CDLL:
     spec = importlib.util.find_spec(str(request["package"]))
     if spec is None or not spec.submodule_search_locations:
         raise MissingError(f"{request['package']} is not installed")
-    return open_library(Path(spec.submodule_search_locations[0]))
+    library = open_library(Path(spec.submodule_search_locations[0]))
+    leave_data_unread(Path(library._name))  # the path that it was opened by
+    return library
 
 
 def parameters(

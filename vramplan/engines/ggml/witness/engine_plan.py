@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan.engine_buffer import in_our_words
 from vramplan.engines.ggml.figures import Figure, Figures
 from vramplan.engines.ggml.kv_cache import most_cache_bytes
 from vramplan.engines.ggml.layer_fit import Fit, margin_bytes
 from vramplan.engines.ggml.load_plan import GgmlRun
+from vramplan.engines.ggml.pipeline import ModelFile
 from vramplan.engines.ggml.witness.answer import EngineAnswer, RefusedError, ask_engine
+from vramplan.engines.ggml.witness.hollow_file import file_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError
 from vramplan.model import Band, LineKind, Origin, buffer_bytes
 from vramplan.settings import AUTO, format_setting
 from vramplan.units import MIB
+
+if TYPE_CHECKING:
+    from vramplan.sources.gguf import GgufFile
 
 #: the engine prints hundredths of a MiB
 _ROUNDING_BYTES = MIB // 200
@@ -47,12 +53,10 @@ def plan(run: GgmlRun, fit: Fit, free_bytes: int | None) -> tuple[Fit, Figures]:
         settings["gpu_layers"] = str(fit.on_gpu)
     free = free_bytes if is_free and free_bytes is not None else _ENDLESS_BYTES
     margin = margin_bytes(run, free) if is_free else 0
-    path = Path(run.pipeline.path)
-    stamp = path.stat()
+    card = PretendedCard(name="card", total_bytes=free, free_bytes=free, margin_bytes=margin)
+    assert isinstance(run.pipeline.model, ModelFile)
     try:
-        told = _told(
-            path, stamp.st_size, stamp.st_mtime_ns, tuple(sorted(settings.items())), free, margin
-        )
+        told = _told(run.pipeline.model.header, settings, card)
     except RefusedError as problem:
         why = str(problem)
         if "out of memory" in why or any(one in why for one in _UNKNOWN):
@@ -69,19 +73,29 @@ def plan(run: GgmlRun, fit: Fit, free_bytes: int | None) -> tuple[Fit, Figures]:
     return fit, _figures(fit, told)
 
 
-@lru_cache(maxsize=256)
-def _told(  # size and time of change tell one file from another of its name
-    path: Path,
-    _size: int,
-    _changed: int,
-    settings: tuple[tuple[str, str], ...],
-    free_bytes: int,
-    margin_bytes: int,
-) -> EngineAnswer:
-    card = PretendedCard(
-        name="card", total_bytes=free_bytes, free_bytes=free_bytes, margin_bytes=margin_bytes
-    )
-    return ask_engine(path, dict(settings), card=card)
+def _told(header: GgufFile, settings: Mapping[str, str], card: PretendedCard) -> EngineAnswer:
+    """Return the engine's answer, which is remembered."""
+    key = (_stamp(header), tuple(sorted(settings.items())), card)
+    if key not in _ANSWERS:
+        if len(_ANSWERS) >= _MOST_ANSWERS:
+            _ANSWERS.clear()
+        with file_of(header) as path:
+            _ANSWERS[key] = ask_engine(path, settings, card=card)
+    return _ANSWERS[key]
+
+
+def _stamp(header: GgufFile) -> Hashable:
+    """Return what tells a file from others, and from others of its name."""
+    try:
+        found = Path(header.path).stat()
+    except OSError:  # on a hub: only its header is here
+        keys = tuple(sorted((key, str(value)) for key, value in header.metadata.items()))
+        return header.path, header.tensors, keys
+    return header.path, found.st_size, found.st_mtime_ns
+
+
+_ANSWERS: dict[Hashable, EngineAnswer] = {}
+_MOST_ANSWERS = 256
 
 
 def _figures(fit: Fit, told: EngineAnswer) -> Figures:

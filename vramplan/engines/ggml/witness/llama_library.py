@@ -74,6 +74,10 @@ _CONTEXT = (
 )
 
 
+#: what is said of a build whose inside is not known, first
+NOT_KNOWN = "this build of the engine"
+
+
 def builds_known() -> str:
     """Return which builds of the engine are known from the inside, and what installs one."""
     return f"vramplan knows llama.cpp b10566 to b11549 from the inside: {install_command('engine')}"
@@ -112,7 +116,7 @@ def model_parameters(library: ctypes.CDLL) -> Structure:
         flags = (found.vocab_only, found.check_tensors, found.no_host, found.no_alloc)
         if found.gpu_layers == -1 and found.use_extra_buffers and not any(flags):
             return found  # type: ignore[no-any-return]  # a foreign function
-    raise MissingError("this build of the engine loads models another way", hint=builds_known())
+    raise MissingError(f"{NOT_KNOWN} loads models another way", hint=builds_known())
 
 
 def context_parameters(library: ctypes.CDLL) -> Structure:
@@ -125,7 +129,7 @@ def context_parameters(library: ctypes.CDLL) -> Structure:
         types = (found.type_k, found.type_v, found.outputs_per_sequence)
         if (numbers, types) == ((512, 2048, 512, 1), (1, 1, 1)) and flags == (0, 1, 1, 0):
             return found  # type: ignore[no-any-return]  # a foreign function
-    raise MissingError("this build of the engine makes contexts another way", hint=builds_known())
+    raise MissingError(f"{NOT_KNOWN} makes contexts another way", hint=builds_known())
 
 
 def fit(
@@ -140,7 +144,7 @@ def fit(
         if hasattr(library, _FIT + end):
             break
     else:
-        raise MissingError("this build of the engine has no fit", hint=builds_known())
+        raise MissingError(f"{NOT_KNOWN} has no fit", hint=builds_known())
     devices, overrides = library.llama_max_devices(), library.llama_max_tensor_buft_overrides()
     arguments: list[object] = [
         c_char_p(str(path).encode()),

@@ -12,6 +12,7 @@ Only on Linux, and only in a process of its own: a wrong answer is a crash.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 from collections.abc import Callable
 from ctypes import addressof, c_size_t, c_void_p
@@ -27,6 +28,8 @@ from vramplan.units import MIB
 #: where its memory seems to be: above all that a process has, below the end of addresses
 _FIRST_ADDRESS = 0x7100_0000_0000
 _PAGE = 2 * MIB
+#: linux/mman.h: whose memory it is, of no file, and not set aside
+_OWN, _ANONYMOUS, _UNRESERVED = 0x02, 0x20, 0x4000
 #: interface whose backends may keep tensors
 _KEEPS = 3
 
@@ -74,6 +77,7 @@ class _Device:
         self._taken_bytes = 0
         self._next_address = _FIRST_ADDRESS
         self._bases: dict[int, int] = {}
+        self._host_memory: dict[int, mmap.mmap] = {}
         self._kept: list[object] = []
         self._names = {
             name: ctypes.create_string_buffer(text.encode())
@@ -96,7 +100,7 @@ class _Device:
         self._host_type = library.ggml_backend_cpu_buffer_type()
         self.registry, self.device, self.backend = ggml.Registry(), ggml.Device(), ggml.Backend()
         self.memory, self.pinned = ggml.BUFFER_TYPES[version](), ggml.BUFFER_TYPES[version]()
-        self.buffer = ggml.BufferInterface()
+        self.buffer, self.host_buffer = ggml.BufferInterface(), ggml.BufferInterface()
         self._fill(version)
 
     def _fill(self, version: int) -> None:
@@ -133,6 +137,15 @@ class _Device:
         )
         host = type(self.pinned).from_address(self._host_type)
         self.pinned.get_alignment, self.pinned.is_host = host.get_alignment, host.is_host
+        self._answer(host, alloc_buffer=self._allocate_on_host)
+        self._answer(
+            self.host_buffer,
+            free_buffer=self._free_on_host,
+            get_base=lambda buffer: self._bases[buffer],
+            set_tensor=lambda *_: None,
+            get_tensor=lambda *_: None,
+            clear=lambda *_: None,
+        )
         self._answer(self.pinned, get_name=self._say("host"), alloc_buffer=self._allocate_pinned)
         self._answer(
             self.buffer,
@@ -192,6 +205,23 @@ class _Device:
         self._next_address += -(-size // _PAGE) * _PAGE
         self._taken_bytes += size
         return buffer
+
+    def _allocate_on_host(self, kind: int, size: int) -> int | None:
+        """Return memory of the host that takes none until it is written: nobody clears it.
+
+        Caches there may be larger than the machine.
+        """
+        try:
+            memory = mmap.mmap(-1, max(size, 1), _OWN | _ANONYMOUS | _UNRESERVED)
+        except (OSError, ValueError):
+            return None
+        buffer = int(self._new_buffer(kind, self.host_buffer, None, size))
+        self._bases[buffer] = addressof(ctypes.c_char.from_buffer(memory))
+        self._host_memory[buffer] = memory
+        return buffer
+
+    def _free_on_host(self, buffer: int) -> None:
+        del self._bases[buffer], self._host_memory[buffer]
 
     def _allocate_pinned(self, kind: int, size: int) -> int | None:
         """Return memory of the host that bears the name CUDA gives it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.catalog.cards import DEFAULT_CAPABILITY
@@ -24,22 +23,26 @@ if TYPE_CHECKING:
 def ask_witness(pipeline: GgmlPipeline, settings: Settings) -> Witness:
     """Return the engine's buffers beside ours.
 
-    Raises UsageError for a pipeline that is no file here, MissingError without the engine.
+    Raises UsageError for a pipeline that is no model file, MissingError without the engine.
     """
     from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
     from vramplan.engines.ggml.load_plan import read_run
     from vramplan.engines.ggml.witness.answer import ask_engine
     from vramplan.engines.ggml.witness.cpu_build import cpu_build
+    from vramplan.engines.ggml.witness.hollow_file import file_of
 
-    path = _file_of(pipeline)
+    model = _header_of(pipeline)
     # the engine is asked for numbers, also where ours are the engine's own choice
     asked = {**settings, "engine": WITNESS_ENGINE}
     chosen = read_run(pipeline, asked, DEFAULT_CAPABILITY).settings
     words = {key: format_setting(key, value) for key, value in chosen.items()}
     ours = cpu_build(pipeline, settings)
-    assert isinstance(pipeline.model, ModelFile)
-    beside = pipeline.model.projector
-    answer = ask_engine(path, words, Path(beside.path) if beside else None)
+    with file_of(model.header) as path:
+        if model.projector is None:
+            answer = ask_engine(path, words)
+        else:
+            with file_of(model.projector) as beside:
+                answer = ask_engine(path, words, beside)
 
     projector = [one.size_bytes for one in ours.buffers if one.component == PROJECTOR]
     rows = (
@@ -70,12 +73,10 @@ def ask_on_card(
     from vramplan.engines.ggml.defaults import CardMemory
     from vramplan.engines.ggml.witness.answer import ask_engine
     from vramplan.engines.ggml.witness.card_build import card_build
+    from vramplan.engines.ggml.witness.hollow_file import file_of
     from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 
-    path = _file_of(pipeline)
-    if settings.get("cpu_moe", 0) != 0:
-        hint = "leave cpu_moe out: the engine's own fit places experts"
-        raise UsageError("--engine-check: the engine cannot be asked for cpu_moe", hint=hint)
+    model = _header_of(pipeline)
     context = estimate.bytes_of(LineKind.CUDA_CONTEXT)
     free = max(verdict.budget_bytes - context, 0)
     ours = card_build(
@@ -91,7 +92,8 @@ def ask_on_card(
         margin_bytes=ours.margin_bytes,
     )
     words = {key: format_setting(key, value) for key, value in ours.settings.items()}
-    answer = ask_engine(path, words, card=card)
+    with file_of(model.header) as path:
+        answer = ask_engine(path, words, card=card)
     rows = (
         (name, own, told or 0) for name, own, told in _sides(_ON_CARD, ours.buffers, answer.buffers)
     )
@@ -108,12 +110,11 @@ def ask_on_card(
     )
 
 
-def _file_of(pipeline: GgmlPipeline) -> Path:
-    path = Path(pipeline.path)
-    if not isinstance(pipeline.model, ModelFile) or not path.is_file():
-        hint = "name a .gguf file, or a model of Ollama's that is installed"
-        raise UsageError(f"--engine-check: {pipeline.name} is no model file here", hint=hint)
-    return path
+def _header_of(pipeline: GgmlPipeline) -> ModelFile:
+    if not isinstance(pipeline.model, ModelFile):
+        hint = "name a .gguf file, one on a hub, or a model of Ollama's that is installed"
+        raise UsageError(f"--engine-check: {pipeline.name} is no model file", hint=hint)
+    return pipeline.model
 
 
 #: the rows of each comparison: what it is, whether in host memory, and what it is called
