@@ -48,7 +48,7 @@ def test_attention_has_room_for_its_quantised_cache_as_f16() -> None:
     q = graph.reshape(graph.matmul(64, graph.input("f32", 64, 16), graph.weight("w")), 64, 16, 1)
     mask = graph.input("f16", 256, 16)
     keys = graph.view(graph.external(1), (64, 256, 1, 1), (1, 1, 1, 1))
-    y = graph.flash(q, keys, keys, mask, 64)
+    y = graph.flash(q, keys, keys, mask, width=64)
     graph.expand(y)
     memories = {"w": Memory(size_bytes=WEIGHT, is_on_host=False)}
     schedule(graph, memories, unpacks_caches=True)

@@ -77,10 +77,11 @@ def _told(header: GgufFile, settings: Mapping[str, str], card: PretendedCard) ->
     """Return the engine's answer, which is remembered."""
     key = (_stamp(header), tuple(sorted(settings.items())), card)
     if key not in _ANSWERS:
-        if len(_ANSWERS) >= _MOST_ANSWERS:
-            _ANSWERS.clear()
         with file_of(header) as path:
-            _ANSWERS[key] = ask_engine(path, settings, card=card)
+            told = ask_engine(path, settings, card=card)
+        while len(_ANSWERS) >= _MOST_ANSWERS:
+            del _ANSWERS[next(iter(_ANSWERS))]
+        _ANSWERS[key] = told
     return _ANSWERS[key]
 
 
