@@ -15,6 +15,7 @@ from vramplan.model import Job, Pipeline, SettingValue
 from vramplan.settings import resolve_settings
 
 _YAML = (".yaml", ".yml")
+_SAFETENSORS = ".safetensors"
 _PREFIXES = ("hf:", "ollama:")
 _OLLAMA = "ollama:"
 
@@ -51,6 +52,10 @@ def find_target(
         from vramplan.catalog import load_pipeline_file
 
         return load_pipeline_file(path)
+    if ("/" in text or path.suffix.lower() == _SAFETENSORS or path.is_dir()) and (
+        door.is_saved_model(text)
+    ):
+        return door.open_saved_model(text, catalog.pipelines.values(), catalog.folders, remark)
     if text.startswith(_PREFIXES) or path.suffix.lower() == ".gguf" or path.is_dir() or "/" in text:
         entry = _find_repository(text, catalog)
         local = None if entry and text.startswith(_PREFIXES) else door.find_file(text, remark)

@@ -5,7 +5,7 @@ Nothing above imports an engine but through this; an engine is loaded when it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -118,6 +118,25 @@ def _shipped(runtime: str) -> Engine | None:
 
         return GgmlEngine()
     return None
+
+
+def is_saved_model(text: str) -> bool:
+    """Return whether a TARGET is a model that diffusers or transformers saved, on this machine."""
+    from vramplan.engines.torch.open_saved import is_saved
+
+    return is_saved(Path(text))
+
+
+def open_saved_model(
+    text: str, entries: Iterable[Entry], folders: Sequence[Path], remark: Remark
+) -> Pipeline:
+    """Return the pipeline of a saved model; the catalogue's `entries` may be of its architecture.
+
+    Raises SourceError where it is not usable.
+    """
+    from vramplan.engines.torch.open_saved import open_saved
+
+    return open_saved(Path(text), entries, folders, remark)
 
 
 def find_file(text: str, remark: Remark) -> str | None:

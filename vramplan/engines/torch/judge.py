@@ -189,6 +189,8 @@ class TorchGrader:
     def _stop(
         self, mode: str, tried: Settings, card: Card, budget_bytes: int
     ) -> tuple[str, str] | None:
+        if self._pipeline.counted is not None:  # there is nothing to replay
+            return None
         key = mode, card.compute_capability
         if key not in self._stops:
             self._stops[key] = FirstStop(self._pipeline, tried, card.compute_capability)
