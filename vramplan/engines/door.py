@@ -120,23 +120,17 @@ def _shipped(runtime: str) -> Engine | None:
     return None
 
 
-def is_saved_model(text: str) -> bool:
-    """Return whether a TARGET is a model that diffusers or transformers saved, on this machine."""
-    from vramplan.engines.torch.open_saved import is_saved
-
-    return is_saved(Path(text))
-
-
-def open_saved_model(
+def open_saved(
     text: str, entries: Iterable[Entry], folders: Sequence[Path], remark: Remark
-) -> Pipeline:
-    """Return the pipeline of a saved model; the catalogue's `entries` may be of its architecture.
+) -> Pipeline | None:
+    """Return the pipeline of a model that diffusers or transformers saved, here or on the hub.
 
-    Raises SourceError where it is not usable.
+    The catalogue's `entries` may be of its architecture, their tapes are in `folders`. None for
+    what is no such model. Raises SourceError where it is one, and not usable.
     """
-    from vramplan.engines.torch.open_saved import open_saved
+    from vramplan.engines.torch.open_saved import find_saved
 
-    return open_saved(Path(text), entries, folders, remark)
+    return find_saved(text, entries, folders, remark)
 
 
 def find_file(text: str, remark: Remark) -> str | None:

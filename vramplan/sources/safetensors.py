@@ -16,10 +16,10 @@ from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import dataclass
 
 #: the format's own bound is 100 MB; a header of a tensor is some 120 bytes, and 2,000 tensors many
-_LONGEST = 16 << 20
+LONGEST = 16 << 20
 _MOST_TENSORS = 100_000
 _MOST_DIMENSIONS = 8
-_LIMITS = Limits(text_bytes=_LONGEST, parsed_bytes=256 << 20, depth=4, characters=10_000)
+_LIMITS = Limits(text_bytes=LONGEST, parsed_bytes=256 << 20, depth=4, characters=10_000)
 _METADATA = "__metadata__"
 
 #: bits an element; source: the enum Dtype there
@@ -77,7 +77,7 @@ def read_header(
     if len(start) < 8:
         raise SourceError(f"{place}: not a safetensors file: it ends in its first 8 bytes")
     length = int.from_bytes(start, "little")
-    if length > _LONGEST or (file_bytes is not None and length > file_bytes - 8):
+    if length > LONGEST or (file_bytes is not None and length > file_bytes - 8):
         raise SourceError(f"{place}: not a safetensors file: a header of {length} bytes")
     text = read(length)
     if len(text) < length:

@@ -42,7 +42,9 @@ PICKLE_HINT = (
 class Files(Protocol):
     """The files of a model, in a folder here or elsewhere; paths are relative, with slashes."""
 
-    place: str
+    @property
+    def place(self) -> str:
+        """Return what messages call it."""
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of the files that lie in a folder itself."""
@@ -71,7 +73,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedModel:
-    """A model as it was saved. `kind`: pipeline | model | checkpoint (one file of several parts)."""
+    """A model as it was saved. `kind`: pipeline | model | checkpoint (a file of several parts)."""
 
     place: str
     kind: str
@@ -125,6 +127,11 @@ def is_saved_folder(folder: Path) -> bool:
     if not ((folder / INDEX).is_file() or (folder / CONFIG).is_file()):
         return False
     return not any(folder.glob("*.gguf"))
+
+
+def is_part_of_folder(path: Path) -> bool:
+    """Return whether a file is the weights of the folder it is in, beside the config of those."""
+    return _WEIGHTS.fullmatch(path.name) is not None and (path.parent / CONFIG).is_file()
 
 
 def read_saved_folder(files: Files) -> SavedModel:
@@ -199,9 +206,7 @@ def _read_model(files: Files, there: Sequence[str]) -> SavedModel:
         hint = "download or save them too: model.safetensors, or its parts"
         raise SourceError(f"{files.place}: {class_name} without weights", hint=hint)
     runtime = "diffusers" if is_of_diffusers else "transformers"
-    part = Part(
-        name="model", class_path=f"{runtime}.{class_name}", config=config, tensors=tensors
-    )
+    part = Part(name="model", class_path=f"{runtime}.{class_name}", config=config, tensors=tensors)
     return SavedModel(
         place=files.place,
         kind="model",
@@ -238,7 +243,7 @@ def _read_tensors(files: Files, there: Iterable[str], folder: str) -> tuple[Tens
             shown = f"{files.place}/{folder}{pickles[0]}"
             raise SourceError(f"{shown}: not read", hint=PICKLE_HINT)
         return None
-    variant = "" if "" in variants else sorted(variants)[0]
+    variant = "" if "" in variants else min(variants)
     chosen = variants[variant]
     if "" in chosen:  # whole, beside its own parts or alone
         chosen = {"": chosen[""]}
@@ -318,6 +323,4 @@ def _split_fused(name: str, tensor: Tensor) -> Iterator[Tensor]:
                 size_bytes=tensor.size_bytes // 3,
             )
         return
-    yield Tensor(
-        name=name, dtype=tensor.dtype, shape=tensor.shape, size_bytes=tensor.size_bytes
-    )
+    yield Tensor(name=name, dtype=tensor.dtype, shape=tensor.shape, size_bytes=tensor.size_bytes)

@@ -70,7 +70,7 @@ def find_local(text: str, remark: Remark) -> str | None:
     if found is not None:
         remark(f"LM Studio's model: {found}")
         return str(found)
-    return text if path.suffix.lower() == ".gguf" else None
+    return text if path.suffix.lower() in (".gguf", ".safetensors") else None
 
 
 def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -> GgmlPipeline:

@@ -1,6 +1,7 @@
 """A model without a tape: its weights are counted, and what it works with is assumed, in a band.
 
-The band knows no class. Three things are looked for in configs and tensors, and the largest decides:
+The band knows no class. Three things are looked for in configs and tensors, and the largest
+decides:
 
 - any component: 1.5 to 20 % of the largest one's weights live as activations, a batch of them;
 - a decoder of images, by its last convolution: at the full resolution, with its channels there,
@@ -13,7 +14,7 @@ The band knows no class. Three things are looked for in configs and tensors, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.dtypes import ELEMENT_BYTES
@@ -63,7 +64,7 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
         raise TypeError(f"{pipeline.name}: it has a tape")
     work, phase, component = _work(model, settings)
     slack = _scaled(work.expected_bytes, _SLACK)
-    weights = tuple(_weights(model, settings))
+    weights = tuple(_weights(_resident(model, settings, component), settings))
     lines = (
         *weights,
         _assumed(LineKind.ACTIVATIONS, "activations", work, phase, component),
@@ -108,9 +109,9 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
     )
 
 
-def _weights(model: CountedModel, settings: Settings) -> Iterator[Line]:
-    """Yield the weights that are on the device at the peak: all, or the largest component's."""
-    for part in _resident(model, settings):
+def _weights(resident: Sequence[CountedPart], settings: Settings) -> Iterator[Line]:
+    """Yield a line for each part that is on the device at the peak."""
+    for part in resident:
         yield Line(
             kind=LineKind.WEIGHTS,
             device=GPU,
@@ -123,8 +124,11 @@ def _weights(model: CountedModel, settings: Settings) -> Iterator[Line]:
         )
 
 
-def _resident(model: CountedModel, settings: Settings) -> tuple[CountedPart, ...]:
-    return (model.largest,) if settings.get("offload") == "model" else model.parts
+def _resident(model: CountedModel, settings: Settings, component: str) -> tuple[CountedPart, ...]:
+    """Return what is on the device while a component works: all, or that one alone."""
+    if settings.get("offload") != "model":
+        return model.parts
+    return tuple(part for part in model.parts if part.name == component)
 
 
 def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
@@ -144,17 +148,41 @@ def _element_bytes(settings: Settings) -> int:
 
 
 def _work(model: CountedModel, settings: Settings) -> tuple[Band, str, str]:
-    """Return what is live beside the weights, and the phase and component where most is."""
+    """Return what is live beside the weights at the peak, and the phase and component there.
+
+    The peak is where weights and work together are most: with model offload that is one
+    component's time on the device.
+    """
+    size = _element_bytes(settings)
+    held = {
+        part.name: sum(one.bytes_at(size) for one in _resident(model, settings, part.name))
+        for part in model.parts
+    }
+    uses = list(_uses(model, settings))
+    _, phase, component = max(uses, key=lambda use: held[use[2]] + use[0].expected_bytes)
+    sums = [band + Band.exactly(held[part]) for band, _, part in uses]
+    least = Band(low_bytes=_LEAST[0], expected_bytes=_LEAST[1], high_bytes=_LEAST[2])
+    most = least + Band(
+        low_bytes=max(band.low_bytes for band in sums),
+        expected_bytes=max(band.expected_bytes for band in sums),
+        high_bytes=max(band.high_bytes for band in sums),
+    )
+    here = held[component]
+    work = Band(
+        low_bytes=max(0, most.low_bytes - here),
+        expected_bytes=most.expected_bytes - here,
+        high_bytes=most.high_bytes - here,
+    )
+    return work, phase, component
+
+
+def _uses(model: CountedModel, settings: Settings) -> Iterator[tuple[Band, str, str]]:
+    """Yield what is live in each kind of work, its phase, and the component that does it."""
     size = _element_bytes(settings)
     batch = _count(settings, "batch")
     largest = model.largest
-    found = [
-        (
-            _scaled(largest.bytes_at(size) * batch, _ANY),
-            "denoise" if len(model.parts) > 1 else "generate",
-            largest.name,
-        )
-    ]
+    phase = "denoise" if len(model.parts) > 1 else "generate"
+    yield _scaled(largest.bytes_at(size) * batch, _ANY), phase, largest.name
     if model.decoder is not None:
         decoder = model.decoder
         image = settings.get("image")
@@ -162,30 +190,19 @@ def _work(model: CountedModel, settings: Settings) -> tuple[Band, str, str]:
         wide = 4 if decoder.is_upcast and settings["dtype"] == "fp16" else size
         one = width * height * decoder.channels * wide * batch
         rule = _VIDEO if decoder.is_video else _IMAGES
-        found.append((_scaled(one, rule), "decode_image", decoder.part))
+        yield _scaled(one, rule), "decode_image", decoder.part
     if model.language is not None:
         language = model.language
         prompt, new = _count(settings, "prompt_tokens"), _count(settings, "new_tokens")
         states = _STATES * language.hidden + 3 * language.intermediate
         cache = language.cache_elements * size * (prompt + new) * batch
-        tokens = prompt * states * size * batch
-        words = Band(
-            low_bytes=0,
-            expected_bytes=2 * language.words * batch * 4,
-            high_bytes=4 * language.words * batch * 4,
+        words = 4 * language.words * batch  # logits, in fp32
+        band = (
+            _scaled(cache, _CACHE)
+            + _scaled(prompt * states * size * batch, _TOKENS)
+            + Band(low_bytes=0, expected_bytes=2 * words, high_bytes=4 * words)
         )
-        band = _scaled(cache, _CACHE) + _scaled(tokens, _TOKENS) + words
-        found.append((band, "prefill" if prompt > new else "generate", language.part))
-    most, phase, component = max(found, key=lambda one: one[0].high_bytes)
-    bands = [band for band, _, _ in found]
-    low, expected, high = _LEAST
-    work = Band(
-        low_bytes=max(band.low_bytes for band in bands) + low,
-        expected_bytes=max(most.expected_bytes, *(band.expected_bytes for band in bands))
-        + expected,
-        high_bytes=max(band.high_bytes for band in bands) + high,
-    )
-    return work, phase, component
+        yield band, "prefill" if prompt > new else "generate", language.part
 
 
 def _count(settings: Settings, key: str) -> int:

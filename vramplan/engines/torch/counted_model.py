@@ -1,4 +1,4 @@
-"""What is counted of a saved model that has no tape: parts, and what its configs tell of its work."""
+"""What is counted of a saved model without a tape: its parts, and what configs tell of its work."""
 
 from __future__ import annotations
 

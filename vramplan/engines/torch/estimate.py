@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
-    """Return the budget of a torch pipeline on a card, from its tape, or as it is counted without one.
+    """Return the budget of a torch pipeline on a card, from its tape, or counted without one.
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """

@@ -1,4 +1,4 @@
-"""A saved model as a pipeline: with the tape of its architecture, or counted where there is none."""
+"""A saved model as a pipeline: with its architecture's tape, or counted where there is none."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vramplan.settings import check_setting
 from vramplan.sources.saved_model import (
     LocalFiles,
     SavedModel,
+    is_part_of_folder,
     is_saved_folder,
     read_saved_file,
     read_saved_folder,
@@ -24,7 +25,7 @@ from vramplan.sources.saved_model import (
 #: is told in a line how a TARGET was understood
 Remark = Callable[[str], None]
 
-SUFFIX = ".safetensors"
+HUB, SUFFIX = "hf:", ".safetensors"
 _TORCH_NAMES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 #: pixels of a side, where a config does not tell: what most pipelines of today make
 _SIDE = 1024
@@ -32,29 +33,34 @@ _LARGEST_SIDE = 1 << 14
 _MOST_TOKENS = 1 << 20
 
 
-def is_saved(path: Path) -> bool:
-    """Return whether a TARGET's path is a folder or a file that this module opens."""
-    if path.is_dir():
-        return is_saved_folder(path)
-    return path.suffix.lower() == SUFFIX
+def find_saved(
+    text: str, entries: Iterable[Entry], folders: Sequence[Path], remark: Remark
+) -> TorchPipeline | None:
+    """Return the pipeline of a saved model: a folder, a file, or ``hf:ORG/NAME``.
 
-
-def open_saved(
-    path: Path, entries: Iterable[Entry], folders: Sequence[Path], remark: Remark
-) -> TorchPipeline:
-    """Return the pipeline of a saved model; `entries` are the catalogue's, with tapes in `folders`.
-
-    Raises SourceError where there is no model, or one that is not usable.
+    `entries` are the catalogue's, with tapes in `folders`. None for what is no such model. Raises
+    SourceError where it is one, and not usable.
     """
-    if path.is_dir():
-        model = read_saved_folder(LocalFiles(path))
+    if text.startswith(HUB):
+        from vramplan.sources.hub_folder import read_saved_on_hub
+
+        found = read_saved_on_hub(text)
+        name = text.rpartition("/")[2]
+    elif (path := Path(text)).is_dir():
+        found = read_saved_folder(LocalFiles(path)) if is_saved_folder(path) else None
+        name = path.resolve().name
+    elif path.suffix.lower() != SUFFIX:
+        return None
+    elif is_part_of_folder(path):
+        found, name = read_saved_folder(LocalFiles(path.parent)), path.resolve().parent.name
     else:
-        model = read_saved_file(path)
-    name = (path.resolve().name if path.is_dir() else path.stem) or "model"
-    return as_pipeline(model, name, entries, folders, remark)
+        found, name = read_saved_file(path), path.stem
+    if found is None:
+        return None
+    return _as_pipeline(found, name or "model", entries, folders, remark)
 
 
-def as_pipeline(
+def _as_pipeline(
     model: SavedModel,
     name: str,
     entries: Iterable[Entry],
@@ -77,8 +83,8 @@ def as_pipeline(
         )
     what = model.class_name or "this model"
     remark(
-        f"{model.place}: there is no tape of {what}: its weights are counted, {_loaded(model)}; the "
-        "rest is assumed, in a wide band"
+        f"{model.place}: there is no tape of {what}: its weights are counted, {_loaded(model)}; "
+        "the rest is assumed, in a wide band"
     )
     counted = count(model)
     defaults: dict[str, SettingValue] = {"batch": 1, "dtype": dtype}
@@ -115,9 +121,7 @@ def _loaded(model: SavedModel) -> str:
     return words
 
 
-def _own_defaults(
-    model: SavedModel, same: TorchPipeline, dtype: str
-) -> Mapping[str, SettingValue]:
+def _own_defaults(model: SavedModel, same: TorchPipeline, dtype: str) -> Mapping[str, SettingValue]:
     """Return the catalogue's settings with what the model's own files say."""
     parts = {part.name: part for part in model.parts}
     wanted: dict[str, SettingValue] = {"dtype": dtype}
