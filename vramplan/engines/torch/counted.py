@@ -54,7 +54,7 @@ _STATES = 8
 #: scratch of convolutions and small blocks, whatever the model
 _LEAST: tuple[int, int, int] = (8 * MIB, 64 * MIB, 256 * MIB)
 
-_WHY = "no tape of this architecture: a band that knows no class (docs/any-model.md)"
+_WHY = "no tape of this architecture: a band that knows no class"
 
 
 def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
