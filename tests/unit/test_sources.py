@@ -318,7 +318,7 @@ def test_a_refusal_is_one_line(hub, tmp_path, status, said) -> None:
 
 @pytest.mark.parametrize("status", [1, 2], ids=["body", "headers"])
 def test_a_server_that_drips_is_left(hub, tmp_path, monkeypatch, status) -> None:
-    monkeypatch.setattr("vramplan.sources.hub._LONGEST_ANSWER", 0.3)
+    monkeypatch.setattr("vramplan.sources.hub_web._LONGEST_ANSWER", 0.3)
     hub.status = status
     said = r"cannot be read: (not there after 0\.3 seconds|it does not come to an end)"
     with pytest.raises(SourceError, match=said):
@@ -327,7 +327,7 @@ def test_a_server_that_drips_is_left(hub, tmp_path, monkeypatch, status) -> None
 
 
 def test_all_answers_together_have_a_limit(hub, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("vramplan.sources.hub._LONGEST_QUESTION", 0)
+    monkeypatch.setattr("vramplan.sources.hub_web._LONGEST_QUESTION", 0)
     with pytest.raises(SourceError, match="cannot be read: "):
         read_from_hub("org/name:m.gguf", at(hub, tmp_path))
 

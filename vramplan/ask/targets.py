@@ -15,6 +15,7 @@ from vramplan.model import Job, Pipeline, SettingValue
 from vramplan.settings import resolve_settings
 
 _YAML = (".yaml", ".yml")
+_SUFFIXES = (".gguf", ".safetensors")
 _PREFIXES = ("hf:", "ollama:")
 _OLLAMA = "ollama:"
 
@@ -51,7 +52,7 @@ def find_target(
         from vramplan.catalog import load_pipeline_file
 
         return load_pipeline_file(path)
-    if text.startswith(_PREFIXES) or path.suffix.lower() == ".gguf" or path.is_dir() or "/" in text:
+    if _is_place(text):
         entry = _find_repository(text, catalog)
         local = None if entry and text.startswith(_PREFIXES) else door.find_file(text, remark)
         if local is None and entry is not None:
@@ -60,7 +61,8 @@ def find_target(
         if local is None:
             raise _unknown(text, catalog)
         try:
-            return door.open_file(local, mmproj, remark)
+            saved = door.open_saved(local, catalog.pipelines.values(), catalog.folders, remark)
+            return saved or door.open_file(local, mmproj, remark)
         except SourceError as problem:
             bare = text.partition(":")[2]
             if not bare or not _is_known(bare, catalog):
@@ -68,6 +70,13 @@ def find_target(
             hint = f"the catalogue has it: {bare}; {problem.hint or ''}".rstrip("; ")
             raise SourceError(str(problem), hint=hint) from None
     return catalog.pipeline(text)
+
+
+def _is_place(text: str) -> bool:
+    """Return whether a TARGET says where a model is, here or elsewhere, and is no mere name."""
+    path = Path(text)
+    is_file = path.suffix.lower() in _SUFFIXES or path.is_dir()
+    return is_file or "/" in text or text.startswith(_PREFIXES)
 
 
 def _plain(text: str, catalog: Catalog) -> str:

@@ -5,7 +5,7 @@ Nothing above imports an engine but through this; an engine is loaded when it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -118,6 +118,19 @@ def _shipped(runtime: str) -> Engine | None:
 
         return GgmlEngine()
     return None
+
+
+def open_saved(
+    text: str, entries: Iterable[Entry], folders: Sequence[Path], remark: Remark
+) -> Pipeline | None:
+    """Return the pipeline of a model that diffusers or transformers saved, here or on the hub.
+
+    The catalogue's `entries` may be of its architecture, their tapes are in `folders`. None for
+    what is no such model. Raises SourceError where it is one, and not usable.
+    """
+    from vramplan.engines.torch.open_saved import find_saved
+
+    return find_saved(text, entries, folders, remark)
 
 
 def find_file(text: str, remark: Remark) -> str | None:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
     from vramplan.sources.gguf import GgufFile
 
-#: what to do with a folder whose model is not read
-_DESCRIBE = "vramplan catalog list shows them; a YAML file can describe one of your own"
 
 OLLAMA, HUB = "ollama:", "hf:"
 
@@ -72,7 +70,7 @@ def find_local(text: str, remark: Remark) -> str | None:
     if found is not None:
         remark(f"LM Studio's model: {found}")
         return str(found)
-    return text if path.suffix.lower() == ".gguf" else None
+    return text if path.suffix.lower() in (".gguf", ".safetensors") else None
 
 
 def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -> GgmlPipeline:
@@ -97,7 +95,6 @@ def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     from vramplan.sources.model_folder import find_model_file, find_projector_file
 
     if path.is_dir():
-        _refuse_other_folders(path)
         path = find_model_file(path)
     header = read_gguf(path)
     beside = Path(mmproj) if mmproj else find_projector_file(path)
@@ -118,13 +115,6 @@ def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
         elif not mmproj:
             remark(f"with the projector beside it: {beside.name}")
     return _pipeline(path.stem, header, projector, "llama.cpp", {})
-
-
-def _refuse_other_folders(path: Path) -> None:
-    for name, what in (("model_index.json", "diffusers"), ("config.json", "transformers")):
-        if (path / name).is_file() and not any(path.glob("*.gguf")):
-            message = f"{path}: a folder of {what}; such pipelines are read from the catalogue"
-            raise SourceError(message, hint=_DESCRIBE)
 
 
 def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:

@@ -27,7 +27,7 @@ def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
             line="pipe.enable_model_cpu_offload()",
             cost="components wait in system memory and move for every image",
         )
-    if settings.get("offload") in ("none", "model"):
+    if settings.get("offload") in ("none", "model") and pipeline.counted is None:
         yield Change(
             settings={"offload": "sequential"},
             line="pipe.enable_sequential_cpu_offload()",

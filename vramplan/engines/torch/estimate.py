@@ -46,10 +46,14 @@ if TYPE_CHECKING:
 
 
 def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
-    """Return the budget of a torch pipeline on a card, from its tape.
+    """Return the budget of a torch pipeline on a card, from its tape, or counted without one.
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
+    if pipeline.counted is not None:
+        from vramplan.engines.torch.counted import estimate_counted
+
+        return estimate_counted(pipeline, settings, card)
     path = find_tape(pipeline)
     result = replayed(pipeline, settings, card.compute_capability, path)
     run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result)
@@ -58,6 +62,9 @@ def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> E
 
 def find_tape(pipeline: TorchPipeline) -> Path:
     """Return the path of a pipeline's tape; raises TapeError where none of its folders has it."""
+    if pipeline.counted is not None:
+        hint = "check, estimate and sweep answer with what is counted"
+        raise TapeError(f"{pipeline.name}: its architecture has no tape", hint=hint)
     name, folders = pipeline.tape or pipeline.name, pipeline.folders
     beside = Path(pipeline.path).parent / f"{name}.json"
     for path in (*(folder / "tapes" / f"{name}.json" for folder in folders), beside):

@@ -25,6 +25,8 @@ def find_first_stop(
 
     None where it completes as expected. Raises TapeError where no tape holds for the settings.
     """
+    if pipeline.counted is not None:  # there is nothing to replay
+        return None
     limit_bytes = budget_bytes - context_band(card).expected_bytes
     return FirstStop(pipeline, settings, card.compute_capability).under(limit_bytes)
 

@@ -58,6 +58,8 @@ def judge_torch(
     if kind.is_failure:
         found = _stopped_first(pipeline, found, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
+    if pipeline.counted is not None:
+        reason += "; its weights are counted, the rest is assumed"
     if not is_auto or mode == "none":
         return Judgement(estimate=found, kind=kind, reason=reason)
     if kind.is_failure:
@@ -189,6 +191,8 @@ class TorchGrader:
     def _stop(
         self, mode: str, tried: Settings, card: Card, budget_bytes: int
     ) -> tuple[str, str] | None:
+        if self._pipeline.counted is not None:  # there is nothing to replay
+            return None
         key = mode, card.compute_capability
         if key not in self._stops:
             self._stops[key] = FirstStop(self._pipeline, tried, card.compute_capability)
@@ -244,6 +248,9 @@ def _makeup(found: Estimate) -> str:
 def _weights(found: Estimate) -> str:
     """Return what the weights take of a need, and which two components take most of it."""
     rows = [component for component in found.components if component.device == "gpu"]
+    held = found.bytes_of(LineKind.WEIGHTS)
+    if not rows and held * 2 > found.need.band.expected_bytes:  # one component at a time
+        return f"{format_size(held, up=True)} of it are weights"
     if not rows:
         return "most of it is work, not weights"
     total = format_size(sum(component.weights_bytes for component in rows), up=True)

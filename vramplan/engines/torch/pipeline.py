@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vramplan.model import ComponentSpec, Pipeline
 from vramplan.quick_dataclass import dataclass
+
+if TYPE_CHECKING:  # the catalogue's pipelines have tapes
+    from vramplan.engines.torch.counted_model import CountedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,7 @@ class TorchPipeline(Pipeline):
     tape: str | None = None
     loading: str = "to"  # to: tensor by tensor | device_map: one block first
     folders: tuple[Path, ...] = ()
+    counted: CountedModel | None = None  # of a saved model that has no tape
 
 
 def of_torch(pipeline: Pipeline) -> TorchPipeline:

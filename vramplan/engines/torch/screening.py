@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vramplan.budget.cuda_context import context_band
 from vramplan.engines.torch.cublas_workspace import cublas_band
-from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import at_most, conditions_at, result_key
 from vramplan.engines.torch.tape.conditions import Conditions
@@ -38,6 +38,8 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
+    if pipeline.counted is not None:
+        return _screen_counted(pipeline, settings, card, budget_bytes)
     path, compute_capability = find_tape(pipeline), card.compute_capability
     context = context_band(card)
     cublas = cublas_band(compute_capability)[0]
@@ -65,6 +67,18 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     while len(_made) > _MOST_MADE:
         del _made[next(iter(_made))]  # the oldest
     return found
+
+
+def _screen_counted(
+    pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int
+) -> Screening:
+    """Return the same of a model without a tape, whose estimate takes no replay."""
+    need = estimate_torch(pipeline, settings, card).need.band
+    return Screening(
+        fits=need.high_bytes <= budget_bytes,
+        completes=need.expected_bytes <= budget_bytes,
+        live_bytes=need.expected_bytes,
+    )
 
 
 def _try(

@@ -1,0 +1,84 @@
+"""The band of a model without a tape, held to the replays of every pipeline that has one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vramplan.ask.targets import find_target, open_catalog
+from vramplan.engines import door
+from vramplan.engines.torch import open_saved
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.model import Job
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import saved_models as saved  # after the path
+
+CARDS = [
+    card for card in open_catalog().cards.values() if card.name in ("rtx-3060-12gb", "rtx-4090")
+]
+#: what names and configs tell of a model, and a tape of sizes does not
+CONFIGS = {
+    "llava-1.5-7b-hf": {
+        "text_config": {
+            "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "intermediate_size": 11008, "vocab_size": 32064,
+        }
+    }
+}  # fmt: skip
+CASES = [
+    ("sd15", {}, {}),
+    ("sd15", {"image": (768, 768)}, {"image": (768, 768)}),
+    ("sd15", {"image": (512, 512), "batch": 4}, {"image": (512, 512), "batch": 4}),
+    ("sdxl", {}, {}),
+    ("sdxl", {"image": (512, 768)}, {"image": (512, 768)}),
+    ("sdxl", {"dtype": "bf16"}, {"dtype": "bf16"}),
+    ("sdxl", {"offload": "model"}, {"offload": "model"}),
+    ("sd15-vae", {"image": (1024, 1024)}, {"image": (1024, 1024)}),
+    ("llava-1.5-7b-hf", {}, {"prompt_tokens": 640}),
+    ("llava-1.5-7b-hf", {"prompt_tokens": 2000}, {"prompt_tokens": 2576}),
+    ("vit-mae-base", {"batch": 8}, {"batch": 8}),
+]
+
+
+def need(pipeline: TorchPipeline, settings, card):
+    job = Job(pipeline=pipeline, settings={**pipeline.defaults, **settings})
+    return door.engine_of(pipeline).estimate(job, card).need.band
+
+
+def counted(folder: Path, name: str, monkeypatch) -> TorchPipeline:
+    """Return a catalogued pipeline as if the catalogue did not know its architecture."""
+    config = CONFIGS.get(name, {})
+    parts = {"vae": {"force_upcast": name == "sdxl"}, "model": config}
+    saved.save(folder, name, **parts)
+    if "vae" in saved.sizes(name):  # its last convolution is looked for by name
+        own = folder / "vae" if (folder / "vae").is_dir() else folder
+        path = next(own.glob("*.safetensors"))
+        tensors = saved.tensors_of(saved.sizes(name)["vae"])
+        last = next(n for n, one in enumerate(tensors) if one[2] == (3 * 128 * 9,))
+        tensors[last] = ("decoder.conv_out.weight", "F16", (3, 128, 3, 3))
+        saved.write(path, tensors)
+    monkeypatch.setattr(open_saved, "find_same", lambda *_: None)
+    found = find_target(str(folder), open_catalog())
+    assert isinstance(found, TorchPipeline)
+    assert found.counted is not None
+    return found
+
+
+@pytest.mark.parametrize(("name", "asked", "said"), CASES)
+def test_the_band_holds_what_a_tape_replays(tmp_path, monkeypatch, name, asked, said) -> None:
+    catalog = open_catalog()
+    taped = door.open_entry(catalog.pipelines[name], catalog.folders)
+    assert isinstance(taped, TorchPipeline)
+    without = counted(tmp_path / "m", name, monkeypatch)
+    taped = replace(taped, defaults={**taped.defaults, "dtype": "fp16"})
+    image = {"image": taped.defaults["image"]} if "image" in without.defaults else {}
+    for card in CARDS:
+        right = need(taped, asked, card)
+        ours = need(without, {**image, **said}, card)
+        assert ours.low_bytes <= right.expected_bytes <= ours.high_bytes, (ours, right)
+        assert ours.high_bytes <= 3 * ours.low_bytes

@@ -1,0 +1,310 @@
+"""Models that diffusers and transformers saved: what is read of them, and which tape they get."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from vramplan.ask.targets import find_target, make_jobs, open_catalog
+from vramplan.engines import door
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.errors import SourceError
+from vramplan.model import Origin
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import saved_models as saved  # after the path
+
+CARD = next(card for card in open_catalog().cards.values() if card.name == "rtx-3090")
+
+
+def opened(place: Path | str) -> tuple[TorchPipeline, list[str]]:
+    said: list[str] = []
+    found = find_target(str(place), open_catalog(), None, said.append)
+    assert isinstance(found, TorchPipeline)
+    return found, said
+
+
+def need(target: str, **settings: object):
+    (job,) = make_jobs([target], open_catalog(), settings)
+    return door.engine_of(job.pipeline).estimate(job, CARD).need.band
+
+
+# ------------------------------------------------------------------ the catalogue's architectures
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "llava-1.5-7b-hf", "vit-mae-base", "sd15-vae"])
+def test_a_fine_tune_is_answered_by_its_architectures_tape(tmp_path, name) -> None:
+    found, said = opened(saved.save(tmp_path / "mine", name))
+    assert (found.name, found.counted) == ("mine", None)
+    assert f"the catalogue's {name}" in said[0]
+    assert need(str(tmp_path / "mine")) == need(name, dtype="fp16")
+
+
+def test_it_is_taken_in_the_dtype_of_its_files(tmp_path) -> None:
+    found, said = opened(saved.save(tmp_path / "mine", "sd15", "F32"))
+    assert found.defaults["dtype"] == "fp32"
+    assert "torch_dtype" not in said[0]
+    found, said = opened(saved.save(tmp_path / "other", "sd15", "BF16"))
+    assert found.defaults["dtype"] == "bf16"
+    assert "torch_dtype=torch.bfloat16" in said[0]
+
+
+def test_what_its_configs_say_becomes_its_settings(tmp_path) -> None:
+    folder = saved.save(
+        tmp_path / "mine", "sdxl", vae={"force_upcast": False}, unet={"sample_size": 96}
+    )
+    found, _ = opened(folder)
+    assert (found.defaults["vae_upcast"], found.defaults["image"]) == ("off", (768, 768))
+    found, _ = opened(saved.save(tmp_path / "odd", "sdxl", unet={"sample_size": True}))
+    assert found.defaults["image"] == (1024, 1024)
+
+
+def test_a_pipeline_without_its_safety_checker_is_the_same(tmp_path) -> None:
+    found, _ = opened(saved.save(tmp_path / "mine", "sd15", without=["safety_checker"]))
+    assert found.counted is None
+    assert found.defaults["safety_checker"] == "off"
+
+
+def test_without_another_component_it_is_not(tmp_path) -> None:
+    found, said = opened(saved.save(tmp_path / "mine", "sd15", without=["vae"]))
+    assert found.counted is not None
+    assert "there is no tape" in said[0]
+
+
+@pytest.mark.parametrize(("name", "layout"), [("sd15", saved.LAYOUT), ("sdxl", saved.LAYOUT_XL)])
+def test_a_single_file_is_known_by_its_tensors(tmp_path, name, layout) -> None:
+    found, said = opened(saved.save_checkpoint(tmp_path / "merge.safetensors", name, layout))
+    assert (found.name, found.counted) == ("merge", None)
+    assert f"the catalogue's {name}" in said[0]
+    assert found.defaults.get("safety_checker", "off") == "off"
+
+
+def test_one_tensor_of_another_size_is_another_architecture(tmp_path) -> None:
+    """An inpainting UNet takes nine channels where another takes four."""
+    folder = saved.save(tmp_path / "mine", "sd15")
+    counts = [
+        25_920 if number == 0 else count for number, count in enumerate(saved.sizes("sd15")["unet"])
+    ]
+    saved.write(folder / "unet" / "model.safetensors", saved.tensors_of(counts))
+    assert opened(folder)[0].counted is not None
+
+
+def test_quantised_weights_are_counted_as_they_are(tmp_path) -> None:
+    folder = saved.save(tmp_path / "mine", "sd15")
+    counts = saved.sizes("sd15")["unet"]
+    saved.write(folder / "unet" / "model.safetensors", saved.tensors_of(counts, "F8_E4M3"))
+    found, _ = opened(folder)
+    assert found.counted is not None
+    unet = next(part for part in found.counted.parts if part.name == "unet")
+    assert unet.bytes_at(2) == unet.bytes_at(4) == sum(counts)
+    assert unet.quantised == "f8_e4m3"
+
+
+def test_what_is_of_no_known_class_is_counted_and_says_so(tmp_path, run) -> None:
+    folder = tmp_path / "qwen"
+    tensors = [("model.embed_tokens.weight", "BF16", (1000, 64)), ("w", "BF16", (1 << 20, 64))]
+    saved.write(folder / "model-00001-of-00002.safetensors", tensors[:1])
+    saved.write(folder / "model-00002-of-00002.safetensors", tensors[1:])
+    config = {
+        "architectures": ["Qwen2ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 4,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 1000,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (job,) = make_jobs([str(folder)], open_catalog(), {})
+    found = door.engine_of(job.pipeline).estimate(job, CARD)
+    origins = {line.name: line.origin for line in found.lines}
+    assert (origins["weights"], origins["activations"]) == (Origin.EXACT, Origin.ASSUMED)
+    assert found.components[0].weights_bytes == 2 * (64_000 + (64 << 20))
+    # keys and values of four layers, two heads of eight, 768 tokens, in two bytes
+    assert found.bytes_of(found.lines[1].kind) > 2 * 4 * 2 * 8 * 768 * 2
+    said = run("check", folder, "--card", "8gb")
+    assert "its weights are counted, the rest is assumed" in " ".join(said.out.split())
+    assert "no tape of Qwen2ForCausalLM" in said.err
+
+
+def test_weights_beside_their_config_stand_for_the_folder(tmp_path) -> None:
+    folder = saved.save(tmp_path / "mine", "vit-mae-base")
+    found, _ = opened(folder / "model.safetensors")
+    assert (found.name, found.counted) == ("mine", None)
+
+
+def test_model_offload_holds_one_component_at_a_time(tmp_path) -> None:
+    folder = saved.save(tmp_path / "mine", "sdxl", without=["text_encoder"])
+    whole, one = need(str(folder)), need(str(folder), offload="model")
+    parts = {part.name: part.bytes_at(2) for part in opened(folder)[0].counted.parts}
+    assert whole.expected_bytes - one.expected_bytes == sum(parts.values()) - parts["unet"]
+
+
+# --------------------------------------------------------------------------------------- bad input
+def refused(run, place: Path) -> str:
+    result = run("check", place, "--card", "8gb")
+    assert (result.code, result.out) == (2, "")
+    assert len(result.error.splitlines()) <= 2
+    return result.error
+
+
+def test_pickles_are_not_opened(tmp_path, run) -> None:
+    folder = saved.save(tmp_path / "mine", "sd15")
+    (folder / "unet" / "model.safetensors").rename(folder / "unet" / "model.bin")
+    said = run("check", folder)
+    assert "model.bin: not read" in said.error
+    assert "save_pretrained" in said.hint
+
+
+def test_a_missing_part_is_named(tmp_path, run) -> None:
+    folder = saved.save(tmp_path / "mine", "vit-mae-base")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00003.safetensors")
+    assert "1 of 3 parts" in refused(run, folder)
+
+
+def test_code_of_its_own_is_not_run(tmp_path, run) -> None:
+    folder = saved.save(tmp_path / "mine", "vit-mae-base")
+    (folder / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}')
+    assert "auto_map" in refused(run, folder)
+
+
+def test_a_lora_is_no_model(tmp_path, run) -> None:
+    path = saved.write(
+        tmp_path / "l.safetensors",
+        [("a.lora_A.weight", "F16", (4, 8)), ("a.lora_B.weight", "F16", (8, 4))],
+    )
+    assert "a LoRA, no model by itself" in refused(run, path)
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("{}", "names no component"),
+        ('{"_class_name": "X", "../../etc": ["diffusers", "Y"]}', "not a component's name"),
+        ('{"_class_name": 1, "vae": ["diffusers", "Y"]}', "names no class"),
+        ("[]", "not an object"),
+        ("{", "not JSON"),
+    ],
+)
+def test_an_index_that_is_none(tmp_path, run, index, said) -> None:
+    folder = saved.save(tmp_path / "mine", "sd15-vae")
+    (folder / "vae").mkdir()
+    saved.write(folder / "vae" / "model.safetensors", [("t", "F16", (4,))])
+    (folder / "vae" / "config.json").write_text("{}")
+    (folder / "model_index.json").write_text(index)
+    assert said in refused(run, folder)
+
+
+def _file(head: object, rest: int = 0, length: int | None = None) -> bytes:
+    text = head if isinstance(head, bytes) else json.dumps(head).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + bytes(rest)
+
+
+ONE = {"dtype": "F16", "shape": [4], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"1234", "ends in its first 8 bytes"),
+        (_file({}, length=1 << 40), "a header of"),
+        (_file(b"{}", length=100), "a header of 100 bytes"),
+        (_file(b"nothing"), "not JSON"),
+        (_file([]), "no object"),
+        (_file({"a": 1}), "not described"),
+        (_file({"a": {**ONE, "dtype": "F17"}}, 8), "no element type"),
+        (_file({"a": {**ONE, "shape": [-4]}}, 8), "no shape"),
+        (_file({"a": {**ONE, "shape": [5]}}, 8), "in 8 bytes"),
+        (_file({"a": {**ONE, "data_offsets": [8, 0]}}, 8), "in -8 bytes"),
+        (_file({"a": ONE, "b": ONE}, 8), "overlaps"),
+        (_file({"a": {**ONE, "data_offsets": [2, 10]}}, 10), "leaves a hole"),
+        (_file({"a": ONE}, 9), "9 bytes of tensors for 8"),
+        (_file({"a": {**ONE, "shape": [1 << 62] * 8}}, 8), "in 8 bytes"),
+        (_file({}), "no tensors"),
+    ],
+)
+def test_a_file_that_lies_is_one_line(tmp_path, run, data, said) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(data)
+    assert said in refused(run, path)
+
+
+# ----------------------------------------------------------------------------------------- the hub
+class Hub(ThreadingHTTPServer):
+    """A hub with one repository, which is a folder here."""
+
+    folder: Path
+    asked: list[tuple[str, str | None]]
+    daemon_threads = True
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers["Range"]))
+        root = self.server.folder
+        if "/api/models/" in self.path:
+            listed = [
+                {"type": "file", "path": str(path.relative_to(root))}
+                for path in root.rglob("*")
+                if path.is_file()
+            ]
+            self.reply(200, json.dumps(listed).encode())
+            return
+        path = root / self.path.partition("/resolve/main/")[2]
+        if not path.is_file():
+            self.reply(404, b"")
+            return
+        with path.open("rb") as file:
+            if self.headers["Range"] is None:
+                self.reply(200, file.read(1 << 20))
+                return
+            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+            file.seek(first)
+            self.reply(206, file.read(last - first + 1))
+
+    def reply(self, status: int, data: bytes) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
+    with Hub(("127.0.0.1", 0), Handler) as server:
+        server.folder, server.asked = tmp_path / "there", []
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield server
+        server.shutdown()
+
+
+def test_a_repository_is_answered_by_the_beginnings_of_its_files(hub) -> None:
+    saved.save(hub.folder, "sd15", "BF16")
+    found, said = opened("hf:org/fine-tune")
+    assert (found.name, found.counted) == ("fine-tune", None)
+    assert "hf:org/fine-tune: the architecture of the catalogue's sd15, in bf16" in said[0]
+    ranges = [asked for path, asked in hub.asked if path.endswith(".safetensors")]
+    assert ranges == ["bytes=0-262143"] * 4, "a header each, at once, and no data"
+
+
+def test_a_copy_in_the_cache_goes_before(hub, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SourceError, match="not in the local cache"):
+        opened("hf:org/name")
+    saved.save(tmp_path / "cache" / "hub" / "models--org--name" / "snapshots" / "1", "vit-mae-base")
+    assert opened("hf:org/name")[0].counted is None
+    assert hub.asked == []
+
+
+def test_a_repository_of_other_files_is_left_to_the_readers_of_those(hub, run) -> None:
+    hub.folder.mkdir()
+    (hub.folder / "m.gguf").write_bytes(b"")
+    assert "name a file" in refused(run, "hf:org/name")

@@ -1,0 +1,236 @@
+"""A model without a tape: its weights are counted, and what it works with is assumed, in a band.
+
+The band knows no class. Three things are looked for in configs and tensors, and the largest
+decides:
+
+- any component: 1.5 to 20 % of the largest one's weights live as activations, a batch of them;
+- a decoder of images, by its last convolution: at the full resolution, with its channels there,
+  5 to 14 tensors live at once (the replayed decoders of SD 1.5 and SDXL need 6.6 to 12.7 at
+  512 to 2048 pixels, in fp16 and fp32); a decoder of video up to 160, for its frames;
+- a language model, by its config: its KV cache, and what a token takes in the widest layer.
+
+`tests/accuracy/test_counted_models.py` holds the band to the replays of every catalogued pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vramplan.budget.cuda_context import context_band, context_line
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.counted_model import CountedModel, CountedPart
+from vramplan.engines.torch.cublas_workspace import cublas_line
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.model import (
+    GPU,
+    Band,
+    Card,
+    Component,
+    Estimate,
+    Line,
+    LineKind,
+    Need,
+    Origin,
+    Peak,
+    PhaseUse,
+    Settings,
+)
+from vramplan.units import MIB
+
+#: in thousandths: low, expected, high
+_Rule = tuple[int, int, int]
+#: of the largest component's weights, for each of a batch
+_ANY: _Rule = (15, 60, 200)
+#: of one tensor at full resolution
+_IMAGES: _Rule = (5_000, 10_000, 14_000)
+_VIDEO: _Rule = (5_000, 40_000, 160_000)
+#: of a token's hidden states and of the widest layer's
+_TOKENS: _Rule = (300, 1_000, 2_000)
+_CACHE: _Rule = (700, 1_000, 1_300)
+#: what torch keeps beside what is live, of what is
+_SLACK: _Rule = (0, 300, 1_000)
+#: hidden states that are live in a layer: residual, normed, queries, keys, values, result …
+_STATES = 8
+#: scratch of convolutions and small blocks, whatever the model
+_LEAST: tuple[int, int, int] = (8 * MIB, 64 * MIB, 256 * MIB)
+
+_WHY = "no tape of this architecture: a band that knows no class"
+
+
+def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
+    """Return the budget of a model without a tape on a card; only its weights are counted."""
+    model = pipeline.counted
+    if model is None:
+        raise TypeError(f"{pipeline.name}: it has a tape")
+    work, phase, component = _work(model, settings)
+    slack = _scaled(work.expected_bytes, _SLACK)
+    weights = tuple(_weights(_resident(model, settings, component), settings))
+    lines = (
+        *weights,
+        _assumed(LineKind.ACTIVATIONS, "activations", work, phase, component),
+        cublas_line(card.compute_capability),
+        _assumed(LineKind.ALLOCATOR_SLACK, "allocator slack", slack, None, None),
+        context_line(card),
+    )
+    device = sum((line.band for line in lines[1:]), lines[0].band)
+    held = sum(line.band.expected_bytes for line in weights)
+    need = sum(
+        (line.band for line in lines[1:] if line.kind is not LineKind.ALLOCATOR_SLACK),
+        lines[0].band,
+    )
+    allocated = held + work.expected_bytes
+    reserved = device.expected_bytes - context_band(card).expected_bytes
+    return Estimate(
+        pipeline=pipeline.name,
+        title=pipeline.title,
+        runtime=pipeline.runtime,
+        settings=settings,
+        compute_capability=card.compute_capability,
+        components=tuple(_components(model, settings)),
+        phases=(
+            PhaseUse(
+                name=phase,
+                component=component,
+                allocated_peak_bytes=allocated,
+                reserved_peak_bytes=reserved,
+                device_used_bytes=device.expected_bytes,
+            ),
+        ),
+        lines=lines,
+        peak=Peak(
+            phase=phase,
+            component=component,
+            allocated_bytes=allocated,
+            reserved_bytes=reserved,
+            device=device,
+        ),
+        need=Need(band=need, phase=phase, component=component),
+        notes=tuple(_notes(model)),
+    )
+
+
+def _weights(resident: Sequence[CountedPart], settings: Settings) -> Iterator[Line]:
+    """Yield a line for each part that is on the device at the peak."""
+    for part in resident:
+        yield Line(
+            kind=LineKind.WEIGHTS,
+            device=GPU,
+            name="weights",
+            phase=None,
+            component=part.name,
+            band=Band.exactly(part.bytes_at(_element_bytes(settings))),
+            origin=Origin.EXACT,
+            source="counted from the headers of its files",
+        )
+
+
+def _resident(model: CountedModel, settings: Settings, component: str) -> tuple[CountedPart, ...]:
+    """Return what is on the device while a component works: all, or that one alone."""
+    if settings.get("offload") != "model":
+        return model.parts
+    return tuple(part for part in model.parts if part.name == component)
+
+
+def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
+    is_split = settings.get("offload") == "model"
+    for part in model.parts:
+        yield Component(
+            name=part.name,
+            parameters=part.parameters,
+            dtype=part.quantised or str(settings["dtype"]),
+            weights_bytes=part.bytes_at(_element_bytes(settings)),
+            device="split" if is_split else "gpu",
+        )
+
+
+def _element_bytes(settings: Settings) -> int:
+    return ELEMENT_BYTES[str(settings["dtype"])]
+
+
+def _work(model: CountedModel, settings: Settings) -> tuple[Band, str, str]:
+    """Return what is live beside the weights at the peak, and the phase and component there.
+
+    The peak is where weights and work together are most: with model offload that is one
+    component's time on the device.
+    """
+    size = _element_bytes(settings)
+    held = {
+        part.name: sum(one.bytes_at(size) for one in _resident(model, settings, part.name))
+        for part in model.parts
+    }
+    uses = list(_uses(model, settings))
+    _, phase, component = max(uses, key=lambda use: held[use[2]] + use[0].expected_bytes)
+    sums = [band + Band.exactly(held[part]) for band, _, part in uses]
+    least = Band(low_bytes=_LEAST[0], expected_bytes=_LEAST[1], high_bytes=_LEAST[2])
+    most = least + Band(
+        low_bytes=max(band.low_bytes for band in sums),
+        expected_bytes=max(band.expected_bytes for band in sums),
+        high_bytes=max(band.high_bytes for band in sums),
+    )
+    here = held[component]
+    work = Band(
+        low_bytes=max(0, most.low_bytes - here),
+        expected_bytes=most.expected_bytes - here,
+        high_bytes=most.high_bytes - here,
+    )
+    return work, phase, component
+
+
+def _uses(model: CountedModel, settings: Settings) -> Iterator[tuple[Band, str, str]]:
+    """Yield what is live in each kind of work, its phase, and the component that does it."""
+    size = _element_bytes(settings)
+    batch = _count(settings, "batch")
+    largest = model.largest
+    phase = "denoise" if len(model.parts) > 1 else "generate"
+    yield _scaled(largest.bytes_at(size) * batch, _ANY), phase, largest.name
+    if model.decoder is not None:
+        decoder = model.decoder
+        image = settings.get("image")
+        width, height = image if isinstance(image, tuple) else (0, 0)
+        wide = 4 if decoder.is_upcast and settings["dtype"] == "fp16" else size
+        one = width * height * decoder.channels * wide * batch
+        rule = _VIDEO if decoder.is_video else _IMAGES
+        yield _scaled(one, rule), "decode_image", decoder.part
+    if model.language is not None:
+        language = model.language
+        prompt, new = _count(settings, "prompt_tokens"), _count(settings, "new_tokens")
+        states = _STATES * language.hidden + 3 * language.intermediate
+        cache = language.cache_elements * size * (prompt + new) * batch
+        words = 4 * language.words * batch  # logits, in fp32
+        band = (
+            _scaled(cache, _CACHE)
+            + _scaled(prompt * states * size * batch, _TOKENS)
+            + Band(low_bytes=0, expected_bytes=2 * words, high_bytes=4 * words)
+        )
+        yield band, "prefill" if prompt > new else "generate", language.part
+
+
+def _count(settings: Settings, key: str) -> int:
+    value = settings.get(key, 1)
+    return value if isinstance(value, int) else 1
+
+
+def _scaled(size: int, rule: _Rule) -> Band:
+    low, expected, high = (size * part // 1000 for part in rule)
+    return Band(low_bytes=low, expected_bytes=expected, high_bytes=high)
+
+
+def _assumed(
+    kind: LineKind, name: str, band: Band, phase: str | None, component: str | None
+) -> Line:
+    return Line(
+        kind=kind,
+        device=GPU,
+        name=name,
+        phase=phase,
+        component=component,
+        band=band,
+        origin=Origin.ASSUMED,
+        source=_WHY,
+    )
+
+
+def _notes(model: CountedModel) -> Iterator[str]:
+    yield f"weights are counted; activations and slack are assumed: {_WHY}"
+    if model.decoder is not None and model.decoder.is_video:
+        yield "it decodes video: how many frames are decoded at once is not modelled"

@@ -1,0 +1,152 @@
+"""What is counted of a saved model without a tape: its parts, and what configs tell of its work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from vramplan.quick_dataclass import dataclass
+from vramplan.sources.saved_model import Part, SavedModel
+
+#: what a dtype of the settings is called in a file
+SAVED_DTYPES: Mapping[str, str] = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp32"}
+#: a config's numbers: what is beyond is no model's, or no number
+_LARGEST = 1 << 24
+_LAST_CONVOLUTION = ("decoder.conv_out.weight", "decoder.conv_out.conv.weight")
+_GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedPart:
+    """A component by its tensors.
+
+    `elements` are loaded in the dtype that is asked for; `fixed_bytes` stay as they are in the file
+    (quantised weights, positions).
+    """
+
+    name: str
+    parameters: int
+    elements: int
+    fixed_bytes: int
+    quantised: str | None  # the type of most of its bytes, where that is no float
+
+    def bytes_at(self, element_bytes: int) -> int:
+        """Return what it takes on the device."""
+        return self.elements * element_bytes + self.fixed_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """A part that makes images: its channels at the full resolution."""
+
+    part: str
+    channels: int
+    is_video: bool
+    is_upcast: bool  # the pipeline casts it to fp32 where the rest is fp16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Language:
+    """A part that generates text; `cache_elements` are keys and values of one token, all layers."""
+
+    part: str
+    hidden: int
+    intermediate: int
+    words: int
+    cache_elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedModel:
+    """A saved model as far as it is known without a tape."""
+
+    parts: tuple[CountedPart, ...]
+    decoder: Decoder | None
+    language: Language | None
+
+    @property
+    def largest(self) -> CountedPart:
+        """The component with the most bytes at half precision."""
+        return max(self.parts, key=lambda part: part.bytes_at(2))
+
+
+def count(model: SavedModel) -> CountedModel:
+    """Return what is counted of a saved model."""
+    return CountedModel(
+        parts=tuple(_count_part(part) for part in model.parts),
+        decoder=next((one for part in model.parts if (one := _find_decoder(part))), None),
+        language=_find_language(model),
+    )
+
+
+def saved_dtype(model: SavedModel) -> str:
+    """Return the dtype of most of a model's floating-point bytes; fp16 where it has none."""
+    sizes: Counter[str] = Counter()
+    for part in model.parts:
+        for tensor in part.tensors:
+            if tensor.dtype in SAVED_DTYPES:
+                sizes[SAVED_DTYPES[tensor.dtype]] += tensor.size_bytes
+    return sizes.most_common(1)[0][0] if sizes else "fp16"
+
+
+def _count_part(part: Part) -> CountedPart:
+    sizes: Counter[str] = Counter()
+    elements = fixed = parameters = 0
+    for tensor in part.tensors:
+        sizes[tensor.dtype] += tensor.size_bytes
+        parameters += tensor.elements
+        if tensor.dtype in SAVED_DTYPES:
+            elements += tensor.elements
+        else:
+            fixed += tensor.size_bytes
+    most = sizes.most_common(1)[0][0] if sizes else ""
+    return CountedPart(
+        name=part.name,
+        parameters=parameters,
+        elements=elements,
+        fixed_bytes=fixed,
+        quantised=None if most in SAVED_DTYPES else most.lower() or None,
+    )
+
+
+def _find_decoder(part: Part) -> Decoder | None:
+    for tensor in part.tensors:
+        if tensor.name.endswith(_LAST_CONVOLUTION) and len(tensor.shape) in (4, 5):
+            return Decoder(
+                part=part.name,
+                channels=tensor.shape[1],
+                is_video=len(tensor.shape) == 5,
+                is_upcast=part.config.get("force_upcast") is True,
+            )
+    return None
+
+
+def _find_language(model: SavedModel) -> Language | None:
+    """Return the language model of a lone model that generates text, from its config."""
+    if model.kind != "model" or not model.class_name.endswith(_GENERATES):
+        return None
+    inner = model.config.get("text_config")
+    config = inner if isinstance(inner, Mapping) else model.config
+    hidden = _number(config, ("hidden_size", "d_model", "n_embd"))
+    layers = _number(config, ("num_hidden_layers", "n_layer", "num_layers"))
+    heads = _number(config, ("num_attention_heads", "n_head", "num_heads"))
+    if not hidden or not layers or not heads:
+        return None
+    key_heads = _number(config, ("num_key_value_heads",)) or heads
+    width = _number(config, ("head_dim",)) or hidden // heads
+    return Language(
+        part=model.parts[0].name,
+        hidden=hidden,
+        intermediate=_number(config, ("intermediate_size", "d_ff", "n_inner")) or 4 * hidden,
+        words=_number(config, ("vocab_size",)),
+        cache_elements=2 * layers * key_heads * width,
+    )
+
+
+def _number(config: Mapping[str, object], names: Sequence[str]) -> int:
+    """Return the first of some numbers of a config that is one; 0 where none is."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _LARGEST:
+            return value
+    return 0

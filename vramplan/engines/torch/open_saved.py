@@ -1,0 +1,146 @@
+"""A saved model as a pipeline: with its architecture's tape, or counted where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vramplan.catalog.pipelines import Entry
+from vramplan.engines.torch.counted_model import count, saved_dtype
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.same_model import find_same
+from vramplan.errors import UsageError
+from vramplan.model import Constraint, SettingValue
+from vramplan.settings import check_setting
+from vramplan.sources.saved_model import (
+    LocalFiles,
+    SavedModel,
+    is_part_of_folder,
+    is_saved_folder,
+    read_saved_file,
+    read_saved_folder,
+)
+
+#: is told in a line how a TARGET was understood
+Remark = Callable[[str], None]
+
+HUB, SUFFIX = "hf:", ".safetensors"
+_TORCH_NAMES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+#: pixels of a side, where a config does not tell: what most pipelines of today make
+_SIDE = 1024
+_LARGEST_SIDE = 1 << 14
+_MOST_TOKENS = 1 << 20
+
+
+def find_saved(
+    text: str, entries: Iterable[Entry], folders: Sequence[Path], remark: Remark
+) -> TorchPipeline | None:
+    """Return the pipeline of a saved model: a folder, a file, or ``hf:ORG/NAME``.
+
+    `entries` are the catalogue's, with tapes in `folders`. None for what is no such model. Raises
+    SourceError where it is one, and not usable.
+    """
+    if text.startswith(HUB):
+        from vramplan.sources.hub_folder import read_saved_on_hub
+
+        found = read_saved_on_hub(text)
+        name = text.rpartition("/")[2]
+    elif (path := Path(text)).is_dir():
+        found = read_saved_folder(LocalFiles(path)) if is_saved_folder(path) else None
+        name = path.resolve().name
+    elif path.suffix.lower() != SUFFIX:
+        return None
+    elif is_part_of_folder(path):
+        found, name = read_saved_folder(LocalFiles(path.parent)), path.resolve().parent.name
+    else:
+        found, name = read_saved_file(path), path.stem
+    if found is None:
+        return None
+    return _as_pipeline(found, name or "model", entries, folders, remark)
+
+
+def _as_pipeline(
+    model: SavedModel,
+    name: str,
+    entries: Iterable[Entry],
+    folders: Sequence[Path],
+    remark: Remark,
+) -> TorchPipeline:
+    """Return a saved model as a pipeline called `name`, and remark how it was understood."""
+    dtype = saved_dtype(model)
+    same = find_same(model, entries, folders)
+    if same is not None:
+        remark(f"{model.place}: the architecture of the catalogue's {same.name}, {_loaded(model)}")
+        return replace(
+            same,
+            name=name,
+            title=f"{name}, of the architecture of {same.title}",
+            defaults=_own_defaults(model, same, dtype),
+            source=model.place,
+            path=model.place,
+            aliases=(),
+        )
+    what = model.class_name or "this model"
+    remark(
+        f"{model.place}: there is no tape of {what}: its weights are counted, {_loaded(model)}; "
+        "the rest is assumed, in a wide band"
+    )
+    counted = count(model)
+    defaults: dict[str, SettingValue] = {"batch": 1, "dtype": dtype}
+    constraints = {"batch": Constraint(maximum=1024)}
+    if counted.decoder is not None:
+        defaults["image"] = (_SIDE, _SIDE)
+        constraints["image"] = Constraint(minimum=16, maximum=_LARGEST_SIDE)
+    if counted.language is not None:
+        defaults |= {"prompt_tokens": 512, "new_tokens": 256}
+        for key in ("prompt_tokens", "new_tokens"):
+            constraints[key] = Constraint(maximum=_MOST_TOKENS)
+    if len(counted.parts) > 1:
+        defaults["offload"] = "none"
+        constraints["offload"] = Constraint(choices=("none", "model"))
+    return TorchPipeline(
+        name=name,
+        title=f"{name} ({model.class_name})" if model.class_name else name,
+        summary="A saved model whose architecture has no tape.",
+        runtime=model.runtime,
+        defaults={**defaults, "platform": "linux"},
+        constraints=constraints,
+        source=model.place,
+        path=model.place,
+        counted=counted,
+    )
+
+
+def _loaded(model: SavedModel) -> str:
+    """Return in which dtype it is taken to be loaded, and what has to be typed for that."""
+    dtype = saved_dtype(model)
+    words = f"in {dtype}, as its files are"
+    if model.runtime == "diffusers" and dtype != "fp32":
+        return f"{words} (load it with torch_dtype=torch.{_TORCH_NAMES[dtype]})"
+    return words
+
+
+def _own_defaults(model: SavedModel, same: TorchPipeline, dtype: str) -> Mapping[str, SettingValue]:
+    """Return the catalogue's settings with what the model's own files say."""
+    parts = {part.name: part for part in model.parts}
+    wanted: dict[str, SettingValue] = {"dtype": dtype}
+    if "safety_checker" not in parts:
+        wanted["safety_checker"] = "off"
+    if "vae" in parts and parts["vae"].config.get("force_upcast") is False:
+        wanted["vae_upcast"] = "off"
+    side = parts["unet"].config.get("sample_size") if "unet" in parts else None
+    if isinstance(side, int) and not isinstance(side, bool) and 0 < side <= _LARGEST_SIDE:
+        wanted["image"] = (8 * side, 8 * side)
+    kept = {key: value for key, value in wanted.items() if _is_taken(same, key, value)}
+    return {**same.defaults, **kept}
+
+
+def _is_taken(pipeline: TorchPipeline, key: str, value: SettingValue) -> bool:
+    if key not in pipeline.defaults:
+        return False
+    try:
+        check_setting(pipeline, key, value)
+    except UsageError:
+        return False
+    return True

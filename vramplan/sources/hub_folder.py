@@ -1,0 +1,137 @@
+"""Models of diffusers and transformers on the Hugging Face hub: configs, and headers of weights.
+
+Of the weights only the beginnings are read, by HTTP ranges; a copy in the hub's local cache that is
+whole goes before. ``HF_HUB_OFFLINE=1`` keeps to that copy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from vramplan.codec import Json, JsonError, Limits, parse_json
+from vramplan.errors import SourceError
+from vramplan.quick_dataclass import dataclass
+from vramplan.sources.hub import PREFIX, REPOSITORY
+from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, snapshots
+from vramplan.sources.safetensors import LONGEST, SafetensorsHeader, read_header
+from vramplan.sources.saved_model import (
+    CONFIG,
+    INDEX,
+    LocalFiles,
+    SavedModel,
+    is_saved_folder,
+    read_saved_folder,
+)
+
+_CONFIGS = Limits(text_bytes=1 << 20, parsed_bytes=32 << 20)
+_LISTING = Limits(text_bytes=8 << 20)
+#: most headers are shorter: one answer tells all
+_FIRST = 256 << 10
+_OFFLINE = ("1", "on", "yes", "true")
+
+
+@dataclass(frozen=True, slots=True)
+class _HubFiles:
+    """The files of a repository on the hub."""
+
+    repository: str
+    hub: Hub
+    listed: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return f"{PREFIX}{self.repository}"
+
+    def names(self, folder: str = "") -> list[str]:
+        """Return the names of the files in a folder."""
+        start = f"{folder}/" if folder else ""
+        rests = (path.removeprefix(start) for path in self.listed if path.startswith(start))
+        return sorted(rest for rest in rests if rest and "/" not in rest)
+
+    def read_config(self, path: str) -> dict[str, Json]:
+        """Return an object of JSON; raises SourceError."""
+        data = get(self._url(path), self.hub, _CONFIGS.text_bytes + 1, {})
+        try:
+            found = parse_json(data, f"{self.place}/{path}", _CONFIGS)
+        except JsonError as problem:
+            raise SourceError(str(problem)) from None
+        if not isinstance(found, dict):
+            raise SourceError(f"{self.place}/{path}: not an object of JSON")
+        return found
+
+    def read_weights(self, path: str) -> SafetensorsHeader:
+        """Return a header; raises SourceError."""
+        ranges = Ranges(self._url(path), self.hub, LONGEST + 8)
+        ahead = bytearray()
+
+        def read(size: int) -> bytes:
+            while len(ahead) < size and (more := ranges.read(max(_FIRST, size - len(ahead)))):
+                ahead.extend(more)
+            data = bytes(ahead[:size])
+            del ahead[:size]
+            return data
+
+        return read_header(read, f"{self.place}/{path}", None)
+
+    def _url(self, path: str) -> str:
+        return f"{self.hub.endpoint}/{self.repository}/resolve/main/{quote(path)}"
+
+
+def read_saved_on_hub(text: str, environment: Mapping[str, str] | None = None) -> SavedModel | None:
+    """Return the model that ``hf:ORG/NAME`` names; None for a repository of other files.
+
+    Raises SourceError where the hub does not give it, or it is not usable.
+    """
+    environ = os.environ if environment is None else environment
+    repository = text.removeprefix(PREFIX)
+    if not REPOSITORY.fullmatch(repository):
+        return None
+    if (cached := _cached(repository, environ)) is not None:
+        return read_saved_folder(cached)
+    if environ.get("HF_HUB_OFFLINE", "").lower() in _OFFLINE:
+        message = f"{PREFIX}{repository}: not in the local cache, and HF_HUB_OFFLINE is set"
+        raise SourceError(message, hint=f"hf download {repository} fetches it")
+    hub = ask_hub(environ)
+    files = _HubFiles(repository, hub, _list(repository, hub))
+    there = files.names()
+    if INDEX not in there and (CONFIG not in there or any(map(_is_gguf, there))):
+        return None
+    return read_saved_folder(files)
+
+
+def _cached(repository: str, environ: Mapping[str, str]) -> LocalFiles | None:
+    """Return a copy in the local cache whose weights are there."""
+    try:
+        found = sorted(snapshots(repository, environ).iterdir())
+    except OSError:
+        return None
+    for folder in found:
+        if is_saved_folder(folder):
+            files = LocalFiles(folder)
+            try:
+                read_saved_folder(files)
+            except SourceError:  # its configs alone, or some of its parts
+                continue
+            return files
+    return None
+
+
+def _is_gguf(name: str) -> bool:
+    return name.lower().endswith(".gguf")
+
+
+def _list(repository: str, hub: Hub) -> tuple[str, ...]:
+    url = f"{hub.endpoint}/api/models/{repository}/tree/main?recursive=true"
+    try:
+        listed = parse_json(get(url, hub, _LISTING.text_bytes, {}), url, _LISTING)
+    except JsonError as problem:
+        raise SourceError(str(problem)) from None
+    entries = listed if isinstance(listed, list) else []
+    return tuple(
+        str(one["path"])
+        for one in entries
+        if isinstance(one, dict) and one.get("type") == "file" and isinstance(one.get("path"), str)
+    )
