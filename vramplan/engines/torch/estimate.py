@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +37,7 @@ from vramplan.model import (
     Settings,
     TimelinePoint,
 )
+from vramplan.quick_dataclass import replace
 from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 

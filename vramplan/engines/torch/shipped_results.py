@@ -15,7 +15,7 @@ from pathlib import Path
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.codec import Json, JsonError, Limits, read_object, text_of, whole
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
-from vramplan.engines.torch.tape.trace import Mark
+from vramplan.engines.torch.tape.mark import Mark
 
 FILE = "results.json"
 _LIMITS = Limits()
