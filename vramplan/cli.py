@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "catalog": "the pipelines: list, show, validate, add",
         "cards": "the cards: what NVML says they have",
         "record": "make or refresh a tape (needs the extra gpu)",
+        "cache": "what is remembered between runs: show it, clear it",
         "doctor": "what is installed, what is missing, what is stale",
     }
 )
@@ -190,7 +191,14 @@ def _run(words: list[str]) -> int:
         from vramplan.commands.output import check_output
 
         check_output(known)
-    return cast("int", _load(name, "run")(known))
+    run = _load(name, "run")
+    if not hasattr(known, "no_cache"):
+        return cast("int", run(known))
+    from vramplan.ask.cache import remembering
+    from vramplan.commands.output import remark
+
+    with remembering(remark, is_wanted=not known.no_cache):
+        return cast("int", run(known))
 
 
 def _unknown_argument(

@@ -202,4 +202,4 @@ def result_key(
     asked = sorted(settings.keys() - _NOT_REPLAYED)
     chosen = ",".join(f"{key}={settings[key]}" for key in asked)
     models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"
-    return f"{tape_key(path)} {chosen} {models}"
+    return f"{tape_key(path)} {pipeline.runtime} {chosen} {models}"
