@@ -60,7 +60,8 @@ def write_large_file(folder: str) -> None:
     parts = {
         "attn_norm": (0, _WIDE), "attn_q": (12, _WIDE, _WIDE), "attn_k": (12, _WIDE, 1024),
         "attn_v": (14, _WIDE, 1024), "attn_output": (12, _WIDE, _WIDE), "ffn_norm": (0, _WIDE),
-        "ffn_gate": (12, _WIDE, 28672), "ffn_up": (12, _WIDE, 28672), "ffn_down": (14, 28672, _WIDE),
+        "ffn_gate": (12, _WIDE, 28672), "ffn_up": (12, _WIDE, 28672),
+        "ffn_down": (14, 28672, _WIDE),
     }  # fmt: skip
     tensors = {"token_embd.weight": (12, _WIDE, _WORDS), "output.weight": (14, _WIDE, _WORDS)}
     tensors["output_norm.weight"] = (0, _WIDE)

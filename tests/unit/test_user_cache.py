@@ -167,6 +167,8 @@ def test_code_that_was_changed_is_another_version(tmp_path, monkeypatch) -> None
     monkeypatch.setattr(user_cache, "__file__", str(package / "user_cache.py"))
     first = user_cache._code_stamp()
     (package / "inner" / "notes.txt").write_text("y")
+    (package / "report").mkdir()
+    (package / "report" / "page.py").write_text("")
     assert user_cache._code_stamp() == first
     for name in ("one.py", "inner/two.py", "inner/core.so"):
         os.utime(package / name, (1, 1))
