@@ -205,13 +205,13 @@ def stop(line):
     sys.exit(line)
 
 cache = UserCache(Path(sys.argv[1]), "1", stop)
-for turn in range(60):
+for turn in range(24):
     for number in range(12):
         found = cache.find("stop", f"key {number}")
         if found is not None and found != [number] * 200:
             sys.exit(f"read {found!r:.80}")
         cache.keep("stop", f"key {number}", [number] * 200)
-    if turn % 20 == int(sys.argv[2]):
+    if turn % 8 == int(sys.argv[2]):
         UserCache(Path(sys.argv[1]), f"other {turn}", stop).keep("stop", "key", [1])
 """
 
