@@ -18,12 +18,9 @@ from vramplan.sources.gguf import (
     read_gguf,
     read_header,
 )
+from vramplan.sources.hub_address import PREFIX, REPOSITORY
 from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, snapshots
 
-PREFIX = "hf:"
-
-#: ORG/NAME
-REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)
 _LISTING = Limits(text_bytes=8 << 20)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from vramplan.codec import Json, JsonError, Limits, parse_json
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass
-from vramplan.sources.hub import PREFIX, REPOSITORY
+from vramplan.sources.hub_address import PREFIX, REPOSITORY
 from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, snapshots
 from vramplan.sources.safetensors import LONGEST, SafetensorsHeader, read_header
 from vramplan.sources.saved_model import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import EngineRules, has_flash_attention, rules_of
@@ -13,7 +12,6 @@ from vramplan.engines.ggml.defaults import (
     ollama_choices,
 )
 from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts
-from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 from vramplan.engines.ggml.kv_cache import (
     QUANTISED,
     cache_tokens,
@@ -27,7 +25,7 @@ from vramplan.engines.ggml.recurrent_state import layer_states
 from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Settings
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.settings import AUTO, KV_TYPES, experts_of, key_type, value_type
 
 if TYPE_CHECKING:
@@ -139,6 +137,8 @@ def _vision(pipeline: GgmlPipeline, rules: EngineRules, chosen: Settings) -> Vis
 def _model_of(pipeline: GgmlPipeline) -> GgmlModel:
     """Return the model of a file's header, else that of the catalogue's entry."""
     if isinstance(pipeline.model, ModelFile):
+        from vramplan.engines.ggml.gguf_tensors import model_from_gguf
+
         return model_from_gguf(pipeline.model.header)
     return read_model(pipeline)
 
