@@ -14,8 +14,7 @@
 #define LARGE_ROUND (2 * MIB)
 #define SPAN ((int64_t)1 << 40)
 
-int make_room(void **items, int32_t *room, int32_t wanted, size_t each) {
-    if (wanted <= *room) return DONE;
+int grow_room(void **items, int32_t *room, int32_t wanted, size_t each) {
     int64_t next = *room < 16 ? 16 : (int64_t)*room * 2;
     while (next < wanted) next *= 2;
     if (next > INT32_MAX / 2) return FAILED;
@@ -47,42 +46,34 @@ int allocator_begin(Allocator *a, int64_t limit, int is_expandable) {
 }
 
 void allocator_end(Allocator *a) {
-    for (int i = 0; i < 2; i++) {
-        free(a->pools[i].free);
-        free(a->pools[i].unmapped);
-    }
+    for (int i = 0; i < 2; i++) free(a->pools[i].unmapped);
     free(a->blocks);
     memset(a, 0, sizeof *a);
 }
 
 /* Make `to`, which has begun, the same as `from` under another limit; its room is used again. */
 int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
-    Allocator old = *to;
-    *to = *from;
-    to->limit = limit;
-    to->blocks = old.blocks;
-    to->block_room = old.block_room;
-    for (int i = 0; i < 2; i++) {
-        to->pools[i].free = old.pools[i].free;
-        to->pools[i].free_room = old.pools[i].free_room;
-        to->pools[i].unmapped = old.pools[i].unmapped;
-        to->pools[i].unmapped_room = old.pools[i].unmapped_room;
-    }
     if (make_room((void **)&to->blocks, &to->block_room, from->block_count, sizeof(Block)))
         return FAILED;
-    if (from->block_count)
-        memcpy(to->blocks, from->blocks, (size_t)from->block_count * sizeof(Block));
-    for (int i = 0; i < 2; i++) {
-        Pool *pool = &to->pools[i];
-        const Pool *source = &from->pools[i];
-        if (make_room((void **)&pool->free, &pool->free_room, source->free_count, sizeof(Entry)) ||
-            make_room((void **)&pool->unmapped, &pool->unmapped_room, source->unmapped_count,
-                      sizeof(int32_t)))
+    for (int i = 0; i < 2; i++)
+        if (make_room((void **)&to->pools[i].unmapped, &to->pools[i].unmapped_room,
+                      from->pools[i].unmapped_count, sizeof(int32_t)))
             return FAILED;
-        if (source->free_count)
-            memcpy(pool->free, source->free, (size_t)source->free_count * sizeof(Entry));
+    Block *blocks = to->blocks;
+    int32_t room = to->block_room;
+    int32_t *unmapped[2] = {to->pools[0].unmapped, to->pools[1].unmapped};
+    int32_t rooms[2] = {to->pools[0].unmapped_room, to->pools[1].unmapped_room};
+    *to = *from;
+    to->limit = limit;
+    to->blocks = blocks;
+    to->block_room = room;
+    if (from->block_count) memcpy(blocks, from->blocks, (size_t)from->block_count * sizeof(Block));
+    for (int i = 0; i < 2; i++) {
+        const Pool *source = &from->pools[i];
+        to->pools[i].unmapped = unmapped[i];
+        to->pools[i].unmapped_room = rooms[i];
         if (source->unmapped_count)
-            memcpy(pool->unmapped, source->unmapped,
+            memcpy(unmapped[i], source->unmapped,
                    (size_t)source->unmapped_count * sizeof(int32_t));
     }
     return DONE;
@@ -90,67 +81,88 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
 
 /* ------------------------------------------------------------------------------ free blocks */
 
-/* The first entry that is not below (size, address). */
-static int32_t find(const Pool *pool, int64_t size, int64_t address) {
-    int32_t low = 0, high = pool->free_count;
-    while (low < high) {
-        int32_t middle = low + (high - low) / 2;
-        const Entry *entry = &pool->free[middle];
-        if (entry->size < size || (entry->size == size && entry->address < address))
-            low = middle + 1;
-        else
-            high = middle;
+static int bit_below(uint64_t bits) { return __builtin_ctzll(bits); }
+
+/* The class of a size, which is a multiple of ROUND below 2^63: 6 bits after the highest. */
+static int32_t class_of(int64_t size) {
+    uint64_t units = (uint64_t)size / ROUND;
+    if (units < 64) return (int32_t)units;
+    int shift = 57 - __builtin_clzll(units); /* the highest bit's place, less 6 */
+    return (shift + 1) * 64 + (int32_t)(units >> shift & 63);
+}
+
+/* The lowest free block of the classes from this one on; -1 for none. */
+static int32_t lowest_from(const Pool *pool, int32_t class) {
+    int32_t word = class >> 6;
+    if (word >= CLASS_WORDS) return -1;
+    uint64_t bits = pool->used[word] & ~(uint64_t)0 << (class & 63);
+    if (!bits) {
+        uint64_t words = word == 63 ? 0 : pool->used_words & ~(uint64_t)0 << (word + 1);
+        if (!words) return -1;
+        word = bit_below(words);
+        bits = pool->used[word];
     }
-    return low;
+    return pool->lowest[word * 64 + bit_below(bits)];
 }
 
-static void take_out(Pool *pool, int32_t index) {
-    pool->free_count--;
-    memmove(pool->free + index, pool->free + index + 1,
-            (size_t)(pool->free_count - index) * sizeof(Entry));
+/* The smallest free block of at least `size`, of these the one of lowest address; -1 for none. */
+static int32_t best_fit(const Allocator *a, const Pool *pool, int64_t size) {
+    int32_t class = class_of(size);
+    if (pool->used[class >> 6] >> (class & 63) & 1)
+        for (int32_t block = pool->lowest[class]; block >= 0; block = a->blocks[block].higher)
+            if (a->blocks[block].size >= size) return block;
+    return lowest_from(pool, class + 1);
 }
 
-static int put_in(Allocator *a, int32_t block) {
-    Block *b = &a->blocks[block];
-    Pool *pool = &a->pools[b->pool];
-    if (make_room((void **)&pool->free, &pool->free_room, pool->free_count + 1, sizeof(Entry)))
-        return FAILED;
-    int32_t index = find(pool, b->size, b->address);
-    memmove(pool->free + index + 1, pool->free + index,
-            (size_t)(pool->free_count - index) * sizeof(Entry));
-    pool->free[index].size = b->size;
-    pool->free[index].address = b->address;
-    pool->free[index].block = block;
-    pool->free_count++;
-    b->is_free = 1;
-    return DONE;
-}
-
-/* Put a block in the place of the entry at `index`, which is taken out: less is moved than by both. */
-static void put_instead(Allocator *a, int32_t index, int32_t block) {
-    Block *b = &a->blocks[block];
-    Pool *pool = &a->pools[b->pool];
-    Entry *free = pool->free;
-    int32_t to = find(pool, b->size, b->address);
-    if (to > index) {
-        to--;
-        memmove(free + index, free + index + 1, (size_t)(to - index) * sizeof(Entry));
-    } else {
-        memmove(free + to + 1, free + to, (size_t)(index - to) * sizeof(Entry));
-    }
-    free[to].size = b->size;
-    free[to].address = b->address;
-    free[to].block = block;
-    b->is_free = 1;
-}
-
-static int32_t index_of(const Allocator *a, int32_t block) {
+/* The free block after this one; -1 for none. */
+static int32_t following(const Allocator *a, const Pool *pool, int32_t block) {
     const Block *b = &a->blocks[block];
-    return find(&a->pools[b->pool], b->size, b->address);
+    return b->higher >= 0 ? b->higher : lowest_from(pool, class_of(b->size) + 1);
 }
 
-static void remove_free(Allocator *a, int32_t block) {
-    take_out(&a->pools[a->blocks[block].pool], index_of(a, block));
+static void take_out(Allocator *a, int32_t block) {
+    const Block *b = &a->blocks[block];
+    Pool *pool = &a->pools[b->pool];
+    pool->free_count--;
+    if (b->higher >= 0) a->blocks[b->higher].lower = b->lower;
+    if (b->lower >= 0) {
+        a->blocks[b->lower].higher = b->higher;
+        return;
+    }
+    int32_t class = class_of(b->size), word = class >> 6;
+    if (b->higher >= 0) {
+        pool->lowest[class] = b->higher;
+    } else {
+        pool->used[word] &= ~((uint64_t)1 << (class & 63));
+        if (!pool->used[word]) pool->used_words &= ~((uint64_t)1 << word);
+    }
+}
+
+static void put_in(Allocator *a, int32_t block) {
+    Block *blocks = a->blocks, *b = &blocks[block];
+    Pool *pool = &a->pools[b->pool];
+    int32_t class = class_of(b->size), word = class >> 6;
+    uint64_t bit = (uint64_t)1 << (class & 63);
+    int32_t lower = -1, higher = -1;
+    if (pool->used[word] & bit) {
+        higher = pool->lowest[class];
+        while (higher >= 0 &&
+               (blocks[higher].size < b->size ||
+                (blocks[higher].size == b->size && blocks[higher].address < b->address))) {
+            lower = higher;
+            higher = blocks[higher].higher;
+        }
+    } else {
+        pool->used[word] |= bit;
+        pool->used_words |= (uint64_t)1 << word;
+    }
+    if (lower >= 0) blocks[lower].higher = block;
+    else pool->lowest[class] = block;
+    if (higher >= 0) blocks[higher].lower = block;
+    b->lower = lower;
+    b->higher = higher;
+    b->is_free = 1;
+    pool->free_count++;
 }
 
 static int32_t new_block(Allocator *a, int pool, int64_t address, int64_t size, int32_t previous,
@@ -236,11 +248,12 @@ static int64_t growable(const Allocator *a, int32_t block) {
     return b->size + a->blocks[b->next].size;
 }
 
-static int32_t choose(const Allocator *a, const Pool *pool, int32_t index) {
-    while (index < pool->free_count - 1 &&
-           growable(a, pool->free[index + 1].block) < growable(a, pool->free[index].block))
-        index++;
-    return index;
+static int32_t choose(const Allocator *a, const Pool *pool, int32_t block) {
+    for (;;) {
+        int32_t next = following(a, pool, block);
+        if (next < 0 || growable(a, next) >= growable(a, block)) return block;
+        block = next;
+    }
 }
 
 /* The first block of the lowest run of free and unmapped neighbours that adds up to size; -1. */
@@ -286,7 +299,7 @@ static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) 
     for (int is_first = 1; left > 0; left--, is_first = 0) {
         if (!is_first) block = a->blocks[first].next;
         if (a->blocks[block].is_mapped) {
-            remove_free(a, block);
+            take_out(a, block);
         } else {
             int64_t missing = is_first ? size : size - a->blocks[first].size;
             int64_t have = a->blocks[block].size;
@@ -299,7 +312,7 @@ static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) 
     }
     int32_t next = a->blocks[first].next;
     if (next >= 0 && a->blocks[next].is_free) {
-        remove_free(a, next);
+        take_out(a, next);
         absorb(a, first);
     }
     a->blocks[first].is_free = 0;
@@ -307,15 +320,17 @@ static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) 
 }
 
 static int unmap(Allocator *a, int32_t block, int64_t begin, int64_t end) {
-    remove_free(a, block);
+    take_out(a, block);
     if (begin > a->blocks[block].address) {
         int32_t front = block;
         block = cut(a, front, begin - a->blocks[front].address);
-        if (block < 0 || put_in(a, front)) return FAILED;
+        if (block < 0) return FAILED;
+        put_in(a, front);
     }
     if (end < a->blocks[block].address + a->blocks[block].size) {
         int32_t rest = cut(a, block, end - begin);
-        if (rest < 0 || put_in(a, rest)) return FAILED;
+        if (rest < 0) return FAILED;
+        put_in(a, rest);
     }
     a->blocks[block].is_free = 0;
     a->blocks[block].is_mapped = 0;
@@ -344,7 +359,8 @@ static int release_pages(Allocator *a, int which) {
     if (!count) return DONE;
     int32_t *blocks = malloc((size_t)count * sizeof *blocks);
     if (blocks == NULL) return FAILED;
-    for (int32_t i = 0; i < count; i++) blocks[i] = pool->free[i].block;
+    int32_t block = lowest_from(pool, 0);
+    for (int32_t i = 0; i < count; i++, block = following(a, pool, block)) blocks[i] = block;
     int status = DONE;
     for (int32_t i = 0; i < count && !status; i++) {
         const Block *b = &a->blocks[blocks[i]];
@@ -367,18 +383,18 @@ int allocator_empty_cache(Allocator *a) {
             if (release_pages(a, which)) return FAILED;
             continue;
         }
-        Pool *pool = &a->pools[which];
-        int32_t kept = 0;
-        for (int32_t i = 0; i < pool->free_count; i++) {
-            const Block *b = &a->blocks[pool->free[i].block];
+        const Pool *pool = &a->pools[which];
+        int32_t block = lowest_from(pool, 0);
+        while (block >= 0) {
+            int32_t next = following(a, pool, block);
+            const Block *b = &a->blocks[block];
             if (b->previous < 0 && b->next < 0) {
                 a->reserved -= b->size;
-                drop_block(a, pool->free[i].block);
-            } else {
-                pool->free[kept++] = pool->free[i];
+                take_out(a, block);
+                drop_block(a, block);
             }
+            block = next;
         }
-        pool->free_count = kept;
     }
     return DONE;
 }
@@ -422,34 +438,31 @@ static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
 int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
     if (size <= 0 || size > LARGEST) return FAILED;
     int which = size > SMALL;
-    Pool *pool = &a->pools[which];
+    const Pool *pool = &a->pools[which];
     size = (size + ROUND - 1) & -ROUND;
-    int32_t index = find(pool, size, 0);
-    int is_found = index < pool->free_count;
-    if (is_found) {
-        if (a->is_expandable) index = choose(a, pool, index);
-        *block = pool->free[index].block;
-        a->blocks[*block].is_free = 0;
+    int32_t found = best_fit(a, pool, size);
+    if (found >= 0) {
+        if (a->is_expandable) found = choose(a, pool, found);
+        take_out(a, found);
+        a->blocks[found].is_free = 0;
     } else {
-        int status = grow(a, which, size, block);
+        int status = grow(a, which, size, &found);
         if (status == REFUSED) {
             if (allocator_empty_cache(a)) return FAILED;
             a->retries++;
-            status = grow(a, which, size, block);
+            status = grow(a, which, size, &found);
             if (status == REFUSED) a->asked = segment_size(size);
         }
         if (status) return status;
     }
-    int64_t taken = a->blocks[*block].size;
+    int64_t taken = a->blocks[found].size;
     if (taken - size >= pool->least_rest) {
-        int32_t rest = cut(a, *block, size);
+        int32_t rest = cut(a, found, size);
         if (rest < 0) return FAILED;
-        if (is_found) put_instead(a, index, rest);
-        else if (put_in(a, rest)) return FAILED;
+        put_in(a, rest);
         taken = size;
-    } else if (is_found) {
-        take_out(pool, index);
     }
+    *block = found;
     a->allocated += taken;
     if (a->allocated > a->peak_allocated) a->peak_allocated = a->allocated;
     return DONE;
@@ -457,18 +470,16 @@ int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
 
 int allocator_free(Allocator *a, int32_t block) {
     a->allocated -= a->blocks[block].size;
-    int32_t next = a->blocks[block].next, previous = a->blocks[block].previous, index = -1;
+    int32_t next = a->blocks[block].next, previous = a->blocks[block].previous;
     if (next >= 0 && a->blocks[next].is_free) {
-        index = index_of(a, next);
+        take_out(a, next);
         absorb(a, block);
     }
     if (previous >= 0 && a->blocks[previous].is_free) {
-        if (index >= 0) take_out(&a->pools[a->blocks[block].pool], index);
-        index = index_of(a, previous);
+        take_out(a, previous);
         absorb(a, previous);
         block = previous;
     }
-    if (index < 0) return put_in(a, block);
-    put_instead(a, index, block);
+    put_in(a, block);
     return DONE;
 }

@@ -27,17 +27,17 @@ enum { DONE = 0, FAILED = -1, REFUSED = 1, PAUSED = 3 };
 typedef struct {
     int64_t address, size;
     int32_t previous, next; /* blocks, -1 for none */
+    int32_t lower, higher;  /* of the free ones of its class, by size, then address */
     uint8_t is_free, is_mapped, pool;
 } Block;
 
-typedef struct {
-    int64_t size, address;
-    int32_t block;
-} Entry;
+/* Sizes fall into classes, 64 to a doubling, so that the best fit is found by looking at bits. */
+#define CLASS_WORDS 50
 
 typedef struct {
-    Entry *free; /* by size, then address */
-    int32_t free_count, free_room;
+    uint64_t used_words, used[CLASS_WORDS]; /* which words are not 0, which classes have a block */
+    int32_t lowest[CLASS_WORDS * 64];       /* free block of a class that is used */
+    int32_t free_count;
     int32_t *unmapped; /* by address */
     int32_t unmapped_count, unmapped_room;
     int64_t page, least_rest;
@@ -88,6 +88,10 @@ void names_below(const Expressions *e, int32_t node, uint8_t *found);
 
 /* ------------------------------------------------------------------------ a vector's room */
 
-int make_room(void **items, int32_t *room, int32_t wanted, size_t each);
+int grow_room(void **items, int32_t *room, int32_t wanted, size_t each);
+
+static inline int make_room(void **items, int32_t *room, int32_t wanted, size_t each) {
+    return wanted <= *room ? DONE : grow_room(items, room, wanted, each);
+}
 
 #endif
