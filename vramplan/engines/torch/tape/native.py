@@ -89,7 +89,7 @@ def _declare(core: ctypes.CDLL) -> None:
     core.vramplan_figures.argtypes = [pointer, _LONGS]
     core.vramplan_marks.restype = None
     core.vramplan_marks.argtypes = [pointer, pointer, pointer]
-    core.vramplan_attempt.argtypes = [pointer, _LONG, _LONG, number, _LONGS]
+    core.vramplan_attempt.argtypes = [pointer, _LONG, number, _LONGS]
 
 
 class _Program:
@@ -278,12 +278,9 @@ class NativeRehearsal:
         """
         if self._instead is not None:
             return self._instead.attempt(limit_bytes, is_elastic=is_elastic)
-        live_bytes = self.trace.allocated_peak_bytes
         found = (_LONG * 4)()
         bounded_bytes = min(max(limit_bytes, -1), _LARGEST)
-        status = self._core.vramplan_attempt(
-            self._run, bounded_bytes, live_bytes, is_elastic, found
-        )
+        status = self._core.vramplan_attempt(self._run, bounded_bytes, is_elastic, found)
         granted_bytes, phase, component, asked_bytes = found
         if status == _DONE:
             return granted_bytes, None

@@ -38,6 +38,7 @@ int allocator_begin(Allocator *a, int64_t limit, int is_expandable) {
     a->limit = limit;
     a->is_expandable = is_expandable;
     a->spare = -1;
+    for (int i = 0; i < 2; i++) a->pools[i].first_segment = a->pools[i].last_segment = -1;
     a->pools[0].page = SMALL_SEGMENT;
     a->pools[0].least_rest = ROUND;
     a->pools[1].page = LARGE_SEGMENT;
@@ -65,6 +66,7 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
     int32_t rooms[2] = {to->pools[0].unmapped_room, to->pools[1].unmapped_room};
     *to = *from;
     to->limit = limit;
+    to->is_watched = 0;
     to->blocks = blocks;
     to->block_room = room;
     if (from->block_count) memcpy(blocks, from->blocks, (size_t)from->block_count * sizeof(Block));
@@ -186,9 +188,32 @@ static int32_t new_block(Allocator *a, int pool, int64_t address, int64_t size, 
     return block;
 }
 
+/* A segment of one block, behind all others: the driver's addresses rise. */
+static int32_t new_segment(Allocator *a, int which, int64_t address, int64_t size) {
+    int32_t block = new_block(a, which, address, size, -1, -1);
+    if (block < 0) return -1;
+    Pool *pool = &a->pools[which];
+    a->blocks[block].earlier = pool->last_segment;
+    a->blocks[block].later = -1;
+    if (pool->last_segment >= 0) a->blocks[pool->last_segment].later = block;
+    else pool->first_segment = block;
+    pool->last_segment = block;
+    return block;
+}
+
 static void drop_block(Allocator *a, int32_t block) {
     a->blocks[block].next = a->spare;
     a->spare = block;
+}
+
+static void drop_segment(Allocator *a, int32_t block) {
+    const Block *b = &a->blocks[block];
+    Pool *pool = &a->pools[b->pool];
+    if (b->earlier >= 0) a->blocks[b->earlier].later = b->later;
+    else pool->first_segment = b->later;
+    if (b->later >= 0) a->blocks[b->later].earlier = b->earlier;
+    else pool->last_segment = b->earlier;
+    drop_block(a, block);
 }
 
 /* Keep the first `size` and return the rest, as mapped as this and not free; -1 without room. */
@@ -348,7 +373,7 @@ static int unmap(Allocator *a, int32_t block, int64_t begin, int64_t end) {
     }
     if (a->blocks[block].previous < 0 && a->blocks[block].next < 0) {
         remove_unmapped(a, block);
-        drop_block(a, block);
+        drop_segment(a, block);
     }
     return DONE;
 }
@@ -391,7 +416,7 @@ int allocator_empty_cache(Allocator *a) {
             if (b->previous < 0 && b->next < 0) {
                 a->reserved -= b->size;
                 take_out(a, block);
-                drop_block(a, block);
+                drop_segment(a, block);
             }
             block = next;
         }
@@ -404,7 +429,7 @@ static int32_t add_expandable(Allocator *a, int which) {
     int64_t span = round_up(SPAN, a->pools[which].page);
     if (address > UNLIMITED - span) return -1;
     a->next_address = address + span;
-    int32_t block = new_block(a, which, address, span, -1, -1);
+    int32_t block = new_segment(a, which, address, span);
     if (block < 0) return -1;
     a->blocks[block].is_mapped = 0;
     return add_unmapped(a, block) ? -1 : block;
@@ -426,7 +451,7 @@ static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
         *block = first;
     } else {
         if (a->next_address > UNLIMITED - grown) return FAILED;
-        *block = new_block(a, which, a->next_address, grown, -1, -1);
+        *block = new_segment(a, which, a->next_address, grown);
         if (*block < 0) return FAILED;
         a->next_address += grown;
     }

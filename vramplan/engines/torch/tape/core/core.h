@@ -19,6 +19,12 @@
 
 enum { DONE = 0, FAILED = -1, REFUSED = 1, PAUSED = 3 };
 
+#define TRY(call)                    \
+    do {                             \
+        int status_ = (call);        \
+        if (status_) return status_; \
+    } while (0)
+
 #define UNLIMITED ((int64_t)1 << 62)
 #define LARGEST ((int64_t)1 << 60)
 
@@ -28,6 +34,8 @@ typedef struct {
     int64_t address, size;
     int32_t previous, next; /* blocks, -1 for none */
     int32_t lower, higher;  /* of the free ones of its class, by size, then address */
+    int32_t earlier, later; /* of a segment's first block: of the segments before and after it */
+    int32_t owner;          /* while it is used: whom it is for, which the allocator does not ask */
     uint8_t is_free, is_mapped, pool;
 } Block;
 
@@ -38,6 +46,7 @@ typedef struct {
     uint64_t used_words, used[CLASS_WORDS]; /* which words are not 0, which classes have a block */
     int32_t lowest[CLASS_WORDS * 64];       /* free block of a class that is used */
     int32_t free_count;
+    int32_t first_segment, last_segment; /* by address; -1 */
     int32_t *unmapped; /* by address */
     int32_t unmapped_count, unmapped_room;
     int64_t page, least_rest;

@@ -1,11 +1,10 @@
-/* A tape run through the allocator without a limit and written down (replay.py, residency.py,
- * rehearsal.py), and tried again under limits.
- */
+/* A tape run through the allocator without a limit and written down (replay.py, residency.py). */
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "journal.h"
 #include "program.h"
 
 #define MOST_STEPS 12000000
@@ -17,11 +16,6 @@
 #define DEEPEST 400
 #define MOST_OPERANDS 15
 #define TOO_LONG 2
-
-#define EMPTY_CACHE INT64_MIN
-#define SPARE (1 << 30) /* of a live number: scratch, that may be done without */
-#define APART 2000      /* requests between two openings, at least */
-#define MOST_OPENINGS 64
 
 enum { OFFLOAD_NONE, OFFLOAD_MODEL, OFFLOAD_SEQUENTIAL };
 
@@ -72,16 +66,6 @@ typedef struct {
 } Place;
 
 typedef struct {
-    int64_t request, granted;
-} Growth;
-
-typedef struct {
-    int64_t request;
-    Allocator allocator;
-    int32_t *held;
-} Opening;
-
-typedef struct {
     int64_t width, result, operands[MOST_OPERANDS];
     int32_t kind, count; /* count 0: nothing here */
 } Asked;
@@ -98,15 +82,11 @@ typedef struct {
     int offload, has_warm_up, is_expandable;
 
     Allocator allocator;
-    int64_t *requests; /* a size, -1 - live, or EMPTY_CACHE */
-    int32_t *lives;    /* what a size's tensor is numbered */
-    int32_t request_count, request_room, lives_room;
+    Journal journal;
     int32_t *blocks, *turns; /* by live number */
-    int32_t live_count, blocks_room, turns_room;
+    int32_t blocks_room, turns_room;
     int32_t *unused;
     int32_t unused_count, unused_room;
-    Growth *growths;
-    int32_t growth_count, growth_room;
     Mark *marks;
     int32_t mark_count, mark_room;
     Place *places;
@@ -131,57 +111,47 @@ typedef struct {
     int until_clock;
     clock_t began;
     int depth;
-
-    Opening *openings;
-    int32_t opening_count;
-    Opening latest[2]; /* of the last attempt, rigid and elastic: before it was granted most */
-    int64_t latest_limit[2]; /* below 0: none */
-    Allocator attempt;
-    int32_t *held;
 } Run;
-
-#define TRY(call)                    \
-    do {                             \
-        int status_ = (call);        \
-        if (status_) return status_; \
-    } while (0)
 
 /* ----------------------------------------------------------------------------- the journal */
 
-static int note_request(Run *r, int64_t request, int32_t live) {
-    TRY(make_room((void **)&r->requests, &r->request_room, r->request_count + 1, sizeof(int64_t)));
-    TRY(make_room((void **)&r->lives, &r->lives_room, r->request_count + 1, sizeof(int32_t)));
-    r->requests[r->request_count] = request;
-    r->lives[r->request_count++] = live;
-    return DONE;
+/* Ask without a limit; what would be granted more than ever may be where a try will start. */
+static int obtain(Run *r, int64_t size, int32_t *block) {
+    Allocator *a = &r->allocator;
+    Journal *j = &r->journal;
+    int64_t granted = a->granted;
+    a->is_watched = is_opening_due(j);
+    int status = allocator_malloc(a, size, block);
+    if (status == PAUSED) {
+        TRY(note_opening(j, a, r->blocks));
+        a->is_watched = 0;
+        status = allocator_malloc(a, size, block);
+    }
+    if (status) return FAILED; /* refused without a limit, too */
+    return a->granted > granted ? note_growth(j, a->granted) : DONE;
 }
 
 static int ask(Run *r, int64_t size, int is_spare, Slot *slot) {
     slot->live = -1;
     slot->turn = 0;
     if (size == 0) return DONE;
-    Allocator *a = &r->allocator;
-    int64_t granted = a->granted;
+    Journal *j = &r->journal;
     int32_t block, live;
-    if (allocator_malloc(a, size, &block)) return FAILED; /* refused without a limit, too */
-    if (a->granted > granted) {
-        TRY(make_room((void **)&r->growths, &r->growth_room, r->growth_count + 1, sizeof(Growth)));
-        r->growths[r->growth_count].request = r->request_count;
-        r->growths[r->growth_count++].granted = a->granted;
-    }
+    TRY(obtain(r, size, &block));
     if (r->unused_count) {
         live = r->unused[--r->unused_count];
     } else {
-        live = r->live_count;
+        live = j->live_count;
         if (live >= SPARE) return FAILED;
         TRY(make_room((void **)&r->blocks, &r->blocks_room, live + 1, sizeof(int32_t)));
         TRY(make_room((void **)&r->turns, &r->turns_room, live + 1, sizeof(int32_t)));
-        r->turns[r->live_count++] = 0;
+        r->turns[j->live_count++] = 0;
     }
     r->blocks[live] = block;
+    r->allocator.blocks[block].owner = live;
     slot->live = live;
     slot->turn = r->turns[live];
-    return note_request(r, size, is_spare ? live | SPARE : live);
+    return note_request(j, size, is_spare ? live | SPARE : live);
 }
 
 static int give(Run *r, Slot slot) {
@@ -191,12 +161,12 @@ static int give(Run *r, Slot slot) {
     TRY(allocator_free(&r->allocator, r->blocks[slot.live]));
     TRY(make_room((void **)&r->unused, &r->unused_room, r->unused_count + 1, sizeof(int32_t)));
     r->unused[r->unused_count++] = slot.live;
-    return note_request(r, -1 - (int64_t)slot.live, 0);
+    return note_request(&r->journal, GIVEN_BACK, slot.live);
 }
 
 static int give_cache(Run *r) {
     TRY(allocator_empty_cache(&r->allocator));
-    return note_request(r, EMPTY_CACHE, 0);
+    return note_request(&r->journal, EMPTY_CACHE, 0);
 }
 
 /* ---------------------------------------------------------------------------------- marks */
@@ -239,7 +209,7 @@ static int begin_mark(Run *r, int32_t phase, int32_t component) {
     r->phase = phase;
     r->component = component;
     TRY(make_room((void **)&r->places, &r->place_room, r->place_count + 1, sizeof(Place)));
-    r->places[r->place_count].request = r->request_count;
+    r->places[r->place_count].request = r->journal.count;
     r->places[r->place_count].phase = phase;
     r->places[r->place_count++].component = component;
     return DONE;
@@ -926,21 +896,6 @@ static int first_phase(Run *r, const Dimensions *given, int32_t *phase) {
     return DONE;
 }
 
-static void drop_openings(Run *r) {
-    for (int32_t i = 0; i < r->opening_count; i++) {
-        allocator_end(&r->openings[i].allocator);
-        free(r->openings[i].held);
-        r->openings[i].held = NULL;
-    }
-    r->opening_count = 0;
-    for (int i = 0; i < 2; i++) {
-        allocator_end(&r->latest[i].allocator);
-        free(r->latest[i].held);
-        r->latest[i].held = NULL;
-        r->latest_limit[i] = -1;
-    }
-}
-
 /* ------------------------------------------------------------------------ what is exported */
 
 /* The checksum of the sources it was built from, so that an old build is not taken for this one. */
@@ -975,12 +930,10 @@ EXPORT void vramplan_run_end(void *run) {
             free(r->modules[i][m].slots);
         free(r->modules[i]);
     }
-    drop_openings(r);
+    journal_end(&r->journal);
     allocator_end(&r->allocator);
-    allocator_end(&r->attempt);
-    void *owned[] = {r->requests, r->lives, r->blocks, r->turns, r->unused, r->growths, r->marks,
-                     r->places, r->weights, r->whole, r->modules, r->cast, r->present,
-                     r->weight_bytes, r->asked, r->openings, r->held};
+    void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole,
+                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(r);
 }
@@ -1000,18 +953,15 @@ EXPORT void *vramplan_run(const void *program, ScratchModel model, int64_t eleme
     r->phase = r->program->load_label;
     r->component = -1;
     r->is_changed = 1;
-    r->latest_limit[0] = r->latest_limit[1] = -1;
     allocator_begin(&r->allocator, UNLIMITED, is_expandable);
-    allocator_begin(&r->attempt, UNLIMITED, is_expandable);
+    journal_begin(&r->journal, is_expandable);
     size_t components = (size_t)r->program->component_count + 1;
     r->whole = calloc(components, sizeof *r->whole);
     r->modules = calloc(components, sizeof *r->modules);
     r->cast = calloc(components, sizeof *r->cast);
     r->present = calloc(components, sizeof *r->present);
     r->weight_bytes = calloc(components, sizeof *r->weight_bytes);
-    r->openings = calloc(MOST_OPENINGS, sizeof *r->openings);
-    int is_whole = r->whole && r->modules && r->cast && r->present && r->weight_bytes &&
-                   r->openings;
+    int is_whole = r->whole && r->modules && r->cast && r->present && r->weight_bytes;
     for (int32_t i = 0; is_whole && i < r->program->component_count; i++) {
         r->modules[i] =
             calloc((size_t)r->program->components[i].module_count + 1, sizeof **r->modules);
@@ -1063,9 +1013,7 @@ EXPORT int vramplan_go(void *run) {
     Run *r = run;
     Dimensions numbers, given;
     r->depth = 0;
-    drop_openings(r); /* there may be more tensors alive in this run */
-    free(r->held);
-    r->held = NULL;
+    r->journal.tried_limit = INT64_MIN; /* no try has gone through this run */
     if (begin_dimensions(r, NULL, &numbers)) return FAILED;
     if (begin_dimensions(r, NULL, &given)) {
         end_dimensions(&numbers);
@@ -1081,9 +1029,9 @@ EXPORT int vramplan_go(void *run) {
 EXPORT void vramplan_figures(const void *run, int64_t *figures) {
     const Run *r = run;
     figures[0] = r->mark_count;
-    figures[1] = r->request_count;
+    figures[1] = r->journal.count;
     figures[2] = r->weights_count;
-    figures[3] = r->growth_count ? r->growths[r->growth_count - 1].granted : 0;
+    figures[3] = most_granted(&r->journal);
 }
 
 /* Marks, seven numbers each, and the snapshots of weights that they point into. */
@@ -1099,124 +1047,12 @@ EXPORT void vramplan_marks(const void *run, int64_t *marks, int64_t *weights) {
         memcpy(weights, r->weights, (size_t)r->weights_count * sizeof(int64_t));
 }
 
-/* -------------------------------------------------------------------------------- attempts */
-
-static int keep_latest(Run *r, const Allocator *a, const int32_t *held, int64_t at, int which) {
-    Opening *latest = &r->latest[which];
-    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
-    if (latest->held == NULL) latest->held = malloc(lives);
-    if (latest->held == NULL) return FAILED;
-    memcpy(latest->held, held, lives);
-    latest->request = at;
-    return allocator_copy(&latest->allocator, a, a->limit);
-}
-
-/* Ask again from a request on; REFUSED where one is refused, at *at. A watched attempt leaves how it
- * stood before it was granted most: the next lower limit goes another way from there on only. */
-static int advance(Run *r, Allocator *a, int32_t *held, int64_t *at, int64_t end, int is_elastic,
-                   int is_watched) {
-    for (; *at < end; ++*at) {
-        int64_t request = r->requests[*at];
-        if (request > 0) {
-            int32_t live = r->lives[*at];
-            int32_t *block = &held[live & ~SPARE];
-            a->is_watched = is_watched;
-            int status = allocator_malloc(a, request, block);
-            if (status == PAUSED) {
-                TRY(keep_latest(r, a, held, *at, is_elastic));
-                a->is_watched = 0;
-                status = allocator_malloc(a, request, block);
-            }
-            if (status == REFUSED && is_elastic && live & SPARE) {
-                *block = -1;
-                continue;
-            }
-            if (status) return status;
-        } else if (request == EMPTY_CACHE) {
-            TRY(allocator_empty_cache(a));
-        } else if (held[-1 - request] >= 0) {
-            TRY(allocator_free(a, held[-1 - request]));
-        }
-    }
-    return DONE;
-}
-
-/* The first growth that a limit refuses; there is one. */
-static int32_t first_refused(const Run *r, int64_t limit) {
-    int32_t low = 0, high = r->growth_count;
-    while (low < high) {
-        int32_t middle = low + (high - low) / 2;
-        if (r->growths[middle].granted > limit) high = middle;
-        else low = middle + 1;
-    }
-    return low;
-}
-
-static int add_opening(Run *r, const Opening *from, int64_t request) {
-    Opening *one = &r->openings[r->opening_count];
-    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
-    one->request = from == NULL ? 0 : from->request;
-    TRY(allocator_begin(&one->allocator, UNLIMITED, r->is_expandable));
-    one->held = malloc(lives);
-    r->opening_count++;
-    if (one->held == NULL) return FAILED;
-    if (from != NULL) {
-        TRY(allocator_copy(&one->allocator, &from->allocator, UNLIMITED));
-        memcpy(one->held, from->held, lives);
-    } else {
-        memset(one->held, 0xff, lives);
-    }
-    return advance(r, &one->allocator, one->held, &one->request, request, 0, 0);
-}
-
-static int gather(Run *r, int64_t least) {
-    for (int32_t i = 0; i < r->opening_count; i++) {
-        allocator_end(&r->openings[i].allocator);
-        free(r->openings[i].held);
-        r->openings[i].held = NULL;
-    }
-    r->opening_count = 0;
-    int32_t growth = first_refused(r, least);
-    TRY(add_opening(r, NULL, r->growths[growth].request));
-    int64_t apart = (r->request_count - r->openings[0].request) / MOST_OPENINGS;
-    if (apart < APART) apart = APART;
-    for (; growth < r->growth_count && r->opening_count < MOST_OPENINGS; growth++) {
-        const Opening *last = &r->openings[r->opening_count - 1];
-        if (r->growths[growth].request >= last->request + apart)
-            TRY(add_opening(r, last, r->growths[growth].request));
-    }
-    return DONE;
-}
-
 /* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
  * where it fails. REFUSED where it does, DONE where the run completes. */
-EXPORT int vramplan_attempt(void *run, int64_t limit, int64_t live, int is_elastic,
-                            int64_t *found) {
+EXPORT int vramplan_attempt(void *run, int64_t limit, int is_elastic, int64_t *found) {
     Run *r = run;
-    int64_t most = r->growth_count ? r->growths[r->growth_count - 1].granted : 0;
-    found[0] = most;
-    if (limit >= most || !r->growth_count) return DONE;
-    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
-    if (r->held == NULL) r->held = malloc(lives);
-    if (r->held == NULL) return FAILED;
-    int which = is_elastic != 0;
-    const Opening *from = &r->latest[which];
-    if (limit > r->latest_limit[which] || limit < from->allocator.granted) {
-        int64_t first = r->growths[first_refused(r, limit)].request;
-        if (!r->opening_count || r->openings[0].request > first)
-            TRY(gather(r, live < limit ? live : limit / 8 * 7));
-        int32_t opening = r->opening_count - 1;
-        while (opening > 0 && r->openings[opening].request > first) opening--;
-        from = &r->openings[opening];
-    }
-    TRY(allocator_copy(&r->attempt, &from->allocator, limit));
-    memcpy(r->held, from->held, lives);
-    int64_t at = from->request;
-    r->latest_limit[which] = -1; /* until it is known how far this attempt's holds */
-    int status = advance(r, &r->attempt, r->held, &at, r->request_count, which, 1);
-    if (r->latest[which].held != NULL && r->latest[which].allocator.limit == limit)
-        r->latest_limit[which] = limit;
-    found[0] = r->attempt.granted;
+    int64_t at = 0;
+    int status = journal_try(&r->journal, limit, is_elastic != 0, &found[0], &at, &found[3]);
     if (status == REFUSED) {
         int32_t low = 0, high = r->place_count;
         while (low < high) {
@@ -1227,7 +1063,6 @@ EXPORT int vramplan_attempt(void *run, int64_t limit, int64_t live, int is_elast
         if (!low) return FAILED;
         found[1] = r->places[low - 1].phase;
         found[2] = r->places[low - 1].component;
-        found[3] = r->attempt.asked;
     }
     return status;
 }
