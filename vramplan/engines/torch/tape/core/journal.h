@@ -1,0 +1,61 @@
+/* What a run asked for, written down, and tried again under limits (rehearsal.py). */
+#ifndef VRAMPLAN_JOURNAL_H
+#define VRAMPLAN_JOURNAL_H
+
+#include "core.h"
+
+#define GIVEN_BACK 0           /* of a request's size: what is alive under a number is freed */
+#define EMPTY_CACHE INT64_MIN  /* of a request's size */
+#define SPARE (1 << 30)        /* of a live number: scratch, that may be done without */
+#define MOST_OPENINGS 64
+#define MOST_CHECKPOINTS 32
+
+typedef struct {
+    int64_t size;
+    int32_t live; /* what the tensor is numbered, among those that are alive */
+} Request;
+
+typedef struct {
+    int64_t request, granted;
+} Growth;
+
+/* How it stood before a request; what is alive has its block under its number. */
+typedef struct {
+    int64_t request, granted; /* the most that was granted until the next one */
+    Allocator allocator;
+    int32_t *held;
+    int32_t held_count, held_room;
+} State;
+
+typedef struct {
+    Request *requests;
+    int32_t count, room;
+    int32_t live_count;
+    Growth *growths; /* requests that were granted more than any before */
+    int32_t growth_count, growth_room;
+    int is_expandable;
+    State openings[MOST_OPENINGS]; /* of the run without a limit, by rising request */
+    int32_t opening_count;
+    int64_t apart; /* requests between two of them, at least */
+
+    State checkpoints[MOST_CHECKPOINTS + 1]; /* of the last try that completed */
+    int32_t checkpoint_count;
+    int64_t tried_limit, tried_before; /* its limit, INT64_MIN for none; granted before the first */
+    int is_tried_elastic;
+    State now; /* of the try that is on */
+} Journal;
+
+int journal_begin(Journal *j, int is_expandable);
+void journal_end(Journal *j);
+int note_request(Journal *j, int64_t size, int32_t live);
+/* Keeps how it stands for tries to start from, where the last such place is far enough behind. */
+int is_opening_due(const Journal *j);
+int note_opening(Journal *j, const Allocator *a, const int32_t *blocks);
+int note_growth(Journal *j, int64_t granted);
+int64_t most_granted(const Journal *j);
+/* Tries a limit: what it granted at most; which request it refused, and the bytes asked for then.
+ * REFUSED where it does, DONE where the run completes. */
+int journal_try(Journal *j, int64_t limit, int is_elastic, int64_t *granted, int64_t *at,
+                int64_t *asked);
+
+#endif
