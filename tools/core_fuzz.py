@@ -3,8 +3,8 @@
     python -m tools.core_fuzz --count 100000 [--from 0]
 
 Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
-iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it
-twice, try it under random limits, rigid and elastic, and look for its least limits: every figure
+iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it,
+once more in the same process too, try it under random limits, rigid and elastic, and look for its least limits: every figure
 must be the same. Exit code 1 where one is not, 3 without a core.
 """
 
@@ -14,11 +14,11 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vramplan.engines.torch.least_limit import find_least_limit
 from vramplan.engines.torch.tape import native
-from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.conditions import Conditions, Percents, WorkspaceModel
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.reader import build_tape
 from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
@@ -157,6 +157,11 @@ def draw(number: int) -> RandomRun:
         }
     )
     percent = chance.choice((0, 50, 100, 125))
+    shares = Percents(
+        input_percent=percent,
+        output_percent=chance.choice((0, percent)),
+        filter_percent=chance.choice((percent, 556)),
+    )
 
     def workspace_bytes(_kind: str, operands: tuple[int, ...]) -> int:
         return sum(operands) * percent // 100
@@ -164,12 +169,15 @@ def draw(number: int) -> RandomRun:
     def cast_workspace_bytes(_kind: str, operands: tuple[int, ...]) -> int:
         return operands[0]
 
+    is_share = chance.random() < 0.5
+    cast: WorkspaceModel = replace(shares, input_percent=0) if is_share else cast_workspace_bytes
+
     conditions = Conditions(
         numbers={"batch": chance.randint(1, 9)},
         facts={},
         element_bytes=chance.choice((2, 4)),
-        workspace_bytes=workspace_bytes,
-        cast_workspace_bytes={4: cast_workspace_bytes} if chance.random() < 0.5 else {},
+        workspace_bytes=shares if is_share else workspace_bytes,
+        cast_workspace_bytes={4: cast} if chance.random() < 0.5 else {},
         cublas_bytes=8_519_680,
         loading=chance.choice(("to", "device_map")),
         offload=chance.choice(("none", "none", "model", "sequential")),
@@ -181,30 +189,32 @@ def draw(number: int) -> RandomRun:
 def _answers(run: Rehearsed, number: int) -> Iterator[object]:
     """Yield everything that a rehearsal says, in an order that a number decides."""
     chance = random.Random(-1 - number)  # noqa: S311  # the same limits every time
-    for _ in range(2):
-        yield tuple(run.trace.marks)
-        yield (most := run.most_wanted_bytes)
-        live = run.trace.allocated_peak_bytes
-        for _ in range(6):
-            between = (live + most) // 2
-            limit = max(0, chance.choice((most - 1, live, chance.randint(0, most + MIB), between)))
-            granted, failure = run.attempt(limit, is_elastic=chance.random() < 0.4)
-            yield (
-                limit,
-                granted,
-                failure
-                and (
-                    failure.phase,
-                    failure.component,
-                    failure.asked_bytes,
-                ),
-            )
-        for is_elastic in (True, False):
-            try:
-                yield find_least_limit(run, is_elastic=is_elastic)
-            except VramplanError as problem:
-                yield str(problem)
-        run.run()
+    yield tuple(run.trace.marks)
+    yield (most := run.most_wanted_bytes)
+    live = run.trace.allocated_peak_bytes
+    when_warm = chance.randrange(8)
+    for place in range(8):
+        if place == when_warm:
+            yield run.warm_reserved_peak_bytes()
+        between = (live + most) // 2
+        limit = max(0, chance.choice((most - 1, live, chance.randint(0, most + MIB), between)))
+        granted, failure = run.attempt(limit, is_elastic=chance.random() < 0.4)
+        yield (
+            limit,
+            granted,
+            failure
+            and (
+                failure.phase,
+                failure.component,
+                failure.asked_bytes,
+            ),
+        )
+    for is_elastic in (True, False):
+        try:
+            yield find_least_limit(run, is_elastic=is_elastic)
+        except VramplanError as problem:
+            yield str(problem)
+    yield tuple(run.trace.marks)
 
 
 def difference(number: int) -> str | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
-from vramplan.engines.torch.convolution_workspace import convolution_scratch, no_scratch
+from vramplan.engines.torch.convolution_workspace import NO_SCRATCH, convolution_scratch
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -51,7 +51,7 @@ def conditions_at(
     from vramplan.engines.torch.tape.conditions import Conditions
 
     dtype = str(settings.get("dtype", "fp32"))
-    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts())
+    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
     is_cast = dtype != "fp16" or settings.get("vae_upcast", "on") == "on"
     facts |= tape.dtype_facts.get(dtype if is_cast else "bf16", {})
@@ -60,9 +60,9 @@ def conditions_at(
         numbers=numbers_at(settings),
         facts=facts,
         element_bytes=element_bytes,
-        workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected_bytes,
+        workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected,
         cast_workspace_bytes={
-            size: convolution_scratch(compute_capability, size).expected_bytes for size in _WIDTHS
+            size: convolution_scratch(compute_capability, size).expected for size in _WIDTHS
         },
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
@@ -75,7 +75,7 @@ def conditions_at(
 
 def at_most(conditions: Conditions, compute_capability: str) -> Conditions:
     """Return the conditions with the most scratch that is likely on an architecture."""
-    most = {size: convolution_scratch(compute_capability, size).high_bytes for size in _WIDTHS}
+    most = {size: convolution_scratch(compute_capability, size).high for size in _WIDTHS}
     return replace(
         conditions,
         workspace_bytes=most[conditions.element_bytes],
@@ -98,21 +98,19 @@ def replay_run(
         return rehearse(tape, changed, expandable_segments=expandable_segments)
 
     expected, high = rehearsed(conditions), rehearsed(at_most(conditions, compute_capability))
-    no_scratches = replace(conditions, workspace_bytes=no_scratch, cast_workspace_bytes={})
+    no_scratches = replace(conditions, workspace_bytes=NO_SCRATCH, cast_workspace_bytes={})
     bare = rehearsed(no_scratches).trace
     marks = _thin(_without_repeats(expected.trace.marks))
     # torch tries a convolution plan with less scratch where one does not fit: low allows it
     least = find_least_limit(expected, is_elastic=True)
-    result = Replayed(
+    return Replayed(
         low=_scenario(bare, least),
         expected=_scenario(expected.trace, find_least_limit(expected)),
         high=_scenario(high.trace, find_least_limit(high)),
         marks=marks,
-        warm_reserved_peak_bytes=0,
+        warm_reserved_peak_bytes=expected.warm_reserved_peak_bytes(),
         parts=tuple(parts_at(tape, conditions)),
     )
-    expected.run()  # once more in the same process
-    return replace(result, warm_reserved_peak_bytes=expected.trace.reserved_peak_bytes)
 
 
 def _without_repeats(marks: Sequence[Mark]) -> list[Mark]:

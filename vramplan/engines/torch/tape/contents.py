@@ -89,9 +89,22 @@ class Weights:
         return sum(sum(self.tensor_bytes(m, element_bytes)) for m in range(len(self.modules)))
 
 
+def find_facts(routines: Mapping[str, tuple[Variant, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return the facts that some recordings depend on, and the values there are of each."""
+    found: dict[str, dict[str, None]] = {}
+    for variants in routines.values():
+        for variant in variants:
+            for name, values in variant.when.items():
+                found.setdefault(name, {}).update(dict.fromkeys(values))
+    return {name: tuple(values) for name, values in found.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tape:
-    """A recorded pipeline: code and weights, sizes still open."""
+    """A recorded pipeline: code and weights, sizes still open.
+
+    `known_facts` are the facts that the recordings depend on, and the values there are of each.
+    """
 
     pipeline: str
     recorded_with: Mapping[str, str]
@@ -101,15 +114,7 @@ class Tape:
     entry: str
     components: Mapping[str, Weights]
     routines: Mapping[str, tuple[Variant, ...]]
-
-    def known_facts(self) -> dict[str, tuple[str, ...]]:
-        """Return the facts that the recordings depend on, and the values there are of each."""
-        found: dict[str, dict[str, None]] = {}
-        for variants in self.routines.values():
-            for variant in variants:
-                for name, values in variant.when.items():
-                    found.setdefault(name, {}).update(dict.fromkeys(values))
-        return {name: tuple(values) for name, values in found.items()}
+    known_facts: Mapping[str, tuple[str, ...]]
 
     def part_name(self, component: str, part: str) -> str:
         """Return what a part of a component is called: with the component's name before it.

@@ -1,7 +1,7 @@
 """A tape's code as numbers, for the compiled core: what `core/program.c` reads.
 
 Names, labels and expressions are numbered once a tape; a program is what of the tape runs under
-certain facts. What cannot be written so is refused by the core, and replayed by the Python.
+certain facts, at whichever numbers. What cannot be written so is refused by the core, and replayed by the Python.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from vramplan.engines.torch.diffusers_offload import CHAIN, STAYS_ON_DEVICE
 from vramplan.engines.torch.tape.code import Code
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
+from vramplan.engines.torch.tape.expressions import check_expression
 
 # core/program.h
 _STEP = -(1 << 40)
@@ -43,6 +44,9 @@ class Vocabulary:
         self.expressions = _Numbers()
         for label in _LABELS:
             self.labels[label]  # takes its number
+        self._numbers = frozenset().union(*map(check_expression, tape.dims.values()))
+        for name in sorted(self._numbers):
+            self.names[name]
         self._routines = {name: number for number, name in enumerate(tape.routines)}
         self._components = {name: number for number, name in enumerate(tape.components)}
         self._variants: dict[tuple[int, bool], tuple[list[int], frozenset[str]]] = {}
@@ -55,15 +59,25 @@ class Vocabulary:
         head = [len(self.names), len(self.expressions)]
         return array("q", head + words), "".join(text + "\n" for text in texts).encode("ascii")
 
+    def numbers(self, conditions: Conditions) -> array[int]:
+        """Return the settings that the tape asks for, each a name's number and a value.
+
+        None is below what the recorded loops need.
+        """
+        words = array("q")
+        for name in self._numbers:
+            least = self.tape.least.get(name)
+            value = conditions.numbers.get(name, least)
+            if value is not None:
+                words.extend((self.names[name], value if least is None else max(least, value)))
+        return words
+
     # ---------------------------------------------------------------------- parts
     def _parts(self, conditions: Conditions) -> list[int]:
         tape = self.tape
         routines = self._reached(conditions)
         entry = self._routines[tape.entry]
         definitions = self._definitions(tape.dims)
-        numbers: list[int] = []
-        for name, value in _numbers(tape, conditions).items():
-            numbers += (self.names[name], value)
         components: list[int] = [len(tape.components)]
         for name, modules in self._modules.items():
             components += (
@@ -82,8 +96,6 @@ class Vocabulary:
             *routines,
             entry,
             *definitions,
-            len(numbers),
-            *numbers,
         ]
 
     def _reached(self, conditions: Conditions) -> list[int]:
@@ -239,14 +251,6 @@ class _Coder:
         for code in (*before, body, *after):
             words += self.part(code, place)
         return words
-
-
-def _numbers(tape: Tape, conditions: Conditions) -> dict[str, int]:
-    """Return the settings as numbers, none of them below what the recorded loops need."""
-    numbers = dict(conditions.numbers)
-    for name, least in tape.least.items():
-        numbers[name] = max(least, numbers.get(name, least))
-    return numbers
 
 
 def _tensors(weights: Weights) -> Sequence[int]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.core_program import Vocabulary
 from vramplan.engines.torch.tape.rehearsed import Rehearsed
@@ -80,7 +80,8 @@ def _declare(core: ctypes.CDLL) -> None:
     core.vramplan_program_end.restype = None
     core.vramplan_program_end.argtypes = [pointer]
     core.vramplan_run.restype = pointer
-    core.vramplan_run.argtypes = [pointer, _SCRATCH, _LONG, _LONG, number, number, number]
+    scratch = [_SCRATCH, pointer, _LONG]
+    core.vramplan_run.argtypes = [pointer, pointer, _LONG, *scratch, _LONG, _LONG, *[number] * 3]
     core.vramplan_run_end.restype = None
     core.vramplan_run_end.argtypes = [pointer]
     core.vramplan_load.argtypes = [pointer]
@@ -116,10 +117,10 @@ class _Known:
         self._programs: dict[object, _Program] = {}
 
     def program(self, conditions: Conditions) -> _Program:
-        """Return the program of what runs under some conditions; scratch does not matter to it."""
+        """Return the program of what runs under some conditions; numbers do not matter to it."""
+        facts = conditions.facts
         key = (
-            frozenset(conditions.numbers.items()),
-            frozenset(conditions.facts.items()),
+            tuple(facts.get(name) for name in self.vocabulary.tape.known_facts),
             conditions.offload == "sequential",
             conditions.skip_components,
         )
@@ -164,21 +165,29 @@ class NativeRehearsal:
         self._reference = reference
         self._instead: Rehearsed | None = None
         self._run: int | None = None
-        self._runs = 0
         self._trace: Trace | None = None
+        self._warm: int | None = None
         if conditions.offload not in _OFFLOADS or conditions.is_elastic:
             raise CannotRun
         known = _know(core, tape)
         try:
             self._program = known.program(conditions)
+            numbers = known.vocabulary.numbers(conditions)
         except (KeyError, OverflowError, TypeError, ValueError):
             raise CannotRun from None
         self._labels = list(known.vocabulary.labels)
         self._components = list(tape.components)
-        self._scratch = _SCRATCH(_scratch_model(conditions, self._labels))
+        percents = _percents(conditions)
+        self._scratch = (
+            _SCRATCH() if percents else _SCRATCH(_scratch_model(conditions, self._labels))
+        )
         self._run = core.vramplan_run(
             self._program.handle,
+            numbers.buffer_info()[0],
+            len(numbers) // 2,
             self._scratch,
+            percents.buffer_info()[0],
+            len(percents) // 4,
             conditions.element_bytes,
             conditions.cublas_bytes,
             _OFFLOADS[conditions.offload],
@@ -188,25 +197,25 @@ class NativeRehearsal:
         if not self._run:
             raise CannotRun
         self._must(core.vramplan_load(self._run))
-        self.run()
+        self._must(core.vramplan_go(self._run))
 
     def __del__(self) -> None:
         if getattr(self, "_run", None):
             self._core.vramplan_run_end(self._run)
 
-    def run(self) -> None:
-        """Run the entry routine once more, in the same process."""
-        self._trace = None
-        self._runs += 1
-        if self._instead is None:
+    def warm_reserved_peak_bytes(self) -> int:
+        """Return the reserved peak of this and one more run of the entry, in the same process."""
+        if self._warm is None:
+            cold = self.trace  # before there are more stretches
             try:
+                if self._instead is not None:
+                    raise CannotRun
                 self._must(self._core.vramplan_go(self._run))
+                self._warm = max(mark.reserved_peak_bytes for mark in self._marks())
             except CannotRun:
-                if self._runs == 1:
-                    raise
-                self._fall_back()
-        else:
-            self._instead.run()
+                self._warm = self._fall_back().warm_reserved_peak_bytes()
+            self._trace = cold
+        return self._warm
 
     def _must(self, status: int) -> None:
         if status == _TOO_LONG:
@@ -217,9 +226,8 @@ class NativeRehearsal:
             raise CannotRun
 
     def _fall_back(self) -> Rehearsed:
-        self._instead = self._reference()
-        for _ in range(1, self._runs):
-            self._instead.run()
+        if self._instead is None:
+            self._instead = self._reference()
         return self._instead
 
     def _figures(self) -> Sequence[int]:
@@ -229,9 +237,7 @@ class NativeRehearsal:
 
     @property
     def trace(self) -> Trace:
-        """The stretches of what was run so far."""
-        if self._instead is not None:
-            return self._instead.trace
+        """The stretches of the run."""
         if self._trace is None:
             self._trace = Trace(marks=self._marks())
         return self._trace
@@ -292,6 +298,20 @@ class NativeRehearsal:
     def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
         """Return how what was run so far fails under a limit; None where it completes."""
         return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
+
+
+def _percents(conditions: Conditions) -> array[int]:
+    """Return scratch as percents of operands: an element size, 0 for any other, and three of them.
+
+    Nothing where a model is another function.
+    """
+    models = {0: conditions.workspace_bytes, **conditions.cast_workspace_bytes}
+    words = array("q")
+    for width, model in models.items():
+        if not isinstance(model, Percents):
+            return array("q")
+        words.extend((width, model.input_percent, model.output_percent, model.filter_percent))
+    return words
 
 
 Model = Callable[[int, int, Sequence[int], int], int]

@@ -13,7 +13,7 @@ from vramplan.engines.torch.tape.code_check import (
     is_name,
     shorten,
 )
-from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
+from vramplan.engines.torch.tape.contents import Tape, Variant, Weights, find_facts
 from vramplan.engines.torch.tape.expressions import check_expression
 from vramplan.errors import TapeError
 
@@ -80,6 +80,7 @@ def _tape(
         entry=_name(_part(raw, "entry"), "entry"),
         components=components,
         routines=routines,
+        known_facts=find_facts(routines),
     )
 
 

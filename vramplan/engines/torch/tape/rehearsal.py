@@ -37,19 +37,23 @@ class Journal(CachingAllocator):
 
     `requests` are sizes, and ``-1 - n`` for the return of what the n-th size got. `growths` are the
     requests that wanted more from the driver than any before: (which one, reserved bytes with it).
+    What is asked once it `is_complete` is not written down.
     """
 
-    __slots__ = ("_numbers", "count", "growths", "requests")
+    __slots__ = ("_numbers", "count", "growths", "is_complete", "requests")
 
     def __init__(self, *, expandable_segments: bool = False) -> None:
         super().__init__(expandable_segments=expandable_segments)
         self.count = 0
+        self.is_complete = False
         self.requests = array("q")
         self.growths: list[tuple[int, int]] = []
         self._numbers: dict[Block, int] = {}
 
     def malloc(self, size_bytes: int) -> Block:
         """Return a block of at least `size_bytes`."""
+        if self.is_complete:
+            return super().malloc(size_bytes)
         granted_bytes = self.granted_bytes
         block = super().malloc(size_bytes)
         if self.granted_bytes > granted_bytes:  # the driver was asked for more than ever before
@@ -63,13 +67,14 @@ class Journal(CachingAllocator):
     def free(self, block: Block) -> None:
         """Take `block` back."""
         super().free(block)
-        if block in self._numbers:
+        if block in self._numbers and not self.is_complete:
             self.requests.append(-1 - self._numbers.pop(block))
 
     def empty_cache(self) -> None:
         """Give back to the driver what is free."""
         super().empty_cache()
-        self.requests.append(_EMPTY_CACHE)
+        if not self.is_complete:
+            self.requests.append(_EMPTY_CACHE)
 
 
 @dataclass(slots=True)
@@ -154,19 +159,29 @@ class Rehearsal:
         self._replay = Replay(tape, conditions, self.journal, listener=self._itinerary)
         self._is_expandable = expandable_segments
         self._openings: list[_Position] = []  # by rising request
+        self._cold: Trace | None = None  # once there is another run
 
     @property
     def trace(self) -> Trace:
-        """The stretches of what was run so far."""
-        return self._replay.trace
+        """The stretches of the run."""
+        return self._replay.trace if self._cold is None else self._cold
 
     def load(self) -> None:
         """Bring the components to the device."""
         self._replay.load()
 
     def run(self) -> None:
-        """Run the entry routine once more, in the same process."""
+        """Run the entry routine."""
         self._replay.run()
+
+    def warm_reserved_peak_bytes(self) -> int:
+        """Return the reserved peak of this and one more run of the entry, in the same process."""
+        if self._cold is None:
+            trace = self._replay.trace
+            self._cold = Trace(marks=list(trace.marks), retries=trace.retries)
+            self.journal.is_complete = True
+            self._replay.run()
+        return self._replay.trace.reserved_peak_bytes
 
     @property
     def most_wanted_bytes(self) -> int:

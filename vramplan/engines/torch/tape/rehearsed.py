@@ -17,14 +17,14 @@ class Rehearsed(Protocol):
 
     @property
     def trace(self) -> Trace:
-        """The stretches of what was run so far."""
+        """The stretches of the run."""
 
     @property
     def most_wanted_bytes(self) -> int:
         """The least limit that refuses nothing: the run under it is the run without one."""
 
-    def run(self) -> None:
-        """Run the entry routine once more, in the same process."""
+    def warm_reserved_peak_bytes(self) -> int:
+        """Return the reserved peak of this and one more run of the entry, in the same process."""
 
     def attempt(
         self, limit_bytes: int, *, is_elastic: bool = False

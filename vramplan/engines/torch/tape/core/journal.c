@@ -45,6 +45,7 @@ void journal_end(Journal *j) {
 /* ------------------------------------------------------------------------------ writing down */
 
 int note_request(Journal *j, int64_t size, int32_t live) {
+    if (j->is_complete) return DONE;
     TRY(make_room((void **)&j->requests, &j->room, j->count + 1, sizeof(Request)));
     Request *one = &j->requests[j->count++];
     one->size = size;

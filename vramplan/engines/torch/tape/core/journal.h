@@ -33,7 +33,7 @@ typedef struct {
     int32_t live_count;
     Growth *growths; /* requests that were granted more than any before */
     int32_t growth_count, growth_room;
-    int is_expandable;
+    int is_expandable, is_complete; /* nothing more is written down */
     State openings[MOST_OPENINGS]; /* of the run without a limit, by rising request */
     int32_t opening_count;
     int64_t apart; /* requests between two of them, at least */

@@ -131,12 +131,6 @@ static void read_parts(Program *p, Words *w, const int32_t *expressions, int64_t
     }
     p->entry = (int32_t)next(w, 0, routines - 1);
     p->dimensions = definitions(w, &p->dimension_count, expressions, most, names);
-    int64_t numbers;
-    p->numbers = run(w, &numbers);
-    if (numbers % 2) w->failed = 1;
-    p->number_count = (int32_t)(numbers / 2);
-    for (int64_t i = 0; i + 1 < numbers; i += 2)
-        if (p->numbers[i] < 0 || p->numbers[i] >= names) w->failed = 1;
 }
 
 Program *program_read(const int64_t *words, int64_t count, const char *text, int64_t length) {

@@ -55,11 +55,10 @@ typedef struct {
     int32_t name_count; /* all names, those of expressions included */
     int32_t label_count;
     int32_t *label_components; /* the component a label belongs to; -1 */
-    int32_t routine_count, component_count, dimension_count, number_count;
+    int32_t routine_count, component_count, dimension_count;
     Routine *routines;
     Component *components;
     Definition *dimensions;
-    const int64_t *numbers; /* name, value */
     int32_t entry;
     int32_t load_label, idle_label, pipeline_label; /* "load", "idle", "pipeline" */
 } Program;

@@ -15,6 +15,8 @@
 #define QUIET 6
 #define DEEPEST 400
 #define MOST_OPERANDS 15
+#define MOST_WIDTHS 4
+#define MOST_PERCENT 10000
 #define TOO_LONG 2
 
 enum { OFFLOAD_NONE, OFFLOAD_MODEL, OFFLOAD_SEQUENTIAL };
@@ -77,7 +79,11 @@ typedef int64_t (*ScratchModel)(int32_t kind, int64_t width, const int64_t *oper
 
 typedef struct {
     const Program *program;
-    ScratchModel scratch;
+    int64_t *numbers; /* the settings: name, value */
+    int64_t number_count;
+    ScratchModel scratch; /* NULL: it is percents of the operands, which are three */
+    int64_t percents[MOST_WIDTHS][4]; /* for an element size, 0 for any: of each operand */
+    int32_t percents_count;
     int64_t element, cublas;
     int offload, has_warm_up, is_expandable;
 
@@ -108,7 +114,7 @@ typedef struct {
     Asked *asked;
     int32_t asked_room, asked_count;
     int64_t steps, slots;
-    int until_clock;
+    int has_gone, until_clock;
     clock_t began;
     int depth;
 } Run;
@@ -120,7 +126,7 @@ static int obtain(Run *r, int64_t size, int32_t *block) {
     Allocator *a = &r->allocator;
     Journal *j = &r->journal;
     int64_t granted = a->granted;
-    a->is_watched = is_opening_due(j);
+    a->is_watched = !j->is_complete && is_opening_due(j);
     int status = allocator_malloc(a, size, block);
     if (status == PAUSED) {
         TRY(note_opening(j, a, r->blocks));
@@ -128,7 +134,7 @@ static int obtain(Run *r, int64_t size, int32_t *block) {
         status = allocator_malloc(a, size, block);
     }
     if (status) return FAILED; /* refused without a limit, too */
-    return a->granted > granted ? note_growth(j, a->granted) : DONE;
+    return a->granted > granted && !j->is_complete ? note_growth(j, a->granted) : DONE;
 }
 
 static int ask(Run *r, int64_t size, int is_spare, Slot *slot) {
@@ -556,10 +562,26 @@ static int free_elsewhere(Run *r, Cursor *c, Frame *frame) {
     return status;
 }
 
+static int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t count,
+                          int64_t *size) {
+    const int64_t *percents = r->percents[0];
+    for (int32_t i = 1; i < r->percents_count; i++)
+        if (r->percents[i][0] == width) percents = r->percents[i];
+    if (count != 3) return FAILED;
+    int64_t sum = 0;
+    for (int i = 0; i < 3; i++) {
+        if (operands[i] > LARGEST / MOST_PERCENT / 4) return FAILED;
+        sum += operands[i] * percents[i + 1];
+    }
+    *size = sum / 100;
+    return DONE;
+}
+
 static int scratch_bytes(Run *r, int32_t kind, const int64_t *operands, int64_t count,
                          int64_t *size) {
     int32_t owner = r->component < 0 ? -1 : r->program->label_components[r->component];
     int64_t width = owner < 0 ? 0 : r->cast[owner];
+    if (r->scratch == NULL) return percents_bytes(r, width, operands, count, size);
     if (r->asked_count * 2 >= r->asked_room) {
         free(r->asked);
         r->asked_count = 0;
@@ -932,19 +954,33 @@ EXPORT void vramplan_run_end(void *run) {
     }
     journal_end(&r->journal);
     allocator_end(&r->allocator);
-    void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole,
+    void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers,
                      r->modules, r->cast,  r->present, r->weight_bytes, r->asked};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(r);
 }
 
 /* A run that has not begun; the program outlives it. NULL where there is no memory. */
-EXPORT void *vramplan_run(const void *program, ScratchModel model, int64_t element, int64_t cublas,
-                          int offload, int has_warm_up, int is_expandable) {
+EXPORT void *vramplan_run(const void *program, const int64_t *numbers, int64_t number_count,
+                          ScratchModel model, const int64_t *percents, int64_t widths,
+                          int64_t element, int64_t cublas, int offload, int has_warm_up,
+                          int is_expandable) {
+    const Program *p = program;
+    if (widths > MOST_WIDTHS || number_count < 0 || number_count > 1 << 20) return NULL;
+    for (int64_t i = 0; i < number_count; i++)
+        if (numbers[2 * i] < 0 || numbers[2 * i] >= p->name_count) return NULL;
+    for (int64_t i = 0; i < 4 * widths; i++)
+        if (percents[i] < 0 || percents[i] > MOST_PERCENT) return NULL;
     Run *r = calloc(1, sizeof *r);
     if (r == NULL) return NULL;
-    r->program = program;
-    r->scratch = model;
+    r->program = p;
+    r->number_count = number_count;
+    r->numbers = malloc(((size_t)number_count + 1) * 2 * sizeof(int64_t));
+    if (number_count && r->numbers)
+        memcpy(r->numbers, numbers, (size_t)number_count * 2 * sizeof(int64_t));
+    r->scratch = widths > 0 ? NULL : model;
+    if (widths > 0) memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
+    r->percents_count = (int32_t)widths;
     r->element = element;
     r->cublas = cublas;
     r->offload = offload;
@@ -961,7 +997,7 @@ EXPORT void *vramplan_run(const void *program, ScratchModel model, int64_t eleme
     r->cast = calloc(components, sizeof *r->cast);
     r->present = calloc(components, sizeof *r->present);
     r->weight_bytes = calloc(components, sizeof *r->weight_bytes);
-    int is_whole = r->whole && r->modules && r->cast && r->present && r->weight_bytes;
+    int is_whole = r->numbers && r->whole && r->modules && r->cast && r->present && r->weight_bytes;
     for (int32_t i = 0; is_whole && i < r->program->component_count; i++) {
         r->modules[i] =
             calloc((size_t)r->program->components[i].module_count + 1, sizeof **r->modules);
@@ -989,9 +1025,9 @@ EXPORT int vramplan_load(void *run) {
 
 static int run_entry(Run *r, Dimensions *numbers, Dimensions *given) {
     const Program *p = r->program;
-    for (int32_t i = 0; i < p->number_count; i++) {
-        numbers->values[p->numbers[2 * i]] = p->numbers[2 * i + 1];
-        numbers->known[p->numbers[2 * i]] = 1;
+    for (int64_t i = 0; i < r->number_count; i++) {
+        numbers->values[r->numbers[2 * i]] = r->numbers[2 * i + 1];
+        numbers->known[r->numbers[2 * i]] = 1;
     }
     for (int32_t i = 0; i < p->dimension_count; i++) {
         int64_t value;
@@ -1009,11 +1045,13 @@ static int run_entry(Run *r, Dimensions *numbers, Dimensions *given) {
     return end_of_run(r);
 }
 
+/* Run the entry once more in the same process; only the first time is written down for tries. */
 EXPORT int vramplan_go(void *run) {
     Run *r = run;
     Dimensions numbers, given;
     r->depth = 0;
-    r->journal.tried_limit = INT64_MIN; /* no try has gone through this run */
+    r->journal.is_complete = r->has_gone;
+    r->has_gone = 1;
     if (begin_dimensions(r, NULL, &numbers)) return FAILED;
     if (begin_dimensions(r, NULL, &given)) {
         end_dimensions(&numbers);
