@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,10 @@ LEFT_OUT = {
 GOLDEN = Path(__file__).parent / "golden"
 
 _left_out = pytest.StashKey[Counter[str]]()
+
+
+#: no test takes what an earlier one worked out, nor do the processes that it starts
+os.environ["VRAMPLAN_CACHE"] = "off"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

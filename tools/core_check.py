@@ -45,12 +45,12 @@ def differs(question: Question, catalog: Catalog) -> bool:
 @contextmanager
 def _replaying() -> Iterator[None]:
     """Forget what was replayed, and leave what ships aside."""
-    find, shipped_results.find_result = shipped_results.find_result, lambda *_: None
+    name, shipped_results.FILE = shipped_results.FILE, "none.json"
     shipped_results.forget()
     try:
         yield
     finally:
-        shipped_results.find_result = find
+        shipped_results.FILE = name
         shipped_results.forget()
 
 

@@ -8,7 +8,6 @@ What they are for is said where they are read: `vramplan.engines.torch.shipped_r
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,42 +17,11 @@ from vramplan.catalog.shipped import profiles_dir
 from vramplan.catalog.snapshot import source_files
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.replayed import Replayed, conditions_at, replay_run, result_key
+from vramplan.engines.torch.result_json import to_json
 from vramplan.engines.torch.shipped_results import CAPABILITIES, FILE
 from vramplan.engines.torch.tape.format import read_tape
 from vramplan.errors import VramplanError
-
-
-def to_json(result: Replayed) -> dict[str, object]:
-    """Return the result as JSON-ready lists; a mark names the weights that were there by place."""
-    scenarios = (result.low, result.expected, result.high)
-    weights = list(dict.fromkeys(mark.weights for mark in result.marks))
-    return {
-        "scenarios": [
-            [
-                s.allocated_peak_bytes,
-                s.reserved_peak_bytes,
-                s.least_limit_bytes,
-                s.phase,
-                s.component,
-            ]
-            for s in scenarios
-        ],
-        "marks": [
-            [
-                m.phase,
-                m.component,
-                m.allocated_peak_bytes,
-                m.reserved_peak_bytes,
-                m.allocated_bytes,
-                m.reserved_bytes,
-                weights.index(m.weights),
-            ]
-            for m in result.marks
-        ],
-        "weights": [[list(pair) for pair in there] for there in weights],
-        "warm": result.warm_reserved_peak_bytes,
-        "parts": [[p.name, p.component, p.parameters, p.weights_bytes] for p in result.parts],
-    }
+from vramplan.known_results import shipped_text
 
 
 def make_results(profiles: Path, progress: Callable[[str], None]) -> Iterator[tuple[str, Replayed]]:
@@ -79,11 +47,7 @@ def make_results(profiles: Path, progress: Callable[[str], None]) -> Iterator[tu
 
 def results_text(profiles: Path, progress: Callable[[str], None]) -> str:
     """Return what the file must say: the same text for the same tapes, a result a line."""
-    rows = [
-        f"{json.dumps(key)}:{json.dumps(to_json(result), separators=(',', ':'))}"
-        for key, result in sorted(make_results(profiles, progress), key=lambda made: made[0])
-    ]
-    return "{" + ",\n".join(rows) + "}\n"
+    return shipped_text([(key, to_json(one)) for key, one in make_results(profiles, progress)])
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "catalog": "the pipelines: list, show, validate, add",
         "cards": "the cards: what NVML says they have",
         "record": "make or refresh a tape (needs the extra gpu)",
+        "cache": "what is remembered between runs: show it, clear it",
         "doctor": "what is installed, what is missing, what is stale",
     }
 )
@@ -54,7 +55,7 @@ examples:
 INTERRUPTED = 130
 
 #: what argparse takes for an option without a value, of which its readers are not told
-_NO_VALUE = re.compile(r"--?[a-z][a-z-]*=--")
+_NO_VALUE = r"--?[a-z][a-z-]*=--"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,6 +85,11 @@ class _Parser(argparse.ArgumentParser):
 class _Formatter(argparse.HelpFormatter):
     """Keeps the lines of examples, wraps the rest; code is marked for the docs, plain here."""
 
+    def __init__(self, prog: str) -> None:
+        # argparse makes one for every option that is added, and asks `shutil` for the width each
+        # time: what compresses files would be loaded for it
+        super().__init__(prog, width=_columns() - 2)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" not in text:
             return super()._fill_text(text, width, indent)
@@ -93,12 +99,23 @@ class _Formatter(argparse.HelpFormatter):
         return super().format_help().replace("`", "")
 
 
+def _columns() -> int:
+    """Return the terminal's width, as `shutil.get_terminal_size` finds it."""
+    told = os.environ.get("COLUMNS", "")[:9]
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]  # an AttributeError where there is none
+    except (AttributeError, ValueError, OSError):
+        return 80
+
+
 #: most of what a command makes it needs to its end: looked through less often than by default
 _GARBAGE = 50_000
 
 
 def build_parser(configured: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """Return the parser with every command known and those of `configured` complete."""
+    """Return the parser with the commands of `configured`; with none of them, all by name alone."""
     parser = _Parser(prog="vramplan", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument(
         "--version",
@@ -108,12 +125,13 @@ def build_parser(configured: Collection[str] = tuple(COMMANDS)) -> argparse.Argu
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
+        dest="command", metavar="COMMAND", title="commands", prog="vramplan", parser_class=_Parser
     )
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary)
         if name in configured:
-            _load(name, "configure")(command)
+            _load(name, "configure")(commands.add_parser(name, help=summary))
+        elif not configured:
+            commands.add_parser(name, help=summary)
     return parser
 
 
@@ -157,7 +175,8 @@ def _run(words: list[str]) -> int:
     if name is not None and name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or "commands: " + ", ".join(COMMANDS)
         raise UsageError(f"unknown command {name!r}", hint=hint)
-    nothing = next((word for word in words if _NO_VALUE.fullmatch(word)), None)
+    ends = (word for word in words if word.endswith("=--"))
+    nothing = next((word for word in ends if re.fullmatch(_NO_VALUE, word)), None)
     if nothing is not None:
         raise UsageError(f"{nothing.removesuffix('=--')}: expected one argument")
     parser = build_parser([name] if name else [])
@@ -172,7 +191,14 @@ def _run(words: list[str]) -> int:
         from vramplan.commands.output import check_output
 
         check_output(known)
-    return cast("int", _load(name, "run")(known))
+    run = _load(name, "run")
+    if not hasattr(known, "no_cache"):
+        return cast("int", run(known))
+    from vramplan.ask.cache import remembering
+    from vramplan.commands.output import remark
+
+    with remembering(remark, is_wanted=not known.no_cache):
+        return cast("int", run(known))
 
 
 def _unknown_argument(

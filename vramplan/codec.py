@@ -39,8 +39,8 @@ _COST = {"[": 104, "{": 80, ":": 120, ",": 64, '"': 38}
 _MOST_DIGITS = 4300
 _WHOLE = range(-(1 << 63), 1 << 64)
 _NO_NUMBER = "a number that no 64 bits hold"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = "[\ud800-\udfff]"
+_SURROGATE_ESCAPE = r"\\u[dD][89a-fA-F]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ def parse_json(data: bytes | str, place: str, limits: Limits) -> Json:
             parse_constant=_refuse_constant,
             parse_int=_short_int if _has_no_bound() else None,
         )
-        has_surrogates = _SURROGATE_ESCAPE.search(text) is not None
+        has_surrogates = "\\u" in text and re.search(_SURROGATE_ESCAPE, text) is not None
     except json.JSONDecodeError as problem:
         where = f"{place}:{problem.lineno}:{problem.colno}"
         raise JsonError(where, f"not JSON: {problem.msg}") from None
@@ -215,7 +215,7 @@ def _faults(
         longest = max(words, key=len)
         if len(longest) > limits.characters:
             yield longest, f"a text of more than {limits.characters:,} characters"
-        halves = (one for one in words if _SURROGATE.search(one)) if has_surrogates else ()
+        halves = (one for one in words if re.search(_SURROGATE, one)) if has_surrogates else ()
         yield from ((one, "a text with half a character (a lone surrogate)") for one in halves)
 
 

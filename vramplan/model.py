@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from enum import StrEnum
 
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 #: a setting's value after parsing: ``image`` is (width, height), switches are 'on' or 'off'
 SettingValue = str | int | float | tuple[int, int]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -61,6 +60,8 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _read_pipe(file: BinaryIO, most: int) -> bytes:
+    import select  # only for a pipe
+
     data = b""
     while len(data) < most:
         ready, _, _ = select.select([file], [], [], _PATIENCE_S)

@@ -1,64 +1,147 @@
-"""`dataclass`, as the standard library has it, made in a third of the time.
+"""`dataclass`, as the standard library has it, made in a fifth of the time, and without it.
 
-The standard library compiles six functions for a frozen class, and vramplan makes some eighty such
-classes before it answers: two fifths of its start. Here one is compiled, ``__init__``, and the
-others are shared code over the same ``__dataclass_fields__``, so that `fields`, `replace` and
-`asdict` work as ever. Only ``@dataclass(frozen=True, slots=True, kw_only=True)`` is made so; any
-other goes to the standard library.
+The standard library's module is long to load, and compiles six functions for a frozen class;
+vramplan makes some eighty such classes before it answers. Here ``__init__`` is compiled, when the
+first object is made, and the rest is shared code. `dataclasses.fields`, `replace` and `asdict` work
+as ever: what they look for is made when they do. Only what is ``frozen=True, kw_only=True`` is made
+so, with slots or without, compared or not; any other goes to the standard library.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from dataclasses import dataclass as dataclass  # noqa: PLC0414  # as is how it is made public
+    from dataclasses import field as field  # noqa: PLC0414
+    from dataclasses import replace as replace  # noqa: PLC0414
 else:
 
     def dataclass(cls=None, /, **options):  # noqa: ANN001, ANN003, ANN201  # typed above
         """Return what makes a class a dataclass; see the module."""
-        if cls is None and options == {"frozen": True, "slots": True, "kw_only": True}:
-            return _make
+        asked = {"eq": True, "slots": False, **options}
+        has_eq, has_slots = asked.pop("eq"), asked.pop("slots")
+        if cls is None and asked == {"frozen": True, "kw_only": True}:
+            return lambda plain: _make(plain, has_eq=has_eq, has_slots=has_slots)
+        import dataclasses
+
         return dataclasses.dataclass(cls, **options)
 
+    def field(**options):  # noqa: ANN003, ANN201
+        """Return what a class says of a field instead of a default."""
+        return _Field(**options)
 
-_UNSET = object()
+    def replace(value, /, **changes):  # noqa: ANN001, ANN003, ANN201
+        """Return a dataclass's object with some of its fields changed."""
+        made = value.__class__
+        if _FIELDS not in made.__dict__:
+            import dataclasses
+
+            return dataclasses.replace(value, **changes)
+        for name in made.__dict__[_FIELDS]:
+            if name not in changes:
+                changes[name] = getattr(value, name)
+        return made(**changes)
+
+
+_FIELDS = "__quick_fields__"
+_UNSET: Any = object()
 _set = object.__setattr__
 
 
-def _make(cls: type) -> type:
-    # eq, hash, repr and what keeps it frozen are added below, without compiling them
-    plain = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=True)
-    made: type = plain(cls)
-    found: dict[str, dataclasses.Field[Any]] = made.__dataclass_fields__  # type: ignore[attr-defined]  # plain made it
-    fields = [one for one in found.values() if one._field_type is dataclasses._FIELD]  # type: ignore[attr-defined]  # noqa: SLF001  # a class variable is listed too
-    own: dict[str, Callable[..., object]] = {
-        "__init__": _init_of(made, fields),
-        **_methods(fields),
+class _Field:
+    """What is known of a field: its default, or what makes one, and where it counts."""
+
+    __slots__ = ("annotation", "compare", "default", "default_factory", "repr")
+
+    def __init__(
+        self,
+        *,
+        default: object = _UNSET,
+        default_factory: Callable[[], object] | None = None,
+        repr: bool = True,  # noqa: A002  # as the standard library has it
+        compare: bool = True,
+    ) -> None:
+        self.default = default
+        self.default_factory = default_factory
+        self.repr = repr
+        self.compare = compare
+        self.annotation = ""
+
+
+def _make(plain: type, *, has_eq: bool, has_slots: bool) -> type:
+    """Return the class that `plain` describes: another one, because slots cannot be added."""
+    inherited: dict[str, _Field] = {}
+    for base in reversed(plain.__mro__[1:]):
+        inherited |= base.__dict__.get(_FIELDS, {})
+    attributes = dict(plain.__dict__)
+    own = {
+        name: _field_of(attributes.pop(name, _UNSET), annotation)
+        for name, annotation in plain.__annotations__.items()
+        if not annotation.startswith("ClassVar")
     }
-    for name, function in own.items():
-        if name not in cls.__dict__:
-            function.__qualname__ = f"{cls.__qualname__}.{name}"
-            type.__setattr__(made, name, function)
+    found = {**inherited, **own}
+    for name in ("__dict__", "__weakref__"):
+        attributes.pop(name, None)
+    if has_slots:
+        attributes["__slots__"] = tuple(name for name in own if name not in inherited)
+    attributes[_FIELDS] = found
+    compared = [name for name, one in found.items() if one.compare]
+    attributes["__quick_key__"] = attrgetter(*compared) if compared else staticmethod(_no_key)
+    for method, function in _METHODS.items() if has_eq else _METHODS_WITHOUT_EQ.items():
+        attributes.setdefault(method, function)
+    made = type(plain)(plain.__name__, plain.__bases__, attributes)
+    made.__qualname__ = plain.__qualname__
+    if "__init__" not in plain.__dict__:
+        type.__setattr__(made, "__init__", _first_init(made))
     return made
 
 
-def _init_of(made: type, fields: list[dataclasses.Field[Any]]) -> Callable[..., None]:
+def _field_of(given: object, annotation: str) -> _Field:
+    found = given if isinstance(given, _Field) else _standard_field(given)
+    found.annotation = annotation
+    return found
+
+
+def _standard_field(given: Any) -> _Field:
+    """Return a default as a field, or the field that the standard library's `field` describes."""
+    if given.__class__.__module__ != "dataclasses":
+        return _Field(default=given)
+    from dataclasses import MISSING
+
+    return _Field(
+        default=_UNSET if given.default is MISSING else given.default,
+        default_factory=None if given.default_factory is MISSING else given.default_factory,
+        repr=given.repr,
+        compare=given.compare,
+    )
+
+
+def _first_init(made: type) -> Callable[..., None]:
+    """Return an ``__init__`` that compiles the one that takes its place."""
+
+    def __init__(self: object, /, *args: object, **values: object) -> None:  # noqa: N807
+        type.__setattr__(made, "__init__", _init_of(made))
+        made.__init__(self, *args, **values)  # type: ignore[misc]  # the compiled one
+
+    return __init__
+
+
+def _init_of(made: type) -> Callable[..., None]:
     """Return ``__init__``, compiled: it is called for every object."""
     known: dict[str, object] = {"_set": _set, "_UNSET": _UNSET}
     parameters, body = [], []
-    for field in fields:
-        name = field.name
+    fields: Mapping[str, _Field] = made.__dict__[_FIELDS]
+    for name, one in fields.items():
         value = name
-        if field.default_factory is not dataclasses.MISSING:
-            known[f"_make_{name}"] = field.default_factory
+        if one.default_factory is not None:
+            known[f"_make_{name}"] = one.default_factory
             parameters.append(f"{name}=_UNSET")
             value = f"_make_{name}() if {name} is _UNSET else {name}"
-        elif field.default is not dataclasses.MISSING:
-            known[f"_default_{name}"] = field.default
+        elif one.default is not _UNSET:
+            known[f"_default_{name}"] = one.default
             parameters.append(f"{name}=_default_{name}")
         else:
             parameters.append(name)
@@ -68,49 +151,94 @@ def _init_of(made: type, fields: list[dataclasses.Field[Any]]) -> Callable[..., 
     star = "*," if parameters else ""
     lines = [f"def __init__(self,{star}{','.join(parameters)}):", *(body or [" pass"])]
     exec("\n".join(lines), known)  # noqa: S102  # names of a class's own fields, as dataclasses does
-    return known["__init__"]  # type: ignore[return-value]  # what was just compiled
+    function: Any = known["__init__"]
+    function.__qualname__ = f"{made.__qualname__}.__init__"
+    return function  # type: ignore[no-any-return]  # what was just compiled
 
 
-def _methods(fields: list[dataclasses.Field[Any]]) -> dict[str, Callable[..., object]]:
-    names = [one.name for one in fields]
-    shown = [one.name for one in fields if one.repr]
-    compared = [one.name for one in fields if one.compare]
-    if len(compared) > 1:
-        key: Callable[[Any], object] = attrgetter(*compared)
-    else:
+# ------------------------------------------------------------------- what all classes share
+def _no_key(_self: object) -> tuple[()]:
+    return ()
 
-        def key(value: Any) -> object:
-            return tuple(getattr(value, name) for name in compared)
 
-    def same(self: Any, other: object) -> Any:
-        return key(self) == key(other) if other.__class__ is self.__class__ else NotImplemented
+def _same(self: Any, other: Any) -> Any:
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    return self.__quick_key__(self) == self.__quick_key__(other)
 
-    def hashed(self: Any) -> int:
-        return hash(key(self))
 
-    def drawn(self: Any) -> str:
-        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
-        return f"{self.__class__.__qualname__}({inside})"
+def _hashed(self: Any) -> int:
+    return hash(self.__quick_key__(self))
 
-    def refuse_value(_self: Any, name: str, _value: object) -> None:
-        raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
 
-    def refuse_removal(_self: Any, name: str) -> None:
-        raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+def _drawn(self: Any) -> str:
+    fields = self.__quick_fields__
+    inside = ", ".join(
+        f"{name}={getattr(self, name)!r}" for name, one in fields.items() if one.repr
+    )
+    return f"{self.__class__.__qualname__}({inside})"
 
-    def state(self: Any) -> list[object]:
-        return [getattr(self, name) for name in names]
 
-    def take_state(self: Any, values: list[object]) -> None:
-        for name, value in zip(names, values, strict=True):
-            _set(self, name, value)
+def _refuse_value(_self: Any, name: str, _value: object) -> NoReturn:
+    from dataclasses import FrozenInstanceError
 
-    return {
-        "__eq__": same,
-        "__hash__": hashed,
-        "__repr__": drawn,
-        "__setattr__": refuse_value,
-        "__delattr__": refuse_removal,
-        "__getstate__": state,
-        "__setstate__": take_state,
-    }
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _refuse_removal(_self: Any, name: str) -> NoReturn:
+    from dataclasses import FrozenInstanceError
+
+    raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+def _state(self: Any) -> list[object]:
+    return [getattr(self, name) for name in self.__quick_fields__]
+
+
+def _take_state(self: Any, values: list[object]) -> None:
+    for name, value in zip(self.__quick_fields__, values, strict=True):
+        _set(self, name, value)
+
+
+class _StandardFields:
+    """A class's fields as the standard library keeps them, made when it looks for them."""
+
+    def __get__(self, _value: object, owner: type) -> dict[str, Any]:
+        import dataclasses
+
+        described = []
+        for name, one in owner.__quick_fields__.items():  # type: ignore[attr-defined]  # _make set it
+            options: dict[str, Any] = {"repr": one.repr, "compare": one.compare}
+            if one.default_factory is not None:
+                options["default_factory"] = one.default_factory
+            elif one.default is not _UNSET:
+                options["default"] = one.default
+            described.append((name, one.annotation, dataclasses.field(**options)))
+        twin: Any = dataclasses.make_dataclass("Twin", described, kw_only=True)
+        found: dict[str, Any] = twin.__dataclass_fields__
+        type.__setattr__(owner, "__dataclass_fields__", found)
+        return found
+
+
+class _Signature:
+    """What a class takes, for `inspect.signature`: its ``__init__`` may not have been compiled."""
+
+    def __get__(self, _value: object, owner: type) -> Any:
+        import inspect
+
+        signature = inspect.signature(_init_of(owner))
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+_METHODS_WITHOUT_EQ: dict[str, object] = {
+    "__repr__": _drawn,
+    "__setattr__": _refuse_value,
+    "__delattr__": _refuse_removal,
+    "__getstate__": _state,
+    "__setstate__": _take_state,
+    "__replace__": replace,
+    "__match_args__": (),
+    "__dataclass_fields__": _StandardFields(),
+    "__signature__": _Signature(),
+}
+_METHODS = {**_METHODS_WITHOUT_EQ, "__eq__": _same, "__hash__": _hashed}

@@ -87,11 +87,12 @@ _KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
 #: YAML's and people's other words for the same two positions
 _SWITCH_SYNONYMS = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 
-_RANGE = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
-_COUNT = re.compile(r"[0-9]{1,9}")
-_NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
-_IMAGE = re.compile(r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}")
+# compiled where one is used: few of them are in a run
+_RANGE = r"([0-9]{1,4})-([0-9]{1,4})"
+_COUNT = r"[0-9]{1,9}"
+_NUMBER = r"[0-9]{1,4}(\.[0-9]{1,6})?"
+_IMAGE = r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?"
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class _Setting:
 
 
 def _read_image(key: str, text: str) -> tuple[int, int]:
-    match = _IMAGE.fullmatch(text)
+    match = re.fullmatch(_IMAGE, text)
     if not match:
         raise _not_a(key, text, "a size", "write WIDTHxHEIGHT in pixels, such as 768x512, or 512")
     width = int(match.group(1))
@@ -115,7 +116,7 @@ def _read_image(key: str, text: str) -> tuple[int, int]:
 
 def _read_count(key: str, text: str) -> int:
     """Return a whole number of at least 1: no setting makes sense at 0."""
-    if not _COUNT.fullmatch(text):
+    if not re.fullmatch(_COUNT, text):
         if re.fullmatch(r"-[0-9]+", text):
             raise UsageError(f"{key} {text}: must be at least 1")
         raise _not_a(key, text, "a whole number", None)
@@ -129,13 +130,13 @@ def _read_count_or_auto(key: str, text: str) -> SettingValue:
 
 
 def _read_number(key: str, text: str) -> float:
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         raise _not_a(key, text, "a number from 0 to 9999", "such as 7.5")
     return float(text)
 
 
 def _read_word(key: str, text: str) -> str:
-    if not _WORD.fullmatch(text):
+    if not re.fullmatch(_WORD, text):
         raise _not_a(key, text, "a word", "letters, digits and . _ + : - are accepted")
     return text
 
@@ -143,7 +144,7 @@ def _read_word(key: str, text: str) -> str:
 def _read_layers(key: str, text: str) -> SettingValue:
     if text.lower() in ALL_LAYERS:
         return text.lower()
-    if not _COUNT.fullmatch(text):
+    if not re.fullmatch(_COUNT, text):
         raise _not_a(key, text, "a number of layers", "write a number, all or auto")
     return int(text)  # 0 is meant: every layer on the CPU
 
@@ -151,12 +152,12 @@ def _read_layers(key: str, text: str) -> SettingValue:
 def _read_experts(key: str, text: str) -> SettingValue:
     if text.lower() == ALL_EXPERTS:
         return ALL_EXPERTS
-    if found := _RANGE.fullmatch(text):
+    if found := re.fullmatch(_RANGE, text):
         first, last = int(found[1]), int(found[2])
         if first > last:
             raise UsageError(f"{key} {text}: the first layer is behind the last")
         return f"{first}-{last}"
-    if not _COUNT.fullmatch(text):
+    if not re.fullmatch(_COUNT, text):
         hint = "write a number, layers such as 6-39, or all; 0 keeps none there"
         raise _not_a(key, text, "a number of layers", hint)
     return int(text)
@@ -170,9 +171,9 @@ def experts_of(value: object) -> tuple[int, int]:
     if value == ALL_EXPERTS:
         return 0, 1 << 20
     text = str(value)
-    if found := _RANGE.fullmatch(text):
+    if found := re.fullmatch(_RANGE, text):
         return int(found[1]), int(found[2]) + 1
-    return 0, int(text) if _COUNT.fullmatch(text) else 0
+    return 0, int(text) if re.fullmatch(_COUNT, text) else 0
 
 
 def key_type(settings: Mapping[str, object]) -> str:

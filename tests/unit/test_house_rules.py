@@ -173,22 +173,3 @@ def test_no_cache_of_the_package_grows_for_ever() -> None:
         for name in unbounded_caches(path.read_text(encoding="utf-8"))
     }
     assert found == set(FILLED)
-
-
-def test_results_of_a_process_are_forgotten_the_oldest_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from vramplan.engines.torch import shipped_results
-
-    monkeypatch.setattr(shipped_results, "_made", {})
-    monkeypatch.setattr(shipped_results, "_MOST_MADE", 3)
-    asked = []
-
-    def replay(key: str) -> str:
-        asked.append(key)
-        return key
-
-    for key in "abcda":
-        assert shipped_results.remembered(tmp_path, key, lambda key=key: replay(key)) == key
-    assert asked == list("abcda")
-    assert [key for _, key in shipped_results._made] == list("cda")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
+import subprocess
+import sys
+from functools import cached_property
 from typing import ClassVar
 
 import pytest
 
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field, replace
 
 
-def twins(make):
-    """Return the same two classes, made by `make`."""
-    options = {"frozen": True, "slots": True, "kw_only": True}
+def twins(make, **others):
+    """Return the same classes, made by `make`."""
+    options = {"frozen": True, "slots": True, "kw_only": True, **others}
 
     @make(**options)
     class Point:
@@ -88,6 +92,71 @@ def test_they_refuse_alike(made) -> None:
         point(x=1).x = 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         del point(x=1).x
+
+
+@pytest.mark.parametrize("slots", [True, False])
+@pytest.mark.parametrize("eq", [True, False])
+def test_every_kind_is_alike(slots: bool, eq: bool) -> None:
+    ours, theirs = (
+        twins(make, slots=slots, eq=eq)[0] for make in (dataclass, dataclasses.dataclass)
+    )
+    for made in (ours, theirs):
+        one = made(x=1)
+        assert hasattr(one, "__dict__") is not slots
+        assert (one == made(x=1)) is eq
+        assert (hash(one) == hash(made(x=1))) is eq
+        assert replace(one, x=4).total == 6
+        assert pickle.loads(pickle.dumps(Pickled(y=3))) == Pickled(y=3)  # noqa: S301  # our bytes
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pickled:
+    """One with a dictionary, and a property that is kept in it."""
+
+    y: int
+    names: list[str] = field(default_factory=list)
+
+    @cached_property
+    def twice(self) -> int:
+        return 2 * self.y
+
+
+def test_a_property_is_kept_where_there_is_a_dictionary() -> None:
+    one = Pickled(y=4)
+    assert (one.twice, one.__dict__["twice"], one.names) == (8, 8, [])
+    assert Pickled(y=4).names is not one.names
+
+
+def test_what_a_class_takes_can_be_asked_before_one_is_made() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Fresh:
+        """Of which none has been made."""
+
+        x: int
+        y: int = 2
+
+    assert str(inspect.signature(Fresh)) == "(*, x, y=2)"
+    with pytest.raises(TypeError, match=r"Fresh.__init__\(\) missing 1 required"):
+        Fresh()
+
+
+def test_the_standard_librarys_objects_are_replaced_too() -> None:
+    @dataclasses.dataclass
+    class Loose:
+        """Theirs."""
+
+        x: int
+
+    assert replace(Loose(1), x=2) == Loose(2)
+
+
+def test_the_standard_librarys_module_is_not_loaded() -> None:
+    code = (
+        "from vramplan.model import Band; import sys; Band.exactly(3)\n"
+        "sys.exit(bool({'dataclasses', 'inspect'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-S", "-c", code], check=True)
 
 
 def test_models_survive_a_pickle() -> None:

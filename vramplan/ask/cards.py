@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice, Catalog
@@ -11,7 +10,7 @@ from vramplan.catalog.multiprocessors import find_printed
 from vramplan.engines.door import Remark
 from vramplan.errors import MissingError
 from vramplan.model import Card
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.units import GIB
 
 if TYPE_CHECKING:

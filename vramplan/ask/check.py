@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +20,7 @@ from vramplan.catalog.search import PROJECT_FILE
 from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError
 from vramplan.model import Estimate, Job, SettingValue, Verdict, VerdictKind
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 
 if TYPE_CHECKING:
     from vramplan.compare.witness import Witness

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from vramplan.catalog import CardChoice
 from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
 from vramplan.engines.door import Remark, engine_of
 from vramplan.model import Card, Estimate, Job, SettingValue
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 
 if TYPE_CHECKING:
     from vramplan.compare.witness import Witness

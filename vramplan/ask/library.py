@@ -7,7 +7,6 @@ or ``image=(768, 768)``, ``batch=2``, ``vae_tiling=True``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from vramplan.ask import check as checking
@@ -15,6 +14,7 @@ from vramplan.ask.estimate import estimate_target
 from vramplan.ask.targets import make_jobs, open_catalog, silent
 from vramplan.errors import UsageError
 from vramplan.model import Estimate, Job, SettingValue, SweepRow
+from vramplan.quick_dataclass import replace
 from vramplan.settings import parse_setting
 from vramplan.units import parse_size
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from vramplan.ask.judge import judge
 from vramplan.budget.advice import Question
@@ -12,6 +11,7 @@ from vramplan.budget.verdict import candidate_budgets, judged_as
 from vramplan.catalog import CardChoice
 from vramplan.engines.door import engine_of
 from vramplan.model import Advice, Card, Estimate, Job, Verdict, VerdictKind
+from vramplan.quick_dataclass import replace
 
 
 def first_advice(

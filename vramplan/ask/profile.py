@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from vramplan.engines.door import ballast_command, engine_of
 from vramplan.errors import VramplanError
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.model import Card, SettingValue
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.runner.tools import Hear, Tools, unheard
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -36,7 +35,7 @@ from vramplan.model import (
     SweepRow,
     VerdictKind,
 )
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.settings import check_setting, format_setting
 
 if TYPE_CHECKING:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.units import GIB, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -33,10 +32,11 @@ if TYPE_CHECKING:
 DEFAULT_CAPABILITY = "8.6"
 _DEFAULT_MULTIPROCESSORS = 28
 
-_CLASS = re.compile(r"([0-9]{1,4})\s*gb", re.ASCII | re.IGNORECASE)
-_SIZE = re.compile(r"[-+]?[0-9.]+\s*[a-z]*", re.ASCII | re.IGNORECASE)
-_CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
-_MAKER = re.compile(r"^(nvidia-)?((geforce|tesla|quadro)-)?")
+# compiled where one is used: few of them are in a run
+_CLASS = r"(?ai)([0-9]{1,4})\s*gb"
+_SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"
+_CAPABILITY = r"[1-9][0-9]?\.[0-9]"
+_MAKER = r"^(nvidia-)?((geforce|tesla|quadro)-)?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def _check_card(document: Document, where: KeyPath, card: Data) -> list[CatalogE
             sizes[key] = _size(card[key])
         except UsageError as problem:
             errors.append(document.error((*where, key), str(problem), hint=problem.hint))
-    if not _CAPABILITY.fullmatch(str(card["compute_capability"])):
+    if not re.fullmatch(_CAPABILITY, str(card["compute_capability"])):
         message = f"{card['compute_capability']!r} is not a compute capability"
         errors.append(document.error((*where, "compute_capability"), message, hint='such as "8.6"'))
     if len(sizes) == 3 and not 0 <= sizes["reserved_bytes"] < sizes["total_bytes"]:
@@ -166,9 +166,9 @@ def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     named = _match_name(text, cards)
     if named is not None:
         return CardChoice(label=named.name, title=named.title, candidates=(named,))
-    if match := _CLASS.fullmatch(text.strip()):
+    if match := re.fullmatch(_CLASS, text.strip()):
         return _match_class(int(match.group(1)), cards.values())
-    if _SIZE.fullmatch(text.strip()):
+    if re.fullmatch(_SIZE, text.strip()):
         return _match_size(text.strip(), cards.values())
     known = [*cards, *class_names(cards.values())]
     hint = did_you_mean(_slug(text), known) or "vramplan cards shows them"
@@ -198,14 +198,14 @@ def _slug(text: str) -> str:
     """
     words = re.sub(r"[\s_]+", "-", text.strip().lower())
     words = re.sub(r"([0-9])-gb\b", r"\1gb", words).replace("-laptop-gpu", "-laptop")
-    return _MAKER.sub("", words)
+    return re.sub(_MAKER, "", words)
 
 
 def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
     slug = _slug(text)
     by_alias = {alias: card for card in cards.values() for alias in card.aliases}
     found = cards.get(slug) or by_alias.get(slug)
-    if found is not None or not slug or _CLASS.fullmatch(slug):
+    if found is not None or not slug or re.fullmatch(_CLASS, slug):
         return found
     sized = re.compile(re.escape(slug) + r"-[0-9]+gb")
     sizes = [

@@ -25,7 +25,7 @@ _CORES_ELSEWHERE = 128
 _DIVISIBLE = frozenset({"8.0", "9.0", "10.0", "10.3"})
 
 #: what a printed name has beside the chip's: sizes, and how memory and card are built
-_BUILD = re.compile(r"[\s-]+(?:\d+\s?gb|sxm\d?|pcie|hbm\d\w*)\b", re.ASCII)
+_BUILD = r"(?a)[\s-]+(?:\d+\s?gb|sxm\d?|pcie|hbm\d\w*)\b"
 
 
 def resident_threads(compute_capability: str) -> int:
@@ -43,7 +43,7 @@ def multiprocessors_of(cores: int, compute_capability: str) -> int | None:
 
 def chip_name(printed: str) -> str:
     """Return what names the chip in a GPU's name: without maker, size and form."""
-    return _BUILD.sub("", printed.strip().lower()).removeprefix("nvidia ")
+    return re.sub(_BUILD, "", printed.strip().lower()).removeprefix("nvidia ")
 
 
 def find_printed(printed: str, total_bytes: int, cards: Iterable[Card]) -> Card | None:

@@ -13,13 +13,12 @@ Only `targets` is needed. A pipeline here wins over a catalogue's by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import Entry, build_pipeline, check_pipeline, setting_text
 from vramplan.errors import CatalogError, UsageError
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 from vramplan.settings import SettingValue, parse_setting
 
 if TYPE_CHECKING:

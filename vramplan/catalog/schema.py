@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.catalog.yaml_reader import Document, KeyPath, Plain
 from vramplan.errors import CatalogError, did_you_mean
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 
 Schema = dict[str, Plain]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from vramplan.catalog.shipped import CONTEXTS_FILE, PUBLISHED_FILE, profiles_dir
 from vramplan.catalog.snapshot import read_published, read_snapshot
 from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Card
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from vramplan.catalog.published import Claim

@@ -71,6 +71,16 @@ def add_common(parser: ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
 
 
+def add_cache(parser: ArgumentParser) -> None:
+    """Add ``--no-cache``, and with it that results of earlier runs are taken."""
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="take no result of an earlier run, and keep none: the same figures, later "
+        "(`vramplan cache` shows what is kept)",
+    )
+
+
 def add_cards(parser: ArgumentParser, otherwise: str) -> None:
     """Add ``--card``; `otherwise` says what happens without one."""
     parser.add_argument(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 
 from vramplan.engine_buffer import EngineBuffer
 from vramplan.measurement.reading import DeviceMemory, TorchMemory
 from vramplan.model import Settings
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 
 class Witness(StrEnum):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from vramplan.measurement.peaks import Peaks
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

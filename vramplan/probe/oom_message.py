@@ -11,10 +11,9 @@ is right to 5 MiB.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from vramplan.errors import MeasurementError
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.units import GIB, KIB, MIB, format_size
 
 _MOST_PROCESSES = 1000

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Container
-from dataclasses import replace
 
 from vramplan.errors import MeasurementError
 from vramplan.probe.smi_csv import has_heading, read_csv
@@ -19,6 +18,7 @@ from vramplan.probe.smi_report import SmiGpu, SmiReport
 from vramplan.probe.smi_table import is_table, read_table
 from vramplan.probe.smi_tree import XML_MARK, read_xml
 from vramplan.probe.wrappings import clean_paste
+from vramplan.quick_dataclass import replace
 
 __all__ = ["SmiGpu", "SmiReport", "read_report", "read_smi", "used_bytes"]
 

@@ -6,8 +6,6 @@ line has a band that follows from what a tensor or a cache can be at most, and i
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vramplan.engines.ggml import coverage, recurrent_state
 from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
 from vramplan.engines.ggml.coverage import Part
@@ -16,7 +14,7 @@ from vramplan.engines.ggml.kv_cache import cache_source, most_cache_bytes
 from vramplan.engines.ggml.layer_fit import Fit
 from vramplan.engines.ggml.weights import TensorRole
 from vramplan.model import Band, Origin
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 
 WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 COMPUTE_SOURCE = (

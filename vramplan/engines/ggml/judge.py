@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from vramplan.budget.cuda_context import Process, context_band, context_source
@@ -22,6 +21,7 @@ from vramplan.model import (
     VerdictKind,
     buffer_bytes,
 )
+from vramplan.quick_dataclass import replace
 from vramplan.units import format_size
 
 _LANGUAGE = frozenset({"language_model"})

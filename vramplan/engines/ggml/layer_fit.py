@@ -22,13 +22,12 @@ CUDA contexts and pools are in nobody's sum: they come out of the margin.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from vramplan.engines.ggml.compute_buffer import compute_buffers
 from vramplan.engines.ggml.experts import HostExperts, HostPart
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.weights import Placement, place_layers
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.units import MIB
 
 #: llama.cpp: common/common.h (fit_params_target); Ollama: mmprojOffloadHeadroom

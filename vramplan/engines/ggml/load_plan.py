@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import EngineRules, has_flash_attention, rules_of
@@ -27,7 +26,7 @@ from vramplan.engines.ggml.recurrent_state import layer_states
 from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Settings
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.settings import AUTO, KV_TYPES, experts_of, key_type, value_type
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ has one type. A log without a type tells nothing of what is copied at partial of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from vramplan.catalog.engine_logs import LoggedLoad, LoggedModel
 from vramplan.engine_buffer import engine_name
@@ -19,7 +18,7 @@ from vramplan.engines.ggml.graph.shapes import ExpertShape, LanguageShape, Layer
 from vramplan.engines.ggml.load_plan import batch_of
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole, place_layers
 from vramplan.model import Band, LineKind
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.sources.block_sizes import BLOCKS
 
 _QKV_BIAS = ("attn_q.bias", "attn_k.bias", "attn_v.bias")

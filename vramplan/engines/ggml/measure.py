@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Emulation, Run, Witness
 from vramplan.model import Job
+from vramplan.quick_dataclass import replace
 from vramplan.runner.eyes import measured_gpu, open_eyes
 from vramplan.settings import format_setting
 

@@ -7,11 +7,11 @@ ggml-org/llama.cpp, src/llama-model.cpp (load_mtp), asked of b11549.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.figures import Figure, Figures
 from vramplan.model import Band, Origin
+from vramplan.quick_dataclass import replace
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.layer_fit import Fit

@@ -6,7 +6,6 @@ A TARGET may be a .gguf, a folder with one, one in Ollama's store or on the hub.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from vramplan.catalog.pipelines import Entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
+from vramplan.quick_dataclass import replace
 from vramplan.settings import AUTO, SAME
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ any number of layers on a card, to the byte where the engine prints hundredths o
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.model import Band, Origin
+from vramplan.quick_dataclass import replace
 from vramplan.settings import format_setting
 from vramplan.units import MIB
 

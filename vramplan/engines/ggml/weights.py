@@ -8,7 +8,6 @@ above this module needs to know which of the two it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from math import prod
@@ -18,7 +17,7 @@ from vramplan.engines.ggml.cuda_facts import ALIGNMENT, ROW_STEP
 from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, has_experts
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import CatalogError, did_you_mean
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:

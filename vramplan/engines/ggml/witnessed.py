@@ -6,9 +6,7 @@ in a fraction of a second. What it prints is the estimate then: its build stands
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from dataclasses import replace
 
 from vramplan.engines.ggml import coverage
 from vramplan.engines.ggml.figures import Figures, counted
@@ -17,6 +15,7 @@ from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.next_tokens import is_loaded, with_next_tokens
 from vramplan.engines.ggml.pipeline import ModelFile
 from vramplan.errors import MissingError
+from vramplan.quick_dataclass import replace
 
 LIBRARY = "xllamacpp"
 _INSTALL = "pip install 'vramplan[engine]'"
@@ -38,10 +37,16 @@ def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
     remark = f"{run.model.architecture or 'the architecture'} is not known to the last buffer"
     if not isinstance(run.pipeline.model, ModelFile):
         return fit, _remarked(fit, f"{remark}: what is assumed says so")
-    if sys.platform != "linux" or importlib.util.find_spec(LIBRARY) is None:
+    if sys.platform != "linux" or not _is_engine_here():
         hint = f"; the engine itself would tell: {_INSTALL}" if sys.platform == "linux" else ""
         return fit, _remarked(fit, f"{remark}: what is assumed says so{hint}")
     return _ask(run, fit, free_bytes, remark)
+
+
+def _is_engine_here() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(LIBRARY) is not None
 
 
 def _ask(run: GgmlRun, fit: Fit, free_bytes: int | None, remark: str) -> tuple[Fit, Figures]:

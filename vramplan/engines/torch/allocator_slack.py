@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.result import Scenario
 from vramplan.model import GPU, Band, Line, LineKind, Origin
+from vramplan.quick_dataclass import replace
 from vramplan.units import MIB
 
 #: one segment of torch's large pool (c10/core/AllocatorConfig.h). Which request opens one hangs on

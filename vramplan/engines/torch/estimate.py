@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +37,8 @@ from vramplan.model import (
     Settings,
     TimelinePoint,
 )
+from vramplan.opened_file import open_file
+from vramplan.quick_dataclass import replace
 from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
@@ -96,7 +97,20 @@ def replayed(
         expandable = settings.get("expandable_segments") == "on"
         return replay_run(tape, conditions, compute_capability, expandable_segments=expandable)
 
-    return remembered(path.parent, key, replay)
+    return remembered(path, key, replay, lambda: tape_proof(path))
+
+
+def tape_proof(path: Path) -> str:
+    """Return what tells a tape from every other where its key, a checksum, might not.
+
+    Ours are told by the key; another may have been made to have the key of one of them.
+    """
+    if was_replayed(path.parent, tape_key(path)):
+        return "ours"
+    from hashlib import sha256
+
+    with open_file(path) as file:
+        return sha256(file.read()).hexdigest()
 
 
 def _budget(run: RunAtPeak) -> Estimate:

@@ -9,13 +9,40 @@ from typing import TYPE_CHECKING
 
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import spills
-from vramplan.engines.torch.estimate import find_tape, open_tape, replayed
+from vramplan.codec import Json
+from vramplan.engines.torch.estimate import find_tape, open_tape, replayed, tape_proof
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.replayed import conditions_at, result_key
+from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
+from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.rehearsed import Rehearsed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stop:
+    """The phase and the component at which a run stops; None where it completes."""
+
+    place: tuple[str, str] | None
+
+
+def _to_json(found: _Stop) -> Json:
+    return list(found.place or ())
+
+
+def _from_json(raw: Json) -> _Stop | None:
+    match raw:
+        case []:
+            return _Stop(place=None)
+        case [str(phase), str(component)] if max(len(phase), len(component)) <= _LONGEST:
+            return _Stop(place=(phase, component))
+    return None
+
+
+_LONGEST = 200
+_KNOWN = KnownResults[_Stop]("stop", _to_json, _from_json)
 
 
 def find_first_stop(
@@ -56,14 +83,20 @@ class FirstStop:
         return None if first is None else (first.phase, first.component)
 
     def _refusal(self, limit_bytes: int) -> tuple[str, str] | None:
+        key = f"{result_key(self._path, *self._asked)} {limit_bytes}"
+        return _KNOWN.get(
+            key, lambda: self._refused(limit_bytes), proof=lambda: tape_proof(self._path)
+        ).place
+
+    def _refused(self, limit_bytes: int) -> _Stop:
         run = self._rehearsed()
         # a convolution whose scratch does not fit runs by its next plan, so that is no stop; where
         # nothing else is refused, it is that next plan of which no more is known
         for is_elastic in (True, False):
             _, failure = run.attempt(max(0, limit_bytes), is_elastic=is_elastic)
             if failure is not None:
-                return failure.phase, failure.component
-        return None
+                return _Stop(place=(failure.phase, failure.component))
+        return _Stop(place=None)
 
     def _rehearsed(self) -> Rehearsed:
         if self._run is None:

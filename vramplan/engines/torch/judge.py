@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills, without_words
@@ -30,6 +29,7 @@ from vramplan.model import (
     Settings,
     VerdictKind,
 )
+from vramplan.quick_dataclass import replace
 from vramplan.units import format_size
 
 #: diffusers' ways to keep components in system memory, cheapest first

@@ -11,7 +11,7 @@ from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.result import Replayed, Scenario
-    from vramplan.engines.torch.tape.trace import Mark
+    from vramplan.engines.torch.tape.mark import Mark
 
 #: what a recipe calls the optimiser while it steps
 OPTIMIZER = "optimizer"

@@ -7,7 +7,6 @@ unless the figure is about the need.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 from typing import cast
 
@@ -23,6 +22,7 @@ from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.replay import Conditions, Replay
 from vramplan.errors import UsageError
 from vramplan.model import Settings
+from vramplan.quick_dataclass import replace
 
 #: runs before the one that is measured, as in the benchmarks that measure above the weights
 _WARM_UPS = 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -23,13 +22,15 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.model import Settings
 from vramplan.opened_file import open_file
+from vramplan.quick_dataclass import replace
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
     from vramplan.engines.torch.tape.conditions import Conditions
     from vramplan.engines.torch.tape.format import Tape
+    from vramplan.engines.torch.tape.mark import Mark
     from vramplan.engines.torch.tape.rehearsed import Rehearsed
-    from vramplan.engines.torch.tape.trace import Mark, Trace
+    from vramplan.engines.torch.tape.trace import Trace
 
 #: a phase with more marks than this is thinned: a token's are like the last one's, a little higher
 _MOST_MARKS = 60
@@ -199,4 +200,4 @@ def result_key(
     asked = sorted(settings.keys() - _NOT_REPLAYED)
     chosen = ",".join(f"{key}={settings[key]}" for key in asked)
     models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"
-    return f"{tape_key(path)} {chosen} {models}"
+    return f"{tape_key(path)} {pipeline.runtime} {chosen} {models}"

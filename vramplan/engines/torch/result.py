@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
-    from vramplan.engines.torch.tape.trace import Mark
+    from vramplan.engines.torch.tape.mark import Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,15 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 from __future__ import annotations
 
 from vramplan.budget.cuda_context import context_band
+from vramplan.codec import Json
 from vramplan.engines.torch.cublas_workspace import cublas_band
-from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.estimate import find_tape, open_tape, tape_proof
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import at_most, conditions_at, result_key
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
 from vramplan.settings import SPILLING_PLATFORMS
@@ -28,9 +30,19 @@ class Screening:
     live_bytes: int  # at the run's peak, as expected
 
 
-#: screenings of this process: cards of one architecture and size share them
-_made: dict[tuple[str, int, int], Screening] = {}
-_MOST_MADE = 4096
+def _to_json(found: Screening) -> Json:
+    return [found.fits, found.completes, found.live_bytes]
+
+
+def _from_json(raw: Json) -> Screening | None:
+    match raw:
+        case [bool(fits), bool(completes), int(live_bytes)] if live_bytes >= 0:
+            return Screening(fits=fits, completes=completes, live_bytes=live_bytes)
+    return None
+
+
+#: cards of one architecture and size share a screening
+_KNOWN = KnownResults[Screening]("screening", _to_json, _from_json, most=4096)
 
 
 def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screening:
@@ -43,8 +55,10 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     cublas = cublas_band(compute_capability)[0]
     extra_bytes = cublas.high_bytes - cublas.expected_bytes
     spills = settings.get("platform") in SPILLING_PLATFORMS
-    key = f"{spills} {context} {result_key(path, pipeline, settings, compute_capability)}"
-    if (key, budget_bytes, extra_bytes) not in _made:
+    run_key = result_key(path, pipeline, settings, compute_capability)
+    key = f"{run_key} {spills} {context} {budget_bytes} {extra_bytes}"
+
+    def find() -> Screening:
         tape = open_tape(path)
         conditions = conditions_at(pipeline, settings, compute_capability, tape)
         most = at_most(conditions, compute_capability)
@@ -58,13 +72,9 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
                 tape, most, budget_bytes - context.high_bytes - extra_bytes, expandable, spills
             )[1]
         )
-        _made[key, budget_bytes, extra_bytes] = Screening(
-            fits=fits, completes=completes, live_bytes=live_bytes
-        )
-    found = _made[key, budget_bytes, extra_bytes]
-    while len(_made) > _MOST_MADE:
-        del _made[next(iter(_made))]  # the oldest
-    return found
+        return Screening(fits=fits, completes=completes, live_bytes=live_bytes)
+
+    return _KNOWN.get(key, find, proof=lambda: tape_proof(path))
 
 
 def _try(

@@ -7,8 +7,9 @@ Source: ggml-org/llama.cpp, src/models, a file per family.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+from vramplan.quick_dataclass import dataclass
 
 
 class Pick(Enum):

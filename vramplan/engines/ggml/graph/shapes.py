@@ -7,9 +7,9 @@ estimate starts.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from vramplan.engines.ggml.graph.tensor import ELEMENT_BYTES
+from vramplan.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -16,7 +16,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,7 +31,7 @@ from vramplan.engines.ggml.run.served_run import (
 )
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.measurement.run import Failure, FailureKind
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.runner.channel import child_environment, python_command
 
 BINARY = "llama-server"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from vramplan.engines.ggml.witness.hollow_file import file_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError
 from vramplan.model import Band, LineKind, Origin, buffer_bytes
+from vramplan.quick_dataclass import replace
 from vramplan.settings import AUTO, format_setting
 from vramplan.units import MIB
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import field
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from vramplan.engines.torch.record.device import META, Device, weights_of
 from vramplan.engines.torch.record.routines import Routines, watch_leaves
 from vramplan.engines.torch.record.stage import Stage
 from vramplan.engines.torch.record.stream import Cast, Stream
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 Numbers = dict[str, int]
 Facts = dict[str, str]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from functools import cached_property
 from types import CodeType
 
 from vramplan.engines.torch.tape.code import Code, find_peers, find_windows, without_modules
 from vramplan.engines.torch.tape.expressions import check_expression, compile_expressions, evaluate
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from pathlib import Path
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.core_program import Vocabulary
+from vramplan.engines.torch.tape.mark import Mark
 from vramplan.engines.torch.tape.rehearsed import Rehearsed
-from vramplan.engines.torch.tape.trace import Mark, ReplayOutOfMemory, Trace
+from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
 
 FOLDER = Path(__file__).parent / "core"

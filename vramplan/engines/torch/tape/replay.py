@@ -18,8 +18,9 @@ from vramplan.engines.torch.tape.conditions import Conditions, WorkspaceModel
 from vramplan.engines.torch.tape.contents import Tape, Variant
 from vramplan.engines.torch.tape.expressions import evaluate, evaluate_all
 from vramplan.engines.torch.tape.frames import Frame, resolve
+from vramplan.engines.torch.tape.mark import Mark
 from vramplan.engines.torch.tape.residency import Residency
-from vramplan.engines.torch.tape.trace import Mark, ReplayOutOfMemory, Trace
+from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
 
 __all__ = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from vramplan.engines.torch.record.recipes.vae import (
 from vramplan.engines.torch.record.session import DTYPES, Facts, Recipe, Sample
 from vramplan.engines.torch.record.stage import Stage
 from vramplan.errors import RecordingError
+from vramplan.quick_dataclass import replace
 
 Value = Any
 Side = tuple[int, int, int]  # latent height, width, batch

@@ -1,0 +1,131 @@
+"""What is known already: results of this process, those that ship, and those of earlier runs.
+
+A result has a key, a text that says everything it depends on. It is looked for in this order, and
+made where it is nowhere: among those that this process has had, in a file that ships beside what
+the result was made from, and in the user's cache, if one is in use.
+
+A file that ships is one object of JSON with a result a line, ``"KEY":RESULT``, so that one result
+is read without the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from vramplan import user_cache
+from vramplan.codec import Json, JsonError, Limits, parse_json
+from vramplan.opened_file import open_file
+
+Result = TypeVar("Result")
+
+#: results of this process: the oldest of more is forgotten
+_MOST = 256
+_LIMITS = Limits()
+
+
+def _nothing() -> str:
+    return ""
+
+
+class KnownResults(Generic[Result]):
+    """Results of one kind; `read` gives None for what `write` cannot have written."""
+
+    def __init__(
+        self,
+        kind: str,
+        write: Callable[[Result], Json],
+        read: Callable[[Json], Result | None],
+        *,
+        most: int = _MOST,
+    ) -> None:
+        self.kind = kind
+        self.read = read
+        self._write = write
+        self._most = most
+        self._made: dict[tuple[Path | None, str], Result] = {}
+
+    def get(
+        self,
+        key: str,
+        make: Callable[[], Result],
+        *,
+        shipped: Path | None = None,
+        proof: Callable[[], str] = _nothing,
+    ) -> Result:
+        """Return the result for a key: one that is known, or what `make` gives.
+
+        `shipped` is the file of those that ship. `proof` gives what belongs to the key where
+        strangers could have chosen what the rest of it stands for: the user's cache is shared by
+        everything that was ever opened. Raises what `make` raises.
+        """
+        place = (shipped, key)
+        if place in self._made:
+            return self._made[place]
+        found = None if shipped is None else find_shipped(shipped, key, self.read)
+        if found is None:
+            found = self._earlier(key, make, proof)
+        self._made[place] = found
+        while len(self._made) > self._most:
+            del self._made[next(iter(self._made))]  # the oldest
+        return found
+
+    def _earlier(self, key: str, make: Callable[[], Result], proof: Callable[[], str]) -> Result:
+        cache = user_cache.in_use()
+        if cache is None:
+            return make()
+        whole_key = f"{key} {proof()}"
+        kept = cache.find(self.kind, whole_key)
+        found = None if kept is None else self.read(kept)
+        if found is None:
+            found = make()
+            cache.keep(self.kind, whole_key, self._write(found))
+        return found
+
+    def forget(self) -> None:
+        """Forget the results of this process."""
+        self._made.clear()
+
+
+def find_shipped(path: Path, key: str, read: Callable[[Json], Result | None]) -> Result | None:
+    """Return the result that ships for a key; None where none does, or what does is damaged."""
+    text = _text(path)
+    begins = f"{json.dumps(key)}:"
+    at = 1 if text.startswith(begins, 1) else text.find(f"\n{begins}") + 1
+    if not at:
+        return None
+    at += len(begins)
+    end = text.find("\n", at) - 1  # a comma is before it, behind the last result a brace
+    try:
+        return read(parse_json(text[at : max(at, end)], str(path), _LIMITS))
+    except JsonError:
+        return None
+
+
+def has_shipped(path: Path, beginning: str) -> bool:
+    """Return whether a result ships whose key has this beginning."""
+    begins = json.dumps(beginning)[:-1]
+    text = _text(path)
+    return text.startswith(begins, 1) or f"\n{begins}" in text
+
+
+def shipped_text(results: list[tuple[str, Json]]) -> str:
+    """Return the text of a file of results that ship, a line each, in the order of their keys."""
+    lines = [
+        f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}"
+        for key, value in sorted(results, key=lambda one: one[0])
+    ]
+    return "{" + ",\n".join(lines) + "}\n"
+
+
+@lru_cache(maxsize=8)
+def _text(path: Path) -> str:
+    try:
+        with open_file(path) as file:
+            data = file.read(_LIMITS.text_bytes + 1)
+        return data.decode() if len(data) <= _LIMITS.text_bytes else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
