@@ -3,9 +3,9 @@
     python -m tools.core_fuzz --count 100000 [--from 0]
 
 Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
-iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it,
-once more in the same process too, try it under random limits, rigid and elastic, and look for its least limits: every figure
-must be the same. Exit code 1 where one is not, 3 without a core.
+iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it, once
+more in the same process too, try it under random limits, rigid and elastic, and look for its least
+limits: every figure must be the same. Exit code 1 where one is not, 3 without a core.
 """
 
 from __future__ import annotations

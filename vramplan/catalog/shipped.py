@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 #: figures that others published, beside the folder of pipelines
@@ -14,6 +15,7 @@ ENGINE_LOGS = "engine_logs"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
+@cache
 def profiles_dir() -> Path:
     """Return the folder of the shipped profiles: inside an installed package, or in a checkout.
 

@@ -180,25 +180,29 @@ def _timeline(run: RunAtPeak) -> Iterator[TimelinePoint]:
 
 def _need(run: RunAtPeak, device: Band) -> Need:
     """Return the least limit and the context; where memory spills, the device's peak."""
-    expected = run.result.expected
     if run.settings.get("platform") in SPILLING_PLATFORMS:
         return Need(band=device, phase=run.mark.phase, component=run.mark.component)
-    extra = cublas_band(run.compute_capability)[0]
+    low, expected, high = (scenario.least_limit_bytes for scenario in run.scenarios)
+    at_work = limits_band(low, expected, high, run.compute_capability)
+    return Need(
+        band=context_band(run.card) + at_work,
+        phase=run.result.expected.phase,
+        component=run.result.expected.component,
+    )
+
+
+def limits_band(low: int, expected: int, high: int, compute_capability: str) -> Band:
+    """Return what a run needs beside the CUDA context, from its three least limits in bytes."""
+    extra = cublas_band(compute_capability)[0]
     # least limits cross too: with more scratch the cache may be cut at better places
-    limits = [scenario.least_limit_bytes for scenario in run.scenarios]
     packed = with_chance(
         Band(
-            low_bytes=min(limits),
-            expected_bytes=expected.least_limit_bytes,
-            high_bytes=max(limits),
+            low_bytes=min(low, expected, high),
+            expected_bytes=expected,
+            high_bytes=max(low, expected, high),
         )
     )
-    band = replace(packed, high_bytes=packed.high_bytes + extra.high_bytes - extra.expected_bytes)
-    return Need(
-        band=context_band(run.card) + band,
-        phase=expected.phase,
-        component=expected.component,
-    )
+    return replace(packed, high_bytes=packed.high_bytes + extra.high_bytes - extra.expected_bytes)
 
 
 def _notes(run: RunAtPeak) -> Iterator[str]:

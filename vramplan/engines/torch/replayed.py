@@ -92,24 +92,23 @@ def replay_run(
     expandable_segments: bool = False,
 ) -> Replayed:
     """Replay a run in its three scenarios and find their least limits."""
-    from vramplan.engines.torch.least_limit import find_least_limit
-    from vramplan.engines.torch.tape.rehearsal import rehearse
+    from vramplan.engines.torch.rehearsals import find_least_limits, rehearse_once
 
     def rehearsed(changed: Conditions) -> Rehearsed:
-        return rehearse(tape, changed, expandable_segments=expandable_segments)
+        return rehearse_once(tape, changed, expandable_segments=expandable_segments)
 
-    expected, high = rehearsed(conditions), rehearsed(at_most(conditions, compute_capability))
+    most = at_most(conditions, compute_capability)
     no_scratches = replace(conditions, workspace_bytes=NO_SCRATCH, cast_workspace_bytes={})
-    bare = rehearsed(no_scratches).trace
-    marks = _thin(_without_repeats(expected.trace.marks))
-    # torch tries a convolution plan with less scratch where one does not fit: low allows it
-    least = find_least_limit(expected, is_elastic=True)
+    least = find_least_limits(tape, conditions, most, expandable_segments=expandable_segments)
+    bare, high, expected = (
+        rehearsed(changed).trace for changed in (no_scratches, most, conditions)
+    )
     return Replayed(
-        low=_scenario(bare, least),
-        expected=_scenario(expected.trace, find_least_limit(expected)),
-        high=_scenario(high.trace, find_least_limit(high)),
-        marks=marks,
-        warm_reserved_peak_bytes=expected.warm_reserved_peak_bytes(),
+        low=_scenario(bare, least.low),
+        expected=_scenario(expected, least.expected),
+        high=_scenario(high, least.high),
+        marks=_thin(_without_repeats(expected.marks)),
+        warm_reserved_peak_bytes=rehearsed(conditions).warm_reserved_peak_bytes(),
         parts=tuple(parts_at(tape, conditions)),
     )
 

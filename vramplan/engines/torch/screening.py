@@ -11,10 +11,10 @@ from vramplan.codec import Json
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import find_tape, open_tape, tape_proof
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.rehearsals import rehearse_once
 from vramplan.engines.torch.replayed import at_most, conditions_at, result_key
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
-from vramplan.engines.torch.tape.rehearsal import rehearse
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
@@ -81,7 +81,7 @@ def _try(
     tape: Tape, conditions: Conditions, limit_bytes: int, expandable: bool, spills: bool
 ) -> tuple[int, bool]:
     """Return what is live at the run's peak, and whether it completes under a limit."""
-    run = rehearse(tape, conditions, expandable_segments=expandable)
+    run = rehearse_once(tape, conditions, expandable_segments=expandable)
     live_bytes = run.trace.allocated_peak_bytes
     if spills:  # nothing is given back there before memory spills
         return live_bytes, run.trace.reserved_peak_bytes <= limit_bytes

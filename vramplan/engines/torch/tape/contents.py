@@ -102,7 +102,8 @@ def find_facts(routines: Mapping[str, tuple[Variant, ...]]) -> dict[str, tuple[s
 class Tape:
     """A recorded pipeline: code and weights, sizes still open.
 
-    `known_facts` are the facts that the recordings depend on, and the values there are of each.
+    `known_facts` are the facts that the recordings depend on, and the values there are of each;
+    `known_numbers` are the settings that its dimensions are made of.
     """
 
     pipeline: str
@@ -114,6 +115,7 @@ class Tape:
     components: Mapping[str, Weights]
     routines: Mapping[str, tuple[Variant, ...]]
     known_facts: Mapping[str, tuple[str, ...]]
+    known_numbers: tuple[str, ...]
 
     def part_name(self, component: str, part: str) -> str:
         """Return what a part of a component is called: with the component's name before it.

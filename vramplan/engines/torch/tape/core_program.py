@@ -1,7 +1,8 @@
 """A tape's code as numbers, for the compiled core: what `core/program.c` reads.
 
 Names, labels and expressions are numbered once a tape; a program is what of the tape runs under
-certain facts, at whichever numbers. What cannot be written so is refused by the core, and replayed by the Python.
+certain facts, at whichever numbers. What cannot be written so is refused by the core, and replayed
+by the Python.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from vramplan.engines.torch.diffusers_offload import CHAIN, STAYS_ON_DEVICE
 from vramplan.engines.torch.tape.code import Code
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
-from vramplan.engines.torch.tape.expressions import check_expression
 
 # core/program.h
 _STEP = -(1 << 40)
@@ -44,8 +44,7 @@ class Vocabulary:
         self.expressions = _Numbers()
         for label in _LABELS:
             self.labels[label]  # takes its number
-        self._numbers = frozenset().union(*map(check_expression, tape.dims.values()))
-        for name in sorted(self._numbers):
+        for name in tape.known_numbers:
             self.names[name]
         self._routines = {name: number for number, name in enumerate(tape.routines)}
         self._components = {name: number for number, name in enumerate(tape.components)}
@@ -65,7 +64,7 @@ class Vocabulary:
         None is below what the recorded loops need.
         """
         words = array("q")
-        for name in self._numbers:
+        for name in self.tape.known_numbers:
             least = self.tape.least.get(name)
             value = conditions.numbers.get(name, least)
             if value is not None:

@@ -14,8 +14,10 @@ import sys
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
@@ -81,8 +83,10 @@ def _declare(core: ctypes.CDLL) -> None:
     core.vramplan_program_end.restype = None
     core.vramplan_program_end.argtypes = [pointer]
     core.vramplan_run.restype = pointer
-    scratch = [_SCRATCH, pointer, _LONG]
-    core.vramplan_run.argtypes = [pointer, pointer, _LONG, *scratch, _LONG, _LONG, *[number] * 3]
+    core.vramplan_run.argtypes = [
+        *(pointer, pointer, _LONG, _SCRATCH, pointer),
+        *(_LONG, _LONG, _LONG, number, number, number),
+    ]
     core.vramplan_run_end.restype = None
     core.vramplan_run_end.argtypes = [pointer]
     core.vramplan_load.argtypes = [pointer]
@@ -168,6 +172,7 @@ class NativeRehearsal:
         self._run: int | None = None
         self._trace: Trace | None = None
         self._warm: int | None = None
+        self._lock = Lock()  # the core's memory of a run is for one thread at a time
         if conditions.offload not in _OFFLOADS or conditions.is_elastic:
             raise CannotRun
         known = _know(core, tape)
@@ -204,16 +209,24 @@ class NativeRehearsal:
         if getattr(self, "_run", None):
             self._core.vramplan_run_end(self._run)
 
+    @property
+    def request_count(self) -> int:
+        """How many requests it holds, which says how much memory it takes."""
+        return self._figures()[1]
+
     def warm_reserved_peak_bytes(self) -> int:
         """Return the reserved peak of this and one more run of the entry, in the same process."""
+        with self._lock:
+            return self._warm_reserved_peak_bytes()
+
+    def _warm_reserved_peak_bytes(self) -> int:
         if self._warm is None:
             cold = self.trace  # before there are more stretches
-            try:
-                if self._instead is not None:
-                    raise CannotRun
-                self._must(self._core.vramplan_go(self._run))
-                self._warm = max(mark.reserved_peak_bytes for mark in self._marks())
-            except CannotRun:
+            with suppress(CannotRun):
+                if self._instead is None:
+                    self._must(self._core.vramplan_go(self._run))
+                    self._warm = max(mark.reserved_peak_bytes for mark in self._marks())
+            if self._warm is None:
                 self._warm = self._fall_back().warm_reserved_peak_bytes()
             self._trace = cold
         return self._warm
@@ -287,7 +300,8 @@ class NativeRehearsal:
             return self._instead.attempt(limit_bytes, is_elastic=is_elastic)
         found = (_LONG * 4)()
         bounded_bytes = min(max(limit_bytes, -1), _LARGEST)
-        status = self._core.vramplan_attempt(self._run, bounded_bytes, is_elastic, found)
+        with self._lock:
+            status = self._core.vramplan_attempt(self._run, bounded_bytes, is_elastic, found)
         granted_bytes, phase, component, asked_bytes = found
         if status == _DONE:
             return granted_bytes, None

@@ -174,6 +174,11 @@ class Rehearsal:
         """Run the entry routine."""
         self._replay.run()
 
+    @property
+    def request_count(self) -> int:
+        """How many requests it holds, which says how much memory it takes."""
+        return len(self.journal.requests)
+
     def warm_reserved_peak_bytes(self) -> int:
         """Return the reserved peak of this and one more run of the entry, in the same process."""
         if self._cold is None:

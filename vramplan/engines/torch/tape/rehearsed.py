@@ -23,6 +23,10 @@ class Rehearsed(Protocol):
     def most_wanted_bytes(self) -> int:
         """The least limit that refuses nothing: the run under it is the run without one."""
 
+    @property
+    def request_count(self) -> int:
+        """How many requests it holds, which says how much memory it takes."""
+
     def warm_reserved_peak_bytes(self) -> int:
         """Return the reserved peak of this and one more run of the entry, in the same process."""
 

@@ -137,6 +137,7 @@ Program *program_read(const int64_t *words, int64_t count, const char *text, int
     if (count < 2 || count > ((int64_t)1 << 28) || length < 0) return NULL;
     Program *p = calloc(1, sizeof *p);
     if (p == NULL) return NULL;
+    p->holders = 1;
     p->words = malloc((size_t)count * sizeof *words);
     if (p->words == NULL) {
         free(p);
@@ -171,7 +172,7 @@ Program *program_read(const int64_t *words, int64_t count, const char *text, int
 }
 
 void program_end(Program *p) {
-    if (p == NULL) return;
+    if (p == NULL || __atomic_sub_fetch(&p->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
     for (int32_t r = 0; r < p->routine_count; r++) {
         for (int32_t i = 0; i < p->routines[r].variant_count; i++) {
             free(p->routines[r].variants[i].definitions);

@@ -48,6 +48,7 @@ typedef struct {
 } Component;
 
 typedef struct {
+    int holders; /* whoever reads it, and its runs: an interpreter that ends drops them in any order */
     int64_t *words;
     Expressions expressions;
     int32_t *roots; /* of each expression, by the number native.py gives it */
@@ -64,6 +65,6 @@ typedef struct {
 } Program;
 
 Program *program_read(const int64_t *words, int64_t count, const char *text, int64_t length);
-void program_end(Program *p);
+void program_end(Program *p); /* for one holder */
 
 #endif

@@ -78,7 +78,7 @@ typedef int64_t (*ScratchModel)(int32_t kind, int64_t width, const int64_t *oper
                                 int64_t count);
 
 typedef struct {
-    const Program *program;
+    Program *program;
     int64_t *numbers; /* the settings: name, value */
     int64_t number_count;
     ScratchModel scratch; /* NULL: it is percents of the operands, which are three */
@@ -957,15 +957,16 @@ EXPORT void vramplan_run_end(void *run) {
     void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers,
                      r->modules, r->cast,  r->present, r->weight_bytes, r->asked};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
+    program_end(r->program);
     free(r);
 }
 
-/* A run that has not begun; the program outlives it. NULL where there is no memory. */
-EXPORT void *vramplan_run(const void *program, const int64_t *numbers, int64_t number_count,
+/* A run that has not begun. NULL where there is no memory. */
+EXPORT void *vramplan_run(void *program, const int64_t *numbers, int64_t number_count,
                           ScratchModel model, const int64_t *percents, int64_t widths,
                           int64_t element, int64_t cublas, int offload, int has_warm_up,
                           int is_expandable) {
-    const Program *p = program;
+    Program *p = program;
     if (widths > MOST_WIDTHS || number_count < 0 || number_count > 1 << 20) return NULL;
     for (int64_t i = 0; i < number_count; i++)
         if (numbers[2 * i] < 0 || numbers[2 * i] >= p->name_count) return NULL;
@@ -974,6 +975,7 @@ EXPORT void *vramplan_run(const void *program, const int64_t *numbers, int64_t n
     Run *r = calloc(1, sizeof *r);
     if (r == NULL) return NULL;
     r->program = p;
+    __atomic_add_fetch(&p->holders, 1, __ATOMIC_RELAXED);
     r->number_count = number_count;
     r->numbers = malloc(((size_t)number_count + 1) * 2 * sizeof(int64_t));
     if (number_count && r->numbers)
