@@ -38,46 +38,60 @@ int allocator_begin(Allocator *a, int64_t limit, int is_expandable) {
     a->limit = limit;
     a->is_expandable = is_expandable;
     a->spare = -1;
-    for (int i = 0; i < 2; i++) a->pools[i].first_segment = a->pools[i].last_segment = -1;
+    for (int i = 0; i < 2; i++) {
+        a->pools[i].first_segment = a->pools[i].last_segment = -1;
+        a->pools[i].lowest = malloc(CLASS_WORDS * 64 * sizeof(int32_t));
+    }
     a->pools[0].page = SMALL_SEGMENT;
     a->pools[0].least_rest = ROUND;
     a->pools[1].page = LARGE_SEGMENT;
     a->pools[1].least_rest = is_expandable ? ROUND : SMALL + ROUND;
-    return DONE;
+    return a->pools[0].lowest && a->pools[1].lowest ? DONE : FAILED;
 }
 
 void allocator_end(Allocator *a) {
-    for (int i = 0; i < 2; i++) free(a->pools[i].unmapped);
+    for (int i = 0; i < 2; i++) {
+        free(a->pools[i].lowest);
+        free(a->pools[i].unmapped);
+    }
     free(a->blocks);
     memset(a, 0, sizeof *a);
 }
 
-/* Make `to`, which has begun, the same as `from` under another limit; its room is used again. */
+static int pool_copy(Pool *to, const Pool *from) {
+    TRY(make_room((void **)&to->unmapped, &to->unmapped_room, from->unmapped_count,
+                  sizeof(int32_t)));
+    if (to->lowest == NULL) to->lowest = malloc(CLASS_WORDS * 64 * sizeof(int32_t));
+    if (to->lowest == NULL) return FAILED;
+    Pool old = *to;
+    *to = *from;
+    to->lowest = old.lowest;
+    to->unmapped = old.unmapped;
+    to->unmapped_room = old.unmapped_room;
+    if (from->unmapped_count)
+        memcpy(to->unmapped, from->unmapped, (size_t)from->unmapped_count * sizeof(int32_t));
+    for (uint64_t words = from->used_words; words; words &= words - 1) {
+        int word = __builtin_ctzll(words);
+        memcpy(to->lowest + 64 * word, from->lowest + 64 * word, 64 * sizeof(int32_t));
+    }
+    return DONE;
+}
+
+/* Make `to`, all 0 or one that has begun, the same as `from` under another limit; its room is used
+ * again. */
 int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
-    if (make_room((void **)&to->blocks, &to->block_room, from->block_count, sizeof(Block)))
-        return FAILED;
-    for (int i = 0; i < 2; i++)
-        if (make_room((void **)&to->pools[i].unmapped, &to->pools[i].unmapped_room,
-                      from->pools[i].unmapped_count, sizeof(int32_t)))
-            return FAILED;
-    Block *blocks = to->blocks;
-    int32_t room = to->block_room;
-    int32_t *unmapped[2] = {to->pools[0].unmapped, to->pools[1].unmapped};
-    int32_t rooms[2] = {to->pools[0].unmapped_room, to->pools[1].unmapped_room};
+    TRY(make_room((void **)&to->blocks, &to->block_room, from->block_count, sizeof(Block)));
+    for (int i = 0; i < 2; i++) TRY(pool_copy(&to->pools[i], &from->pools[i]));
+    Allocator old = *to;
     *to = *from;
     to->limit = limit;
     to->is_watched = 0;
-    to->blocks = blocks;
-    to->block_room = room;
-    if (from->block_count) memcpy(blocks, from->blocks, (size_t)from->block_count * sizeof(Block));
-    for (int i = 0; i < 2; i++) {
-        const Pool *source = &from->pools[i];
-        to->pools[i].unmapped = unmapped[i];
-        to->pools[i].unmapped_room = rooms[i];
-        if (source->unmapped_count)
-            memcpy(unmapped[i], source->unmapped,
-                   (size_t)source->unmapped_count * sizeof(int32_t));
-    }
+    to->pools[0] = old.pools[0];
+    to->pools[1] = old.pools[1];
+    to->blocks = old.blocks;
+    to->block_room = old.block_room;
+    if (from->block_count)
+        memcpy(to->blocks, from->blocks, (size_t)from->block_count * sizeof(Block));
     return DONE;
 }
 

@@ -22,10 +22,8 @@ int journal_begin(Journal *j, int is_expandable) {
     j->is_expandable = is_expandable;
     j->apart = APART;
     j->tried_limit = INT64_MIN;
-    allocator_begin(&j->now.allocator, UNLIMITED, is_expandable);
-    allocator_begin(&j->openings[0].allocator, UNLIMITED, is_expandable);
     j->opening_count = 1;
-    return DONE;
+    return allocator_begin(&j->openings[0].allocator, UNLIMITED, is_expandable);
 }
 
 static void end_state(State *state) {

@@ -991,15 +991,15 @@ EXPORT void *vramplan_run(void *program, const int64_t *numbers, int64_t number_
     r->phase = r->program->load_label;
     r->component = -1;
     r->is_changed = 1;
-    allocator_begin(&r->allocator, UNLIMITED, is_expandable);
-    journal_begin(&r->journal, is_expandable);
+    int is_begun = allocator_begin(&r->allocator, UNLIMITED, is_expandable) == DONE &&
+                   journal_begin(&r->journal, is_expandable) == DONE;
     size_t components = (size_t)r->program->component_count + 1;
     r->whole = calloc(components, sizeof *r->whole);
     r->modules = calloc(components, sizeof *r->modules);
     r->cast = calloc(components, sizeof *r->cast);
     r->present = calloc(components, sizeof *r->present);
     r->weight_bytes = calloc(components, sizeof *r->weight_bytes);
-    int is_whole = r->numbers && r->whole && r->modules && r->cast && r->present && r->weight_bytes;
+    int is_whole = is_begun && r->numbers && r->whole && r->modules && r->cast && r->present && r->weight_bytes;
     for (int32_t i = 0; is_whole && i < r->program->component_count; i++) {
         r->modules[i] =
             calloc((size_t)r->program->components[i].module_count + 1, sizeof **r->modules);
