@@ -31,8 +31,15 @@ def _nothing() -> str:
     return ""
 
 
+def _always(_found: object) -> bool:
+    return True
+
+
 class KnownResults(Generic[Result]):
-    """Results of one kind; `read` gives None for what `write` cannot have written."""
+    """Results of one kind; `read` gives None for what `write` cannot have written.
+
+    Between runs those are kept that are worth it: what takes longer to make than to read.
+    """
 
     def __init__(
         self,
@@ -41,11 +48,13 @@ class KnownResults(Generic[Result]):
         read: Callable[[Json], Result | None],
         *,
         most: int = _MOST,
+        is_worth_keeping: Callable[[Result], bool] = _always,
     ) -> None:
         self.kind = kind
         self.read = read
         self._write = write
         self._most = most
+        self._is_worth_keeping = is_worth_keeping
         self._made: dict[tuple[Path | None, str], Result] = {}
 
     def get(
@@ -82,7 +91,8 @@ class KnownResults(Generic[Result]):
         found = None if kept is None else self.read(kept)
         if found is None:
             found = make()
-            cache.keep(self.kind, whole_key, self._write(found))
+            if self._is_worth_keeping(found):
+                cache.keep(self.kind, whole_key, self._write(found))
         return found
 
     def forget(self) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from dataclasses import dataclass as dataclass  # noqa: PLC0414  # as is how it is made public
-    from dataclasses import field as field  # noqa: PLC0414
-    from dataclasses import replace as replace  # noqa: PLC0414
+    from dataclasses import field as field  # noqa: PLC0414  # as above
+    from dataclasses import replace as replace  # noqa: PLC0414  # as above
 else:
 
     def dataclass(cls=None, /, **options):  # noqa: ANN001, ANN003, ANN201  # typed above
@@ -29,11 +29,11 @@ else:
 
         return dataclasses.dataclass(cls, **options)
 
-    def field(**options):  # noqa: ANN003, ANN201
+    def field(**options):  # noqa: ANN003, ANN201  # typed above
         """Return what a class says of a field instead of a default."""
         return _Field(**options)
 
-    def replace(value, /, **changes):  # noqa: ANN001, ANN003, ANN201
+    def replace(value, /, **changes):  # noqa: ANN001, ANN003, ANN201  # typed above
         """Return a dataclass's object with some of its fields changed."""
         made = value.__class__
         if _FIELDS not in made.__dict__:
@@ -122,7 +122,7 @@ def _standard_field(given: Any) -> _Field:
 def _first_init(made: type) -> Callable[..., None]:
     """Return an ``__init__`` that compiles the one that takes its place."""
 
-    def __init__(self: object, /, *args: object, **values: object) -> None:  # noqa: N807
+    def __init__(self: object, /, *args: object, **values: object) -> None:  # noqa: N807  # it becomes one
         type.__setattr__(made, "__init__", _init_of(made))
         made.__init__(self, *args, **values)  # type: ignore[misc]  # the compiled one
 

@@ -100,7 +100,7 @@ class UserCache:
             )
 
     def _path(self, kind: str, key: str) -> Path:
-        raw = key.encode()
+        raw = key.encode(errors="surrogatepass")  # a file's name may have half a character
         return self.folder / f"{kind}-{zlib.crc32(raw):08x}{zlib.adler32(raw):08x}{_SUFFIX}"
 
     def _write(self, path: Path, data: bytes) -> None:

@@ -8,24 +8,29 @@ Format: ggml-org/ggml, docs/gguf.md; versions 2 and 3, little-endian.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
+from vramplan.codec import Json, rows, text_of, whole
 from vramplan.errors import SourceError
+from vramplan.known_results import KnownResults
 from vramplan.opened_file import open_file
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.sources.block_sizes import BLOCKS, TYPES
 
 MAGIC = b"GGUF"
 #: no model's header is larger; what is longer is not read
 LONGEST_HEADER = 40 << 20
 
-#: what is read at first: the header of a model of 128,000 words fits
-_FIRST = 8 << 20
+#: what is read at first, and then: the headers of models of 32,000 and of 128,000 words fit
+_FIRST, _NEXT = 1 << 20, 7 << 20
 
 _MOST_TENSORS = 100_000
 _MOST_PARTS = 1_000
@@ -75,13 +80,18 @@ class GgufTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufFile:
-    """A header; of a split model all parts' tensors. `lengths` are of lists that were skipped."""
+    """A header; of a split model all parts' tensors. `lengths` are of lists that were skipped.
+
+    `identity` tells which state of which file it is of, so that what is made of it may be kept;
+    empty where that is not certain.
+    """
 
     path: str
     version: int
     metadata: Mapping[str, Value]
     lengths: Mapping[str, int]
     tensors: tuple[GgufTensor, ...]
+    identity: str = ""
 
     @property
     def architecture(self) -> str:
@@ -154,6 +164,7 @@ def join_parts(header: GgufFile, parts: Sequence[GgufFile]) -> GgufFile:
     if not parts:
         return header
     tensors = tuple(tensor for part in parts for tensor in part.tensors)
+    known = [part.identity for part in parts]
     wanted = parts[0].number("split.tensors.count", len(tensors))
     if len(tensors) != wanted or len({tensor.name for tensor in tensors}) != len(tensors):
         message = f"{header.path}: its parts are not of one model"
@@ -164,20 +175,110 @@ def join_parts(header: GgufFile, parts: Sequence[GgufFile]) -> GgufFile:
         metadata=parts[0].metadata,
         lengths=parts[0].lengths,
         tensors=tensors,
+        identity=" ".join(known) if all(known) else "",
     )
 
 
 def _read_one(path: Path) -> GgufFile:
     try:
         with open_file(path) as file:
-            data = file.read(_FIRST)
-            return read_header(data, str(path), file.read)
+            identity = _identity(path, file)
+            if not identity:
+                return _read_file(path, file)
+            found = _KNOWN.get(identity, lambda: _read_file(path, file, identity))
+            return replace(found, path=str(path))
     except OSError as problem:
         raise SourceError(f"{path}: cannot be read: {problem.strerror}") from None
 
 
-class _ShortError(Exception):
-    """More of the header is needed."""
+def _read_file(path: Path, file: BinaryIO, identity: str = "") -> GgufFile:
+    header = read_header(file.read(_FIRST), str(path), lambda size: file.read(max(size, _NEXT)))
+    is_same = identity and _identity(path, file) == identity  # nobody has written meanwhile
+    return replace(header, identity=identity if is_same else "")
+
+
+def _identity(path: Path, file: BinaryIO) -> str:
+    """Return what no other state of a file has; empty for one that was written just now.
+
+    That may be written again within the same tick of the file system's clock.
+    """
+    state = os.fstat(file.fileno())
+    if time.time_ns() - state.st_mtime_ns < _SETTLED_NS:
+        return ""
+    where = os.path.abspath(path)  # noqa: PTH100  # a name is enough, links are not followed
+    return f"{where} {state.st_dev} {state.st_ino} {state.st_size} {state.st_mtime_ns}"
+
+
+# ------------------------------------------------------------------ headers of earlier runs
+def _to_json(header: GgufFile) -> Json:
+    return {
+        "version": header.version,
+        "metadata": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in header.metadata.items()
+        },
+        "lengths": dict(header.lengths),
+        "tensors": [[one.name, one.type, *one.shape] for one in header.tensors],
+        "identity": header.identity,
+    }
+
+
+def _from_json(raw: Json) -> GgufFile | None:
+    """Return a header that `_to_json` wrote; None for what it cannot have written."""
+    match raw:
+        case {
+            "version": int(version),
+            "metadata": dict(metadata),
+            "lengths": dict(lengths),
+            "tensors": list(tensors),
+            "identity": str(identity),
+        }:
+            pass
+        case _:
+            return None
+    try:
+        return GgufFile(
+            path="",
+            version=version,
+            metadata={key: _kept_value(value) for key, value in metadata.items()},
+            lengths={key: whole(count, LONGEST_HEADER) for key, count in lengths.items()},
+            tensors=tuple(_kept_tensor(row) for row in rows(tensors, _MOST_TENSORS)),
+            identity=identity,
+        )
+    except (TypeError, ValueError):
+        return None
+
+
+def _kept_value(value: Json) -> Value:
+    if isinstance(value, list):
+        numbers = rows(value, _LONGEST_KEPT)
+        if all(isinstance(one, (int, float)) for one in numbers):
+            return tuple(numbers)
+    elif isinstance(value, (str, int, float)):
+        return value
+    raise TypeError("not a value of a header")
+
+
+def _kept_tensor(row: Json) -> GgufTensor:
+    name, type_name, *shape = rows(row, 2 + _MOST_DIMENSIONS)
+    sides = tuple(whole(side, _LARGEST_SIDE) for side in shape)
+    return _checked(text_of(name, _LONGEST_KEY), sides, text_of(type_name, 40))
+
+
+#: what was written within this time is not known by its times yet
+_SETTLED_NS = 2_000_000_000
+#: words that take longer to go over than the rest of a header to be read as JSON
+_MANY_WORDS = 50_000
+
+_KNOWN = KnownResults[GgufFile](
+    "header",
+    _to_json,
+    _from_json,
+    most=8,
+    is_worth_keeping=lambda header: (
+        bool(header.identity) and sum(header.lengths.values()) >= _MANY_WORDS
+    ),
+)
 
 
 def read_header(data: bytes, name: str, more: Callable[[int], bytes] | None = None) -> GgufFile:
@@ -185,46 +286,53 @@ def read_header(data: bytes, name: str, more: Callable[[int], bytes] | None = No
 
     Raises SourceError.
     """
-    while True:
-        try:
-            return _Header(data, name).read()
-        except _ShortError:
-            wanted = max(len(data), 1 << 20)
-            if more is None or len(data) + wanted > LONGEST_HEADER:
-                break
-            added = more(wanted)
-            if not added:
-                break
-            data += added
-    raise SourceError(f"{name}: its header is cut off or damaged")
+    return _Header(data, name, more).read()
 
 
 @cache
 def _short_words() -> re.Pattern[bytes]:
-    """Return what matches so many words, each of a length below 32 and as many bytes."""
+    """Return what matches so many words, each of a length below 64 and as many bytes.
+
+    What was matched is not tried otherwise: each length leaves one way.
+    """
     word = b"|".join(
-        re.escape(bytes([length])) + b"\\x00{7}.{%d}" % length for length in range(1, 32)
+        re.escape(bytes([length])) + rb"\x00\x00\x00\x00\x00\x00\x00.{%d}+" % length
+        for length in range(1, 64)
     )
-    return re.compile(b"(?:%b){%d}" % (word, _AT_ONCE), re.DOTALL)
+    return re.compile(b"(?:%b){%d}+" % (word, _AT_ONCE), re.DOTALL)
+
+
+def _checked(name: str, shape: tuple[int, ...], type_name: str) -> GgufTensor:
+    """Return a tensor; raises ValueError for a type and a shape that cannot be."""
+    tensor = GgufTensor(name=name, shape=shape, type=type_name)
+    if (
+        type_name not in BLOCKS
+        or not 1 <= len(shape) <= _MOST_DIMENSIONS
+        or not all(1 <= side <= _LARGEST_SIDE for side in shape)
+        or shape[0] % BLOCKS[type_name][0]
+        or tensor.size_bytes > _LARGEST_TENSOR
+    ):
+        raise ValueError(f"tensor {name[:80]!r} of {type_name} has the shape {shape}")
+    return tensor
 
 
 class _Header:
     """A header being read, byte by byte in order."""
 
-    __slots__ = ("_at", "_data", "_end", "_name", "_texts")
+    __slots__ = ("_at", "_data", "_end", "_more", "_name", "_texts")
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes, name: str, more: Callable[[int], bytes] | None = None) -> None:
         self._data = data
         self._name = name
+        self._more = more
         self._at = 0
         self._texts = 0
         self._end = len(data)
 
     def read(self) -> GgufFile:
         """Return what the header says."""
+        self._need(4)
         if self._data[:4] != MAGIC:
-            if len(self._data) < 4:
-                raise _ShortError
             raise SourceError(f"{self._name}: not a GGUF file")
         self._at = 4
         version = self._u32()
@@ -285,9 +393,9 @@ class _Header:
 
         Short words go by the hundred; where one of a hundred is longer they are looked at singly.
         """
-        data, at, match = self._data, self._at, _short_words().match
+        at, match = self._at, _short_words().match
         for _ in range(count // _AT_ONCE):
-            found = match(data, at)
+            found = match(self._data, at)
             at = self._behind(at, _AT_ONCE) if found is None else found.end()
         self._at = self._behind(at, count % _AT_ONCE)
 
@@ -296,14 +404,10 @@ class _Header:
         data, unpack, last = self._data, _U64.unpack_from, self._end - 8
         for _ in range(count):
             if at > last:
-                break
+                self._need(at + 8)
+                data, last = self._data, self._end - 8
             at += 8 + unpack(data, at)[0]
-        else:
-            last += 8  # nothing is read behind the last word
-        if at - self._at > LONGEST_HEADER:
-            raise self._wrong("a text is longer than any header")
-        if at > last:
-            raise _ShortError
+        self._need(at)
         return at
 
     def _tensors(self, count: int) -> tuple[GgufTensor, ...]:
@@ -329,10 +433,10 @@ class _Header:
         type_name = TYPES.get(number)
         if type_name is None:
             raise self._wrong(f"tensor {name[:80]!r} has the unknown type {number}")
-        tensor = GgufTensor(name=name, shape=shape, type=type_name)
-        if shape[0] % BLOCKS[type_name][0] or tensor.size_bytes > _LARGEST_TENSOR:
-            raise self._wrong(f"tensor {name[:80]!r} of {type_name} has the shape {shape}")
-        return tensor
+        try:
+            return _checked(name, shape, type_name)
+        except ValueError as problem:
+            raise self._wrong(str(problem)) from None
 
     def _number(self, kind: int) -> int | float | bool:
         packed = _NUMBERS.get(kind)
@@ -365,9 +469,21 @@ class _Header:
     def _take(self, size: int) -> int:
         at = self._at
         if at + size > self._end:
-            raise _ShortError
+            self._need(at + size)
         self._at = at + size
         return at
+
+    def _need(self, end: int) -> None:
+        """Read on until there are so many bytes."""
+        if end - self._at > LONGEST_HEADER:
+            raise self._wrong("a text is longer than any header")
+        while end > self._end:
+            wanted = min(max(self._end, 1 << 20), LONGEST_HEADER - self._end)
+            added = self._more(wanted) if self._more is not None and wanted > 0 else b""
+            if not added:
+                raise SourceError(f"{self._name}: its header is cut off or damaged")
+            self._data += added
+            self._end = len(self._data)
 
     def _wrong(self, what: str) -> SourceError:
         return SourceError(f"{self._name}: not a usable GGUF header: {what}")

@@ -31,11 +31,8 @@ from vramplan.sources.gguf import (
     read_gguf,
     read_header,
 )
+from vramplan.sources.hub_address import PREFIX, REPOSITORY
 
-PREFIX = "hf:"
-
-#: ORG/NAME
-REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 #: what a header may hold
 _TOKEN = re.compile(r"[!-~]{0,1000}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from vramplan.errors import UsageError
-from vramplan.sources.hub import PREFIX, REPOSITORY
 
+PREFIX = "hf:"
+
+#: ORG/NAME
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _HUBS = frozenset({"huggingface.co", "hf.co"})
 _LIBRARY = "ollama.com"
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)

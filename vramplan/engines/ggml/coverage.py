@@ -30,6 +30,9 @@ ENCODERS = frozenset({
     "nomic-bert-moe", "rnd1",
 })  # fmt: skip
 
+#: families whose attention reads no more than the batch itself
+WITHOUT_CONTEXT = ENCODERS | {"llama-embed", "t5encoder"}
+
 #: encoders without an output matrix: a table of words is not copied for one
 NO_OUTPUT = frozenset({
     "bert", "eurobert", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert", "nomic-bert",

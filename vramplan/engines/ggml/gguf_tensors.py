@@ -66,6 +66,7 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
         window=windows.size,
         next_tensors=tuple(one for one in found if one.layer is not None and one.layer >= layers),
         next_layers=blocks - layers,
+        identity=file.identity,
     )
 
 

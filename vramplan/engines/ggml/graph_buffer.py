@@ -9,27 +9,17 @@ assumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
 from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
-from vramplan.engines.ggml.coverage import ENCODERS, KNOWN
-from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
-from vramplan.engines.ggml.graph.attention import cache_name
-from vramplan.engines.ggml.graph.builder import Graph
-from vramplan.engines.ggml.graph.families import FAMILIES, Habits
-from vramplan.engines.ggml.graph.graph_allocator import allocate
-from vramplan.engines.ggml.graph.language import reserve_graph
-from vramplan.engines.ggml.graph.layer import ROPE_FACTORS, rope_factors_name
-from vramplan.engines.ggml.graph.shapes import Reserve
-from vramplan.engines.ggml.graph.split import Memory, schedule
-from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
+from vramplan.engines.ggml.coverage import KNOWN, WITHOUT_CONTEXT
+from vramplan.engines.ggml.graph.families import FAMILIES
+from vramplan.engines.ggml.known_graphs import GRAPHS
+from vramplan.engines.ggml.weights import GgmlModel, Placement
 from vramplan.model import Band, Origin
 
-_F16, _F32 = 2, 4
-#: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
-AS_F16 = frozenset({"f16", "f32"})
+_F16 = 2
 
 
 def is_known(model: GgmlModel, rules: EngineRules) -> bool:
@@ -104,23 +94,10 @@ def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
     return (70, 200) if name in KNOWN and name not in _FAR else (20, 500)
 
 
-#: families whose attention reads no more than the batch itself
-WITHOUT_CONTEXT = ENCODERS | {"llama-embed", "t5encoder"}
 #: families of which the nearest graph is a lower bound
 _PARTLY = frozenset({"cohere2moe"})
 #: known families whose graph is unlike any that is known
 _FAR = frozenset({"deepseek32", "glm-dsa", "rwkv6", "rwkv7", "t5encoder"})
-#: families built like a known one, but for what changes no size by much
-_NEAREST = {
-    "cohere2moe": FAMILIES["cohere2"],
-    "plamo3": Habits(fuses_gate=True),
-}
-
-
-@lru_cache(maxsize=256)
-def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
-    """Return the whole graph's buffer on a CPU."""
-    return allocate(_graph(model, batch, rules), (HOST_ALIGNMENT,))[0]
 
 
 @lru_cache(maxsize=256)
@@ -131,88 +108,12 @@ def split_sizes(
 
     Without a layer on the GPU large batches are computed there all the same.
     """
-    graph = schedule(
-        _graph(model, batch, rules),
-        dict(_memories(model, batch, placement)),
-        copies_weights=rules.offloads_host_weights,
-        fuses_experts=rules.fuses_experts,
-        unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in AS_F16,
-    )
-    gpu, host = allocate(graph, (ALIGNMENT, HOST_ALIGNMENT))
-    return gpu, host
 
+    def find() -> tuple[int, int]:
+        from vramplan.engines.ggml import reserved_graph  # what is known needs none of it
 
-def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
-    assert model.language is not None
-    name = model.architecture
-    habits = FAMILIES.get(name) or _NEAREST.get(name) or Habits()
-    window = batch.window_context
-    is_sequences = rules.logits_per_sequence and name not in WITHOUT_CONTEXT
-    rows = batch.sequences if is_sequences else batch.tokens  # an encoder's are all wanted
-    tokens = reserved_tokens(batch)
-    reserve = Reserve(
-        tokens=tokens,
-        outputs=min(rows, tokens),
-        cells=tokens if name in WITHOUT_CONTEXT else batch.context,
-        window_cells=min(tokens, window) if name in WITHOUT_CONTEXT else window,
-        sequences=batch.sequences,
-        streams=batch.streams,
-        has_flash=batch.has_flash,
-        cache_type=batch.cache_type,
-        mixes_inputs=rules.mixes_inputs,
-    )
-    return reserve_graph(model.language, habits, reserve)
+        return reserved_graph.split_sizes(model, batch, placement, rules)
 
-
-def reserved_tokens(batch: Batch) -> int:
-    """Return the tokens of a batch: as many of each sequence."""
-    return -(-batch.tokens // batch.sequences) * batch.sequences
-
-
-def weight_memories(model: GgmlModel, placement: Placement) -> Iterator[tuple[str, Memory]]:
-    """Yield every weight by its name, with its place."""
-    first = model.layers - placement.blocks_on_gpu
-    for tensor in model.tensors:
-        is_on_host = tensor.role is TensorRole.INPUT
-        if tensor.role is TensorRole.OUTPUT:
-            is_on_host = not placement.output_on_gpu
-        elif tensor.layer is not None:
-            is_kept = placement.experts.keeps(tensor.name, tensor.layer)
-            is_on_host = tensor.layer < first or is_kept
-        yield tensor.name, Memory(size_bytes=tensor.cuda_bytes, is_on_host=is_on_host)
-        if tensor.name in ROPE_FACTORS:  # beside every layer
-            for number in range(model.layers):
-                yield (
-                    rope_factors_name(tensor.name, number),
-                    Memory(
-                        size_bytes=tensor.cuda_bytes,
-                        is_on_host=number < first,
-                        copied_as=tensor.name,
-                    ),
-                )
-
-
-def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[tuple[str, Memory]]:
-    """Yield every weight and cache with its place."""
-    assert model.language is not None
-    yield from weight_memories(model, placement)
-    first = model.layers - placement.blocks_on_gpu
-    state = model.language.state
-    for number, layer in enumerate(model.language.layers):
-        if state is not None and layer.has_state:
-            for kind, elements in (("r", state.kept_columns), ("s", state.kept_state)):
-                size = _F32 * elements * batch.sequences
-                yield cache_name(kind, number), _cache(size, is_on_host=number < first)
-        cells = batch.window_context if layer.is_windowed else batch.context
-        is_on_host = number < first or batch.is_cache_on_host
-        for kind, head, type_name in (
-            ("k", layer.head_k, batch.cache_type),
-            ("v", layer.head_v, batch.type_of_values),
-        ):
-            row = row_bytes(type_name, layer.kv_heads * head)
-            size = row * cells * batch.streams + padding_bytes(type_name, head)
-            yield cache_name(kind, number), _cache(size, is_on_host=is_on_host)
-
-
-def _cache(size_bytes: int, *, is_on_host: bool) -> Memory:
-    return Memory(size_bytes=size_bytes, is_on_host=is_on_host, is_weight=False)
+    if not model.identity:
+        return find()
+    return GRAPHS.get(f"{model.identity} {batch} {placement} {rules}", find)

@@ -11,13 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.engines.ggml.coverage import WITHOUT_CONTEXT
 from vramplan.engines.ggml.graph import recording
-from vramplan.engines.ggml.graph_buffer import (
-    AS_F16,
-    WITHOUT_CONTEXT,
-    reserved_tokens,
-    weight_memories,
-)
+from vramplan.engines.ggml.reserved_graph import AS_F16, reserved_tokens, weight_memories
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError

@@ -11,11 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT
-from vramplan.engines.ggml.graph.graph_allocator import allocate
-from vramplan.engines.ggml.graph.split import gpu_part
-from vramplan.engines.ggml.graph.vision import encode_graph
-from vramplan.engines.ggml.graph.vision_encoder import Encoding, UnknownGraphError, VisionShape
+from vramplan.engines.ggml.graph.vision_shapes import Encoding, UnknownGraphError, VisionShape
+from vramplan.engines.ggml.known_graphs import GRAPHS
 from vramplan.engines.ggml.vision_image import ImageSizes
 from vramplan.engines.ggml.vision_model import Guess, VisionModel
 from vramplan.engines.ggml.vision_rules import has_cuda_kernel, vision_rules
@@ -183,11 +180,15 @@ def _encoding(
 @lru_cache(maxsize=256)
 def _graph_bytes(shape: VisionShape, encoding: Encoding) -> tuple[int, int]:
     """Return what a CPU build holds for the graph, and what a GPU holds."""
-    whole = allocate(encode_graph(shape, encoding), (HOST_ALIGNMENT,))[0]
-    graph = encode_graph(shape, encoding)
-    part = gpu_part(graph)
-    part.leaves = [leaf for leaf in graph.leaves if not leaf.is_input and not leaf.is_external]
-    return whole, allocate(part, (ALIGNMENT,))[0]
+
+    def find() -> tuple[int, int]:
+        from vramplan.engines.ggml import encoder_graph  # what is known needs none of it
+
+        return encoder_graph.encoder_sizes(shape, encoding)
+
+    if not shape.identity:
+        return find()
+    return GRAPHS.get(f"{shape.identity} {encoding}", find)
 
 
 # ---------------------------------------------------------------------------------------- guessed

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from vramplan.engines.ggml.graph.vision_encoder import VisionShape, VisionTensor
+from vramplan.engines.ggml.graph.vision_shapes import VisionShape, VisionTensor
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.engines.ggml.projector_file import projector_of
 from vramplan.engines.ggml.vision_image import image_sizes
@@ -63,7 +63,7 @@ def _read_projector(pipeline: GgmlPipeline) -> VisionModel | None:
     quantisation = section.word("quantisation", _QUANTISATIONS)
     sizes = {key: section.count(key, most=most) for key, most in _SIZES.items()}
     _check(section, sizes)
-    return _clip(sizes, quantisation)
+    return _clip(sizes, quantisation, section.spelt())
 
 
 def _check(section: Section, sizes: Mapping[str, int]) -> None:
@@ -75,7 +75,7 @@ def _check(section: Section, sizes: Mapping[str, int]) -> None:
         raise section.error("heads", message)
 
 
-def _clip(sizes: Mapping[str, int], quantisation: str) -> VisionModel:
+def _clip(sizes: Mapping[str, int], quantisation: str, identity: str) -> VisionModel:
     """Return CLIP with LLaVA's projector."""
     patch, image, wide = sizes["patch_size"], sizes["image_size"], sizes["embedding"]
     patches = (image // patch) ** 2
@@ -99,6 +99,7 @@ def _clip(sizes: Mapping[str, int], quantisation: str) -> VisionModel:
             patch=patch,
             merge=1,
             tensors={one.name: VisionTensor(shape=one.shape, type=one.type) for one in tensors},
+            identity=identity,
         ),
         sizes=image_sizes("mlp", image=image, patch=patch, merge=1),
     )

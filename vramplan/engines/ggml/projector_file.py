@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from vramplan.engines.ggml.graph.vision_encoder import VisionShape, VisionTensor
+from vramplan.engines.ggml.graph.vision_shapes import VisionShape, VisionTensor
 from vramplan.engines.ggml.vision_image import RULES, ImageSizes, image_sizes
 from vramplan.engines.ggml.vision_model import Guess, VisionModel
 from vramplan.engines.ggml.weights import GgmlTensor, TensorRole
@@ -136,6 +136,7 @@ def _known(file: GgufFile) -> tuple[VisionShape, ImageSizes] | None:
         merge=merge,
         window_pattern=file.number(f"{key}.n_wa_pattern"),
         tensors={one.name: VisionTensor(shape=one.shape, type=one.type) for one in file.tensors},
+        identity=file.identity,
     )
     return shape, image_sizes(family, image=image, patch=patch, merge=merge)
 

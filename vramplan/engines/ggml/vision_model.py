@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD
-from vramplan.engines.ggml.graph.vision_encoder import VisionShape
+from vramplan.engines.ggml.graph.vision_shapes import VisionShape
 from vramplan.engines.ggml.vision_image import ImageSizes
 from vramplan.engines.ggml.weights import GgmlTensor, TensorRole
 from vramplan.quick_dataclass import dataclass, replace

@@ -7,6 +7,7 @@ above this module needs to know which of the two it was.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property, lru_cache
@@ -98,6 +99,8 @@ class GgmlModel:
     #: of layers behind the others, which guess the tokens after the next: not loaded by default
     next_tensors: tuple[GgmlTensor, ...] = ()
     next_layers: int = 0
+    #: what it was read from, in one certain state; empty where that is not known
+    identity: str = ""
 
     @property
     def total_layers(self) -> int:
@@ -235,6 +238,10 @@ class Section:
                 hint = did_you_mean(str(key), known) or "known keys: " + ", ".join(known)
                 raise self.error(str(key), "unknown key", hint=hint)
 
+    def spelt(self) -> str:
+        """Return all that it says, the same text for the same."""
+        return json.dumps(self._data, sort_keys=True, default=str)
+
     def _get(self, key: str) -> object:
         if key not in self._data:
             raise self.error("", f"the key {key!r} is missing")
@@ -311,6 +318,7 @@ def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
         tensors=(),
         next_tensors=(),
         language=None,
+        identity=section.spelt(),
         **sizes,
     )
     tensors = tuple(_ARCHITECTURES[architecture](model, recipe))

@@ -7,6 +7,9 @@ ggml_visit_parents_graph).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from vramplan.engines.ggml.graph.repeats import Repeats
 from vramplan.engines.ggml.graph.tensor import Shape, Tensor, contiguous
 
 
@@ -16,6 +19,12 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Tensor] = []
         self.leaves: list[Tensor] = []
+        #: pairs of layers' results at which memory must look alike (`repeats`)
+        self.alike: list[tuple[Tensor, Tensor]] = []
+
+    def compare_ends(self, ends: Mapping[int, Tensor], repeats: Repeats) -> None:
+        """Have the allocator compare memory at the ends of layers that stand for others."""
+        self.alike += ((ends[one], ends[other]) for one, other in repeats.alike)
 
     # ------------------------------------------------------------------ leaves
     def input(self, type_name: str, *shape: int) -> Tensor:

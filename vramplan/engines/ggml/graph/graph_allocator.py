@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from vramplan.engines.ggml.graph.builder import Graph
+from vramplan.engines.ggml.graph.repeats import UnlikeError
 from vramplan.engines.ggml.graph.tensor import IN_PLACE, Tensor
 
 _ENDLESS = 1 << 62
@@ -68,7 +69,8 @@ class _Buffer:
 def allocate(graph: Graph, alignments: Sequence[int] = (32,)) -> list[int]:
     """Return the bytes that each backend's compute buffer holds for `graph`.
 
-    `alignments` has one number per backend; with one all is allocated there.
+    `alignments` has one number per backend; with one all is allocated there. Raises UnlikeError
+    where layers that stand for others leave memory in different states.
     """
     return _Allocation(graph, alignments).run()
 
@@ -79,6 +81,7 @@ class _Allocation:
     def __init__(self, graph: Graph, alignments: Sequence[int]) -> None:
         self._graph = graph
         self._buffers = [_Buffer(alignment) for alignment in alignments]
+        self._watched = {id(end) for pair in graph.alike for end in pair}
 
     def run(self) -> list[int]:
         """Allocate everything in order."""
@@ -91,13 +94,25 @@ class _Allocation:
                 source.children += 1
                 if source.is_input:
                     self._allocate(source)
+        watched = self._watched
+        states: dict[int, object] = {}
         for node in self._graph.nodes:
             for source in node.sources:
                 if not source.is_own and source.place < 0:
                     self._allocate(source)
             self._allocate(node)
             self._release_sources(node)
+            if id(node) in watched:
+                states[id(node)] = self._state(node)
+        for one, other in self._graph.alike:
+            if states.get(id(one)) != states.get(id(other)):
+                raise UnlikeError
         return [buffer.most_bytes for buffer in self._buffers]
+
+    def _state(self, end: Tensor) -> object:
+        """Return what decides what happens next: where a layer's result is, and what is free."""
+        free = [(tuple(one.offsets), tuple(one.sizes), one.most_bytes) for one in self._buffers]
+        return end.place, end.address, free
 
     def _release_sources(self, node: Tensor) -> None:
         for source in node.sources:

@@ -16,6 +16,7 @@ from vramplan.engines.ggml.graph.latent import latent_attention
 from vramplan.engines.ggml.graph.layer import Layer
 from vramplan.engines.ggml.graph.projections import gated_queries, queries_keys_values
 from vramplan.engines.ggml.graph.recurrent import recurrent_layer
+from vramplan.engines.ggml.graph.repeats import Repeats
 from vramplan.engines.ggml.graph.shapes import LanguageShape, Reserve
 from vramplan.engines.ggml.graph.states import States
 from vramplan.engines.ggml.graph.tensor import Tensor
@@ -23,9 +24,15 @@ from vramplan.engines.ggml.graph.tensor import Tensor
 EMBEDDING = "token_embd.weight"
 
 
-def reserve_graph(shape: LanguageShape, habits: Habits, reserve: Reserve) -> Graph:
-    """Return the graph that the engine reserves its compute buffer for."""
-    return _Language(shape, habits, reserve).build()
+def reserve_graph(
+    shape: LanguageShape, habits: Habits, reserve: Reserve, repeats: Repeats | None = None
+) -> Graph:
+    """Return the graph that the engine reserves its compute buffer for.
+
+    `repeats` are the layers that are built, the last one among them, where some stand for others.
+    """
+    every = Repeats(tuple(range(len(shape.layers))))
+    return _Language(shape, habits, reserve).build(repeats or every)
 
 
 class _Language:
@@ -37,7 +44,7 @@ class _Language:
         self.reserve = reserve
         self.graph = Graph()
 
-    def build(self) -> Graph:
+    def build(self, repeats: Repeats) -> Graph:
         graph, shape = self.graph, self.shape
         x = self._embed()
         places = 4 if shape.has_sections else self.habits.places
@@ -47,12 +54,15 @@ class _Language:
         self.states = None if state is None else States(graph, state, self.reserve)
         chosen = graph.input("i32", self.reserve.outputs)
         last = len(shape.layers) - 1
-        for number in range(len(shape.layers)):
+        ends: dict[int, Tensor] = {}
+        for number in repeats.numbers:
             layer = Layer(graph, shape, self.habits, number)
             is_parallel = self.habits.is_parallel and not shape.is_sequential
             add = self._parallel_layer if is_parallel else self._layer
             x = self._deepened(number, add(layer, x, chosen if number == last else None))
+            ends[number] = x
         self._logits(x)
+        graph.compare_ends(ends, repeats)
         return graph
 
     def _logits(self, x: Tensor) -> None:

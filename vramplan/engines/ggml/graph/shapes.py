@@ -1,7 +1,6 @@
 """What a language model's graph is made from: shapes, tensor names, and the batch it is for.
 
-All sizes are in elements. Nothing here is compared, so that nothing is made for comparing when an
-estimate starts.
+All sizes are in elements.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from vramplan.engines.ggml.graph.tensor import ELEMENT_BYTES
 from vramplan.quick_dataclass import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerShape:
     """What one layer is made of; a layer with a recurrent state may have no attention.
 

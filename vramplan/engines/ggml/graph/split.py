@@ -85,6 +85,7 @@ def gpu_part(graph: Graph) -> Graph:
     The graph's tensors are taken over: it cannot be allocated as it was afterwards.
     """
     part = Graph()
+    part.alike = graph.alike
     copies: dict[int, Tensor] = {}
     for node in graph.nodes:
         node.sources = tuple(_input_copy(one, copies) for one in node.sources)
@@ -126,6 +127,7 @@ class _Schedule:
         self._split()
         scheduled = Graph()
         scheduled.leaves, scheduled.nodes = self._graph.leaves, self._nodes
+        scheduled.alike = self._graph.alike
         return scheduled
 
     # ----------------------------------------------------------------- backends

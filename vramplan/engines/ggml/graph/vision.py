@@ -11,25 +11,22 @@ from collections.abc import Callable, Mapping
 from vramplan.engines.ggml.graph import vision_turned
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.tensor import Tensor
-from vramplan.engines.ggml.graph.vision_encoder import (
-    Encoder,
-    Encoding,
-    UnknownGraphError,
-    VisionShape,
-)
+from vramplan.engines.ggml.graph.vision_encoder import Encoder
+from vramplan.engines.ggml.graph.vision_shapes import Encoding, UnknownGraphError, VisionShape
 
 #: InternViT-6B has no means in its norms; its shapes tell (models/internvl.cpp)
 _INTERNVIT_6B = (3200, 45)
 
 
-def encode_graph(shape: VisionShape, encoding: Encoding) -> Graph:
+def encode_graph(shape: VisionShape, encoding: Encoding, *, period: int = 0) -> Graph:
     """Return the graph that encodes images of one size.
 
-    Raises UnknownGraphError for a family that is not known and for a file that lacks a tensor.
+    With a `period` a few layers stand for all that are like them (`repeats`). Raises
+    UnknownGraphError for a family that is not known and for a file that lacks a tensor.
     """
     if shape.family not in FAMILIES:
         raise UnknownGraphError(shape.family)
-    encoder = Encoder(shape, encoding)
+    encoder = Encoder(shape, encoding, period=period)
     encoder.graph.expand(FAMILIES[shape.family](encoder))
     return encoder.graph
 
@@ -46,8 +43,7 @@ def _llava(one: Encoder) -> Tensor:
         x = graph.join(x, None, 1)
     x = graph.same("add", x, graph.rows(shape.embedding, graph.input("i32", tokens)))
     x = one.optional_norm(x, "v.pre_ln", is_rms=False)
-    for number in range(shape.layers - 1):
-        x = one.layer(x, number, tokens)
+    x = one.layers(x, shape.layers - 1, tokens)
     x = one.optional_norm(x, "v.post_ln", is_rms=False)
     x = graph.reshape(x, x.shape[0], x.shape[1])
     x = graph.rows_of(x, graph.input("i32", one.patches))

@@ -6,65 +6,19 @@ build_attn, build_patch_merge_permute, resize_position_embeddings), build b11549
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import isqrt
 
 from vramplan.engines.ggml.graph.builder import root
+from vramplan.engines.ggml.graph.repeats import few_of
 from vramplan.engines.ggml.graph.tensor import Tensor
 from vramplan.engines.ggml.graph.vision_operators import VisionOperators
-from vramplan.quick_dataclass import dataclass
-
-
-class UnknownGraphError(ValueError):
-    """A file lacks a tensor that its family's graph needs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisionTensor:
-    """A tensor of the file: its shape, contiguous dimension first, and its type."""
-
-    shape: tuple[int, ...]
-    type: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class VisionShape:
-    """A vision encoder's shapes; `family` is clip.cpp's projector type.
-
-    `merge` by `merge` patches become one token. Of `window_pattern` layers all but the last see
-    windows only; 0 where all see everything. Told apart by identity, so that graphs are remembered.
-    """
-
-    family: str
-    embedding: int
-    heads: int
-    head: int
-    layers: int
-    patch: int
-    merge: int
-    tensors: Mapping[str, VisionTensor]
-    window_pattern: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
-    """What is encoded at once: `batch` images of the same size in pixels.
-
-    `casts_mask`: flash attention's mask of windows is f32, made f16 and copied for each layer.
-    `halves_rotations`: heads turned by two positions are cut in halves and joined again.
-    `repeats_class`: a class token is copied for each image of a batch. `clamps_in_place`: what is
-    kept within bounds overwrites what it was.
-    """
-
-    width: int
-    height: int
-    batch: int = 1
-    has_flash: bool = True
-    casts_mask: bool = False
-    halves_rotations: bool = False
-    repeats_class: bool = True
-    clamps_in_place: bool = False
-
+from vramplan.engines.ggml.graph.vision_shapes import (
+    Encoding,
+    UnknownGraphError,
+    VisionShape,
+    VisionTensor,
+)
 
 #: turns queries and keys by their positions
 Rotate = Callable[[Tensor], Tensor]
@@ -73,8 +27,9 @@ Rotate = Callable[[Tensor], Tensor]
 class Encoder:
     """One graph under construction."""
 
-    def __init__(self, shape: VisionShape, encoding: Encoding) -> None:
+    def __init__(self, shape: VisionShape, encoding: Encoding, *, period: int = 0) -> None:
         self.shape = shape
+        self.period = period
         self.encoding = encoding
         self.graph = VisionOperators()
         self.columns = encoding.width // shape.patch
@@ -248,6 +203,33 @@ class Encoder:
         x = graph.same("add", x, y)
         return graph.same("mul", x) if self.has(f"{at}.out_scale.weight") else x
 
+    def layers(
+        self,
+        x: Tensor,
+        count: int,
+        tokens: int,
+        *,
+        is_rms: bool = False,
+        rotate: Rotate | None = None,
+    ) -> Tensor:
+        """Return the output of the first `count` layers, of which a few may stand for all."""
+        repeats = few_of(self._kinds(count), self.period)
+        ends: dict[int, Tensor] = {}
+        for number in repeats.numbers:
+            x = ends[number] = self.layer(x, number, tokens, is_rms=is_rms, rotate=rotate)
+        self.graph.compare_ends(ends, repeats)
+        return x
+
+    def _kinds(self, count: int) -> list[frozenset[tuple[str, VisionTensor]]]:
+        """Return what tells layers from each other: their tensors."""
+        found: list[set[tuple[str, VisionTensor]]] = [set() for _ in range(count)]
+        for name, tensor in self.shape.tensors.items():
+            if name.startswith("v.blk."):
+                number, _, part = name.removeprefix("v.blk.").partition(".")
+                if number.isdecimal() and int(number) < count:
+                    found[int(number)].add((part, tensor))
+        return [frozenset(one) for one in found]
+
     def _behind(self, y: Tensor, scale: str, norm: str, is_rms: bool) -> Tensor:
         if self.has(f"{scale}.weight"):
             y = self.graph.same("mul", y)
@@ -271,8 +253,7 @@ class Encoder:
             x = graph.same("add", x, *(() if positions is None else (positions,)))
         x = graph.reshape(x, self.shape.embedding, tokens * batch)
         x = self.optional_norm(x, "v.pre_ln", is_rms=is_rms)
-        for number in range(self.shape.layers):
-            x = self.layer(x, number, tokens, is_rms=is_rms, rotate=rotate)
+        x = self.layers(x, self.shape.layers, tokens, is_rms=is_rms, rotate=rotate)
         x = self.optional_norm(x, "v.post_ln", is_rms=is_rms)
         return graph.reshape(x, self.shape.embedding, tokens, batch)
 

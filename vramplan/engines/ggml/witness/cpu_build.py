@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
-from vramplan.engines.ggml.graph_buffer import graph_sizes, is_known
+from vramplan.engines.ggml.graph_buffer import is_known
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.projector_compute import cpu_projector_bytes
+from vramplan.engines.ggml.reserved_graph import graph_sizes
 from vramplan.model import HOST, PROJECTOR, Buffer, LineKind, Settings
 from vramplan.quick_dataclass import dataclass
 
