@@ -14,10 +14,16 @@ from vramplan.engines.torch.device_map import (
     offered_bytes,
     placed_at,
 )
-from vramplan.engines.torch.estimate import estimate_torch, find_tape, limits_band, open_tape
+from vramplan.engines.torch.estimate import (
+    estimate_torch,
+    find_tape,
+    least_limits,
+    limits_band,
+    open_tape,
+)
 from vramplan.engines.torch.first_stop import FirstStop, find_first_stop, stop_under
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import at_most, conditions_at, parts_at
+from vramplan.engines.torch.replayed import conditions_at, parts_at
 from vramplan.model import (
     Band,
     Card,
@@ -288,28 +294,20 @@ class TorchGrader:
         )
 
     def _limited(self, tried: Settings, card: Card) -> _Rest:
-        # a start that replays nothing needs none of it
-        from vramplan.engines.torch.rehearsals import find_least_limits
-
-        path, capability = find_tape(self._pipeline), card.compute_capability
-        tape = open_tape(path)
-        conditions = conditions_at(self._pipeline, tried, capability, tape)
-        limits = find_least_limits(
-            tape,
-            conditions,
-            at_most(conditions, capability),
-            expandable_segments=tried.get("expandable_segments") == "on",
-        )
-        low, expected, high = (
-            one.limit_bytes for one in (limits.low, limits.expected, limits.high)
-        )
-        parts = parts_at(tape, conditions) if self._is_placed else ()
+        capability = card.compute_capability
+        limits = least_limits(self._pipeline, tried, capability)
+        sizes = (limits.low_bytes, limits.expected_bytes, limits.high_bytes)
         return _Rest(
-            band=limits_band(low, expected, high, capability),
-            phase=limits.expected.phase,
-            component=limits.expected.component,
-            weights_bytes=sum(part.weights_bytes for part in parts),
+            band=limits_band(*sizes, capability),
+            phase=limits.phase,
+            component=limits.component,
+            weights_bytes=self._weights(tried, capability) if self._is_placed else 0,
         )
+
+    def _weights(self, tried: Settings, compute_capability: str) -> int:
+        tape = open_tape(find_tape(self._pipeline))
+        conditions = conditions_at(self._pipeline, tried, compute_capability, tape)
+        return sum(part.weights_bytes for part in parts_at(tape, conditions))
 
 
 def _less(whole: Band, part: Band) -> Band:

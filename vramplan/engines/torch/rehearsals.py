@@ -15,17 +15,6 @@ from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.rehearsal import rehearse
 from vramplan.engines.torch.tape.rehearsed import Rehearsed
-from vramplan.quick_dataclass import dataclass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeastLimits:
-    """The least limits of one run, low to high."""
-
-    low: LeastLimit
-    expected: LeastLimit
-    high: LeastLimit
-
 
 _Key = tuple[Hashable, ...]
 _lock = Lock()
@@ -58,12 +47,12 @@ def rehearse_once(tape: Tape, conditions: Conditions, *, expandable_segments: bo
 
 def find_least_limits(
     tape: Tape, conditions: Conditions, most: Conditions, *, expandable_segments: bool
-) -> LeastLimits:
-    """Return the least limits under `conditions`, and under those with the `most` scratch."""
+) -> tuple[LeastLimit, LeastLimit, LeastLimit]:
+    """Return the least limits, low to high: under `conditions`, and those of the `most` scratch."""
     expected, low = _limits(tape, conditions, expandable_segments, is_elastic=True)
     high, _ = _limits(tape, most, expandable_segments, is_elastic=False)
     assert low is not None
-    return LeastLimits(low=low, expected=expected, high=high)
+    return low, expected, high
 
 
 def _limits(

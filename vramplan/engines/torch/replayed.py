@@ -99,14 +99,16 @@ def replay_run(
 
     most = at_most(conditions, compute_capability)
     no_scratches = replace(conditions, workspace_bytes=NO_SCRATCH, cast_workspace_bytes={})
-    least = find_least_limits(tape, conditions, most, expandable_segments=expandable_segments)
+    least, expected_least, high_least = find_least_limits(
+        tape, conditions, most, expandable_segments=expandable_segments
+    )
     bare, high, expected = (
         rehearsed(changed).trace for changed in (no_scratches, most, conditions)
     )
     return Replayed(
-        low=_scenario(bare, least.low),
-        expected=_scenario(expected, least.expected),
-        high=_scenario(high, least.high),
+        low=_scenario(bare, least),
+        expected=_scenario(expected, expected_least),
+        high=_scenario(high, high_least),
         marks=_thin(_without_repeats(expected.marks)),
         warm_reserved_peak_bytes=rehearsed(conditions).warm_reserved_peak_bytes(),
         parts=tuple(parts_at(tape, conditions)),
@@ -182,6 +184,15 @@ def tape_key(path: Path) -> str:
     """Return how a tape's keys begin: our version, its name and its checksum."""
     state = path.stat()
     return f"v{MODEL_VERSION} {path.name} {_crc32(path, state.st_size, state.st_mtime_ns):08x}"
+
+
+def has_defaults(pipeline: TorchPipeline, settings: Settings) -> bool:
+    """True at the catalogue's defaults, of which results ship."""
+    return all(
+        settings.get(key) == value
+        for key, value in pipeline.defaults.items()
+        if key not in _NOT_REPLAYED
+    )
 
 
 def result_key(
