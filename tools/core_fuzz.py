@@ -5,7 +5,7 @@
 Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
 iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it, once
 more in the same process too, try it under random limits, rigid and elastic, and look for its least
-limits: every figure must be the same. Exit code 1 where one is not, 3 without a core.
+limits; of another run that only takes other scratch too. Every figure must be the same. Exit code 1 where one is not, 3 without a core.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class RandomRun:
     tape: Tape
     conditions: Conditions
     expandable_segments: bool
+    others: Conditions  # of other scratch
 
 
 class _Writer:
@@ -183,7 +184,21 @@ def draw(number: int) -> RandomRun:
         offload=chance.choice(("none", "none", "model", "sequential")),
         skip_components=frozenset({"text_encoder"}) if chance.random() < 0.1 else frozenset(),
     )
-    return RandomRun(tape=tape, conditions=conditions, expandable_segments=chance.random() < 0.4)
+    other = replace(
+        shares,
+        input_percent=chance.choice((0, 1, 125)),
+        filter_percent=chance.choice((0, 1, 100, 125)),
+    )
+    others = replace(
+        conditions,
+        workspace_bytes=other,
+        cast_workspace_bytes={4: shares} if chance.random() < 0.5 else {},
+        cublas_bytes=chance.choice((8_519_680, 32 * MIB)),
+    )
+    expandable = chance.random() < 0.4
+    return RandomRun(
+        tape=tape, conditions=conditions, expandable_segments=expandable, others=others
+    )
 
 
 def _answers(run: Rehearsed, number: int) -> Iterator[object]:
@@ -226,25 +241,31 @@ def difference(number: int) -> str | None:
     core, _ = native.find_core()
     assert core is not None
 
-    def reference() -> Rehearsed:
+    def reference(conditions: Conditions) -> Rehearsed:
         return rehearse_in_python(
-            drawn.tape, drawn.conditions, expandable_segments=drawn.expandable_segments
+            drawn.tape, conditions, expandable_segments=drawn.expandable_segments
         )
 
     def must_not() -> Rehearsed:
         raise native.CannotRun
 
-    slow = list(_answers(reference(), number))
     fast = native.NativeRehearsal(
         core,
         drawn.tape,
         drawn.conditions,
         reference=must_not,
+        again=reference,
         expandable_segments=drawn.expandable_segments,
     )
-    for place, (one, other) in enumerate(zip(slow, _answers(fast, number), strict=True)):
-        if one != other:
-            return f"run {number}, answer {place}: {one} and {other}"
+    compared: list[tuple[Conditions, Rehearsed]] = [(drawn.conditions, fast)]
+    if (twin := fast.like(drawn.others)) is not None:
+        compared.append((drawn.others, twin))
+    for conditions, quick in compared:
+        slow = list(_answers(reference(conditions), number))
+        for place, (one, other) in enumerate(zip(slow, _answers(quick, number), strict=True)):
+            if one != other:
+                kind = "sibling of run" if quick is not fast else "run"
+                return f"{kind} {number}, answer {place}: {one} and {other}"
     return None
 
 

@@ -15,6 +15,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -87,6 +88,8 @@ def _declare(core: ctypes.CDLL) -> None:
         *(pointer, pointer, _LONG, _SCRATCH, pointer),
         *(_LONG, _LONG, _LONG, number, number, number),
     ]
+    core.vramplan_sibling.restype = pointer
+    core.vramplan_sibling.argtypes = [pointer, pointer, _LONG, _LONG]
     core.vramplan_run_end.restype = None
     core.vramplan_run_end.argtypes = [pointer]
     core.vramplan_load.argtypes = [pointer]
@@ -153,6 +156,8 @@ class NativeRehearsal:
     """A rehearsal that runs in the core (`Rehearsed`).
 
     `reference` makes the same in Python, loaded and run once: it is asked where the core gives up.
+    `again` rehearses the tape under other conditions, for what only a run that was gone through can
+    answer.
     Raises CannotRun where the core does not take it at all, TapeError where the run is too long.
     """
 
@@ -163,6 +168,7 @@ class NativeRehearsal:
         conditions: Conditions,
         *,
         reference: Callable[[], Rehearsed],
+        again: Callable[[Conditions], Rehearsed],
         expandable_segments: bool = False,
     ) -> None:
         self.tape = tape
@@ -181,6 +187,8 @@ class NativeRehearsal:
             numbers = known.vocabulary.numbers(conditions)
         except (KeyError, OverflowError, TypeError, ValueError):
             raise CannotRun from None
+        self._base: NativeRehearsal | None = None  # of which the core reads
+        self._again = again
         self._labels = list(known.vocabulary.labels)
         self._components = list(tape.components)
         percents = _percents(conditions)
@@ -212,7 +220,7 @@ class NativeRehearsal:
     @property
     def request_count(self) -> int:
         """How many requests it holds, which says how much memory it takes."""
-        return self._figures()[1]
+        return self._figures()[1] if self._base is None else 0  # they are the base's
 
     def warm_reserved_peak_bytes(self) -> int:
         """Return the reserved peak of this and one more run of the entry, in the same process."""
@@ -230,6 +238,24 @@ class NativeRehearsal:
                 self._warm = self._fall_back().warm_reserved_peak_bytes()
             self._trace = cold
         return self._warm
+
+    def like(self, conditions: Conditions) -> NativeRehearsal | None:
+        """Return the same run with other scratch; None where it may differ in more than that."""
+        percents = _percents(conditions)
+        if not percents or self._instead is not None:
+            return None
+        with self._lock:
+            run = self._core.vramplan_sibling(
+                self._run, percents.buffer_info()[0], len(percents) // 4, conditions.cublas_bytes
+            )
+        if not run:
+            return None
+        twin = copy(self)
+        twin._run, twin._lock = run, Lock()
+        twin._trace = twin._warm = None
+        twin._base = self
+        twin._reference = lambda: self._again(conditions)
+        return twin
 
     def _must(self, status: int) -> None:
         if status == _TOO_LONG:

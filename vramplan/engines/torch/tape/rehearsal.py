@@ -179,6 +179,10 @@ class Rehearsal:
         """How many requests it holds, which says how much memory it takes."""
         return len(self.journal.requests)
 
+    def like(self, _conditions: Conditions) -> Rehearsed | None:
+        """Return None: what is the same in another run is not told from the rest here."""
+        return None
+
     def warm_reserved_peak_bytes(self) -> int:
         """Return the reserved peak of this and one more run of the entry, in the same process."""
         if self._cold is None:
@@ -262,6 +266,9 @@ def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = 
     def reference() -> Rehearsal:
         return rehearse_in_python(tape, conditions, expandable_segments=expandable_segments)
 
+    def again(others: Conditions) -> Rehearsed:
+        return rehearse(tape, others, expandable_segments=expandable_segments)
+
     from vramplan.engines.torch.tape import native
 
     core, _ = native.find_core()
@@ -272,6 +279,7 @@ def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = 
                 tape,
                 conditions,
                 reference=reference,
+                again=again,
                 expandable_segments=expandable_segments,
             )
     return reference()

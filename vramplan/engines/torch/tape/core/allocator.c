@@ -6,9 +6,6 @@
 #include "core.h"
 
 #define MIB ((int64_t)1 << 20)
-#define ROUND ((int64_t)512)
-#define SMALL MIB
-#define SMALL_SEGMENT (2 * MIB)
 #define LARGE_SEGMENT (20 * MIB)
 #define LARGE (10 * MIB)
 #define LARGE_ROUND (2 * MIB)
@@ -95,6 +92,40 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
     return DONE;
 }
 
+static void relocate(int32_t *block, int32_t by) {
+    if (*block >= 0) *block += by;
+}
+
+int allocator_graft(Allocator *to, const Allocator *from_small, const Allocator *from_large,
+                    int64_t limit) {
+    int32_t by = from_small->block_count, count = from_large->block_count;
+    TRY(make_room((void **)&to->blocks, &to->block_room, by + count, sizeof(Block)));
+    TRY(allocator_copy(to, from_small, limit));
+    TRY(pool_copy(&to->pools[1], &from_large->pools[1]));
+    to->block_count = by + count;
+    if (count) memcpy(to->blocks + by, from_large->blocks, (size_t)count * sizeof(Block));
+    for (int32_t i = by; i < by + count; i++) {
+        Block *b = &to->blocks[i];
+        relocate(&b->previous, by);
+        relocate(&b->next, by);
+        relocate(&b->lower, by);
+        relocate(&b->higher, by);
+        relocate(&b->earlier, by);
+        relocate(&b->later, by);
+    }
+    Pool *pool = &to->pools[1];
+    relocate(&pool->first_segment, by);
+    relocate(&pool->last_segment, by);
+    for (int32_t word = 0; word < CLASS_WORDS; word++)
+        for (uint64_t bits = pool->used[word]; bits; bits &= bits - 1)
+            pool->lowest[word * 64 + __builtin_ctzll(bits)] += by;
+    if (from_large->next_address > to->next_address) to->next_address = from_large->next_address;
+    to->allocated = from_small->small_allocated + from_large->allocated;
+    to->reserved = from_large->reserved; /* which counts the small pool's */
+    to->granted = from_large->granted;
+    return DONE;
+}
+
 /* ------------------------------------------------------------------------------ free blocks */
 
 static int bit_below(uint64_t bits) { return __builtin_ctzll(bits); }
@@ -134,6 +165,15 @@ static int32_t best_fit(const Allocator *a, const Pool *pool, int64_t size) {
 static int32_t following(const Allocator *a, const Pool *pool, int32_t block) {
     const Block *b = &a->blocks[block];
     return b->higher >= 0 ? b->higher : lowest_from(pool, class_of(b->size) + 1);
+}
+
+int64_t largest_small(const Allocator *a) {
+    const Pool *pool = &a->pools[0];
+    if (!pool->used_words) return 0;
+    int32_t word = 63 - __builtin_clzll(pool->used_words);
+    int32_t block = pool->lowest[word * 64 + 63 - __builtin_clzll(pool->used[word])];
+    while (a->blocks[block].higher >= 0) block = a->blocks[block].higher;
+    return a->blocks[block].size;
 }
 
 static void take_out(Allocator *a, int32_t block) {
@@ -407,6 +447,7 @@ static int release_pages(Allocator *a, int which) {
         int64_t end = (b->address + b->size) / pool->page * pool->page;
         if (begin < end) {
             a->reserved -= end - begin;
+            if (which == 0) a->small_reserved -= end - begin;
             status = unmap(a, blocks[i], begin, end);
         }
     }
@@ -429,6 +470,7 @@ int allocator_empty_cache(Allocator *a) {
             const Block *b = &a->blocks[block];
             if (b->previous < 0 && b->next < 0) {
                 a->reserved -= b->size;
+                if (which == 0) a->small_reserved -= b->size;
                 take_out(a, block);
                 drop_segment(a, block);
             }
@@ -470,6 +512,7 @@ static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
         a->next_address += grown;
     }
     a->reserved += grown;
+    if (which == 0) a->small_reserved += grown;
     if (a->reserved > a->peak_reserved) a->peak_reserved = a->reserved;
     return DONE;
 }
@@ -503,12 +546,14 @@ int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
     }
     *block = found;
     a->allocated += taken;
+    if (which == 0) a->small_allocated += taken;
     if (a->allocated > a->peak_allocated) a->peak_allocated = a->allocated;
     return DONE;
 }
 
 int allocator_free(Allocator *a, int32_t block) {
     a->allocated -= a->blocks[block].size;
+    if (a->blocks[block].pool == 0) a->small_allocated -= a->blocks[block].size;
     int32_t next = a->blocks[block].next, previous = a->blocks[block].previous;
     if (next >= 0 && a->blocks[next].is_free) {
         take_out(a, next);

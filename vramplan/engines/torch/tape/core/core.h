@@ -25,6 +25,9 @@ enum { DONE = 0, FAILED = -1, REFUSED = 1, PAUSED = 3 };
         if (status_) return status_; \
     } while (0)
 
+#define SMALL ((int64_t)1 << 20) /* the largest request of the small pool */
+#define ROUND ((int64_t)512)
+#define SMALL_SEGMENT (2 * SMALL)
 #define UNLIMITED ((int64_t)1 << 62)
 #define LARGEST ((int64_t)1 << 60)
 
@@ -61,6 +64,7 @@ typedef struct {
     int is_watched; /* a request that would be granted more than any before it is PAUSED */
     int64_t limit, next_address;
     int64_t allocated, reserved, peak_allocated, peak_reserved, granted, retries;
+    int64_t small_allocated, small_reserved; /* of these what is in the small pool */
     int64_t asked; /* what was refused last */
 } Allocator;
 
@@ -70,6 +74,11 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit);
 int allocator_malloc(Allocator *a, int64_t size, int32_t *block); /* DONE, REFUSED, PAUSED, FAILED */
 int allocator_free(Allocator *a, int32_t block);
 int allocator_empty_cache(Allocator *a);
+int64_t largest_small(const Allocator *a); /* free block of the small pool; 0 for none */
+/* Make `to` one that has the small pool of one and the large pool of the other, whose blocks go
+ * behind those of the first by so many: `from_large` has no small ones. */
+int allocator_graft(Allocator *to, const Allocator *from_small, const Allocator *from_large,
+                    int64_t limit);
 
 /* --------------------------------------------------------------- expressions (expressions.c) */
 

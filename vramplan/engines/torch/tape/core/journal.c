@@ -35,7 +35,8 @@ void journal_end(Journal *j) {
     for (int32_t i = 0; i < MOST_OPENINGS; i++) end_state(&j->openings[i]);
     for (int32_t i = 0; i <= MOST_CHECKPOINTS; i++) end_state(&j->checkpoints[i]);
     end_state(&j->now);
-    free(j->requests);
+    if (!j->is_borrowed) free(j->requests);
+    free(j->sizes);
     free(j->growths);
     memset(j, 0, sizeof *j);
 }
@@ -94,31 +95,34 @@ int64_t most_granted(const Journal *j) {
 
 /* -------------------------------------------------------------------------------------- tries */
 
-/* Ask again up to a request; REFUSED where one is refused, at *at. */
+/* Ask again up to a request; REFUSED where one is refused, at now->request. */
 static int advance(const Journal *j, State *now, int64_t end, int is_elastic) {
     Allocator *a = &now->allocator;
     int32_t *held = now->held;
     for (int64_t at = now->request; at < end; at++) {
-        const Request *request = &j->requests[at];
-        int32_t live = request->live;
-        if (request->size > 0) {
-            int32_t block;
-            int status = allocator_malloc(a, request->size, &block);
-            if (status == REFUSED && is_elastic && live & SPARE) {
-                held[live & ~SPARE] = -1;
-                continue;
-            }
-            if (status) {
-                now->request = at;
-                return status;
-            }
-            live &= ~SPARE;
+        int64_t size = j->requests[at].size;
+        int32_t live = j->requests[at].live, block;
+        if (size == GIVEN_BACK) {
+            TRY(allocator_free(a, held[live]));
+            continue;
+        }
+        if (size == EMPTY_CACHE) {
+            TRY(allocator_empty_cache(a));
+            continue;
+        }
+        if (size < 0) size = j->sizes[-1 - size];
+        if (size == 0) continue;
+        int status = allocator_malloc(a, size, &block);
+        if (status == REFUSED && is_elastic && live < 0) continue;
+        if (status) {
+            now->request = at;
+            return status;
+        }
+        if (live < 0) {
+            TRY(allocator_free(a, block));
+        } else {
             held[live] = block;
             a->blocks[block].owner = live;
-        } else if (request->size == EMPTY_CACHE) {
-            TRY(allocator_empty_cache(a));
-        } else if (held[live] >= 0) {
-            TRY(allocator_free(a, held[live]));
         }
     }
     now->request = end;
@@ -162,6 +166,22 @@ static int is_same(const Allocator *one, const Allocator *other) {
     return 1;
 }
 
+/* Put a small pool beside the large one that is all that a state has. */
+static int graft(State *to, const State *from, int64_t limit) {
+    const State *small = from->small;
+    TRY(make_room((void **)&to->held, &to->held_room, small->held_count + 1, sizeof(int32_t)));
+    if (small->held_count)
+        memcpy(to->held, small->held, (size_t)small->held_count * sizeof(int32_t));
+    to->held_count = small->held_count;
+    to->request = from->request;
+    TRY(allocator_graft(&to->allocator, &small->allocator, &from->allocator, limit));
+    const Block *blocks = to->allocator.blocks;
+    for (int32_t s = to->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
+        for (int32_t b = s; b >= 0; b = blocks[b].next)
+            if (!blocks[b].is_free) to->held[blocks[b].owner] = b;
+    return DONE;
+}
+
 /* Start from an opening, with checkpoints over the rest that know nothing yet. */
 static int start_anew(Journal *j, int64_t first, int64_t limit) {
     int32_t opening = j->opening_count - 1;
@@ -174,6 +194,7 @@ static int start_anew(Journal *j, int64_t first, int64_t limit) {
     for (int64_t at = from->request; at < j->count; at += interval)
         j->checkpoints[j->checkpoint_count++].request = at;
     j->tried_before = from->allocator.granted;
+    if (from->small != NULL) return graft(&j->checkpoints[0], from, limit);
     return keep(&j->checkpoints[0], &from->allocator, from->held, from->held_count, from->request,
                 limit);
 }

@@ -6,13 +6,14 @@
 
 #define GIVEN_BACK 0           /* of a request's size: what is alive under a number is freed */
 #define EMPTY_CACHE INT64_MIN  /* of a request's size */
-#define SPARE (1 << 30)        /* of a live number: scratch, that may be done without */
 #define MOST_OPENINGS 64
 #define MOST_CHECKPOINTS 32
 
+/* A size below 0 is one of the journal's own sizes, the first of them -1. */
 typedef struct {
     int64_t size;
-    int32_t live; /* what the tensor is numbered, among those that are alive */
+    int32_t live; /* what the tensor is numbered, among those that are alive; -1: scratch, which is
+                   * freed at once, and may be done without */
 } Request;
 
 typedef struct {
@@ -20,16 +21,20 @@ typedef struct {
 } Growth;
 
 /* How it stood before a request; what is alive has its block under its number. */
-typedef struct {
+typedef struct State {
     int64_t request, granted; /* the most that was granted until the next one */
     Allocator allocator;
     int32_t *held;
     int32_t held_count, held_room;
+    const struct State *small; /* where its small pool is, if it has only the large one */
 } State;
 
 typedef struct {
     Request *requests;
     int32_t count, room;
+    int is_borrowed; /* the requests are another journal's */
+    int64_t *sizes;  /* that libraries take, and may differ between runs that are alike else */
+    int32_t size_count, size_room;
     int32_t live_count;
     Growth *growths; /* requests that were granted more than any before */
     int32_t growth_count, growth_room;

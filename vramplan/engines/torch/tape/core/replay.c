@@ -68,9 +68,25 @@ typedef struct {
 } Place;
 
 typedef struct {
-    int64_t width, result, operands[MOST_OPERANDS];
-    int32_t kind, count; /* count 0: nothing here */
+    int64_t width, operands[MOST_OPERANDS];
+    int32_t kind, count, size; /* count 0: nothing here; which of the journal's sizes */
 } Asked;
+
+/* What a run did that a sibling, with other scratch, has to do itself or to know: everything about
+ * the large pool. What the small one did is the same, and told by its bytes. */
+enum { LARGE, SIZED, SMALL_GROWTH, EMPTIED, MARKED, LOOPING, ITERATING, ITERATED };
+typedef struct {
+    int32_t kind, request;
+    int64_t peak, now; /* allocated in the small pool: at most since the event before, and then */
+    int64_t of;        /* SIZED: the small pool's largest free block, -1 - it where that did not do;
+                        * EMPTIED: bytes given back by the small pool; ITERATED: was it the last? */
+} Event;
+
+/* How a loop goes: quiet for so many iterations, since it last reserved or peaked otherwise. */
+typedef struct {
+    int64_t quiet, last_reserved, last_peak;
+    int32_t mark;
+} Quiet;
 
 /* What a library's scratch takes, from the bytes of its operands; below 0 where that is not known.
  * `width` is the element size that the component was cast to, 0 where it was not. */
@@ -113,8 +129,15 @@ typedef struct {
     Frame *frames, *spare_frames;
     Asked *asked;
     int32_t asked_room, asked_count;
+    Asked *sized; /* what each of the journal's sizes was found from; the first is cuBLAS's */
+    int32_t sized_room;
+    Event *events;
+    int32_t event_count, event_room;
+    int64_t small_peak;
+    int is_told; /* are events written down? */
+    int32_t cold_marks, cold_places; /* of the first run */
     int64_t steps, slots;
-    int has_gone, until_clock;
+    int has_gone, is_sibling, until_clock;
     clock_t began;
     int depth;
 } Run;
@@ -137,42 +160,100 @@ static int obtain(Run *r, int64_t size, int32_t *block) {
     return a->granted > granted && !j->is_complete ? note_growth(j, a->granted) : DONE;
 }
 
-static int ask(Run *r, int64_t size, int is_spare, Slot *slot) {
+/* Write down an event before it happens to the small pool's bytes. */
+static int tell(Run *r, int32_t kind, int64_t of) {
+    if (!r->is_told || r->journal.is_complete) return DONE;
+    TRY(make_room((void **)&r->events, &r->event_room, r->event_count + 1, sizeof(Event)));
+    Event *one = &r->events[r->event_count++];
+    int64_t now = r->allocator.small_allocated;
+    one->kind = kind;
+    one->request = r->journal.count;
+    one->peak = r->small_peak > now ? r->small_peak : now;
+    one->now = now;
+    one->of = of;
+    r->small_peak = now;
+    return DONE;
+}
+
+/* Obtain and tell of it; `of` where it is one of the journal's sizes. */
+static int obtain_told(Run *r, int64_t size, int32_t *block) {
+    Allocator *a = &r->allocator;
+    int64_t before = a->small_reserved;
+    TRY(obtain(r, size, block));
+    if (a->small_reserved != before) TRY(tell(r, SMALL_GROWTH, 0));
+    if (a->small_allocated > r->small_peak) r->small_peak = a->small_allocated;
+    return DONE;
+}
+
+static int new_live(Run *r, int32_t *live) {
+    Journal *j = &r->journal;
+    if (r->unused_count) {
+        *live = r->unused[--r->unused_count];
+        return DONE;
+    }
+    *live = j->live_count;
+    if (*live >= 1 << 30) return FAILED;
+    TRY(make_room((void **)&r->blocks, &r->blocks_room, *live + 1, sizeof(int32_t)));
+    TRY(make_room((void **)&r->turns, &r->turns_room, *live + 1, sizeof(int32_t)));
+    r->turns[j->live_count++] = 0;
+    return DONE;
+}
+
+/* Ask for a size, written down as it is or as one of the journal's own. */
+static int ask_as(Run *r, int64_t size, int64_t written, Slot *slot) {
     slot->live = -1;
     slot->turn = 0;
     if (size == 0) return DONE;
-    Journal *j = &r->journal;
     int32_t block, live;
-    TRY(obtain(r, size, &block));
-    if (r->unused_count) {
-        live = r->unused[--r->unused_count];
-    } else {
-        live = j->live_count;
-        if (live >= SPARE) return FAILED;
-        TRY(make_room((void **)&r->blocks, &r->blocks_room, live + 1, sizeof(int32_t)));
-        TRY(make_room((void **)&r->turns, &r->turns_room, live + 1, sizeof(int32_t)));
-        r->turns[j->live_count++] = 0;
-    }
+    if (written < 0) TRY(tell(r, SIZED, largest_small(&r->allocator)));
+    else if (size > SMALL) TRY(tell(r, LARGE, 0));
+    TRY(obtain_told(r, size, &block));
+    TRY(new_live(r, &live));
     r->blocks[live] = block;
     r->allocator.blocks[block].owner = live;
     slot->live = live;
     slot->turn = r->turns[live];
-    return note_request(j, size, is_spare ? live | SPARE : live);
+    return note_request(&r->journal, written, live);
 }
+
+static int ask(Run *r, int64_t size, Slot *slot) { return ask_as(r, size, size, slot); }
 
 static int give(Run *r, Slot slot) {
     if (slot.live < 0) return DONE;
     if (r->turns[slot.live] != slot.turn) return FAILED; /* free already */
     r->turns[slot.live]++;
-    TRY(allocator_free(&r->allocator, r->blocks[slot.live]));
+    int32_t block = r->blocks[slot.live];
+    if (r->allocator.blocks[block].pool) TRY(tell(r, LARGE, 0));
+    TRY(allocator_free(&r->allocator, block));
     TRY(make_room((void **)&r->unused, &r->unused_room, r->unused_count + 1, sizeof(int32_t)));
     r->unused[r->unused_count++] = slot.live;
     return note_request(&r->journal, GIVEN_BACK, slot.live);
 }
 
 static int give_cache(Run *r) {
+    int64_t before = r->allocator.small_reserved;
     TRY(allocator_empty_cache(&r->allocator));
+    TRY(tell(r, EMPTIED, before - r->allocator.small_reserved));
     return note_request(&r->journal, EMPTY_CACHE, 0);
+}
+
+/* Take scratch of one of the journal's sizes, and give it back. */
+static int use_scratch(Run *r, int32_t which) {
+    Allocator *a = &r->allocator;
+    int64_t size = r->journal.sizes[which], before = a->small_reserved;
+    int32_t block;
+    TRY(tell(r, SIZED, largest_small(a)));
+    int64_t peak = r->small_peak; /* a sibling's scratch is another */
+    if (size) {
+        TRY(obtain_told(r, size, &block));
+        if (a->small_reserved == before) r->small_peak = peak;
+        if (a->small_reserved != before && r->is_told && !r->journal.is_complete) {
+            Event *one = &r->events[r->event_count - 2]; /* the small pool has grown for it */
+            one->of = -1 - one->of;
+        }
+        TRY(allocator_free(a, block));
+    }
+    return note_request(&r->journal, -1 - (int64_t)which, -1);
 }
 
 /* ---------------------------------------------------------------------------------- marks */
@@ -192,6 +273,7 @@ static int take_snapshot(Run *r) {
 
 static int close_mark(Run *r) {
     Allocator *a = &r->allocator;
+    TRY(tell(r, MARKED, r->component >= 0));
     if (r->component >= 0) {
         if (r->mark_count >= MOST_MARKS) return FAILED;
         if (r->is_changed) TRY(take_snapshot(r));
@@ -282,14 +364,14 @@ static int bring(Run *r, int32_t component, int64_t *count) {
     if (total < 0 || held->is_there) return FAILED;
     if (r->has_warm_up && r->offload == OFFLOAD_NONE) {
         Slot slot;
-        TRY(ask(r, total, 0, &slot));
+        TRY(ask(r, total, &slot));
         TRY(give(r, slot));
     }
     *count = 0;
     for (int32_t m = 0; m < c->module_count; m++)
         for (int64_t t = 0; t < c->modules[m].count; t++) {
             Slot slot;
-            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), 0, &slot));
+            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), &slot));
             TRY(hold(held, slot));
             ++*count;
         }
@@ -312,7 +394,7 @@ static int cast_component(Run *r, int32_t component, int64_t element) {
         for (int64_t t = 0; t < c->modules[m].count; t++, at++) {
             if (c->modules[m].tensors[t] < 0) continue;
             Slot slot;
-            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), 0, &slot));
+            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), &slot));
             TRY(give(r, held->slots[at]));
             held->slots[at] = slot;
         }
@@ -340,7 +422,7 @@ static int enter_module(Run *r, int32_t component, int32_t module) {
     int64_t element = element_of(r, component);
     for (int64_t t = 0; t < c->modules[module].count; t++) {
         Slot slot;
-        TRY(ask(r, tensor_bytes(c->modules[module].tensors[t], element), 0, &slot));
+        TRY(ask(r, tensor_bytes(c->modules[module].tensors[t], element), &slot));
         TRY(give_cache(r));
         TRY(hold(held, slot));
     }
@@ -577,15 +659,25 @@ static int percents_bytes(const Run *r, int64_t width, const int64_t *operands, 
     return DONE;
 }
 
-static int scratch_bytes(Run *r, int32_t kind, const int64_t *operands, int64_t count,
-                         int64_t *size) {
+static int add_size(Run *r, int64_t size) {
+    Journal *j = &r->journal;
+    TRY(make_room((void **)&j->sizes, &j->size_room, j->size_count + 1, sizeof(int64_t)));
+    TRY(make_room((void **)&r->sized, &r->sized_room, j->size_count + 1, sizeof(Asked)));
+    memset(&r->sized[j->size_count], 0, sizeof(Asked));
+    j->sizes[j->size_count++] = size;
+    return DONE;
+}
+
+/* Which of the journal's sizes a library takes for these operands. */
+static int scratch_size(Run *r, int32_t kind, const int64_t *operands, int64_t count,
+                        int32_t *size) {
     int32_t owner = r->component < 0 ? -1 : r->program->label_components[r->component];
     int64_t width = owner < 0 ? 0 : r->cast[owner];
-    if (r->scratch == NULL) return percents_bytes(r, width, operands, count, size);
+    Journal *j = &r->journal;
     if (r->asked_count * 2 >= r->asked_room) {
         free(r->asked);
         r->asked_count = 0;
-        r->asked_room = r->asked_room < 65536 ? (r->asked_room ? r->asked_room * 4 : 1024)
+        r->asked_room = r->asked_room < 65536 ? (r->asked_room ? r->asked_room * 4 : 256)
                                               : r->asked_room;
         r->asked = calloc((size_t)r->asked_room, sizeof(Asked));
         if (r->asked == NULL) {
@@ -599,25 +691,30 @@ static int scratch_bytes(Run *r, int32_t kind, const int64_t *operands, int64_t 
     for (uint64_t i = hash;; i++) {
         Asked *one = &r->asked[i & (uint64_t)(r->asked_room - 1)];
         if (one->count == 0) {
-            int64_t found = r->scratch(kind, width, operands, count);
+            int64_t found;
+            if (r->scratch == NULL) TRY(percents_bytes(r, width, operands, count, &found));
+            else found = r->scratch(kind, width, operands, count);
             if (found < 0 || found > LARGEST) return FAILED;
             one->width = width;
             one->kind = kind;
-            one->count = (int32_t)count;
             memcpy(one->operands, operands, (size_t)count * sizeof(int64_t));
-            one->result = found;
+            one->size = j->size_count;
+            TRY(add_size(r, found));
+            one->count = (int32_t)count;
+            r->sized[one->size] = *one;
             r->asked_count++;
         } else if (one->count != count || one->kind != kind || one->width != width ||
                    memcmp(one->operands, operands, (size_t)count * sizeof(int64_t)) != 0) {
             continue;
         }
-        *size = one->result;
+        *size = one->size;
         return DONE;
     }
 }
 
 static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
-    int64_t kind, count, size, operands[MOST_OPERANDS];
+    int64_t kind, count, operands[MOST_OPERANDS];
+    int32_t size;
     TRY(word(c, 0, r->program->label_count - 1, &kind));
     TRY(word(c, 1, MOST_OPERANDS, &count));
     for (int64_t i = 0; i < count; i++) {
@@ -625,10 +722,8 @@ static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
         TRY(word(c, 0, v->size_count - 1, &which));
         operands[i] = d->sizes[which];
     }
-    TRY(scratch_bytes(r, (int32_t)kind, operands, count, &size));
-    Slot slot;
-    TRY(ask(r, size, 1, &slot));
-    return give(r, slot);
+    TRY(scratch_size(r, (int32_t)kind, operands, count, &size));
+    return use_scratch(r, size);
 }
 
 static int call(Run *r, Cursor *c, Frame *frame, const Variant *v, const Dimensions *d) {
@@ -666,11 +761,22 @@ static int call(Run *r, Cursor *c, Frame *frame, const Variant *v, const Dimensi
     return status;
 }
 
+static void begin_iteration(const Run *r, Quiet *q) { q->mark = r->mark_count; }
+
 static int64_t peak_since(const Run *r, int32_t mark) {
     int64_t peak = r->allocator.peak_allocated;
     for (int32_t i = mark; i < r->mark_count; i++)
         if (r->marks[i].allocated_peak > peak) peak = r->marks[i].allocated_peak;
     return peak;
+}
+
+/* Whether a loop need not go on after the iteration that ends. */
+static int is_quiet(const Run *r, Quiet *q) {
+    int64_t reserved = r->allocator.reserved, peak = peak_since(r, q->mark);
+    q->quiet = reserved == q->last_reserved && peak == q->last_peak ? q->quiet + 1 : 0;
+    q->last_reserved = reserved;
+    q->last_peak = peak;
+    return q->quiet == QUIET;
 }
 
 typedef struct {
@@ -715,15 +821,16 @@ static int loop_parts(Run *r, Cursor *c, Loop *loop, int64_t count, int64_t befo
     TRY(part(c, &body));
     int64_t repeats = count - before - after;
     if (repeats > 0 && body.steps == 0) return FAILED;
-    int64_t quiet = 0, last_reserved = 0, last_peak = 0;
+    Quiet quiet = {0, 0, 0, 0};
+    if (loop->may_cut) TRY(tell(r, LOOPING, 0));
     for (int64_t n = before; n < before + repeats; n++) {
-        int32_t mark = r->mark_count;
+        if (loop->may_cut) TRY(tell(r, ITERATING, 0));
+        begin_iteration(r, &quiet);
         TRY(iterate(r, loop, body, n, v, d));
-        int64_t reserved = r->allocator.reserved, peak = peak_since(r, mark);
-        quiet = reserved == last_reserved && peak == last_peak ? quiet + 1 : 0;
-        last_reserved = reserved;
-        last_peak = peak;
-        if (loop->may_cut && quiet == QUIET) break;
+        if (!loop->may_cut) continue;
+        int is_last = is_quiet(r, &quiet);
+        TRY(tell(r, ITERATED, is_last || n + 1 == before + repeats ? 1 + is_last : 0));
+        if (is_last) break;
     }
     for (int64_t n = before + repeats; n < count; n++) {
         TRY(part(c, &code));
@@ -774,7 +881,7 @@ static int step(Run *r, Cursor *c, int64_t kind, Frame *frame, const Variant *v,
         if (!r->has_cublas) {
             Slot slot;
             r->has_cublas = 1;
-            return ask(r, r->cublas, 0, &slot);
+            return ask_as(r, r->cublas, -1, &slot);
         }
         return DONE;
     case PHASE:
@@ -804,7 +911,7 @@ static int sequence(Run *r, Code code, Frame *frame, const Variant *v, Dimension
         if (op >= 0) {
             Slot slot;
             if (op >= v->size_count) return FAILED;
-            TRY(ask(r, d->sizes[op], 0, &slot));
+            TRY(ask(r, d->sizes[op], &slot));
             TRY(push_slot(frame, slot));
         } else if (op > STEP) {
             if (-op - 1 >= frame->slot_count) return FAILED;
@@ -954,7 +1061,7 @@ EXPORT void vramplan_run_end(void *run) {
     }
     journal_end(&r->journal);
     allocator_end(&r->allocator);
-    void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers,
+    void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
                      r->modules, r->cast,  r->present, r->weight_bytes, r->asked};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     program_end(r->program);
@@ -983,6 +1090,7 @@ EXPORT void *vramplan_run(void *program, const int64_t *numbers, int64_t number_
     r->scratch = widths > 0 ? NULL : model;
     if (widths > 0) memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
     r->percents_count = (int32_t)widths;
+    r->is_told = widths > 0 && !is_expandable;
     r->element = element;
     r->cublas = cublas;
     r->offload = offload;
@@ -999,7 +1107,8 @@ EXPORT void *vramplan_run(void *program, const int64_t *numbers, int64_t number_
     r->cast = calloc(components, sizeof *r->cast);
     r->present = calloc(components, sizeof *r->present);
     r->weight_bytes = calloc(components, sizeof *r->weight_bytes);
-    int is_whole = is_begun && r->numbers && r->whole && r->modules && r->cast && r->present && r->weight_bytes;
+    int is_whole = is_begun && r->numbers && r->whole && r->modules && r->cast && r->present &&
+                   r->weight_bytes && add_size(r, cublas) == DONE;
     for (int32_t i = 0; is_whole && i < r->program->component_count; i++) {
         r->modules[i] =
             calloc((size_t)r->program->components[i].module_count + 1, sizeof **r->modules);
@@ -1051,6 +1160,7 @@ static int run_entry(Run *r, Dimensions *numbers, Dimensions *given) {
 EXPORT int vramplan_go(void *run) {
     Run *r = run;
     Dimensions numbers, given;
+    if (r->is_sibling) return FAILED;
     r->depth = 0;
     r->journal.is_complete = r->has_gone;
     r->has_gone = 1;
@@ -1062,7 +1172,192 @@ EXPORT int vramplan_go(void *run) {
     int status = run_entry(r, &numbers, &given);
     end_dimensions(&numbers);
     end_dimensions(&given);
+    if (!r->cold_marks) {
+        r->cold_marks = r->mark_count;
+        r->cold_places = r->place_count;
+    }
     return status;
+}
+
+/* ------------------------------------------------------------------------------- siblings */
+
+#define NESTED 16
+
+typedef struct {
+    const Run *base;
+    int64_t total_peak; /* allocated in both pools, since the last mark */
+    int32_t opening;
+    Quiet loops[NESTED];
+    int loop_count;
+} Following;
+
+static void see_peak(Following *f, int64_t allocated) {
+    if (allocated > f->total_peak) f->total_peak = allocated;
+}
+
+/* Note that a sibling was granted more than ever, if it was. */
+static int see_growth(Run *r, int64_t granted, int32_t request) {
+    Journal *j = &r->journal;
+    if (r->allocator.granted <= granted) return DONE;
+    TRY(make_room((void **)&j->growths, &j->growth_room, j->growth_count + 1, sizeof(Growth)));
+    j->growths[j->growth_count].request = request;
+    j->growths[j->growth_count++].granted = r->allocator.granted;
+    return DONE;
+}
+
+static int obtain_large(Run *r, Following *f, const Event *e, int64_t size, int32_t *block) {
+    Allocator *a = &r->allocator;
+    int64_t granted = a->granted;
+    if (size <= SMALL || allocator_malloc(a, size, block)) return FAILED;
+    see_peak(f, a->allocated + e->now);
+    return see_growth(r, granted, e->request);
+}
+
+static int follow_sized(Run *r, Following *f, const Event *e) {
+    const Request *request = &f->base->journal.requests[e->request];
+    int64_t which = -1 - request->size, size = r->journal.sizes[which], block_size;
+    int64_t based = f->base->journal.sizes[which];
+    int32_t block;
+    if (request->live >= 0) {
+        if (based <= SMALL) return FAILED;
+        TRY(obtain_large(r, f, e, size, &block));
+        r->blocks[request->live] = block;
+        r->allocator.blocks[block].owner = request->live;
+        return DONE;
+    }
+    int has_grown = e->of < 0;
+    block_size = (size + ROUND - 1) & -ROUND;
+    if (has_grown && (size > SMALL || block_size != ((based + ROUND - 1) & -ROUND))) return FAILED;
+    if (size > SMALL) {
+        TRY(obtain_large(r, f, e, size, &block));
+        return allocator_free(&r->allocator, block);
+    }
+    /* of a free block of the small pool nothing stays taken */
+    if (!has_grown && block_size > e->of) return FAILED;
+    see_peak(f, r->allocator.allocated + e->now + block_size);
+    return DONE;
+}
+
+static int follow_event(Run *r, Following *f, const Event *e) {
+    Allocator *a = &r->allocator;
+    int64_t granted = a->granted;
+    see_peak(f, a->allocated + e->peak);
+    switch (e->kind) {
+    case LARGE: {
+        const Request *request = &f->base->journal.requests[e->request];
+        if (request->size == GIVEN_BACK) return allocator_free(a, r->blocks[request->live]);
+        int32_t block;
+        TRY(obtain_large(r, f, e, request->size, &block));
+        r->blocks[request->live] = block;
+        a->blocks[block].owner = request->live;
+        return DONE;
+    }
+    case SIZED: return follow_sized(r, f, e);
+    case SMALL_GROWTH:
+        a->reserved += SMALL_SEGMENT;
+        if (a->reserved > a->granted) a->granted = a->reserved;
+        if (a->reserved > a->peak_reserved) a->peak_reserved = a->reserved;
+        return see_growth(r, granted, e->request);
+    case EMPTIED:
+        TRY(allocator_empty_cache(a));
+        a->reserved -= e->of;
+        return DONE;
+    case MARKED:
+        if (e->of) {
+            Mark *mark = &r->marks[r->mark_count++];
+            mark->allocated_peak = f->total_peak;
+            mark->reserved_peak = a->peak_reserved;
+            mark->allocated = a->allocated + e->now;
+            mark->reserved = a->reserved;
+        }
+        f->total_peak = a->allocated + e->now;
+        a->peak_reserved = a->reserved;
+        return DONE;
+    case LOOPING:
+        if (f->loop_count == NESTED) return FAILED;
+        memset(&f->loops[f->loop_count++], 0, sizeof(Quiet));
+        return DONE;
+    case ITERATING:
+        begin_iteration(r, &f->loops[f->loop_count - 1]);
+        return DONE;
+    case ITERATED: {
+        a->peak_allocated = f->total_peak;
+        int ends = is_quiet(r, &f->loops[f->loop_count - 1]);
+        if (e->of) f->loop_count--;
+        /* another number of iterations is another run */
+        return e->of == 2 ? (ends ? DONE : FAILED) : !e->of && ends ? FAILED : DONE;
+    }
+    default: return FAILED;
+    }
+}
+
+static int follow(Run *r, const Run *base) {
+    Following f;
+    memset(&f, 0, sizeof f);
+    f.base = base;
+    f.opening = 1;
+    Journal *j = &r->journal;
+    for (int32_t i = 0; i < base->event_count; i++) {
+        const Event *e = &base->events[i];
+        for (; f.opening < base->journal.opening_count; f.opening++) {
+            const State *small = &base->journal.openings[f.opening];
+            if (small->request > e->request) break;
+            State *opening = &j->openings[f.opening];
+            TRY(allocator_copy(&opening->allocator, &r->allocator, UNLIMITED));
+            opening->request = small->request;
+            opening->small = small;
+            j->opening_count = f.opening + 1;
+        }
+        TRY(follow_event(r, &f, e));
+    }
+    return r->mark_count == base->cold_marks ? DONE : FAILED;
+}
+
+static void *copied(const void *items, int32_t count, size_t each) {
+    void *copy = malloc(((size_t)count + 1) * each);
+    if (copy != NULL && count) memcpy(copy, items, (size_t)count * each);
+    return copy;
+}
+
+/* The run of a program that has gone once, with other scratch: what is the same is taken from it,
+ * and it outlives this one. NULL where it may differ in more, and has to be run. */
+EXPORT void *vramplan_sibling(const void *run, const int64_t *percents, int64_t widths,
+                              int64_t cublas) {
+    const Run *base = run;
+    if (!base->is_told || !base->cold_marks || widths < 1 || widths > MOST_WIDTHS) return NULL;
+    for (int64_t i = 0; i < 4 * widths; i++)
+        if (percents[i] < 0 || percents[i] > MOST_PERCENT) return NULL;
+    Run *r = calloc(1, sizeof *r);
+    if (r == NULL) return NULL;
+    r->program = base->program;
+    __atomic_add_fetch(&r->program->holders, 1, __ATOMIC_RELAXED);
+    r->is_sibling = 1;
+    memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
+    r->percents_count = (int32_t)widths;
+    Journal *j = &r->journal;
+    int status = allocator_begin(&r->allocator, UNLIMITED, 0) || journal_begin(j, 0) ||
+                 add_size(r, cublas);
+    j->requests = base->journal.requests;
+    j->is_borrowed = 1;
+    j->count = base->journal.count;
+    j->live_count = base->journal.live_count;
+    for (int32_t i = 1; i < base->journal.size_count && !status; i++) {
+        const Asked *one = &base->sized[i];
+        int64_t size = 0;
+        status = percents_bytes(r, one->width, one->operands, one->count, &size) ||
+                 size > LARGEST || add_size(r, size);
+    }
+    r->blocks = malloc(((size_t)j->live_count + 1) * sizeof(int32_t));
+    r->marks = copied(base->marks, base->cold_marks, sizeof(Mark));
+    r->places = copied(base->places, base->cold_places, sizeof(Place));
+    r->weights = copied(base->weights, base->weights_count, sizeof(int64_t));
+    r->place_count = base->cold_places;
+    r->weights_count = base->weights_count;
+    if (status || !r->blocks || !r->marks || !r->places || !r->weights || follow(r, base)) {
+        vramplan_run_end(r);
+        return NULL;
+    }
+    return r;
 }
 
 /* How many marks there are, requests, words of weights, and the most that was ever granted. */
