@@ -92,6 +92,18 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
     return DONE;
 }
 
+int allocator_large(Allocator *to, const Allocator *from, int64_t limit) {
+    TRY(allocator_copy(to, from, limit));
+    Pool *small = &to->pools[0];
+    small->used_words = 0;
+    memset(small->used, 0, sizeof small->used);
+    small->free_count = 0;
+    small->first_segment = small->last_segment = -1;
+    to->allocated -= to->small_allocated;
+    to->small_allocated = to->small_reserved = to->small_whole = 0;
+    return DONE;
+}
+
 static void relocate(int32_t *block, int32_t by) {
     if (*block >= 0) *block += by;
 }
@@ -180,6 +192,7 @@ static void take_out(Allocator *a, int32_t block) {
     const Block *b = &a->blocks[block];
     Pool *pool = &a->pools[b->pool];
     pool->free_count--;
+    if (!b->pool && b->previous < 0 && b->next < 0) a->small_whole -= b->size;
     if (b->higher >= 0) a->blocks[b->higher].lower = b->lower;
     if (b->lower >= 0) {
         a->blocks[b->lower].higher = b->higher;
@@ -219,6 +232,7 @@ static void put_in(Allocator *a, int32_t block) {
     b->higher = higher;
     b->is_free = 1;
     pool->free_count++;
+    if (!b->pool && b->previous < 0 && b->next < 0) a->small_whole += b->size;
 }
 
 static int32_t new_block(Allocator *a, int pool, int64_t address, int64_t size, int32_t previous,

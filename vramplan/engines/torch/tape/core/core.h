@@ -65,6 +65,7 @@ typedef struct {
     int64_t limit, next_address;
     int64_t allocated, reserved, peak_allocated, peak_reserved, granted, retries;
     int64_t small_allocated, small_reserved; /* of these what is in the small pool */
+    int64_t small_whole; /* bytes of its free segments, which giving back the cache would take */
     int64_t asked; /* what was refused last */
 } Allocator;
 
@@ -77,6 +78,7 @@ int allocator_empty_cache(Allocator *a);
 int64_t largest_small(const Allocator *a); /* free block of the small pool; 0 for none */
 /* Make `to` one that has the small pool of one and the large pool of the other, whose blocks go
  * behind those of the first by so many: `from_large` has no small ones. */
+int allocator_large(Allocator *to, const Allocator *from, int64_t limit); /* the large pool alone */
 int allocator_graft(Allocator *to, const Allocator *from_small, const Allocator *from_large,
                     int64_t limit);
 

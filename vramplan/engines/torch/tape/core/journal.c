@@ -140,6 +140,16 @@ static int64_t first_refused(const Journal *j, int64_t limit) {
     return j->growths[low].request;
 }
 
+static const State *opening_before(const Journal *j, int64_t request) {
+    int32_t opening = j->opening_count - 1;
+    while (opening > 0 && j->openings[opening].request > request) opening--;
+    return &j->openings[opening];
+}
+
+const State *opening_for(const Journal *j, int64_t limit) {
+    return opening_before(j, first_refused(j, limit));
+}
+
 /* True where two states cannot be told apart by any requests. */
 static int is_same(const Allocator *one, const Allocator *other) {
     if (one->reserved != other->reserved || one->allocated != other->allocated) return 0;
@@ -184,9 +194,7 @@ static int graft(State *to, const State *from, int64_t limit) {
 
 /* Start from an opening, with checkpoints over the rest that know nothing yet. */
 static int start_anew(Journal *j, int64_t first, int64_t limit) {
-    int32_t opening = j->opening_count - 1;
-    while (opening > 0 && j->openings[opening].request > first) opening--;
-    const State *from = &j->openings[opening];
+    const State *from = opening_before(j, first);
     int64_t rest = j->count - from->request;
     int64_t interval = rest / MOST_CHECKPOINTS + 1;
     if (interval < LEAST_INTERVAL) interval = LEAST_INTERVAL;

@@ -58,6 +58,8 @@ int is_opening_due(const Journal *j);
 int note_opening(Journal *j, const Allocator *a, const int32_t *blocks);
 int note_growth(Journal *j, int64_t granted);
 int64_t most_granted(const Journal *j);
+/* The last opening before the first request that a limit refuses, which is below the most granted. */
+const State *opening_for(const Journal *j, int64_t limit);
 /* Tries a limit: what it granted at most; which request it refused, and the bytes asked for then.
  * REFUSED where it does, DONE where the run completes. */
 int journal_try(Journal *j, int64_t limit, int is_elastic, int64_t *granted, int64_t *at,

@@ -78,6 +78,7 @@ enum { LARGE, SIZED, SMALL_GROWTH, EMPTIED, MARKED, LOOPING, ITERATING, ITERATED
 typedef struct {
     int32_t kind, request;
     int64_t peak, now; /* allocated in the small pool: at most since the event before, and then */
+    int64_t whole;     /* bytes of the small pool's free segments just before */
     int64_t of;        /* SIZED: the small pool's largest free block, -1 - it where that did not do;
                         * EMPTIED: bytes given back by the small pool; ITERATED: was it the last? */
 } Event;
@@ -136,8 +137,11 @@ typedef struct {
     int64_t small_peak;
     int is_told; /* are events written down? */
     int32_t cold_marks, cold_places; /* of the first run */
+    const void *base; /* whose events it follows, if it is a sibling */
+    State trying;
+    int is_tangled; /* a try of late gave back a part of the small pool, too */
     int64_t steps, slots;
-    int has_gone, is_sibling, until_clock;
+    int has_gone, until_clock;
     clock_t began;
     int depth;
 } Run;
@@ -170,6 +174,7 @@ static int tell(Run *r, int32_t kind, int64_t of) {
     one->request = r->journal.count;
     one->peak = r->small_peak > now ? r->small_peak : now;
     one->now = now;
+    one->whole = r->allocator.small_whole;
     one->of = of;
     r->small_peak = now;
     return DONE;
@@ -1061,6 +1066,8 @@ EXPORT void vramplan_run_end(void *run) {
     }
     journal_end(&r->journal);
     allocator_end(&r->allocator);
+    allocator_end(&r->trying.allocator);
+    free(r->trying.held);
     void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
                      r->modules, r->cast,  r->present, r->weight_bytes, r->asked};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
@@ -1160,7 +1167,7 @@ static int run_entry(Run *r, Dimensions *numbers, Dimensions *given) {
 EXPORT int vramplan_go(void *run) {
     Run *r = run;
     Dimensions numbers, given;
-    if (r->is_sibling) return FAILED;
+    if (r->base != NULL) return FAILED;
     r->depth = 0;
     r->journal.is_complete = r->has_gone;
     r->has_gone = 1;
@@ -1331,7 +1338,7 @@ EXPORT void *vramplan_sibling(const void *run, const int64_t *percents, int64_t 
     if (r == NULL) return NULL;
     r->program = base->program;
     __atomic_add_fetch(&r->program->holders, 1, __ATOMIC_RELAXED);
-    r->is_sibling = 1;
+    r->base = base;
     memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
     r->percents_count = (int32_t)widths;
     Journal *j = &r->journal;
@@ -1382,12 +1389,103 @@ EXPORT void vramplan_marks(const void *run, int64_t *marks, int64_t *weights) {
         memcpy(weights, r->weights, (size_t)r->weights_count * sizeof(int64_t));
 }
 
+/* ------------------------------------------------------------------------------------ tries */
+
+#define TANGLED 4
+
+/* Where it stood at an opening, of the large pool alone. */
+static int begin_trying(Run *r, const State *from, int64_t limit) {
+    State *now = &r->trying;
+    int32_t lives = r->journal.live_count + 1;
+    TRY(make_room((void **)&now->held, &now->held_room, lives, sizeof(int32_t)));
+    now->request = from->request;
+    TRY(allocator_large(&now->allocator, &from->allocator, limit));
+    const Block *blocks = now->allocator.blocks;
+    for (int32_t s = now->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
+        for (int32_t b = s; b >= 0; b = blocks[b].next)
+            if (!blocks[b].is_free) now->held[blocks[b].owner] = b;
+    return DONE;
+}
+
+/* The large pool's part of an event under a limit; TANGLED where the small one's changes with it. */
+static int try_event(Run *r, const Event *e, const Request *request, int is_elastic) {
+    Allocator *a = &r->trying.allocator;
+    int32_t *held = r->trying.held, block;
+    int64_t size = request->size, retries = a->retries;
+    if (e->kind == EMPTIED) {
+        TRY(allocator_empty_cache(a));
+        a->reserved -= e->of;
+        return DONE;
+    }
+    if (e->kind == SMALL_GROWTH) {
+        if (a->reserved + SMALL_SEGMENT > a->limit) {
+            if (e->whole) return TANGLED;
+            TRY(allocator_empty_cache(a));
+            if (a->reserved + SMALL_SEGMENT > a->limit) {
+                if (is_elastic && request->live < 0) return TANGLED; /* it is done without */
+                a->asked = SMALL_SEGMENT;
+                return REFUSED;
+            }
+        }
+        a->reserved += SMALL_SEGMENT;
+        if (a->reserved > a->granted) a->granted = a->reserved;
+        return DONE;
+    }
+    if (size == GIVEN_BACK) return allocator_free(a, held[request->live]);
+    if (size < 0) size = r->journal.sizes[-1 - size];
+    if (size <= SMALL) return DONE; /* of the small pool, or nothing */
+    int status = allocator_malloc(a, size, &block);
+    if (a->retries != retries && e->whole) return TANGLED;
+    if (status == REFUSED && is_elastic && request->live < 0) return DONE;
+    if (status) return status;
+    if (request->live < 0) return allocator_free(a, block);
+    held[request->live] = block;
+    a->blocks[block].owner = request->live;
+    return DONE;
+}
+
+/* Try a limit by the large pool's events alone: as long as nothing of the small pool is given back
+ * it goes as it did without a limit. TANGLED where something is, or that cannot be told. */
+static int try_large(Run *r, int64_t limit, int is_elastic, int64_t *granted, int64_t *at,
+                     int64_t *asked) {
+    const Run *told = r->base != NULL ? r->base : r;
+    Journal *j = &r->journal;
+    *granted = most_granted(j);
+    if (limit >= *granted || !j->growth_count) return DONE;
+    if (!told->is_told || r->is_tangled) return TANGLED;
+    const State *from = opening_for(j, limit);
+    TRY(begin_trying(r, from, limit));
+    int32_t low = 0, high = told->event_count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (told->events[middle].request < from->request) low = middle + 1;
+        else high = middle;
+    }
+    Allocator *a = &r->trying.allocator;
+    for (int32_t i = low; i < told->event_count; i++) {
+        const Event *e = &told->events[i];
+        if (e->kind >= MARKED) continue;
+        int status = try_event(r, e, &j->requests[e->request], is_elastic);
+        if (status) {
+            r->is_tangled = status == TANGLED;
+            *granted = a->granted;
+            *at = e->request;
+            *asked = a->asked;
+            return status;
+        }
+    }
+    *granted = a->granted;
+    return DONE;
+}
+
 /* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
  * where it fails. REFUSED where it does, DONE where the run completes. */
 EXPORT int vramplan_attempt(void *run, int64_t limit, int is_elastic, int64_t *found) {
     Run *r = run;
     int64_t at = 0;
-    int status = journal_try(&r->journal, limit, is_elastic != 0, &found[0], &at, &found[3]);
+    int status = try_large(r, limit, is_elastic, &found[0], &at, &found[3]);
+    if (status == TANGLED)
+        status = journal_try(&r->journal, limit, is_elastic != 0, &found[0], &at, &found[3]);
     if (status == REFUSED) {
         int32_t low = 0, high = r->place_count;
         while (low < high) {
