@@ -43,15 +43,6 @@ void journal_end(Journal *j) {
 
 /* ------------------------------------------------------------------------------ writing down */
 
-int note_request(Journal *j, int64_t size, int32_t live) {
-    if (j->is_complete) return DONE;
-    TRY(make_room((void **)&j->requests, &j->room, j->count + 1, sizeof(Request)));
-    Request *one = &j->requests[j->count++];
-    one->size = size;
-    one->live = live;
-    return DONE;
-}
-
 int note_growth(Journal *j, int64_t granted) {
     TRY(make_room((void **)&j->growths, &j->growth_room, j->growth_count + 1, sizeof(Growth)));
     j->growths[j->growth_count].request = j->count;

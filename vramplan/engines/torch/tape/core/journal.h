@@ -52,7 +52,15 @@ typedef struct {
 
 int journal_begin(Journal *j, int is_expandable);
 void journal_end(Journal *j);
-int note_request(Journal *j, int64_t size, int32_t live);
+static inline int note_request(Journal *j, int64_t size, int32_t live) {
+    if (j->is_complete) return DONE;
+    TRY(make_room((void **)&j->requests, &j->room, j->count + 1, sizeof(Request)));
+    Request *one = &j->requests[j->count++];
+    one->size = size;
+    one->live = live;
+    return DONE;
+}
+
 /* Keeps how it stands for tries to start from, where the last such place is far enough behind. */
 int is_opening_due(const Journal *j);
 int note_opening(Journal *j, const Allocator *a, const int32_t *blocks);

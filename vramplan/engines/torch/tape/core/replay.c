@@ -153,10 +153,10 @@ static int obtain(Run *r, int64_t size, int32_t *block) {
     Allocator *a = &r->allocator;
     Journal *j = &r->journal;
     int64_t granted = a->granted;
-    a->is_watched = !j->is_complete && is_opening_due(j);
+    a->is_watched = !j->is_complete;
     int status = allocator_malloc(a, size, block);
     if (status == PAUSED) {
-        TRY(note_opening(j, a, r->blocks));
+        if (is_opening_due(j)) TRY(note_opening(j, a, r->blocks));
         a->is_watched = 0;
         status = allocator_malloc(a, size, block);
     }
