@@ -1,4 +1,8 @@
-"""What every test shares: golden files, and markers left out with the reason printed."""
+"""What every test shares: golden files, markers left out with the reason printed, all cores.
+
+The whole suite runs on every core, a file's tests in one process (pytest-xdist, of the extra dev);
+a part of it runs as ever, and so does all of it without that plugin, or with ``-n 0``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -26,12 +30,27 @@ _left_out = pytest.StashKey[Counter[str]]()
 #: no test takes what an earlier one worked out, nor do the processes that it starts
 os.environ["VRAMPLAN_CACHE"] = "off"
 
+#: the name of this process among those that share the tests; the cores are taken then
+WORKER = "PYTEST_XDIST_WORKER"
+if WORKER in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the one flag that writes the golden files anew."""
     parser.addoption(
         "--refresh-golden", action="store_true", help="write tests/golden anew instead of comparing"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite on every core, where nothing else is asked for."""
+    options = config.option
+    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not options.keyword
+    if is_whole and getattr(options, "numprocesses", 0) is None and not options.usepdb:
+        options.numprocesses = "auto"
+        options.dist = "loadfile"
 
 
 class Calls:
@@ -105,9 +124,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             dropped.append(item)
             counts[marker] += 1
     config.stash[_left_out] = counts
+    if WORKER in os.environ:  # every process has looked at all tests
+        config.workeroutput["left_out"] = dict(counts)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = chosen
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take from a process that shares the tests what was left out."""
+    node.config.stash[_left_out] = Counter(node.workeroutput.get("left_out", {}))
 
 
 def pytest_terminal_summary(

@@ -15,6 +15,7 @@ until it is their turn.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -469,6 +470,7 @@ def run_in_place(campaign: Campaign, todo: Sequence[Case]) -> int:
         run = Prepared(order=order, measurement=None, probe=None).make_run(here.outcome)
         campaign.write(case, run)
         failed += tell(case, run, time.monotonic() - began)
+        gc.freeze()  # each case looks for garbage, among all that torch and diffusers made
     return int(failed > 0)
 
 

@@ -13,15 +13,18 @@ import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from vramplan.catalog.cards import check_cards
+from vramplan.catalog.cards import check_cards, with_sizes_in_bytes
 from vramplan.catalog.pipelines import check_pipeline
 from vramplan.catalog.published import check_published
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.catalog.snapshot import NAME, PUBLISHED, VERSION, Source, source_files
+from vramplan.catalog.snapshot import NAME, PUBLISHED, VERSION, source_files
 from vramplan.catalog.yaml_reader import Plain, read_yaml
 from vramplan.errors import VramplanError
+
+if TYPE_CHECKING:
+    from vramplan.catalog.snapshot import Source
 
 _CHECKS = {"pipelines": check_pipeline, "cards": check_cards, PUBLISHED: check_published}
 
@@ -40,7 +43,9 @@ def snapshot_text(profiles: Path) -> str:
             if errors := check(document):
                 raise errors[0]
             data = cast("dict[str, Plain]", document.data)
-            sources[file.name] = Source(bytes=len(raw), crc32=zlib.crc32(raw), data=data)
+            if kind == "cards":  # so that no start reads hundreds of sizes
+                data = with_sizes_in_bytes(data)
+            sources[file.name] = {"bytes": len(raw), "crc32": zlib.crc32(raw), "data": data}
         if sources or kind != PUBLISHED:
             content[kind] = sources
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -167,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"error: standard output cannot be written: {refused}", None)
         code = VramplanError.exit_code
     _close(sys.stderr)
+    if arguments is None:  # the process ends: what there is need not be looked through once more
+        gc.freeze()
     return code
 
 

@@ -1,10 +1,10 @@
 """`dataclass`, as the standard library has it, made in a fifth of the time, and without it.
 
 The standard library's module is long to load, and compiles six functions for a frozen class;
-vramplan makes some eighty such classes before it answers. Here ``__init__`` is compiled, when the
-first object is made, and the rest is shared code. `dataclasses.fields`, `replace` and `asdict` work
-as ever: what they look for is made when they do. Only what is ``frozen=True, kw_only=True`` is made
-so, with slots or without, compared or not; any other goes to the standard library.
+vramplan makes some eighty such classes before it answers. Here ``__init__`` is compiled, once a
+class has many objects, and the rest is shared code. `dataclasses.fields`, `replace` and `asdict`
+work as ever: what they look for is made when they do. Only what is ``frozen=True, kw_only=True`` is
+made so, with slots or without, compared or not; any other goes to the standard library.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ else:
 
 _FIELDS = "__quick_fields__"
 _UNSET: Any = object()
+#: compiling takes as long as making so many objects without it
+_FEW = 30
 _set = object.__setattr__
 
 
@@ -120,11 +122,33 @@ def _standard_field(given: Any) -> _Field:
 
 
 def _first_init(made: type) -> Callable[..., None]:
-    """Return an ``__init__`` that compiles the one that takes its place."""
+    """Return an ``__init__`` for the first objects of a class: most classes have few.
 
-    def __init__(self: object, /, *args: object, **values: object) -> None:  # noqa: N807  # it becomes one
-        type.__setattr__(made, "__init__", _init_of(made))
-        made.__init__(self, *args, **values)  # type: ignore[misc]  # the compiled one
+    What it has no plain answer to, and every object of a class that has many, is for the compiled
+    one, which takes its place.
+    """
+    fields: Mapping[str, _Field] = made.__dict__[_FIELDS]
+    has_more = hasattr(made, "__post_init__")
+    count = 0
+
+    def __init__(self: Any, /, *args: object, **values: object) -> None:  # noqa: N807  # it becomes one
+        nonlocal count
+        count += 1
+        if count > _FEW or args or not values.keys() <= fields.keys():
+            type.__setattr__(made, "__init__", _init_of(made))
+            made.__init__(self, *args, **values)  # type: ignore[misc]  # the compiled one
+            return
+        for name, one in fields.items():
+            if name in values:
+                _set(self, name, values[name])
+            elif one.default_factory is not None:
+                _set(self, name, one.default_factory())
+            elif one.default is not _UNSET:
+                _set(self, name, one.default)
+            else:
+                _init_of(made)(self, **values)  # raises what is right
+        if has_more:
+            self.__post_init__()
 
     return __init__
 

@@ -106,17 +106,15 @@ class UserCache:
     def _write(self, path: Path, data: bytes) -> None:
         beside = path.with_name(f"{path.stem}.{os.getpid()}.{get_ident()}.part")
         try:
-            _write_new(beside, data)
-        except FileNotFoundError:  # the first entry, or another version has removed the folder
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._forget_others()
-            _write_new(beside, data)
-        try:
-            beside.replace(path)
-        except PermissionError:  # Windows, while another process reads the one that is there
-            beside.unlink(missing_ok=True)
-            if not path.exists():
-                raise
+            try:
+                _write_new(beside, data)
+            except FileNotFoundError:  # the first entry
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._forget_others()
+                _write_new(beside, data)
+            _put(beside, path)
+        except FileNotFoundError:  # another version has just removed the folder: it is its turn
+            return
         if zlib.crc32(data) % 16 == 0:  # looking through the folder takes longer than an entry
             self._forget_oldest()
 
@@ -144,6 +142,15 @@ def _write_new(path: Path, data: bytes) -> None:
     except OSError:
         path.unlink(missing_ok=True)
         raise
+
+
+def _put(beside: Path, path: Path) -> None:
+    try:
+        beside.replace(path)
+    except PermissionError:  # Windows, while another process reads the one that is there
+        beside.unlink(missing_ok=True)
+        if not path.exists():
+            raise
 
 
 def _head(kind: str, body: bytes) -> bytes:
@@ -262,7 +269,8 @@ def _folders(root: Path) -> list[Path]:
 def _entries(folder: Path) -> Iterator[Entry]:
     """Yield the entries in a folder, and what a process left that was killed while it wrote."""
     try:
-        found = list(os.scandir(folder))
+        with os.scandir(folder) as listing:
+            found = list(listing)
     except OSError:
         return
     for one in found:
@@ -285,7 +293,7 @@ def _remove(folder: Path, *, is_strict: bool = False) -> None:
     try:
         for entry in _entries(folder):
             entry.path.unlink(missing_ok=True)
-        if not any(os.scandir(folder)):
+        if not os.listdir(folder):  # noqa: PTH208  # closed at once
             folder.rmdir()
     except OSError:
         if is_strict:
@@ -305,9 +313,10 @@ def _code_stamp() -> str:
 
 
 def _modules(folder: str) -> Iterator[str]:
-    for one in os.scandir(folder):
-        if one.name.endswith((".py", ".so", ".dll")):
-            state = one.stat()
-            yield f"{one.path} {state.st_size} {state.st_mtime_ns}"
-        elif one.name[0] not in "_." and one.is_dir():
-            yield from _modules(one.path)
+    with os.scandir(folder) as listing:
+        for one in listing:
+            if one.name.endswith((".py", ".so", ".dll")):
+                state = one.stat()
+                yield f"{one.path} {state.st_size} {state.st_mtime_ns}"
+            elif one.name[0] not in "_." and one.is_dir():
+                yield from _modules(one.path)

@@ -131,6 +131,13 @@ def build_cards(data: Data) -> tuple[Card, ...]:
     return tuple(_build_card(card) for card in _listed(data))
 
 
+def with_sizes_in_bytes(data: Data) -> dict[str, Plain]:
+    """Return the checked `data` of a card file with every size as a number."""
+    sizes = ("total_bytes", "reserved_bytes", "bandwidth_bytes_per_s")
+    cards = [{**card, **{key: _size(card[key]) for key in sizes}} for card in _listed(data)]
+    return {**data, "cards": cast("Plain", cards)}
+
+
 def _listed(data: Data) -> list[Data]:
     return cast("list[Data]", data["cards"])
 

@@ -12,10 +12,11 @@ them anew.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.cards import build_cards
 from vramplan.catalog.pipelines import Entry, build_pipeline
@@ -24,19 +25,21 @@ from vramplan.model import Card
 from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from vramplan.catalog.yaml_reader import Plain
+
+    class Source(TypedDict):
+        """One YAML file as it was: its bytes' length and CRC-32, and its checked data."""
+
+        bytes: int
+        crc32: int
+        data: dict[str, Plain]
+
 
 VERSION = 1
 NAME = "snapshot.json"
 PUBLISHED = "published"
-
-
-class Source(TypedDict):
-    """One YAML file as it was: its bytes' length and CRC-32, and its checked data."""
-
-    bytes: int
-    crc32: int
-    data: dict[str, Plain]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,11 @@ def source_files(profiles: Path, kind: str) -> list[Path]:
     if kind == PUBLISHED:
         return [path for path in [profiles / PUBLISHED_FILE] if path.is_file()]
     folder = profiles / kind
-    return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208  # many times quicker than patterns
+    except OSError:
+        return []
+    return [folder / name for name in names if name.endswith((".yaml", ".yml"))]
 
 
 def read_snapshot(profiles: Path) -> Snapshot | None:

@@ -66,9 +66,16 @@ def estimate_ggml(
     `ggml` mapping that does not say what it must.
     """
     run = read_run(pipeline, settings, compute_capability, card)
-    fit, figures = settle(run, None)
-    line = _context_line(context, context_origin, context_source)
-    return _budget(fit, figures, line, free_bytes=None)
+    return estimate_run(run, context_line(context, context_origin, context_source), None)[1]
+
+
+def estimate_run(run: GgmlRun, context: Line, free_bytes: int | None) -> tuple[Fit, Estimate]:
+    """Return what the engine makes of a run with so much free beside the context, and the budget.
+
+    None stands for all that it asks for.
+    """
+    fit, figures = settle(run, free_bytes)
+    return fit, _budget(fit, figures, context, free_bytes=free_bytes)
 
 
 def estimate_on(pipeline: GgmlPipeline, settings: Settings, card: Card) -> Estimate:
@@ -103,15 +110,14 @@ def fit_layers(
     """
     card = CardMemory(total_bytes=total_bytes or budget_bytes, free_bytes=budget_bytes)
     run = read_run(pipeline, settings, compute_capability, card)
-    free = budget_bytes - context.expected_bytes
-    fit, figures = settle(run, free)
-    line = _context_line(context, context_origin, context_source)
-    estimate = _budget(fit, figures, line, free_bytes=free)
+    line = context_line(context, context_origin, context_source)
+    _, estimate = estimate_run(run, line, budget_bytes - context.expected_bytes)
     assert estimate.layers is not None
     return estimate.layers, estimate
 
 
-def _context_line(context: Band, origin: Origin, source: str) -> Line:
+def context_line(context: Band, origin: Origin, source: str) -> Line:
+    """Return the line of a CUDA context."""
     return Line(
         kind=LineKind.CUDA_CONTEXT,
         device=GPU,

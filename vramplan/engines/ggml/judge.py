@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from vramplan.budget.cuda_context import Process, context_band, context_source
 from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.catalog import usable_bytes
+from vramplan.engines.ggml import coverage
 from vramplan.engines.ggml.defaults import CardMemory
-from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
+from vramplan.engines.ggml.estimate import context_line, estimate_run
+from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu
+from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.model import (
     Buffer,
@@ -37,28 +38,16 @@ def judge_ggml(
     capability, total = card.compute_capability, usable_bytes(card)
     context = context_band(card, Process.GGML)
     origin, source = context_source(card, Process.GGML)
-    find_whole = partial(
-        estimate_ggml,
-        compute_capability=capability,
-        context=context,
-        context_origin=origin,
-        context_source=source,
-        card=CardMemory(total_bytes=total, free_bytes=budget_bytes),
-    )
-    asked = find_whole(pipeline, settings)
-    _, placed = fit_layers(
-        pipeline,
-        settings,
-        capability,
-        context,
-        budget_bytes,
-        context_origin=origin,
-        context_source=source,
-        total_bytes=total,
-    )
+    line = context_line(context, origin, source)
+    memory = CardMemory(total_bytes=total or budget_bytes, free_bytes=budget_bytes)
+    run = read_run(pipeline, settings, capability, memory)
+    free = budget_bytes - context.expected_bytes
+    fit, placed = estimate_run(run, line, free)
+    asked = placed if _is_as_asked(run, fit, free) else estimate_run(run, line, None)[1]
     left = _context_left(asked, placed)
     if settings.get("gpu_layers") == "auto" and _has_moved(asked, placed):
-        whole = find_whole(pipeline, {**settings, **left})
+        other = read_run(pipeline, {**settings, **left}, capability, memory)
+        _, whole = estimate_run(other, line, None)
         # the need that decides is the whole model's; what is placed is what will run
         shown = replace(placed, need=whole.need)
         reason = _split_reason(placed, whole, budget_bytes, bool(left))
@@ -78,6 +67,16 @@ class GgmlGrader:
     def __call__(self, card: Card, budget_bytes: int) -> Graded:
         """Return the figures of `judge_ggml`."""
         return without_words(judge_ggml(self._pipeline, self._settings, card, budget_bytes))
+
+
+def _is_as_asked(run: GgmlRun, fit: Fit, free_bytes: int) -> bool:
+    """Return whether it is certain that a run is loaded as where there is more than enough."""
+    return (
+        coverage.is_whole(run.model)
+        and fit.run is run
+        and fit.on_gpu == run.asked_layers
+        and has_projector_on_gpu(run, free_bytes) == has_projector_on_gpu(run, None)
+    )
 
 
 def _context_of(found: Estimate) -> int | None:

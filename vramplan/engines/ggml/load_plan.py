@@ -12,7 +12,6 @@ from vramplan.engines.ggml.defaults import (
     ollama_choices,
 )
 from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts
-from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 from vramplan.engines.ggml.kv_cache import (
     QUANTISED,
     cache_tokens,
@@ -138,6 +137,8 @@ def _vision(pipeline: GgmlPipeline, rules: EngineRules, chosen: Settings) -> Vis
 def _model_of(pipeline: GgmlPipeline) -> GgmlModel:
     """Return the model of a file's header, else that of the catalogue's entry."""
     if isinstance(pipeline.model, ModelFile):
+        from vramplan.engines.ggml.gguf_tensors import model_from_gguf
+
         return model_from_gguf(pipeline.model.header)
     return read_model(pipeline)
 

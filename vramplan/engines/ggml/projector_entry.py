@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.graph.vision_shapes import VisionShape, VisionTensor
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
-from vramplan.engines.ggml.projector_file import projector_of
 from vramplan.engines.ggml.vision_image import image_sizes
 from vramplan.engines.ggml.vision_model import VisionModel
 from vramplan.engines.ggml.weights import (
@@ -53,6 +52,8 @@ def read_projector(pipeline: GgmlPipeline) -> VisionModel | None:
 
 def _read_projector(pipeline: GgmlPipeline) -> VisionModel | None:
     if isinstance(pipeline.model, ModelFile):
+        from vramplan.engines.ggml.projector_file import projector_of
+
         projector = pipeline.model.projector
         return None if projector is None else projector_of(projector)
     section = open_section(pipeline).section("projector")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 OPTIMIZER = "optimizer"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunAtPeak:
     """One job's replays on a card, looked at where most is live."""
 
@@ -31,7 +32,7 @@ class RunAtPeak:
         """The architecture whose kernels run."""
         return self.card.compute_capability
 
-    @property
+    @cached_property
     def mark(self) -> Mark:
         """The stretch of the run in which most is live."""
         return max(self.result.marks, key=lambda mark: mark.allocated_peak_bytes)

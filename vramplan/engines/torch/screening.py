@@ -6,19 +6,22 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vramplan.budget.cuda_context import context_band
 from vramplan.codec import Json
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import find_tape, open_tape, tape_proof
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.rehearsals import rehearse_once
 from vramplan.engines.torch.replayed import at_most, conditions_at, result_key
-from vramplan.engines.torch.tape.conditions import Conditions
-from vramplan.engines.torch.tape.contents import Tape
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
 from vramplan.settings import SPILLING_PLATFORMS
+
+if TYPE_CHECKING:
+    from vramplan.engines.torch.tape.conditions import Conditions
+    from vramplan.engines.torch.tape.contents import Tape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,8 @@ def _try(
     tape: Tape, conditions: Conditions, limit_bytes: int, expandable: bool, spills: bool
 ) -> tuple[int, bool]:
     """Return what is live at the run's peak, and whether it completes under a limit."""
+    from vramplan.engines.torch.rehearsals import rehearse_once  # what is known needs none of it
+
     run = rehearse_once(tape, conditions, expandable_segments=expandable)
     live_bytes = run.trace.allocated_peak_bytes
     if spills:  # nothing is given back there before memory spills

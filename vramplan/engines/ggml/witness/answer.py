@@ -41,6 +41,7 @@ _HOST_EXPERTS = re.compile(r"blk\.(\d{1,4})\.ffn_\w{1,20}exps[^\n]{0,80}overridd
 _GRAPH = ": nodes = "
 #: what it prints of a projector's weights and compute buffer together, before it loads anything
 _PROJECTOR = "memory usage of mmproj"
+_FIT = "common_fit_params"
 
 #: the child: loads, which prints the buffers, and ends at once; the server would go on
 _CHILD = """
@@ -234,7 +235,9 @@ def _why(log: EngineLog, text: str) -> str:
     if log.failure is not None:
         return log.failure.message
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it says nothing"
+    # the fit's line says no more than that loading failed, and may come before or after its reason
+    reasons = [line for line in lines if _FIT not in line] or lines
+    return reasons[-1][:300] if reasons else "it says nothing"
 
 
 def _nodes(text: str) -> int | None:
