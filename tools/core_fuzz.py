@@ -5,7 +5,8 @@
 Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
 iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it, once
 more in the same process too, try it under random limits, rigid and elastic, and look for its least
-limits; of another run that only takes other scratch too. Every figure must be the same. Exit code 1 where one is not, 3 without a core.
+limits; of another run that only takes other scratch too. Every figure must be the same. Exit code 1
+where one is not, 3 without a core.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ _lock = Lock()
 _recent: dict[_Key, Rehearsed] = {}
 _MOST_REQUESTS = 4_000_000
 _MOST_RECENT = 24
+#: of so many that differ in scratch alone one is asked for another
+_MOST_ALIKE = 3
 
 #: limits that were found, the oldest first, each with its run, whose tape keeps its id its own
 _found: dict[_Key, tuple[Tape, LeastLimit, LeastLimit | None]] = {}
@@ -36,8 +38,10 @@ def rehearse_once(tape: Tape, conditions: Conditions, *, expandable_segments: bo
         run = None if key is None else _recent.pop(key, None)
         # what differs in scratch alone
         alike = [] if key is None else [_recent[one] for one in _recent if one[2:] == key[2:]]
-    if run is None and alike:
-        run = alike[0].like(conditions)
+    for other in alike[-_MOST_ALIKE:] if run is None else ():
+        run = other.like(conditions)
+        if run is not None:
+            break
     if run is None:
         run = rehearse(tape, conditions, expandable_segments=expandable_segments)
     if key is not None:

@@ -11,7 +11,7 @@ from vramplan.engines.torch.tape.expressions import check_expression, compile_ex
 from vramplan.quick_dataclass import dataclass, field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A routine's code under certain facts (dtype, attention kernel) and a condition on its dims.
 

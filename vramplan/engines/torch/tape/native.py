@@ -251,11 +251,14 @@ class NativeRehearsal:
         if not run:
             return None
         twin = copy(self)
-        twin._run, twin._lock = run, Lock()
-        twin._trace = twin._warm = None
-        twin._base = self
-        twin._reference = lambda: self._again(conditions)
+        twin._become(run, self, conditions)  # noqa: SLF001  # it is one of ours
         return twin
+
+    def _become(self, run: int, base: NativeRehearsal, conditions: Conditions) -> None:
+        """Take over a run in the core that reads `base`."""
+        self._run, self._base, self._lock = run, base, Lock()
+        self._trace = self._warm = None
+        self._reference = lambda: self._again(conditions)
 
     def _must(self, status: int) -> None:
         if status == _TOO_LONG:
