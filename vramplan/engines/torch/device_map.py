@@ -134,17 +134,16 @@ def placed_at(
     """Return where a pipeline's model goes on a GPU with so much free, once a process."""
     model = id(tape), pipeline.path, element_bytes
     key = *model, free_bytes
-    if key not in _placed:
+    found = _placed.get(key)
+    if found is None:
         if model not in _models:
             _models[model] = tape, modules_of(pipeline, tape, element_bytes)
-        _placed[key] = tape, place(_models[model][1], free_bytes)
+        _placed[key] = found = tape, place(_models[model][1], free_bytes)
         while len(_models) > _MOST_MODELS:
             del _models[next(iter(_models))]  # the oldest
-        if len(_placed) > _MOST_PLACED:
-            found = _placed.pop(key)
-            _placed.clear()
-            _placed[key] = found
-    return _placed[key][1]
+        while len(_placed) > _MOST_PLACED:
+            del _placed[next(iter(_placed))]
+    return found[1]
 
 
 def modules_of(pipeline: TorchPipeline, tape: Tape, element_bytes: int) -> tuple[Module, ...]:

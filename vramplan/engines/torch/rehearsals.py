@@ -19,10 +19,10 @@ from vramplan.engines.torch.tape.rehearsed import Rehearsed
 _Key = tuple[Hashable, ...]
 _lock = Lock()
 
-#: the latest rehearsals, the oldest first; together they hold no more requests than this
+#: the latest rehearsals, the oldest first: fewer where together they hold more requests than this
 _recent: dict[_Key, Rehearsed] = {}
 _MOST_REQUESTS = 4_000_000
-_MOST_RECENT = 24
+_MOST_RECENT, _MOST_LARGE = 24, 4
 #: of so many that differ in scratch alone one is asked for another
 _MOST_ALIKE = 3
 
@@ -48,8 +48,9 @@ def rehearse_once(tape: Tape, conditions: Conditions, *, expandable_segments: bo
         with _lock:
             _recent[key] = run
             held = sum(one.request_count for one in _recent.values())
-            while len(_recent) > 1 and (held > _MOST_REQUESTS or len(_recent) > _MOST_RECENT):
-                held -= _recent.pop(next(iter(_recent))).request_count
+            most = _MOST_RECENT if held <= _MOST_REQUESTS else _MOST_LARGE
+            while len(_recent) > most:
+                del _recent[next(iter(_recent))]
     return run
 
 
