@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -137,3 +139,19 @@ def _figures(question: Question) -> None:
 @pytest.mark.parametrize("number", range(12))
 def test_a_grade_is_the_judgement(number: int) -> None:
     _figures(draw_question(31, number, CATALOG))
+
+
+@needs_core
+def test_a_sibling_goes_when_nobody_holds_it() -> None:
+    """A run takes megabytes, so it must not wait for a look through all objects."""
+    drawn = next(one for one in map(draw, range(100)) if not one.expandable_segments)
+    run = rehearse(drawn.tape, _shares(drawn.conditions, 100))
+    twin = run.like(_shares(drawn.conditions, 99))
+    assert twin is not None
+    gone = weakref.ref(twin)
+    gc.disable()
+    try:
+        del twin
+        assert gone() is None
+    finally:
+        gc.enable()

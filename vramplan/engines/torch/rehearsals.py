@@ -22,7 +22,7 @@ _lock = Lock()
 #: the latest rehearsals, the oldest first: fewer where together they hold more requests than this
 _recent: dict[_Key, Rehearsed] = {}
 _MOST_REQUESTS = 4_000_000
-_MOST_RECENT, _MOST_LARGE = 24, 4
+_MOST_RECENT, _MOST_LARGE = 12, 4
 #: of so many that differ in scratch alone one is asked for another
 _MOST_ALIKE = 3
 

@@ -258,7 +258,8 @@ class NativeRehearsal:
         """Take over a run in the core that reads `base`."""
         self._run, self._base, self._lock = run, base, Lock()
         self._trace = self._warm = None
-        self._reference = lambda: self._again(conditions)
+        again = self._again  # not of this object: it would hold itself
+        self._reference = lambda: again(conditions)
 
     def _must(self, status: int) -> None:
         if status == _TOO_LONG:
