@@ -131,6 +131,7 @@ int allocator_graft(Allocator *to, const Allocator *from_small, const Allocator 
     for (int32_t word = 0; word < CLASS_WORDS; word++)
         for (uint64_t bits = pool->used[word]; bits; bits &= bits - 1)
             pool->lowest[word * 64 + __builtin_ctzll(bits)] += by;
+    for (int32_t i = 0; i < 64; i++) relocate(&pool->latest[i], by);
     if (from_large->next_address > to->next_address) to->next_address = from_large->next_address;
     to->allocated = from_small->small_allocated + from_large->allocated;
     to->reserved = from_large->reserved; /* which counts the small pool's */
@@ -207,6 +208,10 @@ static void take_out(Allocator *a, int32_t block) {
     }
 }
 
+static int is_before(const Block *one, const Block *other) {
+    return one->size < other->size || (one->size == other->size && one->address < other->address);
+}
+
 static void put_in(Allocator *a, int32_t block) {
     Block *blocks = a->blocks, *b = &blocks[block];
     Pool *pool = &a->pools[b->pool];
@@ -214,12 +219,24 @@ static void put_in(Allocator *a, int32_t block) {
     uint64_t bit = (uint64_t)1 << (class & 63);
     int32_t lower = -1, higher = -1;
     if (pool->used[word] & bit) {
-        higher = pool->lowest[class];
-        while (higher >= 0 &&
-               (blocks[higher].size < b->size ||
-                (blocks[higher].size == b->size && blocks[higher].address < b->address))) {
-            lower = higher;
-            higher = blocks[higher].higher;
+        int32_t near = pool->latest[class & 63];
+        if (near >= a->block_count || near == block || !blocks[near].is_free ||
+            blocks[near].pool != b->pool || class_of(blocks[near].size) != class)
+            near = pool->lowest[class];
+        if (is_before(&blocks[near], b)) {
+            lower = near;
+            higher = blocks[near].higher;
+            while (higher >= 0 && is_before(&blocks[higher], b)) {
+                lower = higher;
+                higher = blocks[higher].higher;
+            }
+        } else {
+            higher = near;
+            lower = blocks[near].lower;
+            while (lower >= 0 && !is_before(&blocks[lower], b)) {
+                higher = lower;
+                lower = blocks[lower].lower;
+            }
         }
     } else {
         pool->used[word] |= bit;
@@ -231,6 +248,7 @@ static void put_in(Allocator *a, int32_t block) {
     b->lower = lower;
     b->higher = higher;
     b->is_free = 1;
+    pool->latest[class & 63] = block;
     pool->free_count++;
     if (!b->pool && b->previous < 0 && b->next < 0) a->small_whole += b->size;
 }
@@ -270,6 +288,7 @@ static int32_t new_segment(Allocator *a, int which, int64_t address, int64_t siz
 }
 
 static void drop_block(Allocator *a, int32_t block) {
+    a->blocks[block].is_free = 0;
     a->blocks[block].next = a->spare;
     a->spare = block;
 }

@@ -48,6 +48,7 @@ typedef struct {
 typedef struct {
     uint64_t used_words, used[CLASS_WORDS]; /* which words are not 0, which classes have a block */
     int32_t *lowest;                        /* free block of a class that is used */
+    int32_t latest[64]; /* free block of one of so many classes, perhaps: the next is often near it */
     int32_t free_count;
     int32_t first_segment, last_segment; /* by address; -1 */
     int32_t *unmapped; /* by address */
