@@ -301,6 +301,10 @@ def _remove(folder: Path, *, is_strict: bool = False) -> None:
 
 
 # -------------------------------------------------------------------------- what the code is
+#: folders of modules that show results, or measure: none of them makes one that is kept
+_OTHERS = frozenset({"ask", "commands", "compare", "measurement", "probe", "report", "runner"})
+
+
 def _code_stamp() -> str:
     """Return what changes when our code does: of each module its name, its size and its time.
 
@@ -318,5 +322,5 @@ def _modules(folder: str) -> Iterator[str]:
             if one.name.endswith((".py", ".so", ".dll")):
                 state = one.stat()
                 yield f"{one.path} {state.st_size} {state.st_mtime_ns}"
-            elif one.name[0] not in "_." and one.is_dir():
+            elif one.name[0] not in "_." and one.name not in _OTHERS and one.is_dir():
                 yield from _modules(one.path)

@@ -72,6 +72,12 @@ def test_a_missing_extra_is_a_note_and_a_missing_base_is_broken(run, monkeypatch
     assert result.code == 0
     assert findings(result)["torch"][0] == "note"
     assert install_command("gpu") in findings(result)["torch"][1]
+    without("pyarrow", "ray", "xllamacpp")
+    found = findings(run("doctor", "--json"))
+    for name, extra in (("pyarrow", "parquet"), ("ray", "cluster"), ("xllamacpp", "engine")):
+        assert found[name][0] == "note"
+        assert install_command(extra) in found[name][1]
+    assert found["cache"] == ("note", "none: switched off")
     without("tabulate")
     result = run("doctor", "--json")
     assert result.code == 2

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import random
 import struct
 import sys
 import tracemalloc
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vramplan import user_cache
 from vramplan.errors import SourceError
+from vramplan.sources import gguf as module
 from vramplan.sources.block_sizes import BLOCKS, TYPES
 from vramplan.sources.gguf import GgufFile, read_gguf, read_header
+from vramplan.user_cache import UserCache
 
 gguf = pytest.importorskip("gguf")
 
@@ -253,3 +259,94 @@ def test_a_damaged_header_is_read_or_refused_and_nothing_else(header: bytes, dat
 def test_any_bytes_behind_the_magic_are_refused_or_read(data: bytes) -> None:
     with suppress(SourceError):
         read_header(HEAD + data, "x")
+
+
+# ------------------------------------------------------------------ headers of earlier runs
+@pytest.fixture
+def many_words(tmp_path: Path) -> Path:
+    """A file whose vocabulary takes longer to go over than its header to be read as JSON."""
+    path = sparse.write(
+        tmp_path / "many.gguf", sparse.dense_layers(sparse.language_model(words=60_000))
+    )
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path):
+    found = UserCache(tmp_path / "kept", "1", print)
+    user_cache.use(found)
+    yield found
+    user_cache.use(None)
+
+
+def read_anew(path: Path) -> GgufFile:
+    module._KNOWN.forget()
+    return read_gguf(path)
+
+
+def test_a_large_header_is_read_once(many_words, cache, monkeypatch) -> None:
+    first = read_anew(many_words)
+    assert [one.kind for one in user_cache.entries(cache.root)] == ["header"]
+    monkeypatch.setattr(module, "read_header", None)
+    assert read_anew(many_words) == first
+    monkeypatch.chdir(many_words.parent)
+    assert read_anew(Path("many.gguf")).path == "many.gguf"
+    assert first.identity.startswith(str(many_words))
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_file_that_was_changed_is_read_again(many_words) -> None:
+    first = read_anew(many_words)
+    other = sparse.dense_layers(sparse.language_model("qwen2", words=60_000))
+    sparse.write(many_words, other)
+    os.utime(many_words, (1_000_000_001, 1_000_000_001))
+    assert first.architecture == "llama"
+    assert read_anew(many_words).architecture == "qwen2"
+
+
+def test_what_was_written_just_now_and_what_is_small_is_not_kept(many_words, plain, cache) -> None:
+    os.utime(plain, (1_000_000_000, 1_000_000_000))
+    assert read_anew(plain).identity
+    os.utime(many_words)
+    assert read_anew(many_words).identity == ""
+    assert not cache.root.exists()
+
+
+def test_a_header_survives_being_kept(plain: Path) -> None:
+    header = read_gguf(plain)
+    kept = json.loads(json.dumps(module._to_json(header)))
+    assert replace(module._from_json(kept), path=header.path) == header
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "3"},
+        {"metadata": []},
+        {"metadata": {"a": None}},
+        {"metadata": {"a": ["x"]}},
+        {"metadata": {"a": [[1]]}},
+        {"metadata": {"a": [1] * 5000}},
+        {"lengths": {"a": -1}},
+        {"lengths": {"a": 1 << 60}},
+        {"identity": 5},
+        {"tensors": {}},
+        {"tensors": [["x"]]},
+        {"tensors": [["x", "q4_0"]]},
+        {"tensors": [["x", "q4_0", 33]]},
+        {"tensors": [["x", "q4_0", 1 << 45]]},
+        {"tensors": [["x", "f32", 1 << 40, 1 << 40]]},
+        {"tensors": [["x", "f32", 0]]},
+        {"tensors": [["x", "f32", 1.5]]},
+        {"tensors": [["x", "none", 32]]},
+        {"tensors": [["x", "f32", 1, 1, 1, 1, 1]]},
+        {"tensors": [[5, "f32", 1]]},
+        {"tensors": [["x", "f32", 1], ["x", "f32", 1]]},
+        {"tensors": [["x", "f32", 1]] * 100_001},
+    ],
+)
+def test_what_cannot_have_been_kept_is_no_header(plain: Path, change) -> None:
+    kept = module._to_json(read_gguf(plain))
+    assert module._from_json({**kept, **change}) is None
+    assert module._from_json([]) is None

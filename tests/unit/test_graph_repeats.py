@@ -87,7 +87,7 @@ def stretched(model: GgmlModel, times: int) -> GgmlModel:
 def test_a_models_buffers_are_those_of_all_its_layers(name, tmp_path, monkeypatch) -> None:
     path = sparse.write(tmp_path / "m.gguf", FAMILIES[name])
     run = read_run(open_model(str(path), None), {}, "8.6")
-    model = stretched(run.model, 6)
+    model = stretched(run.model, 6 if run.model.layers < 8 else 1)
     asked = []
     for changes in SETTINGS:
         settings = {**run.settings, "context": 4096, **changes}

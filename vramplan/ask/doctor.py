@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vramplan import __version__
+from vramplan.ask.cache import look
 from vramplan.ask.targets import open_pipelines
 from vramplan.catalog import Catalog, profiles_dir, user_folders, validate
 from vramplan.catalog.search import catalog_files
@@ -18,9 +19,15 @@ from vramplan.model import Pipeline
 from vramplan.probe.finding import Finding, State
 from vramplan.units import format_size
 
-#: distributions that every installation has, and those of the extra `gpu`
+#: distributions that every installation has
 BASE = ("PyYAML", "tabulate", "Jinja2", "nvidia-ml-py")
-EXTRA = ("torch", "diffusers", "transformers", "accelerate")
+#: those of each extra, and what needs it
+EXTRAS = {
+    "gpu": (("torch", "diffusers", "transformers", "accelerate"), "vramplan record"),
+    "engine": (("xllamacpp",), "--engine-check"),
+    "parquet": (("pyarrow",), "vramplan sweep -o FILE.parquet"),
+    "cluster": (("ray",), "vramplan sweep --on ray"),
+}
 
 
 def examine(catalog_option: Sequence[str] = ()) -> Iterator[Finding]:
@@ -30,7 +37,8 @@ def examine(catalog_option: Sequence[str] = ()) -> Iterator[Finding]:
     system = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
     yield Finding(thing="Python", state=State.OK, detail=f"{system}, {sys.executable}")
     yield _core()
-    installed = _versions((*BASE, *EXTRA))
+    extras = [name for names, _ in EXTRAS.values() for name in names]
+    installed = _versions((*BASE, *extras))
     yield from _libraries(installed)
     yield from _driver()
     try:
@@ -40,6 +48,7 @@ def examine(catalog_option: Sequence[str] = ()) -> Iterator[Finding]:
         yield Finding(thing="catalogue", state=State.BROKEN, detail=str(problem))
     yield from _folders([*folders, profiles_dir()])
     yield _snapshot()
+    yield _cache()
     yield from _tapes(folders, installed)
 
 
@@ -50,7 +59,7 @@ def _core() -> Finding:
     return Finding(thing="compiled core", state=state, detail=detail)
 
 
-def _versions(names: tuple[str, ...]) -> dict[str, str]:
+def _versions(names: Sequence[str]) -> dict[str, str]:
     """Return the versions of those of `names` that are installed."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -68,11 +77,11 @@ def _libraries(installed: Mapping[str, str]) -> Iterator[Finding]:
         version = installed.get(name)
         detail = version or f"not installed: pip install {name}"
         yield Finding(thing=name, state=State.OK if version else State.BROKEN, detail=detail)
-    for name in EXTRA:
-        version = installed.get(name)
-        missing = f"not installed; vramplan record needs it: {install_command('gpu')}"
-        detail = version or missing
-        yield Finding(thing=name, state=State.OK if version else State.NOTE, detail=detail)
+    for extra, (names, user) in EXTRAS.items():
+        for name in names:
+            version = installed.get(name)
+            detail = version or f"not installed; {user} needs it: {install_command(extra)}"
+            yield Finding(thing=name, state=State.OK if version else State.NOTE, detail=detail)
 
 
 def _driver() -> Iterator[Finding]:
@@ -118,6 +127,16 @@ def _snapshot() -> Finding:
         state=State.OK if is_fresh else State.NOTE,
         detail="fresh" if is_fresh else stale,
     )
+
+
+def _cache() -> Finding:
+    """Return where results are kept between runs, and how many."""
+    state = look()
+    if state.folder is None or state.is_off:
+        why = "switched off" if state.is_off else "the system names no folder for it"
+        return Finding(thing="cache", state=State.NOTE, detail=f"none: {why}")
+    entries = sum(one.entries for one in state.kept)
+    return Finding(thing="cache", state=State.OK, detail=f"{state.folder}: {entries:,} entries")
 
 
 def _tapes(folders: list[Path], installed: Mapping[str, str]) -> Iterator[Finding]:

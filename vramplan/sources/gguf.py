@@ -237,12 +237,15 @@ def _from_json(raw: Json) -> GgufFile | None:
         case _:
             return None
     try:
+        found = tuple(_kept_tensor(row) for row in rows(tensors, _MOST_TENSORS))
+        if len({one.name for one in found}) != len(found):
+            return None
         return GgufFile(
             path="",
             version=version,
             metadata={key: _kept_value(value) for key, value in metadata.items()},
             lengths={key: whole(count, LONGEST_HEADER) for key, count in lengths.items()},
-            tensors=tuple(_kept_tensor(row) for row in rows(tensors, _MOST_TENSORS)),
+            tensors=found,
             identity=identity,
         )
     except (TypeError, ValueError):
