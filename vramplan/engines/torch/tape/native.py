@@ -181,8 +181,8 @@ class NativeRehearsal:
         self._lock = Lock()  # the core's memory of a run is for one thread at a time
         if conditions.offload not in _OFFLOADS or conditions.is_elastic:
             raise CannotRun
-        known = _know(core, tape)
         try:
+            known = _know(core, tape)
             self._program = known.program(conditions)
             numbers = known.vocabulary.numbers(conditions)
         except (KeyError, OverflowError, TypeError, ValueError):
