@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import random
 import resource
 import subprocess
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--verify", type=int, default=0)
     args = parser.parse_args()
+    os.environ["VRAMPLAN_CACHE"] = "off"  # what an earlier sweep found is no speed
     with tempfile.TemporaryDirectory() as folder:
         asked, written = Path(folder) / "grid.yaml", Path(folder) / "grid.csv"
         asked.write_text(json.dumps(grid(args.settings, args.cards)), encoding="utf-8")

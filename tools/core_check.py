@@ -17,7 +17,7 @@ from tools.random_settings import Question, draw
 from vramplan.ask.targets import make_jobs, override
 from vramplan.catalog import Catalog, load_catalog
 from vramplan.engines.door import engine_of
-from vramplan.engines.torch import shipped_results
+from vramplan.engines.torch import rehearsals, shipped_results
 from vramplan.engines.torch.tape import native
 from vramplan.errors import VramplanError
 from vramplan.model import Estimate
@@ -47,11 +47,13 @@ def _replaying() -> Iterator[None]:
     """Forget what was replayed, and leave what ships aside."""
     name, shipped_results.FILE = shipped_results.FILE, "none.json"
     shipped_results.forget()
+    rehearsals.forget()
     try:
         yield
     finally:
         shipped_results.FILE = name
         shipped_results.forget()
+        rehearsals.forget()
 
 
 @contextmanager

@@ -3,9 +3,10 @@
     python -m tools.core_fuzz --count 100000 [--from 0]
 
 Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
-iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it
-twice, try it under random limits, rigid and elastic, and look for its least limits: every figure
-must be the same. Exit code 1 where one is not, 3 without a core.
+iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it, once
+more in the same process too, try it under random limits, rigid and elastic, and look for its least
+limits; of another run that only takes other scratch too. Every figure must be the same. Exit code 1
+where one is not, 3 without a core.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vramplan.engines.torch.least_limit import find_least_limit
 from vramplan.engines.torch.tape import native
-from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.conditions import Conditions, Percents, WorkspaceModel
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.reader import build_tape
 from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
@@ -38,6 +39,7 @@ class RandomRun:
     tape: Tape
     conditions: Conditions
     expandable_segments: bool
+    others: Conditions  # of other scratch
 
 
 class _Writer:
@@ -157,6 +159,11 @@ def draw(number: int) -> RandomRun:
         }
     )
     percent = chance.choice((0, 50, 100, 125))
+    shares = Percents(
+        input_percent=percent,
+        output_percent=chance.choice((0, percent)),
+        filter_percent=chance.choice((percent, 556)),
+    )
 
     def workspace_bytes(_kind: str, operands: tuple[int, ...]) -> int:
         return sum(operands) * percent // 100
@@ -164,47 +171,66 @@ def draw(number: int) -> RandomRun:
     def cast_workspace_bytes(_kind: str, operands: tuple[int, ...]) -> int:
         return operands[0]
 
+    is_share = chance.random() < 0.5
+    cast: WorkspaceModel = replace(shares, input_percent=0) if is_share else cast_workspace_bytes
+
     conditions = Conditions(
         numbers={"batch": chance.randint(1, 9)},
         facts={},
         element_bytes=chance.choice((2, 4)),
-        workspace_bytes=workspace_bytes,
-        cast_workspace_bytes={4: cast_workspace_bytes} if chance.random() < 0.5 else {},
+        workspace_bytes=shares if is_share else workspace_bytes,
+        cast_workspace_bytes={4: cast} if chance.random() < 0.5 else {},
         cublas_bytes=8_519_680,
         loading=chance.choice(("to", "device_map")),
         offload=chance.choice(("none", "none", "model", "sequential")),
         skip_components=frozenset({"text_encoder"}) if chance.random() < 0.1 else frozenset(),
     )
-    return RandomRun(tape=tape, conditions=conditions, expandable_segments=chance.random() < 0.4)
+    other = replace(
+        shares,
+        input_percent=chance.choice((0, 1, 125)),
+        filter_percent=chance.choice((0, 1, 100, 125)),
+    )
+    others = replace(
+        conditions,
+        workspace_bytes=other,
+        cast_workspace_bytes={4: shares} if chance.random() < 0.5 else {},
+        cublas_bytes=chance.choice((8_519_680, 32 * MIB)),
+    )
+    expandable = chance.random() < 0.4
+    return RandomRun(
+        tape=tape, conditions=conditions, expandable_segments=expandable, others=others
+    )
 
 
 def _answers(run: Rehearsed, number: int) -> Iterator[object]:
     """Yield everything that a rehearsal says, in an order that a number decides."""
     chance = random.Random(-1 - number)  # noqa: S311  # the same limits every time
-    for _ in range(2):
-        yield tuple(run.trace.marks)
-        yield (most := run.most_wanted_bytes)
-        live = run.trace.allocated_peak_bytes
-        for _ in range(6):
-            between = (live + most) // 2
-            limit = max(0, chance.choice((most - 1, live, chance.randint(0, most + MIB), between)))
-            granted, failure = run.attempt(limit, is_elastic=chance.random() < 0.4)
-            yield (
-                limit,
-                granted,
-                failure
-                and (
-                    failure.phase,
-                    failure.component,
-                    failure.asked_bytes,
-                ),
-            )
-        for is_elastic in (True, False):
-            try:
-                yield find_least_limit(run, is_elastic=is_elastic)
-            except VramplanError as problem:
-                yield str(problem)
-        run.run()
+    yield tuple(run.trace.marks)
+    yield (most := run.most_wanted_bytes)
+    live = run.trace.allocated_peak_bytes
+    when_warm = chance.randrange(8)
+    for place in range(8):
+        if place == when_warm:
+            yield run.warm_reserved_peak_bytes()
+        between = (live + most) // 2
+        limit = max(0, chance.choice((most - 1, live, chance.randint(0, most + MIB), between)))
+        granted, failure = run.attempt(limit, is_elastic=chance.random() < 0.4)
+        yield (
+            limit,
+            granted,
+            failure
+            and (
+                failure.phase,
+                failure.component,
+                failure.asked_bytes,
+            ),
+        )
+    for is_elastic in (True, False):
+        try:
+            yield find_least_limit(run, is_elastic=is_elastic)
+        except VramplanError as problem:
+            yield str(problem)
+    yield tuple(run.trace.marks)
 
 
 def difference(number: int) -> str | None:
@@ -216,25 +242,31 @@ def difference(number: int) -> str | None:
     core, _ = native.find_core()
     assert core is not None
 
-    def reference() -> Rehearsed:
+    def reference(conditions: Conditions) -> Rehearsed:
         return rehearse_in_python(
-            drawn.tape, drawn.conditions, expandable_segments=drawn.expandable_segments
+            drawn.tape, conditions, expandable_segments=drawn.expandable_segments
         )
 
     def must_not() -> Rehearsed:
         raise native.CannotRun
 
-    slow = list(_answers(reference(), number))
     fast = native.NativeRehearsal(
         core,
         drawn.tape,
         drawn.conditions,
         reference=must_not,
+        again=reference,
         expandable_segments=drawn.expandable_segments,
     )
-    for place, (one, other) in enumerate(zip(slow, _answers(fast, number), strict=True)):
-        if one != other:
-            return f"run {number}, answer {place}: {one} and {other}"
+    compared: list[tuple[Conditions, Rehearsed]] = [(drawn.conditions, fast)]
+    if (twin := fast.like(drawn.others)) is not None:
+        compared.append((drawn.others, twin))
+    for conditions, quick in compared:
+        slow = list(_answers(reference(conditions), number))
+        for place, (one, other) in enumerate(zip(slow, _answers(quick, number), strict=True)):
+            if one != other:
+                kind = "sibling of run" if quick is not fast else "run"
+                return f"{kind} {number}, answer {place}: {one} and {other}"
     return None
 
 

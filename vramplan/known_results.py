@@ -71,29 +71,36 @@ class KnownResults(Generic[Result]):
         strangers could have chosen what the rest of it stands for: the user's cache is shared by
         everything that was ever opened. Raises what `make` raises.
         """
+        found = self.find(key, shipped=shipped, proof=proof)
+        if found is not None:
+            return found
+        found = make()
+        cache = user_cache.in_use()
+        if cache is not None and self._is_worth_keeping(found):
+            cache.keep(self.kind, f"{key} {proof()}", self._write(found))
+        self._remember((shipped, key), found)
+        return found
+
+    def find(
+        self, key: str, *, shipped: Path | None = None, proof: Callable[[], str] = _nothing
+    ) -> Result | None:
+        """Return the result for a key as `get` does; None where it is not known."""
         place = (shipped, key)
         if place in self._made:
             return self._made[place]
         found = None if shipped is None else find_shipped(shipped, key, self.read)
-        if found is None:
-            found = self._earlier(key, make, proof)
+        cache = user_cache.in_use()
+        if found is None and cache is not None:
+            kept = cache.find(self.kind, f"{key} {proof()}")
+            found = None if kept is None else self.read(kept)
+        if found is not None:
+            self._remember(place, found)
+        return found
+
+    def _remember(self, place: tuple[Path | None, str], found: Result) -> None:
         self._made[place] = found
         while len(self._made) > self._most:
             del self._made[next(iter(self._made))]  # the oldest
-        return found
-
-    def _earlier(self, key: str, make: Callable[[], Result], proof: Callable[[], str]) -> Result:
-        cache = user_cache.in_use()
-        if cache is None:
-            return make()
-        whole_key = f"{key} {proof()}"
-        kept = cache.find(self.kind, whole_key)
-        found = None if kept is None else self.read(kept)
-        if found is None:
-            found = make()
-            if self._is_worth_keeping(found):
-                cache.keep(self.kind, whole_key, self._write(found))
-        return found
 
     def forget(self) -> None:
         """Forget the results of this process."""

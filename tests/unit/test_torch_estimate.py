@@ -114,10 +114,10 @@ def test_single_precision_convolutions_on_pascal_stay_right(
 def test_the_most_that_a_convolution_takes_on_pascal_is_cudnns_own_answer() -> None:
     """256 to 128 channels at 512 by 512 pixels, kernel 3: asked of cuDNN 9.10 without a device."""
     x, y, f = 256 * 512 * 512 * 2, 128 * 512 * 512 * 2, 256 * 128 * 9 * 2
-    high = convolution_scratch("6.0", 2).high_bytes("conv", (x, y, f))
+    high = convolution_scratch("6.0", 2).high("conv", (x, y, f))
     assert high == pytest.approx(407_110_160, rel=1e-4)
     assert high >= 2 * (x + y + f)
-    assert convolution_scratch("6.0", 4).high_bytes("conv", (x, y, f)) == x + y + f
+    assert convolution_scratch("6.0", 4).high("conv", (x, y, f)) == x + y + f
 
 
 def test_a_component_that_is_cast_up_takes_the_scratch_of_its_own_width() -> None:

@@ -67,7 +67,7 @@ def _excerpt(variant: Variant) -> tuple[list[tuple[str, str, str]], int]:
     """Return the entries around the peak: what is done, its expression, its size at 512x512."""
     dims = {"n": 1, "h": 64, "w": 64}
     sizes = [evaluate(text, dims) for text in variant.sizes]
-    scratch = convolution_scratch(CAPABILITY, 2).expected_bytes
+    scratch = convolution_scratch(CAPABILITY, 2).expected
     rows: list[tuple[str, str, str]] = []
     slots: list[int] = []
     live, most, peak = 0, 0, 0

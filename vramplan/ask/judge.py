@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vramplan.budget.system_share import beside_share, system_share
 from vramplan.budget.verdict import (
     Graded,
+    Grader,
     candidate_budgets,
     grade,
     judged_as,
@@ -40,11 +41,28 @@ def judge(
     estimate.
     """
     kept_bytes = system_share(job.settings).expected_bytes
-    found = [
-        _judge_card(job, choice, card, budget)
-        for card, budget in candidate_budgets(choice, margin_bytes, other_bytes, kept_bytes)
-    ]
-    return max(found, key=lambda pair: _badness(pair[0]))
+    candidates = list(candidate_budgets(choice, margin_bytes, other_bytes, kept_bytes))
+    if len(candidates) == 1:
+        return _judge_card(job, choice, *candidates[0])
+    grader = engine_of(job.pipeline).grader(job)
+    card, budget, *_ = find_worst(job.settings, grader, candidates)
+    return _judge_card(job, choice, card, budget)
+
+
+def find_worst(
+    settings: Settings, grader: Grader, candidates: Iterable[tuple[Card, int]]
+) -> tuple[Card, int, VerdictKind, float, Graded]:
+    """Return the candidate of the worst verdict, the first of several: with budget, kind and risk.
+
+    Grading is what can be told without an estimate of every line.
+    """
+    found = []
+    for card, budget in candidates:
+        graded = grader(card, budget)
+        kind, risk = beside_system(graded, settings, budget)
+        found.append((badness(kind, risk, graded.need.band), card, budget, kind, risk, graded))
+    _, card, budget, kind, risk, graded = max(found, key=lambda one: one[0])
+    return card, budget, kind, risk, graded
 
 
 def judge_together(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vramplan import __version__
 from vramplan.ask.cards import choose_cards, choose_default_cards
-from vramplan.ask.judge import badness, beside_system
+from vramplan.ask.judge import find_worst
 from vramplan.ask.targets import find_target, open_catalog, open_pipelines
 from vramplan.budget.system_share import system_share
 from vramplan.budget.verdict import Grader, candidate_budgets, judged_as
@@ -242,12 +242,7 @@ class Sweep:
 
     def _verdict(self, job: Job, grader: Grader, place: _Place) -> SweepRow:
         """Return the verdict on the worst of a card's candidates, as `judge` does."""
-        found = []
-        for card, budget in place.budgets:
-            graded = grader(card, budget)
-            kind, risk = beside_system(graded, job.settings, budget)
-            found.append((badness(kind, risk, graded.need.band), card, budget, kind, risk, graded))
-        _, card, budget, kind, risk, graded = max(found, key=lambda one: one[0])
+        card, budget, kind, risk, graded = find_worst(job.settings, grader, place.budgets)
         return SweepRow(
             pipeline=job.pipeline.name,
             settings=job.settings,

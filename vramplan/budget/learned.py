@@ -52,7 +52,12 @@ class Learned:
 
 def learned() -> Learned:
     """Return what was learned; raises CatalogError for a file that does not say what it must."""
-    return read_learned(profiles_dir() / FILE)
+    return read_learned(_path(profiles_dir()))
+
+
+@lru_cache(maxsize=8)
+def _path(folder: Path) -> Path:
+    return folder / FILE
 
 
 @lru_cache(maxsize=8)

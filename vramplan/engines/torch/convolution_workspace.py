@@ -11,11 +11,12 @@ diffusers' benchmarks measured on an A100 and an A10G (`profiles/published.yaml`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from vramplan.budget.learned import learned
 from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.peak import RunAtPeak
+from vramplan.engines.torch.tape.conditions import Percents
 from vramplan.model import GPU, Band, Line, LineKind, Origin
 from vramplan.quick_dataclass import dataclass
 
@@ -49,27 +50,27 @@ class ConvolutionScratch:
         expected = self.input_percent, self.output_percent, self.filter_percent
         return *expected, self.high_percent, self.high_filter_percent
 
-    def expected_bytes(self, _kind: str, operands: tuple[int, ...]) -> int:
-        """Return one convolution's scratch; `operands` are input, output and filter, in bytes."""
-        source, target, weight = operands  # written out: a replay asks some thousand times
-        return (
-            source * self.input_percent
-            + target * self.output_percent
-            + weight * self.filter_percent
-        ) // 100
+    @property
+    def expected(self) -> Percents:
+        """What is expected of one convolution."""
+        return Percents(
+            input_percent=self.input_percent,
+            output_percent=self.output_percent,
+            filter_percent=self.filter_percent,
+        )
 
-    def high_bytes(self, _kind: str, operands: tuple[int, ...]) -> int:
-        """Return the most it is likely to be."""
-        filter_bytes = operands[-1] * self.high_filter_percent
-        return (sum(operands) * self.high_percent + filter_bytes) // 100
+    @property
+    def high(self) -> Percents:
+        """The most it is likely to be."""
+        return Percents(
+            input_percent=self.high_percent,
+            output_percent=self.high_percent,
+            filter_percent=self.high_percent + self.high_filter_percent,
+        )
 
 
-def no_scratch(_kind: str, _operands: tuple[int, ...]) -> int:
-    """Return 0: the low figure, a plan that needs no copies."""
-    return 0
-
-
-Scratch = Callable[[str, tuple[int, ...]], int]
+#: the low figure: a plan that needs no copies
+NO_SCRATCH = Percents(input_percent=0, output_percent=0, filter_percent=0)
 
 
 def convolution_scratch(compute_capability: str, element_bytes: int) -> ConvolutionScratch:

@@ -122,6 +122,30 @@ def place(model: Sequence[Module], free_bytes: int) -> Placement:
     return Placement(offered_bytes=offered, on_gpu=tuple(on_gpu), on_cpu=on_cpu)
 
 
+#: placements of this process, by model, element size and what is free, with the tape whose id it is
+_placed: dict[tuple[int, str, int, int], tuple[Tape, Placement]] = {}
+_models: dict[tuple[int, str, int], tuple[Tape, tuple[Module, ...]]] = {}
+_MOST_PLACED, _MOST_MODELS = 4096, 16
+
+
+def placed_at(
+    pipeline: TorchPipeline, tape: Tape, element_bytes: int, free_bytes: int
+) -> Placement:
+    """Return where a pipeline's model goes on a GPU with so much free, once a process."""
+    model = id(tape), pipeline.path, element_bytes
+    key = *model, free_bytes
+    found = _placed.get(key)
+    if found is None:
+        if model not in _models:
+            _models[model] = tape, modules_of(pipeline, tape, element_bytes)
+        _placed[key] = found = tape, place(_models[model][1], free_bytes)
+        while len(_models) > _MOST_MODELS:
+            del _models[next(iter(_models))]  # the oldest
+        while len(_placed) > _MOST_PLACED:
+            del _placed[next(iter(_placed))]
+    return found[1]
+
+
 def modules_of(pipeline: TorchPipeline, tape: Tape, element_bytes: int) -> tuple[Module, ...]:
     """Return a model's children as its tape has them, its layers as its config counts them."""
     (weights,) = tape.components.values()

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan import user_cache
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.engines.torch.activations import activations_line
 from vramplan.engines.torch.allocator_slack import slack_line, with_chance
@@ -17,13 +18,20 @@ from vramplan.engines.torch.optimizer_state import optimizer_state_lines
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
+    at_most,
     conditions_at,
+    has_defaults,
     replay_run,
     result_key,
     tape_key,
 )
-from vramplan.engines.torch.result import Replayed
-from vramplan.engines.torch.shipped_results import remembered, was_replayed
+from vramplan.engines.torch.result import LeastLimits, Replayed
+from vramplan.engines.torch.shipped_results import (
+    LIMITS,
+    known_replay,
+    remembered,
+    was_replayed,
+)
 from vramplan.engines.torch.weights import components, weights_lines
 from vramplan.errors import TapeError
 from vramplan.model import (
@@ -107,6 +115,57 @@ def replayed(
     return remembered(path, key, replay, lambda: tape_proof(path))
 
 
+def least_limits(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str
+) -> LeastLimits:
+    """Return the least limits of a run: those of its replays where they are known, or found now.
+
+    They are found without what an estimate shows beside them. Raises as `estimate_torch` does.
+    """
+    path = find_tape(pipeline)
+
+    def find() -> LeastLimits:
+        return _find_least_limits(pipeline, settings, compute_capability, path)
+
+    is_kept = user_cache.in_use() is not None
+    if not is_kept and not has_defaults(pipeline, settings):
+        return find()
+    key = result_key(path, pipeline, settings, compute_capability)
+    known = known_replay(path, key, lambda: tape_proof(path))
+    if known is None:
+        return LIMITS.get(key, find, proof=lambda: tape_proof(path))
+    return LeastLimits(
+        low_bytes=known.low.least_limit_bytes,
+        expected_bytes=known.expected.least_limit_bytes,
+        high_bytes=known.high.least_limit_bytes,
+        phase=known.expected.phase,
+        component=known.expected.component,
+    )
+
+
+def _find_least_limits(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, path: Path
+) -> LeastLimits:
+    # a start that replays nothing needs none of it
+    from vramplan.engines.torch.rehearsals import find_least_limits
+
+    tape = open_tape(path)
+    conditions = conditions_at(pipeline, settings, compute_capability, tape)
+    low, expected, high = find_least_limits(
+        tape,
+        conditions,
+        at_most(conditions, compute_capability),
+        expandable_segments=settings.get("expandable_segments") == "on",
+    )
+    return LeastLimits(
+        low_bytes=low.limit_bytes,
+        expected_bytes=expected.limit_bytes,
+        high_bytes=high.limit_bytes,
+        phase=expected.phase,
+        component=expected.component,
+    )
+
+
 def tape_proof(path: Path) -> str:
     """Return what tells a tape from every other where its key, a checksum, might not.
 
@@ -187,25 +246,29 @@ def _timeline(run: RunAtPeak) -> Iterator[TimelinePoint]:
 
 def _need(run: RunAtPeak, device: Band) -> Need:
     """Return the least limit and the context; where memory spills, the device's peak."""
-    expected = run.result.expected
     if run.settings.get("platform") in SPILLING_PLATFORMS:
         return Need(band=device, phase=run.mark.phase, component=run.mark.component)
-    extra = cublas_band(run.compute_capability)[0]
+    low, expected, high = (scenario.least_limit_bytes for scenario in run.scenarios)
+    at_work = limits_band(low, expected, high, run.compute_capability)
+    return Need(
+        band=context_band(run.card) + at_work,
+        phase=run.result.expected.phase,
+        component=run.result.expected.component,
+    )
+
+
+def limits_band(low: int, expected: int, high: int, compute_capability: str) -> Band:
+    """Return what a run needs beside the CUDA context, from its three least limits in bytes."""
+    extra = cublas_band(compute_capability)[0]
     # least limits cross too: with more scratch the cache may be cut at better places
-    limits = [scenario.least_limit_bytes for scenario in run.scenarios]
     packed = with_chance(
         Band(
-            low_bytes=min(limits),
-            expected_bytes=expected.least_limit_bytes,
-            high_bytes=max(limits),
+            low_bytes=min(low, expected, high),
+            expected_bytes=expected,
+            high_bytes=max(low, expected, high),
         )
     )
-    band = replace(packed, high_bytes=packed.high_bytes + extra.high_bytes - extra.expected_bytes)
-    return Need(
-        band=context_band(run.card) + band,
-        phase=expected.phase,
-        component=expected.component,
-    )
+    return replace(packed, high_bytes=packed.high_bytes + extra.high_bytes - extra.expected_bytes)
 
 
 def _notes(run: RunAtPeak) -> Iterator[str]:

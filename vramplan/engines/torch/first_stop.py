@@ -59,7 +59,7 @@ def find_first_stop(
 
 
 class FirstStop:
-    """Where one run stops under one limit after another; the run is rehearsed once."""
+    """Where one run stops under one limit after another."""
 
     def __init__(
         self, pipeline: TorchPipeline, settings: Settings, compute_capability: str
@@ -68,7 +68,6 @@ class FirstStop:
         self._path = find_tape(pipeline)
         self._asked = pipeline, settings, compute_capability
         self._known: dict[int, tuple[str, str] | None] = {}
-        self._run: Rehearsed | None = None
 
     def under(self, limit_bytes: int) -> tuple[str, str] | None:
         """Return the phase and the component at which it stops where torch may have so much."""
@@ -91,23 +90,29 @@ class FirstStop:
         ).place
 
     def _refused(self, limit_bytes: int) -> _Stop:
-        run = self._rehearsed()
-        # a convolution whose scratch does not fit runs by its next plan, so that is no stop; where
-        # nothing else is refused, it is that next plan of which no more is known
-        for is_elastic in (True, False):
-            _, failure = run.attempt(max(0, limit_bytes), is_elastic=is_elastic)
-            if failure is not None:
-                return _Stop(place=(failure.phase, failure.component))
-        return _Stop(place=None)
+        return _Stop(place=stop_under(*self._asked, limit_bytes))
 
-    def _rehearsed(self) -> Rehearsed:
-        if self._run is None:
-            # what fits needs none of it
-            from vramplan.engines.torch.tape.rehearsal import rehearse
 
-            settings = self._asked[1]
-            tape = open_tape(self._path)
-            conditions = conditions_at(*self._asked, tape)
-            is_expandable = settings.get("expandable_segments") == "on"
-            self._run = rehearse(tape, conditions, expandable_segments=is_expandable)
-        return self._run
+def stop_under(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, limit_bytes: int
+) -> tuple[str, str] | None:
+    """Return where a run stops that torch refuses more than a limit, known or not."""
+    # what fits needs none of it
+    from vramplan.engines.torch.rehearsals import rehearse_once
+
+    tape = open_tape(find_tape(pipeline))
+    conditions = conditions_at(pipeline, settings, compute_capability, tape)
+    is_expandable = settings.get("expandable_segments") == "on"
+    run = rehearse_once(tape, conditions, expandable_segments=is_expandable)
+    return find_refusal(run, limit_bytes)
+
+
+def find_refusal(run: Rehearsed, limit_bytes: int) -> tuple[str, str] | None:
+    """Return the phase and the component at which a limit stops a run; None where it completes."""
+    # a convolution whose scratch does not fit runs by its next plan, so that is no stop; where
+    # nothing else is refused, it is that next plan of which no more is known
+    for is_elastic in (True, False):
+        _, failure = run.attempt(max(0, limit_bytes), is_elastic=is_elastic)
+        if failure is not None:
+            return failure.phase, failure.component
+    return None

@@ -5,31 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramplan.budget.cuda_context import context_band
-from vramplan.budget.verdict import Graded, grade, spills, without_words
+from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.device_map import (
     OFFERED_PERCENT,
     Placement,
-    modules_of,
     offered_bytes,
-    place,
+    placed_at,
 )
-from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape
-from vramplan.engines.torch.first_stop import FirstStop, find_first_stop
+from vramplan.engines.torch.estimate import (
+    estimate_torch,
+    find_tape,
+    least_limits,
+    limits_band,
+    open_tape,
+)
+from vramplan.engines.torch.first_stop import FirstStop, find_first_stop, stop_under
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.replayed import conditions_at, parts_at
 from vramplan.model import (
     Band,
     Card,
     Component,
     Estimate,
     Judgement,
+    LayerSplit,
     LineKind,
     Need,
     Settings,
     VerdictKind,
 )
-from vramplan.quick_dataclass import replace
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.units import format_size
 
 #: diffusers' ways to keep components in system memory, cheapest first
@@ -85,54 +92,102 @@ def _stopped_first(
 
 
 # ------------------------------------------------------------------------------ device_map="auto"
-def _judge_placed(
-    pipeline: TorchPipeline, found: Estimate, kind: VerdictKind, card: Card, budget_bytes: int
-) -> Judgement | None:
-    """Return the verdict where the loader leaves layers to the CPU; None where it leaves none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Split:
+    """What becomes of a run whose loader leaves layers to the CPU, on one card.
+
+    `is_certain` says whether it does so with the context as expected; else it is with the most.
+    """
+
+    kind: VerdictKind
+    placement: Placement
+    is_certain: bool
+    at_once_bytes: int
+
+    @property
+    def layers(self) -> LayerSplit | None:
+        return self.placement.split() if self.is_certain else None
+
+    @property
+    def is_split(self) -> bool:
+        return self.kind is VerdictKind.OFFLOAD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """A run as far as placing it asks."""
+
+    pipeline: TorchPipeline
+    settings: Settings
+    weights_bytes: int
+    need: Band
+    kind: VerdictKind  # with all of it on the GPU
+
+
+def _split(run: _Run, card: Card, budget_bytes: int) -> _Split | None:
+    """Return what becomes of a run of which layers are left to the CPU; None where none is.
 
     As with any need, the context as expected decides, and its high figure makes it tight.
     """
     context = context_band(card)
-    likely = _place(pipeline, found, budget_bytes - context.expected_bytes)
+    likely = _place(run, budget_bytes - context.expected_bytes)
     if likely is None:
-        unlikely = _place(pipeline, found, budget_bytes - context.high_bytes)
-        if unlikely is None or kind is not VerdictKind.FITS:
+        unlikely = _place(run, budget_bytes - context.high_bytes)
+        if unlikely is None or run.kind is not VerdictKind.FITS:
             return None
-        room = describe_room(found.need.band, VerdictKind.FITS, budget_bytes)
-        reason = f"{room}; with the most that the CUDA context may take {_left(unlikely)}"
-        return Judgement(estimate=found, kind=VerdictKind.TIGHT, reason=reason)
+        return _Split(kind=VerdictKind.TIGHT, placement=unlikely, is_certain=False, at_once_bytes=0)
+    at_once = run.need.expected_bytes - likely.cpu_bytes + likely.largest_cpu_bytes
+    fails = at_once > budget_bytes and not spills(run.settings)
+    kind = VerdictKind.OOM if fails else VerdictKind.OFFLOAD
+    return _Split(kind=kind, placement=likely, is_certain=True, at_once_bytes=at_once)
+
+
+def _judge_placed(
+    pipeline: TorchPipeline, found: Estimate, kind: VerdictKind, card: Card, budget_bytes: int
+) -> Judgement | None:
+    """Return the verdict where the loader leaves layers to the CPU; None where it leaves none."""
     need = found.need.band
-    at_once = need.expected_bytes - likely.cpu_bytes + likely.largest_cpu_bytes
-    layers = likely.split()
-    if at_once > budget_bytes and not spills(found.settings):
+    run = _Run(
+        pipeline=pipeline,
+        settings=found.settings,
+        weights_bytes=sum(component.weights_bytes for component in found.components),
+        need=need,
+        kind=kind,
+    )
+    split = _split(run, card, budget_bytes)
+    if split is None:
+        return None
+    left, layers = _left(split.placement), split.layers
+    if layers is None:
+        room = describe_room(need, VerdictKind.FITS, budget_bytes)
+        reason = f"{room}; with the most that the CUDA context may take {left}"
+    elif split.kind is VerdictKind.OOM:
         short = compare_with_budget(need, budget_bytes)
         reason = (
             f"fails in {found.need.phase} even with {layers.in_words()}, where it needs "
-            f"{format_size(at_once, up=True)}: {_left(likely)}; all on the GPU {short}"
+            f"{format_size(split.at_once_bytes, up=True)}: {left}; all on the GPU {short}"
         )
-        return Judgement(estimate=found, kind=VerdictKind.OOM, reason=reason, layers=layers)
-    if need.expected_bytes <= budget_bytes:
-        whole = f"it {describe_room(need, VerdictKind.FITS, budget_bytes)}"
     else:
-        whole = compare_with_budget(need, budget_bytes)
-    reason = f"{layers.in_words()}: {_left(likely)}, many times slower; all on the GPU {whole}"
+        if need.expected_bytes <= budget_bytes:
+            whole = f"it {describe_room(need, VerdictKind.FITS, budget_bytes)}"
+        else:
+            whole = compare_with_budget(need, budget_bytes)
+        reason = f"{layers.in_words()}: {left}, many times slower; all on the GPU {whole}"
     return Judgement(
         estimate=found,
-        kind=VerdictKind.OFFLOAD,
+        kind=split.kind,
         reason=reason,
-        is_split=True,
+        is_split=split.is_split,
         layers=layers,
     )
 
 
-def _place(pipeline: TorchPipeline, found: Estimate, free_bytes: int) -> Placement | None:
+def _place(run: _Run, free_bytes: int) -> Placement | None:
     """Return where the loader puts what does not all go on the GPU; None where all of it does."""
-    weights = sum(component.weights_bytes for component in found.components)
-    if weights <= offered_bytes(free_bytes):  # no layer is then refused: no need to ask the tape
-        return None
-    dtype = str(found.settings.get("dtype", "fp32"))
-    modules = modules_of(pipeline, open_tape(find_tape(pipeline)), ELEMENT_BYTES[dtype])
-    placed = place(modules, free_bytes)
+    if run.weights_bytes <= offered_bytes(free_bytes):
+        return None  # no layer is then refused: no need to ask the tape
+    element_bytes = ELEMENT_BYTES[str(run.settings.get("dtype", "fp32"))]
+    placed = placed_at(run.pipeline, open_tape(find_tape(run.pipeline)), element_bytes, free_bytes)
     return None if placed.is_whole else placed
 
 
@@ -146,12 +201,22 @@ def _left(placed: Placement) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rest:
+    """What a run needs beside the CUDA context on one architecture, and where it fails first."""
+
+    band: Band
+    phase: str
+    component: str
+    weights_bytes: int
+
+
 class TorchGrader:
     """Grades one pipeline's run on one card after another (`budget.verdict.Grader`).
 
     A need is what the CUDA context takes on the card, and a rest that goes with its compute
-    capability alone: that is estimated once, and so is a run for which the places where it stops
-    are looked up.
+    capability alone. That is found once, from least limits: no peaks, timeline or second run, which
+    only an estimate shows.
     """
 
     def __init__(self, pipeline: TorchPipeline, settings: Settings) -> None:
@@ -159,55 +224,95 @@ class TorchGrader:
         self._settings = settings
         self._spills = spills(settings)
         self._is_auto = settings.get("offload") == "auto"
+        self._is_placed = settings.get("device_map") == "auto"
         modes = OFFLOAD_MODES if self._is_auto else (str(settings.get("offload", "none")),)
         self._tried = {
             mode: {**settings, "offload": mode} if "offload" in settings else dict(settings)
             for mode in modes
         }
-        self._rests: dict[tuple[str, str], tuple[Estimate, Band]] = {}
-        self._stops: dict[tuple[str, str], FirstStop] = {}
+        self._rests: dict[tuple[str, str], _Rest] = {}
+        self._stops: dict[tuple[str, str, int], tuple[str, str] | None] = {}
 
     def __call__(self, card: Card, budget_bytes: int) -> Graded:
         """Return the figures of `judge_torch`."""
+        context = context_band(card)
         for mode, tried in self._tried.items():
-            found, need = self._need(mode, tried, card)
-            kind = grade(need.band, budget_bytes, spills=self._spills)
+            rest = self._rest(mode, tried, card)
+            band = context + rest.band
+            kind = grade(band, budget_bytes, spills=self._spills)
             if not kind.is_failure:
                 break
-        if self._settings.get("device_map") == "auto":  # which layers stay goes with the room
-            here = replace(found, need=need)
-            split = _judge_placed(self._pipeline, here, kind, card, budget_bytes)
+        need = Need(band=band, phase=rest.phase, component=rest.component)
+        if self._is_placed:  # which layers stay goes with the room
+            run = _Run(
+                pipeline=self._pipeline,
+                settings=tried,
+                weights_bytes=rest.weights_bytes,
+                need=band,
+                kind=kind,
+            )
+            split = _split(run, card, budget_bytes)
             if split is not None:
-                return without_words(split)
+                return Graded(
+                    kind=split.kind, need=need, layers=split.layers, is_split=split.is_split
+                )
         if kind.is_failure:
-            stop = self._stop(mode, tried, card, budget_bytes)
+            stop = self._stop(mode, tried, card, budget_bytes - context.expected_bytes)
             if stop is not None:
-                need = replace(need, phase=stop[0], component=stop[1])
+                need = Need(band=band, phase=stop[0], component=stop[1])
             return Graded(kind=kind, need=need)
         if self._is_auto and mode != "none":
             return Graded(kind=VerdictKind.OFFLOAD, need=need, is_split=True)
         return Graded(kind=kind, need=need)
 
     def _stop(
-        self, mode: str, tried: Settings, card: Card, budget_bytes: int
+        self, mode: str, tried: Settings, card: Card, limit_bytes: int
     ) -> tuple[str, str] | None:
         if self._pipeline.counted is not None:  # there is nothing to replay
             return None
-        key = mode, card.compute_capability
+        capability = card.compute_capability
+        key = mode, capability, limit_bytes
         if key not in self._stops:
-            self._stops[key] = FirstStop(self._pipeline, tried, card.compute_capability)
-        return self._stops[key].under(budget_bytes - context_band(card).expected_bytes)
+            if self._spills:
+                stop = FirstStop(self._pipeline, tried, capability).under(limit_bytes)
+            else:
+                stop = stop_under(self._pipeline, tried, capability, limit_bytes)
+            self._stops[key] = stop
+        return self._stops[key]
 
-    def _need(self, mode: str, tried: Settings, card: Card) -> tuple[Estimate, Need]:
-        """Return an estimate of the card's capability, and the need on the card itself."""
-        context = context_band(card)
-        known = self._rests.get((mode, card.compute_capability))
-        if known is None:
-            found = estimate_torch(self._pipeline, tried, card)
-            known = found, _less(found.need.band, context)
-            self._rests[mode, card.compute_capability] = known
-        found, rest = known
-        return found, replace(found.need, band=context + rest)
+    def _rest(self, mode: str, tried: Settings, card: Card) -> _Rest:
+        key = mode, card.compute_capability
+        if key not in self._rests:
+            is_estimated = self._spills or self._pipeline.counted is not None
+            find = self._estimated if is_estimated else self._limited
+            self._rests[key] = find(tried, card)
+        return self._rests[key]
+
+    def _estimated(self, tried: Settings, card: Card) -> _Rest:
+        """Return the rest of an estimate: where memory spills, a need is a peak."""
+        found = estimate_torch(self._pipeline, tried, card)
+        return _Rest(
+            band=_less(found.need.band, context_band(card)),
+            phase=found.need.phase,
+            component=found.need.component,
+            weights_bytes=sum(component.weights_bytes for component in found.components),
+        )
+
+    def _limited(self, tried: Settings, card: Card) -> _Rest:
+        capability = card.compute_capability
+        limits = least_limits(self._pipeline, tried, capability)
+        sizes = (limits.low_bytes, limits.expected_bytes, limits.high_bytes)
+        return _Rest(
+            band=limits_band(*sizes, capability),
+            phase=limits.phase,
+            component=limits.component,
+            weights_bytes=self._weights(tried, capability) if self._is_placed else 0,
+        )
+
+    def _weights(self, tried: Settings, compute_capability: str) -> int:
+        tape = open_tape(find_tape(self._pipeline))
+        conditions = conditions_at(self._pipeline, tried, compute_capability, tape)
+        return sum(part.weights_bytes for part in parts_at(tape, conditions))
 
 
 def _less(whole: Band, part: Band) -> Band:

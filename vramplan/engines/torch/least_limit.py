@@ -27,13 +27,15 @@ class LeastLimit:
     component: str
 
 
-def find_least_limit(run: Rehearsed, *, is_elastic: bool = False) -> LeastLimit:
+def find_least_limit(
+    run: Rehearsed, *, is_elastic: bool = False, from_bytes: int | None = None
+) -> LeastLimit:
     """Return the smallest limit such that a rehearsed run completes under it and every larger one.
 
-    With `is_elastic`, scratch that does not fit is done without. Raises TapeError for a run that
-    needs no memory.
+    With `is_elastic`, scratch that does not fit is done without. `from_bytes` is a limit of which
+    that is known. Raises TapeError for a run that needs no memory.
     """
-    limit_bytes = run.most_wanted_bytes
+    limit_bytes = run.most_wanted_bytes if from_bytes is None else from_bytes
     for _ in range(_MOST_TRIES):
         granted_bytes, failure = run.attempt(limit_bytes - 1, is_elastic=is_elastic)
         if failure is not None:

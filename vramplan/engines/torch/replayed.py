@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
-from vramplan.engines.torch.convolution_workspace import convolution_scratch, no_scratch
+from vramplan.engines.torch.convolution_workspace import NO_SCRATCH, convolution_scratch
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -52,7 +52,7 @@ def conditions_at(
     from vramplan.engines.torch.tape.conditions import Conditions
 
     dtype = str(settings.get("dtype", "fp32"))
-    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts())
+    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
     is_cast = dtype != "fp16" or settings.get("vae_upcast", "on") == "on"
     facts |= tape.dtype_facts.get(dtype if is_cast else "bf16", {})
@@ -61,9 +61,9 @@ def conditions_at(
         numbers=numbers_at(settings),
         facts=facts,
         element_bytes=element_bytes,
-        workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected_bytes,
+        workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected,
         cast_workspace_bytes={
-            size: convolution_scratch(compute_capability, size).expected_bytes for size in _WIDTHS
+            size: convolution_scratch(compute_capability, size).expected for size in _WIDTHS
         },
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
@@ -76,7 +76,7 @@ def conditions_at(
 
 def at_most(conditions: Conditions, compute_capability: str) -> Conditions:
     """Return the conditions with the most scratch that is likely on an architecture."""
-    most = {size: convolution_scratch(compute_capability, size).high_bytes for size in _WIDTHS}
+    most = {size: convolution_scratch(compute_capability, size).high for size in _WIDTHS}
     return replace(
         conditions,
         workspace_bytes=most[conditions.element_bytes],
@@ -92,28 +92,27 @@ def replay_run(
     expandable_segments: bool = False,
 ) -> Replayed:
     """Replay a run in its three scenarios and find their least limits."""
-    from vramplan.engines.torch.least_limit import find_least_limit
-    from vramplan.engines.torch.tape.rehearsal import rehearse
+    from vramplan.engines.torch.rehearsals import find_least_limits, rehearse_once
 
     def rehearsed(changed: Conditions) -> Rehearsed:
-        return rehearse(tape, changed, expandable_segments=expandable_segments)
+        return rehearse_once(tape, changed, expandable_segments=expandable_segments)
 
-    expected, high = rehearsed(conditions), rehearsed(at_most(conditions, compute_capability))
-    no_scratches = replace(conditions, workspace_bytes=no_scratch, cast_workspace_bytes={})
-    bare = rehearsed(no_scratches).trace
-    marks = _thin(_without_repeats(expected.trace.marks))
-    # torch tries a convolution plan with less scratch where one does not fit: low allows it
-    least = find_least_limit(expected, is_elastic=True)
-    result = Replayed(
+    most = at_most(conditions, compute_capability)
+    no_scratches = replace(conditions, workspace_bytes=NO_SCRATCH, cast_workspace_bytes={})
+    least, expected_least, high_least = find_least_limits(
+        tape, conditions, most, expandable_segments=expandable_segments
+    )
+    bare, high, expected = (
+        rehearsed(changed).trace for changed in (no_scratches, most, conditions)
+    )
+    return Replayed(
         low=_scenario(bare, least),
-        expected=_scenario(expected.trace, find_least_limit(expected)),
-        high=_scenario(high.trace, find_least_limit(high)),
-        marks=marks,
-        warm_reserved_peak_bytes=0,
+        expected=_scenario(expected, expected_least),
+        high=_scenario(high, high_least),
+        marks=_thin(_without_repeats(expected.marks)),
+        warm_reserved_peak_bytes=rehearsed(conditions).warm_reserved_peak_bytes(),
         parts=tuple(parts_at(tape, conditions)),
     )
-    expected.run()  # once more in the same process
-    return replace(result, warm_reserved_peak_bytes=expected.trace.reserved_peak_bytes)
 
 
 def _without_repeats(marks: Sequence[Mark]) -> list[Mark]:
@@ -185,6 +184,15 @@ def tape_key(path: Path) -> str:
     """Return how a tape's keys begin: our version, its name and its checksum."""
     state = path.stat()
     return f"v{MODEL_VERSION} {path.name} {_crc32(path, state.st_size, state.st_mtime_ns):08x}"
+
+
+def has_defaults(pipeline: TorchPipeline, settings: Settings) -> bool:
+    """True at the catalogue's defaults, of which results ship."""
+    return all(
+        settings.get(key) == value
+        for key, value in pipeline.defaults.items()
+        if key not in _NOT_REPLAYED
+    )
 
 
 def result_key(

@@ -41,3 +41,14 @@ class Replayed:
     marks: tuple[Mark, ...]  # of the expected one
     warm_reserved_peak_bytes: int  # after a second run in the same process
     parts: tuple[PartWeights, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastLimits:
+    """The least limits of a run, and where it fails first below the expected one. Bytes."""
+
+    low_bytes: int
+    expected_bytes: int
+    high_bytes: int
+    phase: str
+    component: str

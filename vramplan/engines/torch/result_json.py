@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vramplan.codec import Json, text_of, whole
-from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
+from vramplan.engines.torch.result import LeastLimits, PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape.mark import Mark
 
 #: no figure of a result is beyond this
@@ -53,6 +53,27 @@ def from_json(raw: object) -> Replayed | None:
     except (IndexError, KeyError, TypeError, ValueError):
         return None
     return result if _holds_together(result) else None
+
+
+def limits_to_json(limits: LeastLimits) -> Json:
+    """Return least limits as a JSON-ready list."""
+    sizes = (limits.low_bytes, limits.expected_bytes, limits.high_bytes)
+    return [*sizes, limits.phase, limits.component]
+
+
+def limits_from_json(raw: object) -> LeastLimits | None:
+    """Return what `limits_to_json` wrote; None for anything that it cannot have written."""
+    try:
+        (low, expected, high, phase, component), *_ = _rows([raw])
+        return LeastLimits(
+            low_bytes=whole(low, _LARGEST),
+            expected_bytes=whole(expected, _LARGEST),
+            high_bytes=whole(high, _LARGEST),
+            phase=text_of(phase, _LONGEST),
+            component=text_of(component, _LONGEST),
+        )
+    except (TypeError, ValueError):
+        return None
 
 
 def _result(raw: object) -> Replayed:

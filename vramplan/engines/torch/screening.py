@@ -98,9 +98,9 @@ def _try(
     tape: Tape, conditions: Conditions, limit_bytes: int, expandable: bool, spills: bool
 ) -> tuple[int, bool]:
     """Return what is live at the run's peak, and whether it completes under a limit."""
-    from vramplan.engines.torch.tape.rehearsal import rehearse  # what is known needs none of it
+    from vramplan.engines.torch.rehearsals import rehearse_once  # what is known needs none of it
 
-    run = rehearse(tape, conditions, expandable_segments=expandable)
+    run = rehearse_once(tape, conditions, expandable_segments=expandable)
     live_bytes = run.trace.allocated_peak_bytes
     if spills:  # nothing is given back there before memory spills
         return live_bytes, run.trace.reserved_peak_bytes <= limit_bytes

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.engines.torch.result import Replayed
-from vramplan.engines.torch.result_json import from_json, to_json
+from vramplan.engines.torch.result import LeastLimits, Replayed
+from vramplan.engines.torch.result_json import from_json, limits_from_json, limits_to_json, to_json
 from vramplan.known_results import KnownResults, find_shipped, has_shipped
 
 FILE = "results.json"
@@ -23,6 +23,8 @@ CAPABILITIES = ("6.1", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
 #: what replays say; cards of one architecture share a result
 REPLAYS = KnownResults[Replayed]("replay", to_json, from_json)
+#: what the replays of a verdict say, of which no estimate was asked for
+LIMITS = KnownResults[LeastLimits]("limits", limits_to_json, limits_from_json)
 
 
 def find_result(tapes: Path, key: str) -> Replayed | None:
@@ -45,6 +47,12 @@ def remembered(
     return REPLAYS.get(key, replay, shipped=tape.parent / FILE, proof=proof)
 
 
+def known_replay(tape: Path, key: str, proof: Callable[[], str]) -> Replayed | None:
+    """Return the result for `key` of a tape where it is known."""
+    return REPLAYS.find(key, shipped=tape.parent / FILE, proof=proof)
+
+
 def forget() -> None:
     """Forget the results of this process."""
     REPLAYS.forget()
+    LIMITS.forget()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 
 from vramplan.engines.torch.tape.code import Step, loop_parts
 from vramplan.engines.torch.tape.expressions import check_expression
@@ -23,7 +22,6 @@ _LONGEST_NAME = 100
 _LARGEST_ELEMENT_BYTES = 16
 
 
-@dataclass(slots=True, kw_only=True)
 class CodeCheck:
     """Looks at one routine's code.
 
@@ -31,10 +29,13 @@ class CodeCheck:
     gathered: each routine that is called, and the number of outputs it is said to leave.
     """
 
-    sizes: int
-    modules: Mapping[str, int]
-    calls: set[tuple[str, int]] = field(default_factory=set)
-    steps: int = 0
+    __slots__ = ("calls", "modules", "sizes", "steps")
+
+    def __init__(self, *, sizes: int, modules: Mapping[str, int]) -> None:
+        self.sizes = sizes
+        self.modules = modules
+        self.calls: set[tuple[str, int]] = set()
+        self.steps = 0
 
     def check(self, code: object, depth: int = 0) -> None:
         """Raise TapeError for the first step that is none, or that points outside of its table."""

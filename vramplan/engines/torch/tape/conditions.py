@@ -10,6 +10,24 @@ WorkspaceModel = Callable[[str, tuple[int, ...]], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Percents:
+    """A convolution's scratch as shares of its operands (a `WorkspaceModel`)."""
+
+    input_percent: int
+    output_percent: int
+    filter_percent: int
+
+    def __call__(self, _kind: str, operands: tuple[int, ...]) -> int:
+        """Return the scratch of one convolution; `operands` are input, output, filter, in bytes."""
+        source, target, weight = operands  # written out: a replay asks some thousand times
+        return (
+            source * self.input_percent
+            + target * self.output_percent
+            + weight * self.filter_percent
+        ) // 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
     """Settings and architecture, as far as a replay asks for them.
 

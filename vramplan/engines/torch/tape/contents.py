@@ -11,7 +11,7 @@ from vramplan.engines.torch.tape.expressions import check_expression, compile_ex
 from vramplan.quick_dataclass import dataclass, field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A routine's code under certain facts (dtype, attention kernel) and a condition on its dims.
 
@@ -88,9 +88,23 @@ class Weights:
         return sum(sum(self.tensor_bytes(m, element_bytes)) for m in range(len(self.modules)))
 
 
+def find_facts(routines: Mapping[str, tuple[Variant, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return the facts that some recordings depend on, and the values there are of each."""
+    found: dict[str, dict[str, None]] = {}
+    for variants in routines.values():
+        for variant in variants:
+            for name, values in variant.when.items():
+                found.setdefault(name, {}).update(dict.fromkeys(values))
+    return {name: tuple(values) for name, values in found.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tape:
-    """A recorded pipeline: code and weights, sizes still open."""
+    """A recorded pipeline: code and weights, sizes still open.
+
+    `known_facts` are the facts that the recordings depend on, and the values there are of each;
+    `known_numbers` are the settings that its dimensions are made of.
+    """
 
     pipeline: str
     recorded_with: Mapping[str, str]
@@ -100,15 +114,8 @@ class Tape:
     entry: str
     components: Mapping[str, Weights]
     routines: Mapping[str, tuple[Variant, ...]]
-
-    def known_facts(self) -> dict[str, tuple[str, ...]]:
-        """Return the facts that the recordings depend on, and the values there are of each."""
-        found: dict[str, dict[str, None]] = {}
-        for variants in self.routines.values():
-            for variant in variants:
-                for name, values in variant.when.items():
-                    found.setdefault(name, {}).update(dict.fromkeys(values))
-        return {name: tuple(values) for name, values in found.items()}
+    known_facts: Mapping[str, tuple[str, ...]]
+    known_numbers: tuple[str, ...]
 
     def part_name(self, component: str, part: str) -> str:
         """Return what a part of a component is called: with the component's name before it.

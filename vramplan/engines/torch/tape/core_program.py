@@ -1,13 +1,14 @@
 """A tape's code as numbers, for the compiled core: what `core/program.c` reads.
 
 Names, labels and expressions are numbered once a tape; a program is what of the tape runs under
-certain facts. What cannot be written so is refused by the core, and replayed by the Python.
+certain facts, at whichever numbers. What cannot be written so is refused by the core, and replayed
+by the Python.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vramplan.engines.torch.diffusers_offload import CHAIN, STAYS_ON_DEVICE
@@ -43,57 +44,63 @@ class Vocabulary:
         self.expressions = _Numbers()
         for label in _LABELS:
             self.labels[label]  # takes its number
+        for name in tape.known_numbers:
+            self.names[name]
         self._routines = {name: number for number, name in enumerate(tape.routines)}
         self._components = {name: number for number, name in enumerate(tape.components)}
-        self._variants: dict[tuple[int, bool], tuple[list[int], frozenset[str]]] = {}
+        self._variants: dict[tuple[int, bool], tuple[array[int], frozenset[str]]] = {}
         self._modules = {name: _tensors(weights) for name, weights in tape.components.items()}
 
     def program(self, conditions: Conditions) -> tuple[array[int], bytes]:
         """Return the words and the text of what runs under some conditions."""
-        words = self._parts(conditions)
+        parts = self._parts(conditions)
         texts = [*self.names, *self.expressions]
-        head = [len(self.names), len(self.expressions)]
-        return array("q", head + words), "".join(text + "\n" for text in texts).encode("ascii")
+        words = array("q", (len(self.names), len(self.expressions)))
+        for part in parts:
+            words.extend(part)
+        return words, "".join(text + "\n" for text in texts).encode("ascii")
+
+    def numbers(self, conditions: Conditions) -> array[int]:
+        """Return the settings that the tape asks for, each a name's number and a value.
+
+        None is below what the recorded loops need.
+        """
+        words = array("q")
+        for name in self.tape.known_numbers:
+            least = self.tape.least.get(name)
+            value = conditions.numbers.get(name, least)
+            if value is not None:
+                words.extend((self.names[name], value if least is None else max(least, value)))
+        return words
 
     # ---------------------------------------------------------------------- parts
-    def _parts(self, conditions: Conditions) -> list[int]:
+    def _parts(self, conditions: Conditions) -> list[Iterable[int]]:
         tape = self.tape
         routines = self._reached(conditions)
-        entry = self._routines[tape.entry]
         definitions = self._definitions(tape.dims)
-        numbers: list[int] = []
-        for name, value in _numbers(tape, conditions).items():
-            numbers += (self.names[name], value)
-        components: list[int] = [len(tape.components)]
+        components: list[Iterable[int]] = []
         for name, modules in self._modules.items():
-            components += (
-                self.labels[name],
-                name in STAYS_ON_DEVICE,
-                name in conditions.skip_components,
-                len(tape.components[name].modules),
-                *modules,
-            )
+            is_skipped = name in conditions.skip_components
+            head = self.labels[name], name in STAYS_ON_DEVICE, is_skipped
+            components += (head, (len(tape.components[name].modules),), modules)
         owners = [self._components.get(label.partition(".")[0], -1) for label in self.labels]
         return [
-            len(self.labels),
+            (len(self.labels), len(tape.components)),
             *components,
-            len(owners),
-            *owners,
+            (len(owners), *owners),
             *routines,
-            entry,
-            *definitions,
-            len(numbers),
-            *numbers,
+            (self._routines[tape.entry],),
+            definitions,
         ]
 
-    def _reached(self, conditions: Conditions) -> list[int]:
+    def _reached(self, conditions: Conditions) -> list[Iterable[int]]:
         """Return the routines; of those that the entry reaches, the variants that the facts leave.
 
         A condition on dimensions is left to the core.
         """
         facts = conditions.facts
         is_sequential = conditions.offload == "sequential"
-        written: dict[str, list[list[int]]] = {}
+        written: dict[str, list[array[int]]] = {}
         ahead = [self.tape.entry]
         while ahead:
             name = ahead.pop()
@@ -105,13 +112,11 @@ class Vocabulary:
                     code, calls = self._variant(variant, is_sequential)
                     written[name].append(code)
                     ahead += calls
-        words = [len(self._routines)]
+        parts: list[Iterable[int]] = [(len(self._routines),)]
         for name in self._routines:
             variants = written.get(name, [])
-            words += (self.labels[name], *self._owner(name), len(variants))
-            for code in variants:
-                words += code
-        return words
+            parts += ((self.labels[name], *self._owner(name), len(variants)), *variants)
+        return parts
 
     def _owner(self, routine: str) -> tuple[int, int]:
         """Return the component that a routine is of, and the one before it in model offload."""
@@ -123,12 +128,11 @@ class Vocabulary:
         before = self._components[chain[place - 1]] if place else -1
         return self._components[top], before
 
-    def _variant(self, variant: Variant, is_sequential: bool) -> tuple[list[int], frozenset[str]]:
+    def _variant(self, variant: Variant, is_sequential: bool) -> tuple[array[int], frozenset[str]]:
         key = (id(variant), is_sequential)
         if key not in self._variants:
-            coder = _Coder(self, variant)
-            code = variant.code if is_sequential else variant.plain_code
-            body = coder.part(code, ())
+            coder = _Coder(self, variant, has_modules=is_sequential)
+            body = coder.part(variant.code, ())
             expressions = self.expressions
             words = [
                 -1 if variant.condition is None else expressions[variant.condition],
@@ -141,7 +145,7 @@ class Vocabulary:
                 *variant.outputs,
                 *body,
             ]
-            self._variants[key] = words, frozenset(coder.calls)
+            self._variants[key] = array("q", words), frozenset(coder.calls)
         return self._variants[key]
 
     def _definitions(self, texts: Mapping[str, str]) -> list[int]:
@@ -160,29 +164,34 @@ class Vocabulary:
 
 
 class _Coder:
-    """Writes the code of one variant."""
+    """Writes the code of one variant; without the marks of modules as its `plain_code` is."""
 
-    def __init__(self, vocabulary: Vocabulary, variant: Variant) -> None:
+    def __init__(self, vocabulary: Vocabulary, variant: Variant, *, has_modules: bool) -> None:
         self._vocabulary = vocabulary
         self._variant = variant
+        self._left_out = () if has_modules else ("e", "x")
         self.calls: set[str] = set()
 
     def part(self, code: Code, place: Place) -> list[int]:
         """Return a code with its number of steps and of words before it."""
         words: list[int] = []
         loops = 0
+        steps = len(code)
+        left_out = self._left_out
         for op in code:
             if type(op) is int:
                 words.append(op)
                 continue
             step: Any = op  # `code_check` has looked at its form
             kind = step[0]
-            if kind == "l":
+            if kind in left_out:
+                steps -= 1
+            elif kind == "l":
                 words += self._loop(step, (*place, loops))
                 loops += 1
             else:
                 words += self._step(kind, step)
-        return [len(code), len(words), *words]
+        return [steps, len(words), *words]
 
     def _step(self, kind: str, step: Any) -> list[int]:
         known = self._vocabulary
@@ -241,18 +250,10 @@ class _Coder:
         return words
 
 
-def _numbers(tape: Tape, conditions: Conditions) -> dict[str, int]:
-    """Return the settings as numbers, none of them below what the recorded loops need."""
-    numbers = dict(conditions.numbers)
-    for name, least in tape.least.items():
-        numbers[name] = max(least, numbers.get(name, least))
-    return numbers
-
-
-def _tensors(weights: Weights) -> Sequence[int]:
+def _tensors(weights: Weights) -> array[int]:
     """Return the tensors of each module, elements or below 0 bytes, after how many there are."""
     words: list[int] = []
     for module in weights.modules:
         words.append(len(module))
         words += (-1 - int(t[:-1]) if isinstance(t, str) else t for t in module)
-    return words
+    return array("q", words)

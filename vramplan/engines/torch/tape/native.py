@@ -14,10 +14,13 @@ import sys
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import copy
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
-from vramplan.engines.torch.tape.conditions import Conditions
+from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.core_program import Vocabulary
 from vramplan.engines.torch.tape.mark import Mark
@@ -81,7 +84,12 @@ def _declare(core: ctypes.CDLL) -> None:
     core.vramplan_program_end.restype = None
     core.vramplan_program_end.argtypes = [pointer]
     core.vramplan_run.restype = pointer
-    core.vramplan_run.argtypes = [pointer, _SCRATCH, _LONG, _LONG, number, number, number]
+    core.vramplan_run.argtypes = [
+        *(pointer, pointer, _LONG, _SCRATCH, pointer),
+        *(_LONG, _LONG, _LONG, number, number, number),
+    ]
+    core.vramplan_sibling.restype = pointer
+    core.vramplan_sibling.argtypes = [pointer, pointer, _LONG, _LONG]
     core.vramplan_run_end.restype = None
     core.vramplan_run_end.argtypes = [pointer]
     core.vramplan_load.argtypes = [pointer]
@@ -90,7 +98,7 @@ def _declare(core: ctypes.CDLL) -> None:
     core.vramplan_figures.argtypes = [pointer, _LONGS]
     core.vramplan_marks.restype = None
     core.vramplan_marks.argtypes = [pointer, pointer, pointer]
-    core.vramplan_attempt.argtypes = [pointer, _LONG, _LONG, number, _LONGS]
+    core.vramplan_attempt.argtypes = [pointer, _LONG, number, _LONGS]
 
 
 class _Program:
@@ -117,10 +125,10 @@ class _Known:
         self._programs: dict[object, _Program] = {}
 
     def program(self, conditions: Conditions) -> _Program:
-        """Return the program of what runs under some conditions; scratch does not matter to it."""
+        """Return the program of what runs under some conditions; numbers do not matter to it."""
+        facts = conditions.facts
         key = (
-            frozenset(conditions.numbers.items()),
-            frozenset(conditions.facts.items()),
+            tuple(facts.get(name) for name in self.vocabulary.tape.known_facts),
             conditions.offload == "sequential",
             conditions.skip_components,
         )
@@ -148,6 +156,8 @@ class NativeRehearsal:
     """A rehearsal that runs in the core (`Rehearsed`).
 
     `reference` makes the same in Python, loaded and run once: it is asked where the core gives up.
+    `again` rehearses the tape under other conditions, for what only a run that was gone through can
+    answer.
     Raises CannotRun where the core does not take it at all, TapeError where the run is too long.
     """
 
@@ -158,6 +168,7 @@ class NativeRehearsal:
         conditions: Conditions,
         *,
         reference: Callable[[], Rehearsed],
+        again: Callable[[Conditions], Rehearsed],
         expandable_segments: bool = False,
     ) -> None:
         self.tape = tape
@@ -165,21 +176,32 @@ class NativeRehearsal:
         self._reference = reference
         self._instead: Rehearsed | None = None
         self._run: int | None = None
-        self._runs = 0
         self._trace: Trace | None = None
+        self._warm: int | None = None
+        self._lock = Lock()  # the core's memory of a run is for one thread at a time
         if conditions.offload not in _OFFLOADS or conditions.is_elastic:
             raise CannotRun
-        known = _know(core, tape)
         try:
+            known = _know(core, tape)
             self._program = known.program(conditions)
+            numbers = known.vocabulary.numbers(conditions)
         except (KeyError, OverflowError, TypeError, ValueError):
             raise CannotRun from None
+        self._base: NativeRehearsal | None = None  # of which the core reads
+        self._again = again
         self._labels = list(known.vocabulary.labels)
         self._components = list(tape.components)
-        self._scratch = _SCRATCH(_scratch_model(conditions, self._labels))
+        percents = _percents(conditions)
+        self._scratch = (
+            _SCRATCH() if percents else _SCRATCH(_scratch_model(conditions, self._labels))
+        )
         self._run = core.vramplan_run(
             self._program.handle,
+            numbers.buffer_info()[0],
+            len(numbers) // 2,
             self._scratch,
+            percents.buffer_info()[0],
+            len(percents) // 4,
             conditions.element_bytes,
             conditions.cublas_bytes,
             _OFFLOADS[conditions.offload],
@@ -189,25 +211,55 @@ class NativeRehearsal:
         if not self._run:
             raise CannotRun
         self._must(core.vramplan_load(self._run))
-        self.run()
+        self._must(core.vramplan_go(self._run))
 
     def __del__(self) -> None:
         if getattr(self, "_run", None):
             self._core.vramplan_run_end(self._run)
 
-    def run(self) -> None:
-        """Run the entry routine once more, in the same process."""
-        self._trace = None
-        self._runs += 1
-        if self._instead is None:
-            try:
-                self._must(self._core.vramplan_go(self._run))
-            except CannotRun:
-                if self._runs == 1:
-                    raise
-                self._fall_back()
-        else:
-            self._instead.run()
+    @property
+    def request_count(self) -> int:
+        """How many requests it holds, which says how much memory it takes."""
+        return self._figures()[1] if self._base is None else 0  # they are the base's
+
+    def warm_reserved_peak_bytes(self) -> int:
+        """Return the reserved peak of this and one more run of the entry, in the same process."""
+        with self._lock:
+            return self._warm_reserved_peak_bytes()
+
+    def _warm_reserved_peak_bytes(self) -> int:
+        if self._warm is None:
+            cold = self.trace  # before there are more stretches
+            with suppress(CannotRun):
+                if self._instead is None:
+                    self._must(self._core.vramplan_go(self._run))
+                    self._warm = max(mark.reserved_peak_bytes for mark in self._marks())
+            if self._warm is None:
+                self._warm = self._fall_back().warm_reserved_peak_bytes()
+            self._trace = cold
+        return self._warm
+
+    def like(self, conditions: Conditions) -> NativeRehearsal | None:
+        """Return the same run with other scratch; None where it may differ in more than that."""
+        percents = _percents(conditions)
+        if not percents or self._instead is not None:
+            return None
+        with self._lock:
+            run = self._core.vramplan_sibling(
+                self._run, percents.buffer_info()[0], len(percents) // 4, conditions.cublas_bytes
+            )
+        if not run:
+            return None
+        twin = copy(self)
+        twin._become(run, self, conditions)  # noqa: SLF001  # it is one of ours
+        return twin
+
+    def _become(self, run: int, base: NativeRehearsal, conditions: Conditions) -> None:
+        """Take over a run in the core that reads `base`."""
+        self._run, self._base, self._lock = run, base, Lock()
+        self._trace = self._warm = None
+        again = self._again  # not of this object: it would hold itself
+        self._reference = lambda: again(conditions)
 
     def _must(self, status: int) -> None:
         if status == _TOO_LONG:
@@ -218,9 +270,8 @@ class NativeRehearsal:
             raise CannotRun
 
     def _fall_back(self) -> Rehearsed:
-        self._instead = self._reference()
-        for _ in range(1, self._runs):
-            self._instead.run()
+        if self._instead is None:
+            self._instead = self._reference()
         return self._instead
 
     def _figures(self) -> Sequence[int]:
@@ -230,9 +281,7 @@ class NativeRehearsal:
 
     @property
     def trace(self) -> Trace:
-        """The stretches of what was run so far."""
-        if self._instead is not None:
-            return self._instead.trace
+        """The stretches of the run."""
         if self._trace is None:
             self._trace = Trace(marks=self._marks())
         return self._trace
@@ -279,12 +328,10 @@ class NativeRehearsal:
         """
         if self._instead is not None:
             return self._instead.attempt(limit_bytes, is_elastic=is_elastic)
-        live_bytes = self.trace.allocated_peak_bytes
         found = (_LONG * 4)()
         bounded_bytes = min(max(limit_bytes, -1), _LARGEST)
-        status = self._core.vramplan_attempt(
-            self._run, bounded_bytes, live_bytes, is_elastic, found
-        )
+        with self._lock:
+            status = self._core.vramplan_attempt(self._run, bounded_bytes, is_elastic, found)
         granted_bytes, phase, component, asked_bytes = found
         if status == _DONE:
             return granted_bytes, None
@@ -296,6 +343,20 @@ class NativeRehearsal:
     def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
         """Return how what was run so far fails under a limit; None where it completes."""
         return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
+
+
+def _percents(conditions: Conditions) -> array[int]:
+    """Return scratch as percents of operands: an element size, 0 for any other, and three of them.
+
+    Nothing where a model is another function.
+    """
+    models = {0: conditions.workspace_bytes, **conditions.cast_workspace_bytes}
+    words = array("q")
+    for width, model in models.items():
+        if not isinstance(model, Percents):
+            return array("q")
+        words.extend((width, model.input_percent, model.output_percent, model.filter_percent))
+    return words
 
 
 Model = Callable[[int, int, Sequence[int], int], int]

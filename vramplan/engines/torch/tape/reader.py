@@ -13,7 +13,7 @@ from vramplan.engines.torch.tape.code_check import (
     is_name,
     shorten,
 )
-from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
+from vramplan.engines.torch.tape.contents import Tape, Variant, Weights, find_facts
 from vramplan.engines.torch.tape.expressions import check_expression
 from vramplan.errors import TapeError
 
@@ -71,15 +71,18 @@ def _tape(
     components: Mapping[str, Weights],
     routines: Mapping[str, tuple[Variant, ...]],
 ) -> Tape:
+    dims = _mapping(_part(raw, "dims"), "dims", _expression)
     return Tape(
         pipeline=_name(_part(raw, "pipeline"), "pipeline"),
         recorded_with=_mapping(_part(raw, "recorded_with"), "recorded_with", _name),
-        dims=_mapping(_part(raw, "dims"), "dims", _expression),
+        dims=dims,
         least=_mapping(_part(raw, "least"), "least", _whole),
         dtype_facts=_mapping(_part(raw, "dtype_facts"), "dtype_facts", _words),
         entry=_name(_part(raw, "entry"), "entry"),
         components=components,
         routines=routines,
+        known_facts=find_facts(routines),
+        known_numbers=tuple(sorted(frozenset().union(*map(check_expression, dims.values())))),
     )
 
 

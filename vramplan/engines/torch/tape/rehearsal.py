@@ -2,9 +2,9 @@
 
 What a run asks of the allocator does not depend on how much memory there is; a limit decides only
 what the allocator does about it. So one replay gives the requests, and a limit is tried by asking
-again. Up to the first request that a limit refuses, the run under it is the run without one: that
-opening is gone through once and forked for every limit. Where memory is tightest at the end of a
-run, a try costs a few hundred requests of tens of thousands.
+again. Up to the first request that a limit refuses, the run under it is the run without one: how it
+stood there is kept while it runs, and forked for every limit. Where memory is tightest at the end
+of a run, a try costs a few hundred requests of tens of thousands.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import islice
 
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
+from vramplan.engines.torch.tape.blocks import BlockPool, segment_bytes
 from vramplan.engines.torch.tape.collection import uncollected
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
@@ -28,61 +28,27 @@ from vramplan.errors import TapeError
 #: the request to give the cache back, among sizes (from 0 up) and returns (from -1 down)
 _EMPTY_CACHE = -(1 << 62)
 
-#: how many requests are between two openings: asking for them again takes ten times a copy's time
-_APART = 20_000
+#: how many requests are between two openings: a copy takes the time of a thousand of them
+_APART = 4_000
+#: they are thinned out where there are more
+_MOST_OPENINGS = 24
 
 
-class Journal(CachingAllocator):
-    """The allocator without a limit, writing down what is asked of it.
-
-    `requests` are sizes, and ``-1 - n`` for the return of what the n-th size got. `growths` are the
-    requests that wanted more from the driver than any before: (which one, reserved bytes with it).
-    """
-
-    __slots__ = ("_numbers", "count", "growths", "requests")
-
-    def __init__(self, *, expandable_segments: bool = False) -> None:
-        super().__init__(expandable_segments=expandable_segments)
-        self.count = 0
-        self.requests = array("q")
-        self.growths: list[tuple[int, int]] = []
-        self._numbers: dict[Block, int] = {}
-
-    def malloc(self, size_bytes: int) -> Block:
-        """Return a block of at least `size_bytes`."""
-        granted_bytes = self.granted_bytes
-        block = super().malloc(size_bytes)
-        if self.granted_bytes > granted_bytes:  # the driver was asked for more than ever before
-            self.growths.append((len(self.requests), self.granted_bytes))
-        self.requests.append(size_bytes)
-        if size_bytes:
-            self._numbers[block] = self.count
-        self.count += 1
-        return block
-
-    def free(self, block: Block) -> None:
-        """Take `block` back."""
-        super().free(block)
-        if block in self._numbers:
-            self.requests.append(-1 - self._numbers.pop(block))
-
-    def empty_cache(self) -> None:
-        """Give back to the driver what is free."""
-        super().empty_cache()
-        self.requests.append(_EMPTY_CACHE)
-
-
-@dataclass(slots=True)
 class _Position:
     """How far a repetition has come: `request` is the next, `count` how many sizes were before it.
 
     `held` are the blocks that have not been returned, by the number of their size.
     """
 
-    allocator: CachingAllocator
-    request: int = 0
-    count: int = 0
-    held: dict[int, Block] = field(default_factory=dict)
+    __slots__ = ("allocator", "count", "held", "request")
+
+    def __init__(
+        self, allocator: CachingAllocator, request: int, count: int, held: dict[int, Block]
+    ) -> None:
+        self.allocator = allocator
+        self.request = request
+        self.count = count
+        self.held = held
 
     def fork(self, limit_bytes: int | None) -> _Position:
         """Return a position from which to go on under a limit; this one stays as it is."""
@@ -125,6 +91,79 @@ class _Position:
                 return None
 
 
+class Journal(CachingAllocator):
+    """The allocator without a limit, writing down what is asked of it.
+
+    `requests` are sizes, and ``-1 - n`` for the return of what the n-th size got. `growths` are the
+    requests that wanted more from the driver than any before: (which one, reserved bytes with it).
+    `openings` are copies of how it stood before some of those. What is asked once it `is_complete`
+    is not written down.
+    """
+
+    __slots__ = (
+        "_apart",
+        "_numbers",
+        "count",
+        "growths",
+        "is_complete",
+        "openings",
+        "requests",
+    )
+
+    def __init__(self, *, expandable_segments: bool = False) -> None:
+        super().__init__(expandable_segments=expandable_segments)
+        self.count = 0
+        self.is_complete = False
+        self.requests = array("q")
+        self.growths: list[tuple[int, int]] = []
+        self._numbers: dict[Block, int] = {}
+        beginning = CachingAllocator(expandable_segments=expandable_segments)
+        self.openings = [_Position(beginning, 0, 0, {})]
+        self._apart = _APART
+
+    def malloc(self, size_bytes: int) -> Block:
+        """Return a block of at least `size_bytes`."""
+        if self.is_complete:
+            return super().malloc(size_bytes)
+        granted_bytes = self.granted_bytes
+        block = super().malloc(size_bytes)
+        if self.granted_bytes > granted_bytes:  # the driver was asked for more than ever before
+            self.growths.append((len(self.requests), self.granted_bytes))
+        self.requests.append(size_bytes)
+        if size_bytes:
+            self._numbers[block] = self.count
+        self.count += 1
+        return block
+
+    def free(self, block: Block) -> None:
+        """Take `block` back."""
+        super().free(block)
+        if block in self._numbers and not self.is_complete:
+            self.requests.append(-1 - self._numbers.pop(block))
+
+    def empty_cache(self) -> None:
+        """Give back to the driver what is free."""
+        super().empty_cache()
+        if not self.is_complete:
+            self.requests.append(_EMPTY_CACHE)
+
+    def _grow(self, pool: BlockPool, size_bytes: int) -> Block | None:
+        """Keep how it stands before it is granted more than ever, every so many requests."""
+        if not self.is_complete and len(self.requests) >= self.openings[-1].request + self._apart:
+            asked_bytes = self.reserved_bytes + segment_bytes(size_bytes)
+            if asked_bytes > self.granted_bytes:
+                self._keep_opening()
+        return super()._grow(pool, size_bytes)
+
+    def _keep_opening(self) -> None:
+        twin, twins = self.fork(None)
+        held = {number: twins[block] for block, number in self._numbers.items()}
+        self.openings.append(_Position(twin, len(self.requests), self.count, held))
+        if len(self.openings) > _MOST_OPENINGS:
+            del self.openings[1::2]
+            self._apart *= 2
+
+
 class _Itinerary(Listener):
     """Notes which sizes of a journal are library scratch, and from which on the run was where."""
 
@@ -152,21 +191,38 @@ class Rehearsal:
         self.journal = Journal(expandable_segments=expandable_segments)
         self._itinerary = _Itinerary(self.journal)
         self._replay = Replay(tape, conditions, self.journal, listener=self._itinerary)
-        self._is_expandable = expandable_segments
-        self._openings: list[_Position] = []  # by rising request
+        self._cold: Trace | None = None  # once there is another run
 
     @property
     def trace(self) -> Trace:
-        """The stretches of what was run so far."""
-        return self._replay.trace
+        """The stretches of the run."""
+        return self._replay.trace if self._cold is None else self._cold
 
     def load(self) -> None:
         """Bring the components to the device."""
         self._replay.load()
 
     def run(self) -> None:
-        """Run the entry routine once more, in the same process."""
+        """Run the entry routine."""
         self._replay.run()
+
+    @property
+    def request_count(self) -> int:
+        """How many requests it holds, which says how much memory it takes."""
+        return len(self.journal.requests)
+
+    def like(self, _conditions: Conditions) -> Rehearsed | None:
+        """Return None: what is the same in another run is not told from the rest here."""
+        return None
+
+    def warm_reserved_peak_bytes(self) -> int:
+        """Return the reserved peak of this and one more run of the entry, in the same process."""
+        if self._cold is None:
+            trace = self._replay.trace
+            self._cold = Trace(marks=list(trace.marks), retries=trace.retries)
+            self.journal.is_complete = True
+            self._replay.run()
+        return self._replay.trace.reserved_peak_bytes
 
     @property
     def most_wanted_bytes(self) -> int:
@@ -202,30 +258,11 @@ class Rehearsal:
         return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
 
     def _open(self, limit_bytes: int) -> _Position:
-        """Return the run without a limit, no further than the first request that this one refuses.
-
-        Openings are kept for lower limits too: below what is live at the peak no run completes,
-        unless it is elastic.
-        """
+        """Return the run without a limit, no further than what this limit refuses first."""
         first = self._first_refused(limit_bytes)
-        if not self._openings or self._openings[0].request > first:
-            live = self.trace.allocated_peak_bytes
-            self._openings = self._gather(live if live < limit_bytes else limit_bytes * 7 // 8)
-        index = bisect_right(self._openings, first, key=lambda opening: opening.request)
-        return self._openings[index - 1]
-
-    def _gather(self, least_bytes: int) -> list[_Position]:
-        """Return openings for this limit and higher ones, far enough apart to be worth it."""
-        requests, first = self.journal.requests, self._first_refused(least_bytes)
-        opening = _Position(CachingAllocator(expandable_segments=self._is_expandable))
-        opening.advance(requests, first)
-        openings = [opening]
-        for growth, _ in self.journal.growths:
-            if growth >= openings[-1].request + _APART:
-                opening = openings[-1].fork(None)
-                opening.advance(requests, growth)
-                openings.append(opening)
-        return openings
+        openings = self.journal.openings
+        index = bisect_right(openings, first, key=lambda opening: opening.request)
+        return openings[index - 1]
 
     def _first_refused(self, limit_bytes: int) -> int:
         growths = self.journal.growths
@@ -242,6 +279,9 @@ def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = 
     def reference() -> Rehearsal:
         return rehearse_in_python(tape, conditions, expandable_segments=expandable_segments)
 
+    def again(others: Conditions) -> Rehearsed:
+        return rehearse(tape, others, expandable_segments=expandable_segments)
+
     from vramplan.engines.torch.tape import native
 
     core, _ = native.find_core()
@@ -252,6 +292,7 @@ def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = 
                 tape,
                 conditions,
                 reference=reference,
+                again=again,
                 expandable_segments=expandable_segments,
             )
     return reference()

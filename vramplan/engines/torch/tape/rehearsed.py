@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 
@@ -17,14 +18,24 @@ class Rehearsed(Protocol):
 
     @property
     def trace(self) -> Trace:
-        """The stretches of what was run so far."""
+        """The stretches of the run."""
 
     @property
     def most_wanted_bytes(self) -> int:
         """The least limit that refuses nothing: the run under it is the run without one."""
 
-    def run(self) -> None:
-        """Run the entry routine once more, in the same process."""
+    @property
+    def request_count(self) -> int:
+        """How many requests it holds, which says how much memory it takes."""
+
+    def like(self, conditions: Conditions) -> Rehearsed | None:
+        """Return the same run under conditions of which nothing but the scratch is another.
+
+        None where it may differ in more than scratch, and has to be rehearsed.
+        """
+
+    def warm_reserved_peak_bytes(self) -> int:
+        """Return the reserved peak of this and one more run of the entry, in the same process."""
 
     def attempt(
         self, limit_bytes: int, *, is_elastic: bool = False

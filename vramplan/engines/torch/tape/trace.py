@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from vramplan.engines.torch.tape.mark import Mark
 
 
-@dataclass(slots=True, kw_only=True)
 class Trace:
-    """A completed replay, stretch by stretch."""
+    """A completed replay, stretch by stretch; `retries` are the allocator's."""
 
-    marks: list[Mark] = field(default_factory=list)
-    retries: int = 0
+    __slots__ = ("marks", "retries")
+
+    def __init__(self, *, marks: Iterable[Mark] = (), retries: int = 0) -> None:
+        self.marks = list(marks)
+        self.retries = retries
 
     @property
     def allocated_peak_bytes(self) -> int:

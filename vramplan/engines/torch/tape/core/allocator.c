@@ -6,16 +6,12 @@
 #include "core.h"
 
 #define MIB ((int64_t)1 << 20)
-#define ROUND ((int64_t)512)
-#define SMALL MIB
-#define SMALL_SEGMENT (2 * MIB)
 #define LARGE_SEGMENT (20 * MIB)
 #define LARGE (10 * MIB)
 #define LARGE_ROUND (2 * MIB)
 #define SPAN ((int64_t)1 << 40)
 
-int make_room(void **items, int32_t *room, int32_t wanted, size_t each) {
-    if (wanted <= *room) return DONE;
+int grow_room(void **items, int32_t *room, int32_t wanted, size_t each) {
     int64_t next = *room < 16 ? 16 : (int64_t)*room * 2;
     while (next < wanted) next *= 2;
     if (next > INT32_MAX / 2) return FAILED;
@@ -39,118 +35,222 @@ int allocator_begin(Allocator *a, int64_t limit, int is_expandable) {
     a->limit = limit;
     a->is_expandable = is_expandable;
     a->spare = -1;
+    for (int i = 0; i < 2; i++) {
+        a->pools[i].first_segment = a->pools[i].last_segment = -1;
+        a->pools[i].lowest = malloc(CLASS_WORDS * 64 * sizeof(int32_t));
+    }
     a->pools[0].page = SMALL_SEGMENT;
     a->pools[0].least_rest = ROUND;
     a->pools[1].page = LARGE_SEGMENT;
     a->pools[1].least_rest = is_expandable ? ROUND : SMALL + ROUND;
-    return DONE;
+    return a->pools[0].lowest && a->pools[1].lowest ? DONE : FAILED;
 }
 
 void allocator_end(Allocator *a) {
     for (int i = 0; i < 2; i++) {
-        free(a->pools[i].free);
+        free(a->pools[i].lowest);
         free(a->pools[i].unmapped);
     }
     free(a->blocks);
     memset(a, 0, sizeof *a);
 }
 
-/* Make `to`, which has begun, the same as `from` under another limit; its room is used again. */
+static int pool_copy(Pool *to, const Pool *from) {
+    TRY(make_room((void **)&to->unmapped, &to->unmapped_room, from->unmapped_count,
+                  sizeof(int32_t)));
+    if (to->lowest == NULL) to->lowest = malloc(CLASS_WORDS * 64 * sizeof(int32_t));
+    if (to->lowest == NULL) return FAILED;
+    Pool old = *to;
+    *to = *from;
+    to->lowest = old.lowest;
+    to->unmapped = old.unmapped;
+    to->unmapped_room = old.unmapped_room;
+    if (from->unmapped_count)
+        memcpy(to->unmapped, from->unmapped, (size_t)from->unmapped_count * sizeof(int32_t));
+    for (uint64_t words = from->used_words; words; words &= words - 1) {
+        int word = __builtin_ctzll(words);
+        memcpy(to->lowest + 64 * word, from->lowest + 64 * word, 64 * sizeof(int32_t));
+    }
+    return DONE;
+}
+
+/* Make `to`, all 0 or one that has begun, the same as `from` under another limit; its room is used
+ * again. */
 int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
+    TRY(make_room((void **)&to->blocks, &to->block_room, from->block_count, sizeof(Block)));
+    for (int i = 0; i < 2; i++) TRY(pool_copy(&to->pools[i], &from->pools[i]));
     Allocator old = *to;
     *to = *from;
     to->limit = limit;
+    to->is_watched = 0;
+    to->pools[0] = old.pools[0];
+    to->pools[1] = old.pools[1];
     to->blocks = old.blocks;
     to->block_room = old.block_room;
-    for (int i = 0; i < 2; i++) {
-        to->pools[i].free = old.pools[i].free;
-        to->pools[i].free_room = old.pools[i].free_room;
-        to->pools[i].unmapped = old.pools[i].unmapped;
-        to->pools[i].unmapped_room = old.pools[i].unmapped_room;
-    }
-    if (make_room((void **)&to->blocks, &to->block_room, from->block_count, sizeof(Block)))
-        return FAILED;
     if (from->block_count)
         memcpy(to->blocks, from->blocks, (size_t)from->block_count * sizeof(Block));
-    for (int i = 0; i < 2; i++) {
-        Pool *pool = &to->pools[i];
-        const Pool *source = &from->pools[i];
-        if (make_room((void **)&pool->free, &pool->free_room, source->free_count, sizeof(Entry)) ||
-            make_room((void **)&pool->unmapped, &pool->unmapped_room, source->unmapped_count,
-                      sizeof(int32_t)))
-            return FAILED;
-        if (source->free_count)
-            memcpy(pool->free, source->free, (size_t)source->free_count * sizeof(Entry));
-        if (source->unmapped_count)
-            memcpy(pool->unmapped, source->unmapped,
-                   (size_t)source->unmapped_count * sizeof(int32_t));
+    return DONE;
+}
+
+int allocator_large(Allocator *to, const Allocator *from, int64_t limit) {
+    TRY(allocator_copy(to, from, limit));
+    Pool *small = &to->pools[0];
+    small->used_words = 0;
+    memset(small->used, 0, sizeof small->used);
+    small->free_count = 0;
+    small->first_segment = small->last_segment = -1;
+    to->allocated -= to->small_allocated;
+    to->small_allocated = to->small_reserved = to->small_whole = 0;
+    return DONE;
+}
+
+static void relocate(int32_t *block, int32_t by) {
+    if (*block >= 0) *block += by;
+}
+
+int allocator_graft(Allocator *to, const Allocator *from_small, const Allocator *from_large,
+                    int64_t limit) {
+    int32_t by = from_small->block_count, count = from_large->block_count;
+    TRY(make_room((void **)&to->blocks, &to->block_room, by + count, sizeof(Block)));
+    TRY(allocator_copy(to, from_small, limit));
+    TRY(pool_copy(&to->pools[1], &from_large->pools[1]));
+    to->block_count = by + count;
+    if (count) memcpy(to->blocks + by, from_large->blocks, (size_t)count * sizeof(Block));
+    for (int32_t i = by; i < by + count; i++) {
+        Block *b = &to->blocks[i];
+        relocate(&b->previous, by);
+        relocate(&b->next, by);
+        relocate(&b->lower, by);
+        relocate(&b->higher, by);
+        relocate(&b->earlier, by);
+        relocate(&b->later, by);
     }
+    Pool *pool = &to->pools[1];
+    relocate(&pool->first_segment, by);
+    relocate(&pool->last_segment, by);
+    for (int32_t word = 0; word < CLASS_WORDS; word++)
+        for (uint64_t bits = pool->used[word]; bits; bits &= bits - 1)
+            pool->lowest[word * 64 + __builtin_ctzll(bits)] += by;
+    for (int32_t i = 0; i < 64; i++) relocate(&pool->latest[i], by);
+    if (from_large->next_address > to->next_address) to->next_address = from_large->next_address;
+    to->allocated = from_small->small_allocated + from_large->allocated;
+    to->reserved = from_large->reserved; /* which counts the small pool's */
+    to->granted = from_large->granted;
     return DONE;
 }
 
 /* ------------------------------------------------------------------------------ free blocks */
 
-/* The first entry that is not below (size, address). */
-static int32_t find(const Pool *pool, int64_t size, int64_t address) {
-    int32_t low = 0, high = pool->free_count;
-    while (low < high) {
-        int32_t middle = low + (high - low) / 2;
-        const Entry *entry = &pool->free[middle];
-        if (entry->size < size || (entry->size == size && entry->address < address))
-            low = middle + 1;
-        else
-            high = middle;
+static int bit_below(uint64_t bits) { return __builtin_ctzll(bits); }
+
+/* The class of a size, which is a multiple of ROUND below 2^63: 6 bits after the highest. */
+static int32_t class_of(int64_t size) {
+    uint64_t units = (uint64_t)size / ROUND;
+    if (units < 64) return (int32_t)units;
+    int shift = 57 - __builtin_clzll(units); /* the highest bit's place, less 6 */
+    return (shift + 1) * 64 + (int32_t)(units >> shift & 63);
+}
+
+/* The lowest free block of the classes from this one on; -1 for none. */
+static int32_t lowest_from(const Pool *pool, int32_t class) {
+    int32_t word = class >> 6;
+    if (word >= CLASS_WORDS) return -1;
+    uint64_t bits = pool->used[word] & ~(uint64_t)0 << (class & 63);
+    if (!bits) {
+        uint64_t words = word == 63 ? 0 : pool->used_words & ~(uint64_t)0 << (word + 1);
+        if (!words) return -1;
+        word = bit_below(words);
+        bits = pool->used[word];
     }
-    return low;
+    return pool->lowest[word * 64 + bit_below(bits)];
 }
 
-static void take_out(Pool *pool, int32_t index) {
-    pool->free_count--;
-    memmove(pool->free + index, pool->free + index + 1,
-            (size_t)(pool->free_count - index) * sizeof(Entry));
+/* The smallest free block of at least `size`, of these the one of lowest address; -1 for none. */
+static int32_t best_fit(const Allocator *a, const Pool *pool, int64_t size) {
+    int32_t class = class_of(size);
+    if (pool->used[class >> 6] >> (class & 63) & 1)
+        for (int32_t block = pool->lowest[class]; block >= 0; block = a->blocks[block].higher)
+            if (a->blocks[block].size >= size) return block;
+    return lowest_from(pool, class + 1);
 }
 
-static int put_in(Allocator *a, int32_t block) {
-    Block *b = &a->blocks[block];
-    Pool *pool = &a->pools[b->pool];
-    if (make_room((void **)&pool->free, &pool->free_room, pool->free_count + 1, sizeof(Entry)))
-        return FAILED;
-    int32_t index = find(pool, b->size, b->address);
-    memmove(pool->free + index + 1, pool->free + index,
-            (size_t)(pool->free_count - index) * sizeof(Entry));
-    pool->free[index].size = b->size;
-    pool->free[index].address = b->address;
-    pool->free[index].block = block;
-    pool->free_count++;
-    b->is_free = 1;
-    return DONE;
-}
-
-/* Put a block in the place of the entry at `index`, which is taken out: less is moved than by both. */
-static void put_instead(Allocator *a, int32_t index, int32_t block) {
-    Block *b = &a->blocks[block];
-    Pool *pool = &a->pools[b->pool];
-    Entry *free = pool->free;
-    int32_t to = find(pool, b->size, b->address);
-    if (to > index) {
-        to--;
-        memmove(free + index, free + index + 1, (size_t)(to - index) * sizeof(Entry));
-    } else {
-        memmove(free + to + 1, free + to, (size_t)(index - to) * sizeof(Entry));
-    }
-    free[to].size = b->size;
-    free[to].address = b->address;
-    free[to].block = block;
-    b->is_free = 1;
-}
-
-static int32_t index_of(const Allocator *a, int32_t block) {
+/* The free block after this one; -1 for none. */
+static int32_t following(const Allocator *a, const Pool *pool, int32_t block) {
     const Block *b = &a->blocks[block];
-    return find(&a->pools[b->pool], b->size, b->address);
+    return b->higher >= 0 ? b->higher : lowest_from(pool, class_of(b->size) + 1);
 }
 
-static void remove_free(Allocator *a, int32_t block) {
-    take_out(&a->pools[a->blocks[block].pool], index_of(a, block));
+int64_t largest_small(const Allocator *a) {
+    const Pool *pool = &a->pools[0];
+    if (!pool->used_words) return 0;
+    int32_t word = 63 - __builtin_clzll(pool->used_words);
+    int32_t block = pool->lowest[word * 64 + 63 - __builtin_clzll(pool->used[word])];
+    while (a->blocks[block].higher >= 0) block = a->blocks[block].higher;
+    return a->blocks[block].size;
+}
+
+static void take_out(Allocator *a, int32_t block) {
+    const Block *b = &a->blocks[block];
+    Pool *pool = &a->pools[b->pool];
+    pool->free_count--;
+    if (!b->pool && b->previous < 0 && b->next < 0) a->small_whole -= b->size;
+    if (b->higher >= 0) a->blocks[b->higher].lower = b->lower;
+    if (b->lower >= 0) {
+        a->blocks[b->lower].higher = b->higher;
+        return;
+    }
+    int32_t class = class_of(b->size), word = class >> 6;
+    if (b->higher >= 0) {
+        pool->lowest[class] = b->higher;
+    } else {
+        pool->used[word] &= ~((uint64_t)1 << (class & 63));
+        if (!pool->used[word]) pool->used_words &= ~((uint64_t)1 << word);
+    }
+}
+
+static int is_before(const Block *one, const Block *other) {
+    return one->size < other->size || (one->size == other->size && one->address < other->address);
+}
+
+static void put_in(Allocator *a, int32_t block) {
+    Block *blocks = a->blocks, *b = &blocks[block];
+    Pool *pool = &a->pools[b->pool];
+    int32_t class = class_of(b->size), word = class >> 6;
+    uint64_t bit = (uint64_t)1 << (class & 63);
+    int32_t lower = -1, higher = -1;
+    if (pool->used[word] & bit) {
+        int32_t near = pool->latest[class & 63];
+        if (near >= a->block_count || near == block || !blocks[near].is_free ||
+            blocks[near].pool != b->pool || class_of(blocks[near].size) != class)
+            near = pool->lowest[class];
+        if (is_before(&blocks[near], b)) {
+            lower = near;
+            higher = blocks[near].higher;
+            while (higher >= 0 && is_before(&blocks[higher], b)) {
+                lower = higher;
+                higher = blocks[higher].higher;
+            }
+        } else {
+            higher = near;
+            lower = blocks[near].lower;
+            while (lower >= 0 && !is_before(&blocks[lower], b)) {
+                higher = lower;
+                lower = blocks[lower].lower;
+            }
+        }
+    } else {
+        pool->used[word] |= bit;
+        pool->used_words |= (uint64_t)1 << word;
+    }
+    if (lower >= 0) blocks[lower].higher = block;
+    else pool->lowest[class] = block;
+    if (higher >= 0) blocks[higher].lower = block;
+    b->lower = lower;
+    b->higher = higher;
+    b->is_free = 1;
+    pool->latest[class & 63] = block;
+    pool->free_count++;
+    if (!b->pool && b->previous < 0 && b->next < 0) a->small_whole += b->size;
 }
 
 static int32_t new_block(Allocator *a, int pool, int64_t address, int64_t size, int32_t previous,
@@ -174,9 +274,33 @@ static int32_t new_block(Allocator *a, int pool, int64_t address, int64_t size, 
     return block;
 }
 
+/* A segment of one block, behind all others: the driver's addresses rise. */
+static int32_t new_segment(Allocator *a, int which, int64_t address, int64_t size) {
+    int32_t block = new_block(a, which, address, size, -1, -1);
+    if (block < 0) return -1;
+    Pool *pool = &a->pools[which];
+    a->blocks[block].earlier = pool->last_segment;
+    a->blocks[block].later = -1;
+    if (pool->last_segment >= 0) a->blocks[pool->last_segment].later = block;
+    else pool->first_segment = block;
+    pool->last_segment = block;
+    return block;
+}
+
 static void drop_block(Allocator *a, int32_t block) {
+    a->blocks[block].is_free = 0;
     a->blocks[block].next = a->spare;
     a->spare = block;
+}
+
+static void drop_segment(Allocator *a, int32_t block) {
+    const Block *b = &a->blocks[block];
+    Pool *pool = &a->pools[b->pool];
+    if (b->earlier >= 0) a->blocks[b->earlier].later = b->later;
+    else pool->first_segment = b->later;
+    if (b->later >= 0) a->blocks[b->later].earlier = b->earlier;
+    else pool->last_segment = b->earlier;
+    drop_block(a, block);
 }
 
 /* Keep the first `size` and return the rest, as mapped as this and not free; -1 without room. */
@@ -236,11 +360,12 @@ static int64_t growable(const Allocator *a, int32_t block) {
     return b->size + a->blocks[b->next].size;
 }
 
-static int32_t choose(const Allocator *a, const Pool *pool, int32_t index) {
-    while (index < pool->free_count - 1 &&
-           growable(a, pool->free[index + 1].block) < growable(a, pool->free[index].block))
-        index++;
-    return index;
+static int32_t choose(const Allocator *a, const Pool *pool, int32_t block) {
+    for (;;) {
+        int32_t next = following(a, pool, block);
+        if (next < 0 || growable(a, next) >= growable(a, block)) return block;
+        block = next;
+    }
 }
 
 /* The first block of the lowest run of free and unmapped neighbours that adds up to size; -1. */
@@ -286,7 +411,7 @@ static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) 
     for (int is_first = 1; left > 0; left--, is_first = 0) {
         if (!is_first) block = a->blocks[first].next;
         if (a->blocks[block].is_mapped) {
-            remove_free(a, block);
+            take_out(a, block);
         } else {
             int64_t missing = is_first ? size : size - a->blocks[first].size;
             int64_t have = a->blocks[block].size;
@@ -299,7 +424,7 @@ static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) 
     }
     int32_t next = a->blocks[first].next;
     if (next >= 0 && a->blocks[next].is_free) {
-        remove_free(a, next);
+        take_out(a, next);
         absorb(a, first);
     }
     a->blocks[first].is_free = 0;
@@ -307,15 +432,17 @@ static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) 
 }
 
 static int unmap(Allocator *a, int32_t block, int64_t begin, int64_t end) {
-    remove_free(a, block);
+    take_out(a, block);
     if (begin > a->blocks[block].address) {
         int32_t front = block;
         block = cut(a, front, begin - a->blocks[front].address);
-        if (block < 0 || put_in(a, front)) return FAILED;
+        if (block < 0) return FAILED;
+        put_in(a, front);
     }
     if (end < a->blocks[block].address + a->blocks[block].size) {
         int32_t rest = cut(a, block, end - begin);
-        if (rest < 0 || put_in(a, rest)) return FAILED;
+        if (rest < 0) return FAILED;
+        put_in(a, rest);
     }
     a->blocks[block].is_free = 0;
     a->blocks[block].is_mapped = 0;
@@ -333,7 +460,7 @@ static int unmap(Allocator *a, int32_t block, int64_t begin, int64_t end) {
     }
     if (a->blocks[block].previous < 0 && a->blocks[block].next < 0) {
         remove_unmapped(a, block);
-        drop_block(a, block);
+        drop_segment(a, block);
     }
     return DONE;
 }
@@ -344,7 +471,8 @@ static int release_pages(Allocator *a, int which) {
     if (!count) return DONE;
     int32_t *blocks = malloc((size_t)count * sizeof *blocks);
     if (blocks == NULL) return FAILED;
-    for (int32_t i = 0; i < count; i++) blocks[i] = pool->free[i].block;
+    int32_t block = lowest_from(pool, 0);
+    for (int32_t i = 0; i < count; i++, block = following(a, pool, block)) blocks[i] = block;
     int status = DONE;
     for (int32_t i = 0; i < count && !status; i++) {
         const Block *b = &a->blocks[blocks[i]];
@@ -352,6 +480,7 @@ static int release_pages(Allocator *a, int which) {
         int64_t end = (b->address + b->size) / pool->page * pool->page;
         if (begin < end) {
             a->reserved -= end - begin;
+            if (which == 0) a->small_reserved -= end - begin;
             status = unmap(a, blocks[i], begin, end);
         }
     }
@@ -367,18 +496,19 @@ int allocator_empty_cache(Allocator *a) {
             if (release_pages(a, which)) return FAILED;
             continue;
         }
-        Pool *pool = &a->pools[which];
-        int32_t kept = 0;
-        for (int32_t i = 0; i < pool->free_count; i++) {
-            const Block *b = &a->blocks[pool->free[i].block];
+        const Pool *pool = &a->pools[which];
+        int32_t block = lowest_from(pool, 0);
+        while (block >= 0) {
+            int32_t next = following(a, pool, block);
+            const Block *b = &a->blocks[block];
             if (b->previous < 0 && b->next < 0) {
                 a->reserved -= b->size;
-                drop_block(a, pool->free[i].block);
-            } else {
-                pool->free[kept++] = pool->free[i];
+                if (which == 0) a->small_reserved -= b->size;
+                take_out(a, block);
+                drop_segment(a, block);
             }
+            block = next;
         }
-        pool->free_count = kept;
     }
     return DONE;
 }
@@ -388,7 +518,7 @@ static int32_t add_expandable(Allocator *a, int which) {
     int64_t span = round_up(SPAN, a->pools[which].page);
     if (address > UNLIMITED - span) return -1;
     a->next_address = address + span;
-    int32_t block = new_block(a, which, address, span, -1, -1);
+    int32_t block = new_segment(a, which, address, span);
     if (block < 0) return -1;
     a->blocks[block].is_mapped = 0;
     return add_unmapped(a, block) ? -1 : block;
@@ -410,11 +540,12 @@ static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
         *block = first;
     } else {
         if (a->next_address > UNLIMITED - grown) return FAILED;
-        *block = new_block(a, which, a->next_address, grown, -1, -1);
+        *block = new_segment(a, which, a->next_address, grown);
         if (*block < 0) return FAILED;
         a->next_address += grown;
     }
     a->reserved += grown;
+    if (which == 0) a->small_reserved += grown;
     if (a->reserved > a->peak_reserved) a->peak_reserved = a->reserved;
     return DONE;
 }
@@ -422,53 +553,50 @@ static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
 int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
     if (size <= 0 || size > LARGEST) return FAILED;
     int which = size > SMALL;
-    Pool *pool = &a->pools[which];
+    const Pool *pool = &a->pools[which];
     size = (size + ROUND - 1) & -ROUND;
-    int32_t index = find(pool, size, 0);
-    int is_found = index < pool->free_count;
-    if (is_found) {
-        if (a->is_expandable) index = choose(a, pool, index);
-        *block = pool->free[index].block;
-        a->blocks[*block].is_free = 0;
+    int32_t found = best_fit(a, pool, size);
+    if (found >= 0) {
+        if (a->is_expandable) found = choose(a, pool, found);
+        take_out(a, found);
+        a->blocks[found].is_free = 0;
     } else {
-        int status = grow(a, which, size, block);
+        int status = grow(a, which, size, &found);
         if (status == REFUSED) {
             if (allocator_empty_cache(a)) return FAILED;
             a->retries++;
-            status = grow(a, which, size, block);
+            status = grow(a, which, size, &found);
             if (status == REFUSED) a->asked = segment_size(size);
         }
         if (status) return status;
     }
-    int64_t taken = a->blocks[*block].size;
+    int64_t taken = a->blocks[found].size;
     if (taken - size >= pool->least_rest) {
-        int32_t rest = cut(a, *block, size);
+        int32_t rest = cut(a, found, size);
         if (rest < 0) return FAILED;
-        if (is_found) put_instead(a, index, rest);
-        else if (put_in(a, rest)) return FAILED;
+        put_in(a, rest);
         taken = size;
-    } else if (is_found) {
-        take_out(pool, index);
     }
+    *block = found;
     a->allocated += taken;
+    if (which == 0) a->small_allocated += taken;
     if (a->allocated > a->peak_allocated) a->peak_allocated = a->allocated;
     return DONE;
 }
 
 int allocator_free(Allocator *a, int32_t block) {
     a->allocated -= a->blocks[block].size;
-    int32_t next = a->blocks[block].next, previous = a->blocks[block].previous, index = -1;
+    if (a->blocks[block].pool == 0) a->small_allocated -= a->blocks[block].size;
+    int32_t next = a->blocks[block].next, previous = a->blocks[block].previous;
     if (next >= 0 && a->blocks[next].is_free) {
-        index = index_of(a, next);
+        take_out(a, next);
         absorb(a, block);
     }
     if (previous >= 0 && a->blocks[previous].is_free) {
-        if (index >= 0) take_out(&a->pools[a->blocks[block].pool], index);
-        index = index_of(a, previous);
+        take_out(a, previous);
         absorb(a, previous);
         block = previous;
     }
-    if (index < 0) return put_in(a, block);
-    put_instead(a, index, block);
+    put_in(a, block);
     return DONE;
 }

@@ -19,6 +19,15 @@
 
 enum { DONE = 0, FAILED = -1, REFUSED = 1, PAUSED = 3 };
 
+#define TRY(call)                    \
+    do {                             \
+        int status_ = (call);        \
+        if (status_) return status_; \
+    } while (0)
+
+#define SMALL ((int64_t)1 << 20) /* the largest request of the small pool */
+#define ROUND ((int64_t)512)
+#define SMALL_SEGMENT (2 * SMALL)
 #define UNLIMITED ((int64_t)1 << 62)
 #define LARGEST ((int64_t)1 << 60)
 
@@ -27,17 +36,21 @@ enum { DONE = 0, FAILED = -1, REFUSED = 1, PAUSED = 3 };
 typedef struct {
     int64_t address, size;
     int32_t previous, next; /* blocks, -1 for none */
+    int32_t lower, higher;  /* of the free ones of its class, by size, then address */
+    int32_t earlier, later; /* of a segment's first block: of the segments before and after it */
+    int32_t owner;          /* while it is used: whom it is for, which the allocator does not ask */
     uint8_t is_free, is_mapped, pool;
 } Block;
 
-typedef struct {
-    int64_t size, address;
-    int32_t block;
-} Entry;
+/* Sizes fall into classes, 64 to a doubling, so that the best fit is found by looking at bits. */
+#define CLASS_WORDS 50
 
 typedef struct {
-    Entry *free; /* by size, then address */
-    int32_t free_count, free_room;
+    uint64_t used_words, used[CLASS_WORDS]; /* which words are not 0, which classes have a block */
+    int32_t *lowest;                        /* free block of a class that is used */
+    int32_t latest[64]; /* free block of one of so many classes, perhaps: the next is often near it */
+    int32_t free_count;
+    int32_t first_segment, last_segment; /* by address; -1 */
     int32_t *unmapped; /* by address */
     int32_t unmapped_count, unmapped_room;
     int64_t page, least_rest;
@@ -52,6 +65,8 @@ typedef struct {
     int is_watched; /* a request that would be granted more than any before it is PAUSED */
     int64_t limit, next_address;
     int64_t allocated, reserved, peak_allocated, peak_reserved, granted, retries;
+    int64_t small_allocated, small_reserved; /* of these what is in the small pool */
+    int64_t small_whole; /* bytes of its free segments, which giving back the cache would take */
     int64_t asked; /* what was refused last */
 } Allocator;
 
@@ -61,6 +76,12 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit);
 int allocator_malloc(Allocator *a, int64_t size, int32_t *block); /* DONE, REFUSED, PAUSED, FAILED */
 int allocator_free(Allocator *a, int32_t block);
 int allocator_empty_cache(Allocator *a);
+int64_t largest_small(const Allocator *a); /* free block of the small pool; 0 for none */
+/* Make `to` one that has the small pool of one and the large pool of the other, whose blocks go
+ * behind those of the first by so many: `from_large` has no small ones. */
+int allocator_large(Allocator *to, const Allocator *from, int64_t limit); /* the large pool alone */
+int allocator_graft(Allocator *to, const Allocator *from_small, const Allocator *from_large,
+                    int64_t limit);
 
 /* --------------------------------------------------------------- expressions (expressions.c) */
 
@@ -88,6 +109,10 @@ void names_below(const Expressions *e, int32_t node, uint8_t *found);
 
 /* ------------------------------------------------------------------------ a vector's room */
 
-int make_room(void **items, int32_t *room, int32_t wanted, size_t each);
+int grow_room(void **items, int32_t *room, int32_t wanted, size_t each);
+
+static inline int make_room(void **items, int32_t *room, int32_t wanted, size_t each) {
+    return wanted <= *room ? DONE : grow_room(items, room, wanted, each);
+}
 
 #endif

@@ -131,18 +131,13 @@ static void read_parts(Program *p, Words *w, const int32_t *expressions, int64_t
     }
     p->entry = (int32_t)next(w, 0, routines - 1);
     p->dimensions = definitions(w, &p->dimension_count, expressions, most, names);
-    int64_t numbers;
-    p->numbers = run(w, &numbers);
-    if (numbers % 2) w->failed = 1;
-    p->number_count = (int32_t)(numbers / 2);
-    for (int64_t i = 0; i + 1 < numbers; i += 2)
-        if (p->numbers[i] < 0 || p->numbers[i] >= names) w->failed = 1;
 }
 
 Program *program_read(const int64_t *words, int64_t count, const char *text, int64_t length) {
     if (count < 2 || count > ((int64_t)1 << 28) || length < 0) return NULL;
     Program *p = calloc(1, sizeof *p);
     if (p == NULL) return NULL;
+    p->holders = 1;
     p->words = malloc((size_t)count * sizeof *words);
     if (p->words == NULL) {
         free(p);
@@ -177,7 +172,7 @@ Program *program_read(const int64_t *words, int64_t count, const char *text, int
 }
 
 void program_end(Program *p) {
-    if (p == NULL) return;
+    if (p == NULL || __atomic_sub_fetch(&p->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
     for (int32_t r = 0; r < p->routine_count; r++) {
         for (int32_t i = 0; i < p->routines[r].variant_count; i++) {
             free(p->routines[r].variants[i].definitions);

@@ -48,6 +48,7 @@ typedef struct {
 } Component;
 
 typedef struct {
+    int holders; /* whoever reads it, and its runs: an interpreter that ends drops them in any order */
     int64_t *words;
     Expressions expressions;
     int32_t *roots; /* of each expression, by the number native.py gives it */
@@ -55,16 +56,15 @@ typedef struct {
     int32_t name_count; /* all names, those of expressions included */
     int32_t label_count;
     int32_t *label_components; /* the component a label belongs to; -1 */
-    int32_t routine_count, component_count, dimension_count, number_count;
+    int32_t routine_count, component_count, dimension_count;
     Routine *routines;
     Component *components;
     Definition *dimensions;
-    const int64_t *numbers; /* name, value */
     int32_t entry;
     int32_t load_label, idle_label, pipeline_label; /* "load", "idle", "pipeline" */
 } Program;
 
 Program *program_read(const int64_t *words, int64_t count, const char *text, int64_t length);
-void program_end(Program *p);
+void program_end(Program *p); /* for one holder */
 
 #endif

@@ -1,12 +1,9 @@
-/* A tape run through the allocator without a limit and written down (replay.py, residency.py,
- * rehearsal.py), and tried again under limits.
- */
+/* A tape run through the allocator without a limit and written down (replay.py, residency.py). */
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "program.h"
+#include "run.h"
 
 #define MOST_STEPS 12000000
 #define MOST_SECONDS 60.0
@@ -15,188 +12,120 @@
 #define LONGEST_LOOP 100000
 #define QUIET 6
 #define DEEPEST 400
-#define MOST_OPERANDS 15
-#define TOO_LONG 2
-
-#define EMPTY_CACHE INT64_MIN
-#define SPARE (1 << 30) /* of a live number: scratch, that may be done without */
-#define APART 2000      /* requests between two openings, at least */
-#define MOST_OPENINGS 64
-
-enum { OFFLOAD_NONE, OFFLOAD_MODEL, OFFLOAD_SEQUENTIAL };
-
-/* A tensor: its number among those alive, and how many had that number before; -1: of no bytes. */
-typedef struct {
-    int32_t live, turn;
-} Slot;
-
-typedef struct Frame Frame;
-
-typedef struct {
-    Frame **frames;
-    int32_t count, room;
-} Iterations;
-
-struct Frame {
-    Frame *parent, *chained; /* every frame there is, for the end */
-    Frame *spare;
-    int32_t loop, number;
-    Slot *slots;
-    int32_t slot_count, slot_room;
-    Iterations *loops;
-    int32_t loop_count, loop_room;
-};
-
-typedef struct {
-    int64_t *given; /* what sizes are evaluated from, before definitions: by name */
-    uint8_t *is_given;
-    int64_t *values;
-    uint8_t *known;
-    int64_t *sizes;
-} Dimensions;
-
-typedef struct {
-    Slot *slots;
-    int32_t count, room;
-    uint8_t is_there;
-} Held;
-
-typedef struct {
-    int32_t phase, component;
-    int64_t allocated_peak, reserved_peak, allocated, reserved, weights;
-} Mark;
-
-typedef struct {
-    int64_t request;
-    int32_t phase, component;
-} Place;
-
-typedef struct {
-    int64_t request, granted;
-} Growth;
-
-typedef struct {
-    int64_t request;
-    Allocator allocator;
-    int32_t *held;
-} Opening;
-
-typedef struct {
-    int64_t width, result, operands[MOST_OPERANDS];
-    int32_t kind, count; /* count 0: nothing here */
-} Asked;
-
-/* What a library's scratch takes, from the bytes of its operands; below 0 where that is not known.
- * `width` is the element size that the component was cast to, 0 where it was not. */
-typedef int64_t (*ScratchModel)(int32_t kind, int64_t width, const int64_t *operands,
-                                int64_t count);
-
-typedef struct {
-    const Program *program;
-    ScratchModel scratch;
-    int64_t element, cublas;
-    int offload, has_warm_up, is_expandable;
-
-    Allocator allocator;
-    int64_t *requests; /* a size, -1 - live, or EMPTY_CACHE */
-    int32_t *lives;    /* what a size's tensor is numbered */
-    int32_t request_count, request_room, lives_room;
-    int32_t *blocks, *turns; /* by live number */
-    int32_t live_count, blocks_room, turns_room;
-    int32_t *unused;
-    int32_t unused_count, unused_room;
-    Growth *growths;
-    int32_t growth_count, growth_room;
-    Mark *marks;
-    int32_t mark_count, mark_room;
-    Place *places;
-    int32_t place_count, place_room;
-    int64_t *weights; /* snapshots: a count, then component and bytes */
-    int32_t weights_count, weights_room;
-    int is_changed; /* the weights, since the last snapshot */
-    int64_t snapshot;
-
-    int32_t phase, component;
-    Held *whole;
-    Held **modules;
-    int64_t *cast;
-    int32_t *present; /* components as they came */
-    int32_t present_count;
-    int64_t *weight_bytes;
-    int has_cublas;
-    Frame *frames, *spare_frames;
-    Asked *asked;
-    int32_t asked_room, asked_count;
-    int64_t steps, slots;
-    int until_clock;
-    clock_t began;
-    int depth;
-
-    Opening *openings;
-    int32_t opening_count;
-    Opening latest[2]; /* of the last attempt, rigid and elastic: before it was granted most */
-    int64_t latest_limit[2]; /* below 0: none */
-    Allocator attempt;
-    int32_t *held;
-} Run;
-
-#define TRY(call)                    \
-    do {                             \
-        int status_ = (call);        \
-        if (status_) return status_; \
-    } while (0)
 
 /* ----------------------------------------------------------------------------- the journal */
 
-static int note_request(Run *r, int64_t request, int32_t live) {
-    TRY(make_room((void **)&r->requests, &r->request_room, r->request_count + 1, sizeof(int64_t)));
-    TRY(make_room((void **)&r->lives, &r->lives_room, r->request_count + 1, sizeof(int32_t)));
-    r->requests[r->request_count] = request;
-    r->lives[r->request_count++] = live;
+/* Ask without a limit; what would be granted more than ever may be where a try will start. */
+static int obtain(Run *r, int64_t size, int32_t *block) {
+    Allocator *a = &r->allocator;
+    Journal *j = &r->journal;
+    int64_t granted = a->granted;
+    a->is_watched = !j->is_complete;
+    int status = allocator_malloc(a, size, block);
+    if (status == PAUSED) {
+        if (is_opening_due(j)) TRY(note_opening(j, a, r->blocks));
+        a->is_watched = 0;
+        status = allocator_malloc(a, size, block);
+    }
+    if (status) return FAILED; /* refused without a limit, too */
+    return a->granted > granted && !j->is_complete ? note_growth(j, a->granted) : DONE;
+}
+
+/* Write down an event before it happens to the small pool's bytes. */
+static int tell(Run *r, int32_t kind, int64_t of) {
+    if (!r->is_told || r->journal.is_complete) return DONE;
+    TRY(make_room((void **)&r->events, &r->event_room, r->event_count + 1, sizeof(Event)));
+    Event *one = &r->events[r->event_count++];
+    int64_t now = r->allocator.small_allocated;
+    one->kind = kind;
+    one->request = r->journal.count;
+    one->peak = r->small_peak > now ? r->small_peak : now;
+    one->now = now;
+    one->whole = r->allocator.small_whole;
+    one->of = of;
+    r->small_peak = now;
     return DONE;
 }
 
-static int ask(Run *r, int64_t size, int is_spare, Slot *slot) {
+/* Obtain and tell of it; `of` where it is one of the journal's sizes. */
+static int obtain_told(Run *r, int64_t size, int32_t *block) {
+    Allocator *a = &r->allocator;
+    int64_t before = a->small_reserved;
+    TRY(obtain(r, size, block));
+    if (a->small_reserved != before) TRY(tell(r, SMALL_GROWTH, 0));
+    if (a->small_allocated > r->small_peak) r->small_peak = a->small_allocated;
+    return DONE;
+}
+
+static int new_live(Run *r, int32_t *live) {
+    Journal *j = &r->journal;
+    if (r->unused_count) {
+        *live = r->unused[--r->unused_count];
+        return DONE;
+    }
+    *live = j->live_count;
+    if (*live >= 1 << 30) return FAILED;
+    TRY(make_room((void **)&r->blocks, &r->blocks_room, *live + 1, sizeof(int32_t)));
+    TRY(make_room((void **)&r->turns, &r->turns_room, *live + 1, sizeof(int32_t)));
+    r->turns[j->live_count++] = 0;
+    return DONE;
+}
+
+/* Ask for a size, written down as it is or as one of the journal's own. */
+static int ask_as(Run *r, int64_t size, int64_t written, Slot *slot) {
     slot->live = -1;
     slot->turn = 0;
     if (size == 0) return DONE;
-    Allocator *a = &r->allocator;
-    int64_t granted = a->granted;
     int32_t block, live;
-    if (allocator_malloc(a, size, &block)) return FAILED; /* refused without a limit, too */
-    if (a->granted > granted) {
-        TRY(make_room((void **)&r->growths, &r->growth_room, r->growth_count + 1, sizeof(Growth)));
-        r->growths[r->growth_count].request = r->request_count;
-        r->growths[r->growth_count++].granted = a->granted;
-    }
-    if (r->unused_count) {
-        live = r->unused[--r->unused_count];
-    } else {
-        live = r->live_count;
-        if (live >= SPARE) return FAILED;
-        TRY(make_room((void **)&r->blocks, &r->blocks_room, live + 1, sizeof(int32_t)));
-        TRY(make_room((void **)&r->turns, &r->turns_room, live + 1, sizeof(int32_t)));
-        r->turns[r->live_count++] = 0;
-    }
+    if (written < 0) TRY(tell(r, SIZED, largest_small(&r->allocator)));
+    else if (size > SMALL) TRY(tell(r, LARGE, 0));
+    TRY(obtain_told(r, size, &block));
+    TRY(new_live(r, &live));
     r->blocks[live] = block;
+    r->allocator.blocks[block].owner = live;
     slot->live = live;
     slot->turn = r->turns[live];
-    return note_request(r, size, is_spare ? live | SPARE : live);
+    return note_request(&r->journal, written, live);
 }
+
+static int ask(Run *r, int64_t size, Slot *slot) { return ask_as(r, size, size, slot); }
 
 static int give(Run *r, Slot slot) {
     if (slot.live < 0) return DONE;
     if (r->turns[slot.live] != slot.turn) return FAILED; /* free already */
     r->turns[slot.live]++;
-    TRY(allocator_free(&r->allocator, r->blocks[slot.live]));
+    int32_t block = r->blocks[slot.live];
+    if (r->allocator.blocks[block].pool) TRY(tell(r, LARGE, 0));
+    TRY(allocator_free(&r->allocator, block));
     TRY(make_room((void **)&r->unused, &r->unused_room, r->unused_count + 1, sizeof(int32_t)));
     r->unused[r->unused_count++] = slot.live;
-    return note_request(r, -1 - (int64_t)slot.live, 0);
+    return note_request(&r->journal, GIVEN_BACK, slot.live);
 }
 
 static int give_cache(Run *r) {
+    int64_t before = r->allocator.small_reserved;
     TRY(allocator_empty_cache(&r->allocator));
-    return note_request(r, EMPTY_CACHE, 0);
+    TRY(tell(r, EMPTIED, before - r->allocator.small_reserved));
+    return note_request(&r->journal, EMPTY_CACHE, 0);
+}
+
+/* Take scratch of one of the journal's sizes, and give it back. */
+static int use_scratch(Run *r, int32_t which) {
+    Allocator *a = &r->allocator;
+    int64_t size = r->journal.sizes[which], before = a->small_reserved;
+    int32_t block;
+    TRY(tell(r, SIZED, largest_small(a)));
+    int64_t peak = r->small_peak; /* a sibling's scratch is another */
+    if (size) {
+        TRY(obtain_told(r, size, &block));
+        if (a->small_reserved == before) r->small_peak = peak;
+        if (a->small_reserved != before && r->is_told && !r->journal.is_complete) {
+            Event *one = &r->events[r->event_count - 2]; /* the small pool has grown for it */
+            one->of = -1 - one->of;
+        }
+        TRY(allocator_free(a, block));
+    }
+    return note_request(&r->journal, -1 - (int64_t)which, -1);
 }
 
 /* ---------------------------------------------------------------------------------- marks */
@@ -216,6 +145,7 @@ static int take_snapshot(Run *r) {
 
 static int close_mark(Run *r) {
     Allocator *a = &r->allocator;
+    TRY(tell(r, MARKED, r->component >= 0));
     if (r->component >= 0) {
         if (r->mark_count >= MOST_MARKS) return FAILED;
         if (r->is_changed) TRY(take_snapshot(r));
@@ -239,7 +169,7 @@ static int begin_mark(Run *r, int32_t phase, int32_t component) {
     r->phase = phase;
     r->component = component;
     TRY(make_room((void **)&r->places, &r->place_room, r->place_count + 1, sizeof(Place)));
-    r->places[r->place_count].request = r->request_count;
+    r->places[r->place_count].request = r->journal.count;
     r->places[r->place_count].phase = phase;
     r->places[r->place_count++].component = component;
     return DONE;
@@ -306,14 +236,14 @@ static int bring(Run *r, int32_t component, int64_t *count) {
     if (total < 0 || held->is_there) return FAILED;
     if (r->has_warm_up && r->offload == OFFLOAD_NONE) {
         Slot slot;
-        TRY(ask(r, total, 0, &slot));
+        TRY(ask(r, total, &slot));
         TRY(give(r, slot));
     }
     *count = 0;
     for (int32_t m = 0; m < c->module_count; m++)
         for (int64_t t = 0; t < c->modules[m].count; t++) {
             Slot slot;
-            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), 0, &slot));
+            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), &slot));
             TRY(hold(held, slot));
             ++*count;
         }
@@ -336,7 +266,7 @@ static int cast_component(Run *r, int32_t component, int64_t element) {
         for (int64_t t = 0; t < c->modules[m].count; t++, at++) {
             if (c->modules[m].tensors[t] < 0) continue;
             Slot slot;
-            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), 0, &slot));
+            TRY(ask(r, tensor_bytes(c->modules[m].tensors[t], element), &slot));
             TRY(give(r, held->slots[at]));
             held->slots[at] = slot;
         }
@@ -364,7 +294,7 @@ static int enter_module(Run *r, int32_t component, int32_t module) {
     int64_t element = element_of(r, component);
     for (int64_t t = 0; t < c->modules[module].count; t++) {
         Slot slot;
-        TRY(ask(r, tensor_bytes(c->modules[module].tensors[t], element), 0, &slot));
+        TRY(ask(r, tensor_bytes(c->modules[module].tensors[t], element), &slot));
         TRY(give_cache(r));
         TRY(hold(held, slot));
     }
@@ -586,14 +516,40 @@ static int free_elsewhere(Run *r, Cursor *c, Frame *frame) {
     return status;
 }
 
-static int scratch_bytes(Run *r, int32_t kind, const int64_t *operands, int64_t count,
-                         int64_t *size) {
+int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t count,
+                   int64_t *size) {
+    const int64_t *percents = r->percents[0];
+    for (int32_t i = 1; i < r->percents_count; i++)
+        if (r->percents[i][0] == width) percents = r->percents[i];
+    if (count != 3) return FAILED;
+    int64_t sum = 0;
+    for (int i = 0; i < 3; i++) {
+        if (operands[i] > LARGEST / MOST_PERCENT / 4) return FAILED;
+        sum += operands[i] * percents[i + 1];
+    }
+    *size = sum / 100;
+    return DONE;
+}
+
+int add_size(Run *r, int64_t size) {
+    Journal *j = &r->journal;
+    TRY(make_room((void **)&j->sizes, &j->size_room, j->size_count + 1, sizeof(int64_t)));
+    TRY(make_room((void **)&r->sized, &r->sized_room, j->size_count + 1, sizeof(Asked)));
+    memset(&r->sized[j->size_count], 0, sizeof(Asked));
+    j->sizes[j->size_count++] = size;
+    return DONE;
+}
+
+/* Which of the journal's sizes a library takes for these operands. */
+static int scratch_size(Run *r, int32_t kind, const int64_t *operands, int64_t count,
+                        int32_t *size) {
     int32_t owner = r->component < 0 ? -1 : r->program->label_components[r->component];
     int64_t width = owner < 0 ? 0 : r->cast[owner];
+    Journal *j = &r->journal;
     if (r->asked_count * 2 >= r->asked_room) {
         free(r->asked);
         r->asked_count = 0;
-        r->asked_room = r->asked_room < 65536 ? (r->asked_room ? r->asked_room * 4 : 1024)
+        r->asked_room = r->asked_room < 65536 ? (r->asked_room ? r->asked_room * 4 : 256)
                                               : r->asked_room;
         r->asked = calloc((size_t)r->asked_room, sizeof(Asked));
         if (r->asked == NULL) {
@@ -607,25 +563,30 @@ static int scratch_bytes(Run *r, int32_t kind, const int64_t *operands, int64_t 
     for (uint64_t i = hash;; i++) {
         Asked *one = &r->asked[i & (uint64_t)(r->asked_room - 1)];
         if (one->count == 0) {
-            int64_t found = r->scratch(kind, width, operands, count);
+            int64_t found;
+            if (r->scratch == NULL) TRY(percents_bytes(r, width, operands, count, &found));
+            else found = r->scratch(kind, width, operands, count);
             if (found < 0 || found > LARGEST) return FAILED;
             one->width = width;
             one->kind = kind;
-            one->count = (int32_t)count;
             memcpy(one->operands, operands, (size_t)count * sizeof(int64_t));
-            one->result = found;
+            one->size = j->size_count;
+            TRY(add_size(r, found));
+            one->count = (int32_t)count;
+            r->sized[one->size] = *one;
             r->asked_count++;
         } else if (one->count != count || one->kind != kind || one->width != width ||
                    memcmp(one->operands, operands, (size_t)count * sizeof(int64_t)) != 0) {
             continue;
         }
-        *size = one->result;
+        *size = one->size;
         return DONE;
     }
 }
 
 static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
-    int64_t kind, count, size, operands[MOST_OPERANDS];
+    int64_t kind, count, operands[MOST_OPERANDS];
+    int32_t size;
     TRY(word(c, 0, r->program->label_count - 1, &kind));
     TRY(word(c, 1, MOST_OPERANDS, &count));
     for (int64_t i = 0; i < count; i++) {
@@ -633,10 +594,8 @@ static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
         TRY(word(c, 0, v->size_count - 1, &which));
         operands[i] = d->sizes[which];
     }
-    TRY(scratch_bytes(r, (int32_t)kind, operands, count, &size));
-    Slot slot;
-    TRY(ask(r, size, 1, &slot));
-    return give(r, slot);
+    TRY(scratch_size(r, (int32_t)kind, operands, count, &size));
+    return use_scratch(r, size);
 }
 
 static int call(Run *r, Cursor *c, Frame *frame, const Variant *v, const Dimensions *d) {
@@ -674,11 +633,21 @@ static int call(Run *r, Cursor *c, Frame *frame, const Variant *v, const Dimensi
     return status;
 }
 
+void begin_iteration(const Run *r, Quiet *q) { q->mark = r->mark_count; }
+
 static int64_t peak_since(const Run *r, int32_t mark) {
     int64_t peak = r->allocator.peak_allocated;
     for (int32_t i = mark; i < r->mark_count; i++)
         if (r->marks[i].allocated_peak > peak) peak = r->marks[i].allocated_peak;
     return peak;
+}
+
+int is_quiet(const Run *r, Quiet *q) {
+    int64_t reserved = r->allocator.reserved, peak = peak_since(r, q->mark);
+    q->quiet = reserved == q->last_reserved && peak == q->last_peak ? q->quiet + 1 : 0;
+    q->last_reserved = reserved;
+    q->last_peak = peak;
+    return q->quiet == QUIET;
 }
 
 typedef struct {
@@ -723,15 +692,16 @@ static int loop_parts(Run *r, Cursor *c, Loop *loop, int64_t count, int64_t befo
     TRY(part(c, &body));
     int64_t repeats = count - before - after;
     if (repeats > 0 && body.steps == 0) return FAILED;
-    int64_t quiet = 0, last_reserved = 0, last_peak = 0;
+    Quiet quiet = {0, 0, 0, 0};
+    if (loop->may_cut) TRY(tell(r, LOOPING, 0));
     for (int64_t n = before; n < before + repeats; n++) {
-        int32_t mark = r->mark_count;
+        if (loop->may_cut) TRY(tell(r, ITERATING, 0));
+        begin_iteration(r, &quiet);
         TRY(iterate(r, loop, body, n, v, d));
-        int64_t reserved = r->allocator.reserved, peak = peak_since(r, mark);
-        quiet = reserved == last_reserved && peak == last_peak ? quiet + 1 : 0;
-        last_reserved = reserved;
-        last_peak = peak;
-        if (loop->may_cut && quiet == QUIET) break;
+        if (!loop->may_cut) continue;
+        int is_last = is_quiet(r, &quiet);
+        TRY(tell(r, ITERATED, is_last || n + 1 == before + repeats ? 1 + is_last : 0));
+        if (is_last) break;
     }
     for (int64_t n = before + repeats; n < count; n++) {
         TRY(part(c, &code));
@@ -782,7 +752,7 @@ static int step(Run *r, Cursor *c, int64_t kind, Frame *frame, const Variant *v,
         if (!r->has_cublas) {
             Slot slot;
             r->has_cublas = 1;
-            return ask(r, r->cublas, 0, &slot);
+            return ask_as(r, r->cublas, -1, &slot);
         }
         return DONE;
     case PHASE:
@@ -812,7 +782,7 @@ static int sequence(Run *r, Code code, Frame *frame, const Variant *v, Dimension
         if (op >= 0) {
             Slot slot;
             if (op >= v->size_count) return FAILED;
-            TRY(ask(r, d->sizes[op], 0, &slot));
+            TRY(ask(r, d->sizes[op], &slot));
             TRY(push_slot(frame, slot));
         } else if (op > STEP) {
             if (-op - 1 >= frame->slot_count) return FAILED;
@@ -926,21 +896,6 @@ static int first_phase(Run *r, const Dimensions *given, int32_t *phase) {
     return DONE;
 }
 
-static void drop_openings(Run *r) {
-    for (int32_t i = 0; i < r->opening_count; i++) {
-        allocator_end(&r->openings[i].allocator);
-        free(r->openings[i].held);
-        r->openings[i].held = NULL;
-    }
-    r->opening_count = 0;
-    for (int i = 0; i < 2; i++) {
-        allocator_end(&r->latest[i].allocator);
-        free(r->latest[i].held);
-        r->latest[i].held = NULL;
-        r->latest_limit[i] = -1;
-    }
-}
-
 /* ------------------------------------------------------------------------ what is exported */
 
 /* The checksum of the sources it was built from, so that an old build is not taken for this one. */
@@ -975,23 +930,40 @@ EXPORT void vramplan_run_end(void *run) {
             free(r->modules[i][m].slots);
         free(r->modules[i]);
     }
-    drop_openings(r);
+    journal_end(&r->journal);
     allocator_end(&r->allocator);
-    allocator_end(&r->attempt);
-    void *owned[] = {r->requests, r->lives, r->blocks, r->turns, r->unused, r->growths, r->marks,
-                     r->places, r->weights, r->whole, r->modules, r->cast, r->present,
-                     r->weight_bytes, r->asked, r->openings, r->held};
+    allocator_end(&r->trying.allocator);
+    free(r->trying.held);
+    void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
+                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
+    program_end(r->program);
     free(r);
 }
 
-/* A run that has not begun; the program outlives it. NULL where there is no memory. */
-EXPORT void *vramplan_run(const void *program, ScratchModel model, int64_t element, int64_t cublas,
-                          int offload, int has_warm_up, int is_expandable) {
+/* A run that has not begun. NULL where there is no memory. */
+EXPORT void *vramplan_run(void *program, const int64_t *numbers, int64_t number_count,
+                          ScratchModel model, const int64_t *percents, int64_t widths,
+                          int64_t element, int64_t cublas, int offload, int has_warm_up,
+                          int is_expandable) {
+    Program *p = program;
+    if (widths > MOST_WIDTHS || number_count < 0 || number_count > 1 << 20) return NULL;
+    for (int64_t i = 0; i < number_count; i++)
+        if (numbers[2 * i] < 0 || numbers[2 * i] >= p->name_count) return NULL;
+    for (int64_t i = 0; i < 4 * widths; i++)
+        if (percents[i] < 0 || percents[i] > MOST_PERCENT) return NULL;
     Run *r = calloc(1, sizeof *r);
     if (r == NULL) return NULL;
-    r->program = program;
-    r->scratch = model;
+    r->program = p;
+    __atomic_add_fetch(&p->holders, 1, __ATOMIC_RELAXED);
+    r->number_count = number_count;
+    r->numbers = malloc(((size_t)number_count + 1) * 2 * sizeof(int64_t));
+    if (number_count && r->numbers)
+        memcpy(r->numbers, numbers, (size_t)number_count * 2 * sizeof(int64_t));
+    r->scratch = widths > 0 ? NULL : model;
+    if (widths > 0) memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
+    r->percents_count = (int32_t)widths;
+    r->is_told = widths > 0 && !is_expandable;
     r->element = element;
     r->cublas = cublas;
     r->offload = offload;
@@ -1000,18 +972,16 @@ EXPORT void *vramplan_run(const void *program, ScratchModel model, int64_t eleme
     r->phase = r->program->load_label;
     r->component = -1;
     r->is_changed = 1;
-    r->latest_limit[0] = r->latest_limit[1] = -1;
-    allocator_begin(&r->allocator, UNLIMITED, is_expandable);
-    allocator_begin(&r->attempt, UNLIMITED, is_expandable);
+    int is_begun = allocator_begin(&r->allocator, UNLIMITED, is_expandable) == DONE &&
+                   journal_begin(&r->journal, is_expandable) == DONE;
     size_t components = (size_t)r->program->component_count + 1;
     r->whole = calloc(components, sizeof *r->whole);
     r->modules = calloc(components, sizeof *r->modules);
     r->cast = calloc(components, sizeof *r->cast);
     r->present = calloc(components, sizeof *r->present);
     r->weight_bytes = calloc(components, sizeof *r->weight_bytes);
-    r->openings = calloc(MOST_OPENINGS, sizeof *r->openings);
-    int is_whole = r->whole && r->modules && r->cast && r->present && r->weight_bytes &&
-                   r->openings;
+    int is_whole = is_begun && r->numbers && r->whole && r->modules && r->cast && r->present &&
+                   r->weight_bytes && add_size(r, cublas) == DONE;
     for (int32_t i = 0; is_whole && i < r->program->component_count; i++) {
         r->modules[i] =
             calloc((size_t)r->program->components[i].module_count + 1, sizeof **r->modules);
@@ -1039,9 +1009,9 @@ EXPORT int vramplan_load(void *run) {
 
 static int run_entry(Run *r, Dimensions *numbers, Dimensions *given) {
     const Program *p = r->program;
-    for (int32_t i = 0; i < p->number_count; i++) {
-        numbers->values[p->numbers[2 * i]] = p->numbers[2 * i + 1];
-        numbers->known[p->numbers[2 * i]] = 1;
+    for (int64_t i = 0; i < r->number_count; i++) {
+        numbers->values[r->numbers[2 * i]] = r->numbers[2 * i + 1];
+        numbers->known[r->numbers[2 * i]] = 1;
     }
     for (int32_t i = 0; i < p->dimension_count; i++) {
         int64_t value;
@@ -1059,13 +1029,14 @@ static int run_entry(Run *r, Dimensions *numbers, Dimensions *given) {
     return end_of_run(r);
 }
 
+/* Run the entry once more in the same process; only the first time is written down for tries. */
 EXPORT int vramplan_go(void *run) {
     Run *r = run;
     Dimensions numbers, given;
+    if (r->base != NULL) return FAILED;
     r->depth = 0;
-    drop_openings(r); /* there may be more tensors alive in this run */
-    free(r->held);
-    r->held = NULL;
+    r->journal.is_complete = r->has_gone;
+    r->has_gone = 1;
     if (begin_dimensions(r, NULL, &numbers)) return FAILED;
     if (begin_dimensions(r, NULL, &given)) {
         end_dimensions(&numbers);
@@ -1074,6 +1045,10 @@ EXPORT int vramplan_go(void *run) {
     int status = run_entry(r, &numbers, &given);
     end_dimensions(&numbers);
     end_dimensions(&given);
+    if (!r->cold_marks) {
+        r->cold_marks = r->mark_count;
+        r->cold_places = r->place_count;
+    }
     return status;
 }
 
@@ -1081,9 +1056,9 @@ EXPORT int vramplan_go(void *run) {
 EXPORT void vramplan_figures(const void *run, int64_t *figures) {
     const Run *r = run;
     figures[0] = r->mark_count;
-    figures[1] = r->request_count;
+    figures[1] = r->journal.count;
     figures[2] = r->weights_count;
-    figures[3] = r->growth_count ? r->growths[r->growth_count - 1].granted : 0;
+    figures[3] = most_granted(&r->journal);
 }
 
 /* Marks, seven numbers each, and the snapshots of weights that they point into. */
@@ -1097,137 +1072,4 @@ EXPORT void vramplan_marks(const void *run, int64_t *marks, int64_t *weights) {
     }
     if (r->weights_count)
         memcpy(weights, r->weights, (size_t)r->weights_count * sizeof(int64_t));
-}
-
-/* -------------------------------------------------------------------------------- attempts */
-
-static int keep_latest(Run *r, const Allocator *a, const int32_t *held, int64_t at, int which) {
-    Opening *latest = &r->latest[which];
-    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
-    if (latest->held == NULL) latest->held = malloc(lives);
-    if (latest->held == NULL) return FAILED;
-    memcpy(latest->held, held, lives);
-    latest->request = at;
-    return allocator_copy(&latest->allocator, a, a->limit);
-}
-
-/* Ask again from a request on; REFUSED where one is refused, at *at. A watched attempt leaves how it
- * stood before it was granted most: the next lower limit goes another way from there on only. */
-static int advance(Run *r, Allocator *a, int32_t *held, int64_t *at, int64_t end, int is_elastic,
-                   int is_watched) {
-    for (; *at < end; ++*at) {
-        int64_t request = r->requests[*at];
-        if (request > 0) {
-            int32_t live = r->lives[*at];
-            int32_t *block = &held[live & ~SPARE];
-            a->is_watched = is_watched;
-            int status = allocator_malloc(a, request, block);
-            if (status == PAUSED) {
-                TRY(keep_latest(r, a, held, *at, is_elastic));
-                a->is_watched = 0;
-                status = allocator_malloc(a, request, block);
-            }
-            if (status == REFUSED && is_elastic && live & SPARE) {
-                *block = -1;
-                continue;
-            }
-            if (status) return status;
-        } else if (request == EMPTY_CACHE) {
-            TRY(allocator_empty_cache(a));
-        } else if (held[-1 - request] >= 0) {
-            TRY(allocator_free(a, held[-1 - request]));
-        }
-    }
-    return DONE;
-}
-
-/* The first growth that a limit refuses; there is one. */
-static int32_t first_refused(const Run *r, int64_t limit) {
-    int32_t low = 0, high = r->growth_count;
-    while (low < high) {
-        int32_t middle = low + (high - low) / 2;
-        if (r->growths[middle].granted > limit) high = middle;
-        else low = middle + 1;
-    }
-    return low;
-}
-
-static int add_opening(Run *r, const Opening *from, int64_t request) {
-    Opening *one = &r->openings[r->opening_count];
-    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
-    one->request = from == NULL ? 0 : from->request;
-    TRY(allocator_begin(&one->allocator, UNLIMITED, r->is_expandable));
-    one->held = malloc(lives);
-    r->opening_count++;
-    if (one->held == NULL) return FAILED;
-    if (from != NULL) {
-        TRY(allocator_copy(&one->allocator, &from->allocator, UNLIMITED));
-        memcpy(one->held, from->held, lives);
-    } else {
-        memset(one->held, 0xff, lives);
-    }
-    return advance(r, &one->allocator, one->held, &one->request, request, 0, 0);
-}
-
-static int gather(Run *r, int64_t least) {
-    for (int32_t i = 0; i < r->opening_count; i++) {
-        allocator_end(&r->openings[i].allocator);
-        free(r->openings[i].held);
-        r->openings[i].held = NULL;
-    }
-    r->opening_count = 0;
-    int32_t growth = first_refused(r, least);
-    TRY(add_opening(r, NULL, r->growths[growth].request));
-    int64_t apart = (r->request_count - r->openings[0].request) / MOST_OPENINGS;
-    if (apart < APART) apart = APART;
-    for (; growth < r->growth_count && r->opening_count < MOST_OPENINGS; growth++) {
-        const Opening *last = &r->openings[r->opening_count - 1];
-        if (r->growths[growth].request >= last->request + apart)
-            TRY(add_opening(r, last, r->growths[growth].request));
-    }
-    return DONE;
-}
-
-/* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
- * where it fails. REFUSED where it does, DONE where the run completes. */
-EXPORT int vramplan_attempt(void *run, int64_t limit, int64_t live, int is_elastic,
-                            int64_t *found) {
-    Run *r = run;
-    int64_t most = r->growth_count ? r->growths[r->growth_count - 1].granted : 0;
-    found[0] = most;
-    if (limit >= most || !r->growth_count) return DONE;
-    size_t lives = ((size_t)r->live_count + 1) * sizeof(int32_t);
-    if (r->held == NULL) r->held = malloc(lives);
-    if (r->held == NULL) return FAILED;
-    int which = is_elastic != 0;
-    const Opening *from = &r->latest[which];
-    if (limit > r->latest_limit[which] || limit < from->allocator.granted) {
-        int64_t first = r->growths[first_refused(r, limit)].request;
-        if (!r->opening_count || r->openings[0].request > first)
-            TRY(gather(r, live < limit ? live : limit / 8 * 7));
-        int32_t opening = r->opening_count - 1;
-        while (opening > 0 && r->openings[opening].request > first) opening--;
-        from = &r->openings[opening];
-    }
-    TRY(allocator_copy(&r->attempt, &from->allocator, limit));
-    memcpy(r->held, from->held, lives);
-    int64_t at = from->request;
-    r->latest_limit[which] = -1; /* until it is known how far this attempt's holds */
-    int status = advance(r, &r->attempt, r->held, &at, r->request_count, which, 1);
-    if (r->latest[which].held != NULL && r->latest[which].allocator.limit == limit)
-        r->latest_limit[which] = limit;
-    found[0] = r->attempt.granted;
-    if (status == REFUSED) {
-        int32_t low = 0, high = r->place_count;
-        while (low < high) {
-            int32_t middle = low + (high - low) / 2;
-            if (r->places[middle].request <= at) low = middle + 1;
-            else high = middle;
-        }
-        if (!low) return FAILED;
-        found[1] = r->places[low - 1].phase;
-        found[2] = r->places[low - 1].component;
-        found[3] = r->attempt.asked;
-    }
-    return status;
 }

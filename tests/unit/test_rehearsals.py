@@ -1,0 +1,157 @@
+"""What replays alike is rehearsed once, and says what every run rehearsed on its own says."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tools.core_fuzz import RandomRun, draw
+from tools.random_settings import Question
+from tools.random_settings import draw as draw_question
+from vramplan.ask.targets import make_jobs, override
+from vramplan.catalog import load_catalog
+from vramplan.engines.door import engine_of
+from vramplan.engines.torch import rehearsals
+from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
+from vramplan.engines.torch.tape import native
+from vramplan.engines.torch.tape.conditions import Conditions, Percents
+from vramplan.engines.torch.tape.rehearsal import rehearse, rehearse_in_python
+from vramplan.errors import TapeError, VramplanError
+
+CATALOG = load_catalog()
+needs_core = pytest.mark.skipif(native.find_core()[0] is None, reason=native.find_core()[1])
+
+
+@pytest.fixture(autouse=True)
+def _anew() -> Iterator[None]:
+    rehearsals.forget()
+    yield
+    rehearsals.forget()
+
+
+def _shares(conditions: Conditions, percent: int) -> Conditions:
+    shares = Percents(input_percent=percent, output_percent=0, filter_percent=percent)
+    return replace(conditions, workspace_bytes=shares, cast_workspace_bytes={})
+
+
+def test_the_same_conditions_are_rehearsed_once_and_others_anew() -> None:
+    drawn = draw(1)
+    one, other = _shares(drawn.conditions, 100), _shares(drawn.conditions, 50)
+
+    def run(conditions: Conditions) -> object:
+        return rehearsals.rehearse_once(drawn.tape, conditions, expandable_segments=False)
+
+    assert run(one) is run(_shares(drawn.conditions, 100))
+    assert run(one) is not run(other)
+    assert run(one) is not run(replace(one, cublas_bytes=1 << 25))
+    assert run(one) is not run(replace(one, numbers={"batch": 17}))
+
+
+def test_scratch_that_cannot_be_compared_is_never_taken_for_another() -> None:
+    drawn = draw(1)
+
+    def half(_kind: str, operands: tuple[int, ...]) -> int:
+        return sum(operands) // 2
+
+    conditions = replace(drawn.conditions, workspace_bytes=half, cast_workspace_bytes={})
+    one, other = (
+        rehearsals.rehearse_once(drawn.tape, conditions, expandable_segments=False)
+        for _ in range(2)
+    )
+    assert one is not other
+
+
+def test_only_the_latest_are_kept() -> None:
+    drawn = draw(1)
+    first = _shares(drawn.conditions, 1)
+    kept = rehearsals.rehearse_once(drawn.tape, first, expandable_segments=False)
+    for batch in range(1, 60):
+        others = replace(first, numbers={"batch": batch + 9})
+        rehearsals.rehearse_once(drawn.tape, others, expandable_segments=False)
+    again = rehearsals.rehearse_once(drawn.tape, first, expandable_segments=False)
+    assert again is not kept
+
+
+def _alone(drawn: RandomRun, conditions: Conditions, *, is_elastic: bool) -> LeastLimit:
+    run = rehearse_in_python(drawn.tape, conditions, expandable_segments=drawn.expandable_segments)
+    return find_least_limit(run, is_elastic=is_elastic)
+
+
+@pytest.mark.parametrize("first", range(0, 120, 30))
+def test_limits_that_share_their_tries_are_those_of_each_search_alone(first: int) -> None:
+    """The slow way: each of the three searched from the top, in a run of its own, in Python."""
+    for number in range(first, first + 30):
+        drawn = draw(number)
+        one, most = _shares(drawn.conditions, 60), _shares(drawn.conditions, 125)
+        try:
+            slow = (
+                _alone(drawn, one, is_elastic=True),
+                _alone(drawn, one, is_elastic=False),
+                _alone(drawn, most, is_elastic=False),
+            )
+        except TapeError:
+            continue
+        quick = rehearsals.find_least_limits(
+            drawn.tape, one, most, expandable_segments=drawn.expandable_segments
+        )
+        assert quick == slow, number
+
+
+@needs_core
+def test_a_sibling_is_found_for_many_runs_and_outlives_its_name() -> None:
+    found = 0
+    for number in range(60):
+        drawn = draw(number)
+        one = _shares(drawn.conditions, 100)
+        run = rehearse(drawn.tape, one, expandable_segments=drawn.expandable_segments)
+        twin = run.like(drawn.others)
+        del run
+        if twin is not None:
+            found += 1
+            slow = rehearse_in_python(drawn.tape, drawn.others)
+            assert twin.warm_reserved_peak_bytes() == slow.warm_reserved_peak_bytes()
+            assert list(twin.trace.marks) == list(slow.trace.marks)
+    assert found >= 15
+
+
+def _figures(question: Question) -> None:
+    (job,) = make_jobs([question.pipeline], CATALOG, {})
+    engine = engine_of(job.pipeline)
+    card = CATALOG.card(question.card).candidates[0]
+    try:
+        asked = override(job, question.settings)
+        judged = engine.judge(asked, card, card.total_bytes)
+    except VramplanError as problem:
+        with pytest.raises(type(problem)):
+            engine.grader(override(job, question.settings))(card, card.total_bytes)
+        return
+    graded = engine.grader(asked)(card, card.total_bytes)
+    assert graded.kind == judged.kind, question
+    assert graded.need == judged.estimate.need, question
+    assert graded.is_split == judged.is_split, question
+    assert graded.layers == (judged.layers or judged.estimate.layers), question
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_grade_is_the_judgement(number: int) -> None:
+    _figures(draw_question(31, number, CATALOG))
+
+
+@needs_core
+def test_a_sibling_goes_when_nobody_holds_it() -> None:
+    """A run takes megabytes, so it must not wait for a look through all objects."""
+    drawn = next(one for one in map(draw, range(100)) if not one.expandable_segments)
+    run = rehearse(drawn.tape, _shares(drawn.conditions, 100))
+    twin = run.like(_shares(drawn.conditions, 99))
+    assert twin is not None
+    gone = weakref.ref(twin)
+    gc.disable()
+    try:
+        del twin
+        assert gone() is None
+    finally:
+        gc.enable()

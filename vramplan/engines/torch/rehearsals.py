@@ -1,0 +1,114 @@
+"""Rehearsals of this process, and the least limits of their runs: what replays alike is done once.
+
+Two architectures replay alike where the tape has the same code for both and their libraries take
+the same scratch. Three least limits are looked for in one run: with the expected scratch, with the
+most that is likely, and with what does not fit done without, because torch tries the next plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from threading import Lock
+
+from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
+from vramplan.engines.torch.tape.conditions import Conditions, Percents
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearsed import Rehearsed
+
+_Key = tuple[Hashable, ...]
+_lock = Lock()
+
+#: the latest rehearsals, the oldest first: fewer where together they hold more requests than this
+_recent: dict[_Key, Rehearsed] = {}
+_MOST_REQUESTS = 4_000_000
+_MOST_RECENT, _MOST_LARGE = 12, 4
+#: of so many that differ in scratch alone one is asked for another
+_MOST_ALIKE = 3
+
+#: limits that were found, the oldest first, each with its run, whose tape keeps its id its own
+_found: dict[_Key, tuple[Tape, LeastLimit, LeastLimit | None]] = {}
+_MOST_FOUND = 512
+
+
+def rehearse_once(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> Rehearsed:
+    """Return one run of the tape, rehearsed now or lately. Raises TapeError as `rehearse` does."""
+    key = _key(tape, conditions, expandable_segments=expandable_segments)
+    with _lock:
+        run = None if key is None else _recent.pop(key, None)
+        # what differs in scratch alone
+        alike = [] if key is None else [_recent[one] for one in _recent if one[2:] == key[2:]]
+    for other in alike[-_MOST_ALIKE:] if run is None else ():
+        run = other.like(conditions)
+        if run is not None:
+            break
+    if run is None:
+        run = rehearse(tape, conditions, expandable_segments=expandable_segments)
+    if key is not None:
+        with _lock:
+            _recent[key] = run
+            held = sum(one.request_count for one in _recent.values())
+            most = _MOST_RECENT if held <= _MOST_REQUESTS else _MOST_LARGE
+            while len(_recent) > most:
+                del _recent[next(iter(_recent))]
+    return run
+
+
+def find_least_limits(
+    tape: Tape, conditions: Conditions, most: Conditions, *, expandable_segments: bool
+) -> tuple[LeastLimit, LeastLimit, LeastLimit]:
+    """Return the least limits, low to high: under `conditions`, and those of the `most` scratch."""
+    expected, low = _limits(tape, conditions, expandable_segments, is_elastic=True)
+    high, _ = _limits(tape, most, expandable_segments, is_elastic=False)
+    assert low is not None
+    return low, expected, high
+
+
+def _limits(
+    tape: Tape, conditions: Conditions, expandable_segments: bool, *, is_elastic: bool
+) -> tuple[LeastLimit, LeastLimit | None]:
+    """Return the least limit of a run, and that of the run in which scratch is done without."""
+    key = _key(tape, conditions, expandable_segments=expandable_segments)
+    known = None if key is None else _found.get(key)
+    if known is not None and (known[2] is not None or not is_elastic):
+        return known[1:]
+    run = rehearse_once(tape, conditions, expandable_segments=expandable_segments)
+    rigid = find_least_limit(run) if known is None else known[1]
+    # where the run completes no scratch was refused, so the elastic run is that run
+    elastic = (
+        find_least_limit(run, is_elastic=True, from_bytes=rigid.limit_bytes) if is_elastic else None
+    )
+    if key is not None:
+        with _lock:
+            _found[key] = tape, rigid, elastic
+            while len(_found) > _MOST_FOUND:
+                del _found[next(iter(_found))]
+    return rigid, elastic
+
+
+def forget() -> None:
+    """Forget what this process has rehearsed."""
+    _recent.clear()
+    _found.clear()
+
+
+def _key(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> _Key | None:
+    """Return everything that a rehearsal reads, scratch first; None where it cannot be compared."""
+    models = {0: conditions.workspace_bytes, **conditions.cast_workspace_bytes}
+    if not all(isinstance(model, Percents) for model in models.values()):
+        return None
+    facts, numbers = conditions.facts, conditions.numbers
+    return (
+        # an element size of the same scratch as any other is none of its own
+        tuple((size, one) for size, one in models.items() if not size or one != models[0]),
+        conditions.cublas_bytes,
+        id(tape),
+        tuple(facts.get(name) for name in tape.known_facts),
+        tuple(numbers.get(name) for name in tape.known_numbers),
+        conditions.element_bytes,
+        conditions.loading,
+        conditions.offload,
+        conditions.is_elastic,
+        conditions.skip_components,
+        expandable_segments,
+    )

@@ -1,0 +1,306 @@
+/* What is known of a run from another, and tries by what happens in the large pool alone.
+ *
+ * Runs that only differ in the scratch that libraries take ask for the same else, in the same order.
+ * The two pools of the allocator know nothing of each other but what is reserved in all. So where
+ * scratch leaves the small pool as it is, everything there happens in both runs alike, and only the
+ * large one has to be gone through again: half of a diffusion model's requests, a twentieth of a
+ * language model's. The same is true of a run under a limit, until something of the small pool is
+ * given back.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "run.h"
+
+/* ------------------------------------------------------------------------------- siblings */
+
+#define NESTED 16
+
+typedef struct {
+    const Run *base;
+    int64_t total_peak; /* allocated in both pools, since the last mark */
+    int32_t opening;
+    Quiet loops[NESTED];
+    int loop_count;
+} Following;
+
+static void see_peak(Following *f, int64_t allocated) {
+    if (allocated > f->total_peak) f->total_peak = allocated;
+}
+
+/* Note that a sibling was granted more than ever, if it was. */
+static int see_growth(Run *r, int64_t granted, int32_t request) {
+    Journal *j = &r->journal;
+    if (r->allocator.granted <= granted) return DONE;
+    TRY(make_room((void **)&j->growths, &j->growth_room, j->growth_count + 1, sizeof(Growth)));
+    j->growths[j->growth_count].request = request;
+    j->growths[j->growth_count++].granted = r->allocator.granted;
+    return DONE;
+}
+
+static int obtain_large(Run *r, Following *f, const Event *e, int64_t size, int32_t *block) {
+    Allocator *a = &r->allocator;
+    int64_t granted = a->granted;
+    if (size <= SMALL || allocator_malloc(a, size, block)) return FAILED;
+    see_peak(f, a->allocated + e->now);
+    return see_growth(r, granted, e->request);
+}
+
+static int follow_sized(Run *r, Following *f, const Event *e) {
+    const Request *request = &f->base->journal.requests[e->request];
+    int64_t which = -1 - request->size, size = r->journal.sizes[which], block_size;
+    int64_t based = f->base->journal.sizes[which];
+    int32_t block;
+    if (request->live >= 0) {
+        if (based <= SMALL) return FAILED;
+        TRY(obtain_large(r, f, e, size, &block));
+        r->blocks[request->live] = block;
+        r->allocator.blocks[block].owner = request->live;
+        return DONE;
+    }
+    int has_grown = e->of < 0;
+    block_size = (size + ROUND - 1) & -ROUND;
+    if (has_grown && (size > SMALL || block_size != ((based + ROUND - 1) & -ROUND))) return FAILED;
+    if (size > SMALL) {
+        TRY(obtain_large(r, f, e, size, &block));
+        return allocator_free(&r->allocator, block);
+    }
+    /* of a free block of the small pool nothing stays taken */
+    if (!has_grown && block_size > e->of) return FAILED;
+    see_peak(f, r->allocator.allocated + e->now + block_size);
+    return DONE;
+}
+
+static int follow_event(Run *r, Following *f, const Event *e) {
+    Allocator *a = &r->allocator;
+    int64_t granted = a->granted;
+    see_peak(f, a->allocated + e->peak);
+    switch (e->kind) {
+    case LARGE: {
+        const Request *request = &f->base->journal.requests[e->request];
+        if (request->size == GIVEN_BACK) return allocator_free(a, r->blocks[request->live]);
+        int32_t block;
+        TRY(obtain_large(r, f, e, request->size, &block));
+        r->blocks[request->live] = block;
+        a->blocks[block].owner = request->live;
+        return DONE;
+    }
+    case SIZED: return follow_sized(r, f, e);
+    case SMALL_GROWTH:
+        a->reserved += SMALL_SEGMENT;
+        if (a->reserved > a->granted) a->granted = a->reserved;
+        if (a->reserved > a->peak_reserved) a->peak_reserved = a->reserved;
+        return see_growth(r, granted, e->request);
+    case EMPTIED:
+        TRY(allocator_empty_cache(a));
+        a->reserved -= e->of;
+        return DONE;
+    case MARKED:
+        if (e->of) {
+            Mark *mark = &r->marks[r->mark_count++];
+            mark->allocated_peak = f->total_peak;
+            mark->reserved_peak = a->peak_reserved;
+            mark->allocated = a->allocated + e->now;
+            mark->reserved = a->reserved;
+        }
+        f->total_peak = a->allocated + e->now;
+        a->peak_reserved = a->reserved;
+        return DONE;
+    case LOOPING:
+        if (f->loop_count == NESTED) return FAILED;
+        memset(&f->loops[f->loop_count++], 0, sizeof(Quiet));
+        return DONE;
+    case ITERATING:
+        begin_iteration(r, &f->loops[f->loop_count - 1]);
+        return DONE;
+    case ITERATED: {
+        a->peak_allocated = f->total_peak;
+        int ends = is_quiet(r, &f->loops[f->loop_count - 1]);
+        if (e->of) f->loop_count--;
+        /* another number of iterations is another run */
+        return e->of == 2 ? (ends ? DONE : FAILED) : !e->of && ends ? FAILED : DONE;
+    }
+    default: return FAILED;
+    }
+}
+
+static int follow(Run *r, const Run *base) {
+    Following f;
+    memset(&f, 0, sizeof f);
+    f.base = base;
+    f.opening = 1;
+    Journal *j = &r->journal;
+    for (int32_t i = 0; i < base->event_count; i++) {
+        const Event *e = &base->events[i];
+        for (; f.opening < base->journal.opening_count; f.opening++) {
+            const State *small = &base->journal.openings[f.opening];
+            if (small->request > e->request) break;
+            State *opening = &j->openings[f.opening];
+            TRY(allocator_copy(&opening->allocator, &r->allocator, UNLIMITED));
+            opening->request = small->request;
+            opening->small = small;
+            j->opening_count = f.opening + 1;
+        }
+        TRY(follow_event(r, &f, e));
+    }
+    return r->mark_count == base->cold_marks ? DONE : FAILED;
+}
+
+static void *copied(const void *items, int32_t count, size_t each) {
+    void *copy = malloc(((size_t)count + 1) * each);
+    if (copy != NULL && count) memcpy(copy, items, (size_t)count * each);
+    return copy;
+}
+
+/* The run of a program that has gone once, with other scratch: what is the same is taken from it,
+ * and it outlives this one. NULL where it may differ in more, and has to be run. */
+EXPORT void *vramplan_sibling(const void *run, const int64_t *percents, int64_t widths,
+                              int64_t cublas) {
+    const Run *base = run;
+    if (!base->is_told || !base->cold_marks || widths < 1 || widths > MOST_WIDTHS) return NULL;
+    for (int64_t i = 0; i < 4 * widths; i++)
+        if (percents[i] < 0 || percents[i] > MOST_PERCENT) return NULL;
+    Run *r = calloc(1, sizeof *r);
+    if (r == NULL) return NULL;
+    r->program = base->program;
+    __atomic_add_fetch(&r->program->holders, 1, __ATOMIC_RELAXED);
+    r->base = base;
+    memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
+    r->percents_count = (int32_t)widths;
+    Journal *j = &r->journal;
+    int status = allocator_begin(&r->allocator, UNLIMITED, 0) || journal_begin(j, 0) ||
+                 add_size(r, cublas);
+    j->requests = base->journal.requests;
+    j->is_borrowed = 1;
+    j->count = base->journal.count;
+    j->live_count = base->journal.live_count;
+    for (int32_t i = 1; i < base->journal.size_count && !status; i++) {
+        const Asked *one = &base->sized[i];
+        int64_t size = 0;
+        status = percents_bytes(r, one->width, one->operands, one->count, &size) ||
+                 size > LARGEST || add_size(r, size);
+    }
+    r->blocks = malloc(((size_t)j->live_count + 1) * sizeof(int32_t));
+    r->marks = copied(base->marks, base->cold_marks, sizeof(Mark));
+    r->places = copied(base->places, base->cold_places, sizeof(Place));
+    r->weights = copied(base->weights, base->weights_count, sizeof(int64_t));
+    r->place_count = base->cold_places;
+    r->weights_count = base->weights_count;
+    if (status || !r->blocks || !r->marks || !r->places || !r->weights || follow(r, base)) {
+        vramplan_run_end(r);
+        return NULL;
+    }
+    return r;
+}
+
+/* ------------------------------------------------------------------------------------ tries */
+
+#define TANGLED 4
+
+/* Where it stood at an opening, of the large pool alone. */
+static int begin_trying(Run *r, const State *from, int64_t limit) {
+    State *now = &r->trying;
+    int32_t lives = r->journal.live_count + 1;
+    TRY(make_room((void **)&now->held, &now->held_room, lives, sizeof(int32_t)));
+    now->request = from->request;
+    TRY(allocator_large(&now->allocator, &from->allocator, limit));
+    const Block *blocks = now->allocator.blocks;
+    for (int32_t s = now->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
+        for (int32_t b = s; b >= 0; b = blocks[b].next)
+            if (!blocks[b].is_free) now->held[blocks[b].owner] = b;
+    return DONE;
+}
+
+/* The large pool's part of an event under a limit; TANGLED where the small one's changes with it. */
+static int try_event(Run *r, const Event *e, const Request *request, int is_elastic) {
+    Allocator *a = &r->trying.allocator;
+    int32_t *held = r->trying.held, block;
+    int64_t size = request->size, retries = a->retries;
+    if (e->kind == EMPTIED) {
+        TRY(allocator_empty_cache(a));
+        a->reserved -= e->of;
+        return DONE;
+    }
+    if (e->kind == SMALL_GROWTH) {
+        if (a->reserved + SMALL_SEGMENT > a->limit) {
+            if (e->whole) return TANGLED;
+            TRY(allocator_empty_cache(a));
+            if (a->reserved + SMALL_SEGMENT > a->limit) {
+                if (is_elastic && request->live < 0) return TANGLED; /* it is done without */
+                a->asked = SMALL_SEGMENT;
+                return REFUSED;
+            }
+        }
+        a->reserved += SMALL_SEGMENT;
+        if (a->reserved > a->granted) a->granted = a->reserved;
+        return DONE;
+    }
+    if (size == GIVEN_BACK) return allocator_free(a, held[request->live]);
+    if (size < 0) size = r->journal.sizes[-1 - size];
+    if (size <= SMALL) return DONE; /* of the small pool, or nothing */
+    int status = allocator_malloc(a, size, &block);
+    if (a->retries != retries && e->whole) return TANGLED;
+    if (status == REFUSED && is_elastic && request->live < 0) return DONE;
+    if (status) return status;
+    if (request->live < 0) return allocator_free(a, block);
+    held[request->live] = block;
+    a->blocks[block].owner = request->live;
+    return DONE;
+}
+
+/* Try a limit by the large pool's events alone: as long as nothing of the small pool is given back
+ * it goes as it did without a limit. TANGLED where something is, or that cannot be told. */
+static int try_large(Run *r, int64_t limit, int is_elastic, int64_t *granted, int64_t *at,
+                     int64_t *asked) {
+    const Run *told = r->base != NULL ? r->base : r;
+    Journal *j = &r->journal;
+    *granted = most_granted(j);
+    if (limit >= *granted || !j->growth_count) return DONE;
+    if (!told->is_told || r->is_tangled) return TANGLED;
+    const State *from = opening_for(j, limit);
+    TRY(begin_trying(r, from, limit));
+    int32_t low = 0, high = told->event_count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (told->events[middle].request < from->request) low = middle + 1;
+        else high = middle;
+    }
+    Allocator *a = &r->trying.allocator;
+    for (int32_t i = low; i < told->event_count; i++) {
+        const Event *e = &told->events[i];
+        if (e->kind >= MARKED) continue;
+        int status = try_event(r, e, &j->requests[e->request], is_elastic);
+        if (status) {
+            r->is_tangled = status == TANGLED;
+            *granted = a->granted;
+            *at = e->request;
+            *asked = a->asked;
+            return status;
+        }
+    }
+    *granted = a->granted;
+    return DONE;
+}
+
+/* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
+ * where it fails. REFUSED where it does, DONE where the run completes. */
+EXPORT int vramplan_attempt(void *run, int64_t limit, int is_elastic, int64_t *found) {
+    Run *r = run;
+    int64_t at = 0;
+    int status = try_large(r, limit, is_elastic, &found[0], &at, &found[3]);
+    if (status == TANGLED)
+        status = journal_try(&r->journal, limit, is_elastic != 0, &found[0], &at, &found[3]);
+    if (status == REFUSED) {
+        int32_t low = 0, high = r->place_count;
+        while (low < high) {
+            int32_t middle = low + (high - low) / 2;
+            if (r->places[middle].request <= at) low = middle + 1;
+            else high = middle;
+        }
+        if (!low) return FAILED;
+        found[1] = r->places[low - 1].phase;
+        found[2] = r->places[low - 1].component;
+    }
+    return status;
+}
