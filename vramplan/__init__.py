@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from vramplan.ask.library import check as check
     from vramplan.ask.library import estimate as estimate
     from vramplan.ask.library import open_target as open_target
+    from vramplan.ask.library import plan as plan
     from vramplan.ask.library import sweep as sweep
+    from vramplan.budget.plan import Plan as Plan
     from vramplan.errors import VramplanError as VramplanError
     from vramplan.model import Advice as Advice
     from vramplan.model import Band as Band
@@ -47,6 +49,7 @@ _HOMES = {
     "Job": "model",
     "Origin": "model",
     "Pipeline": "model",
+    "Plan": "budget.plan",
     "SweepRow": "model",
     "Verdict": "model",
     "VerdictKind": "model",
@@ -54,6 +57,7 @@ _HOMES = {
     "check": "ask.library",
     "estimate": "ask.library",
     "open_target": "ask.library",
+    "plan": "ask.library",
     "sweep": "ask.library",
 }
 
@@ -67,6 +71,7 @@ __all__ = [
     "Job",
     "Origin",
     "Pipeline",
+    "Plan",
     "SweepRow",
     "Verdict",
     "VerdictKind",
@@ -74,6 +79,7 @@ __all__ = [
     "check",
     "estimate",
     "open_target",
+    "plan",
     "sweep",
 ]
 

@@ -54,6 +54,8 @@ class Configurable(Protocol):
         """The bounds of the settings that have any."""
 
 
+#: the settings that say how large a run is: a plan looks for the largest of each that fits
+SIZES = ("image", "batch", "context", "frames")
 DTYPES = ("fp16", "bf16", "fp32")
 ATTENTIONS = ("sdpa", "math", "sliced")
 OFFLOADS = ("none", "model", "sequential", "group", "auto")

@@ -114,10 +114,18 @@ def test_a_file_is_judged_like_a_pipeline_of_the_catalogue(run, models, validate
 def test_what_would_bring_everything_back_is_a_smaller_file(run, models) -> None:
     result = run("check", models / "m.gguf", "--card", "5GiB", "--json").json["result"]
     settings, file = result["verdicts"][0]["advice"]
-    assert settings["change"] == "-ctk q8_0 -ctv q8_0; -ub 128; -c 2048"
+    assert (settings["change"], settings["effect"]) == ("-ngl 999", "fits")
+    assert "instead of using the CPU, should it not fit" in settings["cost"]
     assert file["change"] == (
         "a smaller file of the model: q3_k_s, 3.6 bits a weight where this one has 4.5"
     )
+
+
+def test_where_nothing_brings_everything_back_it_is_more_layers(run, models) -> None:
+    result = run("check", models / "m.gguf", "--card", "4GiB", "--json").json["result"]
+    (advice,) = result["verdicts"][0]["advice"]
+    assert advice["change"] == "-ctk q8_0 -ctv q8_0; -ub 128; -c 2048"
+    assert advice["effect"] == "22 of 33 layers on the GPU"
 
 
 def test_without_a_context_llama_server_cuts_its_own(run, models, validate) -> None:

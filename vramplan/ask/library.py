@@ -13,8 +13,9 @@ from pathlib import Path
 from vramplan.ask import check as checking
 from vramplan.ask.estimate import estimate_target
 from vramplan.ask.targets import make_jobs, open_catalog, silent
+from vramplan.budget.plan import Plan
 from vramplan.errors import UsageError
-from vramplan.model import Estimate, Job, SettingValue, SweepRow
+from vramplan.model import Estimate, Job, SettingValue, SweepRow, VerdictKind
 from vramplan.settings import parse_setting
 from vramplan.units import parse_size
 
@@ -87,6 +88,51 @@ def estimate(
         mmproj=None if mmproj is None else str(mmproj),
     )
     return found.estimate
+
+
+def plan(
+    target: str,
+    *,
+    card: str,
+    accept: str = "fits",
+    margin: int | str = 0,
+    other: int | str | None = None,
+    mmproj: str | Path | None = None,
+    catalog: Sequence[str | Path] = (),
+    **settings: Setting,
+) -> Plan:
+    """Return what makes a TARGET fit a CARD, as ``vramplan plan`` gives it.
+
+    `options` are the ways, cheapest first, each with its settings, its verdict and the lines to
+    type; `largest` has the largest image, batch and context that fit with all else as it is.
+    `accept` is the worst verdict that is good enough, ``"fits"`` or ``"tight"``. Raises
+    VramplanError: for a target, card or setting nobody knows, and for what has no estimate.
+
+    >>> found = plan("sdxl", card="8gb")
+    >>> [option.line for option in found.options][0]
+    'pipe.enable_model_cpu_offload()'
+    """
+    from vramplan.ask.plan import find_plan, read_plan
+
+    question = read_plan(
+        target,
+        [card],
+        read_settings(**settings),
+        silent,
+        catalog=catalog,
+        mmproj=None if mmproj is None else str(mmproj),
+        margin_bytes=_size(margin),
+        other_bytes=None if other is None else _size(other),
+        worst=_accepted(accept),
+    )
+    return find_plan(question)
+
+
+def _accepted(word: str) -> VerdictKind:
+    for kind in (VerdictKind.FITS, VerdictKind.TIGHT):
+        if word == kind.value:
+            return kind
+    raise UsageError(f"accept={word!r} is not taken", hint="use fits or tight")
 
 
 def sweep(

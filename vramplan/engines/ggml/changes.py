@@ -4,49 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vramplan.budget.change import Change, combine
+from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, SOME, Change
 from vramplan.engines.ggml.pipeline import GgmlPipeline
-from vramplan.model import Settings
+from vramplan.model import Settings, SettingValue
 
 
 def changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
-    """Yield the changes that these settings leave open, cheapest first, then several at once."""
-    single = list(_single_changes(pipeline, settings))
-    yield from single
-    smaller = [change for change in single if "gpu_layers" not in change.settings]
-    yield from (combine(smaller[:count]) for count in range(2, len(smaller) + 1))
-
-
-def _single_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
+    """Yield the changes that these settings leave open, those with a lower price first."""
     yield from _window_changes(settings)
-    if settings.get("kv_type") == "f16" and settings.get("flash_attention") != "off":
-        yield Change(
-            settings={"kv_type": "q8_0"},
-            line="OLLAMA_KV_CACHE_TYPE=q8_0" if pipeline.is_ollama else "-ctk q8_0 -ctv q8_0",
-            cost="a KV cache of half the size, with little loss",
-        )
+    yield from _cache_changes(pipeline, settings)
     ubatch = settings.get("ubatch")
     if isinstance(ubatch, int) and ubatch > 128:
         yield Change(
             settings={"ubatch": 128},
             line='"num_batch": 128 in the request\'s options' if pipeline.is_ollama else "-ub 128",
             cost="prompts are read more slowly",
+            price=LITTLE,
         )
-    context = settings.get("context")
-    while isinstance(context, int) and context > 2048:
-        context //= 2
+    if settings.get("gpu_layers") == "auto":
         yield Change(
-            settings={"context": context},
-            line=f"OLLAMA_CONTEXT_LENGTH={context}" if pipeline.is_ollama else f"-c {context}",
-            cost=f"the conversation and its images must fit {context} tokens",
+            settings={"gpu_layers": "all"},
+            line='"num_gpu": 999 in the request\'s options' if pipeline.is_ollama else "-ngl 999",
+            cost="nothing is kept free: it fails, instead of using the CPU, should it not fit "
+            "after all",
+            price=SOME,
         )
+    yield from _smaller_contexts(pipeline, settings)
     yield from _expert_changes(pipeline, settings)
     if settings.get("gpu_layers", "auto") != "auto":
         yield Change(
             settings={"gpu_layers": "auto"},
             line="no num_gpu in the request's options" if pipeline.is_ollama else "no -ngl",
             cost="layers that do not fit run on the CPU",
+            price=LAST_RESORT,
         )
+
+
+def not_modelled(pipeline: GgmlPipeline) -> Iterator[tuple[str, str]]:
+    """Yield what else people do for a model like this one, and why it is not tried."""
+    if pipeline.has_projector and not pipeline.is_ollama:
+        yield "--no-mmproj-offload", "vramplan does not plan a projector on the CPU"
 
 
 def _window_changes(settings: Settings) -> Iterator[Change]:
@@ -56,6 +53,7 @@ def _window_changes(settings: Settings) -> Iterator[Change]:
             settings={"swa_full": "off"},
             line="no --swa-full",
             cost="a conversation changed further back than the window is read anew",
+            price=LITTLE,
         )
     elif "swa_full" in settings and settings.get("parallel", 1) != 1:
         # of a number of requests each has its part of the context, and all have a window
@@ -63,7 +61,46 @@ def _window_changes(settings: Settings) -> Iterator[Change]:
             settings={"parallel": 1},
             line="-np 1",
             cost="requests wait for one another",
+            price=LITTLE,
         )
+
+
+def _cache_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
+    """Yield smaller caches; values in blocks need flash attention, which is turned on with them."""
+    flash: dict[str, SettingValue] = {}
+    flag = ""
+    if settings.get("flash_attention") == "off":
+        flash = {"flash_attention": "auto"}
+        flag = "OLLAMA_FLASH_ATTENTION=1" if pipeline.is_ollama else "-fa auto"
+        yield Change(settings=flash, line=flag, cost=NO_COST, price=NOTHING)
+    if settings.get("kv_type") != "f16":
+        return
+    for kind, cost, price in (
+        ("q8_0", "a KV cache of half the size, with little loss", LITTLE),
+        ("q4_0", "a KV cache of a quarter of the size: answers get worse", MUCH),
+    ):
+        types = f"OLLAMA_KV_CACHE_TYPE={kind}" if pipeline.is_ollama else f"-ctk {kind} -ctv {kind}"
+        yield Change(
+            settings={**flash, "kv_type": kind},
+            line=f"{flag} {types}".lstrip(),
+            cost=cost,
+            price=price,
+            ladder="kv_type",
+        )
+
+
+def _smaller_contexts(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
+    context, step = settings.get("context"), 0
+    while isinstance(context, int) and context > 2048:
+        context //= 2
+        yield Change(
+            settings={"context": context},
+            line=f"OLLAMA_CONTEXT_LENGTH={context}" if pipeline.is_ollama else f"-c {context}",
+            cost=f"the conversation and its images must fit {context} tokens",
+            price=SOME + step,
+            ladder="context",
+        )
+        step += 1
 
 
 def _expert_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
@@ -77,7 +114,7 @@ def _expert_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Chan
         return
     now = settings.get("cpu_moe", 0)
     steps = [-(-layers * eighth // 8) for eighth in range(1, 9)]
-    for count in dict.fromkeys(steps):
+    for place, count in enumerate(dict.fromkeys(steps)):
         if isinstance(now, int) and count > now:
             # llama-server reads LLAMA_ARG_*, and Ollama starts it with its own environment
             flag = "LLAMA_ARG_N_CPU_MOE=" if pipeline.is_ollama else "--n-cpu-moe "
@@ -85,4 +122,6 @@ def _expert_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Chan
                 settings={"cpu_moe": count},
                 line=f"{flag}{count}",
                 cost=f"the experts of {count} of {layers} layers are computed on the CPU",
+                price=MUCH + place,
+                ladder="cpu_moe",
             )

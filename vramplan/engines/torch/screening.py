@@ -7,6 +7,8 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 from __future__ import annotations
 
 from vramplan.budget.cuda_context import context_band
+from vramplan.budget.verdict import Screening
+from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -18,22 +20,57 @@ from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
 from vramplan.settings import SPILLING_PLATFORMS
 
+#: no card has as much
+_NEVER = 1 << 60
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Screening:
+class Screened:
     """What a run does with a budget: with the most it may need, and with what is expected."""
 
     fits: bool
     completes: bool
     live_bytes: int  # at the run's peak, as expected
+    least_bytes: int  # no budget below this lets it fit
 
 
 #: screenings of this process: cards of one architecture and size share them
-_made: dict[tuple[str, int, int], Screening] = {}
+_made: dict[tuple[str, int, int], Screened] = {}
 _MOST_MADE = 4096
 
 
-def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screening:
+def screen_job(
+    pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int
+) -> Screening:
+    """Return whether a job may fit a budget, all of it on the GPU unless the settings say so.
+
+    Raises TapeError where there is no tape, or none that holds for these settings.
+    """
+    if settings.get("offload") == "auto":  # what fits by offloading is not said to fit
+        settings = {**settings, "offload": "none"}
+    if settings.get("device_map") == "auto" and not _is_whole(
+        pipeline, settings, card, budget_bytes
+    ):
+        return Screening(fits=False, completes=False, least_bytes=_NEVER, least_tight_bytes=_NEVER)
+    seen = screen(pipeline, settings, card, budget_bytes)
+    return Screening(
+        fits=seen.fits,
+        completes=seen.completes,
+        least_bytes=seen.least_bytes,
+        least_tight_bytes=seen.live_bytes + context_band(card).expected_bytes,
+    )
+
+
+def _is_whole(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> bool:
+    """True where the loader leaves no layer to the CPU, with the context that is expected."""
+    from vramplan.engines.torch.device_map import modules_of, place
+
+    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    modules = modules_of(pipeline, open_tape(find_tape(pipeline)), element_bytes)
+    return place(modules, budget_bytes - context_band(card).expected_bytes).is_whole
+
+
+def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screened:
     """Return whether a torch pipeline would fit a budget, the CUDA context included.
 
     Raises TapeError where there is no tape, or none that holds for these settings.
@@ -52,14 +89,13 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
         live_bytes, completes = _try(
             tape, conditions, budget_bytes - context.expected_bytes, expandable, spills
         )
-        fits = (
-            completes
-            and _try(
-                tape, most, budget_bytes - context.high_bytes - extra_bytes, expandable, spills
-            )[1]
-        )
-        _made[key, budget_bytes, extra_bytes] = Screening(
-            fits=fits, completes=completes, live_bytes=live_bytes
+        least_bytes, fits = context.high_bytes + live_bytes, False
+        if completes:
+            aside_bytes = context.high_bytes + extra_bytes
+            most_bytes, fits = _try(tape, most, budget_bytes - aside_bytes, expandable, spills)
+            least_bytes = max(least_bytes, most_bytes + aside_bytes)
+        _made[key, budget_bytes, extra_bytes] = Screened(
+            fits=fits, completes=completes, live_bytes=live_bytes, least_bytes=least_bytes
         )
     found = _made[key, budget_bytes, extra_bytes]
     while len(_made) > _MOST_MADE:
