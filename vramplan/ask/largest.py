@@ -1,8 +1,8 @@
 """The largest image, batch or context that fits: exact, though success is not monotone.
 
 A larger size may fit where a smaller one does not: the cache is cut in other places. What is alive
-at the peak grows with every size, so a bisection finds the largest size for which that fits; from
-there downwards each legal size is tried until one is good enough.
+at the peak grows with every size, so a bisection finds the largest size for which that fits on
+every candidate; from there downwards each legal size is tried until one is good enough.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import gcd
 
 from vramplan.ask.trial import Trial
 from vramplan.budget.plan import Largest
-from vramplan.model import Constraint, SettingValue
+from vramplan.model import Card, Constraint, SettingValue
 
 #: where the pipeline has no bound of its own: no card runs a larger batch, image or context
 _LARGEST = {"image": 1 << 14, "batch": 1 << 20, "context": 1 << 24, "frames": 1 << 16}
@@ -31,25 +31,37 @@ def find_largest(
     numbers above 1,024 in ten binary digits.
     """
     sizes = legal_sizes(trial.job.settings[key], trial.job.pipeline.constraints.get(key), key)
-    budget = trial.deciding[1]
-    below, above = -1, len(sizes)
-    # doubling first: of an open range almost all sizes are far too large to be looked at
-    probe = 0
-    while probe < above and trial.least_bytes({key: sizes[probe]}) <= budget:
-        below, probe = probe, 2 * probe + 1
-    above = min(probe, above)
-    while above - below > 1:
-        middle = (below + above) // 2
-        if trial.least_bytes({key: sizes[middle]}) <= budget:
-            below = middle
-        else:
-            above = middle
-    for place in range(below, -1, -1):
+    last = len(sizes) - 1
+    for card, budget in trial.budgets:
+
+        def has_room(place: int, card: Card = card, budget: int = budget) -> bool:
+            return trial.has_room({key: sizes[place]}, card, budget)
+
+        last = _last_with_room(has_room, last)
+    for place in range(last, -1, -1):
         progress(f"{key} {sizes[place]}")
         verdict = trial.accepted({key: sizes[place]})
         if verdict is not None:
             return Largest(value=sizes[place], verdict=verdict)
     return None
+
+
+def _last_with_room(has_room: Callable[[int], bool], last: int) -> int:
+    """Return the last place up to `last` that has room, -1 for none; room never comes back."""
+    if last < 0 or has_room(last):
+        return last
+    # doubling first: of an open range almost all sizes are far too large to be looked at
+    below, above = -1, 0
+    while above < last and has_room(above):
+        below, above = above, 2 * above + 1
+    above = min(above, last)
+    while above - below > 1:
+        middle = (below + above) // 2
+        if has_room(middle):
+            below = middle
+        else:
+            above = middle
+    return below
 
 
 def legal_sizes(now: SettingValue, bounds: Constraint | None, key: str) -> Sequence[SettingValue]:

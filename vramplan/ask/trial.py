@@ -21,9 +21,6 @@ from vramplan.settings import AUTO
 
 _ORDER = list(VerdictKind)
 
-#: more bytes than any budget has: what cannot be told does not fit
-_NEVER = 1 << 60
-
 
 class Trial:
     """A job on a card's choice, tried with other settings; `worst` is still good enough.
@@ -52,6 +49,7 @@ class Trial:
             candidate_budgets(choice, *self._taken, share),
             key=lambda pair: judged_as(pair[0]) != self.verdict.judged_as,
         )
+        self._strictest_first = list(self.budgets)
 
     def again(self, worst: VerdictKind) -> Trial:
         """Return a trial of the same that is content with another verdict."""
@@ -99,8 +97,10 @@ class Trial:
 
     def _try(self, changed: Mapping[str, SettingValue]) -> Verdict | None:
         job = self.job.changed(changed)
-        for card, budget in self.budgets:
+        for place, (card, budget) in enumerate(self._strictest_first):
             if not self._engine.screen(job, card, budget).passes(self.worst):
+                # it may well refuse the next one too
+                self._strictest_first.insert(0, self._strictest_first.pop(place))
                 return None
         found = self.judge(changed)
         return found if self.is_accepted(found) else None
@@ -113,14 +113,16 @@ class Trial:
         """Return why some settings could not be tried; None where they could, or were not."""
         return self.problems.get(tuple(sorted(changed.items())))
 
-    def least_bytes(self, changed: Mapping[str, SettingValue]) -> int:
-        """Return what the deciding card's budget must be at least, for all that is known."""
-        card, budget = self.deciding
+    def has_room(self, changed: Mapping[str, SettingValue], card: Card, budget_bytes: int) -> bool:
+        """Return whether a candidate has room for what is needed at least, for all that is known.
+
+        Where a size has none no larger one is good enough, whichever way success goes.
+        """
         try:
-            seen = self._engine.screen(self.job.changed(changed), card, budget)
-        except VramplanError:
-            return _NEVER
-        return seen.least_for(self.worst)
+            seen = self._engine.screen(self.job.changed(changed), card, budget_bytes)
+        except VramplanError:  # what the tape does not hold for
+            return False
+        return seen.least_for(self.worst) <= budget_bytes
 
     @property
     def deciding(self) -> tuple[Card, int]:
