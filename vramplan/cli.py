@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "check": "does it fit? a verdict per pipeline and card",
         "estimate": "why? the budget line by line, phase by phase",
         "plan": "what to change? every way to make it fit, and the largest",
+        "fit": "what runs on this card? known models and those here, ranked",
         "profile": "what does it take in truth? the real components on this GPU",
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
         "sweep": "verdicts on a grid of pipelines, settings and cards",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
     from vramplan.budget.pace import Pace
+    from vramplan.budget.ranked import FileFit
     from vramplan.budget.verdict import Grader, Screening
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
@@ -69,6 +70,9 @@ class Engine(Protocol):
 
     def advise(self, question: Question) -> tuple[Advice, ...]:
         """Return what comes nearest for a failure that no change ends; nothing helps: none."""
+
+    def file_fit(self, job: Job, card: Card, budget_bytes: int) -> FileFit | None:
+        """Return which file of a model's family is the best whose whole fits; None: it has none."""
 
     def smaller_file(self, question: Question) -> Advice | None:
         """Return which smaller file of the same model would fit with all else as it is."""
@@ -151,6 +155,20 @@ def open_file(text: str, mmproj: str | None, remark: Remark) -> Pipeline:
     from vramplan.engines.ggml.open import open_model
 
     return open_model(text, mmproj, remark)
+
+
+def stored_models() -> Iterator[tuple[str, str]]:
+    """Yield the models that programs keep on this machine: whose, and what `open_file` takes."""
+    from vramplan.engines.ggml import stores
+
+    return stores.stored_models()
+
+
+def models_below(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield the model files in folders and below them: in which, and what `open_file` takes."""
+    from vramplan.engines.ggml import stores
+
+    return stores.models_below(folders)
 
 
 def ballast_command(uuid: str) -> list[str]:

@@ -134,6 +134,9 @@ class FakeEngine:
                 return (advise(change, found, estimate, question.verdict),)
         return ()
 
+    def file_fit(self, job: Job, card: Card, budget_bytes: int) -> None:
+        """Return nothing: a number is not in a file."""
+
     def smaller_file(self, question: Question) -> None:
         """Return nothing: a number is not in a file."""
 

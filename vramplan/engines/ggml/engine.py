@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
     from vramplan.budget.pace import Pace
+    from vramplan.budget.ranked import FileFit
     from vramplan.budget.verdict import Grader, Screening
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
@@ -80,6 +81,12 @@ class GgmlEngine:
         from vramplan.engines.ggml.advice import nearest_advice
 
         return nearest_advice(of_ggml(question.job.pipeline), question)
+
+    def file_fit(self, job: Job, card: Card, budget_bytes: int) -> FileFit:
+        """Return which usual quantisation of the model is the largest that stays whole."""
+        from vramplan.engines.ggml.smaller_file import file_fit
+
+        return file_fit(of_ggml(job.pipeline), job.settings, card, budget_bytes)
 
     def smaller_file(self, question: Question) -> Advice | None:
         """Return which smaller file would bring everything onto the GPU."""

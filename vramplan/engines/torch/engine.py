@@ -69,17 +69,20 @@ class TorchEngine:
 
         return screen_job(of_torch(job.pipeline), job.settings, card, budget_bytes)
 
-    def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:  # noqa: ARG002  # what does not fit, fails
+    def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
         """Return how long one result takes at least."""
         from vramplan.engines.torch.pace import pace_torch
 
-        return pace_torch(of_torch(job.pipeline), job.settings, card)
+        return pace_torch(of_torch(job.pipeline), job.settings, card, budget_bytes)
 
     def advise(self, question: Question) -> tuple[Advice, ...]:
         """Return the changes with which least is needed, where none makes it fit."""
         from vramplan.engines.torch.advice import nearest_advice
 
         return nearest_advice(of_torch(question.job.pipeline), question)
+
+    def file_fit(self, job: Job, card: Card, budget_bytes: int) -> None:
+        """Return nothing: its weights are no file of several types."""
 
     def smaller_file(self, question: Question) -> None:
         """Return nothing: its weights are not planned in other types than it has a setting for."""

@@ -48,9 +48,7 @@ def screen_job(
     """
     if settings.get("offload") == "auto":  # what fits by offloading is not said to fit
         settings = {**settings, "offload": "none"}
-    if settings.get("device_map") == "auto" and not _is_whole(
-        pipeline, settings, card, budget_bytes
-    ):
+    if not is_placed_whole(pipeline, settings, card, budget_bytes):
         return Screening(fits=False, completes=False, least_bytes=_NEVER, least_tight_bytes=_NEVER)
     seen = screen(pipeline, settings, card, budget_bytes)
     return Screening(
@@ -61,8 +59,12 @@ def screen_job(
     )
 
 
-def _is_whole(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> bool:
-    """True where the loader leaves no layer to the CPU, with the context that is expected."""
+def is_placed_whole(
+    pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int
+) -> bool:
+    """Return whether no layer is left to the CPU by ``device_map=auto``, as is expected."""
+    if settings.get("device_map") != "auto":
+        return True
     from vramplan.engines.torch.device_map import modules_of, place
 
     element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
