@@ -93,6 +93,13 @@ class _Formatter(argparse.HelpFormatter):
             return super()._fill_text(text, width, indent)
         return "".join(indent + line for line in text.splitlines(keepends=True))
 
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # as in `_options`
+            # Python 3.11 forgets that commands are indented once more, and breaks the longest
+            longest = max(map(len, action.choices)) + 2 * self._indent_increment
+            self._action_max_length = max(self._action_max_length, longest)
+
     def format_help(self) -> str:
         return super().format_help().replace("`", "")
 
