@@ -22,7 +22,7 @@ from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError, VramplanError
 from vramplan.model import Advice, Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import SIZES
+from vramplan.settings import SIZES, format_setting
 
 #: so many options are worth reading
 MOST_OPTIONS = 8
@@ -152,7 +152,7 @@ def find_options(
 
     def fits(chain: Chain) -> bool:
         change = combine(chain)
-        progress(change.line)
+        progress(" ".join(f"{key}={format_setting(key, v)}" for key, v in change.settings.items()))
         return trial.accepted(change.settings) is not None
 
     for chain in find_combinations(changes, fits):

@@ -43,7 +43,9 @@ def find_combinations(changes: Iterable[Change], fits: Fits) -> Iterator[Chain]:
             reach[places] = fits(ends)
         if reach[places] and fits(chain):
             if not found:
-                yield from _more_at_once(listed, ladders, fits, price_of(chain))
+                more = tuple(_more_at_once(listed, ladders, fits, price_of(chain)))
+                found += more
+                yield from more
             found.append(chain)
             if not is_enough:
                 yield chain
@@ -66,11 +68,13 @@ def price_of(chain: Chain) -> int:
 
 
 def _is_enough(chain: Chain, found: Sequence[Chain]) -> bool:
-    """True where enough combinations of as many changes are known, all of them much cheaper."""
-    alike = [price_of(known) for known in found if len(known) == len(chain)]
-    if not alike:
-        return False
-    return len(alike) >= _MOST_ALIKE or price_of(chain) > alike[0] + _DEARER
+    """True where combinations of as many changes are known, and this one is much dearer than any.
+
+    Or enough of them: the first alone and the first pair are always worth knowing.
+    """
+    alike = sum(len(known) == len(chain) for known in found)
+    cheapest = min(map(price_of, found), default=0)
+    return alike >= _MOST_ALIKE or (alike > 0 and price_of(chain) > cheapest + _DEARER)
 
 
 def _more_at_once(

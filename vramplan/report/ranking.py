@@ -77,6 +77,8 @@ def rate(pace: Pace | None) -> str:
     if pace is None or not pace.seconds:
         return phrases.NOTHING
     per_second = 1 / pace.seconds
+    if per_second >= 1e6:
+        return f"{per_second / 1e6:.3g} M {pace.result}s/s"
     if per_second >= 10:
         shown = float(f"{per_second:.3g}")  # an estimate has no more digits
         return f"{shown:,.0f} {pace.result}s/s"
@@ -90,8 +92,8 @@ def _best(file: FileFit | None, *, is_best: bool) -> tuple[str, str]:
 
     if file is None:
         return "", ""
-    own = f"has {phrases.name(file.quantisation)}, {file.bits:.1f} bits"
-    best = "none" if file.best is None else f"{file.best}, {file.best_bits:.1f} bits"
+    own = f"has {phrases.name(file.quantisation)}"
+    best = file.best or "none"
     return (f"* {best}" if is_best else best), own
 
 
