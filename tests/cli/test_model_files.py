@@ -143,6 +143,28 @@ def test_without_a_context_llama_server_cuts_its_own(run, models, validate) -> N
     assert any("llama-server takes the 32,768 tokens" in note for note in whole["notes"])
 
 
+def test_a_context_that_the_engine_cuts_fits_a_smaller_card(run, models, validate) -> None:
+    """What is planned goes out from what the engine takes, and a smaller card would do too."""
+    done = run("plan", models / "m.gguf", "--card", "8gb", "--context", "auto", "--json")
+    validate(done.json)
+    found = done.json["result"]
+    assert (found["verdict"], found["smallest"]["class"]) == ("fits", "6gb")
+    assert found["largest"]["context"] % 256 == 0
+    words = ("check", models / "m.gguf", "--card", "8gb", "--json", "--context")
+    largest = found["largest"]["context"]
+    kinds = [
+        run(*words, str(tokens)).json["result"]["verdicts"][0]["verdict"]
+        for tokens in (largest, largest + 256, 32768)
+    ]
+    assert kinds == ["fits", "offload", "offload"]
+    small = run("plan", models / "m.gguf", "--card", "5GiB", "--context", "auto", "--json")
+    ways = small.json["result"]["changes"]
+    assert ways
+    assert {"context", "gpu_layers", "kv_type", "ubatch"} >= {
+        key for w in ways for key in w["settings"]
+    }
+
+
 def test_a_mixture_is_advised_to_keep_experts_on_the_cpu(run, tmp_path, validate) -> None:
     model = sparse.language_model("qwen3moe", layers=24, embedding=2048, feed_forward=6144)
     model.meta |= {

@@ -150,12 +150,15 @@ def find_options(
 ) -> Iterator[Option]:
     """Yield the combinations of changes that are good enough, cheapest first."""
 
-    def fits(chain: Chain) -> bool:
-        change = combine(chain)
-        progress(" ".join(f"{key}={format_setting(key, v)}" for key, v in change.settings.items()))
-        return trial.accepted(change.settings) is not None
+    def may_fit(chain: Chain) -> bool:
+        settings = combine(chain).settings
+        progress(" ".join(f"{key}={format_setting(key, v)}" for key, v in settings.items()))
+        return trial.may_be_accepted(settings)
 
-    for chain in find_combinations(changes, fits):
+    def fits(chain: Chain) -> bool:
+        return trial.accepted(combine(chain).settings) is not None
+
+    for chain in find_combinations(changes, may_fit, fits):
         change = combine(chain)
         found = trial.accepted(change.settings)
         assert found is not None
@@ -217,20 +220,27 @@ def first_advice(
     *,
     margin_bytes: int = 0,
     other_bytes: int | None = None,
+    estimate: Estimate | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Advice, ...]:
     """Return the first option of a plan for `verdict`; for a failure, else what comes nearest.
 
     Unless that costs next to nothing, the smaller file with which it would fit stands beside it.
-    Nothing is returned for a verdict that fits already, and where no change helps. `progress` is
-    told which change is tried.
+    Nothing is returned for a verdict that fits already, and where no change helps. `estimate` is
+    the one behind the verdict, if it is at hand, and `progress` is told which change is tried.
     """
     if verdict.kind is VerdictKind.FITS:
         return ()
-    trial = Trial(job, choice, margin_bytes=margin_bytes, other_bytes=other_bytes)
+    trial = Trial(
+        job,
+        choice,
+        margin_bytes=margin_bytes,
+        other_bytes=other_bytes,
+        judged=None if estimate is None else (verdict, estimate),
+    )
     for option in find_options(trial, trial.changes(), progress):
-        found, estimate = trial.judge_on(job.changed(option.settings))
-        first = (advise(combine(option.changes), found, estimate, verdict),)
+        found, behind = trial.judge_on(job.changed(option.settings))
+        first = (advise(combine(option.changes), found, behind, verdict),)
         return first if option.price < SOME else (*first, *_some(_smaller_file(trial)))
     return (*_nearest(trial, progress), *_some(_smaller_file(trial)))
 

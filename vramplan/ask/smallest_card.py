@@ -13,6 +13,7 @@ from vramplan.catalog.cards import class_names
 from vramplan.engines.door import engine_of
 from vramplan.errors import VramplanError
 from vramplan.model import Card, Job, VerdictKind
+from vramplan.settings import AUTO
 
 _ORDER = list(VerdictKind)
 
@@ -61,9 +62,10 @@ class _Cards:
             return False
 
     def _suits(self, card: Card, budget_bytes: int) -> bool:
-        need = self._engine.estimate(self._job, card).need.band
-        is_fit = self._worst is VerdictKind.FITS
-        if (need.high_bytes if is_fit else need.expected_bytes) > budget_bytes:
-            return False  # without finding out where it fails
+        if self._job.settings.get("context") != AUTO:  # which an engine may cut until it fits
+            need = self._engine.estimate(self._job, card).need.band
+            is_fit = self._worst is VerdictKind.FITS
+            if (need.high_bytes if is_fit else need.expected_bytes) > budget_bytes:
+                return False  # without finding out where it fails
         kind, _ = beside_system(self._grader(card, budget_bytes), self._job.settings, budget_bytes)
         return _ORDER.index(kind) <= _ORDER.index(self._worst)

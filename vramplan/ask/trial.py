@@ -22,6 +22,10 @@ from vramplan.settings import AUTO
 _ORDER = list(VerdictKind)
 
 
+#: a verdict, and the estimate behind it
+Judged = tuple[Verdict, Estimate]
+
+
 class Trial:
     """A job on a card's choice, tried with other settings; `worst` is still good enough.
 
@@ -36,14 +40,20 @@ class Trial:
         margin_bytes: int = 0,
         other_bytes: int | None = None,
         worst: VerdictKind = VerdictKind.FITS,
+        judged: Judged | None = None,
     ) -> None:
-        """Judge the job as it is; raises UsageError where no CUDA context fits."""
+        """Judge the job as it is, unless that was done (`judged`).
+
+        Raises UsageError where no CUDA context fits.
+        """
         self.job, self.choice, self.worst = job, choice, worst
         self._taken = margin_bytes, other_bytes
         self._engine = engine_of(job.pipeline)
         self._known: dict[object, Verdict | None] = {}
+        self._screened: dict[object, bool] = {}
         self.problems: dict[object, str] = {}
-        self.verdict, self._estimate = self.judge_on(job)
+        self._judged: dict[object, Judged] = {}
+        self.verdict, self._estimate = judged or self.judge_on(job)
         share = system_share(job.settings).expected_bytes
         self.budgets = sorted(
             candidate_budgets(choice, *self._taken, share),
@@ -60,6 +70,7 @@ class Trial:
             margin_bytes=margin_bytes,
             other_bytes=other_bytes,
             worst=worst,
+            judged=(self.verdict, self._estimate),
         )
 
     def changes(self) -> list[Change]:
@@ -78,11 +89,21 @@ class Trial:
         """Return the verdict with some settings changed. Raises VramplanError."""
         return self.judge_on(self.job.changed(changed))[0]
 
-    def judge_on(self, job: Job, cards: Sequence[Card] = ()) -> tuple[Verdict, Estimate]:
-        """Return the verdict on a job as it is, on some of the candidates. Raises VramplanError."""
-        choice = replace(self.choice, candidates=tuple(cards)) if cards else self.choice
+    def judge_on(self, job: Job, cards: Sequence[Card] = ()) -> Judged:
+        """Return the verdict on the job at some settings, on all or some of the candidates.
+
+        Raises VramplanError.
+        """
         margin_bytes, other_bytes = self._taken
-        return judge(job, choice, margin_bytes=margin_bytes, other_bytes=other_bytes)
+        if cards:
+            choice = replace(self.choice, candidates=tuple(cards))
+            return judge(job, choice, margin_bytes=margin_bytes, other_bytes=other_bytes)
+        key = tuple(sorted(job.settings.items()))
+        if key not in self._judged:
+            self._judged[key] = judge(
+                job, self.choice, margin_bytes=margin_bytes, other_bytes=other_bytes
+            )
+        return self._judged[key]
 
     def accepted(self, changed: Mapping[str, SettingValue]) -> Verdict | None:
         """Return the verdict with some settings changed where it is good enough, else None."""
@@ -96,14 +117,34 @@ class Trial:
         return self._known[key]
 
     def _try(self, changed: Mapping[str, SettingValue]) -> Verdict | None:
+        if not self._screen(changed):
+            return None
+        found = self.judge(changed)
+        return found if self.is_accepted(found) else None
+
+    def may_be_accepted(self, changed: Mapping[str, SettingValue]) -> bool:
+        """Return whether a quick look leaves it open that some settings are good enough."""
+        key = tuple(sorted(changed.items()))
+        try:
+            return self._screen(changed)
+        except VramplanError as problem:
+            self.problems[key] = str(problem)
+            return False
+
+    def _screen(self, changed: Mapping[str, SettingValue]) -> bool:
+        key = tuple(sorted(changed.items()))
+        if key not in self._screened:
+            self._screened[key] = self._passes(changed)
+        return self._screened[key]
+
+    def _passes(self, changed: Mapping[str, SettingValue]) -> bool:
         job = self.job.changed(changed)
         for place, (card, budget) in enumerate(self._strictest_first):
             if not self._engine.screen(job, card, budget).passes(self.worst):
                 # it may well refuse the next one too
                 self._strictest_first.insert(0, self._strictest_first.pop(place))
-                return None
-        found = self.judge(changed)
-        return found if self.is_accepted(found) else None
+                return False
+        return True
 
     def is_accepted(self, verdict: Verdict) -> bool:
         """Return whether a verdict is good enough."""

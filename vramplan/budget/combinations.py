@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, product
 
-from vramplan.budget.change import MUCH, Change
+from vramplan.budget.change import MUCH, SOME, Change
 
 Chain = tuple[Change, ...]
 #: whether a run with these changes fits
@@ -23,34 +23,39 @@ _MOST_ALIKE, _DEARER = 4, MUCH
 _Ladder = tuple[tuple[int, Change], ...]
 
 
-def find_combinations(changes: Iterable[Change], fits: Fits) -> Iterator[Chain]:
+def find_combinations(changes: Iterable[Change], may_fit: Fits, fits: Fits) -> Iterator[Chain]:
     """Yield the changes that fit alone, pairs that do, and one of more changes if it is cheaper.
 
-    That one is what is left of all changes that are cheaper than the first alone or the first pair,
-    when those are shed that it fits without, the dearest first. Along a ladder memory never rises:
-    where two ladders at their ends do not fit, nothing before that is tried.
+    That one is looked for where a change or two cost more than some. It is what is left of all
+    changes when those are shed that it fits without, the dearest first. Along a ladder memory never
+    rises: where two ladders at their ends do not fit, nothing before that is tried. What `may_fit`
+    refuses, `fits` is not asked about, which costs more.
     """
     listed = list(changes)
     ladders = _ladders(listed)
+    more: Chain | None = None
+    is_sought = False  # more changes at once
     found: list[Chain] = []
     reach: dict[tuple[int, ...], bool] = {}
     for places, chain in _up_to_two(ladders):
+        if not found and not is_sought and price_of(chain) > SOME:
+            is_sought = True
+            more = _more_at_once(listed, ladders, may_fit, fits)
+        if more is not None and not found and price_of(more) < price_of(chain):
+            found.append(more)
+            yield more
         is_enough = _is_enough(chain, found)
         if (is_enough and len(chain) > 1) or any(_covers(chain, known) for known in found):
             continue
         if places not in reach:
-            ends = tuple(ladders[place][-1][1] for place in places)
-            reach[places] = fits(ends)
-        if reach[places] and fits(chain):
-            if not found:
-                more = tuple(_more_at_once(listed, ladders, fits, price_of(chain)))
-                found += more
-                yield from more
+            reach[places] = may_fit(tuple(ladders[place][-1][1] for place in places))
+        if reach[places] and may_fit(chain) and fits(chain):
             found.append(chain)
             if not is_enough:
                 yield chain
     if not found:
-        yield from _more_at_once(listed, ladders, fits, None)
+        more = more if is_sought else _more_at_once(listed, ladders, may_fit, fits)
+        yield from () if more is None else (more,)
 
 
 def everything(changes: Iterable[Change]) -> Chain:
@@ -78,15 +83,14 @@ def _is_enough(chain: Chain, found: Sequence[Chain]) -> bool:
 
 
 def _more_at_once(
-    changes: Sequence[Change], ladders: Sequence[_Ladder], fits: Fits, most: int | None
-) -> Iterator[Chain]:
-    """Yield the combination of three changes or more that is cheaper than `most`, if there is."""
-    cheaper = [change for change in changes if most is None or change.price < most]
-    whole = everything(cheaper)
-    if len(whole) > 2 and fits(whole):
-        chain = _shed(whole, ladders, fits)
-        if most is None or price_of(chain) < most:
-            yield chain
+    changes: Sequence[Change], ladders: Sequence[_Ladder], may_fit: Fits, fits: Fits
+) -> Chain | None:
+    """Return the combination of three changes or more that is left of all; None where none is."""
+    whole = everything(changes)
+    if len(whole) < 3 or not may_fit(whole):
+        return None
+    chain = _shed(whole, ladders, may_fit)
+    return chain if len(chain) > 2 and fits(chain) else None
 
 
 def _ladders(changes: Iterable[Change]) -> list[_Ladder]:
