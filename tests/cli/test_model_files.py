@@ -311,6 +311,13 @@ def test_a_name_of_lm_studios_is_found(run, models, tmp_path, monkeypatch) -> No
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     result = run("estimate", "pub/Mistral-GGUF", "--json")
     assert result.err == f"note: LM Studio's model: {folder}\n"
+    words = ("plan", "pub/Mistral-GGUF", "--card", "5GiB", "--json")
+    ways = run(*words).json["result"]["changes"]
+    assert ways[0]["line"] == "lms load --gpu max"
+    long = run(*words, "--context", "32k", "--gpu-layers", "all").json["result"]["changes"]
+    typed = {line for way in long for line in way["lines"]}
+    assert any(line.startswith("lms load --context-length ") for line in typed)
+    assert not any(line.startswith("-") for line in typed)
     found = result.json["result"]
     assert (found["pipeline"], found["runtime"]) == ("m", "llama.cpp")
     assert found["settings"]["context"] == 4096

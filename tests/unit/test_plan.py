@@ -204,7 +204,8 @@ def cases(count: int) -> list[tuple[str, str, dict[str, SettingValue], str, int]
     drawn = random.Random(20261130)  # noqa: S311  # a draw of cases
     found = []
     while len(found) < count:
-        name, size, settings = drawn.choice(SMALL)
+        # the graph of a context takes as long as a hundred small tapes
+        name, size, settings = drawn.choice(SMALL if len(found) % 4 == 0 else SMALL[:-1])
         card = drawn.choice(CARDS)
         usable = CATALOG.card(card).candidates[0]
         room = usable.total_bytes - usable.reserved_bytes

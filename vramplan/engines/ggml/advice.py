@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramplan.budget.advice import Question, advise
-from vramplan.budget.change import NO_COST, Change, combine
+from vramplan.budget.change import MUCH, NO_COST, Change, combine
 from vramplan.engines.ggml.changes import changes
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.smaller_file import smaller_file
@@ -39,12 +39,13 @@ def nearest_advice(pipeline: GgmlPipeline, question: Question) -> tuple[Advice, 
 def _changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
     """Yield the changes that leave the layers to the engine, then more and more of them at once.
 
-    Without the cache that makes answers worse: a few layers are not worth it.
+    Without caches that make answers worse, or all of them slow: a few layers are not worth it.
     """
     single = [
         change
         for change in changes(pipeline, settings)
-        if change.settings.get("gpu_layers") != "all" and change.settings.get("kv_type") != "q4_0"
+        if change.settings.get("gpu_layers") != "all"
+        and (change.price < MUCH or change.ladder == "cpu_moe" or change.is_last_resort)
     ]
     yield from single
     smaller = [change for change in single if "gpu_layers" not in change.settings]

@@ -1,4 +1,4 @@
-"""The changes that a ggml engine's settings leave open, as its flags and variables."""
+"""The changes that a ggml engine's settings leave open, as the program that runs it takes them."""
 
 from __future__ import annotations
 
@@ -6,35 +6,52 @@ from collections.abc import Iterator
 
 from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, SOME, Change
 from vramplan.engines.ggml.pipeline import GgmlPipeline
+from vramplan.engines.ggml.typed import line, program_of
 from vramplan.model import Settings, SettingValue
 
 
 def changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
     """Yield the changes that these settings leave open, those with a lower price first."""
-    yield from _window_changes(settings)
-    yield from _cache_changes(pipeline, settings)
+    program = program_of(pipeline)
+    yield from _window_changes(program, settings)
+    yield from _cache_changes(program, settings)
     ubatch = settings.get("ubatch")
     if isinstance(ubatch, int) and ubatch > 128:
         yield Change(
             settings={"ubatch": 128},
-            line='"num_batch": 128 in the request\'s options' if pipeline.is_ollama else "-ub 128",
+            line=line("ubatch", program, 128),
             cost="prompts are read more slowly",
             price=LITTLE,
         )
     if settings.get("gpu_layers") == "auto":
         yield Change(
             settings={"gpu_layers": "all"},
-            line='"num_gpu": 999 in the request\'s options' if pipeline.is_ollama else "-ngl 999",
+            line=line("all layers", program),
             cost="nothing is kept free: it fails, instead of using the CPU, should it not fit "
             "after all",
             price=SOME,
         )
-    yield from _smaller_contexts(pipeline, settings)
-    yield from _expert_changes(pipeline, settings)
+    parallel = settings.get("parallel")
+    if pipeline.is_ollama and isinstance(parallel, int) and parallel > 1:
+        yield Change(
+            settings={"parallel": 1},
+            line=line("one request", program),
+            cost="requests wait for one another",
+            price=SOME,
+        )
+    yield from _smaller_contexts(program, settings)
+    yield from _expert_changes(pipeline, program, settings)
+    if settings.get("kv_offload") == "on":
+        yield Change(
+            settings={"kv_offload": "off"},
+            line=line("cache on the host", program),
+            cost="attention is computed on the CPU: the longer the conversation, the slower",
+            price=MUCH,
+        )
     if settings.get("gpu_layers", "auto") != "auto":
         yield Change(
             settings={"gpu_layers": "auto"},
-            line="no num_gpu in the request's options" if pipeline.is_ollama else "no -ngl",
+            line=line("layers as they fit", program),
             cost="layers that do not fit run on the CPU",
             price=LAST_RESORT,
         )
@@ -46,12 +63,12 @@ def not_modelled(pipeline: GgmlPipeline) -> Iterator[tuple[str, str]]:
         yield "--no-mmproj-offload", "vramplan does not plan a projector on the CPU"
 
 
-def _window_changes(settings: Settings) -> Iterator[Change]:
+def _window_changes(program: str, settings: Settings) -> Iterator[Change]:
     """Yield what makes the caches smaller of layers that see a window; a model may have none."""
     if settings.get("swa_full") == "on":
         yield Change(
             settings={"swa_full": "off"},
-            line="no --swa-full",
+            line=line("windows alone", program),
             cost="a conversation changed further back than the window is read anew",
             price=LITTLE,
         )
@@ -59,19 +76,18 @@ def _window_changes(settings: Settings) -> Iterator[Change]:
         # of a number of requests each has its part of the context, and all have a window
         yield Change(
             settings={"parallel": 1},
-            line="-np 1",
+            line=line("one request", program),
             cost="requests wait for one another",
             price=LITTLE,
         )
 
 
-def _cache_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
+def _cache_changes(program: str, settings: Settings) -> Iterator[Change]:
     """Yield smaller caches; values in blocks need flash attention, which is turned on with them."""
     flash: dict[str, SettingValue] = {}
     flag = ""
     if settings.get("flash_attention") == "off":
-        flash = {"flash_attention": "auto"}
-        flag = "OLLAMA_FLASH_ATTENTION=1" if pipeline.is_ollama else "-fa auto"
+        flash, flag = {"flash_attention": "auto"}, line("flash attention", program)
         yield Change(settings=flash, line=flag, cost=NO_COST, price=NOTHING)
     if settings.get("kv_type") != "f16":
         return
@@ -79,23 +95,22 @@ def _cache_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Chang
         ("q8_0", "a KV cache of half the size, with little loss", LITTLE),
         ("q4_0", "a KV cache of a quarter of the size: answers get worse", MUCH),
     ):
-        types = f"OLLAMA_KV_CACHE_TYPE={kind}" if pipeline.is_ollama else f"-ctk {kind} -ctv {kind}"
         yield Change(
             settings={**flash, "kv_type": kind},
-            line=f"{flag} {types}".lstrip(),
+            line=f"{flag} {line('cache type', program, kind)}".lstrip(),
             cost=cost,
             price=price,
             ladder="kv_type",
         )
 
 
-def _smaller_contexts(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
+def _smaller_contexts(program: str, settings: Settings) -> Iterator[Change]:
     context, step = settings.get("context"), 0
     while isinstance(context, int) and context > 2048:
         context //= 2
         yield Change(
             settings={"context": context},
-            line=f"OLLAMA_CONTEXT_LENGTH={context}" if pipeline.is_ollama else f"-c {context}",
+            line=line("context", program, context),
             cost=f"the conversation and its images must fit {context} tokens",
             price=SOME + step,
             ladder="context",
@@ -103,7 +118,7 @@ def _smaller_contexts(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Ch
         step += 1
 
 
-def _expert_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
+def _expert_changes(pipeline: GgmlPipeline, program: str, settings: Settings) -> Iterator[Change]:
     """Yield more and more layers whose experts stay in host memory, up to all.
 
     An engine that may choose the layers itself does so with the experts too.
@@ -116,11 +131,9 @@ def _expert_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Chan
     steps = [-(-layers * eighth // 8) for eighth in range(1, 9)]
     for place, count in enumerate(dict.fromkeys(steps)):
         if isinstance(now, int) and count > now:
-            # llama-server reads LLAMA_ARG_*, and Ollama starts it with its own environment
-            flag = "LLAMA_ARG_N_CPU_MOE=" if pipeline.is_ollama else "--n-cpu-moe "
             yield Change(
                 settings={"cpu_moe": count},
-                line=f"{flag}{count}",
+                line=line("experts", program, count),
                 cost=f"the experts of {count} of {layers} layers are computed on the CPU",
                 price=MUCH + place,
                 ladder="cpu_moe",
