@@ -189,6 +189,22 @@ def test_an_empty_folder_has_nothing_that_fits(run, tmp_path) -> None:
     assert (done.code, done.out) == (1, "no models\n")
 
 
+def test_what_is_no_file_is_not_waited_for(run, tmp_path) -> None:
+    """A pipe, a device, a link to nowhere, a folder with a model's name."""
+    root = tmp_path / "odd"
+    root.mkdir()
+    os.mkfifo(root / "pipe.gguf")
+    (root / "dangling.gguf").symlink_to("/nowhere")
+    (root / "zero.gguf").symlink_to("/dev/zero")
+    (root / "empty.gguf").write_bytes(b"")
+    (root / "folder.gguf").mkdir()
+    found = rows(run("fit", root, "--only-folders", "--card", "8gb", "--json"))
+    assert {row["name"] for row in found} == {
+        "pipe.gguf", "dangling.gguf", "zero.gguf", "empty.gguf",
+    }  # fmt: skip
+    assert all(row["problem"] and row["verdict"] is None for row in found)
+
+
 def test_a_folder_that_cannot_be_read_is_passed_over(run, tmp_path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()

@@ -119,6 +119,15 @@ def test_tight_is_good_enough_where_that_is_asked(run) -> None:
     assert int(fits["image"].partition("x")[0]) < int(tight["image"].partition("x")[0])
 
 
+def test_what_fails_is_said(run) -> None:
+    """By the best that there is: as it is, or with a change."""
+    words = ("plan", "llava:7b", "--card", "4gb", "--fail-on")
+    assert [run(*words, kind).code for kind in ("tight", "offload", "oom")] == [1, 1, 0]
+    words = ("plan", "sd15", "--card", "6gb", "--image", "1024", "--fail-on")
+    assert run("check", *words[1:6]).out.count("tight") >= 1
+    assert run(*words, "tight").code == 0  # tiles make it fit
+
+
 def test_where_not_even_the_smallest_fits(run) -> None:
     done = run("plan", "sdxl", "--card", "4gb", "--max", "image")
     assert (done.code, done.out) == (1, "image: none fits\n")

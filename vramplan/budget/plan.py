@@ -10,7 +10,7 @@ from dataclasses import field
 
 from vramplan.budget.change import Change
 from vramplan.budget.pace import Pace, slowdown
-from vramplan.model import Advice, Settings, SettingValue, Verdict
+from vramplan.model import Advice, Settings, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
 
 
@@ -93,6 +93,12 @@ class Plan:
         if not self.verdict.kind.is_failure:
             return True
         return bool(self.options) if self.is_searched else None
+
+    @property
+    def best(self) -> VerdictKind:
+        """Return the best verdict there is: as it is, or with an option."""
+        kinds = [self.verdict.kind, *(option.verdict.kind for option in self.options)]
+        return min(kinds, key=list(VerdictKind).index)
 
     @property
     def missing_bytes(self) -> int | None:

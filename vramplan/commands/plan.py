@@ -36,6 +36,13 @@ def configure(parser: ArgumentParser) -> None:
         help="the worst verdict that is good enough (default: fits; where no change brings that, "
         "those that are tight are shown)",
     )
+    parser.add_argument(
+        "--fail-on",
+        choices=[kind.value for kind in VerdictKind if kind is not VerdictKind.FITS],
+        default=VerdictKind.OFFLOAD.value,
+        help="the mildest verdict that exits with 1 where it is the best that there is: tight, "
+        "offload or oom (default: offload)",
+    )
     arguments.add_budget(parser)
     arguments.add_projector(parser)
     arguments.add_settings(parser)
@@ -71,4 +78,5 @@ def run(args: Namespace) -> int:
     show(args, lambda look: report.render(plan, look, only=args.size))
     if args.size:
         return int(plan.largest[args.size] is None)
-    return int(not plan.succeeds)
+    order = list(VerdictKind)
+    return int(order.index(plan.best) >= order.index(VerdictKind(args.fail_on)))

@@ -123,7 +123,7 @@ class _Walk:
         raise TapeError(f"tape {self._tape.pipeline} has no recording of {name} at these settings")
 
     def _code(self, code: Code, variant: Variant, dims: Mapping[str, int], depth: int) -> Work:
-        self._steps += len(code)
+        self._steps += len(code) + len(variant.sizes)
         if self._steps > _MOST_STEPS:
             raise TapeError(f"tape {self._tape.pipeline}: too long to be gone through")
         sizes = evaluate_all(variant.sizes_code, variant.complete(dims))
