@@ -148,19 +148,13 @@ def test_nobody_knows_how_long_it_takes_where_nobody_knows_the_card() -> None:
 
 
 def test_a_tape_that_does_not_hold_is_said_to() -> None:
-    tape, conditions = opened("sd15-vae")
-    broken = Tape(
-        pipeline="x",
-        recorded_with={},
-        dims={},
-        least={},
-        dtype_facts={},
-        entry="main",
-        components=tape.components,
-        routines={"main": ()},
-    )
-    with pytest.raises(TapeError, match="no recording of main"):
-        traffic(broken, conditions)
+    """SDXL was not recorded with slices of attention."""
+    one = job("sdxl")
+    pipeline = of_torch(one.pipeline)
+    tape = open_tape(find_tape(pipeline))
+    settings = {**one.settings, "attention": "sliced"}
+    with pytest.raises(TapeError, match="no recording of unet"):
+        traffic(tape, conditions_at(pipeline, settings, "8.6", tape))
 
 
 # ------------------------------------------------------------------------------------------- ggml
