@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from vramplan.ask.check import Answer as Answer
     from vramplan.ask.library import check as check
     from vramplan.ask.library import estimate as estimate
+    from vramplan.ask.library import fit as fit
     from vramplan.ask.library import open_target as open_target
+    from vramplan.ask.library import plan as plan
     from vramplan.ask.library import sweep as sweep
+    from vramplan.budget.plan import Plan as Plan
+    from vramplan.budget.ranked import Ranking as Ranking
     from vramplan.errors import VramplanError as VramplanError
     from vramplan.model import Advice as Advice
     from vramplan.model import Band as Band
@@ -47,13 +51,17 @@ _HOMES = {
     "Job": "model",
     "Origin": "model",
     "Pipeline": "model",
+    "Plan": "budget.plan",
+    "Ranking": "budget.ranked",
     "SweepRow": "model",
     "Verdict": "model",
     "VerdictKind": "model",
     "VramplanError": "errors",
     "check": "ask.library",
     "estimate": "ask.library",
+    "fit": "ask.library",
     "open_target": "ask.library",
+    "plan": "ask.library",
     "sweep": "ask.library",
 }
 
@@ -67,13 +75,17 @@ __all__ = [
     "Job",
     "Origin",
     "Pipeline",
+    "Plan",
+    "Ranking",
     "SweepRow",
     "Verdict",
     "VerdictKind",
     "VramplanError",
     "check",
     "estimate",
+    "fit",
     "open_target",
+    "plan",
     "sweep",
 ]
 

@@ -27,6 +27,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "check": "does it fit? a verdict per pipeline and card",
         "estimate": "why? the budget line by line, phase by phase",
+        "plan": "what to change? every way to make it fit, and the largest",
+        "fit": "what runs on this card? known models and those here, ranked",
         "profile": "what does it take in truth? the real components on this GPU",
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
         "sweep": "verdicts on a grid of pipelines, settings and cards",
@@ -37,6 +39,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "record": "make or refresh a tape (needs the extra gpu)",
         "cache": "what is remembered between runs: show it, clear it",
         "doctor": "what is installed, what is missing, what is stale",
+        "completion": "what lets bash, zsh and fish complete words",
     }
 )
 
@@ -49,10 +52,11 @@ examples:
   where the bytes go:
     `vramplan estimate sd15 --image 768x768`
   options, examples and exit codes of a command:
-    `vramplan COMMAND --help`
+    `vramplan help COMMAND`
 """
 
 INTERRUPTED = 130
+_HELP = "help"
 
 #: what argparse takes for an option without a value, of which its readers are not told
 _NO_VALUE = r"--?[a-z][a-z-]*=--"
@@ -94,6 +98,13 @@ class _Formatter(argparse.HelpFormatter):
         if "\n" not in text:
             return super()._fill_text(text, width, indent)
         return "".join(indent + line for line in text.splitlines(keepends=True))
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # as in `_options`
+            # Python 3.11 forgets that commands are indented once more, and breaks the longest
+            longest = max(map(len, action.choices)) + 2 * self._indent_increment
+            self._action_max_length = max(self._action_max_length, longest)
 
     def format_help(self) -> str:
         return super().format_help().replace("`", "")
@@ -173,6 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if words[:1] == [_HELP]:  # vramplan help plan
+        words = [*words[1:], "--help"]
     name = next((word for word in words if not word.startswith("-")), None)
     if name is not None and name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or "commands: " + ", ".join(COMMANDS)
@@ -184,6 +197,7 @@ def _run(words: list[str]) -> int:
     parser = build_parser([name] if name else [])
     known, unknown = parser.parse_known_args(words)
     known.words = words  # the report names the command that made it
+    known.build_parser = build_parser  # completion knows every command
     if unknown:
         raise _unknown_argument(unknown, parser, name)
     if name is None:
@@ -207,19 +221,31 @@ def _unknown_argument(
     unknown: Sequence[str], parser: argparse.ArgumentParser, name: str | None
 ) -> UsageError:
     """Return the error for arguments nobody takes, with the nearest option where there is one."""
+    from vramplan.commands.meant_options import meant_option, not_modelled
+
     first = next((word for word in unknown if word.startswith("-")), unknown[0])
     option = first.partition("=")[0]
-    known = _options(parser, name) if option.startswith("-") else []
-    hint = did_you_mean(option, known) or f"vramplan {name or ''} --help".replace("  ", " ")
-    kind = "option" if option.startswith("-") else "argument"
-    return UsageError(f"unknown {kind} {option!r}", hint=hint)
+    if not option.startswith("-"):
+        hint = f"vramplan {name or ''} --help".replace("  ", " ")
+        return UsageError(f"unknown argument {option!r}", hint=hint)
+    known = _options(parser, name)
+    meant = meant_option(option, known)
+    what = None if meant else not_modelled(option)
+    if what is not None:
+        return UsageError(
+            f"{option!r} is known but not modelled: vramplan does not plan {what}",
+            hint="leave it out; what it takes comes on top, and --margin keeps room for it",
+        )
+    near = f"did you mean {meant!r}?" if meant else did_you_mean(option, known)
+    hint = near or f"vramplan {name or ''} --help".replace("  ", " ")
+    return UsageError(f"unknown option {option!r}", hint=hint)
 
 
 def _options(parser: argparse.ArgumentParser, name: str | None) -> list[str]:
     """Return the options of a command and of the commands below it."""
     found: list[str] = []
     for action in parser._actions:  # noqa: SLF001  # argparse has no public way to list options
-        found += [option for option in action.option_strings if option.startswith("--")]
+        found += [option for option in action.option_strings if option.startswith("-")]
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # as above
             for command, below in action.choices.items():
                 if name is None or command == name:

@@ -54,6 +54,8 @@ class Configurable(Protocol):
         """The bounds of the settings that have any."""
 
 
+#: the settings that say how large a run is: a plan looks for the largest of each that fits
+SIZES = ("image", "batch", "context", "frames")
 DTYPES = ("fp16", "bf16", "fp32")
 ATTENTIONS = ("sdpa", "math", "sliced")
 OFFLOADS = ("none", "model", "sequential", "group", "auto")
@@ -90,6 +92,7 @@ _SWITCH_SYNONYMS = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 # compiled where one is used: few of them are in a run
 _RANGE = r"([0-9]{1,4})-([0-9]{1,4})"
 _COUNT = r"[0-9]{1,9}"
+_THOUSANDS = r"([0-9]{1,5})[kK]"
 _NUMBER = r"[0-9]{1,4}(\.[0-9]{1,6})?"
 _IMAGE = r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}"
@@ -127,6 +130,12 @@ def _read_count(key: str, text: str) -> int:
 
 def _read_count_or_auto(key: str, text: str) -> SettingValue:
     return AUTO if text.lower() == AUTO else _read_count(key, text)
+
+
+def _read_context(key: str, text: str) -> SettingValue:
+    """Return a number of tokens: ``16k`` is 16,384, as contexts are counted."""
+    found = re.fullmatch(_THOUSANDS, text)
+    return _read_count(key, found[1]) * 1024 if found else _read_count_or_auto(key, text)
 
 
 def _read_number(key: str, text: str) -> float:
@@ -246,8 +255,9 @@ _SETTINGS: Mapping[str, _Setting] = {
     "prompt_tokens": _Setting(read=_read_count, help="tokens of the prompt, without the image's"),
     "new_tokens": _Setting(read=_read_count, help="tokens to generate"),
     "context": _Setting(
-        read=_read_count_or_auto,
-        help="tokens the KV cache has room for; auto for what the engine takes by itself",
+        read=_read_context,
+        help="tokens the KV cache has room for, 16k is 16384; auto for what the engine takes by "
+        "itself",
     ),
     "ubatch": _Setting(
         read=_read_count_or_auto,

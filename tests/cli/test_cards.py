@@ -96,3 +96,55 @@ def test_a_card_of_ones_own_is_listed(run, tmp_path) -> None:
     )
     cards = run("cards", "5gb", "--catalog", tmp_path, "--json").json["result"]["cards"]
     assert [card["name"] for card in cards] == ["my-card"]
+
+
+# ---------------------------------------------------------------------------- words and sizes
+def names(result) -> list[str]:
+    return [card["name"] for card in result.json["result"]["cards"]]
+
+
+def test_cards_are_found_by_what_they_are_called_and_their_size(run, validate) -> None:
+    done = run("cards", "laptop", "--min", "12gb", "--json")
+    validate(done.json)
+    found = done.json["result"]["cards"]
+    assert found
+    assert {card["kind"] for card in found} == {"laptop"}
+    assert min(card["class_gib"] for card in found) >= 12
+    assert done.json["result"]["judged_as"] is None
+    both = names(run("cards", "LAPTOP", "ti", "--json"))
+    assert both
+    assert all("ti" in name for name in both)
+    assert set(names(run("cards", "3060", "--json"))) >= {"rtx-3060-8gb", "rtx-3060-12gb"}
+    assert set(names(run("cards", "12.0", "workstation", "--json"))) <= set(load_catalog().cards)
+
+
+def test_a_bound_is_a_class_or_what_is_usable(run) -> None:
+    cards = load_catalog().cards.values()
+    by_size = names(run("cards", "--min", "11.6GiB", "--max", "16gb", "--json"))
+    wanted = [
+        card.name
+        for card in cards
+        if card.total_bytes - card.reserved_bytes >= 11.6 * 1024 * MIB and card.class_gib <= 16
+    ]
+    assert by_size == wanted
+    assert names(run("cards", "--max", "8", "--json")) == names(
+        run("cards", "--max", "8gb", "--json")
+    )
+    none = run("cards", "laptop", "--max", "2gb")
+    assert (none.code, none.out) == (0, "no card is called so and as large\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (["latpop"], "no card is called 'latpop'", "did you mean 'laptop'?"),
+        (["rx-7900-xtx"], "'rx-7900-xtx' is known but not modelled", "--card 24GiB"),
+        (["laptop", "voodoo"], "unknown card 'voodoo'", "vramplan cards shows them"),
+        (["--min", "8M"], "--min: unclear unit in size '8M'", "8MiB"),
+    ],
+)
+def test_what_no_card_is_called_gets_a_way_out(run, words, error, hint) -> None:
+    done = run("cards", *words)
+    assert (done.code, done.out) == (2, "")
+    assert error in done.error
+    assert hint in done.hint

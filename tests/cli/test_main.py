@@ -367,3 +367,11 @@ def test_two_dashes_are_no_value(run, option) -> None:
     result = run("check", "sd15", f"{option}=--", "--card", "8gb")
     assert (result.code, result.out) == (2, "")
     assert result.error == f"{option}: expected one argument"
+
+
+def test_help_of_a_command_is_its_own_help(run) -> None:
+    assert run("help", "plan").out == run("plan", "--help").out
+    assert run("help").out == run("--help").out
+    assert run("help", "catalog", "list").out == run("catalog", "list", "--help").out
+    unknown = run("help", "plam")
+    assert (unknown.code, unknown.hint) == (2, "did you mean 'plan'?")

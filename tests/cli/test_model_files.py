@@ -114,10 +114,18 @@ def test_a_file_is_judged_like_a_pipeline_of_the_catalogue(run, models, validate
 def test_what_would_bring_everything_back_is_a_smaller_file(run, models) -> None:
     result = run("check", models / "m.gguf", "--card", "5GiB", "--json").json["result"]
     settings, file = result["verdicts"][0]["advice"]
-    assert settings["change"] == "-ctk q8_0 -ctv q8_0; -ub 128; -c 2048"
+    assert (settings["change"], settings["effect"]) == ("-ngl 999", "fits")
+    assert "instead of using the CPU, should it not fit" in settings["cost"]
     assert file["change"] == (
         "a smaller file of the model: q3_k_s, 3.6 bits a weight where this one has 4.5"
     )
+
+
+def test_where_nothing_brings_everything_back_it_is_more_layers(run, models) -> None:
+    result = run("check", models / "m.gguf", "--card", "4GiB", "--json").json["result"]
+    (advice,) = result["verdicts"][0]["advice"]
+    assert advice["change"] == "-ctk q8_0 -ctv q8_0; -ub 128; -c 2048"
+    assert advice["effect"] == "22 of 33 layers on the GPU"
 
 
 def test_without_a_context_llama_server_cuts_its_own(run, models, validate) -> None:
@@ -133,6 +141,28 @@ def test_without_a_context_llama_server_cuts_its_own(run, models, validate) -> N
     whole = run("estimate", models / "m.gguf", "--context", "auto", "--json").json["result"]
     assert whole["settings"]["context"] == 32768
     assert any("llama-server takes the 32,768 tokens" in note for note in whole["notes"])
+
+
+def test_a_context_that_the_engine_cuts_fits_a_smaller_card(run, models, validate) -> None:
+    """What is planned goes out from what the engine takes, and a smaller card would do too."""
+    done = run("plan", models / "m.gguf", "--card", "8gb", "--context", "auto", "--json")
+    validate(done.json)
+    found = done.json["result"]
+    assert (found["verdict"], found["smallest"]["class"]) == ("fits", "6gb")
+    assert found["largest"]["context"] % 256 == 0
+    words = ("check", models / "m.gguf", "--card", "8gb", "--json", "--context")
+    largest = found["largest"]["context"]
+    kinds = [
+        run(*words, str(tokens)).json["result"]["verdicts"][0]["verdict"]
+        for tokens in (largest, largest + 256, 32768)
+    ]
+    assert kinds == ["fits", "offload", "offload"]
+    small = run("plan", models / "m.gguf", "--card", "5GiB", "--context", "auto", "--json")
+    ways = small.json["result"]["changes"]
+    assert ways
+    assert {"context", "gpu_layers", "kv_type", "ubatch"} >= {
+        key for w in ways for key in w["settings"]
+    }
 
 
 def test_a_mixture_is_advised_to_keep_experts_on_the_cpu(run, tmp_path, validate) -> None:
@@ -281,6 +311,13 @@ def test_a_name_of_lm_studios_is_found(run, models, tmp_path, monkeypatch) -> No
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     result = run("estimate", "pub/Mistral-GGUF", "--json")
     assert result.err == f"note: LM Studio's model: {folder}\n"
+    words = ("plan", "pub/Mistral-GGUF", "--card", "5GiB", "--json")
+    ways = run(*words).json["result"]["changes"]
+    assert ways[0]["line"] == "lms load --gpu max"
+    long = run(*words, "--context", "32k", "--gpu-layers", "all").json["result"]["changes"]
+    typed = {line for way in long for line in way["lines"]}
+    assert any(line.startswith("lms load --context-length ") for line in typed)
+    assert not any(line.startswith("-") for line in typed)
     found = result.json["result"]
     assert (found["pipeline"], found["runtime"]) == ("m", "llama.cpp")
     assert found["settings"]["context"] == 4096

@@ -172,7 +172,7 @@ def test_a_class_is_played_on_an_architecture_of_today() -> None:
     assert (card.name, card.compute_capability) == ("8gb", "8.6")
     assert card.total_bytes - card.reserved_bytes < 8 << 30
     with pytest.raises(UsageError):
-        played_card("8G", load_catalog([]))
+        played_card("8M", load_catalog([]))
 
 
 def test_a_dry_run_executes_the_code_and_has_no_figures(process, tmp_path, validate) -> None:

@@ -92,7 +92,7 @@ def test_a_name_is_one_card(text: str, name: str) -> None:
     assert choice.candidates == (FEW[name],)
 
 
-@pytest.mark.parametrize("text", ["8gb", "8GB", " 8 GB "])
+@pytest.mark.parametrize("text", ["8gb", "8GB", " 8 GB ", "8", "8g", "8G"])
 def test_a_class_is_its_least_capacity_on_each_capability(text: str) -> None:
     choice = match(text)
     assert choice.label == "8gb"
@@ -128,9 +128,15 @@ def test_a_size_is_what_cuda_offers_on_every_capability() -> None:
         ("", "unknown card ''", "vramplan cards shows them"),
         ("9gb", "no card of the class 9gb is known", "known classes: 8gb, 12gb; write 9GiB"),
         ("rtx-3060", "'rtx-3060' comes in several sizes", "rtx-3060-8gb or rtx-3060-12gb"),
-        ("8G", "not a card: '8G'", "11.6GiB or 11900MiB"),
+        ("8M", "not a card: '8M'", "11.6GiB or 11900MiB"),
+        ("3060", "'3060' is in several cards' names", "use rtx-3060-8gb or rtx-3060-12gb"),
+        ("RTX3060", "'RTX3060' is in several cards' names", "use rtx-3060-8gb or rtx-3060-12gb"),
+        ("9", "no card of the class 9gb is known", "write 9GiB"),
+        ("m3-max", "'m3-max' is known but not modelled", "a size is judged as an NVIDIA card's"),
+        ("RX 7900 XTX", "vramplan does not plan for AMD's GPUs", "--card 24GiB"),
+        ("mi300x", "vramplan does not plan for AMD's GPUs", "--card 24GiB"),
+        ("Intel Arc A770", "vramplan does not plan for Intel's GPUs", "--card 24GiB"),
         ("11.6GB", "not a card: '11.6GB'", "12gb for a class"),
-        ("12", "not a card: '12'", "12gb for a class"),
         ("-8GiB", "a size cannot be negative", ""),
         ("0GiB", "a card cannot have 0GiB", ""),
         ("8.GiB", "not a size: '8.GiB'", ""),

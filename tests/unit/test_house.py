@@ -42,9 +42,9 @@ def test_no_module_name_means_two_things() -> None:
     """Every engine has the same rooms on purpose; a command and its question share a name too."""
     shared = {
         "__init__", "advice", "attention", "cache", "cards", "catalog", "changes", "check",
-        "compare", "comparison", "doctor", "engine", "estimate", "judge", "measure", "open",
-        "pipeline", "profile", "published", "record", "report", "rows", "search", "sweep",
-        "verdict", "verdicts", "watch", "weights",
+        "compare", "comparison", "doctor", "engine", "estimate", "fit", "judge", "measure", "open",
+        "pace", "pipeline", "plan", "profile", "published", "record", "report", "rows", "screening",
+        "search", "sweep", "verdict", "verdicts", "watch", "weights",
     }  # fmt: skip
     seen: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):

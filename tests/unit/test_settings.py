@@ -277,3 +277,13 @@ def test_a_word_that_is_only_somewhat_alike_is_not_taken_for_a_setting(word: str
     with pytest.raises(UsageError) as caught:
         parse_setting(word, "1")
     assert (caught.value.hint or "").startswith("settings: ")
+
+
+def test_a_context_may_be_in_thousands() -> None:
+    assert parse_setting("context", "16k") == 16384
+    assert parse_setting("context", "1K") == 1024
+    for text in ("0k", "k", "16kk", "1.5k", "999999k"):
+        with pytest.raises(UsageError):
+            parse_setting("context", text)
+    with pytest.raises(UsageError):
+        parse_setting("batch", "2k")

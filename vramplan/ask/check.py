@@ -176,7 +176,7 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
             )
             if verdict.kind is not VerdictKind.FITS:
                 hear = _counted(progress, len(verdicts), total)
-                verdict = _advise(verdict, job, choice, question, hear)
+                verdict = _advise(verdict, estimate, job, choice, question, hear)
             verdicts.append(verdict)
             estimates.append(estimate)
     if asks_engine:
@@ -192,6 +192,7 @@ def _counted(progress: Progress, done: int, total: int) -> Callable[[str], None]
 
 def _advise(
     verdict: Verdict,
+    estimate: Estimate,
     job: Job,
     choice: CardChoice,
     question: Question,
@@ -207,6 +208,7 @@ def _advise(
         choice,
         margin_bytes=question.margin_bytes,
         other_bytes=question.other_bytes,
+        estimate=estimate,
         progress=lambda change: hear(f"{where}, with {change}"),
     )
     return replace(verdict, advice=advice)

@@ -12,8 +12,10 @@ from pathlib import Path
 from vramplan.ask import check as checking
 from vramplan.ask.estimate import estimate_target
 from vramplan.ask.targets import make_jobs, open_catalog, silent
+from vramplan.budget.plan import Plan
+from vramplan.budget.ranked import Ranking
 from vramplan.errors import UsageError
-from vramplan.model import Estimate, Job, SettingValue, SweepRow
+from vramplan.model import Estimate, Job, SettingValue, SweepRow, VerdictKind
 from vramplan.quick_dataclass import replace
 from vramplan.settings import parse_setting
 from vramplan.units import parse_size
@@ -87,6 +89,86 @@ def estimate(
         mmproj=None if mmproj is None else str(mmproj),
     )
     return found.estimate
+
+
+def plan(
+    target: str,
+    *,
+    card: str,
+    accept: str = "fits",
+    margin: int | str = 0,
+    other: int | str | None = None,
+    mmproj: str | Path | None = None,
+    catalog: Sequence[str | Path] = (),
+    **settings: Setting,
+) -> Plan:
+    """Return what makes a TARGET fit a CARD, as ``vramplan plan`` gives it.
+
+    `options` are the ways, cheapest first, each with its settings, its verdict and the lines to
+    type; `largest` has the largest image, batch and context that fit with all else as it is.
+    `accept` is the worst verdict that is good enough, ``"fits"`` or ``"tight"``. Raises
+    VramplanError: for a target, card or setting nobody knows, and for what has no estimate.
+
+    >>> found = plan("sdxl", card="8gb")
+    >>> [option.line for option in found.options][0]
+    'pipe.enable_model_cpu_offload()'
+    """
+    from vramplan.ask.plan import find_plan, read_plan
+
+    question = read_plan(
+        target,
+        [card],
+        read_settings(**settings),
+        silent,
+        catalog=catalog,
+        mmproj=None if mmproj is None else str(mmproj),
+        margin_bytes=_size(margin),
+        other_bytes=None if other is None else _size(other),
+        worst=_accepted(accept),
+    )
+    return find_plan(question)
+
+
+def _accepted(word: str) -> VerdictKind:
+    for kind in (VerdictKind.FITS, VerdictKind.TIGHT):
+        if word == kind.value:
+            return kind
+    raise UsageError(f"accept={word!r} is not taken", hint="use fits or tight")
+
+
+def fit(
+    *folders: str | Path,
+    card: str,
+    only_folders: bool = False,
+    margin: int | str = 0,
+    other: int | str | None = None,
+    catalog: Sequence[str | Path] = (),
+    **settings: Setting,
+) -> Ranking:
+    """Return what runs on a CARD, as ``vramplan fit`` ranks it: the best fit first.
+
+    The catalogue, the models in Ollama's and LM Studio's stores and the model files in `folders`
+    are looked at, with `only_folders` those alone; each takes those of the settings that it has. A
+    row whose `problem` is not None has no verdict. Raises VramplanError for what is no folder, and
+    for a card or a setting nobody knows.
+
+    >>> rows = fit(card="8gb").rows
+    >>> [row.name for row in rows if not row.is_whole and row.place == "catalogue"]
+    ['llava-1.5-7b-hf', 'sdxl']
+    """
+    from vramplan.ask.fit import rank, read_fit
+
+    question = read_fit(
+        folders,
+        [card],
+        read_settings(**settings),
+        silent,
+        catalog=catalog,
+        only_folders=only_folders,
+        margin_bytes=_size(margin),
+        other_bytes=None if other is None else _size(other),
+    )
+    return rank(question)
 
 
 def sweep(

@@ -1,19 +1,217 @@
-"""What to change so that it fits: the engine is asked for the first useful advice."""
+"""What to change so that it fits: combinations of changes, each judged anew, cheapest first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 
-from vramplan.ask.judge import judge
-from vramplan.budget.advice import Question
-from vramplan.budget.system_share import system_share
-from vramplan.budget.verdict import candidate_budgets, judged_as
-from vramplan.catalog import CardChoice
-from vramplan.engines.door import engine_of
-from vramplan.model import Advice, Card, Estimate, Job, Verdict, VerdictKind
-from vramplan.quick_dataclass import replace
+from vramplan.ask.cards import LOCAL, choose_cards
+from vramplan.ask.largest import find_largest
+from vramplan.ask.smallest_card import find_smallest
+from vramplan.ask.targets import make_jobs, open_catalog, silent
+from vramplan.ask.trial import Trial
+from vramplan.budget.advice import Question, advise
+from vramplan.budget.change import SOME, Change, combine
+from vramplan.budget.combinations import Chain, everything, find_combinations
+from vramplan.budget.pace import Pace
+from vramplan.budget.plan import LeftOut, Option, Plan
+from vramplan.catalog import CardChoice, Catalog
+from vramplan.engines.door import Remark, engine_of
+from vramplan.errors import UsageError, VramplanError
+from vramplan.model import Advice, Estimate, Job, SettingValue, Verdict, VerdictKind
+from vramplan.quick_dataclass import dataclass, replace
+from vramplan.settings import SIZES, format_setting
+
+#: so many options are worth reading
+MOST_OPTIONS = 8
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanQuestion:
+    """A job that is to fit a card of a catalogue; `worst` is the worst verdict that will do."""
+
+    job: Job
+    choice: CardChoice
+    catalog: Catalog
+    margin_bytes: int = 0
+    other_bytes: int | None = None
+    worst: VerdictKind = VerdictKind.FITS
+
+    def trial(self) -> Trial:
+        """Return what tries the job with this or that changed."""
+        return Trial(
+            self.job,
+            self.choice,
+            margin_bytes=self.margin_bytes,
+            other_bytes=self.other_bytes,
+            worst=self.worst,
+        )
+
+
+def read_plan(
+    target: str,
+    cards: Sequence[str],
+    settings: Mapping[str, SettingValue],
+    remark: Remark,
+    *,
+    catalog: Sequence[str | Path] = (),
+    mmproj: str | None = None,
+    margin_bytes: int = 0,
+    other_bytes: int | None = None,
+    worst: VerdictKind = VerdictKind.FITS,
+) -> PlanQuestion:
+    """Return the question about a TARGET on a CARD; without one this machine's GPU is taken.
+
+    Of several GPUs in a machine the one with most room is taken. Raises UsageError where several
+    cards are named, MissingError where none is and there is no GPU, and what `make_jobs` raises.
+    """
+    known = open_catalog(catalog)
+    (job,) = make_jobs([target], known, settings, mmproj, remark)
+    if len(cards) > 1:
+        hint = "vramplan check takes several, and vramplan plan one of them after the other"
+        raise UsageError("a plan is for one card", hint=hint)
+    found = choose_cards(cards or [LOCAL], known, remark)
+    choice = max(found, key=_room)
+    if len(found) > 1:
+        remark(f"planned for {choice.title} ({choice.label})")
+    return PlanQuestion(
+        job=job,
+        choice=choice,
+        catalog=known,
+        margin_bytes=margin_bytes,
+        other_bytes=other_bytes,
+        worst=worst,
+    )
+
+
+def _room(choice: CardChoice) -> int:
+    card = choice.candidates[0]
+    return card.total_bytes if card.free_bytes is None else card.free_bytes
+
+
+def find_plan(
+    question: PlanQuestion,
+    progress: Callable[[str], None] = silent,
+    sizes: Sequence[str] = SIZES,
+    *,
+    with_options: bool = True,
+) -> Plan:
+    """Return what makes a job fit, and the largest of those `sizes` that it has.
+
+    Where nothing fits, what is tight is taken. Raises UsageError where no CUDA context fits the
+    card, VramplanError where there is no estimate of the job as it is.
+    """
+    trial = question.trial()
+    job = question.job
+    plan = Plan(
+        verdict=trial.verdict,
+        settings=job.settings,
+        pace=_pace(job, trial),
+        is_needed=not trial.is_accepted(trial.verdict),
+        is_searched=with_options,
+    )
+    if with_options and plan.is_needed:
+        plan = _with_options(plan, trial, progress)
+    largest = {
+        key: find_largest(trial, key, progress)
+        for key in sizes
+        if key in job.settings and job.settings[key] is not None
+    }
+    smallest = find_smallest(
+        job,
+        question.catalog,
+        margin_bytes=question.margin_bytes,
+        other_bytes=question.other_bytes,
+        worst=question.worst,
+    )
+    return replace(plan, largest=largest, smallest=smallest)
+
+
+def _with_options(plan: Plan, trial: Trial, progress: Callable[[str], None]) -> Plan:
+    changes = trial.changes()
+    options = list(islice(find_options(trial, changes, progress), MOST_OPTIONS))
+    if not options and trial.verdict.kind.is_failure and trial.worst is VerdictKind.FITS:
+        second = trial.again(VerdictKind.TIGHT)
+        options = list(islice(find_options(second, changes, progress), MOST_OPTIONS))
+    return replace(
+        plan,
+        options=tuple(options),
+        everything=None if options else _everything(trial, changes),
+        nearest=() if options else _nearest(trial, progress),
+        smaller_file=_smaller_file(trial),
+        left_out=(*_left_out(trial, changes), *_not_modelled(trial.job)),
+    )
+
+
+def find_options(
+    trial: Trial, changes: Sequence[Change], progress: Callable[[str], None] = silent
+) -> Iterator[Option]:
+    """Yield the combinations of changes that are good enough, cheapest first."""
+
+    def may_fit(chain: Chain) -> bool:
+        settings = combine(chain).settings
+        progress(" ".join(f"{key}={format_setting(key, v)}" for key, v in settings.items()))
+        return trial.may_be_accepted(settings)
+
+    def fits(chain: Chain) -> bool:
+        return trial.accepted(combine(chain).settings) is not None
+
+    for chain in find_combinations(changes, may_fit, fits):
+        change = combine(chain)
+        found = trial.accepted(change.settings)
+        assert found is not None
+        yield _option(trial, chain, change, found)
+
+
+def _option(trial: Trial, chain: Chain, change: Change, found: Verdict) -> Option:
+    return Option(
+        changes=chain,
+        settings=change.settings,
+        cost=change.cost,
+        price=change.price,
+        verdict=found,
+        pace=_pace(trial.job.changed(change.settings), trial),
+    )
+
+
+def _pace(job: Job, trial: Trial) -> Pace | None:
+    card, _ = trial.deciding
+    try:
+        return engine_of(job.pipeline).pace(job, card)
+    except VramplanError:  # nothing is planned by it
+        return None
+
+
+def _everything(trial: Trial, changes: Sequence[Change]) -> Option | None:
+    """Return all changes at once, or as many of them from the cheapest on as there is a verdict of.
+
+    None where there is nothing to change.
+    """
+    known = [change for change in changes if not trial.is_unknown(change.settings)]
+    chain = everything(known)
+    while chain:
+        change = combine(chain)
+        try:
+            return _option(trial, chain, change, trial.judge(change.settings))
+        except VramplanError:
+            chain = chain[:-1]
+    return None
+
+
+def _left_out(trial: Trial, changes: Sequence[Change]) -> Iterator[LeftOut]:
+    for change in changes:
+        why = trial.is_unknown(change.settings)
+        if why:
+            yield LeftOut(line=change.line, why=why)
+
+
+def _not_modelled(job: Job) -> Iterator[LeftOut]:
+    for line, why in engine_of(job.pipeline).not_modelled(job):
+        yield LeftOut(line=line, why=why)
+
+
+# ------------------------------------------------------------------------------- advice of a check
 def first_advice(
     job: Job,
     verdict: Verdict,
@@ -21,33 +219,61 @@ def first_advice(
     *,
     margin_bytes: int = 0,
     other_bytes: int | None = None,
+    estimate: Estimate | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Advice, ...]:
-    """Return the cheapest change that makes `verdict` fit; for a failure, else the nearest one.
+    """Return the first option of a plan for `verdict`; for a failure, else what comes nearest.
 
-    Nothing is returned for a verdict that fits already, and where no change helps. `progress` is
-    told which change is tried.
+    Unless that costs next to nothing, the smaller file with which it would fit stands beside it.
+    Nothing is returned for a verdict that fits already, and where no change helps. `estimate` is
+    the one behind the verdict, if it is at hand, and `progress` is told which change is tried.
     """
     if verdict.kind is VerdictKind.FITS:
         return ()
-
-    def judge_again(job: Job, cards: Sequence[Card] = ()) -> tuple[Verdict, Estimate]:
-        asked = replace(choice, candidates=tuple(cards)) if cards else choice
-        return judge(job, asked, margin_bytes=margin_bytes, other_bytes=other_bytes)
-
-    share = system_share(job.settings)
-    budgets = sorted(
-        candidate_budgets(choice, margin_bytes, other_bytes, share.expected_bytes),
-        key=lambda pair: judged_as(pair[0]) != verdict.judged_as,
+    trial = Trial(
+        job,
+        choice,
+        margin_bytes=margin_bytes,
+        other_bytes=other_bytes,
+        judged=None if estimate is None else (verdict, estimate),
     )
-    question = Question(
-        job=job,
-        verdict=verdict,
-        budgets=tuple(budgets),
-        judge=judge_again,
+    for option in find_options(trial, trial.changes(), progress):
+        found, behind = trial.judge_on(job.changed(option.settings))
+        first = (advise(combine(option.changes), found, behind, verdict),)
+        return first if option.price < SOME else (*first, *_some(_smaller_file(trial)))
+    return (*_nearest(trial, progress), *_some(_smaller_file(trial)))
+
+
+def _some(advice: Advice | None) -> tuple[Advice, ...]:
+    return () if advice is None else (advice,)
+
+
+def _smaller_file(trial: Trial) -> Advice | None:
+    """Return which smaller file of the same model a failure would not be with."""
+    if not trial.verdict.kind.is_failure:
+        return None
+    return engine_of(trial.job.pipeline).smaller_file(_question(trial))
+
+
+def _question(trial: Trial, progress: Callable[[str], None] = silent) -> Question:
+    return Question(
+        job=trial.job,
+        verdict=trial.verdict,
+        budgets=tuple(trial.budgets),
+        judge=trial.judge_on,
         progress=progress,
     )
-    return engine_of(job.pipeline).advise(question)
+
+
+def _nearest(trial: Trial, progress: Callable[[str], None]) -> tuple[Advice, ...]:
+    """Return what helps a failure most where no change ends it: what is tight, else the nearest."""
+    if not trial.verdict.kind.is_failure:
+        return ()
+    tight = trial.again(VerdictKind.TIGHT)
+    for option in find_options(tight, tight.changes(), progress):
+        found, estimate = trial.judge_on(trial.job.changed(option.settings))
+        return (advise(combine(option.changes), found, estimate, trial.verdict),)
+    return engine_of(trial.job.pipeline).advise(_question(trial, progress))
 
 
 def together_advice(verdict: Verdict, estimates: Sequence[Estimate]) -> tuple[Advice, ...]:

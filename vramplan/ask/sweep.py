@@ -269,8 +269,10 @@ class Sweep:
         from vramplan.ask.plan import first_advice
 
         margin, other = question.margin_bytes, question.other_bytes
-        verdict, _ = judge(job, choice, margin_bytes=margin, other_bytes=other)
-        return first_advice(job, verdict, choice, margin_bytes=margin, other_bytes=other)
+        verdict, estimate = judge(job, choice, margin_bytes=margin, other_bytes=other)
+        return first_advice(
+            job, verdict, choice, margin_bytes=margin, other_bytes=other, estimate=estimate
+        )
 
 
 def _open_grid(grid: Grid, known: Catalog, remark: Remark) -> Iterator[_Series]:

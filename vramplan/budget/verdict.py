@@ -38,6 +38,29 @@ class Graded:
     is_split: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screening:
+    """What a quick look says of a run on a budget.
+
+    What does not pass (`fits`, or `completes` where tight is good enough) is not judged better;
+    what passes is judged again. Below `least_bytes` it cannot fit, below `least_tight_bytes` not
+    even be tight; both grow with every setting that asks for more.
+    """
+
+    fits: bool
+    completes: bool
+    least_bytes: int
+    least_tight_bytes: int
+
+    def passes(self, worst: VerdictKind) -> bool:
+        """Return whether the verdict may be as good as `worst`."""
+        return self.fits if worst is VerdictKind.FITS else self.completes
+
+    def least_for(self, worst: VerdictKind) -> int:
+        """Return the bytes below which no budget brings a verdict as good as `worst`."""
+        return self.least_bytes if worst is VerdictKind.FITS else self.least_tight_bytes
+
+
 #: grades one job on a card that offers so many bytes
 Grader = Callable[[Card, int], Graded]
 

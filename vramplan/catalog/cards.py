@@ -1,9 +1,9 @@
 """Cards of the catalogue: what a file must say, and what a CARD on the command line stands for.
 
-A class is judged at the smallest capacity of its cards and on each of their compute capabilities,
-each with the most multiprocessors that a card of the class has there (the CUDA context grows with
-them): a verdict on ``8gb`` must hold on every 8 GB card. GPUs that share the CPU's memory belong to
-no class. A bare size is what CUDA offers (torch prints it as
+A class (``8gb``, ``8g``, ``8``) is judged at the smallest capacity of its cards and on each of
+their compute capabilities, each with the most multiprocessors that a card of the class has there
+(the CUDA context grows with them): a verdict on ``8gb`` must hold on every 8 GB card. GPUs that
+share the CPU's memory belong to no class. A bare size is what CUDA offers (torch prints it as
 "total capacity", Ollama and llama.cpp as total), so nothing is taken off it for the system, and it
 is judged on every compute capability of the catalogue, with the multiprocessors of the cards whose
 memory is nearest.
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
+from vramplan.catalog.other_makers import cards_with, listed, maker_of
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
 from vramplan.quick_dataclass import dataclass, replace
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 DEFAULT_CAPABILITY = "8.6"
 _DEFAULT_MULTIPROCESSORS = 28
 
+#: ``8gb``, and ``8g`` and ``8``: a card is never meant to have 8 of anything else
 # compiled where one is used: few of them are in a run
-_CLASS = r"(?ai)([0-9]{1,4})\s*gb"
+_CLASS = r"(?ai)([0-9]{1,4})\s*(?:gb?)?"
+_BARE = r"[0-9]+"
 _SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"
 _CAPABILITY = r"[1-9][0-9]?\.[0-9]"
 _MAKER = r"^(nvidia-)?((geforce|tesla|quadro)-)?"
@@ -173,13 +176,40 @@ def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     named = _match_name(text, cards)
     if named is not None:
         return CardChoice(label=named.name, title=named.title, candidates=(named,))
-    if match := re.fullmatch(_CLASS, text.strip()):
+    stripped = text.strip()
+    if match := re.fullmatch(_CLASS, stripped):
+        classes = class_names(cards.values())
+        if re.fullmatch(_BARE, stripped) and f"{stripped}gb" not in classes:
+            _refuse_part(text, cards.values())
         return _match_class(int(match.group(1)), cards.values())
-    if re.fullmatch(_SIZE, text.strip()):
-        return _match_size(text.strip(), cards.values())
-    known = [*cards, *class_names(cards.values())]
-    hint = did_you_mean(_slug(text), known) or "vramplan cards shows them"
-    raise UsageError(f"unknown card {text!r}", hint=hint)
+    if re.fullmatch(_SIZE, stripped):
+        return _match_size(stripped, cards.values())
+    raise _unknown(text, cards)
+
+
+def _unknown(text: str, cards: Mapping[str, Card]) -> UsageError:
+    """Return the error for a name that no card has: another maker's, a part of some, or neither."""
+    slug = _slug(text)
+    maker = maker_of(slug)
+    if maker is not None:
+        hint = "a size is judged as an NVIDIA card's: --card 24GiB; vramplan cards shows the cards"
+        message = f"{text!r} is known but not modelled: vramplan does not plan for {maker}"
+        return UsageError(message, hint=hint)
+    try:
+        _refuse_part(text, cards.values())
+    except UsageError as refused:
+        return refused
+    near = did_you_mean(slug, [*cards, *class_names(cards.values())])
+    return UsageError(f"unknown card {text!r}", hint=near or "vramplan cards shows them")
+
+
+def _refuse_part(text: str, cards: Iterable[Card]) -> None:
+    """Raise UsageError for a part of cards' names, with those that have it in theirs."""
+    found = cards_with(_slug(text), cards)
+    if len(found) == 1:
+        raise UsageError(f"unknown card {text!r}", hint=f"did you mean {found[0]!r}?")
+    if found:
+        raise UsageError(f"{text!r} is in several cards' names", hint=f"use {listed(found)}")
 
 
 def capability_named(printed: str, cards: Iterable[Card]) -> str | None:
@@ -196,6 +226,12 @@ def class_names(cards: Iterable[Card]) -> list[str]:
     """Return the classes of `cards` as CARD takes them, smallest first."""
     sizes = {card.class_gib for card in cards if not card.shares_memory}
     return [f"{size}gb" for size in sorted(sizes)]
+
+
+def class_of(text: str) -> int | None:
+    """Return the number of a class that ``12gb``, ``12g`` or ``12`` names; None for other text."""
+    match = re.fullmatch(_CLASS, text.strip())
+    return int(match.group(1)) if match else None
 
 
 def _slug(text: str) -> str:

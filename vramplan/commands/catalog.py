@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from vramplan.ask.listing import find_pipelines
 from vramplan.ask.targets import find_target, open_catalog
 from vramplan.catalog import load_catalog, user_folders, validate
 from vramplan.commands import arguments
@@ -22,7 +23,11 @@ def configure(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
 
     listing = actions.add_parser("list", help="the pipelines, yours and those that ship")
-    listing.description = "List the pipelines of the catalogue, yours and those that ship."
+    listing.description = (
+        "List the pipelines of the catalogue, yours and those that ship; with words those that "
+        "have each of them in their name, title, summary or runtime."
+    )
+    listing.add_argument("sought", nargs="*", metavar="WORD", help="such as llava, ollama or VAE")
 
     show = actions.add_parser("show", help="one pipeline with its settings and parts")
     show.description = (
@@ -67,7 +72,7 @@ def run(args: Namespace) -> int:
 
 
 def _list(args: Namespace) -> int:
-    pipelines = list(open_catalog(args.catalog).pipelines.values())
+    pipelines = find_pipelines(args.sought, open_catalog(args.catalog))
     show(args, lambda look: catalog.render_list(pipelines, look))
     return 0
 

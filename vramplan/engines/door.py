@@ -16,7 +16,9 @@ from vramplan.errors import UsageError
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
-    from vramplan.budget.verdict import Grader
+    from vramplan.budget.pace import Pace
+    from vramplan.budget.ranked import FileFit
+    from vramplan.budget.verdict import Grader, Screening
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
     from vramplan.compare.events import EventComparison
@@ -54,8 +56,26 @@ class Engine(Protocol):
     def changes(self, job: Job) -> Iterator[Change]:
         """Yield the changes that a job's settings leave open, cheapest first."""
 
+    def not_modelled(self, job: Job) -> Iterator[tuple[str, str]]:
+        """Yield changes that are usual for such a pipeline and cannot be tried, each with why."""
+
+    def screen(self, job: Job, card: Card, budget_bytes: int) -> Screening:
+        """Return whether a job may fit a card that offers so much: what `judge` says, sooner."""
+
+    def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
+        """Return how long one result takes at least where so much is free; None: enough is.
+
+        Nothing is returned where it cannot be told.
+        """
+
     def advise(self, question: Question) -> tuple[Advice, ...]:
-        """Return the first useful advice for a verdict that does not fit; nothing helps: none."""
+        """Return what comes nearest for a failure that no change ends; nothing helps: none."""
+
+    def file_fit(self, job: Job, card: Card, budget_bytes: int) -> FileFit | None:
+        """Return which file of a model's family is the best whose whole fits; None: it has none."""
+
+    def smaller_file(self, question: Question) -> Advice | None:
+        """Return which smaller file of the same model would fit with all else as it is."""
 
     def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
         """Return what the engine's own code says, beside ours: on the card that was judged.
@@ -148,6 +168,20 @@ def open_file(text: str, mmproj: str | None, remark: Remark) -> Pipeline:
     from vramplan.engines.ggml.open import open_model
 
     return open_model(text, mmproj, remark)
+
+
+def stored_models() -> Iterator[tuple[str, str]]:
+    """Yield the models that programs keep on this machine: whose, and what `open_file` takes."""
+    from vramplan.engines.ggml import stores
+
+    return stores.stored_models()
+
+
+def models_below(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield the model files in folders and below them: in which, and what `open_file` takes."""
+    from vramplan.engines.ggml import stores
+
+    return stores.models_below(folders)
 
 
 def ballast_command(uuid: str) -> list[str]:

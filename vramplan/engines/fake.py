@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.budget.advice import Question, advise
-from vramplan.budget.change import Change
-from vramplan.budget.verdict import Grader, grade, spills, without_words
+from vramplan.budget.change import SOME, Change
+from vramplan.budget.pace import Pace
+from vramplan.budget.verdict import Grader, Screening, grade, spills, without_words
 from vramplan.catalog.pipelines import Entry
 from vramplan.compare.pair import Pair
 from vramplan.compare.witness import Witness, WitnessRow
@@ -102,7 +103,28 @@ class FakeEngine:
         """Yield the one change there is, half the batch."""
         batch = job.settings.get("batch")
         if isinstance(batch, int) and batch > 1:
-            yield Change(settings={"batch": batch // 2}, line="half the batch", cost="time")
+            yield Change(
+                settings={"batch": batch // 2}, line="half the batch", cost="time", price=SOME
+            )
+
+    def not_modelled(self, job: Job) -> Iterator[tuple[str, str]]:  # noqa: ARG002  # of any number
+        """Yield what cannot be done with a number."""
+        yield "a smaller number", "it is as large as it is"
+
+    def screen(self, job: Job, card: Card, budget_bytes: int) -> Screening:
+        """Return whether the number fits."""
+        need = _estimate(job, card).need.band
+        return Screening(
+            fits=need.high_bytes <= budget_bytes,
+            completes=need.expected_bytes <= budget_bytes,
+            least_bytes=need.high_bytes,
+            least_tight_bytes=need.expected_bytes,
+        )
+
+    def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:  # noqa: ARG002  # it is read whole
+        """Return how long the card takes to read the number."""
+        seconds = _size(job) / card.bandwidth_bytes_per_s
+        return Pace(seconds=seconds, result="item")
 
     def advise(self, question: Question) -> tuple[Advice, ...]:
         """Return the first change that fits."""
@@ -111,6 +133,12 @@ class FakeEngine:
             if found.kind is VerdictKind.FITS:
                 return (advise(change, found, estimate, question.verdict),)
         return ()
+
+    def file_fit(self, job: Job, card: Card, budget_bytes: int) -> None:
+        """Return nothing: a number is not in a file."""
+
+    def smaller_file(self, question: Question) -> None:
+        """Return nothing: a number is not in a file."""
 
     def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
         """Return the number as its own witness."""

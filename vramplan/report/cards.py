@@ -22,4 +22,5 @@ def render(cards: Sequence[Card], judged: Sequence[Card], lines: Sequence[str], 
     from vramplan.report.catalog_rows import card_table
     from vramplan.report.sheet import Sheet, render_sheet
 
-    return render_sheet(Sheet(lines=lines, tables=[("", card_table(cards))]), look)
+    tables = [("", card_table(cards))] if cards else []
+    return render_sheet(Sheet(lines=lines, tables=tables), look)

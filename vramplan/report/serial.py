@@ -98,7 +98,7 @@ def estimate_result(estimate: Estimate) -> dict[str, Json]:
         "title": estimate.title,
         "runtime": estimate.runtime,
         "compute_capability": estimate.compute_capability,
-        "settings": _settings(estimate.settings),
+        "settings": settings_object(estimate.settings),
         "components": [
             {
                 "name": component.name,
@@ -140,7 +140,7 @@ def catalog_result(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
                 "title": pipeline.title,
                 "summary": pipeline.summary,
                 "runtime": pipeline.runtime,
-                "settings": _settings(pipeline.defaults),
+                "settings": settings_object(pipeline.defaults),
                 "source": pipeline.source,
                 "path": pipeline.path,
             }
@@ -173,7 +173,8 @@ def cards_result(cards: Iterable[Card]) -> dict[str, Json]:
     }
 
 
-def _settings(settings: Settings) -> dict[str, Json]:
+def settings_object(settings: Settings) -> dict[str, Json]:
+    """Return settings as ``--set`` reads them."""
     return {key: _setting(value) for key, value in settings.items()}
 
 

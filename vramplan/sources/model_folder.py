@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vramplan.errors import SourceError
@@ -17,6 +17,7 @@ from vramplan.errors import SourceError
 _PROJECTOR = re.compile(r"mmproj|mm-proj|\.projector\.", re.IGNORECASE)
 _LATER_PART = re.compile(r"-(?!00001)[0-9]{5}-of-[0-9]{5}\.gguf$")
 _MOST = 10_000
+_DEEPEST = 8
 #: PUBLISHER/REPOSITORY, or a file in it
 _LM_STUDIO_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,95}/[A-Za-z0-9][\w.+ /-]{0,299}")
 _LONGEST_POINTER = 4_096
@@ -31,6 +32,36 @@ def find_in_lm_studio(name: str, environment: Mapping[str, str] | None = None) -
         return path if path.exists() else None
     except (OSError, ValueError):  # not readable, or a pointer that is no path
         return None
+
+
+def lm_studio_folder(environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return where LM Studio keeps its models, or None where it has no such folder."""
+    try:
+        folder = _lm_studio_home(environment) / "models"
+        return folder if folder.is_dir() else None
+    except (OSError, ValueError):  # not readable, or a pointer that is no path
+        return None
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the model files in a folder and those below it, projectors left out, in order.
+
+    Of a split model the first part. Links to folders are not followed; what cannot be read is
+    passed over, and no more than some thousands of entries and levels of some are gone through.
+    """
+    seen = 0
+    for at, folders, names in os.walk(folder):
+        folders.sort()
+        if len(Path(at).relative_to(folder).parts) >= _DEEPEST:
+            folders.clear()
+        for name in sorted(names):
+            seen += 1
+            if seen > _MOST:
+                return
+            path = Path(at) / name
+            is_model = path.suffix.lower() == ".gguf" and not _LATER_PART.search(name)
+            if is_model and not is_projector_name(path):
+                yield path
 
 
 def _lm_studio_home(environment: Mapping[str, str] | None) -> Path:

@@ -70,6 +70,11 @@ def find_installed(name: str, environment: Mapping[str, str] | None = None) -> O
     raise SourceError(f"{PREFIX}{name}: not installed in {where}", hint=hint)
 
 
+def installed_names(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of all that is installed, as ``ollama run`` takes them, each once."""
+    return list(dict.fromkeys(_installed(store_folders(environment))))
+
+
 def _place(name: str) -> Path:
     """Return where a name's manifest is, below the folder of manifests."""
     whole, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", _TAG)

@@ -1,48 +1,60 @@
-"""The first useful advice for a ggml engine: less to hold, more on the GPU, or a smaller file."""
+"""What helps a ggml engine most where nothing brings all of a model onto the GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vramplan.budget.advice import Question, advise
-from vramplan.budget.change import NO_COST, Change
+from vramplan.budget.change import MUCH, NO_COST, Change, combine
 from vramplan.engines.ggml.changes import changes
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.smaller_file import smaller_file
 from vramplan.errors import VramplanError
-from vramplan.model import Advice, Estimate, SettingValue, Verdict, VerdictKind
+from vramplan.model import Advice, Estimate, Settings, SettingValue, Verdict, VerdictKind
 
 _ORDER = list(VerdictKind)
 
 
-def first_advice(pipeline: GgmlPipeline, question: Question) -> tuple[Advice, ...]:
-    """Return the first change that fits, or else the one that gets most layers on the GPU.
+def nearest_advice(pipeline: GgmlPipeline, question: Question) -> tuple[Advice, ...]:
+    """Return the change that gets most layers on the GPU, where none brings all of them there.
 
-    Beside the latter stands the smaller file with which all of them would be there, if there is
-    one. Nothing is returned where no change helps.
+    Nothing is returned where no change helps.
     """
     verdict = question.verdict
     before, now = question.with_change(None)
     best_rank = _rank(before, now)
     nearest: tuple[Change, Verdict, Estimate] | None = None
-    for change in changes(pipeline, {**question.job.settings, **_settled(now)}):
+    for change in _changes(pipeline, {**question.job.settings, **_settled(now)}):
         question.progress(change.line)
         try:
             found, estimate = question.with_change(change)
         except VramplanError:  # not taken: an unknown value for this engine
             continue
-        if found.kind is VerdictKind.FITS:
-            return (advise(change, found, estimate, verdict),)
         if _rank(found, estimate) < best_rank:
             best_rank = _rank(found, estimate)
             nearest = (change, found, estimate)
-    if not verdict.kind.is_failure:
-        return ()
-    found_so_far = () if nearest is None else (advise(*nearest, verdict),)
-    smaller = _smaller_file(pipeline, question, now)
-    return found_so_far if smaller is None else (*found_so_far, smaller)
+    return () if nearest is None else (advise(*nearest, verdict),)
 
 
-def _smaller_file(pipeline: GgmlPipeline, question: Question, now: Estimate) -> Advice | None:
+def _changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
+    """Yield the changes that leave the layers to the engine, then more and more of them at once.
+
+    Without caches that make answers worse, or all of them slow: a few layers are not worth it.
+    """
+    single = [
+        change
+        for change in changes(pipeline, settings)
+        if change.settings.get("gpu_layers") != "all"
+        and (change.price < MUCH or change.ladder == "cpu_moe" or change.is_last_resort)
+    ]
+    yield from single
+    smaller = [change for change in single if "gpu_layers" not in change.settings]
+    yield from (combine(smaller[:count]) for count in range(2, len(smaller) + 1))
+
+
+def find_smaller_file(pipeline: GgmlPipeline, question: Question) -> Advice | None:
     """Return which smaller file would bring everything onto the GPU, or None."""
+    _, now = question.with_change(None)
     everything: dict[str, SettingValue] = {"gpu_layers": "all", **_settled(now)}
     if "cpu_moe" in question.job.settings:
         everything["cpu_moe"] = 0

@@ -1,72 +1,124 @@
-"""The changes that a ggml engine's settings leave open, as its flags and variables."""
+"""The changes that a ggml engine's settings leave open, as the program that runs it takes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vramplan.budget.change import Change, combine
+from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, SOME, Change
 from vramplan.engines.ggml.pipeline import GgmlPipeline
-from vramplan.model import Settings
+from vramplan.engines.ggml.typed import line, program_of
+from vramplan.model import Settings, SettingValue
 
 
 def changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
-    """Yield the changes that these settings leave open, cheapest first, then several at once."""
-    single = list(_single_changes(pipeline, settings))
-    yield from single
-    smaller = [change for change in single if "gpu_layers" not in change.settings]
-    yield from (combine(smaller[:count]) for count in range(2, len(smaller) + 1))
-
-
-def _single_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
-    yield from _window_changes(settings)
-    if settings.get("kv_type") == "f16" and settings.get("flash_attention") != "off":
-        yield Change(
-            settings={"kv_type": "q8_0"},
-            line="OLLAMA_KV_CACHE_TYPE=q8_0" if pipeline.is_ollama else "-ctk q8_0 -ctv q8_0",
-            cost="a KV cache of half the size, with little loss",
-        )
+    """Yield the changes that these settings leave open, those with a lower price first."""
+    program = program_of(pipeline)
+    yield from _window_changes(program, settings)
+    yield from _cache_changes(program, settings)
     ubatch = settings.get("ubatch")
     if isinstance(ubatch, int) and ubatch > 128:
         yield Change(
             settings={"ubatch": 128},
-            line='"num_batch": 128 in the request\'s options' if pipeline.is_ollama else "-ub 128",
+            line=line("ubatch", program, 128),
             cost="prompts are read more slowly",
+            price=LITTLE,
         )
-    context = settings.get("context")
-    while isinstance(context, int) and context > 2048:
-        context //= 2
+    if settings.get("gpu_layers") == "auto":
         yield Change(
-            settings={"context": context},
-            line=f"OLLAMA_CONTEXT_LENGTH={context}" if pipeline.is_ollama else f"-c {context}",
-            cost=f"the conversation and its images must fit {context} tokens",
+            settings={"gpu_layers": "all"},
+            line=line("all layers", program),
+            cost="nothing is kept free: it fails, instead of using the CPU, should it not fit "
+            "after all",
+            price=SOME,
         )
-    yield from _expert_changes(pipeline, settings)
+    parallel = settings.get("parallel")
+    if pipeline.is_ollama and isinstance(parallel, int) and parallel > 1:
+        yield Change(
+            settings={"parallel": 1},
+            line=line("one request", program),
+            cost="requests wait for one another",
+            price=SOME,
+        )
+    yield from _smaller_contexts(program, settings)
+    yield from _expert_changes(pipeline, program, settings)
+    if settings.get("kv_offload") == "on":
+        yield Change(
+            settings={"kv_offload": "off"},
+            line=line("cache on the host", program),
+            cost="attention is computed on the CPU: the longer the conversation, the slower",
+            price=MUCH,
+        )
     if settings.get("gpu_layers", "auto") != "auto":
         yield Change(
             settings={"gpu_layers": "auto"},
-            line="no num_gpu in the request's options" if pipeline.is_ollama else "no -ngl",
+            line=line("layers as they fit", program),
             cost="layers that do not fit run on the CPU",
+            price=LAST_RESORT,
         )
 
 
-def _window_changes(settings: Settings) -> Iterator[Change]:
+def not_modelled(pipeline: GgmlPipeline) -> Iterator[tuple[str, str]]:
+    """Yield what else people do for a model like this one, and why it is not tried."""
+    if pipeline.has_projector and not pipeline.is_ollama:
+        yield "--no-mmproj-offload", "vramplan does not plan a projector on the CPU"
+
+
+def _window_changes(program: str, settings: Settings) -> Iterator[Change]:
     """Yield what makes the caches smaller of layers that see a window; a model may have none."""
     if settings.get("swa_full") == "on":
         yield Change(
             settings={"swa_full": "off"},
-            line="no --swa-full",
+            line=line("windows alone", program),
             cost="a conversation changed further back than the window is read anew",
+            price=LITTLE,
         )
     elif "swa_full" in settings and settings.get("parallel", 1) != 1:
         # of a number of requests each has its part of the context, and all have a window
         yield Change(
             settings={"parallel": 1},
-            line="-np 1",
+            line=line("one request", program),
             cost="requests wait for one another",
+            price=LITTLE,
         )
 
 
-def _expert_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
+def _cache_changes(program: str, settings: Settings) -> Iterator[Change]:
+    """Yield smaller caches; values in blocks need flash attention, which is turned on with them."""
+    flash: dict[str, SettingValue] = {}
+    flag = ""
+    if settings.get("flash_attention") == "off":
+        flash, flag = {"flash_attention": "auto"}, line("flash attention", program)
+        yield Change(settings=flash, line=flag, cost=NO_COST, price=NOTHING)
+    if settings.get("kv_type") != "f16":
+        return
+    for kind, cost, price in (
+        ("q8_0", "a KV cache of half the size, with little loss", LITTLE),
+        ("q4_0", "a KV cache of a quarter of the size: answers get worse", MUCH),
+    ):
+        yield Change(
+            settings={**flash, "kv_type": kind},
+            line=f"{flag} {line('cache type', program, kind)}".lstrip(),
+            cost=cost,
+            price=price,
+            ladder="kv_type",
+        )
+
+
+def _smaller_contexts(program: str, settings: Settings) -> Iterator[Change]:
+    context, step = settings.get("context"), 0
+    while isinstance(context, int) and context > 2048:
+        context //= 2
+        yield Change(
+            settings={"context": context},
+            line=line("context", program, context),
+            cost=f"the conversation and its images must fit {context} tokens",
+            price=SOME + step,
+            ladder="context",
+        )
+        step += 1
+
+
+def _expert_changes(pipeline: GgmlPipeline, program: str, settings: Settings) -> Iterator[Change]:
     """Yield more and more layers whose experts stay in host memory, up to all.
 
     An engine that may choose the layers itself does so with the experts too.
@@ -77,12 +129,12 @@ def _expert_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Chan
         return
     now = settings.get("cpu_moe", 0)
     steps = [-(-layers * eighth // 8) for eighth in range(1, 9)]
-    for count in dict.fromkeys(steps):
+    for place, count in enumerate(dict.fromkeys(steps)):
         if isinstance(now, int) and count > now:
-            # llama-server reads LLAMA_ARG_*, and Ollama starts it with its own environment
-            flag = "LLAMA_ARG_N_CPU_MOE=" if pipeline.is_ollama else "--n-cpu-moe "
             yield Change(
                 settings={"cpu_moe": count},
-                line=f"{flag}{count}",
+                line=line("experts", program, count),
                 cost=f"the experts of {count} of {layers} layers are computed on the CPU",
+                price=MUCH + place,
+                ladder="cpu_moe",
             )

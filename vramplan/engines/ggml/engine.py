@@ -12,7 +12,9 @@ from vramplan.errors import UsageError
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
-    from vramplan.budget.verdict import Grader
+    from vramplan.budget.pace import Pace
+    from vramplan.budget.ranked import FileFit
+    from vramplan.budget.verdict import Grader, Screening
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
     from vramplan.compare.events import EventComparison
@@ -56,11 +58,41 @@ class GgmlEngine:
 
         return changes(of_ggml(job.pipeline), job.settings)
 
-    def advise(self, question: Question) -> tuple[Advice, ...]:
-        """Return the first useful advice for a verdict that does not fit."""
-        from vramplan.engines.ggml.advice import first_advice
+    def not_modelled(self, job: Job) -> Iterator[tuple[str, str]]:
+        """Yield changes that are usual and cannot be tried, each with why."""
+        from vramplan.engines.ggml.changes import not_modelled
 
-        return first_advice(of_ggml(question.job.pipeline), question)
+        return not_modelled(of_ggml(job.pipeline))
+
+    def screen(self, job: Job, card: Card, budget_bytes: int) -> Screening:
+        """Return whether a job fits a card that offers so much."""
+        from vramplan.engines.ggml.screening import screen_ggml
+
+        return screen_ggml(of_ggml(job.pipeline), job.settings, card, budget_bytes)
+
+    def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
+        """Return how long one token takes at least."""
+        from vramplan.engines.ggml.pace import pace_ggml
+
+        return pace_ggml(of_ggml(job.pipeline), job.settings, card, budget_bytes)
+
+    def advise(self, question: Question) -> tuple[Advice, ...]:
+        """Return what gets most layers on the GPU where no change brings all of them there."""
+        from vramplan.engines.ggml.advice import nearest_advice
+
+        return nearest_advice(of_ggml(question.job.pipeline), question)
+
+    def file_fit(self, job: Job, card: Card, budget_bytes: int) -> FileFit:
+        """Return which usual quantisation of the model is the largest that stays whole."""
+        from vramplan.engines.ggml.smaller_file import file_fit
+
+        return file_fit(of_ggml(job.pipeline), job.settings, card, budget_bytes)
+
+    def smaller_file(self, question: Question) -> Advice | None:
+        """Return which smaller file would bring everything onto the GPU."""
+        from vramplan.engines.ggml.advice import find_smaller_file
+
+        return find_smaller_file(of_ggml(question.job.pipeline), question)
 
     def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
         """Return llama.cpp's own buffers beside ours: on the card that was judged, else in memory.

@@ -84,6 +84,12 @@ def margin_bytes(run: GgmlRun, free_bytes: int) -> int:
     return MARGIN_BYTES + weights + compute + twice
 
 
+def least_free_bytes(run: GgmlRun) -> int:
+    """Return how much must be free beside the CUDA context for an engine to move nothing away."""
+    enough = 1 << 60
+    return _used_bytes(as_asked(run)) + margin_bytes(run, enough)
+
+
 def fit_run(run: GgmlRun, free_bytes: int) -> Fit:
     """Return what the engine makes of `run` on a GPU with `free_bytes`."""
     target = free_bytes - margin_bytes(run, free_bytes)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vramplan.budget.change import NO_COST, Change
+from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, SOME, Change
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Settings
 
+#: sides of smaller images, in eighths of those asked for
+_EIGHTHS = (7, 6, 5, 4)
+
 
 def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
-    """Yield the changes that these settings leave open, cheapest first."""
+    """Yield the changes that these settings leave open, those with a lower price first."""
     yield from _free_changes(settings)
     yield from _decoding_changes(pipeline, settings)
     yield from _dtype_changes(pipeline, settings)
@@ -20,20 +23,25 @@ def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
             settings={"safety_checker": "off"},
             line="safety_checker=None",
             cost="images are no longer checked",
+            price=SOME,
         )
-    if settings.get("offload") == "none":
+    if settings.get("attention") == "sdpa" and _takes(pipeline, "attention", "sliced"):
         yield Change(
-            settings={"offload": "model"},
-            line="pipe.enable_model_cpu_offload()",
-            cost="components wait in system memory and move for every image",
+            settings={"attention": "sliced"},
+            line="pipe.enable_attention_slicing()",
+            cost="attention slice by slice, without fused kernels: slower",
+            price=SOME,
         )
-    if settings.get("offload") in ("none", "model") and pipeline.counted is None:
-        yield Change(
-            settings={"offload": "sequential"},
-            line="pipe.enable_sequential_cpu_offload()",
-            cost="every layer moves for every step: many times slower",
-            is_last_resort=True,
-        )
+    yield from _offloads(pipeline, settings)
+    yield from _smaller_images(pipeline, settings)
+
+
+def not_modelled(pipeline: TorchPipeline) -> Iterator[tuple[str, str]]:
+    """Yield what else people do for a pipeline like this one, and why it is not tried."""
+    if {"offload", "device_map"} & pipeline.defaults.keys():
+        yield "weights in 8 or 4 bits", "vramplan does not plan weights quantised by torch"
+    if "offload" in pipeline.defaults and not _takes(pipeline, "offload", "group"):
+        yield "pipe.enable_group_offload(…)", "the tape does not know it"
 
 
 def _free_changes(settings: Settings) -> Iterator[Change]:
@@ -42,12 +50,14 @@ def _free_changes(settings: Settings) -> Iterator[Change]:
             settings={"device_map": "cuda"},
             line='device_map="cuda"',
             cost="runs out of memory, instead of using the CPU, should it not fit after all",
+            price=NOTHING,
         )
     if settings.get("attention") in ("math", "sliced"):
         yield Change(
             settings={"attention": "sdpa"},
             line="leave attention at its default (fused kernels)",
             cost=NO_COST,
+            price=NOTHING,
         )
     # torch has no expandable segments on Windows: c10/cuda/CUDACachingAllocator.cpp
     if settings.get("expandable_segments") == "off" and settings.get("platform") != "windows":
@@ -55,6 +65,7 @@ def _free_changes(settings: Settings) -> Iterator[Change]:
             settings={"expandable_segments": "on"},
             line="PYTORCH_ALLOC_CONF=expandable_segments:True",
             cost=NO_COST,
+            price=NOTHING,
         )
 
 
@@ -66,12 +77,14 @@ def _decoding_changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[C
             settings={"vae_slicing": "on"},
             line=f"{vae}.enable_slicing()",
             cost="images are decoded one by one",
+            price=LITTLE,
         )
     if settings.get("vae_tiling") == "off":
         yield Change(
             settings={"vae_tiling": "on"},
             line=f"{vae}.enable_tiling()",
             cost="a slower decode; seams are blended and may show in smooth areas",
+            price=LITTLE,
         )
 
 
@@ -82,6 +95,7 @@ def _dtype_changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Chan
             settings={"dtype": "fp16"},
             line=f"{model}.to(torch.float16)",
             cost="half precision; faster on every card since Volta",
+            price=LITTLE,
         )
     # SDXL's pipeline casts such a VAE to fp32 before it decodes, in fp16 only
     casts = settings.get("vae_upcast") != "off"
@@ -92,21 +106,74 @@ def _dtype_changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Chan
             line='vae=AutoencoderKL.from_pretrained("madebyollin/sdxl-vae-fp16-fix", '
             "torch_dtype=torch.float16)",
             cost="another VAE, finetuned so that fp16 does not overflow: images differ slightly",
+            price=LITTLE,
         )
     if settings.get("dtype") == "fp16" and upcasts and casts:
         yield Change(
             settings={"dtype": "bf16"},
             line=f"{model}.to(torch.bfloat16)",
             cost="slow on cards before Ampere (compute capability 8.0)",
+            price=LITTLE,
         )
 
 
 def _smaller_batches(settings: Settings) -> Iterator[Change]:
-    batch = settings.get("batch", 1)
+    batch, step = settings.get("batch", 1), 0
     while isinstance(batch, int) and batch > 1:
         batch //= 2
         yield Change(
             settings={"batch": batch},
             line=f"a batch of {batch}",
             cost="more runs for as many results",
+            price=SOME + step,
+            ladder="batch",
         )
+        step += 1
+
+
+def _offloads(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
+    if settings.get("offload") == "none":
+        yield Change(
+            settings={"offload": "model"},
+            line="pipe.enable_model_cpu_offload()",
+            cost="components wait in system memory and move for every image",
+            price=SOME,
+            ladder="offload",
+        )
+    if settings.get("offload") in ("none", "model") and pipeline.counted is None:
+        yield Change(
+            settings={"offload": "sequential"},
+            line="pipe.enable_sequential_cpu_offload()",
+            cost="every layer moves for every step: many times slower",
+            price=LAST_RESORT,
+            ladder="offload",
+        )
+
+
+def _smaller_images(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
+    """Yield images of the same shape, down to half the sides, that the pipeline takes."""
+    image = settings.get("image")
+    if not isinstance(image, tuple):
+        return
+    bounds = pipeline.constraints.get("image")
+    step = (bounds.multiple_of if bounds else None) or 1
+    least = (bounds.minimum if bounds else None) or step
+    seen = {image}
+    for place, eighths in enumerate(_EIGHTHS):
+        width, height = (side * eighths // 8 // step * step for side in image)
+        if min(width, height) < least or (width, height) in seen:
+            continue
+        seen.add((width, height))
+        yield Change(
+            settings={"image": (width, height)},
+            line=f"width={width}, height={height}",
+            cost="a smaller image",
+            price=MUCH + place,
+            ladder="image",
+        )
+
+
+def _takes(pipeline: TorchPipeline, key: str, word: str) -> bool:
+    """Return whether a setting of a pipeline may be `word`, as its entry has it."""
+    bounds = pipeline.constraints.get(key)
+    return bounds is None or not bounds.choices or word in bounds.choices

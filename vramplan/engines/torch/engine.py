@@ -12,7 +12,8 @@ from vramplan.errors import UsageError
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
-    from vramplan.budget.verdict import Grader
+    from vramplan.budget.pace import Pace
+    from vramplan.budget.verdict import Grader, Screening
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
     from vramplan.compare.events import EventComparison
@@ -56,11 +57,35 @@ class TorchEngine:
 
         return changes(of_torch(job.pipeline), job.settings)
 
-    def advise(self, question: Question) -> tuple[Advice, ...]:
-        """Return the first useful advice for a verdict that does not fit."""
-        from vramplan.engines.torch.advice import first_advice
+    def not_modelled(self, job: Job) -> Iterator[tuple[str, str]]:
+        """Yield changes that are usual and cannot be tried, each with why."""
+        from vramplan.engines.torch.changes import not_modelled
 
-        return first_advice(of_torch(question.job.pipeline), question)
+        return not_modelled(of_torch(job.pipeline))
+
+    def screen(self, job: Job, card: Card, budget_bytes: int) -> Screening:
+        """Return whether a job may fit a card that offers so much."""
+        from vramplan.engines.torch.screening import screen_job
+
+        return screen_job(of_torch(job.pipeline), job.settings, card, budget_bytes)
+
+    def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
+        """Return how long one result takes at least."""
+        from vramplan.engines.torch.pace import pace_torch
+
+        return pace_torch(of_torch(job.pipeline), job.settings, card, budget_bytes)
+
+    def advise(self, question: Question) -> tuple[Advice, ...]:
+        """Return the changes with which least is needed, where none makes it fit."""
+        from vramplan.engines.torch.advice import nearest_advice
+
+        return nearest_advice(of_torch(question.job.pipeline), question)
+
+    def file_fit(self, job: Job, card: Card, budget_bytes: int) -> None:
+        """Return nothing: its weights are no file of several types."""
+
+    def smaller_file(self, question: Question) -> None:
+        """Return nothing: its weights are not planned in other types than it has a setting for."""
 
     def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:  # noqa: ARG002  # torch has no witness yet
         """Raise UsageError: only engines that plan without a card can be asked."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vramplan.budget.cuda_context import context_band
+from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
+from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape, tape_proof
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -23,32 +25,69 @@ if TYPE_CHECKING:
     from vramplan.engines.torch.tape.conditions import Conditions
     from vramplan.engines.torch.tape.contents import Tape
 
+#: no card has as much
+_NEVER = 1 << 60
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Screening:
+class Screened:
     """What a run does with a budget: with the most it may need, and with what is expected."""
 
     fits: bool
     completes: bool
     live_bytes: int  # at the run's peak, as expected
+    least_bytes: int  # no budget below this lets it fit
 
 
-def _to_json(found: Screening) -> Json:
-    return [found.fits, found.completes, found.live_bytes]
+def _to_json(found: Screened) -> Json:
+    return [found.fits, found.completes, found.live_bytes, found.least_bytes]
 
 
-def _from_json(raw: Json) -> Screening | None:
+def _from_json(raw: Json) -> Screened | None:
     match raw:
-        case [bool(fits), bool(completes), int(live_bytes)] if live_bytes >= 0:
-            return Screening(fits=fits, completes=completes, live_bytes=live_bytes)
+        case [bool(fits), bool(completes), int(live), int(least)] if min(live, least) >= 0:
+            return Screened(fits=fits, completes=completes, live_bytes=live, least_bytes=least)
     return None
 
 
 #: cards of one architecture and size share a screening
-_KNOWN = KnownResults[Screening]("screening", _to_json, _from_json, most=4096)
+_KNOWN = KnownResults[Screened]("screening", _to_json, _from_json, most=4096)
 
 
-def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screening:
+def screen_job(
+    pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int
+) -> Screening:
+    """Return whether a job may fit a budget, all of it on the GPU unless the settings say so.
+
+    Raises TapeError where there is no tape, or none that holds for these settings.
+    """
+    if settings.get("offload") == "auto":  # what fits by offloading is not said to fit
+        settings = {**settings, "offload": "none"}
+    if not is_placed_whole(pipeline, settings, card, budget_bytes):
+        return Screening(fits=False, completes=False, least_bytes=_NEVER, least_tight_bytes=_NEVER)
+    seen = screen(pipeline, settings, card, budget_bytes)
+    return Screening(
+        fits=seen.fits,
+        completes=seen.completes,
+        least_bytes=seen.least_bytes,
+        least_tight_bytes=seen.live_bytes + context_band(card).expected_bytes,
+    )
+
+
+def is_placed_whole(
+    pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int
+) -> bool:
+    """Return whether no layer is left to the CPU by ``device_map=auto``, as is expected."""
+    if settings.get("device_map") != "auto":
+        return True
+    from vramplan.engines.torch.device_map import modules_of, place
+
+    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    modules = modules_of(pipeline, open_tape(find_tape(pipeline)), element_bytes)
+    return place(modules, budget_bytes - context_band(card).expected_bytes).is_whole
+
+
+def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screened:
     """Return whether a torch pipeline would fit a budget, the CUDA context included.
 
     Raises TapeError where there is no tape, or none that holds for these settings.
@@ -63,7 +102,7 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     run_key = result_key(path, pipeline, settings, compute_capability)
     key = f"{run_key} {spills} {context} {budget_bytes} {extra_bytes}"
 
-    def find() -> Screening:
+    def find() -> Screened:
         tape = open_tape(path)
         conditions = conditions_at(pipeline, settings, compute_capability, tape)
         most = at_most(conditions, compute_capability)
@@ -71,26 +110,28 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
         live_bytes, completes = _try(
             tape, conditions, budget_bytes - context.expected_bytes, expandable, spills
         )
-        fits = (
-            completes
-            and _try(
-                tape, most, budget_bytes - context.high_bytes - extra_bytes, expandable, spills
-            )[1]
+        least_bytes, fits = context.high_bytes + live_bytes, False
+        if completes:
+            aside_bytes = context.high_bytes + extra_bytes
+            most_bytes, fits = _try(tape, most, budget_bytes - aside_bytes, expandable, spills)
+            least_bytes = max(least_bytes, most_bytes + aside_bytes)
+        return Screened(
+            fits=fits, completes=completes, live_bytes=live_bytes, least_bytes=least_bytes
         )
-        return Screening(fits=fits, completes=completes, live_bytes=live_bytes)
 
     return _KNOWN.get(key, find, proof=lambda: tape_proof(path))
 
 
 def _screen_counted(
     pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int
-) -> Screening:
+) -> Screened:
     """Return the same of a model without a tape, whose estimate takes no replay."""
     need = estimate_torch(pipeline, settings, card).need.band
-    return Screening(
+    return Screened(
         fits=need.high_bytes <= budget_bytes,
         completes=need.expected_bytes <= budget_bytes,
-        live_bytes=need.expected_bytes,
+        live_bytes=need.expected_bytes - context_band(card).expected_bytes,
+        least_bytes=need.high_bytes,
     )
 
 

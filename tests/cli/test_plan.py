@@ -1,0 +1,182 @@
+"""``vramplan plan``: the ways to make it fit, the largest and the smallest that does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FORMATS = ("table", "json", "markdown")
+SDXL = ("plan", "sdxl", "--card", "rtx-3050-6gb")
+
+
+def words_of(settings: dict[str, object]) -> list[str]:
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+def test_each_way_given_back_as_settings_makes_check_say_so(run, validate) -> None:
+    done = run(*SDXL, "--json")
+    validate(done.json)
+    plan = done.json["result"]
+    assert done.code == 0
+    assert (plan["verdict"], plan["succeeds"]) == ("oom", True)
+    assert len(plan["changes"]) > 1
+    for way in plan["changes"]:
+        again = run("check", "sdxl", "--card", "rtx-3050-6gb", "--json", *words_of(way["settings"]))
+        (found,) = again.json["result"]["verdicts"]
+        assert found["verdict"] == way["verdict"] == "fits"
+        assert found["need_bytes"] == way["need_bytes"]
+        assert way["saving_bytes"] == plan["need_bytes"] - found["need_bytes"]
+        assert way["line"] == "; ".join(way["lines"])
+        assert way["slowdown"] > 0
+    prices = [way["price"] for way in plan["changes"]]
+    assert prices == sorted(prices)
+    assert any(way["is_on_front"] for way in plan["changes"])
+
+
+def test_check_advises_the_first_way(run) -> None:
+    first = run(*SDXL, "--json").json["result"]["changes"][0]
+    (verdict,) = run("check", *SDXL[1:], "--json").json["result"]["verdicts"]
+    (advice,) = verdict["advice"]
+    assert (advice["change"], advice["need_bytes"]) == (first["line"], first["need_bytes"])
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_line_to_type_is_never_broken(run, width, monkeypatch) -> None:
+    """However narrow the terminal: it is copied from there."""
+    plan = run(*SDXL, "--json").json["result"]
+    monkeypatch.setattr("vramplan.commands.output.FILE_WIDTH", width)
+    done = run(*SDXL)
+    lines = done.out.splitlines()
+    typed = {line for way in plan["changes"] for line in way["lines"]}
+    for line in typed:
+        assert any(shown.removeprefix("1. ").strip().endswith(line) for shown in lines), line
+    assert [line for line in lines if len(line) > width and not any(t in line for t in typed)] == []
+    assert "it fits in" in done.out
+    assert "memory against time" in done.out
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("sd15", "--card", "8gb"), 0),
+        (("llava:7b", "--card", "6gb"), 0),
+        (("llava:7b", "--card", "4gb"), 1),
+        (("log-anomaly-ae", "--card", "4gb", "--mode", "train"), 0),
+    ],
+)
+def test_every_format_says_it(run, validate, words, code, format_) -> None:
+    done = run("plan", *words, "--format", format_)
+    assert (done.code, done.err) == (code, "")
+    if format_ == "json":
+        validate(done.json)
+        assert done.json["result"]["succeeds"] is (code == 0)
+    else:
+        assert words[0].replace(":", "") in done.out.replace("\\", "").replace(":", "")
+
+
+def test_what_cannot_fit_says_by_how_much_it_misses(run) -> None:
+    done = run("plan", "llava:7b", "--card", "4gb")
+    assert "it cannot be made to fit: with everything below it misses by" in done.out
+    assert "OLLAMA_KV_CACHE_TYPE=q4_0" in done.out
+    plan = run("plan", "llava:7b", "--card", "4gb", "--json").json["result"]
+    assert plan["changes"] == []
+    assert plan["missing_bytes"] > 0
+    assert plan["everything"]["verdict"] == "oom"
+    assert plan["nearest"]
+
+
+def test_the_page_shows_what_is_printed(run) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "planning.md").read_text(encoding="utf-8")
+    shown = page.partition("```text\n")[2].partition("```")[0]
+    assert shown == run(*SDXL).out
+
+
+# ------------------------------------------------------------------------------------------- sizes
+def test_the_largest_of_a_size_alone(run, validate) -> None:
+    done = run("plan", "sd15", "--card", "4gb", "--max", "image")
+    assert (done.code, done.err) == (0, "")
+    found = run("plan", "sd15", "--card", "4gb", "--max", "image", "--json")
+    validate(found.json)
+    result = found.json["result"]
+    assert done.out.startswith(f"image {result['largest']['image']} (needs ")
+    assert result["changes"] == []
+    assert result["largest"]["batch"] is None
+    words = ("check", "sd15", "--card", "4gb", "--json", "--image")
+    assert (
+        run(*words, result["largest"]["image"]).json["result"]["verdicts"][0]["verdict"] == "fits"
+    )
+
+
+def test_tight_is_good_enough_where_that_is_asked(run) -> None:
+    words = ("plan", "sd15", "--card", "4gb", "--max", "image", "--json", "--accept")
+    fits, tight = (run(*words, word).json["result"]["largest"] for word in ("fits", "tight"))
+    assert int(fits["image"].partition("x")[0]) < int(tight["image"].partition("x")[0])
+
+
+def test_what_fails_is_said(run) -> None:
+    """By the best that there is: as it is, or with a change."""
+    words = ("plan", "llava:7b", "--card", "4gb", "--fail-on")
+    assert [run(*words, kind).code for kind in ("tight", "offload", "oom")] == [1, 1, 0]
+    words = ("plan", "sd15", "--card", "6gb", "--image", "1024", "--fail-on")
+    assert run("check", *words[1:6]).out.count("tight") >= 1
+    assert run(*words, "tight").code == 0  # tiles make it fit
+
+
+def test_where_not_even_the_smallest_fits(run) -> None:
+    done = run("plan", "sdxl", "--card", "4gb", "--max", "image")
+    assert (done.code, done.out) == (1, "image: none fits\n")
+    found = run("plan", "sdxl", "--card", "4gb", "--max", "image", "--json").json["result"]
+    assert (found["largest"]["image"], found["succeeds"]) == (None, None)
+
+
+# ----------------------------------------------------------------------------------- bad questions
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (("sd15", "--card", "8gb", "--card", "12gb"), "a plan is for one card", "takes several"),
+        (("sd15", "--card", "8gb", "--max", "context"), "sd15 has no context", "image, batch"),
+        (("log-anomaly-ae", "--card", "8gb", "--max", "image"), "has no image", "batch"),
+        (("sd15", "--card", "99gb"), "no card of the class 99gb", "known classes"),
+        (("sd51", "--card", "8gb"), "unknown pipeline 'sd51'", "sd15"),
+        (("sd15", "--card", "8gb", "--margin", "7.7GiB"), "are left for the process", "smaller"),
+        (("sd15", "--card", "8gb", "--max", "size"), "invalid choice", "plan --help"),
+    ],
+)
+def test_a_bad_question_gets_one_line(run, words, error, hint) -> None:
+    done = run("plan", *words)
+    assert done.code == 2
+    assert done.out == ""
+    assert error in done.error
+    assert hint in done.hint
+
+
+def test_without_a_card_it_is_this_machines(run, driver, gpu) -> None:
+    assert run("plan", "sd15").code == 3
+    driver(gpu(name="NVIDIA GeForce RTX 3060", total=12288 << 20, reserved=400 << 20))
+    done = run("plan", "sd15", "--json")
+    assert done.code == 0
+    assert done.json["result"]["card"] == "auto"
+
+
+def test_it_needs_nothing_heavy() -> None:
+    """As `check` does: no torch, numpy, tabulate or Jinja2 for JSON."""
+    code = (
+        "import sys, json; from vramplan.cli import main;"
+        "main(['plan', 'sd15', '--card', '8gb', '--json']);"
+        "sys.stderr.write(json.dumps([m for m in ('torch', 'numpy', 'tabulate', 'jinja2', 'yaml')"
+        " if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert json.loads(done.stderr) == []

@@ -1,0 +1,132 @@
+"""The largest image, batch or context that fits: exact, though success is not monotone.
+
+A larger size may fit where a smaller one does not: the cache is cut in other places. What is alive
+at the peak grows with every size, so a bisection finds the largest size for which that fits on
+every candidate; from there downwards each legal size is tried until one is good enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import gcd
+
+from vramplan.ask.trial import Trial
+from vramplan.budget.plan import Largest
+from vramplan.model import Card, Constraint, SettingValue
+
+#: where the pipeline has no bound of its own: no card runs a larger batch, image or context
+_LARGEST = {"image": 1 << 14, "batch": 1 << 20, "context": 1 << 24, "frames": 1 << 16}
+#: contexts are padded to whole ones of these: llama.cpp, src/llama-context.cpp (GGML_PAD)
+_STEP = {"context": 256}
+#: of numbers in ten binary digits so many lie between a power of two and the next
+_DENSE = 512
+
+
+def find_largest(
+    trial: Trial, key: str, progress: Callable[[str], None] = lambda _: None
+) -> Largest | None:
+    """Return the largest legal value of a size that is good enough; None where none is.
+
+    An image keeps its shape. Contexts are counted in whole 256 tokens, as the engine makes them;
+    numbers above 1,024 in ten binary digits.
+    """
+    sizes = legal_sizes(trial.job.settings[key], trial.job.pipeline.constraints.get(key), key)
+    last = len(sizes) - 1
+    for card, budget in trial.budgets:
+
+        def has_room(place: int, card: Card = card, budget: int = budget) -> bool:
+            return trial.has_room({key: sizes[place]}, card, budget)
+
+        last = _last_with_room(has_room, last)
+    for place in range(last, -1, -1):
+        progress(f"{key} {sizes[place]}")
+        verdict = trial.accepted({key: sizes[place]})
+        if verdict is not None:
+            return Largest(value=sizes[place], verdict=verdict)
+    return None
+
+
+def _last_with_room(has_room: Callable[[int], bool], last: int) -> int:
+    """Return the last place up to `last` that has room, -1 for none; room never comes back."""
+    if last < 0 or has_room(last):
+        return last
+    # doubling first: of an open range almost all sizes are far too large to be looked at
+    below, above = -1, 0
+    while above < last and has_room(above):
+        below, above = above, 2 * above + 1
+    above = min(above, last)
+    while above - below > 1:
+        middle = (below + above) // 2
+        if has_room(middle):
+            below = middle
+        else:
+            above = middle
+    return below
+
+
+def legal_sizes(now: SettingValue, bounds: Constraint | None, key: str) -> Sequence[SettingValue]:
+    """Return the values of a size that a pipeline takes, rising; images of the shape of `now`."""
+    step = (bounds.multiple_of if bounds else None) or 1
+    least = (bounds.minimum if bounds else None) or 1
+    most = (bounds.maximum if bounds else None) or _LARGEST[key]
+    if isinstance(now, tuple):
+        return _Images(now, step, least, most)
+    step = step * _STEP.get(key, 1)
+    return _Counts(step, -(-least // step), most // step)
+
+
+class _Counts(Sequence[int]):
+    """The multiples of a step from a first to a last, in ten binary digits.
+
+    That is each of them up to 1,024 steps, and 512 from there to twice as many, and so on: who
+    computes a million rows at once does not ask for one more.
+    """
+
+    def __init__(self, step: int, first: int, last: int) -> None:
+        self._step = step
+        self._places = range(_place_of(max(first, 1)), _place_of(last + 1))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int) -> int:  # type: ignore[override]  # no slices
+        return _count_at(self._places[place]) * self._step
+
+
+def _count_at(place: int) -> int:
+    """Return the number in ten binary digits that has so many before it, 0 among them."""
+    if place < _DENSE:
+        return place
+    doublings, rest = divmod(place - _DENSE, _DENSE)
+    return (_DENSE + rest) << doublings
+
+
+def _place_of(count: int) -> int:
+    """Return how many numbers in ten binary digits are below `count`."""
+    low, high = 0, _DENSE * 64
+    while low < high:
+        middle = (low + high) // 2
+        if _count_at(middle) < count:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+class _Images(Sequence[tuple[int, int]]):
+    """Images of one shape, whose sides are multiples of a step, from a least to a largest side."""
+
+    def __init__(self, shape: tuple[int, int], step: int, least: int, most: int) -> None:
+        common = gcd(*shape)
+        width, height = shape[0] // common, shape[1] // common
+        unit = step // gcd(step, gcd(width, height) % step or step)
+        self._unit = width * unit, height * unit
+        first = -(-least // min(self._unit))
+        self._counts = range(max(first, 1), most // max(self._unit) + 1)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def __getitem__(self, place: int) -> tuple[int, int]:  # type: ignore[override]  # no slices
+        count = self._counts[place]
+        return self._unit[0] * count, self._unit[1] * count

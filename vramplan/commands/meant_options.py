@@ -1,0 +1,44 @@
+"""What is meant by an option that other programs have: a hint by meaning, not by spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from vramplan.settings import NOT_MODELLED
+
+#: another program's option, without dashes -> ours
+_MEANT: Mapping[str, str] = {
+    **dict.fromkeys(("gpu", "gpus", "vram", "device", "memory", "gpu_memory", "cards"), "--card"),
+    **dict.fromkeys(
+        ("resolution", "size", "width", "height", "w", "h", "image_size", "res"), "--image"
+    ),
+    **dict.fromkeys(
+        ("ctx", "c", "ctx_size", "n_ctx", "num_ctx", "context_length", "max_model_len", "tokens"),
+        "--context",
+    ),
+    **dict.fromkeys(("batch_size", "b", "bs", "num_images_per_prompt", "n_samples"), "--batch"),
+    **dict.fromkeys(("precision", "torch_dtype", "type", "fp16", "bf16", "half"), "--dtype"),
+    **dict.fromkeys(("ngl", "n_gpu_layers", "num_gpu", "layers"), "--gpu-layers"),
+    **dict.fromkeys(("ncmoe", "n_cpu_moe"), "--cpu-moe"),
+    **dict.fromkeys(("ctk", "ctv", "cache_type_k", "cache_type_v", "kv_cache_type"), "--kv-type"),
+    **dict.fromkeys(("max_new_tokens", "n_predict", "num_predict"), "--new-tokens"),
+    **dict.fromkeys(("os", "windows", "wsl"), "--platform"),
+    **dict.fromkeys(("reserve", "keep_free", "headroom"), "--margin"),
+    **dict.fromkeys(("medvram", "lowvram", "cpu_offload", "offload_mode"), "--offload"),
+    **dict.fromkeys(("out", "save", "file"), "-o"),
+}
+
+
+def meant_option(word: str, known: Collection[str]) -> str | None:
+    """Return the option of `known` that is meant by another program's, or None."""
+    option = _MEANT.get(_plain(word))
+    return option if option in known else None
+
+
+def not_modelled(word: str) -> str | None:
+    """Return what an option asks for that is known and not modelled, in words, or None."""
+    return NOT_MODELLED.get(_plain(word))
+
+
+def _plain(word: str) -> str:
+    return word.lstrip("-").lower().replace("-", "_")

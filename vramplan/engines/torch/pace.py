@@ -1,0 +1,41 @@
+"""How long a torch run takes at least, by the bytes that its tape says it moves."""
+
+from __future__ import annotations
+
+from vramplan.budget.pace import PCIE_BYTES_PER_S, Pace
+from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.screening import is_placed_whole
+from vramplan.engines.torch.work import traffic
+from vramplan.model import Card, Settings
+
+
+def pace_torch(
+    pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int | None = None
+) -> Pace | None:
+    """Return what one result of a batch takes, all of the model on the GPU.
+
+    ``offload=auto`` is taken for none. None without a card, and where ``device_map=auto`` leaves
+    layers to the CPU: who computes them, and how often they move, is not modelled. Raises TapeError
+    where there is no tape, or none that holds for these settings.
+    """
+    if not card.bandwidth_bytes_per_s:
+        return None
+    if budget_bytes is not None and not is_placed_whole(pipeline, settings, card, budget_bytes):
+        return None
+    tape = open_tape(find_tape(pipeline))
+    moved = traffic(tape, conditions_at(pipeline, settings, card.compute_capability, tape))
+    seconds = moved.memory_bytes / card.bandwidth_bytes_per_s + moved.pcie_bytes / PCIE_BYTES_PER_S
+    results, name = _results(settings)
+    return Pace(seconds=seconds / results, result=name)
+
+
+def _results(settings: Settings) -> tuple[int, str]:
+    """Return how many results a run has, and what one is called."""
+    batch, tokens = settings.get("batch", 1), settings.get("new_tokens")
+    count = batch if isinstance(batch, int) else 1
+    if isinstance(tokens, int):
+        return count * tokens, "token"
+    is_image = "image" in settings and settings.get("mode") != "train"
+    return count, "image" if is_image else "item"

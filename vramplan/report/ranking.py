@@ -1,0 +1,133 @@
+"""What runs on a card, ranked by how it fits, in every format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vramplan.budget.ranked import FileFit, Ranked, Ranking
+
+if TYPE_CHECKING:
+    from vramplan.budget.pace import Pace
+    from vramplan.report.look import Look
+    from vramplan.report.rows import Cell
+    from vramplan.report.serial import Json
+
+NOTES = (
+    "at most: by bandwidth alone, an estimate; what is computed takes longer than what is moved",
+    (
+        "best file: the usual quantisation with most bits that stays whole on the GPU, estimated "
+        "by bits a weight; * is the best of several files of one model that are here"
+    ),
+)
+
+
+def render(ranking: Ranking, look: Look) -> str:
+    """Return the rows under the card that they are ranked for."""
+    if look.format == "json":
+        from vramplan.report.serial import to_json
+
+        return to_json(look.command, ranking_result(ranking))
+    from vramplan.report import phrases
+    from vramplan.report.rows import table
+    from vramplan.report.sheet import Sheet, render_sheet
+
+    headers = "model!, verdict, need#, to spare#, at most#, best file"
+    rows = ranking.rows
+    whole = sum(row.is_whole for row in rows)
+    rows = ranking.rows
+    drawn = table(headers, [_cells(row) for row in rows])
+    lines = [
+        f"{whole} of {len(rows)} fit {phrases.name(ranking.card)} as they are, the largest first"
+    ]
+    sheet = Sheet(lines=lines if rows else ["no models"], tables=[("", drawn)] if rows else [])
+    text = render_sheet(sheet, look)
+    if not rows:
+        return text
+    notes = Sheet(lines=[f"- {note}" for note in NOTES])
+    return text + "\n" + render_sheet(notes, look)
+
+
+def _cells(row: Ranked) -> tuple[Cell, ...]:
+    from vramplan.report import phrases
+    from vramplan.report.colour import Tone, verdict_tone
+    from vramplan.report.rows import cell
+    from vramplan.report.text import clean
+
+    name = cell(phrases.name(row.name), clean(row.place, 60), Tone.STRONG)
+    verdict = row.verdict
+    if verdict is None:
+        problem = cell("not read", clean(row.problem or "", 160), Tone.DIM)
+        return (name, problem, cell(""), cell(""), cell(""), cell(""))
+    layers = verdict.layers
+    split = "" if layers is None or layers.is_whole else layers.in_words()
+    return (
+        name,
+        cell(phrases.verdict(verdict.kind), split, verdict_tone(verdict.kind)),
+        cell(phrases.need(verdict.need.expected_bytes)),
+        cell(phrases.available(verdict.headroom_bytes)),
+        cell(rate(row.pace)),
+        cell(*_best(row.file, is_best=row.is_best)),
+    )
+
+
+def rate(pace: Pace | None) -> str:
+    """Return how many results a second at most, or seconds for one that takes longer."""
+    from vramplan.report import phrases
+
+    if pace is None or not pace.seconds:
+        return phrases.NOTHING
+    per_second = 1 / pace.seconds
+    if per_second >= 1e6:
+        return f"{per_second / 1e6:.3g} M {pace.result}s/s"
+    if per_second >= 10:
+        shown = float(f"{per_second:.3g}")  # an estimate has no more digits
+        return f"{shown:,.0f} {pace.result}s/s"
+    if per_second >= 1:
+        return f"{per_second:.1f} {pace.result}s/s"
+    return f"1 {pace.result} in {pace.seconds:.1f} s"
+
+
+def _best(file: FileFit | None, *, is_best: bool) -> tuple[str, str]:
+    from vramplan.report import phrases
+
+    if file is None:
+        return "", ""
+    own = f"has {phrases.name(file.quantisation)}"
+    best = file.best or "none"
+    return (f"* {best}" if is_best else best), own
+
+
+def ranking_result(ranking: Ranking) -> dict[str, Json]:
+    """Return the result of `fit`."""
+    return {
+        "card": ranking.card,
+        "card_title": ranking.card_title,
+        "models": [_object(row) for row in ranking.rows],
+    }
+
+
+def _object(row: Ranked) -> dict[str, Json]:
+    verdict, pace, file = row.verdict, row.pace, row.file
+    return {
+        "name": row.name,
+        "target": row.target,
+        "place": row.place,
+        "runtime": row.runtime or None,
+        "verdict": None if verdict is None else verdict.kind.value,
+        "need_bytes": None if verdict is None else verdict.need.expected_bytes,
+        "need_high_bytes": None if verdict is None else verdict.need.high_bytes,
+        "budget_bytes": None if verdict is None else verdict.budget_bytes,
+        "headroom_bytes": None if verdict is None else verdict.headroom_bytes,
+        "layers": None
+        if verdict is None or verdict.layers is None
+        else {"total": verdict.layers.total, "on_gpu": verdict.layers.on_gpu},
+        "pace": None
+        if pace is None or not pace.seconds
+        else {"result": pace.result, "seconds": pace.seconds, "per_second": 1 / pace.seconds},
+        "family": None if file is None else file.family,
+        "quantisation": None if file is None else file.quantisation,
+        "bits": None if file is None else round(file.bits, 4),
+        "is_best_of_family": row.is_best,
+        "best_quantisation": None if file is None else file.best,
+        "problem": row.problem,
+    }
