@@ -19,7 +19,7 @@ pytest-cov has told them once (of the checkout as it is; needs coverage):
 They are collected once, and each mistake is made in a fork of that process (`tools.warm_tests`); of
 what runs at an import (a constant, a default) the tests that reach the lines where its name stands
 are run in a process of their own. What survives of either is tried again by the next run, with the
-files of `PLACES`.
+tests that were added since and, for longer, with those of the rest that reach it.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +245,8 @@ def tests_of(path: str) -> list[str]:
     return next(tests for place, tests in PLACES.items() if path.startswith(place)).split()
 
 
+#: how much longer a survivor is tried than at first
+_MORE = 8
 #: of processor time, for what a mistake makes endless
 _LEAST_SECONDS = 20
 
@@ -258,12 +262,13 @@ class Reached:
         self._data = CoverageData(str(coverage_file))
         self._data.read()
         self._most_seconds = most_seconds
-        self._seconds = {
-            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": float(
-                case.get("time", "0")
-            )
+        cases = {
+            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": case
             for case in ET.parse(times_file).iter("testcase")  # noqa: S314  # pytest's own
-            if not len(case)  # not skipped, and passes
+        }
+        self._timed = frozenset(cases)
+        self._seconds = {  # of those that were not skipped, and passed
+            name: float(case.get("time", "0")) for name, case in cases.items() if not len(case)
         }
         self._files = {
             name.partition("/vramplan/")[2]: name for name in self._data.measured_files()
@@ -273,10 +278,11 @@ class Reached:
         """Return the test files."""
         return sorted({test.partition("::")[0] for test in self._seconds})
 
-    def tests(self, mistake: Mistake) -> list[str]:
-        """Return the tests' names, as many as run in the time, quickest first.
+    def tests(self, mistake: Mistake, new: Iterable[str] = ()) -> list[str]:
+        """Return the tests' names, quickest first, as many as run in the time.
 
         Of a line that an import runs those that reach what its names stand in, then the whole file.
+        With `new`, which are not timed yet, these are first, and the others are the rest of all.
         """
         name = self._files.get(mistake.path.removeprefix("vramplan/"))
         if name is None:
@@ -287,18 +293,17 @@ class Reached:
             source = (ROOT / mistake.path).read_text(encoding="utf-8")
             near = self._among(told, _lines_with_its_names(source, mistake.line))
             near += [one for one in self._among(told, told) if one not in set(near)]
-        chosen: list[str] = []
-        spent = 0.0
-        for test in near:
-            spent += self._seconds[test]
-            if chosen and spent > self._most_seconds:
-                break
-            chosen.append(test)
-        return chosen
+        spent = list(accumulate(self._seconds[test] for test in near))
+        first = max(1, bisect_right(spent, self._most_seconds))
+        added = sorted(set(new) - self._timed)
+        if not new:
+            return near[:first]
+        most = (spent[first - 1] if near else 0) + _MORE * self._most_seconds
+        return [*added, *near[first : max(first, bisect_right(spent, most))]]
 
     def most_seconds(self, tests: Sequence[str]) -> int:
         """Return what the tests may take: they were timed with each line counted, which is slow."""
-        return _LEAST_SECONDS + int(sum(self._seconds[test] for test in tests))
+        return _LEAST_SECONDS + int(sum(self._seconds.get(test, 1) for test in tests))
 
     def _among(self, told: Mapping[int, list[str]], lines: Iterable[int]) -> list[str]:
         contexts = {context.partition("|")[0] for line in lines for context in told.get(line, ())}
@@ -368,6 +373,11 @@ class Copy:
         self._folder = copy_checkout(folder)
         self._passes: dict[str, bool] = {}
         self._warm = Warm(folder, warm_files) if warm_files else None
+
+    @property
+    def collected(self) -> frozenset[str]:
+        """Return the names of the tests that wait for a mistake."""
+        return self._warm.tests if self._warm else frozenset()
 
     def close(self) -> None:
         """End what waits for a mistake."""
@@ -465,21 +475,23 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         closing(Copy(Path(folder), reached.files() if reached else ())) as copy,
     ):
-        for number, mistake in enumerate(chosen, args.first):
-            said = _words(mistake)
-            if f"noticed  {said}" not in known:
-                is_new = f"SURVIVES {said}" not in known  # else: what was added since may notice
-                tests = reached.tests(mistake) if reached and is_new else []
-                seconds = reached.most_seconds(tests) if tests else args.seconds
-                tests = tests or tests_of(mistake.path)
-                noticed = copy.is_noticed(mistake, tests, seconds)
-                row = f"{'noticed ' if noticed else 'SURVIVES'} {said}"
-                print(f"{number:4} {row}", flush=True)
-                if results:
-                    with results.open("a", encoding="utf-8") as file:
-                        file.write(f"{row}\n")
-                if not noticed:
-                    survivors.append(f"{number:4} {said}")
+        numbered = enumerate(map(_words, chosen), args.first)
+        rest = [(n, said, one) for (n, said), one in zip(numbered, chosen, strict=True)
+                if f"noticed  {said}" not in known]  # fmt: skip
+        rest.sort(key=lambda one: f"SURVIVES {one[1]}" in known)  # what is new, first
+        for number, said, mistake in rest:
+            is_new = f"SURVIVES {said}" not in known
+            tests = reached.tests(mistake, () if is_new else copy.collected) if reached else []
+            seconds = reached.most_seconds(tests) if tests else args.seconds
+            tests = tests or tests_of(mistake.path)
+            noticed = copy.is_noticed(mistake, tests, seconds)
+            row = f"{'noticed ' if noticed else 'SURVIVES'} {said}"
+            print(f"{number:4} {row}", flush=True)
+            if results:
+                with results.open("a", encoding="utf-8") as file:
+                    file.write(f"{row}\n")
+            if not noticed:
+                survivors.append(f"{number:4} {said}")
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} noticed", *survivors, sep="\n")
     return int(bool(survivors))
 
