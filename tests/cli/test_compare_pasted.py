@@ -226,3 +226,35 @@ def test_of_one_gpu_no_other_is_offered(explain) -> None:
     assert "--gpu takes another" not in explain(TABLE)[0]
     assert "--gpu takes another" not in explain(CSV, "--gpu", "1")[0]
     assert "GPU 1 of 0, 1; --gpu takes another" in explain(CSV)[0]
+
+
+def test_where_no_process_is_told_the_fullest_gpu_is_explained(explain) -> None:
+    rows = CSV.splitlines()[:3]
+    rows[1] = rows[1].replace(" 512 MiB", " [N/A]")
+    assert explain("\n".join(rows))[1]["shown_bytes"] == 6100 * MIB
+    assert (
+        explain("\n".join([rows[0], rows[2].replace("1,", "0,"), rows[1].replace("0,", "1,")]))[1][
+            "shown_bytes"
+        ]
+        == 6100 * MIB
+    )
+
+
+def test_an_empty_list_of_processes_has_none_that_does_not_compute(explain) -> None:
+    table = f"{HEADING}\n{GPU}\n{MEMORY}\n| Processes: |\n|  No running processes found |\n"
+    assert "no process computes" not in explain(table)[0]
+
+
+def test_a_gpu_of_which_nothing_is_told_is_named(run, tmp_path) -> None:
+    (tmp_path / "smi.txt").write_text(CSV.replace(" 512 MiB", " [N/A]"))
+    result = run("compare", "sd15", "--smi", "smi.txt", "--gpu", "0")
+    assert result.code == 2
+    assert "GPU 0 (NVIDIA GeForce RTX 4090): neither its memory nor a process's" in result.error
+
+
+def test_what_nvidia_smi_reserves_is_not_in_what_it_shows(explain) -> None:
+    report = CSV.replace("memory.used [MiB]", "memory.reserved [MiB], memory.used [MiB]")
+    report = report.replace("24564 MiB, ", "24564 MiB, 300 MiB, ")
+    _, waterfall, steps = explain(report)
+    assert waterfall["shown_bytes"] == 6100 * MIB
+    assert "system reserved" not in steps

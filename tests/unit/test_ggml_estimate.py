@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
+from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, has_projector_on_gpu
+from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.open import open_entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
-from vramplan.errors import UsageError
+from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Band, Estimate, LineKind, Origin, SettingValue
 from vramplan.report.serial import buffers_object
 from vramplan.settings import resolve_settings
@@ -307,3 +309,32 @@ def test_shipped_pipelines(file: str, name: str, weights: float, cache: float) -
     assert mib(held(ours).kv_cache_bytes) == cache
     assert mib(held(ours).projector_bytes) == 595.49
     assert ours.need.band.high_bytes < 8 * GIB
+
+
+def test_a_timeline_names_what_takes_the_memory() -> None:
+    """The projector and the vision encoder are parts of their own; the rest is the model's."""
+    ours = estimate()
+    told = [(point.phase, point.component) for point in ours.timeline]
+    lines = [line.component or "language_model" for line in ours.lines]
+    assert [component for _, component in told[:-1]] == lines[: len(told) - 1]
+    assert told[-1] == ("generate", "language_model")
+    assert ("encode_image", "vision_encoder") in told
+    assert ("load", "projector") in told
+
+
+def test_an_unknown_word_of_a_model_names_the_words_that_are_known() -> None:
+    found = replace(
+        pipeline(has_projector=False), model=Described(section=MISTRAL | {"quantisation": "zz"})
+    )
+    with pytest.raises(CatalogError, match="unknown quantisation 'zz'") as caught:
+        estimate(found)
+    assert "q8_0, q6_k" in str(caught.value.hint)
+
+
+def test_a_projector_of_ollamas_goes_to_the_gpu_where_the_margin_is_free_beside_it() -> None:
+    run = read_run(LLAVA, resolve_settings(LLAVA, {}), "8.6")
+    assert run.vision is not None
+    least = run.vision.weights_bytes + MARGIN_BYTES
+    assert has_projector_on_gpu(run, None)
+    assert has_projector_on_gpu(run, least)
+    assert not has_projector_on_gpu(run, least - 1)

@@ -192,3 +192,15 @@ def test_what_is_screened_for_advice_is_what_is_judged(
         assert seen.completes is holds
         assert not seen.fits
     assert screen(pipeline, job.settings, card, need.high_bytes).fits
+
+
+# ------------------------------------------------------------------------------ training
+@pytest.mark.parametrize(
+    ("settings", "moments"),
+    [({"mode": "infer"}, 0), ({"steps": 1}, 0), ({"steps": 2}, 2), ({"steps": 10}, 2)],
+)
+def test_adam_keeps_two_moments_for_each_parameter_once_it_has_stepped(settings, moments) -> None:
+    found = estimate("vit-mae-base", "rtx-3060-12gb", **{"mode": "train", **settings})
+    parameters_bytes = 4 * sum(part.parameters for part in found.components)
+    assert found.bytes_of(LineKind.OPTIMIZER_STATE) == moments * parameters_bytes
+    assert found.bytes_of(LineKind.GRADIENTS) == (parameters_bytes if moments else 0)
