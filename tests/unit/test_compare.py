@@ -340,3 +340,13 @@ def test_layers_that_the_engine_places_otherwise_are_named_first() -> None:
     assert told.contradictions == ("layers on the GPU", "KV cache")
     same = replace(told, layers=replace(layers, ours=4))
     assert same.contradictions == ("KV cache",)
+
+
+def test_weights_that_move_are_not_measured_by_what_loading_took(planned) -> None:
+    run = synthetic.a_run(planned)
+    moved = replace(run, settings={**run.settings, "offload": "model"})
+    untold = replace(run, components=(replace(run.components[0], allocated_bytes=None),))
+    for one, basis in ((run, Basis.MEASURED), (moved, Basis.ESTIMATE), (untold, Basis.ESTIMATE),
+                       (replace(run, components=()), Basis.ESTIMATE)):  # fmt: skip
+        steps = {step.name: step for step in compare_run(planned, one).waterfall.steps}
+        assert steps["weights"].basis is basis

@@ -338,3 +338,12 @@ def test_a_projector_of_ollamas_goes_to_the_gpu_where_the_margin_is_free_beside_
     assert has_projector_on_gpu(run, None)
     assert has_projector_on_gpu(run, least)
     assert not has_projector_on_gpu(run, least - 1)
+
+
+def test_a_build_that_fits_nothing_by_itself_says_so_where_it_is_asked_to() -> None:
+    llama_cpp = pipeline("llama.cpp")
+    said = "fits nothing to the card by itself"
+    assert any(said in note for note in estimate(llama_cpp, engine="b4480").notes)
+    assert not any(said in note for note in estimate(llama_cpp, engine="b10488").notes)
+    told = estimate(llama_cpp, engine="b4480", gpu_layers=20)
+    assert not any(said in note for note in told.notes)
