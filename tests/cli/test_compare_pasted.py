@@ -258,3 +258,10 @@ def test_what_nvidia_smi_reserves_is_not_in_what_it_shows(explain) -> None:
     _, waterfall, steps = explain(report)
     assert waterfall["shown_bytes"] == 6100 * MIB
     assert "system reserved" not in steps
+
+
+def test_the_gpu_of_the_largest_process_is_explained(explain) -> None:
+    """Not the fullest, which others may have filled."""
+    report = CSV + "GPU-00000000-0000-0000-0000-000000000001, 4343, /usr/bin/python3, 200 MiB\n"
+    fuller = report.replace("24564 MiB, 512 MiB", "24564 MiB, 9000 MiB")
+    assert explain(fuller)[1]["shown_bytes"] == 6100 * MIB

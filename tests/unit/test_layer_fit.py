@@ -97,7 +97,8 @@ def test_a_model_trained_on_less_is_not_shrunk(sparse: ModuleType, tmp_path: Pat
     model = sparse.dense_layers(sparse.language_model(context=2048))
     found = open_model(str(sparse.write(tmp_path / "s.gguf", model)), None)
     run = run_of(found, context="auto")
-    assert fit_to(run, 1).run.settings["context"] == 2048
+    found_fit = fit_to(run, 1)
+    assert (found_fit.run.settings["context"], found_fit.on_gpu) == (2048, 0)
 
 
 # ------------------------------------------------------------------------------- the layers

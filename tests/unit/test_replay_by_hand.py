@@ -95,6 +95,14 @@ def test_the_last_iterations_of_a_loop_are_numbered_on() -> None:
     assert trace.allocated_peak_bytes == 2 * WEIGHTS + 4 * 8 * MIB
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 0), (0, 2), (2, 1)])
+def test_a_loop_has_its_first_and_last_iterations_and_those_between(before, after) -> None:
+    loop: list[object] = ["l", "step", "steps", [[0]] * before, [0], [[0]] * after]
+    main = _variant([["p", "denoise"], loop, ["f", 0, [[0, "all"]], 0]], [M16], [])
+    trace = replay(_tape(main), _conditions(numbers={"batch": 2, "steps": 7}))
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 7 * 16 * MIB
+
+
 @pytest.mark.parametrize("steps", [5, 40])
 def test_a_loop_that_takes_more_each_time_is_not_cut_short(steps: int) -> None:
     code: list[object] = [["p", "denoise"], ["l", "step", "steps", [], [0], []]]
