@@ -246,7 +246,7 @@ def tests_of(path: str) -> list[str]:
 
 
 #: how much longer a survivor is tried than at first
-_MORE = 8
+_MORE = 4
 #: of processor time, for what a mistake makes endless
 _LEAST_SECONDS = 20
 
