@@ -265,3 +265,9 @@ def test_the_gpu_of_the_largest_process_is_explained(explain) -> None:
     report = CSV + "GPU-00000000-0000-0000-0000-000000000001, 4343, /usr/bin/python3, 200 MiB\n"
     fuller = report.replace("24564 MiB, 512 MiB", "24564 MiB, 9000 MiB")
     assert explain(fuller)[1]["shown_bytes"] == 6100 * MIB
+
+
+def test_what_just_fills_the_card_is_not_in_the_hosts_memory(explain) -> None:
+    full = OOM.replace("11.63 GiB", "10.50 GiB").replace("400.00 MiB is res", "512.00 MiB is res")
+    assert "the driver spills" not in explain(full)[0]
+    assert "the driver spills" in explain(full.replace("512.00", "612.00"))[0]

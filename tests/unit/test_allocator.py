@@ -575,3 +575,17 @@ def test_the_same_run_stays_small_with_either_option_alone(options):
     """pytorch#193400: "either option on its own [...] keeps reserved under 500 MiB"."""
     seen = list(_fenced_cycles(CachingAllocator(**options), 101))
     assert max(reserved for _, reserved, _, _ in seen) < 500
+
+
+def test_what_is_not_mapped_is_part_of_a_signature() -> None:
+    def left_with_a_gap(first_bytes: int) -> CachingAllocator:
+        model = CachingAllocator(expandable_segments=True)
+        first, _ = model.malloc(first_bytes), model.malloc(20 * MIB)
+        model.free(first)
+        model.empty_cache()
+        return model
+
+    narrow, wide = left_with_a_gap(20 * MIB), left_with_a_gap(40 * MIB)
+    assert narrow.reserved_bytes == wide.reserved_bytes
+    assert narrow.signature() != wide.signature()
+    assert wide.signature() == left_with_a_gap(40 * MIB).signature()

@@ -156,3 +156,10 @@ def test_a_size_out_of_range_is_refused_beside_one_that_is_not(text: str) -> Non
     assert evaluate_all(code, {"n": 3})
     with pytest.raises(TapeError, match="out of range"):
         evaluate_all(code, {"n": 1 << 30})
+
+
+def test_the_largest_size_is_a_size() -> None:
+    code = compile_expressions(["n", "-n"])
+    assert evaluate_all(code, {"n": LARGEST}) == (LARGEST, -LARGEST)
+    with pytest.raises(TapeError, match="out of range"):
+        evaluate_all(code, {"n": LARGEST + 1})

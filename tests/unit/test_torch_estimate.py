@@ -204,3 +204,21 @@ def test_adam_keeps_two_moments_for_each_parameter_once_it_has_stepped(settings,
     parameters_bytes = 4 * sum(part.parameters for part in found.components)
     assert found.bytes_of(LineKind.OPTIMIZER_STATE) == moments * parameters_bytes
     assert found.bytes_of(LineKind.GRADIENTS) == (parameters_bytes if moments else 0)
+
+
+# ------------------------------------------------------------------------------ what is listed
+def test_a_component_is_on_the_gpu_unless_offloading_moves_it() -> None:
+    def devices(name: str, **settings: SettingValue) -> dict[str, str]:
+        found = estimate(name, "rtx-3060-12gb", **settings)
+        return {part.name: part.device for part in found.components}
+
+    assert set(devices("sd15").values()) == {"gpu"}
+    moved = devices("sd15", offload="model", safety_checker="on")
+    assert moved["unet"] == moved["text_encoder"] == "split"
+    assert moved["safety_checker"] == "gpu"  # diffusers leaves it there
+
+
+def test_where_nothing_is_convolved_no_scratch_is_listed() -> None:
+    names = [line.name for line in estimate("log-anomaly-ae", "rtx-3060-12gb").lines]
+    assert "convolution workspace" not in names
+    assert "cuBLAS workspace" in names
