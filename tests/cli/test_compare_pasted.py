@@ -271,3 +271,8 @@ def test_what_just_fills_the_card_is_not_in_the_hosts_memory(explain) -> None:
     full = OOM.replace("11.63 GiB", "10.50 GiB").replace("400.00 MiB is res", "512.00 MiB is res")
     assert "the driver spills" not in explain(full)[0]
     assert "the driver spills" in explain(full.replace("512.00", "612.00"))[0]
+
+
+def test_a_list_of_processes_with_none_in_it_is_no_process_that_draws(explain) -> None:
+    listed = "\n".join(CSV.splitlines()[:-1])
+    assert "no process computes" not in explain(listed)[0]

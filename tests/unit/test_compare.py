@@ -350,3 +350,14 @@ def test_weights_that_move_are_not_measured_by_what_loading_took(planned) -> Non
                        (replace(run, components=()), Basis.ESTIMATE)):  # fmt: skip
         steps = {step.name: step for step in compare_run(planned, one).waterfall.steps}
         assert steps["weights"].basis is basis
+
+
+def test_a_place_of_which_nothing_is_planned_has_nothing(planned) -> None:
+    """A run that begins with everything on the host holds nothing while it loads."""
+    first = replace(planned.timeline[0], allocated_bytes=0, reserved_bytes=0)
+    place = (first.phase, first.component)
+    later = [point for point in planned.timeline if (point.phase, point.component) != place]
+    found = replace(planned, timeline=(first, *later))
+    rows = compare_run(found, synthetic.a_run(planned)).phases
+    (row,) = (one for one in rows if (one.phase, one.component) == place)
+    assert (row.allocated.estimate_bytes, row.reserved.estimate_bytes) == (0, 0)

@@ -347,3 +347,18 @@ def test_a_build_that_fits_nothing_by_itself_says_so_where_it_is_asked_to() -> N
     assert not any(said in note for note in estimate(llama_cpp, engine="b10488").notes)
     told = estimate(llama_cpp, engine="b4480", gpu_layers=20)
     assert not any(said in note for note in told.notes)
+
+
+@pytest.mark.parametrize("engine", ["b2249", "b4480", "b5600", "b6400", "b10488", "b11549"])
+@pytest.mark.parametrize("flash_attention", ["on", "off"])
+def test_buffers_hold_whole_numbers(engine: str, flash_attention: str) -> None:
+    """Of four bytes each at least in compute buffers."""
+    for layers in (0, 6, 33):
+        found = estimate(
+            pipeline("llama.cpp", has_projector=False),
+            engine=engine,
+            flash_attention=flash_attention,
+            gpu_layers=layers,
+        )
+        sizes = held(found)
+        assert sizes.compute_bytes % 4 == sizes.host_compute_bytes % 4 == 0
