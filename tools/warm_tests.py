@@ -96,7 +96,7 @@ class _Waiting:
         return {"failed": failed if ended else None}
 
     def _run(self, items: list[pytest.Item]) -> int:
-        for item, after in zip(items, [*items[1:], None], strict=True):
+        for item, after in zip(items, [*items[1:], None], strict=False):
             item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
             if self._failed is not None:
                 return 1
