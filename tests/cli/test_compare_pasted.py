@@ -240,9 +240,10 @@ def test_where_no_process_is_told_the_fullest_gpu_is_explained(explain) -> None:
     )
 
 
-def test_an_empty_list_of_processes_has_none_that_does_not_compute(explain) -> None:
-    table = f"{HEADING}\n{GPU}\n{MEMORY}\n| Processes: |\n|  No running processes found |\n"
-    assert "no process computes" not in explain(table)[0]
+def test_a_process_that_computes_is_there_though_its_size_is_not_told(explain) -> None:
+    said, _, steps = explain(TABLE.replace("10500MiB", "    N/A "))
+    assert "no process computes" not in said
+    assert steps["other processes"] == 210 * MIB
 
 
 def test_a_gpu_of_which_nothing_is_told_is_named(run, tmp_path) -> None:
@@ -271,8 +272,3 @@ def test_what_just_fills_the_card_is_not_in_the_hosts_memory(explain) -> None:
     full = OOM.replace("11.63 GiB", "10.50 GiB").replace("400.00 MiB is res", "512.00 MiB is res")
     assert "the driver spills" not in explain(full)[0]
     assert "the driver spills" in explain(full.replace("512.00", "612.00"))[0]
-
-
-def test_a_list_of_processes_with_none_in_it_is_no_process_that_draws(explain) -> None:
-    listed = "\n".join(CSV.splitlines()[:-1])
-    assert "no process computes" not in explain(listed)[0]
