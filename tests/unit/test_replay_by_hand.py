@@ -10,6 +10,7 @@ import pytest
 
 from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape, write_tape
 from vramplan.engines.torch.tape.replay import Conditions, ReplayOutOfMemory, replay
+from vramplan.engines.torch.tape.requests import requests_of
 from vramplan.errors import TapeError
 from vramplan.units import MIB
 
@@ -213,3 +214,10 @@ def test_one_size_below_nothing_is_refused_among_others() -> None:
     main = _variant([["p", "denoise"], 0, 1, -1, -2], [M16, "n - 100"], [])
     with pytest.raises(TapeError, match="a size is negative at these settings"):
         replay(_tape(main), _conditions())
+
+
+def test_the_requests_of_a_loop_are_those_of_every_iteration() -> None:
+    code: list[object] = [["p", "denoise"], ["l", "step", "steps", [], [0, -1], []]]
+    tape = _tape(_variant(code, [M16], []))
+    found = requests_of(tape, _conditions(numbers={"batch": 2, "steps": 40}))
+    assert found.tensors["denoise", "pipeline"] == [16 * MIB] * 40

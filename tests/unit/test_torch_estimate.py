@@ -222,3 +222,9 @@ def test_where_nothing_is_convolved_no_scratch_is_listed() -> None:
     names = [line.name for line in estimate("log-anomaly-ae", "rtx-3060-12gb").lines]
     assert "convolution workspace" not in names
     assert "cuBLAS workspace" in names
+
+
+@pytest.mark.parametrize(("steps", "is_said"), [(2, True), (7, True), (8, False), (30, False)])
+def test_that_few_steps_are_planned_as_eight_is_said(steps: int, *, is_said: bool) -> None:
+    notes = estimate("sd15", "rtx-3060-12gb", steps=steps).notes
+    assert any("are planned as 8" in note for note in notes) is is_said
