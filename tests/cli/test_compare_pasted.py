@@ -272,3 +272,10 @@ def test_what_just_fills_the_card_is_not_in_the_hosts_memory(explain) -> None:
     full = OOM.replace("11.63 GiB", "10.50 GiB").replace("400.00 MiB is res", "512.00 MiB is res")
     assert "the driver spills" not in explain(full)[0]
     assert "the driver spills" in explain(full.replace("512.00", "612.00"))[0]
+
+
+def test_a_process_whose_size_is_not_told_is_no_less_than_none(explain) -> None:
+    """Then the fullest of the two is explained."""
+    untold = CSV.replace(", 5570 MiB", ", [N/A]")
+    assert explain(untold.replace(" 512 MiB", " 9000 MiB"))[1]["shown_bytes"] == 9000 * MIB
+    assert explain(untold)[1]["shown_bytes"] == 6100 * MIB

@@ -362,3 +362,13 @@ def test_buffers_hold_whole_numbers(engine: str, flash_attention: str) -> None:
         )
         sizes = held(found)
         assert sizes.compute_bytes % 4 == sizes.host_compute_bytes % 4 == 0
+
+
+def test_a_wide_feed_forward_part_has_room_for_what_lives_in_it() -> None:
+    """Gate, up, the residual and the normed input, in f32, of every token of a batch."""
+    found = replace(
+        pipeline("llama.cpp", has_projector=False),
+        model=Described(section=MISTRAL | {"feed_forward": 65_536}),
+    )
+    sizes = held(estimate(found, engine="b4480", flash_attention="on", gpu_layers=33))
+    assert sizes.compute_bytes >= 512 * (2 * 65_536 + 2 * 4096) * 4
