@@ -6,21 +6,27 @@ A mistake is one comparison turned, one sign, ``min`` for ``max``, ``and`` for `
 ``False``, a ``not`` left out, a number a little off, one term of a sum dropped, two arguments of
 the same unit swapped. Tests are run until one fails that passes without the mistake; one that none
 notices is printed with its place. With `--results` a run goes on where the last one stopped, and
-tries again what survived. Outside CI: 200 take half an hour on one core. Some survivors change
-nothing (an equivalent), the rest want a test.
+tries again what survived. Outside CI. Some survivors change nothing (an equivalent), the rest want
+a test.
 
 `PLACES` says which test files are run. Faster and sharper are the tests that reach the line, where
 pytest-cov has told them once (of the checkout as it is; needs coverage):
 
-    VRAMPLAN_CORE=off pytest tests/unit tests/cli --cov=vramplan --cov-context=test
-        --cov-report= --junitxml=times.xml
+    VRAMPLAN_CORE=off pytest tests/unit tests/cli tests/accuracy --cov=vramplan
+        --cov-context=test --cov-report= --junitxml=times.xml
     python -m tools.mutants --coverage .coverage --times times.xml
+
+They are collected once, and each mistake is made in a fork of that process (`tools.warm_tests`); of
+what runs at an import (a constant, a default) the tests that reach the lines where its name stands
+are run in a process of their own. What survives of either is tried again by the next run, with the
+tests that were added since and, for longer, with those of the rest that reach it.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import random
 import re
@@ -30,9 +36,14 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -234,6 +245,12 @@ def tests_of(path: str) -> list[str]:
     return next(tests for place, tests in PLACES.items() if path.startswith(place)).split()
 
 
+#: how much longer a survivor is tried than at first
+_MORE = 4
+#: of processor time, for what a mistake makes endless
+_LEAST_SECONDS = 20
+
+
 class Reached:
     """Which tests reach a line, as pytest-cov told, quickest first."""
 
@@ -245,79 +262,185 @@ class Reached:
         self._data = CoverageData(str(coverage_file))
         self._data.read()
         self._most_seconds = most_seconds
-        self._seconds = {
-            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": float(
-                case.get("time", "0")
-            )
+        cases = {
+            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": case
             for case in ET.parse(times_file).iter("testcase")  # noqa: S314  # pytest's own
+        }
+        self._timed = frozenset(cases)
+        self._seconds = {  # of those that were not skipped, and passed
+            name: float(case.get("time", "0")) for name, case in cases.items() if not len(case)
         }
         self._files = {
             name.partition("/vramplan/")[2]: name for name in self._data.measured_files()
         }
 
-    def tests(self, mistake: Mistake) -> list[str]:
-        """Return the tests' names, as many as run in the time; none for what an import runs."""
+    def files(self) -> list[str]:
+        """Return the test files."""
+        return sorted({test.partition("::")[0] for test in self._seconds})
+
+    def tests(self, mistake: Mistake, new: Iterable[str] = ()) -> list[str]:
+        """Return the tests' names, quickest first, as many as run in the time.
+
+        Of a line that an import runs those that reach what its names stand in, then the whole file.
+        With `new`, which are not timed yet, these are first, and the others are the rest of all.
+        """
         name = self._files.get(mistake.path.removeprefix("vramplan/"))
         if name is None:
             return []
-        told = self._data.contexts_by_lineno(name).get(mistake.line, [])
-        tests = {context.partition("|")[0] for context in told} & self._seconds.keys()
-        chosen: list[str] = []
-        spent = 0.0
-        for test in sorted(tests, key=lambda one: (self._seconds[one], one)):
-            spent += self._seconds[test]
-            if chosen and spent > self._most_seconds:
-                break
-            chosen.append(test)
-        return chosen
+        told = self._data.contexts_by_lineno(name)
+        near = self._among(told, [mistake.line])
+        if not near:
+            source = (ROOT / mistake.path).read_text(encoding="utf-8")
+            near = self._among(told, _lines_with_its_names(source, mistake.line))
+            near += [one for one in self._among(told, told) if one not in set(near)]
+        spent = list(accumulate(self._seconds[test] for test in near))
+        first = max(1, bisect_right(spent, self._most_seconds))
+        added = sorted(set(new) - self._timed)
+        if not new:
+            return near[:first]
+        most = (spent[first - 1] if near else 0) + _MORE * self._most_seconds
+        return [*added, *near[first : max(first, bisect_right(spent, most))]]
+
+    def most_seconds(self, tests: Sequence[str]) -> int:
+        """Return what the tests may take: they were timed with each line counted, which is slow."""
+        return _LEAST_SECONDS + int(sum(self._seconds.get(test, 1) for test in tests))
+
+    def _among(self, told: Mapping[int, list[str]], lines: Iterable[int]) -> list[str]:
+        contexts = {context.partition("|")[0] for line in lines for context in told.get(line, ())}
+        return sorted(contexts & self._seconds.keys(), key=lambda one: (self._seconds[one], one))
+
+
+def _lines_with_its_names(source: str, line: int) -> list[int]:
+    """Return where the names stand that a statement of a module or a class gives a value to."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if node.lineno <= line <= (node.end_lineno or line):
+                names |= {one.id for one in targets if isinstance(one, ast.Name)}
+    word = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(names)))})\b")
+    texts = source.splitlines() if names else []
+    return [number for number, text in enumerate(texts, 1) if word.search(text)]
+
+
+class Warm:
+    """A pytest process that has collected the tests (`tools.warm_tests`)."""
+
+    def __init__(self, folder: Path, files: Sequence[str]) -> None:
+        (asked, ask), (tell, told) = os.pipe(), os.pipe()
+        there = [name for name in files if (folder / name).is_file()]
+        words = [sys.executable, "-m", "tools.warm_tests", str(asked), str(told), *there]
+        self._process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env=_environment(folder),
+            stdout=subprocess.DEVNULL,
+            pass_fds=(asked, told),
+        )
+        os.close(asked)
+        os.close(told)
+        self._asks = os.fdopen(ask, "w", encoding="utf-8")
+        self._tells = os.fdopen(tell, encoding="utf-8")
+        self.tests = frozenset(self._answer()["tests"])
+
+    def first_failure(
+        self, path: str | None, text: str, tests: Sequence[str], seconds: int
+    ) -> tuple[bool, str | None]:
+        """Return whether it can tell, and the first test that fails; "" where none is named."""
+        job = {"path": path, "text": text, "tests": tests, "seconds": seconds}
+        self._asks.write(f"{json.dumps(job)}\n")
+        self._asks.flush()
+        answer = self._answer()
+        return answer["is_known"], answer.get("failed")
+
+    def close(self) -> None:
+        """Let the process end: nothing is asked any more."""
+        self._asks.close()
+        self._process.wait()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._tells.readline()
+        if not line:
+            raise SystemExit(f"the process of the tests ended: {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 class Copy:
     """A copy of the checkout, in which one mistake after another is made."""
 
-    def __init__(self, folder: Path, most_seconds: int) -> None:
+    def __init__(self, folder: Path, warm_files: Sequence[str]) -> None:
         self._folder = copy_checkout(folder)
-        self._most_seconds = most_seconds
         self._passes: dict[str, bool] = {}
+        self._warm = Warm(folder, warm_files) if warm_files else None
 
-    def is_noticed(self, mistake: Mistake, tests: Sequence[str]) -> bool:
+    @property
+    def collected(self) -> frozenset[str]:
+        """Return the names of the tests that wait for a mistake."""
+        return self._warm.tests if self._warm else frozenset()
+
+    def close(self) -> None:
+        """End what waits for a mistake."""
+        if self._warm:
+            self._warm.close()
+
+    def is_noticed(self, mistake: Mistake, tests: Sequence[str], seconds: int) -> bool:
         """Return whether a test fails with the mistake that passes without it."""
-        file = self._folder / mistake.path
-        right = file.read_text(encoding="utf-8")
-        file.write_text(mistake.within(right), encoding="utf-8")
-        try:
-            failed = self._first_failure(tests)
-        finally:
-            file.write_text(right, encoding="utf-8")
+        failed = self._first_failure(mistake, tests, seconds)
         if failed is None:
             return False
         if failed not in self._passes:
-            self._passes[failed] = self._first_failure([failed] if failed else tests) is None
+            named = [failed] if failed else tests
+            self._passes[failed] = self._first_failure(None, named, seconds) is None
         if not self._passes[failed]:
             raise SystemExit(f"{failed or 'pytest'} fails without any mistake: nothing is told")
         return True
 
-    def _first_failure(self, tests: Sequence[str]) -> str | None:
+    def _first_failure(
+        self, mistake: Mistake | None, tests: Sequence[str], seconds: int
+    ) -> str | None:
         """Return the first test that fails; "" where pytest names none, None where all pass."""
+        file = self._folder / (mistake.path if mistake else "README.md")
+        right = file.read_text(encoding="utf-8")
+        text = mistake.within(right) if mistake else right
+        if self._warm and self._warm.tests.issuperset(tests):
+            path = mistake.path if mistake else None
+            knows, failed = self._warm.first_failure(path, text, tests, seconds)
+            if knows:
+                return failed
+        file.write_text(text, encoding="utf-8")
+        try:
+            return self._first_failure_anew(tests, seconds)
+        finally:
+            file.write_text(right, encoding="utf-8")
+
+    def _first_failure_anew(self, tests: Sequence[str], seconds: int) -> str | None:
         chosen = self._folder / "tests-chosen.txt"
         chosen.write_text("\n".join(tests), encoding="utf-8")
         words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"@{chosen}"]
         done = subprocess.run(
             [sys.executable, *words],
             cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": str(self._folder), "VRAMPLAN_CORE": "off"},
+            env=_environment(self._folder),
             capture_output=True,
             text=True,
             check=False,
-            preexec_fn=self._bound,  # of the processor's time: a busy machine is no mistake
+            preexec_fn=partial(
+                _bound, seconds
+            ),  # of the processor's time: a busy machine is no mistake
         )
         if done.returncode == 0:
             return None
         named = _FAILED.search(done.stdout)
         return named[1] if named else ""
 
-    def _bound(self) -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (self._most_seconds, self._most_seconds))
+
+def _bound(seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(folder), "VRAMPLAN_CORE": "off"}
 
 
 def copy_checkout(folder: Path) -> Path:
@@ -348,22 +471,27 @@ def main() -> int:
     results: Path | None = args.results
     known = results.read_text("utf-8").splitlines() if results and results.exists() else []
     survivors = []
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Copy(Path(folder), args.seconds)
-        for number, mistake in enumerate(chosen, args.first):
-            said = _words(mistake)
-            if f"noticed  {said}" not in known:
-                is_new = f"SURVIVES {said}" not in known  # else: what was added since may notice
-                tests = reached.tests(mistake) if reached and is_new else []
-                tests = tests or tests_of(mistake.path)
-                noticed = copy.is_noticed(mistake, tests)
-                row = f"{'noticed ' if noticed else 'SURVIVES'} {said}"
-                print(f"{number:4} {row}", flush=True)
-                if results:
-                    with results.open("a", encoding="utf-8") as file:
-                        file.write(f"{row}\n")
-                if not noticed:
-                    survivors.append(f"{number:4} {said}")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Copy(Path(folder), reached.files() if reached else ())) as copy,
+    ):
+        numbered = enumerate(map(_words, chosen), args.first)
+        rest = [(n, said, one) for (n, said), one in zip(numbered, chosen, strict=True)
+                if f"noticed  {said}" not in known]  # fmt: skip
+        rest.sort(key=lambda one: f"SURVIVES {one[1]}" in known)  # what is new, first
+        for number, said, mistake in rest:
+            is_new = f"SURVIVES {said}" not in known
+            tests = reached.tests(mistake, () if is_new else copy.collected) if reached else []
+            seconds = reached.most_seconds(tests) if tests else args.seconds
+            tests = tests or tests_of(mistake.path)
+            noticed = copy.is_noticed(mistake, tests, seconds)
+            row = f"{'noticed ' if noticed else 'SURVIVES'} {said}"
+            print(f"{number:4} {row}", flush=True)
+            if results:
+                with results.open("a", encoding="utf-8") as file:
+                    file.write(f"{row}\n")
+            if not noticed:
+                survivors.append(f"{number:4} {said}")
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} noticed", *survivors, sep="\n")
     return int(bool(survivors))
 

@@ -1,6 +1,6 @@
-"""Ask for the verdict on every torch pipeline at random settings, and show what goes wrong.
+"""Ask for the verdict on every pipeline at random settings, and show what goes wrong.
 
-    python -m tools.random_settings --seed 1 --count 1000 [--from 0]
+    python -m tools.random_settings --seed 1 --count 1000 [--from 0] [--pipeline NAME]
 
 Each question is drawn from the seed and its own number alone, so a run may be stopped and taken up
 again with ``--from``, and one that failed is asked again with ``--from N --count 1``. A failure is
@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vramplan.ask.judge import judge
@@ -34,12 +34,17 @@ _WORDS: Mapping[str, tuple[SettingValue, ...]] = {
     "platform": ("linux", "linux", "windows", "wsl"),
     "device_map": ("auto", "cuda"),
     "guidance": (1.0, 7.5),
+    "kv_type": ("f16", "q8_0", "q4_0"),
+    "flash_attention": ("auto", "on", "off"),
     **dict.fromkeys(
         ("vae_tiling", "vae_slicing", "vae_upcast", "safety_checker", "expandable_segments"),
         _SWITCH,
     ),
 }
-_NUMBERS = {"batch": 6, "steps": 30, "prompt_tokens": 300, "new_tokens": 24}
+_NUMBERS = {
+    "batch": 6, "steps": 30, "prompt_tokens": 300, "new_tokens": 24, "context": 40_000,
+    "ubatch": 2048, "parallel": 6,
+}  # fmt: skip
 _LARGEST_SIDE = 1408
 _STEP = 8
 
@@ -62,15 +67,10 @@ class Question:
         return f"{self.number}: vramplan check {self.pipeline} --card {self.card} {said}"
 
 
-def torch_pipelines(catalog: Catalog) -> list[str]:
-    """Return the names of the catalogue's pipelines that have a tape."""
-    return [name for name, entry in catalog.pipelines.items() if entry.text("tape")]
-
-
-def draw(seed: int, number: int, catalog: Catalog) -> Question:
-    """Return one question: the same for the same seed and number."""
+def draw(seed: int, number: int, catalog: Catalog, names: Sequence[str] = ()) -> Question:
+    """Return one question on a pipeline of those named, or of all: the same for seed and number."""
     dice = random.Random(f"{seed}:{number}")  # noqa: S311  # a sample, not a secret
-    (job,) = make_jobs([dice.choice(torch_pipelines(catalog))], catalog, {})
+    (job,) = make_jobs([dice.choice(names or list(catalog.pipelines))], catalog, {})
     bounds = job.pipeline.constraints
     settings = {
         key: _draw(dice, key, bounds.get(key, Constraint()), value)
@@ -90,6 +90,8 @@ def _draw(
         high = min(bounds.maximum or _LARGEST_SIDE, _LARGEST_SIDE) // step
         width, height = (dice.randint(low, high) * step for _ in "wh")
         return width, height
+    if key == "gpu_layers":
+        return dice.choice(("auto", dice.randint(0, bounds.maximum or 0)))
     if key in _NUMBERS:
         step = bounds.multiple_of or 1
         most = min(bounds.maximum or _NUMBERS[key], _NUMBERS[key])
@@ -130,11 +132,11 @@ def _is_within(need: Band, verdict: Verdict) -> bool:
 
 
 def failures(
-    seed: int, numbers: range, catalog: Catalog, counts: Counter[str]
+    seed: int, numbers: range, catalog: Catalog, counts: Counter[str], names: Sequence[str] = ()
 ) -> Iterator[tuple[Question, str]]:
     """Yield each question that went wrong, and how; `counts` takes what became of all."""
     for number in numbers:
-        question = draw(seed, number, catalog)
+        question = draw(seed, number, catalog, names)
         try:
             verdict, estimate = ask(question, catalog)
         except VramplanError as problem:
@@ -158,6 +160,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--from", type=int, default=0, dest="first")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--pipeline", action="append", default=[], metavar="NAME")
     args = parser.parse_args()
     catalog, counts = load_catalog(()), Counter[str]()
     began = time.monotonic()
@@ -165,7 +168,8 @@ def main() -> int:
     for number in range(args.first, args.first + args.count):
         if time.monotonic() - began > args.seconds:
             break
-        for question, how in failures(args.seed, range(number, number + 1), catalog, counts):
+        these = range(number, number + 1)
+        for question, how in failures(args.seed, these, catalog, counts, args.pipeline):
             is_wrong = True
             sys.stdout.write(f"{question}\n{how}\n")
             sys.stdout.flush()

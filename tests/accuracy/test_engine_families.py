@@ -7,14 +7,18 @@ both sides; elsewhere it is within its band.
 from __future__ import annotations
 
 import importlib.util
+import platform
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from tools import family_tensors
 from vramplan.engine_buffer import in_our_words
 from vramplan.engines.ggml.coverage import KNOWN
+from vramplan.engines.ggml.family_tensors import READ
 from vramplan.engines.ggml.figures import counted
 from vramplan.engines.ggml.graph.families import FAMILIES
 from vramplan.engines.ggml.layer_fit import as_asked
@@ -22,8 +26,10 @@ from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.witness.answer import RefusedError, ask_engine
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
+from vramplan.errors import SourceError
 from vramplan.model import LineKind, Origin, buffer_bytes
 from vramplan.settings import resolve_settings
+from vramplan.sources.gguf import read_gguf
 
 pytest.importorskip("xllamacpp")
 gguf = pytest.importorskip("gguf")
@@ -123,3 +129,48 @@ def test_over_every_family_that_is_called_known(tmp_path, name) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_over_every_family_whose_graph_is_known(tmp_path, name, kind) -> None:
     hold(tmp_path, name, kind, SPLIT)
+
+
+#: tensors that only some families have
+ELSEWHERE = ("attn_sinks", "ssm_in", "time_mix_w1", "position_embd", "ffn_gate_up_exps")
+
+
+def hold_names(folder: Path, name: str) -> None:
+    """Ask with one more tensor, of other families: what is refused here is refused there."""
+    for variant in range(engine_made.VARIANTS):
+        for path in engine_made.make(folder, name, variant) or ():
+            try:
+                ask_engine(path, {"gpu_layers": 0}, card=CARD)
+            except RefusedError:
+                continue
+            tensors = [(one.name, one.shape) for one in read_gguf(path).tensors]
+            for stem in ELSEWHERE:
+                is_outside = stem == "position_embd"
+                if stem in READ[name][is_outside].split():
+                    continue
+                more = (f"{'' if is_outside else 'blk.0.'}{stem}.weight", (64,))
+                engine_made._write(path, name, variant, [*tensors, more])
+                with pytest.raises(RefusedError, match="wrong number of tensors"):
+                    ask_engine(path, {"gpu_layers": 0}, card=CARD)
+                with pytest.raises(SourceError, match="wrong number of tensors"):
+                    open_model(str(path), None)
+            return
+    pytest.fail(f"the engine takes no model of {name}")
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "rwkv7"])
+def test_tensors_of_other_families_are_refused(tmp_path, name) -> None:
+    hold_names(tmp_path, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_over_every_familys_names(tmp_path, name) -> None:
+    hold_names(tmp_path, name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86-64 code")
+@pytest.mark.skipif(not shutil.which("objdump"), reason="needs binutils")
+def test_names_are_those_in_the_engines_code() -> None:
+    assert family_tensors.table() == family_tensors.OUT.read_text(encoding="utf-8")

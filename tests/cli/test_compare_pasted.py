@@ -226,3 +226,56 @@ def test_of_one_gpu_no_other_is_offered(explain) -> None:
     assert "--gpu takes another" not in explain(TABLE)[0]
     assert "--gpu takes another" not in explain(CSV, "--gpu", "1")[0]
     assert "GPU 1 of 0, 1; --gpu takes another" in explain(CSV)[0]
+
+
+def test_where_no_process_is_told_the_fullest_gpu_is_explained(explain) -> None:
+    rows = CSV.splitlines()[:3]
+    rows[1] = rows[1].replace(" 512 MiB", " [N/A]")
+    assert explain("\n".join(rows))[1]["shown_bytes"] == 6100 * MIB
+    assert (
+        explain("\n".join([rows[0], rows[2].replace("1,", "0,"), rows[1].replace("0,", "1,")]))[1][
+            "shown_bytes"
+        ]
+        == 6100 * MIB
+    )
+
+
+def test_a_process_that_computes_is_there_though_its_size_is_not_told(explain) -> None:
+    said, _, steps = explain(TABLE.replace("10500MiB", "    N/A "))
+    assert "no process computes" not in said
+    assert steps["other processes"] == 210 * MIB
+
+
+def test_a_gpu_of_which_nothing_is_told_is_named(run, tmp_path) -> None:
+    (tmp_path / "smi.txt").write_text(CSV.replace(" 512 MiB", " [N/A]"))
+    result = run("compare", "sd15", "--smi", "smi.txt", "--gpu", "0")
+    assert result.code == 2
+    assert "GPU 0 (NVIDIA GeForce RTX 4090): neither its memory nor a process's" in result.error
+
+
+def test_what_nvidia_smi_reserves_is_not_in_what_it_shows(explain) -> None:
+    report = CSV.replace("memory.used [MiB]", "memory.reserved [MiB], memory.used [MiB]")
+    report = report.replace("24564 MiB, ", "24564 MiB, 300 MiB, ")
+    _, waterfall, steps = explain(report)
+    assert waterfall["shown_bytes"] == 6100 * MIB
+    assert "system reserved" not in steps
+
+
+def test_the_gpu_of_the_largest_process_is_explained(explain) -> None:
+    """Not the fullest, which others may have filled."""
+    report = CSV + "GPU-00000000-0000-0000-0000-000000000001, 4343, /usr/bin/python3, 200 MiB\n"
+    fuller = report.replace("24564 MiB, 512 MiB", "24564 MiB, 9000 MiB")
+    assert explain(fuller)[1]["shown_bytes"] == 6100 * MIB
+
+
+def test_what_just_fills_the_card_is_not_in_the_hosts_memory(explain) -> None:
+    full = OOM.replace("11.63 GiB", "10.50 GiB").replace("400.00 MiB is res", "512.00 MiB is res")
+    assert "the driver spills" not in explain(full)[0]
+    assert "the driver spills" in explain(full.replace("512.00", "612.00"))[0]
+
+
+def test_a_process_whose_size_is_not_told_is_no_less_than_none(explain) -> None:
+    """Then the fullest of the two is explained."""
+    untold = CSV.replace(", 5570 MiB", ", [N/A]")
+    assert explain(untold.replace(" 512 MiB", " 9000 MiB"))[1]["shown_bytes"] == 9000 * MIB
+    assert explain(untold)[1]["shown_bytes"] == 6100 * MIB

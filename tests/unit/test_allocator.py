@@ -575,3 +575,28 @@ def test_the_same_run_stays_small_with_either_option_alone(options):
     """pytorch#193400: "either option on its own [...] keeps reserved under 500 MiB"."""
     seen = list(_fenced_cycles(CachingAllocator(**options), 101))
     assert max(reserved for _, reserved, _, _ in seen) < 500
+
+
+def test_what_is_not_mapped_is_part_of_a_signature() -> None:
+    def left_with_a_gap(first_bytes: int) -> CachingAllocator:
+        model = CachingAllocator(expandable_segments=True)
+        first, _ = model.malloc(first_bytes), model.malloc(20 * MIB)
+        model.free(first)
+        model.empty_cache()
+        return model
+
+    narrow, wide = left_with_a_gap(20 * MIB), left_with_a_gap(40 * MIB)
+    assert narrow.reserved_bytes == wide.reserved_bytes
+    assert narrow.signature() != wide.signature()
+    assert wide.signature() == left_with_a_gap(40 * MIB).signature()
+
+
+def test_a_segment_that_is_taken_over_counts_and_is_not_handed_out_again() -> None:
+    model = CachingAllocator()
+    (held,) = model.adopt_segment(4096, [(2 * MIB, True), (18 * MIB, False)], is_small=False)
+    model.adopt_segment(0, [(512, False)], is_small=True)
+    assert (model.reserved_bytes, model.allocated_bytes) == (20 * MIB + 512, 2 * MIB)
+    assert (model.peak_reserved_bytes, model.peak_allocated_bytes) == (20 * MIB + 512, 2 * MIB)
+    inside, beyond = model.malloc(18 * MIB), model.malloc(20 * MIB)
+    assert inside.address == held.address + 2 * MIB
+    assert beyond.address >= 4096 + 20 * MIB

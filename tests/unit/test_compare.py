@@ -191,7 +191,15 @@ def test_a_figure_that_has_the_systems_share_inside_is_told_from_one_that_has_no
 
 def test_without_the_process_the_context_is_how_the_card_rose(planned) -> None:
     run = synthetic.a_run(planned)
-    context = tuple(replace(step, process_used_bytes=None) for step in run.context)
+    context = tuple(  # torch may have reserved something by then, which is no context
+        replace(
+            step,
+            process_used_bytes=None,
+            reserved_bytes=step.reserved_bytes + 8 * MIB,
+            device_used_bytes=step.device_used_bytes + 8 * MIB,
+        )
+        for step in run.context
+    )
     device = replace(run.held.device, processes=None)
     held = Held(device=device, torch=run.held.torch, process_used_bytes=None, smi=None)
     waterfall = compare_run(planned, replace(run, context=context, held=held)).waterfall
@@ -340,3 +348,24 @@ def test_layers_that_the_engine_places_otherwise_are_named_first() -> None:
     assert told.contradictions == ("layers on the GPU", "KV cache")
     same = replace(told, layers=replace(layers, ours=4))
     assert same.contradictions == ("KV cache",)
+
+
+def test_weights_that_move_are_not_measured_by_what_loading_took(planned) -> None:
+    run = synthetic.a_run(planned)
+    moved = replace(run, settings={**run.settings, "offload": "model"})
+    untold = replace(run, components=(replace(run.components[0], allocated_bytes=None),))
+    for one, basis in ((run, Basis.MEASURED), (moved, Basis.ESTIMATE), (untold, Basis.ESTIMATE),
+                       (replace(run, components=()), Basis.ESTIMATE)):  # fmt: skip
+        steps = {step.name: step for step in compare_run(planned, one).waterfall.steps}
+        assert steps["weights"].basis is basis
+
+
+def test_a_place_of_which_nothing_is_planned_has_nothing(planned) -> None:
+    """A run that begins with everything on the host holds nothing while it loads."""
+    first = replace(planned.timeline[0], allocated_bytes=0, reserved_bytes=0)
+    place = (first.phase, first.component)
+    later = [point for point in planned.timeline if (point.phase, point.component) != place]
+    found = replace(planned, timeline=(first, *later))
+    rows = compare_run(found, synthetic.a_run(planned)).phases
+    (row,) = (one for one in rows if (one.phase, one.component) == place)
+    assert (row.allocated.estimate_bytes, row.reserved.estimate_bytes) == (0, 0)

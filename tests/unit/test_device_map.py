@@ -12,13 +12,15 @@ from vramplan.ask.check import Question, answer
 from vramplan.ask.judge import judge
 from vramplan.ask.targets import make_jobs, silent
 from vramplan.catalog import load_catalog
+from vramplan.engines.door import engine_of
+from vramplan.engines.torch import judge as torch_judge
 from vramplan.engines.torch.device_map import Module, modules_of, offered_bytes, place
 from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.judge import judge_torch
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.model import SettingValue, Verdict, VerdictKind
 from vramplan.report import phrases
-from vramplan.units import GIB, MIB
+from vramplan.units import GIB, MIB, format_size
 
 CATALOG = load_catalog()
 NAME = "llava-1.5-7b-hf"
@@ -180,3 +182,21 @@ def test_a_need_of_just_the_budget_is_no_excess() -> None:
     assert just.kind is short.kind is VerdictKind.OFFLOAD
     assert re.search(r"all on the GPU it needs [\d.]+ GiB of ", just.reason)
     assert re.search(r"all on the GPU it needs [\d.]+ GiB, and .* are available", short.reason)
+
+
+@pytest.mark.parametrize("device_map", ["auto", "cuda"])
+@pytest.mark.parametrize("card", ["rtx-3060-12gb", "rtx-4090"])
+def test_a_grid_of_verdicts_knows_the_loader_too(card: str, device_map: str) -> None:
+    (job,) = make_jobs([NAME], CATALOG, {"device_map": device_map})
+    verdict, entry = verdict_on(card, device_map=device_map), CATALOG.cards[card]
+    graded = engine_of(job.pipeline).grader(job)(entry, verdict.budget_bytes)
+    assert (graded.kind, graded.need.band) == (verdict.kind, verdict.need)
+    assert graded.is_split == (verdict.layers is not None)
+
+
+def test_what_is_offered_is_rounded_down_and_what_is_left_up() -> None:
+    placed = place(llava_modules(), int(14.17 * GIB) + 12_345)
+    told = torch_judge._left(placed)
+    for size, up in ((placed.offered_bytes, False), (placed.cpu_bytes, True)):
+        assert format_size(size, up=up) != format_size(size, up=not up)
+        assert format_size(size, up=up) in told

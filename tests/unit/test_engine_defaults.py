@@ -91,6 +91,33 @@ def test_the_rough_sum_counts_weights_and_cache(small: Pipeline) -> None:
         assert ollama(small, memory, context=32_769).settings["ubatch"] == batch
 
 
+def test_of_a_large_cache_the_share_of_model_and_cache_decides(
+    sparse: ModuleType, tmp_path: Path
+) -> None:
+    """Trained on 2^20 tokens, whose cache takes 8 GiB: there 60 % are more than 80 % less 2 GiB."""
+    model = sparse.dense_layers(sparse.language_model(context=1 << 20))
+    found = open_model(str(sparse.write(tmp_path / "l.gguf", model)), None)
+    run = ollama(found, None, context=1 << 20)
+    predicted = run.model.weights_bytes + 2 * 2 * 8 * 128 * (1 << 20) * 2
+    least = -(-predicted * 100 // 60)
+    for free, batch in ((least, 2_048), (least - 1, 1_024)):
+        memory = CardMemory(total_bytes=80 * GIB, free_bytes=free)
+        assert ollama(found, memory, context=1 << 20).settings["ubatch"] == batch
+    assert ollama(found, card(47)).settings["context"] == 262_144
+
+
+def test_the_rough_sum_takes_the_layer_with_the_fewest_heads(
+    sparse: ModuleType, tmp_path: Path
+) -> None:
+    batches = []
+    for heads in ([8, 8], [8, 2], [2, 8]):
+        model = sparse.dense_layers(sparse.language_model(context=131_072))
+        model.meta["attention.head_count_kv"] = heads
+        found = open_model(str(sparse.write(tmp_path / "h.gguf", model)), None)
+        batches.append(ollama(found, card(80, 2), context=131_072).settings["ubatch"])
+    assert batches == [512, 1_024, 1_024]
+
+
 def test_without_flash_attention_batches_are_small(small: Pipeline) -> None:
     for memory, batch in ((card(8), 256), (card(8.1), 512), (None, 512)):
         run = ollama(small, memory, context=8192, flash_attention="off")

@@ -148,3 +148,18 @@ def test_what_has_no_reasonable_value_is_one_error(text: str, dims: dict[str, in
 def test_the_same_as_python(n: int, h: int) -> None:
     text = "3*n*h+(n+h)//2-min(n,h)%7"
     assert evaluate(text, {"n": n, "h": h}) == 3 * n * h + (n + h) // 2 - min(n, h) % 7
+
+
+@pytest.mark.parametrize("text", ["n*n*n", "-n*n*n"])
+def test_a_size_out_of_range_is_refused_beside_one_that_is_not(text: str) -> None:
+    code = compile_expressions(["n", text])
+    assert evaluate_all(code, {"n": 3})
+    with pytest.raises(TapeError, match="out of range"):
+        evaluate_all(code, {"n": 1 << 30})
+
+
+def test_the_largest_size_is_a_size() -> None:
+    code = compile_expressions(["n", "-n"])
+    assert evaluate_all(code, {"n": LARGEST}) == (LARGEST, -LARGEST)
+    with pytest.raises(TapeError, match="out of range"):
+        evaluate_all(code, {"n": LARGEST + 1})

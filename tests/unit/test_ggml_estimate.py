@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
+from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, has_projector_on_gpu
+from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.open import open_entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
-from vramplan.errors import UsageError
+from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Band, Estimate, LineKind, Origin, SettingValue
 from vramplan.report.serial import buffers_object
 from vramplan.settings import resolve_settings
@@ -274,7 +276,7 @@ def test_what_is_asked_for_is_done(asked: SettingValue) -> None:
     assert ours.need.band.expected_bytes > 4 * GIB
 
 
-@settings(deadline=2000)  # a fit builds a graph for every number of layers that it tries
+@settings(max_examples=40, deadline=None)  # a fit builds a graph for every number that it tries
 @given(
     st.sampled_from(["ollama", "llama.cpp"]),
     st.integers(300, 8000),
@@ -307,3 +309,66 @@ def test_shipped_pipelines(file: str, name: str, weights: float, cache: float) -
     assert mib(held(ours).kv_cache_bytes) == cache
     assert mib(held(ours).projector_bytes) == 595.49
     assert ours.need.band.high_bytes < 8 * GIB
+
+
+def test_a_timeline_names_what_takes_the_memory() -> None:
+    """The projector and the vision encoder are parts of their own; the rest is the model's."""
+    ours = estimate()
+    told = [(point.phase, point.component) for point in ours.timeline]
+    lines = [line.component or "language_model" for line in ours.lines]
+    assert [component for _, component in told[:-1]] == lines[: len(told) - 1]
+    assert told[-1] == ("generate", "language_model")
+    assert ("encode_image", "vision_encoder") in told
+    assert ("load", "projector") in told
+
+
+def test_an_unknown_word_of_a_model_names_the_words_that_are_known() -> None:
+    found = replace(
+        pipeline(has_projector=False), model=Described(section=MISTRAL | {"quantisation": "zz"})
+    )
+    with pytest.raises(CatalogError, match="unknown quantisation 'zz'") as caught:
+        estimate(found)
+    assert "q8_0, q6_k" in str(caught.value.hint)
+
+
+def test_a_projector_of_ollamas_goes_to_the_gpu_where_the_margin_is_free_beside_it() -> None:
+    run = read_run(LLAVA, resolve_settings(LLAVA, {}), "8.6")
+    assert run.vision is not None
+    least = run.vision.weights_bytes + MARGIN_BYTES
+    assert has_projector_on_gpu(run, None)
+    assert has_projector_on_gpu(run, least)
+    assert not has_projector_on_gpu(run, least - 1)
+
+
+def test_a_build_that_fits_nothing_by_itself_says_so_where_it_is_asked_to() -> None:
+    llama_cpp = pipeline("llama.cpp")
+    said = "fits nothing to the card by itself"
+    assert any(said in note for note in estimate(llama_cpp, engine="b4480").notes)
+    assert not any(said in note for note in estimate(llama_cpp, engine="b10488").notes)
+    told = estimate(llama_cpp, engine="b4480", gpu_layers=20)
+    assert not any(said in note for note in told.notes)
+
+
+@pytest.mark.parametrize("engine", ["b2249", "b4480", "b5600", "b6400", "b10488", "b11549"])
+@pytest.mark.parametrize("flash_attention", ["on", "off"])
+def test_buffers_hold_whole_numbers(engine: str, flash_attention: str) -> None:
+    """Of four bytes each at least in compute buffers."""
+    for layers in (0, 6, 33):
+        found = estimate(
+            pipeline("llama.cpp", has_projector=False),
+            engine=engine,
+            flash_attention=flash_attention,
+            gpu_layers=layers,
+        )
+        sizes = held(found)
+        assert sizes.compute_bytes % 4 == sizes.host_compute_bytes % 4 == 0
+
+
+def test_a_wide_feed_forward_part_has_room_for_what_lives_in_it() -> None:
+    """Gate, up, the residual and the normed input, in f32, of every token of a batch."""
+    found = replace(
+        pipeline("llama.cpp", has_projector=False),
+        model=Described(section=MISTRAL | {"feed_forward": 65_536}),
+    )
+    sizes = held(estimate(found, engine="b4480", flash_attention="on", gpu_layers=33))
+    assert sizes.compute_bytes >= 512 * (2 * 65_536 + 2 * 4096) * 4

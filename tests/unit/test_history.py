@@ -350,6 +350,9 @@ def test_requests_belong_to_the_mark_before_them() -> None:
         ("decode", "vae"): [Asked(3, 2048)],
     }
     assert asked_in(History(segments=(), events=events)).keys() == {("", "pipeline")}
+    late = (HistoryMark(2, "denoise", "unet"), HistoryMark(3, "decode", "vae"))
+    before = asked_in(History(segments=(), events=events, marks=late))
+    assert before["denoise", "pipeline"] == [Asked(0, 512), Asked(1, 1024)]
 
 
 def test_a_tapes_requests_are_by_place() -> None:

@@ -15,6 +15,7 @@ from vramplan.engines.ggml.kv_cache import (
     cache_source,
     cache_tokens,
     layer_cache_bytes,
+    layer_caches,
     window_tokens,
 )
 from vramplan.engines.ggml.load_plan import read_run
@@ -113,3 +114,24 @@ def test_the_source_says_how_the_cache_was_counted(
     found = open_model(str(sparse.write(tmp_path / "m.gguf", sparse.families()[name])), None)
     run = read_run(found, resolve_settings(found, {}), "8.6")
     assert said in cache_source(run.model)
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_an_index_is_cached_beside_the_keys_of_every_layer(kv_type: str) -> None:
+    """DeepSeek 3.2's: in the type of the keys, for each token."""
+    layer = SimpleNamespace(
+        is_windowed=False, kv_heads=1, head_k=576, head_v=512, has_attention=True,
+        shares_cache=False,
+    )  # fmt: skip
+    sizes = {}
+    for index, is_indexed in ((0, True), (128, False), (128, True)):
+        shape = SimpleNamespace(
+            is_encoder=False, index=index, is_indexed=is_indexed, holds_values=False,
+            layers=(layer,) * 3,
+        )  # fmt: skip
+        model = cast("GgmlModel", SimpleNamespace(language=shape))
+        sizes[index, is_indexed] = layer_caches(model, 1024, 1024, 2, kv_type)
+    assert sizes[0, True] == sizes[128, False]
+    row = 128 * 2 if kv_type == "f16" else 128 // 32 * 34
+    for more, plain in zip(sizes[128, True], sizes[0, True], strict=True):
+        assert more - plain == 2 * 1024 * row

@@ -97,7 +97,8 @@ def test_a_model_trained_on_less_is_not_shrunk(sparse: ModuleType, tmp_path: Pat
     model = sparse.dense_layers(sparse.language_model(context=2048))
     found = open_model(str(sparse.write(tmp_path / "s.gguf", model)), None)
     run = run_of(found, context="auto")
-    assert fit_to(run, 1).run.settings["context"] == 2048
+    found_fit = fit_to(run, 1)
+    assert (found_fit.run.settings["context"], found_fit.on_gpu) == (2048, 0)
 
 
 # ------------------------------------------------------------------------------- the layers
@@ -315,3 +316,20 @@ def test_a_step_of_one_layer_puts_no_block_without_experts(
         monkeypatch.setattr(layer_fit, "_used_bytes", lambda fit, sums=sums: sums[fit.on_gpu])
         split = layer_fit._fill_without_experts(run, sums[3])
         assert (split.layers, split.parts) == (3, parts)
+
+
+# ------------------------------------------------------------------------------- the search
+
+
+@pytest.mark.parametrize("target", [0, 1, 4_999, 5_000, 123_456, 999_998, 999_999])
+def test_a_search_guesses_along_the_straight_line(target: int) -> None:
+    """Each guess is a whole graph that is counted: on a line the first is right."""
+    asked: list[int] = []
+
+    def line(number: int) -> int:
+        asked.append(number)
+        return 1_000 * number
+
+    found = layer_fit._most_within(target, 0, 1_000, line)
+    assert found == target // 1_000
+    assert len(set(asked)) <= 5

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tools.random_settings import Question, ask, draw, failures, torch_pipelines, wrong_with
+from tools.random_settings import Question, ask, draw, failures, wrong_with
 from vramplan.catalog import load_catalog
 
 CATALOG = load_catalog()
@@ -28,7 +28,9 @@ def test_a_question_depends_on_seed_and_number_alone() -> None:
 
 def test_every_pipeline_and_offload_mode_is_drawn() -> None:
     drawn = [draw(SEED, number, CATALOG) for number in range(200)]
-    assert {one.pipeline for one in drawn} == set(torch_pipelines(CATALOG))
+    assert {one.pipeline for one in drawn} == set(CATALOG.pipelines)
+    of_one = {draw(SEED, number, CATALOG, ["sd15"]).pipeline for number in range(5)}
+    assert of_one == {"sd15"}
     modes = {one.settings.get("offload") for one in drawn}
     assert modes >= {"none", "model", "sequential", "auto"}
 

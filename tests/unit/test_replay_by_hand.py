@@ -10,6 +10,7 @@ import pytest
 
 from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape, write_tape
 from vramplan.engines.torch.tape.replay import Conditions, ReplayOutOfMemory, replay
+from vramplan.engines.torch.tape.requests import requests_of
 from vramplan.errors import TapeError
 from vramplan.units import MIB
 
@@ -88,6 +89,40 @@ def test_what_a_loop_keeps_grows_with_it() -> None:
     assert trace.allocated_peak_bytes == 2 * WEIGHTS + 5 * 16 * MIB
 
 
+def test_the_last_iterations_of_a_loop_are_numbered_on() -> None:
+    code = [["p", "denoise"], ["l", "step", "steps", [[0, -1]], [0, -1], [[0, -1]]]]
+    main = _variant(code, [f"step*{8 * MIB}"], [], indices=["step"])
+    trace = replay(_tape(main), _conditions())
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 4 * 8 * MIB
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 0), (0, 2), (2, 1)])
+def test_a_loop_has_its_first_and_last_iterations_and_those_between(before, after) -> None:
+    loop: list[object] = ["l", "step", "steps", [[0]] * before, [0], [[0]] * after]
+    main = _variant([["p", "denoise"], loop, ["f", 0, [[0, "all"]], 0]], [M16], [])
+    trace = replay(_tape(main), _conditions(numbers={"batch": 2, "steps": 7}))
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 7 * 16 * MIB
+
+
+@pytest.mark.parametrize("steps", [5, 40])
+def test_a_loop_that_takes_more_each_time_is_not_cut_short(steps: int) -> None:
+    code: list[object] = [["p", "denoise"], ["l", "step", "steps", [], [0], []]]
+    main = _variant([*code, ["f", 0, [[0, "all"]], 0]], [M16], [])
+    trace = replay(_tape(main), _conditions(numbers={"batch": 2, "steps": steps}))
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + steps * 16 * MIB
+
+
+def test_a_loop_that_takes_the_same_each_time_is_cut_short(calls: Any) -> None:
+    code: list[object] = [["p", "denoise"], ["l", "step", "steps", [], [0, -1], []]]
+    tape = _tape(_variant(code, [M16], []))
+    made = []
+    for steps in (20, 2000):
+        with calls:
+            replay(tape, _conditions(numbers={"batch": 2, "steps": steps}))
+        made.append(calls.made)
+    assert made[1] < 2 * made[0]
+
+
 def test_a_call_has_dimensions_of_its_own_and_hands_its_outputs_on() -> None:
     main = _variant([["p", "denoise"], ["c", "unet", {"n": 0}, 1], -1], ["3*n"], [])
     unet = _variant([0, 1, -1], [f"n*{4 * MIB}", f"n*{2 * MIB}"], [1])
@@ -101,6 +136,9 @@ def test_scratch_is_given_back_and_done_without_where_it_may_be() -> None:
     main = _variant([["p", "decode_image"], 0, ["w", "conv", 0, 0], -1], [M16], [])
     tape = _tape(main)
     assert replay(tape, _conditions()).allocated_peak_bytes == 2 * WEIGHTS + 48 * MIB
+    by_kind = {"conv": 1 * MIB, "attention": 2 * MIB}
+    other = _conditions(workspace_bytes=lambda kind, _: by_kind[kind])
+    assert replay(tape, other).allocated_peak_bytes == 2 * WEIGHTS + 17 * MIB
     limit = 2 * WEIGHTS + 16 * MIB
     with pytest.raises(ReplayOutOfMemory) as failure:
         replay(tape, _conditions(), limit_bytes=limit)
@@ -176,3 +214,10 @@ def test_one_size_below_nothing_is_refused_among_others() -> None:
     main = _variant([["p", "denoise"], 0, 1, -1, -2], [M16, "n - 100"], [])
     with pytest.raises(TapeError, match="a size is negative at these settings"):
         replay(_tape(main), _conditions())
+
+
+def test_the_requests_of_a_loop_are_those_of_every_iteration() -> None:
+    code: list[object] = [["p", "denoise"], ["l", "step", "steps", [], [0, -1], []]]
+    tape = _tape(_variant(code, [M16], []))
+    found = requests_of(tape, _conditions(numbers={"batch": 2, "steps": 40}))
+    assert found.tensors["denoise", "pipeline"] == [16 * MIB] * 40

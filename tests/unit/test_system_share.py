@@ -95,3 +95,14 @@ def test_a_card_is_windows_where_one_of_several_jobs_was_told_so() -> None:
         share = system_share({"platform": "windows"})
         assert verdict.budget_bytes == 24 * GIB - share.expected_bytes
         assert "taken off for Windows" in verdict.reason
+
+
+def test_a_need_has_the_band_of_the_share_about_it() -> None:
+    need = Band(low_bytes=4 * GIB, expected_bytes=5 * GIB, high_bytes=6 * GIB)
+    share = system_share({"platform": "windows"})
+    told = beside_share(need, {"platform": "windows"})
+    assert told.expected_bytes == need.expected_bytes
+    assert need.low_bytes - told.low_bytes == share.expected_bytes - share.low_bytes > 0
+    assert told.high_bytes - need.high_bytes == share.high_bytes - share.expected_bytes > 0
+    assert beside_share(Band.exactly(MIB), {"platform": "windows"}).low_bytes == 0
+    assert beside_share(need, {"platform": "linux"}) == need

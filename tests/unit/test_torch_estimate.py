@@ -192,3 +192,39 @@ def test_what_is_screened_for_advice_is_what_is_judged(
         assert seen.completes is holds
         assert not seen.fits
     assert screen(pipeline, job.settings, card, need.high_bytes).fits
+
+
+# ------------------------------------------------------------------------------ training
+@pytest.mark.parametrize(
+    ("settings", "moments"),
+    [({"mode": "infer"}, 0), ({"steps": 1}, 0), ({"steps": 2}, 2), ({"steps": 10}, 2)],
+)
+def test_adam_keeps_two_moments_for_each_parameter_once_it_has_stepped(settings, moments) -> None:
+    found = estimate("vit-mae-base", "rtx-3060-12gb", **{"mode": "train", **settings})
+    parameters_bytes = 4 * sum(part.parameters for part in found.components)
+    assert found.bytes_of(LineKind.OPTIMIZER_STATE) == moments * parameters_bytes
+    assert found.bytes_of(LineKind.GRADIENTS) == (parameters_bytes if moments else 0)
+
+
+# ------------------------------------------------------------------------------ what is listed
+def test_a_component_is_on_the_gpu_unless_offloading_moves_it() -> None:
+    def devices(name: str, **settings: SettingValue) -> dict[str, str]:
+        found = estimate(name, "rtx-3060-12gb", **settings)
+        return {part.name: part.device for part in found.components}
+
+    assert set(devices("sd15").values()) == {"gpu"}
+    moved = devices("sd15", offload="model", safety_checker="on")
+    assert moved["unet"] == moved["text_encoder"] == "split"
+    assert moved["safety_checker"] == "gpu"  # diffusers leaves it there
+
+
+def test_where_nothing_is_convolved_no_scratch_is_listed() -> None:
+    names = [line.name for line in estimate("log-anomaly-ae", "rtx-3060-12gb").lines]
+    assert "convolution workspace" not in names
+    assert "cuBLAS workspace" in names
+
+
+@pytest.mark.parametrize(("steps", "is_said"), [(2, True), (7, True), (8, False), (30, False)])
+def test_that_few_steps_are_planned_as_eight_is_said(steps: int, *, is_said: bool) -> None:
+    notes = estimate("sd15", "rtx-3060-12gb", steps=steps).notes
+    assert any("are planned as 8" in note for note in notes) is is_said

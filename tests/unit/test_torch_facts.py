@@ -9,8 +9,10 @@ import pytest
 
 import vramplan.engines.torch as torch_engine
 from vramplan.ask.targets import make_jobs, open_catalog
+from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import facts_at, switched_off
 from vramplan.engines.torch.pipeline import of_torch
+from vramplan.units import MIB
 
 UNET = ("cudnn", "efficient", "flash", "plain", "sliced")
 VAE = ("efficient", "plain")
@@ -63,3 +65,16 @@ def test_no_name_of_a_familys_part_stands_in_generic_code() -> None:
     names = re.compile(r"[\"'](unet|vae|safety_checker)(_kernel|\.\w+)?[\"']")
     found = {path.name: names.findall(path.read_text(encoding="utf-8")) for path in generic}
     assert {name: hits for name, hits in found.items() if hits} == {}
+
+
+@pytest.mark.parametrize(
+    ("capability", "low", "expected", "high"),
+    [("6.1", 8.125, 8.125, 8.125), ("8.9", 8.125, 8.125, 8.125), ("9.0", 32, 32, 32),
+     ("10.0", 8.125, 8.125, 32), ("12.0", 8.125, 8.125, 32), ("12.1", 8.125, 8.125, 32)],
+)  # fmt: skip
+def test_cublas_workspace_goes_with_the_architecture(capability, low, expected, high) -> None:
+    """Of Blackwell, the cards at home (12.x) among it, some builds take as much as on Hopper."""
+    band, source = cublas_band(capability)
+    found = (band.low_bytes, band.expected_bytes, band.high_bytes)
+    assert found == tuple(int(size * MIB) for size in (low, expected, high))
+    assert ("some 2026 builds" in source) is (low < high)

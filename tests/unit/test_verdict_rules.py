@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from vramplan.ask.judge import judge, judge_together
 from vramplan.ask.targets import make_jobs
+from vramplan.budget.advice import is_useful
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import find_budget, grade, offload_risk
 from vramplan.catalog import CardChoice, load_catalog
@@ -176,3 +178,16 @@ def test_the_reason_says_what_the_need_is_made_of() -> None:
     need = found.need.band.expected_bytes
     assert need <= weights + context + work <= need + 3 * MIB
     assert context - MIB < found.bytes_of(LineKind.CUDA_CONTEXT) <= context
+
+
+@pytest.mark.parametrize(
+    ("gained_mib", "is_useful_now"), [(-100, False), (0, False), (102, False), (103, True)]
+)
+def test_a_change_that_closes_a_tenth_of_the_gap_is_worth_telling(
+    gained_mib, is_useful_now
+) -> None:
+    """A need of 4 GiB on a budget of 3 GiB lacks 1 GiB."""
+    verdict = replace(_judge("sd15", "24gb"), kind=VerdictKind.OOM, need=NEED, budget_bytes=3 * GIB)
+    with_it = replace(verdict, need=Band.exactly(4 * GIB - gained_mib * MIB))
+    assert is_useful(with_it, verdict) is is_useful_now
+    assert is_useful(replace(with_it, kind=VerdictKind.FITS), verdict) is (gained_mib > 0)

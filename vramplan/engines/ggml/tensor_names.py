@@ -2,15 +2,16 @@
 
 ``done_getting_tensors: wrong number of tensors`` ends the loading of a file with even one tensor
 that its family does not ask for, such as a vision encoder's (``v.*``, ``mm.*``) in a language
-model's. Source: the names in llama.cpp b11549's library, and gguf-py/gguf/constants.py.
+model's. Source: the names in llama.cpp b11549's library, and gguf-py/gguf/constants.py; which of
+them a family reads stands in `family_tensors`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from vramplan.engines.ggml.coverage import KNOWN
 from vramplan.errors import SourceError
 
 if TYPE_CHECKING:
@@ -70,24 +71,30 @@ _OTHER_NAMES = """
 """
 
 
-_IN_LAYERS, _OUTSIDE = frozenset(_LAYER_NAMES.split()), frozenset(_OTHER_NAMES.split())
+IN_LAYERS, OUTSIDE = frozenset(_LAYER_NAMES.split()), frozenset(_OTHER_NAMES.split())
 
 
 def refuse_unknown(file: GgufFile) -> None:
-    """Raise SourceError for a file with tensors that llama.cpp has no name for.
+    """Raise SourceError for a file with tensors that llama.cpp does not read in its family.
 
     Of families that are not known the engine may have names that are not here.
     """
-    if file.architecture not in KNOWN:
+    from vramplan.engines.ggml.family_tensors import READ
+
+    family = file.architecture
+    if family not in READ:
         return
-    strange = [one.name for one in file.tensors if not _is_known(one.name)]
+    in_layers, outside = (frozenset(names.split()) for names in READ[family])
+    strange = [one.name for one in file.tensors if not _is_in(in_layers, outside, one.name)]
     if not strange:
         return
     wanted, there = len(file.tensors), len(file.tensors) - len(strange)
     named = ", ".join(one[:60] for one in strange[:3]) + (", ..." if len(strange) > 3 else "")
+    is_known = all(_is_in(IN_LAYERS, OUTSIDE, one) for one in strange)
+    why = f"it reads no {named} in {family}" if is_known else f"it does not know {named}"
     message = (
         f"{file.path}: llama.cpp refuses it: wrong number of tensors; expected {wanted}, got "
-        f"{there}: it does not know {named}"
+        f"{there}: {why}"
     )
     hint = None
     if any(one.startswith(("v.", "mm.", "a.")) for one in strange):
@@ -95,7 +102,13 @@ def refuse_unknown(file: GgufFile) -> None:
     raise SourceError(message, hint=hint)
 
 
-def _is_known(name: str) -> bool:
+def stem_of(name: str) -> tuple[bool, str]:
+    """Return whether a tensor is in a layer, and its name without number and ending."""
     block = _BLOCK.match(name)
     rest = _NUMBER.sub(".%d", _END.sub("", name[block.end() :] if block else name))
-    return rest in (_IN_LAYERS if block else _OUTSIDE)
+    return block is not None, rest
+
+
+def _is_in(in_layers: Collection[str], outside: Collection[str], name: str) -> bool:
+    is_in_layer, stem = stem_of(name)
+    return stem in (in_layers if is_in_layer else outside)
