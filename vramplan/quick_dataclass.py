@@ -224,22 +224,26 @@ def _take_state(self: Any, values: list[object]) -> None:
         _set(self, name, value)
 
 
+def _twin(owner: Any) -> Any:
+    """Return the class of the standard library that has the same fields."""
+    import dataclasses
+
+    described = []
+    for name, one in owner.__quick_fields__.items():
+        options: dict[str, Any] = {"repr": one.repr, "compare": one.compare}
+        if one.default_factory is not None:
+            options["default_factory"] = one.default_factory
+        elif one.default is not _UNSET:
+            options["default"] = one.default
+        described.append((name, one.annotation, dataclasses.field(**options)))
+    return dataclasses.make_dataclass("Twin", described, kw_only=True)
+
+
 class _StandardFields:
     """A class's fields as the standard library keeps them, made when it looks for them."""
 
     def __get__(self, _value: object, owner: type) -> dict[str, Any]:
-        import dataclasses
-
-        described = []
-        for name, one in owner.__quick_fields__.items():  # type: ignore[attr-defined]  # _make set it
-            options: dict[str, Any] = {"repr": one.repr, "compare": one.compare}
-            if one.default_factory is not None:
-                options["default_factory"] = one.default_factory
-            elif one.default is not _UNSET:
-                options["default"] = one.default
-            described.append((name, one.annotation, dataclasses.field(**options)))
-        twin: Any = dataclasses.make_dataclass("Twin", described, kw_only=True)
-        found: dict[str, Any] = twin.__dataclass_fields__
+        found: dict[str, Any] = _twin(owner).__dataclass_fields__
         type.__setattr__(owner, "__dataclass_fields__", found)
         return found
 
@@ -250,8 +254,7 @@ class _Signature:
     def __get__(self, _value: object, owner: type) -> Any:
         import inspect
 
-        signature = inspect.signature(_init_of(owner))
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
+        return inspect.signature(_twin(owner))
 
 
 _METHODS_WITHOUT_EQ: dict[str, object] = {

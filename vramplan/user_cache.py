@@ -105,13 +105,11 @@ class UserCache:
 
     def _write(self, path: Path, data: bytes) -> None:
         beside = path.with_name(f"{path.stem}.{os.getpid()}.{get_ident()}.part")
+        if not self.folder.is_dir():  # the first entry
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._forget_others()
         try:
-            try:
-                _write_new(beside, data)
-            except FileNotFoundError:  # the first entry
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._forget_others()
-                _write_new(beside, data)
+            _write_new(beside, data)
             _put(beside, path)
         except FileNotFoundError:  # another version has just removed the folder: it is its turn
             return
@@ -137,8 +135,6 @@ def _write_new(path: Path, data: bytes) -> None:
     try:
         with path.open("xb") as file:  # "x": a link that somebody has put there is not followed
             file.write(data)
-    except FileNotFoundError:
-        raise
     except OSError:
         path.unlink(missing_ok=True)
         raise

@@ -107,7 +107,7 @@ def test_every_kind_is_alike(slots: bool, eq: bool) -> None:
         assert (hash(one) == hash(made(x=1))) is eq
         assert replace(one, x=4).total == 6
         assert pickle.loads(pickle.dumps(Pickled(y=3))) == Pickled(y=3)  # noqa: S301  # our bytes
-    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def test_what_a_class_takes_can_be_asked_before_one_is_made() -> None:
         x: int
         y: int = 2
 
-    assert str(inspect.signature(Fresh)) == "(*, x, y=2)"
+    assert str(inspect.signature(Fresh)) == "(*, x: 'int', y: 'int' = 2) -> None"
     with pytest.raises(TypeError, match=r"Fresh.__init__\(\) missing 1 required"):
         Fresh()
 

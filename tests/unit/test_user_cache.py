@@ -144,6 +144,12 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, said) -> None:
     assert "VRAMPLAN_CACHE=off" in line
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no such file system here")
+def test_a_folder_that_cannot_be_made_is_said_too(said) -> None:
+    UserCache(Path("/proc/vramplan"), "1", said.append).keep("stop", "key", [1])
+    assert len(said) == 1
+
+
 def test_another_version_is_passed_over_and_removed(cache, said) -> None:
     old = UserCache(cache.root, "1.1", said.append)
     old.keep("replay", "key", [1])
