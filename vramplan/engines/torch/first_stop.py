@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import spills
-from vramplan.engines.torch.estimate import find_tape, open_tape, replayed
+from vramplan.engines.torch.estimate import find_tape, open_tape, replayed, with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.model import Card, Settings
@@ -25,6 +25,7 @@ def find_first_stop(
 
     None where it completes as expected. Raises TapeError where no tape holds for the settings.
     """
+    pipeline = with_tape(pipeline, settings, card)
     if pipeline.counted is not None:  # there is nothing to replay
         return None
     limit_bytes = budget_bytes - context_band(card).expected_bytes

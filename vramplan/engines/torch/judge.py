@@ -16,7 +16,7 @@ from vramplan.engines.torch.device_map import (
     offered_bytes,
     place,
 )
-from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape
+from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape, with_tape
 from vramplan.engines.torch.first_stop import FirstStop, find_first_stop
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import (
@@ -27,6 +27,7 @@ from vramplan.model import (
     Judgement,
     LineKind,
     Need,
+    Origin,
     Settings,
     VerdictKind,
 )
@@ -58,7 +59,7 @@ def judge_torch(
     if kind.is_failure:
         found = _stopped_first(pipeline, found, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
-    if pipeline.counted is not None:
+    if pipeline.counted is not None and _is_assumed(found):
         reason += "; its weights are counted, the rest is assumed"
     if not is_auto or mode == "none":
         return Judgement(estimate=found, kind=kind, reason=reason)
@@ -191,11 +192,12 @@ class TorchGrader:
     def _stop(
         self, mode: str, tried: Settings, card: Card, budget_bytes: int
     ) -> tuple[str, str] | None:
-        if self._pipeline.counted is not None:  # there is nothing to replay
+        pipeline = with_tape(self._pipeline, tried, card)
+        if pipeline.counted is not None:  # there is nothing to replay
             return None
         key = mode, card.compute_capability
         if key not in self._stops:
-            self._stops[key] = FirstStop(self._pipeline, tried, card.compute_capability)
+            self._stops[key] = FirstStop(pipeline, tried, card.compute_capability)
         return self._stops[key].under(budget_bytes - context_band(card).expected_bytes)
 
     def _need(self, mode: str, tried: Settings, card: Card) -> tuple[Estimate, Need]:
@@ -216,6 +218,13 @@ def _less(whole: Band, part: Band) -> Band:
         low_bytes=whole.low_bytes - part.low_bytes,
         expected_bytes=whole.expected_bytes - part.expected_bytes,
         high_bytes=whole.high_bytes - part.high_bytes,
+    )
+
+
+def _is_assumed(found: Estimate) -> bool:
+    """Return whether what a run works with is assumed: it was not recorded."""
+    return any(
+        line.kind is LineKind.ACTIVATIONS and line.origin is Origin.ASSUMED for line in found.lines
     )
 
 
