@@ -80,8 +80,9 @@ def without_recorder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def recorder() -> None:
+def recorder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let estimates record saved models; without the libraries the test is left out."""
+    monkeypatch.delenv("VRAMPLAN_RECORD", raising=False)
     for name in ("torch", "diffusers", "transformers"):
         pytest.importorskip(name)
 

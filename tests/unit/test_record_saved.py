@@ -261,6 +261,63 @@ def test_flux_as_with_real_data_and_its_steps_are_one() -> None:
     assert names == ["text_encoder", "text_encoder_2", "transformer", "vae.decoder"]
 
 
+def wan():
+    autoencoder = diffusers.AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1] * 4, num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+    )  # fmt: skip
+    transformer = diffusers.WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=16,
+        out_channels=16, text_dim=32, ffn_dim=32, num_layers=2, cross_attn_norm=True,
+        rope_max_seq_len=32,
+    )  # fmt: skip
+    text = small(transformers.UMT5EncoderModel, **T5)
+    modules = {"text_encoder": text, "vae": autoencoder.eval(), "transformer": transformer.eval()}
+    return modules, "WanPipeline", "T5TokenizerFast", {"image": (32, 32), "frames": 9}
+
+
+def qwen_image():
+    rope = {"mrope_section": [1, 1, 2], "rope_type": "default"}
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+    text = small(
+        transformers.Qwen2_5_VLForConditionalGeneration,
+        text_config={**TEXT, "vocab_size": 2000, "rope_scaling": rope},
+        vision_config={**vision, "out_hidden_size": 32},
+    )
+    autoencoder = diffusers.AutoencoderKLQwenImage(
+        base_dim=24, z_dim=4, dim_mult=[1, 2, 4], num_res_blocks=1,
+        temperal_downsample=[False, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+    transformer = diffusers.QwenImageTransformer2DModel(
+        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16,
+        num_attention_heads=3, joint_attention_dim=32, axes_dims_rope=(8, 4, 4),
+    )  # fmt: skip
+    modules = {"text_encoder": text, "vae": autoencoder.eval(), "transformer": transformer.eval()}
+    return modules, "QwenImagePipeline", "Qwen2Tokenizer", {"image": (32, 32)}
+
+
+def z_image():
+    transformer = diffusers.ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+        cap_feat_dim=32, axes_dims=[8, 4, 4], axes_lens=[256, 32, 32],
+    )  # fmt: skip
+    text = small(transformers.Qwen3Model, **{**TEXT, "vocab_size": 600, "head_dim": 8})
+    modules = {"text_encoder": text, "vae": vae(), "transformer": transformer.eval()}
+    return modules, "ZImagePipeline", "Qwen2Tokenizer", {"image": (32, 32)}
+
+
+@pytest.mark.parametrize("make", [wan, qwen_image, z_image])
+def test_other_pipelines_as_with_real_data(make) -> None:
+    modules, name, tokenizer, more = make()
+    index = {
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "tokenizer": ["transformers", tokenizer],
+    }
+    more = {"kind": "pipeline", "class_path": f"diffusers.{name}", "index": index, **more}
+    recorded = assert_same(modules, prompt_tokens=0, **more)
+    assert {one.routine.partition(".")[0] for one in recorded.routines} == set(modules)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "more"),
     [

@@ -33,7 +33,7 @@ _LARGEST = 1 << 28
 #: a built model is the saved one where it has its elements within so many in a thousand
 _WITHIN = 10
 #: elements of tables (positions) that small models' files may have besides
-_TABLES = 1 << 16
+_TABLES = 1 << 12
 #: keys of configs that would run code, or fetch something
 _REFUSED = frozenset({"auto_map", "custom_pipelines", "quantization_config"})
 _DEEPEST = 12
