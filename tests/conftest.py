@@ -95,6 +95,23 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 
 @pytest.fixture(autouse=True)
+def without_recorder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no estimate record a saved model, which takes seconds, unless a test wants it."""
+    if "recorder" not in request.fixturenames:
+        from vramplan.engines.torch import recorded_model
+
+        monkeypatch.setenv(recorded_model.SWITCH, "off")
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let estimates record saved models; without the libraries the test is left out."""
+    monkeypatch.delenv("VRAMPLAN_RECORD", raising=False)
+    for name in ("torch", "diffusers", "transformers"):
+        pytest.importorskip(name)
+
+
+@pytest.fixture(autouse=True)
 def without_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no estimate ask the real llama.cpp, which may be installed, unless a test wants it."""
     if "engine" not in request.fixturenames:

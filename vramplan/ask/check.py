@@ -19,6 +19,7 @@ from vramplan.catalog import CardChoice, load_catalog, user_folders
 from vramplan.catalog.search import PROJECT_FILE
 from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError
+from vramplan.hearing import heard_by
 from vramplan.model import Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
 
@@ -168,15 +169,16 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
     for job in question.jobs:
         for choice in question.choices:
             progress(f"{job.pipeline.name} on {choice.label}", len(verdicts), total)
-            verdict, estimate = judge(
-                job,
-                choice,
-                margin_bytes=question.margin_bytes,
-                other_bytes=question.other_bytes,
-            )
-            if verdict.kind is not VerdictKind.FITS:
-                hear = _counted(progress, len(verdicts), total)
-                verdict = _advise(verdict, estimate, job, choice, question, hear)
+            hear = _counted(progress, len(verdicts), total)
+            with heard_by(hear):
+                verdict, estimate = judge(
+                    job,
+                    choice,
+                    margin_bytes=question.margin_bytes,
+                    other_bytes=question.other_bytes,
+                )
+                if verdict.kind is not VerdictKind.FITS:
+                    verdict = _advise(verdict, estimate, job, choice, question, hear)
             verdicts.append(verdict)
             estimates.append(estimate)
     if asks_engine:

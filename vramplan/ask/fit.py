@@ -19,6 +19,7 @@ from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError, VramplanError
 from vramplan.model import Job, Pipeline, SettingValue, VerdictKind
 from vramplan.quick_dataclass import dataclass
+from vramplan.searching import searching
 
 CATALOGUE = "catalogue"
 #: more models than this are not looked at
@@ -109,24 +110,31 @@ def rank(question: FitQuestion, progress: Progress = silent) -> Ranking:
 def _row(pipeline: Pipeline, target: str, place: str, question: FitQuestion) -> Ranked:
     row = Ranked(name=pipeline.name, target=target, place=place, runtime=pipeline.runtime)
     settings = {key: value for key, value in question.settings.items() if key in pipeline.defaults}
-    taken = question.margin_bytes, question.other_bytes
     try:
-        job = override(Job(pipeline=pipeline, settings=pipeline.defaults), settings)
-        verdict, _ = judge(job, question.choice, margin_bytes=taken[0], other_bytes=taken[1])
-        share = system_share(job.settings).expected_bytes
-        candidates = list(candidate_budgets(question.choice, *taken, share))
-        card, budget = next(
-            (pair for pair in candidates if judged_as(pair[0]) == verdict.judged_as), candidates[0]
-        )
-        engine = engine_of(pipeline)
-        return replace(
-            row,
-            verdict=verdict,
-            pace=None if verdict.kind is VerdictKind.OOM else engine.pace(job, card, budget),
-            file=engine.file_fit(job, card, budget),
-        )
+        with searching():
+            return _judged(row, pipeline, settings, question)
     except VramplanError as problem:
         return replace(row, problem=str(problem))
+
+
+def _judged(
+    row: Ranked, pipeline: Pipeline, settings: Mapping[str, SettingValue], question: FitQuestion
+) -> Ranked:
+    taken = question.margin_bytes, question.other_bytes
+    job = override(Job(pipeline=pipeline, settings=pipeline.defaults), settings)
+    verdict, _ = judge(job, question.choice, margin_bytes=taken[0], other_bytes=taken[1])
+    share = system_share(job.settings).expected_bytes
+    candidates = list(candidate_budgets(question.choice, *taken, share))
+    card, budget = next(
+        (pair for pair in candidates if judged_as(pair[0]) == verdict.judged_as), candidates[0]
+    )
+    engine = engine_of(pipeline)
+    return replace(
+        row,
+        verdict=verdict,
+        pace=None if verdict.kind is VerdictKind.OOM else engine.pace(job, card, budget),
+        file=engine.file_fit(job, card, budget),
+    )
 
 
 def _with_best(rows: Sequence[Ranked]) -> list[Ranked]:

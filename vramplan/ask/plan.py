@@ -21,6 +21,7 @@ from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError, VramplanError
 from vramplan.model import Advice, Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.searching import searching
 from vramplan.settings import SIZES, format_setting
 
 #: so many options are worth reading
@@ -102,6 +103,17 @@ def find_plan(
     Where nothing fits, what is tight is taken. Raises UsageError where no CUDA context fits the
     card, VramplanError where there is no estimate of the job as it is.
     """
+    with searching():
+        return _find_plan(question, progress, sizes, with_options=with_options)
+
+
+def _find_plan(
+    question: PlanQuestion,
+    progress: Callable[[str], None],
+    sizes: Sequence[str],
+    *,
+    with_options: bool,
+) -> Plan:
     trial = question.trial()
     job = question.job
     plan = Plan(
@@ -237,8 +249,15 @@ def first_advice(
         other_bytes=other_bytes,
         judged=None if estimate is None else (verdict, estimate),
     )
+    with searching():
+        return _first_of(trial, verdict, progress)
+
+
+def _first_of(
+    trial: Trial, verdict: Verdict, progress: Callable[[str], None]
+) -> tuple[Advice, ...]:
     for option in find_options(trial, trial.changes(), progress):
-        found, behind = trial.judge_on(job.changed(option.settings))
+        found, behind = trial.judge_on(trial.job.changed(option.settings))
         first = (advise(combine(option.changes), found, behind, verdict),)
         return first if option.price < SOME else (*first, *_some(_smaller_file(trial)))
     return (*_nearest(trial, progress), *_some(_smaller_file(trial)))

@@ -36,6 +36,7 @@ from vramplan.model import (
     VerdictKind,
 )
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.searching import searching
 from vramplan.settings import check_setting, format_setting
 
 if TYPE_CHECKING:
@@ -217,10 +218,12 @@ class Sweep:
         cards = len(self._question.choices)
         for combination in range(start // cards, -(-stop // cards)):
             job, first = self._job(combination), combination * cards
-            grader = engine_of(job.pipeline).grader(job)
             places = self._places_beside(system_share(job.settings).expected_bytes)
-            for place in places[max(0, start - first) : stop - first]:
-                yield self._judge(job, grader, place)
+            with searching():
+                grader = engine_of(job.pipeline).grader(job)
+                asked = places[max(0, start - first) : stop - first]
+                found = [self._judge(job, grader, place) for place in asked]
+            yield from found
 
     def _places_beside(self, kept_bytes: int) -> list[_Place]:
         """Return the cards with what is left on them beside a platform that keeps so much."""

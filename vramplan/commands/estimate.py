@@ -9,7 +9,9 @@ from vramplan.ask.estimate import estimate_target
 from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.commands import arguments
 from vramplan.commands.output import remark, show
+from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
+from vramplan.hearing import heard_by
 from vramplan.report import estimate
 
 FORMATS = ("table", "json", "markdown", "html")
@@ -42,15 +44,16 @@ def run(args: Namespace) -> int:
     """Write the budget; return 1 where the engine itself contradicts it."""
     if args.engine_check and arguments.is_page(args):
         raise UsageError("--engine-check has no page", hint="leave --format html out")
-    found = estimate_target(
-        args.target,
-        args.cards,
-        arguments.given_settings(args),
-        remark,
-        catalog=args.catalog,
-        mmproj=args.mmproj,
-        asks_engine=args.engine_check,
-    )
+    with progress(args) as step, heard_by(step):
+        found = estimate_target(
+            args.target,
+            args.cards,
+            arguments.given_settings(args),
+            remark,
+            catalog=args.catalog,
+            mmproj=args.mmproj,
+            asks_engine=args.engine_check,
+        )
     cards = drawn_cards(found.choices)
     show(args, lambda look: estimate.render(found.estimate, cards, look, witness=found.witness))
     return int(found.witness is not None and bool(found.witness.contradictions))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from vramplan.quick_dataclass import dataclass
 from vramplan.sources.safetensors import SafetensorsHeader, Tensor, read_safetensors
 
 INDEX, CONFIG = "model_index.json", "config.json"
+SCHEDULER = "scheduler_config.json"
 _LIMITS = Limits(text_bytes=1 << 20, parsed_bytes=32 << 20)
 _MOST_FILES = 10_000
 _MOST_PARTS = 32
@@ -81,6 +83,7 @@ class SavedModel:
     runtime: str  # diffusers | transformers
     parts: tuple[Part, ...]
     config: Mapping[str, Json]
+    schedulers: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)  # their configs
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,18 @@ def _read_pipeline(files: Files) -> SavedModel:
         runtime="diffusers",
         parts=parts,
         config=index,
+        schedulers=dict(_read_schedulers(files, index)),
     )
+
+
+def _read_schedulers(
+    files: Files, index: Mapping[str, Json]
+) -> Iterator[tuple[str, Mapping[str, Json]]]:
+    """Yield the configs of a pipeline's schedulers, where they are there."""
+    for name, said in index.items():
+        is_one = isinstance(said, list) and len(said) == 2 and str(said[1]).endswith("Scheduler")
+        if is_one and _CLASS.fullmatch(name) and SCHEDULER in files.names(name):
+            yield name, files.read_config(f"{name}/{SCHEDULER}")
 
 
 def _read_parts(files: Files, index: Mapping[str, Json]) -> Iterator[Part]:

@@ -60,13 +60,37 @@ def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> E
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
     if pipeline.counted is not None:
-        from vramplan.engines.torch.counted import estimate_counted
-
-        return estimate_counted(pipeline, settings, card)
+        return _estimate_saved(pipeline, settings, card)
     path = find_tape(pipeline)
     result = replayed(pipeline, settings, card.compute_capability, path)
     run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result)
     return _budget(run)
+
+
+def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
+    """Return the budget of a saved model without a tape: recorded here, or else counted."""
+    from vramplan.engines.torch.recorded_model import record_saved
+
+    attempt = record_saved(pipeline, settings, card.compute_capability)
+    if attempt.pipeline is None:
+        from vramplan.engines.torch.counted import estimate_counted
+
+        found = estimate_counted(pipeline, settings, card)
+        return replace(found, notes=(*found.notes, *filter(None, (attempt.reason,))))
+    found = estimate_torch(attempt.pipeline, settings, card)
+    made_with = open_tape(find_tape(attempt.pipeline)).recorded_with
+    versions = ", ".join(f"{name} {version}" for name, version in made_with.items())
+    note = f"recorded here by its class's own code, without data, at these settings ({versions})"
+    return replace(found, notes=(note, *found.notes))
+
+
+def with_tape(pipeline: TorchPipeline, settings: Settings, card: Card) -> TorchPipeline:
+    """Return a pipeline as it is, or a saved model's with the tape of a recording if there is."""
+    if pipeline.counted is None:
+        return pipeline
+    from vramplan.engines.torch.recorded_model import record_saved
+
+    return record_saved(pipeline, settings, card.compute_capability).pipeline or pipeline
 
 
 def find_tape(pipeline: TorchPipeline) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import spills
 from vramplan.codec import Json
-from vramplan.engines.torch.estimate import find_tape, open_tape, replayed, tape_proof
+from vramplan.engines.torch.estimate import find_tape, open_tape, replayed, tape_proof, with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, result_key
 from vramplan.known_results import KnownResults
@@ -52,6 +52,7 @@ def find_first_stop(
 
     None where it completes as expected. Raises TapeError where no tape holds for the settings.
     """
+    pipeline = with_tape(pipeline, settings, card)
     if pipeline.counted is not None:  # there is nothing to replay
         return None
     limit_bytes = budget_bytes - context_band(card).expected_bytes

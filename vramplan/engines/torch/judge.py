@@ -20,6 +20,7 @@ from vramplan.engines.torch.estimate import (
     least_limits,
     limits_band,
     open_tape,
+    with_tape,
 )
 from vramplan.engines.torch.first_stop import FirstStop, find_first_stop, stop_under
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -33,6 +34,7 @@ from vramplan.model import (
     LayerSplit,
     LineKind,
     Need,
+    Origin,
     Settings,
     VerdictKind,
 )
@@ -65,7 +67,7 @@ def judge_torch(
     if kind.is_failure:
         found = _stopped_first(pipeline, found, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
-    if pipeline.counted is not None:
+    if pipeline.counted is not None and _is_assumed(found):
         reason += "; its weights are counted, the rest is assumed"
     if not is_auto or mode == "none":
         return Judgement(estimate=found, kind=kind, reason=reason)
@@ -268,15 +270,16 @@ class TorchGrader:
     def _stop(
         self, mode: str, tried: Settings, card: Card, limit_bytes: int
     ) -> tuple[str, str] | None:
-        if self._pipeline.counted is not None:  # there is nothing to replay
+        pipeline = with_tape(self._pipeline, tried, card)
+        if pipeline.counted is not None:  # there is nothing to replay
             return None
         capability = card.compute_capability
         key = mode, capability, limit_bytes
         if key not in self._stops:
             if self._spills:
-                stop = FirstStop(self._pipeline, tried, capability).under(limit_bytes)
+                stop = FirstStop(pipeline, tried, capability).under(limit_bytes)
             else:
-                stop = stop_under(self._pipeline, tried, capability, limit_bytes)
+                stop = stop_under(pipeline, tried, capability, limit_bytes)
             self._stops[key] = stop
         return self._stops[key]
 
@@ -321,6 +324,13 @@ def _less(whole: Band, part: Band) -> Band:
         low_bytes=whole.low_bytes - part.low_bytes,
         expected_bytes=whole.expected_bytes - part.expected_bytes,
         high_bytes=whole.high_bytes - part.high_bytes,
+    )
+
+
+def _is_assumed(found: Estimate) -> bool:
+    """Return whether what a run works with is assumed: it was not recorded."""
+    return any(
+        line.kind is LineKind.ACTIVATIONS and line.origin is Origin.ASSUMED for line in found.lines
     )
 
 

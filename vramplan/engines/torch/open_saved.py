@@ -9,6 +9,7 @@ from pathlib import Path
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines.torch.counted_model import count, saved_dtype
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
 from vramplan.errors import UsageError
 from vramplan.model import Constraint, SettingValue
@@ -82,10 +83,12 @@ def _as_pipeline(
             aliases=(),
         )
     what = model.class_name or "this model"
-    remark(
-        f"{model.place}: there is no tape of {what}: its weights are counted, {_loaded(model)}; "
-        "the rest is assumed, in a wide band"
+    rest = (
+        f"it is recorded here by its own code, {_loaded(model)}"
+        if is_recordable(model) and missing_library() is None
+        else f"its weights are counted, {_loaded(model)}; the rest is assumed, in a wide band"
     )
+    remark(f"{model.place}: there is no tape of {what}: {rest}")
     counted = count(model)
     defaults: dict[str, SettingValue] = {"batch": 1, "dtype": dtype}
     constraints = {"batch": Constraint(maximum=1024)}
@@ -109,6 +112,7 @@ def _as_pipeline(
         source=model.place,
         path=model.place,
         counted=counted,
+        saved=model,
     )
 
 

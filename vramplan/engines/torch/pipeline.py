@@ -10,6 +10,7 @@ from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:  # the catalogue's pipelines have tapes
     from vramplan.engines.torch.counted_model import CountedModel
+    from vramplan.sources.saved_model import SavedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,9 @@ class TorchPipeline(Pipeline):
     tape: str | None = None
     loading: str = "to"  # to: tensor by tensor | device_map: one block first
     folders: tuple[Path, ...] = ()
-    counted: CountedModel | None = None  # of a saved model that has no tape
+    #: of a saved model that has no tape: what is counted of it, and what it may be recorded from
+    counted: CountedModel | None = None
+    saved: SavedModel | None = None
 
 
 def of_torch(pipeline: Pipeline) -> TorchPipeline:

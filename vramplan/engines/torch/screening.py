@@ -13,7 +13,13 @@ from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.cublas_workspace import cublas_band
-from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape, tape_proof
+from vramplan.engines.torch.estimate import (
+    estimate_torch,
+    find_tape,
+    open_tape,
+    tape_proof,
+    with_tape,
+)
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import at_most, conditions_at, result_key
 from vramplan.known_results import KnownResults
@@ -92,6 +98,7 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
+    pipeline = with_tape(pipeline, settings, card)
     if pipeline.counted is not None:
         return _screen_counted(pipeline, settings, card, budget_bytes)
     path, compute_capability = find_tape(pipeline), card.compute_capability

@@ -98,7 +98,7 @@ def _assemble_alike(
 ) -> dict[str, object]:
     # a dimension handed on to another routine is itself a product
     products = (*grammar.products, *trees[0][1], *grammar.derived)
-    writer = Writer(routine, Fitter(products, _pinned(condition)), grammar, shape)
+    writer = Writer(routine, Fitter(products, _pinned(condition) | grammar.fixed), grammar, shape)
     code = writer.sequence([Place(tree, tuple(dims.items())) for tree, dims in trees])
     freed = set(_freed(code, 0))
     return {

@@ -132,7 +132,8 @@ class Device(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
             return self._copy(func, args, kwargs)
         out = self._run(func, name, args, kwargs, tensors)
         if any(is_meta(x) for x in tensors):
-            self._library_scratch(name, args, out)
+            for event in scratch_events(self.stream, name, args, out):
+                self.write(event)
         return out
 
     def _run(
@@ -148,7 +149,7 @@ class Device(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         if any(map(is_meta, tensors)) or name.startswith(_ATTENTION):
             if device is not None and not wants_gpu:  # new_zeros(device=cpu) of a device tensor
                 return func(*tree_map(_to_zeros, args), **kwargs)
-            written = _written_argument(func, args)
+            written = written_argument(func, args)
             if written is not None and not is_meta(written):
                 return written  # a real tensor keeps its values: what was computed on meta has none
             if not all(map(is_meta, tensors)):
@@ -225,21 +226,25 @@ class Device(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
             self.write(Alloc(birth, storage.nbytes(), name))
         return out
 
-    def _library_scratch(self, name: str, args: tuple[Value, ...], out: Value) -> None:
-        if name.startswith(_GEMM):
-            self.write(Gemm())
-        elif name.startswith(_CONV_BACKWARD):
-            gradient, source, weight = map(_nbytes, args[:3])
-            if args[-1][0]:  # the input's gradient, then the weight's
-                self.write(Workspace("conv", (gradient, source, weight)))
-            if args[-1][1]:
-                self.write(Workspace("conv", (source, gradient, weight)))
-        elif name.startswith(_CONV):
-            self.write(Workspace("conv", (_nbytes(args[0]), _nbytes(out), _nbytes(args[1]))))
-        for sizes in temporaries(name, args, out):
-            inside = [Alloc(self.stream.new_birth(), size, name) for size in sizes]
-            self.stream.events.extend(inside)
-            self.stream.events.extend(Free(alloc.birth) for alloc in inside)
+
+def scratch_events(
+    stream: Stream, name: str, args: tuple[Value, ...], out: Value
+) -> Iterator[Event]:
+    """Yield what a library takes and gives back inside one operator, besides its results."""
+    if name.startswith(_GEMM):
+        yield Gemm()
+    elif name.startswith(_CONV_BACKWARD):
+        gradient, source, weight = map(_nbytes, args[:3])
+        if args[-1][0]:  # the input's gradient, then the weight's
+            yield Workspace("conv", (gradient, source, weight))
+        if args[-1][1]:
+            yield Workspace("conv", (source, gradient, weight))
+    elif name.startswith(_CONV):
+        yield Workspace("conv", (_nbytes(args[0]), _nbytes(out), _nbytes(args[1])))
+    for sizes in temporaries(name, args, out):
+        inside = [Alloc(stream.new_birth(), size, name) for size in sizes]
+        yield from inside
+        yield from (Free(alloc.birth) for alloc in inside)
 
 
 def _tensors_in(values: Iterable[Value]) -> Iterator[torch.Tensor]:
@@ -265,7 +270,8 @@ def _to_zeros(value: Value) -> Value:
     return torch.zeros(value.shape, dtype=value.dtype) if is_meta(value) else value
 
 
-def _written_argument(func: Operator, args: tuple[Value, ...]) -> torch.Tensor | None:
+def written_argument(func: Operator, args: tuple[Value, ...]) -> torch.Tensor | None:
+    """Return the argument that an operator writes into; None where it makes its result."""
     for argument, value in zip(func._schema.arguments, args, strict=False):
         alias = argument.alias_info
         if alias is not None and alias.is_write and isinstance(value, torch.Tensor):

@@ -122,14 +122,15 @@ def _whens(groups: list[Group]) -> list[dict[str, list[str]]]:
 def _components(recipe: Recipe, session: Session) -> dict[str, object]:
     element = recipe.element_bytes(session.facts)
     return {
-        name: _weights(module, recipe.parts.get(name, {}), element)
+        name: describe_weights(module, recipe.parts.get(name, {}), element)
         for name, module in session.modules.items()
     }
 
 
-def _weights(
+def describe_weights(
     module: torch.nn.Module, parts: Mapping[str, str], element_bytes: int
 ) -> dict[str, object]:
+    """Return a component's tensors, module by module in load order, and its parts' places."""
     groups = module_tensors(module)
     numbers = {id(tensors[0]): i for i, tensors in enumerate(groups)}
     described: dict[str, list[int]] = {}

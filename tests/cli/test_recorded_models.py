@@ -1,0 +1,104 @@
+"""Saved models that are recorded on the spot, as a user asks for them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from vramplan.cli import main
+from vramplan.engines.torch import kept_recordings, recorded_model
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import saved_models as saved  # after the path
+
+CONFIG = {
+    "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 64,
+    "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 256, "tie_word_embeddings": False,
+}  # fmt: skip
+#: its parameters: embeddings and head, two layers, and the last norm
+ELEMENTS = 2 * 256 * 64 + 2 * (2 * (64 * 64 + 64 * 32) + 64 + 2 * 32 + 3 * 64 * 128 + 2 * 64) + 64
+
+
+def language_model(folder: Path, **config: object) -> Path:
+    saved.write(folder / "model.safetensors", [("all", "BF16", (ELEMENTS,))])
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
+    return folder
+
+
+def estimate(capsys, *arguments: str) -> tuple[dict, str]:
+    assert main(["estimate", *arguments, "--card", "rtx-4090", "--json"]) == 0
+    said = capsys.readouterr()
+    return json.loads(said.out)["result"], said.err
+
+
+def origins(found: dict) -> dict[str, str]:
+    return {line["kind"]: line["origin"] for line in found["terms"]}
+
+
+@pytest.mark.usefixtures("recorder")
+def test_a_model_without_a_tape_is_recorded(tmp_path, capsys, monkeypatch) -> None:
+    folder = language_model(tmp_path / "mine")
+    found, said = estimate(
+        capsys, str(folder), "--set", "prompt_tokens=64", "--set", "new_tokens=32"
+    )
+    assert origins(found)["weights"] == "exact"
+    assert origins(found)["activations"] == "replayed"
+    assert "recorded here by its own code" in said
+    assert any("recorded here" in note and "transformers" in note for note in found["notes"])
+    assert {phase["name"] for phase in found["phases"]} >= {"prefill", "generate"}
+    # new tokens are the tape's own setting: nothing is recorded again
+    monkeypatch.setattr(recorded_model, "_record", None)
+    longer, _ = estimate(
+        capsys, str(folder), "--set", "prompt_tokens=64", "--set", "new_tokens=900"
+    )
+    grown = longer["peak"]["allocated_bytes"] - found["peak"]["allocated_bytes"]
+    cache = 2 * 2 * 32 * 2  # keys and values of a token: layers, key heads, bytes
+    assert grown >= (900 - 64) * cache // 2
+
+
+@pytest.mark.usefixtures("recorder")
+def test_what_cannot_be_recorded_is_counted_and_says_why(tmp_path, capsys) -> None:
+    folder = language_model(tmp_path / "mine", hidden_size=32)
+    found, _ = estimate(capsys, str(folder))
+    assert origins(found)["activations"] == "assumed"
+    (note,) = [note for note in found["notes"] if "could not be recorded" in note]
+    assert "its files have" in note
+
+
+def test_without_libraries_it_is_counted(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv(recorded_model.SWITCH, raising=False)
+    monkeypatch.setattr(recorded_model, "_NEEDED", ("no_library_here",))
+    folder = language_model(tmp_path / "mine")
+    found, said = estimate(capsys, str(folder))
+    assert origins(found)["activations"] == "assumed"
+    assert "its weights are counted" in said
+    assert any("no_library_here is not installed" in note for note in found["notes"])
+
+
+@pytest.mark.usefixtures("recorder")
+def test_quantised_weights_are_counted(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(recorded_model, "_record", None)
+    folder = tmp_path / "mine"
+    saved.write(folder / "model.safetensors", [("all", "U8", (1 << 20,))])
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    found, _ = estimate(capsys, str(folder))
+    assert origins(found)["activations"] == "assumed"
+
+
+def test_recordings_do_not_grow_for_ever(monkeypatch) -> None:
+    monkeypatch.setattr(kept_recordings, "_MOST", 3)
+    for number in range(5):
+        kept_recordings.keep(f"test-{number}", "{}")
+    assert kept_recordings.find("test-4")
+    assert not kept_recordings.find("test-0")
+
+
+@pytest.mark.parametrize("value", ["off", "OFF"])
+def test_it_can_be_switched_off(monkeypatch, value: str) -> None:
+    monkeypatch.setenv(recorded_model.SWITCH, value)
+    assert recorded_model.missing_library() == f"{recorded_model.SWITCH} is off"

@@ -1,0 +1,390 @@
+"""Recording any class: against the same run with real data, and against the catalogue's tapes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+import diffusers
+import torch
+import transformers
+
+from vramplan.ask.targets import open_catalog
+from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.open import open_entry
+from vramplan.engines.torch.record.saved import recording_child, whole_pipeline
+from vramplan.engines.torch.record.saved.build import SavedPart, build_part
+from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
+from vramplan.engines.torch.record.session import DTYPES
+from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
+from vramplan.engines.torch.replayed import conditions_at, replay_run
+from vramplan.engines.torch.tape.format import parse_tape
+from vramplan.errors import RecordingError
+
+BF16 = torch.bfloat16
+
+
+class Real(WrappedDevice):
+    """The recorder's device with all content real, attention computed: what a GPU would hold."""
+
+    def __init__(self, weights):
+        super().__init__(Stream("main", {}), weights, small=1 << 40, small_whole=1 << 40)
+
+    def attended(self, name, args, kwargs, shapes):
+        out = super().attended(name, args, kwargs, shapes)
+        query, key, value = (one.content.float() for one in args[:3])
+        groups = query.shape[1] // key.shape[1]
+        key, value = (one.repeat_interleave(groups, 1) for one in (key, value))
+        bias = args[3] if "efficient" in name or "cudnn" in name else None
+        places = {"flash": 4, "efficient": 6}
+        place = next((at for kind, at in places.items() if kind in name), 99)
+        is_causal = kwargs.get("is_causal", args[place] if len(args) > place else False)
+        scores = query @ key.transpose(-1, -2) * (kwargs.get("scale") or query.shape[-1] ** -0.5)
+        if bias is not None:
+            scores = scores + bias.content.float()
+        if is_causal:
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+            scores = scores.masked_fill(future, -math.inf)
+        out[0].copy_(scores.softmax(-1) @ value)
+        return out
+
+
+def events(recorded):
+    """Return every size and every death of a recording, calls among them, in their order.
+
+    Deaths with nothing between them are sorted: their order is all one to an allocator.
+    """
+    found = []
+    for stream in (*recorded.runs, *recorded.routines):
+        numbers, dead = {}, []
+        for event in stream.events:
+            if isinstance(event, Free):
+                dead.append(numbers[id(event.birth)])
+                continue
+            if dead:
+                found.append(("free", *sorted(dead)))
+                dead = []
+            if isinstance(event, Alloc):
+                numbers[id(event.birth)] = len(numbers)
+                found.append(("alloc", event.size_bytes))
+            elif isinstance(event, Call):
+                for birth in event.outputs:
+                    numbers[id(birth)] = len(numbers)
+                found.append(("call", event.routine, len(event.outputs)))
+    return found
+
+
+def config_of(module):
+    config = module.config
+    plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return json.loads(json.dumps(plain, default=str))
+
+
+def part_of(name, module):
+    path = f"{type(module).__module__.partition('.')[0]}.{type(module).__name__}"
+    elements = sum(one.numel() for one in module.parameters())
+    return SavedPart(name=name, class_path=path, config=config_of(module), elements=elements)
+
+
+def request_for(modules, **more):
+    parts = tuple(part_of(name, module) for name, module in modules.items())
+    said = {
+        "name": "tiny", "kind": "model", "class_path": parts[0].class_path, "index": {},
+        "schedulers": {}, "dtype": "fp32", "kernel": "efficient", "batch": 1, "image": None,
+        "frames": None, "prompt_tokens": 12,
+    }  # fmt: skip
+    return Request(**{**said, **more, "parts": parts})
+
+
+def record(modules, **more):
+    """Return the recording of a request."""
+    request = request_for(modules, **more)
+    hollow = {part.name: build_part(part, DTYPES[request.dtype]) for part in request.parts}
+    return recording_child.record_modules(request, hollow, lambda _: None)
+
+
+def both(modules, **more):
+    """Return the recording of a request, and that of the same run with real data."""
+    request = request_for(modules, **more)
+    torch.set_num_threads(1)
+    dtype = DTYPES[request.dtype]
+    hollow = {part.name: build_part(part, dtype) for part in request.parts}
+    recorded = recording_child.record_modules(request, hollow, lambda _: None)
+    real = {
+        n: copy.deepcopy(one).to(dtype).eval().requires_grad_(False) for n, one in modules.items()
+    }
+    for name, module in hollow.items():  # tables that the class keeps in fp32, and does not save
+        held = dict(module.named_buffers())
+        for key, buffer in real[name].named_buffers():
+            buffer.data = buffer.data.to(held[key].dtype)
+    torch._C._set_mkldnn_enabled(False)  # it lays results out as no GPU does
+    try:
+        return recorded, recording_child.record_modules(request, real, lambda _: None, Real)
+    finally:
+        torch._C._set_mkldnn_enabled(True)
+
+
+def assert_same(modules, **more):
+    recorded, real = both(modules, **more)
+    ours, theirs = events(recorded), events(real)
+    assert len(theirs) > 20
+    assert ours == theirs
+    return recorded
+
+
+def small(cls, **config):
+    torch.manual_seed(0)
+    return cls(cls.config_class(**config)).eval()
+
+
+TEXT = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 128, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2,
+}  # fmt: skip
+T5 = {
+    "decoder_start_token_id": 0,
+    "d_model": 32,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "d_kv": 8,
+    "vocab_size": 600,
+}
+
+
+@pytest.mark.parametrize("kernel", ["flash", "efficient", "math"])
+def test_tokens_as_with_real_data(kernel: str) -> None:
+    model = small(transformers.Qwen2ForCausalLM, **TEXT)
+    # in half precision the CPU keeps other numbers of a layer norm than a GPU; here is none
+    dtype = "bf16" if kernel == "flash" else "fp32"
+    recorded = assert_same({"model": model}, kernel=kernel, dtype=dtype, batch=2)
+    assert recorded.is_generation
+    assert len(recorded.runs) == len(recording_child.RECORDED_TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("LlamaForCausalLM", TEXT),
+        ("GemmaForCausalLM", {**TEXT, "head_dim": 8}),
+        ("MixtralForCausalLM", {**TEXT, "num_local_experts": 4}),
+        ("T5ForConditionalGeneration", T5),
+        ("BertModel", {k: v for k, v in TEXT.items() if k != "num_key_value_heads"}),
+        ("T5EncoderModel", T5),
+    ],
+)
+def test_text_as_with_real_data(name: str, config) -> None:
+    assert_same({"model": small(getattr(transformers, name), **config)})
+
+
+def test_sound_is_recorded() -> None:
+    config = {
+        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+        "max_source_positions": 50, "num_mel_bins": 16,
+    }  # fmt: skip
+    model = small(transformers.WhisperForConditionalGeneration, **config)
+    recorded = record({"model": model})
+    assert recorded.is_generation
+    first, *_, last = recorded.runs
+    assert len(last.events) > len(first.events)
+
+
+def test_images_as_with_real_data() -> None:
+    config = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "image_size": 32, "patch_size": 8,
+    }  # fmt: skip
+    assert_same({"model": small(transformers.ViTModel, **config)}, batch=3)
+
+
+def vae(channels: int = 4):
+    torch.manual_seed(0)
+    return diffusers.AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=[32, 64],
+        latent_channels=channels,
+        sample_size=64,
+        shift_factor=0.1,
+    ).eval()
+
+
+def test_an_autoencoder_as_with_real_data() -> None:
+    assert_same({"vae": vae()}, image=(96, 64), batch=2)
+
+
+def flux():
+    torch.manual_seed(0)
+    clip = small(
+        transformers.CLIPTextModel, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, projection_dim=32, vocab_size=600,
+    )  # fmt: skip
+    transformer = diffusers.FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
+        axes_dims_rope=[4, 4, 8], guidance_embeds=True,
+    )  # fmt: skip
+    modules = {
+        "text_encoder": clip,
+        "text_encoder_2": small(transformers.T5EncoderModel, **T5),
+        "transformer": transformer.eval(),
+        "vae": vae(),
+    }
+    index = {
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer_2": ["transformers", "T5TokenizerFast"],
+    }
+    more = {
+        "kind": "pipeline", "class_path": "diffusers.FluxPipeline", "index": index,
+        "image": (64, 64), "prompt_tokens": 0,
+        "schedulers": {"scheduler": {"use_dynamic_shifting": True}},
+    }  # fmt: skip
+    return modules, more
+
+
+def test_flux_as_with_real_data_and_its_steps_are_one() -> None:
+    modules, more = flux()
+    recorded = assert_same(modules, **more)
+    assert set(recorded.loops.values()) == {whole_pipeline.RECORDED_STEPS}
+    names = [one.routine for one in recorded.routines]
+    assert names == ["text_encoder", "text_encoder_2", "transformer", "vae.decoder"]
+
+
+def wan():
+    autoencoder = diffusers.AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1] * 4, num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+    )  # fmt: skip
+    transformer = diffusers.WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=16,
+        out_channels=16, text_dim=32, ffn_dim=32, num_layers=2, cross_attn_norm=True,
+        rope_max_seq_len=32,
+    )  # fmt: skip
+    text = small(transformers.UMT5EncoderModel, **T5)
+    modules = {"text_encoder": text, "vae": autoencoder.eval(), "transformer": transformer.eval()}
+    return modules, "WanPipeline", "T5TokenizerFast", {"image": (32, 32), "frames": 9}
+
+
+def qwen_image():
+    rope = {"mrope_section": [1, 1, 2], "rope_type": "default"}
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+    text = small(
+        transformers.Qwen2_5_VLForConditionalGeneration,
+        text_config={**TEXT, "vocab_size": 2000, "rope_scaling": rope},
+        vision_config={**vision, "out_hidden_size": 32},
+    )
+    autoencoder = diffusers.AutoencoderKLQwenImage(
+        base_dim=24, z_dim=4, dim_mult=[1, 2, 4], num_res_blocks=1,
+        temperal_downsample=[False, True], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+    transformer = diffusers.QwenImageTransformer2DModel(
+        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16,
+        num_attention_heads=3, joint_attention_dim=32, axes_dims_rope=(8, 4, 4),
+    )  # fmt: skip
+    modules = {"text_encoder": text, "vae": autoencoder.eval(), "transformer": transformer.eval()}
+    return modules, "QwenImagePipeline", "Qwen2Tokenizer", {"image": (32, 32)}
+
+
+def z_image():
+    transformer = diffusers.ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2,
+        cap_feat_dim=32, axes_dims=[8, 4, 4], axes_lens=[256, 32, 32],
+    )  # fmt: skip
+    text = small(transformers.Qwen3Model, **{**TEXT, "vocab_size": 600, "head_dim": 8})
+    modules = {"text_encoder": text, "vae": vae(), "transformer": transformer.eval()}
+    return modules, "ZImagePipeline", "Qwen2Tokenizer", {"image": (32, 32)}
+
+
+@pytest.mark.parametrize("make", [wan, qwen_image, z_image])
+def test_other_pipelines_as_with_real_data(make) -> None:
+    modules, name, tokenizer, more = make()
+    index = {
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "tokenizer": ["transformers", tokenizer],
+    }
+    more = {"kind": "pipeline", "class_path": f"diffusers.{name}", "index": index, **more}
+    recorded = assert_same(modules, prompt_tokens=0, **more)
+    assert {one.routine.partition(".")[0] for one in recorded.routines} == set(modules)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "more"),
+    [
+        ("sd15-vae", {}, {}),
+        ("vit-mae-base", {}, {"kernel": "efficient"}),
+    ],
+)
+def test_what_the_catalogue_has_is_recorded_as_its_tape_says(name, settings, more) -> None:
+    catalog = open_catalog()
+    pipeline = open_entry(catalog.pipelines[name], catalog.folders)
+    tape = open_tape(find_tape(pipeline))
+    (spec,) = pipeline.components
+    asked = {**pipeline.defaults, **settings}
+    part = SavedPart(
+        name=spec.name,
+        class_path=spec.class_path,
+        config=dict(spec.config),
+        elements=tape.components[spec.name].parameters,
+    )
+    said = {
+        "name": name, "kind": "model", "class_path": spec.class_path, "index": {},
+        "schedulers": {}, "dtype": asked["dtype"], "kernel": "flash", "batch": asked["batch"],
+        "image": asked.get("image"), "frames": None, "prompt_tokens": 0,
+    }  # fmt: skip
+    text = recording_child.record(Request(**{**said, **more, "parts": (part,)}), lambda _: None)
+    found = parse_tape(text, name)
+    theirs = replay_run(tape, conditions_at(pipeline, asked, "8.6", tape), "8.6")
+    ours = replay_run(found, conditions_at(pipeline, asked, "8.6", found), "8.6")
+    for one, other in ((ours.low, theirs.low), (ours.expected, theirs.expected)):
+        assert one.allocated_peak_bytes == other.allocated_peak_bytes
+        assert one.reserved_peak_bytes == other.reserved_peak_bytes
+        assert one.least_limit_bytes == other.least_limit_bytes
+
+
+# ------------------------------------------------------------------------ what is refused
+def part(config, elements: int = 1000, cls: str = "transformers.Qwen2ForCausalLM") -> SavedPart:
+    return SavedPart(name="model", class_path=cls, config=config, elements=elements)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({**TEXT, "auto_map": {"AutoModel": "x--y"}}, "auto_map"),
+        ({**TEXT, "text_config": {"auto_map": {"a": "b"}}}, "auto_map"),
+        ({**TEXT, "num_hidden_layers": 10**9}, "a number beyond"),
+        ({**TEXT, "num_hidden_layers": 10**5}, "far more than its files hold"),
+        ({**TEXT, "vocab_size": 10**8}, "far more than its files hold"),
+        (TEXT, "and its files have 1,000"),
+        ({**TEXT, "hidden_size": "wide"}, "model: "),
+        ({**TEXT, "num_attention_heads": 0}, "model: "),
+    ],
+)
+def test_a_config_that_builds_another_model_is_refused(config, said: str) -> None:
+    with pytest.raises(RecordingError) as refusal:
+        build_part(part(config), BF16)
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_only_classes_of_the_libraries_are_built() -> None:
+    from vramplan.errors import CatalogError
+
+    for path in (
+        "os.system",
+        "transformers.utils.logging",
+        "torch.nn.Linear",
+        "diffusers.FluxPipeline",
+    ):
+        with pytest.raises((RecordingError, CatalogError)):
+            build_part(part({}, cls=path), BF16)

@@ -1,0 +1,1 @@
+"""Recording a saved model whose architecture has no recipe: any class's own code, as it is."""

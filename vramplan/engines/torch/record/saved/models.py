@@ -1,0 +1,228 @@
+"""A lone model of transformers or an autoencoder of diffusers: inputs by name, and its own run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.tape import TOKENS
+from vramplan.engines.torch.record.saved.wrapped import CUDA, WrappedDevice
+from vramplan.errors import RecordingError
+
+Value = Any
+Inputs = dict[str, Value]
+
+#: an id that is no special token of any family
+_PLAIN_TOKEN = 7
+#: thirty seconds of sound, as speech models are given; one second of raw sound for the others
+_SPECTRA, _SAMPLES = 3000, 16000
+_SIDE = 448
+_LARGEST_SIDE = 1 << 14
+
+
+def generates(model: torch.nn.Module) -> bool:
+    """Return whether a model makes tokens one after the other."""
+    ask = getattr(model, "can_generate", None)
+    return bool(ask()) if callable(ask) else False
+
+
+def run_generation(request: Request, model: Value, device: WrappedDevice, new_tokens: int) -> None:
+    """Let a model generate: every pass behind the first is an iteration."""
+    passes = 0
+    part = request.parts[0].name
+
+    def begin(*_: Value) -> None:
+        nonlocal passes
+        passes += 1
+        if passes > 1:
+            device.iterate(TOKENS)
+        device.begin_phase("generate" if passes > 1 else "prefill", part)
+
+    config = model.generation_config
+    # made-up tokens end nothing, and none is taken for padding
+    config.eos_token_id = config.pad_token_id = None
+    for name in ("forced_decoder_ids", "suppress_tokens", "begin_suppress_tokens"):
+        setattr(config, name, None)
+    hook = model.register_forward_pre_hook(begin)
+    try:
+        device.begin_phase("prefill", part)
+        given = inputs(request, model, device)
+        out = model.generate(
+            **given, max_new_tokens=new_tokens, min_new_tokens=None, do_sample=False, num_beams=1
+        )
+        del out, given
+    finally:
+        hook.remove()
+    if passes != new_tokens:
+        raise RecordingError(f"{request.class_path} made {passes} passes for {new_tokens} tokens")
+
+
+def run_once(request: Request, model: Value, device: WrappedDevice) -> None:
+    """Run a model's forward once; of an autoencoder, encode and decode."""
+    part = request.parts[0].name
+    if request.class_path.startswith("diffusers."):
+        _run_autoencoder(request, model, device)
+        return
+    is_text = getattr(model, "main_input_name", "input_ids") == "input_ids"
+    device.begin_phase("encode_prompt" if is_text else "encode_image", part)
+    given = inputs(request, model, device)
+    out = model(**given)
+    del out, given
+
+
+def _run_autoencoder(request: Request, model: Value, device: WrappedDevice) -> None:
+    if not (hasattr(model, "encode") and hasattr(model, "decode")) or request.image is None:
+        raise RecordingError(f"{request.class_path} alone: how it is called is not known")
+    part, (width, height) = request.parts[0].name, request.image
+    is_video = any(isinstance(one, torch.nn.Conv3d) for one in model.modules())
+    sides = (request.frames or 1, height, width) if is_video else (height, width)
+    device.begin_phase("encode_image", part)
+    pixels = torch.zeros(request.batch, 3, *sides, dtype=model.dtype).to(CUDA)
+    out = model.encode(pixels)
+    latents = _latents(out)
+    del out, pixels
+    # one after the other, and nothing of the first is left for the second but its result's shape
+    shape = latents.shape
+    del latents
+    device.begin_phase("decode_image", part)
+    latents = torch.zeros(shape, dtype=model.dtype).to(CUDA)
+    image = model.decode(latents).sample
+    del latents, image
+
+
+def _latents(out: Value) -> torch.Tensor:
+    found = getattr(out, "latent_dist", None)
+    made: Value = found.sample() if found is not None else getattr(out, "latent", None)
+    if made is None:
+        made = getattr(out, "latents", None)
+    if not isinstance(made, torch.Tensor):
+        raise RecordingError("an encoder whose result is not known")
+    return made
+
+
+# ------------------------------------------------------------------------------- inputs
+def inputs(request: Request, model: Value, device: WrappedDevice) -> Inputs:
+    """Return what a model is given, by its main input and the names of its arguments.
+
+    Raises RecordingError for a main input that nobody knows.
+    """
+    main = getattr(model, "main_input_name", "input_ids")
+    make = _MAKERS.get(main)
+    if make is None:
+        raise RecordingError(f"{request.class_path} is given {main}, which nobody knows here")
+    given = make(request, model)
+    names = inspect.signature(model.forward).parameters
+    if main == "input_ids":
+        if "pixel_values" in names and getattr(model.config, "vision_config", None) is not None:
+            given = _with_image(request, model, device, given)
+        elif "decoder_input_ids" in names and not generates(model):
+            start = torch.full((request.batch, 1), _PLAIN_TOKEN)
+            given["decoder_input_ids"] = start.to(CUDA)
+    return given
+
+
+def _ids(request: Request, model: Value) -> Inputs:
+    ids = torch.full((request.batch, request.prompt_tokens), _PLAIN_TOKEN)
+    return _uploaded({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, model)
+
+
+def _pixels(request: Request, model: Value) -> Inputs:
+    vision = getattr(model.config, "vision_config", None) or model.config
+    return _uploaded({"pixel_values": _image(request, vision, model.config)}, model)
+
+
+def _image(request: Request, vision: Value, config: Value) -> torch.Tensor:
+    size = getattr(vision, "image_size", None) or getattr(config, "image_size", None) or 224
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    channels = getattr(vision, "num_channels", 3)
+    if not all(type(one) is int and 0 < one <= _LARGEST_SIDE for one in (height, width, channels)):
+        raise RecordingError("its config tells no size of an image")
+    return torch.zeros(request.batch, channels, height, width, dtype=torch.float32)
+
+
+def _spectra(request: Request, model: Value) -> Inputs:
+    bins = getattr(model.config, "num_mel_bins", None) or 80
+    positions: int = getattr(model.config, "max_source_positions", 0) or _SPECTRA // 2
+    frames = 2 * positions
+    if not 0 < bins <= _LARGEST_SIDE or not 0 < frames <= 1 << 20:
+        raise RecordingError("its config tells no size of a spectrum")
+    shape = (request.batch, bins, frames)
+    return _uploaded({"input_features": torch.zeros(shape, dtype=torch.float32)}, model)
+
+
+def _samples(request: Request, model: Value) -> Inputs:
+    sound = torch.zeros(request.batch, _SAMPLES, dtype=torch.float32)
+    return _uploaded({"input_values": sound}, model)
+
+
+_MAKERS: Mapping[str, Callable[[Request, Value], Inputs]] = {
+    "input_ids": _ids,
+    "pixel_values": _pixels,
+    "input_features": _spectra,
+    "input_values": _samples,
+}
+
+
+def _uploaded(given: Mapping[str, torch.Tensor], model: Value) -> Inputs:
+    """Return inputs on the device, numbers in the model's type, as ``inputs.to(device, dtype)``."""
+    return {
+        name: value.to(CUDA, model.dtype) if value.is_floating_point() else value.to(CUDA)
+        for name, value in given.items()
+    }
+
+
+def _with_image(request: Request, model: Value, device: WrappedDevice, text: Inputs) -> Inputs:
+    """Return a prompt with an image before it: as many of its tokens as the model makes of one."""
+    config, names = model.config, inspect.signature(model.forward).parameters
+    token = next(
+        (
+            value
+            for key in ("image_token_id", "image_token_index")
+            if type(value := getattr(config, key, None)) is int
+        ),
+        None,
+    )
+    if token is None or not hasattr(model, "get_image_features"):
+        return text
+    if "image_grid_thw" in names:
+        given = _patches(request, model)
+    else:
+        given = _uploaded({"pixel_values": _image(request, config.vision_config, config)}, model)
+    tokens = _count_tokens(model, device, given) // request.batch
+    ids = torch.full((request.batch, tokens + request.prompt_tokens), _PLAIN_TOKEN)
+    ids[:, :tokens] = token
+    whole: dict[str, torch.Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if name in names:
+            whole[name] = (ids == token).to(torch.long)
+    return {**given, **_uploaded(whole, model)}
+
+
+def _patches(request: Request, model: Value) -> Inputs:
+    """Return an image cut into patches, as models take it whose images are of any size."""
+    vision = model.config.vision_config
+    patch, merge = vision.patch_size, getattr(vision, "spatial_merge_size", 2)
+    channels: int = getattr(vision, "in_channels", 0) or getattr(vision, "in_chans", 3)
+    width, height = request.image or (_SIDE, _SIDE)
+    step = patch * merge
+    rows, columns = (max(1, side // step) * merge for side in (height, width))
+    size = channels * getattr(vision, "temporal_patch_size", 1) * patch * patch
+    pixels = torch.zeros(request.batch * rows * columns, size, dtype=torch.float32)
+    grid = torch.tensor([[1, rows, columns]] * request.batch)
+    return _uploaded({"pixel_values": pixels, "image_grid_thw": grid}, model)
+
+
+def _count_tokens(model: Value, device: WrappedDevice, given: Inputs) -> int:
+    """Return how many tokens a model makes of its images, by asking it; nothing is recorded."""
+    from torch.utils._pytree import tree_leaves
+
+    with device.unheard():
+        known = inspect.signature(model.get_image_features).parameters
+        found = model.get_image_features(**{k: v for k, v in given.items() if k in known})
+        made = getattr(found, "pooler_output", None)
+        leaves = tree_leaves(made if made is not None else found)
+        return sum(one.numel() // one.shape[-1] for one in leaves if isinstance(one, torch.Tensor))

@@ -1,0 +1,140 @@
+"""The program that records a saved model: a request as JSON on stdin, a tape on stdout.
+
+It runs in a process of its own, which has bounds: configs may come from a stranger. Steps are said
+on stderr, a line each. It ends with 0 and a tape, or with 3 and a line that says why there is none.
+What libraries read of the environment is set by who starts it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from vramplan.engines.torch.record.saved import models, whole_pipeline
+from vramplan.engines.torch.record.saved.build import build_part, said
+from vramplan.engines.torch.record.saved.request import Request, read_request
+from vramplan.engines.torch.record.saved.tape import Recorded, write_recording
+from vramplan.engines.torch.record.saved.wrapped import (
+    Functions,
+    WrappedDevice,
+    cuda_asked_for,
+    place_on_device,
+)
+from vramplan.engines.torch.record.session import DTYPES
+from vramplan.engines.torch.record.stream import Stream
+from vramplan.errors import RecordingError, VramplanError
+
+#: the exit status of a recording that did not succeed; its reason is the last line of stderr
+FAILED = 3
+#: how many new tokens are recorded: what grows with them is found from three, and proved
+RECORDED_TOKENS = (5, 6, 8)
+
+Value = Any
+Tell = Callable[[str], None]
+Modules = Mapping[str, torch.nn.Module]
+
+
+def main() -> int:
+    """Answer one request."""
+    try:
+        raw = json.load(sys.stdin)
+        _bound(raw.pop("seconds"), raw.pop("memory_bytes"))
+        text = record(read_request(raw), _tell)
+    except VramplanError as problem:
+        _tell(str(problem))
+        return FAILED
+    except Exception as problem:  # noqa: BLE001  # the code of any class fails in any way
+        _tell(said(problem))
+        return FAILED
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return 0
+
+
+def _bound(seconds: int, memory_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _tell(step: str) -> None:
+    sys.stderr.write(" ".join(step.split())[:400] + "\n")
+    sys.stderr.flush()
+
+
+def record(request: Request, tell: Tell) -> str:
+    """Return the text of the tape of a request. Raises RecordingError, or whatever a class does."""
+    torch.set_num_threads(1)
+    dtype = DTYPES[request.dtype]
+    modules = {}
+    for part in request.parts:
+        tell(f"building {part.name}")
+        modules[part.name] = build_part(part, dtype)
+    recorded = record_modules(request, modules, tell)
+    tell("writing the tape")
+    return write_recording(request.name, recorded, modules, dtype.itemsize)
+
+
+def record_modules(
+    request: Request,
+    modules: Modules,
+    tell: Tell,
+    make_device: Callable[[set[int]], WrappedDevice] | None = None,
+) -> Recorded:
+    """Return the recording of a request's run of modules, which are wrapped from here on.
+
+    `make_device` makes another device than the recorder's own of the weights' identities.
+    """
+    weights = place_on_device(modules.values())
+    device = make_device(weights) if make_device else WrappedDevice(Stream("main", {}), weights)
+    if request.kind == "pipeline":
+        pipe = whole_pipeline.put_together(request, modules)
+        with _recording(request, device, {}) as stream:
+            tell("running the pipeline")
+            calls, loops = whole_pipeline.run_pipeline(request, pipe, device)
+        return Recorded(runs=[stream], routines=list(calls.routines.values()), loops=loops)
+    (model,) = modules.values()
+    if not models.generates(model):
+        with _recording(request, device, {}) as stream:
+            tell("running the model")
+            models.run_once(request, model, device)
+        return Recorded(runs=[stream])
+    runs = []
+    for new in RECORDED_TOKENS:
+        with _recording(request, device, {"new": new}) as stream:
+            tell(f"generating {new} tokens")
+            models.run_generation(request, model, device, new)
+        runs.append(stream)
+    return Recorded(runs=runs, is_generation=True)
+
+
+@contextmanager
+def _recording(request: Request, device: WrappedDevice, dims: dict[str, int]) -> Iterator[Stream]:
+    """Record what is done inside into one stream."""
+    stream = device.stream = Stream("main", dims)
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # cycles would be freed at moments that differ from run to run
+    try:
+        with cuda_asked_for(request.kernel), device, Functions(request.kernel), torch.no_grad():
+            yield stream
+            device.end_loops()
+    finally:
+        gc.enable()
+        device.births.clear()  # what outlives the run belongs to it, its later death not
+    if not stream.events:
+        raise RecordingError("nothing was recorded")
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,141 @@
+"""Tokenizers and processors without files: a token for each byte.
+
+What a tokenizer would say of a prompt decides nothing about memory but how many tokens there are,
+and pipelines pad prompts to a length of their own. So a folder's tokenizers are not needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from vramplan.engines.torch.record.classes import find_class
+from vramplan.errors import RecordingError
+
+Value = Any
+
+#: a chat template of turns, as pipelines hand prompts to language models
+_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif c['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+#: special tokens of each kind of tokenizer, and which of them are what
+_QWEN = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
+    *("<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+)
+_PLAIN = ("<unk>", "<s>", "</s>", "<pad>", "<image>", "<|begin_of_text|>", "<|eot_id|>")
+_GEMMA = (
+    *("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
+    *("<image_soft_token>", "<start_of_image>", "<end_of_image>"),
+)
+#: how many tokens a prompt has at most, where a pipeline asks the tokenizer
+_LONGEST = {"CLIP": 77, "T5": 512}
+_LONGEST_OTHER = 4096
+
+
+def stand_in(class_path: str, image_tokens: dict[str, int]) -> Value:
+    """Return a tokenizer, processor or feature extractor of a class of transformers.
+
+    `image_tokens` are the ids of a language model's config for images (image_token_id). Raises
+    RecordingError where there is no stand-in.
+    """
+    name = class_path.rpartition(".")[2]
+    try:
+        if "Tokenizer" in name:
+            return _tokenizer(name, image_tokens)
+        cls = find_class(class_path)
+        if name.endswith("Processor") and "tokenizer" in inspect.signature(cls.__init__).parameters:
+            return _processor(cls, image_tokens)
+        return cls()
+    except RecordingError:
+        raise
+    except Exception as problem:  # noqa: BLE001  # whatever a class does at its defaults
+        words = " ".join(str(problem).split())[:200]
+        raise RecordingError(f"there is no stand-in for {class_path}: {words}") from None
+
+
+def _tokenizer(name: str, image_tokens: dict[str, int]) -> Value:
+    kinds: tuple[tuple[str, Callable[[], Value]], ...] = (
+        ("CLIP", _clip),
+        ("T5", _t5),
+        ("Qwen", lambda: _bytewise(_QWEN, pad="<|endoftext|>", eos="<|im_end|>")),
+        ("Gemma", lambda: _bytewise(_GEMMA, pad="<pad>", eos="<eos>", bos="<bos>")),
+        ("Bert", lambda: _bytewise(("[PAD]", "[UNK]", "[CLS]", "[SEP]"), pad="[PAD]")),
+    )
+    make = next((make for kind, make in kinds if name.startswith(kind)), None)
+    made = make() if make else _bytewise(_PLAIN, pad="<pad>", eos="</s>", bos="<s>")
+    longest = next((n for kind, n in _LONGEST.items() if name.startswith(kind)), _LONGEST_OTHER)
+    made.model_max_length = longest
+    if name.startswith("Qwen"):
+        for key, token in (("image_token", "<|image_pad|>"), ("video_token", "<|video_pad|>")):
+            setattr(made, key, token)
+            setattr(
+                made, f"{key}_id", image_tokens.get(f"{key}_id", made.convert_tokens_to_ids(token))
+            )
+    return made
+
+
+def _alphabet() -> list[str]:
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _bytewise(specials: tuple[str, ...], **which: str) -> Value:
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    words = [*specials, *_alphabet()]
+    made = Tokenizer(models.BPE(vocab={word: n for n, word in enumerate(words)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    tokens = {f"{key}_token": token for key, token in which.items()}
+    found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **tokens)
+    others = [token for token in specials if token not in which.values()]
+    found.add_special_tokens({"additional_special_tokens": others})
+    found.chat_template = _CHAT
+    return found
+
+
+def _clip() -> Value:
+    import transformers
+
+    words = [*_alphabet(), *(f"{word}</w>" for word in _alphabet())]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    return transformers.CLIPTokenizer(vocab={word: n for n, word in enumerate(words)}, merges=[])
+
+
+def _t5() -> Value:
+    import transformers
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    pieces += [(chr(code), -3.0) for code in range(33, 127)]
+    return transformers.T5Tokenizer(vocab=pieces, extra_ids=0)
+
+
+def _processor(cls: Value, image_tokens: dict[str, int]) -> Value:
+    import transformers
+
+    tokenizer = _tokenizer(cls.__name__, image_tokens)
+    wanted = inspect.signature(cls.__init__).parameters
+    parts: dict[str, Value] = {"tokenizer": tokenizer}
+    if "Qwen" in cls.__name__:
+        parts["image_processor"] = transformers.Qwen2VLImageProcessor()
+        if "video_processor" in wanted:
+            is_third = cls.__name__.startswith("Qwen3")
+            video = (
+                transformers.Qwen3VLVideoProcessor
+                if is_third
+                else transformers.Qwen2VLVideoProcessor
+            )
+            parts["video_processor"] = video()
+    else:
+        stem = cls.__name__.removesuffix("Processor")
+        parts["image_processor"] = find_class(f"transformers.{stem}ImageProcessor")()
+    return cls(**parts, **({"chat_template": _CHAT} if "chat_template" in wanted else {}))

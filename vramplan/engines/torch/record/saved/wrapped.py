@@ -1,0 +1,555 @@
+"""A device that is not there and calls itself ``cuda:0``: its tensors are wrapped.
+
+Code that asks a tensor where it is branches as it would on a GPU, and nothing that it does with
+devices meets ``meta``. The content behind a wrapper is real as long as it is small, so that
+schedules, token ids and masks have values; what is large, and all weights, is on `meta`. Storages
+are written down as the content's live and die.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from vramplan.engines.torch.record.attention import Attention
+from vramplan.engines.torch.record.device import (
+    CPU,
+    META,
+    SMALL,
+    Operator,
+    Value,
+    is_meta,
+    scratch_events,
+    written_argument,
+)
+from vramplan.engines.torch.record.marks import Marks
+from vramplan.engines.torch.record.stream import Alloc, Birth, Event, Free, Stream
+
+CUDA = torch.device("cuda", 0)
+#: token ids and masks of a long prompt keep their values too: code reads whether any is masked
+SMALL_WHOLE = 1 << 18
+
+#: indexing operators, whose masks become indices as they do on a GPU (`nonzero`)
+_INDEXING = ("aten.index.", "aten.index_put", "aten._unsafe_index")
+_MASKS = (torch.bool, torch.uint8)
+_SCALARS = ("aten._local_scalar_dense", "aten.item")
+_TRUTHS = ("aten.equal.", "aten.is_nonzero")
+_ATTENTION = "aten._scaled_dot_product_"
+
+
+class OnDevice(torch.Tensor):
+    """A tensor of the device; `content` is what stands for its data."""
+
+    content: torch.Tensor
+
+    # torch's operators see the wrapper in `__torch_dispatch__` only
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # torch's own
+
+    @staticmethod
+    def __new__(cls: type[Self], content: torch.Tensor) -> Self:
+        """Wrap `content`, whose strides and offset are the wrapper's."""
+        made = torch.Tensor._make_wrapper_subclass(
+            cls,
+            content.size(),
+            strides=content.stride(),
+            storage_offset=content.storage_offset(),
+            dtype=content.dtype,
+            layout=content.layout,
+            device=META,
+            requires_grad=False,
+        )
+        made.content = content
+        return made
+
+    #: where it says that it is
+    device = property(lambda _: CUDA)
+    is_cuda = property(lambda _: True)
+    is_cpu = property(lambda _: False)
+    is_meta = property(lambda _: False)
+
+    def get_device(self) -> int:
+        """Return the number of its device."""
+        return 0
+
+    def __repr__(self, **_: Value) -> str:  # type: ignore[override]  # there is no data to print
+        """Return its shape and type."""
+        return f"OnDevice({tuple(self.shape)}, {self.dtype})"
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]  # a method here, a function there
+        cls,
+        func: Operator,
+        types: Value,
+        args: tuple[Value, ...] = (),
+        kwargs: Mapping[str, Value] | None = None,
+    ) -> Value:
+        """Run an operator outside of a recording (views of weights while modules are made)."""
+        out = func(*tree_map(content_of, args), **tree_map(content_of, dict(kwargs or {})))
+        return tree_map(lambda x: cls(x) if isinstance(x, torch.Tensor) else x, out)
+
+
+def content_of(value: Value) -> Value:
+    """Return what is behind a wrapper; everything else as it is."""
+    return value.content if isinstance(value, OnDevice) else value
+
+
+def _is_cuda(device: Value) -> bool:
+    return device is not None and torch.device(device).type in ("cuda", "meta")
+
+
+class WrappedDevice(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+    """The dispatch mode; `stream` is where events go now.
+
+    Storages in `weights` were there before the run. Content of up to `small` elements (whole
+    numbers: `small_whole`) is real.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        weights: Iterable[int],
+        *,
+        small: int = SMALL,
+        small_whole: int = SMALL_WHOLE,
+    ) -> None:
+        Marks.__init__(self, stream)
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
+        self.weights = set(weights)
+        self.births: dict[int, Birth] = {}
+        self.small, self.small_whole = small, small_whole
+        #: how often a value was read that nobody has
+        self.unknown_reads = 0
+
+    # ------------------------------------------------------------------ events
+    def write(self, event: Event) -> None:
+        """Append an event to the stream that is being recorded."""
+        self.stream.events.append(event)
+
+    @contextmanager
+    def into(self, stream: Stream) -> Iterator[None]:
+        """Record into `stream` for a while."""
+        outer, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = outer
+
+    def _die(self, key: int, birth: Birth) -> None:
+        if self.births.get(key) is not birth:  # its run is over
+            return
+        del self.births[key]
+        birth.alive = False
+        self.stream.events.append(Free(birth))
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Run something that the run itself does not do, and whose tensors do not outlive it."""
+        before = dict(self.births)
+        with self.into(Stream("unheard", {})):
+            yield
+        self.births = before
+
+    def _born(self, tensor: torch.Tensor, name: str) -> OnDevice:
+        """Return `tensor` wrapped; a storage that is new is written down."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self.births and key not in self.weights and storage.nbytes():
+            birth = self.births[key] = self.stream.new_birth()
+            weakref.finalize(storage, self._die, key, birth).atexit = False
+            self.write(Alloc(birth, storage.nbytes(), name))
+        return OnDevice(tensor)
+
+    def _wrap(self, out: Value, name: str, known: Mapping[int, OnDevice]) -> Value:
+        """Return results wrapped; what was an argument is that argument again."""
+
+        def wrap(value: Value) -> Value:
+            if not isinstance(value, torch.Tensor):
+                return value
+            return known[id(value)] if id(value) in known else self._born(value, name)
+
+        return wrap(out) if isinstance(out, torch.Tensor) else tree_map(wrap, out)
+
+    def _is_small(self, shape: torch.Tensor) -> bool:
+        is_whole = not (shape.dtype.is_floating_point or shape.dtype.is_complex)
+        return shape.numel() <= (self.small_whole if is_whole else self.small)
+
+    # ---------------------------------------------------------------- dispatch
+    def __torch_dispatch__(
+        self,
+        func: Operator,
+        types: Value,
+        args: tuple[Value, ...] = (),
+        kwargs: dict[str, Value] | None = None,
+    ) -> Value:
+        kwargs = dict(kwargs or {})
+        name = str(func)
+        flat, _ = tree_flatten((args, kwargs))
+        here = [value for value in flat if isinstance(value, OnDevice)]
+        known, answer = self._answer(name, func, args, here)
+        if known:
+            return answer
+        if name.startswith("aten._to_copy"):
+            return self._copy(func, args[0], kwargs)
+        if name.startswith("aten.copy_") and here and not isinstance(args[0], OnDevice):
+            source = content_of(args[1])  # to the host: what has no content changes nothing
+            return args[0] if is_meta(source) else args[0].copy_(source)
+        device = kwargs.get("device")
+        if not here:
+            return (
+                self._make(func, name, args, kwargs) if _is_cuda(device) else func(*args, **kwargs)
+            )
+        if device is not None and not _is_cuda(device):  # new_zeros(device="cpu")
+            return func(*tree_map(_on_host, args), **tree_map(_on_host, kwargs))
+        out = self._run(func, name, args, kwargs, here)
+        for event in scratch_events(self.stream, name, args, out):
+            self.write(event)
+        return out
+
+    def _answer(
+        self, name: str, func: Operator, args: tuple[Value, ...], here: list[OnDevice]
+    ) -> tuple[bool, Value]:
+        """Return whether an operator is a question about a tensor, and its answer."""
+        if name.startswith("prim.device"):
+            return True, args[0].device if not here else CUDA
+        if name.startswith("aten.record_stream"):
+            return True, None
+        if name.startswith("aten._fused_sdp_choice"):
+            return True, 0
+        if not here:
+            return False, None
+        is_hollow = any(is_meta(one.content) for one in here)
+        if name.startswith(_SCALARS):
+            self.unknown_reads += is_hollow
+            return True, 0 if is_hollow else func(args[0].content)
+        if name.startswith(_TRUTHS) and is_hollow:
+            self.unknown_reads += 1
+            return True, True
+        return False, None
+
+    def _copy(self, func: Operator, source: Value, kwargs: dict[str, Value]) -> Value:
+        """Copy to the device, on it, or from it."""
+        device, dtype = kwargs.get("device"), kwargs.get("dtype")
+        is_here = isinstance(source, OnDevice)
+        goes_here = _is_cuda(device) if device is not None else is_here
+        layout = kwargs.get("memory_format")
+        if is_here and goes_here and dtype in (None, source.dtype) and layout in _AS_IT_IS:
+            return source  # it is there already: a GPU copies nothing
+        content = content_of(source)
+        if goes_here:
+            hollow = is_meta(content) or not self._is_small(content)
+            out = func(content, **{**kwargs, "device": META if hollow else CPU})
+            return self._born(out, "aten._to_copy")
+        if is_meta(content):
+            return torch.zeros(content.shape, dtype=dtype or content.dtype)
+        return func(content, **{**kwargs, "device": CPU})
+
+    def _make(
+        self, func: Operator, name: str, args: tuple[Value, ...], kwargs: dict[str, Value]
+    ) -> Value:
+        """Make a tensor of nothing but numbers (zeros, arange, randn)."""
+        if "generator" in kwargs:  # one of a GPU cannot be had here
+            kwargs["generator"] = None
+        out = func(*args, **{**kwargs, "device": META})
+        if self._is_small(out):
+            out = func(*args, **{**kwargs, "device": CPU})
+        return self._born(out, name)
+
+    def _run(
+        self,
+        func: Operator,
+        name: str,
+        args: tuple[Value, ...],
+        kwargs: dict[str, Value],
+        here: list[OnDevice],
+    ) -> Value:
+        is_hollow = any(is_meta(one.content) for one in here)
+        if name.startswith(_ATTENTION) and "math" not in name:
+            return self._attend(func, name, args, kwargs, is_hollow=is_hollow)
+        known = {id(one.content): one for one in here}
+        inner, named = tree_map(content_of, args), tree_map(content_of, kwargs)
+        if "device" in named and named["device"] is not None:
+            named["device"] = META if is_hollow else CPU
+        if not is_hollow:
+            if name.startswith("aten.histc") and not inner[0].dtype.is_floating_point:
+                counts = func(inner[0].float(), *inner[1:], **named)  # the CPU counts floats alone
+                return self._born(counts.to(inner[0].dtype), name)
+            return self._wrap(func(*inner, **named), name, known)
+        written = written_argument(func, args)
+        if written is not None and not is_meta(content_of(written)):
+            return written  # a real tensor keeps its values: what was computed on meta has none
+        if name.startswith("aten.bincount"):
+            return self._born(
+                torch.zeros(max(1, kwargs.get("minlength", 0)), dtype=torch.long), name
+            )
+        if name.startswith("aten.masked_select") and not is_meta(inner[1]):
+            count = int(inner[1].expand(inner[0].shape).sum())
+            return self._born(torch.empty(count, dtype=inner[0].dtype, device=META), name)
+        if name.startswith(_INDEXING):
+            inner = (inner[0], list(_as_indices(inner[1])), *inner[2:])
+        inner, named = tree_map(_hollow, inner), tree_map(_hollow, named)
+        out = func(*inner, **named)
+        operands = next((n for kind, n in _LAID_OUT.items() if name.startswith(kind)), 0)
+        if operands:
+            out = _laid_out(out, inner[:operands])
+        elif torch.Tag.pointwise in func.tags and not (
+            written is not None or kwargs.get("memory_format")
+        ):
+            out = _laid_alike(out, inner)
+        return self._wrap(tree_map(self._real_if_index(known), out), name, known)
+
+    def _real_if_index(self, known: Mapping[int, OnDevice]) -> Value:
+        """Return what makes small whole numbers real, so that code that reads them goes on."""
+
+        def real(out: Value) -> Value:
+            if not is_meta(out) or out.dtype.is_floating_point or out.dtype.is_complex:
+                return out
+            key = out.untyped_storage()._cdata
+            if out.numel() > self.small or id(out) in known or key in self.births:
+                return out
+            stand_in = torch.zeros(out.shape, dtype=out.dtype)
+            if key in self.weights:  # a view of a weight: a GPU allocates nothing for it
+                storage = stand_in.untyped_storage()
+                self.weights.add(storage._cdata)
+                weakref.finalize(storage, self.weights.discard, storage._cdata).atexit = False
+            return stand_in
+
+        return real
+
+    def _attend(
+        self,
+        func: Operator,
+        name: str,
+        args: tuple[Value, ...],
+        kwargs: dict[str, Value],
+        *,
+        is_hollow: bool,
+    ) -> Value:
+        """Run a fused attention by its shape function, which gives a GPU's strides."""
+        shapes = func(*tree_map(_shape_of, args), **tree_map(_shape_of, kwargs))
+        if is_hollow:
+            out = tree_map(lambda x: self._born(x, name) if is_meta(x) else x, shapes)
+        else:
+            real = self.attended(name, args, kwargs, shapes)
+            out = tree_map(
+                lambda x: self._born(x, name) if isinstance(x, torch.Tensor) else x, real
+            )
+        for event in scratch_events(self.stream, name, args, out[0]):
+            self.write(event)
+        return out
+
+    def attended(
+        self,
+        name: str,  # noqa: ARG002  # for those who compute it
+        args: tuple[Value, ...],  # noqa: ARG002  # as above
+        kwargs: Mapping[str, Value],  # noqa: ARG002  # as above
+        shapes: Value,
+    ) -> Value:
+        """Return real results of the shapes of an attention, whose values nobody reads."""
+        return tree_map(_zeros_like, shapes)
+
+
+def _laid_alike(out: Value, operands: Iterable[Value]) -> Value:
+    """Return a pointwise result with its operands' strides, where those are all the same.
+
+    ATen/TensorIterator.cpp, fast_set_up. Some shape functions on `meta` give a batch of one another
+    stride than its operands have, by which later operators choose a layout.
+    """
+    tensors = [one for one in operands if isinstance(one, torch.Tensor) and one.dim()]
+    if not isinstance(out, torch.Tensor) or not tensors:
+        return out
+    strides = tensors[0].stride()
+    is_alike = all(one.shape == out.shape and one.stride() == strides for one in tensors)
+    if not is_alike or out.stride() == strides or not _is_dense(tensors[0]):
+        return out
+    return torch.empty_strided(out.shape, strides, dtype=out.dtype, device=META)
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor's elements lie side by side, in whatever order."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride != expected:
+            return False
+        expected *= max(1, size)
+    return True
+
+
+def _laid_out(out: torch.Tensor, operands: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return a result as CUDA lays it out: by channels where an operand is so, else by rows.
+
+    ATen/native/ConvUtils.h, cudnn_conv_suggest_memory_format; UpSampleNearest2d.cpp. The shape
+    functions on `meta` lay a convolution's result out by rows, and take some batches of one for
+    laid out by channels.
+    """
+    if out.dim() not in _BY_CHANNELS:
+        return out
+    by_channels = any(_is_by_channels(one) for one in operands)
+    layout = _BY_CHANNELS[out.dim()] if by_channels else torch.contiguous_format
+    return torch.empty_like(out, memory_format=layout)
+
+
+def _is_by_channels(tensor: torch.Tensor) -> bool:
+    """Return whether torch takes a tensor for laid out by channels.
+
+    c10/core/MemoryFormat.h, is_channels_last_strides_2d_s4 and 3d_s5. (Python's own copy of this
+    in torch._prims_common does not look at the stride of a batch of one.)
+    """
+    sizes, strides = tensor.shape, tensor.stride()
+    if tensor.dim() not in _BY_CHANNELS or strides[1] == 0:
+        return False
+    least = 0
+    for side in (1, *range(tensor.dim() - 1, 1, -1), 0):
+        if sizes[side] == 0 or strides[side] < least or (side == 0 and least == strides[1]):
+            return False
+        least = strides[side] * max(1, sizes[side])
+    return True
+
+
+_BY_CHANNELS = {4: torch.channels_last, 5: torch.channels_last_3d}
+#: operators whose results CUDA lays out by channels if their input, or a convolution's weight, is
+_LAID_OUT = {"aten.convolution.": 2, "aten.upsample_nearest": 1}
+_AS_IT_IS = (None, torch.preserve_format)
+
+
+def _zeros_like(value: Value) -> Value:
+    if not is_meta(value):
+        return value
+    count = value.untyped_storage().nbytes() // value.element_size()
+    return torch.zeros(count, dtype=value.dtype).as_strided(value.shape, value.stride())
+
+
+def _shape_of(value: Value) -> Value:
+    return value.content.to(META) if isinstance(value, OnDevice) else value
+
+
+def _hollow(value: Value) -> Value:
+    """Return a real tensor as one of no content; single numbers stay, as a GPU takes them."""
+    if isinstance(value, torch.Tensor) and not is_meta(value) and value.dim():
+        return value.to(META)
+    return value
+
+
+def _on_host(value: Value) -> Value:
+    content = content_of(value)
+    return torch.zeros(content.shape, dtype=content.dtype) if is_meta(content) else content
+
+
+def _as_indices(indices: Iterable[Value]) -> Iterator[Value]:
+    for index in indices:
+        if isinstance(index, torch.Tensor) and not is_meta(index) and index.dtype in _MASKS:
+            yield from torch.nonzero(index, as_tuple=True)
+        else:
+            yield index
+
+
+class Functions(Attention):
+    """What Python's side of torch does otherwise on a GPU, and what wants values on the host."""
+
+    def __torch_function__(
+        self,
+        func: Value,
+        types: Value,
+        args: tuple[Value, ...] = (),
+        kwargs: dict[str, Value] | None = None,
+    ) -> Value:
+        kwargs = dict(kwargs or {})
+        if func in _FROM_DATA and _is_cuda(kwargs.get("device")):
+            if isinstance(args[0], OnDevice):  # as_tensor of what is there
+                return args[0].to(kwargs.get("dtype") or args[0].dtype)
+            del kwargs["device"]
+            return func(*args, **kwargs).to(CUDA)
+        if func in _TO_HOST and isinstance(args[0], OnDevice):
+            return func(args[0].cpu(), *args[1:], **kwargs)
+        if func is torch.Tensor.new_tensor and isinstance(args[0], OnDevice):
+            device = kwargs.pop("device", None) or CUDA
+            return torch.tensor(args[1], dtype=kwargs.pop("dtype", args[0].dtype)).to(device)
+        if func is torch.Tensor.to and kwargs.pop("copy", False) and isinstance(args[0], OnDevice):
+            moved = func(*args, **kwargs)
+            return moved.clone() if moved is args[0] else moved
+        if func is torch.rms_norm and isinstance(args[0], OnDevice):
+            return _rms_norm(*args, **kwargs)
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+_FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
+_TO_HOST = (torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.numpy)
+
+
+def _rms_norm(
+    source: torch.Tensor,
+    normalized_shape: Iterable[int],
+    weight: torch.Tensor | None = None,
+    eps: float | None = None,
+) -> torch.Tensor:
+    """Normalise as CUDA's fused kernel does: its result and a number for each row, no more.
+
+    On other devices torch composes it out of operators with temporaries of their own.
+    ATen/native/layer_norm.cpp, rms_norm_symint; cuda/layer_norm_kernel.cu, _fused_rms_norm_cuda.
+    """
+    if weight is not None and weight.dtype != source.dtype:  # then it is composed there too
+        composed: torch.Tensor = torch.ops.aten._fused_rms_norm(
+            source, list(normalized_shape), weight, eps
+        )[0]
+        return composed
+    whole = source.contiguous()
+    out = torch.empty_like(whole, memory_format=torch.contiguous_format)
+    rows = whole.numel()
+    for side in normalized_shape:
+        rows //= side
+    wide = torch.float32 if whole.dtype in (torch.float16, torch.bfloat16) else whole.dtype
+    torch.empty(rows, dtype=wide, device=source.device)
+    return out
+
+
+#: an architecture that has each kernel as its best: what code asks that chooses by it
+_CAPABILITIES = {"flash": (8, 6), "cudnn": (9, 0), "efficient": (7, 5), "math": (8, 6)}
+
+
+@contextmanager
+def cuda_asked_for(kernel: str) -> Iterator[None]:
+    """Let torch be asked for ``cuda`` where it was built without, or has no GPU."""
+    pretended = {
+        "_lazy_init": lambda: None,
+        "get_device_capability": lambda _device=None: _CAPABILITIES[kernel],
+        "current_device": lambda: 0,
+        "synchronize": lambda _device=None: None,
+        "empty_cache": lambda: None,
+    }
+    real = {name: getattr(torch.cuda, name) for name in pretended}
+    try:
+        for name, answer in pretended.items():
+            setattr(torch.cuda, name, answer)
+        yield
+    finally:
+        for name, answer in real.items():
+            setattr(torch.cuda, name, answer)
+
+
+def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
+    """Wrap every parameter and buffer of `modules`; return the identities of their storages.
+
+    Tied tensors stay tied.
+    """
+    found: set[int] = set()
+    wrapped: dict[int, tuple[OnDevice, Any]] = {}
+    for module in modules:
+        for part in module.modules():
+            for tensors in (part._parameters, part._buffers):
+                for name, tensor in list(tensors.items()):
+                    if tensor is None:
+                        continue
+                    if id(tensor) not in wrapped:
+                        content = tensor.detach()
+                        made = OnDevice(content)
+                        if isinstance(tensor, torch.nn.Parameter):
+                            made._is_param = True  # torch's own mark
+                        found.add(content.untyped_storage()._cdata)
+                        wrapped[id(tensor)] = made, tensor  # kept, so that no identity is reused
+                    tensors[name] = wrapped[id(tensor)][0]  # type: ignore[assignment]  # a parameter
+    return found

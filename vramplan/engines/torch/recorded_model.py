@@ -1,0 +1,166 @@
+"""A saved model without a tape, recorded by its own code where its libraries are installed.
+
+What is recorded are the allocations of one run at the settings that are asked for, without data and
+without a GPU, in a process with bounds (`recording_process`). The recording is a tape whose sizes
+are constants, and is replayed as any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from vramplan.engines.torch import kept_recordings
+from vramplan.engines.torch.attention_kernel import attention_kernel
+from vramplan.engines.torch.counted_model import SAVED_DTYPES
+from vramplan.engines.torch.diffusers_offload import CHAIN
+from vramplan.engines.torch.libraries import LIBRARIES
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.errors import RecordingError, TapeError
+from vramplan.hearing import listener
+from vramplan.model import Settings
+from vramplan.quick_dataclass import dataclass
+from vramplan.searching import is_search
+from vramplan.sources.saved_model import Part, SavedModel
+
+#: set to ``off``, nothing is recorded: weights are counted and the rest is assumed
+SWITCH = "VRAMPLAN_RECORD"
+#: raise it when what is recorded changes
+_VERSION = 1
+_NEEDED = (*LIBRARIES, "resource")  # the last bounds a process, and is not there on Windows
+_LIBRARIES_OF_PARTS = ("diffusers.", "transformers.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What became of a recording: the pipeline with its tape, or why there is none."""
+
+    pipeline: TorchPipeline | None
+    reason: str = ""
+
+
+#: by key: what failed fails again
+_failed: dict[str, str] = {}
+_MOST_FAILED = 256
+
+
+def is_recordable(model: SavedModel) -> bool:
+    """Return whether a saved model is one whose classes can be asked: not a file without configs.
+
+    Quantised weights are computed with in ways that their libraries choose.
+    """
+    return all(
+        part.class_path.startswith(_LIBRARIES_OF_PARTS)
+        and not part.config.get("quantization_config")
+        and all(_is_plain(tensor.dtype) for tensor in part.tensors)
+        for part in model.parts
+    )
+
+
+def _is_plain(dtype: str) -> bool:
+    return dtype in SAVED_DTYPES or dtype in ("I64", "I32", "BOOL")
+
+
+def missing_library() -> str | None:
+    """Return what recording lacks here, or None: a library, or that it is switched off."""
+    if os.environ.get(SWITCH, "").lower() == "off":
+        return f"{SWITCH} is off"
+    for name in _NEEDED:
+        if importlib.util.find_spec(name) is None:
+            return f"{name} is not installed"
+    return None
+
+
+def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability: str) -> Attempt:
+    """Return a saved model's pipeline with a tape recorded at these settings, or why not."""
+    model = pipeline.saved
+    if model is None or not is_recordable(model):
+        return Attempt(pipeline=None)
+    if (missing := missing_library()) is not None:
+        return Attempt(pipeline=None, reason=f"it is not recorded here: {missing}")
+    if settings.get("offload") == "model" and (odd := _unchained(model)):
+        reason = f"offload of {odd} is not modelled, so it is not recorded"
+        return Attempt(pipeline=None, reason=reason)
+    request = _request(model, settings, compute_capability)
+    key = _key(request)
+    if key in _failed:
+        return Attempt(pipeline=None, reason=_failed[key])
+    is_kept = kept_recordings.find(key)
+    if not is_kept and is_search():
+        reason = "it is not recorded in a search: vramplan check records it"
+        return Attempt(pipeline=None, reason=reason)
+    if not is_kept:
+        try:
+            kept_recordings.keep(key, _record(request, pipeline.name))
+        except (RecordingError, TapeError) as problem:
+            _failed[key] = f"it could not be recorded here: {problem}"
+            while len(_failed) > _MOST_FAILED:
+                del _failed[next(iter(_failed))]  # the oldest
+            return Attempt(pipeline=None, reason=f"it could not be recorded here: {problem}")
+    return Attempt(
+        pipeline=replace(
+            pipeline, counted=None, saved=None, tape=key, folders=(kept_recordings.folder(),)
+        )
+    )
+
+
+def _record(request: Mapping[str, object], name: str) -> str:
+    """Return the text of a new recording, read once to see that it is a tape."""
+    from vramplan.engines.torch.recording_process import CPU_SECONDS, MEMORY_BYTES, run_child
+    from vramplan.engines.torch.tape.format import parse_tape
+
+    bounds = {"seconds": CPU_SECONDS, "memory_bytes": MEMORY_BYTES}
+    asked = json.dumps({**request, **bounds}).encode()
+    hear = listener()
+    text = run_child(asked, lambda step: hear(f"recording {name}: {step}"))
+    parse_tape(text, "its recording")
+    return text
+
+
+def _unchained(model: SavedModel) -> str:
+    """Return the first component of which the order of offload is not known."""
+    if model.kind != "pipeline":
+        return ""
+    return next((part.name for part in model.parts if part.name not in CHAIN), "")
+
+
+def _request(model: SavedModel, settings: Settings, compute_capability: str) -> dict[str, object]:
+    """Return what is asked of the recording process, but for its bounds."""
+    dtype = str(settings["dtype"])
+    image = settings.get("image")
+    return {
+        "name": "recording",
+        "kind": model.kind,
+        "class_path": f"{model.runtime}.{model.class_name}",
+        "parts": [_part(part) for part in model.parts],
+        "index": dict(model.config) if model.kind == "pipeline" else {},
+        "schedulers": {name: dict(config) for name, config in model.schedulers.items()},
+        "dtype": dtype,
+        "kernel": attention_kernel(compute_capability, "sdpa", dtype),
+        "batch": settings.get("batch", 1),
+        "image": list(image) if isinstance(image, tuple) else None,
+        "frames": settings.get("frames"),
+        "prompt_tokens": settings.get("prompt_tokens", 0),
+    }
+
+
+def _part(part: Part) -> dict[str, object]:
+    floats = (tensor.elements for tensor in part.tensors if tensor.dtype in SAVED_DTYPES)
+    return {
+        "name": part.name,
+        "class_path": part.class_path,
+        "config": dict(part.config),
+        "elements": sum(floats),
+    }
+
+
+def _key(request: Mapping[str, object]) -> str:
+    """Return the name of a recording: all that it depends on, with the libraries' versions."""
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    told = json.dumps([_VERSION, versions, request], sort_keys=True)
+    return f"recorded-{hashlib.sha256(told.encode()).hexdigest()[:32]}"

@@ -1,0 +1,32 @@
+"""Who hears what long work is doing, where the one who does it may not print and gets no listener.
+
+A question that may take long is asked inside `heard_by`; whoever answers it says its steps to the
+`listener`, which a thread of its own has to be given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard_by(listen: Callable[[str], None]) -> Iterator[None]:
+    """Let `listen` be told the steps of what is done inside."""
+    token = _listener.set(listen)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def listener() -> Callable[[str], None]:
+    """Return who is to be told the steps; what nobody listens to is lost."""
+    return _listener.get() or _nobody
+
+
+def _nobody(_step: str) -> None:
+    return
