@@ -14,6 +14,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# how long an example takes tells of the machine and of its other work
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 #: why a marked test is left out when no `-m` expression is given
 LEFT_OUT = {
