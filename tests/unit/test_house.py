@@ -43,7 +43,7 @@ def test_no_module_name_means_two_things() -> None:
     shared = {
         "__init__", "advice", "attention", "cards", "catalog", "changes", "check", "compare",
         "comparison", "doctor", "engine", "estimate", "judge", "measure", "open", "pipeline",
-        "profile", "published", "record", "report", "rows", "search", "sweep", "verdict",
+        "profile", "published", "record", "report", "rows", "run", "search", "sweep", "verdict",
         "verdicts", "watch", "weights",
     }  # fmt: skip
     seen: dict[str, list[str]] = {}

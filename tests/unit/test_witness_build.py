@@ -169,7 +169,12 @@ def test_cuda_build_is_read_from_its_files(tmp_path: Path) -> None:
     found = torch_files.read_torch(folder)
     assert (found.version, found.cuda) == ("2.14.1+cu130", "13.0")
     assert [path.name for path in found.libraries] == ["libtorch_cuda.so"]
-    assert found.cudnn == tmp_path / "nvidia/cudnn/lib/libcudnn.so.9"
+    assert found.planner == ()  # cuDNN alone plans nothing
+    products = tmp_path / "nvidia/cu13/lib/libcublasLt.so.13"
+    products.parent.mkdir()
+    products.touch()
+    found = torch_files.read_torch(folder)
+    assert found.planner == (products, tmp_path / "nvidia/cudnn/lib/libcudnn.so.9")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +241,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
-TORCH = TorchFiles(version="2.14.1", cuda="13.0", libraries=(), cudnn=None)
+TORCH = TorchFiles(version="2.14.1", cuda="13.0", libraries=())
 
 
 def test_libraries_are_built_once_and_kept(fake: Path) -> None:
@@ -253,7 +258,7 @@ def test_another_torch_gets_libraries_of_its_own(tmp_path: Path) -> None:
     library = tmp_path / "libtorch.so"
     library.write_bytes(b"")
     first = built_libraries.checksum(TORCH)
-    other = TorchFiles(version="2.14.1", cuda="13.0", libraries=(library,), cudnn=None)
+    other = TorchFiles(version="2.14.1", cuda="13.0", libraries=(library,))
     assert built_libraries.checksum(other) != first
 
 

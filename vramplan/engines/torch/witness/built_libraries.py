@@ -123,6 +123,6 @@ def build_memory(folder: Path) -> None:
 
     Raises MissingError where nothing compiles them.
     """
-    nothing = TorchFiles(version="none", cuda="13.0", libraries=(), cudnn=None)
+    nothing = TorchFiles(version="none", cuda="13.0", libraries=())
     plain = [one for one in STAND_INS if one.source in ("runtime.c", "driver.c", "nvml.c")]
     _compile_all(compiler.find_compiler(), nothing, folder, plain)

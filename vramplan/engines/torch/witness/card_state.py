@@ -109,6 +109,14 @@ def read_use(path: Path) -> list[CardUse]:
     return found
 
 
+def read_processes(path: Path) -> list[int]:
+    """Return the numbers of the processes that had memory on the cards and did not give it back."""
+    data = path.read_bytes()
+    at = _HEADER.size + MOST_CARDS * _CARD.size
+    found = (_PROCESS.unpack_from(data, at + n * _PROCESS.size)[0] for n in range(_MOST_PROCESSES))
+    return [pid for pid in found if pid > 0]
+
+
 def read_notes(path: Path) -> list[str]:
     """Return the functions of NVIDIA's that were asked for and refused, or answered with 0."""
     data = path.read_bytes()[_NOTES_AT:STATE_BYTES]

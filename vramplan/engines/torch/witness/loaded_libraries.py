@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vramplan.engines.torch.witness.card_state import CUDNN_VARIABLE
@@ -57,10 +57,13 @@ class LoadedCore:
         self._core.drop_answer()
 
 
-def load_libraries(folder: Path, cudnn: Path | None) -> LoadedCore:
-    """Load the stand-ins in `folder`; `cudnn` is the real one, that plans convolutions."""
-    if cudnn is not None:
-        os.environ.setdefault(CUDNN_VARIABLE, str(cudnn))
+def load_libraries(folder: Path, planner: Sequence[Path] = ()) -> LoadedCore:
+    """Load the stand-ins in `folder`; `planner` are the real cuBLASLt and cuDNN.
+
+    Without those nobody plans convolutions.
+    """
+    if planner:
+        os.environ.setdefault(CUDNN_VARIABLE, ":".join(map(str, planner)))
     core = ctypes.CDLL(str(folder / CORE), mode=ctypes.RTLD_GLOBAL)
     for one in STAND_INS:
         ctypes.CDLL(str(folder / one.soname), mode=ctypes.RTLD_GLOBAL)

@@ -27,7 +27,7 @@ class TorchFiles:
     version: str
     cuda: str
     libraries: tuple[Path, ...]
-    cudnn: Path | None  # the real one, where it is installed
+    planner: tuple[Path, ...] = ()  # the real cuBLASLt and cuDNN, where both are installed
 
 
 def find_torch() -> TorchFiles:
@@ -47,7 +47,7 @@ def find_torch() -> TorchFiles:
 
 _INSTALL = (
     "a pretended card needs torch's CUDA build: pip install torch (with --no-deps its own wheel is "
-    "enough; nvidia-cudnn-cu13 for convolutions)"
+    "enough; nvidia-cudnn-cu13 and nvidia-cublas for convolutions)"
 )
 
 
@@ -64,12 +64,13 @@ def read_torch(folder: Path) -> TorchFiles:
     beside = folder.parent
     others = [path for name in _WITH_CUDA_CODE for path in sorted((beside / name).rglob("*.so"))]
     cudnn = beside / "nvidia" / "cudnn" / "lib" / "libcudnn.so.9"
+    products = beside / "nvidia" / "cu13" / "lib" / "libcublasLt.so.13"
     others += sorted(cudnn.parent.glob("libcudnn_*.so.9"))  # its engines want the driver's
     return TorchFiles(
         version=version,
         cuda=cuda,
         libraries=(*sorted((folder / "lib").glob("lib*.so")), *others),
-        cudnn=cudnn if cudnn.is_file() else None,
+        planner=(products, cudnn) if cudnn.is_file() and products.is_file() else (),
     )
 
 

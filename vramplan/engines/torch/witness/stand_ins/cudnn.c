@@ -3,8 +3,9 @@
  * Since 9.8 cuDNN plans for a device that is described to it (its documentation: "Deviceless
  * Ahead-of-time Compilation"). Where a caller names its handle, which is a device, the description
  * is set in its place. So which plans there are, in which order, and how much workspace each takes
- * are cuDNN's own answers; only executing one does nothing. VRAMPLAN_PRETENDED_CUDNN is the real
- * library's path; without it there is one plan for everything, and it takes no workspace.
+ * are cuDNN's own answers; only executing one does nothing. VRAMPLAN_PRETENDED_CUDNN has the
+ * paths of the real cuBLASLt, which it uses, and of the real cuDNN, with a colon between; without
+ * them there is one plan for everything, and it takes no workspace.
  */
 #define _GNU_SOURCE
 #include "card.h"
@@ -83,18 +84,20 @@ static void begin(void)
     const char *path = getenv("VRAMPLAN_PRETENDED_CUDNN");
     if (!path || !*path)
         return;
-    /* In a name space of its own, so that it does not get our cuDNN's functions for its own. Of its
-       parts some are linked with the driver, and it asks cuBLASLt for its version. */
+    /* In a name space of its own, so that it does not get our cuDNN's and cuBLASLt's functions. Of
+       its parts some are linked with the driver: ours is there before. */
     Lmid_t place = LM_ID_NEWLM;
     char beside[4096];
-    const char *const needed[] = {"libcuda.so.1", "libcublasLt.so.13"};
-    for (size_t number = 0; number < sizeof needed / sizeof *needed; number++) {
-        void *one = dlmopen(place, path_beside(needed[number], beside, sizeof beside),
-                            RTLD_NOW | RTLD_LOCAL);
-        if (one && place == LM_ID_NEWLM)
-            dlinfo(one, RTLD_DI_LMID, &place);
+    void *driver =
+        dlmopen(place, path_beside("libcuda.so.1", beside, sizeof beside), RTLD_NOW | RTLD_LOCAL);
+    const char *colon = strchr(path, ':');
+    void *products = NULL, *library = NULL;
+    if (driver && colon && !dlinfo(driver, RTLD_DI_LMID, &place)) {
+        snprintf(beside, sizeof beside, "%.*s", (int)(colon - path), path);
+        products = dlmopen(place, beside, RTLD_NOW | RTLD_LOCAL);
     }
-    void *library = dlmopen(place, path, RTLD_NOW | RTLD_LOCAL);
+    if (products)
+        library = dlmopen(place, colon + 1, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         card_note("cudnn: it cannot be loaded");
         return;
