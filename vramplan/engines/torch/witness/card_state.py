@@ -109,12 +109,15 @@ def read_use(path: Path) -> list[CardUse]:
     return found
 
 
-def read_processes(path: Path) -> list[int]:
-    """Return the numbers of the processes that had memory on the cards and did not give it back."""
+def read_holders(path: Path) -> dict[int, int]:
+    """Return the processes that have memory on the cards, or left without giving it back.
+
+    By their numbers, with what they have on all cards together.
+    """
     data = path.read_bytes()
     at = _HEADER.size + MOST_CARDS * _CARD.size
-    found = (_PROCESS.unpack_from(data, at + n * _PROCESS.size)[0] for n in range(_MOST_PROCESSES))
-    return [pid for pid in found if pid > 0]
+    found = (_PROCESS.unpack_from(data, at + n * _PROCESS.size) for n in range(_MOST_PROCESSES))
+    return {one[0]: sum(one[3:]) for one in found if one[0] > 0}
 
 
 def read_notes(path: Path) -> list[str]:

@@ -26,6 +26,8 @@ from vramplan.model import Card
 
 STARTUP = Path(__file__).parent / "startup"
 HOME_VARIABLE = "VRAMPLAN_PRETENDED_HOME"
+#: "off" where a process is measured by other means, and nobody watches it from inside
+WATCH_VARIABLE = "VRAMPLAN_PRETENDED_WATCH"
 _HOME = Path(__file__).resolve().parents[4]
 
 #: how long a program may tidy up after it was told to end
@@ -102,7 +104,7 @@ def _end_rest(group: int, state: Path) -> None:
     while _has_any(group) and time.monotonic() < end:
         time.sleep(0.02)
     _signal_group(group, signal.SIGKILL)
-    for pid in card_state.read_processes(state):
+    for pid in card_state.read_holders(state):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
 
