@@ -326,6 +326,21 @@ def test_launches_are_counted_and_impossible_ones_refused(talk: Talk) -> None:
     assert talk(program) == "[0, 9, 9, 0, 9] 2 9 0"
 
 
+def test_kernels_are_of_an_architecture_that_torch_has_some_for(talk: Talk) -> None:
+    program = """
+        class About(c.Structure):
+            _fields_ = [("sizes", c.c_size_t * 3)] + [
+                (name, c.c_int) for name in ("threads", "registers", "ptx", "binary")
+            ] + [("more", c.c_int * 32)]
+        about = About()
+        cuda.cudaFuncGetAttributes(c.byref(about), None)
+        print(about.ptx, about.binary)
+    """
+    assert talk(program) == "86 86"
+    ada = PretendedCard(name="x", compute_capability=(8, 9), multiprocessors=1, total_bytes=1 << 30)
+    assert talk(program, ada) == "86 86"  # CUB does not know 8.9
+
+
 def test_what_is_refused_is_noted_once(talk: Talk, tmp_path: Path) -> None:
     program = """
         nothing = c.c_void_p()

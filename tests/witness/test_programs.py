@@ -240,3 +240,36 @@ def test_convolutions_take_the_workspace_that_cudnn_plans(on_card) -> None:
     if version == 92400:
         assert workspace == 13_107_712  # input, filter, output and 16 bytes, in blocks of 512
     assert workspace >= 13_107_712
+
+
+def test_attention_that_cudnn_compiles_on_the_spot_is_chosen_and_not_refused(on_card) -> None:
+    program = """
+        import torch
+        q = torch.empty(2, 8, 1024, 256, device="cuda", dtype=torch.bfloat16)
+        print("> ", torch._fused_sdp_choice(q, q, q))
+        torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    """
+    found = on_card(program, "h100-80gb")
+    assert found["printed"] == [" 3"]  # cuDNN's
+    assert found["not_known"] == ["cudnn: attention's workspace"]
+
+
+def test_ranks_of_a_distributed_program_have_a_card_each(on_card) -> None:
+    program = """
+        import os, sys, torch
+        import torch.distributed as dist
+        if "RANK" not in os.environ:
+            import subprocess
+            command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "program.py"]
+            raise SystemExit(subprocess.run([sys.executable, *command]).returncode)
+        rank = int(os.environ["LOCAL_RANK"])
+        torch.cuda.set_device(rank)
+        dist.init_process_group("nccl")
+        net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1024, 1024).cuda())
+        net(torch.ones(4, 1024, device="cuda")).sum().backward()
+        print("> ", dist.get_world_size())
+        dist.destroy_process_group()
+    """
+    found = on_card(program, "8gb", "--gpus", "2")
+    assert (found["outcome"], found["printed"]) == ("completes", [" 2", " 2"])
+    assert found["not_known"] == ["nccl: the buffers of its communicators"]

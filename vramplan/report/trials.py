@@ -24,11 +24,12 @@ _MISSING = {
     "cudaIpc": "memory that processes share",
     "cusolver": "linear algebra by cuSOLVER",
     "cusparse": "sparse products by cuSPARSE",
-    "cufft": "answer to how much memory cuFFT takes",
+    "cufft": "transforms by cuFFT",
     "cudnnGetRNN": "recurrent networks by cuDNN",
     "nvrtc": "kernels that are compiled on the spot",
     "cuModule": "kernels that a program brings itself",
 }
+_LIBRARIES = {"cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
 _COMPILERS = ("TritonMissing", "BackendCompilerFailed", "InductorError")
 _WORDS = {
     TrialOutcome.COMPLETES: ("✓ completes", Tone.FITS),
@@ -135,11 +136,15 @@ def _refusal(name: str) -> str:
             "cuDNN is not installed: convolutions take no workspace here, on a GPU they do "
             "(pip install nvidia-cudnn-cu13 nvidia-cublas)"
         )
-    if name.startswith("cudnn:"):
-        return f"cuDNN does not tell without a GPU: {clean(name.partition(': ')[2], 80)}"
-    what = next((words for prefix, words in _MISSING.items() if name.startswith(prefix)), None)
+    library, colon, what = name.partition(": ")
+    if colon:
+        return (
+            f"{_LIBRARIES.get(library, library)} does not tell without a GPU, and it counts as 0: "
+            f"{clean(what, 80)}"
+        )
+    missed = next((words for prefix, words in _MISSING.items() if name.startswith(prefix)), None)
     called = clean(name, 80)
-    return f"a pretended card has no {what} ({called})" if what else f"it has no {called}"
+    return f"a pretended card has no {missed or called} ({called})"
 
 
 def _peaks(trials: Sequence[Trial]) -> Table:

@@ -5,7 +5,8 @@
  * is set in its place. So which plans there are, in which order, and how much workspace each takes
  * are cuDNN's own answers; only executing one does nothing. VRAMPLAN_PRETENDED_CUDNN has the
  * paths of the real cuBLASLt, which it uses, and of the real cuDNN, with a colon between; without
- * them there is one plan for everything, and it takes no workspace.
+ * them there is one plan for everything, and it takes no workspace. So it is with attention: what
+ * plans it is compiled on the spot, for a card that is there.
  */
 #define _GNU_SOURCE
 #include "card.h"
@@ -18,7 +19,8 @@
 
 enum { OK = 0, NO_MEMORY = 2003 };
 enum { TYPE_HANDLE = 0, TYPE_INT64 = 3, TYPE_DESCRIPTOR = 15, TYPE_CHAR = 24 };
-enum { ENGINE = 2, HEURISTICS = 4, DEVICE = 38 };
+enum { ENGINE = 2, HEURISTICS = 4, PRODUCT = 19, DEVICE = 38, ATTENTION = 41,
+       ATTENTION_BACKWARD = 43 };
 enum { HEURISTICS_DEVICE = 204, PLAN_HANDLE = 400, PLAN_WORKSPACE = 402, PLAN_DEVICE = 407,
        ENGINE_DEVICE = 1307, DEVICE_JSON = 2702 };
 
@@ -129,6 +131,7 @@ static void *device(void)
 struct seen {
     void *descriptor;
     int type;
+    int is_ours; /* it is, or is made of, what the real one is not asked about */
     struct seen *next;
 };
 static struct seen *seen[BUCKETS];
@@ -142,7 +145,8 @@ static void remember(void *descriptor, int type)
     if (!new)
         return;
     pthread_mutex_lock(&lock);
-    *new = (struct seen){descriptor, type, *bucket(descriptor)};
+    int is_ours = type == PRODUCT || type == ATTENTION || type == ATTENTION_BACKWARD;
+    *new = (struct seen){descriptor, type, is_ours, *bucket(descriptor)};
     *bucket(descriptor) = new;
     pthread_mutex_unlock(&lock);
 }
@@ -162,6 +166,19 @@ static int type_of(void *descriptor, int forgets)
         }
     pthread_mutex_unlock(&lock);
     return type;
+}
+
+static int is_ours(void *descriptor, int becomes)
+{
+    int answer = 0;
+    pthread_mutex_lock(&lock);
+    for (struct seen *at = *bucket(descriptor); at; at = at->next)
+        if (at->descriptor == descriptor) {
+            answer = at->is_ours |= becomes;
+            break;
+        }
+    pthread_mutex_unlock(&lock);
+    return answer;
 }
 
 int cudnnBackendCreateDescriptor(int type, void **made)
@@ -188,6 +205,11 @@ int cudnnBackendSetAttribute(void *descriptor, int name, int type, int64_t count
     void *described = device();
     if (!described)
         return OK;
+    for (int64_t number = 0; type == TYPE_DESCRIPTOR && number < count; number++)
+        if (is_ours(((void *const *)values)[number], 0))
+            is_ours(descriptor, 1);
+    if (is_ours(descriptor, 0))
+        return OK;
     if (type != TYPE_HANDLE)
         return real.set(descriptor, name, type, count, values);
     if (name == PLAN_HANDLE)
@@ -197,7 +219,7 @@ int cudnnBackendSetAttribute(void *descriptor, int name, int type, int64_t count
 int cudnnBackendFinalize(void *descriptor)
 {
     void *described = device();
-    if (!described)
+    if (!described || is_ours(descriptor, 0))
         return OK;
     int type = type_of(descriptor, 0);
     if (type == HEURISTICS)
@@ -209,12 +231,15 @@ int cudnnBackendFinalize(void *descriptor)
 int cudnnBackendGetAttribute(void *descriptor, int name, int type, int64_t wanted, int64_t *count,
                              void *values)
 {
-    if (device())
+    int ours = is_ours(descriptor, 0);
+    if (device() && !ours)
         return real.get(descriptor, name, type, wanted, count, values);
     if (count)
         *count = 1;
     if (name == PLAN_WORKSPACE)
-        card_note("cudnn: it is not installed");
+        card_note(ours ? "cudnn: attention's workspace" : "cudnn: it is not installed");
+    if (ours && type == TYPE_DESCRIPTOR && values && wanted > 0)
+        is_ours(*(void **)values, 1);
     if (type != TYPE_DESCRIPTOR && values && wanted == 1)
         memset(values, 0, type == TYPE_INT64 ? 8 : 4);
     return OK;

@@ -376,6 +376,19 @@ int __cudaLaunchKernel(const void *kernel, struct dim3 grid, struct dim3 block, 
     return (void)kernel, (void)arguments, (void)stream, launch(grid, block, shared);
 }
 
+/* The architecture whose kernels are loaded from torch's wheels: they have none for these alone, and
+   CUB refuses one that it was not compiled for. */
+static int loaded_kernels(const struct card *card)
+{
+    int own = card->major * 10 + card->minor;
+    switch (own) {
+    case 87: case 89: return 86;
+    case 103: return 100;
+    case 121: return 120;
+    default: return own;
+    }
+}
+
 /* The registers that a kernel takes are in its binary, which is not read: they are assumed. */
 int cudaFuncGetAttributes(struct function_attributes *told, const void *host)
 {
@@ -385,12 +398,12 @@ int cudaFuncGetAttributes(struct function_attributes *told, const void *host)
     struct kernel *kernel = *bucket(host);
     while (kernel && kernel->host != host)
         kernel = kernel->next;
-    int binary = card->major * 10 + card->minor;
+    int binary = loaded_kernels(card);
     *told = (struct function_attributes){
         .threads = kernel && kernel->threads > 0 ? kernel->threads : 1024,
         .registers = 32,
         .ptx = binary,
-        .binary = binary == 89 ? 86 : binary, /* torch's wheels have no kernels for 8.9 alone */
+        .binary = binary,
         .dynamic_shared_bytes = 48 << 10,
     };
     return OK;
@@ -448,7 +461,10 @@ const char *cudaGetErrorString(int error)
     case NO_DEVICE: return "no CUDA-capable device is detected";
     case INVALID_DEVICE: return "invalid device ordinal";
     case NOT_SUPPORTED: return "operation not supported on a pretended card";
-    default: return "unknown error of a pretended card";
+    default: {
+        static __thread char text[64];
+        return snprintf(text, sizeof text, "error %d of a pretended card", error), text;
+    }
     }
 }
 
