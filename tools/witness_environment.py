@@ -4,11 +4,12 @@
     python -m tools.witness_environment -- COMMAND …    and run a command in it
 
 About 3.5 GB: torch's own wheel without NVIDIA's, whose places the stand-ins take, and cuDNN with
-the cuBLAS it uses for its plans. Then `.witness-venv/bin/python -m pytest -m witness`.
+the cuBLAS it uses for its plans. COMMAND is such as ``python -m pytest -m witness``.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -50,9 +51,11 @@ def main(arguments: Sequence[str]) -> int:
     """Make the environment, and run what stands behind ``--`` in it."""
     python = make()
     if arguments[:1] != ["--"]:
-        print(f"{python} -m pytest -m witness")
+        print(python)
         return 0
-    return subprocess.run([str(python), *arguments[1:]], cwd=ROOT, check=False).returncode
+    path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(arguments[1:], cwd=ROOT, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":
