@@ -171,7 +171,7 @@ def test_cuda_build_is_read_from_its_files(tmp_path: Path) -> None:
     assert [path.name for path in found.libraries] == ["libtorch_cuda.so"]
     assert found.planner == ()  # cuDNN alone plans nothing
     products = tmp_path / "nvidia/cu13/lib/libcublasLt.so.13"
-    products.parent.mkdir()
+    products.parent.mkdir(parents=True)
     products.touch()
     found = torch_files.read_torch(folder)
     assert found.planner == (products, tmp_path / "nvidia/cudnn/lib/libcudnn.so.9")
@@ -190,6 +190,12 @@ def test_other_builds_of_torch_get_a_line(text: str, said: str, tmp_path: Path) 
     with pytest.raises(MissingError, match=re.escape(said)) as caught:
         torch_files.read_torch(torch_folder(tmp_path, text))
     assert caught.value.hint
+
+
+def test_other_machines_get_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_files.platform, "machine", lambda: "arm64")
+    with pytest.raises(MissingError, match="needs Linux on x86-64, this is Linux on arm64"):
+        torch_files.check_machine()
 
 
 def test_folder_without_a_version_gets_a_line(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from vramplan.budget.cuda_context import context_band
-from vramplan.engines.torch.witness import card_state, program_record
+from vramplan.engines.torch.witness import card_state, program_record, torch_files
 from vramplan.engines.torch.witness.card_description import describe_card
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.trial import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
@@ -35,7 +35,11 @@ _SECONDS_TO_END = 5.0
 
 
 def check_program(command: Sequence[str], cards: Sequence[Card]) -> None:
-    """Raise UsageError where a program is not there, or one of the cards cannot be pretended."""
+    """Raise UsageError where a program is not there, or one of the cards cannot be pretended.
+
+    MissingError where none can be, on this machine.
+    """
+    torch_files.check_machine()
     found = shutil.which(command[0])
     if found is None:
         raise UsageError(f"{command[0]}: there is no such program", hint="its path, or its name")

@@ -35,14 +35,19 @@ def find_torch() -> TorchFiles:
 
     Raises MissingError where there is none, or none that the stand-ins know.
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        here = f"{platform.system()} on {platform.machine()}"
-        raise MissingError(f"a pretended card needs Linux on x86-64, this is {here}")
+    check_machine()
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         message = f"torch is not installed for {sys.executable}"
         raise MissingError(message, hint=_INSTALL)
     return read_torch(Path(spec.origin).parent)
+
+
+def check_machine() -> None:
+    """Raise MissingError where the stand-ins cannot be built: anywhere but on Linux on x86-64."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        here = f"{platform.system()} on {platform.machine()}"
+        raise MissingError(f"a pretended card needs Linux on x86-64, this is {here}")
 
 
 _INSTALL = (
