@@ -26,6 +26,7 @@ settings.load_profile("any machine")
 LEFT_OUT = {
     "gpu": "needs an NVIDIA GPU and its driver",
     "slow": "takes more than some seconds",
+    "witness": "needs torch's CUDA build: python -m tools.witness_environment makes a place for it",
     "network": "fetches something from the internet",
 }
 

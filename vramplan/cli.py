@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "estimate": "why? the budget line by line, phase by phase",
         "plan": "what to change? every way to make it fit, and the largest",
         "fit": "what runs on this card? known models and those here, ranked",
+        "run": "does my program fit? PyTorch on a card that is not there",
         "profile": "what does it take in truth? the real components on this GPU",
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
         "sweep": "verdicts on a grid of pipelines, settings and cards",
@@ -156,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vramplan.commands.streams import open_streams
 
     words = sys.argv[1:] if arguments is None else list(arguments)
+    own = words[: words.index("--")] if "--" in words else words  # the rest is another program's
     gc.set_threshold(_GARBAGE)
     open_streams()
     try:
@@ -166,13 +168,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted", None)
         code = INTERRUPTED
     except VramplanError as problem:
-        code = _fail(problem, str(problem), problem.hint, words)
+        code = _fail(problem, str(problem), problem.hint, own)
         code = problem.exit_code
     except OSError as problem:  # the machine says no: a name too long, a disk that is full
-        code = _fail(problem, _refusal(problem), None, words)
+        code = _fail(problem, _refusal(problem), None, own)
     except Exception as problem:
         said = f"internal error: {type(problem).__name__}: {problem}"
-        code = _fail(problem, said, "run it again with --debug and report what it prints", words)
+        code = _fail(problem, said, "run it again with --debug and report what it prints", own)
     refused = _close(sys.stdout)
     if refused is not None:
         _complain(f"error: standard output cannot be written: {refused}", None)
@@ -190,8 +192,10 @@ def _run(words: list[str]) -> int:
     if name is not None and name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or "commands: " + ", ".join(COMMANDS)
         raise UsageError(f"unknown command {name!r}", hint=hint)
-    ends = (word for word in words if word.endswith("=--"))
-    nothing = next((word for word in ends if re.fullmatch(_NO_VALUE, word)), None)
+    own = words[: words.index("--")] if "--" in words else words
+    nothing = next(
+        (word for word in own if word.endswith("=--") and re.fullmatch(_NO_VALUE, word)), None
+    )
     if nothing is not None:
         raise UsageError(f"{nothing.removesuffix('=--')}: expected one argument")
     parser = build_parser([name] if name else [])

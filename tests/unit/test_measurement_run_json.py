@@ -156,7 +156,7 @@ def test_runs_are_found_by_pipeline_and_settings(tmp_path: Path) -> None:
         ({"stretches": {}}, "run.stretches: is not a list"),
         ({"stretches": [{"phase": "load"}]}, r"run.stretches\[0\].component: is missing"),
         ({"created": 3}, "run.created: is not a text"),
-        ({"witness": "me"}, "run.witness: is not one of gpu, dry, synthetic"),
+        ({"witness": "me"}, "run.witness: is not one of gpu, pretended, dry, synthetic"),
         ({"settings": {"image": "0x0"}}, "run.settings.image"),
         ({"settings": {"colour": "red"}}, "unknown setting 'colour'"),
         ({"settings": {"batch": True}}, "run.settings.batch: is not a setting's value"),

@@ -113,11 +113,11 @@ def render() -> str:
         ("## Bounds the tests hold ours to", is_bound, _bound),
         ("## Shown beside ours", shown, _shown),
     )
-    from tools.docs import logged_buffers, measured_runs, witnessed_buffers
+    from tools.docs import logged_buffers, measured_runs, witnessed_buffers, witnessed_torch
 
     published = [f"{title}\n\n{_table(part, cells)}" for title, part, cells in sections if part]
     engines = (logged_buffers.render(), witnessed_buffers.render())
-    return "\n\n".join([measured_runs.render(), *published, *engines])
+    return "\n\n".join([measured_runs.render(), witnessed_torch.render(), *published, *engines])
 
 
 def _table(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> str:

@@ -69,12 +69,12 @@ def compare(
     return Compared(comparison=comparison, remarks=remarks)
 
 
-def compare_measured(run: Run, job: Job) -> Comparison:
-    """Return `run` beside the estimate of the job it is of."""
+def compare_measured(run: Run, job: Job, card: Card | None = None) -> Comparison:
+    """Return `run` beside the estimate of the job it is of, on the `card` where that is known."""
     from vramplan.compare.comparison import compare_run
 
     same = Job(pipeline=job.pipeline, settings=run.settings)
-    planned = engine_of(job.pipeline).estimate(same, card_that_ran(run))
+    planned = engine_of(job.pipeline).estimate(same, card or card_that_ran(run))
     return compare_run(planned, run, smi_used_bytes=_smi_used(run))
 
 

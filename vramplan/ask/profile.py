@@ -12,7 +12,7 @@ from vramplan.ask.events_file import events_beside, written_beside
 from vramplan.ask.gpus import find_gpu
 from vramplan.ask.targets import make_jobs
 from vramplan.engines.door import ballast_command, engine_of
-from vramplan.errors import VramplanError
+from vramplan.errors import UsageError, VramplanError
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.model import Card, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
@@ -31,13 +31,15 @@ class Wishes:
     """How a TARGET is to be measured; words are those of the command line.
 
     `weights` is random, pretrained, a folder, ``hf:ORG/NAME`` or a .gguf file; `mmproj` a
-    projector's file; `as_card` a smaller card to be played; `gpu` an index or a UUID.
+    projector's file; `as_card` a smaller card to be played; `pretend` a card that is not there to
+    run on; `gpu` an index or a UUID.
     `wants_events` keeps the allocator's own events beside `run_file`, where the run will be.
     """
 
     weights: str = "random"
     mmproj: str | None = None
     as_card: str | None = None
+    pretend: str | None = None
     gpu: str | None = None
     is_dry: bool = False
     wants_events: bool = False
@@ -76,11 +78,14 @@ def profile(
     cannot be asked, MissingError where there is nothing to measure with.
     """
     is_file = wishes.weights.lower().endswith(".gguf")  # then the projector is that file's
+    if wishes.pretend is not None and wishes.gpu is not None:
+        raise UsageError("--pretend needs no GPU: leave --gpu out")
     (job,) = make_jobs([target], catalog, settings, None if is_file else wishes.mmproj, remark)
     events = events_beside(wishes.run_file) if wishes.wants_events else None
     tools = Tools(
         find_gpu=partial(find_gpu, wishes.gpu),
         is_dry=wishes.is_dry,
+        pretended=None if wishes.pretend is None else played_card(wishes.pretend, catalog),
         card=None if wishes.as_card is None else played_card(wishes.as_card, catalog),
         weights=wishes.weights,
         projector=wishes.mmproj,
@@ -94,7 +99,7 @@ def profile(
         run = engine_of(job.pipeline).measure(job, tools)
         keep(Profiled(run=run, comparison=None))
     try:
-        comparison = compare_measured(run, job)
+        comparison = compare_measured(run, job, tools.pretended)
     except VramplanError as problem:
         said = f"{problem}; {problem.hint}" if problem.hint else str(problem)
         return Profiled(run=run, comparison=None, problem=said)

@@ -22,7 +22,7 @@ FORMATS = ("table", "json", "markdown", "html")
 def configure(parser: ArgumentParser) -> None:
     """Say what ``profile`` takes."""
     arguments.describe(parser, "profile")
-    parser.usage = "%(prog)s TARGET [--weights KIND] [--as-card CARD] [option ...]"
+    parser.usage = "%(prog)s TARGET [--weights KIND] [--as-card CARD | --pretend CARD] [option ...]"
     parser.add_argument("target", metavar="TARGET", help=arguments.TARGET_HELP)
     parser.add_argument(
         "--weights",
@@ -36,6 +36,12 @@ def configure(parser: ArgumentParser) -> None:
         "--as-card",
         metavar="CARD",
         help="play this card: a second process holds the rest of the GPU",
+    )
+    parser.add_argument(
+        "--pretend",
+        metavar="CARD",
+        help="run on this card, which is not there: the CUDA build of torch over stand-ins for "
+        "NVIDIA's libraries; no GPU is needed, nothing is computed on it",
     )
     parser.add_argument(
         "--gpu",
@@ -67,6 +73,7 @@ def run(args: Namespace) -> int:
         weights=args.weights,
         mmproj=args.mmproj,
         as_card=args.as_card,
+        pretend=args.pretend,
         gpu=args.gpu,
         is_dry=args.dry_run,
         wants_events=args.events,

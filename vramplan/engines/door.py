@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from vramplan.catalog.pipelines import GGML_RUNTIMES, TORCH_RUNTIMES
 from vramplan.errors import UsageError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vramplan.compare.events import EventComparison
     from vramplan.compare.witness import Witness
     from vramplan.measurement.run import Run
+    from vramplan.measurement.trial import Trial
     from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
     from vramplan.runner.tools import Tools
 
@@ -189,6 +190,33 @@ def ballast_command(uuid: str) -> list[str]:
     from vramplan.engines.torch import measure
 
     return measure.ballast_command(uuid)
+
+
+def check_program(command: Sequence[str], cards: Sequence[Card]) -> None:
+    """Raise UsageError where a program cannot be run, or a card cannot be pretended."""
+    from vramplan.engines.torch.witness import pretended_run
+
+    pretended_run.check_program(command, cards)
+
+
+def try_program(
+    command: Sequence[str], card: Card, *, gpus: int = 1, output: IO[str] | None = None
+) -> Trial:
+    """Run any program on a card that is not there, and return what became of it.
+
+    What it prints to stdout goes to `output`, where one is given. Raises UsageError for what cannot
+    be run or pretended, MissingError where the torch it uses cannot be.
+    """
+    from vramplan.engines.torch.witness import pretended_run
+
+    return pretended_run.try_program(command, card, gpus=gpus, output=output)
+
+
+def can_pretend(card: Card) -> bool:
+    """True for a card on which today's builds of torch run."""
+    from vramplan.engines.torch.witness.card_description import has_kernels
+
+    return has_kernels(card)
 
 
 def core_in_words() -> tuple[bool, str]:

@@ -15,6 +15,7 @@ class Witness(StrEnum):
     """What a run's figures come from."""
 
     GPU = "gpu"  # a real card
+    PRETENDED = "pretended"  # the real torch on a card that is not there
     DRY = "dry"  # the same code on a CPU: it has no figures
     SYNTHETIC = "synthetic"  # made up by a test or an example; never shipped as measured
 

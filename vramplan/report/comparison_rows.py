@@ -44,6 +44,11 @@ def _about(run: Run) -> Iterator[str]:
         yield "no GPU was looked at: the figures are the engine's own"
     elif run.witness is Witness.DRY:
         yield "a dry run on the CPU: the code was executed, nothing was measured"
+    if run.witness is Witness.PRETENDED:
+        yield (
+            "a card that is not there: the figures of torch are its own, the CUDA context is the "
+            "middle of our band, kernels computed nothing"
+        )
     if run.witness is Witness.SYNTHETIC:
         yield "made up for an example: no GPU said this"
 

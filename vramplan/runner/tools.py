@@ -25,7 +25,8 @@ class Tools:
     """What a measurement is made with; an engine refuses what it has no use for.
 
     `find_gpu` returns the GPU and its driver's version, and raises MissingError where there is
-    none. `is_dry` runs everything on the CPU, `card` is a smaller one to be played; `ballast` gives
+    none. `is_dry` runs everything on the CPU, `pretended` is a card that is not there, for the CUDA
+    build of torch to run on, `card` is a smaller one to be played; `ballast` gives
     the command of the process that holds a GPU's rest meanwhile, by the GPU's UUID. `weights` is
     as on the command line: random, pretrained, a folder, ``hf:ORG/NAME``, or a .gguf file.
     `projector` is a file of one. `history` is where the allocator's own events go. `command` is
@@ -34,6 +35,7 @@ class Tools:
 
     find_gpu: Callable[[], tuple[Gpu, str]]
     is_dry: bool = False
+    pretended: Card | None = None
     card: Card | None = None
     weights: str = "random"
     projector: str | None = None

@@ -46,6 +46,9 @@ def measure(job: Job, tools: Tools) -> Run:
 def _refuse(tools: Tools) -> None:
     if tools.history is not None:
         raise UsageError("--events are those of torch's allocator on a GPU: leave it out")
+    if tools.pretended is not None:
+        hint = "vramplan check TARGET --card CARD --engine-check lets llama.cpp plan for a card"
+        raise UsageError("--pretend is for torch pipelines", hint=hint)
     if tools.is_dry:
         raise UsageError("--dry-run is for torch pipelines: an engine runs as it is")
 

@@ -11,7 +11,10 @@ CUBLAS_BYTES = 8_519_680
 CUBLAS_HOPPER_BYTES = 32 * MIB
 
 CUBLAS_SOURCE = "torch's default cuBLAS workspace: pytorch#95668; 32 MiB on 9.x"
-CUBLAS_NEW_SOURCE = f"{CUBLAS_SOURCE}, and on {{}} in some 2026 builds (pytorch#175344, #182669)"
+CUBLAS_NEW_SOURCE = (
+    "32 MiB, as torch 2.14.1 takes on compute capability 10.0, 10.3 and 12.0, on cards that are "
+    "not there; earlier builds took 8 (pytorch#95668, #175344, #182669)"
+)
 
 
 def cublas_band(compute_capability: str) -> tuple[Band, str]:
@@ -19,17 +22,20 @@ def cublas_band(compute_capability: str) -> tuple[Band, str]:
     major, _ = parse_capability(compute_capability)
     if major == 9:
         return Band.exactly(CUBLAS_HOPPER_BYTES), CUBLAS_SOURCE
-    if major in (10, 12):
+    if major >= 10:
         band = Band(
-            low_bytes=CUBLAS_BYTES, expected_bytes=CUBLAS_BYTES, high_bytes=CUBLAS_HOPPER_BYTES
+            low_bytes=CUBLAS_BYTES,
+            expected_bytes=CUBLAS_HOPPER_BYTES,
+            high_bytes=CUBLAS_HOPPER_BYTES,
         )
-        return band, CUBLAS_NEW_SOURCE.format(f"{major}.x")
+        return band, CUBLAS_NEW_SOURCE
     return Band.exactly(CUBLAS_BYTES), CUBLAS_SOURCE
 
 
 def cublas_line(compute_capability: str) -> Line:
     """Return the line of what cuBLAS keeps for the process."""
     band, source = cublas_band(compute_capability)
+    is_witnessed = source is CUBLAS_NEW_SOURCE
     return Line(
         kind=LineKind.WORKSPACE,
         device=GPU,
@@ -37,6 +43,6 @@ def cublas_line(compute_capability: str) -> Line:
         phase=None,
         component=None,
         band=band,
-        origin=Origin.PUBLISHED,
+        origin=Origin.WITNESSED if is_witnessed else Origin.PUBLISHED,
         source=source,
     )

@@ -45,7 +45,8 @@ class Order:
     """What is to be measured, and on what.
 
     `checkpoint` is None for random weights. `card` is a smaller card to be played; `gpu` is None
-    for a dry run on the CPU. `history` is where the allocator's own events go.
+    for a dry run on the CPU. `pretended` is the card that `gpu` is only pretended to be. `history`
+    is where the allocator's own events go.
     """
 
     job: Job
@@ -53,6 +54,7 @@ class Order:
     gpu: Gpu | None = None
     driver: str = ""
     card: Card | None = None
+    pretended: Card | None = None
     turns: int = 2
     history: str | None = None
     command: str = ""
@@ -82,16 +84,30 @@ def place_order(job: Job, tools: Tools) -> Order:
     require_libraries("profiling", load=False)
     if tools.is_dry and tools.card is not None:
         raise UsageError("--dry-run plays no card: leave --as-card out")
-    gpu, driver = (None, "") if tools.is_dry else tools.find_gpu()
+    gpu, driver = _place(tools)
     return Order(
         job=job,
         checkpoint=checkpoint,
         gpu=gpu,
         driver=driver,
         card=tools.card,
+        pretended=tools.pretended,
         history=None if tools.history is None else str(tools.history),
         command=tools.command,
     )
+
+
+def _place(tools: Tools) -> tuple[Gpu | None, str]:
+    """Return the GPU to measure on and its driver; a dry run has none."""
+    if tools.pretended is None:
+        return (None, "") if tools.is_dry else tools.find_gpu()
+    from vramplan.engines.torch.witness.pretended_gpu import DRIVER, pretend_gpu
+
+    if tools.is_dry:
+        raise UsageError("--dry-run measures nothing: leave --pretend out")
+    if tools.card is not None:
+        raise UsageError("--pretend is the card itself: leave --as-card out")
+    return pretend_gpu(tools.pretended), DRIVER
 
 
 def measure_order(order: Order, progress: Hear) -> Run:
@@ -160,11 +176,41 @@ def prepare_order(order: Order, progress: Hear, stack: ExitStack) -> Prepared:
         )
         measurement = stack.enter_context(Measurement(task, means))
         return Prepared(order=order, measurement=measurement, probe=None)
+    if order.pretended is not None:
+        return _prepare_pretended(order, order.pretended, progress, stack)
     from vramplan.probe.nvml import NvmlProbe
 
     probe = stack.enter_context(NvmlProbe(order.gpu.uuid))
     measurement = stack.enter_context(Measurement(task, _means(order, task, probe, progress)))
     return Prepared(order=order, measurement=measurement, probe=probe)
+
+
+def _prepare_pretended(order: Order, card: Card, progress: Hear, stack: ExitStack) -> Prepared:
+    """Start an order's process on a card that is not there; nvidia-smi knows nothing of it."""
+    from vramplan.engines.torch.witness.pretended_gpu import PretendedGpu
+    from vramplan.probe.sampler import Sampler
+    from vramplan.runner.eyes import PERIOD_S
+    from vramplan.runner.supervisor import Means, Measurement
+
+    gpu = stack.enter_context(PretendedGpu(card))
+    task = make_task(order)
+    means = Means(
+        command=_child(),
+        environment=gpu.environment(_environment(order, task)),
+        probe=gpu,
+        own_share=_own_share,
+        watch=lambda: Sampler(lambda: (gpu.read_memory().used_bytes, None), PERIOD_S),
+        progress=progress,
+    )
+    measurement = stack.enter_context(Measurement(task, means))
+    return Prepared(order=order, measurement=measurement, probe=None)
+
+
+def _own_share(memory: DeviceMemory, pid: int, before: DeviceMemory | None) -> int | None:
+    from vramplan.probe.processes import own_process
+
+    own = own_process(memory, pid, before=before)
+    return own.used_bytes if own is not None else None
 
 
 def make_task(order: Order) -> Task:
@@ -218,23 +264,17 @@ def _environment(order: Order, task: Task) -> dict[str, str]:
 
 
 def _means(order: Order, task: Task, probe: NvmlProbe, progress: Hear) -> Means:
-    from vramplan.probe.processes import own_process
     from vramplan.runner.supervisor import Means
 
     gpu = order.gpu
     assert gpu is not None
     eyes = open_eyes(gpu, probe)
-
-    def own_share(memory: DeviceMemory, pid: int, before: DeviceMemory | None) -> int | None:
-        own = own_process(memory, pid, before=before)
-        return own.used_bytes if own is not None else None
-
     return Means(
         command=_child(),
         ballast_command=ballast_command(gpu.uuid),
         environment=_environment(order, task),
         probe=eyes.probe,
-        own_share=own_share,
+        own_share=_own_share,
         watch=eyes.watch,
         smi=eyes.smi,
         smi_eyes=eyes.smi_eyes,
@@ -260,7 +300,7 @@ def _make_run(order: Order, outcome: Outcome) -> Run:
         settings=job.settings,
         weights="random" if order.checkpoint is None else "pretrained",
         checkpoint=order.checkpoint,
-        witness=Witness.DRY if gpu is None else Witness.GPU,
+        witness=_witness(order),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         command=order.command,
         gpu=None if gpu is None else measured_gpu(gpu, order.driver),
@@ -280,6 +320,12 @@ def _make_run(order: Order, outcome: Outcome) -> Run:
         facts=outcome.facts,
         notes=(*outcome.notes, *notes),
     )
+
+
+def _witness(order: Order) -> Witness:
+    if order.gpu is None:
+        return Witness.DRY
+    return Witness.GPU if order.pretended is None else Witness.PRETENDED
 
 
 def _history_name(order: Order, outcome: Outcome) -> str | None:

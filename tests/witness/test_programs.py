@@ -1,0 +1,275 @@
+"""Unmodified programs on pretended cards: what fits, where it stops, and what is real."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+pytestmark = pytest.mark.witness
+
+MIB = 1 << 20
+
+TRAINING = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4096, 16384), nn.Linear(16384, 4096)
+    def forward(self, x):
+        return x + self.down(F.relu(self.up(x)))
+
+def train():
+    net = nn.Sequential(*(Block() for _ in range(4))).cuda()
+    optimiser = torch.optim.AdamW(net.parameters())
+    for _ in range(2):
+        net(torch.randn(8192, 4096, device="cuda")).square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+train()
+"""
+
+
+def test_program_that_fits_completes_with_torchs_own_figures(on_card) -> None:
+    program = """
+        import torch
+        x = torch.empty(300 << 20, dtype=torch.uint8, device="cuda")
+        print("> ", torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved())
+        print("> ", torch.cuda.get_device_name(), torch.cuda.get_device_capability())
+    """
+    found = on_card(program, "rtx-3060-12gb")
+    assert (found["outcome"], found["code"]) == ("completes", 0)
+    assert found["allocated_peak_bytes"] == found["reserved_peak_bytes"] == 300 * MIB
+    assert found["device_peak_bytes"] == 300 * MIB + found["context"]["bytes"]
+    assert found["printed"] == [
+        f" {300 * MIB} {300 * MIB}",
+        " NVIDIA GeForce RTX 3060 12GB (8, 6)",
+    ]
+
+
+def test_training_stops_in_the_step_of_the_optimiser_on_a_card_that_is_too_small(on_card) -> None:
+    found = on_card(TRAINING, "8gb")
+    assert (found["outcome"], found["code"]) == ("out_of_memory", 1)
+    assert found["where"]["file"] == "program.py"
+    assert found["where"]["function"] == "train"
+    assert found["where"]["line"] == 18
+    assert found["ended_by"] == "OutOfMemoryError"
+    assert found["asked_bytes"] == 256 * MIB
+    held = {one["name"]: one["size_bytes"] for one in found["held_when_failed"]}
+    assert held["weights of Sequential"] > 2048 * MIB
+    assert held["gradients of Sequential"] > 2048 * MIB
+    assert held["state of AdamW"] > 2048 * MIB
+
+
+def test_smallest_class_is_found(on_card) -> None:
+    found = on_card(TRAINING, "8gb", "--card", "10gb", "--card", "12gb", "--smallest-card")
+    assert found["smallest_card"] == "12gb"
+    assert found["code"] == 0
+    held = {one["name"] for one in found["held_at_peak"]}
+    assert {"weights of Sequential", "state of AdamW"} <= held
+
+
+def test_error_inside_a_module_names_the_modules(on_card) -> None:
+    program = TRAINING.replace("8192", "262144").replace("train()\n\n", "")
+    found = on_card(program, "24gb")
+    assert found["outcome"] == "out_of_memory"
+    assert found["inside"] == ["Sequential", "Block", "Linear"]
+    assert found["where"]["function"] == "Block.forward"
+
+
+def test_program_that_catches_the_error_completes_after_it(on_card) -> None:
+    program = """
+        import torch
+        for size in (100 << 30, 100 << 30, 1 << 20):
+            try:
+                torch.empty(size, dtype=torch.uint8, device="cuda")
+                print("> ok")
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+    """
+    found = on_card(program)
+    assert (found["outcome"], found["errors"], found["code"]) == ("completes", 2, 0)
+    assert found["printed"] == ["ok"]
+
+
+def test_small_values_are_real(on_card) -> None:
+    program = """
+        import torch
+        t = torch.tensor(981).cuda()
+        mean = torch.arange(5, device="cuda").float().mean()
+        print("> ", (t - 20).item(), bool(t > 0), mean.item())
+        ids = torch.tensor([[5, 0, 7, 0]], device="cuda")
+        print("> ", ids[ids > 0].tolist(), ids.nonzero().tolist(), ids.cumsum(1).tolist())
+        x = torch.zeros(4, device="cuda")
+        x[1] = 5
+        x += 1
+        x[x > 2] = 9
+        print("> ", x.tolist(), x.half().cpu().tolist(), x.to("cpu", torch.int32).tolist())
+        print("> ", torch.equal(x, x.clone()), torch.where(x > 5, x, -x).tolist(), x)
+        if torch.full((2,), True, device="cuda").all():
+            print("> all")
+    """
+    found = on_card(program)
+    assert found["printed"] == [
+        " 961 True 2.0",
+        " [5, 7] [[0, 0], [0, 2]] [[5, 5, 12, 12]]",
+        " [1.0, 9.0, 1.0, 1.0] [1.0, 9.0, 1.0, 1.0] [1, 9, 1, 1]",
+        " True [-1.0, 9.0, -1.0, -1.0] tensor([1., 9., 1., 1.], device='cuda:0')",
+        "all",
+    ]
+    assert found["value_reads"]["count"] == 0
+
+
+def test_values_are_real_in_threads_too(on_card) -> None:
+    program = """
+        import threading, torch
+        def work():
+            print("> ", (torch.arange(10, device="cuda") + 1).sum().item())
+        one = threading.Thread(target=work)
+        one.start(), one.join()
+    """
+    assert on_card(program)["printed"] == [" 55"]
+
+
+def test_reading_what_nobody_computed_is_counted_and_is_0(on_card) -> None:
+    program = """
+        import torch
+        loss = torch.nn.Linear(1000, 1000).cuda()(torch.ones(8, 1000).cuda()).mean()
+        print("> ", loss.item())
+        if loss > 1:
+            raise SystemExit(9)
+    """
+    found = on_card(program)
+    assert found["outcome"] == "completes"
+    assert found["printed"] == [" 0.0"]
+    reads = found["value_reads"]
+    assert reads["count"] == 2
+    assert [(one["line"], one["count"]) for one in reads["places"]] == [(4, 1), (5, 1)]
+
+
+def test_random_numbers_of_the_host_are_the_programs_own(on_card) -> None:
+    """What is computed again on the CPU must not draw from its generator."""
+    program = """
+        import torch
+        torch.manual_seed(0)
+        torch.rand(3, device="cuda"), torch.nn.functional.dropout(torch.ones(4, device="cuda"))
+        print("> ", torch.rand(2).tolist())
+    """
+    without = "import torch; torch.manual_seed(0); print('> ', torch.rand(2).tolist())"
+    assert on_card(program)["printed"] == on_card(without)["printed"]
+
+
+def test_expandable_segments_reserve_less(on_card) -> None:
+    program = """
+        import torch
+        a = [torch.empty(256 << 20, dtype=torch.uint8, device="cuda") for _ in range(8)]
+        del a[::2]
+        b = torch.empty(768 << 20, dtype=torch.uint8, device="cuda")
+    """
+    plain = on_card(program)
+    expandable = on_card(program, PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True")
+    assert plain["allocated_peak_bytes"] == expandable["allocated_peak_bytes"]
+    assert plain["reserved_peak_bytes"] == 2816 * MIB
+    assert expandable["reserved_peak_bytes"] == 2820 * MIB
+
+
+def test_several_cards(on_card) -> None:
+    program = """
+        import torch
+        a = torch.ones(4, device="cuda:1")
+        print("> ", torch.cuda.device_count(), (a + 1).to("cuda:0").tolist())
+        torch.empty(1 << 30, dtype=torch.uint8, device="cuda:1")
+    """
+    found = on_card(program, "8gb", "--gpus", "2")
+    assert found["printed"] == [" 2 [2.0, 2.0, 2.0, 2.0]"]
+    assert found["allocated_peak_bytes"] > 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("g = torch.cuda.CUDAGraph()\nwith torch.cuda.graph(g): x * 2", "cudaStreamBeginCapture"),
+        ("torch.linalg.svd(torch.ones(64, 64).cuda())", "cusolverDn"),
+        ("torch.nn.LSTM(64, 64).cuda()", "cudnnGetRNN"),
+    ],
+)
+def test_what_a_pretended_card_does_not_have_is_said(program: str, said: str, on_card) -> None:
+    found = on_card("import torch\nx = torch.ones(4).cuda()\n" + program)
+    assert (found["outcome"], found["code"]) == ("failed", 2)
+    assert any(one.startswith(said) for one in found["not_known"])
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
+def test_generation_goes_on_to_its_length(on_card) -> None:
+    program = """
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+        config = LlamaConfig(vocab_size=1000, hidden_size=256, intermediate_size=512,
+                             num_hidden_layers=2, num_attention_heads=4)
+        model = LlamaForCausalLM(config).half().cuda().eval()
+        ids = torch.randint(1, 1000, (1, 20)).cuda()
+        for more in ({}, {"do_sample": True, "top_k": 5}):
+            out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5,
+                                 pad_token_id=0, eos_token_id=999, **more)
+            print("> ", tuple(out.shape), out[0, :20].tolist() == ids[0].tolist())
+    """
+    found = on_card(program)
+    assert found["printed"] == [" (1, 25) True"] * 2
+
+
+def test_convolutions_take_the_workspace_that_cudnn_plans(on_card) -> None:
+    from vramplan.engines.torch.witness.torch_files import find_torch
+
+    if not find_torch().planner:
+        pytest.skip("cuDNN is not installed")
+    program = """
+        import torch
+        x = torch.empty(1, 512, 64, 64, device="cuda", dtype=torch.float16)
+        w = torch.empty(512, 512, 3, 3, device="cuda", dtype=torch.float16)
+        before = torch.cuda.memory_allocated()
+        y = torch.nn.functional.conv2d(x, w, padding=1)
+        print("> ", torch.cuda.max_memory_allocated() - before - y.nbytes,
+              torch.backends.cudnn.version())
+    """
+    found = on_card(program, "a100-80gb")
+    workspace, version = map(int, found["printed"][0].split())
+    if version == 92400:
+        assert workspace == 13_107_712  # input, filter, output and 16 bytes, in blocks of 512
+    assert workspace >= 13_107_712
+
+
+def test_attention_that_cudnn_compiles_on_the_spot_is_chosen_and_not_refused(on_card) -> None:
+    program = """
+        import torch
+        q = torch.empty(2, 8, 1024, 256, device="cuda", dtype=torch.bfloat16)
+        print("> ", torch._fused_sdp_choice(q, q, q))
+        torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    """
+    found = on_card(program, "h100-80gb")
+    assert found["printed"] == [" 3"]  # cuDNN's
+    assert found["not_known"] == ["cudnn: attention's workspace"]
+
+
+def test_ranks_of_a_distributed_program_have_a_card_each(on_card) -> None:
+    program = """
+        import os, sys, torch
+        import torch.distributed as dist
+        if "RANK" not in os.environ:
+            import subprocess
+            command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "program.py"]
+            raise SystemExit(subprocess.run([sys.executable, *command]).returncode)
+        rank = int(os.environ["LOCAL_RANK"])
+        torch.cuda.set_device(rank)
+        dist.init_process_group("nccl")
+        net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1024, 1024).cuda())
+        net(torch.ones(4, 1024, device="cuda")).sum().backward()
+        print("> ", dist.get_world_size())
+        dist.destroy_process_group()
+    """
+    found = on_card(program, "8gb", "--gpus", "2")
+    assert (found["outcome"], found["printed"]) == ("completes", [" 2", " 2"])
+    assert found["not_known"] == ["nccl: the buffers of its communicators"]

@@ -1,0 +1,143 @@
+"""Ask the real torch what it allocates on cards that are not there, and keep it beside ours.
+
+    python -m tools.torch_witness                 docs/torch_witness.json, all cases
+    python -m tools.torch_witness --pipeline sd15 --card rtx-4090 --out FILE
+    python -m tools.torch_witness --ours          work ours out again, and ask torch nothing
+
+It needs the CUDA build of torch (python -m tools.witness_environment -- python -m
+tools.torch_witness), no GPU. A case takes some ten seconds, most of them imports; one that is in
+FILE already for the same versions is kept. tools/docs/accuracy.py makes the table of
+docs/accuracy.md of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vramplan.ask.compare import compare_measured
+from vramplan.ask.targets import make_jobs
+from vramplan.catalog import Catalog, load_catalog
+from vramplan.commands.output import write_file
+from vramplan.engines.door import engine_of
+from vramplan.engines.torch.measure import measure_order, place_order
+from vramplan.errors import MissingError, VramplanError
+from vramplan.model import Card, Job
+from vramplan.runner.tools import Tools
+from vramplan.settings import format_setting, parse_setting
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "docs" / "torch_witness.json"
+
+#: pipelines at their defaults, but for what would only take longer
+CASES: tuple[tuple[str, dict[str, str]], ...] = (
+    ("log-anomaly-ae", {"mode": "infer"}),
+    ("log-anomaly-ae", {"mode": "train", "steps": "3"}),
+    ("denoising-ae", {"mode": "infer"}),
+    ("denoising-ae", {"mode": "train", "steps": "3"}),
+    ("vit-mae-base", {"mode": "infer"}),
+    ("vit-mae-base", {"mode": "train", "steps": "3"}),
+    ("sd15-vae", {"mode": "decode"}),
+    ("sd15-vae", {"mode": "encode"}),
+    ("sd15", {"steps": "4"}),
+    ("sd15", {"steps": "4", "dtype": "bf16"}),
+    ("sdxl", {"steps": "2"}),
+    ("llava-1.5-7b-hf", {"new_tokens": "4"}),
+)
+#: one of each architecture, with room for all of them
+CARDS = ("t4", "a100-80gb", "a10", "rtx-4090", "h100-80gb", "b200", "rtx-5090")
+
+
+def ask(job: Job, card: Card) -> dict[str, Any]:
+    """Return one case: settings, torch's peaks and ours, in bytes; or why it failed."""
+    tools = Tools(find_gpu=_no_gpu, pretended=card)
+    order = replace(place_order(job, tools), turns=1)
+    run = measure_order(order, lambda _step: None)
+    found: dict[str, Any] = {
+        "pipeline": job.pipeline.name,
+        "settings": {key: format_setting(key, value) for key, value in job.settings.items()},
+        "card": card.name,
+        "compute_capability": card.compute_capability,
+        "versions": dict(run.versions),
+    }
+    comparison = compare_measured(run, job, card)
+    for name in ("allocated", "reserved"):
+        pair = getattr(comparison, f"peak_{name}")
+        found[name] = {"ours": pair.estimate_bytes, "torch": pair.measured_bytes}
+    found["failure"] = None if run.failure is None else run.failure.message.partition("\n")[0][:200]
+    return found
+
+
+def work_out(case: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
+    """Return a case with ours as the estimate has it now."""
+    given = {key: parse_setting(key, text) for key, text in case["settings"].items()}
+    (job,) = make_jobs([case["pipeline"]], catalog, given)
+    (card,) = catalog.card(case["card"]).candidates
+    peak = engine_of(job.pipeline).estimate(job, card).peak
+    ours = {"allocated": peak.allocated_bytes, "reserved": peak.reserved_bytes}
+    return case | {
+        name: {"ours": size, "torch": case[name]["torch"]} for name, size in ours.items()
+    }
+
+
+def _no_gpu() -> Any:
+    raise MissingError("a pretended card needs no GPU")
+
+
+def jobs(catalog: Catalog, only: Sequence[str]) -> Iterator[Job]:
+    """Yield the cases of the pipelines that are asked for."""
+    for name, settings in CASES:
+        if not only or name in only:
+            given = {key: parse_setting(key, text) for key, text in settings.items()}
+            yield from make_jobs([name], catalog, given)
+
+
+def _key(case: dict[str, Any]) -> tuple[str, ...]:
+    settings = json.dumps(case["settings"], sort_keys=True)
+    return case["pipeline"], settings, case["card"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Ask for every case that is not there yet, and write each down at once."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--pipeline", action="append", default=[])
+    parser.add_argument("--card", action="append", default=[])
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--ours", action="store_true")
+    args = parser.parse_args(arguments)
+    catalog = load_catalog(())
+    known = json.loads(args.out.read_text())["cases"] if args.out.exists() else []
+    if args.ours:
+        write_file(args.out, _text([work_out(one, catalog) for one in known]))
+        return 0
+    cases = {_key(one): one for one in known}
+    for card in map(catalog.card, args.card or CARDS):
+        (chosen,) = card.candidates
+        for job in jobs(catalog, args.pipeline):
+            settings = {key: format_setting(key, value) for key, value in job.settings.items()}
+            key = _key({"pipeline": job.pipeline.name, "settings": settings, "card": chosen.name})
+            if key in cases and cases[key]["failure"] is None:
+                continue
+            try:
+                cases[key] = ask(job, chosen)
+            except VramplanError as problem:
+                print(f"{job.pipeline.name} on {chosen.name}: {problem}", file=sys.stderr)
+                continue
+            print(json.dumps(cases[key]), flush=True)
+            write_file(args.out, _text(list(cases.values())))
+    return 0
+
+
+def _text(cases: Sequence[dict[str, Any]]) -> str:
+    lines = ",\n".join(f"    {json.dumps(one)}" for one in cases)
+    command = "python -m tools.torch_witness"
+    return f'{{\n  "command": "{command}",\n  "cases": [\n{lines}\n  ]\n}}\n'
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

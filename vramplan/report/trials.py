@@ -1,0 +1,250 @@
+"""What became of a program on pretended cards, in every format."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from vramplan.measurement.trial import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
+from vramplan.report import phrases
+from vramplan.report.colour import Tone
+from vramplan.report.look import Look
+from vramplan.report.rows import Table, cell, table
+from vramplan.report.serial import Json, to_json
+from vramplan.report.sheet import Sheet, render_sheet
+from vramplan.report.text import clean
+from vramplan.units import MIB
+
+_LONGEST = 300
+
+#: what a pretended card does not have, by the functions that are asked for it
+_MISSING = {
+    "cudaStreamBeginCapture": "CUDA graphs",
+    "cudaGraph": "CUDA graphs",
+    "cudaIpc": "memory that processes share",
+    "cusolver": "linear algebra by cuSOLVER",
+    "cusparse": "sparse products by cuSPARSE",
+    "cufft": "transforms by cuFFT",
+    "cudnnGetRNN": "recurrent networks by cuDNN",
+    "nvrtc": "kernels that are compiled on the spot",
+    "cuModule": "kernels that a program brings itself",
+}
+_LIBRARIES = {"cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
+_COMPILERS = ("TritonMissing", "BackendCompilerFailed", "InductorError")
+_WORDS = {
+    TrialOutcome.COMPLETES: ("✓ completes", Tone.FITS),
+    TrialOutcome.OUT_OF_MEMORY: ("✗ out of memory", Tone.OOM),
+    TrialOutcome.FAILED: ("✗ failed", Tone.OOM),
+}
+
+
+def render(
+    trials: Sequence[Trial],
+    look: Look,
+    *,
+    command: Sequence[str],
+    smallest: Trial | None = None,
+    seeks: bool = False,
+) -> str:
+    """Return what became of a program; `smallest` is the least card on which it completes.
+
+    With `seeks` that was the question.
+    """
+    if look.format == "json":
+        return to_json(look.command, _result(trials, command, smallest, seeks=seeks))
+    sheet = Sheet(
+        heading=clean(shlex.join(command), _LONGEST),
+        lines=[*_sought(trials, smallest, seeks=seeks), *_lines(trials)],
+        tables=[("", _peaks(trials)), *_held(smallest or trials[-1])],
+    )
+    return render_sheet(sheet, look)
+
+
+# ---------------------------------------------------------------------------------------- people
+def _sought(trials: Sequence[Trial], smallest: Trial | None, *, seeks: bool) -> list[str]:
+    if not seeks:
+        return []
+    if smallest is not None:
+        return [f"the smallest class on which it completes: {phrases.name(smallest.card)}"]
+    if trials[-1].outcome is TrialOutcome.FAILED:
+        return []
+    return ["it completes on none of the classes that were tried"]
+
+
+def _lines(trials: Sequence[Trial]) -> list[str]:
+    """Return a sentence for each card, and what is to be known of the figures, each once."""
+    lines = []
+    for one in trials:
+        lines.append(f"{phrases.name(one.card_title)}: {sentence(one)}")
+    lines += dict.fromkeys(remark for one in trials for remark in remarks(one))
+    return lines
+
+
+def sentence(one: Trial) -> str:
+    """Return how a program ended on a card."""
+    if one.outcome is TrialOutcome.FAILED:
+        by = "" if one.ended_by is None else f", {clean(one.ended_by, 80)}"
+        return f"it failed by itself: {_status(one.status)}{by}"
+    if one.outcome is TrialOutcome.OUT_OF_MEMORY:
+        failed = one.failed
+        return "out of memory" if failed is None else f"out of memory {_failure(failed)}"
+    if not one.device_peak_bytes:
+        return "completes; it never used the card"
+    times = "error" if one.errors == 1 else "errors"
+    after = f", after {one.errors} out-of-memory {times}" if one.errors else ""
+    tight = ", but only just: its CUDA context may take more" if one.is_tight else ""
+    return f"completes{after}{tight}"
+
+
+def _failure(failed: FailedAllocation) -> str:
+    where = "" if failed.where is None else f"in {_place(failed.where)}, "
+    inside = f" (inside {clean(' > '.join(failed.inside), _LONGEST)})" if failed.inside else ""
+    return (
+        f"{where}asking for {phrases.need(failed.asked_bytes)} with "
+        f"{phrases.nearest(failed.allocated_bytes)} allocated{inside}"
+    )
+
+
+def _status(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"status {status}"
+
+
+def _place(place: CodePlace) -> str:
+    return f"{clean(place.file, _LONGEST)}:{place.line} ({clean(place.function, 80)})"
+
+
+def remarks(one: Trial) -> Iterable[str]:
+    """Yield what is to be known of a trial's figures."""
+    if one.value_reads:
+        places = ", ".join(_place(place) for place in one.value_places[:3])
+        where = f" ({places})" if places else ""
+        yield (
+            f"the program read values that nobody computed {one.value_reads} times{where}; they "
+            "are 0: what it decided by them may be decided otherwise on a GPU"
+        )
+    for refusal in one.refusals:
+        yield _refusal(refusal)
+    if one.ended_by in _COMPILERS:
+        yield "torch.compile and Triton compile for a GPU: a pretended card runs neither"
+    for note in one.notes:
+        yield f"not everything was seen: {clean(note, _LONGEST)}"
+
+
+def _refusal(name: str) -> str:
+    if name.startswith("cudnn: it is not installed"):
+        return (
+            "cuDNN is not installed: convolutions take no workspace here, on a GPU they do "
+            "(pip install nvidia-cudnn-cu13 nvidia-cublas)"
+        )
+    library, colon, what = name.partition(": ")
+    if colon:
+        return (
+            f"{_LIBRARIES.get(library, library)} does not tell without a GPU, and it counts as 0: "
+            f"{clean(what, 80)}"
+        )
+    missed = next((words for prefix, words in _MISSING.items() if name.startswith(prefix)), None)
+    called = clean(name, 80)
+    return f"a pretended card has no {missed or called} ({called})"
+
+
+def _peaks(trials: Sequence[Trial]) -> Table:
+    rows = (
+        (
+            cell(phrases.name(one.card)),
+            cell(*_WORDS[one.outcome][:1], tone=_WORDS[one.outcome][1]),
+            cell(phrases.nearest(one.allocated_peak_bytes)),
+            cell(phrases.nearest(one.reserved_peak_bytes)),
+            cell(phrases.need(one.device_peak_bytes)),
+            cell(phrases.available(one.total_bytes)),
+        )
+        for one in trials
+    )
+    return table("card, outcome, allocated#, reserved#, device#, of#", rows)
+
+
+def _held(one: Trial) -> list[tuple[str, Table]]:
+    """Return who holds the memory: where it ended, else at the peak; from 1 MiB."""
+    stopped = one.outcome is TrialOutcome.OUT_OF_MEMORY and one.failed is not None
+    holders = one.failed.holders if stopped and one.failed is not None else one.holders
+    when = "when memory ended" if stopped else "at the peak"
+    rows = [
+        (cell(phrases.nearest(holder.size_bytes)), cell(_holder(holder)))
+        for holder in holders
+        if holder.size_bytes >= MIB
+    ]
+    heading = f"who holds the memory {when}, on {phrases.name(one.card)}"
+    return [(heading, table("size#, held by", rows))] if rows else []
+
+
+def _holder(holder: Holder) -> str:
+    if holder.name is not None:
+        return clean(holder.name, _LONGEST)
+    return "allocated earlier than was kept" if holder.place is None else _place(holder.place)
+
+
+# --------------------------------------------------------------------------------------- scripts
+def _result(
+    trials: Sequence[Trial], command: Sequence[str], smallest: Trial | None, *, seeks: bool
+) -> dict[str, Json]:
+    """Return the result: of the card that was asked for, and of every card that was tried."""
+    chosen = smallest or trials[-1 if seeks else 0]
+    return {
+        "program": list(command),
+        **trial_object(chosen),
+        "smallest_card": None if smallest is None else smallest.card,
+        "runs": [trial_object(one) for one in trials],
+    }
+
+
+def trial_object(one: Trial) -> dict[str, Json]:
+    """Return one trial."""
+    low, taken, high = one.context_bytes
+    failed = one.failed
+    return {
+        "outcome": one.outcome.value,
+        "card": one.card,
+        "card_title": one.card_title,
+        "compute_capability": one.compute_capability,
+        "total_bytes": one.total_bytes,
+        "context": {"low_bytes": low, "bytes": taken, "high_bytes": high},
+        "is_tight": one.is_tight,
+        "status": one.status,
+        "ended_by": one.ended_by,
+        "allocated_peak_bytes": one.allocated_peak_bytes,
+        "reserved_peak_bytes": one.reserved_peak_bytes,
+        "device_peak_bytes": one.device_peak_bytes,
+        "where": None if failed is None else _place_object(failed.where),
+        "inside": [] if failed is None else list(failed.inside),
+        "asked_bytes": None if failed is None else failed.asked_bytes,
+        "allocated_bytes": None if failed is None else failed.allocated_bytes,
+        "errors": one.errors,
+        "retries": one.retries,
+        "held_at_peak": [_holder_object(holder) for holder in one.holders],
+        "held_when_failed": []
+        if failed is None
+        else [_holder_object(holder) for holder in failed.holders],
+        "value_reads": {
+            "count": one.value_reads,
+            "places": [_place_object(place) for place in one.value_places],
+        },
+        "not_known": list(one.refusals),
+        "notes": list(one.notes),
+        "versions": dict(one.versions),
+    }
+
+
+def _place_object(place: CodePlace | None) -> Json:
+    if place is None:
+        return None
+    found: dict[str, Json] = {"file": place.file, "line": place.line, "function": place.function}
+    if place.count is not None:
+        found["count"] = place.count
+    return found
+
+
+def _holder_object(holder: Holder) -> Json:
+    return {
+        "name": holder.name,
+        "where": _place_object(holder.place),
+        "size_bytes": holder.size_bytes,
+    }
