@@ -54,6 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the whole suite on every core, where nothing else is asked for."""
+    if WORKER in os.environ:  # one of those processes, or one that it started
+        return
     options = config.option
     is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not options.keyword
     if is_whole and getattr(options, "numprocesses", 0) is None and not options.usepdb:

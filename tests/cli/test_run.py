@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vramplan.ask.run import Answer, Order, find_smallest
-from vramplan.measurement.trial import Trial, TrialOutcome
+from vramplan.measurement.tried import Trial, TrialOutcome
 
 ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable

@@ -9,7 +9,7 @@ import pytest
 
 from vramplan.engines.torch.witness import code_places, pretended_run, program_record
 from vramplan.engines.torch.witness.card_state import PretendedCard, write_state
-from vramplan.measurement.trial import TrialOutcome
+from vramplan.measurement.tried import TrialOutcome
 from vramplan.report.trials import remarks, sentence
 
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from vramplan.ask.cards import choose_cards
 from vramplan.ask.profile import played_card
 from vramplan.engines.door import Remark, can_pretend, check_program, try_program
 from vramplan.errors import UsageError
-from vramplan.measurement.trial import Trial, TrialOutcome
+from vramplan.measurement.tried import Trial, TrialOutcome
 from vramplan.model import Card
 from vramplan.quick_dataclass import dataclass
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vramplan.compare.events import EventComparison
     from vramplan.compare.witness import Witness
     from vramplan.measurement.run import Run
-    from vramplan.measurement.trial import Trial
+    from vramplan.measurement.tried import Trial
     from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
     from vramplan.runner.tools import Tools
 

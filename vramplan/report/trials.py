@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from vramplan.measurement.trial import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
+from vramplan.measurement.tried import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
 from vramplan.report import phrases
 from vramplan.report.colour import Tone
 from vramplan.report.look import Look

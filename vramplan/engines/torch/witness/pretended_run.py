@@ -21,7 +21,7 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.engines.torch.witness import card_state, program_record, torch_files
 from vramplan.engines.torch.witness.card_description import describe_card
 from vramplan.errors import MissingError, UsageError
-from vramplan.measurement.trial import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
+from vramplan.measurement.tried import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
 from vramplan.model import Card
 
 STARTUP = Path(__file__).parent / "startup"

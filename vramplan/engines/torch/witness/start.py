@@ -51,7 +51,7 @@ def _load() -> None:
         folder = built_libraries.built_for(torch)
     except VramplanError as problem:
         program_record.tell_problem(str(problem), problem.hint)
-        raise ImportError(str(problem)) from problem
+        sys.exit(2)  # told already; a traceback of this would only look like the program's own
     program_record.CORE.append(loaded_libraries.load_libraries(folder, torch.planner))
 
 
