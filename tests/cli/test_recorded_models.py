@@ -48,6 +48,8 @@ def test_a_model_without_a_tape_is_recorded(tmp_path, capsys, monkeypatch) -> No
     )
     assert origins(found)["weights"] == "exact"
     assert origins(found)["activations"] == "replayed"
+    (line,) = [line for line in found["terms"] if line["kind"] == "activations"]
+    assert line["source"].startswith("its recording, ")
     assert "recorded here by its own code" in said
     assert any("recorded here" in note and "transformers" in note for note in found["notes"])
     assert {phase["name"] for phase in found["phases"]} >= {"prefill", "generate"}

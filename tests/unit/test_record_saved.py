@@ -22,6 +22,7 @@ from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.saved import recording_child, whole_pipeline
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.stand_ins import stand_in
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
@@ -388,3 +389,28 @@ def test_only_classes_of_the_libraries_are_built() -> None:
     ):
         with pytest.raises((RecordingError, CatalogError)):
             build_part(part({}, cls=path), BF16)
+
+
+def test_what_whoever_loads_it_decides_is_not_a_configs_to_say() -> None:
+    told = {"dtype": "float16", "attn_implementation": "someone/kernels"}
+    rope = {"mrope_section": [1, 1, 2], "rope_type": "default"}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+    config = {
+        "text_config": {**TEXT, **told, "rope_scaling": rope},
+        "vision_config": {**vision, "out_hidden_size": 32, **told},
+        **told,
+    }
+    cls = transformers.Qwen2_5_VLForConditionalGeneration
+    plain = {
+        k: {n: v for n, v in c.items() if n not in told} for k, c in config.items() if k not in told
+    }
+    elements = sum(one.numel() for one in small(cls, **plain).parameters())
+    path = "transformers.Qwen2_5_VLForConditionalGeneration"
+    built = build_part(part(config, elements, path), BF16)
+    assert {one.dtype for one in built.parameters()} == {BF16}
+
+
+def test_a_part_that_is_no_tokenizer_is_not_made() -> None:
+    for name in ("Trainer", "TrainingArguments", "pipeline"):
+        with pytest.raises(RecordingError, match="no stand-in"):
+            stand_in(f"transformers.{name}", {})

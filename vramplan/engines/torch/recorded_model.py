@@ -99,7 +99,12 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
             return Attempt(pipeline=None, reason=f"it could not be recorded here: {problem}")
     return Attempt(
         pipeline=replace(
-            pipeline, counted=None, saved=None, tape=key, folders=(kept_recordings.folder(),)
+            pipeline,
+            counted=None,
+            saved=None,
+            tape=key,
+            folders=(kept_recordings.folder(),),
+            is_recorded_here=True,
         )
     )
 

@@ -469,7 +469,7 @@ class Functions(Attention):
         if func is torch.Tensor.new_tensor and isinstance(args[0], OnDevice):
             device = kwargs.pop("device", None) or CUDA
             return torch.tensor(args[1], dtype=kwargs.pop("dtype", args[0].dtype)).to(device)
-        if func is torch.Tensor.to and kwargs.pop("copy", False) and isinstance(args[0], OnDevice):
+        if func is torch.Tensor.to and isinstance(args[0], OnDevice) and kwargs.pop("copy", False):
             moved = func(*args, **kwargs)
             return moved.clone() if moved is args[0] else moved
         if func is torch.rms_norm and isinstance(args[0], OnDevice):
