@@ -353,6 +353,56 @@ def test_what_the_catalogue_has_is_recorded_as_its_tape_says(name, settings, mor
         assert one.least_limit_bytes == other.least_limit_bytes
 
 
+SD15 = {
+    "kind": "pipeline",
+    "class_path": "diffusers.StableDiffusionPipeline",
+    "index": {
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+    },
+    "schedulers": {"scheduler": {"skip_prk_steps": True, "steps_offset": 1}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "settings", "more"),
+    [("sd15", {"safety_checker": "off"}, SD15), ("llava-1.5-7b-hf", {"new_tokens": 40}, {})],
+)
+def test_what_a_recipe_recorded_takes_as_much_without_one(name, settings, more) -> None:
+    """Single small tensors may live otherwise: a recipe's inputs are not all a pipeline's own."""
+    catalog = open_catalog()
+    pipeline = open_entry(catalog.pipelines[name], catalog.folders)
+    tape = open_tape(find_tape(pipeline))
+    asked = {**pipeline.defaults, **settings}
+    parts = tuple(
+        SavedPart(
+            name=spec.name,
+            class_path=spec.class_path,
+            config=json.loads(json.dumps(dict(spec.config))),
+            elements=tape.components[spec.name].parameters,
+        )
+        for spec in pipeline.components
+        if asked.get(spec.name) != "off"
+    )
+    said = {
+        "name": name, "kind": "model", "class_path": parts[0].class_path, "index": {},
+        "schedulers": {}, "dtype": asked["dtype"], "kernel": "flash", "batch": asked["batch"],
+        "image": asked.get("image"), "frames": None,
+        "prompt_tokens": asked.get("prompt_tokens", 0),
+    }  # fmt: skip
+    text = recording_child.record(Request(**{**said, **more, "parts": parts}), lambda _: None)
+    found = parse_tape(text, name)
+    theirs = replay_run(tape, conditions_at(pipeline, asked, "8.6", tape), "8.6").expected
+    ours = replay_run(found, conditions_at(pipeline, asked, "8.6", found), "8.6").expected
+    assert ours.reserved_peak_bytes == theirs.reserved_peak_bytes
+    assert ours.least_limit_bytes == theirs.least_limit_bytes
+    assert abs(ours.allocated_peak_bytes - theirs.allocated_peak_bytes) <= 32768
+
+
 # ------------------------------------------------------------------------ what is refused
 def part(config, elements: int = 1000, cls: str = "transformers.Qwen2ForCausalLM") -> SavedPart:
     return SavedPart(name="model", class_path=cls, config=config, elements=elements)
