@@ -208,6 +208,47 @@ def test_images_as_with_real_data() -> None:
     assert_same({"model": small(transformers.ViTModel, **config)}, batch=3)
 
 
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "image_size": 32, "patch_size": 8,
+}  # fmt: skip
+WITH_IMAGES = {
+    "LlavaForConditionalGeneration": {
+        "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": {**VISION, "model_type": "clip_vision_model"},
+        "image_token_index": 5,
+    },
+    "Gemma3ForConditionalGeneration": {
+        "text_config": {**TEXT, "head_dim": 8, "sliding_window": 64},
+        "vision_config": {**VISION, "model_type": "siglip_vision_model"},
+        "mm_tokens_per_image": 4,
+        "image_token_index": 6,
+    },
+    "Qwen2_5_VLForConditionalGeneration": {
+        "text_config": {
+            **TEXT,
+            "vocab_size": 2000,
+            "rope_scaling": {"mrope_section": [1, 1, 2], "rope_type": "default"},
+        },
+        "vision_config": {
+            "depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+            "out_hidden_size": 32,
+        },
+        "image_token_id": 12,
+        "video_token_id": 13,
+        "vision_start_token_id": 9,
+        "vision_end_token_id": 10,
+    },
+    "CLIPModel": {"text_config": {**TEXT, "vocab_size": 200}, "vision_config": VISION},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_images_and_text_as_with_real_data(name: str) -> None:
+    model = small(getattr(transformers, name), **WITH_IMAGES[name])
+    assert_same({"model": model}, image=(64, 64))
+
+
 def vae(channels: int = 4):
     torch.manual_seed(0)
     return diffusers.AutoencoderKL(

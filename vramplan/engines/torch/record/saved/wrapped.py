@@ -463,7 +463,7 @@ class Functions(Attention):
             if isinstance(args[0], OnDevice):  # as_tensor of what is there
                 return args[0].to(kwargs.get("dtype") or args[0].dtype)
             del kwargs["device"]
-            return func(*args, **kwargs).to(CUDA)
+            return func(tree_map(_number_of, args[0]), *args[1:], **kwargs).to(CUDA)
         if func in _TO_HOST and isinstance(args[0], OnDevice):
             return func(args[0].cpu(), *args[1:], **kwargs)
         if func is torch.Tensor.new_tensor and isinstance(args[0], OnDevice):
@@ -475,6 +475,11 @@ class Functions(Attention):
         if func is torch.rms_norm and isinstance(args[0], OnDevice):
             return _rms_norm(*args, **kwargs)
         return super().__torch_function__(func, types, args, kwargs)
+
+
+def _number_of(value: Value) -> Value:
+    """Return a tensor's number where it is one of a list's; everything else as it is."""
+    return value.cpu().item() if isinstance(value, OnDevice) else value
 
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
