@@ -64,6 +64,16 @@ def test_a_model_without_a_tape_is_recorded(tmp_path, capsys, monkeypatch) -> No
 
 
 @pytest.mark.usefixtures("recorder")
+def test_a_window_that_closes_is_said(tmp_path, capsys) -> None:
+    more = {"use_sliding_window": True, "sliding_window": 80}
+    folder = language_model(tmp_path / "mine", **more)
+    asked = ("--set", "prompt_tokens=64", "--set", "new_tokens=32")
+    found, _ = estimate(capsys, str(folder), *asked)
+    assert any("window of 80 tokens" in note for note in found["notes"])
+    assert origins(found)["activations"] == "replayed"
+
+
+@pytest.mark.usefixtures("recorder")
 def test_what_cannot_be_recorded_is_counted_and_says_why(tmp_path, capsys) -> None:
     folder = language_model(tmp_path / "mine", hidden_size=32)
     found, _ = estimate(capsys, str(folder))
