@@ -129,7 +129,10 @@ def _shrink(config: Value) -> None:
     """Give a config two layers, and lists of layers as many: its first and its last kinds."""
     layers = 2
     before = getattr(config, "num_hidden_layers", None)
-    for name in ("num_hidden_layers", "num_layers", "n_layer"):
+    for name in (
+        *("num_hidden_layers", "num_layers", "n_layer"),
+        *("decoder_layers", "encoder_layers", "num_decoder_layers"),
+    ):
         if isinstance(getattr(config, name, None), int):
             with suppress(Exception):
                 setattr(config, name, layers)

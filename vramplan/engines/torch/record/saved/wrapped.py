@@ -292,6 +292,8 @@ class WrappedDevice(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
             return self._born(torch.empty(count, dtype=inner[0].dtype, device=META), name)
         if name.startswith(_INDEXING):
             inner = (inner[0], list(_as_indices(inner[1])), *inner[2:])
+        if name.startswith("aten.masked_fill") and isinstance(inner[2], torch.Tensor):
+            inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
         inner, named = tree_map(_hollow, inner), tree_map(_hollow, named)
         out = func(*inner, **named)
         operands = next((n for kind, n in _LAID_OUT.items() if name.startswith(kind)), 0)
