@@ -224,6 +224,7 @@ _SWITCH = _choice(SWITCHES, _SWITCH_SYNONYMS)
 _SETTINGS: Mapping[str, _Setting] = {
     "image": _Setting(read=_read_image, help="image size, WIDTHxHEIGHT (a bare 512 is square)"),
     "batch": _Setting(read=_read_count, help="images or sequences computed at once"),
+    "frames": _Setting(read=_read_count, help="frames of the video that is made"),
     "dtype": _Setting(
         read=_choice(DTYPES, _DTYPE_SYNONYMS), help="element type of the weights: fp16, bf16, fp32"
     ),
@@ -326,7 +327,7 @@ NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("quantization", "quantisation", "quant"), "weights quantised by torch"),
     **dict.fromkeys(("torch_compile", "compile", "cuda_graphs"), "torch.compile and CUDA graphs"),
     **dict.fromkeys(("xformers", "sage_attention", "deepcache", "tome"), "attention of others"),
-    **dict.fromkeys(("frames", "num_frames", "fps"), "video"),
+    **dict.fromkeys(("fps", "frame_rate"), "the speed of a video"),
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
 }
 

@@ -48,6 +48,8 @@ def test_a_model_without_a_tape_is_recorded(tmp_path, capsys, monkeypatch) -> No
     )
     assert origins(found)["weights"] == "exact"
     assert origins(found)["activations"] == "replayed"
+    (line,) = [line for line in found["terms"] if line["kind"] == "activations"]
+    assert line["source"].startswith("its recording, ")
     assert "recorded here by its own code" in said
     assert any("recorded here" in note and "transformers" in note for note in found["notes"])
     assert {phase["name"] for phase in found["phases"]} >= {"prefill", "generate"}
@@ -59,6 +61,16 @@ def test_a_model_without_a_tape_is_recorded(tmp_path, capsys, monkeypatch) -> No
     grown = longer["peak"]["allocated_bytes"] - found["peak"]["allocated_bytes"]
     cache = 2 * 2 * 32 * 2  # keys and values of a token: layers, key heads, bytes
     assert grown >= (900 - 64) * cache // 2
+
+
+@pytest.mark.usefixtures("recorder")
+def test_a_window_that_closes_is_said(tmp_path, capsys) -> None:
+    more = {"use_sliding_window": True, "sliding_window": 80}
+    folder = language_model(tmp_path / "mine", **more)
+    asked = ("--set", "prompt_tokens=64", "--set", "new_tokens=32")
+    found, _ = estimate(capsys, str(folder), *asked)
+    assert any("window of 80 tokens" in note for note in found["notes"])
+    assert origins(found)["activations"] == "replayed"
 
 
 @pytest.mark.usefixtures("recorder")

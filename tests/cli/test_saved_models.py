@@ -17,6 +17,7 @@ from vramplan.engines import door
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.errors import SourceError
 from vramplan.model import Origin
+from vramplan.sources.saved_model import LocalFiles, read_saved_folder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -35,6 +36,14 @@ def opened(place: Path | str) -> tuple[TorchPipeline, list[str]]:
 def need(target: str, **settings: object):
     (job,) = make_jobs([target], open_catalog(), settings)
     return door.engine_of(job.pipeline).estimate(job, CARD).need.band
+
+
+def test_a_pipelines_schedulers_are_read(tmp_path) -> None:
+    folder = saved.save(tmp_path / "mine", "sd15")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"steps_offset": 1}')
+    found = read_saved_folder(LocalFiles(folder))
+    assert found.schedulers == {"scheduler": {"steps_offset": 1}}
 
 
 # ------------------------------------------------------------------ the catalogue's architectures

@@ -22,6 +22,7 @@ from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.saved import recording_child, whole_pipeline
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.stand_ins import stand_in
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
@@ -207,6 +208,47 @@ def test_images_as_with_real_data() -> None:
     assert_same({"model": small(transformers.ViTModel, **config)}, batch=3)
 
 
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "image_size": 32, "patch_size": 8,
+}  # fmt: skip
+WITH_IMAGES = {
+    "LlavaForConditionalGeneration": {
+        "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": {**VISION, "model_type": "clip_vision_model"},
+        "image_token_index": 5,
+    },
+    "Gemma3ForConditionalGeneration": {
+        "text_config": {**TEXT, "head_dim": 8, "sliding_window": 64},
+        "vision_config": {**VISION, "model_type": "siglip_vision_model"},
+        "mm_tokens_per_image": 4,
+        "image_token_index": 6,
+    },
+    "Qwen2_5_VLForConditionalGeneration": {
+        "text_config": {
+            **TEXT,
+            "vocab_size": 2000,
+            "rope_scaling": {"mrope_section": [1, 1, 2], "rope_type": "default"},
+        },
+        "vision_config": {
+            "depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+            "out_hidden_size": 32,
+        },
+        "image_token_id": 12,
+        "video_token_id": 13,
+        "vision_start_token_id": 9,
+        "vision_end_token_id": 10,
+    },
+    "CLIPModel": {"text_config": {**TEXT, "vocab_size": 200}, "vision_config": VISION},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_images_and_text_as_with_real_data(name: str) -> None:
+    model = small(getattr(transformers, name), **WITH_IMAGES[name])
+    assert_same({"model": model}, image=(64, 64))
+
+
 def vae(channels: int = 4):
     torch.manual_seed(0)
     return diffusers.AutoencoderKL(
@@ -352,6 +394,56 @@ def test_what_the_catalogue_has_is_recorded_as_its_tape_says(name, settings, mor
         assert one.least_limit_bytes == other.least_limit_bytes
 
 
+SD15 = {
+    "kind": "pipeline",
+    "class_path": "diffusers.StableDiffusionPipeline",
+    "index": {
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+    },
+    "schedulers": {"scheduler": {"skip_prk_steps": True, "steps_offset": 1}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "settings", "more"),
+    [("sd15", {"safety_checker": "off"}, SD15), ("llava-1.5-7b-hf", {"new_tokens": 40}, {})],
+)
+def test_what_a_recipe_recorded_takes_as_much_without_one(name, settings, more) -> None:
+    """Single small tensors may live otherwise: a recipe's inputs are not all a pipeline's own."""
+    catalog = open_catalog()
+    pipeline = open_entry(catalog.pipelines[name], catalog.folders)
+    tape = open_tape(find_tape(pipeline))
+    asked = {**pipeline.defaults, **settings}
+    parts = tuple(
+        SavedPart(
+            name=spec.name,
+            class_path=spec.class_path,
+            config=json.loads(json.dumps(dict(spec.config))),
+            elements=tape.components[spec.name].parameters,
+        )
+        for spec in pipeline.components
+        if asked.get(spec.name) != "off"
+    )
+    said = {
+        "name": name, "kind": "model", "class_path": parts[0].class_path, "index": {},
+        "schedulers": {}, "dtype": asked["dtype"], "kernel": "flash", "batch": asked["batch"],
+        "image": asked.get("image"), "frames": None,
+        "prompt_tokens": asked.get("prompt_tokens", 0),
+    }  # fmt: skip
+    text = recording_child.record(Request(**{**said, **more, "parts": parts}), lambda _: None)
+    found = parse_tape(text, name)
+    theirs = replay_run(tape, conditions_at(pipeline, asked, "8.6", tape), "8.6").expected
+    ours = replay_run(found, conditions_at(pipeline, asked, "8.6", found), "8.6").expected
+    assert ours.reserved_peak_bytes == theirs.reserved_peak_bytes
+    assert ours.least_limit_bytes == theirs.least_limit_bytes
+    assert abs(ours.allocated_peak_bytes - theirs.allocated_peak_bytes) <= 32768
+
+
 # ------------------------------------------------------------------------ what is refused
 def part(config, elements: int = 1000, cls: str = "transformers.Qwen2ForCausalLM") -> SavedPart:
     return SavedPart(name="model", class_path=cls, config=config, elements=elements)
@@ -388,3 +480,28 @@ def test_only_classes_of_the_libraries_are_built() -> None:
     ):
         with pytest.raises((RecordingError, CatalogError)):
             build_part(part({}, cls=path), BF16)
+
+
+def test_what_whoever_loads_it_decides_is_not_a_configs_to_say() -> None:
+    told = {"dtype": "float16", "attn_implementation": "someone/kernels"}
+    rope = {"mrope_section": [1, 1, 2], "rope_type": "default"}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+    config = {
+        "text_config": {**TEXT, **told, "rope_scaling": rope},
+        "vision_config": {**vision, "out_hidden_size": 32, **told},
+        **told,
+    }
+    cls = transformers.Qwen2_5_VLForConditionalGeneration
+    plain = {
+        k: {n: v for n, v in c.items() if n not in told} for k, c in config.items() if k not in told
+    }
+    elements = sum(one.numel() for one in small(cls, **plain).parameters())
+    path = "transformers.Qwen2_5_VLForConditionalGeneration"
+    built = build_part(part(config, elements, path), BF16)
+    assert {one.dtype for one in built.parameters()} == {BF16}
+
+
+def test_a_part_that_is_no_tokenizer_is_not_made() -> None:
+    for name in ("Trainer", "TrainingArguments", "pipeline"):
+        with pytest.raises(RecordingError, match="no stand-in"):
+            stand_in(f"transformers.{name}", {})

@@ -28,6 +28,7 @@ switches = st.sampled_from(settings.SWITCHES)
 VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "image": st.tuples(sides, sides),
     "batch": counts,
+    "frames": counts,
     "dtype": st.sampled_from(settings.DTYPES),
     "mode": words,
     "steps": counts,
@@ -252,7 +253,7 @@ def test_a_setting_without_constraints_takes_any_of_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["lora", "LoRA", "controlnet", "ip-adapter", "quantization", "frames", "torch_compile"]
+    "word", ["lora", "LoRA", "controlnet", "ip-adapter", "quantization", "fps", "torch_compile"]
 )
 def test_what_is_known_and_not_modelled_is_said_to_be_so(word: str) -> None:
     with pytest.raises(UsageError) as caught:

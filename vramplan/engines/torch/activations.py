@@ -21,8 +21,12 @@ def activations_line(run: RunAtPeak, kept_bytes: int) -> Line:
         component=run.mark.component,
         band=Band.exactly(max(0, run.floor_bytes - held - kept_bytes)),
         origin=Origin.REPLAYED,
-        source=f"tape {run.pipeline.tape}, most that is live at once",
+        source=f"{_tape(run)}, most that is live at once",
     )
+
+
+def _tape(run: RunAtPeak) -> str:
+    return "its recording" if run.pipeline.is_recorded_here else f"tape {run.pipeline.tape}"
 
 
 def _name(run: RunAtPeak) -> str:

@@ -233,4 +233,4 @@ def _assumed(
 def _notes(model: CountedModel) -> Iterator[str]:
     yield f"weights are counted; activations and slack are assumed: {_WHY}"
     if model.decoder is not None and model.decoder.is_video:
-        yield "it decodes video: how many frames are decoded at once is not modelled"
+        yield "it decodes video: how many frames are decoded at once is not counted"

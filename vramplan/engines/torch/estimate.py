@@ -81,7 +81,8 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     made_with = open_tape(find_tape(attempt.pipeline)).recorded_with
     versions = ", ".join(f"{name} {version}" for name, version in made_with.items())
     note = f"recorded here by its class's own code, without data, at these settings ({versions})"
-    return replace(found, notes=(note, *found.notes))
+    said = filter(None, (note, attempt.reason))
+    return replace(found, notes=(*said, *found.notes))
 
 
 def with_tape(pipeline: TorchPipeline, settings: Settings, card: Card) -> TorchPipeline:

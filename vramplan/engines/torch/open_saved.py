@@ -30,6 +30,9 @@ HUB, SUFFIX = "hf:", ".safetensors"
 _TORCH_NAMES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 #: pixels of a side, where a config does not tell: what most pipelines of today make
 _SIDE = 1024
+#: and of a video: what Wan and its like make, 4n + 1 frames
+_VIDEO_SIDES, _FRAMES = (832, 480), 81
+_MOST_FRAMES = 2048
 _LARGEST_SIDE = 1 << 14
 _MOST_TOKENS = 1 << 20
 
@@ -95,6 +98,10 @@ def _as_pipeline(
     if counted.decoder is not None:
         defaults["image"] = (_SIDE, _SIDE)
         constraints["image"] = Constraint(minimum=16, maximum=_LARGEST_SIDE)
+        # some pipelines of images have a decoder of video, for one frame (Qwen-Image)
+        if counted.decoder.is_video and "Image" not in model.class_name.replace("ImageTo", ""):
+            defaults |= {"image": _VIDEO_SIDES, "frames": _FRAMES}
+            constraints["frames"] = Constraint(maximum=_MOST_FRAMES)
     if counted.language is not None:
         defaults |= {"prompt_tokens": 512, "new_tokens": 256}
         for key in ("prompt_tokens", "new_tokens"):

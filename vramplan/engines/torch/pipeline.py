@@ -25,6 +25,7 @@ class TorchPipeline(Pipeline):
     tape: str | None = None
     loading: str = "to"  # to: tensor by tensor | device_map: one block first
     folders: tuple[Path, ...] = ()
+    is_recorded_here: bool = False  # its tape is a recording of this process, with a key for a name
     #: of a saved model that has no tape: what is counted of it, and what it may be recorded from
     counted: CountedModel | None = None
     saved: SavedModel | None = None

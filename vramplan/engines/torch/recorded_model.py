@@ -38,7 +38,7 @@ _LIBRARIES_OF_PARTS = ("diffusers.", "transformers.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What became of a recording: the pipeline with its tape, or why there is none."""
+    """What became of a recording: the pipeline with its tape, or none, and what to say of it."""
 
     pipeline: TorchPipeline | None
     reason: str = ""
@@ -104,8 +104,14 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
             return Attempt(pipeline=None, reason=f"it could not be recorded here: {problem}")
     return Attempt(
         pipeline=replace(
-            pipeline, counted=None, saved=None, tape=key, folders=(kept_recordings.folder(),)
-        )
+            pipeline,
+            counted=None,
+            saved=None,
+            tape=key,
+            folders=(kept_recordings.folder(),),
+            is_recorded_here=True,
+        ),
+        reason=_closing_window(model, settings),
     )
 
 
@@ -120,6 +126,21 @@ def _record(request: Mapping[str, object], name: str) -> str:
     text = run_child(asked, lambda step: hear(f"recording {name}: {step}"))
     parse_tape(text, "its recording")
     return text
+
+
+def _closing_window(model: SavedModel, settings: Settings) -> str:
+    """Return a note where layers that see a window of tokens stop growing behind the recording."""
+    prompt, new = settings.get("prompt_tokens"), settings.get("new_tokens")
+    inner = model.config.get("text_config")
+    window = (inner if isinstance(inner, Mapping) else model.config).get("sliding_window")
+    if not (isinstance(prompt, int) and isinstance(new, int) and isinstance(window, int)):
+        return ""
+    if not prompt < window < prompt + new:
+        return ""
+    return (
+        f"layers with a window of {window} tokens may stop growing while it generates; they are "
+        "taken to grow on, so the need may be less"
+    )
 
 
 def _unchained(model: SavedModel) -> str:

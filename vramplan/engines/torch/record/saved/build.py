@@ -37,6 +37,12 @@ _TABLES = 1 << 12
 #: keys of configs that would run code, or fetch something
 _REFUSED = frozenset({"auto_map", "custom_pipelines", "quantization_config"})
 _DEEPEST = 12
+#: what `from_pretrained` is told; a part of a model would be built by what its own config says
+_CHOICES = frozenset(
+    {"dtype", "torch_dtype", "use_cache", "output_attentions", "output_hidden_states"}
+    | {f"{start}{kind}_implementation" for start in ("", "_") for kind in ("attn", "experts")}
+    | {"_attn_implementation_autoset", "_attn_implementation_internal"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,13 @@ def _keys(value: Value, depth: int) -> set[str]:
     return found.union(*(_keys(inner, depth + 1) for inner in value.values()))
 
 
+def _without_choices(value: Value) -> Value:
+    """Return a config without what whoever loads the model decides: its type, its kernels."""
+    if isinstance(value, Mapping):
+        return {k: _without_choices(v) for k, v in value.items() if k not in _CHOICES}
+    return value
+
+
 def _check_numbers(name: str, value: Value, depth: int) -> None:
     """Raise RecordingError for a number, or a nesting, that no model's config has."""
     if depth > _DEEPEST:
@@ -124,7 +137,7 @@ def _check_numbers(name: str, value: Value, depth: int) -> None:
 
 def _make(cls: Value, part: SavedPart) -> torch.nn.Module:
     if part.class_path.startswith("transformers."):
-        config = cls.config_class.from_dict(dict(part.config))
+        config = cls.config_class.from_dict(_without_choices(part.config))
         module: torch.nn.Module = cls(config)
         tie = getattr(module, "tie_weights", None)
         if tie is not None:

@@ -186,8 +186,9 @@ def _with_image(request: Request, model: Value, device: WrappedDevice, text: Inp
         ),
         None,
     )
-    if token is None or not hasattr(model, "get_image_features"):
-        return text
+    if token is None or not hasattr(model, "get_image_features"):  # both apart, as CLIP takes them
+        image = _image(request, config.vision_config, config)
+        return {**text, **_uploaded({"pixel_values": image}, model)}
     if "image_grid_thw" in names:
         given = _patches(request, model)
     else:

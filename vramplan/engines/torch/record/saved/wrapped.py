@@ -292,6 +292,8 @@ class WrappedDevice(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
             return self._born(torch.empty(count, dtype=inner[0].dtype, device=META), name)
         if name.startswith(_INDEXING):
             inner = (inner[0], list(_as_indices(inner[1])), *inner[2:])
+        if name.startswith("aten.masked_fill") and isinstance(inner[2], torch.Tensor):
+            inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
         inner, named = tree_map(_hollow, inner), tree_map(_hollow, named)
         out = func(*inner, **named)
         operands = next((n for kind, n in _LAID_OUT.items() if name.startswith(kind)), 0)
@@ -463,18 +465,23 @@ class Functions(Attention):
             if isinstance(args[0], OnDevice):  # as_tensor of what is there
                 return args[0].to(kwargs.get("dtype") or args[0].dtype)
             del kwargs["device"]
-            return func(*args, **kwargs).to(CUDA)
+            return func(tree_map(_number_of, args[0]), *args[1:], **kwargs).to(CUDA)
         if func in _TO_HOST and isinstance(args[0], OnDevice):
             return func(args[0].cpu(), *args[1:], **kwargs)
         if func is torch.Tensor.new_tensor and isinstance(args[0], OnDevice):
             device = kwargs.pop("device", None) or CUDA
             return torch.tensor(args[1], dtype=kwargs.pop("dtype", args[0].dtype)).to(device)
-        if func is torch.Tensor.to and kwargs.pop("copy", False) and isinstance(args[0], OnDevice):
+        if func is torch.Tensor.to and isinstance(args[0], OnDevice) and kwargs.pop("copy", False):
             moved = func(*args, **kwargs)
             return moved.clone() if moved is args[0] else moved
         if func is torch.rms_norm and isinstance(args[0], OnDevice):
             return _rms_norm(*args, **kwargs)
         return super().__torch_function__(func, types, args, kwargs)
+
+
+def _number_of(value: Value) -> Value:
+    """Return a tensor's number where it is one of a list's; everything else as it is."""
+    return value.cpu().item() if isinstance(value, OnDevice) else value
 
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
