@@ -69,6 +69,8 @@ SPILLING_PLATFORMS = ("windows", "wsl")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 ALL_LAYERS = ("all", "auto")
 ALL_EXPERTS = "all"
+#: llama.cpp's `--split-mode`
+SPLIT_MODES = ("layer", "none", "auto", "row", "tensor")
 #: keys or values in the type of the whole cache
 SAME = "same"
 #: what the engine itself takes
@@ -87,6 +89,8 @@ _KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
 #: YAML's and people's other words for the same two positions
 _SWITCH_SYNONYMS = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 
+_MOST_CARDS = 16
+_SHARE = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,4})?")
 _RANGE = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
@@ -173,6 +177,30 @@ def experts_of(value: object) -> tuple[int, int]:
     if found := _RANGE.fullmatch(text):
         return int(found[1]), int(found[2]) + 1
     return 0, int(text) if _COUNT.fullmatch(text) else 0
+
+
+def _read_index(key: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,2}", text) or int(text) >= _MOST_CARDS:
+        raise _not_a(key, text, f"a card's number from 0 to {_MOST_CARDS - 1}", None)
+    return int(text)
+
+
+def _read_split(key: str, text: str) -> str:
+    """Return shares with slashes between them, which llama.cpp takes too: lists have commas."""
+    if text.lower() == AUTO:
+        return AUTO
+    shares = re.split(r"[,/]+", text)
+    hint = "write a share for each card, such as 3/1; auto shares out by what is free on each"
+    if len(shares) > _MOST_CARDS or not all(map(_SHARE.fullmatch, shares)):
+        raise _not_a(key, text, "a list of shares", hint)
+    if not any(map(float, shares)):
+        raise UsageError(f"{key} {text}: no card has a share", hint=hint)
+    return "/".join(shares)
+
+
+def split_of(value: object) -> tuple[float, ...]:
+    """Return the shares of ``tensor_split``, one a card; none where the engine chooses them."""
+    return () if value == AUTO else tuple(float(share) for share in str(value).split("/"))
 
 
 def key_type(settings: Mapping[str, object]) -> str:
@@ -295,6 +323,20 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_read_experts,
         help="layers whose experts stay in host memory: a number from the first on (llama.cpp's "
         "--n-cpu-moe), layers such as 6-39 (-ot), all, 0 for what the engine chooses",
+    ),
+    "split_mode": _Setting(
+        read=_choice(SPLIT_MODES),
+        help="how several cards share a model (llama.cpp's -sm): layer, none (main_gpu has all), "
+        "auto for what the engine does; row and tensor are not modelled",
+    ),
+    "tensor_split": _Setting(
+        read=_read_split,
+        help="the shares that several cards have of the layers (llama.cpp's -ts), such as 3/1; "
+        "auto for what is free on each",
+    ),
+    "main_gpu": _Setting(
+        read=_read_index,
+        help="the card that has all of a model with split_mode=none (llama.cpp's -mg), from 0",
     ),
     "engine": _Setting(read=_read_word, help="the engine's version whose rules apply"),
     "expandable_segments": _Setting(

@@ -58,6 +58,12 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     | st.tuples(st.integers(0, 9_999), st.integers(0, 9_999)).map(
         lambda two: "{}-{}".format(*sorted(two))
     ),
+    "split_mode": st.sampled_from(settings.SPLIT_MODES),
+    "tensor_split": st.just(settings.AUTO)
+    | st.lists(st.integers(1, 99_999), min_size=1, max_size=16).map(
+        lambda shares: "/".join(map(str, shares))
+    ),
+    "main_gpu": st.integers(0, 15),
     "engine": words,
     "expandable_segments": switches,
     "platform": st.sampled_from(settings.PLATFORMS),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vramplan import __version__
 from vramplan.ask.cards import choose_cards, choose_default_cards
-from vramplan.ask.judge import badness, beside_system
+from vramplan.ask.judge import badness, weigh
 from vramplan.ask.targets import find_target, open_catalog, open_pipelines
 from vramplan.budget.system_share import system_share
 from vramplan.budget.verdict import Grader, candidate_budgets, judged_as
@@ -246,23 +246,24 @@ class Sweep:
         found = []
         for card, budget in place.budgets:
             graded = grader(card, budget)
-            kind, risk = beside_system(graded, job.settings, budget)
-            found.append((badness(kind, risk, graded.need.band), card, budget, kind, risk, graded))
-        _, card, budget, kind, risk, graded = max(found, key=lambda one: one[0])
+            weighed = weigh(graded, job.settings, budget)
+            rank = badness(weighed.kind, weighed.risk, weighed.need)
+            found.append((rank, card, weighed, graded))
+        _, card, weighed, graded = max(found, key=lambda one: one[0])
         return SweepRow(
             pipeline=job.pipeline.name,
             settings=job.settings,
             card=place.choice.label,
             judged_as=judged_as(card),
-            kind=kind,
-            need=graded.need.band,
-            budget_bytes=budget,
-            offload_risk=risk,
+            kind=weighed.kind,
+            need=weighed.need,
+            budget_bytes=weighed.budget_bytes,
+            offload_risk=weighed.risk,
             peak_phase=graded.need.phase,
             peak_component=graded.need.component,
             layers=graded.layers,
             context=graded.context,
-            advice=self._advice(job, kind, place.choice),
+            advice=self._advice(job, weighed.kind, place.choice),
         )
 
     def _advice(self, job: Job, kind: VerdictKind, choice: CardChoice) -> tuple[Advice, ...] | None:
@@ -343,9 +344,12 @@ def _state(pipeline: Pipeline) -> tuple[str, int, int]:
 
 
 def _without_free(choice: CardChoice) -> CardChoice:
-    return replace(
-        choice, candidates=tuple(replace(card, free_bytes=None) for card in choice.candidates)
-    )
+    return replace(choice, candidates=tuple(map(_card_without_free, choice.candidates)))
+
+
+def _card_without_free(card: Card) -> Card:
+    seats = (replace(seat, card=_card_without_free(seat.card)) for seat in card.seats)
+    return replace(card, free_bytes=None, seats=tuple(seats))
 
 
 # --------------------------------------------------------------------- one process or many

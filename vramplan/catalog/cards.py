@@ -12,14 +12,15 @@ memory is nearest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from vramplan.catalog.card_choice import CardChoice
+from vramplan.catalog.card_groups import TIMES, candidates_of, is_group, label_of, match_group
 from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
-from vramplan.quick_dataclass import dataclass
 from vramplan.units import GIB, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -37,19 +38,6 @@ _CLASS = re.compile(r"([0-9]{1,4})\s*gb", re.ASCII | re.IGNORECASE)
 _SIZE = re.compile(r"[-+]?[0-9.]+\s*[a-z]*", re.ASCII | re.IGNORECASE)
 _CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
 _MAKER = re.compile(r"^(nvidia-)?((geforce|tesla|quadro)-)?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CardChoice:
-    """What a CARD of the command line stands for.
-
-    `candidates` are the cards that a verdict has to hold on: one for a named card; for a class or a
-    size one per compute capability, oldest first, all with the same capacity.
-    """
-
-    label: str  # as asked for, in its plain form
-    title: str
-    candidates: tuple[Card, ...]
 
 
 def usable_bytes(card: Card) -> int:
@@ -159,10 +147,13 @@ def _size(value: Plain) -> int:
 def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     """Return what `text` stands for: a card's name, a class (``8gb``) or a size in MiB or GiB.
 
-    Names come first, then classes, then sizes. ``auto`` is not for this function. Raises UsageError
-    for a card or a class that the catalogue does not have, for a name that several cards share and
-    for a size that cannot be a card's.
+    Several cards have a plus between them, or their number before them. Names come first, then
+    classes, then sizes. ``auto`` is not for this function. Raises UsageError for a card or a class
+    that the catalogue does not have, for a name that several cards share and for a size that cannot
+    be a card's.
     """
+    if is_group(text):
+        return group_of(match_group(text, lambda one: match_card(one, cards)))
     named = _match_name(text, cards)
     if named is not None:
         return CardChoice(label=named.name, title=named.title, candidates=(named,))
@@ -173,6 +164,17 @@ def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     known = [*cards, *class_names(cards.values())]
     hint = did_you_mean(_slug(text), known) or "vramplan cards shows them"
     raise UsageError(f"unknown card {text!r}", hint=hint)
+
+
+def group_of(parts: Sequence[CardChoice]) -> CardChoice:
+    """Return several cards, or classes of them, as one choice. Raises UsageError."""
+    if len(parts) == 1:
+        return parts[0]
+    return CardChoice(
+        label=label_of([part.label for part in parts]),
+        title=label_of([part.title for part in parts], TIMES),
+        candidates=candidates_of(parts),
+    )
 
 
 def capability_named(printed: str, cards: Iterable[Card]) -> str | None:

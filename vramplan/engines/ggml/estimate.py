@@ -6,30 +6,32 @@ the engine does on a card that may be too small.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from vramplan.budget.cuda_context import Process, context_band, context_source
 from vramplan.engines.ggml import engine_pools
 from vramplan.engines.ggml.compute_buffer import uses_graph
-from vramplan.engines.ggml.defaults import CardMemory
 from vramplan.engines.ggml.figures import WEIGHTS_SOURCE, Figures
-from vramplan.engines.ggml.graph_buffer import graph_note
-from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu
+from vramplan.engines.ggml.gpu_seats import Gpu, gpus_of, memory_of, oldest_capability
+from vramplan.engines.ggml.graph.split import PIPELINE_COPIES
+from vramplan.engines.ggml.graph_buffer import graph_note, is_pipeline
+from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu, layers_of
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.weights import Placement, TensorRole
 from vramplan.engines.ggml.witnessed import settle
 from vramplan.model import (
-    GPU,
     HOST,
     LANGUAGE_MODEL,
     PROJECTOR,
     Band,
     Buffer,
     Card,
+    CardShare,
     Component,
+    Device,
     Estimate,
     LayerSplit,
     Line,
@@ -57,7 +59,6 @@ def estimate_ggml(
     *,
     context_origin: Origin = Origin.PUBLISHED,
     context_source: str = "given by the caller",
-    card: CardMemory | None = None,
 ) -> Estimate:
     """Return the budget of `pipeline` when its engine gets all the memory it asks for.
 
@@ -65,23 +66,28 @@ def estimate_ggml(
     is the CUDA context's band. Raises UsageError for a setting that cannot be, CatalogError for a
     `ggml` mapping that does not say what it must.
     """
-    run = read_run(pipeline, settings, compute_capability, card)
-    fit, figures = settle(run, None)
-    line = _context_line(context, context_origin, context_source)
-    return _budget(fit, figures, line, free_bytes=None)
+    gpu = Gpu(
+        compute_capability=compute_capability,
+        context=context,
+        context_origin=context_origin,
+        context_source=context_source,
+    )
+    return estimate_whole(pipeline, settings, (gpu,))
 
 
 def estimate_on(pipeline: GgmlPipeline, settings: Settings, card: Card) -> Estimate:
     """Return the budget of `pipeline` on a card's kind, when it gets all the memory it asks for."""
-    origin, source = context_source(card, Process.GGML)
-    return estimate_ggml(
-        pipeline,
-        settings,
-        card.compute_capability,
-        context_band(card, Process.GGML),
-        context_origin=origin,
-        context_source=source,
-    )
+    return estimate_whole(pipeline, settings, gpus_of(card))
+
+
+def estimate_whole(pipeline: GgmlPipeline, settings: Settings, gpus: Sequence[Gpu]) -> Estimate:
+    """Return the budget of all that is asked for on GPUs of this kind, whether they have room.
+
+    Several share it by what is free on each. Raises as `estimate_ggml` does.
+    """
+    run = read_run(pipeline, settings, oldest_capability(gpus), memory_of(gpus))
+    fit, figures = settle(run, None)
+    return _budget(fit, figures, gpus, free_bytes=None)
 
 
 def fit_layers(
@@ -101,45 +107,72 @@ def fit_layers(
     for the rules. The engine sees what is free beside the CUDA context. Raises as `estimate_ggml`
     does.
     """
-    card = CardMemory(total_bytes=total_bytes or budget_bytes, free_bytes=budget_bytes)
-    run = read_run(pipeline, settings, compute_capability, card)
-    free = budget_bytes - context.expected_bytes
-    fit, figures = settle(run, free)
-    line = _context_line(context, context_origin, context_source)
-    estimate = _budget(fit, figures, line, free_bytes=free)
+    gpu = Gpu(
+        compute_capability=compute_capability,
+        context=context,
+        context_origin=context_origin,
+        context_source=context_source,
+        total_bytes=total_bytes or budget_bytes,
+        budget_bytes=budget_bytes,
+    )
+    estimate = estimate_placed(pipeline, settings, (gpu,))
     assert estimate.layers is not None
     return estimate.layers, estimate
 
 
-def _context_line(context: Band, origin: Origin, source: str) -> Line:
+def estimate_placed(
+    pipeline: GgmlPipeline, settings: Settings, gpus: Sequence[Gpu], *, may_pipeline: bool = True
+) -> Estimate:
+    """Return the budget of what the engine puts on GPUs, each of which has a budget.
+
+    Without `may_pipeline` several work one after the other, which takes less. Raises as
+    `estimate_ggml` does.
+    """
+    run = read_run(pipeline, settings, oldest_capability(gpus), memory_of(gpus))
+    run = replace(run, batch=replace(run.batch, may_pipeline=may_pipeline))
+    free = [
+        (gpus[number].budget_bytes or 0) - gpus[number].context.expected_bytes
+        for number in run.cards
+    ]
+    fit, figures = settle(run, free)
+    return _budget(fit, figures, gpus, free_bytes=free[0])
+
+
+def _context_line(gpu: Gpu, device: Device) -> Line:
     return Line(
         kind=LineKind.CUDA_CONTEXT,
-        device=GPU,
+        device=device,
         name="CUDA context",
         phase=None,
         component=None,
-        band=context,
-        origin=origin,
-        source=source,
+        band=gpu.context,
+        origin=gpu.context_origin,
+        source=gpu.context_source,
     )
 
 
-def _budget(fit: Fit, figures: Figures, context: Line, *, free_bytes: int | None) -> Estimate:
+def _budget(fit: Fit, figures: Figures, gpus: Sequence[Gpu], *, free_bytes: int | None) -> Estimate:
     run, placement = fit.run, fit.placement
     vision = run.vision if has_projector_on_gpu(run, free_bytes) else None
-    lines = tuple(line for line in _lines(run, figures, vision) if line.band.high_bytes)
-    device = sum((line.band for line in lines), context.band)
-    used = device.expected_bytes - context.band.expected_bytes
+    found = [line for line in _lines(run, gpus, figures, vision) if line.band.high_bytes]
+    lines = tuple(sorted(found, key=lambda line: line.device.gpu or 0))
+    # each of the cards that the engine takes has a context, whatever else is on it
+    holding = sorted({*run.cards, *([] if vision is None else [run.projector_card])})
+    contexts = tuple(_context_line(gpus[one], Device(gpu=one)) for one in holding)
+    device = sum((line.band for line in (*lines, *contexts[1:])), contexts[0].band)
+    context_bytes = sum(line.band.expected_bytes for line in contexts)
+    used = device.expected_bytes - context_bytes
     timeline = _timeline(lines)
+    buffers = tuple(_buffers(run, figures, lines, vision))
     return Estimate(
         pipeline=run.pipeline.name,
         title=run.pipeline.title,
         runtime=run.pipeline.runtime,
-        settings=run.settings,
+        settings=_shown_settings(run, len(gpus)),
         compute_capability=run.compute_capability,
         components=tuple(_components(run, placement, figures, vision)),
-        phases=_phases(timeline, context.band.expected_bytes),
-        lines=(*lines, context),
+        phases=_phases(timeline, context_bytes),
+        lines=(*lines, *contexts),
         peak=Peak(
             phase="prefill",
             component=LANGUAGE_MODEL,
@@ -149,18 +182,49 @@ def _budget(fit: Fit, figures: Figures, context: Line, *, free_bytes: int | None
         ),
         need=Need(band=device, phase="load", component=LANGUAGE_MODEL),
         timeline=timeline,
-        buffers=tuple(_buffers(run, figures, lines, vision)),
+        buffers=buffers,
         layers=LayerSplit(
             total=run.model.total_layers,
             on_gpu=fit.on_gpu,
             experts_on_cpu=figures.experts_on_cpu,
         ),
         notes=tuple(_notes(run, placement, figures, vision)),
+        cards=tuple(_shares(fit, gpus, (*lines, *contexts), buffers)) if len(gpus) > 1 else (),
     )
 
 
-def _lines(run: GgmlRun, figures: Figures, vision: VisionModel | None) -> Iterator[Line]:
-    """Yield what is on the GPU, in the order in which it gets there.
+#: what matters on several cards only
+_SHARING = ("split_mode", "tensor_split", "main_gpu")
+
+
+def _shown_settings(run: GgmlRun, cards: int) -> Settings:
+    """Return the settings without those that mean nothing on one card."""
+    if cards > 1:
+        return run.settings
+    return {key: value for key, value in run.settings.items() if key not in _SHARING}
+
+
+def _shares(
+    fit: Fit, gpus: Sequence[Gpu], lines: Sequence[Line], buffers: Sequence[Buffer]
+) -> Iterator[CardShare]:
+    """Yield what each of several cards has."""
+    layers = dict(zip(fit.run.cards, layers_of(fit), strict=True))
+    for number, gpu in enumerate(gpus):
+        device = Device(gpu=number)
+        yield CardShare(
+            device=device,
+            card=gpu.name,
+            card_title=gpu.title,
+            need=sum((one.band for one in lines if one.device == device), Band.exactly(0)),
+            layers=layers.get(number, 0),
+            buffers=tuple(one for one in buffers if one.device == device),
+        )
+
+
+def _lines(
+    run: GgmlRun, gpus: Sequence[Gpu], figures: Figures, vision: VisionModel | None
+) -> Iterator[Line]:
+    """Yield what is on each GPU, in the order in which it gets there.
 
     They have no phase: buffers are kept from load on, pools from their first use on.
     """
@@ -170,26 +234,33 @@ def _lines(run: GgmlRun, figures: Figures, vision: VisionModel | None) -> Iterat
         (LineKind.RECURRENT_STATE, figures.states),
         (LineKind.COMPUTE_BUFFER, figures.compute),
     ):
-        yield _line(kind, LANGUAGE_MODEL, figure.band, figure.origin, figure.source)
+        for number, band in zip(run.cards, figure.bands, strict=True):
+            yield _line(
+                kind, LANGUAGE_MODEL, band, figure.origin, figure.source, Device(gpu=number)
+            )
     if vision is not None:
         yield from _vision_lines(run, vision)
-    if figures.compute.band.high_bytes:
-        band = engine_pools.language_pool(run.model, run.batch, run.compute_capability)
-        source = engine_pools.SOURCE
-        yield _line(LineKind.ENGINE_POOL, LANGUAGE_MODEL, band, Origin.ASSUMED, source)
+    for number, compute in zip(run.cards, figures.compute.bands, strict=True):
+        if compute.high_bytes:
+            capability = gpus[number].compute_capability
+            band = engine_pools.language_pool(run.model, run.batch, capability)
+            source, device = engine_pools.SOURCE, Device(gpu=number)
+            yield _line(LineKind.ENGINE_POOL, LANGUAGE_MODEL, band, Origin.ASSUMED, source, device)
 
 
 def _vision_lines(run: GgmlRun, vision: VisionModel) -> Iterator[Line]:
     from vramplan.engines.ggml.projector_compute import projector_compute, projector_source
 
+    device = Device(gpu=run.projector_card)
     for component, role in _PARTS:
         band = Band.exactly(vision.part(role)[1])
-        yield _line(LineKind.WEIGHTS, component, band, Origin.EXACT, WEIGHTS_SOURCE)
+        yield _line(LineKind.WEIGHTS, component, band, Origin.EXACT, WEIGHTS_SOURCE, device)
     band = projector_compute(vision, has_flash=run.has_vision_flash)
     found = projector_source(vision)
-    yield _line(LineKind.PROJECTOR_COMPUTE, VISION_ENCODER, band, *found)
+    yield _line(LineKind.PROJECTOR_COMPUTE, VISION_ENCODER, band, *found, device)
     band = engine_pools.vision_pool(vision, has_flash=run.has_vision_flash)
-    yield _line(LineKind.ENGINE_POOL, VISION_ENCODER, band, Origin.ASSUMED, engine_pools.SOURCE)
+    source = engine_pools.SOURCE
+    yield _line(LineKind.ENGINE_POOL, VISION_ENCODER, band, Origin.ASSUMED, source, device)
 
 
 _PARTS = ((VISION_ENCODER, TensorRole.VISION), (PROJECTOR, TensorRole.PROJECTOR))
@@ -206,10 +277,12 @@ _LABELS = {
 }
 
 
-def _line(kind: LineKind, component: str, band: Band, origin: Origin, source: str) -> Line:
+def _line(
+    kind: LineKind, component: str, band: Band, origin: Origin, source: str, device: Device
+) -> Line:
     return Line(
         kind=kind,
-        device=GPU,
+        device=device,
         name=_LABELS[kind],
         phase=None,
         component=component,
@@ -328,6 +401,11 @@ def _notes(
             "builds do"
         )
     yield "the token embedding stays in host memory whatever gpu_layers says"
+    if is_pipeline(run.model, run.batch, placement):
+        yield (
+            f"the cards work in a pipeline: {PIPELINE_COPIES} copies of what goes into the graph, "
+            "and from one card to the next, are in the compute buffers"
+        )
     if placement.on_gpu < run.model.total_layers:
         states = figures.host_states_bytes
         yield (

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
+from vramplan.engines.ggml.card_shares import HOST
 from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
 from vramplan.engines.ggml.coverage import ENCODERS, KNOWN
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
@@ -23,11 +24,13 @@ from vramplan.engines.ggml.graph.graph_allocator import allocate
 from vramplan.engines.ggml.graph.language import reserve_graph
 from vramplan.engines.ggml.graph.layer import ROPE_FACTORS, rope_factors_name
 from vramplan.engines.ggml.graph.shapes import Reserve
-from vramplan.engines.ggml.graph.split import Memory, schedule
+from vramplan.engines.ggml.graph.split import GPU, Memory, schedule
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
 from vramplan.model import Band, Origin
 
 _F16, _F32 = 2, 4
+#: of fewer tokens norms are computed where their layer is, however many layers are on a card
+_SMALL_BATCH = 32
 #: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
 AS_F16 = frozenset({"f16", "f32"})
 
@@ -70,17 +73,16 @@ def graph_note(model: GgmlModel) -> str:
 def graph_buffers(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> ComputeBuffers:
-    """Return what the graph of `batch` takes on the GPU and in host memory."""
-    expected, host = split_sizes(model, batch, placement, rules)
+    """Return what the graph of `batch` takes on each card and in host memory."""
+    *sizes, host = split_sizes(model, batch, placement, rules)
     if rules.has_wide_mask and batch.has_flash:
         host += _F16 * batch.tokens * (batch.context + batch.window_context) * batch.streams
     low, high = _spread(model, rules)
-    band = Band(
-        low_bytes=expected * low // 100,
-        expected_bytes=expected,
-        high_bytes=expected * high // 100,
+    bands = (
+        Band(low_bytes=size * low // 100, expected_bytes=size, high_bytes=size * high // 100)
+        for size in sizes
     )
-    return ComputeBuffers(gpu=band, host_bytes=host)
+    return ComputeBuffers(cards=tuple(bands), host_bytes=host)
 
 
 def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
@@ -126,20 +128,51 @@ def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
 @lru_cache(maxsize=256)
 def split_sizes(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
-) -> tuple[int, int]:
-    """Return the buffers of the graph's parts on the GPU and on the host.
+) -> tuple[int, ...]:
+    """Return the buffers of the graph's parts on each card, and on the host.
 
-    Without a layer on the GPU large batches are computed there all the same.
+    Without a layer on a card large batches are computed on the first all the same.
     """
+    cards = len(placement.cards)
     graph = schedule(
         _graph(model, batch, rules),
         dict(_memories(model, batch, placement)),
         copies_weights=rules.offloads_host_weights,
         fuses_experts=rules.fuses_experts,
         unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in AS_F16,
+        gpus=cards,
+        is_pipeline=is_pipeline(model, batch, placement),
+        owners=_owners(model, batch, placement),
     )
-    gpu, host = allocate(graph, (ALIGNMENT, HOST_ALIGNMENT))
-    return gpu, host
+    return tuple(allocate(graph, (ALIGNMENT,) * cards + (HOST_ALIGNMENT,)))
+
+
+def _owners(model: GgmlModel, batch: Batch, placement: Placement) -> list[int]:
+    """Return the backend of each layer, where the engine says which one computes its norms.
+
+    Source: llama.cpp, src/llama-context.cpp (graph_get_cb).
+    """
+    cards = len(placement.cards)
+    is_small = batch.tokens < _SMALL_BATCH
+    if not is_small and (cards == 1 or placement.on_gpu < model.total_layers):
+        return []
+    found = (placement.card_of(number) for number in range(model.layers))
+    return [cards if card == HOST else card for card in found]
+
+
+def is_pipeline(model: GgmlModel, batch: Batch, placement: Placement) -> bool:
+    """Return whether several cards work on several batches at a time, which takes more memory.
+
+    They do where all layers are on them. An engine that has no memory for it goes on without.
+    Source: llama.cpp, src/llama-context.cpp (pipeline_parallel).
+    """
+    return (
+        batch.may_pipeline
+        and len(placement.cards) > 1
+        and placement.on_gpu == model.total_layers
+        and not batch.is_cache_on_host
+        and not placement.moved
+    )
 
 
 def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
@@ -171,48 +204,53 @@ def reserved_tokens(batch: Batch) -> int:
 
 def weight_memories(model: GgmlModel, placement: Placement) -> Iterator[tuple[str, Memory]]:
     """Yield every weight by its name, with its place."""
-    first = model.layers - placement.blocks_on_gpu
+    owners = [placement.card_of(number) for number in range(model.layers)]
+    moved = placement.moved
     for tensor in model.tensors:
-        is_on_host = tensor.role is TensorRole.INPUT
-        if tensor.role is TensorRole.OUTPUT:
-            is_on_host = not placement.output_on_gpu
+        card = GPU
+        if tensor.role is TensorRole.INPUT:
+            card = HOST
+        elif tensor.role is TensorRole.OUTPUT:
+            card = placement.card_of_output
         elif tensor.layer is not None:
-            is_kept = placement.experts.keeps(tensor.name, tensor.layer)
-            is_on_host = tensor.layer < first or is_kept
-        yield tensor.name, Memory(size_bytes=tensor.cuda_bytes, is_on_host=is_on_host)
+            card = owners[tensor.layer]
+        if moved:
+            found = moved.find(tensor.name, tensor.layer)
+            card = card if found is None else found
+        yield tensor.name, _memory(tensor.cuda_bytes, card)
         if tensor.name in ROPE_FACTORS:  # beside every layer
-            for number in range(model.layers):
-                yield (
-                    rope_factors_name(tensor.name, number),
-                    Memory(
-                        size_bytes=tensor.cuda_bytes,
-                        is_on_host=number < first,
-                        copied_as=tensor.name,
-                    ),
-                )
+            for number, owner in enumerate(owners):
+                name = rope_factors_name(tensor.name, number)
+                yield name, _memory(tensor.cuda_bytes, owner, copied_as=tensor.name)
 
 
 def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[tuple[str, Memory]]:
     """Yield every weight and cache with its place."""
     assert model.language is not None
     yield from weight_memories(model, placement)
-    first = model.layers - placement.blocks_on_gpu
     state = model.language.state
     for number, layer in enumerate(model.language.layers):
+        card = placement.card_of(number)
         if state is not None and layer.has_state:
             for kind, elements in (("r", state.kept_columns), ("s", state.kept_state)):
                 size = _F32 * elements * batch.sequences
-                yield cache_name(kind, number), _cache(size, is_on_host=number < first)
+                yield cache_name(kind, number), _memory(size, card, is_weight=False)
         cells = batch.window_context if layer.is_windowed else batch.context
-        is_on_host = number < first or batch.is_cache_on_host
+        card = HOST if batch.is_cache_on_host else card
         for kind, head, type_name in (
             ("k", layer.head_k, batch.cache_type),
             ("v", layer.head_v, batch.type_of_values),
         ):
             row = row_bytes(type_name, layer.kv_heads * head)
             size = row * cells * batch.streams + padding_bytes(type_name, head)
-            yield cache_name(kind, number), _cache(size, is_on_host=is_on_host)
+            yield cache_name(kind, number), _memory(size, card, is_weight=False)
 
 
-def _cache(size_bytes: int, *, is_on_host: bool) -> Memory:
-    return Memory(size_bytes=size_bytes, is_on_host=is_on_host, is_weight=False)
+def _memory(size_bytes: int, card: int, *, is_weight: bool = True, copied_as: str = "") -> Memory:
+    return Memory(
+        size_bytes=size_bytes,
+        is_on_host=card == HOST,
+        is_weight=is_weight,
+        copied_as=copied_as,
+        gpu=max(card, GPU),
+    )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
-from vramplan.budget.cuda_context import Process, context_band, context_source
 from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
-from vramplan.catalog import usable_bytes
-from vramplan.engines.ggml.defaults import CardMemory
-from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
+from vramplan.engines.ggml.estimate import estimate_placed, estimate_whole
+from vramplan.engines.ggml.gpu_seats import gpus_of
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.model import (
     Buffer,
     Card,
+    CardShare,
     Estimate,
     Judgement,
     LineKind,
@@ -34,38 +32,53 @@ def judge_ggml(
 
     Raises as `estimate_ggml` does.
     """
-    capability, total = card.compute_capability, usable_bytes(card)
-    context = context_band(card, Process.GGML)
-    origin, source = context_source(card, Process.GGML)
-    find_whole = partial(
-        estimate_ggml,
-        compute_capability=capability,
-        context=context,
-        context_origin=origin,
-        context_source=source,
-        card=CardMemory(total_bytes=total, free_bytes=budget_bytes),
-    )
-    asked = find_whole(pipeline, settings)
-    _, placed = fit_layers(
-        pipeline,
-        settings,
-        capability,
-        context,
-        budget_bytes,
-        context_origin=origin,
-        context_source=source,
-        total_bytes=total,
-    )
+    gpus = gpus_of(card, budget_bytes)
+    asked = estimate_whole(pipeline, settings, gpus)
+    placed = estimate_placed(pipeline, settings, gpus)
     left = _context_left(asked, placed)
+    cards = _judge_cards(placed, card, settings)
     if settings.get("gpu_layers") == "auto" and _has_moved(asked, placed):
-        whole = find_whole(pipeline, {**settings, **left})
+        whole = estimate_whole(pipeline, {**settings, **left}, gpus)
         # the need that decides is the whole model's; what is placed is what will run
         shown = replace(placed, need=whole.need)
         reason = _split_reason(placed, whole, budget_bytes, bool(left))
-        return Judgement(estimate=shown, kind=VerdictKind.OFFLOAD, reason=reason, is_split=True)
+        return Judgement(
+            estimate=shown, kind=VerdictKind.OFFLOAD, reason=reason, is_split=True, cards=cards
+        )
+    if cards:
+        given_up = ""
+        if _worst(cards) is VerdictKind.OOM:
+            # "compute buffer allocation failed, retrying without pipeline parallelism"
+            less = estimate_placed(pipeline, settings, gpus, may_pipeline=False)
+            others = _judge_cards(less, card, settings)
+            if _worst(others) is not VerdictKind.OOM:
+                placed, cards = less, others
+                given_up = (
+                    "; with several batches on their way it would not fit: the engine has the "
+                    "cards work one after the other"
+                )
+        kind = _worst(cards)
+        reason = _cards_reason(placed, cards, kind, bool(left)) + given_up
+        return Judgement(estimate=placed, kind=kind, reason=reason, cards=cards)
     kind = grade(placed.need.band, budget_bytes, spills=spills(settings))
     reason = _ggml_reason(placed, kind, budget_bytes, bool(left))
     return Judgement(estimate=placed, kind=kind, reason=reason)
+
+
+def _worst(cards: tuple[CardShare, ...]) -> VerdictKind:
+    return max((one.kind for one in cards if one.kind), key=list(VerdictKind).index)
+
+
+def _judge_cards(placed: Estimate, card: Card, settings: Settings) -> tuple[CardShare, ...]:
+    """Return each of several cards with its verdict."""
+    return tuple(
+        replace(
+            share,
+            budget_bytes=seat.budget_bytes,
+            kind=grade(share.need, seat.budget_bytes, spills=spills(settings)),
+        )
+        for share, seat in zip(placed.cards, card.seats, strict=True)
+    )
 
 
 class GgmlGrader:
@@ -114,6 +127,29 @@ def _ggml_reason(
             f"{compare_with_budget(found.need.band, budget_bytes)}"
         )
     return f"{placed}: {describe_room(found.need.band, kind, budget_bytes)}"
+
+
+def _cards_reason(
+    found: Estimate, cards: tuple[CardShare, ...], kind: VerdictKind, has_less_context: bool
+) -> str:
+    placed = _layers(found) + _cut_context(found, has_less_context)
+    said = "; ".join(_card_in_words(one) for one in cards)
+    if kind is VerdictKind.OOM:
+        worst = next(one for one in cards if one.kind is kind)
+        return f"fails to {found.need.phase} on {worst.device} with {placed}: {said}"
+    return f"{placed}: {said}"
+
+
+def _card_in_words(share: CardShare) -> str:
+    """Return ``gpu 1 (rtx-3060-12gb) 13 layers: 400 MiB to spare``."""
+    assert share.budget_bytes is not None
+    assert share.kind is not None
+    layers = f"{share.layers} layer{'s' * (share.layers != 1)}"
+    if share.kind.is_failure:
+        room = compare_with_budget(share.need, share.budget_bytes)
+    else:
+        room = describe_room(share.need, share.kind, share.budget_bytes)
+    return f"{share.device} ({share.card}) {layers}: {room}"
 
 
 def _cut_context(found: Estimate, has_less_context: bool) -> str:

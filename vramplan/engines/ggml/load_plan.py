@@ -6,13 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import EngineRules, has_flash_attention, rules_of
+from vramplan.engines.ggml.card_memory import CardMemory
 from vramplan.engines.ggml.closed_form import Batch
-from vramplan.engines.ggml.defaults import (
-    CardMemory,
-    llama_cpp_choices,
-    ollama_choices,
-)
-from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts
+from vramplan.engines.ggml.defaults import llama_cpp_choices, ollama_choices
+from vramplan.engines.ggml.experts import NOTHING_MOVED, HostExperts, Moved
 from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 from vramplan.engines.ggml.kv_cache import (
     QUANTISED,
@@ -42,9 +39,10 @@ _NEVER_FLASH = frozenset({"grok"})
 class GgmlRun:
     """What an engine is asked to load, and the rules it follows.
 
-    `wanted_layers` is None when the engine itself decides how many layers go to the GPU; `experts`
-    are those that are kept in host memory because the settings say so, and `remarks` what is to be
-    said of settings that the engine chose.
+    `wanted_layers` is None when the engine itself decides how many layers go to the GPU; `moved`
+    is what is elsewhere than its layer because the settings say so, and `remarks` what is to be
+    said of settings that the engine chose. Of several cards, `cards` are the numbers of those that
+    it uses, and `shares` their parts of the layers.
     """
 
     pipeline: GgmlPipeline
@@ -55,7 +53,9 @@ class GgmlRun:
     rules: EngineRules
     batch: Batch
     wanted_layers: int | None
-    experts: HostExperts = NO_HOST_EXPERTS
+    moved: Moved = NOTHING_MOVED
+    cards: tuple[int, ...] = (0,)
+    shares: tuple[float, ...] = ()
     may_shrink_context: bool = False
     remarks: tuple[str, ...] = ()
 
@@ -75,6 +75,19 @@ class GgmlRun:
     def asked_layers(self) -> int:
         """Return how many layers go to the GPU unless the engine finds that they do not fit."""
         return self.model.total_layers if self.wanted_layers is None else self.wanted_layers
+
+    @property
+    def has_own_shares(self) -> bool:
+        """Return whether the settings say which card has which part of the layers."""
+        return self.settings.get("tensor_split", AUTO) != AUTO
+
+    @property
+    def projector_card(self) -> int:
+        """Return the number of the card that has the projector: the first that the engine sees.
+
+        Ollama hides the others from it where it takes one. Source: llama.cpp, tools/mtmd/clip.cpp.
+        """
+        return self.cards[0] if self.is_ollama else 0
 
     @property
     def has_vision_flash(self) -> bool:
@@ -106,11 +119,12 @@ def read_run(
     has_flash = has_flash and model.architecture not in _NEVER_FLASH
     is_ollama, has_vision = pipeline.is_ollama, pipeline.has_projector
     if card is not None:
-        card = replace(card, total_bytes=max(0, card.total_bytes - pipeline.overhead_bytes))
+        kept = pipeline.overhead_bytes * len(card.cards)
+        card = replace(card, total_bytes=max(0, card.total_bytes - kept))
     choices = (
         ollama_choices(model, asked, card, has_images=has_vision, has_flash=has_flash)
         if is_ollama
-        else llama_cpp_choices(model, asked, rules)
+        else llama_cpp_choices(model, asked, rules, card)
     )
     chosen = choices.settings
     return GgmlRun(
@@ -122,7 +136,9 @@ def read_run(
         rules=rules,
         batch=batch_of(model, chosen, rules, has_flash=has_flash, is_shared=not is_ollama),
         wanted_layers=_wanted_layers(model, chosen),
-        experts=_host_experts(model, chosen),
+        moved=_moved(model, chosen),
+        cards=choices.cards.numbers,
+        shares=choices.cards.shares,
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
         remarks=choices.remarks,
     )
@@ -223,10 +239,10 @@ def _wanted_layers(model: GgmlModel, chosen: Settings) -> int | None:
     return wanted
 
 
-def _host_experts(model: GgmlModel, chosen: Settings) -> HostExperts:
+def _moved(model: GgmlModel, chosen: Settings) -> Moved:
     wanted = chosen.get("cpu_moe", 0)
     if wanted == 0:
-        return NO_HOST_EXPERTS
+        return NOTHING_MOVED
     if not model.has_experts:
         hint = "it is for mixtures of experts; gpu_layers moves whole layers"
         raise UsageError("cpu_moe: the model has no experts", hint=hint)
@@ -234,4 +250,4 @@ def _host_experts(model: GgmlModel, chosen: Settings) -> HostExperts:
     if first >= model.layers:
         hint = f"its layers are 0 to {model.layers - 1}"
         raise UsageError(f"cpu_moe {wanted}: the model has no such layer", hint=hint)
-    return HostExperts(first=first, stop=min(stop, model.layers))
+    return Moved(experts=(HostExperts(first=first, stop=min(stop, model.layers)),))

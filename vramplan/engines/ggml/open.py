@@ -49,7 +49,7 @@ def open_entry(entry: Entry) -> GgmlPipeline:
         title=entry.title,
         summary=entry.summary,
         runtime=entry.runtime,
-        defaults=entry.defaults,
+        defaults={**_several_cards(entry.runtime), **entry.defaults},
         constraints=entry.constraints,
         source=entry.source,
         path=entry.path,
@@ -198,6 +198,7 @@ def _pipeline(
         "flash_attention": "auto",
         "gpu_layers": "auto",
         **_sharing(runtime, model),
+        **_several_cards(runtime),
         "engine": _BUILDS[runtime],
         "platform": "linux",
     }
@@ -243,6 +244,12 @@ def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
     if model.window:
         chosen["swa_full"] = "off"
     return chosen
+
+
+def _several_cards(runtime: str) -> dict[str, SettingValue]:
+    """Return the defaults of what matters on several cards only: Ollama may choose one of them."""
+    mode = AUTO if runtime == "ollama" else "layer"
+    return {"split_mode": mode, "tensor_split": AUTO, "main_gpu": 0}
 
 
 def _most(trained: int, context: SettingValue) -> int:

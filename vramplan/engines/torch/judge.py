@@ -18,6 +18,7 @@ from vramplan.engines.torch.device_map import (
 )
 from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape
 from vramplan.engines.torch.first_stop import FirstStop, find_first_stop
+from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import (
     Band,
@@ -167,6 +168,7 @@ class TorchGrader:
 
     def __call__(self, card: Card, budget_bytes: int) -> Graded:
         """Return the figures of `judge_torch`."""
+        refuse_several(card)
         for mode, tried in self._tried.items():
             found, need = self._need(mode, tried, card)
             kind = grade(need.band, budget_bytes, spills=self._spills)

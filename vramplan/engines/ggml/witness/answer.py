@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vramplan.engine_buffer import EngineBuffer, in_our_words
@@ -108,16 +108,18 @@ def ask_engine(
     mmproj: Path | None = None,
     *,
     card: PretendedCard | None = None,
+    others: Sequence[PretendedCard] = (),
 ) -> EngineAnswer:
     """Return what the engine allocates for `model` at a pipeline's settings, on the CPU.
 
     With a `card` it is what CUDA would allocate there and in host memory, for `gpu_layers` layers
-    or as many as the engine's own fit puts on it (auto), which knows of no projector then.
+    or as many as the engine's own fit puts on it (auto), which knows of no projector then; with
+    `others`, what it would allocate on each of them.
 
     Raises MissingError without the engine, MeasurementError with its own line where it refuses.
     """
     server = _command(model, settings)
-    request = request_of(model, settings, card, LIBRARY)
+    request = request_of(model, settings, card, LIBRARY, others)
     command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
     text = _listen(command, _GRAPH, model)
     if card is None and NOT_KNOWN in text:  # its server is asked the same way in every build

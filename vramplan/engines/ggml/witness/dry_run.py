@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -22,11 +22,12 @@ from vramplan.engines.ggml.witness.llama_library import (
     load,
     model_parameters,
     open_library,
+    share_out,
 )
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard, plug_in
 from vramplan.engines.ggml.witness.unread import leave_data_unread
 from vramplan.errors import MissingError
-from vramplan.settings import experts_of, key_type, value_type
+from vramplan.settings import AUTO, experts_of, key_type, split_of, value_type
 from vramplan.sources.block_sizes import TYPES
 
 _NUMBERS = {name: number for number, name in TYPES.items()}
@@ -43,9 +44,17 @@ _DEBUG = 1
 
 
 def request_of(
-    model: Path, settings: Mapping[str, object], card: PretendedCard | None, package: str
+    model: Path,
+    settings: Mapping[str, object],
+    card: PretendedCard | None,
+    package: str,
+    others: Sequence[PretendedCard] = (),
 ) -> str:
-    """Return the program's argument for a model at a pipeline's settings; on the CPU, no card."""
+    """Return the program's argument for a model at a pipeline's settings; on the CPU, no card.
+
+    `others` are the cards beside the first.
+    """
+    cards = () if card is None else (card, *others)
     layers, context = settings.get("gpu_layers", "auto"), settings.get("context", 4096)
     if layers != "auto":
         layers = _EVERY_LAYER if layers == "all" else int(str(layers))
@@ -70,7 +79,10 @@ def request_of(
             "gpu_layers": layers,
             "cpu_moe": [first, min(stop, _MOST_LAYERS)],
             "copies_weights": settings.get("op_offload", True),
-            "card": None if card is None else asdict(card),
+            "split_mode": settings.get("split_mode", "layer"),
+            "main_gpu": int(str(settings.get("main_gpu", 0))),
+            "tensor_split": split_of(settings.get("tensor_split", AUTO)),
+            "cards": [asdict(one) for one in cards],
         }
     )
 
@@ -78,23 +90,22 @@ def request_of(
 def main(request: Mapping[str, object]) -> None:
     """Do what a request asks for. Raises MissingError where the engine is not a known one."""
     library = open_engine(request)
-    asked = cast("dict[str, Any] | None", request["card"])
-    card = None if asked is None else PretendedCard(**asked)
-    device = None if card is None else plug_in(library, card)
+    cards = [PretendedCard(**one) for one in cast("list[dict[str, Any]]", request["cards"])]
+    devices = plug_in(library, cards) if cards else None
     say = _speaker()
     library.llama_log_set(say, None)
     library.llama_backend_init()
     model, context = parameters(library, request)
     path = Path(str(request["model"]))
-    if card is None:
+    if not cards:
         model.gpu_layers = 0
     elif request["gpu_layers"] == "auto":
-        fit(library, path, model, context, card.margin_bytes)
+        fit(library, path, model, context, [card.margin_bytes for card in cards])
         library.llama_log_set(say, None)
     else:
         model.gpu_layers = request["gpu_layers"]
     load(library, path, model, context)
-    del device
+    del devices
 
 
 def open_engine(request: Mapping[str, object]) -> ctypes.CDLL:
@@ -123,6 +134,8 @@ def parameters(
     context.flash = _FLASH[str(request["flash"])]
     context.unified, context.whole_window = request["unified"], request["whole_window"]
     context.offload_ops = request["copies_weights"]
+    shares = cast("list[float]", request["tensor_split"])
+    share_out(library, model, str(request["split_mode"]), int(str(request["main_gpu"])), shares)
     first, stop = cast("list[int]", request["cpu_moe"])
     if stop:
         keep_experts(library, model, range(first, stop))
