@@ -214,12 +214,14 @@ def buffer_bytes(
 class LayerSplit:
     """How many of a model's layers (the output layer counts as one) are on the GPU.
 
-    Of `experts_on_cpu` of those the experts are in host memory, all of them or some.
+    Of `experts_on_cpu` of those the experts are in host memory, all of them or some; or other
+    tensors, where `are_experts` is false.
     """
 
     total: int
     on_gpu: int
     experts_on_cpu: int = 0
+    are_experts: bool = True
 
     @property
     def is_whole(self) -> bool:
@@ -228,9 +230,8 @@ class LayerSplit:
 
     def in_words(self) -> str:
         """Return ``29 of 33 layers on the GPU``, and where the experts are not with them."""
-        experts = (
-            f", the experts of {self.experts_on_cpu} on the CPU" if self.experts_on_cpu else ""
-        )
+        what = "the experts" if self.are_experts else "parts"
+        experts = f", {what} of {self.experts_on_cpu} on the CPU" if self.experts_on_cpu else ""
         return f"{self.on_gpu} of {self.total} layers on the GPU{experts}"
 
 

@@ -69,6 +69,11 @@ SPILLING_PLATFORMS = ("windows", "wsl")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 ALL_LAYERS = ("all", "auto")
 ALL_EXPERTS = "all"
+#: what `-ot` may put tensors on: host memory, or a CUDA card by its number
+HOST_BUFFERS = ("CPU", "CUDA_Host")
+_BUFFER = re.compile(r"CPU|CUDA_Host|CUDA([0-9]{1,2})")
+_LONGEST_PATTERN, _MOST_PATTERNS = 200, 256
+NONE = "none"
 #: llama.cpp's `--split-mode`
 SPLIT_MODES = ("layer", "none", "auto", "row", "tensor")
 #: keys or values in the type of the whole cache
@@ -198,6 +203,40 @@ def _read_split(key: str, text: str) -> str:
     return "/".join(shares)
 
 
+def _read_overrides(key: str, text: str) -> str:
+    """Return ``PATTERN=BUFFER`` with semicolons between them; llama.cpp's commas are read too."""
+    if text.lower() == NONE:
+        return NONE
+    parts = [part.strip() for part in re.split(r"[,;]", text) if part.strip()]
+    hint = r"write PATTERN=BUFFER, such as blk\.[0-9]+\.ffn_.*=CPU, as for llama.cpp's -ot"
+    if not parts or len(parts) > _MOST_PATTERNS:
+        raise _not_a(key, text[:80], "a list of patterns", hint)
+    for part in parts:
+        pattern, sign, buffer = part.partition("=")
+        if not sign or not pattern or len(part) > _LONGEST_PATTERN or not part.isprintable():
+            raise _not_a(key, part[:80], "a pattern and a buffer", hint)
+        if not _BUFFER.fullmatch(buffer):
+            known = "CPU, CUDA0, CUDA1 and so on"
+            raise UsageError(f"{key}: no buffer is called {buffer[:40]!r}", hint=f"known: {known}")
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as problem:
+            raise UsageError(f"{key}: {pattern!r} is no pattern: {problem}", hint=hint) from None
+    return ";".join(parts)
+
+
+def overrides_of(value: object) -> tuple[tuple[str, int | None], ...]:
+    """Return the patterns of ``override_tensor`` and the card of each; None for host memory."""
+    if value == NONE:
+        return ()
+    found = []
+    for part in str(value).split(";"):
+        pattern, _, buffer = part.partition("=")
+        card = _BUFFER.fullmatch(buffer)
+        found.append((pattern, int(card[1]) if card and card[1] else None))
+    return tuple(found)
+
+
 def split_of(value: object) -> tuple[float, ...]:
     """Return the shares of ``tensor_split``, one a card; none where the engine chooses them."""
     return () if value == AUTO else tuple(float(share) for share in str(value).split("/"))
@@ -280,6 +319,10 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_read_count_or_auto,
         help="tokens of a prompt computed at once (llama.cpp); auto for what the engine takes",
     ),
+    "batch_tokens": _Setting(
+        read=_read_count,
+        help="tokens that llama.cpp takes at once (its -b, 2,048 by itself): ubatch is no more",
+    ),
     "parallel": _Setting(
         read=_read_count_or_auto,
         help="requests served at once (llama.cpp, Ollama); auto for what llama-server takes",
@@ -323,6 +366,11 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_read_experts,
         help="layers whose experts stay in host memory: a number from the first on (llama.cpp's "
         "--n-cpu-moe), layers such as 6-39 (-ot), all, 0 for what the engine chooses",
+    ),
+    "override_tensor": _Setting(
+        read=_read_overrides,
+        help="tensors elsewhere than their layer (llama.cpp's -ot): PATTERN=CPU or =CUDA1, several "
+        "with semicolons, the first that matches counts; none",
     ),
     "split_mode": _Setting(
         read=_choice(SPLIT_MODES),

@@ -149,6 +149,42 @@ def test_other_settings_change_each_card_alike(files, layers, wanted) -> None:
     hold(files["llama 12"], UNEQUAL, gpu_layers=layers, **wanted)
 
 
+#: what people write for -ot, and what nobody should
+OVERRIDES = (
+    "ffn_.*=CPU",
+    r"blk\.[0-3]\.ffn_(up|down|gate).*=CPU;attn=CUDA0",
+    "token_embd=CUDA0",
+    "output.weight=CPU",
+    r"blk\.(10|11)\.=CPU",
+    "nothing_is_called_so=CPU",
+)
+
+
+@pytest.mark.parametrize("layers", [5, "all"])
+@pytest.mark.parametrize("free", [(7800,), TWO], ids=str)
+@pytest.mark.parametrize("patterns", OVERRIDES)
+def test_tensors_go_where_patterns_say(files, patterns, free, layers) -> None:
+    hold(files["llama 12"], free, gpu_layers=layers, override_tensor=patterns)
+
+
+@pytest.mark.parametrize("free", [(7800,), TWO], ids=str)
+def test_experts_go_where_patterns_say(files, free) -> None:
+    patterns = r"blk\.[4-9]\.ffn_.*_exps=CPU" + (r";blk\.0\.ffn.*exps=CUDA1" * (len(free) > 1))
+    hold(files["mixture"], free, gpu_layers="all", override_tensor=patterns)
+
+
+@pytest.mark.parametrize("patterns", ["token_embd=CUDA0", "token_embd=CPU", "ffn_down=CPU"])
+def test_a_table_of_words_that_is_the_output_matrix_too_is_moved_as_one(files, patterns) -> None:
+    hold(files["gemma3"], (7800,), gpu_layers="all", override_tensor=patterns)
+
+
+@pytest.mark.parametrize("batch", [64, 1024, 4096])
+def test_a_batch_is_no_larger_than_what_is_taken_at_once(files, batch) -> None:
+    hold(
+        files["llama 12"], (7800,), gpu_layers="all", ubatch=2048, batch_tokens=batch, context=8192
+    )
+
+
 @pytest.mark.parametrize("experts", [3, "all"])
 def test_with_experts_in_host_memory_there_is_no_pipeline(files, experts) -> None:
     hold(files["mixture"], TWO, gpu_layers="all", cpu_moe=experts)

@@ -106,6 +106,8 @@ def test_a_sweep_judges_several_cards_as_check_does(run, model) -> None:
         (("MODEL", "--card", "2xrtx-3090", "--set", "tensor_split=0/0"), "no card has a share"),
         (("MODEL", "--card", "2xrtx-3090", "--set", "tensor_split=a"), "not a list of shares"),
         (("MODEL", "--card", "rtx-3090", "--set", "main_gpu=1"), "main_gpu=1: there is one card"),
+        (("MODEL", "--card", "8gb", "--set", "override_tensor=a=CUDA1"), "there is no CUDA1"),
+        (("MODEL", "--card", "8gb", "--set", "override_tensor=a(=CPU"), "is no pattern"),
         (("MODEL", "MODEL", "--together", "--card", "2xrtx-3090"), "side by side on several"),
     ],
 )
@@ -121,3 +123,22 @@ def test_what_is_not_planned_is_one_line(run, model, arguments, problem) -> None
 def test_torch_on_several_cards_is_refused_by_every_command(run, command) -> None:
     found = run(command, "sd15", "--card", "2xrtx-3090")
     assert "planned on one card" in found.err + found.out
+
+
+def test_what_patterns_move_is_said(run, model) -> None:
+    found = run(
+        "estimate", model, "--set", r"override_tensor=blk\.[0-4]\.ffn=CPU", "--gpu-layers", "all"
+    )
+    assert "parts of 5 on the CPU" in found.out
+    assert "override_tensor: 20 tensors of " in found.out
+    plain = run("estimate", model, "--gpu-layers", "all")
+    assert "override_tensor" not in plain.out
+
+
+def test_a_batch_above_what_is_taken_at_once_is_cut_and_that_is_said(run, model) -> None:
+    cut = run("estimate", model, "--set", "ubatch=4096", "--json").json["result"]
+    told = run("estimate", model, "--set", "ubatch=2048", "--json").json["result"]
+    assert cut["peak"] == told["peak"]
+    assert any("2,048 tokens at once" in note for note in cut["notes"])
+    raised = run("estimate", model, "--set", "ubatch=4096", "--set", "batch_tokens=4096", "--json")
+    assert raised.json["result"]["peak"]["device_bytes"] > told["peak"]["device_bytes"]

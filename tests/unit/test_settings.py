@@ -58,6 +58,16 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     | st.tuples(st.integers(0, 9_999), st.integers(0, 9_999)).map(
         lambda two: "{}-{}".format(*sorted(two))
     ),
+    "batch_tokens": counts,
+    "override_tensor": st.just(settings.NONE)
+    | st.lists(
+        st.tuples(
+            st.from_regex(r"[a-z0-9_.]{1,20}", fullmatch=True),
+            st.sampled_from(("CPU", "CUDA0", "CUDA12", "CUDA_Host")),
+        ).map("=".join),
+        min_size=1,
+        max_size=4,
+    ).map(";".join),
     "split_mode": st.sampled_from(settings.SPLIT_MODES),
     "tensor_split": st.just(settings.AUTO)
     | st.lists(st.integers(1, 99_999), min_size=1, max_size=16).map(
@@ -283,3 +293,49 @@ def test_a_word_that_is_only_somewhat_alike_is_not_taken_for_a_setting(word: str
     with pytest.raises(UsageError) as caught:
         parse_setting(word, "1")
     assert (caught.value.hint or "").startswith("settings: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("ffn", "not a pattern and a buffer"),
+        ("=CPU", "not a pattern and a buffer"),
+        (";;", "not a list of patterns"),
+        ("ffn=Vulkan0", "no buffer is called 'Vulkan0'"),
+        ("ffn(=CPU", "is no pattern"),
+        ("a" * 300 + "=CPU", "not a pattern and a buffer"),
+        (";".join(["a=CPU"] * 300), "not a list of patterns"),
+        ("a\x1b[2J=CPU", "not a pattern and a buffer"),
+    ],
+)
+def test_what_is_no_override_is_said(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        parse_setting("override_tensor", text)
+
+
+def test_overrides_are_read_as_llama_cpp_writes_them() -> None:
+    """Its -ot has commas between, and the first = of each ends the pattern."""
+    read = parse_setting("override_tensor", r"blk\.[0-9]\.ffn_.*=CPU,attn=CUDA1")
+    assert settings.overrides_of(read) == ((r"blk\.[0-9]\.ffn_.*", None), ("attn", 1))
+    assert settings.overrides_of(settings.NONE) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("0/0", "no card has a share"),
+        ("1//", "not a list of shares"),
+        ("-1/2", "not a list of shares"),
+        ("/".join("1" * 17), "not a list of shares"),
+        ("1e9/1", "not a list of shares"),
+    ],
+)
+def test_what_is_no_split_is_said(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        parse_setting("tensor_split", text)
+
+
+def test_shares_have_commas_or_slashes_between_them() -> None:
+    assert parse_setting("tensor_split", "3,1") == parse_setting("tensor_split", "3/1") == "3/1"
+    assert settings.split_of("3/1.5") == (3.0, 1.5)
+    assert settings.split_of(settings.AUTO) == ()

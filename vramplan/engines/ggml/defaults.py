@@ -74,6 +74,12 @@ def llama_cpp_choices(
         )
     if asked["ubatch"] == AUTO:
         found["ubatch"] = _BATCH
+    most, ubatch = found.get("batch_tokens"), found["ubatch"]
+    if isinstance(most, int) and isinstance(ubatch, int) and most < ubatch:
+        remarks.append(
+            f"of ubatch={ubatch:,} llama.cpp computes {most:,} tokens at once: no more than "
+            f"batch_tokens (-b)"
+        )
     cards = choose_cards(found, (card or _NO_CARD).cards, None)
     return Chosen(settings=found, remarks=tuple(remarks), cards=cards)
 

@@ -12,13 +12,15 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml import engine_pools
+from vramplan.engines.ggml.card_shares import HOST as NOWHERE
 from vramplan.engines.ggml.compute_buffer import uses_graph
+from vramplan.engines.ggml.experts import Moved
 from vramplan.engines.ggml.figures import WEIGHTS_SOURCE, Figures
 from vramplan.engines.ggml.gpu_seats import Gpu, gpus_of, memory_of, oldest_capability
 from vramplan.engines.ggml.graph.split import PIPELINE_COPIES
 from vramplan.engines.ggml.graph_buffer import graph_note, is_pipeline
 from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu, layers_of
-from vramplan.engines.ggml.load_plan import GgmlRun, read_run
+from vramplan.engines.ggml.load_plan import NEUTRAL, GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.weights import Placement, TensorRole
 from vramplan.engines.ggml.witnessed import settle
@@ -187,6 +189,7 @@ def _budget(fit: Fit, figures: Figures, gpus: Sequence[Gpu], *, free_bytes: int 
             total=run.model.total_layers,
             on_gpu=fit.on_gpu,
             experts_on_cpu=figures.experts_on_cpu,
+            are_experts=not run.moved.patterns,
         ),
         notes=tuple(_notes(run, placement, figures, vision)),
         cards=tuple(_shares(fit, gpus, (*lines, *contexts), buffers)) if len(gpus) > 1 else (),
@@ -198,10 +201,10 @@ _SHARING = ("split_mode", "tensor_split", "main_gpu")
 
 
 def _shown_settings(run: GgmlRun, cards: int) -> Settings:
-    """Return the settings without those that mean nothing on one card."""
-    if cards > 1:
-        return run.settings
-    return {key: value for key, value in run.settings.items() if key not in _SHARING}
+    """Return the settings without those that mean nothing here: nobody asked for them."""
+    hidden = {key for key, value in NEUTRAL.items() if run.settings.get(key) == value}
+    hidden |= set(_SHARING) if cards == 1 else set()
+    return {key: value for key, value in run.settings.items() if key not in hidden}
 
 
 def _shares(
@@ -384,6 +387,23 @@ def _buffers(
             yield Buffer(kind=kind, device=HOST, size_bytes=size_bytes, component=PROJECTOR)
 
 
+def _moved_note(run: GgmlRun) -> str:
+    """Return how much the patterns of ``override_tensor`` put where."""
+    found: dict[int, list[int]] = {}
+    for tensor in run.model.tensors:
+        place = Moved(patterns=run.moved.patterns).find(tensor.file_name, tensor.layer)
+        if place is not None and not tensor.is_shared:
+            found.setdefault(place, []).append(tensor.size_bytes)
+    if not found:
+        return "override_tensor: no tensor is called so, and nothing is moved"
+    said = "; ".join(
+        f"{len(sizes)} tensors of {format_size(sum(sizes), up=True)} "
+        + ("in host memory" if place == NOWHERE else f"on gpu {run.cards[place]}")
+        for place, sizes in sorted(found.items())
+    )
+    return f"override_tensor: {said}; a big batch copies what is in host memory to the GPU"
+
+
 def _notes(
     run: GgmlRun, placement: Placement, figures: Figures, vision: VisionModel | None
 ) -> Iterator[str]:
@@ -414,7 +434,9 @@ def _notes(
             f"{format_size(figures.host_cache_bytes, up=True)} of KV cache"
             + (f", {format_size(states, up=True)} of recurrent state" if states else "")
         )
-    if figures.experts_on_cpu:
+    if run.moved.patterns:
+        yield _moved_note(run)
+    if figures.experts_on_cpu and not run.moved.patterns:
         yield (
             f"of {figures.experts_on_cpu} layers on the GPU the experts are in host "
             "memory; a big batch copies them to the GPU, a matrix at a time"

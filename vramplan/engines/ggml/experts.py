@@ -1,5 +1,8 @@
 """Which tensors are not where their layer is: experts in host memory, most of all.
 
+``-ot PATTERN=BUFFER`` puts those that a regular expression matches anywhere: in host memory, or on
+a card. It is asked before all others here (llama.cpp takes them in the order of its arguments).
+
 A user says it by ``--n-cpu-moe N``: the experts of the first N layers. llama.cpp's fit does it on
 its own for the last layers, and cuts the first of those at a finer place; the rest of that one may
 be on the next of several cards. Either way tensors are found by name. Source: llama.cpp,
@@ -8,8 +11,10 @@ common/common.h (LLM_FFN_EXPS_REGEX) and common/fit.cpp (get_overflow_pattern).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 
 from vramplan.engines.ggml.card_shares import HOST
 from vramplan.quick_dataclass import dataclass
@@ -62,13 +67,17 @@ class Moved:
     """The tensors that are not where their layer is; of several rules the first counts."""
 
     experts: tuple[HostExperts, ...] = ()
+    patterns: tuple[tuple[str, int], ...] = ()
 
     def __bool__(self) -> bool:
         """Return whether a rule was made, be it for tensors that there are or not."""
-        return bool(self.experts)
+        return bool(self.experts or self.patterns)
 
     def find(self, name: str, layer: int | None) -> int | None:
         """Return where a tensor is: a card's number, or HOST; None for where its layer is."""
+        for pattern, place in self.patterns:
+            if _compiled(pattern).search(name):
+                return place
         if layer is None:
             return None
         for rule in self.experts:
@@ -80,6 +89,15 @@ class Moved:
 
 #: everything is where its layer is
 NOTHING_MOVED = Moved()
+
+
+@lru_cache(maxsize=512)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Return a pattern of ECMAScript's grammar, which std::regex has, as Python's.
+
+    Digits are ASCII's there; what Python cannot read was refused with the setting.
+    """
+    return re.compile(pattern, re.ASCII)
 
 
 def has_experts(names: Iterable[str]) -> bool:

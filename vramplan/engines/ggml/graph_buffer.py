@@ -215,7 +215,7 @@ def weight_memories(model: GgmlModel, placement: Placement) -> Iterator[tuple[st
         elif tensor.layer is not None:
             card = owners[tensor.layer]
         if moved:
-            found = moved.find(tensor.name, tensor.layer)
+            found = moved.find(tensor.file_name, tensor.layer)
             card = card if found is None else found
         yield tensor.name, _memory(tensor.cuda_bytes, card)
         if tensor.name in ROPE_FACTORS:  # beside every layer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import EngineRules, has_flash_attention, rules_of
 from vramplan.engines.ggml.card_memory import CardMemory
+from vramplan.engines.ggml.card_shares import HOST
 from vramplan.engines.ggml.closed_form import Batch
 from vramplan.engines.ggml.defaults import llama_cpp_choices, ollama_choices
 from vramplan.engines.ggml.experts import NOTHING_MOVED, HostExperts, Moved
@@ -25,11 +26,24 @@ from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import AUTO, KV_TYPES, experts_of, key_type, value_type
+from vramplan.settings import (
+    AUTO,
+    KV_TYPES,
+    NONE,
+    experts_of,
+    key_type,
+    overrides_of,
+    value_type,
+)
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.vision_model import VisionModel
 
+
+#: llama.cpp: common/common.h (n_batch)
+_BATCH_TOKENS = 2048
+#: settings of which nothing is said where they have these values
+NEUTRAL: Settings = {"override_tensor": NONE, "batch_tokens": _BATCH_TOKENS}
 
 #: "flash_attn is not compatible with Grok - forcing off" (llama.cpp, src/llama-context.cpp)
 _NEVER_FLASH = frozenset({"grok"})
@@ -136,7 +150,7 @@ def read_run(
         rules=rules,
         batch=batch_of(model, chosen, rules, has_flash=has_flash, is_shared=not is_ollama),
         wanted_layers=_wanted_layers(model, chosen),
-        moved=_moved(model, chosen),
+        moved=_moved(model, chosen, choices.cards.numbers),
         cards=choices.cards.numbers,
         shares=choices.cards.shares,
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
@@ -173,7 +187,7 @@ def batch_of(
     context = _count(chosen, "context")
     tokens = cache_tokens(context, sequences, is_shared=is_shared, is_unified=is_unified)
     keys, values = key_type(chosen), value_type(chosen)
-    ubatch = min(_count(chosen, "ubatch"), tokens * streams)
+    ubatch = min(_count(chosen, "ubatch"), tokens * streams, most_at_once(chosen, is_shared))
     window = tokens
     if rules.has_window_cache and chosen.get("swa_full") != "on":
         window = window_tokens(model, tokens, ubatch, sequences // streams)
@@ -194,6 +208,16 @@ def batch_of(
         layer_states=layer_states(model, sequences),
         is_unified=is_unified,
     )
+
+
+def most_at_once(chosen: Settings, is_shared: bool) -> int:  # as in `batch_of`
+    """Return the tokens that llama.cpp takes at once, of which ubatch is a part (-b).
+
+    Ollama passes one number for both. Source: llama.cpp, src/llama-context.cpp (n_ubatch).
+    """
+    if "batch_tokens" in chosen:
+        return _count(chosen, "batch_tokens")
+    return _BATCH_TOKENS if is_shared else _count(chosen, "ubatch")
 
 
 def _caches(
@@ -239,10 +263,21 @@ def _wanted_layers(model: GgmlModel, chosen: Settings) -> int | None:
     return wanted
 
 
-def _moved(model: GgmlModel, chosen: Settings) -> Moved:
+def _moved(model: GgmlModel, chosen: Settings, cards: tuple[int, ...]) -> Moved:
+    patterns = []
+    for pattern, card in overrides_of(chosen.get("override_tensor", NONE)):
+        if card is not None and card not in cards:
+            numbers = ", ".join(f"CUDA{number}" for number in cards)
+            hint = f"the engine uses {numbers}; --card 2xrtx-3090 names several"
+            raise UsageError(f"override_tensor: there is no CUDA{card}", hint=hint)
+        patterns.append((pattern, HOST if card is None else cards.index(card)))
+    return Moved(experts=_host_experts(model, chosen), patterns=tuple(patterns))
+
+
+def _host_experts(model: GgmlModel, chosen: Settings) -> tuple[HostExperts, ...]:
     wanted = chosen.get("cpu_moe", 0)
     if wanted == 0:
-        return NOTHING_MOVED
+        return ()
     if not model.has_experts:
         hint = "it is for mixtures of experts; gpu_layers moves whole layers"
         raise UsageError("cpu_moe: the model has no experts", hint=hint)
@@ -250,4 +285,4 @@ def _moved(model: GgmlModel, chosen: Settings) -> Moved:
     if first >= model.layers:
         hint = f"its layers are 0 to {model.layers - 1}"
         raise UsageError(f"cpu_moe {wanted}: the model has no such layer", hint=hint)
-    return Moved(experts=(HostExperts(first=first, stop=min(stop, model.layers)),))
+    return (HostExperts(first=first, stop=min(stop, model.layers)),)

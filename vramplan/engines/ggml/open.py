@@ -14,7 +14,7 @@ from vramplan.catalog.pipelines import Entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
-from vramplan.settings import AUTO, SAME
+from vramplan.settings import AUTO, NONE, SAME
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
@@ -199,6 +199,7 @@ def _pipeline(
         "gpu_layers": "auto",
         **_sharing(runtime, model),
         **_several_cards(runtime),
+        "override_tensor": NONE,
         "engine": _BUILDS[runtime],
         "platform": "linux",
     }
@@ -240,7 +241,7 @@ def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
     """
     if runtime != "llama.cpp":
         return {"parallel": 1}
-    chosen: dict[str, SettingValue] = {"parallel": AUTO, "kv_unified": AUTO}
+    chosen: dict[str, SettingValue] = {"parallel": AUTO, "kv_unified": AUTO, "batch_tokens": 2048}
     if model.window:
         chosen["swa_full"] = "off"
     return chosen

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: the embeddings of words
+TABLE = "token_embd.weight"
+
 #: tensors begin at multiples of this in a file (GGUF's general.alignment, unless it says otherwise)
 _FILE_ALIGNMENT = 32
 
@@ -51,6 +54,11 @@ class GgmlTensor:
     role: TensorRole
     layer: int | None = None
     is_shared: bool = False  # another tensor's data, copied to the GPU beside the original
+
+    @property
+    def file_name(self) -> str:
+        """Return what the file calls it: a copy of the table of words has the table's name."""
+        return TABLE if self.is_shared else self.name
 
     @property
     def elements(self) -> int:
@@ -218,7 +226,8 @@ def place_layers(
     weights = [0] * max(len(shares), 1)
     host_bytes = 0
     place_in_file, mapped_from, mapped_to = 0, -1, 0
-    kept: set[int | None] = set()
+    kept: set[int] = set()
+    table = HOST
     for tensor in model.tensors:
         place = HOST
         if tensor.layer is not None and tensor.layer >= first:
@@ -226,13 +235,15 @@ def place_layers(
         elif output and tensor.role is TensorRole.OUTPUT:
             place = place_of[last]
         if moved:
-            found = moved.find(tensor.name, tensor.layer)
-            if found == HOST != place:
+            found = moved.find(tensor.file_name, tensor.layer)
+            if found == HOST != place and tensor.layer is not None:
                 kept.add(tensor.layer)
             # the tensors of a layer that is in host memory may be on a card all the same
             place = place if found is None else found
-        if place != HOST:
-            weights[place] += tensor.cuda_bytes
+        if tensor.name == TABLE:
+            table = place
+        if place != HOST:  # a copy is made where the original is not
+            weights[place] += 0 if tensor.is_shared and place == table else tensor.cuda_bytes
         elif not tensor.is_shared:
             host_bytes += tensor.size_bytes
             mapped_from = place_in_file if mapped_from < 0 else mapped_from

@@ -46,13 +46,13 @@ _PROJECTOR = "memory usage of mmproj"
 _CHILD = """
 import ctypes, os, sys
 import xllamacpp as engine
-(path, mmproj, context, ubatch, key_type, value_type, flash, parallel, unified, whole_window,
+(path, mmproj, context, ubatch, batch, key_type, value_type, flash, parallel, unified, whole_window,
  mtp) = sys.argv[1:]
 params = engine.CommonParams()
 params.model.path = path
 if mmproj:
     params.mmproj.path = mmproj
-params.n_ctx, params.n_ubatch, params.n_batch = int(context), int(ubatch), max(2048, int(ubatch))
+params.n_ctx, params.n_ubatch, params.n_batch = int(context), int(ubatch), int(batch)
 params.n_parallel = int(parallel)
 params.kv_unified, params.swa_full = unified == "on", whole_window == "on"
 params.cache_type_k = getattr(engine.ggml_type, "GGML_TYPE_" + key_type)
@@ -163,6 +163,7 @@ def _command(model: Path, settings: Mapping[str, object], mmproj: Path | None = 
         "" if mmproj is None else str(mmproj),
         str(settings.get("context", 4096)),
         str(settings.get("ubatch", 512)),
+        str(settings.get("batch_tokens", max(2048, int(str(settings.get("ubatch", 512)))))),
         key_type(settings).upper(),
         value_type(settings).upper(),
         _FLASH[str(settings.get("flash_attention", "auto"))],

@@ -17,17 +17,26 @@ from typing import Any, cast
 
 from vramplan.engines.ggml.witness.llama_library import (
     context_parameters,
+    expert_patterns,
     fit,
-    keep_experts,
     load,
     model_parameters,
     open_library,
+    override_tensors,
     share_out,
 )
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard, plug_in
 from vramplan.engines.ggml.witness.unread import leave_data_unread
 from vramplan.errors import MissingError
-from vramplan.settings import AUTO, experts_of, key_type, split_of, value_type
+from vramplan.settings import (
+    AUTO,
+    NONE,
+    experts_of,
+    key_type,
+    overrides_of,
+    split_of,
+    value_type,
+)
 from vramplan.sources.block_sizes import TYPES
 
 _NUMBERS = {name: number for number, name in TYPES.items()}
@@ -68,6 +77,8 @@ def request_of(
             "package": package,
             "context": _OWN_CONTEXT if context == "auto" else int(str(context)),
             "ubatch": int(str(settings.get("ubatch", 512))),
+            "batch": int(str(settings.get("batch_tokens", 0))),
+            "overrides": overrides_of(settings.get("override_tensor", NONE)),
             "parallel": int(str(parallel)),
             "unified": unified == "on",
             "whole_window": settings.get("swa_full") == "on",
@@ -125,7 +136,7 @@ def parameters(
     model, context = model_parameters(library), context_parameters(library)
     model.use_extra_buffers = False  # weights as in the file, none packed anew for the CPU
     context.context, context.ubatch = request["context"], request["ubatch"]
-    context.batch = max(2048, context.ubatch)
+    context.batch = request["batch"] or max(2048, context.ubatch)
     context.sequences = context.outputs = request["parallel"]  # one token of each gives logits
     context.type_k = _NUMBERS[str(request["key_type"])]
     context.type_v = _NUMBERS[str(request["value_type"])]
@@ -137,8 +148,9 @@ def parameters(
     shares = cast("list[float]", request["tensor_split"])
     share_out(library, model, str(request["split_mode"]), int(str(request["main_gpu"])), shares)
     first, stop = cast("list[int]", request["cpu_moe"])
-    if stop:
-        keep_experts(library, model, range(first, stop))
+    overrides = [(str(one[0]), one[1]) for one in cast("list[Any]", request["overrides"])]
+    if overrides or stop:
+        override_tensors(library, model, [*overrides, *expert_patterns(range(first, stop))])
     return model, context
 
 
