@@ -73,7 +73,10 @@ ALL_EXPERTS = "all"
 HOST_BUFFERS = ("CPU", "CUDA_Host")
 _BUFFER = re.compile(r"CPU|CUDA_Host|CUDA([0-9]{1,2})")
 _LONGEST_PATTERN, _MOST_PATTERNS = 200, 256
+_LONGEST_NAMES, _MOST_FILES = 8_192, 32
 NONE = "none"
+#: llama.cpp's `--pooling`
+POOLINGS = ("auto", "none", "mean", "cls", "last", "rank")
 #: llama.cpp's `--split-mode`
 SPLIT_MODES = ("layer", "none", "auto", "row", "tensor")
 #: keys or values in the type of the whole cache
@@ -223,6 +226,23 @@ def _read_overrides(key: str, text: str) -> str:
         except (re.error, RecursionError, OverflowError) as problem:
             raise UsageError(f"{key}: {pattern!r} is no pattern: {problem}", hint=hint) from None
     return ";".join(parts)
+
+
+def _read_files(key: str, text: str) -> str:
+    """Return names of files with semicolons between them."""
+    if text.lower() == NONE:
+        return NONE
+    names = [part.strip() for part in text.split(";")]
+    if len(names) > _MOST_FILES or not all(names) or len(text) > _LONGEST_NAMES:
+        raise _not_a(key, text[:80], "a list of files", "several have semicolons between them")
+    if not text.isprintable():
+        raise _not_a(key, text[:80], "a file's name", None)
+    return ";".join(names)
+
+
+def files_of(value: object) -> tuple[str, ...]:
+    """Return the files that a setting names."""
+    return () if value in (None, NONE) else tuple(str(value).split(";"))
 
 
 def overrides_of(value: object) -> tuple[tuple[str, int | None], ...]:
@@ -386,6 +406,28 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_read_index,
         help="the card that has all of a model with split_mode=none (llama.cpp's -mg), from 0",
     ),
+    "lora": _Setting(
+        read=_read_files,
+        help="LoRA adapters beside the model (llama.cpp's --lora): .gguf files, several with "
+        "semicolons; none",
+    ),
+    "control_vector": _Setting(
+        read=_read_files,
+        help="control vectors beside the model (llama.cpp's --control-vector): .gguf files; none",
+    ),
+    "draft": _Setting(
+        read=_read_files,
+        help="a small model that guesses ahead (llama.cpp's -md), a .gguf file; none",
+    ),
+    "embedding": _Setting(
+        read=_SWITCH,
+        help="llama-server is to embed only (its --embedding): a result for every token: on, off",
+    ),
+    "pooling": _Setting(
+        read=_choice(POOLINGS),
+        help="how embeddings of tokens become one (llama.cpp's --pooling): none, mean, cls, last, "
+        "rank, auto for the model's own",
+    ),
     "engine": _Setting(read=_read_word, help="the engine's version whose rules apply"),
     "expandable_segments": _Setting(
         read=_SWITCH, help="PYTORCH_ALLOC_CONF=expandable_segments:True: on, off"
@@ -397,7 +439,7 @@ _SETTINGS: Mapping[str, _Setting] = {
 
 #: what people add to a model and vramplan does not plan, by the names that they give it
 NOT_MODELLED: Mapping[str, str] = {
-    **dict.fromkeys(("lora", "loras", "lora_scale", "adapter", "adapters"), "LoRA adapters"),
+    **dict.fromkeys(("loras", "lora_scale", "adapter", "adapters"), "LoRA adapters"),
     **dict.fromkeys(("controlnet", "control_net", "t2i_adapter"), "ControlNets and T2I-Adapters"),
     **dict.fromkeys(("ip_adapter", "ipadapter"), "IP-Adapters"),
     **dict.fromkeys(("textual_inversion", "embeddings", "hypernetwork"), "embeddings added later"),
@@ -408,6 +450,9 @@ NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("frames", "num_frames", "fps"), "video"),
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
 }
+
+#: what one engine plans, and others do not
+_MODELLED_BY_ONE: Mapping[str, str] = {"lora": "LoRA adapters here"}
 
 #: how like a setting's name a word must be to be taken for it: 'controlnet' is not 'context'
 _LIKENESS = 0.75
@@ -445,22 +490,29 @@ def format_setting(key: str, value: SettingValue) -> str:
 def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
-        what = NOT_MODELLED.get(key.lower().replace("-", "_"))
-        if what is not None:
-            raise UsageError(
-                f"{key!r} is known but not modelled: vramplan does not plan {what}",
-                hint="leave it out; what it takes comes on top, and --margin keeps room for it",
-            )
+        _refuse_unmodelled(key)
         near = did_you_mean(key, _SETTINGS, likeness=_LIKENESS)
         hint = near or "settings: " + ", ".join(_SETTINGS)
         raise UsageError(f"unknown setting {key!r}", hint=hint)
     return setting
 
 
+def _refuse_unmodelled(key: str) -> None:
+    """Raise UsageError for what people add to a model and nobody plans."""
+    word = key.lower().replace("-", "_")
+    what = NOT_MODELLED.get(word) or _MODELLED_BY_ONE.get(word)
+    if what is not None:
+        raise UsageError(
+            f"{key!r} is known but not modelled: vramplan does not plan {what}",
+            hint="leave it out; what it takes comes on top, and --margin keeps room for it",
+        )
+
+
 def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None:
     """Raise UsageError when `pipeline` has no setting `key` or does not take `value` for it."""
     if key not in pipeline.defaults:
         _setting(key)
+        _refuse_unmodelled(key)
         known = ", ".join(pipeline.defaults)
         near = did_you_mean(key, pipeline.defaults, likeness=_LIKENESS)
         hint = f"{near} it has: {known}" if near else f"it has: {known}"

@@ -185,6 +185,22 @@ def test_a_batch_is_no_larger_than_what_is_taken_at_once(files, batch) -> None:
     )
 
 
+@pytest.mark.parametrize("layers", [5, "all"])
+@pytest.mark.parametrize("pooling", ["auto", "none", "mean", "cls", "last"])
+def test_embeddings_have_a_result_for_every_token(files, pooling, layers) -> None:
+    wanted = {"embedding": "on", "pooling": pooling, "parallel": 2, "kv_unified": "on"}
+    hold(files["llama 12"], (7800,), gpu_layers=layers, **wanted)
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen3moe", "falcon-h1", "deepseek2"])
+def test_embeddings_of_other_families(files, name) -> None:
+    hold(files[name], (7800,), gpu_layers="all", embedding="on", pooling="mean")
+
+
+def test_a_pooling_that_nothing_is_embedded_for_takes_results_all_the_same(files) -> None:
+    hold(files["llama 12"], (7800,), gpu_layers="all", pooling="last")
+
+
 @pytest.mark.parametrize("experts", [3, "all"])
 def test_with_experts_in_host_memory_there_is_no_pipeline(files, experts) -> None:
     hold(files["mixture"], TWO, gpu_layers="all", cpu_moe=experts)

@@ -68,6 +68,15 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
         min_size=1,
         max_size=4,
     ).map(";".join),
+    "embedding": switches,
+    "pooling": st.sampled_from(settings.POOLINGS),
+    **dict.fromkeys(
+        ("lora", "control_vector", "draft"),
+        st.just(settings.NONE)
+        | st.lists(st.from_regex(r"[A-Za-z0-9_/.-]{1,20}", fullmatch=True), min_size=1, max_size=4)
+        .map(";".join)
+        .filter(lambda text: text.lower() != settings.NONE),
+    ),
     "split_mode": st.sampled_from(settings.SPLIT_MODES),
     "tensor_split": st.just(settings.AUTO)
     | st.lists(st.integers(1, 99_999), min_size=1, max_size=16).map(
@@ -268,7 +277,7 @@ def test_a_setting_without_constraints_takes_any_of_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["lora", "LoRA", "controlnet", "ip-adapter", "quantization", "frames", "torch_compile"]
+    "word", ["loras", "LoRA", "controlnet", "ip-adapter", "quantization", "frames", "torch_compile"]
 )
 def test_what_is_known_and_not_modelled_is_said_to_be_so(word: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -339,3 +348,14 @@ def test_shares_have_commas_or_slashes_between_them() -> None:
     assert parse_setting("tensor_split", "3,1") == parse_setting("tensor_split", "3/1") == "3/1"
     assert settings.split_of("3/1.5") == (3.0, 1.5)
     assert settings.split_of(settings.AUTO) == ()
+
+
+@pytest.mark.parametrize("text", ["a;;b", ";", "a\nb", "x" * 9_000, ";".join("a" * 40)])
+def test_what_is_no_list_of_files_is_said(text: str) -> None:
+    with pytest.raises(UsageError, match=r"lora .* is not"):
+        parse_setting("lora", text)
+
+
+def test_what_one_engine_plans_is_known_to_be_unmodelled_by_another() -> None:
+    with pytest.raises(UsageError, match="'lora' is known but not modelled"):
+        check_setting(pipeline(), "lora", "adapter.gguf")

@@ -47,6 +47,9 @@ class Batch:
     is_cache_on_host: bool = False  # wherever its layers are
     layer_states: tuple[int, ...] = ()  # recurrent states of each layer, where there are any
     is_unified: bool = False  # sequences share one cache
+    pooling: str = ""  # how embeddings of tokens become one, where they are wanted
+    outputs: int = 0  # results wanted of a batch; 0 for one a sequence
+    has_all_outputs: bool = False  # a result for every token, not one a sequence
     may_pipeline: bool = True  # several cards may work on several batches at a time
 
     @property

@@ -156,7 +156,7 @@ def _context_line(gpu: Gpu, device: Device) -> Line:
 def _budget(fit: Fit, figures: Figures, gpus: Sequence[Gpu], *, free_bytes: int | None) -> Estimate:
     run, placement = fit.run, fit.placement
     vision = run.vision if has_projector_on_gpu(run, free_bytes) else None
-    found = [line for line in _lines(run, gpus, figures, vision) if line.band.high_bytes]
+    found = [line for line in _lines(fit, gpus, figures, vision) if line.band.high_bytes]
     lines = tuple(sorted(found, key=lambda line: line.device.gpu or 0))
     # each of the cards that the engine takes has a context, whatever else is on it
     holding = sorted({*run.cards, *([] if vision is None else [run.projector_card])})
@@ -165,7 +165,7 @@ def _budget(fit: Fit, figures: Figures, gpus: Sequence[Gpu], *, free_bytes: int 
     context_bytes = sum(line.band.expected_bytes for line in contexts)
     used = device.expected_bytes - context_bytes
     timeline = _timeline(lines)
-    buffers = tuple(_buffers(run, figures, lines, vision))
+    buffers = tuple(_buffers(fit, figures, lines, vision))
     return Estimate(
         pipeline=run.pipeline.name,
         title=run.pipeline.title,
@@ -225,12 +225,13 @@ def _shares(
 
 
 def _lines(
-    run: GgmlRun, gpus: Sequence[Gpu], figures: Figures, vision: VisionModel | None
+    fit: Fit, gpus: Sequence[Gpu], figures: Figures, vision: VisionModel | None
 ) -> Iterator[Line]:
     """Yield what is on each GPU, in the order in which it gets there.
 
     They have no phase: buffers are kept from load on, pools from their first use on.
     """
+    run = fit.run
     for kind, figure in (
         (LineKind.WEIGHTS, figures.weights),
         (LineKind.KV_CACHE, figures.cache),
@@ -243,6 +244,10 @@ def _lines(
             )
     if vision is not None:
         yield from _vision_lines(run, vision)
+    if run.adapters or run.has_control_vector or run.draft is not None:
+        from vramplan.engines.ggml.lines_beside import lines_beside
+
+        yield from lines_beside(fit)
     for number, compute in zip(run.cards, figures.compute.bands, strict=True):
         if compute.high_bytes:
             capability = gpus[number].compute_capability
@@ -266,6 +271,7 @@ def _vision_lines(run: GgmlRun, vision: VisionModel) -> Iterator[Line]:
     yield _line(LineKind.ENGINE_POOL, VISION_ENCODER, band, Origin.ASSUMED, source, device)
 
 
+_VISION = frozenset({VISION_ENCODER, PROJECTOR})
 _PARTS = ((VISION_ENCODER, TensorRole.VISION), (PROJECTOR, TensorRole.PROJECTOR))
 
 
@@ -306,6 +312,10 @@ def _components(
         weights_bytes=run.model.weights_bytes,
         device="gpu" if is_whole else "split" if placement.on_gpu else "cpu",
     )
+    if run.adapters or run.draft is not None:
+        from vramplan.engines.ggml.lines_beside import components_beside
+
+        yield from components_beside(run)
     if run.vision is None:
         return
     for component, role in _PARTS:
@@ -358,15 +368,16 @@ def _phases(timeline: tuple[TimelinePoint, ...], context_bytes: int) -> tuple[Ph
 
 
 def _buffers(
-    run: GgmlRun, figures: Figures, lines: tuple[Line, ...], vision: VisionModel | None
+    fit: Fit, figures: Figures, lines: tuple[Line, ...], vision: VisionModel | None
 ) -> Iterator[Buffer]:
     """Yield the lines as the engine's buffers, then what it holds in host memory."""
+    run = fit.run
     for line in lines:
         yield Buffer(
             kind=line.kind,
             device=line.device,
             size_bytes=line.band.expected_bytes,
-            component=LANGUAGE_MODEL if line.component == LANGUAGE_MODEL else PROJECTOR,
+            component=PROJECTOR if line.component in _VISION else LANGUAGE_MODEL,
         )
     on_host = {
         LineKind.WEIGHTS: figures.host_model_bytes,
@@ -374,6 +385,11 @@ def _buffers(
         LineKind.RECURRENT_STATE: figures.host_states_bytes,
         LineKind.COMPUTE_BUFFER: figures.host_compute_bytes,
     }
+    if run.adapters or run.has_control_vector or run.draft is not None:
+        from vramplan.engines.ggml.lines_beside import host_bytes_beside
+
+        for kind, size_bytes in host_bytes_beside(fit).items():
+            on_host[kind] += size_bytes
     for kind, size_bytes in on_host.items():
         yield Buffer(kind=kind, device=HOST, size_bytes=size_bytes)
     if run.vision is not None and vision is None:
@@ -436,6 +452,10 @@ def _notes(
         )
     if run.moved.patterns:
         yield _moved_note(run)
+    if run.adapters or run.has_control_vector or run.draft is not None:
+        from vramplan.engines.ggml.lines_beside import notes_beside
+
+        yield from notes_beside(run)
     if figures.experts_on_cpu and not run.moved.patterns:
         yield (
             f"of {figures.experts_on_cpu} layers on the GPU the experts are in host "

@@ -181,7 +181,9 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
     habits = FAMILIES.get(name) or _NEAREST.get(name) or Habits()
     window = batch.window_context
     is_sequences = rules.logits_per_sequence and name not in WITHOUT_CONTEXT
-    rows = batch.sequences if is_sequences else batch.tokens  # an encoder's are all wanted
+    is_sequences = is_sequences and not batch.has_all_outputs
+    one_each = batch.outputs or batch.sequences
+    rows = one_each if is_sequences else batch.tokens  # an encoder's are all wanted
     tokens = reserved_tokens(batch)
     reserve = Reserve(
         tokens=tokens,
@@ -193,6 +195,7 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
         has_flash=batch.has_flash,
         cache_type=batch.cache_type,
         mixes_inputs=rules.mixes_inputs,
+        pooling=batch.pooling,
     )
     return reserve_graph(model.language, habits, reserve)
 

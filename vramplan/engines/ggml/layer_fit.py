@@ -137,13 +137,17 @@ def _used_bytes(fit: Fit) -> tuple[int, ...]:
     """Return what the engine adds up for each card."""
     run, placement = fit.run, fit.placement
     compute = compute_buffers(run.model, run.batch, placement, run.rules).cards
-    return tuple(
+    own = tuple(
         card.weights_bytes
         + run.batch.cache_on_card(card.first, card.stop)
         + run.batch.states_on_card(card.first, card.stop)
         + band.expected_bytes
         for card, band in zip(placement.cards, compute, strict=True)
     )
+    if run.draft is None:
+        return own
+    beside = _used_bytes(as_asked(run.draft))
+    return tuple(one + other for one, other in zip(own, beside, strict=True))
 
 
 def _shrink(run: GgmlRun, targets: Sequence[int]) -> tuple[Fit, bool]:

@@ -31,19 +31,29 @@ from vramplan.settings import (
     KV_TYPES,
     NONE,
     experts_of,
+    files_of,
     key_type,
     overrides_of,
     value_type,
 )
 
 if TYPE_CHECKING:
+    from vramplan.engines.ggml.files_beside import Adapter
     from vramplan.engines.ggml.vision_model import VisionModel
 
 
 #: llama.cpp: common/common.h (n_batch)
 _BATCH_TOKENS = 2048
 #: settings of which nothing is said where they have these values
-NEUTRAL: Settings = {"override_tensor": NONE, "batch_tokens": _BATCH_TOKENS}
+NEUTRAL: Settings = {
+    "override_tensor": NONE,
+    "batch_tokens": _BATCH_TOKENS,
+    "embedding": "off",
+    "pooling": AUTO,
+    "lora": NONE,
+    "control_vector": NONE,
+    "draft": NONE,
+}
 
 #: "flash_attn is not compatible with Grok - forcing off" (llama.cpp, src/llama-context.cpp)
 _NEVER_FLASH = frozenset({"grok"})
@@ -56,7 +66,7 @@ class GgmlRun:
     `wanted_layers` is None when the engine itself decides how many layers go to the GPU; `moved`
     is what is elsewhere than its layer because the settings say so, and `remarks` what is to be
     said of settings that the engine chose. Of several cards, `cards` are the numbers of those that
-    it uses, and `shares` their parts of the layers.
+    it uses, and `shares` their parts of the layers. `draft` is a second model, which guesses ahead.
     """
 
     pipeline: GgmlPipeline
@@ -70,6 +80,9 @@ class GgmlRun:
     moved: Moved = NOTHING_MOVED
     cards: tuple[int, ...] = (0,)
     shares: tuple[float, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+    has_control_vector: bool = False
+    draft: GgmlRun | None = None
     may_shrink_context: bool = False
     remarks: tuple[str, ...] = ()
 
@@ -83,7 +96,9 @@ class GgmlRun:
             has_flash=self.batch.has_flash,
             is_shared=not self.is_ollama,
         )
-        return replace(self, settings=settings, batch=batch)
+        batch = replace(batch, outputs=self.batch.outputs, may_pipeline=self.batch.may_pipeline)
+        draft = None if self.draft is None else self.draft.with_context(tokens)
+        return replace(self, settings=settings, batch=batch, draft=draft)
 
     @property
     def asked_layers(self) -> int:
@@ -141,7 +156,8 @@ def read_run(
         else llama_cpp_choices(model, asked, rules, card)
     )
     chosen = choices.settings
-    return GgmlRun(
+    has_files = any(files_of(chosen.get(key)) for key in _FILES)
+    run = GgmlRun(
         pipeline=pipeline,
         settings=chosen,
         compute_capability=compute_capability,
@@ -156,6 +172,60 @@ def read_run(
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
         remarks=choices.remarks,
     )
+    return _with_files(run, card) if has_files else run
+
+
+def _with_files(run: GgmlRun, card: CardMemory | None) -> GgmlRun:
+    """Return the run with the files beside its model. Raises SourceError and UsageError."""
+    from vramplan.engines.ggml.files_beside import check_vectors, read_adapters
+
+    draft = _draft(run, card)
+    sequences = run.batch.sequences
+    batch = run.batch
+    if draft is not None:
+        # guesses are looked at with the token before them
+        most = most_at_once(run.settings, is_shared=not run.is_ollama)
+        batch = replace(batch, outputs=min(most, sequences * (1 + GUESSES)))
+    return replace(
+        run,
+        batch=batch,
+        adapters=read_adapters(run.settings, run.model),
+        has_control_vector=check_vectors(run.settings, run.model),
+        draft=draft,
+    )
+
+
+def _draft(run: GgmlRun, card: CardMemory | None) -> GgmlRun | None:
+    """Return the run of the draft model: all of it on the GPU, its cache in f16.
+
+    Its context is the first model's, and so is all else that its own settings do not say.
+    """
+    paths = files_of(run.settings.get("draft"))
+    if not paths:
+        return None
+    if len(paths) > 1:
+        raise UsageError("draft names several models", hint="one model guesses ahead")
+    from vramplan.engines.ggml.open import open_draft
+
+    pipeline = open_draft(paths[0], run.pipeline)
+    settings = {
+        key: value
+        for key, value in run.settings.items()
+        if key in pipeline.defaults and key not in _OF_ONE_MODEL
+    }
+    asked = {**settings, "context": run.batch.context * run.batch.streams, "kv_type": "f16"}
+    return read_run(pipeline, asked, run.compute_capability, card)
+
+
+#: settings that name files beside the model
+_FILES = ("lora", "control_vector", "draft")
+#: settings that are not a draft model's too
+_OF_ONE_MODEL = frozenset({
+    *_FILES, "gpu_layers", "cpu_moe", "override_tensor", "key_type", "value_type", "load_mtp",
+    "embedding", "pooling", "image",
+})  # fmt: skip
+#: llama.cpp: common/common.h (common_params_speculative_draft, n_max)
+GUESSES = 3
 
 
 def _vision(pipeline: GgmlPipeline, rules: EngineRules, chosen: Settings) -> VisionModel | None:
@@ -187,7 +257,9 @@ def batch_of(
     context = _count(chosen, "context")
     tokens = cache_tokens(context, sequences, is_shared=is_shared, is_unified=is_unified)
     keys, values = key_type(chosen), value_type(chosen)
-    ubatch = min(_count(chosen, "ubatch"), tokens * streams, most_at_once(chosen, is_shared))
+    ubatch = min(
+        _count(chosen, "ubatch"), tokens * streams, most_at_once(chosen, is_shared=is_shared)
+    )
     window = tokens
     if rules.has_window_cache and chosen.get("swa_full") != "on":
         window = window_tokens(model, tokens, ubatch, sequences // streams)
@@ -207,7 +279,21 @@ def batch_of(
         is_cache_on_host=chosen.get("kv_offload") == "off",
         layer_states=layer_states(model, sequences),
         is_unified=is_unified,
+        pooling=_pooling(model, chosen),
+        has_all_outputs=chosen.get("embedding") == "on"
+        or chosen.get("pooling", AUTO) not in {AUTO, NONE},
     )
+
+
+def _pooling(model: GgmlModel, chosen: Settings) -> str:
+    """Return how embeddings become one; nothing where none are asked for.
+
+    Without a word it is the model's own way, which of a model made to write is none.
+    """
+    if chosen.get("embedding") != "on":
+        return ""
+    pooling = str(chosen.get("pooling", AUTO))
+    return model.pooling if pooling == AUTO else pooling
 
 
 def most_at_once(chosen: Settings, is_shared: bool) -> int:  # as in `batch_of`

@@ -92,6 +92,20 @@ def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -
     return _from_path(Path(text), mmproj, remark)
 
 
+def open_draft(path: str, beside: GgmlPipeline) -> GgmlPipeline:
+    """Return the pipeline of a model that guesses ahead for another.
+
+    Raises SourceError where it is not there or not usable.
+    """
+    from vramplan.sources.gguf import read_gguf
+
+    place = Path(path)
+    if not place.is_file():
+        raise SourceError(f"{path}: no such file", hint="draft names a .gguf of a small model")
+    found = _pipeline(place.stem, read_gguf(place), None, beside.runtime, {})
+    return replace(found, name=f"{beside.name} + {place.stem}")
+
+
 def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     from vramplan.sources.gguf import read_gguf
     from vramplan.sources.model_folder import find_model_file, find_projector_file
@@ -198,8 +212,10 @@ def _pipeline(
         "flash_attention": "auto",
         "gpu_layers": "auto",
         **_sharing(runtime, model),
+        "draft": NONE,
         **_several_cards(runtime),
         "override_tensor": NONE,
+        "lora": NONE,
         "engine": _BUILDS[runtime],
         "platform": "linux",
     }
@@ -241,7 +257,14 @@ def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
     """
     if runtime != "llama.cpp":
         return {"parallel": 1}
-    chosen: dict[str, SettingValue] = {"parallel": AUTO, "kv_unified": AUTO, "batch_tokens": 2048}
+    chosen: dict[str, SettingValue] = {
+        "parallel": AUTO,
+        "kv_unified": AUTO,
+        "batch_tokens": 2048,
+        "embedding": "off",
+        "pooling": AUTO,
+        "control_vector": NONE,
+    }
     if model.window:
         chosen["swa_full"] = "off"
     return chosen

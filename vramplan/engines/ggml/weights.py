@@ -108,6 +108,7 @@ class GgmlModel:
     #: of layers behind the others, which guess the tokens after the next: not loaded by default
     next_tensors: tuple[GgmlTensor, ...] = ()
     next_layers: int = 0
+    pooling: str = "none"  # its own way to make one embedding of its tokens'
 
     @property
     def total_layers(self) -> int:
@@ -394,6 +395,7 @@ def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
         tensors=(),
         next_tensors=(),
         language=None,
+        pooling="none",
         **sizes,
     )
     tensors = tuple(_ARCHITECTURES[architecture](model, recipe))

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from vramplan.engines.ggml.load_plan import GUESSES
 from vramplan.engines.ggml.witness.llama_library import (
     context_parameters,
     expert_patterns,
@@ -41,6 +42,8 @@ from vramplan.sources.block_sizes import TYPES
 
 _NUMBERS = {name: number for number, name in TYPES.items()}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
+#: enum llama_pooling_type
+_POOLINGS = {"auto": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 _EVERY_LAYER = 1 << 20
 _MOST_LAYERS = 1_000
 #: for the engine: as many tokens as the model was trained on, and fewer where they do not fit
@@ -78,6 +81,9 @@ def request_of(
             "context": _OWN_CONTEXT if context == "auto" else int(str(context)),
             "ubatch": int(str(settings.get("ubatch", 512))),
             "batch": int(str(settings.get("batch_tokens", 0))),
+            "guesses": GUESSES if settings.get("draft", NONE) != NONE else 0,
+            "embedding": settings.get("embedding") == "on",
+            "pooling": settings.get("pooling", AUTO),
             "overrides": overrides_of(settings.get("override_tensor", NONE)),
             "parallel": int(str(parallel)),
             "unified": unified == "on",
@@ -138,6 +144,12 @@ def parameters(
     context.context, context.ubatch = request["context"], request["ubatch"]
     context.batch = request["batch"] or max(2048, context.ubatch)
     context.sequences = context.outputs = request["parallel"]  # one token of each gives logits
+    guesses = int(str(request["guesses"]))  # looked at with the token before them
+    context.outputs = min(context.batch, context.sequences * (1 + guesses))
+    context.embeddings = request["embedding"]
+    context.pooling = _POOLINGS[str(request["pooling"])]
+    if context.embeddings or context.pooling > 0:
+        context.outputs = context.batch  # as the server has it: a result for every token
     context.type_k = _NUMBERS[str(request["key_type"])]
     context.type_v = _NUMBERS[str(request["value_type"])]
     context.offload_cache = request["holds_cache"]

@@ -11,7 +11,7 @@ from vramplan.engine_buffer import in_our_words
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.errors import UsageError
 from vramplan.model import GPU, HOST, LANGUAGE_MODEL, PROJECTOR, Device, LineKind
-from vramplan.settings import format_setting
+from vramplan.settings import NONE, format_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,6 +77,9 @@ def ask_on_card(
     from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 
     model = _header_of(pipeline)
+    if settings.get("draft", NONE) != NONE:
+        hint = "leave draft out: the engine is asked about one model at a time"
+        raise UsageError("--engine-check: a model with a draft model beside it", hint=hint)
     seen = [
         CardMemory(
             total_bytes=budget,
