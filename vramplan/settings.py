@@ -14,6 +14,7 @@ from typing import Protocol
 
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.quick_dataclass import dataclass
+from vramplan.units import parse_size
 
 SettingValue = str | int | float | tuple[int, int]
 
@@ -75,6 +76,8 @@ _BUFFER = re.compile(r"CPU|CUDA_Host|CUDA([0-9]{1,2})")
 _LONGEST_PATTERN, _MOST_PATTERNS = 200, 256
 _LONGEST_NAMES, _MOST_FILES = 8_192, 32
 NONE = "none"
+#: how much LM Studio lets a model take before it refuses to load it
+GUARDRAILS = ("off", "relaxed", "balanced", "strict")
 #: llama.cpp's `--pooling`
 POOLINGS = ("auto", "none", "mean", "cls", "last", "rank")
 #: llama.cpp's `--split-mode`
@@ -226,6 +229,41 @@ def _read_overrides(key: str, text: str) -> str:
         except (re.error, RecursionError, OverflowError) as problem:
             raise UsageError(f"{key}: {pattern!r} is no pattern: {problem}", hint=hint) from None
     return ";".join(parts)
+
+
+def _read_share(key: str, text: str) -> str:
+    """Return ``max``, ``off``, ``auto`` or a share of 0 to 1, as LM Studio has them."""
+    word = text.lower()
+    if word in {AUTO, "max", "off"}:
+        return word
+    if not re.fullmatch(r"(?:0|1|0?\.[0-9]{1,4}|[01]\.[0-9]{1,4})", text) or float(text) > 1:
+        raise _not_a(key, text, "a share", "write max, off, or a number from 0 to 1, such as 0.5")
+    return f"{float(text):.4f}".rstrip("0").rstrip(".")
+
+
+def share_of(value: object) -> float | None:
+    """Return the share of 0 to 1 that a setting says; None where it leaves it open."""
+    if value == AUTO:
+        return None
+    return {"max": 1.0, "off": 0.0}.get(str(value)) if str(value).isalpha() else float(str(value))
+
+
+def _read_guardrail(key: str, text: str) -> str:
+    if text.lower() in GUARDRAILS:
+        return text.lower()
+    try:
+        size = parse_size(text)
+    except UsageError as problem:
+        hint = "write off, relaxed, balanced, strict, or a limit such as 12GiB"
+        raise UsageError(f"{key} {text[:40]!r}: {problem}", hint=hint) from None
+    if size < 1 << 20:
+        raise UsageError(f"{key} {text[:40]}: a limit is 1MiB at least")
+    return f"{size >> 20}MiB"
+
+
+def limit_of(guardrail: str) -> int | None:
+    """Return the limit in bytes that a guardrail of one's own is; None for one with a name."""
+    return None if guardrail in GUARDRAILS else parse_size(guardrail)
 
 
 def _read_files(key: str, text: str) -> str:
@@ -418,6 +456,19 @@ _SETTINGS: Mapping[str, _Setting] = {
     "draft": _Setting(
         read=_read_files,
         help="a small model that guesses ahead (llama.cpp's -md), a .gguf file; none",
+    ),
+    "gpu_offload": _Setting(
+        read=_read_share,
+        help="LM Studio's share of the layers on the GPU: 0 to 1, max, off, auto for what fits",
+    ),
+    "expert_offload": _Setting(
+        read=_read_share,
+        help="LM Studio's share of the layers whose experts are forced onto the CPU: 0 to 1, max, "
+        "off",
+    ),
+    "guardrail": _Setting(
+        read=_read_guardrail,
+        help="what LM Studio refuses to load: off, relaxed, balanced, strict, or a limit (12GiB)",
     ),
     "embedding": _Setting(
         read=_SWITCH,

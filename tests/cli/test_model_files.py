@@ -282,7 +282,7 @@ def test_a_name_of_lm_studios_is_found(run, models, tmp_path, monkeypatch) -> No
     result = run("estimate", "pub/Mistral-GGUF", "--json")
     assert result.err == f"note: LM Studio's model: {folder}\n"
     found = result.json["result"]
-    assert (found["pipeline"], found["runtime"]) == ("m", "llama.cpp")
+    assert (found["pipeline"], found["runtime"]) == ("m", "lmstudio")
     assert found["settings"]["context"] == 4096
     assert "pub/Other" in run("estimate", "pub/Other").error
 

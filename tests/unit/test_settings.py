@@ -68,6 +68,11 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
         min_size=1,
         max_size=4,
     ).map(";".join),
+    "gpu_offload": st.sampled_from(("auto", "max", "off"))
+    | st.integers(0, 10_000).map(lambda n: f"{n / 10_000:.4f}".rstrip("0").rstrip(".")),
+    "expert_offload": st.sampled_from(("auto", "max", "off", "0.5")),
+    "guardrail": st.sampled_from(settings.GUARDRAILS)
+    | st.integers(1, 1 << 24).map(lambda mib: f"{mib}MiB"),
     "embedding": switches,
     "pooling": st.sampled_from(settings.POOLINGS),
     **dict.fromkeys(
@@ -359,3 +364,34 @@ def test_what_is_no_list_of_files_is_said(text: str) -> None:
 def test_what_one_engine_plans_is_known_to_be_unmodelled_by_another() -> None:
     with pytest.raises(UsageError, match="'lora' is known but not modelled"):
         check_setting(pipeline(), "lora", "adapter.gguf")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "problem"),
+    [
+        ("gpu_offload", "1.5", "not a share"),
+        ("gpu_offload", "-1", "not a share"),
+        ("gpu_offload", "half", "not a share"),
+        ("gpu_offload", "1e-9", "not a share"),
+        ("guardrail", "lax", "guardrail 'lax'"),
+        ("guardrail", "8G", "guardrail '8G'"),
+        ("guardrail", "0GiB", "at least"),
+        ("guardrail", "-1GiB", "guardrail"),
+    ],
+)
+def test_what_lm_studio_has_no_word_for_is_said(key: str, text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        parse_setting(key, text)
+
+
+def test_shares_and_limits_are_numbers() -> None:
+    assert parse_setting("gpu_offload", "0.50") == "0.5"
+    assert [settings.share_of(one) for one in ("auto", "max", "off", "0.5")] == [
+        None,
+        1.0,
+        0.0,
+        0.5,
+    ]
+    assert parse_setting("guardrail", "8GiB") == "8192MiB"
+    assert settings.limit_of("8192MiB") == 8 << 30
+    assert settings.limit_of("strict") is None

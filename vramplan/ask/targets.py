@@ -15,7 +15,7 @@ from vramplan.model import Job, Pipeline, SettingValue
 from vramplan.settings import resolve_settings
 
 _YAML = (".yaml", ".yml")
-_PREFIXES = ("hf:", "ollama:")
+_PREFIXES = ("hf:", "ollama:", "lmstudio:")
 _OLLAMA = "ollama:"
 
 

@@ -36,7 +36,7 @@ SHORT_FORMS = {
 
 TARGET_HELP = (
     "a pipeline's name in the catalogue (sd15, llava:7b), a YAML file with one, a .gguf file or a "
-    "folder with one, LM Studio's PUBLISHER/MODEL, ollama:NAME:TAG, or hf:ORG/NAME:FILE.gguf"
+    "folder with one, lmstudio:PUBLISHER/MODEL, ollama:NAME:TAG, or hf:ORG/NAME:FILE.gguf"
 )
 CARD_HELP = (
     "a card: its name (rtx-3060-12gb), a class (8gb), a size (11.6GiB), or auto for this machine's "

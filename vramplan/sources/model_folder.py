@@ -27,13 +27,14 @@ def find_in_lm_studio(name: str, environment: Mapping[str, str] | None = None) -
     if not _LM_STUDIO_NAME.fullmatch(name) or ".." in name.split("/"):
         return None
     try:
-        path = _lm_studio_home(environment) / "models" / name
+        path = lm_studio_home(environment) / "models" / name
         return path if path.exists() else None
     except (OSError, ValueError):  # not readable, or a pointer that is no path
         return None
 
 
-def _lm_studio_home(environment: Mapping[str, str] | None) -> Path:
+def lm_studio_home(environment: Mapping[str, str] | None = None) -> Path:
+    """Return LM Studio's folder, wherever it was moved to."""
     environ = os.environ if environment is None else environment
     home = Path(environ.get("HOME", "") or Path.home())
     pointer = home / ".lmstudio-home-pointer"

@@ -45,12 +45,17 @@ class CardsUsed:
 
 
 def choose_cards(
-    chosen: Settings, cards: Sequence[CardMemory], predict: Callable[[], int] | None
+    chosen: Settings,
+    cards: Sequence[CardMemory],
+    predict: Callable[[], int] | None,
+    *,
+    is_even: bool = False,
 ) -> CardsUsed:
     """Return which of `cards` are used at these settings.
 
-    `predict` is Ollama's rough sum for the model, in bytes; None for llama.cpp. Raises UsageError
-    for a way to share that is not modelled, and for cards that there are not.
+    `predict` is Ollama's rough sum for the model, in bytes; None for llama.cpp. `is_even`: layers
+    are shared out alike, whatever is free. Raises UsageError for a way to share that is not
+    modelled, and for cards that there are not.
     """
     mode, count = str(chosen.get("split_mode", "layer")), len(cards)
     if mode in _NOT_MODELLED:
@@ -74,7 +79,8 @@ def choose_cards(
                 "OLLAMA_SCHED_SPREAD=1 (split_mode=layer) has it take all"
             )
             return CardsUsed(numbers=(best,), remark=said)
-    told = shares or tuple(float(one.beside_context_bytes) for one in cards)
+    free = (1.0 if is_even else float(one.beside_context_bytes) for one in cards)
+    told = shares or tuple(free)
     return CardsUsed(numbers=tuple(range(count)), shares=(*told, *(0.0,) * (count - len(told))))
 
 

@@ -18,18 +18,28 @@ def changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
 
 
 def _single_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
-    yield from _window_changes(settings)
+    yield from _window_changes(settings, is_lm_studio=pipeline.is_lm_studio)
     if settings.get("kv_type") == "f16" and settings.get("flash_attention") != "off":
         yield Change(
             settings={"kv_type": "q8_0"},
-            line="OLLAMA_KV_CACHE_TYPE=q8_0" if pipeline.is_ollama else "-ctk q8_0 -ctv q8_0",
+            line=_say(
+                pipeline,
+                "-ctk q8_0 -ctv q8_0",
+                ollama="OLLAMA_KV_CACHE_TYPE=q8_0",
+                lm_studio="K and V Cache Quantization Type: q8_0",
+            ),
             cost="a KV cache of half the size, with little loss",
         )
     ubatch = settings.get("ubatch")
     if isinstance(ubatch, int) and ubatch > 128:
         yield Change(
             settings={"ubatch": 128},
-            line='"num_batch": 128 in the request\'s options' if pipeline.is_ollama else "-ub 128",
+            line=_say(
+                pipeline,
+                "-ub 128",
+                ollama='"num_batch": 128 in the request\'s options',
+                lm_studio="Physical Batch Size: 128",
+            ),
             cost="prompts are read more slowly",
         )
     context = settings.get("context")
@@ -37,19 +47,39 @@ def _single_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Chan
         context //= 2
         yield Change(
             settings={"context": context},
-            line=f"OLLAMA_CONTEXT_LENGTH={context}" if pipeline.is_ollama else f"-c {context}",
+            line=_say(
+                pipeline,
+                f"-c {context}",
+                ollama=f"OLLAMA_CONTEXT_LENGTH={context}",
+                lm_studio=f"lms load --context-length {context}",
+            ),
             cost=f"the conversation and its images must fit {context} tokens",
         )
     yield from _expert_changes(pipeline, settings)
     if settings.get("gpu_layers", "auto") != "auto":
         yield Change(
             settings={"gpu_layers": "auto"},
-            line="no num_gpu in the request's options" if pipeline.is_ollama else "no -ngl",
+            line=_say(
+                pipeline,
+                "no -ngl",
+                ollama="no num_gpu in the request's options",
+                lm_studio="no number of layers: Automatic Optimize Based on Hardware",
+            ),
             cost="layers that do not fit run on the CPU",
         )
 
 
-def _window_changes(settings: Settings) -> Iterator[Change]:
+def _say(pipeline: GgmlPipeline, llama_cpp: str, *, ollama: str, lm_studio: str) -> str:
+    """Return a change in the words of what starts the engine.
+
+    LM Studio's are its command line's and its page's: lmstudio-ai/localization, en/config.json.
+    """
+    if pipeline.is_lm_studio:
+        return lm_studio
+    return ollama if pipeline.is_ollama else llama_cpp
+
+
+def _window_changes(settings: Settings, *, is_lm_studio: bool) -> Iterator[Change]:
     """Yield what makes the caches smaller of layers that see a window; a model may have none."""
     if settings.get("swa_full") == "on":
         yield Change(
@@ -61,7 +91,7 @@ def _window_changes(settings: Settings) -> Iterator[Change]:
         # of a number of requests each has its part of the context, and all have a window
         yield Change(
             settings={"parallel": 1},
-            line="-np 1",
+            line="Max Concurrent Predictions: 1" if is_lm_studio else "-np 1",
             cost="requests wait for one another",
         )
 
@@ -78,11 +108,15 @@ def _expert_changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Chan
     now = settings.get("cpu_moe", 0)
     steps = [-(-layers * eighth // 8) for eighth in range(1, 9)]
     for count in dict.fromkeys(steps):
+        # llama-server reads LLAMA_ARG_*, and Ollama starts it with its own environment
         if isinstance(now, int) and count > now:
-            # llama-server reads LLAMA_ARG_*, and Ollama starts it with its own environment
-            flag = "LLAMA_ARG_N_CPU_MOE=" if pipeline.is_ollama else "--n-cpu-moe "
             yield Change(
                 settings={"cpu_moe": count},
-                line=f"{flag}{count}",
+                line=_say(
+                    pipeline,
+                    f"--n-cpu-moe {count}",
+                    ollama=f"LLAMA_ARG_N_CPU_MOE={count}",
+                    lm_studio=f"experts of {count} layers forced onto the CPU",
+                ),
                 cost=f"the experts of {count} of {layers} layers are computed on the CPU",
             )

@@ -56,7 +56,12 @@ class Chosen:
 
 
 def llama_cpp_choices(
-    model: GgmlModel, asked: Settings, rules: EngineRules, card: CardMemory | None = None
+    model: GgmlModel,
+    asked: Settings,
+    rules: EngineRules,
+    card: CardMemory | None = None,
+    *,
+    is_even: bool = False,
 ) -> Chosen:
     """Return what llama-server takes where `asked` leaves it to it.
 
@@ -80,7 +85,7 @@ def llama_cpp_choices(
             f"of ubatch={ubatch:,} llama.cpp computes {most:,} tokens at once: no more than "
             f"batch_tokens (-b)"
         )
-    cards = choose_cards(found, (card or _NO_CARD).cards, None)
+    cards = choose_cards(found, (card or _NO_CARD).cards, None, is_even=is_even)
     return Chosen(settings=found, remarks=tuple(remarks), cards=cards)
 
 

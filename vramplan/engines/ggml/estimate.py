@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from vramplan.engines.ggml import engine_pools
+from vramplan.engines.ggml import engine_pools, lm_studio
 from vramplan.engines.ggml.card_shares import HOST as NOWHERE
 from vramplan.engines.ggml.compute_buffer import uses_graph
 from vramplan.engines.ggml.experts import Moved
@@ -191,7 +191,10 @@ def _budget(fit: Fit, figures: Figures, gpus: Sequence[Gpu], *, free_bytes: int 
             experts_on_cpu=figures.experts_on_cpu,
             are_experts=not run.moved.patterns,
         ),
-        notes=tuple(_notes(run, placement, figures, vision)),
+        notes=(
+            *_notes(run, placement, figures, vision),
+            *(lm_studio.notes(run.settings, buffers) if run.pipeline.is_lm_studio else ()),
+        ),
         cards=tuple(_shares(fit, gpus, (*lines, *contexts), buffers)) if len(gpus) > 1 else (),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
+from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.estimate import estimate_placed, estimate_whole
 from vramplan.engines.ggml.gpu_seats import gpus_of
 from vramplan.engines.ggml.pipeline import GgmlPipeline
@@ -20,6 +21,7 @@ from vramplan.model import (
     VerdictKind,
     buffer_bytes,
 )
+from vramplan.settings import AUTO
 from vramplan.units import format_size
 
 _LANGUAGE = frozenset({"language_model"})
@@ -32,12 +34,21 @@ def judge_ggml(
 
     Raises as `estimate_ggml` does.
     """
+    found = _judge(pipeline, settings, card, budget_bytes)
+    if not pipeline.is_lm_studio:
+        return found
+    said = lm_studio.guardrail_in_words(found.estimate.settings, found.estimate.buffers)
+    return replace(found, reason=f"{found.reason}; {said}")
+
+
+def _judge(pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes: int) -> Judgement:
     gpus = gpus_of(card, budget_bytes)
     asked = estimate_whole(pipeline, settings, gpus)
     placed = estimate_placed(pipeline, settings, gpus)
     left = _context_left(asked, placed)
     cards = _judge_cards(placed, card, settings)
-    if settings.get("gpu_layers") == "auto" and _has_moved(asked, placed):
+    is_free = settings.get("gpu_layers") == "auto" and settings.get("gpu_offload", AUTO) == AUTO
+    if is_free and _has_moved(asked, placed):
         whole = estimate_whole(pipeline, {**settings, **left}, gpus)
         # the need that decides is the whole model's; what is placed is what will run
         shown = replace(placed, need=whole.need)

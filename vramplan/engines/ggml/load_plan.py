@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.build_rules import EngineRules, has_flash_attention, rules_of
 from vramplan.engines.ggml.card_memory import CardMemory
 from vramplan.engines.ggml.card_shares import HOST
@@ -53,6 +54,8 @@ NEUTRAL: Settings = {
     "lora": NONE,
     "control_vector": NONE,
     "draft": NONE,
+    "gpu_offload": AUTO,
+    "expert_offload": "off",
 }
 
 #: "flash_attn is not compatible with Grok - forcing off" (llama.cpp, src/llama-context.cpp)
@@ -143,6 +146,10 @@ def read_run(
     """
     asked = {**pipeline.defaults, **settings}
     model = once_each(pipeline, _model_of)
+    said: list[str] = []
+    if pipeline.is_lm_studio:
+        words, said = lm_studio.in_engine_words(model, asked)
+        asked |= words
     rules = rules_of(str(asked["engine"]))
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
     has_flash = has_flash and model.architecture not in _NEVER_FLASH
@@ -153,7 +160,9 @@ def read_run(
     choices = (
         ollama_choices(model, asked, card, has_images=has_vision, has_flash=has_flash)
         if is_ollama
-        else llama_cpp_choices(model, asked, rules, card)
+        else llama_cpp_choices(
+            model, asked, rules, card, is_even=lm_studio.is_even(pipeline, asked)
+        )
     )
     chosen = choices.settings
     has_files = any(files_of(chosen.get(key)) for key in _FILES)
@@ -170,7 +179,7 @@ def read_run(
         cards=choices.cards.numbers,
         shares=choices.cards.shares,
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
-        remarks=choices.remarks,
+        remarks=(*choices.remarks, *said),
     )
     return _with_files(run, card) if has_files else run
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.catalog.pipelines import Entry
+from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 #: what to do with a folder whose model is not read
 _DESCRIBE = "vramplan catalog list shows them; a YAML file can describe one of your own"
 
-OLLAMA, HUB = "ollama:", "hf:"
+OLLAMA, HUB, LM_STUDIO = "ollama:", "hf:", "lmstudio:"
 
 #: is told in a line how a TARGET was understood
 Remark = Callable[[str], None]
 
 #: the builds whose rules are followed: Ollama's of August 2026, and llama.cpp's of the witness
-_BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
+#: (LM Studio names its runtimes by numbers of its own)
+_BUILDS = {"ollama": "b10488", "llama.cpp": "b11549", "lmstudio": "b11549"}
 
 #: What LM Studio takes too: "reduced default context size from 8K to 4K tokens" (0.3.2's release
 #: notes). Its other defaults are those below: all layers, fitted by llama.cpp, 512 tokens a batch,
@@ -68,10 +70,12 @@ def find_local(text: str, remark: Remark) -> str | None:
         return text
     from vramplan.sources.model_folder import find_in_lm_studio
 
-    found = find_in_lm_studio(text)
+    found = find_in_lm_studio(text.removeprefix(LM_STUDIO))
     if found is not None:
         remark(f"LM Studio's model: {found}")
-        return str(found)
+        return f"{LM_STUDIO}{found}"
+    if text.startswith(LM_STUDIO):
+        return text
     return text if path.suffix.lower() == ".gguf" else None
 
 
@@ -82,6 +86,8 @@ def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -
     """
     if text.startswith(OLLAMA):
         return _from_ollama(text.removeprefix(OLLAMA), mmproj, remark)
+    if text.startswith(LM_STUDIO):
+        return _from_lm_studio(text.removeprefix(LM_STUDIO), mmproj, remark)
     if text.startswith(HUB):
         from vramplan.sources.hub import read_from_hub
 
@@ -106,7 +112,27 @@ def open_draft(path: str, beside: GgmlPipeline) -> GgmlPipeline:
     return replace(found, name=f"{beside.name} + {place.stem}")
 
 
-def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
+def _from_lm_studio(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
+    from vramplan.sources.lm_studio_settings import read_settings
+    from vramplan.sources.model_folder import lm_studio_home
+
+    home = lm_studio_home()
+    if not Path(name).exists():
+        hint = f"its models are in {home / 'models'}; lms ls lists them"
+        raise SourceError(f"{LM_STUDIO}{name}: LM Studio has no such model", hint=hint)
+    told = read_settings(home)
+    if told.used:
+        remark(f"unless asked otherwise, from LM Studio's settings: {', '.join(told.used)}")
+    return _from_path(Path(name), mmproj, remark, "lmstudio", told.settings)
+
+
+def _from_path(
+    path: Path,
+    mmproj: str | None,
+    remark: Remark,
+    runtime: str = "llama.cpp",
+    given: Mapping[str, SettingValue] = {},  # read only
+) -> GgmlPipeline:
     from vramplan.sources.gguf import read_gguf
     from vramplan.sources.model_folder import find_model_file, find_projector_file
 
@@ -131,7 +157,7 @@ def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
             projector = None
         elif not mmproj:
             remark(f"with the projector beside it: {beside.name}")
-    return _pipeline(path.stem, header, projector, "llama.cpp", {})
+    return _pipeline(path.stem, header, projector, runtime, given)
 
 
 def _refuse_other_folders(path: Path) -> None:
@@ -191,7 +217,7 @@ def _pipeline(
     from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 
     model = model_from_gguf(header)
-    if runtime == "llama.cpp":  # Ollama's own files may have a vision encoder in them
+    if runtime != "ollama":  # Ollama's own files may have a vision encoder in them
         from vramplan.engines.ggml.tensor_names import refuse_unknown
 
         refuse_unknown(header)
@@ -222,6 +248,10 @@ def _pipeline(
     if image is not None:  # images keep their size: the one that is reserved for
         defaults["image"] = image
     total = model.total_layers
+    if runtime == lm_studio.RUNTIME:
+        defaults |= lm_studio.own_defaults(given)
+        context = given.get("context")
+        given = {"context": min(context, trained)} if isinstance(context, int) else {}
     defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
     if model.has_experts:
         defaults["cpu_moe"] = 0
@@ -255,7 +285,7 @@ def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
     LM Studio too serves 4 requests over one cache (numParallelSessions, useUnifiedKvCache in the
     schema.ts named above; docs/app/advanced/parallel-requests on lmstudio.ai).
     """
-    if runtime != "llama.cpp":
+    if runtime == "ollama":
         return {"parallel": 1}
     chosen: dict[str, SettingValue] = {
         "parallel": AUTO,
