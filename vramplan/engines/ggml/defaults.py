@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from vramplan.engines.ggml.build_rules import EngineRules
 from vramplan.engines.ggml.card_memory import CardMemory, together
 from vramplan.engines.ggml.cards_used import CardsUsed, choose_cards
+from vramplan.engines.ggml.ollama_versions import OllamaVersion
 from vramplan.engines.ggml.weights import GgmlModel
 from vramplan.errors import UsageError
 from vramplan.model import Settings, SettingValue
@@ -115,12 +116,21 @@ def _share_caches(found: dict[str, SettingValue], rules: EngineRules) -> Iterato
 
 
 def ollama_choices(
-    model: GgmlModel, asked: Settings, card: CardMemory | None, *, has_images: bool, has_flash: bool
+    model: GgmlModel,
+    asked: Settings,
+    card: CardMemory | None,
+    *,
+    has_images: bool,
+    has_flash: bool,
+    version: OllamaVersion | None = None,
 ) -> Chosen:
     """Return what Ollama makes of `asked`; without a `card` what it takes on a small one."""
     found: dict[str, SettingValue] = dict(asked)
     remarks = []
-    if asked["context"] == AUTO:
+    if asked["context"] == AUTO and version is not None and version.context is not None:
+        found["context"] = version.context
+        remarks.append(f"context=auto: {version.context:,} tokens, on any card")
+    elif asked["context"] == AUTO:
         total = card.total_bytes if card else 0
         found["context"] = next(tokens for least, tokens in _TIERS if total >= least)
         on = f"a card of {format_size(total, up=False)}" if card else "a card of less than 23 GiB"
@@ -139,7 +149,9 @@ def ollama_choices(
         remarks.append(f"Ollama serves {model.architecture} one request at a time")
     cards = choose_cards(found, (card or _NO_CARD).cards, lambda: _predicted(model, found))
     remarks += [cards.remark] if cards.remark else []
-    if asked["ubatch"] == AUTO:
+    if asked["ubatch"] == AUTO and version is not None and not version.has_server:
+        found["ubatch"] = _BATCH
+    elif asked["ubatch"] == AUTO:
         if card is not None:
             card = together([card.cards[number] for number in cards.numbers])
         found["ubatch"] = _ollama_batch(model, found, card, has_flash=has_flash)

@@ -193,7 +193,7 @@ def _budget(fit: Fit, figures: Figures, gpus: Sequence[Gpu], *, free_bytes: int 
         ),
         notes=(
             *_notes(run, placement, figures, vision),
-            *(lm_studio.notes(run.settings, buffers) if run.pipeline.is_lm_studio else ()),
+            *_runtime_notes(fit, figures, buffers, device.expected_bytes),
         ),
         cards=tuple(_shares(fit, gpus, (*lines, *contexts), buffers)) if len(gpus) > 1 else (),
     )
@@ -404,6 +404,19 @@ def _buffers(
             (LineKind.PROJECTOR_COMPUTE, band.expected_bytes),
         ):
             yield Buffer(kind=kind, device=HOST, size_bytes=size_bytes, component=PROJECTOR)
+
+
+def _runtime_notes(
+    fit: Fit, figures: Figures, buffers: Sequence[Buffer], used_bytes: int
+) -> Iterator[str]:
+    """Yield what the program that started the engine would say of it."""
+    run = fit.run
+    if run.pipeline.is_lm_studio:
+        yield from lm_studio.notes(run.settings, tuple(buffers))
+    elif run.is_ollama and (run.version is None or run.version.has_server):
+        from vramplan.engines.ggml.ollama_ps import note
+
+        yield note(fit, figures, buffers, used_bytes)
 
 
 def _moved_note(run: GgmlRun) -> str:

@@ -31,6 +31,9 @@ _OTHER_CACHE = (
 )
 
 
+_OWN_ENGINE = "llama.cpp's graph: that of Ollama's own engine is not known"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """One line's size in bytes, and where it comes from.
@@ -85,6 +88,9 @@ def counted(fit: Fit) -> Figures:
         origin, source = graph_source(run.model, run.rules)
     if batch.is_cache_on_host or batch.type_of_values != batch.cache_type:
         origin, source = Origin.ASSUMED, _OTHER_CACHE
+        bands = tuple(_wide(bands))
+    if run.is_own_engine:
+        origin, source = Origin.ASSUMED, _OWN_ENGINE
         bands = tuple(_wide(bands))
     cache, states = _cache(fit), _states(fit)
     return Figures(

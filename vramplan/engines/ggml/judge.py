@@ -9,6 +9,7 @@ from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.estimate import estimate_placed, estimate_whole
 from vramplan.engines.ggml.gpu_seats import gpus_of
+from vramplan.engines.ggml.ollama_ps import in_short
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.model import (
     Buffer,
@@ -35,9 +36,12 @@ def judge_ggml(
     Raises as `estimate_ggml` does.
     """
     found = _judge(pipeline, settings, card, budget_bytes)
-    if not pipeline.is_lm_studio:
+    if pipeline.is_lm_studio:
+        said = lm_studio.guardrail_in_words(found.estimate.settings, found.estimate.buffers)
+    else:
+        said = in_short(found.estimate.notes)
+    if not said or (found.kind is VerdictKind.OOM and not pipeline.is_lm_studio):
         return found
-    said = lm_studio.guardrail_in_words(found.estimate.settings, found.estimate.buffers)
     return replace(found, reason=f"{found.reason}; {said}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from vramplan.engines.ggml.figures import Figures, counted
 from vramplan.engines.ggml.files_beside import adapter_bytes, vector_bytes
 from vramplan.engines.ggml.layer_fit import Fit, as_asked
-from vramplan.engines.ggml.load_plan import GUESSES, GgmlRun
+from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.model import Band, Component, Device, Line, LineKind, Origin
 
 LORA, VECTOR, DRAFT = "lora", "control_vector", "draft_model"
@@ -130,6 +130,6 @@ def notes_beside(run: GgmlRun) -> Iterator[str]:
     if run.draft is not None:
         yield (
             "the draft model has all its layers on the GPU, a context as long as the model's and a "
-            f"cache in f16, and guesses {GUESSES} tokens ahead: llama.cpp's defaults, and its fit "
-            "counts it"
+            f"cache in f16, and guesses {run.guesses} tokens ahead: "
+            f"{'Ollama' if run.is_ollama else 'llama.cpp'}'s defaults, and the fit counts it"
         )

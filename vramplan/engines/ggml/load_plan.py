@@ -21,11 +21,12 @@ from vramplan.engines.ggml.kv_cache import (
     layer_caches,
     window_tokens,
 )
+from vramplan.engines.ggml.ollama_versions import PREFIX, OllamaVersion, said_of, version_of
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.engines.ggml.recurrent_state import layer_states
 from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
-from vramplan.model import Settings
+from vramplan.model import Settings, SettingValue
 from vramplan.quick_dataclass import dataclass
 from vramplan.settings import (
     AUTO,
@@ -70,6 +71,7 @@ class GgmlRun:
     is what is elsewhere than its layer because the settings say so, and `remarks` what is to be
     said of settings that the engine chose. Of several cards, `cards` are the numbers of those that
     it uses, and `shares` their parts of the layers. `draft` is a second model, which guesses ahead.
+    `version` is Ollama's where it was named; before it ran llama-server `is_own_engine` may be.
     """
 
     pipeline: GgmlPipeline
@@ -88,6 +90,8 @@ class GgmlRun:
     draft: GgmlRun | None = None
     may_shrink_context: bool = False
     remarks: tuple[str, ...] = ()
+    version: OllamaVersion | None = None
+    is_own_engine: bool = False
 
     def with_context(self, tokens: int) -> GgmlRun:
         """Return the run with a context of `tokens`, of all sequences together."""
@@ -131,6 +135,11 @@ class GgmlRun:
         """Return whether Ollama starts the engine, with its own rules on top."""
         return self.pipeline.is_ollama
 
+    @property
+    def guesses(self) -> int:
+        """Return how many tokens a draft model guesses ahead."""
+        return _OLLAMA_GUESSES if self.is_ollama else GUESSES
+
 
 def read_run(
     pipeline: GgmlPipeline,
@@ -150,15 +159,27 @@ def read_run(
     if pipeline.is_lm_studio:
         words, said = lm_studio.in_engine_words(model, asked)
         asked |= words
-    rules = rules_of(str(asked["engine"]))
+    is_ollama, has_vision = pipeline.is_ollama, pipeline.has_projector
+    engine = str(asked["engine"])
+    version = _version(engine, is_ollama=is_ollama)
+    rules = rules_of(f"b{version.build}" if version else engine)
+    is_own = version is not None and version.runs_itself(
+        model.architecture, has_projector_file=has_vision
+    )
+    if version is not None:
+        said.append(said_of(version, model.architecture, is_own=is_own))
+        if asked["flash_attention"] == AUTO:
+            flash = version.flash_attention(model.architecture, is_own=is_own)
+            asked = {**asked, "flash_attention": flash}
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
     has_flash = has_flash and model.architecture not in _NEVER_FLASH
-    is_ollama, has_vision = pipeline.is_ollama, pipeline.has_projector
     if card is not None:
         kept = pipeline.overhead_bytes * len(card.cards)
         card = replace(card, total_bytes=max(0, card.total_bytes - kept))
     choices = (
-        ollama_choices(model, asked, card, has_images=has_vision, has_flash=has_flash)
+        ollama_choices(
+            model, asked, card, has_images=has_vision, has_flash=has_flash, version=version
+        )
         if is_ollama
         else llama_cpp_choices(
             model, asked, rules, card, is_even=lm_studio.is_even(pipeline, asked)
@@ -180,8 +201,18 @@ def read_run(
         shares=choices.cards.shares,
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
         remarks=(*choices.remarks, *said),
+        version=version,
+        is_own_engine=is_own,
     )
     return _with_files(run, card) if has_files else run
+
+
+def _version(engine: str, *, is_ollama: bool) -> OllamaVersion | None:
+    """Return the version of Ollama's that `engine` names. Raises UsageError for another runtime."""
+    if engine.startswith(PREFIX) and not is_ollama:
+        hint = "name llama.cpp's build, such as b11549, or the model as ollama:NAME"
+        raise UsageError(f"engine={engine}: not a build of what runs this model", hint=hint)
+    return version_of(engine)
 
 
 def _with_files(run: GgmlRun, card: CardMemory | None) -> GgmlRun:
@@ -194,7 +225,7 @@ def _with_files(run: GgmlRun, card: CardMemory | None) -> GgmlRun:
     if draft is not None:
         # guesses are looked at with the token before them
         most = most_at_once(run.settings, is_shared=not run.is_ollama)
-        batch = replace(batch, outputs=min(most, sequences * (1 + GUESSES)))
+        batch = replace(batch, outputs=min(most, sequences * (1 + run.guesses)))
     return replace(
         run,
         batch=batch,
@@ -222,7 +253,10 @@ def _draft(run: GgmlRun, card: CardMemory | None) -> GgmlRun | None:
         for key, value in run.settings.items()
         if key in pipeline.defaults and key not in _OF_ONE_MODEL
     }
-    asked = {**settings, "context": run.batch.context * run.batch.streams, "kv_type": "f16"}
+    tokens: SettingValue = run.batch.context * run.batch.streams
+    if run.is_ollama:  # whose context is that of each request
+        tokens = run.settings["context"]
+    asked = {**settings, "context": tokens, "kv_type": "f16"}
     return read_run(pipeline, asked, run.compute_capability, card)
 
 
@@ -235,6 +269,8 @@ _OF_ONE_MODEL = frozenset({
 })  # fmt: skip
 #: llama.cpp: common/common.h (common_params_speculative_draft, n_max)
 GUESSES = 3
+#: Ollama: api/types.go (DefaultOptions, DraftNumPredict)
+_OLLAMA_GUESSES = 4
 
 
 def _vision(pipeline: GgmlPipeline, rules: EngineRules, chosen: Settings) -> VisionModel | None:

@@ -5,7 +5,7 @@ A TARGET may be a .gguf, a folder with one, one in Ollama's store or on the hub.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from vramplan.settings import AUTO, NONE, SAME
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
     from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.ollama_store import OllamaModel
 
 #: what to do with a folder whose model is not read
 _DESCRIBE = "vramplan catalog list shows them; a YAML file can describe one of your own"
@@ -182,10 +183,30 @@ def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
         value = found.parameters.get(theirs)
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24:
             given[ours] = value  # the template wins over the environment
+    main_gpu = found.parameters.get("main_gpu")  # with it Ollama keeps to one card
+    if isinstance(main_gpu, int) and not isinstance(main_gpu, bool) and 0 <= main_gpu < 64:
+        given |= {"split_mode": "none", "main_gpu": main_gpu}
+    given.update(_files_beside(found))
     if environment.used:
         remark(f"unless asked otherwise, from the environment: {', '.join(environment.used)}")
     pipeline = _pipeline(name, header, projector, "ollama", given)
     return replace(pipeline, overhead_bytes=environment.overhead_bytes)
+
+
+def _files_beside(found: OllamaModel) -> Iterator[tuple[str, SettingValue]]:
+    """Yield the settings of what a manifest of Ollama's has beside a model.
+
+    A model that guesses ahead guesses 4 tokens unless told to guess none (draft_num_predict);
+    layers that guess ahead do so only where a number is told. Source: ollama/ollama,
+    server/routes.go (modelOptions), llm/llama_server.go (appendDraftArgs).
+    """
+    if found.adapters:
+        yield "lora", ";".join(map(str, found.adapters))
+    guesses = found.parameters.get("draft_num_predict")
+    if found.draft is not None and guesses != 0:
+        yield "draft", str(found.draft)
+    elif found.draft is None and isinstance(guesses, int) and guesses > 0:
+        yield "load_mtp", "on"
 
 
 def _does_fit(projector: GgufFile, header: GgufFile) -> bool:
@@ -252,11 +273,12 @@ def _pipeline(
         defaults |= lm_studio.own_defaults(given)
         context = given.get("context")
         given = {"context": min(context, trained)} if isinstance(context, int) else {}
-    defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
+    told = {key: value for key, value in given.items() if key not in ("gpu_layers", "load_mtp")}
+    defaults |= told
     if model.has_experts:
         defaults["cpu_moe"] = 0
     if model.next_tensors:
-        defaults["load_mtp"] = "off"
+        defaults["load_mtp"] = given.get("load_mtp", "off")
     layers = given.get("gpu_layers")
     if isinstance(layers, int):
         defaults["gpu_layers"] = min(layers, total)
