@@ -45,16 +45,13 @@ def lm_studio_home(environment: Mapping[str, str] | None = None) -> Path:
     return older if older.is_dir() else home / ".lmstudio"
 
 
-def find_model_file(folder: Path) -> Path:
-    """Return the one model in a folder; raises SourceError where there is none, or several."""
+def model_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that may be models; raises SourceError where there is none."""
     models = [path for path in _files(folder) if not is_projector_name(path)]
-    if len(models) == 1:
-        return models[0]
     if not models:
         hint = "name a .gguf file, or a folder with one"
         raise SourceError(f"{folder}: no GGUF file in it", hint=hint)
-    names = ", ".join(path.name for path in models[:10])
-    raise SourceError(f"{folder}: {len(models)} models in it", hint=f"name one: {names}")
+    return models
 
 
 def find_projector_file(model: Path) -> Path | None:

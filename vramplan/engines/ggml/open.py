@@ -40,6 +40,7 @@ _BUILDS = {"ollama": "b10488", "llama.cpp": "b11549", "lmstudio": "b11549"}
 #: llama-server takes what the model was trained on and shrinks it where it does not fit, which is
 #: context=auto: a need that grows with the card compares with nothing, so that must be asked for.
 _CONTEXT = 4096
+_MOST_TOLD = 16  # files of a folder whose headers are read
 _LARGEST_IMAGE = 1 << 16  # a side in pixels, which no camera reaches
 #: what Ollama's templates may set, and our name for it
 _PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
@@ -135,11 +136,11 @@ def _from_path(
     given: Mapping[str, SettingValue] = {},  # read only
 ) -> GgmlPipeline:
     from vramplan.sources.gguf import read_gguf
-    from vramplan.sources.model_folder import find_model_file, find_projector_file
+    from vramplan.sources.model_folder import find_projector_file
 
     if path.is_dir():
         _refuse_other_folders(path)
-        path = find_model_file(path)
+        path = _find_in_folder(path, remark)
     header = read_gguf(path)
     beside = Path(mmproj) if mmproj else find_projector_file(path)
     projector = None
@@ -159,6 +160,37 @@ def _from_path(
         elif not mmproj:
             remark(f"with the projector beside it: {beside.name}")
     return _pipeline(path.stem, header, projector, runtime, given)
+
+
+def _find_in_folder(folder: Path, remark: Remark) -> Path:
+    """Return the one model in a folder; what is no model, by its header, may stand beside it."""
+    from vramplan.sources.model_folder import model_files
+
+    files = model_files(folder)
+    if len(files) == 1:
+        return files[0]
+    told = {path: _told(path) for path in files[:_MOST_TOLD]}
+    models = [path for path in files if path not in told or told[path][0]]
+    if len(models) == 1:
+        beside = "; ".join(f"{path.name}: {told[path][1]}" for path in told if path != models[0])
+        remark(f"the model is {models[0].name}; left out: {beside}")
+        return models[0]
+    names = ", ".join(
+        f"{path.name} ({told[path][1]})" if path in told else path.name for path in files[:10]
+    )
+    raise SourceError(f"{folder}: {len(models)} models in it", hint=f"name one: {names}")
+
+
+def _told(path: Path) -> tuple[bool, str]:
+    """Return whether a file is a model, and what it is by its header."""
+    from vramplan.engines.ggml.file_kind import is_language_model, kind_in_words
+    from vramplan.sources.gguf import read_gguf
+
+    try:
+        header = read_gguf(path)
+    except SourceError as problem:
+        return True, str(problem).removeprefix(f"{path}: ")[:80]
+    return is_language_model(header), kind_in_words(header)
 
 
 def _refuse_other_folders(path: Path) -> None:
