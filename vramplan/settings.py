@@ -411,6 +411,11 @@ _SETTINGS: Mapping[str, _Setting] = {
         help="the KV cache is where its layers are (on), or in host memory (off; llama.cpp's "
         "--no-kv-offload)",
     ),
+    "mmproj_offload": _Setting(
+        read=_SWITCH,
+        help="the projector is on the GPU (on), or computed on the CPU (off; llama.cpp's "
+        "--no-mmproj-offload)",
+    ),
     "load_mtp": _Setting(
         read=_SWITCH,
         help="load the layers that guess the tokens after the next, and a second context for them",

@@ -19,9 +19,9 @@ from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.witnessed import settle
 from vramplan.errors import SourceError, UsageError
-from vramplan.model import Estimate, LineKind, Origin, Settings, SettingValue
+from vramplan.model import Estimate, LineKind, Origin, Settings, SettingValue, VerdictKind
 from vramplan.settings import resolve_settings
-from vramplan.units import GIB
+from vramplan.units import GIB, MIB
 
 MEDIA = "application/vnd.ollama.image."
 Store = Callable[..., str]
@@ -268,3 +268,37 @@ def test_a_draft_has_the_context_of_a_request(
     assert run.draft is not None
     assert run.draft.batch.context * run.draft.batch.streams == 2 * 4096
     assert run.batch.context * run.batch.streams == 2 * 4096
+
+
+# -- a load that fails ---------------------------------------------------------------------------
+
+
+def test_after_a_failed_load_the_projector_goes_to_the_cpu(
+    store: Store, dense: Path, sparse: ModuleType, tmp_path: Path
+) -> None:
+    clip = sparse.write(tmp_path / "p.gguf", sparse.sibling("sparse_projectors").llava(text=4096))
+    pipeline = open_model(store(("model", dense), ("projector", Path(clip))), None)
+    card = load_catalog().card("rtx-3090").candidates[0]
+    chosen = settings_of(pipeline, {"context": 4096, "gpu_layers": "all"})
+    need = judge_ggml(pipeline, chosen, card, 20 * GIB).estimate.need.band.expected_bytes
+    found = judge_ggml(pipeline, chosen, card, need - 64 * MIB)
+    assert found.kind is not VerdictKind.OOM
+    assert "Ollama loads it again with the projector on the CPU" in found.reason
+    by_hand = settings_of(pipeline, {**chosen, "mmproj_offload": "off"})
+    told = judge_ggml(pipeline, by_hand, card, 20 * GIB).estimate
+    assert {one.device for one in told.components if one.name != "language_model"} == {"cpu"}
+    assert told.need.band.expected_bytes < need
+
+
+def test_after_a_failed_load_a_context_nobody_gave_is_lower(store: Store, dense: Path) -> None:
+    pipeline = open_model(store(("model", dense)), None)
+    card = load_catalog().card("rtx-3090").candidates[0]
+    chosen = settings_of(pipeline, {"gpu_layers": "all"})
+    need = judge_ggml(pipeline, chosen, card, 23 * GIB).estimate
+    assert need.settings["context"] == 32_768
+    less = need.need.band.expected_bytes - 256 * MIB
+    found = judge_ggml(pipeline, chosen, card, less)
+    assert found.estimate.settings["context"] == 4096
+    assert "loads it again with a context of 4,096 tokens" in found.reason
+    given = judge_ggml(pipeline, {**chosen, "context": 32_768}, card, less)
+    assert given.kind is VerdictKind.OOM

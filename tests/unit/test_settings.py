@@ -50,6 +50,7 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "key_type": st.sampled_from((*settings.KV_TYPES, settings.SAME)),
     "value_type": st.sampled_from((*settings.KV_TYPES, settings.SAME)),
     "kv_offload": switches,
+    "mmproj_offload": switches,
     "load_mtp": switches,
     "flash_attention": st.sampled_from(settings.FLASH_ATTENTIONS),
     "gpu_layers": st.sampled_from(settings.ALL_LAYERS) | st.integers(0, 999_999_999),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from vramplan.budget.verdict import Graded, grade, spills, without_words
@@ -10,8 +11,10 @@ from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.estimate import estimate_placed, estimate_whole
 from vramplan.engines.ggml.gpu_seats import gpus_of
 from vramplan.engines.ggml.ollama_ps import in_short
+from vramplan.engines.ggml.ollama_versions import version_of
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.model import (
+    PROJECTOR,
     Buffer,
     Card,
     CardShare,
@@ -26,6 +29,8 @@ from vramplan.settings import AUTO
 from vramplan.units import format_size
 
 _LANGUAGE = frozenset({"language_model"})
+#: Ollama: server/sched.go (nextLowerAutoNumCtx)
+_LOWER_CONTEXTS = (32_768, 4_096)
 
 
 def judge_ggml(
@@ -36,6 +41,8 @@ def judge_ggml(
     Raises as `estimate_ggml` does.
     """
     found = _judge(pipeline, settings, card, budget_bytes)
+    if pipeline.is_ollama and found.kind is VerdictKind.OOM:
+        found = _retried(pipeline, settings, card, budget_bytes, found)
     if pipeline.is_lm_studio:
         said = lm_studio.guardrail_in_words(found.estimate.settings, found.estimate.buffers)
     else:
@@ -43,6 +50,42 @@ def judge_ggml(
     if not said or (found.kind is VerdictKind.OOM and not pipeline.is_lm_studio):
         return found
     return replace(found, reason=f"{found.reason}; {said}")
+
+
+def _retried(
+    pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes: int, failed: Judgement
+) -> Judgement:
+    """Return what Ollama comes to after a load that ran out of memory.
+
+    It tries once more with the projector on the CPU, then with the next lower context where nobody
+    gave one. Source: ollama/ollama, llm/llama_server.go (retryWithMMProjCPUOffload),
+    server/sched.go (reduceAutoNumCtxForLoadOOM).
+    """
+    version = version_of(str(settings.get("engine", "")))
+    if version is not None and not version.has_server:
+        return failed
+    for change, words in _retries(settings, failed.estimate):
+        again = _judge(pipeline, {**settings, **change}, card, budget_bytes)
+        if again.kind is not VerdictKind.OOM:
+            said = f"the first try runs out of memory, and Ollama loads it again with {words}"
+            return replace(again, reason=f"{again.reason}; {said}")
+    return failed
+
+
+def _retries(settings: Settings, failed: Estimate) -> Iterator[tuple[Settings, str]]:
+    """Yield what Ollama changes, one try after the other, and how it is called."""
+    host: Settings = {"mmproj_offload": "off"}
+    has_projector = any(one.name == PROJECTOR and one.device == "gpu" for one in failed.components)
+    on_cpu = "the projector on the CPU"
+    if has_projector:
+        yield host, on_cpu
+    tokens = _context_of(failed) or 0
+    lower = next((one for one in _LOWER_CONTEXTS if tokens > one), None)
+    if settings.get("context") == AUTO and lower is not None:
+        words = f"a context of {lower:,} tokens"
+        yield {"context": lower}, words
+        if has_projector:
+            yield {**host, "context": lower}, f"{words} and {on_cpu}"
 
 
 def _judge(pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes: int) -> Judgement:

@@ -79,7 +79,7 @@ def layers_of(fit: Fit) -> tuple[int, ...]:
 
 def has_projector_on_gpu(run: GgmlRun, free_bytes: int | None) -> bool:
     """Return whether the projector goes to the GPU; None stands for more than enough memory."""
-    if run.vision is None:
+    if run.vision is None or run.settings.get("mmproj_offload") == "off":
         return False
     if not run.is_ollama:
         return True

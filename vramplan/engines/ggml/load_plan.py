@@ -57,6 +57,7 @@ NEUTRAL: Settings = {
     "draft": NONE,
     "gpu_offload": AUTO,
     "expert_offload": "off",
+    "mmproj_offload": "on",
 }
 
 #: "flash_attn is not compatible with Grok - forcing off" (llama.cpp, src/llama-context.cpp)

@@ -300,6 +300,8 @@ def _pipeline(
     }
     if image is not None:  # images keep their size: the one that is reserved for
         defaults["image"] = image
+    if projector is not None:
+        defaults["mmproj_offload"] = "on"
     total = model.total_layers
     if runtime == lm_studio.RUNTIME:
         defaults |= lm_studio.own_defaults(given)
