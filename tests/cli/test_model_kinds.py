@@ -37,6 +37,8 @@ KINDS = (
     ({}, "flux", "a diffusion model (flux)"),
     ({}, "wavtokenizer-dec", "a model of sound (wavtokenizer-dec)"),
     ({"general.type": "mmproj"}, "clip", "a projector"),
+    ({}, "kokoro", "a model of sound (kokoro)"),
+    ({}, "brand-new-tts", "a file of brand-new-tts"),
 )
 
 
@@ -49,6 +51,47 @@ def test_another_kind_of_file_is_named_for_what_it_is(
     found = run("check", sparse.write(tmp_path / "m.gguf", model), "--card", "8gb")
     assert found.code == 2
     assert f"{named}, not a language model" in found.error
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tensor", "named"),
+    [
+        ("brand-new", "double_blocks.0.img_attn.qkv.weight", "a diffusion model (brand-new)"),
+        ("", "model.diffusion_model.out.2.weight", "a diffusion model (by its tensors)"),
+        ("", "first_stage_model.decoder.weight", "an autoencoder of images (by its tensors)"),
+        ("", "some.weight", "a file that names no architecture"),
+    ],
+)
+def test_a_file_of_images_is_told_by_its_tensors(
+    run, tmp_path, architecture, tensor, named
+) -> None:
+    model = sparse.Model(architecture, words=0)
+    model.add(tensor, 32, 32)
+    found = run("check", sparse.write(tmp_path / "m.gguf", model), "--card", "8gb")
+    assert f"{named}, not a language model" in found.error
+
+
+def test_what_stands_beside_a_model_says_how_it_is_given(run, tmp_path) -> None:
+    model = sparse.Model("llama", general={"adapter.type": "lora"}, words=0)
+    model.add("some.weight", 32, 32)
+    found = run("check", sparse.write(tmp_path / "m.gguf", model), "--card", "8gb")
+    assert "--set lora=FILE" in found.hint
+
+
+def test_files_of_a_folder_are_told_by_their_headers(run, tmp_path) -> None:
+    sparse.write(tmp_path / "a.gguf", llama())
+    beside = sparse.Model("imatrix", general={"general.type": "imatrix"}, words=0)
+    beside.add("some.weight", 32, 32)
+    sparse.write(tmp_path / "b.gguf", beside)
+    found = run("estimate", tmp_path, "--json")
+    assert found.json["result"]["pipeline"] == "a"
+    assert "the model is a.gguf; left out: b.gguf: an importance matrix (imatrix)" in found.err
+    sparse.write(tmp_path / "c.gguf", mixture())
+    found = run("estimate", tmp_path)
+    assert "2 models in it" in found.error
+    assert "a.gguf (llama model), b.gguf (an importance matrix (imatrix)), c.gguf (qwen3moe" in (
+        found.hint
+    )
 
 
 STRANGE = (

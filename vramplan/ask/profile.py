@@ -12,7 +12,7 @@ from vramplan.ask.events_file import events_beside, written_beside
 from vramplan.ask.gpus import find_gpu
 from vramplan.ask.targets import make_jobs
 from vramplan.engines.door import ballast_command, engine_of
-from vramplan.errors import VramplanError
+from vramplan.errors import UsageError, VramplanError
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.model import Card, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
@@ -104,6 +104,8 @@ def profile(
 def played_card(text: str, catalog: Catalog) -> Card:
     """Return the card to be played; of a class, one with an architecture of today."""
     choice = catalog.card(text)
+    if choice.candidates[0].seats:
+        raise UsageError(f"{text}: one card is measured at a time, not several together")
     by_capability = {card.compute_capability: card for card in choice.candidates}
     found = next((by_capability[one] for one in _USUAL if one in by_capability), None)
     card = found or choice.candidates[-1]

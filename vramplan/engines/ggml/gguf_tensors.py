@@ -67,7 +67,12 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
         next_tensors=tuple(one for one in found if one.layer is not None and one.layer >= layers),
         next_layers=blocks - layers,
         identity=file.identity,
+        pooling=_POOLINGS.get(file.number(f"{name}.pooling_type"), "none"),
     )
+
+
+#: enum llama_pooling_type
+_POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
 
 def _tensors(file: GgufFile) -> Iterator[GgmlTensor]:

@@ -15,7 +15,7 @@ from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
 from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
 from vramplan.engines.ggml.coverage import KNOWN, WITHOUT_CONTEXT
 from vramplan.engines.ggml.graph.families import FAMILIES
-from vramplan.engines.ggml.known_graphs import GRAPHS
+from vramplan.engines.ggml.known_graphs import known_sizes
 from vramplan.engines.ggml.weights import GgmlModel, Placement
 from vramplan.model import Band, Origin
 
@@ -60,17 +60,16 @@ def graph_note(model: GgmlModel) -> str:
 def graph_buffers(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> ComputeBuffers:
-    """Return what the graph of `batch` takes on the GPU and in host memory."""
-    expected, host = split_sizes(model, batch, placement, rules)
+    """Return what the graph of `batch` takes on each card and in host memory."""
+    *sizes, host = split_sizes(model, batch, placement, rules)
     if rules.has_wide_mask and batch.has_flash:
         host += _F16 * batch.tokens * (batch.context + batch.window_context) * batch.streams
     low, high = _spread(model, rules)
-    band = Band(
-        low_bytes=expected * low // 100,
-        expected_bytes=expected,
-        high_bytes=expected * high // 100,
+    bands = (
+        Band(low_bytes=size * low // 100, expected_bytes=size, high_bytes=size * high // 100)
+        for size in sizes
     )
-    return ComputeBuffers(gpu=band, host_bytes=host)
+    return ComputeBuffers(cards=tuple(bands), host_bytes=host)
 
 
 def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
@@ -103,17 +102,18 @@ _FAR = frozenset({"deepseek32", "glm-dsa", "rwkv6", "rwkv7", "t5encoder"})
 @lru_cache(maxsize=256)
 def split_sizes(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
-) -> tuple[int, int]:
-    """Return the buffers of the graph's parts on the GPU and on the host.
+) -> tuple[int, ...]:
+    """Return the buffers of the graph's parts on each card, and on the host.
 
-    Without a layer on the GPU large batches are computed there all the same.
+    Without a layer on a card large batches are computed on the first all the same.
     """
 
-    def find() -> tuple[int, int]:
+    def find() -> tuple[int, ...]:
         from vramplan.engines.ggml import reserved_graph  # what is known needs none of it
 
         return reserved_graph.split_sizes(model, batch, placement, rules)
 
     if not model.identity:
         return find()
-    return GRAPHS.get(f"{model.identity} {batch} {placement} {rules}", find)
+    key = f"{model.identity} {batch} {placement} {rules}"
+    return known_sizes(key, len(placement.cards) + 1, find)
