@@ -66,7 +66,7 @@ def counted(fit: Fit) -> Figures:
     compute = compute_buffers(run.model, batch, placement, run.rules)
     origin, source = Origin.PUBLISHED, COMPUTE_SOURCE
     if uses_graph(run.model, run.rules):
-        origin, source = graph_source(run.model, run.rules)
+        origin, source = graph_source(run.model, batch, run.rules)
     if batch.is_cache_on_host or batch.type_of_values != batch.cache_type:
         origin, source = Origin.ASSUMED, _OTHER_CACHE
         band = compute.gpu

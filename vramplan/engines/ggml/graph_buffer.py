@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
-from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
+from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers, reserved_tokens
 from vramplan.engines.ggml.coverage import ENCODERS, KNOWN
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
 from vramplan.engines.ggml.graph.attention import cache_name
@@ -27,6 +28,9 @@ from vramplan.engines.ggml.graph.split import Memory, schedule
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
 from vramplan.model import Band, Origin
 
+if TYPE_CHECKING:
+    from vramplan.engines.ggml.graph.recording import Recording
+
 _F16, _F32 = 2, 4
 #: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
 AS_F16 = frozenset({"f16", "f32"})
@@ -37,8 +41,25 @@ def is_known(model: GgmlModel, rules: EngineRules) -> bool:
     return model.architecture in FAMILIES and rules.logits_per_sequence
 
 
-def graph_source(model: GgmlModel, rules: EngineRules) -> tuple[Origin, str]:
+def has_tape(model: GgmlModel, batch: Batch, rules: EngineRules) -> bool:
+    """Return whether the graph comes from a recording of the engine's, of the build asked for."""
+    return not is_known(model, rules) and _recorded(model, batch, rules) is not None
+
+
+def _recorded(model: GgmlModel, batch: Batch, rules: EngineRules) -> Recording | None:
+    from vramplan.engines.ggml.graph_tape import recorded_graph  # most families need no tape
+
+    return recorded_graph(model, batch, rules)
+
+
+def graph_source(model: GgmlModel, batch: Batch, rules: EngineRules) -> tuple[Origin, str]:
     """Return where the compute buffer's figure comes from."""
+    if has_tape(model, batch, rules):
+        return Origin.REPLAYED, (
+            f"the graph that llama.cpp b{rules.build} reserves for {model.architecture}, recorded, "
+            "through a model of its allocator (ggml-alloc.c) and scheduler (ggml-backend.cpp); "
+            "equal to the engine's own buffers to the byte for models that it was not recorded of"
+        )
     if is_known(model, rules):
         other = rules.build != WITNESS_BUILD
         return Origin.PUBLISHED, (
@@ -57,9 +78,9 @@ def graph_source(model: GgmlModel, rules: EngineRules) -> tuple[Origin, str]:
     )
 
 
-def graph_note(model: GgmlModel) -> str:
+def graph_note(model: GgmlModel, batch: Batch, rules: EngineRules) -> str:
     """Return what a reader must know of the figure."""
-    if model.architecture in FAMILIES:
+    if model.architecture in FAMILIES or has_tape(model, batch, rules):
         return f"the graph of {model.architecture} is that of llama.cpp b11549"
     return (
         f"{model.architecture or 'the architecture'} is not one whose graph is known: the compute "
@@ -71,6 +92,9 @@ def graph_buffers(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> ComputeBuffers:
     """Return what the graph of `batch` takes on the GPU and in host memory."""
+    if has_tape(model, batch, rules):
+        gpu, host = tape_sizes(model, batch, placement, rules)
+        return ComputeBuffers(gpu=Band.exactly(gpu), host_bytes=host)
     expected, host = split_sizes(model, batch, placement, rules)
     if rules.has_wide_mask and batch.has_flash:
         host += _F16 * batch.tokens * (batch.context + batch.window_context) * batch.streams
@@ -124,6 +148,34 @@ def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
 
 
 @lru_cache(maxsize=256)
+def tape_sizes(
+    model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
+) -> tuple[int, int]:
+    """Return the buffers of a model's recorded graph on the GPU and on the host."""
+    graph = _recorded(model, batch, rules)
+    assert graph is not None
+    return recording_sizes(graph, model, batch, placement, rules)
+
+
+def recording_sizes(
+    graph: Recording, model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
+) -> tuple[int, int]:
+    """Return the buffers of the engine's own graph on the GPU and on the host."""
+    from vramplan.engines.ggml.graph.recording import split_bytes
+
+    unpacks = not {batch.cache_type, batch.type_of_values} <= AS_F16
+    return split_bytes(
+        graph,
+        dict(weight_memories(model, placement)),
+        model.layers - placement.blocks_on_gpu,
+        is_cache_on_host=batch.is_cache_on_host,
+        copies_weights=rules.offloads_host_weights,
+        unpacks_caches=rules.reserves_unpacked_cache and unpacks,
+        fuses_experts=rules.fuses_experts,
+    )
+
+
+@lru_cache(maxsize=256)
 def split_sizes(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> tuple[int, int]:
@@ -162,11 +214,6 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Graph:
         mixes_inputs=rules.mixes_inputs,
     )
     return reserve_graph(model.language, habits, reserve)
-
-
-def reserved_tokens(batch: Batch) -> int:
-    """Return the tokens of a batch: as many of each sequence."""
-    return -(-batch.tokens // batch.sequences) * batch.sequences
 
 
 def weight_memories(model: GgmlModel, placement: Placement) -> Iterator[tuple[str, Memory]]:

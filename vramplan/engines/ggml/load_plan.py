@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 #: "flash_attn is not compatible with Grok - forcing off" (llama.cpp, src/llama-context.cpp)
-_NEVER_FLASH = frozenset({"grok"})
+NEVER_FLASH = frozenset({"grok"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def read_run(
     model = once_each(pipeline, _model_of)
     rules = rules_of(str(asked["engine"]))
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
-    has_flash = has_flash and model.architecture not in _NEVER_FLASH
+    has_flash = has_flash and model.architecture not in NEVER_FLASH
     is_ollama, has_vision = pipeline.is_ollama, pipeline.has_projector
     if card is not None:
         card = replace(card, total_bytes=max(0, card.total_bytes - pipeline.overhead_bytes))

@@ -92,6 +92,11 @@ def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -
     return _from_path(Path(text), mmproj, remark)
 
 
+def open_header(header: GgufFile) -> GgmlPipeline:
+    """Return the pipeline of a header that has been read. Raises SourceError as `open_model`."""
+    return _pipeline(Path(header.path).stem, header, None, "llama.cpp", {})
+
+
 def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     from vramplan.sources.gguf import read_gguf
     from vramplan.sources.model_folder import find_model_file, find_projector_file

@@ -8,7 +8,7 @@ above this module needs to know which of the two it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from math import prod
@@ -23,6 +23,7 @@ from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.graph.shapes import LanguageShape
+    from vramplan.sources.gguf import Value
 
 T = TypeVar("T")
 
@@ -99,6 +100,8 @@ class GgmlModel:
     #: of layers behind the others, which guess the tokens after the next: not loaded by default
     next_tensors: tuple[GgmlTensor, ...] = ()
     next_layers: int = 0
+    #: the header's keys of the architecture, without its name before them
+    keys: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def total_layers(self) -> int:
@@ -312,6 +315,7 @@ def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
         tensors=(),
         next_tensors=(),
         language=None,
+        keys={},
         **sizes,
     )
     tensors = tuple(_ARCHITECTURES[architecture](model, recipe))
