@@ -124,6 +124,9 @@ class Maker:
             if self._takes(style, frozenset(least - {one})):
                 least.discard(one)
         wanted = [bare]
+        heads = {one for one in tensors if one.startswith("cls")}  # of classifiers
+        if heads:
+            wanted += [tensors - heads, bare - heads]
         if factors:
             wanted.append(bare | factors)
         wanted += [tensors | factors, tensors, bare | of_queries, frozenset(least)]

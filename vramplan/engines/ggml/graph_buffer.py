@@ -46,6 +46,11 @@ def has_tape(model: GgmlModel, batch: Batch, rules: EngineRules) -> bool:
     return not is_known(model, rules) and _recorded(model, batch, rules) is not None
 
 
+def is_told(model: GgmlModel, batch: Batch, rules: EngineRules) -> bool:
+    """Return whether the graph is the engine's own: known by heart, or recorded."""
+    return is_known(model, rules) or has_tape(model, batch, rules)
+
+
 def _recorded(model: GgmlModel, batch: Batch, rules: EngineRules) -> Recording | None:
     from vramplan.engines.ggml.graph_tape import recorded_graph  # most families need no tape
 
@@ -144,6 +149,12 @@ _NEAREST = {
 @lru_cache(maxsize=256)
 def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
     """Return the whole graph's buffer on a CPU."""
+    if has_tape(model, batch, rules):
+        from vramplan.engines.ggml.graph.recording import cpu_bytes
+
+        graph = _recorded(model, batch, rules)
+        assert graph is not None
+        return cpu_bytes(graph)
     return allocate(_graph(model, batch, rules), (HOST_ALIGNMENT,))[0]
 
 

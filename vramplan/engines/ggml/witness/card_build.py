@@ -5,7 +5,7 @@ from __future__ import annotations
 from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
 from vramplan.engines.ggml.compute_buffer import compute_buffers
 from vramplan.engines.ggml.defaults import CardMemory
-from vramplan.engines.ggml.graph_buffer import is_known
+from vramplan.engines.ggml.graph_buffer import is_told
 from vramplan.engines.ggml.layer_fit import fit_run, margin_bytes
 from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
@@ -61,5 +61,5 @@ def card_build(
             for kind, sides in sizes.items()
             for device, size in zip((GPU, HOST), sides, strict=True)
         ),
-        is_known=is_known(run.model, run.rules),
+        is_known=is_told(run.model, batch, run.rules),
     )
