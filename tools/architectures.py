@@ -80,12 +80,14 @@ def rows() -> list[str]:
 
 def page() -> str:
     """Return the page."""
-    whole = sum(name in FAMILIES for name in NAMES)
-    recorded = sum(name not in FAMILIES and tapes_of(name) is not None for name in NAMES)
+    known = sum(name in FAMILIES for name in NAMES)
+    recorded = {name for name in NAMES if name not in FAMILIES and tapes_of(name) is not None}
     kept = sum(name in KNOWN for name in NAMES)
+    whole = sum(name in KNOWN and (name in FAMILIES or name in recorded) for name in NAMES)
     said = (
-        f"{len(NAMES)} names: of {whole} the graph is counted, of {recorded} recorded, together "
-        f"{whole + recorded}; of {kept} weights, caches and states are exact.\n\n"
+        f"{len(NAMES)} names: {whole} are exact throughout without the engine. Of {known} the "
+        f"graph is counted, of {len(recorded)} recorded; of {kept} weights, caches and states are "
+        "exact.\n\n"
     )
     head = "| architecture | weights | KV cache | state | compute buffer | windows |\n"
     return _HEAD + said + head + "|---|---|---|---|---|---|\n" + "\n".join(rows()) + "\n"
