@@ -28,7 +28,7 @@ from vramplan.errors import VramplanError
 from vramplan.sources.gguf import GgufFile
 
 #: made models that a tape is laid of, and of architectures with several kinds of layer
-_HEADERS, _MORE_HEADERS = 9, 18
+_HEADERS, _MORE_HEADERS = 9, 24
 DEPTHS = (4, 6, 5, 7, 8)
 _OUTPUT = "output.weight"
 _QUERIES = frozenset({"attn_q", "attn_k", "attn_v", "attn_qkv"})

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from vramplan.engines.ggml.graph.tape import SUM, Ref
 from vramplan.engines.ggml.graph.tensor import Shape
 
 _OWN = re.compile(r"-([0-9]{1,4})(?: |$)")
-_OF_WEIGHT = re.compile(r"^blk\.([0-9]{1,4})\.|^cache_[a-z_]+_l([0-9]{1,4})(?:$|:)")
+_OF_WEIGHT = re.compile(r"^blk\.([0-9]{1,4})\.|^(?:cache_[a-z_]+|leaf)_l([0-9]{1,4})(?:$|:)")
 _UNNAMED = re.compile(r"^leaf_[0-9]+$")
 
 _TABLE, _OUTPUT = "token_embd.weight", "output.weight"
@@ -292,25 +293,22 @@ def leaf_names(
 
     Of two of one name one is for layers with a window; `windowed` tells which those are.
     """
+    position = {number: at for at, number in enumerate(nodes)}
+    home = list(accumulate(_homes(rows, nodes, position), max))
+    readers: dict[int, list[int]] = {}
+    for node, number in enumerate(nodes):
+        for source in rows[number]["sources"]:
+            readers.setdefault(source, []).append(home[node])
     names: dict[int, str] = {}
-    unnamed = 0
     for one in leaves:
-        name = rows[one]["name"]
+        name, layers = rows[one]["name"], set(readers.get(one, [-1]))
         if rows[one]["kind"] == "made" and _UNNAMED.match(name):
-            name, unnamed = f"leaf:{unnamed}", unnamed + 1
+            name = f"leaf_l{layers.pop()}" if len(layers) == 1 and min(layers) >= 0 else "leaf"
         names[one] = name
-    counts = Counter(names.values())
-    twins = [one for one in leaves if counts[names[one]] > 1]
-    if twins:
-        position = {number: at for at, number in enumerate(nodes)}
-        home = _homes(rows, nodes, position)
-        readers: dict[int, int] = {}
-        for node, number in enumerate(nodes):
-            for source in rows[number]["sources"]:
-                readers.setdefault(source, home[node])
-        seen: Counter[str] = Counter()
-        for one in twins:
-            layer = readers.get(one, -1)
+    counts, seen = Counter(names.values()), Counter[str]()
+    for one in leaves:
+        if counts[names[one]] > 1:
+            layer = readers.get(one, [-1])[0]
             kind = "window" if 0 <= layer < len(windowed) and windowed[layer] else "all"
             name = f"{names[one]}:{kind}"
             seen[name] += 1
