@@ -200,10 +200,44 @@ def test_layers_that_guess_ahead_are_loaded_where_it_is_asked(run, tmp_path) -> 
 
 
 def other_family():
-    """InternLM 2, whose graph is not known here."""
+    """InternLM 2, whose graph is known of a tape alone."""
     return sparse.dense_layers(sparse.language_model("internlm2", layers=4))
 
 
+@pytest.fixture
+def no_tapes(monkeypatch):
+    """A name that is newer than the tapes that ship."""
+    monkeypatch.setattr("vramplan.engines.ggml.graph_tape.tapes_of", lambda _: None)
+
+
+def test_without_the_engine_a_graph_is_replayed_from_its_tape(run, tmp_path) -> None:
+    path = sparse.write(tmp_path / "m.gguf", other_family())
+    found = lines_of(run, path, *ALL)
+    assert found["compute buffer"]["origin"] == "replayed"
+    assert "b11549 reserves for internlm2" in str(found["compute buffer"]["source"])
+    assert "vramplan[engine]" not in run("estimate", path).out
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("attention.clamp_kqv", 8.0), ("nextn_predict_layers", 1)],
+)
+def test_what_changes_a_graph_and_was_not_recorded_is_assumed(run, tmp_path, key, value) -> None:
+    model = other_family()
+    model.meta[key] = value
+    found = lines_of(run, sparse.write(tmp_path / "m.gguf", model), *ALL)
+    changes = {"attention.clamp_kqv": "replayed"}  # which this family does not read
+    assert found["compute buffer"]["origin"] == changes.get(key, "assumed")
+
+
+def test_another_set_of_optional_tensors_is_assumed(run, tmp_path) -> None:
+    model = other_family()
+    model.add("blk.3.attn_q.bias", 4096)
+    found = lines_of(run, sparse.write(tmp_path / "m.gguf", model), *ALL)
+    assert found["compute buffer"]["origin"] == "assumed"
+
+
+@pytest.mark.usefixtures("no_tapes")
 def test_without_the_engine_an_unknown_graph_is_assumed(run, tmp_path) -> None:
     path = sparse.write(tmp_path / "m.gguf", other_family())
     found = lines_of(run, path, *ALL)
@@ -213,7 +247,7 @@ def test_without_the_engine_an_unknown_graph_is_assumed(run, tmp_path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is for Linux")
-@pytest.mark.usefixtures("engine")
+@pytest.mark.usefixtures("engine", "no_tapes")
 def test_with_the_engine_an_unknown_family_is_its_own_plan(run, tmp_path) -> None:
     path = sparse.write(tmp_path / "m.gguf", other_family())
     found = lines_of(run, path, *ALL, "--set", "flash_attention=on")
@@ -230,7 +264,7 @@ def test_with_the_engine_an_unknown_family_is_its_own_plan(run, tmp_path) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is for Linux")
-@pytest.mark.usefixtures("engine")
+@pytest.mark.usefixtures("engine", "no_tapes")
 def test_what_the_engine_refuses_of_an_unknown_family_is_refused(run, tmp_path) -> None:
     model = other_family()
     model.tensors = [one for one in model.tensors if one[0] != "blk.2.attn_v.weight"]

@@ -89,6 +89,11 @@ class Batch:
         return sum(self.layer_states[first:stop])
 
 
+def reserved_tokens(batch: Batch) -> int:
+    """Return the tokens of a batch that a graph is reserved for: as many of each sequence."""
+    return -(-batch.tokens // batch.sequences) * batch.sequences
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeBuffers:
     """The compute buffers of the language model's graph: each card's, and the host's."""

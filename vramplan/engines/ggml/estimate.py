@@ -460,7 +460,7 @@ def _notes(
 ) -> Iterator[str]:
     yield from figures.remarks
     if uses_graph(run.model, run.rules) and figures.compute.origin is not Origin.WITNESSED:
-        yield graph_note(run.model)
+        yield graph_note(run.model, run.batch, run.rules, len(run.cards))
     yield (
         f"compute buffers follow the rules of llama.cpp b{run.rules.build} on CUDA, "
         f"{'with' if run.batch.has_flash else 'without'} flash attention"

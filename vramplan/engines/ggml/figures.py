@@ -85,7 +85,7 @@ def counted(fit: Fit) -> Figures:
     bands = compute.cards
     origin, source = Origin.PUBLISHED, COMPUTE_SOURCE
     if uses_graph(run.model, run.rules, len(placement.cards)):
-        origin, source = graph_source(run.model, run.rules)
+        origin, source = graph_source(run.model, batch, run.rules, len(placement.cards))
     if batch.is_cache_on_host or batch.type_of_values != batch.cache_type:
         origin, source = Origin.ASSUMED, _OTHER_CACHE
         bands = tuple(_wide(bands))

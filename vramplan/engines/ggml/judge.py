@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
-from vramplan.engines.ggml import coverage, lm_studio
+from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.estimate import (
     estimate_placed,
     estimate_run,
@@ -20,6 +20,7 @@ from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.ollama_ps import in_short
 from vramplan.engines.ggml.ollama_versions import version_of
 from vramplan.engines.ggml.pipeline import GgmlPipeline
+from vramplan.engines.ggml.witnessed import is_counted
 from vramplan.model import (
     PROJECTOR,
     Buffer,
@@ -164,7 +165,7 @@ class GgmlGrader:
 def _is_as_asked(run: GgmlRun, fit: Fit, free_bytes: int) -> bool:
     """Return whether it is certain that a run is loaded as where there is more than enough."""
     return (
-        coverage.is_whole(run.model)
+        is_counted(run)
         and fit.run is run
         and fit.on_gpu == run.asked_layers
         and fit.shares == run.shares

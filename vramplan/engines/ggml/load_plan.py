@@ -59,7 +59,7 @@ NEUTRAL: Settings = {
 }
 
 #: "flash_attn is not compatible with Grok - forcing off" (llama.cpp, src/llama-context.cpp)
-_NEVER_FLASH = frozenset({"grok"})
+NEVER_FLASH = frozenset({"grok"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ def read_run(
             flash = version.flash_attention(model.architecture, is_own=is_own)
             asked = {**asked, "flash_attention": flash}
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
-    has_flash = has_flash and model.architecture not in _NEVER_FLASH
+    has_flash = has_flash and model.architecture not in NEVER_FLASH
     if card is not None:
         kept = pipeline.overhead_bytes * len(card.cards)
         card = replace(card, total_bytes=max(0, card.total_bytes - kept))

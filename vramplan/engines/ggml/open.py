@@ -98,6 +98,11 @@ def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -
     return _from_path(Path(text), mmproj, remark)
 
 
+def open_header(header: GgufFile) -> GgmlPipeline:
+    """Return the pipeline of a header that has been read. Raises SourceError as `open_model`."""
+    return _pipeline(Path(header.path).stem, header, None, "llama.cpp", {})
+
+
 def open_draft(path: str, beside: GgmlPipeline) -> GgmlPipeline:
     """Return the pipeline of a model that guesses ahead for another.
 

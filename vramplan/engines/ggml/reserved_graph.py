@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from vramplan.engines.ggml.build_rules import EngineRules
 from vramplan.engines.ggml.card_shares import HOST
-from vramplan.engines.ggml.closed_form import Batch, is_pipeline
+from vramplan.engines.ggml.closed_form import Batch, is_pipeline, reserved_tokens
 from vramplan.engines.ggml.coverage import WITHOUT_CONTEXT
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
 from vramplan.engines.ggml.graph.attention import cache_name
@@ -164,11 +164,6 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules, repeats: Repeats)
         pooling=batch.pooling,
     )
     return reserve_graph(model.language, habits, reserve, repeats)
-
-
-def reserved_tokens(batch: Batch) -> int:
-    """Return the tokens of a batch: as many of each sequence."""
-    return -(-batch.tokens // batch.sequences) * batch.sequences
 
 
 def weight_memories(model: GgmlModel, placement: Placement) -> Iterator[tuple[str, Memory]]:

@@ -19,11 +19,12 @@ from vramplan.engines.ggml.cuda_facts import ALIGNMENT, ROW_STEP
 from vramplan.engines.ggml.experts import NOTHING_MOVED, Moved, has_experts
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import CatalogError, did_you_mean
-from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_dataclass import dataclass, field, replace
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.graph.shapes import LanguageShape
+    from vramplan.sources.gguf import Value
 
 T = TypeVar("T")
 
@@ -111,6 +112,8 @@ class GgmlModel:
     #: what it was read from, in one certain state; empty where that is not known
     identity: str = ""
     pooling: str = "none"  # its own way to make one embedding of its tokens'
+    #: the header's keys of the architecture, without its name before them
+    keys: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def total_layers(self) -> int:
@@ -403,6 +406,7 @@ def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
         language=None,
         identity=section.spelt(),
         pooling="none",
+        keys={},
         **sizes,
     )
     tensors = tuple(_ARCHITECTURES[architecture](model, recipe))

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from vramplan.engines.ggml import coverage
 from vramplan.engines.ggml.figures import Figures, counted
+from vramplan.engines.ggml.graph.families import FAMILIES
+from vramplan.engines.ggml.graph_buffer import has_tape
 from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.next_tokens import is_loaded, with_next_tokens
@@ -33,7 +35,7 @@ def settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figures
 
 def _settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figures]:
     fit = as_asked(run) if free_bytes is None else fit_run(run, free_bytes)
-    if coverage.is_whole(run.model):
+    if is_counted(run):
         return fit, counted(fit)
     remark = f"{run.model.architecture or 'the architecture'} is not known to the last buffer"
     if not isinstance(run.pipeline.model, ModelFile):
@@ -42,6 +44,14 @@ def _settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figure
         hint = f"; the engine itself would tell: {_INSTALL}" if sys.platform == "linux" else ""
         return fit, _remarked(fit, f"{remark}: what is assumed says so{hint}")
     return _ask(run, fit, free_bytes, remark)
+
+
+def is_counted(run: GgmlRun) -> bool:
+    """Return whether all that is allocated for a run is known, its graph by heart or recorded."""
+    return coverage.is_whole(run.model) and (
+        run.model.architecture in FAMILIES
+        or has_tape(run.model, run.batch, run.rules, len(run.cards))
+    )
 
 
 def _is_engine_here() -> bool:

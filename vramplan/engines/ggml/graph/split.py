@@ -239,7 +239,8 @@ class _Schedule:
             copy = Tensor("none", source.type, source.shape, strides=source.strides)
             copy.backend = backend
             shown = root(source)
-            if source.fixed_bytes >= 0 and not self._memory(shown).is_weight:
+            is_whole = source is shown and self._memory(shown).is_weight
+            if source.fixed_bytes >= 0 and not is_whole:
                 copy.fixed_bytes = source.fixed_bytes
                 if backend < self._host:
                     copy.fixed_bytes += padding_bytes(source.type, source.shape[0])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
 from vramplan.engines.ggml.card_memory import CardMemory
 from vramplan.engines.ggml.compute_buffer import compute_buffers
-from vramplan.engines.ggml.graph_buffer import is_known
+from vramplan.engines.ggml.graph_buffer import is_told
 from vramplan.engines.ggml.layer_fit import fit_run, margin_bytes, other_margin_bytes
 from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
@@ -72,7 +72,7 @@ def card_build(
             for kind, (on_cards, on_host) in sizes.items()
             for device, size in (*_numbered(on_cards), (HOST, on_host))
         ),
-        is_known=is_known(run.model, run.rules),
+        is_known=is_told(run.model, batch, run.rules, len(run.cards)),
         cards=run.cards,
     )
 
