@@ -3,8 +3,9 @@
     python -m tools.architectures
 
 The names are those of llama.cpp b11549's library; what is known of each stands in
-`vramplan.engines.ggml.coverage` and `graph.families`, and is held against the engine by
-tests/accuracy/test_engine_families.py (`-m slow` for all of them). No engine is needed here.
+`vramplan.engines.ggml.coverage`, `graph.families` and the tapes of profiles/graphs
+(`python -m tools.graphs`), and is held against the engine by tests/accuracy/test_engine_families.py
+and test_graph_tapes.py (`-m slow` for all of them). No engine is needed here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from vramplan.engines.ggml.coverage import CACHES_KNOWN, ENCODERS, KNOWN
 from vramplan.engines.ggml.graph.families import FAMILIES
+from vramplan.engines.ggml.graph_tape import tapes_of
 from vramplan.engines.ggml.windows import RULES
 
 OUT = Path(__file__).parents[1] / "docs" / "architectures.md"
@@ -44,6 +46,15 @@ _HEAD = """\
 What is known of each architecture that llama.cpp b11549 has a name for;
 `python -m tools.architectures` writes this table. *Exact*: the engine was asked, and allocates what
 is counted here (`tests/accuracy/test_engine_families.py`). *Assumed*: within a band that says so.
+
+Compute buffers come from the graph that the engine reserves. *Counted*: its family's graph is known
+node for node. *Recorded*: it ships as a tape that was recorded of build b11549 and is replayed at a
+model's own numbers, without the engine; the number is of tapes, one for each set of optional
+tensors. A tape is shipped only if the engine itself, asked for models with other numbers, depths
+and settings, has the same nodes and buffers of the same bytes, on the CPU and with no layer, one,
+half and all of them on a card that is not there (`python -m tools.graphs`). A model outside of what
+was recorded (other optional tensors, other keys) is *assumed*.
+
 **Where the engine is installed** (the extra `engine`, on Linux) a file of a family that is not
 exact throughout is planned by the engine itself, and each line says *witnessed*, with the build.
 
@@ -58,7 +69,10 @@ def rows() -> list[str]:
         cache = "exact" if name in KNOWN or name in CACHES_KNOWN else "assumed"
         if name in ENCODERS:
             cache = "none"
-        compute = "exact" if name in FAMILIES else "assumed"
+        tapes = tapes_of(name)
+        compute = "counted" if name in FAMILIES else "assumed"
+        if tapes is not None and name not in FAMILIES:
+            compute = f"recorded ({len(tapes.tapes)})"
         window = "yes" if name in RULES else ""
         found.append(f"| `{name}` | {kept} | {cache} | {kept} | {compute} | {window} |")
     return found
@@ -66,11 +80,14 @@ def rows() -> list[str]:
 
 def page() -> str:
     """Return the page."""
-    whole = sum(name in FAMILIES for name in NAMES)
+    known = sum(name in FAMILIES for name in NAMES)
+    recorded = {name for name in NAMES if name not in FAMILIES and tapes_of(name) is not None}
     kept = sum(name in KNOWN for name in NAMES)
+    whole = sum(name in KNOWN and (name in FAMILIES or name in recorded) for name in NAMES)
     said = (
-        f"{len(NAMES)} names: {whole} are exact throughout, {kept} in weights, caches and states; "
-        f"of the other {len(NAMES) - kept} more is assumed.\n\n"
+        f"{len(NAMES)} names: {whole} are exact throughout without the engine. Of {known} the "
+        f"graph is counted, of {len(recorded)} recorded; of {kept} weights, caches and states are "
+        "exact.\n\n"
     )
     head = "| architecture | weights | KV cache | state | compute buffer | windows |\n"
     return _HEAD + said + head + "|---|---|---|---|---|---|\n" + "\n".join(rows()) + "\n"

@@ -213,12 +213,14 @@ def buffer_bytes(
 class LayerSplit:
     """How many of a model's layers (the output layer counts as one) are on the GPU.
 
-    Of `experts_on_cpu` of those the experts are in host memory, all of them or some.
+    Of `experts_on_cpu` of those the experts are in host memory, all of them or some; or other
+    tensors, where `are_experts` is false.
     """
 
     total: int
     on_gpu: int
     experts_on_cpu: int = 0
+    are_experts: bool = True
 
     @property
     def is_whole(self) -> bool:
@@ -227,9 +229,8 @@ class LayerSplit:
 
     def in_words(self) -> str:
         """Return ``29 of 33 layers on the GPU``, and where the experts are not with them."""
-        experts = (
-            f", the experts of {self.experts_on_cpu} on the CPU" if self.experts_on_cpu else ""
-        )
+        what = "the experts" if self.are_experts else "parts"
+        experts = f", {what} of {self.experts_on_cpu} on the CPU" if self.experts_on_cpu else ""
         return f"{self.on_gpu} of {self.total} layers on the GPU{experts}"
 
 
@@ -247,6 +248,30 @@ class PublishedFigure:
     ours_bytes: int | None
     source: str
     remark: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardShare:
+    """What one of several cards is to hold, and how many of the model's layers that is.
+
+    `budget_bytes` and `kind`, the verdict on this card alone, are None where nothing was judged.
+    """
+
+    device: Device
+    card: str
+    card_title: str
+    need: Band
+    layers: int
+    buffers: tuple[Buffer, ...]
+    budget_bytes: int | None = None
+    kind: VerdictKind | None = None
+
+    @property
+    def headroom_bytes(self) -> int | None:
+        """Budget less expected need; negative where it does not fit."""
+        if self.budget_bytes is None:
+            return None
+        return self.budget_bytes - self.need.expected_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +293,8 @@ class Estimate:
     layers: LayerSplit | None = None
     published: tuple[PublishedFigure, ...] = ()
     notes: tuple[str, ...] = ()
+    #: of several cards each one's part; what stands above is all of them together
+    cards: tuple[CardShare, ...] = ()
 
     def bytes_of(self, *kinds: LineKind, device: Device | None = None) -> int:
         """Return what the lines of any of `kinds` are expected to take, on one device or on all."""
@@ -280,12 +307,13 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """An NVIDIA card, or a share of one.
+    """An NVIDIA card, a share of one, or several that are used as one.
 
     `total_bytes` and `reserved_bytes` are what NVML reports (`reserved_bytes` is system reserved);
     `class_gib` is the number on the box. `free_bytes` is known only for this machine's own GPUs.
     `multiprocessors` is None where nobody told; `shares_memory` is true for a GPU that has no
-    memory of its own and uses the CPU's.
+    memory of its own and uses the CPU's. `seats` are the cards of several, whose sizes are their
+    sums and whose compute capability is the oldest of theirs.
     """
 
     name: str
@@ -301,6 +329,15 @@ class Card:
     aliases: tuple[str, ...] = ()
     multiprocessors: int | None = None
     shares_memory: bool = False
+    seats: tuple[Seat, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """One of several cards, and what a process may use of it."""
+
+    card: Card
+    budget_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,6 +371,8 @@ class Verdict:
     layers: LayerSplit | None = None
     buffers: tuple[Buffer, ...] = ()
     context: int | None = None  # tokens
+    #: each of several cards; need and budget above are those of the one that decides
+    cards: tuple[CardShare, ...] = ()
 
     @property
     def headroom_bytes(self) -> int:
@@ -426,7 +465,8 @@ class Judgement:
     """What an engine does with a job on a card: its budget there, the verdict and the reason.
 
     `is_split` where the runtime itself keeps a part of the model in system memory: that is certain,
-    whatever the need. `layers` is how it splits, where that is not the estimate's own.
+    whatever the need. `layers` is how it splits, where that is not the estimate's own. `cards` are
+    several cards, each judged by itself.
     """
 
     estimate: Estimate
@@ -434,3 +474,4 @@ class Judgement:
     reason: str
     is_split: bool = False
     layers: LayerSplit | None = None
+    cards: tuple[CardShare, ...] = ()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.quick_dataclass import dataclass
+from vramplan.units import parse_size
 
 SettingValue = str | int | float | tuple[int, int]
 
@@ -71,6 +72,18 @@ SPILLING_PLATFORMS = ("windows", "wsl")
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 ALL_LAYERS = ("all", "auto")
 ALL_EXPERTS = "all"
+#: what `-ot` may put tensors on: host memory, or a CUDA card by its number
+HOST_BUFFERS = ("CPU", "CUDA_Host")
+_BUFFER = r"CPU|CUDA_Host|CUDA([0-9]{1,2})"
+_LONGEST_PATTERN, _MOST_PATTERNS = 200, 256
+_LONGEST_NAMES, _MOST_FILES = 8_192, 32
+NONE = "none"
+#: how much LM Studio lets a model take before it refuses to load it
+GUARDRAILS = ("off", "relaxed", "balanced", "strict")
+#: llama.cpp's `--pooling`
+POOLINGS = ("auto", "none", "mean", "cls", "last", "rank")
+#: llama.cpp's `--split-mode`
+SPLIT_MODES = ("layer", "none", "auto", "row", "tensor")
 #: keys or values in the type of the whole cache
 SAME = "same"
 #: what the engine itself takes
@@ -89,7 +102,9 @@ _KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
 #: YAML's and people's other words for the same two positions
 _SWITCH_SYNONYMS = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 
+_MOST_CARDS = 16
 # compiled where one is used: few of them are in a run
+_SHARE = r"[0-9]{1,5}(?:\.[0-9]{1,4})?"
 _RANGE = r"([0-9]{1,4})-([0-9]{1,4})"
 _COUNT = r"[0-9]{1,9}"
 _THOUSANDS = r"([0-9]{1,5})[kK]"
@@ -185,6 +200,119 @@ def experts_of(value: object) -> tuple[int, int]:
     return 0, int(text) if re.fullmatch(_COUNT, text) else 0
 
 
+def _read_index(key: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,2}", text) or int(text) >= _MOST_CARDS:
+        raise _not_a(key, text, f"a card's number from 0 to {_MOST_CARDS - 1}", None)
+    return int(text)
+
+
+def _read_split(key: str, text: str) -> str:
+    """Return shares with slashes between them, which llama.cpp takes too: lists have commas."""
+    if text.lower() == AUTO:
+        return AUTO
+    shares = re.split(r"[,/]+", text)
+    hint = "write a share for each card, such as 3/1; auto shares out by what is free on each"
+    if len(shares) > _MOST_CARDS or not all(re.fullmatch(_SHARE, share) for share in shares):
+        raise _not_a(key, text, "a list of shares", hint)
+    if not any(map(float, shares)):
+        raise UsageError(f"{key} {text}: no card has a share", hint=hint)
+    return "/".join(shares)
+
+
+def _read_overrides(key: str, text: str) -> str:
+    """Return ``PATTERN=BUFFER`` with semicolons between them; llama.cpp's commas are read too."""
+    if text.lower() == NONE:
+        return NONE
+    parts = [part.strip() for part in re.split(r"[,;]", text) if part.strip()]
+    hint = r"write PATTERN=BUFFER, such as blk\.[0-9]+\.ffn_.*=CPU, as for llama.cpp's -ot"
+    if not parts or len(parts) > _MOST_PATTERNS:
+        raise _not_a(key, text[:80], "a list of patterns", hint)
+    for part in parts:
+        pattern, sign, buffer = part.partition("=")
+        if not sign or not pattern or len(part) > _LONGEST_PATTERN or not part.isprintable():
+            raise _not_a(key, part[:80], "a pattern and a buffer", hint)
+        if not re.fullmatch(_BUFFER, buffer):
+            known = "CPU, CUDA0, CUDA1 and so on"
+            raise UsageError(f"{key}: no buffer is called {buffer[:40]!r}", hint=f"known: {known}")
+        from vramplan.pattern_cost import check_pattern
+
+        try:
+            re.compile(pattern)
+            check_pattern(pattern)
+        except (re.error, ValueError, RecursionError, OverflowError) as problem:
+            raise UsageError(f"{key}: {pattern!r} is no pattern: {problem}", hint=hint) from None
+    return ";".join(parts)
+
+
+def _read_share(key: str, text: str) -> str:
+    """Return ``max``, ``off``, ``auto`` or a share of 0 to 1, as LM Studio has them."""
+    word = text.lower()
+    if word in {AUTO, "max", "off"}:
+        return word
+    if not re.fullmatch(r"(?:0|1|0?\.[0-9]{1,4}|[01]\.[0-9]{1,4})", text) or float(text) > 1:
+        raise _not_a(key, text, "a share", "write max, off, or a number from 0 to 1, such as 0.5")
+    return f"{float(text):.4f}".rstrip("0").rstrip(".")
+
+
+def share_of(value: object) -> float | None:
+    """Return the share of 0 to 1 that a setting says; None where it leaves it open."""
+    if value == AUTO:
+        return None
+    return {"max": 1.0, "off": 0.0}.get(str(value)) if str(value).isalpha() else float(str(value))
+
+
+def _read_guardrail(key: str, text: str) -> str:
+    if text.lower() in GUARDRAILS:
+        return text.lower()
+    try:
+        size = parse_size(text)
+    except UsageError as problem:
+        hint = "write off, relaxed, balanced, strict, or a limit such as 12GiB"
+        raise UsageError(f"{key} {text[:40]!r}: {problem}", hint=hint) from None
+    if size < 1 << 20:
+        raise UsageError(f"{key} {text[:40]}: a limit is 1MiB at least")
+    return f"{size >> 20}MiB"
+
+
+def limit_of(guardrail: str) -> int | None:
+    """Return the limit in bytes that a guardrail of one's own is; None for one with a name."""
+    return None if guardrail in GUARDRAILS else parse_size(guardrail)
+
+
+def _read_files(key: str, text: str) -> str:
+    """Return names of files with semicolons between them."""
+    if text.lower() == NONE:
+        return NONE
+    names = [part.strip() for part in text.split(";")]
+    if len(names) > _MOST_FILES or not all(names) or len(text) > _LONGEST_NAMES:
+        raise _not_a(key, text[:80], "a list of files", "several have semicolons between them")
+    if not text.isprintable():
+        raise _not_a(key, text[:80], "a file's name", None)
+    return ";".join(names)
+
+
+def files_of(value: object) -> tuple[str, ...]:
+    """Return the files that a setting names."""
+    return () if value in (None, NONE) else tuple(str(value).split(";"))
+
+
+def overrides_of(value: object) -> tuple[tuple[str, int | None], ...]:
+    """Return the patterns of ``override_tensor`` and the card of each; None for host memory."""
+    if value == NONE:
+        return ()
+    found = []
+    for part in str(value).split(";"):
+        pattern, _, buffer = part.partition("=")
+        card = re.fullmatch(_BUFFER, buffer)
+        found.append((pattern, int(card[1]) if card and card[1] else None))
+    return tuple(found)
+
+
+def split_of(value: object) -> tuple[float, ...]:
+    """Return the shares of ``tensor_split``, one a card; none where the engine chooses them."""
+    return () if value == AUTO else tuple(float(share) for share in str(value).split("/"))
+
+
 def key_type(settings: Mapping[str, object]) -> str:
     """Return the type of the cache's keys: ``key_type``, else ``kv_type``."""
     return _cache_type(settings, "key_type")
@@ -264,6 +392,10 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_read_count_or_auto,
         help="tokens of a prompt computed at once (llama.cpp); auto for what the engine takes",
     ),
+    "batch_tokens": _Setting(
+        read=_read_count,
+        help="tokens that llama.cpp takes at once (its -b, 2,048 by itself): ubatch is no more",
+    ),
     "parallel": _Setting(
         read=_read_count_or_auto,
         help="requests served at once (llama.cpp, Ollama); auto for what llama-server takes",
@@ -294,6 +426,11 @@ _SETTINGS: Mapping[str, _Setting] = {
         help="the KV cache is where its layers are (on), or in host memory (off; llama.cpp's "
         "--no-kv-offload)",
     ),
+    "mmproj_offload": _Setting(
+        read=_SWITCH,
+        help="the projector is on the GPU (on), or computed on the CPU (off; llama.cpp's "
+        "--no-mmproj-offload)",
+    ),
     "load_mtp": _Setting(
         read=_SWITCH,
         help="load the layers that guess the tokens after the next, and a second context for them",
@@ -308,6 +445,60 @@ _SETTINGS: Mapping[str, _Setting] = {
         help="layers whose experts stay in host memory: a number from the first on (llama.cpp's "
         "--n-cpu-moe), layers such as 6-39 (-ot), all, 0 for what the engine chooses",
     ),
+    "override_tensor": _Setting(
+        read=_read_overrides,
+        help="tensors elsewhere than their layer (llama.cpp's -ot): PATTERN=CPU or =CUDA1, several "
+        "with semicolons, the first that matches counts; none",
+    ),
+    "split_mode": _Setting(
+        read=_choice(SPLIT_MODES),
+        help="how several cards share a model (llama.cpp's -sm): layer, none (main_gpu has all), "
+        "auto for what the engine does; row and tensor are not modelled",
+    ),
+    "tensor_split": _Setting(
+        read=_read_split,
+        help="the shares that several cards have of the layers (llama.cpp's -ts), such as 3/1; "
+        "auto for what is free on each",
+    ),
+    "main_gpu": _Setting(
+        read=_read_index,
+        help="the card that has all of a model with split_mode=none (llama.cpp's -mg), from 0",
+    ),
+    "lora": _Setting(
+        read=_read_files,
+        help="LoRA adapters beside the model (llama.cpp's --lora): .gguf files, several with "
+        "semicolons; none",
+    ),
+    "control_vector": _Setting(
+        read=_read_files,
+        help="control vectors beside the model (llama.cpp's --control-vector): .gguf files; none",
+    ),
+    "draft": _Setting(
+        read=_read_files,
+        help="a small model that guesses ahead (llama.cpp's -md), a .gguf file; none",
+    ),
+    "gpu_offload": _Setting(
+        read=_read_share,
+        help="LM Studio's share of the layers on the GPU: 0 to 1, max, off, auto for what fits",
+    ),
+    "expert_offload": _Setting(
+        read=_read_share,
+        help="LM Studio's share of the layers whose experts are forced onto the CPU: 0 to 1, max, "
+        "off",
+    ),
+    "guardrail": _Setting(
+        read=_read_guardrail,
+        help="what LM Studio refuses to load: off, relaxed, balanced, strict, or a limit (12GiB)",
+    ),
+    "embedding": _Setting(
+        read=_SWITCH,
+        help="llama-server is to embed only (its --embedding): a result for every token: on, off",
+    ),
+    "pooling": _Setting(
+        read=_choice(POOLINGS),
+        help="how embeddings of tokens become one (llama.cpp's --pooling): none, mean, cls, last, "
+        "rank, auto for the model's own",
+    ),
     "engine": _Setting(read=_read_word, help="the engine's version whose rules apply"),
     "expandable_segments": _Setting(
         read=_SWITCH, help="PYTORCH_ALLOC_CONF=expandable_segments:True: on, off"
@@ -319,7 +510,7 @@ _SETTINGS: Mapping[str, _Setting] = {
 
 #: what people add to a model and vramplan does not plan, by the names that they give it
 NOT_MODELLED: Mapping[str, str] = {
-    **dict.fromkeys(("lora", "loras", "lora_scale", "adapter", "adapters"), "LoRA adapters"),
+    **dict.fromkeys(("loras", "lora_scale", "adapter", "adapters"), "LoRA adapters"),
     **dict.fromkeys(("controlnet", "control_net", "t2i_adapter"), "ControlNets and T2I-Adapters"),
     **dict.fromkeys(("ip_adapter", "ipadapter"), "IP-Adapters"),
     **dict.fromkeys(("textual_inversion", "embeddings", "hypernetwork"), "embeddings added later"),
@@ -330,6 +521,9 @@ NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("fps", "frame_rate"), "the speed of a video"),
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
 }
+
+#: what one engine plans, and others do not
+_MODELLED_BY_ONE: Mapping[str, str] = {"lora": "LoRA adapters here"}
 
 #: how like a setting's name a word must be to be taken for it: 'controlnet' is not 'context'
 _LIKENESS = 0.75
@@ -367,22 +561,29 @@ def format_setting(key: str, value: SettingValue) -> str:
 def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
-        what = NOT_MODELLED.get(key.lower().replace("-", "_"))
-        if what is not None:
-            raise UsageError(
-                f"{key!r} is known but not modelled: vramplan does not plan {what}",
-                hint="leave it out; what it takes comes on top, and --margin keeps room for it",
-            )
+        _refuse_unmodelled(key)
         near = did_you_mean(key, _SETTINGS, likeness=_LIKENESS)
         hint = near or "settings: " + ", ".join(_SETTINGS)
         raise UsageError(f"unknown setting {key!r}", hint=hint)
     return setting
 
 
+def _refuse_unmodelled(key: str) -> None:
+    """Raise UsageError for what people add to a model and nobody plans."""
+    word = key.lower().replace("-", "_")
+    what = NOT_MODELLED.get(word) or _MODELLED_BY_ONE.get(word)
+    if what is not None:
+        raise UsageError(
+            f"{key!r} is known but not modelled: vramplan does not plan {what}",
+            hint="leave it out; what it takes comes on top, and --margin keeps room for it",
+        )
+
+
 def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None:
     """Raise UsageError when `pipeline` has no setting `key` or does not take `value` for it."""
     if key not in pipeline.defaults:
         _setting(key)
+        _refuse_unmodelled(key)
         known = ", ".join(pipeline.defaults)
         near = did_you_mean(key, pipeline.defaults, likeness=_LIKENESS)
         hint = f"{near} it has: {known}" if near else f"it has: {known}"

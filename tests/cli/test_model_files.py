@@ -319,7 +319,7 @@ def test_a_name_of_lm_studios_is_found(run, models, tmp_path, monkeypatch) -> No
     assert any(line.startswith("lms load --context-length ") for line in typed)
     assert not any(line.startswith("-") for line in typed)
     found = result.json["result"]
-    assert (found["pipeline"], found["runtime"]) == ("m", "llama.cpp")
+    assert (found["pipeline"], found["runtime"]) == ("m", "lmstudio")
     assert found["settings"]["context"] == 4096
     assert "pub/Other" in run("estimate", "pub/Other").error
 

@@ -37,6 +37,8 @@ KINDS = (
     ({}, "flux", "a diffusion model (flux)"),
     ({}, "wavtokenizer-dec", "a model of sound (wavtokenizer-dec)"),
     ({"general.type": "mmproj"}, "clip", "a projector"),
+    ({}, "kokoro", "a model of sound (kokoro)"),
+    ({}, "brand-new-tts", "a file of brand-new-tts"),
 )
 
 
@@ -49,6 +51,47 @@ def test_another_kind_of_file_is_named_for_what_it_is(
     found = run("check", sparse.write(tmp_path / "m.gguf", model), "--card", "8gb")
     assert found.code == 2
     assert f"{named}, not a language model" in found.error
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tensor", "named"),
+    [
+        ("brand-new", "double_blocks.0.img_attn.qkv.weight", "a diffusion model (brand-new)"),
+        ("", "model.diffusion_model.out.2.weight", "a diffusion model (by its tensors)"),
+        ("", "first_stage_model.decoder.weight", "an autoencoder of images (by its tensors)"),
+        ("", "some.weight", "a file that names no architecture"),
+    ],
+)
+def test_a_file_of_images_is_told_by_its_tensors(
+    run, tmp_path, architecture, tensor, named
+) -> None:
+    model = sparse.Model(architecture, words=0)
+    model.add(tensor, 32, 32)
+    found = run("check", sparse.write(tmp_path / "m.gguf", model), "--card", "8gb")
+    assert f"{named}, not a language model" in found.error
+
+
+def test_what_stands_beside_a_model_says_how_it_is_given(run, tmp_path) -> None:
+    model = sparse.Model("llama", general={"adapter.type": "lora"}, words=0)
+    model.add("some.weight", 32, 32)
+    found = run("check", sparse.write(tmp_path / "m.gguf", model), "--card", "8gb")
+    assert "--set lora=FILE" in found.hint
+
+
+def test_files_of_a_folder_are_told_by_their_headers(run, tmp_path) -> None:
+    sparse.write(tmp_path / "a.gguf", llama())
+    beside = sparse.Model("imatrix", general={"general.type": "imatrix"}, words=0)
+    beside.add("some.weight", 32, 32)
+    sparse.write(tmp_path / "b.gguf", beside)
+    found = run("estimate", tmp_path, "--json")
+    assert found.json["result"]["pipeline"] == "a"
+    assert "the model is a.gguf; left out: b.gguf: an importance matrix (imatrix)" in found.err
+    sparse.write(tmp_path / "c.gguf", mixture())
+    found = run("estimate", tmp_path)
+    assert "2 models in it" in found.error
+    assert "a.gguf (llama model), b.gguf (an importance matrix (imatrix)), c.gguf (qwen3moe" in (
+        found.hint
+    )
 
 
 STRANGE = (
@@ -157,10 +200,44 @@ def test_layers_that_guess_ahead_are_loaded_where_it_is_asked(run, tmp_path) -> 
 
 
 def other_family():
-    """InternLM 2, whose graph is not known here."""
+    """InternLM 2, whose graph is known of a tape alone."""
     return sparse.dense_layers(sparse.language_model("internlm2", layers=4))
 
 
+@pytest.fixture
+def no_tapes(monkeypatch):
+    """A name that is newer than the tapes that ship."""
+    monkeypatch.setattr("vramplan.engines.ggml.graph_tape.tapes_of", lambda _: None)
+
+
+def test_without_the_engine_a_graph_is_replayed_from_its_tape(run, tmp_path) -> None:
+    path = sparse.write(tmp_path / "m.gguf", other_family())
+    found = lines_of(run, path, *ALL)
+    assert found["compute buffer"]["origin"] == "replayed"
+    assert "b11549 reserves for internlm2" in str(found["compute buffer"]["source"])
+    assert "vramplan[engine]" not in run("estimate", path).out
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("attention.clamp_kqv", 8.0), ("nextn_predict_layers", 1)],
+)
+def test_what_changes_a_graph_and_was_not_recorded_is_assumed(run, tmp_path, key, value) -> None:
+    model = other_family()
+    model.meta[key] = value
+    found = lines_of(run, sparse.write(tmp_path / "m.gguf", model), *ALL)
+    changes = {"attention.clamp_kqv": "replayed"}  # which this family does not read
+    assert found["compute buffer"]["origin"] == changes.get(key, "assumed")
+
+
+def test_another_set_of_optional_tensors_is_assumed(run, tmp_path) -> None:
+    model = other_family()
+    model.add("blk.3.attn_q.bias", 4096)
+    found = lines_of(run, sparse.write(tmp_path / "m.gguf", model), *ALL)
+    assert found["compute buffer"]["origin"] == "assumed"
+
+
+@pytest.mark.usefixtures("no_tapes")
 def test_without_the_engine_an_unknown_graph_is_assumed(run, tmp_path) -> None:
     path = sparse.write(tmp_path / "m.gguf", other_family())
     found = lines_of(run, path, *ALL)
@@ -170,7 +247,7 @@ def test_without_the_engine_an_unknown_graph_is_assumed(run, tmp_path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is for Linux")
-@pytest.mark.usefixtures("engine")
+@pytest.mark.usefixtures("engine", "no_tapes")
 def test_with_the_engine_an_unknown_family_is_its_own_plan(run, tmp_path) -> None:
     path = sparse.write(tmp_path / "m.gguf", other_family())
     found = lines_of(run, path, *ALL, "--set", "flash_attention=on")
@@ -187,7 +264,7 @@ def test_with_the_engine_an_unknown_family_is_its_own_plan(run, tmp_path) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is for Linux")
-@pytest.mark.usefixtures("engine")
+@pytest.mark.usefixtures("engine", "no_tapes")
 def test_what_the_engine_refuses_of_an_unknown_family_is_refused(run, tmp_path) -> None:
     model = other_family()
     model.tensors = [one for one in model.tensors if one[0] != "blk.2.attn_v.weight"]

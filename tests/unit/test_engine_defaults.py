@@ -10,7 +10,7 @@ import pytest
 
 from vramplan.catalog import load_pipeline_file
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.engines.ggml.defaults import CardMemory
+from vramplan.engines.ggml.card_memory import CardMemory
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.open import open_entry, open_model
 from vramplan.errors import UsageError

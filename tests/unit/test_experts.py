@@ -7,9 +7,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from vramplan.engines.ggml.card_shares import HOST
 from vramplan.engines.ggml.changes import changes
 from vramplan.engines.ggml.estimate import estimate_ggml
-from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, HostPart, has_experts
+from vramplan.engines.ggml.experts import NOTHING_MOVED, HostExperts, HostPart, Moved, has_experts
 from vramplan.engines.ggml.open import open_model
 from vramplan.errors import UsageError
 from vramplan.model import Band, Estimate, LayerSplit, Pipeline, SettingValue
@@ -50,17 +51,20 @@ def test_names_are_matched_as_the_engine_does(name: str, parts: set[HostPart]) -
     assert {part for part in HostPart if part.has(name)} == parts
 
 
-def test_only_the_first_layer_is_cut_elsewhere() -> None:
-    kept = HostExperts(first=2, stop=4, first_part=HostPart.ALL_BUT_GATE)
+@pytest.mark.parametrize("first_to", [HOST, 1])
+def test_only_the_first_layer_is_cut_elsewhere(first_to: int) -> None:
+    rule = HostExperts(first=2, stop=4, first_part=HostPart.ALL_BUT_GATE, first_to=first_to)
+    moved = Moved(experts=(rule,))
     found = [
         (layer, part)
         for layer in range(6)
         for part in ("gate", "up", "down")
-        if kept.keeps(f"blk.{layer}.ffn_{part}_exps.weight", layer)
+        if (place := moved.find(f"blk.{layer}.ffn_{part}_exps.weight", layer)) is not None
+        and place == (first_to if layer == 2 else HOST)
     ]
     assert found == [(2, "down"), (3, "gate"), (3, "up"), (3, "down")]
-    assert not NO_HOST_EXPERTS.keeps("blk.0.ffn_up_exps.weight", 0)
-    assert not kept.keeps("output.weight", None)
+    assert NOTHING_MOVED.find("blk.0.ffn_up_exps.weight", 0) is None
+    assert moved.find("output.weight", None) is None
 
 
 def test_a_mixture_is_known_by_its_tensors() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vramplan.ask.library import open_target
 from vramplan.engines.ggml import engine_pools, layer_fit
 from vramplan.engines.ggml.estimate import fit_layers
-from vramplan.engines.ggml.experts import HostExperts, HostPart
+from vramplan.engines.ggml.experts import HostExperts, HostPart, Moved
 from vramplan.engines.ggml.kv_cache import most_cache_bytes
 from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
@@ -39,7 +39,7 @@ def run_of(found: Pipeline, **settings: SettingValue) -> GgmlRun:
 
 
 def used(fit: Fit) -> int:
-    return layer_fit._used_bytes(fit)
+    return sum(layer_fit._used_bytes(fit))
 
 
 def fit_to(run: GgmlRun, used_bytes: int) -> Fit:
@@ -114,13 +114,23 @@ def test_as_many_layers_as_fit(dense: Pipeline) -> None:
         assert fit_to(run, target).on_gpu == expected
 
 
+def most_within(target: int, sums: list[int]) -> int:
+    """Return where the engine's search ends among sums of so many steps."""
+    last = len(sums) - 1
+    if sums[last] <= target:
+        return last
+    return layer_fit._search(
+        0, last, target, used=sums.__getitem__, count=int, step=lambda low, count: low + count
+    )
+
+
 @given(
     st.lists(st.integers(0, 1000), min_size=2, max_size=40),
     st.integers(-100, 20_000),
 )
 def test_the_search_ends_where_the_next_step_does_not_fit(steps: list[int], target: int) -> None:
     sums = [sum(steps[:count]) for count in range(len(steps) + 1)]
-    found = layer_fit._most_within(target, 0, len(steps), sums.__getitem__)
+    found = most_within(target, sums)
     assert found == max((n for n, total in enumerate(sums) if total <= target), default=0)
 
 
@@ -136,7 +146,7 @@ def test_a_mixture_keeps_its_layers_and_gives_up_experts_from_the_last(mixture: 
     whole = used(as_asked(run))
     found = fit_to(run, whole - 1)
     assert found.on_gpu == 9
-    assert found.run.experts.stop == 8
+    assert experts_of(found).stop == 8
     assert used(found) < whole
     # before it must be copied, an expert takes no scratch: what is copied for it costs a layer
     assert 1 <= found.placement.blocks_without_experts <= 2
@@ -151,7 +161,7 @@ def test_one_more_layer_with_its_experts_would_not_fit(mixture: Pipeline) -> Non
         if found.on_gpu < 9:
             continue
         assert used(found) <= target
-        kept = found.run.experts
+        kept = experts_of(found)
         cut[found.placement.blocks_without_experts] = kept.first_part
         full = Fit(run=_with(run, kept.first + 1, HostPart.EXPERTS), on_gpu=9)
         assert used(full) > target
@@ -165,7 +175,13 @@ def test_one_more_layer_with_its_experts_would_not_fit(mixture: Pipeline) -> Non
 
 
 def _with(run: GgmlRun, first: int, part: HostPart) -> GgmlRun:
-    return replace(run, experts=HostExperts(first=first, stop=8, first_part=part))
+    rule = HostExperts(first=first, stop=8, first_part=part)
+    return replace(run, moved=Moved(experts=(rule,)))
+
+
+def experts_of(fit: Fit) -> HostExperts:
+    """Return the rule for experts of a fit; one without any has none in host memory."""
+    return fit.run.moved.experts[0] if fit.run.moved.experts else HostExperts(first=8, stop=8)
 
 
 def test_where_not_even_attention_fits_layers_move_too(mixture: Pipeline) -> None:
@@ -193,18 +209,18 @@ def test_a_trace_of_the_engine_ends_at_the_same_layers(
         HostPart.ALL_BUT_GATE: 2 * third,
     }
 
-    def used(fit: Fit) -> int:
-        kept = fit.run.experts
+    def used(fit: Fit) -> tuple[int]:
+        kept = experts_of(fit) if fit.run.moved else HostExperts()
         without = max(kept.stop + 1 - kept.first, 0) if kept.stop else 0
-        return (9625 + (24 - without) * 3 * third + by_part[kept.first_part]) * MIB
+        return ((9625 + (24 - without) * 3 * third + by_part[kept.first_part]) * MIB,)
 
     monkeypatch.setattr(layer_fit, "_used_bytes", used)
     run = run_of(mixture)
     long = replace(run.model, layers=41)
     found = fit_run(replace(run, model=long), 10_603 * MIB)
     assert found.on_gpu == 42
-    assert found.run.experts.first == 42 - 25
-    assert found.run.experts.first_part in (HostPart.ALL_BUT_UP, HostPart.ALL_BUT_GATE)
+    assert experts_of(found).first == 42 - 25
+    assert experts_of(found).first_part in (HostPart.ALL_BUT_UP, HostPart.ALL_BUT_GATE)
 
 
 def test_experts_that_were_asked_for_stay_as_they_are(mixture: Pipeline) -> None:
@@ -250,7 +266,7 @@ def test_what_fits_to_the_byte_fits(dense: Pipeline) -> None:
 def test_the_search_takes_what_is_just_enough(steps: list[int]) -> None:
     sums = [sum(steps[:count]) for count in range(len(steps) + 1)]
     for count, total in enumerate(sums):
-        assert layer_fit._most_within(total, 0, len(steps), sums.__getitem__) == count
+        assert most_within(total, sums) == count
 
 
 @pytest.mark.parametrize("name", ["llava:7b", "llava-v1.5-7b"])
@@ -286,6 +302,11 @@ def test_pools_of_a_vision_encoder_hold_what_one_operation_needs() -> None:
     assert (flash, plain) == (10 * MIB, 12 * MIB)
 
 
+def filled(run: GgmlRun, target: int) -> tuple[layer_fit._Part, ...]:
+    """Return what one card has once it is filled with layers, experts aside."""
+    return layer_fit._Filling(run, (target,))._fill((layer_fit._Part(),), 0)
+
+
 @pytest.mark.parametrize("power", [0.5, 1, 3])
 def test_as_many_layers_without_experts_as_fit(
     mixture: Pipeline, monkeypatch: pytest.MonkeyPatch, power: float
@@ -294,10 +315,10 @@ def test_as_many_layers_without_experts_as_fit(
     run = run_of(mixture)
     total = run.model.total_layers
     sums = [round(1000 * count**power) for count in range(total + 1)]
-    monkeypatch.setattr(layer_fit, "_used_bytes", lambda fit: sums[fit.on_gpu])
+    monkeypatch.setattr(layer_fit, "_used_bytes", lambda fit: (sums[fit.on_gpu],))
     for count in range(total + 1):
         for target in (sums[count], sums[min(count + 1, total)] - 1):
-            split = layer_fit._fill_without_experts(run, target)
+            (split,) = filled(run, target)
             assert split.layers == max(n for n, size in enumerate(sums) if size <= target)
             assert split.parts <= max(split.layers - 1, 0)  # the output layer is none of them
 
@@ -313,8 +334,8 @@ def test_a_step_of_one_layer_puts_no_block_without_experts(
     run = run_of(mixture)
     for power, parts in ((3, 0), (1, 2)):
         sums = [1000 * count**power for count in range(run.model.total_layers + 1)]
-        monkeypatch.setattr(layer_fit, "_used_bytes", lambda fit, sums=sums: sums[fit.on_gpu])
-        split = layer_fit._fill_without_experts(run, sums[3])
+        monkeypatch.setattr(layer_fit, "_used_bytes", lambda fit, sums=sums: (sums[fit.on_gpu],))
+        (split,) = filled(run, sums[3])
         assert (split.layers, split.parts) == (3, parts)
 
 
@@ -330,6 +351,8 @@ def test_a_search_guesses_along_the_straight_line(target: int) -> None:
         asked.append(number)
         return 1_000 * number
 
-    found = layer_fit._most_within(target, 0, 1_000, line)
+    found = layer_fit._search(
+        0, 1_000, target, used=line, count=lambda number: number, step=lambda low, more: low + more
+    )
     assert found == target // 1_000
     assert len(set(asked)) <= 5

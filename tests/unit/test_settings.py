@@ -51,6 +51,7 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "key_type": st.sampled_from((*settings.KV_TYPES, settings.SAME)),
     "value_type": st.sampled_from((*settings.KV_TYPES, settings.SAME)),
     "kv_offload": switches,
+    "mmproj_offload": switches,
     "load_mtp": switches,
     "flash_attention": st.sampled_from(settings.FLASH_ATTENTIONS),
     "gpu_layers": st.sampled_from(settings.ALL_LAYERS) | st.integers(0, 999_999_999),
@@ -59,6 +60,36 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     | st.tuples(st.integers(0, 9_999), st.integers(0, 9_999)).map(
         lambda two: "{}-{}".format(*sorted(two))
     ),
+    "batch_tokens": counts,
+    "override_tensor": st.just(settings.NONE)
+    | st.lists(
+        st.tuples(
+            st.from_regex(r"[a-z0-9_.]{1,20}", fullmatch=True),
+            st.sampled_from(("CPU", "CUDA0", "CUDA12", "CUDA_Host")),
+        ).map("=".join),
+        min_size=1,
+        max_size=4,
+    ).map(";".join),
+    "gpu_offload": st.sampled_from(("auto", "max", "off"))
+    | st.integers(0, 10_000).map(lambda n: f"{n / 10_000:.4f}".rstrip("0").rstrip(".")),
+    "expert_offload": st.sampled_from(("auto", "max", "off", "0.5")),
+    "guardrail": st.sampled_from(settings.GUARDRAILS)
+    | st.integers(1, 1 << 24).map(lambda mib: f"{mib}MiB"),
+    "embedding": switches,
+    "pooling": st.sampled_from(settings.POOLINGS),
+    **dict.fromkeys(
+        ("lora", "control_vector", "draft"),
+        st.just(settings.NONE)
+        | st.lists(st.from_regex(r"[A-Za-z0-9_/.-]{1,20}", fullmatch=True), min_size=1, max_size=4)
+        .map(";".join)
+        .filter(lambda text: text.lower() != settings.NONE),
+    ),
+    "split_mode": st.sampled_from(settings.SPLIT_MODES),
+    "tensor_split": st.just(settings.AUTO)
+    | st.lists(st.integers(1, 99_999), min_size=1, max_size=16).map(
+        lambda shares: "/".join(map(str, shares))
+    ),
+    "main_gpu": st.integers(0, 15),
     "engine": words,
     "expandable_segments": switches,
     "platform": st.sampled_from(settings.PLATFORMS),
@@ -253,7 +284,7 @@ def test_a_setting_without_constraints_takes_any_of_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["lora", "LoRA", "controlnet", "ip-adapter", "quantization", "fps", "torch_compile"]
+    "word", ["loras", "LoRA", "controlnet", "ip-adapter", "quantization", "fps", "torch_compile"]
 )
 def test_what_is_known_and_not_modelled_is_said_to_be_so(word: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -288,3 +319,115 @@ def test_a_context_may_be_in_thousands() -> None:
             parse_setting("context", text)
     with pytest.raises(UsageError):
         parse_setting("batch", "2k")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("ffn", "not a pattern and a buffer"),
+        ("=CPU", "not a pattern and a buffer"),
+        (";;", "not a list of patterns"),
+        ("ffn=Vulkan0", "no buffer is called 'Vulkan0'"),
+        ("ffn(=CPU", "is no pattern"),
+        ("(a+)+b=CPU", "a group in it is repeated"),
+        ("(a|a)*b=CPU", "a group in it is repeated"),
+        (".*a.*b.*c.*d.*e.*f=CPU", "too many repeats"),
+        ("a?" * 40 + "a" * 40 + "=CPU", "too many repeats"),
+        ("(a|a)" * 30 + "=CPU", "too many repeats"),
+        (r"(a)\1=CPU", "refers back"),
+        ("(?i)ffn=CPU", "not in ECMAScript's grammar"),
+        ("a" * 300 + "=CPU", "not a pattern and a buffer"),
+        (";".join(["a=CPU"] * 300), "not a list of patterns"),
+        ("a\x1b[2J=CPU", "not a pattern and a buffer"),
+    ],
+)
+def test_what_is_no_override_is_said(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        parse_setting("override_tensor", text)
+
+
+def test_overrides_are_read_as_llama_cpp_writes_them() -> None:
+    """Its -ot has commas between, and the first = of each ends the pattern."""
+    read = parse_setting("override_tensor", r"blk\.[0-9]\.ffn_.*=CPU,attn=CUDA1")
+    assert settings.overrides_of(read) == ((r"blk\.[0-9]\.ffn_.*", None), ("attn", 1))
+    assert settings.overrides_of(settings.NONE) == ()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"blk\.(1[0-9]|2[0-9]|3[0-9])\.ffn_.*_exps\.",
+        r"blk\.[0-9]+\.ffn_(gate|up|down)_.*exps.*",
+        r".*\.ffn_.*_exps.*",
+        r"blk\.\d+\.ffn_(?:up|down)_(ch)?exps\.weight",
+        "([4-9]+).ffn_.*_exps.",
+        r"\.[0-9]{1}\.ffn_[^_]*?_exps",
+        "^(output|token_embd)",
+    ],
+)
+def test_patterns_that_people_write_are_taken(pattern: str) -> None:
+    read = parse_setting("override_tensor", f"{pattern}=CPU")
+    assert settings.overrides_of(read) == ((pattern, None),)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("0/0", "no card has a share"),
+        ("1//", "not a list of shares"),
+        ("-1/2", "not a list of shares"),
+        ("/".join("1" * 17), "not a list of shares"),
+        ("1e9/1", "not a list of shares"),
+    ],
+)
+def test_what_is_no_split_is_said(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        parse_setting("tensor_split", text)
+
+
+def test_shares_have_commas_or_slashes_between_them() -> None:
+    assert parse_setting("tensor_split", "3,1") == parse_setting("tensor_split", "3/1") == "3/1"
+    assert settings.split_of("3/1.5") == (3.0, 1.5)
+    assert settings.split_of(settings.AUTO) == ()
+
+
+@pytest.mark.parametrize("text", ["a;;b", ";", "a\nb", "x" * 9_000, ";".join("a" * 40)])
+def test_what_is_no_list_of_files_is_said(text: str) -> None:
+    with pytest.raises(UsageError, match=r"lora .* is not"):
+        parse_setting("lora", text)
+
+
+def test_what_one_engine_plans_is_known_to_be_unmodelled_by_another() -> None:
+    with pytest.raises(UsageError, match="'lora' is known but not modelled"):
+        check_setting(pipeline(), "lora", "adapter.gguf")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "problem"),
+    [
+        ("gpu_offload", "1.5", "not a share"),
+        ("gpu_offload", "-1", "not a share"),
+        ("gpu_offload", "half", "not a share"),
+        ("gpu_offload", "1e-9", "not a share"),
+        ("guardrail", "lax", "guardrail 'lax'"),
+        ("guardrail", "8G", "guardrail '8G'"),
+        ("guardrail", "0GiB", "at least"),
+        ("guardrail", "-1GiB", "guardrail"),
+    ],
+)
+def test_what_lm_studio_has_no_word_for_is_said(key: str, text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        parse_setting(key, text)
+
+
+def test_shares_and_limits_are_numbers() -> None:
+    assert parse_setting("gpu_offload", "0.50") == "0.5"
+    assert [settings.share_of(one) for one in ("auto", "max", "off", "0.5")] == [
+        None,
+        1.0,
+        0.0,
+        0.5,
+    ]
+    assert parse_setting("guardrail", "8GiB") == "8192MiB"
+    assert settings.limit_of("8192MiB") == 8 << 30
+    assert settings.limit_of("strict") is None

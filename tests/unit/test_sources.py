@@ -17,8 +17,8 @@ from vramplan.errors import SourceError
 from vramplan.sources.hub import read_from_hub
 from vramplan.sources.model_folder import (
     find_in_lm_studio,
-    find_model_file,
     find_projector_file,
+    model_files,
 )
 from vramplan.sources.ollama_store import find_installed, store_folders
 
@@ -42,24 +42,22 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_the_one_model_of_a_folder_is_found_and_its_projector(tmp_path) -> None:
     touch(tmp_path, "m.Q4_K_M.gguf", "mmproj-m-f32.gguf", "mmproj-m-f16.gguf", "README.md")
-    model = find_model_file(tmp_path)
+    (model,) = model_files(tmp_path)
     assert model.name == "m.Q4_K_M.gguf"
     assert find_projector_file(model).name == "mmproj-m-f16.gguf"
 
 
 def test_of_a_split_model_the_first_part_stands_for_all(tmp_path) -> None:
     touch(tmp_path, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf")
-    assert find_model_file(tmp_path).name == "m-00001-of-00002.gguf"
+    assert [path.name for path in model_files(tmp_path)] == ["m-00001-of-00002.gguf"]
     assert find_projector_file(tmp_path / "m-00001-of-00002.gguf") is None
 
 
 def test_several_models_are_listed_and_none_is_said(tmp_path) -> None:
     with pytest.raises(SourceError, match="no GGUF file"):
-        find_model_file(tmp_path)
+        model_files(tmp_path)
     touch(tmp_path, "a.gguf", "b.gguf")
-    with pytest.raises(SourceError, match="2 models in it") as raised:
-        find_model_file(tmp_path)
-    assert "a.gguf, b.gguf" in raised.value.hint
+    assert [path.name for path in model_files(tmp_path)] == ["a.gguf", "b.gguf"]
 
 
 # -- Ollama -------------------------------------------------------------------------------------

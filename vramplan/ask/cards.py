@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice, Catalog
+from vramplan.catalog.cards import group_of
 from vramplan.catalog.multiprocessors import find_printed
 from vramplan.engines.door import Remark
 from vramplan.errors import MissingError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from vramplan.probe.nvml import Gpu
 
 LOCAL = "auto"
+#: all of them together, as one engine sees them
+LOCAL_TOGETHER = "auto:all"
 #: what is judged where nobody names a card and this machine has none
 DEFAULT_CLASSES = ("8gb", "12gb")
 
@@ -30,6 +33,9 @@ def choose_cards(texts: Sequence[str], catalog: Catalog, remark: Remark) -> list
     for text in texts:
         if text.strip().lower() == LOCAL:
             found |= {choice.label: choice for choice in local_choices(catalog, remark)}
+        elif text.strip().lower() == LOCAL_TOGETHER:
+            choice = replace(group_of(local_choices(catalog, remark)), label=LOCAL_TOGETHER)
+            found[choice.label] = choice
         else:
             choice = catalog.card(text)
             found.setdefault(choice.label, choice)
@@ -50,7 +56,8 @@ def choose_default_cards(catalog: Catalog, remark: Remark) -> list[CardChoice]:
         remark(f"judged on {' and '.join(DEFAULT_CLASSES)}; this machine: {problem}")
         return choose_cards(DEFAULT_CLASSES, catalog, remark)
     titles = ", ".join(choice.title for choice in choices)
-    remark(f"judged on this machine: {titles}")
+    together = f", each alone; {LOCAL_TOGETHER} for all together" if len(choices) > 1 else ""
+    remark(f"judged on this machine: {titles}{together}")
     return choices
 
 
@@ -125,6 +132,8 @@ def look_up(text: str | None, catalog: Catalog, remark: Remark) -> Shown:
 def _members(choice: CardChoice, catalog: Catalog) -> tuple[Sequence[Card], Sequence[Card]]:
     """Return the cards that a choice speaks of, and what a class or a size is judged at."""
     first = choice.candidates[0]
+    if first.seats:
+        return list(dict.fromkeys(seat.card for one in choice.candidates for seat in one.seats)), ()
     if first.kind != "assumed":
         return choice.candidates, ()
     if choice.label != f"{first.class_gib}gb":

@@ -11,7 +11,7 @@ from vramplan.ask.targets import make_jobs, open_catalog
 from vramplan.catalog import CardChoice
 from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
 from vramplan.engines.door import Remark, engine_of
-from vramplan.model import Card, Estimate, Job, SettingValue
+from vramplan.model import Card, Estimate, Job, Seat, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def estimate_worst(job: Job, choices: Sequence[CardChoice]) -> Estimate:
 
 def _one_each(choices: Sequence[CardChoice]) -> list[Card]:
     """Return a card of each architecture and size among the choices'."""
-    found: dict[tuple[str, int | None], Card] = {}
+    found: dict[tuple[str, int | None, tuple[Seat, ...]], Card] = {}
     for choice in choices:
         for card in choice.candidates:
-            found.setdefault((card.compute_capability, card.multiprocessors), card)
+            found.setdefault((card.compute_capability, card.multiprocessors, card.seats), card)
     return list(found.values())

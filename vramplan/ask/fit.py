@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from vramplan.ask.cards import LOCAL, choose_cards
@@ -18,7 +17,7 @@ from vramplan.engines import door
 from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError, VramplanError
 from vramplan.model import Job, Pipeline, SettingValue, VerdictKind
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.searching import searching
 
 CATALOGUE = "catalogue"

@@ -18,15 +18,18 @@ from vramplan.budget.verdict import (
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.catalog import CardChoice
 from vramplan.engines.door import engine_of
+from vramplan.errors import UsageError
 from vramplan.model import (
     Band,
     Card,
+    CardShare,
     Estimate,
     Job,
     Settings,
     Verdict,
     VerdictKind,
 )
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.units import format_size
 
 _RANKS = {kind: rank for rank, kind in enumerate(VerdictKind)}
@@ -51,18 +54,19 @@ def judge(
 
 def find_worst(
     settings: Settings, grader: Grader, candidates: Iterable[tuple[Card, int]]
-) -> tuple[Card, int, VerdictKind, float, Graded]:
-    """Return the candidate of the worst verdict, the first of several: with budget, kind and risk.
+) -> tuple[Card, int, Weighed, Graded]:
+    """Return the candidate of the worst verdict, the first of several, with its budget and figures.
 
     Grading is what can be told without an estimate of every line.
     """
     found = []
     for card, budget in candidates:
         graded = grader(card, budget)
-        kind, risk = beside_system(graded, settings, budget)
-        found.append((badness(kind, risk, graded.need.band), card, budget, kind, risk, graded))
-    _, card, budget, kind, risk, graded = max(found, key=lambda one: one[0])
-    return card, budget, kind, risk, graded
+        weighed = weigh(graded, settings, budget)
+        rank = badness(weighed.kind, weighed.risk, weighed.need)
+        found.append((rank, card, budget, weighed, graded))
+    _, card, budget, weighed, graded = max(found, key=lambda one: one[0])
+    return card, budget, weighed, graded
 
 
 def judge_together(
@@ -81,6 +85,10 @@ def judge_together(
     shared = max((job.settings for job in jobs), key=lambda one: system_share(one).high_bytes)
     kept_bytes = system_share(shared).expected_bytes
     for card, budget in candidate_budgets(choice, margin_bytes, other_bytes, kept_bytes):
+        if card.seats:
+            hint = "judge each of them alone, or on one card"
+            message = f"{choice.label}: pipelines side by side on several cards are not modelled"
+            raise UsageError(message, hint=hint)
         estimates = tuple(
             engine_of(job.pipeline).estimate(job.changed(_plain(job.settings)), card)
             for job in jobs
@@ -115,26 +123,27 @@ def _judge_card(
 ) -> tuple[Verdict, Estimate]:
     judgement = engine_of(job.pipeline).judge(job, card, budget_bytes)
     found = judgement.estimate
-    need = found.need.band
-    kind, risk = beside_system(without_words(judgement), found.settings, budget_bytes)
+    graded = without_words(judgement)
+    weighed = weigh(graded, found.settings, budget_bytes)
     verdict = Verdict(
         pipeline=job.pipeline.name,
         card=choice.label,
         card_title=choice.title,
         judged_as=judged_as(card),
-        kind=kind,
-        need=need,
-        budget_bytes=budget_bytes,
-        offload_risk=risk,
+        kind=weighed.kind,
+        need=weighed.need,
+        budget_bytes=weighed.budget_bytes,
+        offload_risk=weighed.risk,
         peak_phase=found.need.phase,
         peak_component=found.need.component,
         reason=judgement.reason + _kept(found.settings),
         parts={component.name: component.weights_bytes for component in found.components},
         layers=judgement.layers or found.layers,
         buffers=found.buffers,
-        context=without_words(judgement).context,
+        context=graded.context,
+        cards=weighed.cards,
     )
-    return verdict, found
+    return verdict, replace(found, cards=weighed.cards) if weighed.cards else found
 
 
 def _kept(settings: Settings) -> str:
@@ -151,14 +160,67 @@ def _kept(settings: Settings) -> str:
     )
 
 
-def beside_system(
-    graded: Graded, settings: Settings, budget_bytes: int
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """An engine's grade with the band of the platform's share about it.
+
+    Of several cards the need and the budget are those of the one that decides; where the engine
+    keeps a part in host memory, those of all of them together.
+    """
+
+    kind: VerdictKind
+    risk: float
+    need: Band
+    budget_bytes: int
+    cards: tuple[CardShare, ...] = ()
+
+
+def weigh(graded: Graded, settings: Settings, budget_bytes: int) -> Weighed:
+    """Return what an engine's grade comes to on a card, or on several, beside the platform."""
+    if graded.cards:
+        return _weigh_cards(graded, settings, budget_bytes)
+    kind, risk = _beside_system(graded.kind, graded.need.band, settings, budget_bytes)
+    risk = 1.0 if graded.is_split else risk
+    return Weighed(kind=kind, risk=risk, need=graded.need.band, budget_bytes=budget_bytes)
+
+
+def _weigh_cards(graded: Graded, settings: Settings, budget_bytes: int) -> Weighed:
+    """Return the worst of the cards: one that is too small fails the whole run.
+
+    Of cards that are as good the one with least headroom decides. Their needs err alike, so the
+    risk is that of the card where it is greatest.
+    """
+    cards, found = [], []
+    for share in graded.cards:
+        assert share.kind is not None
+        assert share.budget_bytes is not None
+        kind, risk = _beside_system(share.kind, share.need, settings, share.budget_bytes)
+        left = share.budget_bytes - share.need.expected_bytes
+        found.append(((_RANKS[kind], round(risk, 2), -left), kind, risk, share))
+        cards.append(replace(share, kind=kind))
+    _, kind, risk, worst = max(found, key=lambda one: one[0])
+    if graded.is_split:
+        return Weighed(
+            kind=graded.kind,
+            risk=1.0,
+            need=graded.need.band,
+            budget_bytes=budget_bytes,
+            cards=tuple(cards),
+        )
+    assert worst.budget_bytes is not None
+    return Weighed(
+        kind=kind, risk=risk, need=worst.need, budget_bytes=worst.budget_bytes, cards=tuple(cards)
+    )
+
+
+def _beside_system(
+    kind: VerdictKind, need: Band, settings: Settings, budget_bytes: int
 ) -> tuple[VerdictKind, float]:
-    """Return an engine's verdict and its risk with the band of the platform's share about them."""
-    about, kind = beside_share(graded.need.band, settings), graded.kind
+    """Return a verdict and its risk with the band of the platform's share about them."""
+    about = beside_share(need, settings)
     if kind is VerdictKind.FITS:  # the engine knows the platform's share as expected, not its band
         kind = grade(about, budget_bytes, spills=spills(settings))
-    return kind, 1.0 if graded.is_split else offload_risk(about, budget_bytes)
+    return kind, offload_risk(about, budget_bytes)
 
 
 def badness(kind: VerdictKind, risk: float, need: Band) -> tuple[int, float, int]:

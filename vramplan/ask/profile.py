@@ -109,6 +109,8 @@ def profile(
 def played_card(text: str, catalog: Catalog) -> Card:
     """Return the card to be played; of a class, one with an architecture of today."""
     choice = catalog.card(text)
+    if choice.candidates[0].seats:
+        raise UsageError(f"{text}: one card is measured at a time, not several together")
     by_capability = {card.compute_capability: card for card in choice.candidates}
     found = next((by_capability[one] for one in _USUAL if one in by_capability), None)
     card = found or choice.candidates[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vramplan.ask.judge import beside_system
+from vramplan.ask.judge import weigh
 from vramplan.budget.plan import SmallestCard
 from vramplan.budget.system_share import system_share
 from vramplan.budget.verdict import candidate_budgets
@@ -67,5 +67,6 @@ class _Cards:
             is_fit = self._worst is VerdictKind.FITS
             if (need.high_bytes if is_fit else need.expected_bytes) > budget_bytes:
                 return False  # without finding out where it fails
-        kind, _ = beside_system(self._grader(card, budget_bytes), self._job.settings, budget_bytes)
+        graded = self._grader(card, budget_bytes)
+        kind = weigh(graded, self._job.settings, budget_bytes).kind
         return _ORDER.index(kind) <= _ORDER.index(self._worst)

@@ -245,21 +245,21 @@ class Sweep:
 
     def _verdict(self, job: Job, grader: Grader, place: _Place) -> SweepRow:
         """Return the verdict on the worst of a card's candidates, as `judge` does."""
-        card, budget, kind, risk, graded = find_worst(job.settings, grader, place.budgets)
+        card, _, weighed, graded = find_worst(job.settings, grader, place.budgets)
         return SweepRow(
             pipeline=job.pipeline.name,
             settings=job.settings,
             card=place.choice.label,
             judged_as=judged_as(card),
-            kind=kind,
-            need=graded.need.band,
-            budget_bytes=budget,
-            offload_risk=risk,
+            kind=weighed.kind,
+            need=weighed.need,
+            budget_bytes=weighed.budget_bytes,
+            offload_risk=weighed.risk,
             peak_phase=graded.need.phase,
             peak_component=graded.need.component,
             layers=graded.layers,
             context=graded.context,
-            advice=self._advice(job, kind, place.choice),
+            advice=self._advice(job, weighed.kind, place.choice),
         )
 
     def _advice(self, job: Job, kind: VerdictKind, choice: CardChoice) -> tuple[Advice, ...] | None:
@@ -342,9 +342,12 @@ def _state(pipeline: Pipeline) -> tuple[str, int, int]:
 
 
 def _without_free(choice: CardChoice) -> CardChoice:
-    return replace(
-        choice, candidates=tuple(replace(card, free_bytes=None) for card in choice.candidates)
-    )
+    return replace(choice, candidates=tuple(map(_card_without_free, choice.candidates)))
+
+
+def _card_without_free(card: Card) -> Card:
+    seats = (replace(seat, card=_card_without_free(seat.card)) for seat in card.seats)
+    return replace(card, free_bytes=None, seats=tuple(seats))
 
 
 # --------------------------------------------------------------------- one process or many

@@ -16,7 +16,7 @@ from vramplan.settings import resolve_settings
 
 _YAML = (".yaml", ".yml")
 _SUFFIXES = (".gguf", ".safetensors")
-_PREFIXES = ("hf:", "ollama:")
+_PREFIXES = ("hf:", "ollama:", "lmstudio:")
 _OLLAMA = "ollama:"
 
 

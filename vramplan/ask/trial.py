@@ -7,7 +7,6 @@ that verdict counts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from vramplan.ask.judge import judge
 from vramplan.budget.change import Change
@@ -17,6 +16,7 @@ from vramplan.catalog import CardChoice
 from vramplan.engines.door import engine_of
 from vramplan.errors import VramplanError
 from vramplan.model import Card, Estimate, Job, SettingValue, Verdict, VerdictKind
+from vramplan.quick_dataclass import replace
 from vramplan.settings import AUTO
 
 _ORDER = list(VerdictKind)

@@ -14,8 +14,18 @@ from collections.abc import Callable, Iterator
 from vramplan.budget.cuda_context import context_band
 from vramplan.catalog import CardChoice, usable_bytes
 from vramplan.errors import UsageError
-from vramplan.model import Band, Card, Judgement, LayerSplit, Need, Settings, VerdictKind
-from vramplan.quick_dataclass import dataclass
+from vramplan.model import (
+    Band,
+    Card,
+    CardShare,
+    Judgement,
+    LayerSplit,
+    Need,
+    Seat,
+    Settings,
+    VerdictKind,
+)
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
@@ -28,7 +38,7 @@ class Graded:
     """A judgement's figures without its words: what a grid of verdicts is made of.
 
     `layers` and `context` (tokens) are what the engine makes of the card, and `is_split` says that
-    it puts a part elsewhere.
+    it puts a part elsewhere. `cards` are several cards, each graded by itself.
     """
 
     kind: VerdictKind
@@ -36,6 +46,7 @@ class Graded:
     layers: LayerSplit | None = None
     context: int | None = None
     is_split: bool = False
+    cards: tuple[CardShare, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +86,7 @@ def without_words(judgement: Judgement) -> Graded:
         layers=judgement.layers or found.layers,
         context=tokens if found.layers is not None and isinstance(tokens, int) else None,
         is_split=judgement.is_split,
+        cards=judgement.cards,
     )
 
 
@@ -83,15 +95,24 @@ def candidate_budgets(
 ) -> Iterator[tuple[Card, int]]:
     """Yield the cards of a choice that can get different verdicts, each with its budget in bytes.
 
+    Of several cards each has a budget of its own, and theirs is the sum.
     `kept_bytes` are the platform's own (`system_share`). Raises UsageError where no CUDA context
     fits.
     """
-    seen: set[tuple[int, int | None, str]] = set()
+    seen: set[tuple[tuple[int, int | None, str], ...]] = set()
     for card in choice.candidates:
-        key = (usable_bytes(card), card.free_bytes, card.compute_capability)
-        if key not in seen:
-            seen.add(key)
-            yield card, find_budget(card, margin_bytes, other_bytes, kept_bytes)
+        cards = [seat.card for seat in card.seats] or [card]
+        key = tuple((usable_bytes(one), one.free_bytes, one.compute_capability) for one in cards)
+        if key in seen:
+            continue
+        seen.add(key)
+        budgets = [find_budget(one, margin_bytes, other_bytes, kept_bytes) for one in cards]
+        if card.seats:
+            seats = zip(cards, budgets, strict=True)
+            card = replace(  # noqa: PLW2901  # the same cards, now with their budgets
+                card, seats=tuple(Seat(card=one, budget_bytes=budget) for one, budget in seats)
+            )
+        yield card, sum(budgets)
 
 
 def find_budget(card: Card, margin_bytes: int, other_bytes: int | None, kept_bytes: int = 0) -> int:
@@ -144,6 +165,9 @@ def offload_risk(need: Band, budget_bytes: int) -> float:
 
 def judged_as(card: Card) -> str:
     """Return what a verdict calls the candidate it was reached on."""
+    if card.seats and card.kind == "assumed":
+        found = dict.fromkeys(seat.card.compute_capability for seat in card.seats)
+        return f"compute capability {' and '.join(found)}"
     if card.kind == "assumed":  # a class or a size: its candidates differ in this alone
         return f"compute capability {card.compute_capability}"
     return card.name

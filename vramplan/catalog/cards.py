@@ -12,14 +12,16 @@ memory is nearest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from vramplan.catalog.card_choice import CardChoice
+from vramplan.catalog.card_groups import TIMES, candidates_of, is_group, label_of, match_group
 from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
 from vramplan.catalog.other_makers import cards_with, listed, maker_of
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
-from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_dataclass import replace
 from vramplan.units import GIB, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -40,19 +42,6 @@ _BARE = r"[0-9]+"
 _SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"
 _CAPABILITY = r"[1-9][0-9]?\.[0-9]"
 _MAKER = r"^(nvidia-)?((geforce|tesla|quadro)-)?"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CardChoice:
-    """What a CARD of the command line stands for.
-
-    `candidates` are the cards that a verdict has to hold on: one for a named card; for a class or a
-    size one per compute capability, oldest first, all with the same capacity.
-    """
-
-    label: str  # as asked for, in its plain form
-    title: str
-    candidates: tuple[Card, ...]
 
 
 def usable_bytes(card: Card) -> int:
@@ -169,10 +158,13 @@ def _size(value: Plain) -> int:
 def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     """Return what `text` stands for: a card's name, a class (``8gb``) or a size in MiB or GiB.
 
-    Names come first, then classes, then sizes. ``auto`` is not for this function. Raises UsageError
-    for a card or a class that the catalogue does not have, for a name that several cards share and
-    for a size that cannot be a card's.
+    Several cards have a plus between them, or their number before them. Names come first, then
+    classes, then sizes. ``auto`` is not for this function. Raises UsageError for a card or a class
+    that the catalogue does not have, for a name that several cards share and for a size that cannot
+    be a card's.
     """
+    if is_group(text):
+        return group_of(match_group(text, lambda one: match_card(one, cards)))
     named = _match_name(text, cards)
     if named is not None:
         return CardChoice(label=named.name, title=named.title, candidates=(named,))
@@ -210,6 +202,17 @@ def _refuse_part(text: str, cards: Iterable[Card]) -> None:
         raise UsageError(f"unknown card {text!r}", hint=f"did you mean {found[0]!r}?")
     if found:
         raise UsageError(f"{text!r} is in several cards' names", hint=f"use {listed(found)}")
+
+
+def group_of(parts: Sequence[CardChoice]) -> CardChoice:
+    """Return several cards, or classes of them, as one choice. Raises UsageError."""
+    if len(parts) == 1:
+        return parts[0]
+    return CardChoice(
+        label=label_of([part.label for part in parts]),
+        title=label_of([part.title for part in parts], TIMES),
+        candidates=candidates_of(parts),
+    )
 
 
 def capability_named(printed: str, cards: Iterable[Card]) -> str | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Data = Mapping[str, Plain]
 
 TORCH_RUNTIMES = ("diffusers", "transformers", "torch")
-GGML_RUNTIMES = ("llama.cpp", "ollama")
+GGML_RUNTIMES = ("llama.cpp", "ollama", "lmstudio")
 
 #: what an entry says to its engine alone
 _OF_TORCH = ("tape", "loading", "components", "scheduler")

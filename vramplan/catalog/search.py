@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.catalog.cards import CardChoice, load_card_file, match_card
+from vramplan.catalog.card_choice import CardChoice
+from vramplan.catalog.cards import load_card_file, match_card
 from vramplan.catalog.pipelines import Entry, find_pipeline, load_pipeline_file
 from vramplan.catalog.shipped import CONTEXTS_FILE, PUBLISHED_FILE, profiles_dir
 from vramplan.catalog.snapshot import read_published, read_snapshot

@@ -37,11 +37,12 @@ SHORT_FORMS = {
 TARGET_HELP = (
     "a pipeline's name in the catalogue (sd15, llava:7b), a YAML file with one, a .gguf file or a "
     "folder with one, a folder or .safetensors file that diffusers or transformers saved, "
-    "LM Studio's PUBLISHER/MODEL, ollama:NAME:TAG, hf:ORG/NAME or hf:ORG/NAME:FILE.gguf"
+    "lmstudio:PUBLISHER/MODEL, ollama:NAME:TAG, hf:ORG/NAME or hf:ORG/NAME:FILE.gguf"
 )
 CARD_HELP = (
     "a card: its name (rtx-3060-12gb), a class (8gb), a size (11.6GiB), or auto for this machine's "
-    "GPUs with what is free on them; repeatable"
+    "GPUs with what is free on them; several as one: 2xrtx-3090, rtx-4090+rtx-3060-12gb, auto:all; "
+    "repeatable"
 )
 
 #: what every command's epilog says about its exit code, besides 0 and 1

@@ -106,13 +106,19 @@ def _is_peak(estimate: Estimate, phase: PhaseUse) -> bool:
 def summary(estimate: Estimate) -> tuple[tuple[str, str], ...]:
     """Return the peak and the need as labelled sentences."""
     peak, least = estimate.peak, estimate.need
+    where = f"{len(estimate.cards)} cards together" if estimate.cards else "the device"
     used = (
-        f"{_band(peak.device)} of the device used at {phrases.place(peak.phase, peak.component)}, "
+        f"{_band(peak.device)} of {where} used at {phrases.place(peak.phase, peak.component)}, "
         f"allocated {phrases.need(peak.allocated_bytes)}, "
         f"reserved {phrases.need(peak.reserved_bytes)}; "
         f"what nvidia-smi shows {phrases.of_what(estimate)}"
     )
-    if estimate.layers is not None and estimate.settings.get("gpu_layers") == "auto":
+    if estimate.cards:
+        must = (
+            f"{_band(least.band)} on {where}: each must have room for its own part, and the engine "
+            "keeps a margin free on each"
+        )
+    elif estimate.layers is not None and estimate.settings.get("gpu_layers") == "auto":
         must = (
             f"{_band(least.band)} is the least a card must offer for all of it to be on the GPU; "
             "with less the engine leaves layers to the CPU"
@@ -133,6 +139,11 @@ def buffer_table(estimate: Estimate) -> Table | None:
     """Return a ggml engine's buffers on the GPU and in host memory, or None for other runtimes."""
     if not estimate.buffers:
         return None
+    if estimate.cards:
+        from vramplan.report.card_rows import card_table
+
+        host = [buffer for buffer in estimate.buffers if buffer.device.is_host]
+        return card_table(estimate.cards, host)
     sizes: tuple[tuple[str, int, int | None], ...] = (
         (
             "model",

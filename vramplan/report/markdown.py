@@ -11,7 +11,14 @@ from vramplan.report.budget import card_offers
 from vramplan.report.catalog_rows import card_table, pipeline_table
 from vramplan.report.chart import draw_budget
 from vramplan.report.rows import Cell, Column, Table
-from vramplan.report.verdict_rows import Section, check_table, counsels, sections, whys
+from vramplan.report.verdict_rows import (
+    Section,
+    card_tables,
+    check_table,
+    counsels,
+    sections,
+    whys,
+)
 
 _CHART_WIDTH = 88
 #: signs that Markdown gives a meaning wherever they stand
@@ -136,6 +143,8 @@ def _section(section: Section) -> list[str]:
         parts = _head(estimate)
         if estimate.components:
             parts.append(render_table(estimate_rows.component_table(estimate)))
+    for cards, each in card_tables(section.verdicts):
+        parts += [f"### {escape(cards)}", render_table(each)]
     reasons = [
         f"- **{phrases.verdict(why.kind)}** {escape(', '.join(why.cards))}: "
         f"{escape(why.reason) or 'no reason given'}"

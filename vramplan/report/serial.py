@@ -19,6 +19,7 @@ from vramplan.model import (
     Advice,
     Buffer,
     Card,
+    CardShare,
     Estimate,
     LayerSplit,
     Line,
@@ -77,6 +78,7 @@ def verdict_object(verdict: Verdict) -> dict[str, Json]:
         "layers": _layers(verdict.layers),
         "context": verdict.context,
         "buffers": buffers_object(verdict.buffers),
+        "cards": _cards(verdict.cards),
         "advice": [advice_object(advice) for advice in verdict.advice],
     }
 
@@ -125,6 +127,7 @@ def estimate_result(estimate: Estimate) -> dict[str, Json]:
         "timeline": _timeline(estimate.timeline),
         "buffers": buffers_object(estimate.buffers),
         "layers": _layers(estimate.layers),
+        "cards": _cards(estimate.cards),
         "published": [_published(figure) for figure in estimate.published],
         "notes": list(estimate.notes),
     }
@@ -256,6 +259,30 @@ def _layers(layers: LayerSplit | None) -> dict[str, Json] | None:
         "total": layers.total,
         "on_gpu": layers.on_gpu,
         "experts_on_cpu": layers.experts_on_cpu,
+    }
+
+
+def _cards(cards: Sequence[CardShare]) -> list[Json] | None:
+    """Return what each of several cards holds, or None for one card."""
+    return [_card_share(share) for share in cards] or None
+
+
+def _card_share(share: CardShare) -> dict[str, Json]:
+    """Return one card; what is in host memory is in the whole's buffers."""
+    buffers = buffers_object(share.buffers) or {}
+    return {
+        "device": str(share.device),
+        "card": share.card,
+        "card_title": share.card_title,
+        "verdict": None if share.kind is None else share.kind.value,
+        "need_low_bytes": share.need.low_bytes,
+        "need_bytes": share.need.expected_bytes,
+        "need_high_bytes": share.need.high_bytes,
+        "budget_bytes": share.budget_bytes,
+        "headroom_bytes": share.headroom_bytes,
+        "layers": share.layers,
+        "buffers": {key: size for key, size in buffers.items() if not key.startswith("host_")}
+        or None,
     }
 
 

@@ -121,7 +121,7 @@ def _draw_head(estimate: Estimate, colour: bool, width: int) -> list[str]:
 
 
 def _draw_section(section: Section, colour: bool, width: int) -> list[str]:
-    from vramplan.report.verdict_rows import counsels, whys
+    from vramplan.report.verdict_rows import card_tables, counsels, whys
 
     estimate = section.estimate
     if estimate is None:
@@ -133,6 +133,10 @@ def _draw_section(section: Section, colour: bool, width: int) -> list[str]:
         table = estimate_rows.component_table(estimate)
         if estimate.components:
             drawn += _indented(_draw(table, width - len(_INDENT), colour))
+    for cards, each in card_tables(section.verdicts):
+        drawn += ["", cards, *_indented(_draw(each, width - len(_INDENT), colour))]
+    if any(verdict.cards for verdict in section.verdicts):
+        drawn.append("")
     for why in whys(section.verdicts):
         drawn += _draw_why(why, colour, width)
     for counsel in counsels(section.verdicts):

@@ -112,6 +112,24 @@ def whys(verdicts: Sequence[Verdict]) -> tuple[Why, ...]:
     )
 
 
+def card_tables(verdicts: Sequence[Verdict]) -> tuple[tuple[str, Table], ...]:
+    """Return what each card holds, for the verdicts on several cards, under the cards' name."""
+    if not any(verdict.cards for verdict in verdicts):
+        return ()
+    from vramplan.report.card_rows import card_table
+
+    return tuple(
+        (
+            phrases.name(verdict.card),
+            card_table(
+                verdict.cards, [buffer for buffer in verdict.buffers if buffer.device.is_host]
+            ),
+        )
+        for verdict in verdicts
+        if verdict.cards
+    )
+
+
 def counsels(verdicts: Sequence[Verdict]) -> tuple[Counsel, ...]:
     """Return each piece of advice once, in order, with all cards that it is meant for."""
     cards: dict[Advice, list[str]] = {}

@@ -28,7 +28,7 @@ def find_in_lm_studio(name: str, environment: Mapping[str, str] | None = None) -
     if not _LM_STUDIO_NAME.fullmatch(name) or ".." in name.split("/"):
         return None
     try:
-        path = _lm_studio_home(environment) / "models" / name
+        path = lm_studio_home(environment) / "models" / name
         return path if path.exists() else None
     except (OSError, ValueError):  # not readable, or a pointer that is no path
         return None
@@ -37,7 +37,7 @@ def find_in_lm_studio(name: str, environment: Mapping[str, str] | None = None) -
 def lm_studio_folder(environment: Mapping[str, str] | None = None) -> Path | None:
     """Return where LM Studio keeps its models, or None where it has no such folder."""
     try:
-        folder = _lm_studio_home(environment) / "models"
+        folder = lm_studio_home(environment) / "models"
         return folder if folder.is_dir() else None
     except (OSError, ValueError):  # not readable, or a pointer that is no path
         return None
@@ -64,7 +64,8 @@ def files_below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _lm_studio_home(environment: Mapping[str, str] | None) -> Path:
+def lm_studio_home(environment: Mapping[str, str] | None = None) -> Path:
+    """Return LM Studio's folder, wherever it was moved to."""
     environ = os.environ if environment is None else environment
     home = Path(environ.get("HOME", "") or Path.home())
     pointer = home / ".lmstudio-home-pointer"
@@ -75,16 +76,13 @@ def _lm_studio_home(environment: Mapping[str, str] | None) -> Path:
     return older if older.is_dir() else home / ".lmstudio"
 
 
-def find_model_file(folder: Path) -> Path:
-    """Return the one model in a folder; raises SourceError where there is none, or several."""
+def model_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that may be models; raises SourceError where there is none."""
     models = [path for path in _files(folder) if not is_projector_name(path)]
-    if len(models) == 1:
-        return models[0]
     if not models:
         hint = "name a .gguf file, or a folder with one"
         raise SourceError(f"{folder}: no GGUF file in it", hint=hint)
-    names = ", ".join(path.name for path in models[:10])
-    raise SourceError(f"{folder}: {len(models)} models in it", hint=f"name one: {names}")
+    return models
 
 
 def find_projector_file(model: Path) -> Path | None:

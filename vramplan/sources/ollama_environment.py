@@ -19,7 +19,7 @@ _LARGEST_OVERHEAD = 1 << 44  # bytes; 16 TiB
 
 _CONTEXT, _PARALLEL = "OLLAMA_CONTEXT_LENGTH", "OLLAMA_NUM_PARALLEL"
 _KV_TYPE, _FLASH = "OLLAMA_KV_CACHE_TYPE", "OLLAMA_FLASH_ATTENTION"
-_OVERHEAD = "OLLAMA_GPU_OVERHEAD"
+_OVERHEAD, _SPREAD = "OLLAMA_GPU_OVERHEAD", "OLLAMA_SCHED_SPREAD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ def read_environment(environment: Mapping[str, str] | None = None) -> OllamaEnvi
     environ = os.environ if environment is None else environment
     said = {
         name: environ.get(name, "").strip().strip("\"'")
-        for name in (_CONTEXT, _PARALLEL, _KV_TYPE, _FLASH, _OVERHEAD)
+        for name in (_CONTEXT, _PARALLEL, _KV_TYPE, _FLASH, _OVERHEAD, _SPREAD)
     }
     found: dict[str, SettingValue] = {}
     used = []
@@ -54,6 +54,9 @@ def read_environment(environment: Mapping[str, str] | None = None) -> OllamaEnvi
     if said[_FLASH]:  # whatever is not a word for no is taken for a yes
         found["flash_attention"] = "off" if said[_FLASH] in _FALSE else "on"
         used.append(f"{_FLASH}={said[_FLASH][:20]}")
+    if said[_SPREAD] and said[_SPREAD] not in _FALSE:
+        found["split_mode"] = "layer"
+        used.append(f"{_SPREAD}={said[_SPREAD][:20]}")
     overhead = _number(said[_OVERHEAD], _LARGEST_OVERHEAD)
     if overhead:
         used.append(f"{_OVERHEAD}={overhead}")

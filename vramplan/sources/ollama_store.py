@@ -1,7 +1,8 @@
 """Models that Ollama keeps on this machine: manifests that name blobs, by digest.
 
-Source: ollama/ollama, manifest/manifest.go, types/model/name.go (names and their defaults) and
-envconfig/config.go (OLLAMA_MODELS); where its Linux service keeps models, scripts/install.sh.
+Source: ollama/ollama, manifest/manifest.go and layer.go, server/images.go (GetModel: what each
+layer is), types/model/name.go (names and their defaults) and config.go, and envconfig/config.go
+(OLLAMA_MODELS); where its Linux service keeps models, scripts/install.sh.
 """
 
 from __future__ import annotations
@@ -20,22 +21,31 @@ PREFIX = "ollama:"
 _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
-_LIMITS = Limits(text_bytes=1 << 20, parsed_bytes=16 << 20)
+_LIMITS = Limits(text_bytes=4 << 20, parsed_bytes=64 << 20)
+_MOST_LAYERS = 20_000  # a model in safetensors has one for every tensor
 _MOST_NAMES = 10_000
 
 _MODEL = "application/vnd.ollama.image.model"
 _PROJECTOR = "application/vnd.ollama.image.projector"
 _PARAMETERS = "application/vnd.ollama.image.params"
+_ADAPTER = "application/vnd.ollama.image.adapter"
+_DRAFT = "application/vnd.ollama.image.draft"
+_TENSOR = "application/vnd.ollama.image.tensor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OllamaModel:
-    """An installed model: its files, and the parameters its template sets."""
+    """An installed model: its files, and the parameters its template sets.
+
+    `draft` is a model that guesses ahead.
+    """
 
     name: str
     model: Path
     projector: Path | None
     parameters: Mapping[str, object]
+    adapters: tuple[Path, ...] = ()
+    draft: Path | None = None
 
 
 def store_folders(environment: Mapping[str, str] | None = None) -> list[Path]:
@@ -90,20 +100,45 @@ def _place(name: str) -> Path:
 def _read(name: str, path: Path, folder: Path) -> OllamaModel:
     manifest = _object(path)
     layers = manifest.get("layers")
-    if not isinstance(layers, list) or len(layers) > 1_000:
+    if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
         raise SourceError(f"{path}: not a manifest of Ollama's")
     files: dict[str, Path] = {}
+    adapters, tensors = [], 0
     for layer in layers:
         if isinstance(layer, dict):
             kind = str(layer.get("mediaType", ""))
-            if kind in (_MODEL, _PROJECTOR, _PARAMETERS) and kind not in files:
+            if kind in (_MODEL, _PROJECTOR, _PARAMETERS, _DRAFT) and kind not in files:
                 files[kind] = _blob(name, path, folder, layer.get("digest"))
+            elif kind == _ADAPTER:
+                adapters.append(_blob(name, path, folder, layer.get("digest")))
+            tensors += kind == _TENSOR
     if _MODEL not in files:
-        raise SourceError(f"{PREFIX}{name}: its manifest names no model", hint=str(path))
+        raise _without_model(name, path, folder, manifest.get("config"), tensors)
     parameters = _object(files[_PARAMETERS]) if _PARAMETERS in files else {}
     return OllamaModel(
-        name=name, model=files[_MODEL], projector=files.get(_PROJECTOR), parameters=parameters
+        name=name,
+        model=files[_MODEL],
+        projector=files.get(_PROJECTOR),
+        parameters=parameters,
+        adapters=tuple(adapters),
+        draft=files.get(_DRAFT),
     )
+
+
+def _without_model(name: str, path: Path, folder: Path, config: Json, tensors: int) -> SourceError:
+    """Return what to say of a manifest that names no .gguf."""
+    if tensors:
+        return SourceError(
+            f"{PREFIX}{name}: {tensors:,} tensors in safetensors, which Ollama's MLX engine runs",
+            hint="what that takes is not known; a tag of the model that is a .gguf can be read",
+        )
+    if isinstance(config, dict):
+        told = _object(_blob(name, path, folder, config.get("digest")))
+        if told.get("remote_host") or told.get("remote_model"):
+            return SourceError(
+                f"{PREFIX}{name}: a model of Ollama's cloud", hint="it takes nothing of a card here"
+            )
+    return SourceError(f"{PREFIX}{name}: its manifest names no model", hint=str(path))
 
 
 def _blob(name: str, manifest: Path, folder: Path, digest: object) -> Path:

@@ -72,7 +72,7 @@ def rules_of(engine: str) -> EngineRules:
     """
     match = _BUILD.fullmatch(engine)
     if match is None:
-        hint = "write llama.cpp's build, such as b10488 (Ollama names it in LLAMA_CPP_VERSION)"
+        hint = "write llama.cpp's build, such as b10488, or of Ollama's ollama-0.32.3"
         raise UsageError(f"unknown engine {engine!r}", hint=hint)
     build = int(match.group(1))
     return EngineRules(

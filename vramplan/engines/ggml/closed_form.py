@@ -47,6 +47,10 @@ class Batch:
     is_cache_on_host: bool = False  # wherever its layers are
     layer_states: tuple[int, ...] = ()  # recurrent states of each layer, where there are any
     is_unified: bool = False  # sequences share one cache
+    pooling: str = ""  # how embeddings of tokens become one, where they are wanted
+    outputs: int = 0  # results wanted of a batch; 0 for one a sequence
+    has_all_outputs: bool = False  # a result for every token, not one a sequence
+    may_pipeline: bool = True  # several cards may work on several batches at a time
 
     @property
     def streams(self) -> int:
@@ -68,17 +72,54 @@ class Batch:
         """Return the element type of values."""
         return self.value_type or self.cache_type
 
+    def cache_on_card(self, first: int, stop: int) -> int:
+        """Return the bytes of keys and values on a card that has the layers from `first` on."""
+        if self.is_cache_on_host:
+            return 0
+        if self.layer_caches:
+            return sum(self.layer_caches[first:stop])
+        return (stop - first) * self.cache_layer_bytes
+
     def states_of_last(self, layers: int) -> int:
         """Return the bytes of recurrent states of the last `layers` layers."""
         return sum(self.layer_states[len(self.layer_states) - layers :])
 
+    def states_on_card(self, first: int, stop: int) -> int:
+        """Return the bytes of recurrent states of the layers from `first` on, `stop` excluded."""
+        return sum(self.layer_states[first:stop])
+
+
+def reserved_tokens(batch: Batch) -> int:
+    """Return the tokens of a batch that a graph is reserved for: as many of each sequence."""
+    return -(-batch.tokens // batch.sequences) * batch.sequences
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeBuffers:
-    """The compute buffers of the language model's graph."""
+    """The compute buffers of the language model's graph: each card's, and the host's."""
 
-    gpu: Band
+    cards: tuple[Band, ...]
     host_bytes: int
+
+    @property
+    def gpu(self) -> Band:
+        """Return what all cards hold together."""
+        return sum(self.cards[1:], self.cards[0])
+
+
+def is_pipeline(model: GgmlModel, batch: Batch, placement: Placement) -> bool:
+    """Return whether several cards work on several batches at a time, which takes more memory.
+
+    They do where all layers are on them. An engine that has no memory for it goes on without.
+    Source: llama.cpp, src/llama-context.cpp (pipeline_parallel).
+    """
+    return (
+        batch.may_pipeline
+        and len(placement.cards) > 1
+        and placement.on_gpu == model.total_layers
+        and not batch.is_cache_on_host
+        and not placement.moved
+    )
 
 
 def compute_buffers(
@@ -91,7 +132,7 @@ def compute_buffers(
     is_partial = placement.on_gpu < model.total_layers
     copies = rules.offloads_host_weights and placement.blocks_on_gpu < model.layers
     if not placement.on_gpu and not copies:
-        return ComputeBuffers(gpu=Band.exactly(0), host_bytes=cpu_build_bytes(model, batch))
+        return ComputeBuffers(cards=(Band.exactly(0),), host_bytes=cpu_build_bytes(model, batch))
     expected = max(
         _attention_bytes(model, batch, rules) + (batch.cache_layer_bytes if copies else 0),
         _feed_forward_bytes(model, batch, rules)
@@ -101,7 +142,7 @@ def compute_buffers(
     extra = _largest_bytes(model, TensorRole.BLOCK) + batch.cache_layer_bytes if copies else 0
     high = max(expected, cpu_build_bytes(model, batch) + extra)
     band = Band(low_bytes=expected * 19 // 20, expected_bytes=expected, high_bytes=high)
-    return ComputeBuffers(gpu=band, host_bytes=_host_bytes(model, batch, rules, is_partial))
+    return ComputeBuffers(cards=(band,), host_bytes=_host_bytes(model, batch, rules, is_partial))
 
 
 def cpu_build_bytes(model: GgmlModel, batch: Batch) -> int:

@@ -30,10 +30,12 @@ _COUNTED = frozenset(
 )
 
 
-def uses_graph(model: GgmlModel, rules: EngineRules) -> bool:
-    """Return whether a model's buffers on a build come from its graph."""
+def uses_graph(model: GgmlModel, rules: EngineRules, cards: int = 1) -> bool:
+    """Return whether a model's buffers on a build come from its graph, as on several cards."""
     if model.language is None:
         return False
+    if cards > 1:
+        return True
     is_counted = model.language.experts is None and model.architecture in _COUNTED
     return rules.logits_per_sequence or not is_counted
 
@@ -42,7 +44,6 @@ def compute_buffers(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> ComputeBuffers:
     """Return what the graph of `batch` takes on the GPU and in host memory."""
-    find = (
-        graph_buffer.graph_buffers if uses_graph(model, rules) else compute_buffer.compute_buffers
-    )
+    is_graph = uses_graph(model, rules, len(placement.cards))
+    find = graph_buffer.graph_buffers if is_graph else compute_buffer.compute_buffers
     return find(model, batch, placement, rules)

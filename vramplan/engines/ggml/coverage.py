@@ -78,7 +78,5 @@ def is_known(model: GgmlModel, part: Part) -> bool:
 
 
 def is_whole(model: GgmlModel) -> bool:
-    """Return whether all that is allocated for a model's family is known."""
-    from vramplan.engines.ggml.graph.families import FAMILIES
-
-    return model.architecture in FAMILIES and all(is_known(model, part) for part in Part)
+    """Return whether all that is allocated for a model but its graph is known."""
+    return all(is_known(model, part) for part in Part)

@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramplan.engines.ggml.build_rules import EngineRules
+from vramplan.engines.ggml.card_memory import CardMemory, together
+from vramplan.engines.ggml.cards_used import CardsUsed, choose_cards
+from vramplan.engines.ggml.ollama_versions import OllamaVersion
 from vramplan.engines.ggml.weights import GgmlModel
 from vramplan.errors import UsageError
 from vramplan.model import Settings, SettingValue
@@ -42,22 +45,25 @@ _ONE_AT_A_TIME = frozenset({
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CardMemory:
-    """What an engine sees of a card before it loads anything; bytes."""
-
-    total_bytes: int
-    free_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Settings with the engine's own in place of ``auto``, and what is to be said of them."""
+    """Settings with the engine's own in place of ``auto``, and what is to be said of them.
+
+    `cards` are those that it uses.
+    """
 
     settings: Settings
     remarks: tuple[str, ...]
+    cards: CardsUsed = CardsUsed()
 
 
-def llama_cpp_choices(model: GgmlModel, asked: Settings, rules: EngineRules) -> Chosen:
+def llama_cpp_choices(
+    model: GgmlModel,
+    asked: Settings,
+    rules: EngineRules,
+    card: CardMemory | None = None,
+    *,
+    is_even: bool = False,
+) -> Chosen:
     """Return what llama-server takes where `asked` leaves it to it.
 
     Raises UsageError where it would overrule what was asked for.
@@ -74,7 +80,18 @@ def llama_cpp_choices(model: GgmlModel, asked: Settings, rules: EngineRules) -> 
         )
     if asked["ubatch"] == AUTO:
         found["ubatch"] = _BATCH
-    return Chosen(settings=found, remarks=tuple(remarks))
+    most, ubatch = found.get("batch_tokens"), found["ubatch"]
+    if isinstance(most, int) and isinstance(ubatch, int) and most < ubatch:
+        remarks.append(
+            f"of ubatch={ubatch:,} llama.cpp computes {most:,} tokens at once: no more than "
+            f"batch_tokens (-b)"
+        )
+    cards = choose_cards(found, (card or _NO_CARD).cards, None, is_even=is_even)
+    return Chosen(settings=found, remarks=tuple(remarks), cards=cards)
+
+
+#: what an estimate that no card was named for knows of it
+_NO_CARD = CardMemory(total_bytes=0, free_bytes=0)
 
 
 def _share_caches(found: dict[str, SettingValue], rules: EngineRules) -> Iterator[str]:
@@ -99,12 +116,21 @@ def _share_caches(found: dict[str, SettingValue], rules: EngineRules) -> Iterato
 
 
 def ollama_choices(
-    model: GgmlModel, asked: Settings, card: CardMemory | None, *, has_images: bool, has_flash: bool
+    model: GgmlModel,
+    asked: Settings,
+    card: CardMemory | None,
+    *,
+    has_images: bool,
+    has_flash: bool,
+    version: OllamaVersion | None = None,
 ) -> Chosen:
     """Return what Ollama makes of `asked`; without a `card` what it takes on a small one."""
     found: dict[str, SettingValue] = dict(asked)
     remarks = []
-    if asked["context"] == AUTO:
+    if asked["context"] == AUTO and version is not None and version.context is not None:
+        found["context"] = version.context
+        remarks.append(f"context=auto: {version.context:,} tokens, on any card")
+    elif asked["context"] == AUTO:
         total = card.total_bytes if card else 0
         found["context"] = next(tokens for least, tokens in _TIERS if total >= least)
         on = f"a card of {format_size(total, up=False)}" if card else "a card of less than 23 GiB"
@@ -121,11 +147,17 @@ def ollama_choices(
     elif model.architecture in _ONE_AT_A_TIME and asked["parallel"] != 1:
         found["parallel"] = 1
         remarks.append(f"Ollama serves {model.architecture} one request at a time")
-    if asked["ubatch"] == AUTO:
+    cards = choose_cards(found, (card or _NO_CARD).cards, lambda: _predicted(model, found))
+    remarks += [cards.remark] if cards.remark else []
+    if asked["ubatch"] == AUTO and version is not None and not version.has_server:
+        found["ubatch"] = _BATCH
+    elif asked["ubatch"] == AUTO:
+        if card is not None:
+            card = together([card.cards[number] for number in cards.numbers])
         found["ubatch"] = _ollama_batch(model, found, card, has_flash=has_flash)
         if found["ubatch"] != _BATCH:
             remarks.append(f"ubatch=auto: Ollama takes {found['ubatch']:,} for such a context")
-    return Chosen(settings=found, remarks=tuple(remarks))
+    return Chosen(settings=found, remarks=tuple(remarks), cards=cards)
 
 
 def _ollama_batch(
@@ -137,7 +169,7 @@ def _ollama_batch(
         return _BATCH
     tokens = context * parallel
     if not has_flash:
-        is_small = card is not None and card.free_bytes <= 8 * GIB
+        is_small = card is not None and any(one.free_bytes <= 8 * GIB for one in card.cards)
         return _BATCH_WITHOUT_FLASH if tokens > 4_096 and is_small else _BATCH
     for least, batch, surcharge, percent in _LARGE_BATCHES:
         if tokens > least and (
@@ -148,11 +180,24 @@ def _ollama_batch(
 
 
 def _has_room(model: GgmlModel, tokens: int, free: int, surcharge: int, percent: int) -> bool:
-    """Return whether the file and the cache, in f16 and counted roughly, leave room for a batch."""
+    """Return whether Ollama's rough sum leaves room for a batch."""
+    predicted = _rough_bytes(model, tokens)
+    return predicted <= free * percent // 100 and predicted + surcharge <= free * _SHARE // 100
+
+
+def _predicted(model: GgmlModel, chosen: Settings) -> int:
+    """Return Ollama's rough sum for the context that was chosen."""
+    context, parallel = chosen["context"], chosen["parallel"]
+    assert isinstance(context, int)
+    assert isinstance(parallel, int)
+    return _rough_bytes(model, context * parallel)
+
+
+def _rough_bytes(model: GgmlModel, tokens: int) -> int:
+    """Return the bytes of the file and of a cache in f16, counted roughly."""
     plain = model.embedding // model.heads
     least_kv_heads = model.kv_heads
     if model.language is not None:
         least_kv_heads = min(layer.kv_heads for layer in model.language.layers)
     cache = 2 * model.layers * least_kv_heads * plain * tokens * 2
-    predicted = model.weights_bytes + cache
-    return predicted <= free * percent // 100 and predicted + surcharge <= free * _SHARE // 100
+    return model.weights_bytes + cache

@@ -6,6 +6,8 @@ line has a band that follows from what a tensor or a cache can be at most, and i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from vramplan.engines.ggml import coverage, recurrent_state
 from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
 from vramplan.engines.ggml.coverage import Part
@@ -14,7 +16,7 @@ from vramplan.engines.ggml.kv_cache import cache_source, most_cache_bytes
 from vramplan.engines.ggml.layer_fit import Fit
 from vramplan.engines.ggml.weights import TensorRole
 from vramplan.model import Band, Origin
-from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_dataclass import dataclass
 
 WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 COMPUTE_SOURCE = (
@@ -29,13 +31,31 @@ _OTHER_CACHE = (
 )
 
 
+_OWN_ENGINE = "llama.cpp's graph: that of Ollama's own engine is not known"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One line's size in bytes, and where it comes from."""
+    """One line's size in bytes, and where it comes from.
+
+    Of several cards `cards` has the size on each, and `band` their sum.
+    """
 
     band: Band
     origin: Origin
     source: str
+    cards: tuple[Band, ...] = ()
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """Return the size on each card."""
+        return self.cards or (self.band,)
+
+
+def over_cards(bands: Sequence[Band], origin: Origin, source: str) -> Figure:
+    """Return a line's size on each card."""
+    several = tuple(bands) if len(bands) > 1 else ()
+    return Figure(band=sum(bands[1:], bands[0]), origin=origin, source=source, cards=several)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,29 +80,36 @@ class Figures:
 def counted(fit: Fit) -> Figures:
     """Return what is counted for a fit, marked as assumed where the family is not known."""
     run, placement = fit.run, fit.placement
-    batch, every, blocks = run.batch, run.model.layers, placement.blocks_on_gpu
+    batch, every = run.batch, run.model.layers
     compute = compute_buffers(run.model, batch, placement, run.rules)
+    bands = compute.cards
     origin, source = Origin.PUBLISHED, COMPUTE_SOURCE
-    if uses_graph(run.model, run.rules):
-        origin, source = graph_source(run.model, run.rules)
+    if uses_graph(run.model, run.rules, len(placement.cards)):
+        origin, source = graph_source(run.model, batch, run.rules, len(placement.cards))
     if batch.is_cache_on_host or batch.type_of_values != batch.cache_type:
         origin, source = Origin.ASSUMED, _OTHER_CACHE
-        band = compute.gpu
-        half, twice = band.low_bytes // 2, 2 * band.high_bytes
-        wide = Band(low_bytes=half, expected_bytes=band.expected_bytes, high_bytes=twice)
-        compute = replace(compute, gpu=wide)
-    cache, states = batch.cache_on_gpu(blocks), batch.states_of_last(blocks)
+        bands = tuple(_wide(bands))
+    if run.is_own_engine:
+        origin, source = Origin.ASSUMED, _OWN_ENGINE
+        bands = tuple(_wide(bands))
+    cache, states = _cache(fit), _states(fit)
     return Figures(
         weights=_weights(fit),
-        cache=_cache(fit, cache),
-        states=_states(fit, states),
-        compute=Figure(band=compute.gpu, origin=origin, source=source),
+        cache=cache,
+        states=states,
+        compute=over_cards(bands, origin, source),
         host_model_bytes=placement.host_bytes,
-        host_cache_bytes=batch.cache_of_last(every) - cache,
-        host_states_bytes=batch.states_of_last(every) - states,
+        host_cache_bytes=batch.cache_of_last(every) - cache.band.expected_bytes,
+        host_states_bytes=batch.states_of_last(every) - states.band.expected_bytes,
         host_compute_bytes=compute.host_bytes,
         experts_on_cpu=placement.blocks_without_experts,
     )
+
+
+def _wide(bands: Iterable[Band]) -> Iterable[Band]:
+    for band in bands:
+        half, twice = band.low_bytes // 2, 2 * band.high_bytes
+        yield Band(low_bytes=half, expected_bytes=band.expected_bytes, high_bytes=twice)
 
 
 def _weights(fit: Fit) -> Figure:
@@ -90,48 +117,64 @@ def _weights(fit: Fit) -> Figure:
 
     Such are the table of words, norms, and the copy of a table that is the output matrix too.
     """
-    model, size = fit.run.model, fit.placement.gpu_bytes
+    model, parts = fit.run.model, fit.placement.cards
     if coverage.is_known(model, Part.WEIGHTS):
-        return Figure(band=Band.exactly(size), origin=Origin.EXACT, source=WEIGHTS_SOURCE)
+        bands = [Band.exactly(part.weights_bytes) for part in parts]
+        return over_cards(bands, Origin.EXACT, WEIGHTS_SOURCE)
     rest = sum(tensor.cuda_bytes for tensor in model.tensors if tensor.role is TensorRole.INPUT)
     copies = sum(tensor.cuda_bytes for tensor in model.tensors if tensor.is_shared)
-    low = size - (copies if fit.placement.output_on_gpu else 0)
-    high = size + (rest if fit.on_gpu else 0)
     source = (
         f"every tensor's shape and type; where {_name(fit)} keeps those that belong to no layer is "
         "not known"
     )
-    band = Band(low_bytes=low, expected_bytes=size, high_bytes=high)
-    return Figure(band=band, origin=Origin.ASSUMED, source=source)
+    bands = [
+        Band(
+            low_bytes=part.weights_bytes - (copies if part.has_output else 0),
+            expected_bytes=part.weights_bytes,
+            high_bytes=part.weights_bytes + (rest if part.layers else 0),
+        )
+        for part in parts
+    ]
+    return over_cards(bands, Origin.ASSUMED, source)
 
 
-def _cache(fit: Fit, size: int) -> Figure:
-    run = fit.run
+def _cache(fit: Fit) -> Figure:
+    run, parts = fit.run, fit.placement.cards
+    sizes = [run.batch.cache_on_card(part.first, part.stop) for part in parts]
     if coverage.is_known(run.model, Part.CACHE):
-        return Figure(band=Band.exactly(size), origin=Origin.EXACT, source=cache_source(run.model))
-    most = most_cache_bytes(run.model, run.batch, fit.placement.blocks_on_gpu)
+        return over_cards([*map(Band.exactly, sizes)], Origin.EXACT, cache_source(run.model))
+    most = [
+        most_cache_bytes(run.model, run.batch, part.stop - part.first, run.model.layers - part.stop)
+        for part in parts
+    ]
     source = (
         f"what {_name(fit)} caches is not known: from nothing to keys, values and an index of "
         "every token in every layer"
     )
-    band = Band(low_bytes=0, expected_bytes=size, high_bytes=max(size, most))
-    return Figure(band=band, origin=Origin.ASSUMED, source=source)
+    return over_cards(_up_to(sizes, most), Origin.ASSUMED, source)
 
 
-def _states(fit: Fit, size: int) -> Figure:
-    run = fit.run
+def _up_to(sizes: Sequence[int], most: Sequence[int]) -> list[Band]:
+    return [
+        Band(low_bytes=0, expected_bytes=size, high_bytes=max(size, high))
+        for size, high in zip(sizes, most, strict=True)
+    ]
+
+
+def _states(fit: Fit) -> Figure:
+    run, parts = fit.run, fit.placement.cards
+    sizes = [run.batch.states_on_card(part.first, part.stop) for part in parts]
     if coverage.is_known(run.model, Part.STATE):
-        source = recurrent_state.SOURCE
-        return Figure(band=Band.exactly(size), origin=Origin.EXACT, source=source)
-    most = recurrent_state.most_state_bytes(
-        run.model, run.batch.sequences, fit.placement.blocks_on_gpu
-    )
+        return over_cards([*map(Band.exactly, sizes)], Origin.EXACT, recurrent_state.SOURCE)
+    most = [
+        recurrent_state.most_state_bytes(run.model, run.batch.sequences, part.stop - part.first)
+        for part in parts
+    ]
     source = (
         f"what {_name(fit)} keeps of a sequence is not known: up to the largest state of the "
         "header's sizes in every layer"
     )
-    band = Band(low_bytes=0, expected_bytes=size, high_bytes=max(size, most))
-    return Figure(band=band, origin=Origin.ASSUMED, source=source)
+    return over_cards(_up_to(sizes, most), Origin.ASSUMED, source)
 
 
 def _name(fit: Fit) -> str:

@@ -67,7 +67,17 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
         next_tensors=tuple(one for one in found if one.layer is not None and one.layer >= layers),
         next_layers=blocks - layers,
         identity=file.identity,
+        pooling=_POOLINGS.get(file.number(f"{name}.pooling_type"), "none"),
+        keys={
+            key.removeprefix(f"{name}."): value
+            for key, value in file.metadata.items()
+            if key.startswith(f"{name}.")
+        },
     )
+
+
+#: enum llama_pooling_type
+_POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
 
 def _tensors(file: GgufFile) -> Iterator[GgmlTensor]:
@@ -79,7 +89,7 @@ def _tensors(file: GgufFile) -> Iterator[GgmlTensor]:
         if block is not None:
             yield _tensor(tensor, TensorRole.BLOCK, int(block[1]))
             continue
-        role = _role(file.architecture, tensor.name)
+        role = _role(tensor.name)
         has_output = has_output or tensor.name == "output.weight"
         if tensor.name == "token_embd.weight":
             table = tensor
@@ -99,13 +109,13 @@ def _tensors(file: GgufFile) -> Iterator[GgmlTensor]:
 #: Source: llama.cpp, src/llama-arch.cpp (LLM_TENSOR_INFOS)
 _INPUTS = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
 _OUTPUTS = ("output", "cls", "dense_2", "dense_3", "enc.output_norm", "dec.output_norm", "altup_")
-#: families whose norm behind the layers is called token_embd_norm
-_NORM_BEHIND = frozenset({"lfm2", "lfm2moe"})
+#: a norm that the engine keeps beside the output matrix, before the layers or behind them
+_NORM = "token_embd_norm"
 
 
-def _role(architecture: str, name: str) -> TensorRole:
+def _role(name: str) -> TensorRole:
     """Return the part that a tensor outside the layers belongs to."""
-    if architecture in _NORM_BEHIND and name.startswith("token_embd_norm"):
+    if name.startswith(_NORM):
         return TensorRole.OUTPUT
     if name.startswith(_INPUTS):
         return TensorRole.INPUT

@@ -10,14 +10,18 @@ assumed.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
 from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
 from vramplan.engines.ggml.coverage import KNOWN, WITHOUT_CONTEXT
 from vramplan.engines.ggml.graph.families import FAMILIES
-from vramplan.engines.ggml.known_graphs import GRAPHS
+from vramplan.engines.ggml.known_graphs import known_sizes
 from vramplan.engines.ggml.weights import GgmlModel, Placement
 from vramplan.model import Band, Origin
+
+if TYPE_CHECKING:
+    from vramplan.engines.ggml.graph.recording import Recording
 
 _F16 = 2
 
@@ -27,8 +31,37 @@ def is_known(model: GgmlModel, rules: EngineRules) -> bool:
     return model.architecture in FAMILIES and rules.logits_per_sequence
 
 
-def graph_source(model: GgmlModel, rules: EngineRules) -> tuple[Origin, str]:
+def has_tape(model: GgmlModel, batch: Batch, rules: EngineRules, cards: int = 1) -> bool:
+    """Return whether the graph comes from a recording of the engine's, of the build asked for.
+
+    It was recorded for one card.
+    """
+    if cards > 1 or is_known(model, rules):
+        return False
+    return _recorded(model, batch, rules) is not None
+
+
+def is_told(model: GgmlModel, batch: Batch, rules: EngineRules, cards: int = 1) -> bool:
+    """Return whether the graph is the engine's own: known by heart, or recorded."""
+    return is_known(model, rules) or has_tape(model, batch, rules, cards)
+
+
+def _recorded(model: GgmlModel, batch: Batch, rules: EngineRules) -> Recording | None:
+    from vramplan.engines.ggml.graph_tape import recorded_graph  # most families need no tape
+
+    return recorded_graph(model, batch, rules)
+
+
+def graph_source(
+    model: GgmlModel, batch: Batch, rules: EngineRules, cards: int = 1
+) -> tuple[Origin, str]:
     """Return where the compute buffer's figure comes from."""
+    if has_tape(model, batch, rules, cards):
+        return Origin.REPLAYED, (
+            f"the graph that llama.cpp b{rules.build} reserves for {model.architecture}, recorded, "
+            "through a model of its allocator (ggml-alloc.c) and scheduler (ggml-backend.cpp); "
+            "equal to the engine's own buffers to the byte for models that it was not recorded of"
+        )
     if is_known(model, rules):
         other = rules.build != WITNESS_BUILD
         return Origin.PUBLISHED, (
@@ -47,9 +80,9 @@ def graph_source(model: GgmlModel, rules: EngineRules) -> tuple[Origin, str]:
     )
 
 
-def graph_note(model: GgmlModel) -> str:
+def graph_note(model: GgmlModel, batch: Batch, rules: EngineRules, cards: int = 1) -> str:
     """Return what a reader must know of the figure."""
-    if model.architecture in FAMILIES:
+    if model.architecture in FAMILIES or has_tape(model, batch, rules, cards):
         return f"the graph of {model.architecture} is that of llama.cpp b11549"
     return (
         f"{model.architecture or 'the architecture'} is not one whose graph is known: the compute "
@@ -60,17 +93,19 @@ def graph_note(model: GgmlModel) -> str:
 def graph_buffers(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> ComputeBuffers:
-    """Return what the graph of `batch` takes on the GPU and in host memory."""
-    expected, host = split_sizes(model, batch, placement, rules)
+    """Return what the graph of `batch` takes on each card and in host memory."""
+    if has_tape(model, batch, rules, len(placement.cards)):
+        gpu, host = tape_sizes(model, batch, placement, rules)
+        return ComputeBuffers(cards=(Band.exactly(gpu),), host_bytes=host)
+    *sizes, host = split_sizes(model, batch, placement, rules)
     if rules.has_wide_mask and batch.has_flash:
         host += _F16 * batch.tokens * (batch.context + batch.window_context) * batch.streams
     low, high = _spread(model, rules)
-    band = Band(
-        low_bytes=expected * low // 100,
-        expected_bytes=expected,
-        high_bytes=expected * high // 100,
+    bands = (
+        Band(low_bytes=size * low // 100, expected_bytes=size, high_bytes=size * high // 100)
+        for size in sizes
     )
-    return ComputeBuffers(gpu=band, host_bytes=host)
+    return ComputeBuffers(cards=tuple(bands), host_bytes=host)
 
 
 def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
@@ -101,19 +136,63 @@ _FAR = frozenset({"deepseek32", "glm-dsa", "rwkv6", "rwkv7", "t5encoder"})
 
 
 @lru_cache(maxsize=256)
-def split_sizes(
+def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
+    """Return the whole graph's buffer on a CPU."""
+    if has_tape(model, batch, rules):
+        from vramplan.engines.ggml.graph.recording import cpu_bytes
+
+        graph = _recorded(model, batch, rules)
+        assert graph is not None
+        return cpu_bytes(graph)
+    from vramplan.engines.ggml import reserved_graph
+
+    return reserved_graph.graph_sizes(model, batch, rules)
+
+
+@lru_cache(maxsize=256)
+def tape_sizes(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
 ) -> tuple[int, int]:
-    """Return the buffers of the graph's parts on the GPU and on the host.
+    """Return the buffers of a model's recorded graph on the GPU and on the host."""
+    graph = _recorded(model, batch, rules)
+    assert graph is not None
+    return recording_sizes(graph, model, batch, placement, rules)
 
-    Without a layer on the GPU large batches are computed there all the same.
+
+def recording_sizes(
+    graph: Recording, model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
+) -> tuple[int, int]:
+    """Return the buffers of the engine's own graph on the GPU and on the host."""
+    from vramplan.engines.ggml.graph.recording import split_bytes
+    from vramplan.engines.ggml.reserved_graph import AS_F16, weight_memories
+
+    unpacks = not {batch.cache_type, batch.type_of_values} <= AS_F16
+    return split_bytes(
+        graph,
+        dict(weight_memories(model, placement)),
+        model.layers - placement.blocks_on_gpu,
+        is_cache_on_host=batch.is_cache_on_host,
+        copies_weights=rules.offloads_host_weights,
+        unpacks_caches=rules.reserves_unpacked_cache and unpacks,
+        fuses_experts=rules.fuses_experts,
+    )
+
+
+@lru_cache(maxsize=256)
+def split_sizes(
+    model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
+) -> tuple[int, ...]:
+    """Return the buffers of the graph's parts on each card, and on the host.
+
+    Without a layer on a card large batches are computed on the first all the same.
     """
 
-    def find() -> tuple[int, int]:
+    def find() -> tuple[int, ...]:
         from vramplan.engines.ggml import reserved_graph  # what is known needs none of it
 
         return reserved_graph.split_sizes(model, batch, placement, rules)
 
     if not model.identity:
         return find()
-    return GRAPHS.get(f"{model.identity} {batch} {placement} {rules}", find)
+    key = f"{model.identity} {batch} {placement} {rules}"
+    return known_sizes(key, len(placement.cards) + 1, find)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from vramplan.budget.cuda_context import Process, context_band, context_source
+from collections.abc import Iterator
+
 from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
-from vramplan.catalog import usable_bytes
-from vramplan.engines.ggml import coverage
-from vramplan.engines.ggml.defaults import CardMemory
-from vramplan.engines.ggml.estimate import context_line, estimate_run
+from vramplan.engines.ggml import lm_studio
+from vramplan.engines.ggml.estimate import (
+    estimate_placed,
+    estimate_run,
+    estimate_whole,
+    free_beside_contexts,
+    run_on,
+)
+from vramplan.engines.ggml.gpu_seats import gpus_of
 from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu
-from vramplan.engines.ggml.load_plan import GgmlRun, read_run
+from vramplan.engines.ggml.load_plan import GgmlRun
+from vramplan.engines.ggml.ollama_ps import in_short
+from vramplan.engines.ggml.ollama_versions import version_of
 from vramplan.engines.ggml.pipeline import GgmlPipeline
+from vramplan.engines.ggml.witnessed import is_counted
 from vramplan.model import (
+    PROJECTOR,
     Buffer,
     Card,
+    CardShare,
     Estimate,
     Judgement,
     LineKind,
@@ -23,9 +34,12 @@ from vramplan.model import (
     buffer_bytes,
 )
 from vramplan.quick_dataclass import replace
+from vramplan.settings import AUTO
 from vramplan.units import format_size
 
 _LANGUAGE = frozenset({"language_model"})
+#: Ollama: server/sched.go (nextLowerAutoNumCtx)
+_LOWER_CONTEXTS = (32_768, 4_096)
 
 
 def judge_ggml(
@@ -35,26 +49,105 @@ def judge_ggml(
 
     Raises as `estimate_ggml` does.
     """
-    capability, total = card.compute_capability, usable_bytes(card)
-    context = context_band(card, Process.GGML)
-    origin, source = context_source(card, Process.GGML)
-    line = context_line(context, origin, source)
-    memory = CardMemory(total_bytes=total or budget_bytes, free_bytes=budget_bytes)
-    run = read_run(pipeline, settings, capability, memory)
-    free = budget_bytes - context.expected_bytes
-    fit, placed = estimate_run(run, line, free)
-    asked = placed if _is_as_asked(run, fit, free) else estimate_run(run, line, None)[1]
+    found = _judge(pipeline, settings, card, budget_bytes)
+    if pipeline.is_ollama and found.kind is VerdictKind.OOM:
+        found = _retried(pipeline, settings, card, budget_bytes, found)
+    if pipeline.is_lm_studio:
+        said = lm_studio.guardrail_in_words(found.estimate.settings, found.estimate.buffers)
+    else:
+        said = in_short(found.estimate.notes)
+    if not said or (found.kind is VerdictKind.OOM and not pipeline.is_lm_studio):
+        return found
+    return replace(found, reason=f"{found.reason}; {said}")
+
+
+def _retried(
+    pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes: int, failed: Judgement
+) -> Judgement:
+    """Return what Ollama comes to after a load that ran out of memory.
+
+    It tries once more with the projector on the CPU, then with the next lower context where nobody
+    gave one. Source: ollama/ollama, llm/llama_server.go (retryWithMMProjCPUOffload),
+    server/sched.go (reduceAutoNumCtxForLoadOOM).
+    """
+    version = version_of(str(settings.get("engine", "")))
+    if version is not None and not version.has_server:
+        return failed
+    for change, words in _retries(settings, failed.estimate):
+        again = _judge(pipeline, {**settings, **change}, card, budget_bytes)
+        if again.kind is not VerdictKind.OOM:
+            said = f"the first try runs out of memory, and Ollama loads it again with {words}"
+            return replace(again, reason=f"{again.reason}; {said}")
+    return failed
+
+
+def _retries(settings: Settings, failed: Estimate) -> Iterator[tuple[Settings, str]]:
+    """Yield what Ollama changes, one try after the other, and how it is called."""
+    host: Settings = {"mmproj_offload": "off"}
+    has_projector = any(one.name == PROJECTOR and one.device == "gpu" for one in failed.components)
+    on_cpu = "the projector on the CPU"
+    if has_projector:
+        yield host, on_cpu
+    tokens = _context_of(failed) or 0
+    lower = next((one for one in _LOWER_CONTEXTS if tokens > one), None)
+    if settings.get("context") == AUTO and lower is not None:
+        words = f"a context of {lower:,} tokens"
+        yield {"context": lower}, words
+        if has_projector:
+            yield {**host, "context": lower}, f"{words} and {on_cpu}"
+
+
+def _judge(pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes: int) -> Judgement:
+    gpus = gpus_of(card, budget_bytes)
+    run = run_on(pipeline, settings, gpus)
+    free = free_beside_contexts(run, gpus)
+    fit, placed = estimate_run(run, gpus, free)
+    asked = placed if _is_as_asked(run, fit, free[0]) else estimate_run(run, gpus, None)[1]
     left = _context_left(asked, placed)
-    if settings.get("gpu_layers") == "auto" and _has_moved(asked, placed):
-        other = read_run(pipeline, {**settings, **left}, capability, memory)
-        _, whole = estimate_run(other, line, None)
+    cards = _judge_cards(placed, card, settings)
+    is_free = settings.get("gpu_layers") == "auto" and settings.get("gpu_offload", AUTO) == AUTO
+    if is_free and _has_moved(asked, placed):
+        whole = estimate_whole(pipeline, {**settings, **left}, gpus)
         # the need that decides is the whole model's; what is placed is what will run
         shown = replace(placed, need=whole.need)
         reason = _split_reason(placed, whole, budget_bytes, bool(left))
-        return Judgement(estimate=shown, kind=VerdictKind.OFFLOAD, reason=reason, is_split=True)
+        return Judgement(
+            estimate=shown, kind=VerdictKind.OFFLOAD, reason=reason, is_split=True, cards=cards
+        )
+    if cards:
+        given_up = ""
+        if _worst(cards) is VerdictKind.OOM:
+            # "compute buffer allocation failed, retrying without pipeline parallelism"
+            less = estimate_placed(pipeline, settings, gpus, may_pipeline=False)
+            others = _judge_cards(less, card, settings)
+            if _worst(others) is not VerdictKind.OOM:
+                placed, cards = less, others
+                given_up = (
+                    "; with several batches on their way it would not fit: the engine has the "
+                    "cards work one after the other"
+                )
+        kind = _worst(cards)
+        reason = _cards_reason(placed, cards, kind, bool(left)) + given_up
+        return Judgement(estimate=placed, kind=kind, reason=reason, cards=cards)
     kind = grade(placed.need.band, budget_bytes, spills=spills(settings))
     reason = _ggml_reason(placed, kind, budget_bytes, bool(left))
     return Judgement(estimate=placed, kind=kind, reason=reason)
+
+
+def _worst(cards: tuple[CardShare, ...]) -> VerdictKind:
+    return max((one.kind for one in cards if one.kind), key=list(VerdictKind).index)
+
+
+def _judge_cards(placed: Estimate, card: Card, settings: Settings) -> tuple[CardShare, ...]:
+    """Return each of several cards with its verdict."""
+    return tuple(
+        replace(
+            share,
+            budget_bytes=seat.budget_bytes,
+            kind=grade(share.need, seat.budget_bytes, spills=spills(settings)),
+        )
+        for share, seat in zip(placed.cards, card.seats, strict=True)
+    )
 
 
 class GgmlGrader:
@@ -72,9 +165,10 @@ class GgmlGrader:
 def _is_as_asked(run: GgmlRun, fit: Fit, free_bytes: int) -> bool:
     """Return whether it is certain that a run is loaded as where there is more than enough."""
     return (
-        coverage.is_whole(run.model)
+        is_counted(run)
         and fit.run is run
         and fit.on_gpu == run.asked_layers
+        and fit.shares == run.shares
         and has_projector_on_gpu(run, free_bytes) == has_projector_on_gpu(run, None)
     )
 
@@ -113,6 +207,29 @@ def _ggml_reason(
             f"{compare_with_budget(found.need.band, budget_bytes)}"
         )
     return f"{placed}: {describe_room(found.need.band, kind, budget_bytes)}"
+
+
+def _cards_reason(
+    found: Estimate, cards: tuple[CardShare, ...], kind: VerdictKind, has_less_context: bool
+) -> str:
+    placed = _layers(found) + _cut_context(found, has_less_context)
+    said = "; ".join(_card_in_words(one) for one in cards)
+    if kind is VerdictKind.OOM:
+        worst = next(one for one in cards if one.kind is kind)
+        return f"fails to {found.need.phase} on {worst.device} with {placed}: {said}"
+    return f"{placed}: {said}"
+
+
+def _card_in_words(share: CardShare) -> str:
+    """Return ``gpu 1 (rtx-3060-12gb) 13 layers: 400 MiB to spare``."""
+    assert share.budget_bytes is not None
+    assert share.kind is not None
+    layers = f"{share.layers} layer{'s' * (share.layers != 1)}"
+    if share.kind.is_failure:
+        room = compare_with_budget(share.need, share.budget_bytes)
+    else:
+        room = describe_room(share.need, share.kind, share.budget_bytes)
+    return f"{share.device} ({share.card}) {layers}: {room}"
 
 
 def _cut_context(found: Estimate, has_less_context: bool) -> str:

@@ -89,14 +89,15 @@ def layer_caches(
     )
 
 
-def most_cache_bytes(model: GgmlModel, batch: Batch, layers: int) -> int:
-    """Return the most that the last `layers` of a family that is not known may cache.
+def most_cache_bytes(model: GgmlModel, batch: Batch, layers: int, behind: int = 0) -> int:
+    """Return the most that `layers`, the last but for `behind`, of an unknown family may cache.
 
     Keys and values of every token in each of them, whatever window there is, and an index.
     """
     shape = model.language
     if shape is None:
         return batch.cache_of_last(layers)
+    stop = len(shape.layers) - behind
     tokens = batch.context * batch.streams
     return sum(
         tokens
@@ -105,7 +106,7 @@ def most_cache_bytes(model: GgmlModel, batch: Batch, layers: int) -> int:
             + row_bytes(batch.type_of_values, layer.kv_heads * layer.head_v)
             + (row_bytes(batch.cache_type, shape.index) if shape.index else 0)
         )
-        for layer in shape.layers[len(shape.layers) - layers :]
+        for layer in shape.layers[stop - layers : stop]
     )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.build_rules import EngineRules, has_flash_attention, rules_of
+from vramplan.engines.ggml.card_memory import CardMemory
+from vramplan.engines.ggml.card_shares import HOST
 from vramplan.engines.ggml.closed_form import Batch
-from vramplan.engines.ggml.defaults import (
-    CardMemory,
-    llama_cpp_choices,
-    ollama_choices,
-)
-from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts
+from vramplan.engines.ggml.defaults import llama_cpp_choices, ollama_choices
+from vramplan.engines.ggml.experts import NOTHING_MOVED, HostExperts, Moved
 from vramplan.engines.ggml.kv_cache import (
     QUANTISED,
     cache_tokens,
@@ -20,29 +19,58 @@ from vramplan.engines.ggml.kv_cache import (
     layer_caches,
     window_tokens,
 )
+from vramplan.engines.ggml.ollama_versions import PREFIX, OllamaVersion, said_of, version_of
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.engines.ggml.recurrent_state import layer_states
 from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
-from vramplan.model import Settings
+from vramplan.model import Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.settings import AUTO, KV_TYPES, experts_of, key_type, value_type
+from vramplan.settings import (
+    AUTO,
+    KV_TYPES,
+    NONE,
+    experts_of,
+    files_of,
+    key_type,
+    overrides_of,
+    value_type,
+)
 
 if TYPE_CHECKING:
+    from vramplan.engines.ggml.files_beside import Adapter
     from vramplan.engines.ggml.vision_model import VisionModel
 
 
+#: llama.cpp: common/common.h (n_batch)
+_BATCH_TOKENS = 2048
+#: settings of which nothing is said where they have these values
+NEUTRAL: Settings = {
+    "override_tensor": NONE,
+    "batch_tokens": _BATCH_TOKENS,
+    "embedding": "off",
+    "pooling": AUTO,
+    "lora": NONE,
+    "control_vector": NONE,
+    "draft": NONE,
+    "gpu_offload": AUTO,
+    "expert_offload": "off",
+    "mmproj_offload": "on",
+}
+
 #: "flash_attn is not compatible with Grok - forcing off" (llama.cpp, src/llama-context.cpp)
-_NEVER_FLASH = frozenset({"grok"})
+NEVER_FLASH = frozenset({"grok"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgmlRun:
     """What an engine is asked to load, and the rules it follows.
 
-    `wanted_layers` is None when the engine itself decides how many layers go to the GPU; `experts`
-    are those that are kept in host memory because the settings say so, and `remarks` what is to be
-    said of settings that the engine chose.
+    `wanted_layers` is None when the engine itself decides how many layers go to the GPU; `moved`
+    is what is elsewhere than its layer because the settings say so, and `remarks` what is to be
+    said of settings that the engine chose. Of several cards, `cards` are the numbers of those that
+    it uses, and `shares` their parts of the layers. `draft` is a second model, which guesses ahead.
+    `version` is Ollama's where it was named; before it ran llama-server `is_own_engine` may be.
     """
 
     pipeline: GgmlPipeline
@@ -53,9 +81,16 @@ class GgmlRun:
     rules: EngineRules
     batch: Batch
     wanted_layers: int | None
-    experts: HostExperts = NO_HOST_EXPERTS
+    moved: Moved = NOTHING_MOVED
+    cards: tuple[int, ...] = (0,)
+    shares: tuple[float, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+    has_control_vector: bool = False
+    draft: GgmlRun | None = None
     may_shrink_context: bool = False
     remarks: tuple[str, ...] = ()
+    version: OllamaVersion | None = None
+    is_own_engine: bool = False
 
     def with_context(self, tokens: int) -> GgmlRun:
         """Return the run with a context of `tokens`, of all sequences together."""
@@ -67,12 +102,27 @@ class GgmlRun:
             has_flash=self.batch.has_flash,
             is_shared=not self.is_ollama,
         )
-        return replace(self, settings=settings, batch=batch)
+        batch = replace(batch, outputs=self.batch.outputs, may_pipeline=self.batch.may_pipeline)
+        draft = None if self.draft is None else self.draft.with_context(tokens)
+        return replace(self, settings=settings, batch=batch, draft=draft)
 
     @property
     def asked_layers(self) -> int:
         """Return how many layers go to the GPU unless the engine finds that they do not fit."""
         return self.model.total_layers if self.wanted_layers is None else self.wanted_layers
+
+    @property
+    def has_own_shares(self) -> bool:
+        """Return whether the settings say which card has which part of the layers."""
+        return self.settings.get("tensor_split", AUTO) != AUTO
+
+    @property
+    def projector_card(self) -> int:
+        """Return the number of the card that has the projector: the first that the engine sees.
+
+        Ollama hides the others from it where it takes one. Source: llama.cpp, tools/mtmd/clip.cpp.
+        """
+        return self.cards[0] if self.is_ollama else 0
 
     @property
     def has_vision_flash(self) -> bool:
@@ -83,6 +133,11 @@ class GgmlRun:
     def is_ollama(self) -> bool:
         """Return whether Ollama starts the engine, with its own rules on top."""
         return self.pipeline.is_ollama
+
+    @property
+    def guesses(self) -> int:
+        """Return how many tokens a draft model guesses ahead."""
+        return _OLLAMA_GUESSES if self.is_ollama else GUESSES
 
 
 def read_run(
@@ -99,19 +154,39 @@ def read_run(
     """
     asked = {**pipeline.defaults, **settings}
     model = once_each(pipeline, _model_of)
-    rules = rules_of(str(asked["engine"]))
-    has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
-    has_flash = has_flash and model.architecture not in _NEVER_FLASH
+    said: list[str] = []
+    if pipeline.is_lm_studio:
+        words, said = lm_studio.in_engine_words(model, asked)
+        asked |= words
     is_ollama, has_vision = pipeline.is_ollama, pipeline.has_projector
+    engine = str(asked["engine"])
+    version = _version(engine, is_ollama=is_ollama)
+    rules = rules_of(f"b{version.build}" if version else engine)
+    is_own = version is not None and version.runs_itself(
+        model.architecture, has_projector_file=has_vision
+    )
+    if version is not None:
+        said.append(said_of(version, model.architecture, is_own=is_own))
+        if asked["flash_attention"] == AUTO:
+            flash = version.flash_attention(model.architecture, is_own=is_own)
+            asked = {**asked, "flash_attention": flash}
+    has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
+    has_flash = has_flash and model.architecture not in NEVER_FLASH
     if card is not None:
-        card = replace(card, total_bytes=max(0, card.total_bytes - pipeline.overhead_bytes))
+        kept = pipeline.overhead_bytes * len(card.cards)
+        card = replace(card, total_bytes=max(0, card.total_bytes - kept))
     choices = (
-        ollama_choices(model, asked, card, has_images=has_vision, has_flash=has_flash)
+        ollama_choices(
+            model, asked, card, has_images=has_vision, has_flash=has_flash, version=version
+        )
         if is_ollama
-        else llama_cpp_choices(model, asked, rules)
+        else llama_cpp_choices(
+            model, asked, rules, card, is_even=lm_studio.is_even(pipeline, asked)
+        )
     )
     chosen = choices.settings
-    return GgmlRun(
+    has_files = any(files_of(chosen.get(key)) for key in _FILES)
+    run = GgmlRun(
         pipeline=pipeline,
         settings=chosen,
         compute_capability=compute_capability,
@@ -120,10 +195,81 @@ def read_run(
         rules=rules,
         batch=batch_of(model, chosen, rules, has_flash=has_flash, is_shared=not is_ollama),
         wanted_layers=_wanted_layers(model, chosen),
-        experts=_host_experts(model, chosen),
+        moved=_moved(model, chosen, choices.cards.numbers),
+        cards=choices.cards.numbers,
+        shares=choices.cards.shares,
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
-        remarks=choices.remarks,
+        remarks=(*choices.remarks, *said),
+        version=version,
+        is_own_engine=is_own,
     )
+    return _with_files(run, card) if has_files else run
+
+
+def _version(engine: str, *, is_ollama: bool) -> OllamaVersion | None:
+    """Return the version of Ollama's that `engine` names. Raises UsageError for another runtime."""
+    if engine.startswith(PREFIX) and not is_ollama:
+        hint = "name llama.cpp's build, such as b11549, or the model as ollama:NAME"
+        raise UsageError(f"engine={engine}: not a build of what runs this model", hint=hint)
+    return version_of(engine)
+
+
+def _with_files(run: GgmlRun, card: CardMemory | None) -> GgmlRun:
+    """Return the run with the files beside its model. Raises SourceError and UsageError."""
+    from vramplan.engines.ggml.files_beside import check_vectors, read_adapters
+
+    draft = _draft(run, card)
+    sequences = run.batch.sequences
+    batch = run.batch
+    if draft is not None:
+        # guesses are looked at with the token before them
+        most = most_at_once(run.settings, is_shared=not run.is_ollama)
+        batch = replace(batch, outputs=min(most, sequences * (1 + run.guesses)))
+    return replace(
+        run,
+        batch=batch,
+        adapters=read_adapters(run.settings, run.model),
+        has_control_vector=check_vectors(run.settings, run.model),
+        draft=draft,
+    )
+
+
+def _draft(run: GgmlRun, card: CardMemory | None) -> GgmlRun | None:
+    """Return the run of the draft model: all of it on the GPU, its cache in f16.
+
+    Its context is the first model's, and so is all else that its own settings do not say.
+    """
+    paths = files_of(run.settings.get("draft"))
+    if not paths:
+        return None
+    if len(paths) > 1:
+        raise UsageError("draft names several models", hint="one model guesses ahead")
+    from vramplan.engines.ggml.open import open_draft
+
+    pipeline = open_draft(paths[0], run.pipeline)
+    settings = {
+        key: value
+        for key, value in run.settings.items()
+        if key in pipeline.defaults and key not in _OF_ONE_MODEL
+    }
+    tokens: SettingValue = run.batch.context * run.batch.streams
+    if run.is_ollama:  # whose context is that of each request
+        tokens = run.settings["context"]
+    asked = {**settings, "context": tokens, "kv_type": "f16"}
+    return read_run(pipeline, asked, run.compute_capability, card)
+
+
+#: settings that name files beside the model
+_FILES = ("lora", "control_vector", "draft")
+#: settings that are not a draft model's too
+_OF_ONE_MODEL = frozenset({
+    *_FILES, "gpu_layers", "cpu_moe", "override_tensor", "key_type", "value_type", "load_mtp",
+    "embedding", "pooling", "image",
+})  # fmt: skip
+#: llama.cpp: common/common.h (common_params_speculative_draft, n_max)
+GUESSES = 3
+#: Ollama: api/types.go (DefaultOptions, DraftNumPredict)
+_OLLAMA_GUESSES = 4
 
 
 def _vision(pipeline: GgmlPipeline, rules: EngineRules, chosen: Settings) -> VisionModel | None:
@@ -157,7 +303,9 @@ def batch_of(
     context = _count(chosen, "context")
     tokens = cache_tokens(context, sequences, is_shared=is_shared, is_unified=is_unified)
     keys, values = key_type(chosen), value_type(chosen)
-    ubatch = min(_count(chosen, "ubatch"), tokens * streams)
+    ubatch = min(
+        _count(chosen, "ubatch"), tokens * streams, most_at_once(chosen, is_shared=is_shared)
+    )
     window = tokens
     if rules.has_window_cache and chosen.get("swa_full") != "on":
         window = window_tokens(model, tokens, ubatch, sequences // streams)
@@ -177,7 +325,31 @@ def batch_of(
         is_cache_on_host=chosen.get("kv_offload") == "off",
         layer_states=layer_states(model, sequences),
         is_unified=is_unified,
+        pooling=_pooling(model, chosen),
+        has_all_outputs=chosen.get("embedding") == "on"
+        or chosen.get("pooling", AUTO) not in {AUTO, NONE},
     )
+
+
+def _pooling(model: GgmlModel, chosen: Settings) -> str:
+    """Return how embeddings become one; nothing where none are asked for.
+
+    Without a word it is the model's own way, which of a model made to write is none.
+    """
+    if chosen.get("embedding") != "on":
+        return ""
+    pooling = str(chosen.get("pooling", AUTO))
+    return model.pooling if pooling == AUTO else pooling
+
+
+def most_at_once(chosen: Settings, is_shared: bool) -> int:  # as in `batch_of`
+    """Return the tokens that llama.cpp takes at once, of which ubatch is a part (-b).
+
+    Ollama passes one number for both. Source: llama.cpp, src/llama-context.cpp (n_ubatch).
+    """
+    if "batch_tokens" in chosen:
+        return _count(chosen, "batch_tokens")
+    return _BATCH_TOKENS if is_shared else _count(chosen, "ubatch")
 
 
 def _caches(
@@ -223,10 +395,21 @@ def _wanted_layers(model: GgmlModel, chosen: Settings) -> int | None:
     return wanted
 
 
-def _host_experts(model: GgmlModel, chosen: Settings) -> HostExperts:
+def _moved(model: GgmlModel, chosen: Settings, cards: tuple[int, ...]) -> Moved:
+    patterns = []
+    for pattern, card in overrides_of(chosen.get("override_tensor", NONE)):
+        if card is not None and card not in cards:
+            numbers = ", ".join(f"CUDA{number}" for number in cards)
+            hint = f"the engine uses {numbers}; --card 2xrtx-3090 names several"
+            raise UsageError(f"override_tensor: there is no CUDA{card}", hint=hint)
+        patterns.append((pattern, HOST if card is None else cards.index(card)))
+    return Moved(experts=_host_experts(model, chosen), patterns=tuple(patterns))
+
+
+def _host_experts(model: GgmlModel, chosen: Settings) -> tuple[HostExperts, ...]:
     wanted = chosen.get("cpu_moe", 0)
     if wanted == 0:
-        return NO_HOST_EXPERTS
+        return ()
     if not model.has_experts:
         hint = "it is for mixtures of experts; gpu_layers moves whole layers"
         raise UsageError("cpu_moe: the model has no experts", hint=hint)
@@ -234,4 +417,4 @@ def _host_experts(model: GgmlModel, chosen: Settings) -> HostExperts:
     if first >= model.layers:
         hint = f"its layers are 0 to {model.layers - 1}"
         raise UsageError(f"cpu_moe {wanted}: the model has no such layer", hint=hint)
-    return HostExperts(first=first, stop=min(stop, model.layers))
+    return (HostExperts(first=first, stop=min(stop, model.layers)),)

@@ -7,9 +7,11 @@ ggml-org/llama.cpp, src/llama-model.cpp (load_mtp), asked of b11549.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vramplan.engines.ggml.figures import Figure, Figures
+from vramplan.engines.ggml.card_shares import cards_of
+from vramplan.engines.ggml.figures import Figure, Figures, over_cards
 from vramplan.model import Band, Origin
 from vramplan.quick_dataclass import replace
 
@@ -28,36 +30,42 @@ def is_loaded(fit: Fit) -> bool:
 def with_next_tokens(fit: Fit, figures: Figures) -> Figures:
     """Return `figures` with the layers' weights, and their second context."""
     model, batch = fit.run.model, fit.run.batch
+    # the output layer is the last of them, and those that guess ahead are before it
+    owners = cards_of(fit.on_gpu, fit.shares)[:-1]
     last = model.layers + model.next_layers
-    first = last - max(fit.on_gpu - 1, 0)  # the output layer is one
-    on_gpu = on_host = 0
+    cards = len(figures.weights.bands)
+    weights, blocks, on_host = [0] * cards, [0] * cards, 0
     for tensor in model.next_tensors:
-        if (tensor.layer or 0) >= first:
-            on_gpu += tensor.cuda_bytes
+        at = (tensor.layer or 0) - last
+        if -at <= len(owners):
+            weights[owners[at]] += tensor.cuda_bytes
         else:
             on_host += tensor.size_bytes
-    blocks = min(model.next_layers, max(fit.on_gpu - 1, 0))
+    for owner in owners[-model.next_layers :]:
+        blocks[owner] += 1
     cache = max(batch.layer_caches or (batch.cache_layer_bytes,))
-    compute = figures.compute.band
     source = (
         "the model's, and a second context's for the layers that guess ahead, whose graph is not "
         "known: no larger than the model's"
     )
     return replace(
         figures,
-        weights=_more(figures.weights, on_gpu),
-        cache=_more(figures.cache, blocks * cache),
-        compute=Figure(
-            band=Band(
-                low_bytes=compute.low_bytes,
-                expected_bytes=compute.expected_bytes,
-                high_bytes=2 * compute.high_bytes,
-            ),
-            origin=Origin.ASSUMED,
-            source=source,
+        weights=_more(figures.weights, weights),
+        cache=_more(figures.cache, [count * cache for count in blocks]),
+        compute=over_cards(
+            [
+                Band(
+                    low_bytes=compute.low_bytes,
+                    expected_bytes=compute.expected_bytes,
+                    high_bytes=2 * compute.high_bytes,
+                )
+                for compute in figures.compute.bands
+            ],
+            Origin.ASSUMED,
+            source,
         ),
         host_model_bytes=figures.host_model_bytes + on_host,
-        host_cache_bytes=figures.host_cache_bytes + (model.next_layers - blocks) * cache,
+        host_cache_bytes=figures.host_cache_bytes + (model.next_layers - sum(blocks)) * cache,
         remarks=(
             *figures.remarks,
             f"load_mtp: {model.next_layers} layers that guess ahead, with a context of their own",
@@ -65,5 +73,6 @@ def with_next_tokens(fit: Fit, figures: Figures) -> Figures:
     )
 
 
-def _more(figure: Figure, size_bytes: int) -> Figure:
-    return replace(figure, band=figure.band + Band.exactly(size_bytes))
+def _more(figure: Figure, sizes: Sequence[int]) -> Figure:
+    bands = [band + Band.exactly(size) for band, size in zip(figure.bands, sizes, strict=True)]
+    return over_cards(bands, figure.origin, figure.source)

@@ -5,29 +5,32 @@ A TARGET may be a .gguf, a folder with one, one in Ollama's store or on the hub.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.catalog.pipelines import Entry
+from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
-from vramplan.settings import AUTO, SAME
+from vramplan.settings import AUTO, NONE, SAME
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
     from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.ollama_store import OllamaModel
 
 
-OLLAMA, HUB = "ollama:", "hf:"
+OLLAMA, HUB, LM_STUDIO = "ollama:", "hf:", "lmstudio:"
 
 #: is told in a line how a TARGET was understood
 Remark = Callable[[str], None]
 
 #: the builds whose rules are followed: Ollama's of August 2026, and llama.cpp's of the witness
-_BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
+#: (LM Studio names its runtimes by numbers of its own)
+_BUILDS = {"ollama": "b10488", "llama.cpp": "b11549", "lmstudio": "b11549"}
 
 #: What LM Studio takes too: "reduced default context size from 8K to 4K tokens" (0.3.2's release
 #: notes). Its other defaults are those below: all layers, fitted by llama.cpp, 512 tokens a batch,
@@ -35,6 +38,7 @@ _BUILDS = {"ollama": "b10488", "llama.cpp": "b11549"}
 #: llama-server takes what the model was trained on and shrinks it where it does not fit, which is
 #: context=auto: a need that grows with the card compares with nothing, so that must be asked for.
 _CONTEXT = 4096
+_MOST_TOLD = 16  # files of a folder whose headers are read
 _LARGEST_IMAGE = 1 << 16  # a side in pixels, which no camera reaches
 #: what Ollama's templates may set, and our name for it
 _PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
@@ -47,7 +51,7 @@ def open_entry(entry: Entry) -> GgmlPipeline:
         title=entry.title,
         summary=entry.summary,
         runtime=entry.runtime,
-        defaults=entry.defaults,
+        defaults={**_several_cards(entry.runtime), **entry.defaults},
         constraints=entry.constraints,
         source=entry.source,
         path=entry.path,
@@ -66,10 +70,12 @@ def find_local(text: str, remark: Remark) -> str | None:
         return text
     from vramplan.sources.model_folder import find_in_lm_studio
 
-    found = find_in_lm_studio(text)
+    found = find_in_lm_studio(text.removeprefix(LM_STUDIO))
     if found is not None:
         remark(f"LM Studio's model: {found}")
-        return str(found)
+        return f"{LM_STUDIO}{found}"
+    if text.startswith(LM_STUDIO):
+        return text
     return text if path.suffix.lower() in (".gguf", ".safetensors") else None
 
 
@@ -80,6 +86,8 @@ def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -
     """
     if text.startswith(OLLAMA):
         return _from_ollama(text.removeprefix(OLLAMA), mmproj, remark)
+    if text.startswith(LM_STUDIO):
+        return _from_lm_studio(text.removeprefix(LM_STUDIO), mmproj, remark)
     if text.startswith(HUB):
         from vramplan.sources.hub import read_from_hub
 
@@ -90,12 +98,51 @@ def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -
     return _from_path(Path(text), mmproj, remark)
 
 
-def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
+def open_header(header: GgufFile) -> GgmlPipeline:
+    """Return the pipeline of a header that has been read. Raises SourceError as `open_model`."""
+    return _pipeline(Path(header.path).stem, header, None, "llama.cpp", {})
+
+
+def open_draft(path: str, beside: GgmlPipeline) -> GgmlPipeline:
+    """Return the pipeline of a model that guesses ahead for another.
+
+    Raises SourceError where it is not there or not usable.
+    """
     from vramplan.sources.gguf import read_gguf
-    from vramplan.sources.model_folder import find_model_file, find_projector_file
+
+    place = Path(path)
+    if not place.is_file():
+        raise SourceError(f"{path}: no such file", hint="draft names a .gguf of a small model")
+    found = _pipeline(place.stem, read_gguf(place), None, beside.runtime, {})
+    return replace(found, name=f"{beside.name} + {place.stem}")
+
+
+def _from_lm_studio(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
+    from vramplan.sources.lm_studio_settings import read_settings
+    from vramplan.sources.model_folder import lm_studio_home
+
+    home = lm_studio_home()
+    if not Path(name).exists():
+        hint = f"its models are in {home / 'models'}; lms ls lists them"
+        raise SourceError(f"{LM_STUDIO}{name}: LM Studio has no such model", hint=hint)
+    told = read_settings(home)
+    if told.used:
+        remark(f"unless asked otherwise, from LM Studio's settings: {', '.join(told.used)}")
+    return _from_path(Path(name), mmproj, remark, "lmstudio", told.settings)
+
+
+def _from_path(
+    path: Path,
+    mmproj: str | None,
+    remark: Remark,
+    runtime: str = "llama.cpp",
+    given: Mapping[str, SettingValue] = {},  # read only
+) -> GgmlPipeline:
+    from vramplan.sources.gguf import read_gguf
+    from vramplan.sources.model_folder import find_projector_file
 
     if path.is_dir():
-        path = find_model_file(path)
+        path = _find_in_folder(path, remark)
     header = read_gguf(path)
     beside = Path(mmproj) if mmproj else find_projector_file(path)
     projector = None
@@ -114,7 +161,38 @@ def _from_path(path: Path, mmproj: str | None, remark: Remark) -> GgmlPipeline:
             projector = None
         elif not mmproj:
             remark(f"with the projector beside it: {beside.name}")
-    return _pipeline(path.stem, header, projector, "llama.cpp", {})
+    return _pipeline(path.stem, header, projector, runtime, given)
+
+
+def _find_in_folder(folder: Path, remark: Remark) -> Path:
+    """Return the one model in a folder; what is no model, by its header, may stand beside it."""
+    from vramplan.sources.model_folder import model_files
+
+    files = model_files(folder)
+    if len(files) == 1:
+        return files[0]
+    told = {path: _told(path) for path in files[:_MOST_TOLD]}
+    models = [path for path in files if path not in told or told[path][0]]
+    if len(models) == 1:
+        beside = "; ".join(f"{path.name}: {told[path][1]}" for path in told if path != models[0])
+        remark(f"the model is {models[0].name}; left out: {beside}")
+        return models[0]
+    names = ", ".join(
+        f"{path.name} ({told[path][1]})" if path in told else path.name for path in files[:10]
+    )
+    raise SourceError(f"{folder}: {len(models)} models in it", hint=f"name one: {names}")
+
+
+def _told(path: Path) -> tuple[bool, str]:
+    """Return whether a file is a model, and what it is by its header."""
+    from vramplan.engines.ggml.file_kind import is_language_model, kind_in_words
+    from vramplan.sources.gguf import read_gguf
+
+    try:
+        header = read_gguf(path)
+    except SourceError as problem:
+        return True, str(problem).removeprefix(f"{path}: ")[:80]
+    return is_language_model(header), kind_in_words(header)
 
 
 def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
@@ -132,10 +210,30 @@ def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
         value = found.parameters.get(theirs)
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24:
             given[ours] = value  # the template wins over the environment
+    main_gpu = found.parameters.get("main_gpu")  # with it Ollama keeps to one card
+    if isinstance(main_gpu, int) and not isinstance(main_gpu, bool) and 0 <= main_gpu < 64:
+        given |= {"split_mode": "none", "main_gpu": main_gpu}
+    given.update(_files_beside(found))
     if environment.used:
         remark(f"unless asked otherwise, from the environment: {', '.join(environment.used)}")
     pipeline = _pipeline(name, header, projector, "ollama", given)
     return replace(pipeline, overhead_bytes=environment.overhead_bytes)
+
+
+def _files_beside(found: OllamaModel) -> Iterator[tuple[str, SettingValue]]:
+    """Yield the settings of what a manifest of Ollama's has beside a model.
+
+    A model that guesses ahead guesses 4 tokens unless told to guess none (draft_num_predict);
+    layers that guess ahead do so only where a number is told. Source: ollama/ollama,
+    server/routes.go (modelOptions), llm/llama_server.go (appendDraftArgs).
+    """
+    if found.adapters:
+        yield "lora", ";".join(map(str, found.adapters))
+    guesses = found.parameters.get("draft_num_predict")
+    if found.draft is not None and guesses != 0:
+        yield "draft", str(found.draft)
+    elif found.draft is None and isinstance(guesses, int) and guesses > 0:
+        yield "load_mtp", "on"
 
 
 def _does_fit(projector: GgufFile, header: GgufFile) -> bool:
@@ -167,7 +265,7 @@ def _pipeline(
     from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 
     model = model_from_gguf(header)
-    if runtime == "llama.cpp":  # Ollama's own files may have a vision encoder in them
+    if runtime != "ollama":  # Ollama's own files may have a vision encoder in them
         from vramplan.engines.ggml.tensor_names import refuse_unknown
 
         refuse_unknown(header)
@@ -188,17 +286,28 @@ def _pipeline(
         "flash_attention": "auto",
         "gpu_layers": "auto",
         **_sharing(runtime, model),
+        "draft": NONE,
+        **_several_cards(runtime),
+        "override_tensor": NONE,
+        "lora": NONE,
         "engine": _BUILDS[runtime],
         "platform": "linux",
     }
     if image is not None:  # images keep their size: the one that is reserved for
         defaults["image"] = image
+    if projector is not None:
+        defaults["mmproj_offload"] = "on"
     total = model.total_layers
-    defaults |= {key: value for key, value in given.items() if key != "gpu_layers"}
+    if runtime == lm_studio.RUNTIME:
+        defaults |= lm_studio.own_defaults(given)
+        context = given.get("context")
+        given = {"context": min(context, trained)} if isinstance(context, int) else {}
+    told = {key: value for key, value in given.items() if key not in ("gpu_layers", "load_mtp")}
+    defaults |= told
     if model.has_experts:
         defaults["cpu_moe"] = 0
     if model.next_tensors:
-        defaults["load_mtp"] = "off"
+        defaults["load_mtp"] = given.get("load_mtp", "off")
     layers = given.get("gpu_layers")
     if isinstance(layers, int):
         defaults["gpu_layers"] = min(layers, total)
@@ -227,12 +336,25 @@ def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
     LM Studio too serves 4 requests over one cache (numParallelSessions, useUnifiedKvCache in the
     schema.ts named above; docs/app/advanced/parallel-requests on lmstudio.ai).
     """
-    if runtime != "llama.cpp":
+    if runtime == "ollama":
         return {"parallel": 1}
-    chosen: dict[str, SettingValue] = {"parallel": AUTO, "kv_unified": AUTO}
+    chosen: dict[str, SettingValue] = {
+        "parallel": AUTO,
+        "kv_unified": AUTO,
+        "batch_tokens": 2048,
+        "embedding": "off",
+        "pooling": AUTO,
+        "control_vector": NONE,
+    }
     if model.window:
         chosen["swa_full"] = "off"
     return chosen
+
+
+def _several_cards(runtime: str) -> dict[str, SettingValue]:
+    """Return the defaults of what matters on several cards only: Ollama may choose one of them."""
+    mode = AUTO if runtime == "ollama" else "layer"
+    return {"split_mode": mode, "tensor_split": AUTO, "main_gpu": 0}
 
 
 def _most(trained: int, context: SettingValue) -> int:

@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramplan.engines.ggml.coverage import WITHOUT_CONTEXT
+from vramplan.engines.ggml.closed_form import reserved_tokens
 from vramplan.engines.ggml.graph import recording
-from vramplan.engines.ggml.reserved_graph import AS_F16, reserved_tokens, weight_memories
+from vramplan.engines.ggml.graph_buffer import recording_sizes
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
@@ -63,19 +63,8 @@ def recorded_sizes(fit: Fit) -> tuple[int, int]:
 
     Raises MissingError without the engine, RecordingError where it does not tell its graph.
     """
-    run, placement = fit.run, fit.placement
-    unpacks = run.rules.reserves_unpacked_cache and not (
-        {run.batch.cache_type, run.batch.type_of_values} <= AS_F16
-    )
-    return recording.split_bytes(
-        recording_of(fit),
-        dict(weight_memories(run.model, placement)),
-        run.model.layers - placement.blocks_on_gpu,
-        is_cache_on_host=run.batch.is_cache_on_host,
-        copies_weights=run.rules.offloads_host_weights,
-        unpacks_caches=unpacks,
-        fuses_experts=run.rules.fuses_experts,
-    )
+    run = fit.run
+    return recording_sizes(recording_of(fit), run.model, run.batch, fit.placement, run.rules)
 
 
 def recording_of(fit: Fit) -> Recording:
@@ -94,13 +83,12 @@ def recording_of(fit: Fit) -> Recording:
         raise MissingError("a graph is recorded from a file, and here is only its header")
     stamp = path.stat()
     tokens = reserved_tokens(batch)
-    every = run.model.architecture in WITHOUT_CONTEXT
     return _recorded(
         path,
         (stamp.st_size, stamp.st_mtime_ns),
         tuple(sorted(settings.items())),
         tokens,
-        tokens if every else min(batch.sequences, tokens),
+        min(batch.sequences, tokens),
     )
 
 

@@ -6,13 +6,12 @@ memory is read by the CPU. Of a mixture's experts a token needs a few.
 
 from __future__ import annotations
 
-from vramplan.budget.cuda_context import Process, context_band
 from vramplan.budget.pace import HOST_BYTES_PER_S, Pace
-from vramplan.catalog import usable_bytes
-from vramplan.engines.ggml.defaults import CardMemory
+from vramplan.engines.ggml.card_shares import HOST
+from vramplan.engines.ggml.estimate import free_beside_contexts, run_on
 from vramplan.engines.ggml.experts import HostPart
+from vramplan.engines.ggml.gpu_seats import gpus_of
 from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
-from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.weights import GgmlTensor, Placement, TensorRole
 from vramplan.model import Card, Settings
@@ -23,25 +22,26 @@ def pace_ggml(
 ) -> Pace | None:
     """Return what one token takes on a card that offers so much; None stands for room for all.
 
-    None is returned for a card whose bandwidth nobody knows. Raises as `estimate_ggml` does.
+    Of several cards one reads after the other. None is returned for a card whose bandwidth nobody
+    knows. Raises as `estimate_ggml` does.
     """
     if not card.bandwidth_bytes_per_s:
         return None
-    memory, free = None, None
-    if budget_bytes is not None:
-        memory = CardMemory(total_bytes=usable_bytes(card), free_bytes=budget_bytes)
-        free = budget_bytes - context_band(card, Process.GGML).expected_bytes
-    run = read_run(pipeline, settings, card.compute_capability, memory)
-    fit = as_asked(run) if free is None else fit_run(run, free)
-    on_gpu, on_host = read_for_a_token(fit)
-    seconds = on_gpu / card.bandwidth_bytes_per_s + on_host / HOST_BYTES_PER_S
+    gpus = gpus_of(card, budget_bytes)
+    run = run_on(pipeline, settings, gpus)
+    fit = as_asked(run) if budget_bytes is None else fit_run(run, free_beside_contexts(run, gpus))
+    on_cards, on_host = read_for_a_token(fit)
+    cards = [seat.card for seat in card.seats] or [card]
+    seconds = on_host / HOST_BYTES_PER_S
+    for number, read in zip(run.cards, on_cards, strict=True):
+        seconds += read / cards[number].bandwidth_bytes_per_s
     return Pace(seconds=seconds, result="token")
 
 
-def read_for_a_token(fit: Fit) -> tuple[int, int]:
-    """Return the bytes that one token makes the GPU read, and the CPU."""
+def read_for_a_token(fit: Fit) -> tuple[tuple[int, ...], int]:
+    """Return the bytes that one token makes each card read, and the CPU."""
     model, batch, placement = fit.run.model, fit.run.batch, fit.placement
-    on_gpu, on_host = 0, 0
+    on_cards, on_host = [0] * len(placement.cards), 0
     shape = model.language.experts if model.language is not None else None
     for tensor in model.tensors:
         if tensor.role is TensorRole.INPUT:  # a row of it
@@ -49,16 +49,23 @@ def read_for_a_token(fit: Fit) -> tuple[int, int]:
         size = tensor.size_bytes
         if shape is not None and HostPart.EXPERTS.has(tensor.name):
             size = size * shape.used // shape.count
-        if _is_on_gpu(tensor, placement, model.layers):
-            on_gpu += size
-        else:
+        place = _place_of(tensor, placement)
+        if place == HOST:
             on_host += size
-    whole, here = batch.cache_of_last(model.layers), batch.cache_on_gpu(placement.blocks_on_gpu)
-    return on_gpu + here // batch.streams, on_host + (whole - here) // batch.streams
+        else:
+            on_cards[place] += size
+    whole = batch.cache_of_last(model.layers)
+    for number, card in enumerate(placement.cards):
+        here = batch.cache_on_card(card.first, card.stop)
+        on_cards[number] += here // batch.streams
+        whole -= here
+    return tuple(on_cards), on_host + whole // batch.streams
 
 
-def _is_on_gpu(tensor: GgmlTensor, placement: Placement, layers: int) -> bool:
-    if tensor.layer is None:
-        return placement.output_on_gpu
-    is_late = tensor.layer >= layers - placement.blocks_on_gpu
-    return is_late and not placement.experts.keeps(tensor.name, tensor.layer)
+def _place_of(tensor: GgmlTensor, placement: Placement) -> int:
+    """Return the card that has a tensor, or HOST."""
+    place = placement.card_of_output if tensor.layer is None else placement.card_of(tensor.layer)
+    if placement.moved:
+        found = placement.moved.find(tensor.file_name, tensor.layer)
+        place = place if found is None else found
+    return place

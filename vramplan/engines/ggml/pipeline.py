@@ -34,7 +34,7 @@ class Described:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgmlPipeline(Pipeline):
-    """A model file in llama.cpp or Ollama.
+    """A model file in llama.cpp, Ollama or LM Studio.
 
     `overhead_bytes` of a card are set aside before Ollama chooses its default context.
     """
@@ -46,6 +46,11 @@ class GgmlPipeline(Pipeline):
     def is_ollama(self) -> bool:
         """Return whether Ollama starts the engine, with its own rules on top."""
         return self.runtime == "ollama"
+
+    @property
+    def is_lm_studio(self) -> bool:
+        """Return whether LM Studio starts the engine, with switches of its own."""
+        return self.runtime == "lmstudio"
 
     @property
     def has_projector(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from vramplan.engines.ggml.graph.vision_shapes import Encoding, UnknownGraphError, VisionShape
-from vramplan.engines.ggml.known_graphs import GRAPHS
+from vramplan.engines.ggml.known_graphs import known_sizes
 from vramplan.engines.ggml.vision_image import ImageSizes
 from vramplan.engines.ggml.vision_model import Guess, VisionModel
 from vramplan.engines.ggml.vision_rules import has_cuda_kernel, vision_rules
@@ -188,7 +188,8 @@ def _graph_bytes(shape: VisionShape, encoding: Encoding) -> tuple[int, int]:
 
     if not shape.identity:
         return find()
-    return GRAPHS.get(f"{shape.identity} {encoding}", find)
+    host, gpu = known_sizes(f"{shape.identity} {encoding}", 2, find)
+    return host, gpu
 
 
 # ---------------------------------------------------------------------------------------- guessed

@@ -9,7 +9,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from functools import lru_cache
 
 from vramplan.engines.ggml.build_rules import EngineRules
-from vramplan.engines.ggml.closed_form import Batch
+from vramplan.engines.ggml.card_shares import HOST
+from vramplan.engines.ggml.closed_form import Batch, is_pipeline, reserved_tokens
 from vramplan.engines.ggml.coverage import WITHOUT_CONTEXT
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
 from vramplan.engines.ggml.graph.attention import cache_name
@@ -20,10 +21,12 @@ from vramplan.engines.ggml.graph.language import reserve_graph
 from vramplan.engines.ggml.graph.layer import ROPE_FACTORS, rope_factors_name
 from vramplan.engines.ggml.graph.repeats import Repeats, few_of, in_periods
 from vramplan.engines.ggml.graph.shapes import Reserve
-from vramplan.engines.ggml.graph.split import Memory, schedule
+from vramplan.engines.ggml.graph.split import GPU, Memory, schedule
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
 
 _F32 = 4
+#: of fewer tokens norms are computed where their layer is, however many layers are on a card
+_SMALL_BATCH = 32
 #: types of caches that attention reads as f16 without room of its own (f32 is made f16 before)
 AS_F16 = frozenset({"f16", "f32"})
 #: families built like a known one, but for what changes no size by much
@@ -48,41 +51,59 @@ def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
 
 def split_sizes(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
-) -> tuple[int, int]:
-    """Return the buffers of the graph's parts on the GPU and on the host.
+) -> tuple[int, ...]:
+    """Return the buffers of the graph's parts on each card, and on the host.
 
-    Without a layer on the GPU large batches are computed there all the same.
+    Without a layer on a card large batches are computed on the first all the same.
     """
     memories = dict(_memories(model, batch, placement))
-    kinds = _kinds(model, memories)
+    owners = [placement.card_of(number) for number in range(model.layers)]
+    kinds = list(zip(_kinds(model, memories), owners, strict=True))
     return in_periods(
         _PERIODS,
-        lambda period: _split(model, batch, memories, rules, few_of(kinds, period)),
+        lambda period: _split(model, batch, placement, memories, rules, few_of(kinds, period)),
     )
 
 
-def _split(
+def _split(  # what decides of a graph's parts
     model: GgmlModel,
     batch: Batch,
+    placement: Placement,
     memories: Mapping[str, Memory],
     rules: EngineRules,
     repeats: Repeats,
-) -> tuple[int, int]:
+) -> tuple[int, ...]:
+    cards = len(placement.cards)
     graph = schedule(
         _graph(model, batch, rules, repeats),
         memories,
         copies_weights=rules.offloads_host_weights,
         fuses_experts=rules.fuses_experts,
         unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in AS_F16,
+        gpus=cards,
+        is_pipeline=is_pipeline(model, batch, placement),
+        owners=_owners(model, batch, placement),
     )
-    gpu, host = allocate(graph, (ALIGNMENT, HOST_ALIGNMENT))
-    return gpu, host
+    return tuple(allocate(graph, (ALIGNMENT,) * cards + (HOST_ALIGNMENT,)))
+
+
+def _owners(model: GgmlModel, batch: Batch, placement: Placement) -> list[int]:
+    """Return the backend of each layer, where the engine says which one computes its norms.
+
+    Source: llama.cpp, src/llama-context.cpp (graph_get_cb).
+    """
+    cards = len(placement.cards)
+    is_small = batch.tokens < _SMALL_BATCH
+    if not is_small and (cards == 1 or placement.on_gpu < model.total_layers):
+        return []
+    found = (placement.card_of(number) for number in range(model.layers))
+    return [cards if card == HOST else card for card in found]
 
 
 def _kinds(model: GgmlModel, memories: Mapping[str, Memory]) -> list[Hashable]:
     """Return what tells a layer of the graph from another, but for the numbers in its names.
 
-    Where all of a layer is on the GPU it is its shape and which tensors it has: their sizes are of
+    Where all of a layer is on one GPU it is its shape and which tensors it has: their sizes are of
     those that are copied. Images bring embeddings for the first `deep_layers`, and in the last one
     rows are chosen.
     """
@@ -107,12 +128,17 @@ def _kinds(model: GgmlModel, memories: Mapping[str, Memory]) -> list[Hashable]:
             number < language.deep_layers,
             number == count - 1,
             frozenset(there),
-            frozenset(held.items() if any(one.is_on_host for one in held.values()) else held),
+            frozenset(held.items() if _is_copied(held) else held),
         )
         for number, (shape, there, held) in enumerate(
             zip(language.layers, names, parts, strict=True)
         )
     ]
+
+
+def _is_copied(held: Mapping[str, Memory]) -> bool:
+    """Return whether some of a layer's tensors are read on another side than theirs."""
+    return len({HOST if one.is_on_host else one.gpu for one in held.values()} | {GPU}) > 1
 
 
 def _graph(model: GgmlModel, batch: Batch, rules: EngineRules, repeats: Repeats) -> Graph:
@@ -121,7 +147,9 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules, repeats: Repeats)
     habits = FAMILIES.get(name) or _NEAREST.get(name) or Habits()
     window = batch.window_context
     is_sequences = rules.logits_per_sequence and name not in WITHOUT_CONTEXT
-    rows = batch.sequences if is_sequences else batch.tokens  # an encoder's are all wanted
+    is_sequences = is_sequences and not batch.has_all_outputs
+    one_each = batch.outputs or batch.sequences
+    rows = one_each if is_sequences else batch.tokens  # an encoder's are all wanted
     tokens = reserved_tokens(batch)
     reserve = Reserve(
         tokens=tokens,
@@ -133,59 +161,60 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules, repeats: Repeats)
         has_flash=batch.has_flash,
         cache_type=batch.cache_type,
         mixes_inputs=rules.mixes_inputs,
+        pooling=batch.pooling,
     )
     return reserve_graph(model.language, habits, reserve, repeats)
 
 
-def reserved_tokens(batch: Batch) -> int:
-    """Return the tokens of a batch: as many of each sequence."""
-    return -(-batch.tokens // batch.sequences) * batch.sequences
-
-
 def weight_memories(model: GgmlModel, placement: Placement) -> Iterator[tuple[str, Memory]]:
     """Yield every weight by its name, with its place."""
-    first = model.layers - placement.blocks_on_gpu
+    owners = [placement.card_of(number) for number in range(model.layers)]
+    moved = placement.moved
     for tensor in model.tensors:
-        is_on_host = tensor.role is TensorRole.INPUT
-        if tensor.role is TensorRole.OUTPUT:
-            is_on_host = not placement.output_on_gpu
+        card = GPU
+        if tensor.role is TensorRole.INPUT:
+            card = HOST
+        elif tensor.role is TensorRole.OUTPUT:
+            card = placement.card_of_output
         elif tensor.layer is not None:
-            is_kept = placement.experts.keeps(tensor.name, tensor.layer)
-            is_on_host = tensor.layer < first or is_kept
-        yield tensor.name, Memory(size_bytes=tensor.cuda_bytes, is_on_host=is_on_host)
+            card = owners[tensor.layer]
+        if moved:
+            found = moved.find(tensor.file_name, tensor.layer)
+            card = card if found is None else found
+        yield tensor.name, _memory(tensor.cuda_bytes, card)
         if tensor.name in ROPE_FACTORS:  # beside every layer
-            for number in range(model.layers):
-                yield (
-                    rope_factors_name(tensor.name, number),
-                    Memory(
-                        size_bytes=tensor.cuda_bytes,
-                        is_on_host=number < first,
-                        copied_as=tensor.name,
-                    ),
-                )
+            for number, owner in enumerate(owners):
+                name = rope_factors_name(tensor.name, number)
+                yield name, _memory(tensor.cuda_bytes, owner, copied_as=tensor.name)
 
 
 def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[tuple[str, Memory]]:
     """Yield every weight and cache with its place."""
     assert model.language is not None
     yield from weight_memories(model, placement)
-    first = model.layers - placement.blocks_on_gpu
     state = model.language.state
     for number, layer in enumerate(model.language.layers):
+        card = placement.card_of(number)
         if state is not None and layer.has_state:
             for kind, elements in (("r", state.kept_columns), ("s", state.kept_state)):
                 size = _F32 * elements * batch.sequences
-                yield cache_name(kind, number), _cache(size, is_on_host=number < first)
+                yield cache_name(kind, number), _memory(size, card, is_weight=False)
         cells = batch.window_context if layer.is_windowed else batch.context
-        is_on_host = number < first or batch.is_cache_on_host
+        card = HOST if batch.is_cache_on_host else card
         for kind, head, type_name in (
             ("k", layer.head_k, batch.cache_type),
             ("v", layer.head_v, batch.type_of_values),
         ):
             row = row_bytes(type_name, layer.kv_heads * head)
             size = row * cells * batch.streams + padding_bytes(type_name, head)
-            yield cache_name(kind, number), _cache(size, is_on_host=is_on_host)
+            yield cache_name(kind, number), _memory(size, card, is_weight=False)
 
 
-def _cache(size_bytes: int, *, is_on_host: bool) -> Memory:
-    return Memory(size_bytes=size_bytes, is_on_host=is_on_host, is_weight=False)
+def _memory(size_bytes: int, card: int, *, is_weight: bool = True, copied_as: str = "") -> Memory:
+    return Memory(
+        size_bytes=size_bytes,
+        is_on_host=card == HOST,
+        is_weight=is_weight,
+        copied_as=copied_as,
+        gpu=max(card, GPU),
+    )

@@ -74,6 +74,8 @@ def program_of(pipeline: GgmlPipeline) -> str:
     """Return which program runs a pipeline: LM Studio what lies in its folder of models."""
     if pipeline.is_ollama:
         return OLLAMA
+    if pipeline.is_lm_studio:
+        return LM_STUDIO
     from vramplan.sources.model_folder import lm_studio_folder
 
     folder = lm_studio_folder()

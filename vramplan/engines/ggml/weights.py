@@ -8,23 +8,28 @@ above this module needs to know which of the two it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from math import prod
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from vramplan.engines.ggml.card_shares import HOST, cards_of
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, ROW_STEP
-from vramplan.engines.ggml.experts import NO_HOST_EXPERTS, HostExperts, has_experts
+from vramplan.engines.ggml.experts import NOTHING_MOVED, Moved, has_experts
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import CatalogError, did_you_mean
-from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_dataclass import dataclass, field, replace
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.graph.shapes import LanguageShape
+    from vramplan.sources.gguf import Value
 
 T = TypeVar("T")
+
+#: the embeddings of words
+TABLE = "token_embd.weight"
 
 #: tensors begin at multiples of this in a file (GGUF's general.alignment, unless it says otherwise)
 _FILE_ALIGNMENT = 32
@@ -50,6 +55,11 @@ class GgmlTensor:
     role: TensorRole
     layer: int | None = None
     is_shared: bool = False  # another tensor's data, copied to the GPU beside the original
+
+    @property
+    def file_name(self) -> str:
+        """Return what the file calls it: a copy of the table of words has the table's name."""
+        return TABLE if self.is_shared else self.name
 
     @property
     def elements(self) -> int:
@@ -101,6 +111,9 @@ class GgmlModel:
     next_layers: int = 0
     #: what it was read from, in one certain state; empty where that is not known
     identity: str = ""
+    pooling: str = "none"  # its own way to make one embedding of its tokens'
+    #: the header's keys of the architecture, without its name before them
+    keys: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def total_layers(self) -> int:
@@ -127,22 +140,57 @@ class GgmlModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """Which part of a model is on the GPU when `on_gpu` of its layers are.
+class CardPart:
+    """What one card has: the blocks from `first` on, `stop` excluded, and maybe the output layer.
 
-    `gpu_bytes` is what a CUDA buffer takes, `host_bytes` the bare size of the rest. Of
-    `blocks_without_experts` of the GPU's blocks the `experts` are in host memory. `mapped_bytes` is
-    what the engine prints of host memory: the file from the first tensor that is there to the last.
+    `weights_bytes` is what its buffer of weights takes.
+    """
+
+    first: int
+    stop: int
+    has_output: bool
+    weights_bytes: int
+
+    @property
+    def layers(self) -> int:
+        """Return how many layers there are, the output layer counted as one."""
+        return self.stop - self.first + self.has_output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which part of a model is on which card when `on_gpu` of its layers are on one.
+
+    `host_bytes` is the bare size of what is in host memory. Of `blocks_without_experts` of the
+    cards' blocks some tensors were `moved` there. `mapped_bytes` is what the engine prints of it:
+    the file from the first tensor that is there to the last.
     """
 
     on_gpu: int
     blocks_on_gpu: int
     output_on_gpu: bool
-    gpu_bytes: int
+    cards: tuple[CardPart, ...]
     host_bytes: int
     blocks_without_experts: int = 0
-    experts: HostExperts = NO_HOST_EXPERTS
+    moved: Moved = NOTHING_MOVED
     mapped_bytes: int = 0
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Return the bytes of weights in the buffers of all cards."""
+        return sum(card.weights_bytes for card in self.cards)
+
+    def card_of(self, block: int) -> int:
+        """Return the card that has a block, or HOST."""
+        for number, card in enumerate(self.cards):
+            if card.first <= block < card.stop:
+                return number
+        return HOST
+
+    @property
+    def card_of_output(self) -> int:
+        """Return the card that has the output layer, or HOST."""
+        return next((at for at, card in enumerate(self.cards) if card.has_output), HOST)
 
 
 def row_bytes(type_name: str, elements: int) -> int:
@@ -155,29 +203,53 @@ def row_bytes(type_name: str, elements: int) -> int:
 
 @lru_cache(maxsize=4096)
 def place_layers(
-    model: GgmlModel, on_gpu: int, *, output_first: bool, experts: HostExperts = NO_HOST_EXPERTS
+    model: GgmlModel,
+    on_gpu: int,
+    *,
+    output_first: bool,
+    moved: Moved = NOTHING_MOVED,
+    shares: tuple[float, ...] = (),
 ) -> Placement:
-    """Return what is where when `on_gpu` of the model's layers are on the GPU.
+    """Return what is where when `on_gpu` of the model's layers are on a GPU.
+
+    `shares` are the parts that several cards have of these layers.
 
     Blocks go from the last to the first; the output layer goes before them (`output_first`, since
     llama.cpp#18148) or after all of them. The token embedding stays in host memory: "there is very
-    little benefit to offloading the input layer". `experts` stay there too. Source: llama.cpp,
+    little benefit to offloading the input layer". What was `moved` is elsewhere. Source: llama.cpp,
     src/llama-model.cpp (load_tensors), src/llama-model-loader.cpp (buft_for_tensor,
     get_mapping_range).
     """
     output = on_gpu >= 1 if output_first else on_gpu >= model.total_layers
     blocks = max((on_gpu - 1 if output else on_gpu) - model.next_layers, 0)
     first = model.layers - blocks
-    gpu_bytes = host_bytes = 0
+    # layers that guess ahead are behind the blocks, loaded or not
+    last = model.total_layers - 1
+    owners = cards_of(min(on_gpu, last + 1), shares)
+    place_of = {last + 1 - len(owners) + at: card for at, card in enumerate(owners)}
+    if not output and owners:  # the blocks come first, the output layer has no place
+        place_of = {last - len(owners) + at: card for at, card in enumerate(owners)}
+    weights = [0] * max(len(shares), 1)
+    host_bytes = 0
     place_in_file, mapped_from, mapped_to = 0, -1, 0
-    kept: set[int | None] = set()
+    kept: set[int] = set()
+    table = HOST
     for tensor in model.tensors:
-        in_block = tensor.layer is not None and tensor.layer >= first
-        is_kept = in_block and experts.keeps(tensor.name, tensor.layer)
-        if is_kept:
-            kept.add(tensor.layer)
-        if not is_kept and (in_block or (output and tensor.role is TensorRole.OUTPUT)):
-            gpu_bytes += tensor.cuda_bytes
+        place = HOST
+        if tensor.layer is not None and tensor.layer >= first:
+            place = place_of[tensor.layer]
+        elif output and tensor.role is TensorRole.OUTPUT:
+            place = place_of[last]
+        if moved:
+            found = moved.find(tensor.file_name, tensor.layer)
+            if found == HOST != place and tensor.layer is not None:
+                kept.add(tensor.layer)
+            # the tensors of a layer that is in host memory may be on a card all the same
+            place = place if found is None else found
+        if tensor.name == TABLE:
+            table = place
+        if place != HOST:  # a copy is made where the original is not
+            weights[place] += 0 if tensor.is_shared and place == table else tensor.cuda_bytes
         elif not tensor.is_shared:
             host_bytes += tensor.size_bytes
             mapped_from = place_in_file if mapped_from < 0 else mapped_from
@@ -188,12 +260,26 @@ def place_layers(
         on_gpu=on_gpu,
         blocks_on_gpu=blocks,
         output_on_gpu=output,
-        gpu_bytes=gpu_bytes,
+        cards=tuple(_parts(model.layers, last if output else HOST, place_of, weights)),
         host_bytes=host_bytes,
         blocks_without_experts=len(kept),
-        experts=experts,
+        moved=moved,
         mapped_bytes=mapped_to - max(mapped_from, 0),
     )
+
+
+def _parts(
+    layers: int, output: int, place_of: Mapping[int, int], weights: Sequence[int]
+) -> Iterator[CardPart]:
+    """Yield each card's part; its blocks stand one behind the other."""
+    for card, weights_bytes in enumerate(weights):
+        blocks = [layer for layer, place in place_of.items() if place == card and layer < layers]
+        yield CardPart(
+            first=blocks[0] if blocks else 0,
+            stop=blocks[-1] + 1 if blocks else 0,
+            has_output=place_of.get(output) == card,
+            weights_bytes=weights_bytes,
+        )
 
 
 class Section:
@@ -319,6 +405,8 @@ def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
         next_tensors=(),
         language=None,
         identity=section.spelt(),
+        pooling="none",
+        keys={},
         **sizes,
     )
     tensors = tuple(_ARCHITECTURES[architecture](model, recipe))

@@ -7,9 +7,12 @@ in a fraction of a second. What it prints is the estimate then: its build stands
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from vramplan.engines.ggml import coverage
 from vramplan.engines.ggml.figures import Figures, counted
+from vramplan.engines.ggml.graph.families import FAMILIES
+from vramplan.engines.ggml.graph_buffer import has_tape
 from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.next_tokens import is_loaded, with_next_tokens
@@ -21,8 +24,8 @@ LIBRARY = "xllamacpp"
 _INSTALL = "pip install 'vramplan[engine]'"
 
 
-def settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
-    """Return what is loaded where, and its figures; without `free_bytes` on a card with room.
+def settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figures]:
+    """Return what is loaded where, and its figures; without `free_bytes` on cards with room.
 
     Raises MeasurementError where the engine was asked and refuses the file.
     """
@@ -30,9 +33,9 @@ def settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
     return fit, with_next_tokens(fit, figures) if is_loaded(fit) else figures
 
 
-def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
+def _settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figures]:
     fit = as_asked(run) if free_bytes is None else fit_run(run, free_bytes)
-    if coverage.is_whole(run.model):
+    if is_counted(run):
         return fit, counted(fit)
     remark = f"{run.model.architecture or 'the architecture'} is not known to the last buffer"
     if not isinstance(run.pipeline.model, ModelFile):
@@ -43,13 +46,23 @@ def _settle(run: GgmlRun, free_bytes: int | None) -> tuple[Fit, Figures]:
     return _ask(run, fit, free_bytes, remark)
 
 
+def is_counted(run: GgmlRun) -> bool:
+    """Return whether all that is allocated for a run is known, its graph by heart or recorded."""
+    return coverage.is_whole(run.model) and (
+        run.model.architecture in FAMILIES
+        or has_tape(run.model, run.batch, run.rules, len(run.cards))
+    )
+
+
 def _is_engine_here() -> bool:
     from importlib.util import find_spec
 
     return find_spec(LIBRARY) is not None
 
 
-def _ask(run: GgmlRun, fit: Fit, free_bytes: int | None, remark: str) -> tuple[Fit, Figures]:
+def _ask(
+    run: GgmlRun, fit: Fit, free_bytes: Sequence[int] | None, remark: str
+) -> tuple[Fit, Figures]:
     """Return the engine's plan; where it was not to be had what is counted, and why."""
     from vramplan.engines.ggml.own_graph import to_the_byte
     from vramplan.engines.ggml.witness.engine_plan import UnknownError, plan
@@ -58,7 +71,8 @@ def _ask(run: GgmlRun, fit: Fit, free_bytes: int | None, remark: str) -> tuple[F
         fit, planned = plan(run, fit, free_bytes)
     except (UnknownError, MissingError) as problem:
         return fit, _remarked(fit, f"{remark}: {problem}; what is assumed says so")
-    return fit, to_the_byte(fit, planned)
+    # of several cards the engine's own plan is all there is: to hundredths of a MiB
+    return fit, planned if planned.compute.cards else to_the_byte(fit, planned)
 
 
 def _remarked(fit: Fit, remark: str) -> Figures:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.errors import UsageError
 
@@ -37,12 +38,14 @@ class TorchEngine:
         """Return the budget of a job that gets all the memory it asks for."""
         from vramplan.engines.torch.estimate import estimate_torch
 
+        refuse_several(card)
         return estimate_torch(of_torch(job.pipeline), job.settings, card)
 
     def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
         """Return what becomes of a job on a card that offers so much."""
         from vramplan.engines.torch.judge import judge_torch
 
+        refuse_several(card)
         return judge_torch(of_torch(job.pipeline), job.settings, card, budget_bytes)
 
     def grader(self, job: Job) -> Grader:

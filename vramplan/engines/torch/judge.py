@@ -23,6 +23,7 @@ from vramplan.engines.torch.estimate import (
     with_tape,
 )
 from vramplan.engines.torch.first_stop import FirstStop, find_first_stop, stop_under
+from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, parts_at
 from vramplan.model import (
@@ -237,6 +238,7 @@ class TorchGrader:
 
     def __call__(self, card: Card, budget_bytes: int) -> Graded:
         """Return the figures of `judge_torch`."""
+        refuse_several(card)
         context = context_band(card)
         for mode, tried in self._tried.items():
             rest = self._rest(mode, tried, card)

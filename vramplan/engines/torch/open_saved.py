@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from vramplan.catalog.pipelines import Entry
@@ -13,6 +12,7 @@ from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
 from vramplan.errors import UsageError
 from vramplan.model import Constraint, SettingValue
+from vramplan.quick_dataclass import replace
 from vramplan.settings import check_setting
 from vramplan.sources.saved_model import (
     LocalFiles,

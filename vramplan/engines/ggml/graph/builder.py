@@ -92,10 +92,21 @@ class Graph:
         return Tensor(op, x.type, x.shape, (x, *others))
 
     def norm(
-        self, x: Tensor, *, is_rms: bool, weighted: bool, biased: bool = False, name: str = ""
+        self,
+        x: Tensor,
+        *,
+        is_rms: bool,
+        weighted: bool,
+        biased: bool = False,
+        name: str = "",
+        layer: int = -1,
     ) -> Tensor:
-        """Return a norm over the first dimension, times the weight called `name`, plus its bias."""
+        """Return a norm over the first dimension, times the weight called `name`, plus its bias.
+
+        `layer` is the one that it belongs to, if any.
+        """
         x = self.same("rms_norm" if is_rms else "norm", x)
+        x.layer = layer
         if weighted:
             x = self.same("mul", x, self.weight(f"{name}.weight"))
         return self.same("add", x, self.weight(f"{name}.bias")) if biased else x

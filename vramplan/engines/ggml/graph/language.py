@@ -70,6 +70,7 @@ class _Language:
         name = "output_norm" if "output_norm.weight" in names else "token_embd_norm"  # LFM2's
         has_bias = f"{name}.bias" in names
         x = graph.norm(x, is_rms=habits.is_rms, weighted=True, biased=has_bias, name=name)
+        embedded = x
         x = graph.matmul(self.shape.vocabulary, x, graph.weight("output.weight"))
         if "output.bias" in names:
             x = graph.same("add", x, graph.weight("output.bias"))
@@ -78,6 +79,24 @@ class _Language:
         if habits.softcaps_logits:
             for op in ("scale", "unary", "scale"):
                 x = graph.same(op, x)
+        x.is_output = True
+        graph.expand(x)
+        self._pool(embedded)
+
+    def _pool(self, x: Tensor) -> None:
+        """Add what makes one embedding a sequence of those of its tokens, where they are wanted.
+
+        Source: llama.cpp, src/llama-graph.cpp (build_pooling).
+        """
+        graph, pooling, sequences = self.graph, self.reserve.pooling, self.reserve.sequences
+        if not pooling:
+            return
+        x.is_output = True
+        if pooling == "mean":
+            shares = graph.input("f32", self.reserve.tokens, sequences)
+            x = graph.matmul(x.shape[0], shares, graph.copy(graph.transpose(x)))
+        elif pooling != "none":
+            x = graph.rows_of(x, graph.input("i32", sequences))
         x.is_output = True
         graph.expand(x)
 

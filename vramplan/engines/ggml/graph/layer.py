@@ -49,7 +49,9 @@ class Layer:
         if not (self.has(f"{part}.weight") or self.has(part)):
             return x
         if self.has(part):
-            normed = self.graph.norm(x, is_rms=self.habits.is_rms, weighted=False)
+            normed = self.graph.norm(
+                x, is_rms=self.habits.is_rms, weighted=False, layer=self.number
+            )
             return self.graph.same("mul", normed, self.weight(part))
         return self.graph.norm(
             x,
@@ -57,6 +59,7 @@ class Layer:
             weighted=True,
             biased=self.has(f"{part}.bias"),
             name=self.name(part),
+            layer=self.number,
         )
 
     def linear(self, width: int, x: Tensor, part: str) -> Tensor:

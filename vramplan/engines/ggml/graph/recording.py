@@ -8,15 +8,12 @@ stranger's would be, and taken only if our allocator gives it the bytes that the
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from vramplan.codec import JsonError, Limits, parse_json, rows, text_of, whole
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
@@ -29,6 +26,9 @@ from vramplan.extras import install_command
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.block_sizes import BLOCKS
 from vramplan.units import MIB
+
+if TYPE_CHECKING:
+    import subprocess
 
 LIBRARY = "xllamacpp"
 _CHILD = "vramplan.engines.ggml.witness.record_graph"
@@ -89,6 +89,9 @@ def record(request: Mapping[str, object], *, tokens: int, outputs: int) -> Recor
     `request` is the dry run's. Raises MissingError without the engine, RecordingError where it
     does not tell, in a line that names the build.
     """
+    import importlib.metadata
+    import importlib.util
+
     if importlib.util.find_spec(LIBRARY) is None:
         message = f"recording a graph needs {LIBRARY}, which is not installed"
         raise MissingError(message, hint=install_command("engine"))
@@ -109,6 +112,9 @@ def record(request: Mapping[str, object], *, tokens: int, outputs: int) -> Recor
 
 
 def _listen(command: list[str], build: str) -> bytes:
+    import subprocess
+    import tempfile
+
     environment = {
         "PATH": "",
         "GGML_NO_BACKTRACE": "1",

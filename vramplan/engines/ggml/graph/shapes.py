@@ -150,7 +150,7 @@ class Reserve:
     The tokens are of so many `sequences`, which each have a recurrent state; `streams` is how many
     caches they have: one each, or one for all. `window_cells` are the cells of layers that see a
     window only. `cache_type` is what caches hold. `mixes_inputs`: a prompt may have text
-    and images in one batch.
+    and images in one batch. `pooling`: how embeddings become one, where they are asked for.
     """
 
     tokens: int
@@ -162,6 +162,7 @@ class Reserve:
     has_flash: bool = True
     cache_type: str = "f16"
     mixes_inputs: bool = True
+    pooling: str = ""
 
     @property
     def is_quantised(self) -> bool:

@@ -1,12 +1,16 @@
-"""Which of a graph's operators the GPU computes, and what is copied to it or from it.
+"""Which of a graph's operators a GPU computes, and what is copied to it or from it.
 
 The engine's scheduler starts from memory that is there already: weights, caches, inputs (always in
 host memory). Operators go where their weights are, or to the GPU although these are in host memory
 if the batch is large enough for a copy to pay; what is left goes with its neighbours, or to the
 host where the GPU has no kernel for it. Where an operator reads what the other side has, its split
-of the graph begins with a copy, which stays until it was read for the last time. Source:
-ggml-org/ggml, src/ggml-backend.cpp (ggml_backend_sched_split_graph), src/ggml-cuda/ggml-cuda.cu
-(offload_op).
+of the graph begins with a copy, which stays until it was read for the last time.
+
+Of several GPUs each computes what is on it, and the first what is copied from host memory. Where
+all layers are on them they work in a pipeline: up to four batches are on their way at a time, and
+of every input, and of every result that goes from one GPU to the next, there are four copies which
+stay. Source: ggml-org/ggml, src/ggml-backend.cpp (ggml_backend_sched_split_graph),
+src/ggml-cuda/ggml-cuda.cu (offload_op).
 """
 
 from __future__ import annotations
@@ -26,8 +30,11 @@ from vramplan.engines.ggml.graph.builder import Graph, root
 from vramplan.engines.ggml.graph.tensor import Tensor
 from vramplan.quick_dataclass import dataclass
 
+#: backends by rising number, where there is one GPU; of several the host comes behind the last
 GPU, HOST = 0, 1
 _UNKNOWN = -1
+#: of each input in a pipeline (ggml-backend.cpp, GGML_SCHED_MAX_COPIES)
+PIPELINE_COPIES = 4
 #: operators whose small weights say nothing of where they should be
 _FREE = frozenset({"rope", "flash_attn_ext"})
 #: operators that the GPU computes of some sizes only
@@ -36,7 +43,7 @@ _SIZED = frozenset({"flash_attn_ext", "ssm_conv"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """A weight or a cache: the bytes that a copy of it takes on the GPU, and where it is.
+    """A weight or a cache: the bytes that a copy of it takes on a GPU, and where it is.
 
     A cache is copied as attention looks at it, of which the strides need not be told.
     `copied_as`: of what several layers read under names of their own, and one copy is made of.
@@ -46,6 +53,7 @@ class Memory:
     is_on_host: bool
     is_weight: bool = True
     copied_as: str = ""
+    gpu: int = GPU  # which one has it, where it is not in host memory
 
 
 _ON_GPU = Memory(size_bytes=0, is_on_host=False, is_weight=False)
@@ -59,23 +67,30 @@ def schedule(
     unpacks_caches: bool = False,
     fuses_experts: bool = False,
     is_recorded: bool = False,
+    gpus: int = 1,
+    is_pipeline: bool = False,
+    owners: Sequence[int] = (),
 ) -> Graph:
     """Return `graph` with every tensor on a backend and the copies between them.
+
+    Backends are the `gpus` by their numbers, and the host behind the last.
 
     `memories` has the graph's weights and caches by name; others are on the GPU.
     `unpacks_caches`: flash attention on the GPU has room for its keys and values as f16 behind its
     result. `is_recorded`: caches are of the type that they hold, not of the one that they are
     looked at as. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it
-    did.
+    did. `is_pipeline`: inputs have as many copies as batches may be on their way. `owners`: the
+    backend of each layer, where norms are computed there and not with the layer before.
     The graph's tensors are taken over: it cannot be scheduled again.
     """
-    scheduled = _Schedule(graph, memories, copies_weights=copies_weights).run()
+    schedule = _Schedule(graph, memories, gpus, owners, copies_weights=copies_weights)
+    scheduled = schedule.run(copies=PIPELINE_COPIES if is_pipeline else 1)
     if unpacks_caches:
         for node in scheduled.nodes:
-            if node.op == "flash_attn_ext" and node.backend == GPU:
+            if node.op == "flash_attn_ext" and node.backend < gpus:
                 node.fixed_bytes = _unpacked_bytes(node, is_recorded=is_recorded)
     if fuses_experts:
-        scheduled.nodes = list(_with_kept_experts(scheduled.nodes))
+        scheduled.nodes = list(_with_kept_experts(scheduled.nodes, gpus))
     return scheduled
 
 
@@ -102,15 +117,24 @@ def _input_copy(source: Tensor, copies: dict[int, Tensor]) -> Tensor:
 
 class _Schedule:
     def __init__(
-        self, graph: Graph, memories: Mapping[str, Memory], *, copies_weights: bool
+        self,
+        graph: Graph,
+        memories: Mapping[str, Memory],
+        host: int,
+        owners: Sequence[int],
+        *,
+        copies_weights: bool,
     ) -> None:
+        self._host = host
+        self._owners = owners
         self._graph = graph
         self._memories = memories
         self._copies_weights = copies_weights
         self._copies: dict[tuple[int | str, int], Tensor] = {}
         self._nodes: list[Tensor] = []
+        self._copied_first: list[Tensor] = []  # copies in the order in which they are made
 
-    def run(self) -> Graph:
+    def run(self, *, copies: int) -> Graph:
         nodes = [node for node in self._graph.nodes if node.op != "view"]
         for leaf in self._graph.leaves:
             leaf.backend = self._backend_of_memory(leaf)
@@ -118,17 +142,34 @@ class _Schedule:
             node.backend = self._wanted(node)
         kept = frozenset(id(node) for node in nodes if node.op in _SIZED and not _is_computed(node))
         for order in (nodes, reversed(nodes)):
-            _spread(order, kept, only_gpu=True)
+            _spread(order, kept, self._host, only_gpu=True)
         for order in (nodes, reversed(nodes)):
-            _spread(order, kept, only_gpu=False)
+            _spread(order, kept, self._host, only_gpu=False)
         for node in nodes if kept else ():
             if node.backend == _UNKNOWN and id(node) in kept:
-                node.backend = HOST
+                node.backend = self._host
         self._split()
         scheduled = Graph()
         scheduled.leaves, scheduled.nodes = self._graph.leaves, self._nodes
         scheduled.alike = self._graph.alike
+        if copies > 1:
+            scheduled.leaves = [*self._lasting(copies), *self._graph.leaves]
         return scheduled
+
+    def _lasting(self, copies: int) -> Iterator[Tensor]:
+        """Yield the inputs, and what is copied from one backend to another, each `copies` times.
+
+        They come first and are never given back.
+        """
+        inputs = [leaf for leaf in self._graph.leaves if leaf.is_input]
+        for tensor in (*inputs, *self._copied_first):
+            tensor.is_input = tensor.is_output = True
+            yield tensor
+            for _ in range(copies - 1):
+                twin = Tensor("none", tensor.type, tensor.shape, strides=tensor.strides)
+                twin.is_input = twin.is_output = True
+                twin.backend, twin.fixed_bytes = tensor.backend, tensor.fixed_bytes
+                yield twin
 
     # ----------------------------------------------------------------- backends
     def _memory(self, tensor: Tensor) -> Memory:
@@ -136,20 +177,24 @@ class _Schedule:
 
     def _backend_of_memory(self, tensor: Tensor) -> int:
         if tensor.is_input:
-            return HOST
-        return HOST if self._memory(tensor).is_on_host else GPU
+            return self._host
+        memory = self._memory(tensor)
+        return self._host if memory.is_on_host else memory.gpu
 
     def _wanted(self, node: Tensor) -> int:
         """Return where an operator must be, or should because of its weights."""
+        if self._owners and node.layer >= 0:
+            return self._owners[node.layer]
         if node.view_of is not None and node.view_of.is_external:
             return self._backend_of_memory(node.view_of)
         if node.op in _FREE:
             return _UNKNOWN
         for source in node.sources:
             if source.is_external and self._memory(source).is_weight:
-                if not self._memory(source).is_on_host:
-                    return GPU
-                return GPU if self._copies_weights and _is_worth_copying(node) else HOST
+                backend = self._backend_of_memory(source)
+                if backend < self._host:
+                    return backend
+                return GPU if self._copies_weights and _is_worth_copying(node) else backend
         return _UNKNOWN
 
     def _backend(self, tensor: Tensor) -> int:
@@ -194,14 +239,16 @@ class _Schedule:
             copy = Tensor("none", source.type, source.shape, strides=source.strides)
             copy.backend = backend
             shown = root(source)
-            if source.fixed_bytes >= 0 and not self._memory(shown).is_weight:
+            is_whole = source is shown and self._memory(shown).is_weight
+            if source.fixed_bytes >= 0 and not is_whole:
                 copy.fixed_bytes = source.fixed_bytes
-                if backend == GPU:
+                if backend < self._host:
                     copy.fixed_bytes += padding_bytes(source.type, source.shape[0])
             elif shown.is_external:
                 copy.fixed_bytes = self._memory(shown).size_bytes
             self._copies[key] = copy
             inputs.append(source)
+            self._copied_first.append(copy)
         return copy
 
     def _copy_key(self, source: Tensor) -> int | str:
@@ -219,7 +266,7 @@ class _Schedule:
         self._nodes[begin:begin] = added
 
 
-def _with_kept_experts(nodes: Sequence[Tensor]) -> Iterator[Tensor]:
+def _with_kept_experts(nodes: Sequence[Tensor], host: int) -> Iterator[Tensor]:
     """Yield the nodes, and behind each weighted sum over experts what keeps its operands so long.
 
     The sum is a product with the experts' weights, a view of each expert, and their additions.
@@ -229,7 +276,7 @@ def _with_kept_experts(nodes: Sequence[Tensor]) -> Iterator[Tensor]:
     for number, node in enumerate(nodes):
         end = number + 2 * node.shape[1]
         is_sum = (
-            node.op == "mul" and node.backend == GPU and 2 <= node.shape[1] <= MOST_SUMMED_EXPERTS
+            node.op == "mul" and node.backend < host and 2 <= node.shape[1] <= MOST_SUMMED_EXPERTS
         )
         if is_sum and end <= len(nodes) and node.sources[1].shape == (1, *node.shape[1:]):
             ops = [one.op for one in nodes[number + 1 : end]]
@@ -279,15 +326,15 @@ def _is_worth_copying(node: Tensor) -> bool:
     return shape[1] * shape[2] * shape[3] >= WORTH_COPYING
 
 
-def _spread(nodes: Iterable[Tensor], kept: Collection[int], *, only_gpu: bool) -> None:
+def _spread(nodes: Iterable[Tensor], kept: Collection[int], host: int, *, only_gpu: bool) -> None:
     """Give operators that may be anywhere the backend of the one before them.
 
-    `kept` are the ids of those that the GPU does not compute.
+    `kept` are the ids of those that no GPU computes.
     """
     current = _UNKNOWN
     for node in nodes:
         if node.backend == _UNKNOWN:
-            if current != GPU or not kept or id(node) not in kept:
+            if current == host or not kept or id(node) not in kept:
                 node.backend = current
         else:
-            current = _UNKNOWN if only_gpu and node.backend == HOST else node.backend
+            current = _UNKNOWN if only_gpu and node.backend == host else node.backend

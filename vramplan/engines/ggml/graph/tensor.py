@@ -36,6 +36,7 @@ class Tensor:
         "is_output",
         "is_own",
         "is_seen",
+        "layer",
         "name",
         "op",
         "place",
@@ -70,6 +71,7 @@ class Tensor:
         self.is_external = is_external
         self.is_seen = False
         self.name = ""  # of a weight or a cache
+        self.layer = -1  # of a norm: the layer whose card computes it
         self.fixed_bytes = -1  # where the size does not follow from type and shape
         self.backend = -1
         # what the allocator keeps

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vramplan.engine_buffer import EngineBuffer, in_our_words
@@ -47,13 +47,13 @@ _FIT = "common_fit_params"
 _CHILD = """
 import ctypes, os, sys
 import xllamacpp as engine
-(path, mmproj, context, ubatch, key_type, value_type, flash, parallel, unified, whole_window,
+(path, mmproj, context, ubatch, batch, key_type, value_type, flash, parallel, unified, whole_window,
  mtp) = sys.argv[1:]
 params = engine.CommonParams()
 params.model.path = path
 if mmproj:
     params.mmproj.path = mmproj
-params.n_ctx, params.n_ubatch, params.n_batch = int(context), int(ubatch), max(2048, int(ubatch))
+params.n_ctx, params.n_ubatch, params.n_batch = int(context), int(ubatch), int(batch)
 params.n_parallel = int(parallel)
 params.kv_unified, params.swa_full = unified == "on", whole_window == "on"
 params.cache_type_k = getattr(engine.ggml_type, "GGML_TYPE_" + key_type)
@@ -109,16 +109,18 @@ def ask_engine(
     mmproj: Path | None = None,
     *,
     card: PretendedCard | None = None,
+    others: Sequence[PretendedCard] = (),
 ) -> EngineAnswer:
     """Return what the engine allocates for `model` at a pipeline's settings, on the CPU.
 
     With a `card` it is what CUDA would allocate there and in host memory, for `gpu_layers` layers
-    or as many as the engine's own fit puts on it (auto), which knows of no projector then.
+    or as many as the engine's own fit puts on it (auto), which knows of no projector then; with
+    `others`, what it would allocate on each of them.
 
     Raises MissingError without the engine, MeasurementError with its own line where it refuses.
     """
     server = _command(model, settings)
-    request = request_of(model, settings, card, LIBRARY)
+    request = request_of(model, settings, card, LIBRARY, others)
     command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
     text = _listen(command, _GRAPH, model)
     if card is None and NOT_KNOWN in text:  # its server is asked the same way in every build
@@ -162,6 +164,7 @@ def _command(model: Path, settings: Mapping[str, object], mmproj: Path | None = 
         "" if mmproj is None else str(mmproj),
         str(settings.get("context", 4096)),
         str(settings.get("ubatch", 512)),
+        str(settings.get("batch_tokens", max(2048, int(str(settings.get("ubatch", 512)))))),
         key_type(settings).upper(),
         value_type(settings).upper(),
         _FLASH[str(settings.get("flash_attention", "auto"))],

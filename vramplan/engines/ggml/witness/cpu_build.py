@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramplan.engines.ggml.build_rules import WITNESS_ENGINE
-from vramplan.engines.ggml.graph_buffer import is_known
+from vramplan.engines.ggml.graph_buffer import graph_sizes, is_told
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.projector_compute import cpu_projector_bytes
-from vramplan.engines.ggml.reserved_graph import graph_sizes
 from vramplan.model import HOST, PROJECTOR, Buffer, LineKind, Settings
 from vramplan.quick_dataclass import dataclass
 
@@ -33,7 +32,8 @@ def cpu_build(pipeline: GgmlPipeline, settings: Settings) -> CpuBuild:
     chosen = {**settings, "engine": WITNESS_ENGINE}
     run = read_run(pipeline, chosen, "8.6")
     assert run.model.language is not None
-    return CpuBuild(buffers=tuple(_buffers(run)), is_known=is_known(run.model, run.rules))
+    is_known = is_told(run.model, run.batch, run.rules)
+    return CpuBuild(buffers=tuple(_buffers(run)), is_known=is_known)
 
 
 def _buffers(run: GgmlRun) -> Iterator[Buffer]:

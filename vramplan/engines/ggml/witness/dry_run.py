@@ -10,27 +10,40 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from vramplan.engines.ggml.load_plan import GUESSES
 from vramplan.engines.ggml.witness.llama_library import (
     context_parameters,
+    expert_patterns,
     fit,
-    keep_experts,
     load,
     model_parameters,
     open_library,
+    override_tensors,
+    share_out,
 )
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard, plug_in
 from vramplan.engines.ggml.witness.unread import leave_data_unread
 from vramplan.errors import MissingError
-from vramplan.settings import experts_of, key_type, value_type
+from vramplan.settings import (
+    AUTO,
+    NONE,
+    experts_of,
+    key_type,
+    overrides_of,
+    split_of,
+    value_type,
+)
 from vramplan.sources.block_sizes import TYPES
 
 _NUMBERS = {name: number for number, name in TYPES.items()}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
+#: enum llama_pooling_type
+_POOLINGS = {"auto": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 _EVERY_LAYER = 1 << 20
 _MOST_LAYERS = 1_000
 #: for the engine: as many tokens as the model was trained on, and fewer where they do not fit
@@ -43,9 +56,17 @@ _DEBUG = 1
 
 
 def request_of(
-    model: Path, settings: Mapping[str, object], card: PretendedCard | None, package: str
+    model: Path,
+    settings: Mapping[str, object],
+    card: PretendedCard | None,
+    package: str,
+    others: Sequence[PretendedCard] = (),
 ) -> str:
-    """Return the program's argument for a model at a pipeline's settings; on the CPU, no card."""
+    """Return the program's argument for a model at a pipeline's settings; on the CPU, no card.
+
+    `others` are the cards beside the first.
+    """
+    cards = () if card is None else (card, *others)
     layers, context = settings.get("gpu_layers", "auto"), settings.get("context", 4096)
     if layers != "auto":
         layers = _EVERY_LAYER if layers == "all" else int(str(layers))
@@ -59,6 +80,11 @@ def request_of(
             "package": package,
             "context": _OWN_CONTEXT if context == "auto" else int(str(context)),
             "ubatch": int(str(settings.get("ubatch", 512))),
+            "batch": int(str(settings.get("batch_tokens", 0))),
+            "guesses": GUESSES if settings.get("draft", NONE) != NONE else 0,
+            "embedding": settings.get("embedding") == "on",
+            "pooling": settings.get("pooling", AUTO),
+            "overrides": overrides_of(settings.get("override_tensor", NONE)),
             "parallel": int(str(parallel)),
             "unified": unified == "on",
             "whole_window": settings.get("swa_full") == "on",
@@ -70,7 +96,10 @@ def request_of(
             "gpu_layers": layers,
             "cpu_moe": [first, min(stop, _MOST_LAYERS)],
             "copies_weights": settings.get("op_offload", True),
-            "card": None if card is None else asdict(card),
+            "split_mode": settings.get("split_mode", "layer"),
+            "main_gpu": int(str(settings.get("main_gpu", 0))),
+            "tensor_split": split_of(settings.get("tensor_split", AUTO)),
+            "cards": [asdict(one) for one in cards],
         }
     )
 
@@ -78,23 +107,22 @@ def request_of(
 def main(request: Mapping[str, object]) -> None:
     """Do what a request asks for. Raises MissingError where the engine is not a known one."""
     library = open_engine(request)
-    asked = cast("dict[str, Any] | None", request["card"])
-    card = None if asked is None else PretendedCard(**asked)
-    device = None if card is None else plug_in(library, card)
+    cards = [PretendedCard(**one) for one in cast("list[dict[str, Any]]", request["cards"])]
+    devices = plug_in(library, cards) if cards else None
     say = _speaker()
     library.llama_log_set(say, None)
     library.llama_backend_init()
     model, context = parameters(library, request)
     path = Path(str(request["model"]))
-    if card is None:
+    if not cards:
         model.gpu_layers = 0
     elif request["gpu_layers"] == "auto":
-        fit(library, path, model, context, card.margin_bytes)
+        fit(library, path, model, context, [card.margin_bytes for card in cards])
         library.llama_log_set(say, None)
     else:
         model.gpu_layers = request["gpu_layers"]
     load(library, path, model, context)
-    del device
+    del devices
 
 
 def open_engine(request: Mapping[str, object]) -> ctypes.CDLL:
@@ -114,8 +142,14 @@ def parameters(
     model, context = model_parameters(library), context_parameters(library)
     model.use_extra_buffers = False  # weights as in the file, none packed anew for the CPU
     context.context, context.ubatch = request["context"], request["ubatch"]
-    context.batch = max(2048, context.ubatch)
+    context.batch = request["batch"] or max(2048, context.ubatch)
     context.sequences = context.outputs = request["parallel"]  # one token of each gives logits
+    guesses = int(str(request["guesses"]))  # looked at with the token before them
+    context.outputs = min(context.batch, context.sequences * (1 + guesses))
+    context.embeddings = request["embedding"]
+    context.pooling = _POOLINGS[str(request["pooling"])]
+    if context.embeddings or context.pooling > 0:
+        context.outputs = context.batch  # as the server has it: a result for every token
     context.type_k = _NUMBERS[str(request["key_type"])]
     context.type_v = _NUMBERS[str(request["value_type"])]
     context.offload_cache = request["holds_cache"]
@@ -123,9 +157,12 @@ def parameters(
     context.flash = _FLASH[str(request["flash"])]
     context.unified, context.whole_window = request["unified"], request["whole_window"]
     context.offload_ops = request["copies_weights"]
+    shares = cast("list[float]", request["tensor_split"])
+    share_out(library, model, str(request["split_mode"]), int(str(request["main_gpu"])), shares)
     first, stop = cast("list[int]", request["cpu_moe"])
-    if stop:
-        keep_experts(library, model, range(first, stop))
+    overrides = [(str(one[0]), one[1]) for one in cast("list[Any]", request["overrides"])]
+    if overrides or stop:
+        override_tensors(library, model, [*overrides, *expert_patterns(range(first, stop))])
     return model, context
 
 

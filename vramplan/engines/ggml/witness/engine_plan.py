@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.engine_buffer import in_our_words
-from vramplan.engines.ggml.figures import Figure, Figures
+from vramplan.engines.ggml.figures import Figure, Figures, over_cards
 from vramplan.engines.ggml.kv_cache import most_cache_bytes
-from vramplan.engines.ggml.layer_fit import Fit, margin_bytes
+from vramplan.engines.ggml.layer_fit import Fit, margin_bytes, other_margin_bytes
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.pipeline import ModelFile
 from vramplan.engines.ggml.witness.answer import EngineAnswer, RefusedError, ask_engine
 from vramplan.engines.ggml.witness.hollow_file import file_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError
-from vramplan.model import Band, LineKind, Origin, buffer_bytes
+from vramplan.model import Band, Device, LineKind, Origin, buffer_bytes
 from vramplan.quick_dataclass import replace
 from vramplan.settings import AUTO, format_setting
 from vramplan.units import MIB
@@ -36,10 +36,10 @@ class UnknownError(MeasurementError):
     """The engine that is installed does not tell: it is too old, too slow, or has no memory."""
 
 
-def plan(run: GgmlRun, fit: Fit, free_bytes: int | None) -> tuple[Fit, Figures]:
+def plan(run: GgmlRun, fit: Fit, free_bytes: Sequence[int] | None) -> tuple[Fit, Figures]:
     """Return what the engine loads where, and its figures; `fit` is ours, for what was asked.
 
-    Without `free_bytes` the card has room for all. Raises UnknownError where it cannot tell, and
+    Without `free_bytes` the cards have room for all. Raises UnknownError where it cannot tell, and
     MeasurementError with its reason where it refuses the file.
     """
     is_free = run.wanted_layers is None and free_bytes is not None
@@ -51,12 +51,24 @@ def plan(run: GgmlRun, fit: Fit, free_bytes: int | None) -> tuple[Fit, Figures]:
         settings["context"] = AUTO if run.may_shrink_context else settings["context"]
     else:
         settings["gpu_layers"] = str(fit.on_gpu)
-    free = free_bytes if is_free and free_bytes is not None else _ENDLESS_BYTES
-    margin = margin_bytes(run, free) if is_free else 0
-    card = PretendedCard(name="card", total_bytes=free, free_bytes=free, margin_bytes=margin)
+    settings |= {"split_mode": "layer", "main_gpu": "0"}  # of the cards that are used
+    settings["tensor_split"] = "/".join(map(str, fit.shares)) if fit.shares else AUTO
+    if is_free and not run.has_own_shares:
+        settings["tensor_split"] = AUTO
+    free = list(free_bytes) if is_free and free_bytes is not None else []
+    free = free or [_ENDLESS_BYTES] * len(fit.placement.cards)
+    cards = [
+        PretendedCard(
+            name=f"card {number}",
+            total_bytes=one,
+            free_bytes=one,
+            margin_bytes=_margin_bytes(run, number, free[0]) if is_free else 0,
+        )
+        for number, one in enumerate(free)
+    ]
     assert isinstance(run.pipeline.model, ModelFile)
     try:
-        told = _told(run.pipeline.model.header, settings, card)
+        told = _told(run.pipeline.model.header, settings, cards)
     except RefusedError as problem:
         why = str(problem)
         if "out of memory" in why or any(one in why for one in _UNKNOWN):
@@ -73,12 +85,18 @@ def plan(run: GgmlRun, fit: Fit, free_bytes: int | None) -> tuple[Fit, Figures]:
     return fit, _figures(fit, told)
 
 
-def _told(header: GgufFile, settings: Mapping[str, str], card: PretendedCard) -> EngineAnswer:
+def _margin_bytes(run: GgmlRun, card: int, free_bytes: int) -> int:
+    return (other_margin_bytes if card else margin_bytes)(run, free_bytes)
+
+
+def _told(
+    header: GgufFile, settings: Mapping[str, str], cards: Sequence[PretendedCard]
+) -> EngineAnswer:
     """Return the engine's answer, which is remembered."""
-    key = (_stamp(header), tuple(sorted(settings.items())), card)
+    key = (_stamp(header), tuple(sorted(settings.items())), tuple(cards))
     if key not in _ANSWERS:
         with file_of(header) as path:
-            told = ask_engine(path, settings, card=card)
+            told = ask_engine(path, settings, card=cards[0], others=cards[1:])
         while len(_ANSWERS) >= _MOST_ANSWERS:
             del _ANSWERS[next(iter(_ANSWERS))]
         _ANSWERS[key] = told
@@ -109,34 +127,42 @@ def _figures(fit: Fit, told: EngineAnswer) -> Figures:
 
     held = in_our_words(told.buffers)
 
-    def on_gpu(kind: LineKind, high: int | None = None, low: int | None = None) -> Figure:
-        size = buffer_bytes(held, kind)
-        band = Band(
-            low_bytes=max(size - _ROUNDING_BYTES, 0),
-            expected_bytes=size,
-            high_bytes=size + _ROUNDING_BYTES if size else 0,
-        )
-        if not is_same:
-            band = Band(
-                low_bytes=min(band.low_bytes, size if low is None else low),
-                expected_bytes=size,
-                high_bytes=max(band.high_bytes, size if high is None else high),
+    parts = fit.placement.cards
+
+    def on_gpu(
+        kind: LineKind, bounds: Callable[[int, int], tuple[int, int]] | None = None
+    ) -> Figure:
+        """Return a line of each card; `bounds` of what is another build's, by card and size."""
+        bands = []
+        for number in range(len(parts)):
+            place = Device(gpu=number)
+            size = sum(one.size_bytes for one in held if one.kind is kind and one.device == place)
+            low, high = (size, size) if is_same or bounds is None else bounds(number, size)
+            bands.append(
+                Band(
+                    low_bytes=max(min(low, size - _ROUNDING_BYTES), 0),
+                    expected_bytes=size,
+                    high_bytes=max(high, size + _ROUNDING_BYTES if size else 0),
+                )
             )
-        origin = Origin.WITNESSED if is_same else Origin.ASSUMED
-        return Figure(band=band, origin=origin, source=source)
+        return over_cards(bands, Origin.WITNESSED if is_same else Origin.ASSUMED, source)
+
+    def most_cache(number: int, size: int) -> tuple[int, int]:
+        part = parts[number]
+        behind = run.model.layers - part.stop
+        return size, most_cache_bytes(run.model, run.batch, part.stop - part.first, behind)
 
     def on_host(kind: LineKind) -> int:
         return buffer_bytes(held, kind, on_host=True)
 
     name = run.model.architecture or "the architecture"
     blocks = fit.placement.blocks_on_gpu
-    compute = buffer_bytes(held, LineKind.COMPUTE_BUFFER)
     first = run.model.layers - blocks
     return Figures(
         weights=on_gpu(LineKind.WEIGHTS),
-        cache=on_gpu(LineKind.KV_CACHE, high=most_cache_bytes(run.model, run.batch, blocks)),
+        cache=on_gpu(LineKind.KV_CACHE, most_cache),
         states=on_gpu(LineKind.RECURRENT_STATE),
-        compute=on_gpu(LineKind.COMPUTE_BUFFER, high=2 * compute, low=compute // 2),
+        compute=on_gpu(LineKind.COMPUTE_BUFFER, lambda _, size: (size // 2, 2 * size)),
         host_model_bytes=on_host(LineKind.WEIGHTS),
         host_cache_bytes=on_host(LineKind.KV_CACHE),
         host_states_bytes=on_host(LineKind.RECURRENT_STATE),

@@ -61,13 +61,20 @@ class GraphReader:
         self._bytes = function("ggml_nbytes", c_size_t, c_void_p)
         self._backends = function("ggml_backend_sched_get_n_backends", c_int, c_void_p)
         self._backend = function("ggml_backend_sched_get_backend", c_void_p, c_void_p, c_int)
+        self._name = function("ggml_backend_name", c_char_p, c_void_p)
         self._held = function("ggml_backend_sched_get_buffer_size", c_size_t, c_void_p, c_void_p)
 
     def held_bytes(self, context: int) -> int:
         """Return the bytes of all compute buffers that a context holds."""
-        scheduler = self._scheduler(context)
-        backends = range(self._backends(scheduler))
-        return sum(self._held(scheduler, self._backend(scheduler, one)) for one in backends)
+        return sum(self.held_by_backend(context).values())
+
+    def held_by_backend(self, context: int) -> dict[str, int]:
+        """Return the bytes of the compute buffer of each backend, by its name."""
+        scheduler, held = self._scheduler(context), {}
+        for one in range(self._backends(scheduler)):
+            backend = self._backend(scheduler, one)
+            held[self._name(backend).decode("ascii")] = self._held(scheduler, backend)
+        return held
 
     def reserve(self, context: int, tokens: int, sequences: int, outputs: int) -> dict[str, Any]:
         """Return the graph of a batch as JSON's values.

@@ -47,7 +47,7 @@ def file_of(header: GgufFile) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="vramplan-") as folder:
         hollow = Path(folder) / "header.gguf"
         try:
-            _write(hollow, header)
+            write(hollow, header)
         except OSError as problem:
             message = f"{header.path}: no file for the engine to look at: {problem.strerror}"
             raise MeasurementError(message) from None
@@ -58,7 +58,8 @@ def file_of(header: GgufFile) -> Iterator[Path]:
             raise type(problem)(said, hint=problem.hint) from None
 
 
-def _write(path: Path, header: GgufFile) -> None:
+def write(path: Path, header: GgufFile) -> None:
+    """Write a file with the keys and tensors of `header`, and a hole for their data."""
     entries = list(_entries(header))
     tensors, total = bytearray(), 0
     for tensor in header.tensors:

@@ -8,7 +8,7 @@ include/llama.h (llama_model_params, llama_context_params) and common/fit.h.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from ctypes import Structure, c_bool, c_char_p, c_float, c_int, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 
@@ -133,9 +133,15 @@ def context_parameters(library: ctypes.CDLL) -> Structure:
 
 
 def fit(
-    library: ctypes.CDLL, path: Path, model: Structure, context: Structure, margin_bytes: int
+    library: ctypes.CDLL,
+    path: Path,
+    model: Structure,
+    context: Structure,
+    margins_bytes: Sequence[int],
 ) -> bool:
-    """Let the engine choose how many layers go to the GPU, as its server does; return whether any.
+    """Let the engine choose how many layers go to which card, as its server does.
+
+    `margins_bytes`: what is to be left free on each. Return whether it found a way.
 
     What it chooses is written into `model` and, where it is 0, the context. Raises MissingError for
     a library without it.
@@ -152,7 +158,7 @@ def fit(
         ctypes.byref(context),
         (c_float * devices)(),
         (c_void_p * (2 * overrides))(),
-        (c_size_t * devices)(*[margin_bytes] * devices),
+        (c_size_t * devices)(*margins_bytes),
         c_uint32(_LEAST_CONTEXT),
     ]
     _KEPT.extend(arguments[3:6])
@@ -165,22 +171,55 @@ def fit(
 _LEAST_CONTEXT = 4096
 
 
-def keep_experts(library: ctypes.CDLL, model: Structure, layers: Iterable[int]) -> None:
-    """Keep the experts of `layers` in host memory, as ``--n-cpu-moe`` does for the first.
+def expert_patterns(layers: Iterable[int]) -> Iterator[tuple[str, int | None]]:
+    """Yield what keeps the experts of `layers` in host memory, as ``--n-cpu-moe`` does.
 
     Source: llama.cpp, common/common.h (llm_add_n_cpu_ffn_overrides).
     """
+    for layer in layers:
+        yield rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps", None
+
+
+def override_tensors(
+    library: ctypes.CDLL, model: Structure, patterns: Iterable[tuple[str, int | None]]
+) -> None:
+    """Put the tensors that `patterns` match on a card, or in host memory, as ``-ot`` does.
+
+    Raises MissingError for a card that there is not.
+    """
     library.ggml_backend_cpu_buffer_type.restype = c_void_p
-    host = library.ggml_backend_cpu_buffer_type()
-    patterns = [
-        ctypes.create_string_buffer(rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode())
-        for layer in layers
-    ]
-    pairs = [address for one in patterns for address in (ctypes.addressof(one), host)]
+    library.ggml_backend_dev_by_name.restype = c_void_p
+    library.ggml_backend_dev_buffer_type.restype = c_void_p
+    library.ggml_backend_dev_buffer_type.argtypes = [c_void_p]
+    pairs: list[int] = []
+    for pattern, card in patterns:
+        text = ctypes.create_string_buffer(pattern.encode())
+        _KEPT.append(text)
+        place = library.ggml_backend_cpu_buffer_type()
+        if card is not None:
+            device = library.ggml_backend_dev_by_name(f"CUDA{card}".encode())
+            if not device:
+                raise MissingError(f"the engine has no CUDA{card}")
+            place = library.ggml_backend_dev_buffer_type(device)
+        pairs += (ctypes.addressof(text), place)
     overrides = (c_void_p * (len(pairs) + 2))(*pairs)  # two empty ones end it
     model.buffer_overrides = ctypes.addressof(overrides)
-    _KEPT.extend((*patterns, overrides))
+    _KEPT.append(overrides)
 
+
+def share_out(
+    library: ctypes.CDLL, model: Structure, mode: str, main_gpu: int, shares: Sequence[float]
+) -> None:
+    """Say how the layers are shared out among cards; without `shares` by what is free on each."""
+    model.split_mode, model.main_gpu = SPLIT_MODES[mode], main_gpu
+    if shares:
+        told = (c_float * library.llama_max_devices())(*shares)
+        model.tensor_split = ctypes.addressof(told)
+        _KEPT.append(told)
+
+
+#: enum llama_split_mode
+SPLIT_MODES = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
 
 #: buffers that parameters point into after a fit
 _KEPT: list[object] = []

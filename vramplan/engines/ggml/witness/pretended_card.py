@@ -1,10 +1,11 @@
-"""A CUDA card that is not there, for llama.cpp to plan for.
+"""CUDA cards that are not there, for llama.cpp to plan for.
 
-The engine's library takes devices from a program that loads it (ggml_backend_register). This one
-answers for its memory, its buffers' alignment and sizes, and which operators it computes, as the
-CUDA backend would. It computes nothing and copies nothing: its buffers are addresses in no memory.
-With it a CPU build allocates weights, caches and compute buffers of partial offload; figures that
-real cards printed come out to the hundredth of a MiB (tests/accuracy/test_device_witness.py).
+The engine's library takes devices from a program that loads it (ggml_backend_register). These
+answer for their memory, their buffers' alignment and sizes, and which operators they compute, as
+the CUDA backend would. They compute nothing and copy nothing: their buffers are addresses in no
+memory. With them a CPU build allocates weights, caches and compute buffers of partial offload, and
+shares layers out over several cards; figures that real cards printed come out to the hundredth of
+a MiB (tests/accuracy/test_device_witness.py).
 
 Only on Linux, and only in a process of its own: a wrong answer is a crash.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import addressof, c_size_t, c_void_p
 
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT
@@ -25,8 +26,9 @@ from vramplan.errors import MissingError
 from vramplan.quick_dataclass import dataclass
 from vramplan.units import MIB
 
-#: where its memory seems to be: above all that a process has, below the end of addresses
-_FIRST_ADDRESS = 0x7100_0000_0000
+#: where the first card's memory seems to be: above all that a process has, below the end of
+#: addresses; and how many addresses each card has
+_FIRST_ADDRESS, _ADDRESSES_EACH = 0x7100_0000_0000, 0x80_0000_0000
 _PAGE = 2 * MIB
 #: linux/mman.h: whose memory it is, of no file, and not set aside
 _OWN, _ANONYMOUS, _UNRESERVED = 0x02, 0x20, 0x4000
@@ -44,8 +46,8 @@ class PretendedCard:
     margin_bytes: int = 1 << 30  # what the server leaves (common/common.h, fit_params_target)
 
 
-def plug_in(library: ctypes.CDLL, card: PretendedCard) -> object:
-    """Make `library` see `card` as CUDA0; what is returned must live as long as the library.
+def plug_in(library: ctypes.CDLL, cards: Sequence[PretendedCard]) -> object:
+    """Make `library` see `cards` as CUDA0, CUDA1, …; what is returned must live as long as it.
 
     Raises MissingError for a library whose interface is not known.
     """
@@ -60,110 +62,22 @@ def plug_in(library: ctypes.CDLL, card: PretendedCard) -> object:
     if version not in ggml.BUFFER_TYPES:
         message = f"this build of the engine has device interface {version}"
         raise MissingError(message, hint=builds_known())
-    device = _Device(library, card, version)
-    register(addressof(device.registry))
-    return device
+    family = _Family(library, cards, version)
+    register(addressof(family.registry))
+    return family
 
 
-class _Device:
-    """The structures that the engine calls, and what they answer.
+class _Answers:
+    """Answers to the engine's calls; everything that C has the address of is kept here."""
 
-    Everything that C has the address of is kept here.
-    """
-
-    def __init__(self, library: ctypes.CDLL, card: PretendedCard, version: int) -> None:
-        self._card = card
-        self._rules = CudaRules(library)
-        self._taken_bytes = 0
-        self._next_address = _FIRST_ADDRESS
-        self._bases: dict[int, int] = {}
-        self._host_memory: dict[int, mmap.mmap] = {}
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._bases: dict[int, int] = {}  # where the memory of a buffer begins
         self._kept: list[object] = []
-        self._names = {
-            name: ctypes.create_string_buffer(text.encode())
-            for name, text in (
-                ("family", "CUDA"), ("card", "CUDA0"), ("host", "CUDA_Host"), ("about", card.name)
-            )
-        }  # fmt: skip
-        self._guid = (ctypes.c_uint8 * 16)(*b"vramplan's CUDA0")
         self._new_buffer = library.ggml_backend_buffer_init
         self._new_buffer.restype = c_void_p
         self._new_buffer.argtypes = [c_void_p, ggml.BufferInterface, c_void_p, c_size_t]
-        self._node_count = library.ggml_graph_n_nodes
-        self._node_count.argtypes = [c_void_p]
-        self._node = library.ggml_graph_node
-        self._node.restype, self._node.argtypes = c_void_p, [c_void_p, ctypes.c_int]
-        self._new_host_buffer = library.ggml_backend_buft_alloc_buffer
-        self._new_host_buffer.restype = c_void_p
-        self._new_host_buffer.argtypes = [c_void_p, c_size_t]
         library.ggml_backend_cpu_buffer_type.restype = c_void_p
-        self._host_type = library.ggml_backend_cpu_buffer_type()
-        self.registry, self.device, self.backend = ggml.Registry(), ggml.Device(), ggml.Backend()
-        self.memory, self.pinned = ggml.BUFFER_TYPES[version](), ggml.BUFFER_TYPES[version]()
-        self.buffer, self.host_buffer = ggml.BufferInterface(), ggml.BufferInterface()
-        self._fill(version)
-
-    def _fill(self, version: int) -> None:
-        self.registry.api_version = version
-        self._answer(
-            self.registry.interface,
-            get_name=self._say("family"),
-            get_device_count=lambda _: 1,
-            get_device=lambda *_: addressof(self.device),
-            get_proc_address=lambda *_: None,
-        )
-        self.device.registry = addressof(self.registry)
-        self._answer(
-            self.device.interface,
-            get_name=self._say("card"),
-            get_description=self._say("about"),
-            get_memory=self._tell_memory,
-            get_type=lambda _: ggml.GPU,
-            get_props=self._tell_properties,
-            init_backend=lambda *_: addressof(self.backend),
-            get_buffer_type=lambda _: addressof(self.memory),
-            get_host_buffer_type=lambda _: addressof(self.pinned),
-            supports_op=lambda _, tensor: self._rules.supports(tensor),
-            supports_buft=lambda _, kind: kind == addressof(self.memory),
-            offload_op=lambda _, tensor: self._rules.is_worth_copying(tensor),
-        )
-        self.memory.device = self.pinned.device = addressof(self.device)
-        self._answer(
-            self.memory,
-            get_name=self._say("card"),
-            alloc_buffer=self._allocate,
-            get_alignment=lambda _: ALIGNMENT,
-            get_alloc_size=lambda _, tensor: self._rules.size_bytes(tensor),
-        )
-        host = type(self.pinned).from_address(self._host_type)
-        self.pinned.get_alignment, self.pinned.is_host = host.get_alignment, host.is_host
-        self._answer(host, alloc_buffer=self._allocate_on_host)
-        self._answer(
-            self.host_buffer,
-            free_buffer=self._free_on_host,
-            get_base=lambda buffer: self._bases[buffer],
-            set_tensor=lambda *_: None,
-            get_tensor=lambda *_: None,
-            clear=lambda *_: None,
-        )
-        self._answer(self.pinned, get_name=self._say("host"), alloc_buffer=self._allocate_pinned)
-        self._answer(
-            self.buffer,
-            free_buffer=self._free,
-            get_base=lambda buffer: self._bases[buffer],
-            set_tensor=lambda *_: None,
-            get_tensor=lambda *_: None,
-            clear=lambda *_: None,
-        )
-        self.backend.guid, self.backend.device = addressof(self._guid), addressof(self.device)
-        self._answer(
-            self.backend.interface,
-            get_name=self._say("card"),
-            free=lambda _: None,
-            synchronize=lambda _: None,
-            graph_compute=lambda *_: 0,
-            graph_optimize=self._optimize,
-        )
+        self._host_type: int = library.ggml_backend_cpu_buffer_type()
 
     def _answer(self, structure: ctypes.Structure, **functions: Callable[..., object]) -> None:
         """Put Python functions into a structure's places."""
@@ -173,38 +87,51 @@ class _Device:
             self._kept.append(pointer)
             setattr(structure, place, pointer)
 
-    def _say(self, name: str) -> Callable[[object], int]:
-        address = addressof(self._names[name])
+    def _answer_for_buffers(
+        self, buffers: ggml.BufferInterface, free: Callable[[int], None]
+    ) -> None:
+        self._answer(
+            buffers,
+            free_buffer=free,
+            get_base=lambda buffer: self._bases[buffer],
+            set_tensor=lambda *_: None,
+            get_tensor=lambda *_: None,
+            clear=lambda *_: None,
+        )
+
+    def _say(self, text: str) -> Callable[[object], int]:
+        address = self._word(text)
         return lambda _: address
 
-    @property
-    def _free_bytes(self) -> int:
-        return max(self._card.free_bytes - self._taken_bytes, 0)
+    def _word(self, text: str) -> int:
+        word = ctypes.create_string_buffer(text.encode())
+        self._kept.append(word)
+        return addressof(word)
 
-    def _tell_memory(self, _: int, free: ggml.Sizes, total: ggml.Sizes) -> None:
-        free[0], total[0] = self._free_bytes, self._card.total_bytes
 
-    def _tell_properties(self, _: int, told: ggml.PropertiesPointer) -> None:
-        properties = told[0]
-        properties.name = addressof(self._names["card"])
-        properties.description = addressof(self._names["about"])
-        properties.memory_free, properties.memory_total = self._free_bytes, self._card.total_bytes
-        properties.type, properties.device_id = ggml.GPU, None
-        properties.is_async = properties.has_host_buffer = properties.has_mmap = True
-        properties.has_buffer_from_host = properties.has_events = False
+class _Family(_Answers):
+    """The cards of one backend, and the host's memory, of which they are the only users."""
 
-    def _allocate(self, kind: int, size: int) -> int | None:
-        if size > self._free_bytes:
-            sys.stderr.write(
-                f"ggml_backend_cuda_buffer_type_alloc_buffer: allocating {size / MIB:.2f} MiB on "
-                "device 0: cudaMalloc failed: out of memory\n"
-            )
-            return None
-        buffer = int(self._new_buffer(kind, self.buffer, None, size))
-        self._bases[buffer] = self._next_address
-        self._next_address += -(-size // _PAGE) * _PAGE
-        self._taken_bytes += size
-        return buffer
+    def __init__(self, library: ctypes.CDLL, cards: Sequence[PretendedCard], version: int) -> None:
+        super().__init__(library)
+        self._host_memory: dict[int, mmap.mmap] = {}
+        self._host_buffer = ggml.BufferInterface()
+        self._answer_for_buffers(self._host_buffer, self._free_on_host)
+        host = ggml.BUFFER_TYPES[version].from_address(self._host_type)
+        self._answer(host, alloc_buffer=self._allocate_on_host)
+        self.registry = ggml.Registry()
+        self.registry.api_version = version
+        self._devices = [
+            _Device(library, card, number, self.registry) for number, card in enumerate(cards)
+        ]
+        addresses = [addressof(one.device) for one in self._devices]
+        self._answer(
+            self.registry.interface,
+            get_name=self._say("CUDA"),
+            get_device_count=lambda _: len(addresses),
+            get_device=lambda _, number: addresses[number],
+            get_proc_address=lambda *_: None,  # among them split buffers, which CUDA has no longer
+        )
 
     def _allocate_on_host(self, kind: int, size: int) -> int | None:
         """Return memory of the host that takes none until it is written: nobody clears it.
@@ -215,13 +142,114 @@ class _Device:
             memory = mmap.mmap(-1, max(size, 1), _OWN | _ANONYMOUS | _UNRESERVED)
         except (OSError, ValueError):
             return None
-        buffer = int(self._new_buffer(kind, self.host_buffer, None, size))
+        buffer = int(self._new_buffer(kind, self._host_buffer, None, size))
         self._bases[buffer] = addressof(ctypes.c_char.from_buffer(memory))
         self._host_memory[buffer] = memory
         return buffer
 
     def _free_on_host(self, buffer: int) -> None:
         del self._bases[buffer], self._host_memory[buffer]
+
+
+class _Device(_Answers):
+    """One card."""
+
+    def __init__(
+        self, library: ctypes.CDLL, card: PretendedCard, number: int, registry: ggml.Registry
+    ) -> None:
+        super().__init__(library)
+        self._card, self._number = card, number
+        self._rules = CudaRules(library)
+        self._taken_bytes = 0
+        self._next_address = _FIRST_ADDRESS + number * _ADDRESSES_EACH
+        self._name = f"CUDA{number}"
+        self._words = self._word(self._name), self._word(card.name)
+        self._guid = (ctypes.c_uint8 * 16)(*f"vramplan's {self._name:6}"[:16].encode())
+        self._node_count = library.ggml_graph_n_nodes
+        self._node_count.argtypes = [c_void_p]
+        self._node = library.ggml_graph_node
+        self._node.restype, self._node.argtypes = c_void_p, [c_void_p, ctypes.c_int]
+        self._new_host_buffer = library.ggml_backend_buft_alloc_buffer
+        self._new_host_buffer.restype = c_void_p
+        self._new_host_buffer.argtypes = [c_void_p, c_size_t]
+        self._version = registry.api_version
+        self.device, self.backend = ggml.Device(), ggml.Backend()
+        kind = ggml.BUFFER_TYPES[self._version]
+        self.memory, self.pinned, self.buffer = kind(), kind(), ggml.BufferInterface()
+        self.device.registry = addressof(registry)
+        self._fill_device()
+        self._fill_memory()
+
+    def _fill_device(self) -> None:
+        self._answer(
+            self.device.interface,
+            get_name=self._say(self._name),
+            get_description=self._say(self._card.name),
+            get_memory=self._tell_memory,
+            get_type=lambda _: ggml.GPU,
+            get_props=self._tell_properties,
+            init_backend=lambda *_: addressof(self.backend),
+            get_buffer_type=lambda _: addressof(self.memory),
+            get_host_buffer_type=lambda _: addressof(self.pinned),
+            supports_op=lambda _, tensor: self._rules.supports(tensor),
+            supports_buft=lambda _, kind: kind == addressof(self.memory),
+            offload_op=lambda _, tensor: self._rules.is_worth_copying(tensor),
+        )
+        self.backend.guid, self.backend.device = addressof(self._guid), addressof(self.device)
+        self._answer(
+            self.backend.interface,
+            get_name=self._say(self._name),
+            free=lambda _: None,
+            synchronize=lambda _: None,
+            graph_compute=lambda *_: 0,
+            graph_optimize=self._optimize,
+        )
+
+    def _fill_memory(self) -> None:
+        self.memory.device = self.pinned.device = addressof(self.device)
+        self._answer(
+            self.memory,
+            get_name=self._say(self._name),
+            alloc_buffer=self._allocate,
+            get_alignment=lambda _: ALIGNMENT,
+            get_alloc_size=lambda _, tensor: self._rules.size_bytes(tensor),
+        )
+        host = type(self.pinned).from_address(self._host_type)
+        self.pinned.get_alignment, self.pinned.is_host = host.get_alignment, host.is_host
+        self._answer(
+            self.pinned, get_name=self._say("CUDA_Host"), alloc_buffer=self._allocate_pinned
+        )
+        self._answer_for_buffers(self.buffer, self._free)
+
+    @property
+    def _free_bytes(self) -> int:
+        return max(self._card.free_bytes - self._taken_bytes, 0)
+
+    def _tell_memory(self, _: int, free: ggml.Sizes, total: ggml.Sizes) -> None:
+        free[0], total[0] = self._free_bytes, self._card.total_bytes
+
+    def _tell_properties(self, _: int, told: ggml.PropertiesPointer) -> None:
+        properties = told[0]
+        properties.name, properties.description = self._words
+        properties.memory_free, properties.memory_total = self._free_bytes, self._card.total_bytes
+        properties.type, properties.device_id = ggml.GPU, None
+        properties.is_async = properties.has_host_buffer = properties.has_mmap = True
+        # of several cards with events the engine makes a pipeline; nobody waits for one here
+        properties.has_events = True
+        properties.has_buffer_from_host = False
+
+    def _allocate(self, kind: int, size: int) -> int | None:
+        if size > self._free_bytes:
+            sys.stderr.write(
+                f"ggml_backend_cuda_buffer_type_alloc_buffer: allocating {size / MIB:.2f} MiB on "
+                f"device {self._number}: cudaMalloc failed: out of memory\n"
+            )
+            return None
+        buffer = int(self._new_buffer(kind, self.buffer, None, size))
+        self._bases[buffer] = self._next_address
+        self._next_address += -(-size // _PAGE) * _PAGE
+        self._taken_bytes += size
+        return buffer
 
     def _allocate_pinned(self, kind: int, size: int) -> int | None:
         """Return memory of the host that bears the name CUDA gives it."""
@@ -235,7 +263,7 @@ class _Device:
 
         Only builds of interface 3 are known to ask this way.
         """
-        if self.registry.api_version < _KEEPS:
+        if self._version < _KEEPS:
             return
         asked = ggml.OptimizeParameters.from_address(parameters)
         nodes = [self._node(graph, number) for number in range(self._node_count(graph))]

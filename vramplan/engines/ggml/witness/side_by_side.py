@@ -10,8 +10,8 @@ from vramplan.compare.witness import LayersTold, Witness, WitnessRow
 from vramplan.engine_buffer import in_our_words
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.errors import UsageError
-from vramplan.model import LANGUAGE_MODEL, PROJECTOR, LineKind, buffer_bytes
-from vramplan.settings import format_setting
+from vramplan.model import GPU, HOST, LANGUAGE_MODEL, PROJECTOR, Device, LineKind
+from vramplan.settings import NONE, format_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,32 +70,42 @@ def ask_on_card(
     rests on. A projector is taken off the card's memory and not asked about. Raises as
     `ask_witness` does.
     """
-    from vramplan.engines.ggml.defaults import CardMemory
+    from vramplan.engines.ggml.card_memory import CardMemory, together
     from vramplan.engines.ggml.witness.answer import ask_engine
     from vramplan.engines.ggml.witness.card_build import card_build
     from vramplan.engines.ggml.witness.hollow_file import file_of
     from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 
     model = _header_of(pipeline)
-    context = estimate.bytes_of(LineKind.CUDA_CONTEXT)
-    free = max(verdict.budget_bytes - context, 0)
-    ours = card_build(
-        pipeline,
-        settings,
-        estimate.compute_capability,
-        CardMemory(total_bytes=verdict.budget_bytes, free_bytes=free),
-    )
-    card = PretendedCard(
-        name=verdict.card,
-        total_bytes=verdict.budget_bytes,
-        free_bytes=free,
-        margin_bytes=ours.margin_bytes,
+    if settings.get("draft", NONE) != NONE:
+        hint = "leave draft out: the engine is asked about one model at a time"
+        raise UsageError("--engine-check: a model with a draft model beside it", hint=hint)
+    seen = [
+        CardMemory(
+            total_bytes=budget,
+            free_bytes=budget,
+            context_bytes=estimate.bytes_of(LineKind.CUDA_CONTEXT, device=device),
+        )
+        for device, budget in _budgets(verdict)
+    ]
+    ours = card_build(pipeline, settings, estimate.compute_capability, together(seen))
+    used = [seen[number] for number in ours.cards]
+    first, *others = (
+        PretendedCard(
+            name=verdict.card,
+            total_bytes=one.total_bytes,
+            free_bytes=one.beside_context_bytes,
+            margin_bytes=margin,
+        )
+        for one, margin in zip(used, ours.margins_bytes, strict=True)
     )
     words = {key: format_setting(key, value) for key, value in ours.settings.items()}
+    words |= {"split_mode": "layer", "main_gpu": "0"}  # of the cards that are used
     with file_of(model.header) as path:
-        answer = ask_engine(path, words, card=card)
+        answer = ask_engine(path, words, card=first, others=others)
     rows = (
-        (name, own, told or 0) for name, own, told in _sides(_ON_CARD, ours.buffers, answer.buffers)
+        (name, own, told or 0)
+        for name, own, told in _sides(_on_cards(len(used)), ours.buffers, answer.buffers)
     )
     on_gpu, total = ours.layers
     return Witness(
@@ -110,6 +120,13 @@ def ask_on_card(
     )
 
 
+def _budgets(verdict: Verdict) -> list[tuple[Device, int]]:
+    """Return the cards of a verdict, each with what a process may use of it."""
+    if not verdict.cards:
+        return [(GPU, verdict.budget_bytes)]
+    return [(share.device, share.budget_bytes or 0) for share in verdict.cards]
+
+
 def _header_of(pipeline: GgmlPipeline) -> ModelFile:
     if not isinstance(pipeline.model, ModelFile):
         hint = "name a .gguf file, one on a hub, or a model of Ollama's that is installed"
@@ -117,27 +134,29 @@ def _header_of(pipeline: GgmlPipeline) -> ModelFile:
     return pipeline.model
 
 
-#: the rows of each comparison: what it is, whether in host memory, and what it is called
-_IN_HOST = (
-    (LineKind.WEIGHTS, True, "model"),
-    (LineKind.KV_CACHE, True, "KV cache"),
-    (LineKind.RECURRENT_STATE, True, "recurrent state"),
-    (LineKind.COMPUTE_BUFFER, True, "compute"),
+#: what is compared, and what it is called
+_KINDS = (
+    (LineKind.WEIGHTS, "model"),
+    (LineKind.KV_CACHE, "KV cache"),
+    (LineKind.RECURRENT_STATE, "recurrent state"),
+    (LineKind.COMPUTE_BUFFER, "compute"),
 )
-_ON_CARD = (
-    (LineKind.WEIGHTS, False, "model"),
-    (LineKind.KV_CACHE, False, "KV cache"),
-    (LineKind.RECURRENT_STATE, False, "recurrent state"),
-    (LineKind.COMPUTE_BUFFER, False, "compute"),
-    (LineKind.WEIGHTS, True, "model, part of the file mapped"),
-    (LineKind.KV_CACHE, True, "KV cache in host memory"),
-    (LineKind.RECURRENT_STATE, True, "recurrent state in host memory"),
-    (LineKind.COMPUTE_BUFFER, True, "compute in host memory"),
-)
+_IN_HOST = tuple((kind, HOST, name) for kind, name in _KINDS)
+
+
+def _on_cards(cards: int) -> Iterator[tuple[LineKind, Device, str]]:
+    """Yield the rows of each card, and of what is in host memory beside."""
+    for number in range(cards):
+        behind = f" on card {number}" if cards > 1 else ""
+        for kind, name in _KINDS:
+            yield kind, Device(gpu=number), name + behind
+    for kind, name in _KINDS:
+        mapped = kind is LineKind.WEIGHTS
+        yield kind, HOST, f"{name}, part of the file mapped" if mapped else f"{name} in host memory"
 
 
 def _sides(
-    rows: Iterable[tuple[LineKind, bool, str]],
+    rows: Iterable[tuple[LineKind, Device, str]],
     ours: Iterable[Buffer],
     printed: Iterable[EngineBuffer],
 ) -> Iterator[tuple[str, int, int | None]]:
@@ -147,10 +166,13 @@ def _sides(
     """
     own = [one for one in ours if one.component == LANGUAGE_MODEL]
     theirs = [one for one in in_our_words(printed) if one.component == LANGUAGE_MODEL]
-    for kind, on_host, name in rows:
-        is_told = any(one.kind is kind and one.device.is_host == on_host for one in theirs)
-        told = buffer_bytes(theirs, kind, on_host=on_host) if is_told else None
-        yield name, buffer_bytes(own, kind, on_host=on_host), told
+
+    def sizes(held: Iterable[Buffer], kind: LineKind, device: Device) -> list[int]:
+        return [one.size_bytes for one in held if one.kind is kind and one.device == device]
+
+    for kind, device, name in rows:
+        told = sizes(theirs, kind, device)
+        yield name, sum(sizes(own, kind, device)), sum(told) if told else None
 
 
 def _rows(rows: Iterable[tuple[str, int | None, int | None]]) -> tuple[WitnessRow, ...]:
