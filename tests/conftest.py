@@ -7,6 +7,7 @@ a part of it runs as ever, and so does all of it without that plugin, or with ``
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -42,6 +43,8 @@ os.environ["VRAMPLAN_CACHE"] = "off"
 WORKER = "PYTEST_XDIST_WORKER"
 if WORKER in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+    # such a process ignores Ctrl-C, and so would every process that a test starts and interrupts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

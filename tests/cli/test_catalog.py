@@ -274,7 +274,7 @@ def test_no_hint_names_what_cannot_be_done(run, tmp_path, name) -> None:
     (folder / name).write_text("{}", encoding="utf-8")
     result = run("check", folder, "--card", "8gb")
     assert result.code == 2
-    assert "catalog add" not in result.hint
+    assert "catalog add" not in result.err
 
 
 def test_a_list_by_words(run) -> None:
