@@ -219,6 +219,22 @@ def test_without_the_engine_a_graph_is_replayed_from_its_tape(run, tmp_path) -> 
 
 
 @pytest.mark.parametrize(
+    ("words", "origin"),
+    [
+        ((), "replayed"),
+        (("--set", "override_tensor=ffn_down=CPU"), "replayed"),
+        (("--set", "embedding=on"), "assumed"),
+        (("--set", "ubatch=16"), "assumed"),
+        (("--set", "engine=b10488"), "assumed"),
+        (("--card", "2xrtx-3060-12gb"), "assumed"),
+    ],
+)
+def test_a_tape_is_of_one_card_and_of_what_was_recorded(run, tmp_path, words, origin) -> None:
+    path = sparse.write(tmp_path / "m.gguf", other_family())
+    assert lines_of(run, path, *ALL, *words)["compute buffer"]["origin"] == origin
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [("attention.clamp_kqv", 8.0), ("nextn_predict_layers", 1)],
 )

@@ -142,3 +142,44 @@ def test_a_batch_above_what_is_taken_at_once_is_cut_and_that_is_said(run, model)
     assert any("2,048 tokens at once" in note for note in cut["notes"])
     raised = run("estimate", model, "--set", "ubatch=4096", "--set", "batch_tokens=4096", "--json")
     assert raised.json["result"]["peak"]["device_bytes"] > told["peak"]["device_bytes"]
+
+
+def test_the_largest_context_of_several_cards_is_the_largest(run, model) -> None:
+    asked = ("--card", "rtx-3060-12gb+8gb", "--set", "gpu_layers=all", "--set", "parallel=1")
+    found = run("plan", model, *asked, "--max", "context", "--json")
+    assert found.code == 0
+    most = json.loads(found.out)["result"]["largest"]["context"]
+    assert 4096 < most < 32768
+    for tokens, fits in ((most, True), (most + 2048, False)):
+        judged = run("check", model, *asked, "--set", f"context={tokens}", "--json")
+        (verdict,) = json.loads(judged.out)["result"]["verdicts"]
+        assert (verdict["verdict"] == "fits") == fits
+
+
+def test_a_fit_on_several_cards_reads_one_after_the_other(run, model) -> None:
+    """A token takes as long as on one card of the kind that has room for it."""
+
+    def speed(card: str) -> str:
+        found = run("fit", str(Path(model).parent), "--only-folders", "--card", card, "--json")
+        return json.loads(found.out)["result"]["models"][0]["pace"]
+
+    assert speed("2xa100-80gb") == speed("a100-80gb")
+
+
+def test_what_is_remembered_is_what_is_worked_out(run, model, tmp_path, monkeypatch) -> None:
+    """A key holds the cards, their shares and the patterns, or one answer would be another's."""
+    monkeypatch.setenv("VRAMPLAN_CACHE", str(tmp_path))
+    asked = [
+        ("--card", CARDS),
+        ("--card", CARDS, "--set", "tensor_split=1/1"),
+        ("--card", CARDS, "--set", "override_tensor=ffn_down=CUDA1"),
+        ("--card", CARDS, "--set", "override_tensor=ffn_up=CPU"),
+        ("--card", "rtx-4090"),
+        ("--card", "rtx-4090", "--set", "override_tensor=ffn_up=CPU"),
+        ("--card", "rtx-4090", "--set", "embedding=on"),
+    ]
+    for words in (*asked, *asked):
+        kept, anew = (
+            run("check", model, *words, *more, "--json") for more in ((), ("--no-cache",))
+        )
+        assert kept == anew

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from vramplan.engines.ggml import encoder_graph, reserved_graph
+from vramplan.engines.ggml.card_shares import HOST
+from vramplan.engines.ggml.experts import Moved
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.graph_allocator import allocate
 from vramplan.engines.ggml.graph.repeats import Repeats, UnlikeError, few_of
@@ -18,6 +20,7 @@ from vramplan.engines.ggml.load_plan import batch_of, read_run
 from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.projector_file import projector_of
 from vramplan.engines.ggml.weights import GgmlModel, place_layers
+from vramplan.settings import overrides_of
 from vramplan.sources.gguf import read_gguf
 
 gguf = pytest.importorskip("gguf")
@@ -102,6 +105,42 @@ def test_a_models_buffers_are_those_of_all_its_layers(name, tmp_path, monkeypatc
     monkeypatch.setattr(reserved_graph, "_PERIODS", ())
     assert [sizes(model, *one, run.rules) for one in asked] == few
     assert whole(model, asked[0][0], run.rules) == few_on_host
+
+
+#: shares of cards, what is elsewhere than its layer, other settings, layers kept in host memory
+SHARED_OUT = (
+    ((1.0, 1.0), "none", {}, 0),
+    ((3.0, 1.0, 2.0), "none", {}, 0),
+    ((1.0, 2.0), "none", {}, 5),
+    ((1.0, 1.0), "ffn_down=CPU", {}, 0),
+    ((1.0, 1.0), r"blk\.[0-9]*[02468]\.attn_k=CUDA1;ffn_up=CUDA0", {}, 3),
+    ((2.0, 1.0), "none", {"ubatch": 16}, 4),
+    ((1.0,), r"blk\.[0-9]*[13579]\.ffn_up=CPU", {"ubatch": 16}, 6),
+)
+
+
+@pytest.mark.parametrize(("shares", "overrides", "changes", "kept"), SHARED_OUT)
+@pytest.mark.parametrize("name", ["llama", "gemma3", "qwen3moe"])
+def test_few_layers_stand_for_all_on_several_cards(
+    name, shares, overrides, changes, kept, tmp_path, monkeypatch
+) -> None:
+    path = sparse.write(tmp_path / "m.gguf", FAMILIES[name])
+    run = read_run(open_model(str(path), None), {}, "8.6")
+    model = stretched(run.model, 6 if run.model.layers < 8 else 1)
+    settings = {**run.settings, "context": 4096, "parallel": 1, **changes}
+    batch = batch_of(model, settings, run.rules, has_flash=True, is_shared=True)
+    patterns = tuple((one, HOST if to is None else to) for one, to in overrides_of(overrides))
+    placement = place_layers(
+        model,
+        model.total_layers - kept,
+        output_first=True,
+        moved=Moved(patterns=patterns),
+        shares=shares,
+    )
+    few = reserved_graph.split_sizes(model, batch, placement, run.rules)
+    assert len(few) == len(shares) + 1
+    monkeypatch.setattr(reserved_graph, "_PERIODS", ())
+    assert reserved_graph.split_sizes(model, batch, placement, run.rules) == few
 
 
 @pytest.mark.parametrize("has_flash", [True, False])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vramplan import user_cache
+from vramplan.engines.ggml.known_graphs import GRAPHS, known_sizes
 from vramplan.known_results import KnownResults, find_shipped, has_shipped, shipped_text
 from vramplan.user_cache import UserCache
 
@@ -112,3 +113,23 @@ def test_a_shipped_file_that_is_damaged_has_no_result(text: str, tmp_path: Path)
     path.write_bytes(text.encode("latin-1"))
     assert find_shipped(path, "a", read) is None
     assert find_shipped(tmp_path / "nowhere.json", "a", read) is None
+
+
+@pytest.mark.usefixtures("cache")
+def test_sizes_of_other_sides_are_found_anew() -> None:
+    """Of two cards there are three: two that somebody wrote under the same key are no answer."""
+    assert known_sizes("key", 2, lambda: (1, 2)) == (1, 2)
+    assert known_sizes("key", 3, lambda: (1, 2, 3)) == (1, 2, 3)
+
+
+@pytest.mark.parametrize("raw", [None, [], [1], [1] * 18, [1, -2], [1, "2"], [1, True]])
+def test_what_are_no_sizes_is_not_taken(raw) -> None:
+    assert GRAPHS.read(raw) is None
+
+
+@pytest.mark.usefixtures("cache")
+def test_sizes_of_all_cards_are_kept() -> None:
+    sizes = tuple(range(1, 16))
+    known_sizes("many", 15, lambda: sizes)
+    GRAPHS.forget()
+    assert known_sizes("many", 15, never) == sizes
