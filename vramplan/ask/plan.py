@@ -160,6 +160,17 @@ def find_options(
     trial: Trial, changes: Sequence[Change], progress: Callable[[str], None] = silent
 ) -> Iterator[Option]:
     """Yield the combinations of changes that are good enough, cheapest first."""
+    for chain in _find_chains(trial, changes, progress):
+        change = combine(chain)
+        found = trial.accepted(change.settings)
+        assert found is not None
+        yield _option(trial, chain, change, found)
+
+
+def _find_chains(
+    trial: Trial, changes: Sequence[Change], progress: Callable[[str], None]
+) -> Iterator[Chain]:
+    """Yield the changes of each option; nothing is said of the time that one takes."""
 
     def may_fit(chain: Chain) -> bool:
         settings = combine(chain).settings
@@ -169,11 +180,7 @@ def find_options(
     def fits(chain: Chain) -> bool:
         return trial.accepted(combine(chain).settings) is not None
 
-    for chain in find_combinations(changes, may_fit, fits):
-        change = combine(chain)
-        found = trial.accepted(change.settings)
-        assert found is not None
-        yield _option(trial, chain, change, found)
+    yield from find_combinations(changes, may_fit, fits)
 
 
 def _option(trial: Trial, chain: Chain, change: Change, found: Verdict) -> Option:
@@ -256,10 +263,11 @@ def first_advice(
 def _first_of(
     trial: Trial, verdict: Verdict, progress: Callable[[str], None]
 ) -> tuple[Advice, ...]:
-    for option in find_options(trial, trial.changes(), progress):
-        found, behind = trial.judge_on(trial.job.changed(option.settings))
-        first = (advise(combine(option.changes), found, behind, verdict),)
-        return first if option.price < SOME else (*first, *_some(_smaller_file(trial)))
+    for chain in _find_chains(trial, trial.changes(), progress):
+        change = combine(chain)
+        found, behind = trial.judge_on(trial.job.changed(change.settings))
+        first = (advise(change, found, behind, verdict),)
+        return first if change.price < SOME else (*first, *_some(_smaller_file(trial)))
     return (*_nearest(trial, progress), *_some(_smaller_file(trial)))
 
 
@@ -289,9 +297,10 @@ def _nearest(trial: Trial, progress: Callable[[str], None]) -> tuple[Advice, ...
     if not trial.verdict.kind.is_failure:
         return ()
     tight = trial.again(VerdictKind.TIGHT)
-    for option in find_options(tight, tight.changes(), progress):
-        found, estimate = trial.judge_on(trial.job.changed(option.settings))
-        return (advise(combine(option.changes), found, estimate, trial.verdict),)
+    for chain in _find_chains(tight, tight.changes(), progress):
+        change = combine(chain)
+        found, estimate = trial.judge_on(trial.job.changed(change.settings))
+        return (advise(change, found, estimate, trial.verdict),)
     return engine_of(trial.job.pipeline).advise(_question(trial, progress))
 
 

@@ -29,9 +29,24 @@ _MEANT: Mapping[str, str] = {
 }
 
 
+#: llama.cpp's options -> settings without an option of their own
+_SET: Mapping[str, str] = {
+    **dict.fromkeys(("lora", "lora_scaled"), "lora"),
+    **dict.fromkeys(("override_tensor", "override_tensors"), "override_tensor"),
+    **dict.fromkeys(("ts", "tensor_split"), "tensor_split"),
+    **dict.fromkeys(("sm", "split_mode"), "split_mode"),
+    **dict.fromkeys(("mg", "main_gpu"), "main_gpu"),
+    **dict.fromkeys(("md", "model_draft"), "draft"),
+    **dict.fromkeys(("control_vector", "control_vector_scaled"), "control_vector"),
+}
+
+
 def meant_option(word: str, known: Collection[str]) -> str | None:
     """Return the option of `known` that is meant by another program's, or None."""
-    option = _MEANT.get(_plain(word))
+    plain = _plain(word)
+    if plain in _SET:
+        return f"--set {_SET[plain]}=VALUE" if "--set" in known else None
+    option = _MEANT.get(plain)
     return option if option in known else None
 
 
