@@ -81,8 +81,8 @@ def _record_here(architecture: str, class_name: str) -> tuple[str, str]:
     try:
         request, modules = _small_model(architecture, class_name)
         stage = "built"
+        from vramplan.engines.torch.record.saved.constant_tape import write_recording
         from vramplan.engines.torch.record.saved.recording_child import record_modules
-        from vramplan.engines.torch.record.saved.tape import write_recording
         from vramplan.engines.torch.tape.format import parse_tape
 
         recorded = record_modules(request, modules, lambda _: None)

@@ -42,6 +42,7 @@ _GRAPH = ": nodes = "
 #: what it prints of a projector's weights and compute buffer together, before it loads anything
 _PROJECTOR = "memory usage of mmproj"
 _FIT = "common_fit_params"
+_REASON = "error loading model: "
 
 #: the child: loads, which prints the buffers, and ends at once; the server would go on
 _CHILD = """
@@ -235,11 +236,12 @@ def _paths() -> str:
 
 
 def _why(log: EngineLog, text: str) -> str:
-    if log.failure is not None:
+    # the fit's line says no more than that loading failed, and may come before or after its reason
+    if log.failure is not None and _FIT not in log.failure.message:
         return log.failure.message
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # the fit's line says no more than that loading failed, and may come before or after its reason
-    reasons = [line for line in lines if _FIT not in line] or lines
+    reasons = [line for line in lines if _REASON in line]
+    reasons = reasons or [line for line in lines if _FIT not in line] or lines
     return reasons[-1][:300] if reasons else "it says nothing"
 
 

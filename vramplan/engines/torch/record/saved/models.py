@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.record.saved.constant_tape import TOKENS
 from vramplan.engines.torch.record.saved.request import Request
-from vramplan.engines.torch.record.saved.tape import TOKENS
 from vramplan.engines.torch.record.saved.wrapped import CUDA, WrappedDevice
 from vramplan.errors import RecordingError
 

@@ -20,8 +20,8 @@ import torch
 
 from vramplan.engines.torch.record.saved import models, whole_pipeline
 from vramplan.engines.torch.record.saved.build import build_part, said
+from vramplan.engines.torch.record.saved.constant_tape import Recorded, write_recording
 from vramplan.engines.torch.record.saved.request import Request, read_request
-from vramplan.engines.torch.record.saved.tape import Recorded, write_recording
 from vramplan.engines.torch.record.saved.wrapped import (
     Functions,
     WrappedDevice,

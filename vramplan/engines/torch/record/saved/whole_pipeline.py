@@ -10,9 +10,9 @@ import torch
 
 from vramplan.engines.torch.record.classes import find_class
 from vramplan.engines.torch.record.saved.calls import Calls
+from vramplan.engines.torch.record.saved.constant_tape import STEPS
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
-from vramplan.engines.torch.record.saved.tape import STEPS
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
 from vramplan.errors import RecordingError
 
