@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from vramplan.engines.torch.record.marks import Marks
+from vramplan.engines.torch.record.marks import WrittenMarks
 from vramplan.engines.torch.record.scratch import temporaries
 from vramplan.engines.torch.record.stream import (
     Alloc,
@@ -57,32 +56,19 @@ def is_meta(value: Value) -> bool:
     return isinstance(value, torch.Tensor) and value.device.type == "meta"
 
 
-class Device(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """The dispatch mode; `stream` is where events go now.
 
     Storages in `weights` (by data pointer identity) were there before the run and are not recorded.
     """
 
     def __init__(self, stream: Stream, weights: set[int]) -> None:
-        Marks.__init__(self, stream)
+        WrittenMarks.__init__(self, stream)
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
         self.weights = weights
         self.births: dict[int, Birth] = {}
 
     # ------------------------------------------------------------------ events
-    def write(self, event: Event) -> None:
-        """Append an event to the stream that is being recorded."""
-        self.stream.events.append(event)
-
-    @contextmanager
-    def into(self, stream: Stream) -> Iterator[None]:
-        """Record into `stream` for a while."""
-        outer, self.stream = self.stream, stream
-        try:
-            yield
-        finally:
-            self.stream = outer
-
     def adopt(self, tensor: torch.Tensor, birth: Birth) -> None:
         """Make `birth` the life of this tensor's storage."""
         storage = tensor.untyped_storage()

@@ -67,3 +67,20 @@ class Marks:
         """Close every loop of the current stream."""
         while self.stream.open_loops:
             self.end_loop()
+
+
+class WrittenMarks(Marks):
+    """Marks that are events among those of the run: what a recording device takes down."""
+
+    def write(self, event: Event) -> None:
+        """Append an event to the stream that is being recorded."""
+        self.stream.events.append(event)
+
+    @contextmanager
+    def into(self, stream: Stream) -> Iterator[None]:
+        """Record into `stream` for a while."""
+        outer, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = outer

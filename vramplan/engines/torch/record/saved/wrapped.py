@@ -28,8 +28,8 @@ from vramplan.engines.torch.record.device import (
     scratch_events,
     written_argument,
 )
-from vramplan.engines.torch.record.marks import Marks
-from vramplan.engines.torch.record.stream import Alloc, Birth, Event, Free, Stream
+from vramplan.engines.torch.record.marks import WrittenMarks
+from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
 
 CUDA = torch.device("cuda", 0)
 #: token ids and masks of a long prompt keep their values too: code reads whether any is masked
@@ -103,7 +103,7 @@ def _is_cuda(device: Value) -> bool:
     return device is not None and torch.device(device).type in ("cuda", "meta")
 
 
-class WrappedDevice(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """The dispatch mode; `stream` is where events go now.
 
     Storages in `weights` were there before the run. Content of up to `small` elements (whole
@@ -118,7 +118,7 @@ class WrappedDevice(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
         small: int = SMALL,
         small_whole: int = SMALL_WHOLE,
     ) -> None:
-        Marks.__init__(self, stream)
+        WrittenMarks.__init__(self, stream)
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
         self.weights = set(weights)
         self.births: dict[int, Birth] = {}
@@ -127,19 +127,6 @@ class WrappedDevice(Marks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
         self.unknown_reads = 0
 
     # ------------------------------------------------------------------ events
-    def write(self, event: Event) -> None:
-        """Append an event to the stream that is being recorded."""
-        self.stream.events.append(event)
-
-    @contextmanager
-    def into(self, stream: Stream) -> Iterator[None]:
-        """Record into `stream` for a while."""
-        outer, self.stream = self.stream, stream
-        try:
-            yield
-        finally:
-            self.stream = outer
-
     def _die(self, key: int, birth: Birth) -> None:
         if self.births.get(key) is not birth:  # its run is over
             return
