@@ -137,6 +137,36 @@ def test_what_is_of_no_known_class_is_counted_and_says_so(tmp_path, run) -> None
     assert "no tape of Qwen2ForCausalLM" in said.err
 
 
+@pytest.mark.parametrize(
+    ("dtype", "wide"), [("fp16", 4), ("bf16", 2), ("fp32", 4)], ids=["fp16", "bf16", "fp32"]
+)
+def test_what_t5_keeps_in_fp32_is_counted_so(tmp_path, monkeypatch, dtype, wide) -> None:
+    """transformers 5.23.0: `wo` stays in fp32 where the rest is loaded in fp16, a third of a T5."""
+    monkeypatch.setenv("VRAMPLAN_RECORD", "off")
+    names = ("encoder.block.0.layer.1.DenseReluDense.wo.weight", "shared.weight")
+    saved.write(tmp_path / "model.safetensors", [(name, "BF16", (512, 1000)) for name in names])
+    (tmp_path / "config.json").write_text('{"architectures": ["T5EncoderModel"]}')
+    (job,) = make_jobs([str(tmp_path)], open_catalog(), {"dtype": dtype})
+    found = door.engine_of(job.pipeline).estimate(job, CARD)
+    rest = 4 if dtype == "fp32" else 2
+    assert found.components[0].weights_bytes == 512_000 * (wide + rest)
+    assert found.lines[0].band.expected_bytes == 512_000 * (wide + rest)
+    assert found.lines[0].origin is Origin.EXACT
+
+
+@pytest.mark.parametrize(("dtype", "origin"), [("bf16", Origin.ASSUMED), ("fp32", Origin.EXACT)])
+def test_exact_is_not_said_of_a_class_that_keeps_modules_in_fp32(
+    tmp_path, monkeypatch, dtype, origin
+) -> None:
+    monkeypatch.setenv("VRAMPLAN_RECORD", "off")
+    saved.write(tmp_path / "diffusion_pytorch_model.safetensors", [("a", "BF16", (64, 64))])
+    config = '{"_class_name": "WanTransformer3DModel", "_diffusers_version": "0.42.1"}'
+    (tmp_path / "config.json").write_text(config)
+    (job,) = make_jobs([str(tmp_path)], open_catalog(), {"dtype": dtype})
+    found = door.engine_of(job.pipeline).estimate(job, CARD)
+    assert found.lines[0].origin is origin
+
+
 def test_weights_beside_their_config_stand_for_the_folder(tmp_path) -> None:
     folder = saved.save(tmp_path / "mine", "vit-mae-base")
     found, _ = opened(folder / "model.safetensors")

@@ -111,16 +111,20 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
 
 def _weights(resident: Sequence[CountedPart], settings: Settings) -> Iterator[Line]:
     """Yield a line for each part that is on the device at the peak."""
+    dtype = str(settings["dtype"])
     for part in resident:
+        is_sure = dtype == "fp32" or not part.keeps_more
         yield Line(
             kind=LineKind.WEIGHTS,
             device=GPU,
             name="weights",
             phase=None,
             component=part.name,
-            band=Band.exactly(part.bytes_at(_element_bytes(settings))),
-            origin=Origin.EXACT,
-            source="counted from the headers of its files",
+            band=Band.exactly(part.bytes_in(dtype)),
+            origin=Origin.EXACT if is_sure else Origin.ASSUMED,
+            source="counted from the headers of its files"
+            if is_sure
+            else f"counted as if all of it were in {dtype}: its class keeps some modules in fp32",
         )
 
 
@@ -138,7 +142,7 @@ def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
             name=part.name,
             parameters=part.parameters,
             dtype=part.quantised or str(settings["dtype"]),
-            weights_bytes=part.bytes_at(_element_bytes(settings)),
+            weights_bytes=part.bytes_in(str(settings["dtype"])),
             device="split" if is_split else "gpu",
         )
 
@@ -153,9 +157,9 @@ def _work(model: CountedModel, settings: Settings) -> tuple[Band, str, str]:
     The peak is where weights and work together are most: with model offload that is one
     component's time on the device.
     """
-    size = _element_bytes(settings)
+    dtype = str(settings["dtype"])
     held = {
-        part.name: sum(one.bytes_at(size) for one in _resident(model, settings, part.name))
+        part.name: sum(one.bytes_in(dtype) for one in _resident(model, settings, part.name))
         for part in model.parts
     }
     uses = list(_uses(model, settings))

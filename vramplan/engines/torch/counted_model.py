@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: what a dtype of the settings is called in a file
 SAVED_DTYPES: Mapping[str, str] = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp32"}
+#: classes that keep these tensors in fp32 when they are loaded in fp16 (not in bf16): a third of a
+#: T5 by weight. Source: transformers 5.23.0, `_keep_in_fp32_modules` of models/{t5,mt5,umt5,udop,
+#: pop2piano} and modeling_utils.py, where it is applied
+_KEPT_IN_FP16 = (("T5", "MT5", "UMT5", "Udop", "Pop2Piano"), ".wo.weight")
+#: classes that keep other modules in fp32 in half precision, which are not told by their tensors'
+#: names here. Source: the same and `_keep_in_fp32_modules_strict` there; diffusers 0.42.1, likewise
+_KEEPS_MORE = (
+    "Afmoe", "AnyFlow", "AutoencoderKLMiniMax", "AutoencoderRFD4", "AXK", "Bailing", "Beam",
+    "Blip2", "ChronoEdit", "Cosmos", "Deepseek", "Dots", "Ernie4_5", "EsmFold2", "ExaoneMoe",
+    "Flint", "Flux3", "Glm4Moe", "Glm4v", "Glm5", "GlmMoe", "GptOss", "Gradium",
+    "GraniteSpeech5", "HYV3", "HYV4", "Helios", "Inkling", "InstructBlip", "JoyImage",
+    "Kandinsky", "Kolibri1", "Krea2", "Kyutai", "LongcatFlash", "MiMo", "MiniMaxH3",
+    "MistralLarge4", "MuseSpark", "Nemotron", "OpenAIPrivacy", "PocketTTS", "RFD4", "Rwkv",
+    "SLANe", "SkyReels", "SolarOpen", "Voxtral", "Wan",
+)  # fmt: skip
 #: a config's numbers: what is beyond is no model's, or no number
 _LARGEST = 1 << 24
 _LAST_CONVOLUTION = ("decoder.conv_out.weight", "decoder.conv_out.conv.weight")
@@ -29,6 +45,13 @@ class CountedPart:
     elements: int
     fixed_bytes: int
     quantised: str | None  # the type of most of its bytes, where that is no float
+    kept_elements: int = 0  # of `elements`, those that are in fp32 where the rest is in fp16
+    keeps_more: bool = False  # its class keeps others in fp32 in half precision
+
+    def bytes_in(self, dtype: str) -> int:
+        """Return what it takes on the device when it is loaded in `dtype`."""
+        kept = self.kept_elements * 2 if dtype == "fp16" else 0
+        return self.bytes_at(ELEMENT_BYTES[dtype]) + kept
 
     def bytes_at(self, element_bytes: int) -> int:
         """Return what it takes on the device."""
@@ -91,12 +114,16 @@ def saved_dtype(model: SavedModel) -> str:
 
 def _count_part(part: Part) -> CountedPart:
     sizes: Counter[str] = Counter()
-    elements = fixed = parameters = 0
+    elements = fixed = parameters = kept = 0
+    class_name = part.class_path.rpartition(".")[2]
+    classes, kept_name = _KEPT_IN_FP16
     for tensor in part.tensors:
         sizes[tensor.dtype] += tensor.size_bytes
         parameters += tensor.elements
         if tensor.dtype in SAVED_DTYPES:
             elements += tensor.elements
+            if class_name.startswith(classes) and tensor.name.endswith(kept_name):
+                kept += tensor.elements
         else:
             fixed += tensor.size_bytes
     most = sizes.most_common(1)[0][0] if sizes else ""
@@ -106,6 +133,8 @@ def _count_part(part: Part) -> CountedPart:
         elements=elements,
         fixed_bytes=fixed,
         quantised=None if most in SAVED_DTYPES else most.lower() or None,
+        kept_elements=kept,
+        keeps_more=class_name.startswith(_KEEPS_MORE),
     )
 
 
