@@ -90,7 +90,7 @@ def read_saved_on_hub(text: str, environment: Mapping[str, str] | None = None) -
     if not REPOSITORY.fullmatch(repository):
         return None
     if (cached := _cached(repository, environ)) is not None:
-        return read_saved_folder(cached)
+        return cached
     if environ.get("HF_HUB_OFFLINE", "").lower() in _OFFLINE:
         message = f"{PREFIX}{repository}: not in the local cache, and HF_HUB_OFFLINE is set"
         raise SourceError(message, hint=f"hf download {repository} fetches it")
@@ -102,20 +102,18 @@ def read_saved_on_hub(text: str, environment: Mapping[str, str] | None = None) -
     return read_saved_folder(files)
 
 
-def _cached(repository: str, environ: Mapping[str, str]) -> LocalFiles | None:
-    """Return a copy in the local cache whose weights are there."""
+def _cached(repository: str, environ: Mapping[str, str]) -> SavedModel | None:
+    """Return the model of a copy in the local cache whose weights are there."""
     try:
         found = sorted(snapshots(repository, environ).iterdir())
     except OSError:
         return None
     for folder in found:
         if is_saved_folder(folder):
-            files = LocalFiles(folder)
             try:
-                read_saved_folder(files)
+                return read_saved_folder(LocalFiles(folder))
             except SourceError:  # its configs alone, or some of its parts
                 continue
-            return files
     return None
 
 
