@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
         "sweep": "verdicts on a grid of pipelines, settings and cards",
         "report": "verdict and budget as one self-contained HTML page",
+        "serve": "what if? the page in a browser, on this machine",
         "watch": "the cards live, who holds what, and the peaks",
         "catalog": "the pipelines: list, show, validate, add",
         "cards": "the cards: what NVML says they have",
