@@ -54,3 +54,15 @@ function copyOldWay(text) {
   document.execCommand("copy");
   area.remove();
 }
+
+/** Return a field for text: `take(value)` hears what was typed, and `show` leaves what is being typed. */
+export function makeField(attributes, take) {
+  const field = make("input", { type: "text", spellcheck: "false", autocomplete: "off", ...attributes });
+  let known = "";
+  field.addEventListener("change", () => { known = field.value; take(known); });
+  const show = (value) => {
+    if (document.activeElement === field && field.value !== known) return;
+    field.value = known = value;
+  };
+  return { field, show };
+}

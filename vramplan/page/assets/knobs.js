@@ -1,6 +1,6 @@
 // The settings: one control each, which stays where it is while its value changes.
 
-import { find, make } from "./elements.js";
+import { find, make, makeField } from "./elements.js";
 
 /** Words of a choice are buttons beside each other up to so many, and so many letters; then a list. */
 const MOST_BUTTONS = 5;
@@ -80,13 +80,14 @@ function makeValue(knob, turn) {
   const reset = resetButton(knob, turn);
   const id = `knob-${knob.key}`;
   let stops = knob.stops;
-  const text = make("input", { id, type: "text", spellcheck: "false", autocomplete: "off", maxlength: 1000, "aria-describedby": `help-${knob.key}` });
-  text.addEventListener("change", () => turn(knob.key, text.value));
+  const about = { id, maxlength: 1000, "aria-describedby": `help-${knob.key}` };
+  const { field: text, show } = makeField(about, (value) => turn(knob.key, value));
   const slider = make("input", { type: "range", min: 0, "aria-label": `${knob.label}, by steps` });
   slider.addEventListener("input", () => {
-    text.value = stops[slider.value];
-    slider.setAttribute("aria-valuetext", text.value);
-    turn(knob.key, text.value);
+    const value = stops[slider.value];
+    show(value);
+    slider.setAttribute("aria-valuetext", value);
+    turn(knob.key, value);
   });
   const root = make("div", { class: "knob" }, make("label", { for: id }, knob.label), reset, text, slider, help(knob));
   return {
@@ -97,7 +98,7 @@ function makeValue(knob, turn) {
       slider.max = now.last_stop;
       if (now.stop !== null) slider.value = now.stop;
       slider.setAttribute("aria-valuetext", now.value);
-      text.value = now.value;
+      show(now.value);
       changed(root, reset, now);
     },
     mark: (isWrong) => {

@@ -1,7 +1,7 @@
 // The page: what is wanted stands in its address, what is answered is shown.
 
 import { showBudget, showCommands, showDetails, showPlan, showRun, showVerdicts } from "./answers.js";
-import { copyWith, find, make } from "./elements.js";
+import { copyWith, find, make, makeField } from "./elements.js";
 import { markKnob, showKnobs } from "./knobs.js";
 import { ask, canBeGivenUp } from "./transport.js";
 
@@ -10,6 +10,13 @@ const PATIENCE = 250;
 /** So long nothing has to change before it is asked what to change. */
 const REST = 120;
 
+/** What is taken off every card: its key, its name, and what it is. */
+const ROOMS = [
+  ["margin", "keep free", "kept free on every card, such as 512MiB"],
+  ["other", "other programs", "what other programs hold on the card, such as 1GiB"],
+];
+
+const rooms = new Map();
 let wanted = location.search.slice(1);
 let mostCards = 1;
 let asked = null; // the question about verdicts that is under way: {link, since, control}
@@ -118,6 +125,7 @@ async function look() {
   while (asked?.link !== wanted) {
     asked = { link: wanted, since: performance.now(), control: new AbortController() };
     find("found").setAttribute("aria-busy", "true");
+    find("plan").setAttribute("aria-busy", "true"); // it is another's until it is asked for anew
     try {
       const found = await ask("verdicts", asked.link, { signal: asked.control.signal, hear });
       show(found, asked.link);
@@ -164,17 +172,14 @@ function showCards(found) {
 
 /** Show the two sizes that are taken off every card. */
 function showRoom(found) {
-  const place = find("room");
-  if (!place.children.length) place.append(
-    room("margin", "keep free", "kept free on every card, such as 512MiB"),
-    room("other", "other programs", "what other programs hold on the card, such as 1GiB"));
-  for (const key of ["margin", "other"]) find(`room-${key}`).value = found[key];
-}
-
-function room(key, label, help) {
-  const input = make("input", { id: `room-${key}`, type: "text", spellcheck: "false", autocomplete: "off", maxlength: 40, placeholder: "0 MiB", "aria-describedby": `help-${key}` });
-  input.addEventListener("change", () => turn(key, input.value));
-  return make("div", { class: "knob" }, make("label", { for: `room-${key}` }, label), input, make("p", { class: "help", id: `help-${key}` }, help));
+  if (!rooms.size) for (const [key, label, help] of ROOMS) {
+    const about = { id: `room-${key}`, maxlength: 40, placeholder: "0 MiB", "aria-describedby": `help-${key}` };
+    const { field, show } = makeField(about, (value) => turn(key, value));
+    rooms.set(key, show);
+    find("room").append(make("div", { class: "knob" },
+      make("label", { for: `room-${key}` }, label), field, make("p", { class: "help", id: `help-${key}` }, help)));
+  }
+  for (const [key, show] of rooms) show(found[key]);
 }
 
 function showProblem(problem) {
@@ -193,12 +198,14 @@ function hear(step) {
 
 /** Ask what to change, once nothing has moved for a while. */
 async function plan() {
-  if (!find("problem").hidden) return;
+  if (!find("problem").hidden) {
+    find("plan").removeAttribute("aria-busy");
+    return;
+  }
   const shown = new URLSearchParams(wanted);
   shown.set("show", document.querySelector("#verdicts input:checked").value);
   planned = { control: new AbortController() };
   const { signal } = planned.control;
-  find("plan").setAttribute("aria-busy", "true");
   try {
     const found = await ask("plan", shown.toString(), { signal, hear });
     if (signal.aborted) return;
