@@ -12,7 +12,7 @@ from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, pars
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import ArgumentParser, Namespace, _ActionsContainer
 
 #: the settings that have an option of their own, with what stands for their value
 SHORT_FORMS = {
@@ -190,7 +190,15 @@ def add_output(parser: ArgumentParser, formats: Sequence[str], default: str = "t
         metavar="FILE",
         help="write to FILE instead of stdout; .html, .md and .json choose the format",
     )
+    add_force(parser)
     parser.set_defaults(formats=tuple(formats), default_format=default)
+
+
+def add_force(parser: _ActionsContainer) -> None:
+    """Add ``--force``."""
+    parser.add_argument(
+        "--force", action="store_true", help="replace the FILE of -o where there is one already"
+    )
 
 
 def given_settings(args: Namespace) -> dict[str, SettingValue]:
