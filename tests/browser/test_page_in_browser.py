@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 import vramplan
-from vramplan.report import phrases
+from vramplan.report import phrases, plain
 
 pytestmark = pytest.mark.browser
 
@@ -77,11 +77,11 @@ def focused(page) -> str:
     return page.evaluate("document.activeElement.id || document.activeElement.innerText")
 
 
-# ------------------------------------------------------------------------------------ what it shows
+# ------------------------------------------------------------------------- what it shows
 def test_verdicts_and_figures_are_the_library_s(open_page) -> None:
     page = open_page()
     answer = vramplan.check("sdxl", card=["8gb", "12gb", "rtx-4090"])
-    assert words(page) == [phrases.verdict(verdict.kind) for verdict in answer.verdicts]
+    assert words(page) == [plain.verdict(verdict.kind) for verdict in answer.verdicts]
     needs = page.locator("#verdicts .needs").all_inner_texts()
     for verdict, said in zip(answer.verdicts, needs, strict=True):
         assert phrases.need(verdict.need.expected_bytes) in said
@@ -95,17 +95,17 @@ def test_verdicts_and_figures_are_the_library_s(open_page) -> None:
 
 def test_a_knob_changes_verdict_and_link_and_a_link_brings_it_back(open_page) -> None:
     page = open_page("?target=sdxl&card=12gb")
-    assert words(page) == ["~ tight"]
+    assert words(page) == ["~ Only just fits"]
     slider = page.get_by_label("image, by steps")
     slider.focus()
     for _ in range(4):
         slider.press("ArrowLeft")
     settle(page)
     assert page.input_value("#knob-image") == "768x768"
-    assert words(page) == ["✓ fits"]
+    assert words(page) == ["✓ Fits"]
     assert state(page) == {"target": ["sdxl"], "card": ["12gb"], "image": ["768x768"]}
     again = open_page("?" + urlsplit(page.url).query)
-    assert words(again) == ["✓ fits"]
+    assert words(again) == ["✓ Fits"]
     assert again.input_value("#knob-image") == "768x768"
     again.get_by_role("button", name="reset image to 1024x1024").click()
     settle(again)
@@ -145,10 +145,10 @@ def test_a_way_is_tried_and_back_returns(open_page) -> None:
     page = open_page("?target=sdxl&card=8gb")
     page.get_by_role("button", name="Try it").first.click()
     settle(page)
-    assert words(page) == ["✓ fits"]
+    assert words(page) == ["✓ Fits"]
     assert state(page)["offload"] == ["model"]
     page.go_back()
-    page.locator("#verdicts .word").filter(has_text="oom").wait_for()
+    page.locator("#verdicts .word").filter(has_text="Does not fit").wait_for()
     assert "offload" not in state(page)
 
 
@@ -203,7 +203,7 @@ def test_a_wrong_value_is_said_marked_and_put_right(open_page) -> None:
     assert page.get_attribute("#knob-image", "aria-invalid") == "false"
 
 
-# ---------------------------------------------------------------------------------- who sees it how
+# ------------------------------------------------------------------------- who sees it how
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("link", [LINK, "?target=llava:7b&card=4gb&context=16384"])
 def test_axe_finds_nothing(open_page, look: str, link: str) -> None:
@@ -263,7 +263,7 @@ def test_keys_are_enough(open_page) -> None:
     press_until(page, "Tab", "Try it")
     page.keyboard.press("Enter")
     settle(page)
-    assert words(page)[1] == "✓ fits"
+    assert words(page)[1] == "✓ Fits"
 
 
 def press_until(page, key: str, name: str) -> None:
@@ -282,7 +282,7 @@ def press_until_named(page, name: str) -> None:
     raise AssertionError(f"{name} is not reached")
 
 
-# ----------------------------------------------------------------------------------------- misfortune
+# ------------------------------------------------------------------------- misfortune
 @pytest.mark.parametrize("key", ["target", "card", "image", "margin", "show", "unknown"])
 @pytest.mark.parametrize(
     "text",
@@ -297,7 +297,7 @@ def test_what_a_link_says_is_text(open_page, key: str, text: str) -> None:
     assert page.locator("main script").count() == 0
 
 
-def test_ten_thousand_characters_are_refused_in_words(open_page, address) -> None:
+def test_ten_thousand_characters_are_refused_in_words(open_page) -> None:
     page = open_page("?target=sd15&card=8gb")
     page.evaluate("document.getElementById('knob-image').maxLength = 100000")
     page.fill("#knob-image", "9" * 10_000)

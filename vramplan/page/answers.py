@@ -39,7 +39,7 @@ from vramplan.page.query import (
     read_query,
     write_query,
 )
-from vramplan.report import phrases
+from vramplan.report import plain
 from vramplan.report.serial import Json, check_result
 from vramplan.report.text import clean
 
@@ -87,12 +87,23 @@ class Page:
         """Return all that can be chosen: models, and cards by their kinds."""
         return {
             "version": __version__,
-            "models": [view.model_view(pipeline) for pipeline in self._models.listed],
-            "cards": self._cards(),
+            "models": self._model_groups(),
+            "cards": self._card_groups(),
             "most_cards": MOST_CARDS,
         }
 
-    def _cards(self) -> list[Json]:
+    def _model_groups(self) -> list[Json]:
+        """Return the models that were named, then the catalogue's by what runs them."""
+        groups: dict[str, list[Json]] = {}
+        for pipeline in self._models.listed:
+            is_named = pipeline.name in self._models.named
+            title = (
+                "Named when this page was started" if is_named else f"runs in {pipeline.runtime}"
+            )
+            groups.setdefault(title, []).append(view.model_view(pipeline))
+        return [{"title": clean(title, 60), "models": models} for title, models in groups.items()]
+
+    def _card_groups(self) -> list[Json]:
         known = self._models.catalog.cards
         groups: dict[str, list[Json]] = {}
         if self._is_local and _has_gpu(self._models):
@@ -133,7 +144,6 @@ class Page:
         verdicts = [verdict for verdict, _ in judged]
         shown = _shown(query, verdicts)
         verdict, estimate = judged[shown]
-        said = ", ".join(f"{one.card}: {one.kind.value}" for one in verdicts)
         return {
             "link": asked.link(),
             "model": view.model_view(asked.job.pipeline),
@@ -142,9 +152,9 @@ class Page:
             "margin": query.margin,
             "other": query.other,
             "changed": [*changed_settings(asked.job)],
-            "verdicts": [view.verdict_view(place, one) for place, one in enumerate(verdicts)],
+            "verdicts": [view.verdict_view(one) for one in verdicts],
             "shown": verdict.card,
-            "said": f"{phrases.name(asked.job.pipeline.name)} on {said}",
+            "said": plain.headline(verdicts),
             "budget": view.budget_view(estimate, verdict),
             "run": view.run_view(estimate, verdict),
             "details": view.detail_view(estimate),

@@ -6,29 +6,21 @@ from collections.abc import Callable, Sequence
 
 from vramplan.ask.knobs import Knob
 from vramplan.budget.plan import Option, Plan
-from vramplan.model import Advice, Estimate, Pipeline, Settings, Verdict, VerdictKind
+from vramplan.model import Advice, Estimate, Pipeline, Settings, Verdict
 from vramplan.page.bars import draw_bar, peak_pieces, rows_of
-from vramplan.report import estimate_rows, phrases
+from vramplan.report import estimate_rows, phrases, plain
 from vramplan.report import plan as plan_words
-from vramplan.report.budget import KIND_WORDS, Offer
+from vramplan.report.budget import Offer
 from vramplan.report.colour import SIGNS, Tone
 from vramplan.report.rows import NotedTable, Table
 from vramplan.report.serial import Json
-from vramplan.report.svg import draw_meter, draw_swatch
+from vramplan.report.svg import NARROW, draw_meter, draw_swatch
 from vramplan.report.text import clean
 from vramplan.report.timeline import draw_timeline
 from vramplan.report.trade_off import times
 
 #: a card of this many times the peak would squeeze the bar of it into a corner
 _FARTHEST = 4
-
-#: what each verdict means, for somebody who reads it for the first time
-MEANINGS = {
-    VerdictKind.FITS: "even the high estimate is within what the card offers",
-    VerdictKind.TIGHT: "the expected need is within it, the high estimate is not",
-    VerdictKind.OFFLOAD: "it runs, but partly from system memory, and slowly",
-    VerdictKind.OOM: "it stops with an out-of-memory error",
-}
 
 
 def model_view(pipeline: Pipeline) -> dict[str, Json]:
@@ -59,15 +51,15 @@ def knob_view(knob: Knob) -> dict[str, Json]:
     }
 
 
-def verdict_view(place: int, verdict: Verdict) -> dict[str, Json]:
+def verdict_view(verdict: Verdict) -> dict[str, Json]:
     """Return one card's verdict."""
     return {
         "card": verdict.card,
         "title": clean(verdict.card_title, 80),
         "kind": verdict.kind.value,
         "sign": SIGNS[verdict.kind],
-        "word": verdict.kind.value,
-        "meaning": MEANINGS[verdict.kind],
+        "word": plain.WORDS[verdict.kind],
+        "meaning": plain.MEANINGS[verdict.kind],
         "need": phrases.need(verdict.need.expected_bytes),
         "spread": phrases.spread(verdict.need),
         "budget": phrases.available(verdict.budget_bytes),
@@ -77,7 +69,7 @@ def verdict_view(place: int, verdict: Verdict) -> dict[str, Json]:
         "place": phrases.place(verdict.peak_phase, verdict.peak_component),
         "layers": None if verdict.layers is None else verdict.layers.in_words(),
         "reason": clean(verdict.reason),
-        "meter": draw_meter(f"meter-{place}", verdict),
+        "meter": draw_meter(verdict),
     }
 
 
@@ -110,7 +102,7 @@ def budget_view(estimate: Estimate, verdict: Verdict) -> dict[str, Json]:
         "legend": [
             {
                 "swatch": draw_swatch(f"fill-{piece.tone}"),
-                "label": KIND_WORDS[piece.tone],
+                "label": plain.KINDS[piece.tone],
                 "size": phrases.need(piece.size_bytes),
             }
             for piece in pieces
@@ -134,6 +126,7 @@ def run_view(estimate: Estimate, verdict: Verdict) -> dict[str, Json]:
     offer = Offer(label=phrases.name(verdict.card), budget_bytes=verdict.budget_bytes)
     return {
         "timeline": draw_timeline("timeline", estimate, [offer]),
+        "narrow": draw_timeline("narrow", estimate, [offer], NARROW),
         "summary": [
             {"label": label, "text": text} for label, text in estimate_rows.summary(estimate)
         ],

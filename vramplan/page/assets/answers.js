@@ -17,7 +17,7 @@ export function showVerdicts(found, choose) {
   const shown = found.verdicts.find((verdict) => verdict.card === found.shown);
   find("reason").replaceChildren(make("b", {}, shown.card), `: ${shown.reason}`);
   find("strip").replaceChildren(...found.verdicts.map((verdict) =>
-    make("span", { class: `chip ${verdict.kind}` }, `${verdict.card} ${verdict.sign} ${verdict.word}`)));
+    make("span", { class: `chip ${verdict.kind}` }, `${verdict.card} ${verdict.sign} ${verdict.kind}`)));
 }
 
 function makeTile(card, choose) {
@@ -37,11 +37,12 @@ function makeTile(card, choose) {
         make("span", { class: "needs" }, `needs ${verdict.need} `, make("small", {}, `of ${verdict.budget}`)),
         make("span", { class: "room" }, verdict.room),
         make("span", { class: "fine" }, [
+          make("code", {}, verdict.kind),
           verdict.spread === "exact" ? "exact" : `between ${verdict.spread}`,
           `risk ${verdict.risk}`,
           verdict.layers,
           verdict.judged && `judged as ${verdict.judged}`,
-        ].filter(Boolean).join(" · ")),
+        ].filter(Boolean).flatMap((one, place) => (place ? [" · ", one] : [one]))),
       );
     },
   };
@@ -66,7 +67,7 @@ export function showBudget(budget) {
 /** Show the run's memory as it goes. */
 export function showRun(run) {
   fill(find("run"),
-    run.timeline && scrolling("The run's memory, step by step", make("div", { class: "picture" }, picture(run.timeline))),
+    run.timeline && make("div", { class: "picture" }, picture(run.timeline), picture(run.narrow)),
     run.timeline && make("p", { class: "keys fine" }, run.swatches.map((one) => make("span", {}, picture(one.swatch), ` ${one.label}`))),
     make("dl", { class: "summary" }, run.summary.map((one) => make("div", {}, make("dt", {}, one.label), make("dd", {}, one.text)))),
   );

@@ -39,7 +39,8 @@ async function begin() {
 function fillChoices(start) {
   mostCards = start.most_cards;
   find("version").textContent = `vramplan ${start.version}`;
-  find("model").replaceChildren(...start.models.map((model) => make("option", { value: model.name }, `${model.title} · ${model.name}`)));
+  find("model").replaceChildren(...start.models.map((group) => make("optgroup", { label: group.title },
+    group.models.map((model) => make("option", { value: model.name }, `${model.title} · ${model.name}`)))));
   find("known-cards").replaceChildren(...start.cards.flatMap((group) =>
     group.cards.map((card) => make("option", { value: card.name }, `${card.title} · ${group.title}`))));
 }
