@@ -10,6 +10,8 @@ const PATIENCE = 250;
 /** So long nothing has to change before it is asked what to change. */
 const REST = 120;
 
+/** Work that is done sooner is not spoken of. */
+const SILENCE = 400;
 /** What is taken off every card: its key, its name, and what it is. */
 const ROOMS = [
   ["margin", "keep free", "kept free on every card, such as 512MiB"],
@@ -22,10 +24,9 @@ let mostCards = 1;
 let asked = null; // the question about verdicts that is under way: {link, since, control}
 let planned = null; // the one about a plan
 let rest = null;
+let patience = null;
 
 async function begin() {
-  find("progress").hidden = false;
-  find("progress").textContent = "Loading…";
   try {
     fillChoices(await ask("start", "", { hear }));
   } catch (problem) {
@@ -136,7 +137,7 @@ async function look() {
   }
   asked = null;
   find("found").removeAttribute("aria-busy");
-  find("progress").hidden = true;
+  hush();
   rest = setTimeout(plan, REST);
 }
 
@@ -187,14 +188,21 @@ function showProblem(problem) {
   const said = problem.error ?? "the program that answers is gone: start it again, and reload this page";
   find("problem").replaceChildren(make("p", {}, make("b", {}, said)), ...(problem.hint ? [make("p", {}, problem.hint)] : []));
   find("problem").hidden = false;
-  find("progress").hidden = true;
+  hush();
   markKnob(problem.key ?? null);
 }
 
-/** Say how far work is that takes its time. */
+/** Say what is being done, once it has taken a while. */
 function hear(step) {
   find("progress").textContent = step;
-  find("progress").hidden = false;
+  patience ??= setTimeout(() => { find("progress").hidden = false; }, SILENCE);
+}
+
+/** Say nothing any more: it is done. */
+function hush() {
+  clearTimeout(patience);
+  patience = null;
+  find("progress").hidden = true;
 }
 
 /** Ask what to change, once nothing has moved for a while. */
@@ -217,7 +225,7 @@ async function plan() {
     find("plan").replaceChildren(make("p", {}, problem.error ?? "no answer"));
   }
   find("plan").removeAttribute("aria-busy");
-  find("progress").hidden = true;
+  hush();
 }
 
 begin();
