@@ -190,6 +190,16 @@ def test_a_model_is_changed(open_page) -> None:
     assert page.locator("#knob-image").count() == 0
 
 
+def test_a_model_is_named_as_the_hub_has_it(open_page) -> None:
+    page = open_page("?target=sd15&card=8gb")
+    page.fill("#named", "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0")
+    page.press("#named", "Enter")
+    page.locator("#about").filter(has_text="two text encoders").wait_for()
+    settle(page)
+    assert page.input_value("#model") == "sdxl"
+    assert state(page)["target"] == ["sdxl"]
+
+
 def test_a_wrong_value_is_said_marked_and_put_right(open_page) -> None:
     page = open_page("?target=sd15&card=8gb")
     page.fill("#knob-image", "513")

@@ -11,6 +11,9 @@ from vramplan.catalog.pipelines import Entry, find_pipeline
 from vramplan.engines.door import Remark
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Pipeline
+from vramplan.sources.hub_address import read_address, repository_named
+
+_OLLAMA = "ollama:"
 
 
 class Models:
@@ -29,11 +32,15 @@ class Models:
         self._texts = texts
 
     def find(self, name: str) -> Pipeline:
-        """Return the pipeline of a name; raises UsageError for one that is not on the page."""
+        """Return the pipeline of a name, or of a repository or page on the hub that it stands for.
+
+        Raises UsageError for one that is not on the page.
+        """
         if name in self.named:
             return self.named[name]
         try:
-            entry = find_pipeline(name, self.catalog.pipelines)
+            entry = _of_repository(name, self.catalog)
+            entry = entry or find_pipeline(_plain(name), self.catalog.pipelines)
         except UsageError:
             known = (*self.named, *self.catalog.pipelines)
             hint = did_you_mean(name[:80], known)
@@ -56,6 +63,18 @@ class Models:
     def listed(self) -> tuple[Pipeline, ...]:
         """All of them, those that were named first."""
         return (*self.named.values(), *self.catalog.pipelines.values())
+
+
+def _plain(name: str) -> str:
+    """Return the name that a page of Ollama's library stands for, any other name as it is."""
+    address = read_address(name, {}) or name
+    return address.removeprefix(_OLLAMA)
+
+
+def _of_repository(name: str, catalog: Catalog) -> Entry | None:
+    """Return the entry of ``ORG/NAME`` or of its page; what is written there is not asked for."""
+    repository = repository_named(read_address(name, {}) or name)
+    return None if repository is None else catalog.repository(repository)
 
 
 def open_models(

@@ -47,12 +47,8 @@ function fillChoices(start) {
 }
 
 function listen() {
-  find("model").addEventListener("change", () => {
-    const now = new URLSearchParams(wanted);
-    const next = new URLSearchParams({ target: find("model").value });
-    for (const card of now.getAll("card")) next.append("card", card);
-    want(next, true);
-  });
+  find("model").addEventListener("change", () => open(find("model").value));
+  find("name").addEventListener("submit", (event) => { event.preventDefault(); open(find("named").value.trim()); });
   find("add").addEventListener("submit", (event) => { event.preventDefault(); addCard(find("card").value); });
   find("card").addEventListener("input", (event) => {
     const isChosen = !(event instanceof InputEvent) || event.inputType === "insertReplacementText";
@@ -83,6 +79,14 @@ function turn(key, value) {
   if (value === null || value === "") now.delete(key);
   else now.set(key, value);
   want(now);
+}
+
+/** Want another model, on the same cards. */
+function open(target) {
+  if (!target) return;
+  const next = new URLSearchParams({ target });
+  for (const card of new URLSearchParams(wanted).getAll("card")) next.append("card", card);
+  want(next, true);
 }
 
 /** Want what a link says. */
@@ -153,6 +157,7 @@ function show(found, link) {
     showRoom(found);
     markKnob(null);
     find("model").value = found.model.name;
+    find("named").value = "";
     find("about").textContent = `${found.model.summary} Runs in ${found.model.runtime}.`;
     find("reset").hidden = !found.changed.length && !found.margin && !found.other;
     document.title = `${found.said} · vramplan`;
