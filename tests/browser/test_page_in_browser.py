@@ -220,6 +220,7 @@ def test_axe_finds_nothing(open_page, look: str, link: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = open_page(link, look)
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    page.locator("#details table").first.wait_for()
     rules = {"resultTypes": ["violations"], "runOnly": {"type": "tag", "values": TAGS}}
     found = axe.Axe().run(page, options=rules).response["violations"]
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []

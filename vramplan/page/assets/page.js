@@ -25,6 +25,8 @@ let asked = null; // the question about verdicts that is under way: {link, since
 let planned = null; // the one about a plan
 let rest = null;
 let patience = null;
+let latest = null; // the answer that is shown
+let planCommand = "";
 
 async function begin() {
   try {
@@ -131,6 +133,7 @@ async function look() {
   while (asked?.link !== wanted) {
     asked = { link: wanted, since: performance.now(), control: new AbortController() };
     find("found").setAttribute("aria-busy", "true");
+    planCommand = "";
     find("plan").setAttribute("aria-busy", "true"); // it is another's until it is asked for anew
     try {
       const found = await ask("verdicts", asked.link, { signal: asked.control.signal, hear });
@@ -164,10 +167,15 @@ function show(found, link) {
     if (find("said").textContent !== found.said) find("said").textContent = found.said;
   }
   showVerdicts(found, choose);
+  latest = found;
+  setTimeout(() => { if (latest === found) explain(found); }); // the verdict is seen first
+}
+
+function explain(found) {
   showBudget(found.budget);
   showRun(found.run);
   showDetails(found);
-  showCommands([found.command]);
+  showCommands([found.command, planCommand]);
 }
 
 function showCards(found) {
@@ -224,7 +232,8 @@ async function plan() {
     const found = await ask("plan", shown.toString(), { signal, hear });
     if (signal.aborted) return;
     showPlan(found, go);
-    showCommands([find("commands").querySelector("code")?.textContent, found.command]);
+    planCommand = found.command;
+    showCommands([latest.command, planCommand]);
   } catch (problem) {
     if (signal.aborted || problem.name === "AbortError") return;
     find("plan").replaceChildren(make("p", {}, problem.error ?? "no answer"));
