@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,3 +110,28 @@ def test_the_core_is_the_compiled_one(static_page, static_address) -> None:
         }"""
     )
     assert found[0] is True, found[1]
+
+
+def test_a_model_file_is_read_in_the_browser(static_page, static_address, tmp_path) -> None:
+    pytest.importorskip("gguf")
+    spec = importlib.util.spec_from_file_location(
+        "sparse_gguf", Path(__file__).parents[1] / "sparse_gguf.py"
+    )
+    sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sparse)
+    model = sparse.dense_layers(sparse.language_model(layers=4, words=32000))
+    path = sparse.write(tmp_path / "mine.gguf", model)
+    static_page.goto(f"{static_address}?target=sd15&card=8gb")
+    static_page.locator("#verdicts .tile").wait_for()
+    static_page.set_input_files("#file", path)
+    static_page.locator("#knob-context").wait_for()
+    static_page.locator("[aria-busy]").first.wait_for(state="detached")
+    assert "target=mine&card=8gb" in static_page.url
+    assert static_page.input_value("#model") == "mine"
+    here = Answering()
+    here.open(str(path))
+    found = json.loads(here("verdicts", "target=mine&card=8gb", lambda _: None))["found"]
+    assert found["verdicts"][0]["need"] in static_page.inner_text("#verdicts .needs")
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF and no more")
+    static_page.set_input_files("#file", tmp_path / "broken.gguf")
+    static_page.get_by_role("alert").filter(has_text="broken.gguf").wait_for()

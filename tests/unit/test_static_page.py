@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -100,3 +101,22 @@ def test_the_core_is_a_library_that_emscripten_loads() -> None:
     assert library.startswith(b"\x00asm\x01\x00\x00\x00\x00")
     assert b"dylink.0" in library[:32]
     assert b"vramplan_run" in library
+
+
+def test_a_file_that_the_browser_was_given_is_offered(tmp_path) -> None:
+    pytest.importorskip("gguf")
+    spec = importlib.util.spec_from_file_location(
+        "sparse_gguf", Path(__file__).parents[1] / "sparse_gguf.py"
+    )
+    sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sparse)
+    model = sparse.dense_layers(sparse.language_model(layers=2, words=64))
+    path = sparse.write(tmp_path / "mine.gguf", model)
+    answering = Answering()
+    assert json.loads(answering.open(str(path))) == {"found": "mine"}
+    start = json.loads(answering("start", "", print))["found"]
+    assert start["models"][0]["models"][0]["name"] == "mine"
+    said = json.loads(answering("verdicts", "target=mine&card=8gb&context=2048", print))
+    assert said["found"]["verdicts"][0]["kind"] == "fits"
+    path.write_bytes(b"no such thing")
+    assert "error" in json.loads(answering.open(str(path)))["problem"]

@@ -14,13 +14,25 @@ let head = null; // the question that is being answered
 let headTimer = null;
 let last = 0;
 const waiting = new Map();
+const opened = []; // lists of files: another worker is given them again
 
 /** Return the answer to a question about a link; throws what is wrong as `{error, hint, key}`. */
 export function ask(question, link, { signal, hear } = {}) {
+  return wait({ message: { question, link }, signal, hear });
+}
+
+/** Return the name of the model in some files, which this browser reads and sends nowhere. */
+export async function openFiles(files, { hear } = {}) {
+  const name = await wait({ message: { files }, hear });
+  opened.push(files);
+  return name;
+}
+
+function wait({ message, signal, hear }) {
   return new Promise((resolve, reject) => {
     signal?.addEventListener("abort", () => reject(signal.reason));
     last += 1;
-    waiting.set(last, { question, link, signal, hear, resolve, reject });
+    waiting.set(last, { message, signal, hear, resolve, reject });
     worker ??= start();
     post(last);
     if (!isReady) hear?.(LOADING);
@@ -35,8 +47,7 @@ function start() {
 }
 
 function post(id) {
-  const { question, link } = waiting.get(id);
-  worker.postMessage({ id, question, link });
+  worker.postMessage({ id, ...waiting.get(id).message });
   if (head === null) begin(id);
 }
 
@@ -58,8 +69,10 @@ function replace() {
   isReady = false;
   begin(null);
   for (const [id, { signal }] of waiting) if (signal?.aborted) waiting.delete(id);
+  const wanted = [...waiting.keys()];
   worker = start();
-  for (const id of waiting.keys()) post(id);
+  for (const files of opened) wait({ message: { files } }).catch(() => null);
+  for (const id of wanted) post(id);
 }
 
 function take({ id, step, said }) {

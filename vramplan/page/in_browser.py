@@ -32,3 +32,10 @@ class Answering:
         except VramplanError as problem:
             return json.dumps({"problem": problem_object(problem)})
         return json.dumps({"found": found}, separators=(",", ":"))
+
+    def open(self, path: str) -> str:
+        """Offer a model file that the browser was given, and answer with its name."""
+        try:
+            return json.dumps({"found": self._page.offer(path)})
+        except VramplanError as problem:
+            return json.dumps({"problem": problem_object(problem)})

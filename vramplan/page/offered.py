@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vramplan.ask.targets import find_target, open_catalog, open_pipelines
@@ -23,13 +23,11 @@ class Models:
     address, whatever it looks like.
     """
 
-    def __init__(
-        self, catalog: Catalog, named: Mapping[str, Pipeline], texts: Mapping[str, str]
-    ) -> None:
-        """Take the models that were named, and the TARGET of each."""
+    def __init__(self, catalog: Catalog) -> None:
+        """Offer the catalogue's."""
         self.catalog = catalog
-        self.named = named
-        self._texts = texts
+        self.named: dict[str, Pipeline] = {}
+        self._texts: dict[str, str] = {}
 
     def find(self, name: str) -> Pipeline:
         """Return the pipeline of a name, or of a repository or page on the hub that it stands for.
@@ -53,6 +51,18 @@ class Models:
     def open(self, entry: Entry) -> Pipeline:
         """Return the pipeline of an entry of the catalogue."""
         (pipeline,) = open_pipelines([entry], self.catalog)
+        return pipeline
+
+    def add(self, target: str, remark: Remark) -> Pipeline:
+        """Offer what a TARGET stands for, in the place of another of its name.
+
+        Raises UsageError and SourceError for a TARGET that nobody knows or that cannot be used.
+        """
+        (pipeline,) = open_pipelines(
+            [find_target(target, self.catalog, remark=remark)], self.catalog
+        )
+        self.named[pipeline.name] = pipeline
+        self._texts[pipeline.name] = target
         return pipeline
 
     def command_name(self, pipeline: Pipeline) -> str:
@@ -84,14 +94,11 @@ def open_models(
 
     Raises UsageError and SourceError for a TARGET that nobody knows or that cannot be used.
     """
-    known = open_catalog(catalog)
-    found = [find_target(text, known, remark=remark) for text in targets]
-    named: dict[str, Pipeline] = {}
-    said: dict[str, str] = {}
-    for pipeline, text in zip(open_pipelines(found, known), targets, strict=True):
-        if pipeline.name in named:
+    models = Models(open_catalog(catalog))
+    for text in targets:
+        before = len(models.named)
+        pipeline = models.add(text, remark)
+        if len(models.named) == before:
             hint = "serve one of them, or rename its file"
             raise UsageError(f"two models are called {pipeline.name!r}", hint=hint)
-        named[pipeline.name] = pipeline
-        said[pipeline.name] = text
-    return Models(known, named, said)
+    return models

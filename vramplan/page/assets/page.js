@@ -3,7 +3,7 @@
 import { showBudget, showCommands, showDetails, showPlan, showRun, showVerdicts } from "./answers.js";
 import { copyWith, find, make, makeField } from "./elements.js";
 import { markKnob, showKnobs } from "./knobs.js";
-import { ask, canBeGivenUp } from "./transport.js";
+import { ask, canBeGivenUp, openFiles } from "./transport.js";
 
 /** After so many milliseconds a question that nobody waits for any more is given up. */
 const PATIENCE = 250;
@@ -51,6 +51,8 @@ function fillChoices(start) {
 function listen() {
   find("model").addEventListener("change", () => open(find("model").value));
   find("name").addEventListener("submit", (event) => { event.preventDefault(); open(find("named").value.trim()); });
+  find("files").hidden = openFiles === null;
+  find("file").addEventListener("change", () => read([...find("file").files]));
   find("add").addEventListener("submit", (event) => { event.preventDefault(); addCard(find("card").value); });
   find("card").addEventListener("input", (event) => {
     const isChosen = !(event instanceof InputEvent) || event.inputType === "insertReplacementText";
@@ -89,6 +91,19 @@ function open(target) {
   const next = new URLSearchParams({ target });
   for (const card of new URLSearchParams(wanted).getAll("card")) next.append("card", card);
   want(next, true);
+}
+
+/** Want the model of files that the reader has chosen. */
+async function read(files) {
+  if (!files.length) return;
+  try {
+    const name = await openFiles(files, { hear });
+    fillChoices(await ask("start", "", { hear }));
+    open(name);
+  } catch (problem) {
+    showProblem(problem);
+  }
+  find("file").value = "";
 }
 
 /** Want what a link says. */
