@@ -110,11 +110,16 @@ class PageServer(ThreadingHTTPServer):
         return is_loopback(str(self.server_address[0]))
 
     @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self.server_address[1])
+
+    @property
     def url(self) -> str:
         """Where a browser on this machine finds the page."""
         address = ipaddress.ip_address(str(self.server_address[0]))
         shown = LOOPBACK if address.is_unspecified else str(address)
-        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.server_address[1]}/"
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}/"
 
     def is_own_name(self, host: str) -> bool:
         """Return whether a request's ``Host`` is one that this server goes by, on whatever port.
