@@ -102,7 +102,8 @@ class PageServer(ThreadingHTTPServer):
         self._names = {host.lower(), "localhost"}
         super().__init__((str(address[0]), port), _Handler)
         if not self.is_loopback:
-            self._names.add(socket.gethostname().lower())
+            name = socket.gethostname().lower()
+            self._names |= {name, f"{name}.local"}
 
     @property
     def is_loopback(self) -> bool:
