@@ -49,6 +49,16 @@ CARD_HELP = (
 COMMON_EXITS = "`2` bad usage, a bad catalogue or an internal error; `130` interrupted."
 
 
+#: what a FILE is called so that it gets a format
+_SUFFIX_OF = {
+    "html": ".html",
+    "pdf": ".pdf",
+    "png": ".png",
+    "markdown": ".md",
+    "json": ".json",
+}
+
+
 def describe(parser: ArgumentParser, command: str) -> None:
     """Give a command its help's first and last part, which stand in ``help/COMMAND.txt``."""
     text = (Path(__file__).parent / "help" / f"{command}.txt").read_text(encoding="utf-8")
@@ -184,11 +194,14 @@ def add_output(parser: ArgumentParser, formats: Sequence[str], default: str = "t
         dest="format",
         help="the same as --format json: one object, sizes are integers of bytes",
     )
+    suffixes = [suffix for name, suffix in _SUFFIX_OF.items() if name in formats]
+    printed = "; a PDF and a PNG need an installed Chromium, Chrome or Edge"
     parser.add_argument(
         "-o",
         "--output",
         metavar="FILE",
-        help="write to FILE instead of stdout; .html, .md and .json choose the format",
+        help=f"write to FILE instead of stdout; {', '.join(suffixes[:-1])} and {suffixes[-1]} "
+        f"choose the format{printed if 'pdf' in formats else ''}",
     )
     add_force(parser)
     parser.set_defaults(formats=tuple(formats), default_format=default)
@@ -207,5 +220,7 @@ def given_settings(args: Namespace) -> dict[str, SettingValue]:
 
 
 def is_page(args: Namespace) -> bool:
-    """True where the result would be a page of HTML, by ``--format`` or the suffix of ``-o``."""
-    return bool(args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")))
+    """True where the result would be a page, printed or not, by ``--format`` or ``-o``'s suffix."""
+    suffixes = (".html", ".htm", ".pdf", ".png")
+    pages = ("html", "pdf", "png")
+    return args.format in pages or (args.output or "").lower().endswith(suffixes)

@@ -13,7 +13,7 @@ from vramplan.errors import UsageError
 from vramplan.model import VerdictKind
 from vramplan.report import verdicts
 
-FORMATS = ("table", "json", "markdown", "html")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
 def configure(parser: ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from vramplan.commands.output import note, remark, show
 from vramplan.errors import UsageError
 from vramplan.report.comparison import render, render_explanation
 
-FORMATS = ("table", "json", "markdown", "html")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 #: of a pasted text no more is read, and one that is longer than the readers take is refused
 _LONGEST = 4 << 20
