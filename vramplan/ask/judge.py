@@ -20,6 +20,7 @@ from vramplan.catalog import CardChoice
 from vramplan.engines.door import engine_of
 from vramplan.errors import UsageError
 from vramplan.model import (
+    Asked,
     Band,
     Card,
     CardShare,
@@ -90,7 +91,10 @@ def judge_together(
             message = f"{choice.label}: pipelines side by side on several cards are not modelled"
             raise UsageError(message, hint=hint)
         estimates = tuple(
-            engine_of(job.pipeline).estimate(job.changed(_plain(job.settings)), card)
+            replace(
+                engine_of(job.pipeline).estimate(job.changed(_plain(job.settings)), card),
+                asked=job.asked,
+            )
             for job in jobs
         )
         need = sum((e.need.band for e in estimates[1:]), estimates[0].need.band)
@@ -109,6 +113,7 @@ def judge_together(
             peak_phase=largest.need.phase,
             peak_component=largest.need.component,
             reason=_shared_reason(estimates, need, budget, kind) + _kept(shared),
+            asked=Asked(members=tuple(job.asked for job in jobs)),
         )
         found.append((verdict, estimates))
     return max(found, key=lambda pair: _badness(pair[0]))
@@ -142,7 +147,9 @@ def _judge_card(
         buffers=found.buffers,
         context=graded.context,
         cards=weighed.cards,
+        asked=job.asked,
     )
+    found = replace(found, asked=job.asked)
     return verdict, replace(found, cards=weighed.cards) if weighed.cards else found
 
 

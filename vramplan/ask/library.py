@@ -137,9 +137,9 @@ def _accepted(word: str) -> VerdictKind:
 
 
 def fit(
-    *folders: str | Path,
+    *models: str | Path,
     card: str,
-    only_folders: bool = False,
+    only_named: bool = False,
     margin: int | str = 0,
     other: int | str | None = None,
     catalog: Sequence[str | Path] = (),
@@ -147,10 +147,10 @@ def fit(
 ) -> Ranking:
     """Return what runs on a CARD, as ``vramplan fit`` ranks it: the best fit first.
 
-    The catalogue, the models in Ollama's and LM Studio's stores and the model files in `folders`
-    are looked at, with `only_folders` those alone; each takes those of the settings that it has. A
-    row whose `problem` is not None has no verdict. Raises VramplanError for what is no folder, and
-    for a card or a setting nobody knows.
+    The catalogue, the models in Ollama's and LM Studio's stores and `models` are looked at, with
+    `only_named` those alone: TARGETs, and folders whose model files are. Each takes those of the
+    settings that it has. A row whose `problem` is not None has no verdict. Raises VramplanError for
+    a target, a card or a setting nobody knows.
 
     >>> rows = fit(card="8gb").rows
     >>> [row.name for row in rows if not row.is_whole and row.place == "catalogue"]
@@ -159,12 +159,12 @@ def fit(
     from vramplan.ask.fit import rank, read_fit
 
     question = read_fit(
-        folders,
+        models,
         [card],
         read_settings(**settings),
         silent,
         catalog=catalog,
-        only_folders=only_folders,
+        only_named=only_named,
         margin_bytes=_size(margin),
         other_bytes=None if other is None else _size(other),
     )

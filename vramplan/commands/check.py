@@ -32,11 +32,10 @@ def configure(parser: ArgumentParser) -> None:
         action="store_true",
         help="judge the targets loaded side by side on one card, a process each",
     )
-    arguments.add_budget(parser)
+    arguments.add_budget(parser, margin=None)
     parser.add_argument(
         "--fail-on",
         choices=[kind.value for kind in VerdictKind if kind is not VerdictKind.FITS],
-        default=VerdictKind.OFFLOAD.value,
         help="the mildest verdict that exits with 1: tight, offload or oom (default: offload)",
     )
     arguments.add_projector(parser)
@@ -67,7 +66,7 @@ def run(args: Namespace) -> int:
         ),
     )
     is_contradicted = any(one.contradictions for one in answer.witnesses)
-    return int(is_contradicted or answer.is_failure(VerdictKind(args.fail_on)))
+    return int(is_contradicted or answer.is_failure(question.fail_on))
 
 
 def _refuse_engine(args: Namespace) -> None:
@@ -79,15 +78,19 @@ def _refuse_engine(args: Namespace) -> None:
 
 def _read(args: Namespace) -> check.Question:
     settings = arguments.given_settings(args)
-    taken = {"margin_bytes": args.margin, "other_bytes": args.other}
+    fail_on = VerdictKind(args.fail_on) if args.fail_on else None
     if not args.targets:
+        if args.mmproj is not None:
+            raise UsageError("--mmproj belongs to one model file", hint="name it as TARGET")
         return check.read_project(
             args.cards,
             settings,
             remark,
             catalog=args.catalog,
             is_together=args.together,
-            **taken,
+            margin_bytes=args.margin,
+            other_bytes=args.other,
+            fail_on=fail_on,
         )
     return check.read_targets(
         args.targets,
@@ -97,5 +100,7 @@ def _read(args: Namespace) -> check.Question:
         catalog=args.catalog,
         mmproj=args.mmproj,
         is_together=args.together,
-        **taken,
+        margin_bytes=args.margin or 0,
+        other_bytes=args.other,
+        fail_on=fail_on,
     )

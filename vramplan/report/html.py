@@ -65,6 +65,7 @@ class MatrixRow:
 
     anchor: str
     pipeline: str
+    chosen: str
     cells: tuple[MatrixCell | None, ...]
 
 
@@ -186,8 +187,14 @@ def _matrix(chapters: Sequence[Section]) -> list[MatrixRow]:
         cells = (
             _matrix_cell(f"m{index}-{place}", judged.get(card)) for place, card in enumerate(cards)
         )
-        pipeline = phrases.name(chapter.pipeline)
-        rows.append(MatrixRow(anchor=f"p{index}", pipeline=pipeline, cells=tuple(cells)))
+        rows.append(
+            MatrixRow(
+                anchor=f"p{index}",
+                pipeline=phrases.called(chapter.pipeline, chapter.asked),
+                chosen=phrases.differing(chapter.pipeline, chapter.asked),
+                cells=tuple(cells),
+            )
+        )
     return rows
 
 
@@ -220,7 +227,7 @@ def _chapter(index: int, section: Section, offers: Sequence[Offer]) -> Chapter:
     settings: Settings = {} if estimate is None else estimate.settings
     return Chapter(
         anchor=anchor,
-        name=phrases.name(section.pipeline),
+        name=phrases.called(section.pipeline, section.asked),
         title="" if estimate is None else clean(estimate.title, 120),
         about=() if estimate is None else _about(estimate),
         settings=tuple(

@@ -138,7 +138,7 @@ def _head(estimate: Estimate) -> list[str]:
 def _section(section: Section) -> list[str]:
     estimate = section.estimate
     if estimate is None:
-        parts = [f"## {escape(phrases.name(section.pipeline))}"]
+        parts = [f"## {escape(phrases.called(section.pipeline, section.asked))}"]
     else:
         parts = _head(estimate)
         if estimate.components:

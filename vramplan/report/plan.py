@@ -48,7 +48,9 @@ def headline(plan: Plan) -> str:
     verdict = plan.verdict
     judged = phrases.judged(verdict)
     where = f"{phrases.name(verdict.card)} ({judged})" if judged else phrases.name(verdict.card)
-    return f"{phrases.name(verdict.pipeline)} on {where}: {phrases.verdict(verdict.kind)}"
+    chosen = phrases.differing(verdict.pipeline, verdict.asked)
+    what = phrases.called(verdict.pipeline, verdict.asked) + (f" ({chosen})" if chosen else "")
+    return f"{what} on {where}: {phrases.verdict(verdict.kind)}"
 
 
 def summary(plan: Plan) -> str:
@@ -262,6 +264,7 @@ def plan_result(plan: Plan) -> dict[str, Json]:
     verdict, smallest = plan.verdict, plan.smallest
     return {
         "pipeline": verdict.pipeline,
+        "target": verdict.asked.text or verdict.pipeline,
         "card": verdict.card,
         "card_title": verdict.card_title,
         "judged_as": verdict.judged_as,

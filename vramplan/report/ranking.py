@@ -53,8 +53,10 @@ def _cells(row: Ranked) -> tuple[Cell, ...]:
     from vramplan.report.rows import cell
     from vramplan.report.text import clean
 
-    name = cell(phrases.name(row.name), clean(row.place, 60), Tone.STRONG)
     verdict = row.verdict
+    chosen = "" if verdict is None else phrases.differing(row.name, verdict.asked)
+    beside = ", ".join(part for part in (chosen, clean(row.place, 60)) if part)
+    name = cell(phrases.name(row.name), beside, Tone.STRONG)
     if verdict is None:
         problem = cell("not read", clean(row.problem or "", 160), Tone.DIM)
         return (name, problem, cell(""), cell(""), cell(""), cell(""))

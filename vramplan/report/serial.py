@@ -58,6 +58,9 @@ def verdict_object(verdict: Verdict) -> dict[str, Json]:
     """Return one verdict."""
     return {
         "pipeline": verdict.pipeline,
+        "target": verdict.asked.text or verdict.pipeline,
+        "name": verdict.asked.name or None,
+        "settings": settings_object(verdict.asked.settings),
         "card": verdict.card,
         "card_title": verdict.card_title,
         "judged_as": verdict.judged_as,

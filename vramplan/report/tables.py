@@ -126,7 +126,8 @@ def _draw_section(section: Section, colour: bool, width: int) -> list[str]:
     estimate = section.estimate
     if estimate is None:
         drawn = [
-            paint(line, Tone.STRONG, colour) for line in wrap(phrases.name(section.pipeline), width)
+            paint(line, Tone.STRONG, colour)
+            for line in wrap(phrases.called(section.pipeline, section.asked), width)
         ]
     else:
         drawn = _draw_head(estimate, colour, width)
