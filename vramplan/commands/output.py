@@ -58,7 +58,11 @@ def check_output(args: Namespace) -> None:
     choose_format(args)
     if not args.output or args.output == "-":
         return
-    path = Path(args.output)
+    check_place(Path(args.output))
+
+
+def check_place(path: Path) -> None:
+    """Raise UsageError where nothing can be written to `path`."""
     why = _refusal(path)
     if why is not None:
         raise UsageError(f"{path}: cannot be written: {why}")
@@ -145,9 +149,7 @@ def write_through(path: Path, write: Callable[[Path], None]) -> None:
 
     What is not a plain file (a pipe, /dev/null) is written to as it is. Raises UsageError.
     """
-    why = _refusal(path)
-    if why is not None:
-        raise UsageError(f"{path}: cannot be written: {why}")
+    check_place(path)
     path = _behind_links(path)
     if path.exists() and not path.is_file():
         beside = path

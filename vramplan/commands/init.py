@@ -1,0 +1,60 @@
+"""``vramplan init``: a project's first file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from vramplan.catalog.search import PROJECT_FILE
+from vramplan.commands import arguments
+from vramplan.commands.output import check_place, remark, write_file
+from vramplan.commands.progress import progress
+from vramplan.commands.streams import write_stdout
+from vramplan.errors import UsageError
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Say what ``init`` takes."""
+    arguments.describe(parser, "init")
+    parser.usage = "%(prog)s [TARGET ...] [--card CARD ...] [--force] [option ...]"
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help=f"{arguments.TARGET_HELP}. Without one: the models that are found in this folder, "
+        "else those of Ollama, LM Studio and the hub's cache, else a sample",
+    )
+    arguments.add_cards(parser, "this machine's GPUs by name, or 8gb and 12gb where it has none")
+    parser.add_argument(
+        "--force", action="store_true", help=f"replace the {PROJECT_FILE} that is there"
+    )
+    arguments.add_common(parser)
+
+
+def run(args: Namespace) -> int:
+    """Write the file; return 0."""
+    from vramplan.ask.start import begin
+    from vramplan.report import project_file
+
+    path = Path(PROJECT_FILE)
+    _refuse(path, is_forced=args.force)
+    with progress(args) as step:
+        beginning = begin(args.targets, args.cards, remark, step, catalog=args.catalog)
+    text = project_file.render(beginning)
+    _refuse(path, is_forced=args.force)
+    write_file(path, text)
+    write_stdout(project_file.closing(beginning, PROJECT_FILE))
+    return 0
+
+
+def _refuse(path: Path, *, is_forced: bool) -> None:
+    """Raise UsageError where a file is there that is not to be replaced."""
+    if not path.is_symlink() and not path.exists():
+        check_place(path)
+        return
+    if not is_forced:
+        hint = "vramplan check reads it; --force replaces it"
+        raise UsageError(f"{path}: is there already", hint=hint)
+    check_place(path)
+    if path.exists() and not path.stat().st_mode & 0o222:
+        raise UsageError(f"{path}: is read-only, and stays as it is")
