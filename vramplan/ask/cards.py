@@ -12,7 +12,7 @@ from vramplan.engines.door import Remark
 from vramplan.errors import MissingError
 from vramplan.model import Card
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.units import GIB, MIB, format_size
+from vramplan.units import GIB, MIB
 
 if TYPE_CHECKING:
     from vramplan.probe.nvml import Gpu
@@ -114,8 +114,7 @@ def own_cards(catalog: Catalog, remark: Remark) -> list[tuple[str, str]]:
         known = find_printed(gpu.name, gpu.total_bytes, catalog.cards.values())
         usable = gpu.total_bytes - (gpu.reserved_bytes or 0)
         text = known.name if known is not None else f"{usable // MIB}MiB"
-        free = format_size(gpu.free_bytes, up=False)
-        found.setdefault(text, f"this machine's {gpu.name}; {free} of it are free now")
+        found.setdefault(text, f"this machine's {gpu.name}")
     return list(found.items())
 
 

@@ -72,8 +72,13 @@ class Answer:
 
     def is_failure(self, mildest: VerdictKind = VerdictKind.OFFLOAD) -> bool:
         """Return whether a verdict is as bad as `mildest` or worse."""
+        return any(self.fails(one, mildest) for one in self.verdicts)
+
+    @staticmethod
+    def fails(verdict: Verdict, mildest: VerdictKind = VerdictKind.OFFLOAD) -> bool:
+        """Return whether one verdict is as bad as `mildest` or worse."""
         order = list(VerdictKind)
-        return any(order.index(one.kind) >= order.index(mildest) for one in self.verdicts)
+        return order.index(verdict.kind) >= order.index(mildest)
 
 
 def read_targets(

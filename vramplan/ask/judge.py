@@ -100,7 +100,9 @@ def judge_together(
         need = sum((e.need.band for e in estimates[1:]), estimates[0].need.band)
         largest = max(estimates, key=lambda e: e.need.band.expected_bytes)
         about = beside_share(need, shared)
-        kind = grade(about, budget, spills=all(spills(job.settings) for job in jobs))
+        kind = grade_together(
+            [e.need.band for e in estimates], [job.settings for job in jobs], budget
+        )
         verdict = Verdict(
             pipeline=" + ".join(job.pipeline.name for job in jobs),
             card=choice.label,
@@ -117,6 +119,16 @@ def judge_together(
         )
         found.append((verdict, estimates))
     return max(found, key=lambda pair: _badness(pair[0]))
+
+
+def grade_together(
+    needs: Sequence[Band], settings: Sequence[Settings], budget_bytes: int
+) -> VerdictKind:
+    """Return the verdict on the needs of processes side by side, at their settings, on a budget."""
+    shared = max(settings, key=lambda one: system_share(one).high_bytes)
+    need = sum(needs[1:], needs[0])
+    is_spilt = all(spills(one) for one in settings)
+    return grade(beside_share(need, shared), budget_bytes, spills=is_spilt)
 
 
 def _plain(settings: Settings) -> Settings:

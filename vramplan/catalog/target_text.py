@@ -9,6 +9,7 @@ the value's. A file or a folder whose own name ends so goes before: it is there,
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ from vramplan.errors import UsageError
 from vramplan.quick_dataclass import dataclass, field
 from vramplan.settings import SettingValue, parse_assignment
 
+#: what is meant for a setting, and is not a bracket in some other name
+_SETTING = r"\s*(?:[A-Za-z_]+\s*(?:=|$)|$)"
 _OPEN, _CLOSE = "([{", ")]}"
 #: what a whole TARGET may be long, its settings with it: a path and a few patterns
 LONGEST = 16_384
@@ -101,12 +104,11 @@ def _opening(text: str) -> int | None:
         if depth < 0:
             hint = f"settings stand behind the name: {_example(text[:place])}"
             raise UsageError(f"{text!r}: a bracket is closed that is not open", hint=hint)
-    if depth:
-        assert start is not None
+    if depth and start is not None and re.match(_SETTING, text[start + 1 :]):
         raise UsageError(
             f"{text!r}: the bracket is not closed", hint=f"write {_quoted(text + ']')}"
         )
-    return start if text.endswith("]") else None
+    return start if text.endswith("]") and not depth else None
 
 
 def _parts(inside: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser, Namespace
 
 from vramplan.ask import check
@@ -12,6 +13,7 @@ from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.model import VerdictKind
 from vramplan.report import verdicts
+from vramplan.settings import format_setting
 
 FORMATS = ("table", "json", "markdown", "html")
 
@@ -62,11 +64,50 @@ def run(args: Namespace) -> int:
     show(
         args,
         lambda look: verdicts.render(
-            answer.verdicts, answer.estimates, cards, look, witnesses=answer.witnesses
+            answer.verdicts,
+            answer.estimates,
+            cards,
+            look,
+            witnesses=answer.witnesses,
+            following=_following(args, question, answer),
         ),
     )
     is_contradicted = any(one.contradictions for one in answer.witnesses)
     return int(is_contradicted or answer.is_failure(question.fail_on))
+
+
+def _following(args: Namespace, question: check.Question, answer: check.Answer) -> list[str]:
+    """Return the commands that say what to change about each verdict that fails."""
+    failed = [one for one in answer.verdicts if answer.fails(one, question.fail_on)]
+    given = _given(args)
+    if question.is_project:
+        return [shlex.join(["vramplan", "plan", *given])] if failed else []
+    return [
+        shlex.join(
+            [
+                *("vramplan", "plan"),
+                *(member.text for member in verdict.asked.members or (verdict.asked,)),
+                *(["--together"] if verdict.asked.members else []),
+                *("--card", verdict.card, *given),
+            ]
+        )
+        for verdict in failed
+    ]
+
+
+def _given(args: Namespace) -> list[str]:
+    """Return the options that a plan must have too; settings stand behind each TARGET."""
+    sizes = (("--margin", args.margin), ("--other", args.other))
+    given = [word for option, size in sizes if size is not None for word in (option, f"{size}B")]
+    given += [word for folder in args.catalog for word in ("--catalog", folder)]
+    given += [] if args.mmproj is None else ["--mmproj", args.mmproj]
+    if not args.targets:
+        given += [word for card in args.cards for word in ("--card", card)]
+        given += ["--together"] if args.together else []
+        settings = arguments.given_settings(args).items()
+        given += [w for k, v in settings for w in ("--set", f"{k}={format_setting(k, v)}")]
+        given += ["--fail-on", args.fail_on] if args.fail_on else []
+    return given
 
 
 def _refuse_engine(args: Namespace) -> None:

@@ -33,7 +33,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Write the file; return 0."""
-    from vramplan.ask.start import begin
+    from vramplan.ask.begin import begin
     from vramplan.report import project_file
 
     path = Path(PROJECT_FILE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vramplan.budget.pace import HOST_BYTES_PER_S, PCIE_BYTES_PER_S
@@ -38,6 +38,34 @@ def render(plan: Plan, look: Look, only: str | None = None) -> str:
             "markdown": lambda: _mark(plan),
         }
     )
+
+
+def render_project(plans: Sequence[Plan], judged: int, look: Look) -> str:
+    """Return the plans of a project's failures one after the other, of `judged` verdicts."""
+    if look.format == "json":
+        from vramplan.report.serial import to_json
+
+        whole: dict[str, Json] = {"judged": judged, "plans": [plan_result(one) for one in plans]}
+        return to_json(look.command, whole)
+    if not plans:
+        return "nothing to change: all of vramplan.yaml passes\n"
+    shown = "\n\n".join(render(plan, look).rstrip("\n") for plan in plans)
+    last = _closing(plans, look.width)
+    return f"{shown}\n\n{last}\n"
+
+
+def _closing(plans: Sequence[Plan], width: int) -> str:
+    """Return what to do with the ways that were shown."""
+    from vramplan.report.text import wrap
+
+    if not any(plan.options for plan in plans):
+        words = "nothing makes these fit: take another target or a larger card into vramplan.yaml"
+    else:
+        words = (
+            "write a way's TARGET into vramplan.yaml in the place of the one it is for, and the "
+            "lines above it into your program; then: vramplan check"
+        )
+    return "\n".join(wrap(words, width))
 
 
 # ------------------------------------------------------------------------------------------- words
@@ -124,7 +152,7 @@ def option_table(plan: Plan) -> Table:
     """Return a row an option, numbered: the settings, the verdict, what it saves, and its time."""
     from vramplan.report import phrases
     from vramplan.report.colour import verdict_tone
-    from vramplan.report.rows import cell, table
+    from vramplan.report.rows import cell, table, without_empty
     from vramplan.report.trade_off import times
 
     rows = []
@@ -141,7 +169,8 @@ def option_table(plan: Plan) -> Table:
                 cell(times(plan.slowdown(option))),
             )
         )
-    return table("way#, settings!, verdict, need#, saves#, to spare#, time#", rows)
+    whole = table("way#, settings!, verdict, need#, saves#, to spare#, time#", rows)
+    return without_empty(whole, "time")  # of several side by side nobody knows it
 
 
 def _front_sentence(plan: Plan) -> str:
@@ -164,7 +193,9 @@ def _draw(plan: Plan, look: Look) -> str:
     drawn = [paint(line, tone, colour) for line in wrap(headline(plan), width)]
     drawn += wrap(clean(plan.verdict.reason), width)
     drawn += [
-        paint(line, Tone.DIM, colour) for line in wrap(phrases.settings(plan.settings), width)
+        paint(line, Tone.DIM, colour)
+        for line in wrap(phrases.settings(plan.settings), width)
+        if line
     ]
     drawn += ["", *(paint(line, Tone.STRONG, colour) for line in wrap(summary(plan), width))]
     if plan.options:
@@ -209,6 +240,17 @@ def _draw_option(label: str, option: Option, width: int, colour: bool) -> Iterat
         yield paint((indent if number else label) + clean(change.line), Tone.STRONG, colour)
     for line in wrap(f"cost: {clean(option.cost)}", width - len(indent)):
         yield paint(indent + line, Tone.DIM, colour)
+    yield paint(indent + _targets_line(option), Tone.DIM, colour)
+
+
+def _targets_line(option: Option) -> str:
+    """Return the TARGETs with an option's settings, as a shell takes them, in one line."""
+    import shlex
+
+    from vramplan.report.text import clean
+
+    label = "as TARGET: " if len(option.targets) == 1 else "as TARGETs: "
+    return label + " ".join(shlex.quote(clean(target, 4_000)) for target in option.targets)
 
 
 def _hanging(label: str, text: str, width: int, colour: bool) -> list[str]:
@@ -235,7 +277,8 @@ def _mark(plan: Plan) -> str:
         shown.append(("", plan.everything))
     for label, option in shown:
         lines = "\n".join(clean(change.line) for change in option.changes)
-        parts += [f"{label}cost: {say(option.cost)}", f"```text\n{lines}\n```"]
+        block = f"{lines}\n{_targets_line(option)}".replace("```", "'''")
+        parts += [f"{label}cost: {say(option.cost)}", f"```text\n{block}\n```"]
     parts += [
         f"- {say(advice.change)}: {say(advice.effect)}; cost: {say(advice.cost)}"
         for advice in _beside(plan)
@@ -295,6 +338,7 @@ def _option_object(plan: Plan, option: Option) -> dict[str, Json]:
         "settings": _settings(option.settings),
         "line": option.line,
         "lines": [change.line for change in option.changes],
+        "targets": list(option.targets),
         "cost": option.cost,
         "price": option.price,
         "need_bytes": option.need_bytes,

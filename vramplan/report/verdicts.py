@@ -19,18 +19,22 @@ def render(
     look: Look,
     *,
     witnesses: Sequence[Witness] = (),
+    following: Sequence[str] = (),
 ) -> str:
-    """Return the verdicts as they are to look; `cards` are drawn across a page's budgets."""
+    """Return the verdicts as they are to look; `cards` are drawn across a page's budgets.
+
+    `following` are commands that come next, shown in a terminal.
+    """
 
     def as_table() -> str:
-        from vramplan.report.tables import render_check
+        from vramplan.report.tables import draw_next, render_check
 
         drawn = render_check(verdicts, estimates, colour=look.colour, width=look.width)
-        if not witnesses:
-            return drawn
-        from vramplan.report.engine_witness import draw_witness
+        if witnesses:
+            from vramplan.report.engine_witness import draw_witness
 
-        return drawn + "".join(draw_witness(one, look.colour, look.width) for one in witnesses)
+            drawn += "".join(draw_witness(one, look.colour, look.width) for one in witnesses)
+        return drawn + draw_next(following, look.colour)
 
     def as_json() -> str:
         from vramplan.report.serial import check_result, to_json
