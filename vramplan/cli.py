@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "estimate": "why? the budget line by line, phase by phase",
         "plan": "what to change? every way to make it fit, and the largest",
         "fit": "what runs on this card? known models and those here, ranked",
+        "init": "where to begin? vramplan.yaml, from what is here",
         "run": "does my program fit? PyTorch on a card that is not there",
         "profile": "what does it take in truth? the real components on this GPU",
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",

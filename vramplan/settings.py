@@ -595,6 +595,14 @@ def format_setting(key: str, value: SettingValue) -> str:
     return str(value)
 
 
+def write_target(text: str, settings: Mapping[str, SettingValue]) -> str:
+    """Return a TARGET with settings of its own, as the command line takes it: ``sd15[batch=2]``."""
+    if not settings:
+        return text
+    said = ",".join(f"{key}={format_setting(key, value)}" for key, value in settings.items())
+    return f"{text}[{said}]"
+
+
 def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
