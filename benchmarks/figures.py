@@ -34,7 +34,7 @@ from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.format import read_tape
-from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.replay import Replay
 from vramplan.model import Pipeline
 from vramplan.settings import resolve_settings
@@ -43,7 +43,7 @@ from vramplan.units import MIB
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = profiles_dir()
 CHECK = ["-m", "vramplan", "check", "sd15", "llava:7b", "--card", "8gb", "--card", "12gb", "--json"]
-FOREIGN = ("torch", "numpy", "pynvml", "jinja2", "tabulate")
+FOREIGN = ("torch", "numpy", "pynvml", "jinja2")
 PAIRS = 9
 
 #: SD 1.5 without safety checker: settings, and the design's least limit in MiB

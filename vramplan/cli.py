@@ -124,6 +124,10 @@ def _columns() -> int:
         return 80
 
 
+# argparse looks for a translation of each of its words, though it has none, and loads what knows
+# about languages for it; ours are English, and so are the messages that are taken apart here
+argparse._ = lambda text: text  # type: ignore[attr-defined]  # which is told to nobody
+
 #: most of what a command makes it needs to its end: looked through less often than by default
 _GARBAGE = 50_000
 

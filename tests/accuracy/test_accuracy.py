@@ -26,7 +26,7 @@ from vramplan.engines.torch.replayed import conditions_at, parts_at, replay_run,
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape
-from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Rehearsed
 from vramplan.engines.torch.tape.replay import Replay
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
@@ -448,7 +448,7 @@ def test_a_check_at_the_defaults_replays_nothing_and_reads_no_figures() -> None:
         "vramplan.engines.torch.tape.format",
         "vramplan.ask.published",
         "vramplan.catalog.published",
-        *("torch", "numpy", "pynvml", "jinja2", "tabulate", "yaml"),
+        *("torch", "numpy", "pynvml", "jinja2", "yaml"),
     }
     assert heavy & set(done.stderr.split()) == set()
 

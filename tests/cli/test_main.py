@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 #: what no command may load to answer in JSON: the start is fast, and needs none of them
 HEAVY = [
     *("torch", "numpy", "diffusers", "transformers", "accelerate"),
-    *("pynvml", "jinja2", "tabulate", "yaml"),
+    *("pynvml", "jinja2", "yaml"),
     *("importlib.metadata", "hashlib", "asyncio", "unittest", "email", "http"),
 ]
 
@@ -127,7 +127,8 @@ def is_fresh() -> bool:
     from vramplan.catalog.shipped import profiles_dir
     from vramplan.catalog.snapshot import read_snapshot
 
-    return read_snapshot(profiles_dir()) is not None
+    found = read_snapshot(profiles_dir())
+    return found is not None and found.is_fresh()
 
 
 # -- errors -------------------------------------------------------------------------------------

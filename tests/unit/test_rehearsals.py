@@ -19,7 +19,8 @@ from vramplan.engines.torch import rehearsals
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
 from vramplan.engines.torch.tape import native
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
-from vramplan.engines.torch.tape.rehearsal import rehearse, rehearse_in_python
+from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.errors import TapeError, VramplanError
 
 CATALOG = load_catalog()

@@ -20,7 +20,7 @@ from vramplan.probe.finding import Finding, State
 from vramplan.units import format_size
 
 #: distributions that every installation has
-BASE = ("PyYAML", "tabulate", "Jinja2", "nvidia-ml-py")
+BASE = ("PyYAML", "Jinja2", "nvidia-ml-py")
 #: those of each extra, and what needs it
 EXTRAS = {
     "gpu": (("torch", "diffusers", "transformers", "accelerate"), "vramplan record"),
@@ -120,7 +120,8 @@ def _folders(folders: list[Path]) -> Iterator[Finding]:
 def _snapshot() -> Finding:
     from vramplan.catalog.snapshot import read_snapshot
 
-    is_fresh = read_snapshot(profiles_dir()) is not None
+    found = read_snapshot(profiles_dir())
+    is_fresh = found is not None and found.is_fresh()
     stale = "stale, so every start reads the YAML: run python -m tools.snapshot"
     return Finding(
         thing="snapshot",

@@ -12,13 +12,12 @@ import ctypes
 import os
 import sys
 import zlib
+from _thread import allocate_lock
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from copy import copy
 from functools import cache
 from pathlib import Path
-from threading import Lock
 
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
@@ -178,7 +177,7 @@ class NativeRehearsal:
         self._run: int | None = None
         self._trace: Trace | None = None
         self._warm: int | None = None
-        self._lock = Lock()  # the core's memory of a run is for one thread at a time
+        self._lock = allocate_lock()  # the core's memory of a run is for one thread at a time
         if conditions.offload not in _OFFLOADS or conditions.is_elastic:
             raise CannotRun
         try:
@@ -250,13 +249,14 @@ class NativeRehearsal:
             )
         if not run:
             return None
-        twin = copy(self)
-        twin._become(run, self, conditions)  # noqa: SLF001  # it is one of ours
+        twin = object.__new__(NativeRehearsal)
+        twin.__dict__.update(self.__dict__)
+        twin._become(run, self, conditions)  # it is one of ours
         return twin
 
     def _become(self, run: int, base: NativeRehearsal, conditions: Conditions) -> None:
         """Take over a run in the core that reads `base`."""
-        self._run, self._base, self._lock = run, base, Lock()
+        self._run, self._base, self._lock = run, base, allocate_lock()
         self._trace = self._warm = None
         again = self._again  # not of this object: it would hold itself
         self._reference = lambda: again(conditions)
