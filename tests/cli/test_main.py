@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 #: what no command may load to answer in JSON: the start is fast, and needs none of them
 HEAVY = [
     *("torch", "numpy", "diffusers", "transformers", "accelerate"),
-    *("pynvml", "jinja2", "yaml"),
+    *("pynvml", "jinja2", "tabulate", "yaml"),
     *("importlib.metadata", "hashlib", "asyncio", "unittest", "email", "http"),
 ]
 

@@ -224,11 +224,11 @@ def test_without_a_card_it_is_this_machines(run, driver, gpu) -> None:
 
 
 def test_it_needs_nothing_heavy() -> None:
-    """As `check` does: no torch, numpy or Jinja2 for JSON."""
+    """As `check` does: no torch, numpy, tabulate or Jinja2 for JSON."""
     code = (
         "import sys, json; from vramplan.cli import main;"
         "main(['plan', 'sd15', '--card', '8gb', '--json']);"
-        "sys.stderr.write(json.dumps([m for m in ('torch', 'numpy', 'jinja2', 'yaml')"
+        "sys.stderr.write(json.dumps([m for m in ('torch', 'numpy', 'tabulate', 'jinja2', 'yaml')"
         " if m in sys.modules]))"
     )
     done = subprocess.run(
