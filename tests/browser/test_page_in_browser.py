@@ -190,6 +190,16 @@ def test_a_model_is_changed(open_page) -> None:
     assert page.locator("#knob-image").count() == 0
 
 
+def test_a_model_is_named_as_the_hub_has_it(open_page) -> None:
+    page = open_page("?target=sd15&card=8gb")
+    page.fill("#named", "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0")
+    page.press("#named", "Enter")
+    page.locator("#about").filter(has_text="two text encoders").wait_for()
+    settle(page)
+    assert page.input_value("#model") == "sdxl"
+    assert state(page)["target"] == ["sdxl"]
+
+
 def test_a_wrong_value_is_said_marked_and_put_right(open_page) -> None:
     page = open_page("?target=sd15&card=8gb")
     page.fill("#knob-image", "513")
@@ -210,6 +220,7 @@ def test_axe_finds_nothing(open_page, look: str, link: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = open_page(link, look)
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    page.locator("#details table").first.wait_for()
     rules = {"resultTypes": ["violations"], "runOnly": {"type": "tag", "values": TAGS}}
     found = axe.Axe().run(page, options=rules).response["violations"]
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []

@@ -26,7 +26,7 @@ HOSTILE = [
     "/etc/passwd",
     "file:///etc/passwd",
     "hf:org/name",
-    "ollama:llava:7b",
+    "ollama:no-such-model:7b",
     "http://127.0.0.1:1/",
     "\x00\x1b[2J\u202e",
     "a" * 900,
@@ -143,6 +143,21 @@ def test_what_a_stranger_types_opens_nothing_and_is_refused_in_words(
         said = problem_object(caught.value)
         assert len(said["error"]) <= 400
         assert said["key"] == (None if key == "target" else key)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl"),
+        ("https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15"),
+        ("hf:runwayml/stable-diffusion-v1-5", "sd15"),
+        ("https://ollama.com/library/llava", "llava:7b"),
+        ("stable-diffusion-1.5", "sd15"),
+    ],
+)
+def test_a_model_goes_by_its_names_elsewhere(page: Page, text: str, name: str) -> None:
+    found = page.answer("verdicts", urlencode({"target": text, "card": "8gb"}))
+    assert found["link"] == urlencode({"target": name, "card": "8gb"}, safe=":")
 
 
 def test_no_file_is_opened_for_a_target(page: Page, tmp_path, monkeypatch) -> None:

@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 
 from vramplan.ask.targets import silent
-from vramplan.errors import SourceError, UsageError
+from vramplan.errors import SourceError, TapeError, UsageError
 from vramplan.page import server as page_server
 from vramplan.page.answers import Page
 from vramplan.page.offered import open_models
@@ -28,7 +28,7 @@ EVERYBODY = "0.0.0.0"  # noqa: S104  # for the moment of a test, or as a name
 class FakePage:
     """Answers at once, slowly, or not at all."""
 
-    questions = frozenset({"start", "verdicts", "slow", "fault", "file"})
+    questions = frozenset({"start", "verdicts", "slow", "fault", "file", "long"})
 
     def __init__(self) -> None:
         self.began = threading.Event()
@@ -39,6 +39,8 @@ class FakePage:
             raise ZeroDivisionError("/home/somebody/secret")
         if question == "file":
             raise SourceError("/home/somebody/secret.gguf: is damaged")
+        if question == "long":
+            raise TapeError("tape sd15: the run at these settings is too long")
         if question == "slow":
             self.began.set()
             try:
@@ -296,6 +298,7 @@ def test_a_file_at_fault_is_named_on_this_machine_alone(monkeypatch) -> None:
         reply, body = serving.get("/answer/file")
         assert (reply.status, b"secret" in body) == (422, False)
         assert serving.complaints == ["/home/somebody/secret.gguf: is damaged"]
+        assert b"too long" in serving.get("/answer/long")[1]
 
 
 def test_a_refusal_says_what_is_wrong() -> None:

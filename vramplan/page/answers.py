@@ -75,6 +75,10 @@ class Page:
         """The names of the questions that are answered."""
         return frozenset(self._questions)
 
+    def offer(self, target: str) -> str:
+        """Offer what a TARGET stands for too, and return what it is called on the page."""
+        return self._models.add(target, silent).name
+
     def answer(self, question: str, link: str, hear: Hear = silent) -> dict[str, Json]:
         """Return the answer to a question about a link; raises VramplanError, and what `hear` does.
 

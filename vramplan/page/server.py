@@ -210,7 +210,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _problem(self, problem: VramplanError) -> dict[str, Json]:
         """Return an error as the browser gets it: files are named to this machine's alone."""
-        if isinstance(problem, UsageError) or self.server.is_loopback:
+        has_place = any(sign in str(problem) for sign in "/\\")
+        if self.server.is_loopback or isinstance(problem, UsageError) or not has_place:
             return problem_object(problem)
         self.server.complain(str(problem))
         return problem_object(UsageError("this model cannot be judged: a file of it is at fault"))

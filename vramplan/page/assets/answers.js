@@ -3,6 +3,7 @@
 import { copyButton, fill, find, make, picture } from "./elements.js";
 
 const tiles = new Map();
+const tables = new Map();
 
 /** Show a verdict a card; `choose(card)` is called with the card that is to be explained. */
 export function showVerdicts(found, choose) {
@@ -77,16 +78,27 @@ function scrolling(label, ...children) {
   return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, children);
 }
 
-/** Show what should be known, and every figure; what was open stays open. */
+/** Show what should be known, and every figure; a table is drawn when somebody opens it. */
 export function showDetails(found) {
-  find("notes").replaceChildren(...(found.notes.length
-    ? [make("ul", { class: "notes" }, found.notes.map((note) => make("li", {}, note)))] : []));
-  const place = find("details");
-  const open = new Set([...place.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
-  const focused = place.contains(document.activeElement) ? document.activeElement.textContent : null;
-  place.replaceChildren(...found.details.map((table) =>
-    make("details", { open: open.has(table.title) }, make("summary", {}, table.title), drawTable(table))));
-  for (const one of place.querySelectorAll("summary")) if (one.textContent === focused) one.focus();
+  fill(find("notes"), found.notes.length > 0 && make("ul", { class: "notes" }, found.notes.map((note) => make("li", {}, note))));
+  const titles = found.details.map((table) => table.title);
+  for (const table of found.details) {
+    if (!tables.has(table.title)) tables.set(table.title, makeDetails(table.title));
+    tables.get(table.title).update(table);
+  }
+  for (const [title, { root }] of tables) {
+    if (!titles.includes(title)) root.remove();
+    else if (!root.isConnected) find("details").append(root);
+  }
+}
+
+function makeDetails(title) {
+  const place = make("div");
+  const root = make("details", {}, make("summary", {}, title), place);
+  let table = null;
+  const draw = () => { if (root.open) fill(place, drawTable(table)); };
+  root.addEventListener("toggle", draw);
+  return { root, update: (now) => { table = now; draw(); } };
 }
 
 function drawTable(table) {

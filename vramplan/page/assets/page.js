@@ -3,13 +3,15 @@
 import { showBudget, showCommands, showDetails, showPlan, showRun, showVerdicts } from "./answers.js";
 import { copyWith, find, make, makeField } from "./elements.js";
 import { markKnob, showKnobs } from "./knobs.js";
-import { ask, canBeGivenUp } from "./transport.js";
+import { ask, canBeGivenUp, openFiles } from "./transport.js";
 
 /** After so many milliseconds a question that nobody waits for any more is given up. */
 const PATIENCE = 250;
 /** So long nothing has to change before it is asked what to change. */
 const REST = 120;
 
+/** Work that is done sooner is not spoken of. */
+const SILENCE = 400;
 /** What is taken off every card: its key, its name, and what it is. */
 const ROOMS = [
   ["margin", "keep free", "kept free on every card, such as 512MiB"],
@@ -22,10 +24,11 @@ let mostCards = 1;
 let asked = null; // the question about verdicts that is under way: {link, since, control}
 let planned = null; // the one about a plan
 let rest = null;
+let patience = null;
+let latest = null; // the answer that is shown
+let planCommand = "";
 
 async function begin() {
-  find("progress").hidden = false;
-  find("progress").textContent = "Loading…";
   try {
     fillChoices(await ask("start", "", { hear }));
   } catch (problem) {
@@ -46,12 +49,10 @@ function fillChoices(start) {
 }
 
 function listen() {
-  find("model").addEventListener("change", () => {
-    const now = new URLSearchParams(wanted);
-    const next = new URLSearchParams({ target: find("model").value });
-    for (const card of now.getAll("card")) next.append("card", card);
-    want(next, true);
-  });
+  find("model").addEventListener("change", () => open(find("model").value));
+  find("name").addEventListener("submit", (event) => { event.preventDefault(); open(find("named").value.trim()); });
+  find("files").hidden = openFiles === null;
+  find("file").addEventListener("change", () => read([...find("file").files]));
   find("add").addEventListener("submit", (event) => { event.preventDefault(); addCard(find("card").value); });
   find("card").addEventListener("input", (event) => {
     const isChosen = !(event instanceof InputEvent) || event.inputType === "insertReplacementText";
@@ -82,6 +83,27 @@ function turn(key, value) {
   if (value === null || value === "") now.delete(key);
   else now.set(key, value);
   want(now);
+}
+
+/** Want another model, on the same cards. */
+function open(target) {
+  if (!target) return;
+  const next = new URLSearchParams({ target });
+  for (const card of new URLSearchParams(wanted).getAll("card")) next.append("card", card);
+  want(next, true);
+}
+
+/** Want the model of files that the reader has chosen. */
+async function read(files) {
+  if (!files.length) return;
+  try {
+    const name = await openFiles(files, { hear });
+    fillChoices(await ask("start", "", { hear }));
+    open(name);
+  } catch (problem) {
+    showProblem(problem);
+  }
+  find("file").value = "";
 }
 
 /** Want what a link says. */
@@ -126,6 +148,7 @@ async function look() {
   while (asked?.link !== wanted) {
     asked = { link: wanted, since: performance.now(), control: new AbortController() };
     find("found").setAttribute("aria-busy", "true");
+    planCommand = "";
     find("plan").setAttribute("aria-busy", "true"); // it is another's until it is asked for anew
     try {
       const found = await ask("verdicts", asked.link, { signal: asked.control.signal, hear });
@@ -136,7 +159,7 @@ async function look() {
   }
   asked = null;
   find("found").removeAttribute("aria-busy");
-  find("progress").hidden = true;
+  hush();
   rest = setTimeout(plan, REST);
 }
 
@@ -152,16 +175,22 @@ function show(found, link) {
     showRoom(found);
     markKnob(null);
     find("model").value = found.model.name;
+    find("named").value = "";
     find("about").textContent = `${found.model.summary} Runs in ${found.model.runtime}.`;
     find("reset").hidden = !found.changed.length && !found.margin && !found.other;
     document.title = `${found.said} · vramplan`;
     if (find("said").textContent !== found.said) find("said").textContent = found.said;
   }
   showVerdicts(found, choose);
+  latest = found;
+  setTimeout(() => { if (latest === found) explain(found); }); // the verdict is seen first
+}
+
+function explain(found) {
   showBudget(found.budget);
   showRun(found.run);
   showDetails(found);
-  showCommands([found.command]);
+  showCommands([found.command, planCommand]);
 }
 
 function showCards(found) {
@@ -187,14 +216,21 @@ function showProblem(problem) {
   const said = problem.error ?? "the program that answers is gone: start it again, and reload this page";
   find("problem").replaceChildren(make("p", {}, make("b", {}, said)), ...(problem.hint ? [make("p", {}, problem.hint)] : []));
   find("problem").hidden = false;
-  find("progress").hidden = true;
+  hush();
   markKnob(problem.key ?? null);
 }
 
-/** Say how far work is that takes its time. */
+/** Say what is being done, once it has taken a while. */
 function hear(step) {
   find("progress").textContent = step;
-  find("progress").hidden = false;
+  patience ??= setTimeout(() => { find("progress").hidden = false; }, SILENCE);
+}
+
+/** Say nothing any more: it is done. */
+function hush() {
+  clearTimeout(patience);
+  patience = null;
+  find("progress").hidden = true;
 }
 
 /** Ask what to change, once nothing has moved for a while. */
@@ -211,13 +247,14 @@ async function plan() {
     const found = await ask("plan", shown.toString(), { signal, hear });
     if (signal.aborted) return;
     showPlan(found, go);
-    showCommands([find("commands").querySelector("code")?.textContent, found.command]);
+    planCommand = found.command;
+    showCommands([latest.command, planCommand]);
   } catch (problem) {
     if (signal.aborted || problem.name === "AbortError") return;
     find("plan").replaceChildren(make("p", {}, problem.error ?? "no answer"));
   }
   find("plan").removeAttribute("aria-busy");
-  find("progress").hidden = true;
+  hush();
 }
 
 begin();

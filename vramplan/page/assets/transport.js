@@ -12,3 +12,6 @@ export async function ask(question, link, { signal } = {}) {
 
 /** A question that nobody waits for any more is given up by the server. */
 export const canBeGivenUp = true;
+
+/** A server opens no files that a browser has. */
+export const openFiles = null;
