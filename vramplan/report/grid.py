@@ -97,6 +97,8 @@ def _cell_lines(cell: Cell, width: int, *, stacked: bool) -> _Lines:
     lines: _Lines = [(line, cell.tone) for line in wrap(text, width)]
     if stacked and cell.detail:
         lines += [(line, Tone.DIM) for line in wrap(cell.detail, width)]
+    if stacked and cell.below:
+        lines.append((cell.below, cell.tone))
     return lines
 
 
