@@ -7,6 +7,7 @@ from vramplan.report import comparison_rows, phrases
 from vramplan.report.closing import close_comparison, close_explanation
 from vramplan.report.comparison_contents import notes_of, seen_heading, shown_heading, tables_of
 from vramplan.report.markdown import escape, render_table
+from vramplan.report.text import clean
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -31,7 +32,7 @@ def render_explanation(explained: Explanation) -> str:
     """Return the way from the weights to a figure that was seen."""
     waterfall = explained.waterfall
     parts = [f"## {escape(seen_heading(explained))}"]
-    parts += [escape(sentence) for sentence in explained.sentences]
+    parts += [escape(clean(sentence, 400)) for sentence in explained.sentences]
     parts.append(f"### {escape(shown_heading(waterfall))}")
     parts.append(render_table(comparison_rows.waterfall_table(waterfall)))
     parts.append(f"**{escape(close_explanation(explained))}**")

@@ -22,7 +22,8 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
     run = comparison.run
     inner = width - len(_INDENT)
     tone, ended = comparison_rows.outcome(run)
-    drawn = [paint(phrases.headline(comparison.estimate), Tone.STRONG, colour)]
+    head = wrap(phrases.headline(comparison.estimate), width)
+    drawn = [paint(line, Tone.STRONG, colour) for line in head]
     for sentence in comparison_rows.about(run):
         drawn += [paint(line, Tone.DIM, colour) for line in wrap(sentence, width)]
     drawn += [paint(line, tone, colour) for line in wrap(ended, width)]
@@ -70,7 +71,8 @@ def render_explanation(explained: Explanation, *, colour: bool, width: int) -> s
     """Return the way from the weights to a figure that was seen, without a run's own counters."""
     estimate, waterfall = explained.estimate, explained.waterfall
     inner = width - len(_INDENT)
-    drawn = [paint(seen_heading(explained), Tone.STRONG, colour)]
+    head = wrap(seen_heading(explained), width)
+    drawn = [paint(line, Tone.STRONG, colour) for line in head]
     settings = () if estimate is None else (phrases.settings(estimate.settings),)
     for sentence in (*settings, *explained.sentences):
         drawn += [paint(line, Tone.DIM, colour) for line in wrap(clean(sentence, 400), width)]
