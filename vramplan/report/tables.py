@@ -131,7 +131,7 @@ def _draw_verdicts(verdicts: Sequence[Verdict], colour: bool, width: int) -> lis
     """Return the verdicts in the roomiest form that `width` allows."""
     from vramplan.report.verdict_rows import Form, check_table
 
-    forms = ((Form.FULL, False), (Form.FULL, True), (Form.COMPACT, True))
+    forms = ((Form.DRAWN, False), (Form.FULL, True), (Form.COMPACT, True))
     for form, stacked in forms:
         table = check_table(verdicts, form)
         if natural_width(table, stacked=stacked) <= width:
