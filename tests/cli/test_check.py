@@ -208,6 +208,29 @@ def test_every_command_reads_brackets_alike(run, words, target, error, hint) -> 
     assert hint in result.hint
 
 
+@pytest.mark.parametrize("format_", ["table", "json", "markdown"])
+def test_the_largest_that_fits_is_what_plan_says(run, validate, format_) -> None:
+    words = ("check", "denoising-ae", "llava:7b", "--card", "8gb", "--largest")
+    result = run(*words, "--format", format_)
+    assert (result.code, result.err) == (0, "")
+    plans = [
+        run("plan", name, "--card", "8gb", "--json").json["result"]["largest"]
+        for name in words[1:3]
+    ]
+    if format_ != "json":
+        assert "largest that fits, with all else as it is" in result.out
+        assert plans[0]["image"] in result.out
+        return
+    validate(result.json)
+    assert [one["largest"] for one in result.json["result"]["verdicts"]] == plans
+    plain = run(*words[:-1], "--json").json["result"]["verdicts"]
+    assert [one["largest"] for one in plain] == [None, None]
+
+
+def test_the_largest_has_no_page(run) -> None:
+    assert "--largest has no page" in run(*QUICK, "--largest", "-o", "x.html").error
+
+
 def test_together_names_what_differs(run) -> None:
     words = ("check", "llava:7b[context=2048]", "llava:7b", "--together", "--card", "24gb")
     (verdict,) = run(*words, "--json").json["result"]["verdicts"]

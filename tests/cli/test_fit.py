@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,37 @@ def test_targets_are_ranked_too_with_settings_of_their_own(run, validate, folder
         (verdict,) = run("check", target, "--card", "8gb", "--json").json["result"]["verdicts"]
         assert (verdict["verdict"], verdict["need_bytes"]) == (row["verdict"], row["need_bytes"])
     assert "context=16384, named" in run(*words, "--card", "8gb").out
+
+
+def test_any_two_are_judged_as_check_judges_them_side_by_side(run, validate, folder) -> None:
+    named = ("llava:7b[context=16384]", "sd15", "llava-v1.5-7b", folder / "some-q4_0.gguf")
+    words = ("fit", *named, "--only-named", "--pairs", "--card", "12gb")
+    done = run(*words, "--json")
+    assert done.err == ""
+    validate(done.json)
+    pairs = done.json["result"]["pairs"]
+    room = [row["target"] for row in rows(done) if row["headroom_bytes"] >= 0]
+    assert {tuple(sorted(pair["targets"])) for pair in pairs} == {
+        tuple(sorted(two)) for two in combinations(room, 2)
+    }
+    for pair in pairs:
+        again = run("check", *pair["targets"], "--together", "--card", "12gb", "--json")
+        (verdict,) = again.json["result"]["verdicts"]
+        for key in ("verdict", "need_bytes", "need_high_bytes", "budget_bytes"):
+            assert pair[key] == verdict[key]
+    assert {pair["verdict"] for pair in pairs} == {"fits", "tight", "oom"}
+    shown = run(*words).out
+    fitting = sum(pair["verdict"] == "fits" for pair in pairs)
+    assert f"{fitting} of {len(pairs)} pairs fit 12gb side by side" in shown
+    assert "llava:7b (context=16384)" in shown
+    assert run(*words[:-1], "24gb", "--format", "markdown").out.count("| fits beside |") == 1
+    assert run(*words[:-3], "--card", "12gb", "--json").json["result"]["pairs"] is None
+
+
+def test_pairs_on_several_cards_are_not_modelled(run) -> None:
+    done = run("fit", "sd15", "llava:7b", "--only-named", "--pairs", "--card", "2xrtx-3090")
+    assert done.code == 2
+    assert "side by side on several cards are not modelled" in done.error
 
 
 def test_an_empty_folder_has_nothing_that_fits(run, tmp_path) -> None:

@@ -23,8 +23,11 @@ from vramplan.errors import UsageError
 from vramplan.hearing import heard_by
 from vramplan.model import Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.searching import searching
+from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
+    from vramplan.budget.plan import Largest
     from vramplan.compare.witness import Witness
 
 
@@ -51,6 +54,7 @@ class Question:
     other_bytes: int | None = None
     fail_on: VerdictKind = VerdictKind.OFFLOAD
     is_project: bool = False
+    wants_largest: bool = False
 
     @property
     def total(self) -> int:
@@ -62,12 +66,14 @@ class Question:
 class Answer:
     """The verdicts, in the order of jobs and then cards, and the estimates they rest on.
 
-    `witnesses` are what the engines themselves say, one for each verdict, where that was asked.
+    `witnesses` are what the engines themselves say, one for each verdict, where that was asked;
+    `largest` the largest of each size that fits, for each verdict on a job alone.
     """
 
     verdicts: tuple[Verdict, ...]
     estimates: tuple[Estimate, ...]
     witnesses: tuple[Witness, ...] = ()
+    largest: tuple[Mapping[str, Largest | None], ...] = ()
     remarks: tuple[str, ...] = ()
 
     def is_failure(self, mildest: VerdictKind = VerdictKind.OFFLOAD) -> bool:
@@ -195,6 +201,7 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
     verdicts: list[Verdict] = []
     estimates: list[Estimate] = []
     witnesses: list[Witness] = []
+    largest: list[Mapping[str, Largest | None]] = []
     total = question.total
     for job in question.jobs:
         for choice in question.choices:
@@ -209,6 +216,8 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
                 )
                 if verdict.kind is not VerdictKind.FITS:
                     verdict = _advise(verdict, estimate, job, choice, question, hear)
+                if question.wants_largest:
+                    largest.append(_largest(verdict, estimate, job, choice, question, hear))
             verdicts.append(verdict)
             estimates.append(estimate)
     if asks_engine:
@@ -221,7 +230,12 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
             verdict, found = _judge_group(group, choice, question)
             verdicts.append(verdict)
             estimates += found
-    return Answer(verdicts=tuple(verdicts), estimates=tuple(estimates), witnesses=tuple(witnesses))
+    return Answer(
+        verdicts=tuple(verdicts),
+        estimates=tuple(estimates),
+        witnesses=tuple(witnesses),
+        largest=tuple(largest),
+    )
 
 
 def _counted(progress: Progress, done: int, total: int) -> Callable[[str], None]:
@@ -250,6 +264,30 @@ def _advise(
         progress=lambda change: hear(f"{where}, with {change}"),
     )
     return replace(verdict, advice=advice)
+
+
+def _largest(
+    verdict: Verdict,
+    estimate: Estimate,
+    job: Job,
+    choice: CardChoice,
+    question: Question,
+    hear: Callable[[str], None],
+) -> Mapping[str, Largest | None]:
+    """Return the largest of each size that the job has and that fits, with all else as it is."""
+    from vramplan.ask.largest import find_largest
+    from vramplan.ask.trial import Trial
+
+    trial = Trial(
+        job,
+        choice,
+        margin_bytes=question.margin_bytes,
+        other_bytes=question.other_bytes,
+        judged=(verdict, estimate),
+    )
+    sizes = [key for key in SIZES if job.settings.get(key) is not None]
+    with searching():
+        return {key: find_largest(trial, key, hear) for key in sizes}
 
 
 def _judge_group(

@@ -8,6 +8,7 @@ from pathlib import Path
 from vramplan.ask.cards import LOCAL, choose_cards
 from vramplan.ask.check import Progress
 from vramplan.ask.judge import judge
+from vramplan.ask.pairs import find_pairs
 from vramplan.ask.targets import (
     find_target,
     lenient_job,
@@ -16,7 +17,7 @@ from vramplan.ask.targets import (
     override,
     silent,
 )
-from vramplan.budget.ranked import Ranked, Ranking
+from vramplan.budget.ranked import Pair, Ranked, Ranking
 from vramplan.budget.system_share import system_share
 from vramplan.budget.verdict import candidate_budgets, judged_as
 from vramplan.catalog import CardChoice, Catalog
@@ -49,6 +50,7 @@ class FitQuestion:
     settings: Mapping[str, SettingValue]
     margin_bytes: int = 0
     other_bytes: int | None = None
+    wants_pairs: bool = False
 
 
 def read_fit(
@@ -61,6 +63,7 @@ def read_fit(
     only_named: bool = False,
     margin_bytes: int = 0,
     other_bytes: int | None = None,
+    wants_pairs: bool = False,
 ) -> FitQuestion:
     """Return the question about a CARD; without one this machine's GPU is taken.
 
@@ -88,6 +91,7 @@ def read_fit(
         settings=settings,
         margin_bytes=margin_bytes,
         other_bytes=other_bytes,
+        wants_pairs=wants_pairs,
     )
 
 
@@ -113,32 +117,53 @@ def _named(
 
 def rank(question: FitQuestion, progress: Progress = silent) -> Ranking:
     """Return what runs on the card, the best fit first; what cannot be opened says why, last."""
-    rows: list[Ranked] = []
+    rows: list[tuple[Ranked, Job | None]] = []
     total = len(question.named) + len(question.pipelines) + len(question.files)
     for job in question.named:
         progress(job.asked.label, len(rows), total)
-        rows.append(_row(job, NAMED, question))
+        rows.append((_row(job, NAMED, question), job))
     for pipeline in question.pipelines:
         progress(pipeline.name, len(rows), total)
-        rows.append(_row(_lenient(pipeline, pipeline.name, question), CATALOGUE, question))
+        job = _lenient(pipeline, pipeline.name, question)
+        rows.append((_row(job, CATALOGUE, question), job))
     for place, target in question.files:
         progress(target, len(rows), total)
         try:
             pipeline = door.open_file(target, None, silent)
         except VramplanError as problem:
             name = Path(target).name
-            rows.append(
-                Ranked(name=name, target=target, place=place, runtime="", problem=str(problem))
-            )
+            unread = Ranked(name=name, target=target, place=place, runtime="", problem=str(problem))
+            rows.append((unread, None))
         else:
-            rows.append(_row(_lenient(pipeline, target, question), place, question))
-    rows = _with_best(rows)
+            job = _lenient(pipeline, target, question)
+            rows.append((_row(job, place, question), job))
+    rows.sort(key=lambda pair: pair[0].rank)
     choice = question.choice
     return Ranking(
         card=choice.label,
         card_title=choice.title,
-        rows=tuple(sorted(rows, key=lambda row: row.rank)),
+        rows=tuple(_with_best([row for row, _ in rows])),
+        pairs=_pairs(rows, question, progress) if question.wants_pairs else None,
     )
+
+
+def _pairs(
+    rows: Sequence[tuple[Ranked, Job | None]], question: FitQuestion, progress: Progress
+) -> tuple[Pair, ...]:
+    """Return the verdicts on any two of the rows that have room alone."""
+    progress("pairs")
+    jobs = {
+        place: job
+        for place, (row, job) in enumerate(rows)
+        if job is not None and row.verdict is not None and row.verdict.headroom_bytes >= 0
+    }
+    with searching():
+        return find_pairs(
+            jobs,
+            question.choice,
+            margin_bytes=question.margin_bytes,
+            other_bytes=question.other_bytes,
+        )
 
 
 def _lenient(pipeline: Pipeline, target: str, question: FitQuestion) -> Job:

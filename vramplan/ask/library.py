@@ -34,13 +34,15 @@ def check(
     mmproj: str | Path | None = None,
     catalog: Sequence[str | Path] = (),
     engine_check: bool = False,
+    largest: bool = False,
     **settings: Setting,
 ) -> checking.Answer:
     """Return the verdict for each TARGET on each CARD, as ``vramplan check`` gives it.
 
     Without a card this machine's GPUs are judged, or an 8 GB and a 12 GB card where it has none;
     the answer's `remarks` say which. `margin` and `other` are bytes, or sizes such as ``"500MiB"``.
-    Raises VramplanError: for a target, card or setting nobody knows, and for what has no estimate.
+    With `largest` the answer has the largest of each size that fits too. Raises VramplanError: for
+    a target, card or setting nobody knows, and for what has no estimate.
 
     >>> answer = check("sd15", card="12gb", image="512x512")
     >>> [str(verdict.kind) for verdict in answer.verdicts]
@@ -60,6 +62,7 @@ def check(
         margin_bytes=_size(margin),
         other_bytes=None if other is None else _size(other),
     )
+    question = replace(question, wants_largest=largest)
     found = checking.answer(question, silent, asks_engine=engine_check)
     return replace(found, remarks=tuple(remarks))
 
@@ -140,6 +143,7 @@ def fit(
     *models: str | Path,
     card: str,
     only_named: bool = False,
+    pairs: bool = False,
     margin: int | str = 0,
     other: int | str | None = None,
     catalog: Sequence[str | Path] = (),
@@ -149,7 +153,8 @@ def fit(
 
     The catalogue, the models in Ollama's and LM Studio's stores and `models` are looked at, with
     `only_named` those alone: TARGETs, and folders whose model files are. Each takes those of the
-    settings that it has. A row whose `problem` is not None has no verdict. Raises VramplanError for
+    settings that it has. A row whose `problem` is not None has no verdict. With `pairs` any two
+    that have room alone are judged side by side. Raises VramplanError for
     a target, a card or a setting nobody knows.
 
     >>> rows = fit(card="8gb").rows
@@ -165,6 +170,7 @@ def fit(
         silent,
         catalog=catalog,
         only_named=only_named,
+        wants_pairs=pairs,
         margin_bytes=_size(margin),
         other_bytes=None if other is None else _size(other),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from vramplan.ask.judge import grade_together, judge_together
+from vramplan.ask.judge import judge_together, need_beside, weigh_together
 from vramplan.ask.plan import MOST_OPTIONS, choose_card, together_advice
 from vramplan.ask.targets import make_jobs, open_catalog, silent
 from vramplan.budget.change import Change, combine
@@ -208,13 +208,13 @@ class _Joint:
     ) -> VerdictKind:
         jobs = self.changed(settings)
         needs = [self._need(place, job, card) for place, job in enumerate(jobs)]
-        return grade_together(needs, [job.settings for job in jobs], budget_bytes)
+        return weigh_together(needs, [job.settings for job in jobs], budget_bytes).kind
 
     def _need(self, place: int, job: Job, card: Card) -> Band:
         settings = tuple(sorted(job.settings.items()))
         key = place, settings, card.compute_capability, card.multiprocessors, card.name
         if key not in self._needs:
-            self._needs[key] = engine_of(job.pipeline).estimate(job, card).need.band
+            self._needs[key] = need_beside(job, card)
         return self._needs[key]
 
     def option(self, chain: Chain) -> Option:

@@ -12,6 +12,7 @@ from vramplan.commands.output import remark, show
 from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.model import VerdictKind
+from vramplan.quick_dataclass import replace
 from vramplan.report import verdicts
 from vramplan.settings import format_setting
 
@@ -40,6 +41,12 @@ def configure(parser: ArgumentParser) -> None:
         choices=[kind.value for kind in VerdictKind if kind is not VerdictKind.FITS],
         help="the mildest verdict that exits with 1: tight, offload or oom (default: offload)",
     )
+    parser.add_argument(
+        "--largest",
+        action="store_true",
+        help="say too which image, batch, context and number of frames is the largest that fits, "
+        "with all else as it is; up to a quarter of a second longer for each verdict",
+    )
     arguments.add_projector(parser)
     parser.add_argument(
         "--engine-check",
@@ -57,7 +64,9 @@ def run(args: Namespace) -> int:
     """Judge, write the verdicts, and return 1 where one of them is a failure."""
     if args.engine_check:
         _refuse_engine(args)
-    question = _read(args)
+    if args.largest and arguments.is_page(args):
+        raise UsageError("--largest has no page", hint="leave --format html out")
+    question = replace(_read(args), wants_largest=args.largest)
     with progress(args) as step:
         answer = check.answer(question, step, asks_engine=args.engine_check)
     cards = drawn_cards(question.choices)
@@ -69,6 +78,7 @@ def run(args: Namespace) -> int:
             cards,
             look,
             witnesses=answer.witnesses,
+            largest=answer.largest,
             following=_following(args, question, answer),
         ),
     )

@@ -32,6 +32,11 @@ def configure(parser: ArgumentParser) -> None:
         dest="only_named",
         help="look at these alone, not at the catalogue and the stores of Ollama and LM Studio",
     )
+    parser.add_argument(
+        "--pairs",
+        action="store_true",
+        help="say too which two of them fit side by side, a process each",
+    )
     arguments.add_budget(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
@@ -54,6 +59,7 @@ def run(args: Namespace) -> int:
         only_named=args.only_named,
         margin_bytes=args.margin,
         other_bytes=args.other,
+        wants_pairs=args.pairs,
     )
     with progress(args) as step:
         found = rank(question, step)

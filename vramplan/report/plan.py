@@ -302,7 +302,7 @@ def _as_json(plan: Plan, look: Look) -> str:
 
 def plan_result(plan: Plan) -> dict[str, Json]:
     """Return the result of `plan`."""
-    from vramplan.report.serial import advice_object
+    from vramplan.report.serial import advice_object, largest_object
 
     verdict, smallest = plan.verdict, plan.smallest
     return {
@@ -324,7 +324,7 @@ def plan_result(plan: Plan) -> dict[str, Json]:
         "nearest": [advice_object(advice) for advice in plan.nearest],
         "smaller_file": (None if plan.smaller_file is None else advice_object(plan.smaller_file)),
         "left_out": [{"line": left.line, "why": left.why} for left in plan.left_out],
-        "largest": {name: _value(plan, name) for name in SIZES},
+        "largest": largest_object(plan.largest),
         "smallest": {
             "class": None if smallest is None else smallest.class_name,
             "card": None if smallest is None else smallest.card,
@@ -349,13 +349,6 @@ def _option_object(plan: Plan, option: Option) -> dict[str, Json]:
         "slowdown": None if slower is None else round(slower, 4),
         "is_on_front": plan.is_on_front(option),
     }
-
-
-def _value(plan: Plan, name: str) -> Json:
-    found = plan.largest.get(name)
-    if found is None:
-        return None
-    return _settings({name: found.value})[name]
 
 
 def _settings(chosen: Settings) -> dict[str, Json]:

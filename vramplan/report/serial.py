@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from vramplan import __version__
 from vramplan.model import (
@@ -32,6 +32,10 @@ from vramplan.model import (
     Verdict,
     buffer_bytes,
 )
+from vramplan.settings import SIZES
+
+if TYPE_CHECKING:
+    from vramplan.budget.plan import Largest
 
 SCHEMA_VERSION = 1
 
@@ -49,9 +53,24 @@ def to_json(command: str, result: dict[str, Json]) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def check_result(verdicts: Sequence[Verdict]) -> dict[str, Json]:
-    """Return the result of `check`: one object per pipeline and card."""
-    return {"verdicts": [verdict_object(verdict) for verdict in verdicts]}
+def check_result(
+    verdicts: Sequence[Verdict], largest: Sequence[Mapping[str, Largest | None]] = ()
+) -> dict[str, Json]:
+    """Return the result of `check`: one object per pipeline and card.
+
+    `largest` are the largest sizes that fit, for each verdict from the first on.
+    """
+    listed: list[Json] = []
+    for place, verdict in enumerate(verdicts):
+        found = largest_object(largest[place]) if place < len(largest) else None
+        listed.append({**verdict_object(verdict), "largest": found})
+    return {"verdicts": listed}
+
+
+def largest_object(largest: Mapping[str, Largest | None]) -> dict[str, Json]:
+    """Return the largest value of each size; null for one that there is not, or that none fits."""
+    found = {key: one.value for key, one in largest.items() if one is not None}
+    return {key: _setting(found[key]) if key in found else None for key in SIZES}
 
 
 def verdict_object(verdict: Verdict) -> dict[str, Json]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vramplan.model import Card, Estimate, Verdict
 
 if TYPE_CHECKING:
+    from vramplan.budget.plan import Largest
     from vramplan.compare.witness import Witness
     from vramplan.report.look import Look
+    from vramplan.report.sheet import Sheet
 
 
 def render(
@@ -19,11 +21,13 @@ def render(
     look: Look,
     *,
     witnesses: Sequence[Witness] = (),
+    largest: Sequence[Mapping[str, Largest | None]] = (),
     following: Sequence[str] = (),
 ) -> str:
     """Return the verdicts as they are to look; `cards` are drawn across a page's budgets.
 
-    `following` are commands that come next, shown in a terminal.
+    `largest` are the largest sizes that fit, for each verdict from the first on; `following` are
+    commands that come next, shown in a terminal.
     """
 
     def as_table() -> str:
@@ -34,12 +38,17 @@ def render(
             from vramplan.report.engine_witness import draw_witness
 
             drawn += "".join(draw_witness(one, look.colour, look.width) for one in witnesses)
+        if largest:
+            from vramplan.report.sheet import draw_sheet
+
+            sheet = _largest_sheet(verdicts, largest)
+            drawn += "\n" + draw_sheet(sheet, look.colour, look.width)
         return drawn + draw_next(following, look.colour)
 
     def as_json() -> str:
         from vramplan.report.serial import check_result, to_json
 
-        result = check_result(verdicts)
+        result = check_result(verdicts, largest)
         if witnesses:
             from vramplan.report.engine_witness import witness_object
 
@@ -49,12 +58,16 @@ def render(
     def as_markdown() -> str:
         from vramplan.report.markdown import render_check
 
-        marked = render_check(verdicts, estimates)
-        if not witnesses:
-            return marked
-        from vramplan.report.engine_witness import mark_witness
+        marked = [render_check(verdicts, estimates)]
+        if witnesses:
+            from vramplan.report.engine_witness import mark_witness
 
-        return "\n".join([marked, *(mark_witness(one) for one in witnesses)])
+            marked += [mark_witness(one) for one in witnesses]
+        if largest:
+            from vramplan.report.sheet import mark_sheet
+
+            marked.append(mark_sheet(_largest_sheet(verdicts, largest)))
+        return "\n".join(marked)
 
     def as_html() -> str:
         from vramplan.report.html import render_report
@@ -62,3 +75,38 @@ def render(
         return render_report(estimates, verdicts, cards)
 
     return look.draw({"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html})
+
+
+def _largest_sheet(
+    verdicts: Sequence[Verdict], largest: Sequence[Mapping[str, Largest | None]]
+) -> Sheet:
+    """Return a row for each verdict on one pipeline: the largest of each size that fits."""
+    from vramplan.report import phrases
+    from vramplan.report.colour import Tone
+    from vramplan.report.rows import cell, table
+    from vramplan.report.sheet import Sheet
+    from vramplan.settings import SIZES
+
+    sizes = [size for size in SIZES if any(size in found for found in largest)]
+    rows = []
+    for verdict, found in zip(verdicts, largest, strict=False):
+        ends = (
+            cell(
+                phrases.called(verdict.pipeline, verdict.asked),
+                phrases.differing(verdict.pipeline, verdict.asked),
+                Tone.STRONG,
+            ),
+            cell(phrases.name(verdict.card)),
+        )
+        rows.append((*ends, *(cell(_size(found, size)) for size in sizes)))
+    headers = ", ".join(["pipeline!", "card!", *(f"{size}#" for size in sizes)])
+    return Sheet(tables=[("largest that fits, with all else as it is", table(headers, rows))])
+
+
+def _size(found: Mapping[str, Largest | None], size: str) -> str:
+    from vramplan.report import phrases
+
+    if size not in found:
+        return phrases.NOTHING
+    one = found[size]
+    return "none fits" if one is None else phrases.value(one.value)
