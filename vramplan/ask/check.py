@@ -27,6 +27,7 @@ from vramplan.searching import searching
 from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
+    from vramplan.budget.difference import Before, Comparison
     from vramplan.budget.plan import Largest
     from vramplan.compare.witness import Witness
 
@@ -44,7 +45,8 @@ class Question:
 
     Each of `jobs` is alone on each card; those of one of `groups` are side by side there.
     `margin_bytes` and `other_bytes` are taken off every card; `other_bytes` None takes what NVML
-    says others hold. `fail_on` is the mildest verdict that is a failure.
+    says others hold. `fail_on` is the mildest verdict that is a failure. `base` is an earlier
+    answer to compare with, of the file `base_place`.
     """
 
     jobs: tuple[Job, ...]
@@ -55,6 +57,8 @@ class Question:
     fail_on: VerdictKind = VerdictKind.OFFLOAD
     is_project: bool = False
     wants_largest: bool = False
+    base: tuple[Before, ...] | None = None
+    base_place: str = ""
 
     @property
     def total(self) -> int:
@@ -67,18 +71,29 @@ class Answer:
     """The verdicts, in the order of jobs and then cards, and the estimates they rest on.
 
     `witnesses` are what the engines themselves say, one for each verdict, where that was asked;
-    `largest` the largest of each size that fits, for each verdict on a job alone.
+    `largest` the largest of each size that fits, for each verdict on a job alone; `compared` what
+    has changed since an earlier answer.
     """
 
     verdicts: tuple[Verdict, ...]
     estimates: tuple[Estimate, ...]
     witnesses: tuple[Witness, ...] = ()
     largest: tuple[Mapping[str, Largest | None], ...] = ()
+    compared: Comparison | None = None
     remarks: tuple[str, ...] = ()
 
     def is_failure(self, mildest: VerdictKind = VerdictKind.OFFLOAD) -> bool:
         """Return whether a verdict is as bad as `mildest` or worse."""
         return any(self.fails(one, mildest) for one in self.verdicts)
+
+    def is_worse(self, mildest: VerdictKind = VerdictKind.OFFLOAD) -> bool:
+        """Return whether a verdict is worse than it was, or new and as bad as `mildest`."""
+        listed = () if self.compared is None else self.compared.differences
+        return any(
+            one.became is one.became.WORSE
+            or (one.became is one.became.NEW and self.fails(verdict, mildest))
+            for verdict, one in zip(self.verdicts, listed, strict=False)
+        )
 
     @staticmethod
     def fails(verdict: Verdict, mildest: VerdictKind = VerdictKind.OFFLOAD) -> bool:
@@ -230,11 +245,17 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
             verdict, found = _judge_group(group, choice, question)
             verdicts.append(verdict)
             estimates += found
+    compared = None
+    if question.base is not None:
+        from vramplan.ask.against import compare_with
+
+        compared = compare_with(verdicts, question.base, question.base_place)
     return Answer(
         verdicts=tuple(verdicts),
         estimates=tuple(estimates),
         witnesses=tuple(witnesses),
         largest=tuple(largest),
+        compared=compared,
     )
 
 

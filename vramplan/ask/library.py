@@ -95,9 +95,9 @@ def estimate(
 
 
 def plan(
-    target: str,
-    *,
+    *targets: str,
     card: str,
+    together: bool = False,
     accept: str = "fits",
     margin: int | str = 0,
     other: int | str | None = None,
@@ -108,7 +108,9 @@ def plan(
     """Return what makes a TARGET fit a CARD, as ``vramplan plan`` gives it.
 
     `options` are the ways, cheapest first, each with its settings, its verdict and the lines to
-    type; `largest` has the largest image, batch and context that fit with all else as it is.
+    type; `largest` has the largest image, batch and context that fit with all else as it is. With
+    `together` several are to be on the card at once, and any of them may be changed: an option's
+    settings are of a target by name (``sd15.batch``), and its `targets` are all of them.
     `accept` is the worst verdict that is good enough, ``"fits"`` or ``"tight"``. Raises
     VramplanError: for a target, card or setting nobody knows, and for what has no estimate.
 
@@ -117,17 +119,34 @@ def plan(
     'pipe.enable_model_cpu_offload()'
     """
     from vramplan.ask.plan import find_plan, read_plan
+    from vramplan.ask.plan_together import find_joint_plan, read_joint_plan
 
+    asked = [card], read_settings(**settings), silent
+    beside = None if mmproj is None else str(mmproj)
+    sizes = _size(margin), None if other is None else _size(other)
+    worst = _accepted(accept)
+    if together:
+        joint = read_joint_plan(
+            targets,
+            *asked,
+            catalog=catalog,
+            mmproj=beside,
+            margin_bytes=sizes[0],
+            other_bytes=sizes[1],
+            worst=worst,
+        )
+        return find_joint_plan(joint)
+    if len(targets) != 1:
+        hint = 'several at once: plan("sd15", "llava:7b", card="8gb", together=True)'
+        raise UsageError("a plan is for one target", hint=hint)
     question = read_plan(
-        target,
-        [card],
-        read_settings(**settings),
-        silent,
+        targets[0],
+        *asked,
         catalog=catalog,
-        mmproj=None if mmproj is None else str(mmproj),
-        margin_bytes=_size(margin),
-        other_bytes=None if other is None else _size(other),
-        worst=_accepted(accept),
+        mmproj=beside,
+        margin_bytes=sizes[0],
+        other_bytes=sizes[1],
+        worst=worst,
     )
     return find_plan(question)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from vramplan.ask import check
 from vramplan.ask.cards import drawn_cards
@@ -16,6 +17,7 @@ from vramplan.quick_dataclass import replace
 from vramplan.report import verdicts
 from vramplan.settings import format_setting
 
+WORSE = "worse"
 FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
@@ -38,8 +40,15 @@ def configure(parser: ArgumentParser) -> None:
     arguments.add_budget(parser, margin=None)
     parser.add_argument(
         "--fail-on",
-        choices=[kind.value for kind in VerdictKind if kind is not VerdictKind.FITS],
-        help="the mildest verdict that exits with 1: tight, offload or oom (default: offload)",
+        choices=[*(kind.value for kind in VerdictKind if kind is not VerdictKind.FITS), WORSE],
+        help="the mildest verdict that exits with 1: tight, offload or oom (default: offload); or "
+        "worse: only one that is worse than in --against, or new and fails",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="BASE.json",
+        help="say too what has changed since an earlier answer: the JSON of vramplan check, such "
+        "as that of the branch a change is for",
     )
     parser.add_argument(
         "--largest",
@@ -64,9 +73,12 @@ def run(args: Namespace) -> int:
     """Judge, write the verdicts, and return 1 where one of them is a failure."""
     if args.engine_check:
         _refuse_engine(args)
-    if args.largest and arguments.is_page(args):
-        raise UsageError("--largest has no page", hint="leave --format html out")
-    question = replace(_read(args), wants_largest=args.largest)
+    for option, is_given in (("--largest", args.largest), ("--against", args.against)):
+        if is_given and arguments.is_page(args):
+            raise UsageError(f"{option} has no page", hint="leave --format html out")
+    if args.fail_on == WORSE and args.against is None:
+        raise UsageError("--fail-on worse needs --against", hint="--against BASE.json")
+    question = _with_base(args, replace(_read(args), wants_largest=args.largest))
     with progress(args) as step:
         answer = check.answer(question, step, asks_engine=args.engine_check)
     cards = drawn_cards(question.choices)
@@ -79,11 +91,24 @@ def run(args: Namespace) -> int:
             look,
             witnesses=answer.witnesses,
             largest=answer.largest,
+            compared=answer.compared,
             following=_following(args, question, answer),
         ),
     )
-    is_contradicted = any(one.contradictions for one in answer.witnesses)
-    return int(is_contradicted or answer.is_failure(question.fail_on))
+    if any(one.contradictions for one in answer.witnesses):
+        return 1
+    if args.fail_on == WORSE:
+        return int(answer.is_worse(question.fail_on))
+    return int(answer.is_failure(question.fail_on))
+
+
+def _with_base(args: Namespace, question: check.Question) -> check.Question:
+    """Return the question with the earlier answer that it is compared with, if there is one."""
+    if args.against is None:
+        return question
+    from vramplan.ask.against import read_base
+
+    return replace(question, base=read_base(Path(args.against)), base_place=args.against)
 
 
 def _following(args: Namespace, question: check.Question, answer: check.Answer) -> list[str]:
@@ -116,7 +141,7 @@ def _given(args: Namespace) -> list[str]:
         given += ["--together"] if args.together else []
         settings = arguments.given_settings(args).items()
         given += [w for k, v in settings for w in ("--set", f"{k}={format_setting(k, v)}")]
-        given += ["--fail-on", args.fail_on] if args.fail_on else []
+        given += ["--fail-on", args.fail_on] if args.fail_on not in (None, WORSE) else []
     return given
 
 
@@ -129,7 +154,7 @@ def _refuse_engine(args: Namespace) -> None:
 
 def _read(args: Namespace) -> check.Question:
     settings = arguments.given_settings(args)
-    fail_on = VerdictKind(args.fail_on) if args.fail_on else None
+    fail_on = VerdictKind(args.fail_on) if args.fail_on not in (None, WORSE) else None
     if not args.targets:
         if args.mmproj is not None:
             raise UsageError("--mmproj belongs to one model file", hint="name it as TARGET")

@@ -35,6 +35,7 @@ from vramplan.model import (
 from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
+    from vramplan.budget.difference import Comparison, Difference
     from vramplan.budget.plan import Largest
 
 SCHEMA_VERSION = 1
@@ -54,17 +55,53 @@ def to_json(command: str, result: dict[str, Json]) -> str:
 
 
 def check_result(
-    verdicts: Sequence[Verdict], largest: Sequence[Mapping[str, Largest | None]] = ()
+    verdicts: Sequence[Verdict],
+    largest: Sequence[Mapping[str, Largest | None]] = (),
+    compared: Comparison | None = None,
 ) -> dict[str, Json]:
     """Return the result of `check`: one object per pipeline and card.
 
-    `largest` are the largest sizes that fit, for each verdict from the first on.
+    `largest` are the largest sizes that fit, for each verdict from the first on; `compared` is what
+    has changed since an earlier answer.
     """
     listed: list[Json] = []
     for place, verdict in enumerate(verdicts):
         found = largest_object(largest[place]) if place < len(largest) else None
-        listed.append({**verdict_object(verdict), "largest": found})
-    return {"verdicts": listed}
+        since = None if compared is None else since_object(compared.differences[place])
+        listed.append({**verdict_object(verdict), "largest": found, "since": since})
+    result: dict[str, Json] = {"verdicts": listed}
+    if compared is not None:
+        result["gone"] = gone_objects(compared)
+    return result
+
+
+def since_object(one: Difference) -> dict[str, Json]:
+    """Return what has become of one verdict."""
+    before = one.before
+    return {
+        "change": one.became.value,
+        "verdict": None if before is None else before.kind.value,
+        "target": None if before is None else before.target,
+        "need_bytes": None if before is None else before.need_bytes,
+        "budget_bytes": None if before is None else before.budget_bytes,
+        "need_difference_bytes": one.need_bytes,
+        "budget_difference_bytes": one.budget_bytes,
+    }
+
+
+def gone_objects(compared: Comparison) -> list[Json]:
+    """Return what is judged no more."""
+    return [
+        {
+            "pipeline": one.pipeline,
+            "target": one.target,
+            "name": one.name or None,
+            "card": one.card,
+            "verdict": one.kind.value,
+            "need_bytes": one.need_bytes,
+        }
+        for one in compared.gone
+    ]
 
 
 def largest_object(largest: Mapping[str, Largest | None]) -> dict[str, Json]:

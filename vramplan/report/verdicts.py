@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vramplan.model import Card, Estimate, Verdict
 
 if TYPE_CHECKING:
+    from vramplan.budget.difference import Comparison
     from vramplan.budget.plan import Largest
     from vramplan.compare.witness import Witness
     from vramplan.report.look import Look
@@ -22,12 +23,14 @@ def render(
     *,
     witnesses: Sequence[Witness] = (),
     largest: Sequence[Mapping[str, Largest | None]] = (),
+    compared: Comparison | None = None,
     following: Sequence[str] = (),
 ) -> str:
     """Return the verdicts as they are to look; `cards` are drawn across a page's budgets.
 
-    `largest` are the largest sizes that fit, for each verdict from the first on; `following` are
-    commands that come next, shown in a terminal.
+    `largest` are the largest sizes that fit, for each verdict from the first on, and `compared` is
+    what has changed since an earlier answer: in Markdown it comes first, for a pull request.
+    `following` are commands that come next, shown in a terminal.
     """
 
     def as_table() -> str:
@@ -43,12 +46,18 @@ def render(
 
             sheet = _largest_sheet(verdicts, largest)
             drawn += "\n" + draw_sheet(sheet, look.colour, look.width)
+        if compared is not None:
+            from vramplan.report.sheet import draw_sheet
+            from vramplan.report.since import against_sheet
+
+            sheet = against_sheet(verdicts, compared)
+            drawn += "\n" + draw_sheet(sheet, look.colour, look.width)
         return drawn + draw_next(following, look.colour)
 
     def as_json() -> str:
         from vramplan.report.serial import check_result, to_json
 
-        result = check_result(verdicts, largest)
+        result = check_result(verdicts, largest, compared)
         if witnesses:
             from vramplan.report.engine_witness import witness_object
 
@@ -58,7 +67,13 @@ def render(
     def as_markdown() -> str:
         from vramplan.report.markdown import render_check
 
-        marked = [render_check(verdicts, estimates)]
+        marked = []
+        if compared is not None:
+            from vramplan.report.sheet import mark_sheet
+            from vramplan.report.since import against_sheet
+
+            marked.append(mark_sheet(against_sheet(verdicts, compared)))
+        marked.append(render_check(verdicts, estimates))
         if witnesses:
             from vramplan.report.engine_witness import mark_witness
 
