@@ -9,7 +9,7 @@ it prints where it is asked, as are weights, caches and states then.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tools.graphs.asking import Asking, EngineError
@@ -19,12 +19,14 @@ from vramplan.engines.ggml import coverage
 from vramplan.engines.ggml.figures import Figures, counted
 from vramplan.engines.ggml.graph_buffer import has_tape
 from vramplan.engines.ggml.layer_fit import as_asked
-from vramplan.engines.ggml.load_plan import GgmlRun
+from vramplan.engines.ggml.load_plan import NEVER_FLASH, GgmlRun
 from vramplan.engines.ggml.witnessed import settle
 from vramplan.errors import VramplanError
 from vramplan.model import Origin
 from vramplan.sources.gguf import GgufFile, read_gguf
 
+#: how many layers are on the card
+PLACED = ("0", "1", "half", "all")
 #: a run's buffers beside the engine's, in bytes by backend: why they differ, or nothing
 _Compare = Callable[[GgmlRun, Mapping[str, int]], str]
 #: graphs that are written by hand are held to what the engine prints, hundredths of a MiB
@@ -36,18 +38,18 @@ def count(name: str, card: Asking) -> str:
     return _count(name, card, _compare)
 
 
-def count_asked(name: str, card: Asking) -> str:
+def count_asked(name: str, card: Asking, placed: Sequence[str] = PLACED) -> str:
     """Return ``exact``, or why an architecture's buffers are not the engine's with it installed."""
-    return _count(name, card, _compare_asked)
+    return _count(name, card, _compare_asked, placed)
 
 
-def _count(name: str, card: Asking, compare: _Compare) -> str:
+def _count(name: str, card: Asking, compare: _Compare, placed: Sequence[str] = PLACED) -> str:
     made = sparse_module("engine_made")
     said = "the engine takes no model of it"
     with tempfile.TemporaryDirectory(prefix="vramplan-graphs-") as folder:
         for variant in range(made.VARIANTS):
             files = made.make(Path(folder), name, variant) or ()
-            found = [_judge(read_gguf(path), card, compare) for path in files]
+            found = [_judge(read_gguf(path), card, compare, placed) for path in files]
             known = [one for one in found if one is not None]
             if "exact" in known:
                 return "exact"
@@ -56,14 +58,14 @@ def _count(name: str, card: Asking, compare: _Compare) -> str:
     return said
 
 
-def _judge(header: GgufFile, card: Asking, compare: _Compare) -> str | None:
+def _judge(header: GgufFile, card: Asking, compare: _Compare, placed: Sequence[str]) -> str | None:
     """Return how a model's buffers are known; None where the engine does not take it."""
-    for layers in ("0", "1", "half", "all"):
+    for layers in placed:
         for run in _runs(header, layers):
             try:
                 told = card.buffers(header, [request_of(run, run.asked_layers)])[0]
             except EngineError:
-                if layers == "0" and run.batch.sequences == 1:
+                if layers == placed[0] and run.batch.sequences == 1:
                     return None
                 continue  # what it refuses there is no buffer of it
             try:
@@ -76,11 +78,12 @@ def _judge(header: GgufFile, card: Asking, compare: _Compare) -> str | None:
 
 
 def _runs(header: GgufFile, layers: str) -> Iterator[GgmlRun]:
+    is_never = header.architecture in NEVER_FLASH
     for slots in (1, 4):
-        for kind in ("f16", "q8_0"):
+        for kind in ("f16",) if is_never else ("f16", "q8_0"):
             settings: dict[str, object] = {
                 "context": 8192, "parallel": slots, "kv_unified": "off", "kv_type": kind,
-                "flash_attention": "on", "engine": "b11549",
+                "flash_attention": "off" if is_never else "on", "engine": "b11549",
             }  # fmt: skip
             total = run_of(header, {**settings, "gpu_layers": 0}).model.total_layers
             count = {"0": 0, "1": 1, "half": total // 2, "all": total}[layers]
@@ -88,7 +91,7 @@ def _runs(header: GgufFile, layers: str) -> Iterator[GgmlRun]:
 
 
 def _compare(run: GgmlRun, told: Mapping[str, int]) -> str:
-    if not coverage.is_whole(run.model):
+    if not coverage.is_known(run.model):
         return "weights or caches are assumed"
     figures = counted(as_asked(run))
     if figures.compute.origin is Origin.ASSUMED:
