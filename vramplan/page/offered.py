@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vramplan.ask.targets import find_target, open_catalog, open_pipelines
 from vramplan.catalog import Catalog
-from vramplan.catalog.pipelines import Entry, find_pipeline
+from vramplan.catalog.pipelines import Entry
 from vramplan.engines.door import Remark
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Pipeline
@@ -38,7 +38,7 @@ class Models:
             return self.named[name]
         try:
             entry = _of_repository(name, self.catalog)
-            entry = entry or find_pipeline(_plain(name), self.catalog.pipelines)
+            entry = entry or self.catalog.pipeline(_plain(name))
         except UsageError:
             known = (*self.named, *self.catalog.pipelines)
             hint = did_you_mean(name[:80], known)
