@@ -147,10 +147,14 @@ def _read_count_or_auto(key: str, text: str) -> SettingValue:
     return AUTO if text.lower() == AUTO else _read_count(key, text)
 
 
-def _read_context(key: str, text: str) -> SettingValue:
+def _read_tokens(key: str, text: str) -> int:
     """Return a number of tokens: ``16k`` is 16,384, as contexts are counted."""
     found = re.fullmatch(_THOUSANDS, text)
-    return _read_count(key, found[1]) * 1024 if found else _read_count_or_auto(key, text)
+    return _read_count(key, found[1]) * 1024 if found else _read_count(key, text)
+
+
+def _read_tokens_or_auto(key: str, text: str) -> SettingValue:
+    return AUTO if text.lower() == AUTO else _read_tokens(key, text)
 
 
 def _read_number(key: str, text: str) -> float:
@@ -385,19 +389,21 @@ _SETTINGS: Mapping[str, _Setting] = {
         "of what is free), cuda (all on the GPU)",
     ),
     "safety_checker": _Setting(read=_SWITCH, help="load and run the safety checker: on, off"),
-    "prompt_tokens": _Setting(read=_read_count, help="tokens of the prompt, without the image's"),
-    "new_tokens": _Setting(read=_read_count, help="tokens to generate"),
+    "prompt_tokens": _Setting(
+        read=_read_tokens, help="tokens of the prompt, without the image's; 2k is 2048"
+    ),
+    "new_tokens": _Setting(read=_read_tokens, help="tokens to generate; 1k is 1024"),
     "context": _Setting(
-        read=_read_context,
+        read=_read_tokens_or_auto,
         help="tokens the KV cache has room for, 16k is 16384; auto for what the engine takes by "
         "itself",
     ),
     "ubatch": _Setting(
-        read=_read_count_or_auto,
+        read=_read_tokens_or_auto,
         help="tokens of a prompt computed at once (llama.cpp); auto for what the engine takes",
     ),
     "batch_tokens": _Setting(
-        read=_read_count,
+        read=_read_tokens,
         help="tokens that llama.cpp takes at once (its -b, 2,048 by itself): ubatch is no more",
     ),
     "parallel": _Setting(
@@ -535,7 +541,8 @@ def form_of(key: str) -> Form:
         _read_image: Form(kind="size"),
         _read_count: Form(kind="count"),
         _read_count_or_auto: Form(kind="count", words=(AUTO,)),
-        _read_context: Form(kind="count", words=(AUTO,)),
+        _read_tokens: Form(kind="count"),
+        _read_tokens_or_auto: Form(kind="count", words=(AUTO,)),
         _read_layers: Form(kind="count", words=ALL_LAYERS, least=0),
         _read_experts: Form(kind="count", words=(ALL_EXPERTS,), least=0),
         _read_index: Form(kind="count", least=0),
@@ -593,6 +600,14 @@ def format_setting(key: str, value: SettingValue) -> str:
     if isinstance(value, float):
         return f"{value:.6f}".rstrip("0").rstrip(".")
     return str(value)
+
+
+def write_target(text: str, settings: Mapping[str, SettingValue]) -> str:
+    """Return a TARGET with settings of its own, as the command line takes it: ``sd15[batch=2]``."""
+    if not settings:
+        return text
+    said = ",".join(f"{key}={format_setting(key, value)}" for key, value in settings.items())
+    return f"{text}[{said}]"
 
 
 def _setting(key: str) -> _Setting:

@@ -127,7 +127,8 @@ def is_fresh() -> bool:
     from vramplan.catalog.shipped import profiles_dir
     from vramplan.catalog.snapshot import read_snapshot
 
-    return read_snapshot(profiles_dir()) is not None
+    found = read_snapshot(profiles_dir())
+    return found is not None and found.is_fresh()
 
 
 # -- errors -------------------------------------------------------------------------------------

@@ -26,10 +26,15 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".pdf": "pdf",
+    ".png": "png",
 }
 
-#: makes the result's text; takes whether colour is wanted and how wide a line may be
-Writer = Callable[[bool, int], str]
+#: what a browser prints of a page
+PRINTED = ("pdf", "png")
+
+#: makes a result's text or bytes; takes whether colour is wanted and how wide a line may be
+Writer = Callable[[bool, int], str | bytes]
 
 #: makes the result's text as it is to look
 Render = Callable[[Look], str]
@@ -56,8 +61,15 @@ def choose_format(args: Namespace) -> str:
 
 def check_output(args: Namespace) -> None:
     """Raise UsageError where the result could not be written, before much is done to have one."""
-    choose_format(args)
-    if not args.output or args.output == "-":
+    chosen = choose_format(args)
+    is_file = args.output and args.output != "-"
+    if chosen in PRINTED:
+        from vramplan.report.installed_browser import find_browser
+
+        if not is_file:
+            raise UsageError(f"a {chosen.upper()} goes into a file", hint=f"-o fit.{chosen}")
+        find_browser()
+    if not is_file:
         return
     is_taken_up = getattr(args, "takes_up", False)  # it may go on with a file of its own
     check_file(Path(args.output), replaces=args.force or is_taken_up)
@@ -67,7 +79,11 @@ def show(args: Namespace, render: Render) -> None:
     """Write a result as it is asked for, to a file or to stdout: `render` makes its text."""
     chosen = choose_format(args)
 
-    def writer(colour: bool, width: int) -> str:
+    def writer(colour: bool, width: int) -> str | bytes:
+        if chosen in PRINTED:
+            from vramplan.report.installed_browser import print_page
+
+            return print_page(render(Look(format="html", command=args.command)), chosen)
         look = Look(format=chosen, command=args.command, colour=colour, width=width)
         return render(look)
 
@@ -79,11 +95,13 @@ def write_result(args: Namespace, writers: Mapping[str, Writer]) -> None:
     writer = writers[choose_format(args)]
     if args.output and args.output != "-":
         path = Path(args.output)
-        text = writer(False, FILE_WIDTH)  # noqa: FBT003  # Writer's two parameters
-        write_file(path, text, replaces=args.force)
+        content = writer(False, FILE_WIDTH)  # noqa: FBT003  # Writer's two parameters
+        write_file(path, content, replaces=args.force)
         note(f"wrote {path}")
         return
-    write_stdout(writer(*_terminal(sys.stdout)))
+    text = writer(*_terminal(sys.stdout))
+    assert isinstance(text, str)  # bytes go into a file: `check_output`
+    write_stdout(text)
 
 
 def _terminal(stream: TextIO) -> tuple[bool, int]:

@@ -18,7 +18,7 @@ from vramplan.commands.result_file import check_file, write_file
 from vramplan.report import comparison, measured_run
 from vramplan.report.look import Look
 
-FORMATS = ("table", "json", "markdown", "html")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
 def configure(parser: ArgumentParser) -> None:
