@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "vramplan" / "engines" / "torch" / "tape" / "core"
@@ -39,12 +40,16 @@ def compilers() -> list[list[str]]:
     return [words for words in (name.split() for name in named) if words and shutil.which(words[0])]
 
 
-def build() -> Path | None:
-    """Compile the core beside its sources; return the library, None where nothing compiles it."""
+def build(library: Path = LIBRARY, defined: Sequence[str] = ()) -> Path | None:
+    """Compile the core, beside its sources or elsewhere, with names ``defined`` as ``NAME=VALUE``.
+
+    Return the library, None where nothing compiles it.
+    """
     if os.environ.get("VRAMPLAN_CORE", "").lower() in ("off", "0", "no"):
         return None
-    made = LIBRARY.with_suffix(f".{os.getpid()}")
+    made = library.with_suffix(f".{os.getpid()}")
     flags = ["-O3", "-std=c99", "-shared", f"-DVRAMPLAN_SOURCES={checksum()}"]
+    flags += [f"-D{one}" for one in defined]
     if sys.platform != "win32":
         flags += ["-fPIC", "-fvisibility=hidden"]
     files = [str(path) for path in sources() if path.suffix == ".c"]
@@ -56,11 +61,11 @@ def build() -> Path | None:
                 capture_output=True,
                 timeout=300,
             )
-            made.replace(LIBRARY)  # a process that has the old one open keeps it
+            made.replace(library)  # a process that has the old one open keeps it
         except (OSError, subprocess.SubprocessError):
             made.unlink(missing_ok=True)
             continue
-        return LIBRARY
+        return library
     return None
 
 

@@ -29,11 +29,13 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "estimate": "why? the budget line by line, phase by phase",
         "plan": "what to change? every way to make it fit, and the largest",
         "fit": "what runs on this card? known models and those here, ranked",
+        "init": "where to begin? vramplan.yaml, from what is here",
         "run": "does my program fit? PyTorch on a card that is not there",
         "profile": "what does it take in truth? the real components on this GPU",
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
         "sweep": "verdicts on a grid of pipelines, settings and cards",
         "report": "verdict and budget as one self-contained HTML page",
+        "serve": "what if? the page in a browser, on this machine",
         "watch": "the cards live, who holds what, and the peaks",
         "catalog": "the pipelines: list, show, validate, add",
         "cards": "the cards: what NVML says they have",
@@ -129,6 +131,10 @@ def _columns() -> int:
     except (AttributeError, ValueError, OSError):
         return 80
 
+
+# argparse looks for a translation of each of its words, though it has none, and loads what knows
+# about languages for it; ours are English, and so are the messages that are taken apart here
+argparse._ = lambda text: text  # type: ignore[attr-defined]  # which is told to nobody
 
 #: most of what a command makes it needs to its end: looked through less often than by default
 _GARBAGE = 50_000

@@ -106,7 +106,8 @@ def test_help_loads_no_command() -> None:
 def test_the_whole_parser_loads_nothing_heavy() -> None:
     code, modules = imported(code="build_parser()")
     assert code == 0
-    assert not loaded(modules, [*HEAVY, "vramplan.ask.judge", "vramplan.probe.nvml"])
+    others = ["vramplan.ask.judge", "vramplan.probe.nvml", "vramplan.page", "http.server"]
+    assert not loaded(modules, [*HEAVY, *others])
 
 
 def test_check_as_json_loads_only_what_it_needs() -> None:
@@ -126,7 +127,8 @@ def is_fresh() -> bool:
     from vramplan.catalog.shipped import profiles_dir
     from vramplan.catalog.snapshot import read_snapshot
 
-    return read_snapshot(profiles_dir()) is not None
+    found = read_snapshot(profiles_dir())
+    return found is not None and found.is_fresh()
 
 
 # -- errors -------------------------------------------------------------------------------------

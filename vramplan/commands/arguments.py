@@ -37,7 +37,8 @@ SHORT_FORMS = {
 TARGET_HELP = (
     "a pipeline's name in the catalogue (sd15, llava:7b), a YAML file with one, a .gguf file or a "
     "folder with one, a folder or .safetensors file that diffusers or transformers saved, "
-    "lmstudio:PUBLISHER/MODEL, ollama:NAME:TAG, hf:ORG/NAME or hf:ORG/NAME:FILE.gguf"
+    "lmstudio:PUBLISHER/MODEL, ollama:NAME:TAG, hf:ORG/NAME or hf:ORG/NAME:FILE.gguf; settings of "
+    "its own behind it in brackets, in quotes for the shell: 'sd15[offload=model,image=768x768]'"
 )
 CARD_HELP = (
     "a card: its name (rtx-3060-12gb), a class (8gb), a size (11.6GiB), or auto for this machine's "
@@ -146,7 +147,8 @@ def add_settings(
     group = parser.add_argument_group(
         "settings",
         "Which settings a pipeline has, and its defaults, `vramplan catalog show NAME` says. "
-        "A setting that one of the targets does not have is refused.",
+        "A setting that one of the targets does not have is refused; one for one target alone "
+        "stands behind it in brackets, and goes before these.",
     )
     others = ", ".join(key for key in SETTING_HELP if key not in SHORT_FORMS)
     group.add_argument(

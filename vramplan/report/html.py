@@ -81,6 +81,7 @@ class Block:
     anchor: str
     pipeline: str
     title: str
+    chosen: str
     bars: tuple[Bar, ...]
     glance: tuple[Bar | None, ...]
 
@@ -214,8 +215,9 @@ def _blocks(chapters: Sequence[Section]) -> list[Block]:
         blocks.append(
             Block(
                 anchor=f"p{index}",
-                pipeline=phrases.name(chapter.pipeline),
+                pipeline=phrases.called(chapter.pipeline, chapter.asked),
                 title=title,
+                chosen=phrases.differing(chapter.pipeline, chapter.asked),
                 bars=tuple(judged.values()),
                 glance=tuple(judged.get(card) for card in cards),
             )
@@ -257,7 +259,7 @@ def _chapter(index: int, section: Section, offers: Sequence[Offer]) -> Chapter:
     settings: Settings = {} if estimate is None else estimate.settings
     return Chapter(
         anchor=anchor,
-        name=phrases.name(section.pipeline),
+        name=phrases.called(section.pipeline, section.asked),
         title="" if estimate is None else clean(estimate.title, 120),
         about=() if estimate is None else _about(estimate),
         settings=tuple(

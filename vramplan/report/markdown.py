@@ -172,7 +172,7 @@ def _section(section: Section) -> list[str]:
 
 
 def _name(section: Section) -> str:
-    return f"## {escape(phrases.name(section.pipeline))}"
+    return f"## {escape(phrases.called(section.pipeline, section.asked))}"
 
 
 def _judged(verdicts: Sequence[Verdict], explained: Sequence[Verdict]) -> list[str]:

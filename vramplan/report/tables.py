@@ -12,7 +12,7 @@ from vramplan.report.chart import draw_budget
 from vramplan.report.colour import Tone, paint, verdict_tone
 from vramplan.report.grid import draw_table, natural_width
 from vramplan.report.rows import Table
-from vramplan.report.text import wrap
+from vramplan.report.text import clean, wrap
 
 if TYPE_CHECKING:  # each of these is for one command
     from vramplan.report.verdict_rows import Counsel, Section, Why
@@ -32,6 +32,21 @@ def render_check(
     for section in sections(verdicts, estimates):
         drawn += ["", *_draw_section(section, colour, width)]
     return "\n".join(drawn) + "\n"
+
+
+#: so many commands that come next are shown
+_MOST_NEXT = 4
+
+
+def draw_next(commands: Sequence[str], colour: bool) -> str:
+    """Return commands that come next, a line each that is never broken: it is copied from there."""
+    if not commands:
+        return ""
+    shown = [clean(command, 4_000) for command in commands[:_MOST_NEXT]]
+    drawn = [f"{paint('next', Tone.STRONG, colour)}  {command}" for command in shown]
+    if len(commands) > _MOST_NEXT:
+        drawn.append(f"      and so on for {len(commands) - _MOST_NEXT} more that fail")
+    return "\n".join(["", *drawn]) + "\n"
 
 
 def render_estimate(
@@ -158,7 +173,7 @@ def _draw_section(section: Section, colour: bool, width: int) -> list[str]:
 def _draw_name(section: Section, colour: bool, width: int) -> list[str]:
     if section.estimate is not None:
         return _draw_head(section.estimate, colour, width)
-    lines = wrap(phrases.name(section.pipeline), width)
+    lines = wrap(phrases.called(section.pipeline, section.asked), width)
     return [paint(line, Tone.STRONG, colour) for line in lines]
 
 

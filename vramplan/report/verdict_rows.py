@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 
-from vramplan.model import Advice, Estimate, Verdict, VerdictKind
+from vramplan.model import Advice, Asked, Estimate, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
 from vramplan.report import phrases
 from vramplan.report.colour import Tone, verdict_tone
 from vramplan.report.rows import Cell, Table, cell, table
 from vramplan.report.text import clean
+
+#: a pipeline, what a project calls it, and the TARGET with its settings
+_Key = tuple[str, str, str]
 
 
 class Form(Enum):
@@ -48,9 +51,10 @@ class Counsel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What there is to say about one pipeline: its estimate, if any, and its verdicts."""
+    """What there is to say about one pipeline as it was asked for: its estimate, its verdicts."""
 
     pipeline: str
+    asked: Asked
     estimate: Estimate | None
     verdicts: tuple[Verdict, ...]
 
@@ -67,7 +71,8 @@ def check_table(verdicts: Sequence[Verdict], form: Form = Form.FULL) -> Table:
 
 
 def _row(verdict: Verdict, form: Form) -> tuple[Cell, ...]:
-    pipeline, card = phrases.name(verdict.pipeline), phrases.name(verdict.card)
+    pipeline = phrases.called(verdict.pipeline, verdict.asked)
+    chosen, card = phrases.differing(verdict.pipeline, verdict.asked), phrases.name(verdict.card)
     judged = phrases.judged(verdict)
     budget = phrases.available(verdict.budget_bytes)
     headroom = phrases.available(verdict.headroom_bytes)
@@ -87,8 +92,9 @@ def _row(verdict: Verdict, form: Form) -> tuple[Cell, ...]:
     )
     if form is Form.NARROW:
         on_card = f"on {card} ({judged})" if judged else f"on {card}"
-        return (cell(pipeline, on_card, Tone.STRONG), *folded)
-    ends = (cell(pipeline, tone=Tone.STRONG), cell(card, judged))
+        beside = f"{chosen}, {on_card}" if chosen else on_card
+        return (cell(pipeline, beside, Tone.STRONG), *folded)
+    ends = (cell(pipeline, chosen, Tone.STRONG), cell(card, judged))
     if form is Form.COMPACT:
         return (*ends, *folded)
     return (
@@ -174,22 +180,31 @@ def counsels(verdicts: Sequence[Verdict]) -> tuple[Counsel, ...]:
 
 
 def sections(verdicts: Sequence[Verdict], estimates: Sequence[Estimate]) -> tuple[Section, ...]:
-    """Return verdicts and estimates by pipeline, in the order the pipelines first appear.
+    """Return verdicts and estimates by what was asked, in the order in which it first appears.
 
-    Where a pipeline was estimated for several compute capabilities, the one that needs most stands
-    for it.
+    A pipeline at other settings is another one. Where one was estimated for several compute
+    capabilities, the one that needs most stands for it.
     """
-    worst: dict[str, Estimate] = {}
+    worst: dict[_Key, Estimate] = {}
     for estimate in estimates:
-        known = worst.get(estimate.pipeline)
+        key = _key(estimate)
+        known = worst.get(key)
         if known is None or estimate.need.band.expected_bytes > known.need.band.expected_bytes:
-            worst[estimate.pipeline] = estimate
-    names = dict.fromkeys([verdict.pipeline for verdict in verdicts] + list(worst))
+            worst[key] = estimate
+    first: dict[_Key, Verdict | Estimate] = {}
+    listed: list[Verdict | Estimate] = [*verdicts, *worst.values()]
+    for one in listed:
+        first.setdefault(_key(one), one)
     return tuple(
         Section(
-            pipeline=pipeline,
-            estimate=worst.get(pipeline),
-            verdicts=tuple(verdict for verdict in verdicts if verdict.pipeline == pipeline),
+            pipeline=one.pipeline,
+            asked=one.asked,
+            estimate=worst.get(key),
+            verdicts=tuple(verdict for verdict in verdicts if _key(verdict) == key),
         )
-        for pipeline in names
+        for key, one in first.items()
     )
+
+
+def _key(one: Verdict | Estimate) -> _Key:
+    return one.pipeline, one.asked.name, one.asked.text
