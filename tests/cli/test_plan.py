@@ -65,9 +65,9 @@ def test_a_line_to_type_is_never_broken(run, width, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("sd15", "--card", "8gb"), 0),
-        (("llava:7b", "--card", "6gb"), 0),
-        (("llava:7b", "--card", "4gb"), 1),
+        (("sd15", "--card", "rtx-4060"), 0),
+        (("llava:7b", "--card", "rtx-3050-6gb"), 0),
+        (("llava:7b", "--card", "rtx-3050-laptop"), 1),
         (("log-anomaly-ae", "--card", "4gb", "--mode", "train"), 0),
     ],
 )
