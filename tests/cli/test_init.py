@@ -143,6 +143,7 @@ def test_targets_and_cards_may_be_named(run) -> None:
         (("sd15[context=2]",), "sd15 has no setting 'context'"),
         (("--card", "99gb"), "no card of the class 99gb"),
         (("sd15", "nowhere.gguf"), "nowhere.gguf"),
+        (("two\nlines.gguf",), "cannot be written into a file"),
     ],
 )
 def test_what_nobody_knows_is_refused_and_nothing_written(run, tmp_path, words, error) -> None:

@@ -47,7 +47,8 @@ def fits(asked: PlanQuestion, changed: dict[str, SettingValue]) -> bool:
     return found is not None and found.kind is VerdictKind.FITS
 
 
-#: on each there is something to do, on a class of cards and on one card, and together every kind of change is among what is done
+#: on each there is something to do, on a class of cards and on one card, and together every kind
+#: of change is among what is done
 ASKED = [
     ("sdxl", "rtx-3070", {}),
     ("sdxl", "rtx-3050-6gb", {}),

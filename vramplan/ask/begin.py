@@ -15,7 +15,7 @@ from vramplan.catalog.beginning import Beginning, Begun
 from vramplan.catalog.target_text import read_target
 from vramplan.engines import door
 from vramplan.engines.door import Remark
-from vramplan.errors import VramplanError
+from vramplan.errors import UsageError, VramplanError
 from vramplan.sources.saved_model import INDEX, is_saved_folder
 
 #: the pipeline of a file that nothing was found for, and the card that it fits
@@ -51,6 +51,9 @@ def begin(
     chosen = [Begun(text=text) for text in cards]
     chosen = chosen or [Begun(text=text, about=about) for text, about in own]
     chosen = chosen or [Begun(text=text) for text in SAMPLE_CARDS]
+    for text in targets:
+        if not text.isprintable():
+            raise UsageError(f"{text[:200]!r}: a name that cannot be written into a file")
     if targets:
         named = tuple(_named(text, known) for text in dict.fromkeys(targets))
         return Beginning(cards=tuple(chosen), targets=named, has_own_gpu=bool(own))
