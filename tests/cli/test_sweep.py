@@ -121,6 +121,21 @@ def test_parquet_says_the_same(run, grid, tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.parquet", "grid.yaml"]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_rows_that_are_there_are_replaced_only_when_that_is_asked_for(
+    run, tmp_path, name: str
+) -> None:
+    words = ("sweep", "log-anomaly-ae", "--card", "12gb", "--jobs", "1", "-o", name)
+    (tmp_path / name).write_text("mine\n", encoding="utf-8")
+    result = run(*words)
+    assert (result.code, result.error) == (2, f"{name}: is there already")
+    assert (tmp_path / name).read_text(encoding="utf-8") == "mine\n"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert run(*words, "--force").code == 0
+    assert "log-anomaly-ae" in (tmp_path / name).read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.skipif(bool(importlib.util.find_spec("pyarrow")), reason="pyarrow is installed")
 def test_parquet_without_pyarrow_is_one_line(run, grid) -> None:
     result = run("sweep", grid, "-o", "a.parquet")

@@ -12,7 +12,7 @@ from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, pars
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import ArgumentParser, Namespace, _ActionsContainer
 
 #: the settings that have an option of their own, with what stands for their value
 SHORT_FORMS = {
@@ -48,6 +48,16 @@ CARD_HELP = (
 
 #: what every command's epilog says about its exit code, besides 0 and 1
 COMMON_EXITS = "`2` bad usage, a bad catalogue or an internal error; `130` interrupted."
+
+
+#: what a FILE is called so that it gets a format
+_SUFFIX_OF = {
+    "html": ".html",
+    "pdf": ".pdf",
+    "png": ".png",
+    "markdown": ".md",
+    "json": ".json",
+}
 
 
 def describe(parser: ArgumentParser, command: str) -> None:
@@ -186,13 +196,24 @@ def add_output(parser: ArgumentParser, formats: Sequence[str], default: str = "t
         dest="format",
         help="the same as --format json: one object, sizes are integers of bytes",
     )
+    suffixes = [suffix for name, suffix in _SUFFIX_OF.items() if name in formats]
+    printed = "; a PDF and a PNG need an installed Chromium, Chrome or Edge"
     parser.add_argument(
         "-o",
         "--output",
         metavar="FILE",
-        help="write to FILE instead of stdout; .html, .md and .json choose the format",
+        help=f"write to FILE instead of stdout; {', '.join(suffixes[:-1])} and {suffixes[-1]} "
+        f"choose the format{printed if 'pdf' in formats else ''}",
     )
+    add_force(parser)
     parser.set_defaults(formats=tuple(formats), default_format=default)
+
+
+def add_force(parser: _ActionsContainer) -> None:
+    """Add ``--force``."""
+    parser.add_argument(
+        "--force", action="store_true", help="replace the FILE of -o where there is one already"
+    )
 
 
 def given_settings(args: Namespace) -> dict[str, SettingValue]:
@@ -201,5 +222,7 @@ def given_settings(args: Namespace) -> dict[str, SettingValue]:
 
 
 def is_page(args: Namespace) -> bool:
-    """True where the result would be a page of HTML, by ``--format`` or the suffix of ``-o``."""
-    return bool(args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")))
+    """True where the result would be a page, printed or not, by ``--format`` or ``-o``'s suffix."""
+    suffixes = (".html", ".htm", ".pdf", ".png")
+    pages = ("html", "pdf", "png")
+    return args.format in pages or (args.output or "").lower().endswith(suffixes)

@@ -19,7 +19,7 @@ from vramplan.settings import format_setting
 from vramplan.units import MIB
 
 WORSE = "worse"
-FORMATS = ("table", "json", "markdown", "html")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
 def configure(parser: ArgumentParser) -> None:

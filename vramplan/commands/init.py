@@ -7,10 +7,10 @@ from pathlib import Path
 
 from vramplan.catalog.search import PROJECT_FILE
 from vramplan.commands import arguments
-from vramplan.commands.output import check_place, remark, write_file
+from vramplan.commands.output import remark
 from vramplan.commands.progress import progress
+from vramplan.commands.result_file import check_file, write_file
 from vramplan.commands.streams import write_stdout
-from vramplan.errors import UsageError
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -37,24 +37,10 @@ def run(args: Namespace) -> int:
     from vramplan.report import project_file
 
     path = Path(PROJECT_FILE)
-    _refuse(path, is_forced=args.force)
+    check_file(path, replaces=args.force)
     with progress(args) as step:
         beginning = begin(args.targets, args.cards, remark, step, catalog=args.catalog)
     text = project_file.render(beginning)
-    _refuse(path, is_forced=args.force)
-    write_file(path, text)
+    write_file(path, text, replaces=args.force)
     write_stdout(project_file.closing(beginning, PROJECT_FILE))
     return 0
-
-
-def _refuse(path: Path, *, is_forced: bool) -> None:
-    """Raise UsageError where a file is there that is not to be replaced."""
-    if not path.is_symlink() and not path.exists():
-        check_place(path)
-        return
-    if not is_forced:
-        hint = "vramplan check reads it; --force replaces it"
-        raise UsageError(f"{path}: is there already", hint=hint)
-    check_place(path)
-    if path.exists() and not path.stat().st_mode & 0o222:
-        raise UsageError(f"{path}: is read-only, and stays as it is")

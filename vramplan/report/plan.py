@@ -123,6 +123,8 @@ def sizes_sentence(plan: Plan) -> str:
 
 def smallest_sentence(plan: Plan) -> str:
     """Return the smallest class and card on which it fits as it is; empty where nobody asked."""
+    from vramplan.report import phrases
+
     if plan.smallest is None:
         return ""
     found = plan.smallest
@@ -131,8 +133,8 @@ def smallest_sentence(plan: Plan) -> str:
     return ", ".join(
         words
         for words in (
-            f"the class {found.class_name}" if found.class_name else "",
-            f"the card {found.card}" if found.card else "",
+            f"the class {phrases.name(found.class_name)}" if found.class_name else "",
+            f"the card {phrases.name(found.card)}" if found.card else "",
         )
         if words
     )

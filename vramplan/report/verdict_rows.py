@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 
 from vramplan.model import Advice, Asked, Estimate, Verdict, VerdictKind
@@ -17,8 +18,12 @@ _Key = tuple[str, str, str]
 
 
 class Form(Enum):
-    """How much room a table of verdicts takes."""
+    """How much room a table of verdicts takes.
 
+    DRAWN is for terminals alone, and the bar is below the verdict in those that are stacked there.
+    """
+
+    DRAWN = "a column for every figure, and one for the bar"
     FULL = "a column for every figure"
     COMPACT = "the risk below the verdict, the budget below the headroom"
     NARROW = "and the card below the pipeline"
@@ -57,6 +62,7 @@ class Section:
 def check_table(verdicts: Sequence[Verdict], form: Form = Form.FULL) -> Table:
     """Return one row per pipeline and card."""
     headers = {
+        Form.DRAWN: "pipeline!, card!, verdict, of budget, need#, budget#, headroom#, risk#, peak!",
         Form.FULL: "pipeline!, card!, verdict, need#, budget#, headroom#, risk#, peak!",
         Form.COMPACT: "pipeline!, card!, verdict, need#, headroom#, peak!",
         Form.NARROW: "pipeline!, verdict, need#, headroom#, peak!",
@@ -77,8 +83,9 @@ def _row(verdict: Verdict, form: Form) -> tuple[Cell, ...]:
     need = need_cell(verdict)
     place = phrases.name(verdict.peak_phase), phrases.name(verdict.peak_component)
     peak = cell(*place, joint="· {}")
+    drawn = bar(verdict)
     folded = (
-        cell(word, f"risk {risk}", tone),
+        replace(cell(word, f"risk {risk}", tone), below=drawn),
         need,
         cell(headroom, f"of {budget} {left}".rstrip()),
         peak,
@@ -92,13 +99,31 @@ def _row(verdict: Verdict, form: Form) -> tuple[Cell, ...]:
         return (*ends, *folded)
     return (
         *ends,
-        cell(word, tone=tone),
+        replace(cell(word, tone=tone), below=drawn),
+        *((cell(drawn, tone=tone),) if form is Form.DRAWN else ()),
         need,
         cell(budget),
         cell(headroom, left),
         cell(risk),
         peak,
     )
+
+
+#: the cells of a bar that fills the budget; one more says that it is not enough
+_CELLS = 10
+
+
+def bar(verdict: Verdict) -> str:
+    """Return a bar of the need, solid as expected, pale up to the high estimate, in the budget.
+
+    What goes beyond the budget has an eleventh cell: an arrow where it is the expected need.
+    """
+    budget, need = verdict.budget_bytes, verdict.need
+    if budget <= 0 or need.expected_bytes > budget:
+        return "█" * _CELLS + "▶"
+    solid, pale = (-(-size * _CELLS // budget) for size in (need.expected_bytes, need.high_bytes))
+    cells = "█" * solid + "▒" * (min(pale, _CELLS) - solid)
+    return f"{cells:░<{_CELLS}}" + ("▒" if pale > _CELLS else "")
 
 
 def need_cell(verdict: Verdict) -> Cell:
