@@ -28,7 +28,7 @@ from vramplan.catalog.pipelines import Entry, build_pipeline, check_pipeline, se
 from vramplan.catalog.target_text import Target, read_target
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import VerdictKind
-from vramplan.quick_dataclass import dataclass, field
+from vramplan.quick_dataclass import dataclass, field, replace
 from vramplan.settings import SettingValue, parse_setting
 from vramplan.units import parse_size
 
@@ -71,7 +71,8 @@ def load_project(path: Path) -> Project:
         raise errors[0]
     data = cast("Data", document.data)
     folder, fail_on = data.get("catalog"), data.get("fail_on")
-    targets = tuple(map(_target, cast("list[Plain]", data["targets"])))
+    listed = cast("list[Plain]", data["targets"])
+    targets = tuple(_target(one, document.at(("targets", n))) for n, one in enumerate(listed))
     return Project(
         path=path,
         targets=targets,
@@ -89,13 +90,13 @@ def load_project(path: Path) -> Project:
     )
 
 
-def _target(said: Plain) -> Target:
-    """Return a target as a line of text or a mapping says it; raises UsageError."""
+def _target(said: Plain, place: str) -> Target:
+    """Return a target as a line of text or a mapping at a place says it; raises UsageError."""
     if not isinstance(said, dict):
-        return read_target(str(said))
+        return replace(read_target(str(said)), place=place)
     short = read_target(str(said["target"]))
     own = {**short.settings, **_settings(said)}
-    return Target(text=short.text, settings=own, name=str(said.get("name", "")))
+    return Target(text=short.text, settings=own, name=str(said.get("name", "")), place=place)
 
 
 def _settings(data: Data) -> dict[str, SettingValue]:
