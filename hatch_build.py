@@ -1,4 +1,4 @@
-"""The build hook that compiles the replay's core, where there is a C compiler.
+"""The build hook: the replay's core, where there is a C compiler, and the man page.
 
 Without one the wheel carries none, and vramplan replays in Python: the same figures, slower.
 ``VRAMPLAN_CORE=off`` builds none. In a checkout, ``python hatch_build.py`` compiles it in place.
@@ -6,11 +6,13 @@ Without one the wheel carries none, and vramplan replays in Python: the same fig
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,6 +69,22 @@ def build(library: Path = LIBRARY, defined: Sequence[str] = ()) -> Path | None:
     return None
 
 
+def man_page() -> Path:
+    """Write the man page from the parser, outside of the sources; return its file."""
+    root = Path(__file__).parent
+    sys.path.insert(0, str(root))
+    try:
+        from tools.docs.man import render_commands
+
+        page = render_commands()
+    finally:
+        sys.path.remove(str(root))
+    file = Path(tempfile.mkdtemp(prefix="vramplan-man-")) / "vramplan.1"
+    atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
+    file.write_text(page, encoding="ascii")
+    return file
+
+
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # run as a script
@@ -82,6 +100,10 @@ else:
             """Compile before files are collected; an editable install finds it in the checkout."""
             if self.target_name != "wheel":  # a source distribution carries the sources alone
                 return
+            if version != "editable":
+                shared = build_data.setdefault("shared_data", {})
+                assert isinstance(shared, dict)
+                shared[str(man_page())] = "share/man/man1/vramplan.1"
             library = build()
             if library is None:
                 LIBRARY.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ from vramplan.units import MIB
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = profiles_dir()
 CHECK = ["-m", "vramplan", "check", "sd15", "llava:7b", "--card", "8gb", "--card", "12gb", "--json"]
-FOREIGN = ("torch", "numpy", "pynvml", "jinja2")
+FOREIGN = ("torch", "numpy", "pynvml", "jinja2", "tabulate")
 PAIRS = 9
 
 #: SD 1.5 without safety checker: settings, and the design's least limit in MiB

@@ -30,7 +30,7 @@ ALONE = (
 #: what those and the tests import
 BESIDE = (
     "numpy", "typing_extensions", "filelock", "sympy", "networkx", "jinja2", "fsspec", "psutil",
-    "diffusers==0.42.1", "transformers==5.23.0", "PyYAML", "nvidia-ml-py", "pillow",
+    "diffusers==0.42.1", "transformers==5.23.0", "PyYAML", "tabulate", "nvidia-ml-py", "pillow",
     "pytest", "hypothesis", "jsonschema",
 )  # fmt: skip
 

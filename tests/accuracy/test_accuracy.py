@@ -448,7 +448,7 @@ def test_a_check_at_the_defaults_replays_nothing_and_reads_no_figures() -> None:
         "vramplan.engines.torch.tape.format",
         "vramplan.ask.published",
         "vramplan.catalog.published",
-        *("torch", "numpy", "pynvml", "jinja2", "yaml"),
+        *("torch", "numpy", "pynvml", "jinja2", "tabulate", "yaml"),
     }
     assert heavy & set(done.stderr.split()) == set()
 

@@ -78,10 +78,10 @@ def test_a_missing_extra_is_a_note_and_a_missing_base_is_broken(run, monkeypatch
         assert found[name][0] == "note"
         assert install_command(extra) in found[name][1]
     assert found["cache"] == ("note", "none: switched off")
-    without("Jinja2")
+    without("tabulate")
     result = run("doctor", "--json")
     assert result.code == 2
-    assert findings(result)["Jinja2"] == ("broken", "not installed: pip install Jinja2")
+    assert findings(result)["tabulate"] == ("broken", "not installed: pip install tabulate")
 
 
 @pytest.mark.usefixtures("healthy")

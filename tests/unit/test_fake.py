@@ -61,7 +61,7 @@ def test_it_is_judged_and_advised_and_asked() -> None:
 
 def test_two_stand_side_by_side() -> None:
     jobs = (job(5 * GIB), job(4 * GIB))
-    question = check.Question(jobs=jobs, choices=CHOICES, is_together=True)
+    question = check.Question(jobs=(), groups=(jobs,), choices=CHOICES)
     kinds = [one.kind for one in check.answer(question, silent).verdicts]
     assert kinds == [VerdictKind.OOM, VerdictKind.FITS]
 

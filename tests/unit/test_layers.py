@@ -77,7 +77,7 @@ def test_clean_tree_keeps_every_contract(copy: Path) -> None:
         ),  # lazily too
         ("frameworks", "vramplan.commands", "import torch.nn"),
         ("nvml", "vramplan.engines.torch.record", "import pynvml"),
-        ("rendering", "vramplan.commands", "from jinja2 import Template"),
+        ("rendering", "vramplan.commands", "from tabulate import tabulate"),
         ("tables", "vramplan.report", "import pyarrow"),
         ("tables", "vramplan.ask", "def sweep():\n    import ray"),
     ],
@@ -96,7 +96,7 @@ def test_owner_of_a_library_may_import_it(copy: Path) -> None:
     add_import(
         copy, "vramplan.engines.torch.record.something", "import torch, diffusers, transformers"
     )
-    add_import(copy, "vramplan.report", "import jinja2")
+    add_import(copy, "vramplan.report", "import jinja2, tabulate")
     add_import(copy, "vramplan.runner.cluster", "import ray")
     add_import(copy, "vramplan.report.sweep_parquet", "import pyarrow.parquet")
     assert lint(copy, "frameworks", "rendering", "tables").returncode == 0

@@ -161,7 +161,7 @@ def test_hostile_text_is_kept_and_cannot_reach_a_terminal(samples) -> None:
 def test_json_loads_no_renderer() -> None:
     code = (
         "import sys; import vramplan.report.serial; "
-        "print(sorted({'jinja2', 'numpy', 'markupsafe', 'xml'} & set(sys.modules)))"
+        "print(sorted({'tabulate', 'jinja2', 'numpy', 'markupsafe', 'xml'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

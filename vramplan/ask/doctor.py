@@ -20,7 +20,7 @@ from vramplan.probe.finding import Finding, State
 from vramplan.units import format_size
 
 #: distributions that every installation has
-BASE = ("PyYAML", "Jinja2", "nvidia-ml-py")
+BASE = ("PyYAML", "tabulate", "Jinja2", "nvidia-ml-py")
 #: those of each extra, and what needs it
 EXTRAS = {
     "gpu": (("torch", "diffusers", "transformers", "accelerate"), "vramplan record"),

@@ -27,28 +27,35 @@ def draw_table(table: Table, *, width: int, colour: bool, stacked: bool = False)
     `stacked` puts a cell's detail below its text instead of behind it. Columns of words are wrapped
     until the table is no wider than `width`; figures never are, only what stands behind them.
     """
+    import tabulate
+
     widths = _fitted_widths(table, width, stacked)
-    rule = [("─" * size, Tone.DIM) for size in widths]
-    physical = [[(column.header, Tone.STRONG) for column in table.columns], rule]
+    rule = ["─" * size for size in widths]
+    physical = [[paint(column.header, Tone.STRONG, colour) for column in table.columns]]
+    physical.append([paint(line, Tone.DIM, colour) for line in rule])
     first_total = len(table.rows) - table.totals
     for index, row in enumerate(table.rows):
         if index == first_total > 0:
-            physical.append(rule)
-        physical.extend(_physical_rows(row, widths, stacked=stacked))
-    figures = [column.is_figure for column in table.columns]
-    return [_joined(cells, widths, figures, colour=colour) for cells in physical]
+            physical.append([paint(line, Tone.DIM, colour) for line in rule])
+        physical.extend(_physical_rows(row, widths, stacked, colour))
+    drawn = tabulate.tabulate(
+        [[_measured(text) for text in row] for row in physical],
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=tuple("right" if column.is_figure else "left" for column in table.columns),
+    )
+    return [line.replace(_FILLER, "").rstrip() for line in drawn.split("\n")]
 
 
-def _joined(cells: _Lines, widths: Sequence[int], figures: Sequence[bool], *, colour: bool) -> str:
-    """Return cells side by side: figures at the right of their column, words at the left.
+#: stands beside a letter that takes two cells while letters are counted; no text has one
+_FILLER = "\0"
 
-    A library that draws tables takes longer to load than most questions to answer.
-    """
-    drawn = []
-    for (text, tone), width, is_figure in zip(cells, widths, figures, strict=True):
-        blanks, painted = " " * (width - width_of(text)), paint(text, tone, colour)
-        drawn.append(blanks + painted if is_figure else painted + blanks)
-    return (" " * _GAP).join(drawn).rstrip()
+
+def _measured(text: str) -> str:
+    """Return `text` with as many letters as it takes cells, which is what tabulate counts."""
+    if text.isascii():
+        return text
+    return "".join(letter + _FILLER * (width_of(letter) - 1) for letter in text)
 
 
 def _natural_widths(table: Table, stacked: bool) -> list[int]:
@@ -101,15 +108,19 @@ def _cell_lines(cell: Cell, width: int, *, stacked: bool) -> _Lines:
     lines: _Lines = [(line, cell.tone) for line in wrap(text, width)]
     if stacked and cell.detail:
         lines += [(line, Tone.DIM) for line in wrap(cell.detail, width)]
+    if stacked and cell.below:
+        lines.append((cell.below, cell.tone))
     return lines
 
 
-def _physical_rows(row: Sequence[Cell], widths: Sequence[int], *, stacked: bool) -> list[_Lines]:
+def _physical_rows(
+    row: Sequence[Cell], widths: Sequence[int], stacked: bool, colour: bool
+) -> list[list[str]]:
     blocks = [
         _cell_lines(cell, width, stacked=stacked) for cell, width in zip(row, widths, strict=True)
     ]
     height = max(len(block) for block in blocks)
     return [
-        [block[line] if line < len(block) else ("", Tone.PLAIN) for block in blocks]
+        [paint(*block[line], colour) if line < len(block) else "" for block in blocks]
         for line in range(height)
     ]
