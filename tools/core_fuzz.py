@@ -64,9 +64,10 @@ class _Writer:
             elif kind < 0.75 and used:
                 code.append(-1 - used.pop(chance.randrange(len(used))))
             elif kind < 0.8:
-                code.append(["w", "conv", *(chance.randrange(self.sizes) for _ in range(3))])
+                count = chance.choice((3, 3, 6))
+                code.append(["w", "conv", *(chance.randrange(self.sizes) for _ in range(count))])
             elif kind < 0.82:
-                code.append(["g"])
+                code.append(chance.choice((["g"], ["g", "autograd"])))
             elif kind < 0.86:
                 code.append(["p", chance.choice(("denoise", "decode")), "unet"])
             elif kind < (0.93, 0.88, 0)[depth]:

@@ -165,6 +165,12 @@ def test_cublas_takes_its_workspace_once() -> None:
     assert replay(tape, _conditions()).allocated_peak_bytes == 2 * WEIGHTS + 8 * MIB
 
 
+def test_a_backward_pass_has_a_cublas_workspace_of_its_own() -> None:
+    code: list[object] = [["p", "denoise"], ["g"], ["g", "autograd"], ["g"], ["g", "autograd"]]
+    trace = replay(_tape(_variant(code, [M16], [])), _conditions())
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 16 * MIB
+
+
 def _text(**changes: object) -> str:
     raw = _raw(_variant([["p", "denoise"], 0, -1], [M16], []))
     return json.dumps({**raw, **changes})

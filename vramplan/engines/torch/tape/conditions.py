@@ -18,8 +18,8 @@ class Percents:
     filter_percent: int
 
     def __call__(self, _kind: str, operands: tuple[int, ...]) -> int:
-        """Return the scratch of one convolution; `operands` are input, output, filter, in bytes."""
-        source, target, weight = operands  # written out: a replay asks some thousand times
+        """Return the scratch of one convolution; `operands` begin with input, output and filter."""
+        source, target, weight = operands[:3]  # written out: a replay asks some thousand times
         return (
             source * self.input_percent
             + target * self.output_percent

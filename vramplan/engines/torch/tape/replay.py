@@ -96,7 +96,7 @@ class Replay:
         self._steps = 0
         self._slots = 0
         self._deadline = process_time() + _MOST_SECONDS
-        self._cublas: Block | None = None
+        self._cublas: dict[int, Block] = {}  # by thread: the program's own, and autograd's
         self._sizes: dict[tuple[int, tuple[tuple[str, int], ...]], tuple[int, ...]] = {}
 
     @property
@@ -256,8 +256,8 @@ class Replay:
         elif kind == "l":
             self._loop(op, frame, variant, dims)
         elif kind == "g":
-            if self._cublas is None:
-                self._cublas = self.allocator.malloc(self.conditions.cublas_bytes)
+            if len(op) not in self._cublas:
+                self._cublas[len(op)] = self.allocator.malloc(self.conditions.cublas_bytes)
         elif kind == "p":
             self.begin(cast("str", op[1]), cast("str", op[2]) if len(op) > 2 else "pipeline")
         elif kind == "t":

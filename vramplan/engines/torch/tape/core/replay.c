@@ -521,7 +521,7 @@ int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t
     const int64_t *percents = r->percents[0];
     for (int32_t i = 1; i < r->percents_count; i++)
         if (r->percents[i][0] == width) percents = r->percents[i];
-    if (count != 3) return FAILED;
+    if (count < 3) return FAILED; /* what follows is no bytes: a batch, an input's sides */
     int64_t sum = 0;
     for (int i = 0; i < 3; i++) {
         if (operands[i] > LARGEST / MOST_PERCENT / 4) return FAILED;
@@ -749,9 +749,10 @@ static int step(Run *r, Cursor *c, int64_t kind, Frame *frame, const Variant *v,
     case CALL: return call(r, c, frame, v, d);
     case LOOP: return run_loop(r, c, frame, v, d);
     case PRODUCT:
-        if (!r->has_cublas) {
+        TRY(word(c, 0, 1, &one));
+        if (!r->has_cublas[one]) {
             Slot slot;
-            r->has_cublas = 1;
+            r->has_cublas[one] = 1;
             return ask_as(r, r->cublas, -1, &slot);
         }
         return DONE;
@@ -868,6 +869,7 @@ static int first_phase(Run *r, const Dimensions *given, int32_t *phase) {
             return DONE;
         case SCRATCH: skipped = at + 1 < end ? 2 + at[1] : 0; break;
         case CALL: skipped = at + 1 < end ? 2 + 2 * at[1] : 0; break;
+        case PRODUCT: skipped = 1; break;
         case ENTER:
         case EXIT:
         case CAST: skipped = 2; break;

@@ -91,7 +91,7 @@ typedef struct {
     Program *program;
     int64_t *numbers; /* the settings: name, value */
     int64_t number_count;
-    ScratchModel scratch; /* NULL: it is percents of the operands, which are three */
+    ScratchModel scratch; /* NULL: it is percents of the first three operands */
     int64_t percents[MOST_WIDTHS][4]; /* for an element size, 0 for any: of each operand */
     int32_t percents_count;
     int64_t element, cublas;
@@ -119,7 +119,7 @@ typedef struct {
     int32_t *present; /* components as they came */
     int32_t present_count;
     int64_t *weight_bytes;
-    int has_cublas;
+    int has_cublas[2]; /* the program's thread, and autograd's */
     Frame *frames, *spare_frames;
     Asked *asked;
     int32_t asked_room, asked_count;
@@ -144,7 +144,7 @@ void begin_iteration(const Run *r, Quiet *q);
 int is_quiet(const Run *r, Quiet *q);
 /* One more of the journal's own sizes. */
 int add_size(Run *r, int64_t size);
-/* Scratch as shares of operands, of which there must be three. */
+/* Scratch as shares of the first three operands, which must be there. */
 int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t count,
                    int64_t *size);
 EXPORT void vramplan_run_end(void *run);
