@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tools.core_fuzz import RandomRun, draw
+from tools.core_fuzz import Halving, RandomRun, draw
 from tools.random_settings import Question
 from tools.random_settings import draw as draw_question
 from vramplan.ask.targets import make_jobs, override
@@ -20,6 +20,7 @@ from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
 from vramplan.engines.torch.tape import native
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.rehearsal import rehearse, rehearse_in_python
+from vramplan.engines.torch.tape.rehearsed import Refused
 from vramplan.errors import TapeError, VramplanError
 
 CATALOG = load_catalog()
@@ -76,9 +77,9 @@ def test_only_the_latest_are_kept() -> None:
     assert again is not kept
 
 
-def _alone(drawn: RandomRun, conditions: Conditions, *, is_elastic: bool) -> LeastLimit:
+def _alone(drawn: RandomRun, conditions: Conditions, refused: Refused) -> LeastLimit:
     run = rehearse_in_python(drawn.tape, conditions, expandable_segments=drawn.expandable_segments)
-    return find_least_limit(run, is_elastic=is_elastic)
+    return find_least_limit(run, refused=refused)
 
 
 @pytest.mark.parametrize("first", range(0, 120, 30))
@@ -86,12 +87,14 @@ def test_limits_that_share_their_tries_are_those_of_each_search_alone(first: int
     """The slow way: each of the three searched from the top, in a run of its own, in Python."""
     for number in range(first, first + 30):
         drawn = draw(number)
-        one, most = _shares(drawn.conditions, 60), _shares(drawn.conditions, 125)
+        halving = Halving(count=1 + number % 3, part=2 + number % 9, ends=number % 2 == 0)
+        one = replace(drawn.conditions, workspace_bytes=halving, cast_workspace_bytes={})
+        most = _shares(drawn.conditions, 125)
         try:
             slow = (
-                _alone(drawn, one, is_elastic=True),
-                _alone(drawn, one, is_elastic=False),
-                _alone(drawn, most, is_elastic=False),
+                _alone(drawn, one, Refused.WITHOUT),
+                _alone(drawn, one, Refused.NEXT_PLAN),
+                _alone(drawn, most, Refused.NEXT_PLAN),
             )
         except TapeError:
             continue

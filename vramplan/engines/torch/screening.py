@@ -30,6 +30,7 @@ from vramplan.settings import SPILLING_PLATFORMS
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.conditions import Conditions
     from vramplan.engines.torch.tape.contents import Tape
+    from vramplan.engines.torch.tape.rehearsed import Rehearsed
 
 #: no card has as much
 _NEVER = 1 << 60
@@ -142,6 +143,12 @@ def _screen_counted(
     )
 
 
+def _completes(run: Rehearsed, limit_bytes: int) -> bool:
+    from vramplan.engines.torch.tape.rehearsed import Refused
+
+    return run.failure(limit_bytes, refused=Refused.NEXT_PLAN) is None
+
+
 def _try(
     tape: Tape, conditions: Conditions, limit_bytes: int, expandable: bool, spills: bool
 ) -> tuple[int, bool]:
@@ -152,4 +159,4 @@ def _try(
     live_bytes = run.trace.allocated_peak_bytes
     if spills:  # nothing is given back there before memory spills
         return live_bytes, run.trace.reserved_peak_bytes <= limit_bytes
-    return live_bytes, live_bytes <= limit_bytes and run.failure(limit_bytes) is None
+    return live_bytes, live_bytes <= limit_bytes and _completes(run, limit_bytes)

@@ -82,10 +82,11 @@ typedef struct {
     int32_t mark;
 } Quiet;
 
-/* What a library's scratch takes, from the bytes of its operands; below 0 where that is not known.
- * `width` is the element size that the component was cast to, 0 where it was not. */
+/* What a library's scratch takes, from its operands: the number of plans, at most MOST_PLANS, and
+ * the bytes of each; below 1 where that is not known. `width` is the element size that the component
+ * was cast to, 0 where it was not. */
 typedef int64_t (*ScratchModel)(int32_t kind, int64_t width, const int64_t *operands,
-                                int64_t count);
+                                int64_t count, int64_t *plans);
 
 typedef struct {
     Program *program;
@@ -143,10 +144,11 @@ void begin_iteration(const Run *r, Quiet *q);
 /* Whether a loop need not go on after the iteration that ends. */
 int is_quiet(const Run *r, Quiet *q);
 /* One more of the journal's own sizes. */
-int add_size(Run *r, int64_t size);
-/* Scratch as shares of the first three operands, which must be there. */
-int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t count,
-                   int64_t *size);
+int add_size(Run *r, const Plans *plans);
+int add_one_size(Run *r, int64_t size);
+/* Scratch by the model of the run, or as shares of the first three operands, which must be there. */
+int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
+               const int64_t *operands, int64_t count, Plans *plans);
 EXPORT void vramplan_run_end(void *run);
 
 #endif
