@@ -34,6 +34,12 @@ def test_masked_scatter_counts_its_mask_in_int64():
     assert temporaries(named, (self, whole, source), self) == ((8 * elements,),)
 
 
+def test_plain_attentions_softmax_holds_a_mask_of_its_scores():
+    scores = meta(2, 8, 64, 64)
+    named = "aten._safe_softmax.default"
+    assert temporaries(named, (scores, -1), scores) == ((65_536, 1_024),)
+
+
 def test_a_reduced_loss_keeps_a_storage_of_its_operands_size():
     pair = (meta(32, 1), meta(32, 10))
     for name in ("aten.mse_loss.default", "aten.smooth_l1_loss.default"):

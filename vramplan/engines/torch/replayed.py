@@ -50,7 +50,7 @@ _NOT_REPLAYED = frozenset({"platform", "device_map"})
 _WIDTHS = (2, 4)
 
 #: part of every key: raise it when the replay or a model behind it changes its figures
-MODEL_VERSION = 5
+MODEL_VERSION = 6
 
 
 def conditions_at(
@@ -85,6 +85,12 @@ def _scratch(
 ) -> WitnessedScratch | Percents:
     witnessed = witnessed_scratch(compute_capability, element_bytes, dtype)
     return witnessed or convolution_scratch(compute_capability, element_bytes).expected
+
+
+def knows_plans(conditions: Conditions) -> bool:
+    """Return whether more than a library's first plan is known, so that scratch may take less."""
+    models = (conditions.workspace_bytes, *conditions.cast_workspace_bytes.values())
+    return any(isinstance(model, WitnessedScratch) for model in models)
 
 
 def at_most(conditions: Conditions, compute_capability: str) -> Conditions:

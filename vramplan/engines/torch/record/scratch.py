@@ -66,6 +66,15 @@ def _mse_loss(arguments: Arguments, _: Value) -> Groups:
     return ((arguments[0].numel() * arguments[0].element_size(),),) if reduction else ()
 
 
+def _safe_softmax(arguments: Arguments, _: Value) -> Groups:
+    """Which scores are minus infinity, and which rows are nothing else, a byte each.
+
+    As torch 2.14.1 allocates on CUDA; ATen/native/SoftMax.cpp, _safe_softmax.
+    """
+    scores, dim = arguments[:2]
+    return ((scores.numel(), scores.numel() // scores.shape[dim]),)
+
+
 def _flash_backward(arguments: Arguments, _: Value) -> Groups:
     """The softmax's derivative, and the query's gradient summed in fp32.
 
@@ -117,6 +126,7 @@ _RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
     "aten.masked_scatter.": _masked_scatter,
     "aten.mse_loss.": _mse_loss,
     "aten.smooth_l1_loss.": _mse_loss,
+    "aten._safe_softmax.": _safe_softmax,
     "aten._scaled_dot_product_flash_attention_backward.": _flash_backward,
     "aten._scaled_dot_product_efficient_attention_backward.": _efficient_backward,
 }

@@ -104,7 +104,6 @@ class Replay:
         self._slots = 0
         self._deadline = process_time() + _MOST_SECONDS
         self._cublas: dict[int, Block] = {}  # by thread: the program's own, and autograd's
-        self._plans: dict[tuple[str, int, tuple[int, ...]], tuple[int, ...]] = {}
         self._sizes: dict[tuple[int, tuple[tuple[str, int], ...]], tuple[int, ...]] = {}
 
     @property
@@ -291,14 +290,11 @@ class Replay:
         if conditions.cast_workspace_bytes:
             width = self.residency.cast_bytes(self.component.partition(".")[0])
             model = conditions.cast_workspace_bytes.get(width, model)
-        layer = (kind, width, operands)
-        plans = self._plans.get(layer)
-        if plans is None:
-            plans = self._plans[layer] = plans_of(model, kind, operands)
+        plans = plans_of(model, kind, operands)
         size = plans[0]
         if not size:
             return
-        self.listener.plans_known(layer, plans)
+        self.listener.plans_known((kind, width, operands), plans)
         self.listener.scratch_begins()
         self.allocator.free(self.allocator.malloc(size))
         self.listener.scratch_ends()
