@@ -10,7 +10,8 @@ import pytest
 
 from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape, write_tape
 from vramplan.engines.torch.tape.plans import ComparedModel
-from vramplan.engines.torch.tape.rehearsal import rehearse, rehearse_in_python
+from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Refused
 from vramplan.engines.torch.tape.replay import Conditions, ReplayOutOfMemory, replay
 from vramplan.engines.torch.tape.requests import requests_of

@@ -13,7 +13,7 @@ from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.convolution import read_kind
-from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.settings import parse_setting
 
 #: a layer's kind, its batch and the sides of its input

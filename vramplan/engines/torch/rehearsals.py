@@ -8,18 +8,18 @@ the most scratch that is likely.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections.abc import Hashable
-from threading import Lock
 
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.plans import ComparedModel
-from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 
 _Key = tuple[Hashable, ...]
-_lock = Lock()
+_lock = allocate_lock()
 
 #: the latest rehearsals, the oldest first: fewer where together they hold more requests than this
 _recent: dict[_Key, Rehearsed] = {}
