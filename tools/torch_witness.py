@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     catalog = load_catalog(())
     known = json.loads(args.out.read_text())["cases"] if args.out.exists() else []
     if args.ours:
-        write_file(args.out, _text([work_out(one, catalog) for one in known]))
+        write_file(args.out, _text([work_out(one, catalog) for one in known]), replaces=True)
         return 0
     cases = {_key(one): one for one in known}
     for card in map(catalog.card, args.card or CARDS):
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"{job.pipeline.name} on {chosen.name}: {problem}", file=sys.stderr)
                 continue
             print(json.dumps(cases[key]), flush=True)
-            write_file(args.out, _text(list(cases.values())))
+            write_file(args.out, _text(list(cases.values())), replaces=True)
     return 0
 
 
