@@ -212,17 +212,3 @@ def _build_component(name: str, data: Data) -> ComponentSpec:
         class_path=cast("str", data["class"]),
         config=cast("Mapping[str, object]", data.get("config", {})),
     )
-
-
-def find_pipeline(name: str, pipelines: Mapping[str, Entry]) -> Entry:
-    """Return the pipeline called `name`: by its name, by an alias, then whatever the case.
-
-    Raises UsageError, with a suggestion, when there is none.
-    """
-    by_alias = {alias: found for found in pipelines.values() for alias in found.aliases}
-    known = {**by_alias, **pipelines}
-    found = known.get(name) or known.get(name.strip().lower())
-    if found is None:
-        hint = did_you_mean(name, known) or "vramplan catalog list shows them"
-        raise UsageError(f"unknown pipeline {name!r}", hint=hint)
-    return found
