@@ -10,8 +10,11 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 
 
 def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
-    """Return the pipeline of a catalogue's entry; its tape is looked for in `folders`."""
-    return TorchPipeline(
+    """Return the pipeline of a catalogue's entry; its tape is looked for in `folders`.
+
+    One without a tape is recorded or counted, where it says its parameters.
+    """
+    pipeline = TorchPipeline(
         name=entry.name,
         title=entry.title,
         summary=entry.summary,
@@ -23,7 +26,14 @@ def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
         aliases=entry.aliases,
         components=entry.components(),
         scheduler=entry.scheduler(),
+        class_path=entry.text("class"),
+        parts=entry.section("parts") or {},
         tape=entry.text("tape"),
         loading=entry.text("loading") or "to",
         folders=tuple(folders),
     )
+    if pipeline.tape is not None:
+        return pipeline
+    from vramplan.engines.torch.described import describe
+
+    return describe(pipeline, entry)
