@@ -25,7 +25,7 @@ TORCH_RUNTIMES = ("diffusers", "transformers", "torch")
 GGML_RUNTIMES = ("llama.cpp", "ollama", "lmstudio")
 
 #: what an entry says to its engine alone
-_OF_TORCH = ("tape", "loading", "components", "scheduler")
+_OF_TORCH = ("class", "tape", "loading", "components", "parts", "scheduler")
 _OF_GGML = ("ggml",)
 
 
@@ -211,6 +211,7 @@ def _build_component(name: str, data: Data) -> ComponentSpec:
         name=name,
         class_path=cast("str", data["class"]),
         config=cast("Mapping[str, object]", data.get("config", {})),
+        parameters=cast("int | None", data.get("parameters")),
     )
 
 

@@ -23,6 +23,8 @@ def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
         aliases=entry.aliases,
         components=entry.components(),
         scheduler=entry.scheduler(),
+        class_path=entry.text("class"),
+        parts=entry.section("parts") or {},
         tape=entry.text("tape"),
         loading=entry.text("loading") or "to",
         folders=tuple(folders),

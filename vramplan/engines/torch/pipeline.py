@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.model import ComponentSpec, Pipeline
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 if TYPE_CHECKING:  # the catalogue's pipelines have tapes
     from vramplan.engines.torch.counted_model import CountedModel
@@ -22,6 +23,10 @@ class TorchPipeline(Pipeline):
 
     components: tuple[ComponentSpec, ...] = ()
     scheduler: ComponentSpec | None = None
+    #: the class whose ``__call__`` is the run, and what it is built from beside components: where
+    #: its tape is made by the recorder that knows no class
+    class_path: str | None = None
+    parts: Mapping[str, object] = field(default_factory=dict)
     tape: str | None = None
     loading: str = "to"  # to: tensor by tensor | device_map: one block first
     folders: tuple[Path, ...] = ()
