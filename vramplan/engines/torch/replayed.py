@@ -20,6 +20,7 @@ from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
+from vramplan.errors import OutsideError
 from vramplan.model import Settings
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import replace
@@ -51,6 +52,8 @@ def conditions_at(
     """Return what the replay depends on, from settings and architecture; scratch as expected."""
     from vramplan.engines.torch.tape.conditions import Conditions
 
+    if (outside := tape.outside(numbers_at(settings))) is not None:
+        raise OutsideError(f"{pipeline.name}: {outside}")
     dtype = str(settings.get("dtype", "fp32"))
     facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
