@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.cards import check_cards, with_sizes_in_bytes
+from vramplan.catalog.entries import keep
 from vramplan.catalog.pipelines import check_pipeline
 from vramplan.catalog.published import check_published
 from vramplan.catalog.shipped import profiles_dir
@@ -24,7 +25,7 @@ from vramplan.catalog.yaml_reader import Plain, read_yaml
 from vramplan.errors import VramplanError
 
 if TYPE_CHECKING:
-    from vramplan.catalog.snapshot import Source
+    from vramplan.catalog.snapshot import PipelineSource, Source
 
 _CHECKS = {"pipelines": check_pipeline, "cards": check_cards, PUBLISHED: check_published}
 
@@ -36,7 +37,7 @@ def snapshot_text(profiles: Path) -> str:
     """
     content: dict[str, object] = {"snapshot": VERSION}
     for kind, check in _CHECKS.items():
-        sources: dict[str, Source] = {}
+        sources: dict[str, Source | PipelineSource] = {}
         for file in source_files(profiles, kind):
             raw = file.read_bytes()
             document = read_yaml(file)
@@ -45,7 +46,12 @@ def snapshot_text(profiles: Path) -> str:
             data = cast("dict[str, Plain]", document.data)
             if kind == "cards":  # so that no start reads hundreds of sizes
                 data = with_sizes_in_bytes(data)
-            sources[file.name] = {"bytes": len(raw), "crc32": zlib.crc32(raw), "data": data}
+            proof = len(raw), zlib.crc32(raw)
+            if kind == "pipelines":
+                kept = keep(data)
+                sources[file.name] = {"bytes": proof[0], "crc32": proof[1], "kept": kept}
+            else:
+                sources[file.name] = {"bytes": proof[0], "crc32": proof[1], "data": data}
         if sources or kind != PUBLISHED:
             content[kind] = sources
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -40,11 +40,22 @@ class Entry(Pipeline):
     body: Mapping[str, object]
     #: ``ORG/NAME`` on the hub
     repositories: tuple[str, ...] = ()
+    #: what it is listed with, what it does, the licence of its weights; empty where none is said
+    family: str = ""
+    task: str = ""
+    license: str = ""
 
     def components(self) -> tuple[ComponentSpec, ...]:
         """Return the components that are described, in their order; a model file has none."""
         listed = cast("list[Data]", self.body.get("components", []))
         return tuple(_build_component(cast("str", one["name"]), one) for one in listed)
+
+    @property
+    def parameters(self) -> int | None:
+        """The parameters of all components; None where one of them does not say its own."""
+        counts = [part.parameters for part in self.components()]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
 
     def scheduler(self) -> ComponentSpec | None:
         """Return the scheduler that is described, or None."""
@@ -193,6 +204,9 @@ def _with_defaults(data: Data, defaults: Mapping[str, SettingValue], path: str =
         path=path,
         aliases=tuple(cast("list[str]", data.get("aliases", []))),
         repositories=tuple(cast("list[str]", data.get("repositories", []))),
+        family=cast("str", data.get("family", "")),
+        task=cast("str", data.get("task", "")),
+        license=cast("str", data.get("license", "")),
         body={key: data[key] for key in (*_OF_TORCH, *_OF_GGML) if key in data},
     )
 
@@ -220,10 +234,13 @@ def find_pipeline(name: str, pipelines: Mapping[str, Entry]) -> Entry:
 
     Raises UsageError, with a suggestion, when there is none.
     """
-    by_alias = {alias: found for found in pipelines.values() for alias in found.aliases}
-    known = {**by_alias, **pipelines}
-    found = known.get(name) or known.get(name.strip().lower())
-    if found is None:
-        hint = did_you_mean(name, known) or "vramplan catalog list shows them"
-        raise UsageError(f"unknown pipeline {name!r}", hint=hint)
-    return found
+    aliases = getattr(pipelines, "aliases", None)  # those of `Entries` are known, unbuilt
+    if aliases is None:
+        aliases = {alias: one.name for one in pipelines.values() for alias in one.aliases}
+    for wanted in (name, name.strip().lower()):
+        found = wanted if wanted in pipelines else aliases.get(wanted)
+        if found is not None:
+            return pipelines[found]
+    known = (*aliases, *pipelines)
+    hint = did_you_mean(name, known) or "vramplan catalog list shows them"
+    raise UsageError(f"unknown pipeline {name!r}", hint=hint)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.catalog.card_choice import CardChoice
 from vramplan.catalog.cards import load_card_file, match_card
+from vramplan.catalog.entries import Entries
 from vramplan.catalog.pipelines import Entry, find_pipeline, load_pipeline_file
 from vramplan.catalog.shipped import CONTEXTS_FILE, PUBLISHED_FILE, profiles_dir
 from vramplan.catalog.snapshot import read_published, read_snapshot
@@ -81,27 +82,22 @@ def load_catalog(folders: Sequence[Path] = (), inline: Iterable[Entry] = ()) -> 
 
     Raises CatalogError for a file that is wrong, and for a name that one folder gives twice.
     """
-    pipelines: dict[str, Entry] = {}
-    repositories: dict[str, str] = {}
-    cards: dict[str, Card] = {}
     shipped = profiles_dir()
+    snapshot = read_snapshot(shipped)
+    pipelines = snapshot.pipelines if snapshot else Entries()
+    cards = {card.name: card for card in snapshot.cards} if snapshot else {}
     for found_pipelines, found_cards in (
-        _read_shipped(shipped),
+        *(_read_folder(folder) for folder in ([] if snapshot else [shipped])),
         *(_read_folder(folder) for folder in reversed(folders)),
         (tuple(inline), ()),
     ):
-        pipelines |= {pipeline.name: pipeline for pipeline in found_pipelines}
-        repositories |= {
-            name.lower(): pipeline.name
-            for pipeline in found_pipelines
-            for name in pipeline.repositories
-        }
+        pipelines.add(found_pipelines)
         cards |= {card.name: card for card in found_cards}
     return Catalog(
-        pipelines=dict(sorted(pipelines.items())),
+        pipelines=pipelines,
         cards=cards,
         folders=(*folders, shipped),
-        repositories=repositories,
+        repositories=pipelines.repositories,
     )
 
 
@@ -115,11 +111,6 @@ def catalog_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _yaml_files(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-
-
-def _read_shipped(profiles: Path) -> _Found:
-    snapshot = read_snapshot(profiles)
-    return (snapshot.pipelines, snapshot.cards) if snapshot else _read_folder(profiles)
 
 
 def load_published(folder: Path) -> tuple[Claim, ...]:

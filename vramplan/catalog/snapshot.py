@@ -2,11 +2,11 @@
 
 `profiles/snapshot.json` holds the checked data of every shipped pipeline and card and of the
 published figures, and for each source its size and CRC-32. Reading it takes a few milliseconds and
-no YAML parser. It is believed only while every source still has the bytes it was made from (a CRC
-against edits, not against malice: who can write the sources can write the snapshot); a stale one is
-passed over in favour of the sources, so that an edit shows at once, slowly, and
-`python -m tools.snapshot` makes it quick again. Times of files are not compared: a checkout sets
-them anew.
+no YAML parser; a pipeline's data is a text in it that is read when the pipeline is asked for. It is
+believed only while every source still has the bytes it was made from (a CRC against edits, not
+against malice: who can write the sources can write the snapshot); a stale one is passed over in
+favour of the sources, so that an edit shows at once, slowly, and `python -m tools.snapshot` makes
+it quick again. Times of files are not compared: a checkout sets them anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.cards import build_cards
-from vramplan.catalog.pipelines import Entry, build_pipeline
+from vramplan.catalog.entries import Entries
 from vramplan.catalog.shipped import PUBLISHED_FILE
 from vramplan.model import Card
 from vramplan.quick_dataclass import dataclass
@@ -27,6 +27,7 @@ from vramplan.quick_dataclass import dataclass
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from vramplan.catalog.entries import Kept
     from vramplan.catalog.yaml_reader import Plain
 
     class Source(TypedDict):
@@ -36,8 +37,15 @@ if TYPE_CHECKING:
         crc32: int
         data: dict[str, Plain]
 
+    class PipelineSource(TypedDict):
+        """The YAML file of one pipeline; its data is read when it is asked for."""
 
-VERSION = 1
+        bytes: int
+        crc32: int
+        kept: Kept
+
+
+VERSION = 2
 NAME = "snapshot.json"
 PUBLISHED = "published"
 
@@ -46,7 +54,7 @@ PUBLISHED = "published"
 class Snapshot:
     """The shipped pipelines and cards, in the order of their files."""
 
-    pipelines: tuple[Entry, ...]
+    pipelines: Entries
     cards: tuple[Card, ...]
 
 
@@ -69,13 +77,13 @@ def read_snapshot(profiles: Path) -> Snapshot | None:
         return None
     if not all(_is_fresh(profiles, kind, content.get(kind)) for kind in ("pipelines", "cards")):
         return None
-    pipelines = cast("Mapping[str, Source]", content["pipelines"])
+    entries = Entries()
+    folder = f"{profiles / 'pipelines'}{os.sep}"
+    for name, source in cast("Mapping[str, PipelineSource]", content["pipelines"]).items():
+        entries.add_kept(source["kept"], folder + name)
     cards = cast("Mapping[str, Source]", content["cards"])
     return Snapshot(
-        pipelines=tuple(
-            build_pipeline(source["data"], str(profiles / "pipelines" / name))
-            for name, source in pipelines.items()
-        ),
+        pipelines=entries,
         cards=tuple(card for source in cards.values() for card in build_cards(source["data"])),
     )
 
@@ -103,8 +111,13 @@ def _is_fresh(profiles: Path, kind: str, sources: object) -> bool:
     if not isinstance(sources, dict) or [file.name for file in files] != list(sources):
         return False
     for file in files:
-        raw = file.read_bytes()
         recorded = sources[file.name]
+        # a file more than a hundred times: without what a buffered reader sets up
+        handle = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            raw = os.read(handle, recorded["bytes"] + 1)
+        finally:
+            os.close(handle)
         if len(raw) != recorded["bytes"] or zlib.crc32(raw) != recorded["crc32"]:
             return False
     return True

@@ -143,7 +143,8 @@ def _check_numbers(name: str, value: Value, depth: int) -> None:
 
 
 def _make(cls: Value, part: SavedPart) -> torch.nn.Module:
-    if part.class_path.startswith("transformers."):
+    # diffusers has a safety checker that is a model of transformers' kind
+    if part.class_path.startswith("transformers.") or hasattr(cls, "config_class"):
         config = cls.config_class.from_dict(_without_choices(part.config))
         module: torch.nn.Module = cls(config)
         tie = getattr(module, "tie_weights", None)
