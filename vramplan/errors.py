@@ -64,16 +64,9 @@ class MissingError(VramplanError):
 def did_you_mean(word: str, known: Iterable[str], *, likeness: float = 0.5) -> str | None:
     """Return ``did you mean 'x'?`` for the nearest of `known`, or None when nothing is near.
 
-    `likeness` is how near it must be, 0 to 1. Of those that are as near, one that goes on where
-    `word` ends is meant.
+    `likeness` is how near it must be, 0 to 1.
     """
     import difflib  # only a mistake needs it
 
-    wanted = word.lower()
-    near = difflib.get_close_matches(wanted, list(known), n=4, cutoff=likeness)
-    if not near:
-        return None
-    best = difflib.SequenceMatcher(None, near[0], wanted).ratio()
-    alike = [n for n in near if difflib.SequenceMatcher(None, n, wanted).ratio() == best]
-    meant = next((name for name in alike if name.startswith(wanted)), near[0])
-    return f"did you mean {meant!r}?"
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=likeness)
+    return f"did you mean {near[0]!r}?" if near else None

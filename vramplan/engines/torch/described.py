@@ -18,13 +18,12 @@ from vramplan.quick_dataclass import replace
 from vramplan.sources.safetensors import Tensor
 from vramplan.sources.saved_model import Part, SavedModel
 
+#: how the classes are called that decode, in diffusers
+_AUTOENCODERS = ("Autoencoder", "VQModel")
 #: where a config says the channels of a decoder's last convolution, the decoder's own before those
-#: that encoder and decoder have in common
-_CHANNELS = (
-    *("decoder_base_dim", "base_dim"),
-    *("decoder_block_out_channels", "block_out_channels"),
-    *("decoder_channels",),
-)
+#: that encoder and decoder have in common; the first two are those of video
+_OF_VIDEO = ("decoder_base_dim", "base_dim")
+_CHANNELS = (*_OF_VIDEO, "decoder_block_out_channels", "block_out_channels")
 _FILE_TYPES = {ours: theirs for theirs, ours in SAVED_DTYPES.items() if theirs != "F64"}
 
 
@@ -46,8 +45,9 @@ def _as_saved(pipeline: TorchPipeline, entry: Entry) -> SavedModel:
     """Return the model as if its files had been read: one tensor a component, of all it has."""
     file_type = _FILE_TYPES[str(pipeline.defaults["dtype"])]
     parts = tuple(_part(spec, file_type) for spec in pipeline.components)
-    class_path = entry.text("class")
     lone = pipeline.components[0]
+    class_path = entry.text("class") or lone.class_path
+    is_pipeline = class_path != lone.class_path
     index: dict[str, Json] = {}
     schedulers: dict[str, Mapping[str, Json]] = {}
     if pipeline.scheduler is not None:
@@ -55,11 +55,11 @@ def _as_saved(pipeline: TorchPipeline, entry: Entry) -> SavedModel:
         schedulers["scheduler"] = _json(pipeline.scheduler.config)
     return SavedModel(
         place=pipeline.source,
-        kind="pipeline" if class_path else "model",
-        class_name=(class_path or lone.class_path).partition(".")[2],
-        runtime=(class_path or lone.class_path).partition(".")[0],
+        kind="pipeline" if is_pipeline else "model",
+        class_name=class_path.partition(".")[2],
+        runtime=class_path.partition(".")[0],
         parts=parts,
-        config=index if class_path else _json(lone.config),
+        config=index if is_pipeline else _json(lone.config),
         schedulers=schedulers,
     )
 
@@ -106,7 +106,8 @@ def _kept_elements(spec: ComponentSpec) -> int:
 
 def _decoder(spec: ComponentSpec, pipeline: TorchPipeline) -> Decoder | None:
     """Return what a component decodes images with; None for one that is no autoencoder of them."""
-    if spec.name != "vae" or "image" not in pipeline.defaults:
+    class_name = spec.class_path.rpartition(".")[2]
+    if not class_name.startswith(_AUTOENCODERS) or "image" not in pipeline.defaults:
         return None
     for key in _CHANNELS:
         said = spec.config.get(key)
@@ -115,7 +116,7 @@ def _decoder(spec: ComponentSpec, pipeline: TorchPipeline) -> Decoder | None:
             return Decoder(
                 part=spec.name,
                 channels=first,
-                is_video="frames" in pipeline.defaults or "Wan" in spec.class_path,
+                is_video="frames" in pipeline.defaults or key in _OF_VIDEO,
                 is_upcast=spec.config.get("force_upcast") is True,
             )
     return None
