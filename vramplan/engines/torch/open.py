@@ -7,12 +7,14 @@ from pathlib import Path
 
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.quick_dataclass import replace
 
 
 def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
     """Return the pipeline of a catalogue's entry; its tape is looked for in `folders`.
 
-    One without a tape is recorded or counted, where it says its parameters.
+    One that names no tape but says its parameters has one of its own name for the settings it was
+    recorded at, and is recorded or counted at others.
     """
     pipeline = TorchPipeline(
         name=entry.name,
@@ -36,4 +38,5 @@ def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
         return pipeline
     from vramplan.engines.torch.described import describe
 
-    return describe(pipeline, entry)
+    found = describe(pipeline, entry)
+    return replace(found, tape_within=entry.name) if found.counted is not None else found

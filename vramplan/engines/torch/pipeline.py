@@ -31,6 +31,9 @@ class TorchPipeline(Pipeline):
     loading: str = "to"  # to: tensor by tensor | device_map: one block first
     folders: tuple[Path, ...] = ()
     is_recorded_here: bool = False  # its tape is a recording of this process, with a key for a name
+    #: the tape that an entry has for the settings that somebody recorded it at; at others it is as
+    #: a saved model
+    tape_within: str | None = None
     #: of a saved model that has no tape: what is counted of it, and what it may be recorded from
     counted: CountedModel | None = None
     saved: SavedModel | None = None

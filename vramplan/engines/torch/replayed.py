@@ -39,6 +39,8 @@ _MOST_MARKS = 60
 #: settings that change a verdict and not the replay
 _NOT_REPLAYED = frozenset({"platform", "device_map"})
 
+#: an architecture whose kernels every tape has that knows the dtype
+_ANY = "8.6"
 #: element sizes that components run in: half precision and single
 _WIDTHS = (2, 4)
 
@@ -75,6 +77,20 @@ def conditions_at(
         else str(settings.get("offload", "none")),
         skip_components=switched_off(tape.components, facts),
     )
+
+
+def holds_at(pipeline: TorchPipeline, settings: Settings, tape: Tape) -> bool:
+    """Return whether a tape was recorded for these settings, on every architecture."""
+    if tape.outside(numbers_at(settings)) is not None:
+        return False
+    kernel = attention_kernel(_ANY, str(settings.get("attention", "sdpa")), _dtype(settings))
+    facts = facts_at(pipeline, settings, _ANY, tape.known_facts) | {"kernel": kernel}
+    facts |= tape.dtype_facts.get(_dtype(settings), {})
+    return all(facts[name] in values for name, values in tape.known_facts.items())
+
+
+def _dtype(settings: Settings) -> str:
+    return str(settings.get("dtype", "fp32"))
 
 
 def at_most(conditions: Conditions, compute_capability: str) -> Conditions:

@@ -10,12 +10,13 @@ from vramplan.errors import UsageError
 def find_recipe(pipeline: TorchPipeline) -> Recipe | None:
     """Return how `pipeline` is built and run for a recording, or None.
 
-    An entry that names the class whose code is its run needs no recipe.
+    An entry that names the class whose code is its run, or says the parameters of a lone model's,
+    needs no recipe.
     """
     from vramplan.engines.torch.record.recipes import autoencoders, diffusion, llava, vae, vit_mae
 
     classes = {spec.class_path for spec in pipeline.components}
-    if pipeline.class_path is not None:
+    if pipeline.class_path is not None or pipeline.counted is not None:
         return None
     if "diffusers.UNet2DConditionModel" in classes:
         return diffusion.recipe(pipeline)
