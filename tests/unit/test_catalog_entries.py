@@ -164,3 +164,23 @@ def test_every_class_has_the_parameters_that_are_said_and_published(family: str)
             assert built[key][0] == part.parameters, (one.name, part.name)
             if part.name in said:
                 assert is_said(said[part.name], *built[key]), (one.name, part.name)
+
+
+@pytest.mark.parametrize("mode", ["encode", "decode"])
+@pytest.mark.parametrize("image", [(512, 512), (1024, 768)])
+def test_any_classes_own_code_and_a_recipe_of_ours_record_the_same(
+    mode: str, image: tuple[int, int]
+) -> None:
+    """FLUX.1's autoencoder is Stable Diffusion's, but for latents of 16 channels instead of 4."""
+    from vramplan.engines.door import engine_of
+    from vramplan.model import Job
+    from vramplan.settings import resolve_settings
+
+    peaks = []
+    for name in ("flux1-vae", "sdxl-vae"):
+        pipeline = open_entry(CATALOG.pipeline(name), FOLDERS)
+        chosen = {"mode": mode, "image": image, "dtype": "bf16"}
+        job = Job(pipeline=pipeline, settings=resolve_settings(pipeline, chosen))
+        card = CATALOG.card("rtx-3090").candidates[0]
+        peaks.append(engine_of(pipeline).estimate(job, card).peak.allocated_bytes)
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.002)
