@@ -140,6 +140,17 @@ def write_file(path: Path, text: str) -> None:
     write_through(path, write)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, which is never there by half. Raises UsageError."""
+
+    def write(beside: Path) -> None:
+        # "x": as above
+        with beside.open("xb" if beside != _behind_links(path) else "wb") as file:
+            file.write(data)
+
+    write_through(path, write)
+
+
 def write_through(path: Path, write: Callable[[Path], None]) -> None:
     """Have `write` make a file beside `path` and put it in its place, so that it is never half.
 

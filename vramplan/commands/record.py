@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from vramplan.ask.record import Recorded, record
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.output import note, write_file
+from vramplan.commands.output import note, write_bytes
 from vramplan.commands.progress import progress_of_runs
 from vramplan.commands.streams import write_stdout
 
@@ -55,6 +55,7 @@ def run(args: Namespace) -> int:
 
 def _write(found: Recorded) -> None:
     found.path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(found.path, found.text)
-    note(f"{len(found.text) / 1024:,.0f} KiB")
+    data = found.data
+    write_bytes(found.path, data)
+    note(f"{len(data) / 1024:,.0f} KiB")
     write_stdout(f"{found.path}\n")

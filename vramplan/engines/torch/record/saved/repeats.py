@@ -30,7 +30,7 @@ Token = tuple[Any, ...]
 #: so many steps after an iteration have to be the other run's
 _AHEAD = 6
 _LONGEST, _MOST = 20_000, 400
-_BEGIN, _END = ("LoopBegin",), ("LoopEnd",)
+_BEGIN, _NEXT, _END = ("LoopBegin",), ("LoopNext",), ("LoopEnd",)
 
 
 def find_repeats(streams: Sequence[Stream]) -> dict[str, list[int]]:
@@ -118,7 +118,7 @@ def _compare(least: _Told, other: _Told, periods: dict[int, int]) -> _Seen:
     while i < len(a) or j < len(b):
         one, two = a[i] if i < len(a) else ("end",), b[j] if j < len(b) else ("end",)
         if one == two == _BEGIN:  # a loop that is marked: it runs as often as the settings say
-            i, j = _loop_end(a, i), _loop_end(b, j)
+            i, j = _last_iteration(a, i), _last_iteration(b, j)
             seen.part(i, j - i)
         elif one == two:
             i, j = i + 1, j + 1
@@ -137,14 +137,19 @@ def _compare(least: _Told, other: _Told, periods: dict[int, int]) -> _Seen:
     return seen
 
 
-def _loop_end(steps: Sequence[Token], place: int) -> int:
-    """Return the step behind the loop that begins at a place."""
-    depth = 0
+def _last_iteration(steps: Sequence[Token], place: int) -> int:
+    """Return the first step of the last iteration of the loop that begins at a place.
+
+    What comes behind the passes of a model that generates is in the last of them.
+    """
+    depth, last = 0, place
     while True:
         depth += (steps[place] == _BEGIN) - (steps[place] == _END)
-        place += 1
         if not depth:
-            return place
+            return last
+        place += 1
+        if depth == 1 and steps[place] == _NEXT:
+            last = place + 1
 
 
 def _repeated(
