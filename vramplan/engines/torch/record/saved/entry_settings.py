@@ -18,7 +18,7 @@ _CAPABILITIES = ("8.6", "9.0", "7.5")
 _BATCHES = (1, 2, 1, 3, 1, 5, 1, 2)
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
-_STEPS, _MORE_STEPS = 8, 10
+_STEPS = 8
 _TOKENS = (6, 7, 7, 6, 9, 9, 6, 6)
 #: pixels of a batch that are recorded: some code does otherwise with tensors of 2^31 elements
 MOST_PIXELS = 1 << 23
@@ -89,7 +89,7 @@ class Draw:
         if "new_tokens" in has:
             drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
         if "steps" in has:
-            drawn["steps"] = _MORE_STEPS if place in (1, 2, None) else _STEPS
+            drawn["steps"] = _STEPS + (1 if place is None else 2 * (place in (1, 2)))
         return drawn
 
     def _bound(self, key: str, which: str, otherwise: int) -> int:

@@ -131,6 +131,8 @@ class SizeSearch:
     def __init__(self, products: Products, names: Sequence[str]) -> None:
         self._names = tuple(names)  # the dimensions that decide; the others follow from them
         singles = products.with_batch(products.singles)
+        if "n" in products.axes:  # each text beside each image
+            singles.append("n*n")
         self._singles = list(dict.fromkeys(singles))
         few = products.with_batch(["1", *products.areas, *products.times, *products.lengths])
         self._places = {text: number for number, text in enumerate(self._singles)}
