@@ -55,6 +55,10 @@ if TYPE_CHECKING:
     from vramplan.engines.torch.tape.contents import Tape
 
 
+#: a tape's file: as it is made, or compressed as those are that ship
+TAPE_SUFFIXES = (".json", ".json.gz")
+
+
 def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
     """Return the budget of a torch pipeline on a card, from its tape, or counted without one.
 
@@ -129,10 +133,12 @@ def find_tape(pipeline: TorchPipeline) -> Path:
 def look_for_tape(pipeline: TorchPipeline) -> Path | None:
     """Return the path of a pipeline's tape, or None where none of its folders has it."""
     name = pipeline.tape or pipeline.name
-    beside = Path(pipeline.path).parent / f"{name}.json"
-    for path in (*(folder / "tapes" / f"{name}.json" for folder in pipeline.folders), beside):
-        if path.is_file():
-            return path
+    beside = Path(pipeline.path).parent
+    for folder in (*(folder / "tapes" for folder in pipeline.folders), beside):
+        for suffix in TAPE_SUFFIXES:
+            path = folder / f"{name}{suffix}"
+            if path.is_file():
+                return path
     return None
 
 

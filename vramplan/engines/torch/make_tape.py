@@ -32,7 +32,7 @@ def make_tape(
     if recipe is None:
         from vramplan.engines.torch.record.saved.entry_tape import record_entry
 
-        return record_entry(pipeline, progress, is_proved=is_proved)
+        return record_entry(pipeline, progress)
     from vramplan.engines.torch.record.recorder import record_tape
     from vramplan.engines.torch.tape.format import write_tape
 

@@ -88,26 +88,30 @@ def variants_of(
     groups: Mapping[Group, list[Stream]],
     assembled: Callable[[str, list[Stream]], list[dict[str, object]]],
 ) -> list[dict[str, object]]:
-    """Return the routine's variants, as `assembled` makes them of the streams of one group.
-
-    Groups with the same code share one.
-    """
-    merged: dict[str, tuple[dict[str, object], list[Group]]] = {}
-    order: list[str] = []
+    """Return the routine's variants, as `assembled` makes them of the streams of one group."""
+    found: dict[Group, list[dict[str, object]]] = {}
     for group, streams in groups.items():
         try:
-            variants = assembled(routine, streams)
+            found[group] = assembled(routine, streams)
         except RecordingError as error:
             raise RecordingError(f"{error} ({', '.join(f'{k}={v}' for k, v in group)})") from None
+    return merged(found)
+
+
+def merged(found: Mapping[Group, list[dict[str, object]]]) -> list[dict[str, object]]:
+    """Return the variants of one routine in all groups; groups with the same code share one."""
+    known: dict[str, tuple[dict[str, object], list[Group]]] = {}
+    order: list[str] = []
+    for group, variants in found.items():
         for variant in variants:
             key = json.dumps(variant, sort_keys=True)
-            if key not in merged:
-                merged[key] = (variant, [])
+            if key not in known:
+                known[key] = (variant, [])
                 order.append(key)
-            merged[key][1].append(group)
+            known[key][1].append(group)
     written: list[dict[str, object]] = []
     for key in order:
-        variant, where = merged[key]
+        variant, where = known[key]
         written.extend({**variant, "when": when} for when in _whens(where))
     return written
 

@@ -7,95 +7,89 @@ entry's constraints allow is what is drawn from, its ends first, so that its tap
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from vramplan.engines.torch.attention_kernel import attention_kernel
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.quick_dataclass import dataclass
 
 #: an architecture of each kind of kernel: half precision knows three, fp32 one
 _CAPABILITIES = ("8.6", "9.0", "7.5")
 #: batches: one thrice, because code often differs where there is one alone
 _BATCHES = (1, 2, 1, 3, 1, 5, 1, 2)
-_STEPS, _MORE_STEPS = 8, 10
-_TOKENS, _MORE_TOKENS = 6, 7
+#: of one token alone code makes a vector
+_LEAST_PROMPT = 16
+_STEPS = 8
+_TOKENS = (6, 7, 7, 6, 9, 9, 6, 6)
 #: pixels of a batch that are recorded: some code does otherwise with tensors of 2^31 elements
 MOST_PIXELS = 1 << 23
+#: tokens of a batch's prompts: with more of them their ids and masks would have no values
+MOST_TOKENS = 1 << 17
 #: where the entry's constraints say nothing
 _LARGEST_IMAGE, _LARGEST_BATCH, _LARGEST_PROMPT = 2048, 16, 8192
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Runs under the same words (dtype, kernel, guided, mode): recorded, and to prove them."""
-
-    facts: Mapping[str, str]
-    recorded: Sequence[Mapping[str, int]]
-    held_out: Sequence[Mapping[str, int]]
+Words = Mapping[str, str]
 
 
 def dtypes_of(pipeline: TorchPipeline) -> tuple[str, ...]:
-    """Return the dtypes that an entry's tape is for, its default first."""
+    """Return the dtypes that an entry takes, its default first."""
     bounds = pipeline.constraints.get("dtype")
     known = bounds.choices if bounds and bounds.choices else ("fp16", "bf16", "fp32")
     default = str(pipeline.defaults.get("dtype", known[0]))
     return (default, *(one for one in known if one != default))
 
 
-def groups(pipeline: TorchPipeline, *, settings: int, proofs: int) -> Iterator[Group]:
-    """Yield what is recorded of an entry, at so many settings each."""
-    for facts in _facts(pipeline):
-        draw = Draw(pipeline, facts)
-        runs = [draw.numbers(place) for place in range(settings)]
-        yield Group(
-            facts=facts, recorded=runs, held_out=[draw.numbers(None) for _ in range(proofs)]
-        )
-
-
-def _facts(pipeline: TorchPipeline) -> Iterator[dict[str, str]]:
+def words_of(pipeline: TorchPipeline, dtype: str) -> Iterator[dict[str, str]]:
+    """Yield the words (dtype, kernel, guided, mode) under which an entry's code is recorded."""
     guided = ("1", "0") if "guidance" in pipeline.defaults else (None,)
     bounds = pipeline.constraints.get("mode")
     modes: Sequence[str | None] = (None,)
     if "mode" in pipeline.defaults:
         modes = bounds.choices if bounds and bounds.choices else (str(pipeline.defaults["mode"]),)
-    for dtype in dtypes_of(pipeline):
-        kernels = dict.fromkeys(attention_kernel(c, "sdpa", dtype) for c in _CAPABILITIES)
-        for kernel in kernels:
-            for choice in guided:
-                for mode in modes:
-                    words = {"dtype": dtype, "kernel": kernel, "guided": choice, "mode": mode}
-                    yield {key: word for key, word in words.items() if word is not None}
+    for kernel in dict.fromkeys(attention_kernel(c, "sdpa", dtype) for c in _CAPABILITIES):
+        for choice in guided:
+            for mode in modes:
+                words = {"dtype": dtype, "kernel": kernel, "guided": choice, "mode": mode}
+                yield {key: word for key, word in words.items() if word is not None}
 
 
 class Draw:
     """Numbers for the runs of an entry, at its constraints' ends and drawn between them."""
 
-    def __init__(self, pipeline: TorchPipeline, facts: Mapping[str, str]) -> None:
+    def __init__(self, pipeline: TorchPipeline, fixed: Collection[str] = ()) -> None:
         self._pipeline = pipeline
-        # one seed for all its words: runs that differ in them alone share calls
-        self._random = random.Random(f"{pipeline.name}")  # noqa: S311  # no secret
-        self._held = random.Random(f"{pipeline.name} {sorted(facts.items())}")  # noqa: S311  # as above
+        self._fixed = fixed  # settings that stay at their defaults
 
-    def numbers(self, place: int | None) -> dict[str, int]:
-        """Return the numbers of the recording at `place`, or of one that is held out."""
-        has, drawn = self._pipeline.defaults, {}
-        source = self._held if place is None else self._random
+    def numbers(self, place: int | None, words: Words) -> dict[str, int]:
+        """Return the numbers of the recording at `place`, or of one that is held out.
+
+        Runs under other words are at the same numbers, so that they share calls.
+        """
+        has, drawn = self._pipeline.defaults, dict[str, int]()
+        told = f"{self._pipeline.name} {place}" if place is not None else f"{sorted(words.items())}"
+        source = random.Random(told)  # noqa: S311  # no secret
         if "batch" in has:
             most = self._bound("batch", "maximum", _LARGEST_BATCH)
             wanted = source.randint(1, most) if place is None else _BATCHES[place % len(_BATCHES)]
             drawn["batch"] = most if place == _BATCHES.index(5) else min(wanted, most)
-        if "image" in has:
+        image, frames = has.get("image"), has.get("frames")
+        if "image" in self._fixed and isinstance(image, tuple):
+            drawn["width"], drawn["height"] = image
+        elif image is not None:
             drawn["width"], drawn["height"] = self._sides(source, place, drawn.get("batch", 1))
-        if "frames" in has:
+        if "frames" in self._fixed and isinstance(frames, int):
+            drawn["frames"] = frames
+        elif frames is not None:
             drawn["frames"] = self._frames(source, place)
         if "prompt_tokens" in has:
-            least = self._bound("prompt_tokens", "minimum", 1)
+            least = max(_LEAST_PROMPT, self._bound("prompt_tokens", "minimum", 1))
             most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
+            most = max(least, min(most, MOST_TOKENS // drawn.get("batch", 1)))
             drawn["prompt_tokens"] = _drawn(source, place, least, most, 1)
         if "new_tokens" in has:
-            drawn["new_tokens"] = _MORE_TOKENS if place in (1, 2, None) else _TOKENS
+            drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
         if "steps" in has:
-            drawn["steps"] = _MORE_STEPS if place in (1, 2, None) else _STEPS
+            drawn["steps"] = _STEPS + (1 if place is None else 2 * (place in (1, 2)))
         return drawn
 
     def _bound(self, key: str, which: str, otherwise: int) -> int:

@@ -13,7 +13,7 @@ import gc
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import gcd
 from typing import Any
 
@@ -21,19 +21,21 @@ import torch
 
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.assemble import Grammar, assemble
-from vramplan.engines.torch.record.recorder import describe_weights, variants_of, versions
+from vramplan.engines.torch.record.recorder import Group, describe_weights, merged, versions
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.constant_tape import LEAST_TOKENS, TOKENS, Recorded
-from vramplan.engines.torch.record.saved.entry_settings import groups
+from vramplan.engines.torch.record.saved.entry_settings import Draw, dtypes_of, words_of
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.memory import Memory, Remembered
 from vramplan.engines.torch.record.saved.recording_child import record_modules
+from vramplan.engines.torch.record.saved.repeats import find_repeats
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Call, Stream
-from vramplan.engines.torch.tape.expressions import check_expression, evaluate
+from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Free, Stream
+from vramplan.engines.torch.tape.code import loop_parts
+from vramplan.engines.torch.tape.expressions import check_expression, derive, evaluate
 from vramplan.engines.torch.tape.format import SCHEMA, parse_tape, write_tape
 from vramplan.errors import RecordingError
 
@@ -56,50 +58,71 @@ _DIMS = {
 }
 #: dimensions that say how often something is done, and decide no size
 _REPEATS = ("steps", "new")
-#: settings that are recorded under each set of words, and runs that are held out
-SETTINGS, PROOFS = 8, 1
+#: how many settings are recorded under the first words, and under others, whose sizes are
+#: multiples of those; more of these, where that is not so
+_SETTINGS, _FEWER = 8, (4, 8)
+#: axes given up, one after the other, where code differs along them in no way that is found
+_GIVEN_UP = ("frames", "image")
+_HALVES = ("fp16", "bf16")
 _LEAST_STEPS = 8
 _PATCHES = ("patch_size", "spatial_patch_size")
 _GUIDED, _UNGUIDED = 5.0, 1.0
 
 
-def record_entry(pipeline: TorchPipeline, tell: Tell, *, is_proved: bool = True) -> str:
-    """Return the text of an entry's tape.
+def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) -> str:
+    """Return the text of an entry's tape in a dtype, or its default one.
 
-    Raises RecordingError where its events or sizes are not found, or a held-out run differs.
+    The tape says for which settings it holds. In half precision it is for both halves where those
+    do the same. Raises RecordingError where events or sizes are not found, or a run that is held
+    out differs.
     """
     torch.set_num_threads(1)
-    found = _Recordings(pipeline, tell)
-    listed = list(groups(pipeline, settings=SETTINGS, proofs=PROOFS))
-    for group in listed:
-        for number, numbers in enumerate(group.recorded, 1):
-            shown = " ".join((*group.facts.values(), *(f"{k}={v}" for k, v in numbers.items())))
-            tell(f"{shown}  run {number} of {len(group.recorded)}")
-            found.add(group.facts, numbers)
-    tell("finding the sizes")
-    text = write_tape(found.tape())
-    if is_proved:
-        tape = parse_tape(text, "the tape")
-        for place, group in enumerate(listed):
-            for numbers in group.held_out:
-                shown = " ".join((*group.facts.values(), *(f"{k}={v}" for k, v in numbers.items())))
-                tell(f"proving  {shown}")
+    fixed: list[str] = []
+    axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
+    while True:
+        try:
+            return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed)
+        except RecordingError as problem:
+            if not axes:
+                raise
+            fixed.append(axes.pop(0))
+            tell(f"{problem}; with {' and '.join(fixed)} as by default")
+
+
+def _record(pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str]) -> str:
+    found = _Recordings(pipeline, tell, fixed)
+    draw = Draw(pipeline, fixed)
+    listed = list(words_of(pipeline, dtype))
+    for place, words in enumerate(listed):
+        for count in _FEWER if place else (_SETTINGS,):
+            try:
+                found.record(words, [draw.numbers(number, words) for number in range(count)])
                 # the first without anything remembered, the others with what they do themselves
-                fresh = found.run(group.facts, numbers, known={} if place else None)
-                hold(tape, numbers, group.facts, fresh)
-    return text
+                found.prove(words, draw.numbers(None, words), remembers=bool(place))
+                break
+            except RecordingError:
+                if count == _SETTINGS:
+                    raise
+    for other in _HALVES:
+        if dtype in _HALVES and other != dtype and other in dtypes_of(pipeline):
+            found.serve(other, listed, draw)
+    return write_tape(found.tape())
 
 
 class _Recordings:
     """What was recorded of an entry so far."""
 
-    def __init__(self, pipeline: TorchPipeline, tell: Tell) -> None:
+    def __init__(self, pipeline: TorchPipeline, tell: Tell, fixed: Sequence[str]) -> None:
         self._pipeline = pipeline
         self._tell = tell
+        self._fixed = fixed
         self._dtype, self._modules = "", dict[str, torch.nn.Module]()
         self._placed: set[int] = set()
         self._remembered: dict[Value, Remembered] = {}
-        self._streams: dict[str, dict[tuple[tuple[str, str], ...], list[Stream]]] = {}
+        self._streams: dict[str, dict[Group, list[Stream]]] = {}
+        self._found: dict[str, dict[Group, list[dict[str, object]]]] = {}
+        self._finder: _Finder | None = None
+        self._dtype_facts: dict[str, dict[str, str]] = {}
         self._loops: dict[str, dict[int, int]] = {}  # a loop's name -> its count at so many steps
         self._components: dict[str, object] = {}
         self._runs: list[dict[str, int]] = []
@@ -112,15 +135,19 @@ class _Recordings:
                 part.name: build_part(part, DTYPES[dtype]) for part in _parts(self._pipeline)
             }
             self._dtype = dtype
-            if not self._components:
-                self._components = {
-                    name: describe_weights(module, {}, DTYPES[dtype].itemsize)
-                    for name, module in self._modules.items()
-                }
+            self._components = self._components or self._components_now()
             self._placed = place_on_device(self._modules.values())
             gc.collect()
             gc.freeze()  # what is forked is looked through by no collection, and so not copied
         return self._modules
+
+    def _components_now(self) -> dict[str, object]:
+        size = DTYPES[self._dtype].itemsize
+        return {name: describe_weights(one, {}, size) for name, one in self._modules.items()}
+
+    def _refuse_other_weights(self) -> None:
+        if self._components_now() != self._components:
+            raise RecordingError("it keeps other weights in fp32")
 
     def run(
         self, facts: Facts, numbers: Numbers, known: dict[Value, Remembered] | None
@@ -158,12 +185,28 @@ class _Recordings:
             known.update(fresh)
         return recorded
 
-    def add(self, facts: Facts, numbers: Numbers) -> None:
-        """Record one more run."""
-        recorded = self.run(facts, numbers, self._remembered)
+    def record(self, words: Facts, settings: Sequence[Numbers]) -> None:
+        """Record runs under the same words, those that were not yet, and find their code."""
+        group = tuple(words.items())
+        done = len(self._streams.get(_MAIN, {}).get(group, ()))
+        for number, numbers in enumerate(settings[done:], done + 1):
+            self._tell(f"{_shown(words, numbers)}  run {number} of {len(settings)}")
+            self._add(group, numbers, self.run(words, numbers, self._remembered))
+        self._tell(f"{_shown(words, {})}  finding the sizes")
+        finder = self._finder = self._finder or self._new_finder()
+        finder.counts = {name: _count(name, known) for name, known in self._loops.items()}
+        if self._generates():
+            finder.counts[TOKENS] = "new-1"
+        for routine, streams in self._streams.items():
+            if group in streams:
+                variants = finder.assembled(routine, streams[group])
+                for variant in variants:
+                    _prune(variant)
+                self._found.setdefault(routine, {})[group] = variants
+
+    def _add(self, group: Group, numbers: Numbers, recorded: Recorded) -> None:
         (main,) = recorded.runs
         dims = {_DIMS[key]: value for key, value in numbers.items()}
-        group = tuple(facts.items())
         self._runs.append(dims)
         inner = {name: value for name, value in dims.items() if name not in _REPEATS}
         for stream in (main, *recorded.routines):
@@ -177,39 +220,33 @@ class _Recordings:
             if known.setdefault(numbers.get("steps", 0), count) != count:
                 raise RecordingError(f"loop {name} runs {known} times, or {count}")
 
+    def prove(self, words: Facts, numbers: Numbers, *, remembers: bool) -> None:
+        """Hold what was found against a run that it was not found from."""
+        self._tell(f"{_shown(words, numbers)}  proving")
+        fresh = self.run(words, numbers, known={} if remembers else None)
+        hold(parse_tape(write_tape(self.tape()), "the tape"), numbers, words, fresh)
+
+    def serve(self, dtype: str, listed: Sequence[Facts], draw: Draw) -> None:
+        """Let the tape be another dtype's too, where that makes the same events and weights."""
+        tape = parse_tape(write_tape(self.tape()), "the tape")
+        try:
+            for words in (one for one in listed if one.get("guided") != "0"):
+                numbers = draw.numbers(None, {**words, "dtype": dtype})
+                self._tell(f"{_shown({**words, 'dtype': dtype}, numbers)}  held against the tape")
+                fresh = self.run({**words, "dtype": dtype}, numbers, known={})
+                self._refuse_other_weights()
+                hold(tape, numbers, words, fresh)
+        except RecordingError as problem:
+            self._tell(f"{dtype} needs a tape of its own: {problem}")
+        else:
+            self._dtype_facts[dtype] = {"dtype": listed[0]["dtype"]}
+
     # ------------------------------------------------------------------ tape
     def tape(self) -> dict[str, object]:
         """Return the tape as JSON-ready data."""
         dims = {_DIMS[key]: key for key in self._axes()}
-        counts = {name: _count(name, known) for name, known in self._loops.items()}
-        is_generation = "new_tokens" in self._axes()
-        if is_generation:
-            counts[TOKENS] = "new-1"
-        inner = [name for name in dims if name not in _REPEATS]
-        outer = [*inner, *(["steps"] if "steps" in dims else [])]
-        products = Products([*outer, *([TOKENS] if is_generation else [])], self._patches())
-        grammar = Grammar(
-            derived=products.derived,
-            counts=counts,
-            splits=("n==1",) if "n" in dims else (),
-            fixed=frozenset(self._loops),
-        )
-        search = {
-            True: SizeSearch(products, [*outer, *([TOKENS] if is_generation else [])]),
-            False: SizeSearch(Products(inner, self._patches()), inner),
-        }
-        routines = {
-            routine: variants_of(
-                routine,
-                found,
-                lambda name, streams: assemble(name, streams, grammar, search[name == _MAIN]),
-            )
-            for routine, found in self._streams.items()
-        }
-        for variant in (variant for found in routines.values() for variant in found):
-            _prune(variant)
         least = {"steps": _LEAST_STEPS} if "steps" in self._axes() else {}
-        if is_generation:
+        if self._generates():
             least["new_tokens"] = LEAST_TOKENS
         return {
             "schema": SCHEMA,
@@ -217,18 +254,30 @@ class _Recordings:
             "recorded_with": versions(),
             "dims": dims,
             "least": least,
-            "dtype_facts": {},
+            "dtype_facts": self._dtype_facts,
             "domain": self._domain(dims),
             "entry": _MAIN,
             "components": self._components,
-            "routines": routines,
+            "routines": {name: merged(found) for name, found in self._found.items()},
         }
+
+    def _generates(self) -> bool:
+        return "new_tokens" in self._axes()
+
+    def _new_finder(self) -> _Finder:
+        named = {"frames": ("f",), "image": ("h", "w")}
+        left_out = {name for key in self._fixed for name in named[key]}
+        inner = [_DIMS[key] for key in self._axes() if _DIMS[key] not in (*_REPEATS, *left_out)]
+        outer = [*inner, *(["steps"] if "steps" in self._axes() else [])]
+        return _Finder(inner, [*outer, *([TOKENS] if self._generates() else [])], self._patches())
 
     def _domain(self, dims: Mapping[str, str]) -> dict[str, list[int]]:
         """Return between what dimensions were recorded, and how much of them together."""
         ranges = [name for name in dims if name not in _REPEATS]
         if "h" in dims:
             ranges.append("n*h*w" if "n" in dims else "h*w")
+        if "p" in dims and "n" in dims:
+            ranges.append("n*p")
         if "f" in dims:
             ranges.append(f"{ranges[-1]}*f" if "h" in dims else "f")
         values = {
@@ -258,6 +307,96 @@ class _Recordings:
         has = self._pipeline.defaults
         named = {"image": ("width", "height")}
         return [axis for key in has for axis in named.get(key, (key,)) if axis in _DIMS]
+
+
+def _shown(words: Facts, numbers: Numbers) -> str:
+    return " ".join((*words.values(), *(f"{key}={value}" for key, value in numbers.items())))
+
+
+class _Finder:
+    """Finds the code of routines: the loops that differ, and sizes."""
+
+    def __init__(
+        self,
+        inner: Sequence[str],
+        outer: Sequence[str],
+        patches: Iterable[int],
+    ) -> None:
+        self._inner, self._outer = tuple(inner), tuple(outer)  # dimensions of routines, of the run
+        self._patches = tuple(patches)
+        self.counts: dict[str, str] = {}  # how often the loops run that are marked
+        self._searches: dict[tuple[str, ...], tuple[Products, SizeSearch]] = {}
+
+    def assembled(self, routine: str, streams: list[Stream]) -> list[dict[str, object]]:
+        """Return the variants of a routine under one set of words."""
+        splits = ("n==1",) if "n" in self._inner else ()
+        try:
+            return self._assembled(routine, streams, splits)
+        except RecordingError:
+            if not splits:
+                raise
+        sides = [
+            self._assembled(routine, [s for s in streams if (s.dims["n"] == 1) == is_one], ())
+            for is_one in (True, False)
+        ]
+        conditions = ("(n==1)", "(not (n==1))")
+        return [
+            {
+                **variant,
+                "if": condition if variant["if"] is None else f"{condition} and {variant['if']}",
+            }
+            for condition, side in zip(conditions, sides, strict=True)
+            for variant in side
+        ]
+
+    def _assembled(
+        self, routine: str, streams: list[Stream], splits: tuple[str, ...]
+    ) -> list[dict[str, object]]:
+        streams = [_copied(stream) for stream in streams]
+        looped = find_repeats(streams)
+        names = self._outer if routine == _MAIN else self._inner
+        products, search = self._search(names, tuple(looped))
+        counts = dict(self.counts) if routine == _MAIN else {}
+        for name, found in looped.items():
+            full = [derive(products.derived, one.dims) for one in streams]
+            samples = [
+                ({**dict.fromkeys(looped, 0), TOKENS: 0, **dims}, count)
+                for dims, count in zip(full, found, strict=True)
+            ]
+            counts[name] = search.fit(samples, f"{routine}: how often a loop runs")
+        grammar = Grammar(
+            derived=products.derived, counts=counts, splits=splits, fixed=frozenset(self.counts)
+        )
+        return assemble(routine, streams, grammar, search)
+
+    def _search(
+        self, names: tuple[str, ...], indices: tuple[str, ...]
+    ) -> tuple[Products, SizeSearch]:
+        key = (*names, *indices)
+        if key not in self._searches:
+            products = Products(names, self._patches, indices)
+            self._searches[key] = products, SizeSearch(products, key)
+        return self._searches[key]
+
+
+def _copied(stream: Stream) -> Stream:
+    """Return a stream that loops may be marked in, with births of its own."""
+    twin = Stream(stream.routine, stream.dims, slots=stream.slots)
+    births: dict[Birth, Birth] = {}
+
+    def ours(birth: Birth) -> Birth:
+        return births.setdefault(birth, Birth(twin, birth.slot))
+
+    for event in stream.events:
+        if isinstance(event, Alloc):
+            twin.events.append(Alloc(ours(event.birth), event.size_bytes, event.operator))
+        elif isinstance(event, Free):
+            twin.events.append(Free(ours(event.birth)))
+        elif isinstance(event, Call):
+            twin.events.append(Call(event.routine, event.dims, list(map(ours, event.outputs))))
+        else:
+            twin.events.append(event)
+    return twin
 
 
 def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Request:
@@ -317,9 +456,19 @@ def _count(name: str, known: Mapping[int, int]) -> str:
 
 def _prune(variant: dict[str, Any]) -> None:
     """Leave out the derived dimensions that nothing reads."""
-    texts = [*variant["sizes"], *([variant["if"]] if variant["if"] else [])]
+    texts = [*variant["sizes"], *_counts(variant["code"])]
+    texts += [variant["if"]] if variant["if"] else []
     read = frozenset().union(*map(check_expression, texts)) if texts else frozenset()
     variant["derived"] = {k: text for k, text in variant["derived"].items() if k in read}
+
+
+def _counts(code: Any) -> Iterator[str]:
+    """Yield how often the loops of some code run."""
+    for step in code:
+        if isinstance(step, list) and step[0] == "l":
+            yield step[2]
+            for part in loop_parts(step):
+                yield from _counts(part)
 
 
 def _forked(work: Callable[[], Value]) -> Value:

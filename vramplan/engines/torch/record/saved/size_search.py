@@ -15,12 +15,12 @@ from itertools import combinations
 
 import torch
 
-from vramplan.engines.torch.tape.expressions import compile_expressions, evaluate_all
+from vramplan.engines.torch.tape.expressions import compile_expressions, evaluate, evaluate_all
 from vramplan.errors import RecordingError
 
 Dims = Mapping[str, int]
 
-#: with fewer settings nothing is found and proved
+#: with fewer settings nothing is found that was not found before
 LEAST_SETTINGS = 3
 _MOST_TERMS = 4
 #: a combination that is off by more is none; what is left is held against every size exactly
@@ -41,10 +41,13 @@ class Products:
 
     `axes` are the dimensions that settings give: ``n`` (batch), ``h`` and ``w`` (pixels), ``f``
     (frames), ``p`` (tokens of a prompt), ``token`` (how many there are behind it), ``steps``.
-    `patches` are sides of patches in pixels, beside the powers of two.
+    `patches` are sides of patches in pixels, beside the powers of two; `indices` are the numbers
+    of loops' iterations.
     """
 
-    def __init__(self, axes: Iterable[str], patches: Iterable[int] = ()) -> None:
+    def __init__(
+        self, axes: Iterable[str], patches: Iterable[int] = (), indices: Iterable[str] = ()
+    ) -> None:
         self.axes = frozenset(axes)
         self.derived: dict[str, str] = {}
         self._levels = sorted({*_LEVELS, *patches}) if "h" in self.axes else []
@@ -63,7 +66,7 @@ class Products:
             for a, b in ((k, 2 * k), (2 * k, k))
             if a in self._levels and b in self._levels
         ]
-        self.times = [f"f{k}" for k in self._times]
+        self.times = [*(f"f{k}" for k in self._times), *indices]
         times = [*self.times, *(f"(f{k}+{r})" for k in self._times for r in _TIME_RIMS)]
         places = [*self.areas, *rimmed, *uneven, *sides]
         lengths = [
@@ -128,6 +131,8 @@ class SizeSearch:
     def __init__(self, products: Products, names: Sequence[str]) -> None:
         self._names = tuple(names)  # the dimensions that decide; the others follow from them
         singles = products.with_batch(products.singles)
+        if "n" in products.axes:  # each text beside each image
+            singles.append("n*n")
         self._singles = list(dict.fromkeys(singles))
         few = products.with_batch(["1", *products.areas, *products.times, *products.lengths])
         self._places = {text: number for number, text in enumerate(self._singles)}
@@ -140,6 +145,8 @@ class SizeSearch:
         self._code = compile_expressions(self._singles)
         self._tables: dict[tuple[tuple[int, ...], ...], _Table] = {}
         self._found: dict[tuple[object, ...], str] = {}
+        #: what was found before: where the code is much the same, the sizes are multiples of these
+        self._hints: dict[str, None] = {}
 
     def fit(self, samples: Sequence[tuple[Dims, int]], what: str) -> str:
         """Return the expression that gives each sample's size at its dimensions.
@@ -156,12 +163,14 @@ class SizeSearch:
                 raise RecordingError(f"{what}: two sizes, {seen[key]} and {size}, at {shown}")
             full.setdefault(key, dims)
         keys, sizes = tuple(seen), tuple(seen.values())
-        if len(keys) < LEAST_SETTINGS and names:
-            raise RecordingError(f"{what}: {len(keys)} settings are too few to prove a size")
         if len(set(sizes)) == 1:
             return str(sizes[0])
         known = (keys, sizes)
+        if known not in self._found and (hinted := self._hinted([*full.values()], sizes)):
+            self._found[known] = hinted
         if known not in self._found:
+            if len(keys) < LEAST_SETTINGS:
+                raise RecordingError(f"{what}: {len(keys)} settings are too few to prove a size")
             if keys not in self._tables:
                 rows = [evaluate_all(self._code, full[key]) for key in keys]
                 self._tables[keys] = _Table(rows)
@@ -170,7 +179,18 @@ class SizeSearch:
                 shown = dict(zip(names, keys[0], strict=True))
                 raise RecordingError(f"{what}: no expression gives {sizes[0]} at {shown}")
             self._found[known] = _written((x, self._singles[i]) for x, i in found)
+            self._hints[self._found[known]] = None
         return self._found[known]
+
+    def _hinted(self, dims: Sequence[Dims], sizes: Sequence[int]) -> str | None:
+        """Return the multiple of what was found before that gives these sizes, or None."""
+        for text in self._hints:
+            values = [evaluate(text, one) for one in dims]
+            if values[0] and sizes[0] % values[0] == 0:
+                scale = sizes[0] // values[0]
+                if all(scale * v == s for v, s in zip(values, sizes, strict=True)):
+                    return text if scale == 1 else f"{scale}*({text})"
+        return None
 
     def _search(self, table: _Table, sizes: Sequence[int]) -> list[tuple[int, int]] | None:
         """Try what may be, the simplest first, and always with a setting to spare."""
