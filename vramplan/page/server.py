@@ -170,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "vramplan", ""
     timeout = _SILENCE_S
+    _thread = 0
 
     def do_GET(self) -> None:
         """Send a file of the page, or an answer."""
@@ -200,6 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
             return
         status, found = HTTPStatus.OK, None
+        self._thread = threading.get_ident()
         try:
             with self._turn():
                 found = self.server.page.answer(question, link, self._hear)
@@ -234,6 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hear(self, _step: str) -> None:
         """End the work where the browser has gone away, or asks for something else by now."""
+        if threading.get_ident() != self._thread:
+            return  # a helper of the work's tells: ending that would end nothing
         readable, _, _ = select.select([self.connection], [], [], 0)
         if readable and not self.connection.recv(1, socket.MSG_PEEK):
             raise _BrowserLeft
