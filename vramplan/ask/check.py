@@ -23,7 +23,6 @@ from vramplan.errors import UsageError
 from vramplan.hearing import heard_by
 from vramplan.model import Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.searching import searching
 from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
@@ -298,6 +297,7 @@ def _largest(
     """Return the largest of each size that the job has and that fits, with all else as it is."""
     from vramplan.ask.largest import find_largest
     from vramplan.ask.trial import Trial
+    from vramplan.searching import searching
 
     trial = Trial(
         job,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -114,9 +113,13 @@ def _with_base(args: Namespace, question: check.Question) -> check.Question:
 def _following(args: Namespace, question: check.Question, answer: check.Answer) -> list[str]:
     """Return the commands that say what to change about each verdict that fails."""
     failed = [one for one in answer.verdicts if answer.fails(one, question.fail_on)]
+    if not failed:
+        return []
+    import shlex
+
     given = _given(args)
     if question.is_project:
-        return [shlex.join(["vramplan", "plan", *given])] if failed else []
+        return [shlex.join(["vramplan", "plan", *given])]
     return [
         shlex.join(
             [
