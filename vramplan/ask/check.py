@@ -24,7 +24,6 @@ from vramplan.errors import SourceError, UsageError
 from vramplan.hearing import heard_by
 from vramplan.model import Estimate, Job, Pipeline, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.searching import searching
 from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
@@ -307,6 +306,7 @@ def _largest(
     """Return the largest of each size that the job has and that fits, with all else as it is."""
     from vramplan.ask.largest import find_largest
     from vramplan.ask.trial import Trial
+    from vramplan.searching import searching
 
     trial = Trial(
         job,
