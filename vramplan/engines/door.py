@@ -78,10 +78,16 @@ class Engine(Protocol):
     def smaller_file(self, question: Question) -> Advice | None:
         """Return which smaller file of the same model would fit with all else as it is."""
 
-    def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
+    def witness(
+        self,
+        job: Job,
+        judged: tuple[Verdict, Estimate] | None = None,
+        card: Card | None = None,
+    ) -> Witness:
         """Return what the engine's own code says, beside ours: on the card that was judged.
 
-        Without one, in host memory alone.
+        Without one, of the budget on `card`, or in host memory alone where the engine has such a
+        build.
         """
 
     def measure(self, job: Job, tools: Tools) -> Run:

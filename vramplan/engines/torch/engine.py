@@ -97,10 +97,22 @@ class TorchEngine:
     def smaller_file(self, question: Question) -> None:
         """Return nothing: its weights are not planned in other types than it has a setting for."""
 
-    def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:  # noqa: ARG002  # torch has no witness yet
-        """Raise UsageError: only engines that plan without a card can be asked."""
-        hint = "name a .gguf file, or a model of Ollama's that is installed"
-        raise UsageError(f"--engine-check: {job.pipeline.name} is no model file here", hint=hint)
+    def witness(
+        self,
+        job: Job,
+        judged: tuple[Verdict, Estimate] | None = None,
+        card: Card | None = None,
+    ) -> Witness:
+        """Return what torch itself allocates on a card that is not there, beside the budget.
+
+        Raises UsageError for a verdict: what fails has no peaks to compare.
+        """
+        if judged is not None or card is None:
+            hint = f"vramplan estimate {job.pipeline.name} --engine-check --card CARD"
+            raise UsageError("--engine-check: torch is asked about a budget", hint=hint)
+        from vramplan.engines.torch.engine_check import ask_torch
+
+        return ask_torch(job, card)
 
     def ours(self, pipeline: Pipeline, claim: Claim) -> int:
         """Return our figure for a published claim, at its settings, in bytes."""
