@@ -1,4 +1,4 @@
-"""The build hook that compiles the replay's core, where there is a C compiler.
+"""The build hook: the replay's core, where there is a C compiler, and the man page.
 
 Without one the wheel carries none, and vramplan replays in Python: the same figures, slower.
 ``VRAMPLAN_CORE=off`` builds none. In a checkout, ``python hatch_build.py`` compiles it in place.
@@ -6,12 +6,15 @@ Without one the wheel carries none, and vramplan replays in Python: the same fig
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "vramplan" / "engines" / "torch" / "tape" / "core"
@@ -37,12 +40,16 @@ def compilers() -> list[list[str]]:
     return [words for words in (name.split() for name in named) if words and shutil.which(words[0])]
 
 
-def build() -> Path | None:
-    """Compile the core beside its sources; return the library, None where nothing compiles it."""
+def build(library: Path = LIBRARY, defined: Sequence[str] = ()) -> Path | None:
+    """Compile the core, beside its sources or elsewhere, with names ``defined`` as ``NAME=VALUE``.
+
+    Return the library, None where nothing compiles it.
+    """
     if os.environ.get("VRAMPLAN_CORE", "").lower() in ("off", "0", "no"):
         return None
-    made = LIBRARY.with_suffix(f".{os.getpid()}")
+    made = library.with_suffix(f".{os.getpid()}")
     flags = ["-O3", "-std=c99", "-shared", f"-DVRAMPLAN_SOURCES={checksum()}"]
+    flags += [f"-D{one}" for one in defined]
     if sys.platform != "win32":
         flags += ["-fPIC", "-fvisibility=hidden"]
     files = [str(path) for path in sources() if path.suffix == ".c"]
@@ -54,12 +61,28 @@ def build() -> Path | None:
                 capture_output=True,
                 timeout=300,
             )
-            made.replace(LIBRARY)  # a process that has the old one open keeps it
+            made.replace(library)  # a process that has the old one open keeps it
         except (OSError, subprocess.SubprocessError):
             made.unlink(missing_ok=True)
             continue
-        return LIBRARY
+        return library
     return None
+
+
+def man_page() -> Path:
+    """Write the man page from the parser, outside of the sources; return its file."""
+    root = Path(__file__).parent
+    sys.path.insert(0, str(root))
+    try:
+        from tools.docs.man import render_commands
+
+        page = render_commands()
+    finally:
+        sys.path.remove(str(root))
+    file = Path(tempfile.mkdtemp(prefix="vramplan-man-")) / "vramplan.1"
+    atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
+    file.write_text(page, encoding="ascii")
+    return file
 
 
 try:
@@ -77,6 +100,10 @@ else:
             """Compile before files are collected; an editable install finds it in the checkout."""
             if self.target_name != "wheel":  # a source distribution carries the sources alone
                 return
+            if version != "editable":
+                shared = build_data.setdefault("shared_data", {})
+                assert isinstance(shared, dict)
+                shared[str(man_page())] = "share/man/man1/vramplan.1"
             library = build()
             if library is None:
                 LIBRARY.unlink(missing_ok=True)

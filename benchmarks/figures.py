@@ -34,7 +34,7 @@ from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.format import read_tape
-from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.replay import Replay
 from vramplan.model import Pipeline
 from vramplan.settings import resolve_settings

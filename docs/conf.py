@@ -21,9 +21,6 @@ myst_heading_anchors = 3  # so that one page can point at a heading of another
 exclude_patterns = ["_build"]
 nitpicky = True  # a reference that leads nowhere is an error under -W
 
-#: with -b man: vramplan.1, of the page that has every command and option
-man_pages = [("command-line", "vramplan", "plan the GPU memory of AI pipelines", [], 1)]
-
 html_theme = "furo"
 html_title = f"vramplan {version}"
 html_copy_source = False

@@ -29,6 +29,7 @@ LEFT_OUT = {
     "slow": "takes more than some seconds",
     "witness": "needs torch's CUDA build: python -m tools.witness_environment makes a place for it",
     "network": "fetches something from the internet",
+    "browser": "needs Chromium and pip install -e '.[browser]'",
 }
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -2,13 +2,15 @@
 
 ``llama_model_init_from_user`` makes the tensors that an architecture has at given sizes, and
 ``llama_model_save_to_file`` writes them; of what it writes only names and shapes are kept, so that
-a file is a hole with a header. A program of its own: the engine ends a process that it dislikes.
+a file is a hole with a header. Of architectures that it does not write the engine's own list is
+taken. A program of its own: the engine ends a process that it dislikes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -16,10 +18,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, GGUFWriter
 
 from vramplan.sources.gguf import read_gguf
 
+#: a list of a model's tensors, in the engine's library
+_TENSORS = "_Z29llama_internal_get_tensor_mapPK11llama_model"
 WIDE, HEADS, KV_HEADS, INNER, WORDS, LAYERS = 512, 4, 2, 768, 256, 6
 HEAD = WIDE // HEADS
 #: families with a layer without heads of keys, and those with latent attention
@@ -32,7 +36,7 @@ _LATENT = frozenset({
 })  # fmt: skip
 #: families whose header must list the layers with a window
 LISTED = frozenset({"gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35"})
-_DELTA = ("qwen3next", "qwen35")
+_DELTA = ("qwen3next", "qwen35", "qwen4exp")
 _PLAIN = {
     "vocab_size": WORDS, "context_length": 65536, "embedding_length": WIDE, "features_length": WIDE,
     "block_count": LAYERS, "leading_dense_block_count": 1, "time_mix_extra_dim": 64,
@@ -64,6 +68,81 @@ _FLOATS = {
     "embedding_scale": 1.0, "rope.scaling.attn_factor": 1.0,
 }  # fmt: skip
 
+_MIXED = {
+    "hyper_connection.count": 4, "hyper_connection.sinkhorn_iterations": 2,
+    "hyper_connection.epsilon": 1e-6,
+}  # fmt: skip
+_DELTA_HEADS = {"attention.head_count": HEADS, "attention.head_count_kv": [1, 0, 1, 0, 0, 1]}
+_ROWS = {
+    "attention.key_length": 576, "attention.value_length": 512,
+    "attention.key_length_mla": 192, "attention.value_length_mla": 128, "rope.dimension_count": 64,
+    "attention.head_count": HEADS, "attention.head_count_kv": 1,
+}  # fmt: skip
+_EVERY_OTHER = [0, 1, 0, 1, 0, 1]
+#: keys that few architectures read
+_OWN: Mapping[str, Mapping[str, object]] = {
+    "arwkv7": {"token_shift_count": 1},
+    "bailingmoe3": {
+        **_ROWS, **_DELTA_HEADS, "kda.gate_lower_bound": -5.0, "kda.safe_gate": True,
+    },
+    "chameleon": {"vocab_size": 8224},
+    "deepseek2-ocr": {
+        "attention.head_count": HEADS, "attention.head_count_kv": HEADS,
+        "rope.dimension_count": HEAD,
+    },
+    "deepseek4": {
+        **_MIXED, "attention.head_count": 8, "attention.head_count_kv": 1,
+        "attention.key_length": 64, "attention.value_length": 64, "rope.dimension_count": 32,
+        "attention.key_length_swa": 64, "attention.value_length_swa": 64,
+        "attention.q_lora_rank": 64, "attention.output_group_count": 8,
+        "attention.output_lora_rank": 32, "attention.compress_ratios": [0, 0, 4, 128, 4, 128],
+        "attention.compress_rope_freq_base": 160000.0, "hash_layer_count": 0,
+        "attention.indexer.head_count": 8, "attention.indexer.key_length": 128,
+        "swiglu_clamp_exp": 10.0, "expert_gating_func": 4,
+        "expert_weights_norm": True,
+    },
+    "dots3note": {
+        **_ROWS, "attention.kv_lora_rank_swa": 384, "attention.key_length_swa": 448,
+        "attention.value_length_swa": 384, "attention.key_length_mla_swa": 192,
+        "attention.value_length_mla_swa": 128, "attention.indexer.key_length": 128,
+        "attention.sliding_window_pattern": [bool(one) for one in _EVERY_OTHER],
+        "attention.indexer.types": [1 - one for one in _EVERY_OTHER],
+    },
+    "glm5-next": {
+        **_ROWS, **_MIXED, **_DELTA_HEADS, "attention.key_length": 512, "rope.dimension_count": 0,
+        "attention.indexer.kpool": 4, "attention.indexer.kpool_select_tail": True,
+    },
+    "graniteswitch": {
+        "adapters.count": 2, "adapters.lora_rank": 32, "adapters.token_ids_activate": [7, 9],
+        "adapters.token_ids_substitute": [8, 10], "expert_count": 0,
+    },
+    "hrm_text": {"hrm.layers_per_stack": 1, "hrm.h_cycles": 2, "hrm.l_cycles": 2},
+    "hy_v4": {
+        **_ROWS, **_MIXED, "hyper_connection.magnitude": 2.0, "swiglu_clamp_exp": 10.0,
+        "expert_weights_norm": True, "attention.indexer.types": [1, 0, 1, 0, 1, 0],
+        "attention.indexer.key_length": 128, "attention.indexer.head_count": 4,
+    },
+    "kimi-k3": {
+        **_ROWS, **_DELTA_HEADS, "attn_res.block_size": 2, "activation.situ_beta": 4.0,
+        "activation.situ_linear_beta": 25.0, "kda.gate_lower_bound": -5.0,
+    },
+    "qwen4exp": {
+        **_MIXED, "hyper_connection.low_rank": 8, "attention.compress_ratios": [4] * LAYERS,
+        "ple.layers": [0], "ple.ngram_size": 3, "ple.heads_per_ngram": 2, "ple.conv_kernel": 4,
+        "ple.eos_token_id": 0, "embedding_length_per_layer_input": WIDE // 4,
+        "ple.layer_multipliers": [1, 3, 5], "ple.head_vocab_sizes": [WORDS] * 4,
+        "ple.head_offsets": [one * WORDS for one in range(4)],
+        "attention.indexer.key_length": HEAD, "attention.indexer.block_size": 4,
+        "attention.indexer.local_blocks": 1,
+    },
+    "rwkv6qwen2": {"token_shift_count": 1},
+}  # fmt: skip
+#: lists of which the engine takes no narrower numbers
+_WIDE_LISTS = ("ple.layer_multipliers", "ple.head_offsets", "ple.head_vocab_sizes")
+
+#: tensors that the engine makes of keys and dies of: no file has them
+_UNREAL = {"rwkv6qwen2": ".time_mix_first.weight"}
+
 #: name, shape, of every tensor
 Tensors = list[tuple[str, tuple[int, ...]]]
 
@@ -79,16 +158,24 @@ def make(
     Variants differ in experts, heads of keys and layers without them; the engine takes the keys of
     some, and computes with fewer: whoever asks tries one after another. `kind` is the matrices'.
     """
-    header, full = folder / f"{name}.keys", folder / f"{name}.full"
+    header, full, listed = (folder / f"{name}.{one}" for one in ("keys", "full", "list"))
     _write(header, name, variant, [])
-    words = [sys.executable, __file__, str(header), str(full)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    words = [sys.executable, __file__, str(header), str(full), str(listed)]
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "GGML_NO_BACKTRACE": "1",
+    }  # fmt: skip
     subprocess.run(words, capture_output=True, check=False, timeout=120, env=environment)
     header.unlink()
-    if not full.is_file():
+    if not listed.is_file():
         return None
-    tensors: Tensors = [(one.name, one.shape) for one in read_gguf(full).tensors]
-    full.unlink()
+    # what is on two devices is told twice
+    told = dict(json.loads(listed.read_text(encoding="utf-8")))
+    tensors: Tensors = [(one, tuple(shape)) for one, shape in told.items()]
+    if full.is_file():
+        tensors = [(one.name, one.shape) for one in read_gguf(full).tensors]
+        full.unlink()
+    listed.unlink()
     there = {one for one, _ in tensors}
     if "token_embd.weight" not in there:  # the engine's writer leaves out an encoder's
         tensors.append(("token_embd.weight", (WIDE, WORDS)))
@@ -99,7 +186,8 @@ def make(
             "per_layer_proj_norm.weight": (256,),
         }
         tensors += [one for one in per_layer.items() if one[0] not in there]
-    kept = [one for one in tensors if not one[0].endswith((".scale", ".input_scale"))]
+    unreal = (".scale", ".input_scale", _UNREAL.get(name, ".scale"))
+    kept = [one for one in tensors if not one[0].endswith(unreal)]
     bare, whole = folder / f"{name}-bare.gguf", folder / f"{name}.gguf"
     _write(bare, name, variant, [one for one in kept if not one[0].endswith(".bias")], kind)
     _write(whole, name, variant, kept, kind)
@@ -134,7 +222,7 @@ def _keys(name: str, variant: int) -> dict[str, object]:
         keys |= {"swiglu_clamp_exp": [1.0] * LAYERS, "swiglu_clamp_shexp": [1.0] * LAYERS}
     keys["rope.dimension_sections"] = [HEAD // 4] * 4
     keys["use_parallel_residual"] = False
-    return keys | _FLOATS
+    return keys | _FLOATS | _OWN.get(name, {})
 
 
 def _is_matrix(tensor: str, shape: tuple[int, ...]) -> bool:
@@ -156,7 +244,12 @@ def _write(
         list: writer.add_array,
     }  # fmt: skip
     for key, value in _keys(name, variant).items():
-        puts[type(value)](f"{name}.{key}", value)
+        if key.endswith(_WIDE_LISTS):
+            writer.add_key_value(
+                f"{name}.{key}", value, GGUFValueType.ARRAY, sub_type=GGUFValueType.UINT64
+            )
+        else:
+            puts[type(value)](f"{name}.{key}", value)
     for key in ("alpha_n", "alpha_p", "beta", "eps"):
         writer.add_float32(f"xielu.{key}", 1.0)
     writer.add_string("tokenizer.ggml.model", "no_vocab")
@@ -180,8 +273,9 @@ def _write(
             file.truncate(-(-size // 32) * 32 + total)
 
 
-def _engine_makes(header: str, full: str) -> None:
-    """Let the engine make a model of a header's keys, and write it."""
+def _engine_makes(header: str, full: str, listed: str) -> None:
+    """Let the engine make a model of a header's keys, list its tensors, and write it."""
+    from vramplan.engines.ggml.witness.ggml_backend import Tensor
     from vramplan.engines.ggml.witness.llama_library import model_parameters, open_library
 
     class Init(ctypes.Structure):
@@ -203,6 +297,17 @@ def _engine_makes(header: str, full: str) -> None:
     init.restype, init.argtypes = pointer, [pointer, kind, pointer, type(parameters)]
     model = init(keys, nothing, None, parameters)
     if model:
+        tell = getattr(library, _TENSORS)
+        tell.restype, tell.argtypes = pointer, [pointer]
+        begin, end = (pointer * 2).from_address(tell(model))
+        found = []
+        for at in range(begin or 0, end or 0, 16):  # pairs of pointers: a name, a tensor
+            tensor = Tensor.from_address(pointer.from_address(at + 8).value or 0)
+            shape = list(tensor.shape)
+            while len(shape) > 1 and shape[-1] == 1:
+                shape.pop()
+            found.append((tensor.name.decode(), shape))
+        Path(listed).write_text(json.dumps(found), encoding="utf-8")
         library.llama_model_save_to_file.argtypes = [pointer, text]
         library.llama_model_save_to_file(model, full.encode())
     os._exit(0)

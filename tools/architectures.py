@@ -11,9 +11,10 @@ and test_graph_tapes.py (`-m slow` for all of them). No engine is needed here.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from vramplan.engines.ggml.coverage import CACHES_KNOWN, ENCODERS, KNOWN
+from vramplan.engines.ggml.coverage import ENCODERS, KNOWN
 from vramplan.engines.ggml.graph.families import FAMILIES
 from vramplan.engines.ggml.graph_tape import tapes_of
 from vramplan.engines.ggml.windows import RULES
@@ -40,6 +41,14 @@ wavtokenizer-dec xverse
 """
 NAMES = tuple(_WORDS.split())
 
+#: names of which the engine loads no model by itself, and what becomes of one
+NOT_TAKEN = {
+    "gemma4-assistant": "guesses ahead for a Gemma 4 and is loaded beside one",
+    "gptj": "is a name alone: llama.cpp refuses it",
+    "plm": "ends llama.cpp b11549 at a check of its own, whatever its sizes",
+    "wavtokenizer-dec": "is a model of sound, and refused as one",
+}
+
 _HEAD = """\
 # Architectures of model files
 
@@ -55,42 +64,52 @@ and settings, has the same nodes and buffers of the same bytes, on the CPU and w
 half and all of them on a card that is not there (`python -m tools.graphs`). A model outside of what
 was recorded (other optional tensors, other keys) is *assumed*.
 
-**Where the engine is installed** (the extra `engine`, on Linux) a file of a family that is not
-exact throughout is planned by the engine itself, and each line says *witnessed*, with the build.
+**With the engine** installed (the extra `engine`, on Linux) a file of a family that is not exact
+throughout is planned by the engine itself, and each line says *witnessed*, with the build:
+`python -m tools.graphs --count` asks for every name whether that is what the engine holds, without
+the extra and with it, for models that no tape was made of.
 
 """
 
 
-def rows() -> list[str]:
+def _recorded() -> dict[str, int]:
+    """Return how many tapes ship for each of the names that have any, and are not counted."""
+    found = {name: tapes_of(name) for name in NAMES if name not in FAMILIES}
+    return {name: len(one.tapes) for name, one in found.items() if one is not None}
+
+
+def rows(recorded: Mapping[str, int]) -> list[str]:
     """Return the table's rows, a name each."""
     found = []
     for name in sorted(NAMES):
         kept = "exact" if name in KNOWN else "assumed"
-        cache = "exact" if name in KNOWN or name in CACHES_KNOWN else "assumed"
-        if name in ENCODERS:
-            cache = "none"
-        tapes = tapes_of(name)
+        cache = "none" if name in ENCODERS else kept
         compute = "counted" if name in FAMILIES else "assumed"
-        if tapes is not None and name not in FAMILIES:
-            compute = f"recorded ({len(tapes.tapes)})"
+        if name in recorded:
+            compute = f"recorded ({recorded[name]})"
         window = "yes" if name in RULES else ""
-        found.append(f"| `{name}` | {kept} | {cache} | {kept} | {compute} | {window} |")
+        asked = "no model" if name in NOT_TAKEN else "exact"
+        found.append(f"| `{name}` | {kept} | {cache} | {kept} | {compute} | {window} | {asked} |")
     return found
 
 
 def page() -> str:
     """Return the page."""
     known = sum(name in FAMILIES for name in NAMES)
-    recorded = {name for name in NAMES if name not in FAMILIES and tapes_of(name) is not None}
+    recorded = _recorded()
     kept = sum(name in KNOWN for name in NAMES)
     whole = sum(name in KNOWN and (name in FAMILIES or name in recorded) for name in NAMES)
     said = (
-        f"{len(NAMES)} names: {whole} are exact throughout without the engine. Of {known} the "
-        f"graph is counted, of {len(recorded)} recorded; of {kept} weights, caches and states are "
-        "exact.\n\n"
+        f"{len(NAMES)} names: {whole} are exact throughout without the engine, "
+        f"{len(NAMES) - len(NOT_TAKEN)} with it. Of {known} the graph is counted, of "
+        f"{len(recorded)} recorded; of {kept} weights, caches and states are exact.\n\n"
     )
-    head = "| architecture | weights | KV cache | state | compute buffer | windows |\n"
-    return _HEAD + said + head + "|---|---|---|---|---|---|\n" + "\n".join(rows()) + "\n"
+    head = (
+        "| architecture | weights | KV cache | state | compute buffer | windows | with the engine |"
+    )
+    rest = "".join(f"\n- `{name}` {why}." for name, why in NOT_TAKEN.items())
+    rule = "|---|---|---|---|---|---|---|"
+    return _HEAD + said + "\n".join((head, rule, *rows(recorded))) + "\n" + rest + "\n"
 
 
 def main() -> int:

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, Entry, load_pipeline_file
+from vramplan.catalog.search import catalog_files
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.catalog.snapshot import source_files
 from vramplan.engines.torch.libraries import QUIET
 from vramplan.engines.torch.open import open_entry
 from vramplan.errors import VramplanError
@@ -29,7 +29,7 @@ from vramplan.errors import VramplanError
 
 def entries(profiles: Path) -> Iterator[Entry]:
     """Yield the entries whose tape is made here."""
-    for entry in map(load_pipeline_file, source_files(profiles, "pipelines")):
+    for entry in map(load_pipeline_file, catalog_files(profiles)[0]):
         if entry.runtime in TORCH_RUNTIMES and open_entry(entry, ()).tape_within is not None:
             yield entry
 

@@ -1,22 +1,28 @@
 """Hold the compiled core against the Python that is its reference, on random runs.
 
-    python -m tools.core_fuzz --count 100000 [--from 0]
+    python -m tools.core_fuzz --count 100000 [--from 0] [--dense]
 
 Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
 iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it, once
 more in the same process too, try it under random limits, rigid and elastic, and look for its least
-limits; of another run that only takes other scratch too. Every figure must be the same. Exit code 1
-where one is not, 3 without a core.
+limits; of another run that only takes other scratch too. Every figure must be the same. With
+``--dense`` a build of the core is taken that keeps how it stood every few requests, as others do in
+runs of thousands. Exit code 1 where a figure is another, 3 without a core.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from hatch_build import build
 from vramplan.engines.torch.least_limit import find_least_limit
 from vramplan.engines.torch.tape import native
 from vramplan.engines.torch.tape.conditions import Conditions, Percents, WorkspaceModel
@@ -270,12 +276,25 @@ def difference(number: int) -> str | None:
     return None
 
 
+def use_dense_core() -> None:
+    """Compile a core that keeps how a run stood every few requests, and take it from now on."""
+    folder = Path(tempfile.mkdtemp(prefix="vramplan-core-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    library = folder / native.LIBRARY.name
+    build(library, ("APART=4", "LEAST_INTERVAL=3"))
+    native.LIBRARY = library
+    native.find_core.cache_clear()
+
+
 def main() -> int:
     """Compare, and say where the two differ."""
     parser = argparse.ArgumentParser(prog="python -m tools.core_fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--from", type=int, default=0, dest="first")
+    parser.add_argument("--dense", action="store_true")
     args = parser.parse_args()
+    if args.dense:
+        use_dense_core()
     core, words = native.find_core()
     if core is None:
         print(f"no core: it {words}", file=sys.stderr)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.catalog.search import catalog_files
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.catalog.snapshot import source_files
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.replayed import Replayed, conditions_at, replay_run, result_key
 from vramplan.engines.torch.result_json import to_json
@@ -29,7 +29,7 @@ def make_results(profiles: Path, progress: Callable[[str], None]) -> Iterator[tu
 
     Raises VramplanError for a tape that does not replay.
     """
-    for entry in map(load_pipeline_file, source_files(profiles, "pipelines")):
+    for entry in map(load_pipeline_file, catalog_files(profiles)[0]):
         pipeline = open_entry(entry, (profiles,))
         path = profiles / "tapes" / f"{pipeline.tape}.json"
         if not pipeline.tape or not path.is_file():

@@ -11,21 +11,17 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from vramplan.catalog.cards import check_cards, with_sizes_in_bytes
-from vramplan.catalog.entries import keep
 from vramplan.catalog.pipelines import check_pipeline
 from vramplan.catalog.published import check_published
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.catalog.snapshot import NAME, PUBLISHED, VERSION, source_files
+from vramplan.catalog.snapshot import NAME, PUBLISHED, VERSION, line_name, source_files
 from vramplan.catalog.yaml_reader import Plain, read_yaml
 from vramplan.errors import VramplanError
-
-if TYPE_CHECKING:
-    from vramplan.catalog.snapshot import PipelineSource, Source
 
 _CHECKS = {"pipelines": check_pipeline, "cards": check_cards, PUBLISHED: check_published}
 
@@ -35,10 +31,12 @@ def snapshot_text(profiles: Path) -> str:
 
     Raises CatalogError when a source is not valid.
     """
-    content: dict[str, object] = {"snapshot": VERSION}
+    index: dict[str, dict[str, Mapping[str, object]]] = {}
+    lines: list[str] = []
     for kind, check in _CHECKS.items():
-        sources: dict[str, Source | PipelineSource] = {}
-        for file in source_files(profiles, kind):
+        sources = index[kind] = {}
+        for name in source_files(profiles, kind):
+            file = profiles / ("" if kind == PUBLISHED else kind) / name
             raw = file.read_bytes()
             document = read_yaml(file)
             if errors := check(document):
@@ -46,15 +44,17 @@ def snapshot_text(profiles: Path) -> str:
             data = cast("dict[str, Plain]", document.data)
             if kind == "cards":  # so that no start reads hundreds of sizes
                 data = with_sizes_in_bytes(data)
-            proof = len(raw), zlib.crc32(raw)
+            sources[name] = {"bytes": len(raw), "crc32": zlib.crc32(raw)}
             if kind == "pipelines":
-                kept = keep(data)
-                sources[file.name] = {"bytes": proof[0], "crc32": proof[1], "kept": kept}
-            else:
-                sources[file.name] = {"bytes": proof[0], "crc32": proof[1], "data": data}
-        if sources or kind != PUBLISHED:
-            content[kind] = sources
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+                called = {key: data.get(key, []) for key in ("aliases", "repositories")}
+                sources[name] = {**sources[name], "name": data["name"], **called}
+            lines.append(f"{_dense(line_name(kind, name))}:{_dense(data)}")
+    head = [f'{{"snapshot":{VERSION},', f'"index":{_dense(index)}']
+    return "\n".join([head[0], ",\n".join([head[1], *lines])]) + "\n}\n"
+
+
+def _dense(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def write_snapshot(profiles: Path) -> Path:

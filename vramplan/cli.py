@@ -29,11 +29,13 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "estimate": "why? the budget line by line, phase by phase",
         "plan": "what to change? every way to make it fit, and the largest",
         "fit": "what runs on this card? known models and those here, ranked",
+        "init": "where to begin? vramplan.yaml, from what is here",
         "run": "does my program fit? PyTorch on a card that is not there",
         "profile": "what does it take in truth? the real components on this GPU",
         "compare": "how far off? estimate, torch, NVML and nvidia-smi side by side",
         "sweep": "verdicts on a grid of pipelines, settings and cards",
         "report": "verdict and budget as one self-contained HTML page",
+        "serve": "what if? the page in a browser, on this machine",
         "watch": "the cards live, who holds what, and the peaks",
         "catalog": "the pipelines: list, show, validate, add",
         "cards": "the cards: what NVML says they have",
@@ -58,6 +60,8 @@ examples:
 
 INTERRUPTED = 130
 _HELP = "help"
+#: llama.cpp's option, which argparse would take for ``-o t``: a file called ``t`` would be written
+_SWALLOWED = "-ot"
 
 #: what argparse takes for an option without a value, of which its readers are not told
 _NO_VALUE = r"--?[a-z][a-z-]*=--"
@@ -75,7 +79,11 @@ class _Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-[0-9].*")
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message.removeprefix("argument "), hint=f"{self.prog} --help")
+        hint = f"{self.prog} --help"
+        word = re.match(r"argument ACTION: invalid choice: '([\w.:-]{1,60})'", message)
+        if word:  # vramplan catalog llava
+            hint = f"did you mean '{self.prog} list {word[1]}'?"
+        raise UsageError(message.removeprefix("argument "), hint=hint)
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         """Write help and version as any result is: argparse passes over what cannot be written."""
@@ -121,6 +129,10 @@ def _columns() -> int:
     except (AttributeError, ValueError, OSError):
         return 80
 
+
+# argparse looks for a translation of each of its words, though it has none, and loads what knows
+# about languages for it; ours are English, and so are the messages that are taken apart here
+argparse._ = lambda text: text  # type: ignore[attr-defined]  # which is told to nobody
 
 #: most of what a command makes it needs to its end: looked through less often than by default
 _GARBAGE = 50_000
@@ -187,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if words[:1] == [_HELP]:  # vramplan help plan
-        words = [*words[1:], "--help"]
+        words = [*[word for word in words[1:] if word != _HELP], "--help"]
     name = next((word for word in words if not word.startswith("-")), None)
     if name is not None and name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or "commands: " + ", ".join(COMMANDS)
@@ -199,6 +211,9 @@ def _run(words: list[str]) -> int:
     if nothing is not None:
         raise UsageError(f"{nothing.removesuffix('=--')}: expected one argument")
     parser = build_parser([name] if name else [])
+    swallowed = next((word for word in own if word.partition("=")[0] == _SWALLOWED), None)
+    if swallowed is not None:
+        raise _unknown_argument([swallowed], parser, name)
     known, unknown = parser.parse_known_args(words)
     known.words = words  # the report names the command that made it
     known.build_parser = build_parser  # completion knows every command
@@ -240,7 +255,9 @@ def _unknown_argument(
             f"{option!r} is known but not modelled: vramplan does not plan {what}",
             hint="leave it out; what it takes comes on top, and --margin keeps room for it",
         )
-    near = f"did you mean {meant!r}?" if meant else did_you_mean(option, known)
+    # of two letters every other option is the nearest spelling
+    spelt = did_you_mean(option, known) if len(option) > 3 else None
+    near = f"did you mean {meant!r}?" if meant else spelt
     hint = near or f"vramplan {name or ''} --help".replace("  ", " ")
     return UsageError(f"unknown option {option!r}", hint=hint)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from vramplan.quick_dataclass import dataclass, field
+from vramplan.settings import write_target
 
 #: a setting's value after parsing: ``image`` is (width, height), switches are 'on' or 'off'
 SettingValue = str | int | float | tuple[int, int]
@@ -275,6 +276,37 @@ class CardShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a person asked for: a TARGET, with the settings that differ from its defaults.
+
+    `name` is what a project calls it; it may be empty. Of several side by side `members` are each.
+    """
+
+    target: str = ""
+    name: str = ""
+    settings: Settings = field(default_factory=dict)
+    members: tuple[Asked, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Return the TARGET with its settings, as the command line takes it."""
+        if self.members:
+            return " + ".join(member.text for member in self.members)
+        return write_target(self.target, self.settings)
+
+    @property
+    def label(self) -> str:
+        """Return what a project calls it, else the TARGET with its settings."""
+        if self.members:
+            return " + ".join(member.label for member in self.members)
+        return self.name or self.text
+
+
+#: what stands where nobody asked: an estimate of a test's or of a tool's
+NOT_ASKED = Asked()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """A pipeline's budget at one set of settings on one compute capability."""
 
@@ -295,6 +327,7 @@ class Estimate:
     notes: tuple[str, ...] = ()
     #: of several cards each one's part; what stands above is all of them together
     cards: tuple[CardShare, ...] = ()
+    asked: Asked = NOT_ASKED
 
     def bytes_of(self, *kinds: LineKind, device: Device | None = None) -> int:
         """Return what the lines of any of `kinds` are expected to take, on one device or on all."""
@@ -373,6 +406,7 @@ class Verdict:
     context: int | None = None  # tokens
     #: each of several cards; need and budget above are those of the one that decides
     cards: tuple[CardShare, ...] = ()
+    asked: Asked = NOT_ASKED
 
     @property
     def headroom_bytes(self) -> int:
@@ -451,14 +485,35 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A pipeline at the settings it is to be judged at."""
+    """A pipeline at the settings it is to be judged at.
+
+    `target` is how it was asked for, without settings, and `name` what a project calls it; either
+    may be empty.
+    """
 
     pipeline: Pipeline
     settings: Settings
+    target: str = ""
+    name: str = ""
 
     def changed(self, settings: Settings) -> Job:
         """Return the job with `settings` over its own."""
-        return Job(pipeline=self.pipeline, settings={**self.settings, **settings})
+        return Job(
+            pipeline=self.pipeline,
+            settings={**self.settings, **settings},
+            target=self.target,
+            name=self.name,
+        )
+
+    @property
+    def asked(self) -> Asked:
+        """Return what was asked, as it is shown beside the answer."""
+        defaults = self.pipeline.defaults
+        return Asked(
+            target=self.target or self.pipeline.name,
+            name=self.name,
+            settings={k: v for k, v in self.settings.items() if v != defaults.get(k)},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,10 +147,14 @@ def _read_count_or_auto(key: str, text: str) -> SettingValue:
     return AUTO if text.lower() == AUTO else _read_count(key, text)
 
 
-def _read_context(key: str, text: str) -> SettingValue:
+def _read_tokens(key: str, text: str) -> int:
     """Return a number of tokens: ``16k`` is 16,384, as contexts are counted."""
     found = re.fullmatch(_THOUSANDS, text)
-    return _read_count(key, found[1]) * 1024 if found else _read_count_or_auto(key, text)
+    return _read_count(key, found[1]) * 1024 if found else _read_count(key, text)
+
+
+def _read_tokens_or_auto(key: str, text: str) -> SettingValue:
+    return AUTO if text.lower() == AUTO else _read_tokens(key, text)
 
 
 def _read_number(key: str, text: str) -> float:
@@ -328,19 +332,23 @@ def _cache_type(settings: Mapping[str, object], key: str) -> str:
     return str(settings.get("kv_type", "f16") if own == SAME else own)
 
 
-def _choice(
-    choices: tuple[str, ...], synonyms: Mapping[str, str] | None = None
-) -> Callable[[str, str], str]:
-    known = synonyms or {}
+class _Choice:
+    """Reads one of some words; `synonyms` are other words for them."""
 
-    def read(key: str, text: str) -> str:
-        word = known.get(text.lower(), text.lower())
-        if word not in choices:
-            hint = did_you_mean(word, choices)
-            raise UsageError(f"unknown {key} {text!r}", hint=hint or "use " + ", ".join(choices))
+    def __init__(self, words: tuple[str, ...], synonyms: Mapping[str, str]) -> None:
+        self.words = words
+        self._synonyms = synonyms
+
+    def __call__(self, key: str, text: str) -> str:
+        word = self._synonyms.get(text.lower(), text.lower())
+        if word not in self.words:
+            hint = did_you_mean(word, self.words)
+            raise UsageError(f"unknown {key} {text!r}", hint=hint or "use " + ", ".join(self.words))
         return word
 
-    return read
+
+def _choice(choices: tuple[str, ...], synonyms: Mapping[str, str] | None = None) -> _Choice:
+    return _Choice(choices, synonyms or {})
 
 
 def _not_a(key: str, text: str, wanted: str, hint: str | None) -> UsageError:
@@ -381,19 +389,21 @@ _SETTINGS: Mapping[str, _Setting] = {
         "of what is free), cuda (all on the GPU)",
     ),
     "safety_checker": _Setting(read=_SWITCH, help="load and run the safety checker: on, off"),
-    "prompt_tokens": _Setting(read=_read_count, help="tokens of the prompt, without the image's"),
-    "new_tokens": _Setting(read=_read_count, help="tokens to generate"),
+    "prompt_tokens": _Setting(
+        read=_read_tokens, help="tokens of the prompt, without the image's; 2k is 2048"
+    ),
+    "new_tokens": _Setting(read=_read_tokens, help="tokens to generate; 1k is 1024"),
     "context": _Setting(
-        read=_read_context,
+        read=_read_tokens_or_auto,
         help="tokens the KV cache has room for, 16k is 16384; auto for what the engine takes by "
         "itself",
     ),
     "ubatch": _Setting(
-        read=_read_count_or_auto,
+        read=_read_tokens_or_auto,
         help="tokens of a prompt computed at once (llama.cpp); auto for what the engine takes",
     ),
     "batch_tokens": _Setting(
-        read=_read_count,
+        read=_read_tokens,
         help="tokens that llama.cpp takes at once (its -b, 2,048 by itself): ubatch is no more",
     ),
     "parallel": _Setting(
@@ -508,6 +518,40 @@ _SETTINGS: Mapping[str, _Setting] = {
     ),
 }
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a setting's values look like, for whoever offers them to be chosen.
+
+    `kind` is choice (one of `words`), size (``WIDTHxHEIGHT``), count (a whole number from `least`
+    on, or one of `words`), number, files (names of files on this machine) or text.
+    """
+
+    kind: str
+    words: tuple[str, ...] = ()
+    least: int = 1
+
+
+def form_of(key: str) -> Form:
+    """Return the form of a setting's values. Raises UsageError for a setting nobody knows."""
+    read = _setting(key).read
+    if isinstance(read, _Choice):
+        return Form(kind="choice", words=read.words)
+    forms: Mapping[Callable[[str, str], SettingValue], Form] = {
+        _read_image: Form(kind="size"),
+        _read_count: Form(kind="count"),
+        _read_count_or_auto: Form(kind="count", words=(AUTO,)),
+        _read_tokens: Form(kind="count"),
+        _read_tokens_or_auto: Form(kind="count", words=(AUTO,)),
+        _read_layers: Form(kind="count", words=ALL_LAYERS, least=0),
+        _read_experts: Form(kind="count", words=(ALL_EXPERTS,), least=0),
+        _read_index: Form(kind="count", least=0),
+        _read_number: Form(kind="number"),
+        _read_files: Form(kind="files"),
+    }
+    return forms.get(read, Form(kind="text"))
+
+
 #: what people add to a model and vramplan does not plan, by the names that they give it
 NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("loras", "lora_scale", "adapter", "adapters"), "LoRA adapters"),
@@ -556,6 +600,14 @@ def format_setting(key: str, value: SettingValue) -> str:
     if isinstance(value, float):
         return f"{value:.6f}".rstrip("0").rstrip(".")
     return str(value)
+
+
+def write_target(text: str, settings: Mapping[str, SettingValue]) -> str:
+    """Return a TARGET with settings of its own, as the command line takes it: ``sd15[batch=2]``."""
+    if not settings:
+        return text
+    said = ",".join(f"{key}={format_setting(key, value)}" for key, value in settings.items())
+    return f"{text}[{said}]"
 
 
 def _setting(key: str) -> _Setting:

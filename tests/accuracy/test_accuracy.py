@@ -26,7 +26,7 @@ from vramplan.engines.torch.replayed import conditions_at, parts_at, replay_run,
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape
-from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Rehearsed
 from vramplan.engines.torch.tape.replay import Replay
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory

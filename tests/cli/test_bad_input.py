@@ -28,6 +28,14 @@ CARD = ("--card", "8gb")
         (["llava:7b", *CARD, "-ngl", "8"], "unknown option '-ngl'", "mean '--gpu-layers'?"),
         (["sd15", *CARD, "--lora", "x"], "unknown option '--lora'", "'--set lora=VALUE'"),
         (["sd15", *CARD, "-ts", "1"], "unknown option '-ts'", "'--set tensor_split=VALUE'"),
+        (["llava:7b", "-ot", "x=CPU"], "unknown option '-ot'", "'--set override_tensor=VALUE'"),
+        (["llava:7b", "-ot=x=CPU"], "unknown option '-ot'", "'--set override_tensor=VALUE'"),
+        (
+            ["llava:7b", *CARD, "--ubatch", "1k"],
+            "unknown option '--ubatch'",
+            "'--set ubatch=VALUE'",
+        ),
+        (["sd15", *CARD, "-x", "1"], "unknown option '-x'", "vramplan check --help"),
         (["sd15", *CARD, "--set", "lora=x"], "'lora' is known but not modelled", "--margin"),
         (["sd15", "--card", "m3-max"], "'m3-max' is known but not modelled", "--card 24GiB"),
         (["sd15", "--card", "3060"], "'3060' is in several cards' names", "rtx-3060-12gb"),
@@ -62,6 +70,23 @@ def test_check_says_it_in_one_line(run, words, error: str, hint: str | None) -> 
     assert (result.code, result.out) == (2, "")
     assert result.error.startswith(error)
     assert hint is None or hint in result.hint
+
+
+def test_llama_cpps_ot_writes_no_file(run, tmp_path) -> None:
+    """For argparse it is ``-o t``."""
+    for words in (("-ot", "x=CPU"), ("-ot=x=CPU",), ("-ot",)):
+        assert run("check", "llava:7b", *CARD, *words).code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_word_in_place_of_an_action_is_looked_for(run) -> None:
+    result = run("catalog", "llava")
+    assert result.hint == "did you mean 'vramplan catalog list llava'?"
+    assert run("catalog", "list", "llava").code == 0
+
+
+def test_help_has_a_help(run) -> None:
+    assert run("help", "help").out == run("--help").out
 
 
 @pytest.mark.parametrize(

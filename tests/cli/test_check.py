@@ -153,6 +153,92 @@ def test_a_setting_that_one_target_does_not_have_names_that_target(run) -> None:
     assert result.hint.startswith("it has: mode, image,")
 
 
+def test_each_target_has_settings_of_its_own(run, validate) -> None:
+    """They go before what is meant for all, and what is shown names them."""
+    own = "llava:7b[context=8192,kv_type=q8_0]"
+    words = ("check", own, "llava:7b", "--context", "2048", "--card", "24gb")
+    result = run(*words, "--json")
+    assert (result.code, result.err) == (0, "")
+    validate(result.json)
+    first, second = result.json["result"]["verdicts"]
+    assert first["need_bytes"] == need(run, "--context", "8192", "--kv-type", "q8_0")
+    assert second["need_bytes"] == need(run, "--context", "2048")
+    assert first["pipeline"] == second["pipeline"] == "llava:7b"
+    assert (first["target"], second["target"]) == (own, "llava:7b[context=2048]")
+    assert first["settings"] == {"context": 8192, "kv_type": "q8_0"}
+    for format_ in ("table", "markdown", "html"):
+        shown = run(*words, "--format", format_).out
+        assert "context=8192 kv_type=q8_0" in shown.replace("\\", "")
+        assert "context=2048" in shown
+    assert shown.count("<section class=") >= 2 or shown.count("7b") > 4
+
+
+def test_a_setting_for_all_that_one_does_not_have_says_where_it_may_stand(run) -> None:
+    result = run("check", "llava:7b", "sd15[batch=2]", "--card", "8gb", "--context", "4096")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == "sd15 has no setting 'context'"
+    assert result.hint.endswith("for one target alone: 'TARGET[KEY=VALUE]'")
+    assert run("check", "llava:7b[context=4096]", "sd15[batch=2]", "--card", "8gb").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "{}", "--card", "8gb"),
+        ("estimate", "{}"),
+        ("plan", "{}", "--card", "8gb"),
+        ("report", "{}", "--card", "8gb", "--json"),
+        ("sweep", "{}", "--card", "8gb"),
+        ("fit", "{}", "--card", "8gb"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("target", "error", "hint"),
+    [
+        ("llava:7b[contxt=1]", "llava:7b: unknown setting 'contxt'", "did you mean 'context'?"),
+        ("llava:7b[image=512]", "llava:7b has no setting 'image'", "it has: "),
+        ("llava:7b[context=1", "'llava:7b[context=1': the bracket is not closed", "context=1]'"),
+        ("lava:7b[context=1]", "unknown pipeline 'lava:7b'", "llava:7b"),
+    ],
+)
+def test_every_command_reads_brackets_alike(run, words, target, error, hint) -> None:
+    result = run(*(word.format(target) for word in words))
+    assert (result.code, result.out) == (2, "")
+    assert error in result.error
+    assert hint in result.hint
+
+
+@pytest.mark.parametrize("format_", ["table", "json", "markdown"])
+def test_the_largest_that_fits_is_what_plan_says(run, validate, format_) -> None:
+    words = ("check", "denoising-ae", "llava:7b", "--card", "8gb", "--largest")
+    result = run(*words, "--format", format_)
+    assert (result.code, result.err) == (0, "")
+    plans = [
+        run("plan", name, "--card", "8gb", "--json").json["result"]["largest"]
+        for name in words[1:3]
+    ]
+    if format_ != "json":
+        assert "largest that fits, with all else as it is" in result.out
+        assert plans[0]["image"] in result.out
+        return
+    validate(result.json)
+    assert [one["largest"] for one in result.json["result"]["verdicts"]] == plans
+    plain = run(*words[:-1], "--json").json["result"]["verdicts"]
+    assert [one["largest"] for one in plain] == [None, None]
+
+
+def test_the_largest_has_no_page(run) -> None:
+    assert "--largest has no page" in run(*QUICK, "--largest", "-o", "x.html").error
+
+
+def test_together_names_what_differs(run) -> None:
+    words = ("check", "llava:7b[context=2048]", "llava:7b", "--together", "--card", "24gb")
+    (verdict,) = run(*words, "--json").json["result"]["verdicts"]
+    assert verdict["pipeline"] == "llava:7b + llava:7b"
+    assert verdict["target"] == "llava:7b[context=2048] + llava:7b"
+    assert "llava:7b[context=2048] + llava:7b" in run(*words).out.replace("\n", " ")
+
+
 def test_the_same_card_is_judged_once(run) -> None:
     result = run(*QUICK, "--card", "8gb", "--card", "8GB", "--json")
     assert len(result.json["result"]["verdicts"]) == 1
@@ -319,6 +405,45 @@ def test_without_a_target_and_a_project_it_says_what_to_do(run) -> None:
     assert (result.code, result.out) == (2, "")
     assert result.error == "no TARGET, and no vramplan.yaml here"
     assert "vramplan check sd15" in result.hint
+
+
+DEPLOYED = """\
+targets:
+  - llava:7b
+  - {target: llava:7b, name: chat, settings: {context: 8192}}
+  - target: llava-v1.5-7b
+cards: [24gb]
+settings: {parallel: 2}
+together: [[chat, llava-v1.5-7b]]
+margin: 1GiB
+fail_on: tight
+"""
+
+
+def test_a_project_says_what_runs_together_and_what_fails(run, validate, tmp_path) -> None:
+    (tmp_path / "vramplan.yaml").write_text(DEPLOYED, encoding="utf-8")
+    result = run("check", "--json")
+    validate(result.json)
+    alone, both = result.json["result"]["verdicts"]
+    assert (alone["pipeline"], both["pipeline"]) == ("llava:7b", "llava:7b + llava-v1.5-7b")
+    assert both["target"].startswith("llava:7b[context=8192,parallel=2] + llava-v1.5-7b")
+    wide = run("check", "--margin", "0B", "--json").json["result"]["verdicts"][0]
+    assert wide["budget_bytes"] - alone["budget_bytes"] == 1 << 30
+    assert "chat + llava-v1.5-7b" in run("check").out.replace("\n", " ")
+    everything = run("check", "--together", "--json").json["result"]["verdicts"]
+    assert [one["pipeline"].count("+") for one in everything] == [2]
+    # a target's own settings go before what is given for all
+    again = run("check", "--context", "2048", "--json").json["result"]["verdicts"]
+    assert again[0]["settings"]["context"] == 2048
+    assert "llava:7b[context=8192" in again[1]["target"]
+
+
+def test_a_projects_fail_on_holds_unless_another_is_given(run, tmp_path) -> None:
+    card = tight_card(run)
+    text = "targets: ['llava:7b[gpu_layers=all]']\nfail_on: tight\n"
+    (tmp_path / "vramplan.yaml").write_text(text, encoding="utf-8")
+    assert run("check", "--card", card).code == 1
+    assert run("check", "--card", card, "--fail-on", "oom").code == 0
 
 
 def test_a_project_is_not_a_target(run, project) -> None:

@@ -279,3 +279,71 @@ def test_a_process_whose_size_is_not_told_is_no_less_than_none(explain) -> None:
     untold = CSV.replace(", 5570 MiB", ", [N/A]")
     assert explain(untold.replace(" 512 MiB", " 9000 MiB"))[1]["shown_bytes"] == 9000 * MIB
     assert explain(untold)[1]["shown_bytes"] == 6100 * MIB
+
+
+# -- without a TARGET -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "left", "closing"),
+    [
+        (
+            CSV,
+            {"process": 5570},
+            530,
+            "of the 6,100 MiB that nvidia-smi shows, 5,570 MiB are the largest process's, and",
+        ),
+        (
+            OOM,
+            {
+                "live tensors": 10240,
+                "allocator slack": 400,
+                "CUDA context": 112,
+                "other processes": 458,
+            },
+            None,
+            "of the 11.39 GiB that torch shows, 10.00 GiB are torch's live tensors, and ",
+        ),
+    ],
+)  # fmt: skip
+def test_without_a_target_it_is_said_whose_the_memory_is(
+    run, tmp_path, validate, text, steps, left, closing
+) -> None:
+    (tmp_path / "pasted.txt").write_text(text, encoding="utf-8")
+    words = ("compare", "--smi", "pasted.txt")
+    shown = run(*words)
+    assert (shown.code, shown.err) == (0, "")
+    assert "estimate" not in shown.out
+    assert f"In short: {closing}" in " ".join(shown.out.split())
+    found = run(*words, "--json").json
+    validate(found)
+    result = found["result"]
+    assert result["pipeline"] is None
+    waterfall = result["waterfall"]
+    assert {one["name"]: round(one["bytes"] / MIB) for one in waterfall["steps"]} == steps
+    assert all(one["estimate_bytes"] is None for one in waterfall["steps"])
+    assert left is None or waterfall["unaccounted_bytes"] == left * MIB
+    for other in ("markdown", "html"):
+        assert "In short: of the " in run(*words, "--format", other).out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "nothing to compare"),
+        (("--smi", "pasted.txt", "--batch", "2"), "belong to a TARGET, and none was named"),
+        (("--smi", "pasted.txt", "--tolerance", "4"), "belong to a TARGET, and none was named"),
+    ],
+)
+def test_what_belongs_to_a_target_needs_one(run, tmp_path, words, said) -> None:
+    (tmp_path / "pasted.txt").write_text(CSV, encoding="utf-8")
+    result = run("compare", *words)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.error
+
+
+def test_the_last_sentence_says_how_much_is_explained(explain) -> None:
+    said, waterfall, _ = explain(CSV)
+    percent = round(100 * abs(waterfall["unaccounted_bytes"]) / waterfall["shown_bytes"])
+    assert "In short: of the 6,100 MiB that nvidia-smi shows, " in said
+    assert f"({percent} %) " in said

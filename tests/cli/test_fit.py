@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -110,21 +111,21 @@ def test_what_cannot_be_read_says_why_and_comes_last(run) -> None:
 
 def test_of_one_models_files_the_best_that_stays_whole_is_marked(run, folder) -> None:
     for card, best in (("8gb", "some-q4_0"), ("24gb", "some-f16")):
-        done = run("fit", folder, "--only-folders", "--card", card, "--json")
+        done = run("fit", folder, "--only-named", "--card", card, "--json")
         found = {row["name"]: row for row in rows(done) if row["problem"] is None}
         assert set(found) == {"some-q4_0", "some-f16", "small"}
         assert [name for name, row in found.items() if row["is_best_of_family"]] == [best]
         assert (
             found["some-q4_0"]["family"] == found["some-f16"]["family"] != found["small"]["family"]
         )
-    table = run("fit", folder, "--only-folders", "--card", "8gb").out
+    table = run("fit", folder, "--only-named", "--card", "8gb").out
     assert "* q" in table
 
 
 def test_the_best_file_is_about_the_one_that_stays_whole(run, folder, tmp_path) -> None:
     """A file of the type that is named does stay whole, and one of the next larger does not."""
     kinds = {"q8_0": sparse.GGMLQuantizationType.Q8_0, "q4_0": sparse.GGMLQuantizationType.Q4_0}
-    words = ("fit", folder, "--only-folders", "--json", "--card")
+    words = ("fit", folder, "--only-named", "--json", "--card")
     (row,) = [one for one in rows(run(*words, "10gb")) if one["name"] == "some-q4_0"]
     assert row["best_quantisation"] == "q8_0"
     (row,) = [one for one in rows(run(*words, "4GiB")) if one["name"] == "some-q4_0"]
@@ -138,7 +139,7 @@ def test_the_best_file_is_about_the_one_that_stays_whole(run, folder, tmp_path) 
 
 
 def test_rates_are_bounds_by_bandwidth(run, folder) -> None:
-    words = ("fit", folder, "--only-folders", "--json", "--card")
+    words = ("fit", folder, "--only-named", "--json", "--card")
     for card in ("rtx-3060-12gb", "rtx-3090"):
         found = {row["name"]: row for row in rows(run(*words, card)) if row["problem"] is None}
         pace = found["some-q4_0"]["pace"]
@@ -167,7 +168,7 @@ def test_hostile_names_are_harmless(run, tmp_path, format_) -> None:
     name = "<script>alert(1)" + "\x1b[31m'\"" + "a" * 150
     sparse.write(root / f"{name}.gguf", model(2, name="<img src=x>\x1b]0;t\x07" + "b" * 10_000))
     (root / "bad\udcff.gguf").write_bytes(b"GGUF")
-    done = run("fit", root, "--only-folders", "--card", "8gb", "--format", format_)
+    done = run("fit", root, "--only-named", "--card", "8gb", "--format", format_)
     assert done.code == 0
     assert "\x1b" not in done.out
     assert format_ == "table" or done.out.count("<script") == done.out.count("`<script")
@@ -177,9 +178,9 @@ def test_hostile_names_are_harmless(run, tmp_path, format_) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
-        (("nowhere", "--card", "8gb"), 2, "nowhere: not a folder"),
+        (("nowhere", "--card", "8gb"), 2, "unknown pipeline 'nowhere'"),
         (("--card", "8gb", "--card", "12gb"), 2, "one card"),
-        (("--only-folders", "--card", "8gb"), 2, "no folder is named"),
+        (("--only-named", "--card", "8gb"), 2, "--only-named: nothing is named"),
         ((), 3, "no NVIDIA"),
         (("--card", "8gb", "--image", "x"), 2, "is not a size"),
     ],
@@ -191,9 +192,55 @@ def test_a_bad_question_gets_one_line(run, words, code, error) -> None:
     assert done.err.startswith("error: ")
 
 
+def test_targets_are_ranked_too_with_settings_of_their_own(run, validate, folder) -> None:
+    """They go before those for all, which each takes that has them."""
+    own = "llava:7b[context=16384]"
+    words = ("fit", own, folder / "some-q4_0.gguf", "sd15", "--only-named", "--context", "2048")
+    done = run(*words, "--card", "8gb", "--json")
+    validate(done.json)
+    found = {row["target"]: row for row in rows(done)}
+    assert set(found) == {own, f"{folder}/some-q4_0.gguf[context=2048]", "sd15"}
+    assert {row["place"] for row in found.values()} == {"named"}
+    for target, row in found.items():  # what is shown is what other commands take
+        (verdict,) = run("check", target, "--card", "8gb", "--json").json["result"]["verdicts"]
+        assert (verdict["verdict"], verdict["need_bytes"]) == (row["verdict"], row["need_bytes"])
+    assert "context=16384, named" in run(*words, "--card", "8gb").out
+
+
+def test_any_two_are_judged_as_check_judges_them_side_by_side(run, validate, folder) -> None:
+    named = ("llava:7b[context=16384]", "sd15", "llava-v1.5-7b", folder / "some-q4_0.gguf")
+    words = ("fit", *named, "--only-named", "--pairs", "--card", "12gb")
+    done = run(*words, "--json")
+    assert done.err == ""
+    validate(done.json)
+    pairs = done.json["result"]["pairs"]
+    room = [row["target"] for row in rows(done) if row["headroom_bytes"] >= 0]
+    assert {tuple(sorted(pair["targets"])) for pair in pairs} == {
+        tuple(sorted(two)) for two in combinations(room, 2)
+    }
+    for pair in pairs:
+        again = run("check", *pair["targets"], "--together", "--card", "12gb", "--json")
+        (verdict,) = again.json["result"]["verdicts"]
+        for key in ("verdict", "need_bytes", "need_high_bytes", "budget_bytes"):
+            assert pair[key] == verdict[key]
+    assert {pair["verdict"] for pair in pairs} == {"fits", "tight", "oom"}
+    shown = run(*words).out
+    fitting = sum(pair["verdict"] == "fits" for pair in pairs)
+    assert f"{fitting} of {len(pairs)} pairs fit 12gb side by side" in shown
+    assert "llava:7b (context=16384)" in shown
+    assert run(*words[:-1], "24gb", "--format", "markdown").out.count("| fits beside |") == 1
+    assert run(*words[:-3], "--card", "12gb", "--json").json["result"]["pairs"] is None
+
+
+def test_pairs_on_several_cards_are_not_modelled(run) -> None:
+    done = run("fit", "sd15", "llava:7b", "--only-named", "--pairs", "--card", "2xrtx-3090")
+    assert done.code == 2
+    assert "side by side on several cards are not modelled" in done.error
+
+
 def test_an_empty_folder_has_nothing_that_fits(run, tmp_path) -> None:
     (tmp_path / "none").mkdir()
-    done = run("fit", tmp_path / "none", "--only-folders", "--card", "8gb")
+    done = run("fit", tmp_path / "none", "--only-named", "--card", "8gb")
     assert (done.code, done.out) == (1, "no models\n")
 
 
@@ -206,7 +253,7 @@ def test_what_is_no_file_is_not_waited_for(run, tmp_path) -> None:
     (root / "zero.gguf").symlink_to("/dev/zero")
     (root / "empty.gguf").write_bytes(b"")
     (root / "folder.gguf").mkdir()
-    found = rows(run("fit", root, "--only-folders", "--card", "8gb", "--json"))
+    found = rows(run("fit", root, "--only-named", "--card", "8gb", "--json"))
     assert {row["name"] for row in found} == {
         "pipe.gguf", "dangling.gguf", "zero.gguf", "empty.gguf",
     }  # fmt: skip
@@ -218,7 +265,7 @@ def test_a_folder_that_cannot_be_read_is_passed_over(run, tmp_path) -> None:
     locked.mkdir()
     locked.chmod(0)
     try:
-        done = run("fit", tmp_path, "--only-folders", "--card", "8gb")
+        done = run("fit", tmp_path, "--only-named", "--card", "8gb")
         assert (done.code, done.out) == (1, "no models\n")
     finally:
         locked.chmod(0o700)

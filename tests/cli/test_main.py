@@ -106,7 +106,8 @@ def test_help_loads_no_command() -> None:
 def test_the_whole_parser_loads_nothing_heavy() -> None:
     code, modules = imported(code="build_parser()")
     assert code == 0
-    assert not loaded(modules, [*HEAVY, "vramplan.ask.judge", "vramplan.probe.nvml"])
+    others = ["vramplan.ask.judge", "vramplan.probe.nvml", "vramplan.page", "http.server"]
+    assert not loaded(modules, [*HEAVY, *others])
 
 
 def test_check_as_json_loads_only_what_it_needs() -> None:
@@ -126,7 +127,8 @@ def is_fresh() -> bool:
     from vramplan.catalog.shipped import profiles_dir
     from vramplan.catalog.snapshot import read_snapshot
 
-    return read_snapshot(profiles_dir()) is not None
+    found = read_snapshot(profiles_dir())
+    return found is not None and found.is_fresh()
 
 
 # -- errors -------------------------------------------------------------------------------------
@@ -293,11 +295,71 @@ def test_a_file_that_fails_half_way_is_not_there(run, tmp_path, monkeypatch) -> 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    result = run("cards", "-o", target)
+    result = run("cards", "-o", target, "--force")
     assert result.code == 2
     assert result.error == f"{target}: cannot be written: No space left on device"
     assert target.read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_what_is_there_is_replaced_only_when_that_is_asked_for(run, tmp_path) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("old", encoding="utf-8")
+    target.chmod(0o640)
+    result = run("cards", "-o", "out.json")
+    assert (result.code, result.error) == (2, "out.json: is there already")
+    assert result.hint == "--force replaces it"
+    assert target.read_text(encoding="utf-8") == "old"
+    assert run("cards", "-o", "out.json", "--force").code == 0
+    assert target.stat().st_size > 1000
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_file_that_is_put_there_meanwhile_is_left(run, tmp_path, monkeypatch) -> None:
+    """Between the first look and the last one a long time may pass."""
+    target, link = tmp_path / "out.json", os.link
+
+    def late(source, place) -> None:
+        target.write_text("another's", encoding="utf-8")
+        link(source, place)
+
+    monkeypatch.setattr(os, "link", late)
+    assert run("cards", "-o", "out.json").error == "out.json: is there already"
+    assert target.read_text(encoding="utf-8") == "another's"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_read_only_file_is_never_replaced(run, tmp_path) -> None:
+    """Not by root either, who may write to it."""
+    target = tmp_path / "out.json"
+    target.write_text("old", encoding="utf-8")
+    target.chmod(0o444)
+    result = run("cards", "-o", "out.json", "--force")
+    assert result.code == 2
+    assert result.error.startswith("out.json: cannot be written: it is ")
+    assert target.read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize("name", ["out.json", "fit.html"])
+def test_a_disk_that_runs_full_leaves_the_old_file_whole(tmp_path, name) -> None:
+    resource = pytest.importorskip("resource")
+    target = tmp_path / name
+    target.write_text("old", encoding="utf-8")
+    words = ["cards", "--json"] if name == "out.json" else ["report", "log-anomaly-ae"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vramplan", *words, "-o", name, "--force"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "VRAMPLAN_CACHE": "off"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {name}: cannot be written: File too large\n"
+    assert target.read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_folder_that_is_not_there_is_one_line(run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,59 @@ def test_where_not_even_the_smallest_fits(run) -> None:
     assert (found["largest"]["image"], found["succeeds"]) == (None, None)
 
 
+# ------------------------------------------------------------------------------------ side by side
+def test_each_way_side_by_side_makes_check_say_so(run, validate) -> None:
+    words = ("llava:7b[context=16384]", "sd15", "--together", "--card", "10gb", "--json")
+    done = run("plan", *words)
+    validate(done.json)
+    plan = done.json["result"]
+    assert (done.code, plan["verdict"], plan["succeeds"]) == (0, "oom", True)
+    assert plan["target"] == "llava:7b[context=16384] + sd15"
+    for way in plan["changes"]:
+        again = run("check", *way["targets"], "--together", "--card", "10gb", "--json")
+        (found,) = again.json["result"]["verdicts"]
+        assert (found["verdict"], found["need_bytes"]) == (way["verdict"], way["need_bytes"])
+        assert all("." in key for key in way["settings"])
+    changed = {key.partition(".")[0] for way in plan["changes"] for key in way["settings"]}
+    assert changed == {"sd15", "llava:7b"}  # the planner may change any of them
+    prices = [way["price"] for way in plan["changes"]]
+    assert prices == sorted(prices)
+    assert plan["smallest"]["class"] == "12gb"
+
+
+def test_check_says_which_plan_comes_next(run) -> None:
+    """And what it says can be given: with all that was asked."""
+    words = ("llava:7b[context=8192]", "sd15", "--together", "--card", "8gb", "--margin", "100MiB")
+    last = run("check", *words).out.splitlines()[-1]
+    assert last == (
+        "next  vramplan plan 'llava:7b[context=8192]' sd15 --together --card 8gb "
+        "--margin 104857600B"
+    )
+    assert run(*shlex.split(last)[2:]).code in (0, 1)
+    alone = run("check", "sd15", "llava:7b", "--card", "8gb", "--card", "4gb").out.splitlines()
+    assert [line for line in alone if line.startswith("next")] == [
+        "next  vramplan plan llava:7b --card 4gb",
+    ]
+    assert "next" not in run("check", "sd15", "--card", "8gb").out
+    assert "next" not in run("check", "llava:7b", "--card", "4gb", "--format", "markdown").out
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_project_is_planned_where_it_fails(run, validate, tmp_path, format_) -> None:
+    text = "targets: [sdxl, sd15, llava:7b]\ntogether: [[sd15, llava:7b]]\ncards: [8gb]\n"
+    (tmp_path / "vramplan.yaml").write_text(text, encoding="utf-8")
+    done = run("plan", "--format", format_)
+    assert (done.code, done.err) == (0, "")
+    if format_ == "json":
+        validate(done.json)
+        result = done.json["result"]
+        assert result["judged"] == 2
+        assert [one["pipeline"] for one in result["plans"]] == ["sdxl", "sd15 + llava:7b"]
+        return
+    assert "as TARGET: 'sdxl[offload=model]'" in done.out
+    assert "as TARGETs: " in done.out
+
+
 # ----------------------------------------------------------------------------------- bad questions
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
@@ -146,6 +200,11 @@ def test_where_not_even_the_smallest_fits(run) -> None:
         (("sd51", "--card", "8gb"), "unknown pipeline 'sd51'", "sd15"),
         (("sd15", "--card", "8gb", "--margin", "7.7GiB"), "are left for the process", "smaller"),
         (("sd15", "--card", "8gb", "--max", "size"), "invalid choice", "plan --help"),
+        (("sd15", "sdxl", "--card", "8gb"), "a plan is for one target", "--together plans"),
+        (("sd15", "--together", "--card", "8gb"), "takes two targets", "llava:7b --together"),
+        (("sd15", "sd15", "--together", "--max", "batch"), "is for one target", "--together"),
+        (("--card", "8gb"), "no TARGET, and no vramplan.yaml here", "vramplan init"),
+        (("--max", "batch"), "--max batch is for one target", "vramplan plan TARGET"),
     ],
 )
 def test_a_bad_question_gets_one_line(run, words, error, hint) -> None:

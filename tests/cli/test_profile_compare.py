@@ -122,6 +122,15 @@ def test_events_need_torch_a_gpu_and_a_run_to_stand_beside(run, tmp_path, words,
     assert not list(tmp_path.iterdir())
 
 
+def test_events_of_another_run_are_not_replaced_unasked(run, tmp_path) -> None:
+    events = tmp_path / "run.history.json.gz"
+    events.write_bytes(b"of another run")
+    result = run("profile", "sd15", "--events", "-o", "run.json")
+    assert (result.code, result.hint) == (2, "--force replaces it")
+    assert result.error.endswith("run.history.json.gz: is there already")
+    assert events.read_bytes() == b"of another run"
+
+
 def test_events_are_never_there_by_half_nor_without_their_run(tmp_path) -> None:
     """An older run's go when a new one begins, a dead process's pieces when it has ended."""
     from vramplan.ask.events_file import events_beside, written_beside

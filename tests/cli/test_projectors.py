@@ -71,6 +71,42 @@ def test_flash_attention_off_takes_the_scores(run, models) -> None:
     assert off["bytes"] == pytest.approx(1132.0 * MIB, rel=0.001)
 
 
+def test_the_projector_on_the_cpu_is_a_way_to_make_it_fit(run, models) -> None:
+    """On a card that has no room for it, and has for the rest."""
+    target = (models / "m.gguf", "--mmproj", models / "eyes" / "qwen2.5vl.gguf")
+    words = (*target, "--gpu-layers", "all", "--json")
+
+    def judged(*more: str) -> dict[str, Any]:
+        return run("check", *words, "--card", "24gb", *more).json["result"]["verdicts"][0]
+
+    whole, without = judged(), judged("--set", "mmproj_offload=off")
+    assert without["need_high_bytes"] < whole["need_bytes"]
+    card = ("--card", f"{(without['need_high_bytes'] + whole['need_bytes']) // 2 // MIB}MiB")
+    plan = run("plan", *words, *card).json["result"]
+    assert plan["verdict"] == "oom"
+    assert {"mmproj_offload": "off"} in [way["settings"] for way in plan["changes"]]
+    lines = [line for way in plan["changes"] for line in way["lines"]]
+    assert "--no-mmproj-offload" in lines
+    for way in plan["changes"]:
+        given = [w for key, value in way["settings"].items() for w in ("--set", f"{key}={value}")]
+        (found,) = run("check", *words, *card, *given).json["result"]["verdicts"]
+        assert (found["verdict"], found["need_bytes"]) == (way["verdict"], way["need_bytes"])
+
+
+def test_a_draft_left_out_is_a_way_to_make_it_fit(run, models) -> None:
+    words = (models / "m.gguf", "--set", f"draft={models / 'm.gguf'}", "--gpu-layers", "all")
+    (both,) = run("check", *words, "--card", "24gb", "--json").json["result"]["verdicts"]
+    (alone,) = run("check", words[0], *words[3:], "--card", "24gb", "--json").json["result"][
+        "verdicts"
+    ]
+    card = f"{(alone['need_high_bytes'] + both['need_bytes']) // 2 // MIB}MiB"
+    plan = run("plan", *words, "--card", card, "--json").json["result"]
+    (way,) = [one for one in plan["changes"] if one["settings"] == {"draft": "none"}]
+    assert (way["lines"], way["verdict"]) == (["no -md"], "fits")
+    again = run("check", words[0], *words[3:], "--card", card, "--json").json["result"]
+    assert way["need_bytes"] == again["verdicts"][0]["need_bytes"]
+
+
 def test_an_unknown_encoder_is_guessed_and_says_so(run, models) -> None:
     shown = estimate(run, models, "unknown")
     term = compute(shown)

@@ -53,7 +53,8 @@ def test_json_has_verdicts_and_estimates(run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "start"), [("fit.md", "## Will it fit?"), ("fit.txt", "pipeline ")]
+    ("name", "start"),
+    [("fit.md", "## Will it fit?"), ("fit.txt", "Both models fit on 8gb and 24gb.")],
 )
 def test_text_has_the_verdicts_and_each_budget_once(run, tmp_path, name: str, start: str) -> None:
     assert run(*TWO, "--card", "8gb", "--card", "24gb", "-o", name).code == 0
@@ -62,6 +63,10 @@ def test_text_has_the_verdicts_and_each_budget_once(run, tmp_path, name: str, st
     assert text.count("KV cache") >= 2
     heading = "### Budget\n" if name == "fit.md" else "\nbudget\n"
     assert text.count(heading) == 2
+    for once in ("Both models fit", "LLaVA 1.6 on Mistral", "LLaVA 1.5 on Vicuna"):
+        assert text.count(once) == 1, once
+    components = "### Components\n" if name == "fit.md" else "\ncomponents\n"
+    assert text.count(components) == text.count("7,241,732,096") + 1 == 2
 
 
 def test_without_a_target_it_is_the_whole_catalogue(run, monkeypatch, tiny) -> None:

@@ -197,7 +197,7 @@ def test_a_full_target_is_one_line(run) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["fit.pdf", "fit.docx", "fit.json.gz", "fit.HTML5", "a.yaml", ".x.", "fit.²"]
+    "name", ["fit.xps", "fit.docx", "fit.json.gz", "fit.HTML5", "a.yaml", ".x.", "fit.²"]
 )
 @pytest.mark.parametrize("command", ["report", "cards", "doctor", "catalog list", "estimate sd15"])
 def test_a_suffix_that_names_no_format_is_refused(run, tmp_path, command, name) -> None:

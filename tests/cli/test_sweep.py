@@ -43,6 +43,26 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+def test_a_targets_own_values_go_before_those_for_all(run) -> None:
+    """And may be ranges; a setting that only it has needs to be nobody else's."""
+    result = run(
+        "sweep", "denoising-ae[batch=2..3]", "log-anomaly-ae", "llava:7b[context=2048]",
+        "--set", "batch=1", "--card", "8gb", "--jobs", "1",
+    )  # fmt: skip
+    assert (result.code, result.err) == (0, "")
+    found = [(row["pipeline"], row["batch"], row["context"]) for row in rows_of(result.out)]
+    assert [one[:2] for one in found] == [
+        ("denoising-ae", "2"), ("denoising-ae", "3"), ("log-anomaly-ae", "1"), ("llava:7b", ""),
+    ]  # fmt: skip
+    assert found[-1][2] == "2048"
+    twice = run("sweep", "denoising-ae[batch=2]", "--batch", "9", "--card", "8gb", "--jobs", "1")
+    assert [row["batch"] for row in rows_of(twice.out)] == ["2"]
+    for target, error in (("llava:7b[batch=1]", "has no setting 'batch'"), ("sd15[batch=x]", "x")):
+        done = run("sweep", target, "--card", "8gb", "--jobs", "1")
+        assert (done.code, done.out) == (2, "")
+        assert error in done.error
+
+
 def test_a_row_for_every_combination_and_card_in_a_stated_order(run) -> None:
     result = run(
         "sweep", "denoising-ae", "--set", "batch=1..2,8", "--mode", "infer,train",
@@ -99,6 +119,21 @@ def test_parquet_says_the_same(run, grid, tmp_path) -> None:
     objects = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert parquet.read_table(tmp_path / "a.parquet").to_pylist() == objects
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.parquet", "grid.yaml"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_rows_that_are_there_are_replaced_only_when_that_is_asked_for(
+    run, tmp_path, name: str
+) -> None:
+    words = ("sweep", "log-anomaly-ae", "--card", "12gb", "--jobs", "1", "-o", name)
+    (tmp_path / name).write_text("mine\n", encoding="utf-8")
+    result = run(*words)
+    assert (result.code, result.error) == (2, f"{name}: is there already")
+    assert (tmp_path / name).read_text(encoding="utf-8") == "mine\n"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert run(*words, "--force").code == 0
+    assert "log-anomaly-ae" in (tmp_path / name).read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("pyarrow")), reason="pyarrow is installed")

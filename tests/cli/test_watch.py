@@ -45,7 +45,7 @@ def test_without_a_gpu_a_recorded_run_is_offered(run) -> None:
     result = run("watch")
     assert (result.code, result.out) == (3, "")
     assert "no NVIDIA driver" in result.error
-    assert "--replay RUN" in result.hint
+    assert "--replay shows a run that ships" in result.hint
 
 
 def test_every_card_is_looked_at_and_peaks_are_kept(run, driver, gpu, validate) -> None:
@@ -104,6 +104,17 @@ def test_a_recorded_run_is_watched_on_any_machine(run, saved) -> None:
     assert result.code == 0
     assert "planned: budget, 4,096 MiB" in result.out
     assert "python (4711)" in result.out
+
+
+def test_a_run_ships_to_be_watched_without_a_gpu(run) -> None:
+    result = run("watch", "sd15", "--steps", "4", "--replay")
+    assert result.code == 0
+    assert "RTX 3060 12GB (pretended)" in " ".join(result.out.split())
+    assert "planned: sd15 at its peak" in result.out
+    (card,) = run("watch", "--replay", "--json").json["result"]["cards"]
+    # what torch itself took there, a process's context included
+    assert card["looks"] > 20
+    assert 3_500 << 20 < card["peak_bytes"] < 4_500 << 20
 
 
 def test_the_live_view_draws_use_peak_plan_and_holders() -> None:

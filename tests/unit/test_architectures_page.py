@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tools import architectures
-from vramplan.engines.ggml.coverage import CACHES_KNOWN, ENCODERS, KNOWN, NO_OUTPUT
+from vramplan.engines.ggml.coverage import ENCODERS, KNOWN, NO_OUTPUT
 from vramplan.engines.ggml.graph.families import FAMILIES
 from vramplan.engines.ggml.windows import RULES
 
@@ -14,7 +14,8 @@ def test_the_page_is_what_the_command_writes() -> None:
 
 def test_what_is_known_has_a_name_that_the_engine_knows() -> None:
     names = set(architectures.NAMES)
-    known = KNOWN | CACHES_KNOWN | ENCODERS | NO_OUTPUT | set(FAMILIES) | set(RULES)
+    known = KNOWN | ENCODERS | NO_OUTPUT | set(FAMILIES) | set(RULES)
     assert len(names) == 150
     assert known <= names
+    assert set(architectures.NOT_TAKEN) <= names - KNOWN
     assert set(FAMILIES) <= KNOWN

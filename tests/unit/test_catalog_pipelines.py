@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.catalog.entries import Entries, find_pipeline
 from vramplan.catalog.pipelines import (
     check_pipeline,
-    find_pipeline,
     load_pipeline_file,
     setting_text,
 )
@@ -152,16 +152,16 @@ def test_yaml_values_become_the_text_of_a_setting(value: Plain, text: str) -> No
 def test_pipelines_are_found_by_name_alias_and_whatever_the_case(tmp_path: Path) -> None:
     tiny = load_pipeline_file(write(tmp_path, TORCH))
     other = load_pipeline_file(write(tmp_path, GGML.replace("tiny:7b", "tiny-diffusion")))
-    assert find_pipeline("tiny", {"tiny": tiny}) is tiny
-    assert find_pipeline("tiny-diffusion", {"tiny": tiny}) is tiny
-    assert find_pipeline(" TINY ", {"tiny": tiny}) is tiny
+    assert find_pipeline("tiny", Entries([tiny])) is tiny
+    assert find_pipeline("tiny-diffusion", Entries([tiny])) is tiny
+    assert find_pipeline(" TINY ", Entries([tiny])) is tiny
     # a name wins over an alias
-    assert find_pipeline("tiny-diffusion", {"tiny": tiny, other.name: other}) is other
+    assert find_pipeline("tiny-diffusion", Entries([tiny, other])) is other
     with pytest.raises(UsageError, match="unknown pipeline 'tinny'") as caught:
-        find_pipeline("tinny", {"tiny": tiny})
+        find_pipeline("tinny", Entries([tiny]))
     assert caught.value.hint == "did you mean 'tiny'?"
     with pytest.raises(UsageError) as caught:
-        find_pipeline("zzzzzz", {"tiny": tiny})
+        find_pipeline("zzzzzz", Entries([tiny]))
     assert caught.value.hint == "vramplan catalog list shows them"
 
 

@@ -101,7 +101,7 @@ def test_page_is_up_to_date() -> None:
 def test_every_command_and_argument_says_what_it_does() -> None:
     from vramplan.cli import build_parser
 
-    for name, command in command_line._subcommands(build_parser()):
+    for name, command in command_line.subcommands(build_parser()):
         assert command.description, f"vramplan {name} has no description"
-        for action in command_line._visible(command):
+        for action in command_line.visible(command):
             assert action.help, f"vramplan {name}: {action.dest} has no help"

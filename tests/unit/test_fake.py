@@ -11,6 +11,7 @@ from vramplan.ask.estimate import estimate_worst
 from vramplan.ask.published import compare_published
 from vramplan.ask.targets import open_pipelines, silent
 from vramplan.catalog import Catalog, load_catalog
+from vramplan.catalog.entries import Entries
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines import door
 from vramplan.engines.fake import CONTEXT_BYTES, FAKE, FakeEngine, fake_pipeline
@@ -40,7 +41,7 @@ def test_an_entry_becomes_the_engines_own_pipeline() -> None:
         name="five", title="five", summary="", runtime=FAKE, defaults={"batch": 1}, constraints={},
         source="", path="", body={"size_bytes": 5 * GIB},
     )  # fmt: skip
-    (opened,) = open_pipelines([entry], Catalog(pipelines={}, cards={}))
+    (opened,) = open_pipelines([entry], Catalog(pipelines=Entries(), cards={}))
     found = door.engine_of(opened).estimate(
         Job(pipeline=opened, settings=opened.defaults), CHOICES[0].candidates[0]
     )
@@ -60,7 +61,7 @@ def test_it_is_judged_and_advised_and_asked() -> None:
 
 def test_two_stand_side_by_side() -> None:
     jobs = (job(5 * GIB), job(4 * GIB))
-    question = check.Question(jobs=jobs, choices=CHOICES, is_together=True)
+    question = check.Question(jobs=(), groups=(jobs,), choices=CHOICES)
     kinds = [one.kind for one in check.answer(question, silent).verdicts]
     assert kinds == [VerdictKind.OOM, VerdictKind.FITS]
 

@@ -48,12 +48,12 @@ SETTINGS = (
 
 
 def test_few_stand_for_many() -> None:
-    assert few_of("aaaabb", 1) == Repeats((0, 1, 2, 3, 4, 5))
-    assert few_of("abbbbbbbc", 1) == Repeats((0, 1, 2, 3, 4, 8), ((2, 3),))
-    assert few_of("abbbbbbbc", 2) == Repeats((0, 1, 2, 3, 4, 5, 8), ((2, 4),))
-    assert few_of("a" * 80, 3) == Repeats((0, 1, 2, 3, 4, 5, 6, 7), ((1, 4),))
+    assert few_of("aaaabb", 1) == Repeats(numbers=(0, 1, 2, 3, 4, 5))
+    assert few_of("abbbbbbbc", 1) == Repeats(numbers=(0, 1, 2, 3, 4, 8), alike=((2, 3),))
+    assert few_of("abbbbbbbc", 2) == Repeats(numbers=(0, 1, 2, 3, 4, 5, 8), alike=((2, 4),))
+    assert few_of("a" * 80, 3) == Repeats(numbers=(0, 1, 2, 3, 4, 5, 6, 7), alike=((1, 4),))
     assert few_of("aaaaaaabbbbbbb", 2).alike == ((1, 3), (8, 10))
-    assert few_of("aaaaaaaaa", 0) == Repeats(tuple(range(9)))
+    assert few_of("aaaaaaaaa", 0) == Repeats(numbers=tuple(range(9)))
 
 
 def stretched(model: GgmlModel, times: int) -> GgmlModel:
@@ -191,6 +191,6 @@ def test_layers_that_leave_memory_otherwise_are_refused() -> None:
     for one in kept:
         x = graph.same("concat", x, one)
     graph.expand(x)
-    graph.compare_ends(ends, Repeats((0, 1, 2, 3, 4), ((1, 3),)))
+    graph.compare_ends(ends, Repeats(numbers=(0, 1, 2, 3, 4), alike=((1, 3),)))
     with pytest.raises(UnlikeError):
         allocate(graph)

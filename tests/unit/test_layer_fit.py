@@ -11,9 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vramplan.ask.library import open_target
+from vramplan.ask.targets import make_jobs
+from vramplan.budget.verdict import without_words
+from vramplan.catalog import load_catalog
 from vramplan.engines.ggml import engine_pools, layer_fit
 from vramplan.engines.ggml.estimate import fit_layers
 from vramplan.engines.ggml.experts import HostExperts, HostPart, Moved
+from vramplan.engines.ggml.judge import GgmlGrader, judge_ggml
 from vramplan.engines.ggml.kv_cache import most_cache_bytes
 from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import GgmlRun, read_run
@@ -356,3 +360,22 @@ def test_a_search_guesses_along_the_straight_line(target: int) -> None:
     )
     assert found == target // 1_000
     assert len(set(asked)) <= 5
+
+
+@pytest.mark.parametrize("name", ["llava:7b", "llava-v1.5-7b"])
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"gpu_layers": 12}, {"context": 3_072}, {"kv_type": "q8_0"}, {"platform": "windows"}],
+)
+def test_a_grader_says_of_every_card_what_a_judgement_says(
+    name: str, changed: dict[str, SettingValue]
+) -> None:
+    """It knows a run that cards take whole from the first of them."""
+    catalog = load_catalog()
+    (job,) = make_jobs([name], catalog, changed)
+    pipeline = of_ggml(job.pipeline)
+    grader = GgmlGrader(pipeline, job.settings)
+    for card in list(catalog.cards.values())[::4]:
+        for budget in (card.total_bytes, min(card.total_bytes, 6 << 30)):
+            judged = judge_ggml(pipeline, job.settings, card, budget)
+            assert grader(card, budget) == without_words(judged), (card.name, budget)

@@ -12,14 +12,21 @@ import pytest
 from tools.core_fuzz import RandomRun, draw
 from tools.random_settings import Question
 from tools.random_settings import draw as draw_question
+from vramplan.ask.library import open_target
 from vramplan.ask.targets import make_jobs, override
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch import rehearsals
+from vramplan.engines.torch.estimate import find_tape
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
+from vramplan.engines.torch.pipeline import of_torch
+from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape import native
+from vramplan.engines.torch.tape.checked import read_checked_tape
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
-from vramplan.engines.torch.tape.rehearsal import rehearse, rehearse_in_python
+from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
+from vramplan.engines.torch.tape.rehearse import rehearse
+from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
 from vramplan.errors import TapeError, VramplanError
 
 CATALOG = load_catalog()
@@ -155,3 +162,38 @@ def test_a_sibling_goes_when_nobody_holds_it() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@needs_core
+def test_a_sibling_that_has_joined_its_base_asks_it_for_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scratch is taken before tens of thousands of requests that are the same in both runs."""
+    asked: list[int] = []
+    attempt = native.NativeRehearsal._attempt
+
+    def counted(
+        self: native.NativeRehearsal, limit_bytes: int, is_elastic: bool
+    ) -> tuple[int, ReplayOutOfMemory | None]:
+        asked.append(id(self))
+        return attempt(self, limit_bytes, is_elastic)
+
+    monkeypatch.setattr(native.NativeRehearsal, "_attempt", counted)
+    pipeline = of_torch(open_target("llava-1.5-7b-hf").pipeline)
+    tape = read_checked_tape(find_tape(pipeline))
+    settings = {**pipeline.defaults, "new_tokens": 12, "prompt_tokens": 64}
+    conditions = conditions_at(pipeline, settings, "8.6", tape)
+    base = rehearse(tape, _shares(conditions, 100))
+    others = _shares(conditions, 125)
+    twin = base.like(others)
+    assert twin is not None
+    slow = rehearse_in_python(tape, others)
+    assert list(twin.trace.marks) == list(slow.trace.marks)
+    for is_elastic in (False, True):
+        assert find_least_limit(twin, is_elastic=is_elastic) == find_least_limit(
+            slow, is_elastic=is_elastic
+        )
+    assert id(base) in asked
+    tried = len(asked)
+    find_least_limit(base)
+    assert len(asked) == tried

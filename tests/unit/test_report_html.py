@@ -7,15 +7,18 @@ from base64 import b64encode
 from collections import Counter
 from dataclasses import replace
 from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from vramplan.model import TimelinePoint
-from vramplan.report.budget import KIND_WORDS, card_offers
+from vramplan.model import Band, TimelinePoint, VerdictKind
+from vramplan.report.budget import card_offers, segments
+from vramplan.report.estimate_rows import line_table
 from vramplan.report.html import ReportMeta, is_link, render_report
-from vramplan.report.svg import draw_budget, draw_meter, draw_swatch, ticks
+from vramplan.report.plain import KINDS
+from vramplan.report.svg import NARROW, draw_budget, draw_meter, draw_swatch, ticks
 from vramplan.report.timeline import draw_timeline
 from vramplan.units import GIB, MIB
 
@@ -88,6 +91,8 @@ def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
 
 def test_the_page_says_what_a_reader_asks(page: str) -> None:
     text = re.sub(r"\s+", " ", " ".join(Page(page).text))
+    for word in ("✓ Fits", "~ Only just fits", "⚠ Slower: partly", "✗ Does not fit"):
+        assert word in text
     for word in ("✓ fits", "~ tight", "⚠ offload", "✗ oom", "pipe.enable_vae_tiling()"):
         assert word in text
     for word in ("3,704 MiB", "3,414–3,984", "859,520,964", "4,112 MiB", "−44.2 %"):
@@ -99,8 +104,8 @@ def test_the_page_says_what_a_reader_asks(page: str) -> None:
 
 def test_every_picture_has_words_that_stand_for_it(page: str) -> None:
     parsed = Page(page)
-    # a meter for each verdict; a budget and a timeline for each estimate
-    pictures = 8 + 2 + 2
+    # a budget and a timeline for each estimate, wide and narrow; a bar has its words beside it
+    pictures = 2 * (2 + 2)
     assert parsed.tags["desc"] == pictures
     assert parsed.values("role").count("img") == pictures
     # a legend's squares have the legend's words beside them
@@ -246,13 +251,15 @@ def test_every_shape_has_its_colour_without_the_style_sheet(samples) -> None:
     pictures = [
         *(draw(f"a{n}", one, cards) for n, one in enumerate(samples.estimates)
           for draw in (draw_budget, draw_timeline)),
-        *(draw_meter("m", verdict) for verdict in samples.verdicts),
-        *(draw_swatch(f"fill-{kind}") for kind in KIND_WORDS),
+        *(draw(f"n{n}", one, cards, NARROW) for n, one in enumerate(samples.estimates)
+          for draw in (draw_budget, draw_timeline)),
+        *(draw_meter(verdict) for verdict in samples.verdicts),
+        *(draw_swatch(f"fill-{kind}") for kind in KINDS),
         *(draw_swatch(css) for css in ("allocated", "reserved", "base")),
     ]  # fmt: skip
     for picture in pictures:
         svg = _parsed(picture)
-        assert float(svg.get("width")) > 0
+        assert svg.get("width") == "100%" or float(svg.get("width")) > 0
         assert float(svg.get("height")) > 0
         for part in svg.iter():
             tag = part.tag.rsplit("}")[-1]
@@ -264,9 +271,73 @@ def test_every_shape_has_its_colour_without_the_style_sheet(samples) -> None:
 
 
 def test_what_scrolls_is_reached_by_keyboard_and_has_a_name(page: str) -> None:
-    scrolled = re.findall(r'<div class="scroll[^>]*>', page)
+    scrolled = re.findall(r'<section class="scroll[^>]*>', page)
     assert len(scrolled) > 8
-    for div in scrolled:
-        assert 'tabindex="0" role="region" aria-label' in div
-    names = re.findall(r'role="region" aria-label="([^"]*)"', page)
+    assert all('tabindex="0" aria-label="' in one for one in scrolled)
+    names = re.findall(r' aria-label="([^"]*)"', page)
     assert len(set(names)) == len(names), "two regions have one name"
+
+
+# -- for people who decide ------------------------------------------------------------------------
+
+
+def test_the_verdicts_come_first_and_what_is_technical_is_a_click_away(samples, page: str) -> None:
+    top, *chapters = page.split('<section class="chapter"')
+    assert "<details" not in top[: top.index('fine key"')]
+    for verdict in samples.verdicts:
+        assert f'<li class="bar {verdict.kind}">' in top
+        for advice in verdict.advice[:1]:
+            assert advice.change in unescape(top)
+    # two were estimated; of the others there are verdicts alone
+    found = []
+    for chapter in chapters:
+        plain, *hidden = chapter.split("<details>")
+        assert "<table" not in plain
+        assert all("<table" in one for one in hidden)
+        found.append((plain.count("<figure>"), len(hidden)))
+    assert sorted(found) == [(0, 1), (0, 1), (2, 2), (2, 2)]
+
+
+def test_a_bar_ends_where_the_card_does(samples) -> None:
+    """The limit stands at three quarters; what needs more than the picture is torn off."""
+    verdict = samples.verdicts[0]
+    for need, width, is_torn in ((50, 150, False), (100, 300, False), (200, 400, True)):
+        need_bytes = verdict.budget_bytes * need // 100
+        svg = _parsed(draw_meter(replace(verdict, need=Band.exactly(need_bytes))))
+        bars = [one for one in svg.iter() if "bar-" in one.get("class", "")]
+        assert [float(one.get("width")) for one in bars] == [pytest.approx(width, abs=0.5)]
+        assert any(one.get("class") == "torn" for one in svg.iter()) is is_torn
+
+
+def test_a_table_of_signs_stands_before_many_verdicts(samples) -> None:
+    many = [replace(one, card=f"{one.card}-{n}") for one in samples.verdicts for n in range(3)]
+    page = render_report(samples.estimates, many, samples.cards, META)
+    assert 'class="glance"' in page
+    table = page.split('class="glance"')[1].split("</table>")[0]
+    for kind in VerdictKind:
+        assert table.count(f'<td class="{kind}"') == 3 * sum(
+            one.kind is kind for one in samples.verdicts
+        )
+    assert len(Page(page).open) == 0
+
+
+def test_the_wide_and_the_narrow_picture_are_told_apart_by_the_screen(page: str) -> None:
+    parsed = Page(page)
+    classes = parsed.values("class")
+    assert classes.count("narrow") == 4
+    # without the page's styles, which choose, one of them is shown
+    assert parsed.values("display") == ["none"] * 4
+
+
+def test_parts_below_a_mebibyte_share_a_piece_and_a_row(samples) -> None:
+    first, *rest = samples.sd15.lines
+    small = [replace(first, component=f"tiny{n}", band=Band.exactly(300 * 1024)) for n in range(3)]
+    estimate = replace(samples.sd15, lines=(*small, *rest))
+    labels = [piece.label for piece in segments(estimate)]
+    assert labels.count("3 parts below 1 MiB") == 1
+    assert not any("tiny" in label for label in labels)
+    sizes = {piece.label: piece.size_bytes for piece in segments(estimate)}
+    assert sizes["3 parts below 1 MiB"] == 3 * 300 * 1024
+    table = line_table(estimate).table
+    assert [row[0].text for row in table.rows].count("3 below 1 MiB") == 1
+    assert not any("tiny" in cell.text for row in table.rows for cell in row)

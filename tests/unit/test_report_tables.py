@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from vramplan.model import Need
+from vramplan.model import Band, Need
 from vramplan.report import tables
+from vramplan.report.tables import render_check, render_estimate
+from vramplan.report.text import for_encoding
+from vramplan.report.verdict_rows import bar
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -109,3 +112,42 @@ def test_nothing_to_show_is_said() -> None:
     assert tables.render_check((), (), colour=False, width=80) == "nothing to judge\n"
     assert tables.render_catalog(()) == "no pipelines\n"
     assert tables.render_cards(()) == "no cards\n"
+
+
+@pytest.mark.parametrize(
+    ("low", "expected", "high", "drawn"),
+    [
+        (1, 1, 1, "█░░░░░░░░░"),
+        (400, 460, 500, "█████░░░░░"),
+        (400, 460, 640, "█████▒▒░░░"),
+        (900, 1000, 1000, "██████████"),
+        (900, 1000, 1001, "██████████▒"),
+        (500, 600, 1200, "██████▒▒▒▒▒"),
+        (900, 1001, 1001, "██████████▶"),
+        (10**6, 10**9, 10**12, "██████████▶"),
+    ],
+)
+def test_a_bar_goes_beyond_the_budget_only_where_the_need_does(
+    samples, low: int, expected: int, high: int, drawn: str
+) -> None:
+    need = Band(low_bytes=low, expected_bytes=expected, high_bytes=high)
+    verdict = replace(samples.verdicts[0], budget_bytes=1000, need=need)
+    assert bar(verdict) == drawn
+    assert bar(replace(verdict, budget_bytes=0)).endswith("▶")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_every_verdict_has_its_bar_at_every_width(samples, width: int) -> None:
+    text = render_check(samples.verdicts, samples.estimates, colour=False, width=width)
+    table = text.split("\n\n")[0]
+    assert max(map(len, table.splitlines())) <= width
+    for verdict in samples.verdicts:
+        assert bar(verdict) in table
+    assert sum("█" in line for line in table.splitlines()) == len(samples.verdicts)
+
+
+def test_every_sign_of_ours_has_another_in_ascii(samples) -> None:
+    """A question mark would be a bar that says nothing."""
+    text = render_check(samples.verdicts, samples.estimates, colour=False, width=100)
+    text += render_estimate(samples.sd15, cards=samples.cards, colour=False, width=100)
+    assert "?" not in for_encoding(text, "ascii")

@@ -311,6 +311,14 @@ def test_a_word_that_is_only_somewhat_alike_is_not_taken_for_a_setting(word: str
     assert (caught.value.hint or "").startswith("settings: ")
 
 
+@pytest.mark.parametrize("key", ["prompt_tokens", "new_tokens", "ubatch", "batch_tokens"])
+def test_tokens_may_be_in_thousands(key: str) -> None:
+    assert parse_setting(key, "2k") == 2048
+    assert parse_setting(key, "300") == 300
+    with pytest.raises(UsageError):
+        parse_setting(key, "2.5k")
+
+
 def test_a_context_may_be_in_thousands() -> None:
     assert parse_setting("context", "16k") == 16384
     assert parse_setting("context", "1K") == 1024

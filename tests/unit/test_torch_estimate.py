@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from vramplan.ask.judge import judge
+from vramplan.ask.library import open_target
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
@@ -16,6 +17,7 @@ from vramplan.engines.torch.allocator_slack import with_chance
 from vramplan.engines.torch.convolution_workspace import convolution_scratch
 from vramplan.engines.torch.estimate import find_tape, replayed
 from vramplan.engines.torch.pipeline import of_torch
+from vramplan.engines.torch.replayed import result_key
 from vramplan.engines.torch.screening import screen
 from vramplan.model import Band, Estimate, LineKind, Origin, SettingValue, VerdictKind
 from vramplan.units import MIB
@@ -228,3 +230,14 @@ def test_where_nothing_is_convolved_no_scratch_is_listed() -> None:
 def test_that_few_steps_are_planned_as_eight_is_said(steps: int, *, is_said: bool) -> None:
     notes = estimate("sd15", "rtx-3060-12gb", steps=steps).notes
     assert any("are planned as 8" in note for note in notes) is is_said
+
+
+def test_architectures_that_run_other_kernels_have_other_keys() -> None:
+    """A diffusers pipeline's text encoder keeps SDPA, whatever its UNet was told."""
+    pipeline = of_torch(open_target("sdxl").pipeline)
+    settings = {**pipeline.defaults, "attention": "math"}
+    hopper, blackwell = (
+        result_key(find_tape(pipeline), pipeline, settings, capability)
+        for capability in ("9.0", "12.0")
+    )
+    assert hopper != blackwell

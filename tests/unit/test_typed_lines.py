@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 
 CATALOG = load_catalog()
+(SD15,) = make_jobs(["sd15"], CATALOG, {})
 #: settings that leave every change of a kind open
 ASKED = [
     ("sd15", {"batch": 4, "dtype": "fp32"}),
@@ -110,3 +114,34 @@ def test_a_line_is_taken_by_the_library(typed, line) -> None:
     if ".to(" in line:
         half = typed["torch"].bfloat16 if "bfloat16" in line else typed["torch"].float16
         assert next(typed["vae"].parameters()).dtype is half
+
+
+def test_torch_itself_reads_the_allocators_variable(typed) -> None:
+    """What its CPU build has of that is the parser, which refuses another value."""
+    name, _, value = "PYTORCH_ALLOC_CONF=expandable_segments:True".partition("=")
+    assert any(
+        change.line == f"{name}={value}" for change in engine_of(SD15.pipeline).changes(SD15)
+    )
+    accepts = getattr(typed["torch"]._C, "_accelerator_setAllocatorSettings", None)
+    if accepts is None:
+        pytest.skip("this torch reads it with its CUDA build alone")
+    before = typed["torch"]._C._accelerator_getAllocatorSettings()
+    accepts(value)
+    try:
+        assert typed["torch"]._C._accelerator_getAllocatorSettings() == value
+        with pytest.raises(ValueError, match="'True' or 'False'"):
+            accepts(value.replace("True", "Maybe"))
+    finally:
+        accepts(before)
+
+
+@pytest.mark.slow
+def test_torch_takes_it_from_the_environment() -> None:
+    """In a process of its own: the variable is read once."""
+    pytest.importorskip("torch")
+    code = "import torch; print(torch._C._accelerator_getAllocatorSettings())"
+    given = {**os.environ, "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=given
+    )
+    assert done.stdout == "expandable_segments:True\n"

@@ -78,6 +78,8 @@ def find_keys(schema: Schema, root: Schema, prefix: str) -> Iterator[Key]:
 
 def _find_below(schema: Schema, root: Schema, path: str) -> Iterator[Key]:
     yield from find_keys(schema, root, f"{path}.")
+    for choice in _choices(schema, root):
+        yield from _find_below(choice, root, path)
     for keyword, mark in (("items", "[]"), ("additionalProperties", ".*")):
         below = schema.get(keyword)
         if isinstance(below, dict):
@@ -92,8 +94,17 @@ def _resolve(schema: Schema, root: Schema) -> Schema:
     return {**_mapping(_mapping(root["$defs"])[reference.rsplit("/", 1)[1]]), **schema}
 
 
+def _choices(schema: Schema, root: Schema) -> list[Schema]:
+    """Return the schemas that a value may fit, one of them."""
+    listed = schema.get("anyOf", [])
+    assert isinstance(listed, list)
+    return [_resolve(_mapping(choice), root) for choice in listed]
+
+
 def _values(schema: Schema, root: Schema) -> str:
     """Return which values a key takes, in words."""
+    if choices := _choices(schema, root):
+        return " or ".join(_values(choice, root) for choice in choices)
     if "const" in schema:
         return f"`{schema['const']}`"
     if isinstance(schema.get("enum"), list):
@@ -106,9 +117,16 @@ def _values(schema: Schema, root: Schema) -> str:
     assert isinstance(names, list)
     if names == ["array"]:
         items = _resolve(_mapping(schema["items"]), root)
-        plural = "mappings" if items.get("type") == "object" else _values(items, root)
-        return f"a list of {plural}"
+        return f"a list of {_plural(items, root)}"
     return " or ".join(_KINDS[str(name)] for name in names) + _bounds(schema)
+
+
+def _plural(items: Schema, root: Schema) -> str:
+    if choices := _choices(items, root):
+        return " or ".join(_plural(choice, root) for choice in choices)
+    if items.get("type") == "array":
+        return f"lists of {_plural(_resolve(_mapping(items['items']), root), root)}"
+    return "mappings" if items.get("type") == "object" else _values(items, root)
 
 
 _KINDS = {

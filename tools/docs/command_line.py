@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "command-line.md"
 
 def render(parser: argparse.ArgumentParser) -> str:
     """Return the reference of all of a parser's subcommands as MyST."""
-    sections = [_command(sub) for _, sub in _subcommands(parser)]
+    sections = [_command(sub) for _, sub in subcommands(parser)]
     common = _definitions(parser)
     if common:
         sections.append("## Options of every command\n\n" + common)
@@ -33,13 +33,13 @@ def _command(parser: argparse.ArgumentParser, level: int = 2) -> str:
     parts = [f"{'#' * level} {parser.prog}"]
     if parser.description:
         parts.append(escape(parser.description))
-    parts.append(f"```text\n{_usage(parser)}\n```")
+    parts.append(f"```text\n{usage(parser)}\n```")
     definitions = _definitions(parser)
     if definitions:
         parts.append(definitions)
     if parser.epilog:
         parts.append(_prose(parser.epilog))
-    parts.extend(_command(sub, level + 1) for _, sub in _subcommands(parser))
+    parts.extend(_command(sub, level + 1) for _, sub in subcommands(parser))
     return "\n\n".join(parts)
 
 
@@ -52,7 +52,7 @@ def _prose(text: str) -> str:
     return "\n\n".join(parts)
 
 
-def _subcommands(
+def subcommands(
     parser: argparse.ArgumentParser,
 ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Yield each subcommand once, under its own name (argparse lists aliases as further names)."""
@@ -65,7 +65,8 @@ def _subcommands(
                     yield name, sub
 
 
-def _visible(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+def visible(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments that a reader is told of."""
     return [
         action
         for action in parser._actions
@@ -74,34 +75,34 @@ def _visible(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     ]
 
 
-def _usage(parser: argparse.ArgumentParser) -> str:
+def usage(parser: argparse.ArgumentParser) -> str:
     """Return a line of usage; argparse's own differs from one Python to the next."""
-    actions = _visible(parser)
+    actions = visible(parser)
     words = [parser.prog]
-    words += [_invocation(a) for a in actions if not a.option_strings]
-    words += [_invocation(a) for a in actions if a.option_strings and a.required]
+    words += [invocation(a) for a in actions if not a.option_strings]
+    words += [invocation(a) for a in actions if a.option_strings and a.required]
     if any(a.option_strings and not a.required for a in actions):
         words.append("[option …]")
-    if any(True for _ in _subcommands(parser)):
+    if any(True for _ in subcommands(parser)):
         words.append("COMMAND …")
     return " ".join(words)
 
 
-def _invocation(action: argparse.Action) -> str:
+def invocation(action: argparse.Action) -> str:
     """Return how an argument is written: its longest name and its value."""
     if not action.option_strings:
-        name = _value(action)
+        name = placeholder(action)
         if action.nargs == "*":
             return f"[{name} …]"
         if action.nargs == "?":
             return f"[{name}]"
         return f"{name} …" if action.nargs == "+" else name
-    value = _value(action)
+    value = placeholder(action)
     flag = max(action.option_strings, key=len)
     return f"{flag} {value}" if value else flag
 
 
-def _value(action: argparse.Action) -> str:
+def placeholder(action: argparse.Action) -> str:
     """Return the placeholder of an argument's value; empty for a switch."""
     if action.nargs == 0:
         return ""
@@ -117,9 +118,9 @@ def _value(action: argparse.Action) -> str:
 def _definitions(parser: argparse.ArgumentParser) -> str:
     """Return the arguments as a definition list: how each is written, then what it means."""
     entries = []
-    for action in _visible(parser):
+    for action in visible(parser):
         names = action.option_strings or [""]
-        written = ", ".join(f"`{f'{name} {_value(action)}'.strip()}`" for name in names)
+        written = ", ".join(f"`{f'{name} {placeholder(action)}'.strip()}`" for name in names)
         # a placeholder such as %(default)s is filled in by argparse in the same way
         words = {**vars(action), "prog": parser.prog}
         meaning = escape((action.help or "") % words) or "(no description)"

@@ -21,7 +21,7 @@ from tools.docs.replayed_runs import CAPABILITY, Step, conditions_of, replay_ste
 from vramplan.budget.cuda_context import context_band
 from vramplan.catalog import usable_bytes
 from vramplan.engines.torch.least_limit import find_least_limit
-from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.report import phrases
 from vramplan.report.svg import add, write
 from vramplan.units import GIB

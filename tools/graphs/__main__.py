@@ -2,8 +2,8 @@
 
     python -m tools.graphs [NAME…]          make those of the names, else of all architectures
     python -m tools.graphs --check [NAME…]  make them anew, write nothing, say whether they hold
-    python -m tools.graphs --count [NAME…]  of how many architectures are all buffers the engine's
-                                            without it, of models made elsewhere
+    python -m tools.graphs --count [NAME…]  of how many architectures are all buffers the engine's,
+                                            without it and with it, of models made elsewhere
 
 It needs the extra `engine`. Every tape is made of models with drawn numbers and held against
 others, of other numbers, depths and settings (`holding`); one that is not the engine's graph node
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tools.architectures import NAMES
 from tools.graphs.asking import Asking
-from tools.graphs.counting import count
+from tools.graphs.counting import count, count_asked
 from tools.graphs.domain import known_keys
 from tools.graphs.holding import RejectedError, hold
 from tools.graphs.making import PROBLEMS, Maker
@@ -64,14 +64,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _count(names: Sequence[str]) -> int:
-    """Print how each architecture's buffers are known without the engine; return 0."""
-    exact = 0
+    """Print how each architecture's buffers are known without the engine and with it; return 0."""
+    exact = asked = 0
     with Asking(has_card=True) as card:
         for name in names:
             said = count(name, card)
+            # what is known without the engine is not asked for
+            more = said if said == "exact" else count_asked(name, card)
             exact += said == "exact"
-            print(f"{name}: {said}", flush=True)
-    print(f"{exact} of {len(names)} exact without the engine")
+            asked += more == "exact"
+            print(f"{name}: {said}" + f"; with the engine: {more}" * (said != "exact"), flush=True)
+    print(f"{exact} of {len(names)} exact without the engine, {asked} with it")
     return 0
 
 

@@ -7,24 +7,25 @@ another as far as the architecture lets them, so that an expression has one read
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tools.graphs.asking import Asking
+from tools.graphs.own_keys import UNREAL, own_keys
 from vramplan.sources.gguf import GgufFile, GgufTensor, Value
 
 #: families with a layer without heads of keys, and those with latent attention
 HYBRID = frozenset({
     "plamo2", "jamba", "nemotron_h", "nemotron_h_moe", "granitehybrid", "lfm2", "lfm2moe",
-    "kimi-linear", "falcon-h1", "graniteswitch", "kimi-k3", "bailingmoe3",
+    "kimi-linear", "falcon-h1", "graniteswitch",
 })  # fmt: skip
 LATENT = frozenset({
-    "deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4", "minicpm3", "plm",
-    "deepseek2-ocr", "kimi-k3", "bailingmoe3",
+    "deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4", "minicpm3", "kimi-k3",
+    "bailingmoe3", "dots3note", "glm5-next", "hy_v4",
 })  # fmt: skip
 #: families whose header must list the layers with a window
 LISTED = frozenset({"gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35"})
-_DELTA = ("qwen3next", "qwen35")
+_DELTA = ("qwen3next", "qwen35", "qwen4exp")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def keys(name: str, style: Style, seed: int, layers: int) -> dict[str, Value]:
         "attention.sliding_window": rng.choice((300, 512, 1100)),
         "attention.indexer.head_count": rng.choice((1, 2, 3)),
         "attention.indexer.key_length": rng.choice((64, 128)),
-        "attention.indexer.top_k": rng.choice((8, 16)),
+        "attention.indexer.top_k": rng.randrange(5, 60),
         "ssm.conv_kernel": rng.choice((3, 4, 5)), "ssm.state_size": rng.choice((16, 32, 64, 128)),
         "kda.head_dim": rng.choice((64, 128)), "wkv.head_size": head,
         "shortconv.l_cache": rng.choice((3, 4, 5)), "attention.group_norm_groups": 8,
@@ -139,8 +140,6 @@ def keys(name: str, style: Style, seed: int, layers: int) -> dict[str, Value]:
     if style.is_told:
         found |= {"attention.key_length": head, "attention.value_length": head}
         found |= {"attention.key_length_swa": head, "attention.value_length_swa": head}
-    if name in _MORE:
-        found |= _MORE[name](rng, found)
     if is_latent:
         rank = int(str(found["attention.kv_lora_rank"]))
         found |= {"attention.key_length": rank + 64, "attention.value_length": rank}
@@ -170,32 +169,11 @@ def keys(name: str, style: Style, seed: int, layers: int) -> dict[str, Value]:
     if name == "maple":
         found |= {"swiglu_clamp_exp": (1.0,) * layers, "swiglu_clamp_shexp": (1.0,) * layers}
     found["rope.dimension_sections"] = (head // 4,) * 4
-    return found
+    return found | own_keys(name, rng, found)
 
 
 #: keys that are in a header only where an architecture must have them
 REQUIRED: Mapping[str, Value] = {"attention.clamp_kqv": 8.0}
-#: keys that few architectures have
-_MORE: Mapping[str, Callable[[random.Random, Mapping[str, Value]], dict[str, Value]]] = {
-    "bailingmoe3": lambda _rng, _found: {"kda.gate_lower_bound": -5.0, "kda.safe_gate": True},
-    "deepseek4": lambda _rng, _found: {"expert_weights_norm": True},
-    "gemma4": lambda rng, _found: {
-        "attention.key_length_swa": (one := rng.choice((64, 128))),
-        "attention.value_length_swa": one,
-        "attention.shared_kv_layers": rng.choice((0, 2)),
-    },
-    "gemma4-assistant": lambda _rng, _found: {"attention.sliding_window_pattern": (True, False)},
-    "hrm_text": lambda _rng, _found: {
-        "hrm.layers_per_stack": 2, "hrm.h_cycles": 2, "hrm.l_cycles": 2,
-    },
-    "graniteswitch": lambda _rng, _found: {"adapters.count": 2, "adapters.lora_rank": 32},
-    "kimi-k3": lambda _rng, _found: {"attn_res.block_size": 2},
-    "qwen4exp": lambda _rng, _found: {"hyper_connection.count": 2},
-    "wavtokenizer-dec": lambda _rng, found: {
-        f"{part}.{key}": found["embedding_length"] if key == "embedding_length" else 4
-        for part in ("posnet", "convnext") for key in ("embedding_length", "block_count")
-    },
-}  # fmt: skip
 
 
 def header(name: str, found: dict[str, Value], tensors: Iterable[GgufTensor] = ()) -> GgufFile:
@@ -217,7 +195,7 @@ def all_tensors(asking: Asking, made: GgufFile) -> list[GgufTensor]:
     found = [
         GgufTensor(name=name, shape=shape, type="f32")
         for name, shape in shapes.items()
-        if not name.endswith((".scale", ".input_scale"))
+        if not name.endswith((".scale", ".input_scale", UNREAL.get(made.architecture, ".scale")))
     ]
     if all(one.name != "token_embd.weight" for one in found):
         wide = int(str(made.metadata[f"{made.architecture}.embedding_length"]))

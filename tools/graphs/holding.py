@@ -13,7 +13,7 @@ from typing import Any
 
 from tools.graphs.asking import Asking, EngineError
 from tools.graphs.headers import Style
-from tools.graphs.making import Maker, keeps
+from tools.graphs.making import OUTPUT, Maker, deep_enough, keeps
 from tools.graphs.samples import dice, request_of, run_of, windows_of
 from tools.graphs.sketch import leaf_names
 from vramplan.engines.ggml.graph.recording import Recording, cpu_bytes
@@ -47,14 +47,12 @@ def hold(
     Raises RejectedError, EngineError where no such model is made.
     """
     held = taken = 0
-    kept = keeps(tensors)
+    sets = [tensors - {OUTPUT}, tensors] if len(tape.domain.outputs) > 1 else [tensors]
     problem: Exception | None = None
     for seed in range(_FIRST_SEED, _FIRST_SEED + 8 * _HEADERS):
-        depth = _DEPTHS[seed % len(_DEPTHS)]
-        if name in {"exaone4", "gemma3n"}:
-            depth = 0
+        depth = deep_enough(name, _DEPTHS[seed % len(_DEPTHS)])
         try:
-            header = maker.header(style, seed, kept, depth)
+            header = maker.header(style, seed, keeps(sets[taken % len(sets)]), depth)
             held += _hold_graphs(tapes, tape, header, maker.settings(dice(seed)), engine)
             held += _hold_buffers(tapes, tape, _as_served(header, seed), seed, card)
         except (EngineError, VramplanError) as found:

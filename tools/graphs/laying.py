@@ -74,7 +74,7 @@ class Layer:
 
 def choose_features(samples: Sequence[Sample]) -> tuple[str, ...]:
     """Return what tells all kinds of layer apart, as little as does. Raises UnexplainedError."""
-    for count in range(3):
+    for count in range(4):
         for more in combinations(_PLACES, count):
             chosen = (*_ALWAYS, *more)
             if _is_enough(samples, chosen):

@@ -30,7 +30,12 @@ from vramplan.sources.gguf import GgufFile
 #: made models that a tape is laid of, and of architectures with several kinds of layer
 _HEADERS, _MORE_HEADERS = 9, 24
 DEPTHS = (4, 6, 5, 7, 8)
-_OUTPUT = "output.weight"
+#: depths of which alone a family is what it is: of other models it has no windows, or no rotations
+_FIXED = {
+    "exaone4": (64,), "gemma3n": (30, 35), "gemma-embedding2": (20, 24, 22, 26),
+    "smallthinker": (5, 8, 6, 9, 12, 7),
+}  # fmt: skip
+OUTPUT = "output.weight"
 _QUERIES = frozenset({"attn_q", "attn_k", "attn_v", "attn_qkv"})
 #: keys whose effect is in what tells layers apart
 _TOLD = frozenset({
@@ -42,7 +47,7 @@ PROBLEMS = (EngineError, UnlikeError, UnexplainedError, VramplanError, ValueErro
 
 def depth(name: str, seed: int) -> int:
     """Return how many layers a made model has."""
-    fixed = {"exaone4": (64,), "gemma3n": (30, 35)}.get(name)
+    fixed = _FIXED.get(name)
     if fixed:
         return fixed[seed % len(fixed)]
     rule = RULES.get(name)
@@ -50,6 +55,13 @@ def depth(name: str, seed: int) -> int:
     if period and period > 1:  # the last layer sees everything in every other model
         return period * (1 + seed // 2 % 2 + (period < 4)) + (0 if seed % 2 else 1 + seed // 4 % 2)
     return DEPTHS[seed % len(DEPTHS)]
+
+
+def deep_enough(name: str, layers: int) -> int:
+    """Return a depth of at least so many layers that a family is known at; 0 for its own ones."""
+    rule = RULES.get(name)
+    period = rule.period or 0 if rule else 0
+    return 0 if name in _FIXED else max(layers, period + 1)
 
 
 class Maker:
@@ -112,27 +124,28 @@ class Maker:
         return None
 
     def sets(self, style: Style, tensors: frozenset[str]) -> Iterator[frozenset[str]]:
-        """Yield the sets of tensors that are worth a tape: what a model of it may have."""
+        """Yield the sets of tensors that are worth a tape, those first that most files have."""
         optional = {one for one in sorted(tensors) if self._takes(style, tensors - {one})}
         factors = self._factors(style, tensors)
         # biases of one matrix and not of another may be refused together or alone
         biases = {one for one in optional if one.endswith(".bias")}
         of_queries = {one for one in biases if one.split(".")[1] in _QUERIES}
-        bare = tensors - biases
+        heads = {one for one in tensors if one.startswith("cls")}  # of classifiers
+        base = tensors - heads
+        bare = base - biases
         least = set(bare)
-        for one in sorted(optional - biases - {_OUTPUT}):
+        for one in sorted(optional - biases - {OUTPUT}):
             if self._takes(style, frozenset(least - {one})):
                 least.discard(one)
-        wanted = [bare]
-        heads = {one for one in tensors if one.startswith("cls")}  # of classifiers
-        if heads:
-            wanted += [tensors - heads, bare - heads]
+        wanted = [bare, base, bare | of_queries, frozenset(least)]
         if factors:
-            wanted.append(bare | factors)
-        wanted += [tensors | factors, tensors, bare | of_queries, frozenset(least)]
+            wanted += [bare | factors, base | factors]
+        if heads:
+            wanted += [tensors, tensors - biases]
         fused = _fused(tensors)
         if fused is not None:
             both = of_queries | {"*.attn_qkv.bias"}
+            fused -= heads
             wanted += [fused - biases, fused, (fused - biases) | (both & fused)]
         seen = set()
         for one in wanted:
@@ -153,6 +166,8 @@ class Maker:
         return frozenset()
 
     def _takes(self, style: Style, tensors: frozenset[str]) -> bool:
+        """Return whether the engine takes two models of these tensors: of one a kind may miss."""
+        taken = 0
         for seed in range(6):
             try:
                 header = self.header(style, seed, lambda name: suffix(name) in tensors)
@@ -163,7 +178,9 @@ class Maker:
                 continue
             except PROBLEMS:
                 continue
-            return True
+            taken += 1
+            if taken == 2:
+                return True
         return False
 
     def tape(self, style: Style, tensors: frozenset[str]) -> Tape:
@@ -206,10 +223,11 @@ class Maker:
                 if key in classes:
                     classes[key].add(class_of(sample.run.model.keys.get(key)))
         outside = {one for one in tensors if not one.startswith("*.")}
+        may_tie = OUTPUT in tensors and self._takes(style, tensors - {OUTPUT})
         return Tape(
             domain=Domain(
-                outside=frozenset(outside - {_OUTPUT}),
-                outputs=frozenset({_OUTPUT in outside}),
+                outside=frozenset(outside - {OUTPUT}),
+                outputs=frozenset({OUTPUT in outside, OUTPUT in outside and not may_tie}),
                 classes={key: frozenset(found) for key, found in classes.items()
                          if not found >= {"absent", "0", "1", "more"}},
                 relations=tuple(self._relations(samples, fixed, len(graphs))),

@@ -16,6 +16,9 @@ _OWN = re.compile(r"-([0-9]{1,4})(?: |$)")
 _OF_WEIGHT = re.compile(r"^blk\.([0-9]{1,4})\.|^(?:cache_[a-z_]+|leaf)_l([0-9]{1,4})(?:$|:)")
 _UNNAMED = re.compile(r"^leaf_[0-9]+$")
 
+#: how far on a layer's results are told by the distance
+_NEAR = 3
+
 _TABLE, _OUTPUT = "token_embd.weight", "output.weight"
 
 
@@ -125,11 +128,18 @@ class _Drawing:
                     yield node, one
 
     def _find_far(self) -> set[int]:
-        """Return the nodes that layers read at several distances."""
+        """Return the head's nodes that layers read, and a layer's that are read further on.
+
+        What a layer leaves undone is done among the nodes of the next, which so reads one before.
+        """
         backs: dict[int, set[int]] = {}
         for node, one in self._reads():
             backs.setdefault(one, set()).add(self._chunk_of[node] - self._chunk_of[one])
-        return {one for one, found in backs.items() if len(found) > 1}
+        return {
+            one
+            for one, found in backs.items()
+            if not self._chunk_of[one] or (len(found) > 1 and max(found) > _NEAR)
+        }
 
     def _find_handed(self) -> list[list[int]]:
         """Return the nodes of each part that one layer behind it reads."""

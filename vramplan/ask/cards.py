@@ -12,7 +12,7 @@ from vramplan.engines.door import Remark
 from vramplan.errors import MissingError
 from vramplan.model import Card
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.units import GIB
+from vramplan.units import GIB, MIB
 
 if TYPE_CHECKING:
     from vramplan.probe.nvml import Gpu
@@ -94,6 +94,28 @@ def _local_card(gpu: Gpu, driver_version: str, catalog: Catalog) -> Card:
         multiprocessors=gpu.multiprocessors if known is None else known.multiprocessors,
         shares_memory=known is not None and known.shares_memory,
     )
+
+
+def own_cards(catalog: Catalog, remark: Remark) -> list[tuple[str, str]]:
+    """Return this machine's GPUs as CARDs that mean the same elsewhere, each with words about it.
+
+    That is the catalogue's name for one, else its size. None where there are no GPUs.
+    """
+    from vramplan.probe.nvml import read_inventory
+
+    try:
+        inventory = read_inventory()
+    except MissingError:
+        return []
+    for problem in inventory.problems:
+        remark(f"left out: {problem}")
+    found: dict[str, str] = {}
+    for gpu in inventory.gpus:
+        known = find_printed(gpu.name, gpu.total_bytes, catalog.cards.values())
+        usable = gpu.total_bytes - (gpu.reserved_bytes or 0)
+        text = known.name if known is not None else f"{usable // MIB}MiB"
+        found.setdefault(text, f"this machine's {gpu.name}")
+    return list(found.items())
 
 
 def drawn_cards(choices: Sequence[CardChoice]) -> list[Card]:

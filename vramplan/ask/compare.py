@@ -129,7 +129,7 @@ def _smi_used(run: Run) -> int | None:
 
 
 def explain(
-    target: str,
+    target: str | None,
     catalog: Catalog,
     settings: Mapping[str, SettingValue],
     *,
@@ -140,20 +140,29 @@ def explain(
 ) -> Explanation:
     """Return how the figure comes about that a card shows for a TARGET.
 
-    It is that of the process `pid`, or what `smi`, nvidia-smi's own text or torch's message, says.
+    It is that of the process `pid`, or what `smi`, nvidia-smi's own text or torch's message, says;
+    without a TARGET it is said whose it is.
     Raises UsageError for a run in place of a TARGET, MissingError where there is no GPU,
     MeasurementError for other text and for a card that does not hold the pipeline.
     """
     from vramplan.ask.observe import observe_process, observe_text
 
-    if is_run_file(Path(target)):
+    if target is not None and is_run_file(Path(target)):
         raise UsageError(f"{target}: a run needs neither --pid nor --smi")
-    (job,) = make_jobs([target], catalog, settings, remark=remark)
+    jobs = [] if target is None else make_jobs([target], catalog, settings, remark=remark)
     if pid is not None:
         seen = observe_process(pid, gpu)
     else:
         seen = observe_text(smi or "", gpu, catalog.cards.values())
-    return _explain(job, seen)
+    return _explain(jobs[0], seen) if jobs else _say_whose(seen)
+
+
+def _say_whose(seen: Seen) -> Explanation:
+    from vramplan.compare.comparison import Explanation
+    from vramplan.compare.waterfall import draw_seen
+
+    waterfall = draw_seen(seen.observed)
+    return Explanation(estimate=None, waterfall=waterfall, sentences=seen.sentences)
 
 
 def _explain(job: Job, seen: Seen) -> Explanation:

@@ -120,7 +120,8 @@ def _folders(folders: list[Path]) -> Iterator[Finding]:
 def _snapshot() -> Finding:
     from vramplan.catalog.snapshot import read_snapshot
 
-    is_fresh = read_snapshot(profiles_dir()) is not None
+    found = read_snapshot(profiles_dir())
+    is_fresh = found is not None and found.is_fresh()
     stale = "stale, so every start reads the YAML: run python -m tools.snapshot"
     return Finding(
         thing="snapshot",

@@ -72,8 +72,8 @@ def estimate_worst(job: Job, choices: Sequence[CardChoice]) -> Estimate:
             f"most; the others are {others}"
         )
     else:
-        return worst
-    return replace(worst, notes=(said, *worst.notes))
+        return replace(worst, asked=job.asked)
+    return replace(worst, notes=(said, *worst.notes), asked=job.asked)
 
 
 def _one_each(choices: Sequence[CardChoice]) -> list[Card]:

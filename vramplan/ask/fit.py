@@ -8,19 +8,29 @@ from pathlib import Path
 from vramplan.ask.cards import LOCAL, choose_cards
 from vramplan.ask.check import Progress
 from vramplan.ask.judge import judge
-from vramplan.ask.targets import open_catalog, open_pipelines, override, silent
-from vramplan.budget.ranked import Ranked, Ranking
+from vramplan.ask.pairs import find_pairs
+from vramplan.ask.targets import (
+    find_target,
+    lenient_job,
+    open_catalog,
+    open_pipelines,
+    override,
+    silent,
+)
+from vramplan.budget.ranked import Pair, Ranked, Ranking
 from vramplan.budget.system_share import system_share
 from vramplan.budget.verdict import candidate_budgets, judged_as
-from vramplan.catalog import CardChoice
+from vramplan.catalog import CardChoice, Catalog
+from vramplan.catalog.target_text import read_target
 from vramplan.engines import door
 from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError, VramplanError
 from vramplan.model import Job, Pipeline, SettingValue, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.searching import searching
+from vramplan.sources.saved_model import is_saved_folder
 
-CATALOGUE = "catalogue"
+CATALOGUE, NAMED = "catalogue", "named"
 #: more models than this are not looked at
 MOST_MODELS = 1_000
 
@@ -29,105 +39,161 @@ MOST_MODELS = 1_000
 class FitQuestion:
     """What is looked at, and the card that it is to run on.
 
-    `pipelines` are the catalogue's, `files` whose each other model is and what opens it.
+    `named` are the TARGETs that were asked for by name, `pipelines` the catalogue's, `files` whose
+    each other model is and what opens it.
     """
 
     choice: CardChoice
+    named: tuple[Job, ...]
     pipelines: tuple[Pipeline, ...]
     files: tuple[tuple[str, str], ...]
     settings: Mapping[str, SettingValue]
     margin_bytes: int = 0
     other_bytes: int | None = None
+    wants_pairs: bool = False
 
 
 def read_fit(
-    folders: Sequence[str | Path],
+    models: Sequence[str | Path],
     cards: Sequence[str],
     settings: Mapping[str, SettingValue],
     remark: Remark,
     *,
     catalog: Sequence[str | Path] = (),
-    only_folders: bool = False,
+    only_named: bool = False,
     margin_bytes: int = 0,
     other_bytes: int | None = None,
+    wants_pairs: bool = False,
 ) -> FitQuestion:
     """Return the question about a CARD; without one this machine's GPU is taken.
 
-    `folders` are looked through beside the catalogue and the stores, or instead of them. Raises
-    UsageError for what is no folder, for several cards, and what `choose_cards` raises.
+    `models` are folders to be looked through, and TARGETs, beside the catalogue and the stores or
+    instead of them. Raises UsageError for what is neither, for several cards, and what
+    `choose_cards` raises.
     """
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise UsageError(f"{folder}: not a folder", hint="a model itself is for vramplan check")
+    folders = [Path(one) for one in models if _is_folder(one)]
+    targets = [str(one) for one in models if not _is_folder(one)]
     known = open_catalog(catalog)
     if len(cards) > 1:
         raise UsageError("what fits is asked for one card", hint="name them one after the other")
     choice = choose_cards(cards or [LOCAL], known, remark)[0]
-    found = list(door.models_below([Path(folder) for folder in folders]))
-    if not only_folders:
+    found = list(door.models_below(folders))
+    if not only_named:
         found = [*door.stored_models(), *found]
     if len(found) > MOST_MODELS:
         remark(f"{len(found):,} models are here, the first {MOST_MODELS:,} are looked at")
-    entries = [] if only_folders else open_pipelines(list(known.pipelines.values()), known)
+    entries = [] if only_named else open_pipelines(list(known.pipelines.values()), known)
     return FitQuestion(
         choice=choice,
+        named=tuple(_named(targets, known, settings, remark)),
         pipelines=tuple(entries),
         files=tuple(dict.fromkeys(found[:MOST_MODELS])),
         settings=settings,
         margin_bytes=margin_bytes,
         other_bytes=other_bytes,
+        wants_pairs=wants_pairs,
     )
+
+
+def _is_folder(model: str | Path) -> bool:
+    """Return whether a folder is to be looked through, and is no model itself."""
+    try:
+        path = Path(model)
+        return path.is_dir() and not is_saved_folder(path)
+    except ValueError:  # a NUL: whoever looks for it says so
+        return False
+
+
+def _named(
+    targets: Sequence[str],
+    known: Catalog,
+    settings: Mapping[str, SettingValue],
+    remark: Remark,
+) -> list[Job]:
+    read = [read_target(text) for text in targets]
+    found = open_pipelines([find_target(one.text, known, remark=remark) for one in read], known)
+    return [lenient_job(one, target, settings) for one, target in zip(found, read, strict=True)]
 
 
 def rank(question: FitQuestion, progress: Progress = silent) -> Ranking:
     """Return what runs on the card, the best fit first; what cannot be opened says why, last."""
-    rows: list[Ranked] = []
-    total = len(question.pipelines) + len(question.files)
+    rows: list[tuple[Ranked, Job | None]] = []
+    total = len(question.named) + len(question.pipelines) + len(question.files)
+    for job in question.named:
+        progress(job.asked.label, len(rows), total)
+        rows.append((_row(job, NAMED, question), job))
     for pipeline in question.pipelines:
         progress(pipeline.name, len(rows), total)
-        rows.append(_row(pipeline, pipeline.name, CATALOGUE, question))
+        job = _lenient(pipeline, pipeline.name, question)
+        rows.append((_row(job, CATALOGUE, question), job))
     for place, target in question.files:
         progress(target, len(rows), total)
         try:
             pipeline = door.open_file(target, None, silent)
         except VramplanError as problem:
             name = Path(target).name
-            rows.append(
-                Ranked(name=name, target=target, place=place, runtime="", problem=str(problem))
-            )
+            unread = Ranked(name=name, target=target, place=place, runtime="", problem=str(problem))
+            rows.append((unread, None))
         else:
-            rows.append(_row(pipeline, target, place, question))
-    rows = _with_best(rows)
+            job = _lenient(pipeline, target, question)
+            rows.append((_row(job, place, question), job))
+    rows.sort(key=lambda pair: pair[0].rank)
     choice = question.choice
     return Ranking(
         card=choice.label,
         card_title=choice.title,
-        rows=tuple(sorted(rows, key=lambda row: row.rank)),
+        rows=tuple(_with_best([row for row, _ in rows])),
+        pairs=_pairs(rows, question, progress) if question.wants_pairs else None,
     )
 
 
-def _row(pipeline: Pipeline, target: str, place: str, question: FitQuestion) -> Ranked:
-    row = Ranked(name=pipeline.name, target=target, place=place, runtime=pipeline.runtime)
-    settings = {key: value for key, value in question.settings.items() if key in pipeline.defaults}
+def _pairs(
+    rows: Sequence[tuple[Ranked, Job | None]], question: FitQuestion, progress: Progress
+) -> tuple[Pair, ...]:
+    """Return the verdicts on any two of the rows that have room alone."""
+    progress("pairs")
+    jobs = {
+        place: job
+        for place, (row, job) in enumerate(rows)
+        if job is not None and row.verdict is not None and row.verdict.headroom_bytes >= 0
+    }
+    with searching():
+        return find_pairs(
+            jobs,
+            question.choice,
+            margin_bytes=question.margin_bytes,
+            other_bytes=question.other_bytes,
+        )
+
+
+def _lenient(pipeline: Pipeline, target: str, question: FitQuestion) -> Job:
+    job = Job(pipeline=pipeline, settings=pipeline.defaults, target=target)
+    return job.changed({k: v for k, v in question.settings.items() if k in pipeline.defaults})
+
+
+def _row(job: Job, place: str, question: FitQuestion) -> Ranked:
+    row = Ranked(
+        name=job.pipeline.name,
+        target=job.asked.text if place == NAMED else job.target,
+        place=place,
+        runtime=job.pipeline.runtime,
+    )
     try:
         with searching():
-            return _judged(row, pipeline, settings, question)
+            return _judged(row, override(job, {}), question)
     except VramplanError as problem:
         return replace(row, problem=str(problem))
 
 
-def _judged(
-    row: Ranked, pipeline: Pipeline, settings: Mapping[str, SettingValue], question: FitQuestion
-) -> Ranked:
+def _judged(row: Ranked, job: Job, question: FitQuestion) -> Ranked:
     taken = question.margin_bytes, question.other_bytes
-    job = override(Job(pipeline=pipeline, settings=pipeline.defaults), settings)
     verdict, _ = judge(job, question.choice, margin_bytes=taken[0], other_bytes=taken[1])
     share = system_share(job.settings).expected_bytes
     candidates = list(candidate_budgets(question.choice, *taken, share))
     card, budget = next(
         (pair for pair in candidates if judged_as(pair[0]) == verdict.judged_as), candidates[0]
     )
-    engine = engine_of(pipeline)
+    engine = engine_of(job.pipeline)
     return replace(
         row,
         verdict=verdict,

@@ -20,6 +20,7 @@ from vramplan.catalog import CardChoice
 from vramplan.engines.door import engine_of
 from vramplan.errors import UsageError
 from vramplan.model import (
+    Asked,
     Band,
     Card,
     CardShare,
@@ -89,14 +90,12 @@ def judge_together(
             hint = "judge each of them alone, or on one card"
             message = f"{choice.label}: pipelines side by side on several cards are not modelled"
             raise UsageError(message, hint=hint)
-        estimates = tuple(
-            engine_of(job.pipeline).estimate(job.changed(_plain(job.settings)), card)
-            for job in jobs
-        )
-        need = sum((e.need.band for e in estimates[1:]), estimates[0].need.band)
+        estimates = tuple(replace(_beside(job, card), asked=job.asked) for job in jobs)
         largest = max(estimates, key=lambda e: e.need.band.expected_bytes)
-        about = beside_share(need, shared)
-        kind = grade(about, budget, spills=all(spills(job.settings) for job in jobs))
+        weighed = weigh_together(
+            [e.need.band for e in estimates], [job.settings for job in jobs], budget
+        )
+        need, kind = weighed.need, weighed.kind
         verdict = Verdict(
             pipeline=" + ".join(job.pipeline.name for job in jobs),
             card=choice.label,
@@ -105,13 +104,38 @@ def judge_together(
             kind=kind,
             need=need,
             budget_bytes=budget,
-            offload_risk=offload_risk(about, budget),
+            offload_risk=weighed.risk,
             peak_phase=largest.need.phase,
             peak_component=largest.need.component,
             reason=_shared_reason(estimates, need, budget, kind) + _kept(shared),
+            asked=Asked(members=tuple(job.asked for job in jobs)),
         )
         found.append((verdict, estimates))
     return max(found, key=lambda pair: _badness(pair[0]))
+
+
+def need_beside(job: Job, card: Card) -> Band:
+    """Return what a job needs beside others on a card; raises VramplanError."""
+    return _beside(job, card).need.band
+
+
+def _beside(job: Job, card: Card) -> Estimate:
+    return engine_of(job.pipeline).estimate(job.changed(_plain(job.settings)), card)
+
+
+def weigh_together(
+    needs: Sequence[Band], settings: Sequence[Settings], budget_bytes: int
+) -> Weighed:
+    """Return what the needs of processes side by side, at their settings, come to on a budget."""
+    shared = max(settings, key=lambda one: system_share(one).high_bytes)
+    need = sum(needs[1:], needs[0])
+    about = beside_share(need, shared)
+    return Weighed(
+        kind=grade(about, budget_bytes, spills=all(spills(one) for one in settings)),
+        risk=offload_risk(about, budget_bytes),
+        need=need,
+        budget_bytes=budget_bytes,
+    )
 
 
 def _plain(settings: Settings) -> Settings:
@@ -142,7 +166,9 @@ def _judge_card(
         buffers=found.buffers,
         context=graded.context,
         cards=weighed.cards,
+        asked=job.asked,
     )
+    found = replace(found, asked=job.asked)
     return verdict, replace(found, cards=weighed.cards) if weighed.cards else found
 
 

@@ -34,13 +34,15 @@ def check(
     mmproj: str | Path | None = None,
     catalog: Sequence[str | Path] = (),
     engine_check: bool = False,
+    largest: bool = False,
     **settings: Setting,
 ) -> checking.Answer:
     """Return the verdict for each TARGET on each CARD, as ``vramplan check`` gives it.
 
     Without a card this machine's GPUs are judged, or an 8 GB and a 12 GB card where it has none;
     the answer's `remarks` say which. `margin` and `other` are bytes, or sizes such as ``"500MiB"``.
-    Raises VramplanError: for a target, card or setting nobody knows, and for what has no estimate.
+    With `largest` the answer has the largest of each size that fits too. Raises VramplanError: for
+    a target, card or setting nobody knows, and for what has no estimate.
 
     >>> answer = check("sd15", card="12gb", image="512x512")
     >>> [str(verdict.kind) for verdict in answer.verdicts]
@@ -60,6 +62,7 @@ def check(
         margin_bytes=_size(margin),
         other_bytes=None if other is None else _size(other),
     )
+    question = replace(question, wants_largest=largest)
     found = checking.answer(question, silent, asks_engine=engine_check)
     return replace(found, remarks=tuple(remarks))
 
@@ -92,9 +95,9 @@ def estimate(
 
 
 def plan(
-    target: str,
-    *,
+    *targets: str,
     card: str,
+    together: bool = False,
     accept: str = "fits",
     margin: int | str = 0,
     other: int | str | None = None,
@@ -105,7 +108,9 @@ def plan(
     """Return what makes a TARGET fit a CARD, as ``vramplan plan`` gives it.
 
     `options` are the ways, cheapest first, each with its settings, its verdict and the lines to
-    type; `largest` has the largest image, batch and context that fit with all else as it is.
+    type; `largest` has the largest image, batch and context that fit with all else as it is. With
+    `together` several are to be on the card at once, and any of them may be changed: an option's
+    settings are of a target by name (``sd15.batch``), and its `targets` are all of them.
     `accept` is the worst verdict that is good enough, ``"fits"`` or ``"tight"``. Raises
     VramplanError: for a target, card or setting nobody knows, and for what has no estimate.
 
@@ -114,17 +119,34 @@ def plan(
     'pipe.enable_model_cpu_offload()'
     """
     from vramplan.ask.plan import find_plan, read_plan
+    from vramplan.ask.plan_together import find_joint_plan, read_joint_plan
 
+    asked = [card], read_settings(**settings), silent
+    beside = None if mmproj is None else str(mmproj)
+    sizes = _size(margin), None if other is None else _size(other)
+    worst = _accepted(accept)
+    if together:
+        joint = read_joint_plan(
+            targets,
+            *asked,
+            catalog=catalog,
+            mmproj=beside,
+            margin_bytes=sizes[0],
+            other_bytes=sizes[1],
+            worst=worst,
+        )
+        return find_joint_plan(joint)
+    if len(targets) != 1:
+        hint = 'several at once: plan("sd15", "llava:7b", card="8gb", together=True)'
+        raise UsageError("a plan is for one target", hint=hint)
     question = read_plan(
-        target,
-        [card],
-        read_settings(**settings),
-        silent,
+        targets[0],
+        *asked,
         catalog=catalog,
-        mmproj=None if mmproj is None else str(mmproj),
-        margin_bytes=_size(margin),
-        other_bytes=None if other is None else _size(other),
-        worst=_accepted(accept),
+        mmproj=beside,
+        margin_bytes=sizes[0],
+        other_bytes=sizes[1],
+        worst=worst,
     )
     return find_plan(question)
 
@@ -137,9 +159,10 @@ def _accepted(word: str) -> VerdictKind:
 
 
 def fit(
-    *folders: str | Path,
+    *models: str | Path,
     card: str,
-    only_folders: bool = False,
+    only_named: bool = False,
+    pairs: bool = False,
     margin: int | str = 0,
     other: int | str | None = None,
     catalog: Sequence[str | Path] = (),
@@ -147,10 +170,11 @@ def fit(
 ) -> Ranking:
     """Return what runs on a CARD, as ``vramplan fit`` ranks it: the best fit first.
 
-    The catalogue, the models in Ollama's and LM Studio's stores and the model files in `folders`
-    are looked at, with `only_folders` those alone; each takes those of the settings that it has. A
-    row whose `problem` is not None has no verdict. Raises VramplanError for what is no folder, and
-    for a card or a setting nobody knows.
+    The catalogue, the models in Ollama's and LM Studio's stores and `models` are looked at, with
+    `only_named` those alone: TARGETs, and folders whose model files are. Each takes those of the
+    settings that it has. A row whose `problem` is not None has no verdict. With `pairs` any two
+    that have room alone are judged side by side. Raises VramplanError for
+    a target, a card or a setting nobody knows.
 
     >>> rows = fit(card="8gb").rows
     >>> [row.name for row in rows if row.is_whole and row.name in ("sd15", "sdxl")]
@@ -159,12 +183,13 @@ def fit(
     from vramplan.ask.fit import rank, read_fit
 
     question = read_fit(
-        folders,
+        models,
         [card],
         read_settings(**settings),
         silent,
         catalog=catalog,
-        only_folders=only_folders,
+        only_named=only_named,
+        wants_pairs=pairs,
         margin_bytes=_size(margin),
         other_bytes=None if other is None else _size(other),
     )

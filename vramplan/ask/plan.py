@@ -22,7 +22,7 @@ from vramplan.errors import UsageError, VramplanError
 from vramplan.model import Advice, Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.searching import searching
-from vramplan.settings import SIZES, format_setting
+from vramplan.settings import SIZES, format_setting, write_target
 
 #: so many options are worth reading
 MOST_OPTIONS = 8
@@ -69,21 +69,29 @@ def read_plan(
     """
     known = open_catalog(catalog)
     (job,) = make_jobs([target], known, settings, mmproj, remark)
-    if len(cards) > 1:
-        hint = "vramplan check takes several, and vramplan plan one of them after the other"
-        raise UsageError("a plan is for one card", hint=hint)
-    found = choose_cards(cards or [LOCAL], known, remark)
-    choice = max(found, key=_room)
-    if len(found) > 1:
-        remark(f"planned for {choice.title} ({choice.label})")
     return PlanQuestion(
         job=job,
-        choice=choice,
+        choice=choose_card(cards, known, remark),
         catalog=known,
         margin_bytes=margin_bytes,
         other_bytes=other_bytes,
         worst=worst,
     )
+
+
+def choose_card(cards: Sequence[str], catalog: Catalog, remark: Remark) -> CardChoice:
+    """Return the one card of a plan; without one this machine's GPU with most room.
+
+    Raises UsageError where several are named, MissingError where none is and there is no GPU.
+    """
+    if len(cards) > 1:
+        hint = "vramplan check takes several, and vramplan plan one of them after the other"
+        raise UsageError("a plan is for one card", hint=hint)
+    found = choose_cards(cards or [LOCAL], catalog, remark)
+    choice = max(found, key=_room)
+    if len(found) > 1:
+        remark(f"planned for {choice.title} ({choice.label})")
+    return choice
 
 
 def _room(choice: CardChoice) -> int:
@@ -184,6 +192,7 @@ def _find_chains(
 
 
 def _option(trial: Trial, chain: Chain, change: Change, found: Verdict) -> Option:
+    asked = trial.job.asked
     return Option(
         changes=chain,
         settings=change.settings,
@@ -191,6 +200,7 @@ def _option(trial: Trial, chain: Chain, change: Change, found: Verdict) -> Optio
         price=change.price,
         verdict=found,
         pace=_pace(trial.job.changed(change.settings), trial),
+        targets=(write_target(asked.target, {**asked.settings, **change.settings}),),
     )
 
 

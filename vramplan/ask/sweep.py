@@ -23,7 +23,9 @@ from vramplan.ask.judge import find_worst
 from vramplan.ask.targets import find_target, open_catalog, open_pipelines
 from vramplan.budget.system_share import system_share
 from vramplan.budget.verdict import Grader, candidate_budgets, judged_as
+from vramplan.catalog.axes import read_axis_assignment
 from vramplan.catalog.sweep_file import HERE, RAY, Grid, is_sweep_file, load_sweep
+from vramplan.catalog.target_text import split_target
 from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError, VramplanError
 from vramplan.model import (
@@ -282,15 +284,19 @@ def _open_grid(grid: Grid, known: Catalog, remark: Remark) -> Iterator[_Series]:
     """Yield a series for each target, with those of the settings that it has.
 
     A value that some of the targets take is left out for the others, and that is said; one that
-    none takes is refused.
+    none takes is refused. What stands in a target's own brackets goes before what is meant for all.
     """
-    pipelines = open_pipelines([find_target(text, known) for text in grid.targets], known)
+    read = [split_target(text, read_axis_assignment) for text in grid.targets]
+    pipelines = open_pipelines([find_target(text, known) for text, _ in read], known)
     refused: dict[str, list[str]] = {}
-    axes: list[dict[str, tuple[SettingValue, ...]]] = [{} for _ in pipelines]
+    axes = [_own_axes(one, own) for one, (_, own) in zip(pipelines, read, strict=True)]
     for key, values in grid.axes.items():
         having = [place for place, one in enumerate(pipelines) if key in one.defaults]
         if not having:
             check_setting(pipelines[0], key, values[0])
+        having = [place for place in having if key not in axes[place]]
+        if not having:  # every target that has it has values of its own
+            continue
         taken = {place: _accepted(pipelines[place], key, values) for place in having}
         for value in values:
             if not any(value in found for found in taken.values()):
@@ -305,10 +311,17 @@ def _open_grid(grid: Grid, known: Catalog, remark: Remark) -> Iterator[_Series]:
             axes[place][key] = tuple(found)
     for name, left in refused.items():
         remark(f"{name} does not take {'; '.join(left)}: left out")
-    for pipeline, its in zip(pipelines, axes, strict=True):
-        yield _Series(
-            job=Job(pipeline=pipeline, settings=pipeline.defaults), axes=tuple(its.items())
-        )
+    for pipeline, (text, _), its in zip(pipelines, read, axes, strict=True):
+        job = Job(pipeline=pipeline, settings=pipeline.defaults, target=text)
+        yield _Series(job=job, axes=tuple(its.items()))
+
+
+def _own_axes(pipeline: Pipeline, own: Axes) -> dict[str, tuple[SettingValue, ...]]:
+    """Return the axes of one target's brackets; raises UsageError for a value it does not take."""
+    for key, values in own.items():
+        for value in values:
+            check_setting(pipeline, key, value)
+    return dict(own)
 
 
 def _accepted(

@@ -8,10 +8,12 @@ from pathlib import Path
 from vramplan.catalog import Catalog, find_pipeline, load_catalog, user_folders
 from vramplan.catalog.pipelines import Entry
 from vramplan.catalog.search import PROJECT_FILE
+from vramplan.catalog.target_text import Target, read_target
 from vramplan.engines import door
 from vramplan.engines.door import Remark
 from vramplan.errors import SourceError, UsageError, did_you_mean
 from vramplan.model import Job, Pipeline, SettingValue
+from vramplan.quick_dataclass import replace
 from vramplan.settings import resolve_settings
 
 _YAML = (".yaml", ".yml")
@@ -143,45 +145,78 @@ def make_jobs(
     mmproj: str | None = None,
     remark: Remark = silent,
 ) -> list[Job]:
-    """Return each of `targets` with `overrides` over its defaults.
+    """Return each of `targets` with `overrides` over its defaults, and its own settings over both.
 
     Raises UsageError that names the target which does not have one of the settings.
     """
-    found = [find_target(text, catalog, mmproj, remark) for text in targets]
+    read = [read_target(text) for text in targets]
+    found = [find_target(one.text, catalog, mmproj, remark) for one in read]
     if mmproj is not None and sum(not isinstance(one, Entry) for one in found) != 1:
         hint = "name one .gguf file, folder or model with it"
         raise UsageError("--mmproj belongs to one model file", hint=hint)
-    return [
-        override(Job(pipeline=pipeline, settings=pipeline.defaults), overrides)
-        for pipeline in open_pipelines(found, catalog)
+    jobs = [
+        job_of(pipeline, one)
+        for pipeline, one in zip(open_pipelines(found, catalog), read, strict=True)
     ]
+    return [
+        _with_common(job, one, overrides, len(read)) for job, one in zip(jobs, read, strict=True)
+    ]
+
+
+def job_of(pipeline: Pipeline, target: Target) -> Job:
+    """Return a pipeline as a TARGET asks for it, with the settings that are its own.
+
+    Raises UsageError for one that it does not have.
+    """
+    job = Job(pipeline=pipeline, settings=pipeline.defaults, target=target.text, name=target.name)
+    return override(job, target.settings)
+
+
+def _with_common(job: Job, target: Target, common: Mapping[str, SettingValue], count: int) -> Job:
+    """Return a job with what is meant for all of `count` targets, under the settings of its own."""
+    left = {key: value for key, value in common.items() if key not in target.settings}
+    try:
+        return override(job, left)
+    except UsageError as problem:
+        if count == 1 or not left.keys() - job.settings.keys():
+            raise
+        hint = f"{problem.hint}; for one target alone: 'TARGET[KEY=VALUE]'"
+        raise UsageError(str(problem), hint=hint) from None
 
 
 def override(job: Job, settings: Mapping[str, SettingValue]) -> Job:
     """Return `job` with `settings` over its own; raises UsageError for one it does not have."""
-    resolved = resolve_settings(job.pipeline, {**job.settings, **settings})
-    return Job(pipeline=job.pipeline, settings=resolved)
+    return job.changed(resolve_settings(job.pipeline, {**job.settings, **settings}))
 
 
 def make_lenient_jobs(
-    pipelines: Sequence[Pipeline], settings: Mapping[str, SettingValue], where: str
+    pipelines: Sequence[Pipeline],
+    targets: Sequence[Target],
+    settings: Mapping[str, SettingValue],
+    where: str,
 ) -> list[Job]:
-    """Return each of `pipelines` with those of `settings` that it has.
+    """Return each of `pipelines` as its target asks for it, with those of `settings` that it has.
 
-    For settings that are not meant for each one by name. Raises UsageError, which starts with
-    `where` they stand, for one that no pipeline has.
+    For settings that are not meant for each one by name; a target's own go before them. Raises
+    UsageError, which starts with `where` they stand, for one that no pipeline has.
     """
     for key in settings:
         if not any(key in pipeline.defaults for pipeline in pipelines):
             names = ", ".join(pipeline.name for pipeline in pipelines)
             raise UsageError(f"{where}: none of the targets has a setting {key!r}", hint=names)
     return [
-        override(
-            Job(pipeline=pipeline, settings=pipeline.defaults),
-            {key: value for key, value in settings.items() if key in pipeline.defaults},
-        )
-        for pipeline in pipelines
+        lenient_job(pipeline, target, settings)
+        for pipeline, target in zip(pipelines, targets, strict=True)
     ]
+
+
+def lenient_job(pipeline: Pipeline, target: Target, settings: Mapping[str, SettingValue]) -> Job:
+    """Return a pipeline as a TARGET asks for it, with those of `settings` under it that it has.
+
+    Raises UsageError for a value that it does not take.
+    """
+    kept = {key: value for key, value in settings.items() if key in pipeline.defaults}
+    return job_of(pipeline, replace(target, settings={**kept, **target.settings}))
 
 
 def home_of(pipeline: Pipeline) -> Path:

@@ -99,16 +99,26 @@ def plan_target(
     return plan
 
 
+def sample_run() -> Path:
+    """Return the file of a run that ships: the real torch on a card that is not there."""
+    from vramplan.catalog import profiles_dir
+
+    return profiles_dir() / "samples" / "sd15-pretended.json"
+
+
 def replay_cards(path: Path, planner: Planner = plan_nothing) -> Watching:
     """Return the card of the run in a file, to be watched once more.
 
     Raises MeasurementError for a file without a run, or one that did not look at a card.
     """
     from vramplan.measurement.files import read_run
+    from vramplan.measurement.run import Witness
     from vramplan.probe.recorded import RecordedProbe
 
     saved = read_run(path)
     name = saved.gpu.name if saved.gpu is not None else "no GPU"
+    if saved.witness is Witness.PRETENDED:
+        name += " (pretended)"
     label = f"{name}, recorded {saved.created}: {saved.pipeline}"
     plan = planner(saved.compute_capability or DEFAULT_CAPABILITY)
     return Watching([(Watched(label=label, plan=plan), RecordedProbe(saved))])
@@ -143,6 +153,6 @@ def _gpus(selector: str | None) -> tuple[Gpu, ...]:
     try:
         inventory = read_inventory()
     except MissingError as problem:
-        hint = "without a GPU: vramplan watch --replay RUN shows a run that was kept"
+        hint = "vramplan watch --replay shows a run that ships, --replay RUN one that was kept"
         raise MissingError(str(problem), hint=hint) from problem
     return tuple(inventory.gpus) if selector is None else (choose_gpu(inventory, selector),)

@@ -24,6 +24,8 @@ class Option:
     price: int
     verdict: Verdict
     pace: Pace | None
+    #: the TARGETs with these settings, as the command line takes them; several are side by side
+    targets: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:

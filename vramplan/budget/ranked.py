@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vramplan.budget.pace import Pace
-from vramplan.model import Verdict, VerdictKind
+from vramplan.model import Band, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
 
 _RANKS = {kind: rank for rank, kind in enumerate(VerdictKind)}
@@ -56,9 +56,23 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two of a ranking's models side by side on its card, a process each, by their places there."""
+
+    places: tuple[int, int]
+    kind: VerdictKind
+    need: Band
+    budget_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """What runs on a card, the best fit first."""
+    """What runs on a card, the best fit first.
+
+    `pairs` are any two of those rows that have room alone, None where nobody asked.
+    """
 
     card: str
     card_title: str
     rows: tuple[Ranked, ...]
+    pairs: tuple[Pair, ...] | None = None

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, cast
 from vramplan.catalog.card_choice import CardChoice
 from vramplan.catalog.card_groups import TIMES, candidates_of, is_group, label_of, match_group
 from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
-from vramplan.catalog.other_makers import cards_with, listed, maker_of
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
 from vramplan.quick_dataclass import replace
@@ -181,6 +180,8 @@ def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
 
 def _unknown(text: str, cards: Mapping[str, Card]) -> UsageError:
     """Return the error for a name that no card has: another maker's, a part of some, or neither."""
+    from vramplan.catalog.other_makers import maker_of
+
     slug = _slug(text)
     maker = maker_of(slug)
     if maker is not None:
@@ -197,6 +198,8 @@ def _unknown(text: str, cards: Mapping[str, Card]) -> UsageError:
 
 def _refuse_part(text: str, cards: Iterable[Card]) -> None:
     """Raise UsageError for a part of cards' names, with those that have it in theirs."""
+    from vramplan.catalog.other_makers import cards_with, listed
+
     found = cards_with(_slug(text), cards)
     if len(found) == 1:
         raise UsageError(f"unknown card {text!r}", hint=f"did you mean {found[0]!r}?")

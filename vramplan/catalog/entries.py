@@ -1,90 +1,100 @@
-"""Entries by name, built when they are asked for: most starts ask for one of a hundred."""
+"""The pipelines of a catalogue by name, each of them made when somebody asks for it.
+
+What is made of a long catalogue is what a question is about: names, aliases and repositories are in
+the shipped snapshot's index. Where a source turns out not to be as the snapshot has it, all sources
+are read instead.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from vramplan.catalog.pipelines import Entry, build_pipeline
+from vramplan.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from typing import TypedDict
-
-    class Kept(TypedDict):
-        """What is kept of a checked pipeline: what it is found by, and the rest as JSON."""
-
-        name: str
-        aliases: list[str]
-        repositories: list[str]
-        text: str
+    from vramplan.catalog.pipelines import Entry
+    from vramplan.catalog.snapshot import Snapshot, Source
 
 
-class Entries(Mapping[str, Entry]):
-    """Entries by name, in the order of their names; an entry is built at its first use.
+class Entries(Mapping[str, "Entry"]):
+    """Pipelines by name, in the order of their names.
 
-    `aliases` and `repositories` (in lower case) lead to names, without an entry being built.
+    `own` go before those of the shipped `snapshot`; `read` gives the shipped ones without it.
     """
 
-    def __init__(self) -> None:
-        """Hold nothing yet."""
-        self._built: dict[str, Entry] = {}
-        self._makers: dict[str, Callable[[], Entry]] = {}
-        self._aliases: dict[str, tuple[str, ...]] = {}
-        self.repositories: dict[str, str] = {}
-
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Take entries in; one of a name that is there replaces it."""
-        for entry in entries:
-            self._put(entry.name, entry.aliases, entry.repositories, lambda entry=entry: entry)  # type: ignore[misc]  # bound at once
-
-    def add_kept(self, kept: Kept, path: str) -> None:
-        """Take in a pipeline that was checked when it was written to the snapshot."""
-        self._put(
-            kept["name"],
-            tuple(kept["aliases"]),
-            kept["repositories"],
-            lambda: build_pipeline(json.loads(kept["text"]), path),
-        )
-
-    def _put(
+    def __init__(
         self,
-        name: str,
-        aliases: tuple[str, ...],
-        repositories: Iterable[str],
-        make: Callable[[], Entry],
+        own: Iterable[Entry] = (),
+        snapshot: Snapshot | None = None,
+        read: Callable[[], Iterable[Entry]] = tuple,
     ) -> None:
-        self._built.pop(name, None)
-        self._makers[name] = make
-        self._aliases[name] = aliases
-        self.repositories.update((one.lower(), name) for one in repositories)
-
-    @property
-    def aliases(self) -> Mapping[str, str]:
-        """Which names the aliases stand for."""
-        return {alias: name for name in self for alias in self._aliases[name]}
+        self._own = {entry.name: entry for entry in own}
+        self._snapshot = snapshot
+        self._read = read
+        self._made: dict[str, Entry] = {}
+        self._files: dict[str, str] = {}
+        if snapshot is None:
+            self._made = {entry.name: entry for entry in read()}
+        else:
+            self._files = {one["name"]: file for file, one in snapshot.sources["pipelines"].items()}
 
     def __getitem__(self, name: str) -> Entry:
-        """Return the entry of a name; raises KeyError."""
-        found = self._built.get(name)
-        if found is None:
-            found = self._built[name] = self._makers[name]()
-        return found
+        """Return the pipeline of this name; raises KeyError, and CatalogError for a wrong file."""
+        if name in self._own:
+            return self._own[name]
+        if name not in self._made and name in self._files:
+            self._make(name)
+        return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the names, in their order."""
-        return iter(sorted(self._makers))
+        """Yield the names."""
+        return iter(sorted({*self._own, *self._made, *self._files}))
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._makers)
+        return len({*self._own, *self._made, *self._files})
+
+    def _make(self, name: str) -> None:
+        assert self._snapshot is not None
+        found = self._snapshot.pipeline(self._files[name])
+        if found is not None:
+            self._made[name] = found
+            return
+        self._snapshot, self._files = None, {}
+        self._made = {entry.name: entry for entry in self._read()}
+
+    def aliases(self) -> dict[str, str]:
+        """Return the other names of pipelines, each with the name."""
+        found: dict[str, Iterable[str]] = dict.fromkeys(self, ())
+        found |= {name: one["aliases"] for name, one in self._sources()}
+        found |= {name: one.aliases for name, one in (self._made | self._own).items()}
+        return {alias: name for name, aliases in found.items() for alias in aliases}
+
+    def repositories(self) -> dict[str, str]:
+        """Return ``org/name`` on the hub, in lower case, with the name of what stands for it."""
+        found: list[tuple[Iterable[str], str]]
+        found = [(one["repositories"], name) for name, one in self._sources()]
+        found += [(one.repositories, one.name) for one in self._made.values()]
+        found += [(one.repositories, one.name) for one in self._own.values()]
+        return {place.lower(): name for places, name in found for place in places}
+
+    def _sources(self) -> Iterator[tuple[str, Source]]:
+        """Yield what the index says of the pipelines that are not made yet."""
+        if self._snapshot is not None:
+            for one in self._snapshot.sources["pipelines"].values():
+                yield one["name"], one
 
 
-def keep(data: Mapping[str, object]) -> Kept:
-    """Return what a snapshot keeps of a pipeline's checked data."""
-    return {
-        "name": str(data["name"]),
-        "aliases": list(data.get("aliases", [])),  # type: ignore[call-overload]  # lists, by the schema
-        "repositories": list(data.get("repositories", [])),  # type: ignore[call-overload]  # as above
-        "text": json.dumps(data, ensure_ascii=False, separators=(",", ":")),
-    }
+def find_pipeline(name: str, pipelines: Entries) -> Entry:
+    """Return the pipeline called `name`: by its name, by an alias, then whatever the case.
+
+    Raises UsageError, with a suggestion, when there is none.
+    """
+    known = {**pipelines.aliases(), **{one: one for one in pipelines}}
+    called = known.get(name) or known.get(name.strip().lower())
+    found = pipelines.get(called) if called else None
+    if found is None:
+        hint = did_you_mean(name, known) or "vramplan catalog list shows them"
+        raise UsageError(f"unknown pipeline {name!r}", hint=hint)
+    return found

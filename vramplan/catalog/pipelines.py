@@ -227,20 +227,3 @@ def _build_component(name: str, data: Data) -> ComponentSpec:
         config=cast("Mapping[str, object]", data.get("config", {})),
         parameters=cast("int | None", data.get("parameters")),
     )
-
-
-def find_pipeline(name: str, pipelines: Mapping[str, Entry]) -> Entry:
-    """Return the pipeline called `name`: by its name, by an alias, then whatever the case.
-
-    Raises UsageError, with a suggestion, when there is none.
-    """
-    aliases = getattr(pipelines, "aliases", None)  # those of `Entries` are known, unbuilt
-    if aliases is None:
-        aliases = {alias: one.name for one in pipelines.values() for alias in one.aliases}
-    for wanted in (name, name.strip().lower()):
-        found = wanted if wanted in pipelines else aliases.get(wanted)
-        if found is not None:
-            return pipelines[found]
-    known = (*aliases, *pipelines)
-    hint = did_you_mean(name, known) or "vramplan catalog list shows them"
-    raise UsageError(f"unknown pipeline {name!r}", hint=hint)

@@ -1,41 +1,59 @@
 """`vramplan.yaml` beside a project: what it deploys, and on what.
 
-    targets: [sd15, llava:7b]     # as on the command line
-    cards: [8gb, rtx-4070]        # default: as `vramplan check` without --card
-    settings: {batch: 2}          # for the targets that have them; one nobody has is an error
-    together: off                 # on: all targets side by side on one card
-    catalog: ./vramplan           # a folder of catalogue files, relative to this file
-    pipelines: []                 # pipelines of this project, as in a catalogue file
+    targets:
+      - sd15                            # as on the command line
+      - sdxl[offload=model]             # with settings of its own
+      - target: llava:7b                # the same at length, with a name
+        name: chat
+        settings: {context: 8192}
+    cards: [8gb, rtx-4070]              # default: as `vramplan check` without --card
+    settings: {batch: 2}                # for the targets that have them; one nobody has is an error
+    together: [[sd15, chat]]            # these side by side on one card; on: all targets
+    fail_on: tight                      # the mildest verdict that fails; default: offload
+    margin: 512MiB                      # what stays free on every card
+    other: 1GiB                         # what other processes hold there
+    catalog: ./vramplan                 # a folder of catalogue files, relative to this file
+    pipelines: []                       # pipelines of this project, as in a catalogue file
 
 Only `targets` is needed. A pipeline here wins over a catalogue's by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import Entry, build_pipeline, check_pipeline, setting_text
-from vramplan.errors import CatalogError, UsageError
+from vramplan.catalog.target_text import Target, read_target
+from vramplan.errors import CatalogError, UsageError, did_you_mean
+from vramplan.model import VerdictKind
 from vramplan.quick_dataclass import dataclass, field
 from vramplan.settings import SettingValue, parse_setting
+from vramplan.units import parse_size
 
 if TYPE_CHECKING:
-    from vramplan.catalog.yaml_reader import Document, Plain
+    from vramplan.catalog.yaml_reader import Document, KeyPath, Plain
 
     Data = Mapping[str, Plain]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """What a project's file says; everything but the targets may be empty."""
+    """What a project's file says; everything but the targets may be empty.
+
+    `groups` are places among the targets of those that are side by side on one card; sizes are
+    None, and so is `fail_on`, where the file has none.
+    """
 
     path: Path
-    targets: tuple[str, ...]
+    targets: tuple[Target, ...]
     cards: tuple[str, ...] = ()
     settings: Mapping[str, SettingValue] = field(default_factory=dict)
-    is_together: bool = False
+    groups: tuple[tuple[int, ...], ...] = ()
+    fail_on: VerdictKind | None = None
+    margin_bytes: int | None = None
+    other_bytes: int | None = None
     catalog: Path | None = None
     pipelines: tuple[Entry, ...] = ()
 
@@ -52,16 +70,17 @@ def load_project(path: Path) -> Project:
     if errors:
         raise errors[0]
     data = cast("Data", document.data)
-    folder = data.get("catalog")
+    folder, fail_on = data.get("catalog"), data.get("fail_on")
+    targets = tuple(map(_target, cast("list[Plain]", data["targets"])))
     return Project(
         path=path,
-        targets=tuple(cast("list[str]", data["targets"])),
+        targets=targets,
         cards=tuple(cast("list[str]", data.get("cards", []))),
-        settings={
-            key: parse_setting(key, setting_text(value))
-            for key, value in cast("Data", data.get("settings", {})).items()
-        },
-        is_together=setting_text(data.get("together", "off")) == "on",
+        settings=_settings(data),
+        groups=tuple(_groups(data, targets)),
+        fail_on=None if fail_on is None else VerdictKind(str(fail_on)),
+        margin_bytes=_size(data.get("margin")),
+        other_bytes=_size(data.get("other")),
         catalog=path.parent / str(folder) if folder else None,
         pipelines=tuple(
             build_pipeline(pipeline, str(path))
@@ -70,6 +89,48 @@ def load_project(path: Path) -> Project:
     )
 
 
+def _target(said: Plain) -> Target:
+    """Return a target as a line of text or a mapping says it; raises UsageError."""
+    if not isinstance(said, dict):
+        return read_target(str(said))
+    short = read_target(str(said["target"]))
+    own = {**short.settings, **_settings(said)}
+    return Target(text=short.text, settings=own, name=str(said.get("name", "")))
+
+
+def _settings(data: Data) -> dict[str, SettingValue]:
+    return {
+        key: parse_setting(key, setting_text(value))
+        for key, value in cast("Data", data.get("settings", {})).items()
+    }
+
+
+def _size(value: Plain) -> int | None:
+    if value is None:
+        return None
+    return value if isinstance(value, int) else parse_size(str(value))
+
+
+def _names(data: Data) -> list[str]:
+    """Return what each target goes by: its name, else its text as it stands in the file."""
+    listed = cast("list[Plain]", data["targets"])
+    return [
+        str(one.get("name") or one["target"]) if isinstance(one, dict) else str(one)
+        for one in listed
+    ]
+
+
+def _groups(data: Data, targets: tuple[Target, ...]) -> Iterator[tuple[int, ...]]:
+    together = data.get("together", "off")
+    if isinstance(together, list):
+        names = _names(data)
+        for group in cast("list[list[str]]", together):
+            yield tuple(names.index(name) for name in group)
+    elif setting_text(together) == "on":
+        yield tuple(range(len(targets)))
+
+
+# ---------------------------------------------------------------------------------- what is wrong
 def check_project(document: Document) -> list[CatalogError]:
     """Return what is wrong with a project's file; what it means only when its shape is right."""
     from vramplan.catalog.schema import check_shape
@@ -78,11 +139,14 @@ def check_project(document: Document) -> list[CatalogError]:
     if errors:
         return errors
     data = cast("Data", document.data)
-    for key, value in cast("Data", data.get("settings", {})).items():
+    errors += _check_targets(document, data)
+    errors += _check_settings(document, (), data)
+    errors += _check_groups(document, data)
+    for key in ("margin", "other"):
         try:
-            parse_setting(key, setting_text(value))
+            _size(data.get(key))
         except UsageError as problem:
-            errors.append(document.error(("settings", key), str(problem), hint=problem.hint))
+            errors.append(document.error((key,), str(problem), hint=problem.hint))
     folder = data.get("catalog")
     if folder and not (Path(document.path).parent / str(folder)).is_dir():
         errors.append(document.error(("catalog",), f"{folder} is not a folder"))
@@ -95,3 +159,49 @@ def check_project(document: Document) -> list[CatalogError]:
             errors.append(document.error((*where, "name"), message))
         names.add(str(pipeline["name"]))
     return errors
+
+
+def _check_settings(document: Document, where: KeyPath, data: Data) -> Iterator[CatalogError]:
+    for key, value in cast("Data", data.get("settings", {})).items():
+        try:
+            parse_setting(key, setting_text(value))
+        except UsageError as problem:
+            place = (*where, "settings", key)
+            yield document.error(place, str(problem), hint=problem.hint)
+
+
+def _check_targets(document: Document, data: Data) -> Iterator[CatalogError]:
+    seen: set[str] = set()
+    for index, one in enumerate(cast("list[Plain]", data["targets"])):
+        where: KeyPath = ("targets", index)
+        is_long = isinstance(one, dict)
+        text = str(one["target"]) if isinstance(one, dict) else str(one)
+        try:
+            read_target(text)
+        except UsageError as problem:
+            place = (*where, "target") if is_long else where
+            yield document.error(place, str(problem), hint=problem.hint)
+        if isinstance(one, dict):
+            yield from _check_settings(document, where, one)
+            name = one.get("name")
+            if isinstance(name, str):
+                if name in seen:
+                    message = f"a target called {name!r} stands above already"
+                    yield document.error((*where, "name"), message)
+                seen.add(name)
+
+
+def _check_groups(document: Document, data: Data) -> Iterator[CatalogError]:
+    together = data.get("together")
+    if not isinstance(together, list):
+        return
+    names = _names(data)
+    for number, group in enumerate(cast("list[list[str]]", together)):
+        for place, name in enumerate(group):
+            where = ("together", number, place)
+            if name not in names:
+                hint = did_you_mean(name, names) or "targets: " + ", ".join(names[:8])
+                yield document.error(where, f"no target is called {name!r}", hint=hint)
+            elif names.count(name) > 1:
+                hint = "give them a name, such as: - {target: sd15, name: thumbnails}"
+                yield document.error(where, f"several targets are called {name!r}", hint=hint)

@@ -142,6 +142,20 @@ def _check_pattern(place: _Place) -> Iterator[CatalogError]:
         yield place.error(f"{place.value!r} is not accepted")
 
 
+def _check_any(place: _Place) -> Iterator[CatalogError]:
+    """Check against the one of several schemas whose type the value has: types tell them apart."""
+    choices = [_resolve(replace(place, schema=_dict(one))) for one in _list(place.schema["anyOf"])]
+    kinds = []
+    for choice in choices:
+        its = [str(kind) for kind in _list(choice.schema["type"])]
+        if any(_IS_OF_KIND[kind](place.value) for kind in its):
+            yield from _check(choice)
+            return
+        kinds += [_KINDS[kind] for kind in its]
+    wanted = " or ".join(dict.fromkeys(kinds))
+    yield place.error(f"expected {wanted}, found {_describe(place.value)}")
+
+
 def _check_items(place: _Place) -> Iterator[CatalogError]:
     for index, value in enumerate(_list(place.value)):
         yield from _check(place.child(index, value, place.schema["items"]))
@@ -202,6 +216,7 @@ _KEYWORDS: Mapping[str, Callable[[_Place], Iterator[CatalogError]]] = {
     "enum": _check_enum,
     "const": _check_const,
     "pattern": _check_pattern,
+    "anyOf": _check_any,
     "items": _check_items,
     "uniqueItems": _check_unique,
     "minimum": _bounded("minimum", "be"),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from vramplan.catalog.card_choice import CardChoice
 from vramplan.catalog.cards import load_card_file, match_card
-from vramplan.catalog.entries import Entries
-from vramplan.catalog.pipelines import Entry, find_pipeline, load_pipeline_file
+from vramplan.catalog.entries import Entries, find_pipeline
+from vramplan.catalog.pipelines import Entry, load_pipeline_file
 from vramplan.catalog.shipped import CONTEXTS_FILE, PUBLISHED_FILE, profiles_dir
 from vramplan.catalog.snapshot import read_published, read_snapshot
 from vramplan.errors import CatalogError, UsageError
@@ -40,7 +40,7 @@ _Found = tuple[tuple[Entry, ...], tuple[Card, ...]]
 class Catalog:
     """Every pipeline and card by name; `folders` are where they came from, first wins."""
 
-    pipelines: Mapping[str, Entry]
+    pipelines: Entries
     cards: Mapping[str, Card]
     folders: tuple[Path, ...] = ()
     #: ``org/name`` on the hub, in lower case -> the name of the pipeline that stands for it
@@ -84,20 +84,21 @@ def load_catalog(folders: Sequence[Path] = (), inline: Iterable[Entry] = ()) -> 
     """
     shipped = profiles_dir()
     snapshot = read_snapshot(shipped)
-    pipelines = snapshot.pipelines if snapshot else Entries()
-    cards = {card.name: card for card in snapshot.cards} if snapshot else {}
-    for found_pipelines, found_cards in (
-        *(_read_folder(folder) for folder in ([] if snapshot else [shipped])),
-        *(_read_folder(folder) for folder in reversed(folders)),
-        (tuple(inline), ()),
-    ):
-        pipelines.add(found_pipelines)
+    shipped_cards = None if snapshot is None else snapshot.cards()
+    if shipped_cards is None:
+        snapshot, shipped_cards = None, _read_folder(shipped)[1]
+    cards = {card.name: card for card in shipped_cards}
+    own: list[Entry] = []
+    for folder in reversed(folders):
+        found_pipelines, found_cards = _read_folder(folder)
+        own += found_pipelines
         cards |= {card.name: card for card in found_cards}
+    pipelines = Entries([*own, *inline], snapshot, lambda: _read_folder(shipped)[0])
     return Catalog(
         pipelines=pipelines,
         cards=cards,
         folders=(*folders, shipped),
-        repositories=pipelines.repositories,
+        repositories=pipelines.repositories(),
     )
 
 

@@ -1,12 +1,13 @@
 """The shipped catalogue as one JSON file, so that no command parses forty YAML files.
 
 `profiles/snapshot.json` holds the checked data of every shipped pipeline and card and of the
-published figures, and for each source its size and CRC-32. Reading it takes a few milliseconds and
-no YAML parser; a pipeline's data is a text in it that is read when the pipeline is asked for. It is
-believed only while every source still has the bytes it was made from (a CRC against edits, not
-against malice: who can write the sources can write the snapshot); a stale one is passed over in
-favour of the sources, so that an edit shows at once, slowly, and `python -m tools.snapshot` makes
-it quick again. Times of files are not compared: a checkout sets them anew.
+published figures, a source in a line, and before them an index: of each source its size, its CRC-32
+and the names in it. A line is read when somebody asks for what is in it, so that a command takes no
+longer where the catalogue is longer, and no YAML parser. It is believed only while every source
+still has the size it was made from, and a line only while its source has those bytes (a CRC against
+edits, not against malice: who can write the sources can write the snapshot). A stale one is passed
+over in favour of the sources, so that an edit shows at once, slowly, and `python -m tools.snapshot`
+makes it quick again. Times of files are not compared: a checkout sets them anew.
 """
 
 from __future__ import annotations
@@ -16,33 +17,28 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from vramplan.catalog.cards import build_cards
-from vramplan.catalog.entries import Entries
+from vramplan.catalog.pipelines import Entry, build_pipeline
 from vramplan.catalog.shipped import PUBLISHED_FILE
 from vramplan.model import Card
+from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from typing import TypedDict
 
-    from vramplan.catalog.entries import Kept
     from vramplan.catalog.yaml_reader import Plain
 
     class Source(TypedDict):
-        """One YAML file as it was: its bytes' length and CRC-32, and its checked data."""
+        """One YAML file as it was: its bytes' length and CRC-32; what a pipeline is called."""
 
         bytes: int
         crc32: int
-        data: dict[str, Plain]
-
-    class PipelineSource(TypedDict):
-        """The YAML file of one pipeline; its data is read when it is asked for."""
-
-        bytes: int
-        crc32: int
-        kept: Kept
+        name: str
+        aliases: list[str]
+        repositories: list[str]
 
 
 VERSION = 2
@@ -50,74 +46,116 @@ NAME = "snapshot.json"
 PUBLISHED = "published"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
-    """The shipped pipelines and cards, in the order of their files."""
+    """The shipped catalogue, of which nothing is read before it is asked for.
 
-    pipelines: Entries
-    cards: tuple[Card, ...]
+    `sources` are, by kind, the files that it was made from, by name.
+    """
+
+    profiles: Path
+    text: str
+    sources: Mapping[str, Mapping[str, Source]]
+
+    def pipeline(self, file: str) -> Entry | None:
+        """Return the pipeline of a source, or None where it is not as it was."""
+        data = self._data("pipelines", file)
+        if data is None:
+            return None
+        return build_pipeline(data, str(self.profiles / "pipelines" / file))
+
+    def cards(self) -> tuple[Card, ...] | None:
+        """Return all cards, in the order of their files; None where one is not as it was."""
+        found: list[Card] = []
+        for file in self.sources["cards"]:
+            data = self._data("cards", file)
+            if data is None:
+                return None
+            found += build_cards(data)
+        return tuple(found)
+
+    def published(self) -> dict[str, Plain] | None:
+        """Return the checked data of the published figures; None where they are to be read."""
+        return next((self._data(PUBLISHED, file) for file in self.sources[PUBLISHED]), None)
+
+    def is_fresh(self) -> bool:
+        """Return whether every source of pipelines and cards has the bytes it had."""
+        return all(
+            self._is_as_it_was(kind, file)
+            for kind in ("pipelines", "cards")
+            for file in self.sources[kind]
+        )
+
+    def _data(self, kind: str, file: str) -> dict[str, Plain] | None:
+        begins = f"\n{json.dumps(line_name(kind, file), ensure_ascii=False)}:"
+        at = self.text.find(begins) + len(begins)
+        if at < len(begins) or not self._is_as_it_was(kind, file):
+            return None
+        try:
+            found = json.loads(self.text[at : self.text.find("\n", at)].removesuffix(","))
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _is_as_it_was(self, kind: str, file: str) -> bool:
+        source = self.sources[kind][file]
+        try:
+            with open_file(_folder(self.profiles, kind) / file) as opened:
+                raw = opened.read(source["bytes"] + 1)
+        except OSError:
+            return False
+        return len(raw) == source["bytes"] and zlib.crc32(raw) == source["crc32"]
 
 
-def source_files(profiles: Path, kind: str) -> list[Path]:
-    """Return the YAML files of `kind` (pipelines, cards or published) under `profiles`, by name."""
-    if kind == PUBLISHED:
-        return [path for path in [profiles / PUBLISHED_FILE] if path.is_file()]
-    folder = profiles / kind
+def line_name(kind: str, file: str) -> str:
+    """Return what a source's line begins with."""
+    return f"{kind}/{file}"
+
+
+def _folder(profiles: Path, kind: str) -> Path:
+    return profiles if kind == PUBLISHED else profiles / kind
+
+
+def source_files(profiles: Path, kind: str) -> dict[str, int]:
+    """Return the YAML files of a kind (pipelines, cards or published) by name, with their sizes."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208  # many times quicker than patterns
+        with os.scandir(_folder(profiles, kind)) as listing:
+            found = {
+                one.name: one.stat().st_size
+                for one in listing
+                if one.name.endswith((".yaml", ".yml"))
+                and (kind != PUBLISHED or one.name == PUBLISHED_FILE)
+            }
     except OSError:
-        return []
-    return [folder / name for name in names if name.endswith((".yaml", ".yml"))]
+        return {}
+    return dict(sorted(found.items()))
 
 
 def read_snapshot(profiles: Path) -> Snapshot | None:
-    """Return the snapshot of `profiles`, or None when it is missing, damaged, foreign or stale."""
-    content = _read(profiles)
-    if content is None:
+    """Return the snapshot of `profiles`, or None when it is missing, damaged, foreign or stale.
+
+    Of what is stale only that is seen here which has another size, or files more or fewer.
+    """
+    try:
+        with open_file(profiles / NAME) as file:
+            text = file.read().decode()
+        head, index = text.split("\n", 2)[:2]
+        sources = json.loads(index.removeprefix('"index":').removesuffix(","))
+    except (OSError, ValueError):
         return None
-    if not all(_is_fresh(profiles, kind, content.get(kind)) for kind in ("pipelines", "cards")):
+    if head != f'{{"snapshot":{VERSION},' or not isinstance(sources, dict):
         return None
-    entries = Entries()
-    folder = f"{profiles / 'pipelines'}{os.sep}"
-    for name, source in cast("Mapping[str, PipelineSource]", content["pipelines"]).items():
-        entries.add_kept(source["kept"], folder + name)
-    cards = cast("Mapping[str, Source]", content["cards"])
-    return Snapshot(
-        pipelines=entries,
-        cards=tuple(card for source in cards.values() for card in build_cards(source["data"])),
-    )
+    try:
+        for kind in ("pipelines", "cards"):
+            sizes = {name: one["bytes"] for name, one in sources[kind].items()}
+            if source_files(profiles, kind) != sizes:
+                return None
+    except (AttributeError, LookupError, TypeError):
+        return None
+    return Snapshot(profiles=profiles, text=text, sources={PUBLISHED: {}, **sources})
 
 
 def read_published(profiles: Path) -> dict[str, Plain] | None:
     """Return the checked data of the published figures, or None when the file has to be read."""
-    content = _read(profiles)
-    if content is None or not _is_fresh(profiles, PUBLISHED, content.get(PUBLISHED)):
-        return None
-    sources = cast("Mapping[str, Source]", content[PUBLISHED])
-    return next((source["data"] for source in sources.values()), None)
-
-
-def _read(profiles: Path) -> dict[str, object] | None:
-    try:
-        content = json.loads((profiles / NAME).read_bytes())
-    except (OSError, ValueError):
-        return None
-    is_ours = isinstance(content, dict) and content.get("snapshot") == VERSION
-    return content if is_ours else None
-
-
-def _is_fresh(profiles: Path, kind: str, sources: object) -> bool:
-    files = source_files(profiles, kind)
-    if not isinstance(sources, dict) or [file.name for file in files] != list(sources):
-        return False
-    for file in files:
-        recorded = sources[file.name]
-        # a file more than a hundred times: without what a buffered reader sets up
-        handle = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            raw = os.read(handle, recorded["bytes"] + 1)
-        finally:
-            os.close(handle)
-        if len(raw) != recorded["bytes"] or zlib.crc32(raw) != recorded["crc32"]:
-            return False
-    return True
+    snapshot = read_snapshot(profiles)
+    return None if snapshot is None else snapshot.published()

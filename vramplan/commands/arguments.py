@@ -12,7 +12,7 @@ from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, pars
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import ArgumentParser, Namespace, _ActionsContainer
 
 #: the settings that have an option of their own, with what stands for their value
 SHORT_FORMS = {
@@ -37,7 +37,8 @@ SHORT_FORMS = {
 TARGET_HELP = (
     "a pipeline's name in the catalogue (sd15, llava:7b), a YAML file with one, a .gguf file or a "
     "folder with one, a folder or .safetensors file that diffusers or transformers saved, "
-    "lmstudio:PUBLISHER/MODEL, ollama:NAME:TAG, hf:ORG/NAME or hf:ORG/NAME:FILE.gguf"
+    "lmstudio:PUBLISHER/MODEL, ollama:NAME:TAG, hf:ORG/NAME or hf:ORG/NAME:FILE.gguf; settings of "
+    "its own behind it in brackets, in quotes for the shell: 'sd15[offload=model,image=768x768]'"
 )
 CARD_HELP = (
     "a card: its name (rtx-3060-12gb), a class (8gb), a size (11.6GiB), or auto for this machine's "
@@ -47,6 +48,16 @@ CARD_HELP = (
 
 #: what every command's epilog says about its exit code, besides 0 and 1
 COMMON_EXITS = "`2` bad usage, a bad catalogue or an internal error; `130` interrupted."
+
+
+#: what a FILE is called so that it gets a format
+_SUFFIX_OF = {
+    "html": ".html",
+    "pdf": ".pdf",
+    "png": ".png",
+    "markdown": ".md",
+    "json": ".json",
+}
 
 
 def describe(parser: ArgumentParser, command: str) -> None:
@@ -136,7 +147,8 @@ def add_settings(
     group = parser.add_argument_group(
         "settings",
         "Which settings a pipeline has, and its defaults, `vramplan catalog show NAME` says. "
-        "A setting that one of the targets does not have is refused.",
+        "A setting that one of the targets does not have is refused; one for one target alone "
+        "stands behind it in brackets, and goes before these.",
     )
     others = ", ".join(key for key in SETTING_HELP if key not in SHORT_FORMS)
     group.add_argument(
@@ -184,13 +196,24 @@ def add_output(parser: ArgumentParser, formats: Sequence[str], default: str = "t
         dest="format",
         help="the same as --format json: one object, sizes are integers of bytes",
     )
+    suffixes = [suffix for name, suffix in _SUFFIX_OF.items() if name in formats]
+    printed = "; a PDF and a PNG need an installed Chromium, Chrome or Edge"
     parser.add_argument(
         "-o",
         "--output",
         metavar="FILE",
-        help="write to FILE instead of stdout; .html, .md and .json choose the format",
+        help=f"write to FILE instead of stdout; {', '.join(suffixes[:-1])} and {suffixes[-1]} "
+        f"choose the format{printed if 'pdf' in formats else ''}",
     )
+    add_force(parser)
     parser.set_defaults(formats=tuple(formats), default_format=default)
+
+
+def add_force(parser: _ActionsContainer) -> None:
+    """Add ``--force``."""
+    parser.add_argument(
+        "--force", action="store_true", help="replace the FILE of -o where there is one already"
+    )
 
 
 def given_settings(args: Namespace) -> dict[str, SettingValue]:
@@ -199,5 +222,7 @@ def given_settings(args: Namespace) -> dict[str, SettingValue]:
 
 
 def is_page(args: Namespace) -> bool:
-    """True where the result would be a page of HTML, by ``--format`` or the suffix of ``-o``."""
-    return bool(args.format == "html" or (args.output or "").lower().endswith((".html", ".htm")))
+    """True where the result would be a page, printed or not, by ``--format`` or ``-o``'s suffix."""
+    suffixes = (".html", ".htm", ".pdf", ".png")
+    pages = ("html", "pdf", "png")
+    return args.format in pages or (args.output or "").lower().endswith(suffixes)

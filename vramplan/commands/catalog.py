@@ -9,7 +9,8 @@ from vramplan.ask.listing import find_pipelines
 from vramplan.ask.targets import find_target, open_catalog
 from vramplan.catalog import load_catalog, user_folders, validate
 from vramplan.commands import arguments
-from vramplan.commands.output import choose_format, note, remark, show, write_file
+from vramplan.commands.output import choose_format, note, remark, show
+from vramplan.commands.result_file import write_file
 from vramplan.commands.streams import write_stdout
 from vramplan.errors import CatalogError, UsageError
 from vramplan.report import catalog

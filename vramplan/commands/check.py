@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from vramplan.ask import check
 from vramplan.ask.cards import drawn_cards
@@ -11,9 +13,12 @@ from vramplan.commands.output import remark, show
 from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.model import VerdictKind
+from vramplan.quick_dataclass import replace
 from vramplan.report import verdicts
+from vramplan.settings import format_setting
 
-FORMATS = ("table", "json", "markdown", "html")
+WORSE = "worse"
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -32,12 +37,24 @@ def configure(parser: ArgumentParser) -> None:
         action="store_true",
         help="judge the targets loaded side by side on one card, a process each",
     )
-    arguments.add_budget(parser)
+    arguments.add_budget(parser, margin=None)
     parser.add_argument(
         "--fail-on",
-        choices=[kind.value for kind in VerdictKind if kind is not VerdictKind.FITS],
-        default=VerdictKind.OFFLOAD.value,
-        help="the mildest verdict that exits with 1: tight, offload or oom (default: offload)",
+        choices=[*(kind.value for kind in VerdictKind if kind is not VerdictKind.FITS), WORSE],
+        help="the mildest verdict that exits with 1: tight, offload or oom (default: offload); or "
+        "worse: only one that is worse than in --against, or new and fails",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="BASE.json",
+        help="say too what has changed since an earlier answer: the JSON of vramplan check, such "
+        "as that of the branch a change is for",
+    )
+    parser.add_argument(
+        "--largest",
+        action="store_true",
+        help="say too which image, batch, context and number of frames is the largest that fits, "
+        "with all else as it is; up to a quarter of a second longer for each verdict",
     )
     arguments.add_projector(parser)
     parser.add_argument(
@@ -56,18 +73,76 @@ def run(args: Namespace) -> int:
     """Judge, write the verdicts, and return 1 where one of them is a failure."""
     if args.engine_check:
         _refuse_engine(args)
-    question = _read(args)
+    for option, is_given in (("--largest", args.largest), ("--against", args.against)):
+        if is_given and arguments.is_page(args):
+            raise UsageError(f"{option} has no page", hint="leave --format html out")
+    if args.fail_on == WORSE and args.against is None:
+        raise UsageError("--fail-on worse needs --against", hint="--against BASE.json")
+    question = _with_base(args, replace(_read(args), wants_largest=args.largest))
     with progress(args) as step:
         answer = check.answer(question, step, asks_engine=args.engine_check)
     cards = drawn_cards(question.choices)
     show(
         args,
         lambda look: verdicts.render(
-            answer.verdicts, answer.estimates, cards, look, witnesses=answer.witnesses
+            answer.verdicts,
+            answer.estimates,
+            cards,
+            look,
+            witnesses=answer.witnesses,
+            largest=answer.largest,
+            compared=answer.compared,
+            following=_following(args, question, answer),
         ),
     )
-    is_contradicted = any(one.contradictions for one in answer.witnesses)
-    return int(is_contradicted or answer.is_failure(VerdictKind(args.fail_on)))
+    if any(one.contradictions for one in answer.witnesses):
+        return 1
+    if args.fail_on == WORSE:
+        return int(answer.is_worse(question.fail_on))
+    return int(answer.is_failure(question.fail_on))
+
+
+def _with_base(args: Namespace, question: check.Question) -> check.Question:
+    """Return the question with the earlier answer that it is compared with, if there is one."""
+    if args.against is None:
+        return question
+    from vramplan.ask.against import read_base
+
+    return replace(question, base=read_base(Path(args.against)), base_place=args.against)
+
+
+def _following(args: Namespace, question: check.Question, answer: check.Answer) -> list[str]:
+    """Return the commands that say what to change about each verdict that fails."""
+    failed = [one for one in answer.verdicts if answer.fails(one, question.fail_on)]
+    given = _given(args)
+    if question.is_project:
+        return [shlex.join(["vramplan", "plan", *given])] if failed else []
+    return [
+        shlex.join(
+            [
+                *("vramplan", "plan"),
+                *(member.text for member in verdict.asked.members or (verdict.asked,)),
+                *(["--together"] if verdict.asked.members else []),
+                *("--card", verdict.card, *given),
+            ]
+        )
+        for verdict in failed
+    ]
+
+
+def _given(args: Namespace) -> list[str]:
+    """Return the options that a plan must have too; settings stand behind each TARGET."""
+    sizes = (("--margin", args.margin), ("--other", args.other))
+    given = [word for option, size in sizes if size is not None for word in (option, f"{size}B")]
+    given += [word for folder in args.catalog for word in ("--catalog", folder)]
+    given += [] if args.mmproj is None else ["--mmproj", args.mmproj]
+    if not args.targets:
+        given += [word for card in args.cards for word in ("--card", card)]
+        given += ["--together"] if args.together else []
+        settings = arguments.given_settings(args).items()
+        given += [w for k, v in settings for w in ("--set", f"{k}={format_setting(k, v)}")]
+        given += ["--fail-on", args.fail_on] if args.fail_on not in (None, WORSE) else []
+    return given
 
 
 def _refuse_engine(args: Namespace) -> None:
@@ -79,15 +154,19 @@ def _refuse_engine(args: Namespace) -> None:
 
 def _read(args: Namespace) -> check.Question:
     settings = arguments.given_settings(args)
-    taken = {"margin_bytes": args.margin, "other_bytes": args.other}
+    fail_on = VerdictKind(args.fail_on) if args.fail_on not in (None, WORSE) else None
     if not args.targets:
+        if args.mmproj is not None:
+            raise UsageError("--mmproj belongs to one model file", hint="name it as TARGET")
         return check.read_project(
             args.cards,
             settings,
             remark,
             catalog=args.catalog,
             is_together=args.together,
-            **taken,
+            margin_bytes=args.margin,
+            other_bytes=args.other,
+            fail_on=fail_on,
         )
     return check.read_targets(
         args.targets,
@@ -97,5 +176,7 @@ def _read(args: Namespace) -> check.Question:
         catalog=args.catalog,
         mmproj=args.mmproj,
         is_together=args.together,
-        **taken,
+        margin_bytes=args.margin or 0,
+        other_bytes=args.other,
+        fail_on=fail_on,
     )

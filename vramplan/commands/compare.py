@@ -14,7 +14,7 @@ from vramplan.commands.output import note, remark, show
 from vramplan.errors import UsageError
 from vramplan.report.comparison import render, render_explanation
 
-FORMATS = ("table", "json", "markdown", "html")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 #: of a pasted text no more is read, and one that is longer than the readers take is refused
 _LONGEST = 4 << 20
@@ -28,11 +28,15 @@ _MOST_PERCENT = 1000
 def configure(parser: ArgumentParser) -> None:
     """Say what ``compare`` takes."""
     arguments.describe(parser, "compare")
-    parser.usage = "%(prog)s TARGET|RUN [--pid PID | --smi FILE] [--tolerance PERCENT] [option ...]"
+    parser.usage = (
+        "%(prog)s [TARGET|RUN] [--pid PID | --smi FILE] [--tolerance PERCENT] [option ...]"
+    )
     parser.add_argument(
         "target",
+        nargs="?",
         metavar="TARGET|RUN",
-        help=f"{arguments.TARGET_HELP}; or the file of a run (.json, .json.gz)",
+        help=f"{arguments.TARGET_HELP}; or the file of a run (.json, .json.gz). "
+        "Without one --pid and --smi say whose the memory is",
     )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--pid", type=_read_pid, metavar="PID", help="a process that runs now")
@@ -68,6 +72,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Compare, write, and return 1 where a residual is outside the tolerance."""
+    if args.target is None:
+        _refuse_without_target(args)
     catalog, settings = open_catalog(args.catalog), arguments.given_settings(args)
     if args.pid is not None or args.smi is not None:
         if args.events:
@@ -85,6 +91,16 @@ def run(args: Namespace) -> int:
         remark(said)
     show(args, partial(render, found.comparison, tolerance_percent=args.tolerance))
     return _judge(found.comparison.worst_percent, args.tolerance)
+
+
+def _refuse_without_target(args: Namespace) -> None:
+    if args.pid is None and args.smi is None:
+        hint = "name a TARGET or the file of a run; or --smi FILE, or --pid PID"
+        raise UsageError("nothing to compare", hint=hint)
+    if args.settings or args.tolerance is not None or args.events:
+        raise UsageError(
+            "settings, --tolerance and --events belong to a TARGET, and none was named"
+        )
 
 
 def _judge(worst: float | None, tolerance: float | None) -> int:

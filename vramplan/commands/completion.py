@@ -27,6 +27,7 @@ _KINDS = {
     "CARD | WORD": Kind.CARD,
     "TARGET": Kind.TARGET,
     "TARGET|RUN": Kind.TARGET,
+    "TARGET|FOLDER": Kind.TARGET,
     "NAME": Kind.TARGET,
     "FILE": Kind.FILE,
     "DIR": Kind.FILE,

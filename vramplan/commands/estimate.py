@@ -14,7 +14,7 @@ from vramplan.errors import UsageError
 from vramplan.hearing import heard_by
 from vramplan.report import estimate
 
-FORMATS = ("table", "json", "markdown", "html")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
 def configure(parser: ArgumentParser) -> None:

@@ -16,18 +16,26 @@ FORMATS = ("table", "json", "markdown")
 def configure(parser: ArgumentParser) -> None:
     """Say what ``fit`` takes."""
     arguments.describe(parser, "fit")
-    parser.usage = "%(prog)s [FOLDER ...] [--card CARD] [option ...]"
+    parser.usage = "%(prog)s [TARGET | FOLDER ...] [--card CARD] [option ...]"
     parser.add_argument(
-        "folders",
+        "models",
         nargs="*",
-        metavar="FOLDER",
-        help="a folder whose .gguf files, and those below it, are looked at too",
+        metavar="TARGET|FOLDER",
+        help=f"what is looked at too: a folder whose .gguf files, and those below it, are; or "
+        f"{arguments.TARGET_HELP}",
     )
     arguments.add_cards(parser, "this machine's GPU; without one it must be named")
     parser.add_argument(
+        "--only-named",
         "--only-folders",
         action="store_true",
-        help="leave out the catalogue, and the stores of Ollama and LM Studio",
+        dest="only_named",
+        help="look at these alone, not at the catalogue and the stores of Ollama and LM Studio",
+    )
+    parser.add_argument(
+        "--pairs",
+        action="store_true",
+        help="say too which two of them fit side by side, a process each",
     )
     arguments.add_budget(parser)
     arguments.add_settings(parser)
@@ -39,17 +47,19 @@ def run(args: Namespace) -> int:
     """Write the ranking; return 1 where nothing in it fits."""
     from vramplan.ask.fit import rank, read_fit
 
-    if args.only_folders and not args.folders:
-        raise UsageError("--only-folders: no folder is named", hint="vramplan fit FOLDER")
+    if args.only_named and not args.models:
+        hint = "name a folder or a TARGET, such as: vramplan fit ~/models --only-named"
+        raise UsageError("--only-named: nothing is named", hint=hint)
     question = read_fit(
-        args.folders,
+        args.models,
         args.cards,
         arguments.given_settings(args),
         remark,
         catalog=args.catalog,
-        only_folders=args.only_folders,
+        only_named=args.only_named,
         margin_bytes=args.margin,
         other_bytes=args.other,
+        wants_pairs=args.pairs,
     )
     with progress(args) as step:
         found = rank(question, step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from vramplan.settings import NOT_MODELLED
+from vramplan.settings import NOT_MODELLED, SETTING_HELP
 
 #: another program's option, without dashes -> ours
 _MEANT: Mapping[str, str] = {
@@ -32,11 +32,12 @@ _MEANT: Mapping[str, str] = {
 #: llama.cpp's options -> settings without an option of their own
 _SET: Mapping[str, str] = {
     **dict.fromkeys(("lora", "lora_scaled"), "lora"),
-    **dict.fromkeys(("override_tensor", "override_tensors"), "override_tensor"),
+    **dict.fromkeys(("ot", "override_tensor", "override_tensors"), "override_tensor"),
     **dict.fromkeys(("ts", "tensor_split"), "tensor_split"),
     **dict.fromkeys(("sm", "split_mode"), "split_mode"),
     **dict.fromkeys(("mg", "main_gpu"), "main_gpu"),
     **dict.fromkeys(("md", "model_draft"), "draft"),
+    **dict.fromkeys(("ub", "ubatch_size"), "ubatch"),
     **dict.fromkeys(("control_vector", "control_vector_scaled"), "control_vector"),
 }
 
@@ -44,8 +45,9 @@ _SET: Mapping[str, str] = {
 def meant_option(word: str, known: Collection[str]) -> str | None:
     """Return the option of `known` that is meant by another program's, or None."""
     plain = _plain(word)
-    if plain in _SET:
-        return f"--set {_SET[plain]}=VALUE" if "--set" in known else None
+    setting = _SET.get(plain) or (plain if plain in SETTING_HELP else None)
+    if setting is not None and f"--{setting.replace('_', '-')}" not in known:
+        return f"--set {setting}=VALUE" if "--set" in known else None
     option = _MEANT.get(plain)
     return option if option in known else None
 

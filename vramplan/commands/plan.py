@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import Any
 
 from vramplan.commands import arguments
 from vramplan.commands.output import remark, show
@@ -10,7 +12,9 @@ from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.model import VerdictKind
 from vramplan.report import plan as report
-from vramplan.settings import SIZES
+from vramplan.settings import SIZES, SettingValue
+
+Remark = Callable[[str], None]
 
 FORMATS = ("table", "json", "markdown")
 ACCEPTED = (VerdictKind.FITS.value, VerdictKind.TIGHT.value)
@@ -19,9 +23,20 @@ ACCEPTED = (VerdictKind.FITS.value, VerdictKind.TIGHT.value)
 def configure(parser: ArgumentParser) -> None:
     """Say what ``plan`` takes."""
     arguments.describe(parser, "plan")
-    parser.usage = "%(prog)s TARGET [--card CARD] [option ...]"
-    parser.add_argument("target", metavar="TARGET", help=arguments.TARGET_HELP)
+    parser.usage = "%(prog)s [TARGET | TARGET TARGET ... --together] [--card CARD] [option ...]"
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help=f"{arguments.TARGET_HELP}. Without one: all of ./vramplan.yaml that fails",
+    )
     arguments.add_cards(parser, "this machine's GPU; without one it must be named")
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="make the targets fit side by side on the card, a process each; any of them may be "
+        "changed",
+    )
     parser.add_argument(
         "--max",
         choices=SIZES,
@@ -39,11 +54,10 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on",
         choices=[kind.value for kind in VerdictKind if kind is not VerdictKind.FITS],
-        default=VerdictKind.OFFLOAD.value,
         help="the mildest verdict that exits with 1 where it is the best that there is: tight, "
         "offload or oom (default: offload)",
     )
-    arguments.add_budget(parser)
+    arguments.add_budget(parser, margin=None)
     arguments.add_projector(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
@@ -51,20 +65,19 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Write the plan; return 1 where nothing makes it fit."""
+    """Write the plan, or those of the project; return 1 where nothing makes it fit."""
+    if not args.targets:
+        return _run_project(args)
+    if len(args.targets) > 1 and not args.together:
+        hint = "--together plans for all of them side by side; else name one after the other"
+        raise UsageError("a plan is for one target", hint=hint)
+    return _run_together(args) if args.together else _run_one(args)
+
+
+def _run_one(args: Namespace) -> int:
     from vramplan.ask.plan import find_plan, read_plan
 
-    question = read_plan(
-        args.target,
-        args.cards,
-        arguments.given_settings(args),
-        remark,
-        catalog=args.catalog,
-        mmproj=args.mmproj,
-        margin_bytes=args.margin,
-        other_bytes=args.other,
-        worst=VerdictKind(args.accept),
-    )
+    question = read_plan(args.targets[0], *_asked(args), **_taken(args))
     if args.size and args.size not in question.job.settings:
         has = ", ".join(size for size in SIZES if size in question.job.settings)
         hint = f"it has: {has}" if has else None
@@ -78,5 +91,57 @@ def run(args: Namespace) -> int:
     show(args, lambda look: report.render(plan, look, only=args.size))
     if args.size:
         return int(plan.largest[args.size] is None)
+    return int(_fails(args, plan.best))
+
+
+def _run_together(args: Namespace) -> int:
+    from vramplan.ask.plan_together import find_joint_plan, read_joint_plan
+
+    if args.size:
+        raise UsageError(f"--max {args.size} is for one target", hint="leave --together out")
+    question = read_joint_plan(args.targets, *_asked(args), **_taken(args))
+    with progress(args) as step:
+        plan = find_joint_plan(question, step)
+    show(args, lambda look: report.render(plan, look))
+    return int(_fails(args, plan.best))
+
+
+def _run_project(args: Namespace) -> int:
+    from vramplan.ask.plan_project import find_project_plans, read_project_plans
+
+    if args.size or args.mmproj:
+        option = f"--max {args.size}" if args.size else "--mmproj"
+        raise UsageError(f"{option} is for one target", hint="name it: vramplan plan TARGET")
+    question, catalog = read_project_plans(
+        *_asked(args),
+        catalog=args.catalog,
+        is_together=args.together,
+        margin_bytes=args.margin,
+        other_bytes=args.other,
+        fail_on=VerdictKind(args.fail_on) if args.fail_on else None,
+    )
+    with progress(args) as step:
+        found = find_project_plans(question, catalog, VerdictKind(args.accept), step)
+    show(args, lambda look: report.render_project(found.plans, found.judged, look))
     order = list(VerdictKind)
-    return int(order.index(plan.best) >= order.index(VerdictKind(args.fail_on)))
+    return int(any(order.index(p.best) >= order.index(question.fail_on) for p in found.plans))
+
+
+def _asked(args: Namespace) -> tuple[list[str], dict[str, SettingValue], Remark]:
+    return args.cards, arguments.given_settings(args), remark
+
+
+def _taken(args: Namespace) -> dict[str, Any]:
+    return {
+        "catalog": args.catalog,
+        "mmproj": args.mmproj,
+        "margin_bytes": args.margin or 0,
+        "other_bytes": args.other,
+        "worst": VerdictKind(args.accept),
+    }
+
+
+def _fails(args: Namespace, best: VerdictKind) -> bool:
+    order = list(VerdictKind)
+    worst = VerdictKind(args.fail_on) if args.fail_on else VerdictKind.OFFLOAD
+    return order.index(best) >= order.index(worst)

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from vramplan.ask.events_file import events_beside
 from vramplan.ask.profile import Profiled, Wishes, profile
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
 from vramplan.commands.interrupts import ending_tidily
-from vramplan.commands.output import choose_format, remark, show, write_file
+from vramplan.commands.output import choose_format, remark, show
 from vramplan.commands.progress import progress_of_steps
+from vramplan.commands.result_file import check_file, write_file
 from vramplan.report import comparison, measured_run
 from vramplan.report.look import Look
 
-FORMATS = ("table", "json", "markdown", "html")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -69,6 +71,8 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Measure, write what came of it beside the estimate; return 1 where the run failed."""
     path = _run_file(args)
+    if args.events and path is not None:
+        check_file(events_beside(path), replaces=args.force)
     wishes = Wishes(
         weights=args.weights,
         mmproj=args.mmproj,
@@ -88,7 +92,7 @@ def run(args: Namespace) -> int:
                 catalog,
                 arguments.given_settings(args),
                 wishes,
-                keep=_keeping(path),
+                keep=_keeping(path, replaces=args.force),
                 progress=progress,
                 remark=remark,
             )
@@ -106,12 +110,12 @@ def _run_file(args: Namespace) -> Path | None:
     return Path(args.output) if is_kept else None
 
 
-def _keeping(path: Path | None) -> Callable[[Profiled], None]:
+def _keeping(path: Path | None, *, replaces: bool) -> Callable[[Profiled], None]:
     """Return what writes a run down the moment it is there: nothing later can lose it."""
 
     def keep(found: Profiled) -> None:
         if path is not None:
             look = Look(format="json", command="profile")
-            write_file(path, measured_run.render(found.run, look))
+            write_file(path, measured_run.render(found.run, look), replaces=replaces)
 
     return keep

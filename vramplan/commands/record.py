@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from vramplan.ask.record import Recorded, record
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.output import note, write_bytes
+from vramplan.commands.output import note
 from vramplan.commands.progress import progress_of_runs
+from vramplan.commands.result_file import check_file, write_file
 from vramplan.commands.streams import write_stdout
 
 
@@ -23,6 +25,7 @@ def configure(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="write the tape to FILE (default: in the folder tapes of the pipeline's catalogue)",
     )
+    arguments.add_force(parser)
     parser.add_argument(
         "--check",
         action="store_true",
@@ -33,6 +36,9 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Record, prove and write the tape; return 1 where ``--check`` finds that it differs."""
+    is_named = args.output not in (None, "-")  # else a tape is refreshed in its place
+    if is_named and not args.check and Path(args.output).exists():
+        check_file(Path(args.output), replaces=args.force)
     with progress_of_runs(args, "recording") as progress:
         found = record(
             args.target,
@@ -49,13 +55,13 @@ def run(args: Namespace) -> int:
     if args.output == "-":
         write_stdout(found.text)
         return 0
-    _write(found)
+    _write(found, replaces=args.force or not is_named)
     return 0
 
 
-def _write(found: Recorded) -> None:
+def _write(found: Recorded, *, replaces: bool) -> None:
     found.path.parent.mkdir(parents=True, exist_ok=True)
     data = found.data
-    write_bytes(found.path, data)
+    write_file(found.path, data, replaces=replaces)
     note(f"{len(data) / 1024:,.0f} KiB")
     write_stdout(f"{found.path}\n")

@@ -13,7 +13,7 @@ from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.report import fit
 
-FORMATS = ("html", "markdown", "json", "table")
+FORMATS = ("html", "pdf", "png", "markdown", "json", "table")
 
 
 def configure(parser: ArgumentParser) -> None:

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from vramplan.commands.output import note, write_through
+from vramplan.commands.output import note
+from vramplan.commands.result_file import check_file, write_through
 from vramplan.commands.streams import write_stdout
 from vramplan.errors import UsageError
-from vramplan.report.row_file import RowFile
+from vramplan.report.row_file import RowFile, unfinished
 
 if TYPE_CHECKING:
     from vramplan.ask.sweep import Sweep
@@ -22,7 +23,13 @@ PARQUET = "parquet"
 
 @contextmanager
 def rows_output(
-    output: str | None, chosen: str, sweep: Sweep, writer: Writer, show: Callable[..., None]
+    output: str | None,
+    chosen: str,
+    sweep: Sweep,
+    writer: Writer,
+    show: Callable[..., None],
+    *,
+    replaces: bool = False,
 ) -> Iterator[tuple[int, Callable[[bytes], bool | None]]]:
     """Give how many rows `output` has, and what writes more of them; then complete it.
 
@@ -30,7 +37,8 @@ def rows_output(
 
     `chosen` is the format, csv, jsonl or parquet; without a file rows go to stdout. `show` is told
     of the work that is left when all rows are there. Raises
-    UsageError for a file that cannot be written, and for one of another sweep.
+    UsageError for a file that cannot be written, for one of another sweep, and for one that is
+    there and no sweep's that was begun, unless it `replaces` it.
     """
     if output is None or output == "-":
         write_stdout(writer.head.decode())
@@ -43,6 +51,8 @@ def rows_output(
             yield 0, partial(_push, stream)
         return
     kept = path.with_name(f"{path.name}.rows") if chosen == PARQUET else path
+    is_begun = kept == path and unfinished(path)
+    check_file(path, replaces=replaces or is_begun)
     with RowFile(kept, f"{sweep.key()} {chosen}", writer.head, path) as file:
 
         def start_of(row: int) -> bytes:
@@ -58,7 +68,8 @@ def rows_output(
             def hear(written: int) -> None:
                 show("rows of Parquet", written, sweep.rows)
 
-            write_through(path, partial(write_parquet, file.read(), hear))
+            write = partial(write_parquet, file.read(), hear)
+            write_through(path, write, replaces=replaces)
         file.finish(keeps_rows=chosen != PARQUET)
     note(f"wrote {path}")
 

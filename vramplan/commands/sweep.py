@@ -68,7 +68,8 @@ def configure(parser: ArgumentParser) -> None:
         help="write to FILE instead of stdout, and go on after the rows that an earlier run of "
         "the same sweep left there; .csv, .jsonl and .parquet choose the format",
     )
-    parser.set_defaults(formats=FORMATS, default_format="csv")
+    arguments.add_force(group)
+    parser.set_defaults(formats=FORMATS, default_format="csv", takes_up=True)
     arguments.add_common(parser)
 
 
@@ -107,7 +108,10 @@ def run(args: Namespace) -> int:
     with (
         ending_tidily(),
         progress(args, "sweep") as show,
-        rows_output(args.output, chosen, sweep, writer, show) as (first, write),
+        rows_output(args.output, chosen, sweep, writer, show, replaces=args.force) as (
+            first,
+            write,
+        ),
         closing(
             compute_in_order(sweep, question, writer.rows, start=first, jobs=jobs, on=args.on)
         ) as batches,

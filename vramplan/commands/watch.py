@@ -18,6 +18,7 @@ from vramplan.ask.watch import (
     plan_size,
     plan_target,
     replay_cards,
+    sample_run,
 )
 from vramplan.commands import arguments
 from vramplan.commands.output import remark, show
@@ -65,8 +66,10 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--replay",
         type=Path,
+        nargs="?",
+        const=sample_run(),
         metavar="RUN",
-        help="a run that vramplan profile kept, not this machine",
+        help="a run that vramplan profile kept, not this machine; without RUN one that ships",
     )
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)

@@ -82,9 +82,12 @@ def compare_run(estimate: Estimate, run: Run, *, smi_used_bytes: int | None = No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """How a figure comes about that a card showed; `sentences` say what was looked at."""
+    """How a figure comes about that a card showed; `sentences` say what was looked at.
 
-    estimate: Estimate
+    Without an estimate it is only said whose it is.
+    """
+
+    estimate: Estimate | None
     waterfall: Waterfall
     sentences: tuple[str, ...]
 

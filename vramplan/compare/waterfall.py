@@ -107,6 +107,38 @@ def draw_waterfall(estimate: Estimate, seen: Observed) -> Waterfall:
     )
 
 
+def draw_seen(seen: Observed) -> Waterfall:
+    """Return whose the figure is that is shown, where no pipeline is named that could explain it.
+
+    torch's own message tells its tensors and what it holds besides; nvidia-smi tells processes.
+    """
+    return Waterfall(
+        steps=tuple(step for step in _told(seen) if step.bytes),
+        shown_bytes=seen.shown_bytes,
+        shown_by=seen.shown_by,
+    )
+
+
+def _told(seen: Observed) -> Iterator[Step]:
+    live, reserved, process = seen.allocated_peak_bytes, seen.reserved_bytes, seen.process_bytes
+    if live is not None:
+        yield _only(LineKind.ACTIVATIONS, "live tensors", live)
+        if reserved is not None:
+            name = _NAMES[LineKind.ALLOCATOR_SLACK]
+            yield _only(LineKind.ALLOCATOR_SLACK, name, reserved - live, Basis.DIFFERENCE)
+            if process is not None:
+                name = _NAMES[LineKind.CUDA_CONTEXT]
+                yield _only(LineKind.CUDA_CONTEXT, name, process - reserved, Basis.DIFFERENCE)
+    elif process is not None:
+        yield _only(None, "process", process)
+    if seen.others_bytes is not None:
+        yield _only(None, "other processes", seen.others_bytes)
+
+
+def _only(kind: LineKind | None, name: str, size_bytes: int, basis: Basis = Basis.MEASURED) -> Step:
+    return Step(kind=kind, name=name, estimate_bytes=None, bytes=size_bytes, basis=basis)
+
+
 def _steps(estimate: Estimate, seen: Observed) -> Iterator[Step]:
     weights = estimate.bytes_of(LineKind.WEIGHTS)
     cache = estimate.bytes_of(LineKind.KV_CACHE)
@@ -136,21 +168,9 @@ def _steps(estimate: Estimate, seen: Observed) -> Iterator[Step]:
         yield _difference(LineKind.ALLOCATOR_SLACK, slack, kept)
     yield _context_step(estimate.bytes_of(LineKind.CUDA_CONTEXT), seen)
     if seen.others_bytes is not None:
-        yield Step(
-            kind=None,
-            name="other processes",
-            estimate_bytes=None,
-            bytes=seen.others_bytes,
-            basis=Basis.MEASURED,
-        )
+        yield _only(None, "other processes", seen.others_bytes)
     if seen.includes_reserve and seen.system_reserved_bytes is not None:
-        yield Step(
-            kind=None,
-            name="system reserved",
-            estimate_bytes=None,
-            bytes=seen.system_reserved_bytes,
-            basis=Basis.MEASURED,
-        )
+        yield _only(None, "system reserved", seen.system_reserved_bytes)
 
 
 def _context_step(context: int, seen: Observed) -> Step:

@@ -51,15 +51,34 @@ def peak_lines(estimate: Estimate) -> tuple[Line, ...]:
 def segments(estimate: Estimate) -> tuple[Segment, ...]:
     """Return the budget at its peak, piece by piece.
 
-    What the lines leave of the peak is a piece of its own: a picture must not hide it.
+    What the lines leave of the peak is a piece of its own: a picture must not hide it. Pieces of
+    one kind that are below 1 MiB are one piece.
     """
     lines = peak_lines(estimate)
-    pieces = [_segment(line) for line in lines if line.band.expected_bytes > 0]
+    pieces = _folded([_segment(line) for line in lines if line.band.expected_bytes > 0])
     rest = estimate.peak.device.expected_bytes - sum(piece.size_bytes for piece in pieces)
     if rest > MIB:
         label = "not itemised"
         pieces.append(Segment(label=label, short=label, kind=Tone.OTHER, size_bytes=rest))
     return tuple(pieces)
+
+
+def _folded(pieces: Sequence[Segment]) -> list[Segment]:
+    """Return `pieces`, those of a kind that are below 1 MiB as one where the first of them is."""
+    small: dict[Tone, list[Segment]] = {}
+    for piece in pieces:
+        if piece.size_bytes < MIB:
+            small.setdefault(piece.kind, []).append(piece)
+    kept = []
+    for piece in pieces:
+        alike = small.get(piece.kind, []) if piece.size_bytes < MIB else []
+        if len(alike) < 2:
+            kept.append(piece)
+        elif piece is alike[0]:
+            label = f"{len(alike)} parts below 1 MiB"
+            size = sum(one.size_bytes for one in alike)
+            kept.append(Segment(label=label, short=label, kind=piece.kind, size_bytes=size))
+    return kept
 
 
 def _segment(line: Line) -> Segment:

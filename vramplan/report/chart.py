@@ -104,4 +104,5 @@ def _axis(plot: Plot, cards: Sequence[Offer]) -> Iterator[str]:
         room_behind = plot.width - place - 2
         text = f"{cut(card.label, max(place, room_behind) - len(offer) - 3)}: {offer}"
         is_behind = width_of(text) <= room_behind
-        yield " " * place + f"↑ {text}" if is_behind else f"{text} ↑".rjust(place + 1)
+        before = " " * max(0, place - 1 - width_of(text))
+        yield " " * place + f"↑ {text}" if is_behind else f"{before}{text} ↑"

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from vramplan.compare.comparison import Comparison
+from vramplan.compare.comparison import Comparison, Explanation
 from vramplan.compare.waterfall import Waterfall
-from vramplan.report import comparison_rows, event_rows
+from vramplan.report import comparison_rows, event_rows, phrases
 from vramplan.report.rows import Table
 from vramplan.report.text import clean
 
 
 def shown_heading(waterfall: Waterfall) -> str:
     """Return a waterfall's heading."""
-    return f"from the weights to what {waterfall.shown_by} shows"
+    is_planned = any(step.estimate_bytes is not None for step in waterfall.steps)
+    begin = "from the weights to" if is_planned else "whose it is:"
+    return f"{begin} what {waterfall.shown_by} shows"
+
+
+def seen_heading(explained: Explanation) -> str:
+    """Return what an explanation is about: a pipeline, or the card alone."""
+    if explained.estimate is None:
+        return f"What {explained.waterfall.shown_by} shows"
+    return phrases.headline(explained.estimate)
 
 
 def tables_of(comparison: Comparison) -> list[tuple[str, Table]]:

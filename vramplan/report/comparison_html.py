@@ -9,7 +9,8 @@ from vramplan.compare.comparison import Comparison, Explanation
 from vramplan.compare.waterfall import Waterfall
 from vramplan.measurement.run import Run
 from vramplan.report import comparison_rows, phrases
-from vramplan.report.comparison_contents import notes_of, shown_heading, tables_of
+from vramplan.report.closing import close_comparison, close_explanation
+from vramplan.report.comparison_contents import notes_of, seen_heading, shown_heading, tables_of
 from vramplan.report.html import drawn, open_templates
 from vramplan.report.rows import Table
 from vramplan.report.text import clean
@@ -28,6 +29,7 @@ def render_comparison(comparison: Comparison) -> str:
         about=comparison_rows.about(run),
         tone=tone.value,
         ended=ended,
+        closing=close_comparison(comparison),
         waterfall=comparison.waterfall,
         tables=tables_of(comparison),
         notes=notes_of(comparison),
@@ -38,12 +40,13 @@ def render_explanation(explained: Explanation) -> str:
     """Return the page of a figure that was seen, explained."""
     estimate = explained.estimate
     return _page(
-        name=phrases.name(estimate.pipeline),
-        long_name=clean(estimate.title, 120),
+        name=seen_heading(explained) if estimate is None else phrases.name(estimate.pipeline),
+        long_name="" if estimate is None else clean(estimate.title, 120),
         by="",
         about=[clean(sentence, 400) for sentence in explained.sentences],
         tone="",
         ended="",
+        closing=close_explanation(explained),
         waterfall=explained.waterfall,
         tables=[],
         notes=[],
@@ -60,6 +63,7 @@ def render_run(run: Run, tables: Sequence[tuple[str, Table]], notes: Sequence[st
         about=comparison_rows.about(run),
         tone=tone.value,
         ended=ended,
+        closing="",
         waterfall=None,
         tables=tables,
         notes=notes,

@@ -189,7 +189,7 @@ def waterfall_table(waterfall: Waterfall) -> Table:
     ]
     rows.append(_last("unaccounted", waterfall.unaccounted_bytes, _share(waterfall)))
     rows.append(_last(f"{waterfall.shown_by} shows", waterfall.shown_bytes, ""))
-    return table("step!, estimate#, on the card#, basis", rows, totals=1)
+    return without_empty(table("step!, estimate#, on the card#, basis", rows, totals=1), "estimate")
 
 
 _BASES = {

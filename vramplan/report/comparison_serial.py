@@ -57,7 +57,7 @@ def comparison_result(comparison: Comparison, tolerance_percent: float | None) -
 def explanation_result(explained: Explanation, tolerance_percent: float | None) -> dict[str, Json]:
     """Return the result of `compare` for a card that was looked at from outside: no run."""
     return {
-        **_bare(explained.estimate.pipeline),
+        **_bare(None if explained.estimate is None else explained.estimate.pipeline),
         "waterfall": waterfall_object(explained.waterfall),
         "worst_percent": round(explained.worst_percent, 3),
         "tolerance_percent": tolerance_percent,
@@ -70,7 +70,7 @@ def run_result(run: Run) -> dict[str, Json]:
     return {**_bare(run.pipeline), "run": cast("Json", encode_run(run))}
 
 
-def _bare(pipeline: str) -> dict[str, Json]:
+def _bare(pipeline: str | None) -> dict[str, Json]:
     """Return a result with nothing in it."""
     return {
         "pipeline": pipeline,

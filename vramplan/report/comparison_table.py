@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from vramplan.compare.comparison import Comparison, Explanation
 from vramplan.report import comparison_rows, phrases
+from vramplan.report.closing import close_comparison, close_explanation
 from vramplan.report.colour import Tone, paint
-from vramplan.report.comparison_contents import notes_of, shown_heading, tables_of
+from vramplan.report.comparison_contents import notes_of, seen_heading, shown_heading, tables_of
 from vramplan.report.grid import draw_table, natural_width
 from vramplan.report.rows import Table, without
 from vramplan.report.text import clean, wrap
@@ -21,7 +22,8 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
     run = comparison.run
     inner = width - len(_INDENT)
     tone, ended = comparison_rows.outcome(run)
-    drawn = [paint(phrases.headline(comparison.estimate), Tone.STRONG, colour)]
+    head = wrap(phrases.headline(comparison.estimate), width)
+    drawn = [paint(line, Tone.STRONG, colour) for line in head]
     for sentence in comparison_rows.about(run):
         drawn += [paint(line, Tone.DIM, colour) for line in wrap(sentence, width)]
     drawn += [paint(line, tone, colour) for line in wrap(ended, width)]
@@ -40,6 +42,7 @@ def render_comparison(comparison: Comparison, *, colour: bool, width: int) -> st
         for note in notes:
             first, *rest = wrap(note, inner - 2)
             drawn += _indented([f"- {first}", *(f"  {line}" for line in rest)])
+    drawn += ["", *wrap(close_comparison(comparison), width)]
     return "\n".join(drawn) + "\n"
 
 
@@ -68,13 +71,16 @@ def render_explanation(explained: Explanation, *, colour: bool, width: int) -> s
     """Return the way from the weights to a figure that was seen, without a run's own counters."""
     estimate, waterfall = explained.estimate, explained.waterfall
     inner = width - len(_INDENT)
-    drawn = [paint(phrases.headline(estimate), Tone.STRONG, colour)]
-    for sentence in (phrases.settings(estimate.settings), *explained.sentences):
+    head = wrap(seen_heading(explained), width)
+    drawn = [paint(line, Tone.STRONG, colour) for line in head]
+    settings = () if estimate is None else (phrases.settings(estimate.settings),)
+    for sentence in (*settings, *explained.sentences):
         drawn += [paint(line, Tone.DIM, colour) for line in wrap(clean(sentence, 400), width)]
     drawn += ["", paint(shown_heading(waterfall), Tone.STRONG, colour)]
     drawn += _indented(draw_waterfall(waterfall, width=inner, colour=colour))
     steps = comparison_rows.waterfall_table(waterfall)
     drawn += ["", *_indented(draw_table(steps, width=inner, colour=colour, stacked=True))]
+    drawn += ["", *wrap(close_explanation(explained), width)]
     return "\n".join(drawn) + "\n"
 
 

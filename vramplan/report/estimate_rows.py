@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 from vramplan.model import (
     LANGUAGE_MODEL,
     PROJECTOR,
@@ -19,11 +22,19 @@ from vramplan.report.budget import work_of
 from vramplan.report.colour import Tone
 from vramplan.report.rows import Cell, Footnotes, NotedTable, Table, cell, table, without_empty
 from vramplan.report.text import clean
+from vramplan.units import MIB
+
+T = TypeVar("T")
 
 
 def component_table(estimate: Estimate) -> Table:
     """Return each component's parameters, dtype, weights and what it needs while it works."""
-    rows = [_component_row(estimate, component) for component in estimate.components]
+    large, small = _by_size(
+        estimate.components,
+        lambda one: max(one.weights_bytes, work_of(estimate, one.name)[1]),
+    )
+    rows = [_component_row(estimate, component) for component in large]
+    rows += [_small_components(small)] if small else []
     totals = 0
     if len(rows) > 1:
         parameters = sum(component.parameters for component in estimate.components)
@@ -35,6 +46,30 @@ def component_table(estimate: Estimate) -> Table:
         totals = 1
     headers = "component!, parameters#, dtype, weights#, at work#, on"
     return without_empty(table(headers, rows, totals=totals), "at work")
+
+
+def _by_size(things: Sequence[T], size_of: Callable[[T], int]) -> tuple[list[T], list[T]]:
+    """Return what has rows of its own, and what is below 1 MiB and shares one.
+
+    Nothing shares a row alone, nor where there is nothing larger beside it.
+    """
+    small = [thing for thing in things if size_of(thing) < MIB]
+    if len(small) < 2 or len(small) == len(things):
+        return list(things), []
+    return [thing for thing in things if size_of(thing) >= MIB], small
+
+
+def _small_components(parts: Sequence[Component]) -> tuple[Cell, ...]:
+    """Return one row for components that are below 1 MiB each."""
+    dtypes, devices = {part.dtype for part in parts}, {part.device for part in parts}
+    return (
+        cell(f"{len(parts)} below 1 MiB"),
+        cell(f"{sum(part.parameters for part in parts):,}"),
+        cell(phrases.name(dtypes.pop()) if len(dtypes) == 1 else ""),
+        cell(phrases.need(sum(part.weights_bytes for part in parts))),
+        cell(phrases.NOTHING),
+        cell(phrases.name(devices.pop()) if len(devices) == 1 else ""),
+    )
 
 
 def _component_row(estimate: Estimate, component: Component) -> tuple[Cell, ...]:
@@ -55,7 +90,9 @@ def _component_row(estimate: Estimate, component: Component) -> tuple[Cell, ...]
 def line_table(estimate: Estimate) -> NotedTable:
     """Return every line with low, expected and high, its origin and a footnote for its source."""
     footnotes = Footnotes()
-    rows = [_line_row(line, footnotes) for line in estimate.lines]
+    large, small = _by_size(estimate.lines, lambda line: line.band.high_bytes)
+    rows = [_line_row(line, footnotes) for line in large]
+    rows += [_small_lines(small, footnotes)] if small else []
     peak = estimate.peak
     place = phrases.place(peak.phase, peak.component)
     band = (peak.device.low_bytes, peak.device.expected_bytes, peak.device.high_bytes)
@@ -79,6 +116,28 @@ def _line_row(line: Line, footnotes: Footnotes) -> tuple[Cell, ...]:
         cell(phrases.need(band.high_bytes), tone=Tone.DIM),
         cell(line.origin.value),
         cell(footnotes.number(clean(line.source))),
+    )
+
+
+def _small_lines(lines: Sequence[Line], footnotes: Footnotes) -> tuple[Cell, ...]:
+    """Return one row for lines that are below 1 MiB each."""
+    low, expected, high = (
+        sum(sizes)
+        for sizes in zip(
+            *((b.low_bytes, b.expected_bytes, b.high_bytes) for b in (one.band for one in lines)),
+            strict=True,
+        )
+    )
+    origins = {line.origin for line in lines}
+    marks = dict.fromkeys(footnotes.number(clean(line.source)) for line in lines)
+    return (
+        cell(f"{len(lines)} below 1 MiB"),
+        cell(""),
+        cell(phrases.need(low), tone=Tone.DIM),
+        cell(phrases.need(expected)),
+        cell(phrases.need(high), tone=Tone.DIM),
+        cell(origins.pop().value if len(origins) == 1 else "several"),
+        cell(" ".join(mark for mark in marks if mark)),
     )
 
 

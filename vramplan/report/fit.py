@@ -41,25 +41,13 @@ def render(
     def as_markdown() -> str:
         from vramplan.report import markdown
 
-        budgets = (markdown.render_estimate(one, cards=cards) for one in _budgets(estimates))
-        return "\n".join([markdown.render_check(verdicts, estimates), *budgets])
+        return markdown.render_report(verdicts, estimates, cards)
 
     def as_table() -> str:
         from vramplan.report import tables
 
-        colour, width = look.colour, look.width
-        budgets = (
-            tables.render_estimate(one, colour=colour, width=width, cards=cards)
-            for one in _budgets(estimates)
+        return tables.render_report(
+            verdicts, estimates, cards, colour=look.colour, width=look.width
         )
-        judged = tables.render_check(verdicts, estimates, colour=colour, width=width)
-        return "\n\n".join([judged, *budgets])
 
     return look.draw({"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html})
-
-
-def _budgets(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """Return one budget for each pipeline: that of its section."""
-    from vramplan.report.verdict_rows import sections
-
-    return [one.estimate for one in sections([], estimates) if one.estimate is not None]

@@ -39,12 +39,23 @@ def draw_table(table: Table, *, width: int, colour: bool, stacked: bool = False)
             physical.append([paint(line, Tone.DIM, colour) for line in rule])
         physical.extend(_physical_rows(row, widths, stacked, colour))
     drawn = tabulate.tabulate(
-        physical,
+        [[_measured(text) for text in row] for row in physical],
         tablefmt="plain",
         disable_numparse=True,
         colalign=tuple("right" if column.is_figure else "left" for column in table.columns),
     )
-    return [line.rstrip() for line in drawn.split("\n")]
+    return [line.replace(_FILLER, "").rstrip() for line in drawn.split("\n")]
+
+
+#: stands beside a letter that takes two cells while letters are counted; no text has one
+_FILLER = "\0"
+
+
+def _measured(text: str) -> str:
+    """Return `text` with as many letters as it takes cells, which is what tabulate counts."""
+    if text.isascii():
+        return text
+    return "".join(letter + _FILLER * (width_of(letter) - 1) for letter in text)
 
 
 def _natural_widths(table: Table, stacked: bool) -> list[int]:
@@ -97,6 +108,8 @@ def _cell_lines(cell: Cell, width: int, *, stacked: bool) -> _Lines:
     lines: _Lines = [(line, cell.tone) for line in wrap(text, width)]
     if stacked and cell.detail:
         lines += [(line, Tone.DIM) for line in wrap(cell.detail, width)]
+    if stacked and cell.below:
+        lines.append((cell.below, cell.tone))
     return lines
 
 

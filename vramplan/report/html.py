@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +12,31 @@ from typing import TYPE_CHECKING
 from vramplan import __version__
 from vramplan.model import Card, Estimate, Settings, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
-from vramplan.report import estimate_rows, phrases
-from vramplan.report.budget import KIND_WORDS, Offer, Segment, card_offers, segments
+from vramplan.report import estimate_rows, phrases, plain
+from vramplan.report.budget import Offer, card_offers, segments
+from vramplan.report.colour import Tone
 from vramplan.report.rows import NotedTable, Table
-from vramplan.report.svg import draw_budget, draw_meter, draw_swatch, highest_bytes, shown_lines
+from vramplan.report.svg import (
+    NARROW,
+    WIDTH,
+    draw_budget,
+    draw_meter,
+    draw_swatch,
+    highest_bytes,
+    shown_lines,
+)
 from vramplan.report.text import clean
 from vramplan.report.timeline import draw_timeline
-from vramplan.report.verdict_rows import Counsel, Section, Why, counsels, sections, whys
+from vramplan.report.verdict_rows import (
+    Counsel,
+    Section,
+    Why,
+    card_tables,
+    check_table,
+    counsels,
+    sections,
+    whys,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -25,12 +44,8 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-_MEANINGS = {
-    VerdictKind.FITS: "even the high estimate is within the budget",
-    VerdictKind.TIGHT: "the expected need is within the budget, the high one is not",
-    VerdictKind.OFFLOAD: "it runs, but partly from system memory",
-    VerdictKind.OOM: "it fails for want of memory",
-}
+#: more verdicts than these get a table of signs before their bars
+_MOST_AT_A_GLANCE = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,28 +59,31 @@ class ReportMeta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatrixCell:
-    """One pipeline on one card."""
+class Bar:
+    """One verdict on top of the page, in plain words, with the first change that helps."""
 
     kind: str
     word: str
+    card: str
+    card_title: str
     need: str
-    spread: str
     budget: str
-    headroom: str
-    risk: str
-    place: str
-    judged: str
+    share: str
+    at_worst: str
+    tip: Counsel | None
     meter: Markup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatrixRow:
-    """One pipeline on every card; None where it was not judged."""
+class Block:
+    """All verdicts on one pipeline; `glance` has a word for each card, None where not judged."""
 
     anchor: str
     pipeline: str
-    cells: tuple[MatrixCell | None, ...]
+    title: str
+    chosen: str
+    bars: tuple[Bar, ...]
+    glance: tuple[Bar | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +95,22 @@ class Chapter:
     title: str
     about: tuple[str, ...]
     settings: tuple[tuple[str, str], ...]
+    verdicts: Table | None
     whys: tuple[Why, ...]
     counsels: tuple[Counsel, ...]
+    shares: tuple[tuple[str, Table], ...]
     body: ChapterBody | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChapterBody:
-    """The pictures and tables of a pipeline that was estimated."""
+    """The pictures and tables of a pipeline that was estimated; pictures are wide and narrow."""
 
+    need: str
+    place: str
     summary: tuple[tuple[str, str], ...]
     budget: Markup
-    legend: tuple[tuple[Segment, str], ...]
+    legend: tuple[tuple[str, str, str], ...]
     beyond: str
     timeline: Markup
     is_replayed: bool
@@ -106,8 +128,9 @@ def render_report(
     cards: Sequence[Card],
     meta: ReportMeta | None = None,
 ) -> str:
-    """Return the page: the matrix of verdicts, then a chapter for each pipeline."""
+    """Return the page: a sentence and a bar for each verdict, then a chapter for each pipeline."""
     chapters = sections(verdict_rows, estimates)
+    blocks = _blocks(chapters)
     named = meta or ReportMeta()
     about = {
         "title": clean(named.title, 120),
@@ -120,16 +143,21 @@ def render_report(
         .get_template("report.html.j2")
         .render(
             meta=about,
+            headline=plain.headline(verdict_rows),
+            blocks=blocks,
             columns=_columns(verdict_rows, cards),
-            rows=_matrix(chapters),
-            meanings=[(kind, phrases.verdict(kind), text) for kind, text in _MEANINGS.items()],
-            kinds=KIND_WORDS,
+            is_large=len(blocks) > 1 and len(verdict_rows) > _MOST_AT_A_GLANCE,
+            helped=_helped(verdict_rows),
+            meanings=[
+                (kind, plain.verdict(kind), kind.value, text)
+                for kind, text in plain.MEANINGS.items()
+            ],
             chapters=[
                 _chapter(index, chapter, card_offers(cards))
                 for index, chapter in enumerate(chapters)
             ],
-            verdict_word=phrases.verdict,
-            need=phrases.need,
+            verdict_word=plain.verdict,
+            effect=plain.effect,
         )
     )
 
@@ -176,42 +204,53 @@ def _columns(verdicts: Sequence[Verdict], cards: Sequence[Card]) -> list[tuple[s
     return [(phrases.name(card), clean(title, 80)) for card, title in known.items()]
 
 
-def _matrix(chapters: Sequence[Section]) -> list[MatrixRow]:
+def _blocks(chapters: Sequence[Section]) -> list[Block]:
     cards = dict.fromkeys(verdict.card for chapter in chapters for verdict in chapter.verdicts)
-    rows = []
+    blocks = []
     for index, chapter in enumerate(chapters):
-        judged = {verdict.card: verdict for verdict in chapter.verdicts}
-        if not judged:
+        if not chapter.verdicts:
             continue
-        cells = (
-            _matrix_cell(f"m{index}-{place}", judged.get(card)) for place, card in enumerate(cards)
+        judged = {verdict.card: _bar(verdict) for verdict in chapter.verdicts}
+        title = "" if chapter.estimate is None else clean(chapter.estimate.title, 120)
+        blocks.append(
+            Block(
+                anchor=f"p{index}",
+                pipeline=phrases.called(chapter.pipeline, chapter.asked),
+                title=title,
+                chosen=phrases.differing(chapter.pipeline, chapter.asked),
+                bars=tuple(judged.values()),
+                glance=tuple(judged.get(card) for card in cards),
+            )
         )
-        pipeline = phrases.name(chapter.pipeline)
-        rows.append(MatrixRow(anchor=f"p{index}", pipeline=pipeline, cells=tuple(cells)))
-    return rows
+    return blocks
 
 
-def _matrix_cell(identity: str, verdict: Verdict | None) -> MatrixCell | None:
-    if verdict is None:
-        return None
-    return MatrixCell(
+def _bar(verdict: Verdict) -> Bar:
+    title, need = clean(verdict.card_title, 80), verdict.need
+    is_doubtful = verdict.kind is VerdictKind.TIGHT
+    return Bar(
         kind=verdict.kind.value,
-        word=phrases.verdict(verdict.kind),
-        need=phrases.need(verdict.need.expected_bytes),
-        spread=phrases.spread(verdict.need),
+        word=plain.verdict(verdict.kind),
+        card=phrases.name(verdict.card),
+        card_title="" if title == phrases.name(verdict.card) else title,
+        need=phrases.need(need.expected_bytes),
         budget=phrases.available(verdict.budget_bytes),
-        headroom=_headroom(verdict),
-        risk=phrases.risk(verdict),
-        place=phrases.place(verdict.peak_phase, verdict.peak_component),
-        judged=phrases.judged(verdict),
-        meter=drawn(draw_meter(identity, verdict)),
+        share=plain.share(verdict),
+        at_worst=phrases.need(need.high_bytes) if is_doubtful else "",
+        tip=next(iter(counsels([verdict])), None),
+        meter=drawn(draw_meter(verdict)),
     )
 
 
-def _headroom(verdict: Verdict) -> str:
-    """Return the headroom, and what it is true of where that is not plain."""
-    size, of_what = phrases.available(verdict.headroom_bytes), phrases.headroom_of(verdict)
-    return f"{size} {of_what}" if of_what else size
+def _helped(verdicts: Sequence[Verdict]) -> str:
+    """Return for how many of the failures there is a change that helps, or nothing."""
+    failed = [verdict for verdict in verdicts if verdict.kind.is_failure]
+    helped = sum(bool(verdict.advice) for verdict in failed)
+    if not helped:
+        return ""
+    if helped < len(failed):
+        return f"For {helped} of the {len(failed)} that do not fit whole a change helps."
+    return f"What helps is said beside {'it' if helped == 1 else 'each'}."
 
 
 def _chapter(index: int, section: Section, offers: Sequence[Offer]) -> Chapter:
@@ -220,16 +259,28 @@ def _chapter(index: int, section: Section, offers: Sequence[Offer]) -> Chapter:
     settings: Settings = {} if estimate is None else estimate.settings
     return Chapter(
         anchor=anchor,
-        name=phrases.name(section.pipeline),
+        name=phrases.called(section.pipeline, section.asked),
         title="" if estimate is None else clean(estimate.title, 120),
         about=() if estimate is None else _about(estimate),
         settings=tuple(
             (phrases.name(key), phrases.value(chosen)) for key, chosen in settings.items()
         ),
+        verdicts=check_table(section.verdicts) if section.verdicts else None,
         whys=whys(section.verdicts),
-        counsels=counsels(section.verdicts),
+        counsels=_other_counsels(section.verdicts),
+        shares=card_tables(section.verdicts),
         body=None if estimate is None else _body(anchor, estimate, offers),
     )
+
+
+def _other_counsels(verdicts: Sequence[Verdict]) -> tuple[Counsel, ...]:
+    """Return the advice that does not stand on top of the page: what is not a card's first."""
+    first = {verdict.advice[0] for verdict in verdicts if verdict.advice}
+    rest = [
+        replace(verdict, advice=tuple(one for one in verdict.advice if one not in first))
+        for verdict in verdicts
+    ]
+    return counsels(rest)
 
 
 def _about(estimate: Estimate) -> tuple[str, ...]:
@@ -242,13 +293,18 @@ def _about(estimate: Estimate) -> tuple[str, ...]:
 
 
 def _body(anchor: str, estimate: Estimate, offers: Sequence[Offer]) -> ChapterBody:
-    pieces = segments(estimate)
+    sizes = ((f"{anchor}-", WIDTH), (f"{anchor}-narrow-", NARROW))
+    least = estimate.need
     return ChapterBody(
+        need=plain.need(estimate),
+        place=phrases.place(least.phase, least.component),
         summary=estimate_rows.summary(estimate),
-        budget=drawn(draw_budget(f"{anchor}-budget", estimate, offers)),
-        legend=tuple((piece, phrases.need(piece.size_bytes)) for piece in pieces),
+        budget=drawn("".join(draw_budget(f"{a}budget", estimate, offers, w) for a, w in sizes)),
+        legend=_legend(estimate),
         beyond=_beyond(estimate, offers),
-        timeline=drawn(draw_timeline(f"{anchor}-timeline", estimate, offers)),
+        timeline=drawn(
+            "".join(draw_timeline(f"{a}timeline", estimate, offers, w) for a, w in sizes)
+        ),
         is_replayed=bool(estimate.timeline),
         components=estimate_rows.component_table(estimate) if estimate.components else None,
         lines=estimate_rows.line_table(estimate),
@@ -257,6 +313,14 @@ def _body(anchor: str, estimate: Estimate, offers: Sequence[Offer]) -> ChapterBo
         published=estimate_rows.published_table(estimate) if estimate.published else None,
         notes=estimate_rows.notes(estimate),
     )
+
+
+def _legend(estimate: Estimate) -> tuple[tuple[str, str, str], ...]:
+    """Return each kind of piece with its plain words and its size, in the order of the picture."""
+    sizes: dict[Tone, int] = {}
+    for piece in segments(estimate):
+        sizes[piece.kind] = sizes.get(piece.kind, 0) + piece.size_bytes
+    return tuple((kind, plain.KINDS[kind], phrases.need(size)) for kind, size in sizes.items())
 
 
 def _beyond(estimate: Estimate, offers: Sequence[Offer]) -> str:

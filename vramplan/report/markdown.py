@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vramplan.model import Card, Estimate, Pipeline, Verdict
+from vramplan.model import Card, Estimate, Pipeline, Verdict, VerdictKind
 from vramplan.report import estimate_rows, phrases
 from vramplan.report.budget import card_offers
 from vramplan.report.catalog_rows import card_table, pipeline_tables
 from vramplan.report.chart import draw_budget
+from vramplan.report.plain import headline
 from vramplan.report.rows import Cell, Column, Table
 from vramplan.report.verdict_rows import (
     Section,
@@ -42,8 +43,32 @@ def render_check(verdicts: Sequence[Verdict], estimates: Sequence[Estimate]) -> 
 
 def render_estimate(estimate: Estimate, *, cards: Sequence[Card] = ()) -> str:
     """Return the budget line by line and phase by phase, drawn against what `cards` offer."""
-    parts = _head(estimate)
-    parts += [
+    return "\n\n".join([*_head(estimate), *_body(estimate, cards)]) + "\n"
+
+
+def render_report(
+    verdicts: Sequence[Verdict], estimates: Sequence[Estimate], cards: Sequence[Card]
+) -> str:
+    """Return the verdicts in a sentence and a table, then each pipeline once, with its budget.
+
+    A reason says what the table does not, so that of what fits is left out.
+    """
+    parts = ["## Will it fit?"]
+    parts += [escape(headline(verdicts)), render_table(check_table(verdicts))] if verdicts else []
+    for section in sections(verdicts, estimates):
+        estimate, doubtful = section.estimate, _doubtful(section.verdicts)
+        parts += [_name(section)] if estimate is None else _head(estimate)
+        parts += _judged(section.verdicts, doubtful)
+        parts += [] if estimate is None else _body(estimate, cards)
+    return "\n\n".join(parts) + "\n"
+
+
+def _doubtful(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    return tuple(one for one in verdicts if one.kind is not VerdictKind.FITS)
+
+
+def _body(estimate: Estimate, cards: Sequence[Card]) -> list[str]:
+    parts = [
         f"**{label}** {escape(sentence)}" for label, sentence in estimate_rows.summary(estimate)
     ]
     if estimate.components:
@@ -69,7 +94,7 @@ def render_estimate(estimate: Estimate, *, cards: Sequence[Card] = ()) -> str:
         parts += ["### Published beside ours", render_table(known.table), *_notes(known.notes)]
     if estimate.notes:
         parts += ["### Notes", _bullets(estimate_rows.notes(estimate))]
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def render_catalog(pipelines: Sequence[Pipeline]) -> str:
@@ -141,21 +166,31 @@ def _head(estimate: Estimate) -> list[str]:
 def _section(section: Section) -> list[str]:
     estimate = section.estimate
     if estimate is None:
-        parts = [f"## {escape(phrases.name(section.pipeline))}"]
+        parts = [_name(section)]
     else:
         parts = _head(estimate)
         if estimate.components:
             parts.append(render_table(estimate_rows.component_table(estimate)))
-    for cards, each in card_tables(section.verdicts):
+    return parts + _judged(section.verdicts, section.verdicts)
+
+
+def _name(section: Section) -> str:
+    return f"## {escape(phrases.called(section.pipeline, section.asked))}"
+
+
+def _judged(verdicts: Sequence[Verdict], explained: Sequence[Verdict]) -> list[str]:
+    """Return what several cards hold, why those of `explained` came out so, and what helps."""
+    parts: list[str] = []
+    for cards, each in card_tables(verdicts):
         parts += [f"### {escape(cards)}", render_table(each)]
     reasons = [
         f"- **{phrases.verdict(why.kind)}** {escape(', '.join(why.cards))}: "
         f"{escape(why.reason) or 'no reason given'}"
-        for why in whys(section.verdicts)
+        for why in whys(explained)
     ]
     parts += ["\n".join(reasons)] if reasons else []
     tries = []
-    for counsel in counsels(section.verdicts):
+    for counsel in counsels(verdicts):
         said = [escape(f"on {', '.join(counsel.cards)}"), escape(counsel.effect)]
         said += [escape(f"need {counsel.need}")] if counsel.need else []
         said += [escape(f"cost: {counsel.cost}")] if counsel.cost else []

@@ -56,7 +56,7 @@ PAINT: Mapping[str, Mapping[str, str]] = {
     "label": {"font-weight": "600"},
     "dot-label": {"font-weight": "600"},
     "strong": {"font-weight": "600"},
-    "number": {"font-weight": "700"},
+    "torn": {"stroke": _WHITE, "stroke-width": "3", "fill": "none"},
     "card-label": {"fill": _CARD, "font-weight": "600"},
 }
 
@@ -74,7 +74,8 @@ def paint(svg: ET.Element) -> ET.Element:
     What a part has already stays; of two classes that say one thing the later counts.
     """
     _, _, width, height = svg.get("viewBox", "0 0 0 0").split()
-    given = {"width": width, "height": height}
+    is_stretched = svg.get("preserveAspectRatio") == "none"
+    given = {"width": "100%" if is_stretched else width, "height": height}
     for part in svg.iter():
         found = dict(LETTERING) if part.tag == "text" else {}
         for one in part.get("class", "").split():

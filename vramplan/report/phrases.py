@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vramplan.model import Band, Estimate, Settings, SettingValue, Verdict, VerdictKind
+from vramplan.model import Asked, Band, Estimate, Settings, SettingValue, Verdict, VerdictKind
 from vramplan.report.colour import SIGNS
 from vramplan.report.text import NAME_LIMIT, clean
 from vramplan.units import GIB, format_size
@@ -97,6 +97,29 @@ def settings(chosen: Settings) -> str:
     return " ".join(f"{name(key)}={value(setting)}" for key, setting in chosen.items())
 
 
+#: of the settings that somebody changed so many are named beside a verdict
+_MOST_NAMED = 6
+
+
+def called(pipeline: str, asked: Asked) -> str:
+    """Return what a person calls a pipeline: the project's name for it, else its own."""
+    return name(asked.name or pipeline)
+
+
+def differing(pipeline: str, asked: Asked) -> str:
+    """Return what tells a pipeline from the same at its defaults: ``batch=2 offload=model``.
+
+    Where a project has a name for it, the pipeline's own comes first.
+    """
+    if asked.members:
+        is_plain = not any(member.settings or member.name for member in asked.members)
+        return "" if is_plain else clean(asked.label)
+    parts = [f"{name(key)}={value(chosen)}" for key, chosen in asked.settings.items()]
+    if len(parts) > _MOST_NAMED:
+        parts = [*parts[:_MOST_NAMED], f"and {len(parts) - _MOST_NAMED} more"]
+    return " ".join([*([name(pipeline)] if asked.name else []), *parts])
+
+
 def place(phase: str, component: str) -> str:
     """Return where something happens: ``decode_image · vae.decoder``."""
     return f"{name(phase)} · {name(component)}"
@@ -120,8 +143,9 @@ def compute(capability: str) -> str:
 def headline(estimate: Estimate) -> str:
     """Return what an estimate is about: its name, and its title where that says more."""
     title = clean(estimate.title, 120)
-    known = name(estimate.pipeline)
-    return known if title in ("", known) else f"{known} · {title}"
+    own = [name(estimate.asked.name)] if estimate.asked.name else []
+    known = " · ".join([*own, name(estimate.pipeline)])
+    return known if title in ("", name(estimate.pipeline)) else f"{known} · {title}"
 
 
 def nearest(size_bytes: int) -> str:

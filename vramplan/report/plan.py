@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vramplan.budget.pace import HOST_BYTES_PER_S, PCIE_BYTES_PER_S
@@ -40,6 +40,34 @@ def render(plan: Plan, look: Look, only: str | None = None) -> str:
     )
 
 
+def render_project(plans: Sequence[Plan], judged: int, look: Look) -> str:
+    """Return the plans of a project's failures one after the other, of `judged` verdicts."""
+    if look.format == "json":
+        from vramplan.report.serial import to_json
+
+        whole: dict[str, Json] = {"judged": judged, "plans": [plan_result(one) for one in plans]}
+        return to_json(look.command, whole)
+    if not plans:
+        return "nothing to change: all of vramplan.yaml passes\n"
+    shown = "\n\n".join(render(plan, look).rstrip("\n") for plan in plans)
+    last = _closing(plans, look.width)
+    return f"{shown}\n\n{last}\n"
+
+
+def _closing(plans: Sequence[Plan], width: int) -> str:
+    """Return what to do with the ways that were shown."""
+    from vramplan.report.text import wrap
+
+    if not any(plan.options for plan in plans):
+        words = "nothing makes these fit: take another target or a larger card into vramplan.yaml"
+    else:
+        words = (
+            "write a way's TARGET into vramplan.yaml in the place of the one it is for, and the "
+            "lines above it into your program; then: vramplan check"
+        )
+    return "\n".join(wrap(words, width))
+
+
 # ------------------------------------------------------------------------------------------- words
 def headline(plan: Plan) -> str:
     """Return what it is about, the verdict as it is, and how it misses."""
@@ -48,7 +76,9 @@ def headline(plan: Plan) -> str:
     verdict = plan.verdict
     judged = phrases.judged(verdict)
     where = f"{phrases.name(verdict.card)} ({judged})" if judged else phrases.name(verdict.card)
-    return f"{phrases.name(verdict.pipeline)} on {where}: {phrases.verdict(verdict.kind)}"
+    chosen = phrases.differing(verdict.pipeline, verdict.asked)
+    what = phrases.called(verdict.pipeline, verdict.asked) + (f" ({chosen})" if chosen else "")
+    return f"{what} on {where}: {phrases.verdict(verdict.kind)}"
 
 
 def summary(plan: Plan) -> str:
@@ -93,6 +123,8 @@ def sizes_sentence(plan: Plan) -> str:
 
 def smallest_sentence(plan: Plan) -> str:
     """Return the smallest class and card on which it fits as it is; empty where nobody asked."""
+    from vramplan.report import phrases
+
     if plan.smallest is None:
         return ""
     found = plan.smallest
@@ -101,8 +133,8 @@ def smallest_sentence(plan: Plan) -> str:
     return ", ".join(
         words
         for words in (
-            f"the class {found.class_name}" if found.class_name else "",
-            f"the card {found.card}" if found.card else "",
+            f"the class {phrases.name(found.class_name)}" if found.class_name else "",
+            f"the card {phrases.name(found.card)}" if found.card else "",
         )
         if words
     )
@@ -122,7 +154,7 @@ def option_table(plan: Plan) -> Table:
     """Return a row an option, numbered: the settings, the verdict, what it saves, and its time."""
     from vramplan.report import phrases
     from vramplan.report.colour import verdict_tone
-    from vramplan.report.rows import cell, table
+    from vramplan.report.rows import cell, table, without_empty
     from vramplan.report.trade_off import times
 
     rows = []
@@ -139,7 +171,8 @@ def option_table(plan: Plan) -> Table:
                 cell(times(plan.slowdown(option))),
             )
         )
-    return table("way#, settings!, verdict, need#, saves#, to spare#, time#", rows)
+    whole = table("way#, settings!, verdict, need#, saves#, to spare#, time#", rows)
+    return without_empty(whole, "time")  # of several side by side nobody knows it
 
 
 def _front_sentence(plan: Plan) -> str:
@@ -162,7 +195,9 @@ def _draw(plan: Plan, look: Look) -> str:
     drawn = [paint(line, tone, colour) for line in wrap(headline(plan), width)]
     drawn += wrap(clean(plan.verdict.reason), width)
     drawn += [
-        paint(line, Tone.DIM, colour) for line in wrap(phrases.settings(plan.settings), width)
+        paint(line, Tone.DIM, colour)
+        for line in wrap(phrases.settings(plan.settings), width)
+        if line
     ]
     drawn += ["", *(paint(line, Tone.STRONG, colour) for line in wrap(summary(plan), width))]
     if plan.options:
@@ -207,6 +242,17 @@ def _draw_option(label: str, option: Option, width: int, colour: bool) -> Iterat
         yield paint((indent if number else label) + clean(change.line), Tone.STRONG, colour)
     for line in wrap(f"cost: {clean(option.cost)}", width - len(indent)):
         yield paint(indent + line, Tone.DIM, colour)
+    yield paint(indent + _targets_line(option), Tone.DIM, colour)
+
+
+def _targets_line(option: Option) -> str:
+    """Return the TARGETs with an option's settings, as a shell takes them, in one line."""
+    import shlex
+
+    from vramplan.report.text import clean
+
+    label = "as TARGET: " if len(option.targets) == 1 else "as TARGETs: "
+    return label + " ".join(shlex.quote(clean(target, 4_000)) for target in option.targets)
 
 
 def _hanging(label: str, text: str, width: int, colour: bool) -> list[str]:
@@ -233,7 +279,8 @@ def _mark(plan: Plan) -> str:
         shown.append(("", plan.everything))
     for label, option in shown:
         lines = "\n".join(clean(change.line) for change in option.changes)
-        parts += [f"{label}cost: {say(option.cost)}", f"```text\n{lines}\n```"]
+        block = f"{lines}\n{_targets_line(option)}".replace("```", "'''")
+        parts += [f"{label}cost: {say(option.cost)}", f"```text\n{block}\n```"]
     parts += [
         f"- {say(advice.change)}: {say(advice.effect)}; cost: {say(advice.cost)}"
         for advice in _beside(plan)
@@ -257,11 +304,12 @@ def _as_json(plan: Plan, look: Look) -> str:
 
 def plan_result(plan: Plan) -> dict[str, Json]:
     """Return the result of `plan`."""
-    from vramplan.report.serial import advice_object
+    from vramplan.report.serial import advice_object, largest_object
 
     verdict, smallest = plan.verdict, plan.smallest
     return {
         "pipeline": verdict.pipeline,
+        "target": verdict.asked.text or verdict.pipeline,
         "card": verdict.card,
         "card_title": verdict.card_title,
         "judged_as": verdict.judged_as,
@@ -278,7 +326,7 @@ def plan_result(plan: Plan) -> dict[str, Json]:
         "nearest": [advice_object(advice) for advice in plan.nearest],
         "smaller_file": (None if plan.smaller_file is None else advice_object(plan.smaller_file)),
         "left_out": [{"line": left.line, "why": left.why} for left in plan.left_out],
-        "largest": {name: _value(plan, name) for name in SIZES},
+        "largest": largest_object(plan.largest),
         "smallest": {
             "class": None if smallest is None else smallest.class_name,
             "card": None if smallest is None else smallest.card,
@@ -292,6 +340,7 @@ def _option_object(plan: Plan, option: Option) -> dict[str, Json]:
         "settings": _settings(option.settings),
         "line": option.line,
         "lines": [change.line for change in option.changes],
+        "targets": list(option.targets),
         "cost": option.cost,
         "price": option.price,
         "need_bytes": option.need_bytes,
@@ -302,13 +351,6 @@ def _option_object(plan: Plan, option: Option) -> dict[str, Json]:
         "slowdown": None if slower is None else round(slower, 4),
         "is_on_front": plan.is_on_front(option),
     }
-
-
-def _value(plan: Plan, name: str) -> Json:
-    found = plan.largest.get(name)
-    if found is None:
-        return None
-    return _settings({name: found.value})[name]
 
 
 def _settings(chosen: Settings) -> dict[str, Json]:

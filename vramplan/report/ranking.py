@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vramplan.budget.ranked import FileFit, Ranked, Ranking
+from vramplan.model import VerdictKind
+from vramplan.report.colour import Tone
 
 if TYPE_CHECKING:
     from vramplan.budget.pace import Pace
     from vramplan.report.look import Look
     from vramplan.report.rows import Cell
     from vramplan.report.serial import Json
+    from vramplan.report.sheet import Sheet
 
 NOTES = (
     "at most: by bandwidth alone, an estimate; what is computed takes longer than what is moved",
@@ -43,18 +46,55 @@ def render(ranking: Ranking, look: Look) -> str:
     text = render_sheet(sheet, look)
     if not rows:
         return text
+    if ranking.pairs is not None:
+        text += "\n" + render_sheet(_pair_sheet(ranking), look)
     notes = Sheet(lines=[f"- {note}" for note in NOTES])
     return text + "\n" + render_sheet(notes, look)
 
 
+def _pair_sheet(ranking: Ranking) -> Sheet:
+    """Return a row for each model that fits beside another: which, and which are tight."""
+    from vramplan.report import phrases
+    from vramplan.report.rows import cell, table
+    from vramplan.report.sheet import Sheet
+
+    beside: dict[int, dict[VerdictKind, list[int]]] = {}
+    for pair in ranking.pairs or ():
+        for mine, other in (pair.places, pair.places[::-1]):
+            beside.setdefault(mine, {}).setdefault(pair.kind, []).append(other)
+    rows = []
+    for place, kinds in sorted(beside.items()):
+        fits, tight = (
+            ", ".join(_called(ranking.rows[other]) for other in kinds.get(kind, []))
+            for kind in (VerdictKind.FITS, VerdictKind.TIGHT)
+        )
+        if fits or tight:
+            named = cell(_called(ranking.rows[place]), tone=Tone.STRONG)
+            rows.append((named, cell(fits or phrases.NOTHING), cell(tight or phrases.NOTHING)))
+    pairs = ranking.pairs or ()
+    whole = sum(pair.kind is VerdictKind.FITS for pair in pairs)
+    line = f"{whole} of {len(pairs)} pairs fit {phrases.name(ranking.card)} side by side"
+    drawn = table("model!, fits beside, tight beside", rows)
+    return Sheet(lines=[line], tables=[("", drawn)] if rows else [])
+
+
+def _called(row: Ranked) -> str:
+    from vramplan.report import phrases
+
+    chosen = "" if row.verdict is None else phrases.differing(row.name, row.verdict.asked)
+    return f"{phrases.name(row.name)} ({chosen})" if chosen else phrases.name(row.name)
+
+
 def _cells(row: Ranked) -> tuple[Cell, ...]:
     from vramplan.report import phrases
-    from vramplan.report.colour import Tone, verdict_tone
+    from vramplan.report.colour import verdict_tone
     from vramplan.report.rows import cell
     from vramplan.report.text import clean
 
-    name = cell(phrases.name(row.name), clean(row.place, 60), Tone.STRONG)
     verdict = row.verdict
+    chosen = "" if verdict is None else phrases.differing(row.name, verdict.asked)
+    beside = ", ".join(part for part in (chosen, clean(row.place, 60)) if part)
+    name = cell(phrases.name(row.name), beside, Tone.STRONG)
     if verdict is None:
         problem = cell("not read", clean(row.problem or "", 160), Tone.DIM)
         return (name, problem, cell(""), cell(""), cell(""), cell(""))
@@ -103,6 +143,19 @@ def ranking_result(ranking: Ranking) -> dict[str, Json]:
         "card": ranking.card,
         "card_title": ranking.card_title,
         "models": [_object(row) for row in ranking.rows],
+        "pairs": None
+        if ranking.pairs is None
+        else [
+            {
+                "targets": [ranking.rows[place].target for place in pair.places],
+                "verdict": pair.kind.value,
+                "need_bytes": pair.need.expected_bytes,
+                "need_high_bytes": pair.need.high_bytes,
+                "budget_bytes": pair.budget_bytes,
+                "headroom_bytes": pair.budget_bytes - pair.need.expected_bytes,
+            }
+            for pair in ranking.pairs
+        ],
     }
 
 

@@ -33,7 +33,7 @@ class RowFile:
         """
         self._path, self._key, self._head = path, key, head
         self._named = named or path
-        self._beside = path.with_name(f"{path.name}.sweep")
+        self._beside = _beside(path)
         self._file: IO[bytes] | None = None
         try:
             self._lock: IO[bytes] | None = _locked(self._beside)
@@ -147,6 +147,15 @@ class RowFile:
                 with suppress(OSError):  # what could not be written has been said
                     file.close()
         self._file = self._lock = None
+
+
+def unfinished(path: Path) -> bool:
+    """Return whether a sweep has begun to write to `path` and is not through."""
+    return _beside(path).is_file()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sweep")
 
 
 def _key_of(said: bytes) -> object:

@@ -13,13 +13,15 @@ from vramplan.report.phrases import NOTHING
 class Cell:
     """One cell: its text, and a second text of less weight that may stand behind or below it.
 
-    `joint` is how the detail is joined to the text when it stands behind it.
+    `joint` is how the detail is joined to the text when it stands behind it. `below` is drawn below
+    both in a terminal where cells are stacked, and nowhere else.
     """
 
     text: str
     detail: str = ""
     tone: Tone = Tone.PLAIN
     joint: str = "({})"
+    below: str = ""
 
     @property
     def behind(self) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from vramplan import __version__
 from vramplan.catalog.pipelines import Entry
@@ -33,6 +33,11 @@ from vramplan.model import (
     Verdict,
     buffer_bytes,
 )
+from vramplan.settings import SIZES
+
+if TYPE_CHECKING:
+    from vramplan.budget.difference import Comparison, Difference
+    from vramplan.budget.plan import Largest
 
 SCHEMA_VERSION = 1
 
@@ -50,15 +55,69 @@ def to_json(command: str, result: dict[str, Json]) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def check_result(verdicts: Sequence[Verdict]) -> dict[str, Json]:
-    """Return the result of `check`: one object per pipeline and card."""
-    return {"verdicts": [verdict_object(verdict) for verdict in verdicts]}
+def check_result(
+    verdicts: Sequence[Verdict],
+    largest: Sequence[Mapping[str, Largest | None]] = (),
+    compared: Comparison | None = None,
+) -> dict[str, Json]:
+    """Return the result of `check`: one object per pipeline and card.
+
+    `largest` are the largest sizes that fit, for each verdict from the first on; `compared` is what
+    has changed since an earlier answer.
+    """
+    listed: list[Json] = []
+    for place, verdict in enumerate(verdicts):
+        found = largest_object(largest[place]) if place < len(largest) else None
+        since = None if compared is None else since_object(compared.differences[place])
+        listed.append({**verdict_object(verdict), "largest": found, "since": since})
+    result: dict[str, Json] = {"verdicts": listed}
+    if compared is not None:
+        result["gone"] = gone_objects(compared)
+    return result
+
+
+def since_object(one: Difference) -> dict[str, Json]:
+    """Return what has become of one verdict."""
+    before = one.before
+    return {
+        "change": one.became.value,
+        "verdict": None if before is None else before.kind.value,
+        "target": None if before is None else before.target,
+        "need_bytes": None if before is None else before.need_bytes,
+        "budget_bytes": None if before is None else before.budget_bytes,
+        "need_difference_bytes": one.need_bytes,
+        "budget_difference_bytes": one.budget_bytes,
+    }
+
+
+def gone_objects(compared: Comparison) -> list[Json]:
+    """Return what is judged no more."""
+    return [
+        {
+            "pipeline": one.pipeline,
+            "target": one.target,
+            "name": one.name or None,
+            "card": one.card,
+            "verdict": one.kind.value,
+            "need_bytes": one.need_bytes,
+        }
+        for one in compared.gone
+    ]
+
+
+def largest_object(largest: Mapping[str, Largest | None]) -> dict[str, Json]:
+    """Return the largest value of each size; null for one that there is not, or that none fits."""
+    found = {key: one.value for key, one in largest.items() if one is not None}
+    return {key: _setting(found[key]) if key in found else None for key in SIZES}
 
 
 def verdict_object(verdict: Verdict) -> dict[str, Json]:
     """Return one verdict."""
     return {
         "pipeline": verdict.pipeline,
+        "target": verdict.asked.text or verdict.pipeline,
+        "name": verdict.asked.name or None,
+        "settings": settings_object(verdict.asked.settings),
         "card": verdict.card,
         "card_title": verdict.card_title,
         "judged_as": verdict.judged_as,

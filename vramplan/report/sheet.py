@@ -29,7 +29,8 @@ def draw_sheet(sheet: Sheet, colour: bool, width: int) -> str:
     """Return the sheet for a terminal."""
     parts: list[str] = []
     if sheet.heading:
-        parts.append(paint(clean(sheet.heading), Tone.STRONG, colour))
+        head = wrap(clean(sheet.heading), width)
+        parts.append("\n".join(paint(line, Tone.STRONG, colour) for line in head))
     parts += [
         "\n".join(wrap(clean(line, _LINE_LIMIT), width)) for line in sheet.lines if line.strip()
     ]

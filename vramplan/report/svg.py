@@ -18,6 +18,8 @@ from vramplan.report.paint import paint
 from vramplan.units import GIB
 
 WIDTH = 880
+#: a picture's width on a telephone
+NARROW = 340
 #: widths of letters at the sizes the page uses, a little generous
 _LETTER = 6.9
 #: beyond this many times the need a card's line would squeeze the budget into a corner
@@ -30,7 +32,11 @@ _BAND_HEIGHT = 12
 
 
 def start(identity: str, width: int, height: int, title: str, summary: str) -> ET.Element:
-    """Return an empty picture with the two texts that stand for it where it cannot be seen."""
+    """Return an empty picture with the two texts that stand for it where it cannot be seen.
+
+    A page holds a picture twice, for wide and for narrow screens. Without its styles, which choose,
+    the narrow one is not displayed.
+    """
     svg = ET.Element(
         "svg",
         {
@@ -40,6 +46,9 @@ def start(identity: str, width: int, height: int, title: str, summary: str) -> E
             "aria-labelledby": f"{identity}-title {identity}-desc",
         },
     )
+    if width == NARROW:
+        svg.set("class", "narrow")
+        svg.set("display", "none")
     for tag, text in (("title", title), ("desc", summary)):
         ET.SubElement(svg, tag, {"id": f"{identity}-{tag}"}).text = text
     return svg
@@ -102,7 +111,9 @@ def highest_bytes(estimate: Estimate) -> int:
     return max(stack, estimate.peak.device.high_bytes, estimate.need.band.high_bytes, 1)
 
 
-def draw_budget(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> str:
+def draw_budget(
+    identity: str, estimate: Estimate, cards: Sequence[Offer], width: int = WIDTH
+) -> str:
     """Return the stacked budget at its peak, the band of the need, and a line for each card."""
     pieces = segments(estimate)
     in_use, least = estimate.peak.device, estimate.need.band
@@ -118,17 +129,19 @@ def draw_budget(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> st
         + " ".join(f"{line.label} offers {phrases.available(line.budget_bytes)}." for line in lines)
     )
     title = f"Memory budget of {phrases.name(estimate.pipeline)}"
-    svg = start(identity, WIDTH, bottom + 26, title, summary)
+    svg = start(identity, width, bottom + 26, title, summary)
     _hatch(svg, identity)
-    scale = WIDTH / largest
+    scale = width / largest
     band_top = top + _BAR_HEIGHT + _BAND_GAP
     _stack(svg, identity, pieces, top, scale)
     _band(svg, least, band_top, scale)
-    _axis(svg, largest, bottom, scale)
-    _card_lines(svg, lines, bottom, scale)
+    _axis(svg, width, largest, bottom, scale)
+    _card_lines(svg, width, lines, bottom, scale)
     used = phrases.need(in_use.expected_bytes)
-    write(svg, 0, top - 8, f"in use at the peak {phrases.of_what(estimate)}: {used}", css="label")
-    write(svg, 0, band_top - 8, f"the least a card must offer: {needed}", css="label")
+    when = "" if width == NARROW else f" {phrases.of_what(estimate)}"
+    least_words = "needed" if width == NARROW else "the least a card must offer"
+    write(svg, 0, top - 8, f"in use at the peak{when}: {used}", css="label")
+    write(svg, 0, band_top - 8, f"{least_words}: {needed}", css="label")
     return finish(paint(svg))
 
 
@@ -145,7 +158,7 @@ def _stack(
     svg: ET.Element, identity: str, pieces: Sequence[Segment], top: int, scale: float
 ) -> None:
     x = 0.0
-    for number, piece in enumerate(pieces, start=1):
+    for piece in pieces:
         width = piece.size_bytes * scale
         group = add(svg, "g", {})
         ET.SubElement(group, "title").text = f"{piece.label}: {phrases.need(piece.size_bytes)}"
@@ -160,13 +173,16 @@ def _stack(
             shape |= {"fill": f"url(#{identity}-hatch)", "css": "piece"}
         add(group, "rect", shape)
         middle = x + width / 2
-        if width >= 12:
-            number_top = top + (19 if width >= 40 else 27)
-            css = f"number on-{piece.kind}"
-            write(group, middle, number_top, str(number), css=css, anchor="middle")
         label = shorten(piece.short, width - 8) if width >= 40 else ""
         if label:
-            write(group, middle, top + 35, label, css=f"inside on-{piece.kind}", anchor="middle")
+            write(
+                group,
+                middle,
+                top + _BAR_HEIGHT / 2 + 4,
+                label,
+                css=f"inside on-{piece.kind}",
+                anchor="middle",
+            )
         x += width
 
 
@@ -181,22 +197,24 @@ def _band(svg: ET.Element, band: Band, top: int, scale: float) -> None:
     add(svg, "path", {"d": f"M{low:.1f} {middle:.1f}H{high:.1f}{caps}", "css": "whisker"})
 
 
-def _axis(svg: ET.Element, largest: int, y: int, scale: float) -> None:
-    add(svg, "path", {"d": f"M0 {y}H{WIDTH}", "css": "axis"})
-    for tick in ticks(largest):
+def _axis(svg: ET.Element, width: int, largest: int, y: int, scale: float) -> None:
+    add(svg, "path", {"d": f"M0 {y}H{width}", "css": "axis"})
+    for tick in ticks(largest, most=max(4, width // 110)):
         x = tick * scale
         add(svg, "path", {"d": f"M{x:.1f} {y}v5", "css": "axis"})
-        anchor = "start" if tick == 0 else "end" if x > WIDTH - 24 else "middle"
+        anchor = "start" if tick == 0 else "end" if x > width - 24 else "middle"
         write(svg, x, y + 19, phrases.axis(tick), css="tick", anchor=anchor)
 
 
-def _card_lines(svg: ET.Element, lines: Sequence[Offer], bottom: int, scale: float) -> None:
+def _card_lines(
+    svg: ET.Element, width: int, lines: Sequence[Offer], bottom: int, scale: float
+) -> None:
     for row, line in enumerate(lines):
         x = max(0.0, line.budget_bytes * scale)
         y = 14 + 18 * row
         text = f"{line.label} offers {phrases.available(line.budget_bytes)}"
         add(svg, "path", {"d": f"M{x:.1f} {y - 10}V{bottom}", "css": "card"})
-        is_late = x > WIDTH - _LETTER * len(text) - 10
+        is_late = x > width - _LETTER * len(text) - 10
         write(
             svg,
             x - 6 if is_late else x + 6,
@@ -217,26 +235,35 @@ def draw_swatch(css: str) -> str:
     return finish(paint(svg))
 
 
-def draw_meter(identity: str, verdict: Verdict) -> str:
-    """Return a small bar of the need, its band, and the budget's line."""
-    width, height = 160, 16
-    need = verdict.need
-    largest = max(need.high_bytes, verdict.budget_bytes, 1) * 1.05
-    title = f"{phrases.name(verdict.pipeline)} on {phrases.name(verdict.card)}"
-    summary = (
-        f"needs {phrases.need(need.expected_bytes)} of {phrases.available(verdict.budget_bytes)}"
-    )
-    svg = start(identity, width, height, title, summary)
-    scale = width / largest
-    add(svg, "rect", {"x": 0, "y": 4, "width": width, "height": 8, "rx": 2, "css": "rail"})
-    expected = max(need.expected_bytes * scale, 1)
-    add(
-        svg,
-        "rect",
-        {"x": 0, "y": 4, "width": expected, "height": 8, "rx": 2, "css": f"bar-{verdict.kind}"},
-    )
-    low, high = need.low_bytes * scale, need.high_bytes * scale
-    add(svg, "path", {"d": f"M{low:.1f} 8H{high:.1f}M{high:.1f} 5V11", "css": "whisker"})
-    budget = max(0.0, verdict.budget_bytes * scale)
-    add(svg, "path", {"d": f"M{budget:.1f} 0V{height}", "css": "limit"})
+#: a bar's room, and where in it the card's limit stands
+_METER_WIDTH, _METER_HEIGHT, _METER_LIMIT = 400, 18, 300
+
+
+def draw_meter(verdict: Verdict) -> str:
+    """Return a bar of the need as a share of the budget, which is the line at three quarters of it.
+
+    The words beside it say the same, so it is nothing to a reader who cannot see it. It is
+    stretched to the room there is: no text is in it, and its lines keep their width.
+    """
+    shape = {"xmlns": "http://www.w3.org/2000/svg", "preserveAspectRatio": "none"}
+    shape |= {"viewBox": f"0 0 {_METER_WIDTH} {_METER_HEIGHT}", "aria-hidden": "true"}
+    svg = ET.Element("svg", {**shape, "class": "meter"})
+    budget, need = max(verdict.budget_bytes, 1), verdict.need
+
+    def place(size_bytes: int) -> float:
+        return min(_METER_WIDTH, max(0.0, size_bytes / budget * _METER_LIMIT))
+
+    bar: dict[str, float | str] = {"x": 0, "y": 3, "height": 12}
+    add(svg, "rect", {**bar, "width": _METER_WIDTH, "css": "rail"})
+    expected = max(place(need.expected_bytes), 2)
+    add(svg, "rect", {**bar, "width": expected, "css": f"bar-{verdict.kind}"})
+    low, high = place(need.low_bytes), place(need.high_bytes)
+    steady: dict[str, float | str] = {"vector_effect": "non-scaling-stroke"}
+    if high > low:
+        add(svg, "path", {"d": f"M{low:.1f} 9H{high:.1f}", "css": "whisker", **steady})
+    if need.expected_bytes / budget * _METER_LIMIT > _METER_WIDTH:  # it goes on beyond the edge
+        torn = f"M{_METER_WIDTH - 14} 1V17M{_METER_WIDTH - 8} 1V17"
+        add(svg, "path", {"d": torn, "css": "torn", **steady})
+    limit: dict[str, float | str] = {"d": f"M{_METER_LIMIT} 0V{_METER_HEIGHT}", "css": "limit"}
+    add(svg, "path", {**limit, **steady})
     return finish(paint(svg))

@@ -2,7 +2,8 @@
 
 The columns are the same in every format and for every sweep, so that files can be put together:
 the figures of a verdict as `check` has them, then a column for each setting. What is absent is an
-empty field in CSV and null elsewhere. No field has a line break in it.
+empty field in CSV and null elsewhere. No field has a line break in it, and in CSV text that a
+spreadsheet would take for a formula has an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -94,10 +95,10 @@ def _figures(row: SweepRow, advice: Callable[[SweepRow], Json]) -> tuple[Json, .
         row.budget_bytes,
         row.headroom_bytes,
         row.offload_risk,
-        row.peak_phase,
-        row.peak_component,
+        None if row.peak_phase is None else clean(row.peak_phase),
+        None if row.peak_component is None else clean(row.peak_component),
         None if row.advice is None else advice(row),
-        row.judged_as,
+        None if row.judged_as is None else clean(row.judged_as),
         None if layers is None else layers.total,
         None if layers is None else layers.on_gpu,
         row.context,
@@ -113,11 +114,18 @@ def _in_objects(row: SweepRow) -> Json:
     return [advice_object(one) for one in row.advice or ()]
 
 
+#: what a spreadsheet takes for a formula where text begins with it.
+#: Source: OWASP, CSV injection
+_FORMULA = ("=", "+", "-", "@")
+
+
 def _field(value: Json) -> str:
-    """Return a field of CSV, in quotes where it must be."""
+    """Return a field of CSV, in quotes where it must be; text that would be a formula is quoted."""
     if value is None:
         return ""
     text = str(value)
+    if isinstance(value, str) and text.startswith(_FORMULA):
+        text = f"'{text}"
     if '"' in text or "," in text:
         return '"' + text.replace('"', '""') + '"'
     return text
@@ -139,7 +147,7 @@ class _Remembered:
 
 def _csv_settings(settings: Settings) -> str:
     return ",".join(
-        _field(None if key not in settings else format_setting(key, settings[key]))
+        _field(None if key not in settings else clean(format_setting(key, settings[key])))
         for key in SETTING_HELP
     )
 

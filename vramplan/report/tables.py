@@ -12,7 +12,7 @@ from vramplan.report.chart import draw_budget
 from vramplan.report.colour import Tone, paint, verdict_tone
 from vramplan.report.grid import draw_table, natural_width
 from vramplan.report.rows import Table
-from vramplan.report.text import wrap
+from vramplan.report.text import clean, wrap
 
 if TYPE_CHECKING:  # each of these is for one command
     from vramplan.report.verdict_rows import Counsel, Section, Why
@@ -34,12 +34,53 @@ def render_check(
     return "\n".join(drawn) + "\n"
 
 
+#: so many commands that come next are shown
+_MOST_NEXT = 4
+
+
+def draw_next(commands: Sequence[str], colour: bool) -> str:
+    """Return commands that come next, a line each that is never broken: it is copied from there."""
+    if not commands:
+        return ""
+    shown = [clean(command, 4_000) for command in commands[:_MOST_NEXT]]
+    drawn = [f"{paint('next', Tone.STRONG, colour)}  {command}" for command in shown]
+    if len(commands) > _MOST_NEXT:
+        drawn.append(f"      and so on for {len(commands) - _MOST_NEXT} more that fail")
+    return "\n".join(["", *drawn]) + "\n"
+
+
 def render_estimate(
     estimate: Estimate, *, colour: bool, width: int, cards: Sequence[Card] = ()
 ) -> str:
     """Return the budget line by line and phase by phase, drawn against what `cards` offer."""
+    drawn = [*_draw_head(estimate, colour, width), *_draw_body(estimate, cards, colour, width)]
+    return "\n".join(drawn) + "\n"
+
+
+def render_report(
+    verdicts: Sequence[Verdict],
+    estimates: Sequence[Estimate],
+    cards: Sequence[Card],
+    *,
+    colour: bool,
+    width: int,
+) -> str:
+    """Return the verdicts in a sentence and a table, then each pipeline once, with its budget."""
+    from vramplan.report.plain import headline
+    from vramplan.report.verdict_rows import sections
+
+    drawn = [*wrap(headline(verdicts), width), ""] if verdicts else []
+    drawn += _draw_verdicts(verdicts, colour, width) if verdicts else []
+    for section in sections(verdicts, estimates):
+        estimate = section.estimate
+        drawn += ["", *_draw_name(section, colour, width), *_draw_judged(section, colour, width)]
+        drawn += [] if estimate is None else _draw_body(estimate, cards, colour, width)
+    return "\n".join(drawn) + "\n"
+
+
+def _draw_body(estimate: Estimate, cards: Sequence[Card], colour: bool, width: int) -> list[str]:
     inner = width - len(_INDENT)
-    drawn = _draw_head(estimate, colour, width)
+    drawn: list[str] = []
     if estimate.components:
         drawn += _part(
             "components", _draw(estimate_rows.component_table(estimate), inner, colour), colour
@@ -65,7 +106,7 @@ def render_estimate(
     if notes:
         body = [line for note in notes for line in _hanging("- ", note, inner, colour=colour)]
         drawn += _part("notes", body, colour)
-    return "\n".join(drawn) + "\n"
+    return drawn
 
 
 def render_catalog(pipelines: Sequence[Pipeline], *, colour: bool = False, width: int = 100) -> str:
@@ -91,7 +132,7 @@ def _draw_verdicts(verdicts: Sequence[Verdict], colour: bool, width: int) -> lis
     """Return the verdicts in the roomiest form that `width` allows."""
     from vramplan.report.verdict_rows import Form, check_table
 
-    forms = ((Form.FULL, False), (Form.FULL, True), (Form.COMPACT, True))
+    forms = ((Form.DRAWN, False), (Form.FULL, True), (Form.COMPACT, True))
     for form, stacked in forms:
         table = check_table(verdicts, form)
         if natural_width(table, stacked=stacked) <= width:
@@ -122,18 +163,26 @@ def _draw_head(estimate: Estimate, colour: bool, width: int) -> list[str]:
 
 
 def _draw_section(section: Section, colour: bool, width: int) -> list[str]:
+    drawn = _draw_name(section, colour, width)
+    estimate = section.estimate
+    if estimate is not None and estimate.components:
+        table = estimate_rows.component_table(estimate)
+        drawn += _indented(_draw(table, width - len(_INDENT), colour))
+    return drawn + _draw_judged(section, colour, width)
+
+
+def _draw_name(section: Section, colour: bool, width: int) -> list[str]:
+    if section.estimate is not None:
+        return _draw_head(section.estimate, colour, width)
+    lines = wrap(phrases.called(section.pipeline, section.asked), width)
+    return [paint(line, Tone.STRONG, colour) for line in lines]
+
+
+def _draw_judged(section: Section, colour: bool, width: int) -> list[str]:
+    """Return what several cards hold, why each verdict came out so, and what helps."""
     from vramplan.report.verdict_rows import card_tables, counsels, whys
 
-    estimate = section.estimate
-    if estimate is None:
-        drawn = [
-            paint(line, Tone.STRONG, colour) for line in wrap(phrases.name(section.pipeline), width)
-        ]
-    else:
-        drawn = _draw_head(estimate, colour, width)
-        table = estimate_rows.component_table(estimate)
-        if estimate.components:
-            drawn += _indented(_draw(table, width - len(_INDENT), colour))
+    drawn: list[str] = []
     for cards, each in card_tables(section.verdicts):
         drawn += ["", cards, *_indented(_draw(each, width - len(_INDENT), colour))]
     if any(verdict.cards for verdict in section.verdicts):

@@ -12,13 +12,12 @@ from vramplan.quick_dataclass import dataclass
 from vramplan.report import phrases
 from vramplan.report.budget import Offer, context_bytes, steps
 from vramplan.report.paint import paint
-from vramplan.report.svg import WIDTH, add, finish, shorten, start, ticks, write
+from vramplan.report.svg import NARROW, WIDTH, add, finish, shorten, start, ticks, write
 
 _LEFT = 62
 _TOP = 16
 _PLOT_HEIGHT = 260
 _STRIP_HEIGHT = 24
-_RIGHT = WIDTH - 4
 #: a card's line farther above the peak than this would flatten the run
 _FARTHEST = 1.6
 
@@ -34,7 +33,9 @@ class Run:
     width: float
 
 
-def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> str:
+def draw_timeline(
+    identity: str, estimate: Estimate, cards: Sequence[Offer], width: int = WIDTH
+) -> str:
     """Return the picture of the run, or nothing where there is nothing to draw.
 
     The horizontal axis is the order of allocations, not time: a phase gets room by the square root
@@ -48,10 +49,11 @@ def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> 
     lines = [card for card in cards if card.budget_bytes <= _FARTHEST * highest]
     largest = int(1.08 * max(highest, *(card.budget_bytes for card in lines), 1))
     live = max(points, key=lambda point: point.allocated_bytes)
+    right = width - 4
     svg = start(
         identity,
-        WIDTH,
-        _TOP + _PLOT_HEIGHT + 2 * _STRIP_HEIGHT + 10,
+        width,
+        _TOP + _PLOT_HEIGHT + (1 if width == NARROW else 2) * _STRIP_HEIGHT + 10,
         f"Memory of {phrases.name(estimate.pipeline)} by phase",
         f"Allocated memory is highest in {phrases.place(live.phase, live.component)}, at "
         f"{phrases.need(live.allocated_bytes)}; with what the allocator holds and the CUDA context "
@@ -59,11 +61,11 @@ def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> 
     )
     scale = _PLOT_HEIGHT / largest
     bottom = _TOP + _PLOT_HEIGHT
-    _grid(svg, largest, scale)
-    runs = _runs(points)
+    _grid(svg, right, largest, scale)
+    runs = _runs(points, right - _LEFT)
     if base:
         height = base * scale
-        shape = {"x": _LEFT, "width": _RIGHT - _LEFT, "y": bottom - height, "height": height}
+        shape = {"x": _LEFT, "width": right - _LEFT, "y": bottom - height, "height": height}
         add(svg, "rect", {**shape, "css": "base"})
         if height >= 14:
             text = f"CUDA context {phrases.need(base)}"
@@ -71,23 +73,27 @@ def draw_timeline(identity: str, estimate: Estimate, cards: Sequence[Offer]) -> 
     floor = bottom - base * scale
     for held, css in ((True, "reserved"), (False, "allocated")):
         add(svg, "path", {"d": _area(runs, held=held, floor=floor, scale=scale), "css": css})
-    _mark_peak(svg, runs, live, floor - live.allocated_bytes * scale)
-    _strips(svg, runs, bottom)
     for card in lines:
         y = bottom - max(0, card.budget_bytes) * scale
-        add(svg, "path", {"d": f"M{_LEFT} {y:.1f}H{_RIGHT}", "css": "card"})
+        add(svg, "path", {"d": f"M{_LEFT} {y:.1f}H{right}", "css": "card"})
+    peak_x = _mark_peak(svg, width, runs, live, floor - live.allocated_bytes * scale)
+    _strips(svg, runs, bottom, has_components=width != NARROW)
+    is_left = peak_x > width / 2  # the peak has its words on the other side
+    for card in lines:
+        y = bottom - max(0, card.budget_bytes) * scale
         text = f"{card.label} offers {phrases.available(card.budget_bytes)}"
-        write(svg, _RIGHT - 4, y - 5, text, css="card-label", anchor="end")
+        x, anchor = (_LEFT + 4, "start") if is_left else (right - 4, "end")
+        write(svg, x, y - 5, text, css="card-label", anchor=anchor)
     return finish(paint(svg))
 
 
-def _runs(points: Sequence[TimelinePoint]) -> list[Run]:
+def _runs(points: Sequence[TimelinePoint], room: int) -> list[Run]:
     """Return the runs from left to right: first each phase gets its room, then its components."""
     phases = [tuple(group) for _, group in groupby(points, key=lambda point: point.phase)]
     runs, left = [], float(_LEFT)
-    for phase, room in zip(phases, _shares(phases, _RIGHT - _LEFT), strict=True):
+    for phase, share in zip(phases, _shares(phases, room), strict=True):
         parts = [tuple(group) for _, group in groupby(phase, key=lambda point: point.component)]
-        for part, width in zip(parts, _shares(parts, room), strict=True):
+        for part, width in zip(parts, _shares(parts, share), strict=True):
             first = part[0]
             runs.append(
                 Run(
@@ -131,29 +137,32 @@ def _area(runs: Sequence[Run], *, held: bool, floor: float, scale: float) -> str
     return "".join([*path, f"V{floor:.1f}Z"])
 
 
-def _grid(svg: ET.Element, largest: int, scale: float) -> None:
+def _grid(svg: ET.Element, right: int, largest: int, scale: float) -> None:
     bottom = _TOP + _PLOT_HEIGHT
     for tick in ticks(largest, most=7):
         y = bottom - tick * scale
-        add(
-            svg, "path", {"d": f"M{_LEFT} {y:.1f}H{_RIGHT}", "css": "axis" if tick == 0 else "grid"}
-        )
+        add(svg, "path", {"d": f"M{_LEFT} {y:.1f}H{right}", "css": "axis" if tick == 0 else "grid"})
         write(svg, _LEFT - 8, y + 4, phrases.axis(tick), css="tick", anchor="end")
 
 
-def _mark_peak(svg: ET.Element, runs: Sequence[Run], peak: TimelinePoint, y: float) -> None:
+def _mark_peak(
+    svg: ET.Element, width: int, runs: Sequence[Run], peak: TimelinePoint, y: float
+) -> float:
+    """Mark the peak and return how far to the right it is."""
     run = next(run for run in runs if peak in run.steps)
     x = run.left + run.width * (run.steps.index(peak) + 0.5) / len(run.steps)
     add(svg, "circle", {"cx": x, "cy": y, "r": 4, "css": "dot"})
     text = f"allocated peak {phrases.need(peak.allocated_bytes)}"
-    anchor = "end" if x > WIDTH * 0.8 else "start" if x < WIDTH * 0.2 else "middle"
+    anchor = "end" if x > width * 0.7 else "start" if x < width * 0.3 else "middle"
     write(svg, x, y - 9, text, css="dot-label", anchor=anchor)
+    return x
 
 
-def _strips(svg: ET.Element, runs: Sequence[Run], bottom: int) -> None:
+def _strips(svg: ET.Element, runs: Sequence[Run], bottom: int, *, has_components: bool) -> None:
     """Draw below the axis which phase runs, and below that which component."""
-    phases = [list(group) for _, group in groupby(runs, key=lambda run: run.phase)]
-    for row, groups in enumerate((phases, [[run] for run in runs])):
+    rows = [[list(group) for _, group in groupby(runs, key=lambda run: run.phase)]]
+    rows += [[[run] for run in runs]] if has_components else []
+    for row, groups in enumerate(rows):
         for group in groups:
             left, width = group[0].left, sum(run.width for run in group)
             name = phrases.name(group[0].component if row else group[0].phase)

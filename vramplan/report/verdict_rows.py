@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 
-from vramplan.model import Advice, Estimate, Verdict, VerdictKind
+from vramplan.model import Advice, Asked, Estimate, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
 from vramplan.report import phrases
 from vramplan.report.colour import Tone, verdict_tone
 from vramplan.report.rows import Cell, Table, cell, table
 from vramplan.report.text import clean
 
+#: a pipeline, what a project calls it, and the TARGET with its settings
+_Key = tuple[str, str, str]
+
 
 class Form(Enum):
-    """How much room a table of verdicts takes."""
+    """How much room a table of verdicts takes.
 
+    DRAWN is for terminals alone, and the bar is below the verdict in those that are stacked there.
+    """
+
+    DRAWN = "a column for every figure, and one for the bar"
     FULL = "a column for every figure"
     COMPACT = "the risk below the verdict, the budget below the headroom"
     NARROW = "and the card below the pipeline"
@@ -43,9 +51,10 @@ class Counsel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What there is to say about one pipeline: its estimate, if any, and its verdicts."""
+    """What there is to say about one pipeline as it was asked for: its estimate, its verdicts."""
 
     pipeline: str
+    asked: Asked
     estimate: Estimate | None
     verdicts: tuple[Verdict, ...]
 
@@ -53,6 +62,7 @@ class Section:
 def check_table(verdicts: Sequence[Verdict], form: Form = Form.FULL) -> Table:
     """Return one row per pipeline and card."""
     headers = {
+        Form.DRAWN: "pipeline!, card!, verdict, of budget, need#, budget#, headroom#, risk#, peak!",
         Form.FULL: "pipeline!, card!, verdict, need#, budget#, headroom#, risk#, peak!",
         Form.COMPACT: "pipeline!, card!, verdict, need#, headroom#, peak!",
         Form.NARROW: "pipeline!, verdict, need#, headroom#, peak!",
@@ -61,7 +71,8 @@ def check_table(verdicts: Sequence[Verdict], form: Form = Form.FULL) -> Table:
 
 
 def _row(verdict: Verdict, form: Form) -> tuple[Cell, ...]:
-    pipeline, card = phrases.name(verdict.pipeline), phrases.name(verdict.card)
+    pipeline = phrases.called(verdict.pipeline, verdict.asked)
+    chosen, card = phrases.differing(verdict.pipeline, verdict.asked), phrases.name(verdict.card)
     judged = phrases.judged(verdict)
     budget = phrases.available(verdict.budget_bytes)
     headroom = phrases.available(verdict.headroom_bytes)
@@ -72,27 +83,47 @@ def _row(verdict: Verdict, form: Form) -> tuple[Cell, ...]:
     need = need_cell(verdict)
     place = phrases.name(verdict.peak_phase), phrases.name(verdict.peak_component)
     peak = cell(*place, joint="· {}")
+    drawn = bar(verdict)
     folded = (
-        cell(word, f"risk {risk}", tone),
+        replace(cell(word, f"risk {risk}", tone), below=drawn),
         need,
         cell(headroom, f"of {budget} {left}".rstrip()),
         peak,
     )
     if form is Form.NARROW:
         on_card = f"on {card} ({judged})" if judged else f"on {card}"
-        return (cell(pipeline, on_card, Tone.STRONG), *folded)
-    ends = (cell(pipeline, tone=Tone.STRONG), cell(card, judged))
+        beside = f"{chosen}, {on_card}" if chosen else on_card
+        return (cell(pipeline, beside, Tone.STRONG), *folded)
+    ends = (cell(pipeline, chosen, Tone.STRONG), cell(card, judged))
     if form is Form.COMPACT:
         return (*ends, *folded)
     return (
         *ends,
-        cell(word, tone=tone),
+        replace(cell(word, tone=tone), below=drawn),
+        *((cell(drawn, tone=tone),) if form is Form.DRAWN else ()),
         need,
         cell(budget),
         cell(headroom, left),
         cell(risk),
         peak,
     )
+
+
+#: the cells of a bar that fills the budget; one more says that it is not enough
+_CELLS = 10
+
+
+def bar(verdict: Verdict) -> str:
+    """Return a bar of the need, solid as expected, pale up to the high estimate, in the budget.
+
+    What goes beyond the budget has an eleventh cell: an arrow where it is the expected need.
+    """
+    budget, need = verdict.budget_bytes, verdict.need
+    if budget <= 0 or need.expected_bytes > budget:
+        return "█" * _CELLS + "▶"
+    solid, pale = (-(-size * _CELLS // budget) for size in (need.expected_bytes, need.high_bytes))
+    cells = "█" * solid + "▒" * (min(pale, _CELLS) - solid)
+    return f"{cells:░<{_CELLS}}" + ("▒" if pale > _CELLS else "")
 
 
 def need_cell(verdict: Verdict) -> Cell:
@@ -149,22 +180,31 @@ def counsels(verdicts: Sequence[Verdict]) -> tuple[Counsel, ...]:
 
 
 def sections(verdicts: Sequence[Verdict], estimates: Sequence[Estimate]) -> tuple[Section, ...]:
-    """Return verdicts and estimates by pipeline, in the order the pipelines first appear.
+    """Return verdicts and estimates by what was asked, in the order in which it first appears.
 
-    Where a pipeline was estimated for several compute capabilities, the one that needs most stands
-    for it.
+    A pipeline at other settings is another one. Where one was estimated for several compute
+    capabilities, the one that needs most stands for it.
     """
-    worst: dict[str, Estimate] = {}
+    worst: dict[_Key, Estimate] = {}
     for estimate in estimates:
-        known = worst.get(estimate.pipeline)
+        key = _key(estimate)
+        known = worst.get(key)
         if known is None or estimate.need.band.expected_bytes > known.need.band.expected_bytes:
-            worst[estimate.pipeline] = estimate
-    names = dict.fromkeys([verdict.pipeline for verdict in verdicts] + list(worst))
+            worst[key] = estimate
+    first: dict[_Key, Verdict | Estimate] = {}
+    listed: list[Verdict | Estimate] = [*verdicts, *worst.values()]
+    for one in listed:
+        first.setdefault(_key(one), one)
     return tuple(
         Section(
-            pipeline=pipeline,
-            estimate=worst.get(pipeline),
-            verdicts=tuple(verdict for verdict in verdicts if verdict.pipeline == pipeline),
+            pipeline=one.pipeline,
+            asked=one.asked,
+            estimate=worst.get(key),
+            verdicts=tuple(verdict for verdict in verdicts if _key(verdict) == key),
         )
-        for pipeline in names
+        for key, one in first.items()
     )
+
+
+def _key(one: Verdict | Estimate) -> _Key:
+    return one.pipeline, one.asked.name, one.asked.text

@@ -102,6 +102,11 @@ def read_saved_on_hub(text: str, environment: Mapping[str, str] | None = None) -
     return read_saved_folder(files)
 
 
+def is_cached(repository: str, environ: Mapping[str, str]) -> bool:
+    """Return whether the local cache has a model of a repository, with its weights."""
+    return _cached(repository, environ) is not None
+
+
 def _cached(repository: str, environ: Mapping[str, str]) -> SavedModel | None:
     """Return the model of a copy in the local cache whose weights are there."""
     try:

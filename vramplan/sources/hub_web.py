@@ -57,11 +57,15 @@ def ask_hub(environ: Mapping[str, str]) -> Hub:
     return Hub(environ, time.monotonic() + _LONGEST_QUESTION)
 
 
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Return the hub's local cache, there or not."""
+    home = environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+    return Path(environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
 def snapshots(repository: str, environ: Mapping[str, str]) -> Path:
     """Return where the hub's local cache keeps a repository's revisions, there or not."""
-    home = environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    root = Path(environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    return root / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return cache_folder(environ) / f"models--{repository.replace('/', '--')}" / "snapshots"
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, SOME, Change
 from vramplan.engines.ggml.pipeline import GgmlPipeline
-from vramplan.engines.ggml.typed import line, program_of
+from vramplan.engines.ggml.typed import OLLAMA, is_said, line, program_of
 from vramplan.model import Settings, SettingValue
+from vramplan.settings import NONE
 
 
 def changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
@@ -31,6 +32,7 @@ def changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
             "after all",
             price=SOME,
         )
+    yield from _parts_beside(program, settings)
     parallel = settings.get("parallel")
     if pipeline.is_ollama and isinstance(parallel, int) and parallel > 1:
         yield Change(
@@ -59,8 +61,32 @@ def changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:
 
 def not_modelled(pipeline: GgmlPipeline) -> Iterator[tuple[str, str]]:
     """Yield what else people do for a model like this one, and why it is not tried."""
-    if pipeline.has_projector and not pipeline.is_ollama:
-        yield "--no-mmproj-offload", "vramplan does not plan a projector on the CPU"
+    knows = "mmproj_offload" in pipeline.defaults
+    if pipeline.has_projector and not pipeline.is_ollama and not knows:
+        yield "--no-mmproj-offload", "the catalogue's entry has no setting for it"
+
+
+def _parts_beside(program: str, settings: Settings) -> Iterator[Change]:
+    """Yield what is loaded beside a model and may be elsewhere, or left out."""
+    what = "projector on the CPU"
+    if settings.get("mmproj_offload") == "on" and is_said(what, program):
+        yield Change(
+            settings={"mmproj_offload": "off"},
+            line=line(what, program),
+            cost="images are read on the CPU: seconds for each",
+            price=SOME,
+        )
+    what = "nothing guessed ahead"
+    drafts = settings.get("draft", NONE) != NONE
+    # the layers that guess are the model's own, which llama-server is not told to leave out
+    guesses = settings.get("load_mtp") == "on" and program == OLLAMA
+    if (drafts or guesses) and is_said(what, program):
+        yield Change(
+            settings={"draft": NONE} if drafts else {"load_mtp": "off"},
+            line=line(what, program),
+            cost="every token is computed by the model itself: slower",
+            price=SOME,
+        )
 
 
 def _window_changes(program: str, settings: Settings) -> Iterator[Change]:

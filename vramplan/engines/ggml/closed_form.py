@@ -141,6 +141,8 @@ def compute_buffers(
     )
     extra = _largest_bytes(model, TensorRole.BLOCK) + batch.cache_layer_bytes if copies else 0
     high = max(expected, cpu_build_bytes(model, batch) + extra)
+    if copies:  # a copy does not always fit into what was given back: two activations lie beside it
+        high = max(high, expected + 2 * _hidden_bytes(model, batch))
     band = Band(low_bytes=expected * 19 // 20, expected_bytes=expected, high_bytes=high)
     return ComputeBuffers(cards=(band,), host_bytes=_host_bytes(model, batch, rules, is_partial))
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 
 from vramplan.engines.ggml import coverage, recurrent_state
 from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
-from vramplan.engines.ggml.coverage import Part
 from vramplan.engines.ggml.graph_buffer import graph_source
 from vramplan.engines.ggml.kv_cache import cache_source, most_cache_bytes
 from vramplan.engines.ggml.layer_fit import Fit
@@ -118,7 +117,7 @@ def _weights(fit: Fit) -> Figure:
     Such are the table of words, norms, and the copy of a table that is the output matrix too.
     """
     model, parts = fit.run.model, fit.placement.cards
-    if coverage.is_known(model, Part.WEIGHTS):
+    if coverage.is_known(model):
         bands = [Band.exactly(part.weights_bytes) for part in parts]
         return over_cards(bands, Origin.EXACT, WEIGHTS_SOURCE)
     rest = sum(tensor.cuda_bytes for tensor in model.tensors if tensor.role is TensorRole.INPUT)
@@ -141,7 +140,7 @@ def _weights(fit: Fit) -> Figure:
 def _cache(fit: Fit) -> Figure:
     run, parts = fit.run, fit.placement.cards
     sizes = [run.batch.cache_on_card(part.first, part.stop) for part in parts]
-    if coverage.is_known(run.model, Part.CACHE):
+    if coverage.is_known(run.model):
         return over_cards([*map(Band.exactly, sizes)], Origin.EXACT, cache_source(run.model))
     most = [
         most_cache_bytes(run.model, run.batch, part.stop - part.first, run.model.layers - part.stop)
@@ -164,7 +163,7 @@ def _up_to(sizes: Sequence[int], most: Sequence[int]) -> list[Band]:
 def _states(fit: Fit) -> Figure:
     run, parts = fit.run, fit.placement.cards
     sizes = [run.batch.states_on_card(part.first, part.stop) for part in parts]
-    if coverage.is_known(run.model, Part.STATE):
+    if coverage.is_known(run.model):
         return over_cards([*map(Band.exactly, sizes)], Origin.EXACT, recurrent_state.SOURCE)
     most = [
         recurrent_state.most_state_bytes(run.model, run.batch.sequences, part.stop - part.first)

@@ -18,7 +18,7 @@ from vramplan.engines.ggml.graph.shapes import (
     LayerShape,
     StateShape,
 )
-from vramplan.engines.ggml.kept_states import has_state_instead, kept_elements, most_elements
+from vramplan.engines.ggml.kept_states import keeps_states, kept_elements, most_elements
 from vramplan.engines.ggml.windows import Windows, layers_with_cache, window_heads
 from vramplan.errors import SourceError
 
@@ -94,7 +94,7 @@ def _layers(
         widest = max(*inner, head_k, head_v, *narrow)
         raise SourceError(f"{file.path}: layers of {widest:,}: not usable")
     own = layers_with_cache(file, count)
-    stateful = _stateful(file, kv_heads, inner)
+    stateful, instead = _stateful(file, kv_heads, inner), keeps_states(file, count)
     turns = _TURNED.get(name)
     if name == "exaone4" and not windows.size:
         turns = None  # a model without windows turns them in every layer
@@ -119,7 +119,7 @@ def _layers(
                 is_rotated=not is_plain and (turns is None or turns(number, windowed)),
                 has_attention=(not state or name in _BOTH)
                 and not (name in _SINGLE and inner[number])
-                and not has_state_instead(file, kv_heads[number]),
+                and not instead[number],
                 has_state=state,
             )
         )
@@ -203,7 +203,9 @@ def _latent(file: GgufFile, embedding: int) -> LatentShape | None:
 #: families whose attention keeps one row a token where the file tells its rank
 _LATENT = frozenset({"deepseek2"})
 #: those of which only the cache is known; the second half has an index of the tokens too
-_ROWS_ONLY = frozenset({"kimi-linear", "mistral4", "deepseek32", "glm-dsa"})
+_ROWS_ONLY = frozenset({
+    "bailingmoe3", "deepseek32", "glm-dsa", "kimi-k3", "kimi-linear", "mistral4",
+})  # fmt: skip
 INDEXED = frozenset({"deepseek32", "glm-dsa"})
 
 

@@ -41,7 +41,7 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
     found = tuple(_tensors(file))
     tensors = tuple(one for one in found if one.layer is None or one.layer < layers)
     there = {tensor.layer for tensor in tensors}
-    missing = next((number for number in range(layers) if number not in there), None)
+    missing = next((one for one in range(_with_tensors(file, layers)) if one not in there), None)
     if missing is not None:
         message = (
             f"{file.path}: {layers} layers are meant, and of layer {missing} there is no tensor"
@@ -74,6 +74,16 @@ def model_from_gguf(file: GgufFile) -> GgmlModel:
             if key.startswith(f"{name}.")
         },
     )
+
+
+def _with_tensors(file: GgufFile, layers: int) -> int:
+    """Return how many layers, from the first, have tensors of their own.
+
+    HRM goes through two stacks of layers again and again, with a cache for each time. Source:
+    llama.cpp, src/models/hrm-text.cpp.
+    """
+    stacked = file.number(f"{file.architecture}.hrm.layers_per_stack")
+    return min(2 * stacked, layers) if stacked and file.architecture == "hrm_text" else layers
 
 
 #: enum llama_pooling_type

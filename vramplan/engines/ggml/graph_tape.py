@@ -25,6 +25,7 @@ from vramplan.engines.ggml.graph.tape import (
 )
 from vramplan.engines.ggml.graph.tape_file import read_tapes
 from vramplan.engines.ggml.tape_quantities import SHAPED, Quantities, features, is_of_layer
+from vramplan.engines.ggml.windows import RULES
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
@@ -128,6 +129,9 @@ def _values(tapes: Tapes, quantities: Quantities, layer: int) -> Sequence[int | 
 def check(tapes: Tapes, tape: Tape, quantities: Quantities) -> None:
     """Raise TapeDomainError for a model that is not of a tape's domain."""
     model, domain = quantities.model, tape.domain
+    rule = RULES.get(model.architecture)
+    if rule is not None and rule.period and model.layers < rule.period + 1:
+        raise TapeDomainError("no more layers than windows have a period")
     outside = {
         tensor.name for tensor in model.tensors if not is_of_layer(tensor) and not tensor.is_shared
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
@@ -14,8 +14,8 @@ from vramplan.engines.ggml.estimate import (
     free_beside_contexts,
     run_on,
 )
-from vramplan.engines.ggml.gpu_seats import gpus_of
-from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu
+from vramplan.engines.ggml.gpu_seats import Gpu, gpus_of
+from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu, least_free_bytes
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.ollama_ps import in_short
 from vramplan.engines.ggml.ollama_versions import version_of
@@ -23,6 +23,7 @@ from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.witnessed import is_counted
 from vramplan.model import (
     PROJECTOR,
+    Band,
     Buffer,
     Card,
     CardShare,
@@ -156,10 +157,63 @@ class GgmlGrader:
     def __init__(self, pipeline: GgmlPipeline, settings: Settings) -> None:
         self._pipeline = pipeline
         self._settings = settings
+        self._wholes: list[_Whole] = []
 
     def __call__(self, card: Card, budget_bytes: int) -> Graded:
         """Return the figures of `judge_ggml`."""
-        return without_words(judge_ggml(self._pipeline, self._settings, card, budget_bytes))
+        gpus = () if card.seats else gpus_of(card, budget_bytes)
+        whole = self._find_whole(gpus) if gpus else None
+        if whole is not None and whole.graded is not None:
+            graded = whole.on(gpus[0].context, budget_bytes, spills=spills(self._settings))
+            if graded.kind is not VerdictKind.OOM:  # the engine may try again
+                return graded
+        graded = without_words(judge_ggml(self._pipeline, self._settings, card, budget_bytes))
+        if whole is not None and whole.graded is None and graded.kind is not VerdictKind.OOM:
+            whole.keep(graded, gpus[0].context)
+        return graded
+
+    def _find_whole(self, gpus: Sequence[Gpu]) -> _Whole | None:
+        """Return what is known of a run that a card takes whole, or None where it may not."""
+        run = run_on(self._pipeline, self._settings, gpus)
+        found = next((one for one in self._wholes if one.run == run), None)
+        if found is None:
+            found = _Whole(run)
+            self._wholes.append(found)
+        (free,) = free_beside_contexts(run, gpus)
+        return found if found.is_counted and free >= found.least_free_bytes else None
+
+
+class _Whole:
+    """A run, and its figures on every card that takes all of it: only contexts and budgets differ.
+
+    `graded` is None until it was graded once.
+    """
+
+    def __init__(self, run: GgmlRun) -> None:
+        self.run = run
+        self.is_counted = is_counted(run)
+        self.least_free_bytes = least_free_bytes(run) if self.is_counted else 0
+        self.graded: Graded | None = None
+        self._beside = Band.exactly(0)
+
+    def keep(self, graded: Graded, context: Band) -> None:
+        """Keep the figures on a card whose context takes so much."""
+        self.graded = graded
+        self._beside = context
+
+    def on(self, context: Band, budget_bytes: int, *, spills: bool) -> Graded:
+        """Return the figures beside another context."""
+        assert self.graded is not None
+        need, beside = self.graded.need, self._beside
+        band = Band(
+            low_bytes=need.band.low_bytes - beside.low_bytes + context.low_bytes,
+            expected_bytes=need.band.expected_bytes
+            - beside.expected_bytes
+            + context.expected_bytes,
+            high_bytes=need.band.high_bytes - beside.high_bytes + context.high_bytes,
+        )
+        kind = grade(band, budget_bytes, spills=spills)
+        return replace(self.graded, kind=kind, need=replace(need, band=band))
 
 
 def _is_as_asked(run: GgmlRun, fit: Fit, free_bytes: int) -> bool:

@@ -29,14 +29,13 @@ def kept_elements(file: GgufFile, layers: int, embedding: int) -> tuple[int, ...
     each = count(file, embedding)
     if not 0 <= each <= _MOST:
         raise SourceError(f"{file.path}: a state of {each:,} elements: not usable")
-    heads = file.numbers(f"{file.architecture}.attention.head_count_kv", layers, 0)
-    everywhere = file.architecture in _EVERYWHERE
-    return tuple(each if everywhere or not one else 0 for one in heads)
+    return tuple(each if one else 0 for one in keeps_states(file, layers))
 
 
 def most_elements(file: GgufFile, embedding: int) -> int:
     """Return the largest state that the sizes in any header's keys would make in one layer."""
-    return max((count(file, embedding) for count in (_rwkv, _delta, _mamba)), default=0)
+    counts = (_rwkv, _delta, _mamba, _lightning)
+    return max((count(file, embedding) for count in counts), default=0)
 
 
 def _rwkv(file: GgufFile, embedding: int) -> int:
@@ -63,9 +62,20 @@ def _mamba(file: GgufFile, _: int) -> int:
     return columns * (inner + 2 * groups * state) + state * inner
 
 
+def _lightning(file: GgufFile, embedding: int) -> int:
+    """MiniMax-01's linear attention: a matrix for each head."""
+    name = file.architecture
+    heads = file.number(f"{name}.attention.head_count")
+    head = file.number(f"{name}.attention.key_length", embedding // max(heads, 1))
+    return heads * head * head
+
+
 _KEPT: Mapping[str, Callable[[GgufFile, int], int]] = {
     "arwkv7": _rwkv,
+    "bailingmoe3": _delta,
+    "kimi-k3": _delta,
     "kimi-linear": _delta,
+    "minimax-01": _lightning,
     "plamo2": _mamba,
     "rwkv6": _rwkv,
     "rwkv6qwen2": _rwkv,
@@ -73,9 +83,22 @@ _KEPT: Mapping[str, Callable[[GgufFile, int], int]] = {
 }
 #: families whose every layer keeps a state; of others those without heads of keys
 _EVERYWHERE = frozenset({"arwkv7", "rwkv6", "rwkv6qwen2", "rwkv7"})
+#: families with a period of layers, all but the last of which keep a state
+_PERIODIC = {"minimax-01": 8}
 
 
-def has_state_instead(file: GgufFile, kv_heads: int) -> bool:
-    """Return whether a layer with so many heads of keys keeps a state and has no cache."""
+def keeps_states(file: GgufFile, layers: int) -> tuple[bool, ...]:
+    """Return of each layer whether it keeps a state here, and then has no cache."""
     name = file.architecture
-    return name in _KEPT and (name in _EVERYWHERE or not kv_heads)
+    if name not in _KEPT:
+        return (False,) * layers
+    if name in _EVERYWHERE:
+        return (True,) * layers
+    if name not in _PERIODIC:
+        heads = file.numbers(f"{name}.attention.head_count_kv", layers, 0)
+        return tuple(not one for one in heads)
+    told = f"{name}.attention.recurrent_layers"
+    if told in file.metadata:
+        return tuple(bool(one) for one in file.numbers(told, layers))
+    period = max(file.number(f"{name}.full_attention_interval", _PERIODIC[name]), 1)
+    return tuple((number + 1) % period != 0 for number in range(layers))

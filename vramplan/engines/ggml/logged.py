@@ -42,6 +42,8 @@ _TIED = frozenset({"qwen2", "qwen3", "gemma3"})
 _WINDOWED = {"gemma3": 6}
 _FALLBACK = {"q4_k": "q5_0", "iq4_xs": "iq4_nl", "q6_k": "q8_0"}
 _MATRIX = {"q4_k_m": "q4_k", "iq4_xs": "iq4_xs", "q4_0": "q4_0", "f16": "f16"}
+#: quantisations whose matrices are all of one type, but for the output of four bits
+_OF_ONE_TYPE = frozenset({"f16", "q4_0"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ def compare_log(log: LoggedLoad) -> Iterator[LoggedFigure]:
         LineKind.KV_CACHE: Band.exactly(batch.cache_of_last(placement.blocks_on_gpu)),
         LineKind.COMPUTE_BUFFER: compute_buffers(model, batch, placement, rules).gpu,
     }
-    if log.model.quantisation == "q4_0" and log.model.architecture not in _TIED:
+    if log.model.quantisation in _OF_ONE_TYPE and log.model.architecture not in _TIED:
         ours[LineKind.WEIGHTS] = Band.exactly(placement.gpu_bytes)
     if log.model.quantisation is None and log.on_gpu < log.total_layers:
         del ours[LineKind.COMPUTE_BUFFER]

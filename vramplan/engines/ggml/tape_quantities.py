@@ -164,6 +164,15 @@ def _is_turned(type_name: str, heads: set[int]) -> bool:
     return BLOCKS[type_name][0] > 1 and len(heads) == 1 and min(heads) % _TURNED_STEP == 0
 
 
+def _values(layer: LayerShape) -> int:
+    """Return the elements of a token's values in a layer's cache.
+
+    Without flash attention they are filled up to those of the widest layer. Source: llama.cpp,
+    src/llama-kv-cache.cpp (cpy_v).
+    """
+    return layer.kv_heads * layer.head_v if layer.has_attention else 0
+
+
 def features(model: GgmlModel, batch: Batch) -> tuple[Mapping[str, object], ...]:
     """Return what tells each layer from others: its tensors, what is known of it, its place."""
     shape = model.language
@@ -178,6 +187,7 @@ def features(model: GgmlModel, batch: Batch) -> tuple[Mapping[str, object], ...]
     count = len(shape.layers)
     turns_keys = _is_turned(batch.cache_type, {layer.head_k for layer in shape.layers})
     turns_values = _is_turned(batch.type_of_values, {layer.head_v for layer in shape.layers})
+    widest = max(_values(layer) for layer in shape.layers)
     for number, layer in enumerate(shape.layers):
         tensors = " ".join(sorted(suffixes[number]))
         words = "".join(
@@ -191,6 +201,7 @@ def features(model: GgmlModel, batch: Batch) -> tuple[Mapping[str, object], ...]
                 ("v", BLOCKS[batch.type_of_values][0] > 1),
                 ("K", turns_keys),
                 ("V", turns_values),
+                ("p", not batch.has_flash and 0 < _values(layer) < widest),
             )
             if is_so
         )

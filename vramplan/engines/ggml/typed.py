@@ -56,6 +56,15 @@ _LINES: Mapping[str, Mapping[str, str]] = {
         OLLAMA: "LLAMA_ARG_KV_OFFLOAD=0",
         LM_STUDIO: "Offload KV Cache to GPU Memory: off in the load settings",
     },
+    # LM Studio has no setting for these two
+    "projector on the CPU": {
+        LLAMA_CPP: "--no-mmproj-offload",
+        OLLAMA: "LLAMA_ARG_MMPROJ_OFFLOAD=0",
+    },
+    "nothing guessed ahead": {
+        LLAMA_CPP: "no -md",
+        OLLAMA: '"draft_num_predict": 0 in the request\'s options',
+    },
     "windows alone": {
         LLAMA_CPP: "no --swa-full",
         OLLAMA: "no LLAMA_ARG_SWA_FULL",
@@ -81,6 +90,11 @@ def program_of(pipeline: GgmlPipeline) -> str:
     folder = lm_studio_folder()
     is_kept = folder is not None and Path(pipeline.path).is_relative_to(folder)
     return LM_STUDIO if is_kept else LLAMA_CPP
+
+
+def is_said(what: str, program: str) -> bool:
+    """Return whether a program can be told something."""
+    return program in _LINES[what]
 
 
 def line(what: str, program: str, value: object = "") -> str:

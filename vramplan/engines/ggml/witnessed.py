@@ -48,7 +48,7 @@ def _settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figure
 
 def is_counted(run: GgmlRun) -> bool:
     """Return whether all that is allocated for a run is known, its graph by heart or recorded."""
-    return coverage.is_whole(run.model) and (
+    return coverage.is_known(run.model) and (
         run.model.architecture in FAMILIES
         or has_tape(run.model, run.batch, run.rules, len(run.cards))
     )

@@ -25,7 +25,8 @@ from vramplan.engines.torch.estimate import (
 from vramplan.engines.torch.first_stop import FirstStop, find_first_stop, stop_under
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import conditions_at, parts_at
+from vramplan.engines.torch.replayed import conditions_at, models_at, parts_at
+from vramplan.engines.torch.result import LeastLimits
 from vramplan.model import (
     Band,
     Card,
@@ -234,6 +235,8 @@ class TorchGrader:
             for mode in modes
         }
         self._rests: dict[tuple[str, str], _Rest] = {}
+        self._limits: dict[tuple[str, str], LeastLimits] = {}
+        self._weight_bytes: dict[frozenset[str], int] = {}
         self._stops: dict[tuple[str, str, int], tuple[str, str] | None] = {}
 
     def __call__(self, card: Card, budget_bytes: int) -> Graded:
@@ -305,7 +308,10 @@ class TorchGrader:
 
     def _limited(self, tried: Settings, card: Card) -> _Rest:
         capability = card.compute_capability
-        limits = least_limits(self._pipeline, tried, capability)
+        # architectures that run alike have the same limits
+        key = str(tried.get("offload")), models_at(self._pipeline, tried, capability)
+        limits = self._limits.get(key) or least_limits(self._pipeline, tried, capability)
+        self._limits[key] = limits
         sizes = (limits.low_bytes, limits.expected_bytes, limits.high_bytes)
         return _Rest(
             band=limits_band(*sizes, capability),
@@ -317,7 +323,11 @@ class TorchGrader:
     def _weights(self, tried: Settings, compute_capability: str) -> int:
         tape = open_tape(find_tape(self._pipeline))
         conditions = conditions_at(self._pipeline, tried, compute_capability, tape)
-        return sum(part.weights_bytes for part in parts_at(tape, conditions))
+        left_out = conditions.skip_components  # the rest of it are the grader's own settings
+        if left_out not in self._weight_bytes:
+            parts = parts_at(tape, conditions)
+            self._weight_bytes[left_out] = sum(part.weights_bytes for part in parts)
+        return self._weight_bytes[left_out]
 
 
 def _less(whole: Band, part: Band) -> Band:

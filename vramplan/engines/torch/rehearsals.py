@@ -7,17 +7,17 @@ most that is likely, and with what does not fit done without, because torch trie
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections.abc import Hashable
-from threading import Lock
 
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
-from vramplan.engines.torch.tape.rehearsal import rehearse
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Rehearsed
 
 _Key = tuple[Hashable, ...]
-_lock = Lock()
+_lock = allocate_lock()
 
 #: the latest rehearsals, the oldest first: fewer where together they hold more requests than this
 _recent: dict[_Key, Rehearsed] = {}

@@ -214,19 +214,27 @@ def has_defaults(pipeline: TorchPipeline, settings: Settings) -> bool:
     )
 
 
-def result_key(
-    path: Path, pipeline: TorchPipeline, settings: Settings, compute_capability: str
-) -> str:
-    """Return the key of a result: the tape's bytes and everything else the figures depend on."""
+def models_at(pipeline: TorchPipeline, settings: Settings, compute_capability: str) -> str:
+    """Return all that an architecture decides of a replay: of equal ones the figures are equal."""
     dtype = str(settings.get("dtype", "fp32"))
-    kernel = attention_kernel(compute_capability, str(settings.get("attention", "sdpa")), dtype)
+    # as `facts_at` has it: diffusers' text encoders keep SDPA
+    is_kept = pipeline.runtime == "diffusers"
+    attention = "sdpa" if is_kept else str(settings.get("attention", "sdpa"))
+    kernel = attention_kernel(compute_capability, attention, dtype)
     # a component may be cast to another width than the rest: SDXL's VAE
     percents = "|".join(
         "/".join(map(str, convolution_scratch(compute_capability, size).percents))
         for size in _WIDTHS
     )
     cublas = cublas_band(compute_capability)[0].expected_bytes
+    return f"{kernel} scratch={percents} cublas={cublas}"
+
+
+def result_key(
+    path: Path, pipeline: TorchPipeline, settings: Settings, compute_capability: str
+) -> str:
+    """Return the key of a result: the tape's bytes and everything else the figures depend on."""
     asked = sorted(settings.keys() - _NOT_REPLAYED)
     chosen = ",".join(f"{key}={settings[key]}" for key in asked)
-    models = f"{kernel} scratch={percents} cublas={cublas} load={pipeline.loading}"
+    models = f"{models_at(pipeline, settings, compute_capability)} load={pipeline.loading}"
     return f"{tape_key(path)} {pipeline.runtime} {chosen} {models}"

@@ -67,12 +67,15 @@ class Habits:
     ignores: frozenset[str] = frozenset()
 
 
+#: what most families do
+_PLAIN = Habits()
+
 FAMILIES: Mapping[str, Habits] = {
-    "llama": Habits(),
-    "mistral3": Habits(),
-    "qwen2": Habits(),
-    "qwen3": Habits(),
-    "qwen3moe": Habits(),
+    "llama": _PLAIN,
+    "mistral3": _PLAIN,
+    "qwen2": _PLAIN,
+    "qwen3": _PLAIN,
+    "qwen3moe": _PLAIN,
     "qwen2moe": Habits(normalises_experts=False, divides_gate=True),
     "olmoe": Habits(normalises_experts=False, norms_all_heads=True),
     "gemma": Habits(scales_embedding=True, scales_queries=True),
@@ -85,12 +88,12 @@ FAMILIES: Mapping[str, Habits] = {
     "gptneox": Habits(is_parallel=True, is_rms=False),
     "cohere2": Habits(is_parallel=True, is_rms=False, scales_logits=True),
     "deepseek2": Habits(normalises_experts=False, tells_gate=True, tells_norm=True),
-    "exaone4": Habits(),
+    "exaone4": _PLAIN,
     "glm4": Habits(fuses_gate=True),
     "glm4moe": Habits(normalises_experts=False, gate="sigmoid", tells_gate=True, tells_norm=True),
     "gpt-oss": Habits(normalises_experts=False, gate="softmax behind"),
-    "granite": Habits(),
-    "granitemoe": Habits(),
+    "granite": _PLAIN,
+    "granitemoe": _PLAIN,
     "olmo2": Habits(norms_all_heads=True),
     "qwen2vl": Habits(places=4),
     "qwen35": Habits(places=4, gates_attention=True),
@@ -98,13 +101,13 @@ FAMILIES: Mapping[str, Habits] = {
     "qwen3next": Habits(gates_attention=True),
     "qwen3vl": Habits(places=4),
     "qwen3vlmoe": Habits(places=4),
-    "seed_oss": Habits(),
-    "smollm3": Habits(),
+    "seed_oss": _PLAIN,
+    "smollm3": _PLAIN,
     "starcoder2": Habits(is_rms=False),
     "falcon-h1": Habits(
         picks=Pick.BEHIND_SUM, ignores=frozenset({"attn_output.bias", "rope_freqs.weight"})
     ),
-    "granitehybrid": Habits(),
+    "granitehybrid": _PLAIN,
     "jamba": Habits(
         normalises_experts=False,
         rotates=False,
@@ -125,6 +128,6 @@ FAMILIES: Mapping[str, Habits] = {
         squares=True,
         is_single=True,
     ),
-    "mamba": Habits(),
-    "mamba2": Habits(),
+    "mamba": _PLAIN,
+    "mamba2": _PLAIN,
 }

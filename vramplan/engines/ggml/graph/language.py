@@ -8,18 +8,20 @@ b11549's figures.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vramplan.engines.ggml.graph.attention import AttentionInputs
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.families import Habits, Pick
 from vramplan.engines.ggml.graph.feed_forward import feed_forward
-from vramplan.engines.ggml.graph.latent import latent_attention
 from vramplan.engines.ggml.graph.layer import Layer
 from vramplan.engines.ggml.graph.projections import gated_queries, queries_keys_values
-from vramplan.engines.ggml.graph.recurrent import recurrent_layer
 from vramplan.engines.ggml.graph.repeats import Repeats
 from vramplan.engines.ggml.graph.shapes import LanguageShape, Reserve
-from vramplan.engines.ggml.graph.states import States
 from vramplan.engines.ggml.graph.tensor import Tensor
+
+if TYPE_CHECKING:  # loaded for models that have such layers
+    from vramplan.engines.ggml.graph.states import States
 
 EMBEDDING = "token_embd.weight"
 
@@ -31,7 +33,7 @@ def reserve_graph(
 
     `repeats` are the layers that are built, the last one among them, where some stand for others.
     """
-    every = Repeats(tuple(range(len(shape.layers))))
+    every = Repeats(numbers=tuple(range(len(shape.layers))))
     return _Language(shape, habits, reserve).build(repeats or every)
 
 
@@ -50,8 +52,7 @@ class _Language:
         places = 4 if shape.has_sections else self.habits.places
         self.positions = graph.input("i32", self.reserve.tokens * places)
         self.caches = self._caches()
-        state = shape.state
-        self.states = None if state is None else States(graph, state, self.reserve)
+        self.states = self._states()
         chosen = graph.input("i32", self.reserve.outputs)
         last = len(shape.layers) - 1
         ends: dict[int, Tensor] = {}
@@ -157,9 +158,18 @@ class _Language:
             for kind in sorted(kinds)
         }
 
+    def _states(self) -> States | None:
+        if self.shape.state is None:
+            return None
+        from vramplan.engines.ggml.graph.states import States
+
+        return States(self.graph, self.shape.state, self.reserve)
+
     def _attention(self, layer: Layer, x: Tensor) -> Tensor:
         cache = self.caches[layer.shape.is_windowed]
         if self.shape.latent is not None:
+            from vramplan.engines.ggml.graph.latent import latent_attention
+
             y = latent_attention(layer, self.shape.latent, x, self.positions, cache)
         elif self.habits.gates_attention:
             q, k, v, gate = gated_queries(layer, x, self.positions)
@@ -180,6 +190,8 @@ class _Language:
             if y is None:
                 return feed_forward(layer, layer.norm(x, "attn_norm"))
             return y
+        from vramplan.engines.ggml.graph.recurrent import recurrent_layer
+
         state = recurrent_layer(self.states, layer, layer.norm(x, "attn_norm"))
         return state if y is None else self.graph.same("add", y, state)
 

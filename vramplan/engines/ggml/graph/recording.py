@@ -259,7 +259,7 @@ def split_bytes(
     `weights` are those of the file by name; caches and RoPE's factors of the layers from
     `first_layer` on are on the GPU.
     """
-    graph = _graph(recording, first_layer)
+    graph = _graph(recording, first_layer, has_matrix=_OUTPUT_MATRIX in weights)
     memories = dict(weights)
     memories.update(_other_memories(recording, first_layer, is_cache_on_host=is_cache_on_host))
     scheduled = schedule(
@@ -297,11 +297,11 @@ def _factors(name: str, *, is_on_host: bool) -> str:
     return f"{name} on the {'host' if is_on_host else 'GPU'}"
 
 
-def _graph(recording: Recording, first_layer: int = 0) -> Graph:
+def _graph(recording: Recording, first_layer: int = 0, *, has_matrix: bool = True) -> Graph:
     """Return the graph anew: allocating takes it over.
 
     The engine has RoPE's factors where each layer is, and the table of words once more where it is
-    the output's matrix too.
+    the output's matrix too, but for a family that has no such matrix (`has_matrix`).
     """
     made = [_tensor(row) for row in recording.tensors]
     copies: dict[str, Tensor] = {}
@@ -316,7 +316,7 @@ def _graph(recording: Recording, first_layer: int = 0) -> Graph:
                 name = _factors(factors.name, is_on_host=int(layer[1]) < first_layer)
                 own = _twin(factors, name, copies)
                 tensor.sources = (*tensor.sources[:2], own, *tensor.sources[3:])
-        elif row.op == "mul_mat" and made[row.sources[0]].name == _TABLE:
+        elif has_matrix and row.op == "mul_mat" and made[row.sources[0]].name == _TABLE:
             tensor.sources = (
                 _twin(made[row.sources[0]], _OUTPUT_MATRIX, copies),
                 *tensor.sources[1:],

@@ -12,7 +12,9 @@ where they differ. The first of a row may differ by what is before it, the last 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from vramplan.quick_dataclass import dataclass
 
 Found = TypeVar("Found")
 
@@ -21,7 +23,8 @@ class UnlikeError(Exception):
     """Layers that are alike do not leave the memory alike a period later."""
 
 
-class Repeats(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeats:
     """The layers that are built, by number; `alike` are pairs whose ends are to be compared."""
 
     numbers: tuple[int, ...]
@@ -31,7 +34,7 @@ class Repeats(NamedTuple):
 def few_of(kinds: Sequence[Hashable], period: int) -> Repeats:
     """Return which layers to build; those of equal `kinds` are alike. All where `period` is 0."""
     if not period:
-        return Repeats(tuple(range(len(kinds))))
+        return Repeats(numbers=tuple(range(len(kinds))))
     numbers: list[int] = []
     alike: list[tuple[int, int]] = []
     first = 0
@@ -45,7 +48,7 @@ def few_of(kinds: Sequence[Hashable], period: int) -> Repeats:
         if kept < count:
             alike.append((first + 1, first + 1 + period))
         first = end
-    return Repeats(tuple(numbers), tuple(alike))
+    return Repeats(numbers=tuple(numbers), alike=tuple(alike))
 
 
 def in_periods(periods: Sequence[int], find: Callable[[int], Found]) -> Found:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from vramplan.engines.ggml.graph import vision_turned
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.tensor import Tensor
 from vramplan.engines.ggml.graph.vision_encoder import Encoder
@@ -183,6 +182,30 @@ def _qwen3vl(one: Encoder) -> Tensor:
     return x if deep is None else graph.join(x, deep, 0)
 
 
+def _pixtral(one: Encoder) -> Tensor:
+    from vramplan.engines.ggml.graph.vision_turned import pixtral
+
+    return pixtral(one)
+
+
+def _gemma4(one: Encoder) -> Tensor:
+    from vramplan.engines.ggml.graph.vision_turned import gemma4
+
+    return gemma4(one)
+
+
+def _kimi(one: Encoder) -> Tensor:
+    from vramplan.engines.ggml.graph.vision_turned import kimi
+
+    return kimi(one)
+
+
+def _llama4(one: Encoder) -> Tensor:
+    from vramplan.engines.ggml.graph.vision_turned import llama4
+
+    return llama4(one)
+
+
 #: clip.cpp's names of projectors (tools/mtmd/clip-impl.h, PROJECTOR_TYPE_NAMES)
 FAMILIES: Mapping[str, Callable[[Encoder], Tensor]] = {
     "mlp": _llava,
@@ -190,10 +213,10 @@ FAMILIES: Mapping[str, Callable[[Encoder], Tensor]] = {
     "idefics3": _idefics3,
     "lfm2": _lfm2,
     "internvl": _internvl,
-    "pixtral": vision_turned.pixtral,
-    "gemma4v": vision_turned.gemma4,
-    "kimivl": vision_turned.kimi,
-    "llama4": vision_turned.llama4,
+    "pixtral": _pixtral,
+    "gemma4v": _gemma4,
+    "kimivl": _kimi,
+    "llama4": _llama4,
     "janus_pro": _janus,
     "qwen2vl_merger": _qwen2vl,
     "qwen2.5vl_merger": _qwen2vl,

@@ -32,6 +32,8 @@ _WORDS = "tokenizer.ggml.tokens"
 #: of a tokenizer only this says something of a model's tensors; parts are one file here
 _KEPT_OF_WORDS = "tokenizer.ggml.token_type_count"
 _LEFT_OUT = ("tokenizer.", "split.", "general.alignment")
+#: lists of which the engine takes no narrower numbers (llama.cpp, src/models/qwen4exp.cpp)
+_WIDE = (".ple.layer_multipliers", ".ple.head_offsets", ".ple.head_vocab_sizes")
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _entry(key: str, value: Value) -> bytes:
     if not isinstance(value, tuple):
         kind = _kind((value,))
         return _text(key) + struct.pack("<I", kind) + struct.pack(_FORMATS[kind], value)
-    kind = _kind(value)
+    kind = _U64 if key.endswith(_WIDE) and min(value, default=0) >= 0 else _kind(value)
     packed = b"".join(struct.pack(_FORMATS[kind], one) for one in value)
     return _text(key) + struct.pack("<IIQ", _LIST, kind, len(value)) + packed
 

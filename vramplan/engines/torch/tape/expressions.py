@@ -7,13 +7,16 @@ Python's own syntax tree and refused for any other node, before anything of it i
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType
+from typing import TYPE_CHECKING
 
 from vramplan.errors import TapeError
+
+if TYPE_CHECKING:  # loaded where a stranger's tape is read
+    import ast
 
 Dims = Mapping[str, int]
 
@@ -26,12 +29,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 #: ``1e9``, ``0x10``, ``1_000``, ``1if``: Python reads them, a tape's reader should not have to
 _ODD_NUMBER = re.compile(r"(?<![A-Za-z0-9_])[0-9]+[A-Za-z_]")
 _FUNCTIONS = frozenset({"min", "max"})
-_SIGNS = (
-    *(ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod),
-    *(ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq),
-    *(ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd, ast.Load),
-)
-_COMBINATIONS = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare)
 _BUILTINS = {"__builtins__": {}, "min": min, "max": max}
 
 
@@ -42,6 +39,8 @@ def check_expression(text: str) -> frozenset[str]:
         raise TapeError("an expression in the tape is not a short text")
     if not _CHARACTERS.fullmatch(text) or _ODD_NUMBER.search(text):
         raise TapeError(f"an expression in the tape is not plain arithmetic: {text[:60]!r}")
+    import ast
+
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -51,6 +50,14 @@ def check_expression(text: str) -> frozenset[str]:
 
 def _names(tree: ast.AST, text: str) -> Iterator[str]:
     """Yield the names below a node; the functions are no names."""
+    import ast
+
+    plain = (
+        *(ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod),
+        *(ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq),
+        *(ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd, ast.Load),
+        *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare),
+    )
     called: set[ast.AST] = set()
     for node in ast.walk(tree):  # parents before children, and without recursion
         if isinstance(node, ast.Call):
@@ -65,11 +72,13 @@ def _names(tree: ast.AST, text: str) -> Iterator[str]:
         elif isinstance(node, ast.Constant):
             if type(node.value) is not int or node.value > LARGEST:
                 raise TapeError(f"a number in the tape is out of range: {text[:60]!r}")
-        elif not isinstance(node, (*_SIGNS, *_COMBINATIONS)):
+        elif not isinstance(node, plain):
             raise TapeError(f"an expression in the tape is not plain arithmetic: {text[:60]!r}")
 
 
 def _is_function_call(node: ast.Call) -> bool:
+    import ast
+
     return (
         isinstance(node.func, ast.Name)
         and node.func.id in _FUNCTIONS

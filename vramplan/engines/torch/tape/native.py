@@ -12,13 +12,12 @@ import ctypes
 import os
 import sys
 import zlib
+from _thread import allocate_lock
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from copy import copy
 from functools import cache
 from pathlib import Path
-from threading import Lock
 
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
@@ -32,12 +31,14 @@ FOLDER = Path(__file__).parent / "core"
 LIBRARY = FOLDER / ("_core.dll" if sys.platform == "win32" else "_core.so")
 
 # core/core.h and core/replay.c
-_DONE, _REFUSED, _TOO_LONG = 0, 1, 2
+_DONE, _REFUSED, _TOO_LONG, _AS_BASE = 0, 1, 2, 5
 _OFFLOADS = {"none": 0, "model": 1, "sequential": 2}
 #: no size is beyond this
 _LARGEST = 1 << 60
 _MOST_TAPES = 4
 _MOST_PROGRAMS = 64
+#: of one run so many tries are remembered
+_MOST_TRIED = 1024
 
 _LONG = ctypes.c_int64
 _LONGS = ctypes.POINTER(_LONG)
@@ -178,7 +179,7 @@ class NativeRehearsal:
         self._run: int | None = None
         self._trace: Trace | None = None
         self._warm: int | None = None
-        self._lock = Lock()  # the core's memory of a run is for one thread at a time
+        self._lock = allocate_lock()  # the core's memory of a run is for one thread at a time
         if conditions.offload not in _OFFLOADS or conditions.is_elastic:
             raise CannotRun
         try:
@@ -188,6 +189,7 @@ class NativeRehearsal:
         except (KeyError, OverflowError, TypeError, ValueError):
             raise CannotRun from None
         self._base: NativeRehearsal | None = None  # of which the core reads
+        self._tried: dict[tuple[int, bool], tuple[int, ReplayOutOfMemory | None]] = {}
         self._again = again
         self._labels = list(known.vocabulary.labels)
         self._components = list(tape.components)
@@ -241,6 +243,8 @@ class NativeRehearsal:
 
     def like(self, conditions: Conditions) -> NativeRehearsal | None:
         """Return the same run with other scratch; None where it may differ in more than that."""
+        if self._base is not None:  # only a run that was gone through itself can be followed
+            return self._base.like(conditions)
         percents = _percents(conditions)
         if not percents or self._instead is not None:
             return None
@@ -250,14 +254,16 @@ class NativeRehearsal:
             )
         if not run:
             return None
-        twin = copy(self)
-        twin._become(run, self, conditions)  # noqa: SLF001  # it is one of ours
+        twin = object.__new__(NativeRehearsal)
+        twin.__dict__.update(self.__dict__)
+        twin._become(run, self, conditions)  # it is one of ours
         return twin
 
     def _become(self, run: int, base: NativeRehearsal, conditions: Conditions) -> None:
         """Take over a run in the core that reads `base`."""
-        self._run, self._base, self._lock = run, base, Lock()
+        self._run, self._base, self._lock = run, base, allocate_lock()
         self._trace = self._warm = None
+        self._tried = {}
         again = self._again  # not of this object: it would hold itself
         self._reference = lambda: again(conditions)
 
@@ -328,10 +334,20 @@ class NativeRehearsal:
         """
         if self._instead is not None:
             return self._instead.attempt(limit_bytes, is_elastic=is_elastic)
+        key = min(max(limit_bytes, -1), _LARGEST), is_elastic
+        if key not in self._tried:
+            if len(self._tried) >= _MOST_TRIED:
+                self._tried.clear()
+            self._tried[key] = self._attempt(*key)
+        return self._tried[key]
+
+    def _attempt(self, limit_bytes: int, is_elastic: bool) -> tuple[int, ReplayOutOfMemory | None]:
         found = (_LONG * 4)()
-        bounded_bytes = min(max(limit_bytes, -1), _LARGEST)
         with self._lock:
-            status = self._core.vramplan_attempt(self._run, bounded_bytes, is_elastic, found)
+            status = self._core.vramplan_attempt(self._run, limit_bytes, is_elastic, found)
+        if status == _AS_BASE:
+            assert self._base is not None
+            return self._base.attempt(limit_bytes, is_elastic=is_elastic)
         granted_bytes, phase, component, asked_bytes = found
         if status == _DONE:
             return granted_bytes, None

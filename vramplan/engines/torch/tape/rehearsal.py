@@ -12,7 +12,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from itertools import islice
 
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
@@ -269,39 +268,13 @@ class Rehearsal:
         return growths[bisect_right(growths, limit_bytes, key=lambda growth: growth[1])][0]
 
 
-def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = False) -> Rehearsed:
-    """Return one run of the tape, loading included, with as much memory as it asks for.
-
-    It runs in the compiled core where there is one. Raises TapeError where the tape does not hold
-    for these settings.
-    """
-
-    def reference() -> Rehearsal:
-        return rehearse_in_python(tape, conditions, expandable_segments=expandable_segments)
-
-    def again(others: Conditions) -> Rehearsed:
-        return rehearse(tape, others, expandable_segments=expandable_segments)
-
-    from vramplan.engines.torch.tape import native
-
-    core, _ = native.find_core()
-    if core is not None:
-        with suppress(native.CannotRun):
-            return native.NativeRehearsal(
-                core,
-                tape,
-                conditions,
-                reference=reference,
-                again=again,
-                expandable_segments=expandable_segments,
-            )
-    return reference()
-
-
 def rehearse_in_python(
     tape: Tape, conditions: Conditions, *, expandable_segments: bool = False
 ) -> Rehearsal:
-    """Return one run of the tape as `rehearse` does, without the core."""
+    """Return one run of the tape, loading included, with as much memory as it asks for.
+
+    It is what `rehearse` is held to. Raises TapeError as it does.
+    """
     rehearsal = Rehearsal(tape, conditions, expandable_segments=expandable_segments)
     try:
         rehearsal.load()

@@ -14,8 +14,14 @@
 
 #include "journal.h"
 
-#define APART 2000         /* requests between two openings, at least */
-#define LEAST_INTERVAL 1024/* requests between two checkpoints, at least */
+/* requests between two openings, and between two checkpoints, at least; tools.core_fuzz has a build
+ * with fewer, so that short runs have them too */
+#ifndef APART
+#define APART 2000
+#endif
+#ifndef LEAST_INTERVAL
+#define LEAST_INTERVAL 1024
+#endif
 
 int journal_begin(Journal *j, int is_expandable) {
     memset(j, 0, sizeof *j);
@@ -141,30 +147,30 @@ const State *opening_for(const Journal *j, int64_t limit) {
     return opening_before(j, first_refused(j, limit));
 }
 
+int is_same_pool(const Allocator *one, const Allocator *other, int which) {
+    if (one->pools[which].free_count != other->pools[which].free_count) return 0;
+    int32_t x = one->pools[which].first_segment, y = other->pools[which].first_segment;
+    while (x >= 0 && y >= 0) {
+        int32_t b = x, c = y;
+        while (b >= 0 && c >= 0) {
+            const Block *p = &one->blocks[b], *q = &other->blocks[c];
+            if (p->size != q->size || p->is_free != q->is_free || p->is_mapped != q->is_mapped)
+                return 0;
+            if (!p->is_free && p->is_mapped && p->owner != q->owner) return 0;
+            b = p->next;
+            c = q->next;
+        }
+        if (b >= 0 || c >= 0) return 0;
+        x = one->blocks[x].later;
+        y = other->blocks[y].later;
+    }
+    return x < 0 && y < 0;
+}
+
 /* True where two states cannot be told apart by any requests. */
 static int is_same(const Allocator *one, const Allocator *other) {
-    if (one->reserved != other->reserved || one->allocated != other->allocated) return 0;
-    for (int i = 0; i < 2; i++) {
-        if (one->pools[i].free_count != other->pools[i].free_count) return 0;
-        int32_t x = one->pools[i].first_segment, y = other->pools[i].first_segment;
-        while (x >= 0 && y >= 0) {
-            int32_t b = x, c = y;
-            while (b >= 0 && c >= 0) {
-                const Block *p = &one->blocks[b], *q = &other->blocks[c];
-                if (p->size != q->size || p->is_free != q->is_free ||
-                    p->is_mapped != q->is_mapped)
-                    return 0;
-                if (!p->is_free && p->is_mapped && p->owner != q->owner) return 0;
-                b = p->next;
-                c = q->next;
-            }
-            if (b >= 0 || c >= 0) return 0;
-            x = one->blocks[x].later;
-            y = other->blocks[y].later;
-        }
-        if (x >= 0 || y >= 0) return 0;
-    }
-    return 1;
+    return one->reserved == other->reserved && one->allocated == other->allocated &&
+           is_same_pool(one, other, 0) && is_same_pool(one, other, 1);
 }
 
 /* Put a small pool beside the large one that is all that a state has. */

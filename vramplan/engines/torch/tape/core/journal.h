@@ -66,6 +66,8 @@ int is_opening_due(const Journal *j);
 int note_opening(Journal *j, const Allocator *a, const int32_t *blocks);
 int note_growth(Journal *j, int64_t granted);
 int64_t most_granted(const Journal *j);
+/* True where a pool's states cannot be told apart by any requests. */
+int is_same_pool(const Allocator *one, const Allocator *other, int which);
 /* The last opening before the first request that a limit refuses, which is below the most granted. */
 const State *opening_for(const Journal *j, int64_t limit);
 /* Tries a limit: what it granted at most; which request it refused, and the bytes asked for then.

@@ -131,6 +131,7 @@ typedef struct {
     int is_told; /* are events written down? */
     int32_t cold_marks, cold_places; /* of the first run */
     const void *base; /* whose events it follows, if it is a sibling */
+    int32_t joined;   /* the opening from which on it is its base; 0 for none */
     State trying;
     int is_tangled; /* a try of late gave back a part of the small pool, too */
     int64_t steps, slots;

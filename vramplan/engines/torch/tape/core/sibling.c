@@ -4,8 +4,9 @@
  * The two pools of the allocator know nothing of each other but what is reserved in all. So where
  * scratch leaves the small pool as it is, everything there happens in both runs alike, and only the
  * large one has to be gone through again: half of a diffusion model's requests, a twentieth of a
- * language model's. The same is true of a run under a limit, until something of the small pool is
- * given back.
+ * language model's. Where no scratch is another any more and the large pool looks as it did in the
+ * other run, the rest is that run. The same is true of a run under a limit, until something of the
+ * small pool is given back.
  */
 
 #include <stdlib.h>
@@ -20,7 +21,8 @@
 typedef struct {
     const Run *base;
     int64_t total_peak; /* allocated in both pools, since the last mark */
-    int32_t opening;
+    int32_t opening, joined;
+    int32_t alike; /* the event from which on no scratch is another */
     Quiet loops[NESTED];
     int loop_count;
 } Following;
@@ -109,6 +111,7 @@ static int follow_event(Run *r, Following *f, const Event *e) {
         return DONE;
     case LOOPING:
         if (f->loop_count == NESTED) return FAILED;
+        f->joined = 0; /* how it goes depends on what peaked before */
         memset(&f->loops[f->loop_count++], 0, sizeof(Quiet));
         return DONE;
     case ITERATING:
@@ -125,11 +128,46 @@ static int follow_event(Run *r, Following *f, const Event *e) {
     }
 }
 
+/* The event behind the last one for which scratch is another than it was in the base. */
+static int32_t alike_from(const Run *r, const Run *base) {
+    for (int32_t i = base->event_count; i > 0; i--) {
+        const Event *e = &base->events[i - 1];
+        if (e->kind != SIZED) continue;
+        int64_t which = -1 - base->journal.requests[e->request].size;
+        if (r->journal.sizes[which] != base->journal.sizes[which]) return i;
+    }
+    return 0;
+}
+
+/* Whether everything goes on as it did in the base from one of its openings on. */
+static int has_joined(const Run *r, const Following *f, const State *base) {
+    const Allocator *a = &r->allocator, *b = &base->allocator;
+    return !f->loop_count && a->reserved == b->reserved && a->granted == b->granted &&
+           is_same_pool(a, b, 1);
+}
+
+/* Take over what the base is granted from a request on: until then it was granted as much. */
+static int join(Run *r, const Run *base, int32_t opening, int32_t request) {
+    Journal *j = &r->journal;
+    const Journal *other = &base->journal;
+    for (int32_t i = 0; i < other->growth_count; i++) {
+        const Growth *one = &other->growths[i];
+        if (one->request < request) continue;
+        TRY(make_room((void **)&j->growths, &j->growth_room, j->growth_count + 1,
+                      sizeof(Growth)));
+        j->growths[j->growth_count++] = *one;
+    }
+    r->mark_count = base->cold_marks; /* which were copied */
+    r->joined = opening;
+    return DONE;
+}
+
 static int follow(Run *r, const Run *base) {
     Following f;
     memset(&f, 0, sizeof f);
     f.base = base;
     f.opening = 1;
+    f.alike = alike_from(r, base);
     Journal *j = &r->journal;
     for (int32_t i = 0; i < base->event_count; i++) {
         const Event *e = &base->events[i];
@@ -141,8 +179,10 @@ static int follow(Run *r, const Run *base) {
             opening->request = small->request;
             opening->small = small;
             j->opening_count = f.opening + 1;
+            if (!f.joined && i >= f.alike && has_joined(r, &f, small)) f.joined = f.opening;
         }
         TRY(follow_event(r, &f, e));
+        if (f.joined && e->kind == MARKED) return join(r, base, f.joined, e->request);
     }
     return r->mark_count == base->cold_marks ? DONE : FAILED;
 }
@@ -196,7 +236,7 @@ EXPORT void *vramplan_sibling(const void *run, const int64_t *percents, int64_t 
 
 /* ------------------------------------------------------------------------------------ tries */
 
-#define TANGLED 4
+enum { TANGLED = 4, AS_BASE = 5 };
 
 /* Where it stood at an opening, of the large pool alone. */
 static int begin_trying(Run *r, const State *from, int64_t limit) {
@@ -284,10 +324,14 @@ static int try_large(Run *r, int64_t limit, int is_elastic, int64_t *granted, in
 }
 
 /* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
- * where it fails. REFUSED where it does, DONE where the run completes. */
+ * where it fails. REFUSED where it does, DONE where the run completes; AS_BASE where the try is its
+ * base's, which is to be asked. */
 EXPORT int vramplan_attempt(void *run, int64_t limit, int is_elastic, int64_t *found) {
     Run *r = run;
     int64_t at = 0;
+    if (r->joined && limit < most_granted(&r->journal) &&
+        opening_for(&r->journal, limit) >= &r->journal.openings[r->joined])
+        return AS_BASE;
     int status = try_large(r, limit, is_elastic, &found[0], &at, &found[3]);
     if (status == TANGLED)
         status = journal_try(&r->journal, limit, is_elastic != 0, &found[0], &at, &found[3]);

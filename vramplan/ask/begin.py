@@ -1,0 +1,135 @@
+"""What a project's first file is made of: this machine's GPU, and the models that are here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from vramplan.ask.cards import DEFAULT_CLASSES, LOCAL, LOCAL_TOGETHER, own_cards
+from vramplan.ask.check import Progress
+from vramplan.ask.targets import find_target, job_of, open_catalog, open_pipelines, silent
+from vramplan.catalog import Catalog
+from vramplan.catalog.beginning import Beginning, Begun
+from vramplan.catalog.target_text import read_target
+from vramplan.engines import door
+from vramplan.engines.door import Remark
+from vramplan.errors import VramplanError
+from vramplan.sources.saved_model import INDEX, is_saved_folder
+
+#: the pipeline of a file that nothing was found for, and the card that it fits
+SAMPLE, SAMPLE_CARDS = "sd15", DEFAULT_CLASSES
+#: so many models are looked at, and so many of a store are judged unless somebody asks for more
+_MOST_LOOKED_AT, _MOST_JUDGED = 200, 8
+#: what the file takes
+_MOST_TARGETS = 64
+_MOST_ENTRIES, _DEEPEST = 10_000, 5
+_WEIGHTS = ".safetensors"
+#: folders of other people's files
+_PASSED_OVER = frozenset({"node_modules", "site-packages", "__pycache__", "venv"})
+
+
+def begin(
+    targets: Sequence[str],
+    cards: Sequence[str],
+    remark: Remark,
+    progress: Progress = silent,
+    *,
+    catalog: Sequence[str | Path] = (),
+) -> Beginning:
+    """Return what to write for a person who names these TARGETs and CARDs, or none of them.
+
+    The models of this folder go before those of the stores, which then are comments. Raises
+    VramplanError for a target or a card that is named and nobody knows.
+    """
+    known = open_catalog(catalog)
+    for text in cards:
+        if text.strip().lower() not in (LOCAL, LOCAL_TOGETHER):
+            known.card(text)
+    own = [] if cards else own_cards(known, remark)
+    chosen = [Begun(text=text) for text in cards]
+    chosen = chosen or [Begun(text=text, about=about) for text, about in own]
+    chosen = chosen or [Begun(text=text) for text in SAMPLE_CARDS]
+    if targets:
+        named = tuple(_named(text, known) for text in dict.fromkeys(targets))
+        return Beginning(cards=tuple(chosen), targets=named, has_own_gpu=bool(own))
+    found = list(_look_at(islice(_models_here(), _MOST_LOOKED_AT), known, progress))
+    usable = [one for one in found if not one.why]
+    here = [one for one in usable if not one.place]
+    most = _MOST_TARGETS if here else _MOST_JUDGED
+    judged = (here or usable)[:most]
+    sample = (Begun(text=SAMPLE, about=_about(SAMPLE, known)),)
+    return Beginning(
+        cards=tuple(chosen),
+        targets=tuple(judged) or sample,
+        others=tuple(one for one in usable if one not in judged),
+        left_out=tuple(one for one in found if one.why),
+        is_sample=not judged,
+        has_own_gpu=bool(own),
+    )
+
+
+def _named(text: str, known: Catalog) -> Begun:
+    return Begun(text=text, about=_about(text, known))
+
+
+def _about(text: str, known: Catalog) -> str:
+    """Return what a TARGET is; raises VramplanError where it is nothing that can be judged."""
+    read = read_target(text)
+    (pipeline,) = open_pipelines([find_target(read.text, known)], known)
+    job_of(pipeline, read)
+    return pipeline.title
+
+
+def _look_at(
+    models: Iterator[tuple[str, str]], known: Catalog, progress: Progress
+) -> Iterator[Begun]:
+    for number, (place, text) in enumerate(models):
+        progress(text, number)
+        if not text.isprintable():
+            yield Begun(text=text, place=place, why="its name cannot be written")
+            continue
+        try:
+            yield Begun(text=text, place=place, about=_about(text, known))
+        except VramplanError as problem:
+            yield Begun(text=text, place=place, why=str(problem))
+
+
+def _models_here() -> Iterator[tuple[str, str]]:
+    """Yield the models of this machine, this folder's first: whose each is, and the TARGET."""
+    here = Path()
+    for path in models_in(here):
+        yield "", str(path)
+    for place, text in door.stored_models():
+        yield place, text
+    from vramplan.sources.hub_cache import cached_models
+
+    for text in cached_models():
+        yield "the hub's cache", text
+
+
+def models_in(folder: Path) -> Iterator[Path]:
+    """Yield the models in a folder and below it: GGUF files, saved models, checkpoints.
+
+    Links to folders are not followed, nor folders that begin with a dot; what cannot be read is
+    passed over, and so many entries and levels are gone through.
+    """
+    yield from (Path(text) for _, text in door.models_below([folder]))
+    seen = 0
+    for at, folders, names in os.walk(folder):
+        place = Path(at)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in _PASSED_OVER
+        )
+        seen += len(names) + 1
+        if seen > _MOST_ENTRIES:
+            return
+        weights = sorted(name for name in names if name.lower().endswith(_WEIGHTS))
+        if (weights or INDEX in names) and is_saved_folder(place):
+            folders.clear()  # its parts are no models of their own
+            yield place
+            continue
+        if len(place.relative_to(folder).parts) >= _DEEPEST:
+            folders.clear()
+        yield from (place / name for name in weights)
