@@ -15,20 +15,29 @@ from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
-from vramplan.engines.torch.convolution_workspace import NO_SCRATCH, convolution_scratch
+from vramplan.engines.torch.convolution_workspace import (
+    NO_SCRATCH,
+    MostScratch,
+    WitnessedScratch,
+    convolution_scratch,
+    scratch_key,
+    witnessed_scratch,
+)
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
+from vramplan.errors import OutsideError
 from vramplan.model import Settings
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import replace
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
-    from vramplan.engines.torch.tape.conditions import Conditions
+    from vramplan.engines.torch.tape.conditions import Conditions, Percents
     from vramplan.engines.torch.tape.format import Tape
     from vramplan.engines.torch.tape.mark import Mark
+    from vramplan.engines.torch.tape.plans import WorkspaceModel
     from vramplan.engines.torch.tape.rehearsed import Rehearsed
     from vramplan.engines.torch.tape.trace import Trace
 
@@ -38,11 +47,13 @@ _MOST_MARKS = 60
 #: settings that change a verdict and not the replay
 _NOT_REPLAYED = frozenset({"platform", "device_map"})
 
+#: an architecture of each kind of kernel: a class of cards has all of them
+_EACH_KERNEL = ("8.6", "9.0", "7.5")
 #: element sizes that components run in: half precision and single
 _WIDTHS = (2, 4)
 
 #: part of every key: raise it when the replay or a model behind it changes its figures
-MODEL_VERSION = 2
+MODEL_VERSION = 6
 
 
 def conditions_at(
@@ -51,6 +62,8 @@ def conditions_at(
     """Return what the replay depends on, from settings and architecture; scratch as expected."""
     from vramplan.engines.torch.tape.conditions import Conditions
 
+    if (outside := tape.outside(numbers_at(settings))) is not None:
+        raise OutsideError(f"{pipeline.name}: {outside}")
     dtype = str(settings.get("dtype", "fp32"))
     facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
@@ -61,10 +74,8 @@ def conditions_at(
         numbers=numbers_at(settings),
         facts=facts,
         element_bytes=element_bytes,
-        workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected,
-        cast_workspace_bytes={
-            size: convolution_scratch(compute_capability, size).expected for size in _WIDTHS
-        },
+        workspace_bytes=_scratch(compute_capability, element_bytes, dtype),
+        cast_workspace_bytes={size: _scratch(compute_capability, size, dtype) for size in _WIDTHS},
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
         offload="none"
@@ -74,9 +85,46 @@ def conditions_at(
     )
 
 
+def _scratch(
+    compute_capability: str, element_bytes: int, dtype: str
+) -> WitnessedScratch | Percents:
+    witnessed = witnessed_scratch(compute_capability, element_bytes, dtype)
+    return witnessed or convolution_scratch(compute_capability, element_bytes).expected
+
+
+def knows_plans(conditions: Conditions) -> bool:
+    """Return whether more than a library's first plan is known, so that scratch may take less."""
+    models = (conditions.workspace_bytes, *conditions.cast_workspace_bytes.values())
+    return any(isinstance(model, WitnessedScratch) for model in models)
+
+
+def holds_at(pipeline: TorchPipeline, settings: Settings, tape: Tape) -> bool:
+    """Return whether a tape was recorded for these settings, on every architecture."""
+    if tape.outside(numbers_at(settings)) is not None:
+        return False
+    for capability in _EACH_KERNEL:
+        kernel = attention_kernel(
+            capability, str(settings.get("attention", "sdpa")), _dtype(settings)
+        )
+        facts = facts_at(pipeline, settings, capability, tape.known_facts) | {"kernel": kernel}
+        facts |= tape.dtype_facts.get(_dtype(settings), {})
+        if not all(facts[name] in values for name, values in tape.known_facts.items()):
+            return False
+    return True
+
+
+def _dtype(settings: Settings) -> str:
+    return str(settings.get("dtype", "fp32"))
+
+
 def at_most(conditions: Conditions, compute_capability: str) -> Conditions:
     """Return the conditions with the most scratch that is likely on an architecture."""
-    most = {size: convolution_scratch(compute_capability, size).high for size in _WIDTHS}
+    most: dict[int, WorkspaceModel] = {}
+    for size, model in conditions.cast_workspace_bytes.items():
+        if isinstance(model, WitnessedScratch):
+            most[size] = MostScratch(witnessed=model)
+        else:
+            most[size] = convolution_scratch(compute_capability, size).high
     return replace(
         conditions,
         workspace_bytes=most[conditions.element_bytes],
@@ -203,12 +251,9 @@ def models_at(pipeline: TorchPipeline, settings: Settings, compute_capability: s
     attention = "sdpa" if is_kept else str(settings.get("attention", "sdpa"))
     kernel = attention_kernel(compute_capability, attention, dtype)
     # a component may be cast to another width than the rest: SDXL's VAE
-    percents = "|".join(
-        "/".join(map(str, convolution_scratch(compute_capability, size).percents))
-        for size in _WIDTHS
-    )
+    scratch = "|".join(scratch_key(compute_capability, size, dtype) for size in _WIDTHS)
     cublas = cublas_band(compute_capability)[0].expected_bytes
-    return f"{kernel} scratch={percents} cublas={cublas}"
+    return f"{kernel} scratch={scratch} cublas={cublas}"
 
 
 def result_key(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from vramplan.engines.torch.record.grammar import Grammar
 from vramplan.engines.torch.record.shape import Path, Shape, select
-from vramplan.engines.torch.record.size_fit import Fitter
 from vramplan.engines.torch.record.stream import Alloc, Call, Cast, Gemm, Leaf, Phase, Workspace
 from vramplan.engines.torch.record.structure import FreeRun, Item, Loop, Sequence
 from vramplan.engines.torch.tape.code import Code
@@ -27,16 +26,23 @@ class Place:
     dims: tuple[tuple[str, int], ...]
 
 
+class Search(Protocol):
+    """What finds a size's expression: `size_fit.Fitter`, or another."""
+
+    def fit(self, samples: list[tuple[Dims, int]], what: str) -> str:
+        """Return the expression that gives each sample's size at its dimensions."""
+
+
 class Writer:
     """Writes one routine's code; `sizes` are the expressions its steps point to, in their order."""
 
-    def __init__(self, routine: str, fitter: Fitter, grammar: Grammar, shape: Shape) -> None:
+    def __init__(self, routine: str, fitter: Search, grammar: Grammar, shape: Shape) -> None:
         self.routine = routine
         self.shape = shape
         self.fitter = fitter
         self.grammar = grammar
         self.sizes: dict[str, int] = {}
-        self._has_gemm = False
+        self._has_gemm: set[bool] = set()
 
     def sequence(self, places: list[Place], path: Path = ()) -> Code:
         """Return the code of the same sequence as the recordings have it in `places`."""
@@ -64,9 +70,11 @@ class Writer:
             rows = zip(*(i.operands for i in _all(items, Workspace)), strict=True)
             yield ["w", first.kind, *(self._size(dims, [*row], first.kind) for row in rows)]
         elif isinstance(first, Gemm):
-            if not self._has_gemm:  # only the first product of a process matters: one a routine
-                self._has_gemm = True
-                yield ["g"]
+            if (
+                first.is_backward not in self._has_gemm
+            ):  # only the first product of a thread matters
+                self._has_gemm.add(first.is_backward)
+                yield ["g", "autograd"] if first.is_backward else ["g"]
         elif isinstance(first, Phase):
             part = [] if first.component == "pipeline" else [first.component]
             yield ["p", first.name, *part]
