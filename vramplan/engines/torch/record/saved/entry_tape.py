@@ -13,6 +13,7 @@ import gc
 import os
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import gcd
 from typing import Any
@@ -496,7 +497,9 @@ def _forked(work: Callable[[], Value]) -> Value:
     os.waitpid(child, 0)
     if not data:
         raise RecordingError("its process ended without a word")
-    what, answer = pickle.loads(data)  # noqa: S301  # written by our own process a moment ago
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own tree specs warn of being made
+        what, answer = pickle.loads(data)  # noqa: S301  # our own process wrote it a moment ago
     if what == "failed":
         raise RecordingError(answer)
     return answer

@@ -45,7 +45,10 @@ def find_repeats(streams: Sequence[Stream]) -> dict[str, list[int]]:
     periods: dict[int, int] = {}  # where a loop's one iteration ends in `least` -> its steps
     seen = [_compare(least, one, periods) for one in told]
     ends = sorted(periods)
-    names = {end: f"row{number}" for number, end in enumerate(ends, 1)}
+    # loops that run equally often have one name: an iteration may free what the same one made there
+    alike: dict[tuple[int, ...], str] = {}
+    counts = {end: tuple(found.count(end) for found in seen) for end in ends}
+    names = {end: alike.setdefault(counts[end], f"row{len(alike) + 1}") for end in ends}
     shifts: dict[int, int] = {}
     for end in ends:
         one, found = max(zip(told, seen, strict=True), key=lambda pair: pair[1].count(end))
@@ -54,7 +57,7 @@ def find_repeats(streams: Sequence[Stream]) -> dict[str, list[int]]:
     for one, found in zip(told, seen, strict=True):
         places = {end: found.place(end) - periods[end] - shifts[end] for end in ends}
         _mark(one, [(names[end], places[end], periods[end], found.count(end)) for end in ends])
-    return {names[end]: [found.count(end) for found in seen] for end in ends}
+    return {name: list(count) for count, name in alike.items()}
 
 
 class _Seen:
@@ -156,18 +159,18 @@ def _repeated(
     a: Sequence[Token], b: Sequence[Token], i: int, j: int, known: int | None
 ) -> tuple[int, int]:
     """Return the steps of what `b` repeats at `j`, and how often, before it is as `a` at `i`."""
-    ahead = a[i : i + _AHEAD]
-    for period in [known] if known else range(1, min(i, _LONGEST, len(b) - j) + 1):
-        if b[j] != b[j - period] or b[j : j + period] != b[j - period : j]:
-            continue
-        repeats = 1
-        while True:
-            after = j + repeats * period
-            if b[after : after + _AHEAD] == ahead:
+    for steps in (_AHEAD, 1):  # another loop may begin at once
+        ahead = a[i : i + steps]
+        for period in [known] if known else range(1, min(i, _LONGEST, len(b) - j) + 1):
+            if b[j] != b[j - period] or b[j : j + period] != b[j - period : j]:
+                continue
+            repeats = 1
+            while b[(after := j + repeats * period) : after + steps] != ahead:
+                if b[after : after + period] != b[j : j + period]:
+                    break
+                repeats += 1
+            else:
                 return period, repeats
-            if b[after : after + period] != b[j : j + period]:
-                break
-            repeats += 1
     return 0, 0
 
 
