@@ -32,7 +32,8 @@ DIMS = {
 
 
 def recorded() -> list[TorchPipeline]:
-    entries = [one for one in map(load_pipeline_file, PIPELINES) if one.text("tape")]
+    # an entry may have another's tape: that one's recipe made it
+    entries = [one for one in map(load_pipeline_file, PIPELINES) if one.text("tape") == one.name]
     return [open_entry(entry, ()) for entry in entries]
 
 

@@ -81,12 +81,13 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
         from vramplan.engines.torch.counted import estimate_counted
 
         found = estimate_counted(pipeline, settings, card)
-        return replace(found, notes=(*found.notes, *filter(None, (attempt.reason,))))
+        said = filter(None, (pipeline.beyond_tape, attempt.reason))
+        return replace(found, notes=(*found.notes, *said))
     found = estimate_torch(attempt.pipeline, settings, card)
     made_with = open_tape(find_tape(attempt.pipeline)).recorded_with
     versions = ", ".join(f"{name} {version}" for name, version in made_with.items())
     note = f"recorded here by its class's own code, without data, at these settings ({versions})"
-    said = filter(None, (note, attempt.reason))
+    said = filter(None, (note, pipeline.beyond_tape, attempt.reason))
     return replace(found, notes=(*said, *found.notes))
 
 
