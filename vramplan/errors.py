@@ -39,6 +39,10 @@ class TapeError(VramplanError):
     """A tape that cannot be read, or that does not hold for the settings asked for."""
 
 
+class OutsideError(TapeError):
+    """A tape does not hold at the settings that are asked for: nobody recorded them."""
+
+
 class RecordingError(VramplanError):
     """A recording whose events the fitted tape does not reproduce exactly."""
 

@@ -461,6 +461,7 @@ class ComponentSpec:
     name: str
     class_path: str  # diffusers.X, transformers.X or torch.nn.X; nothing else is ever imported
     config: Mapping[str, object]
+    parameters: int | None = None  # as its authors' files have them, where somebody counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ def script(run) -> str:
     ("words", "offered"),
     [
         (["pl"], ["plan"]),
-        (["plan", "sdx"], ["sdxl"]),
+        (["plan", "sdxl-t"], ["sdxl-turbo"]),
         (["plan", "sdxl", "--card", "rtx-3060-"], ["rtx-3060-12gb", "rtx-3060-8gb"]),
         (["plan", "sdxl", "--max", ""], ["batch", "context", "frames", "image"]),
         (["check", "sd15", "--offl"], ["--offload"]),

@@ -66,6 +66,12 @@ def home(folder, tmp_path, monkeypatch) -> Path:
     return home
 
 
+SAMPLE = (
+    *("denoising-ae", "llava-1.5-7b-hf", "llava-v1.5-7b", "llava:7b", "log-anomaly-ae", "sd15"),
+    *("sd15-vae", "sdxl", "vit-mae-base"),
+)
+
+
 def rows(result) -> list[dict]:
     return result.json["result"]["models"]
 
@@ -83,7 +89,9 @@ def test_every_row_says_what_check_says_and_they_are_in_order(run, validate, car
         needs = [row["need_bytes"] for row in found if row["verdict"] == kind]
         assert needs == sorted(needs, reverse=True)
     for row in found:
-        if row["problem"] is not None:
+        # of the catalogue those that a recipe records: the others are counted, all in one way
+        is_sample = row["place"] != "catalogue" or row["target"] in SAMPLE
+        if row["problem"] is not None or not is_sample:
             continue
         (verdict,) = run("check", row["target"], "--card", card, "--json").json["result"][
             "verdicts"

@@ -52,7 +52,7 @@ def recorder(monkeypatch) -> dict[str, object]:
     stand_in("vramplan.engines.torch.record.recorder", record_tape=record_tape)
     stand_in(
         "vramplan.engines.torch.record.recipes.registry",
-        recipe_for=lambda pipeline: SimpleNamespace(name=pipeline.name, sessions=[({}, [sample])]),
+        find_recipe=lambda pipeline: SimpleNamespace(name=pipeline.name, sessions=[({}, [sample])]),
     )
     stand_in("vramplan.engines.torch.record.proof", prove=lambda *_: None)
     monkeypatch.setattr("vramplan.engines.torch.libraries.LIBRARIES", ())

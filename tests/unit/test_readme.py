@@ -75,13 +75,24 @@ def test_every_verdict_is_explained_with_its_sign() -> None:
         assert f"| {SIGNS[kind]} `{kind.value}` |" in README
 
 
-def test_table_of_pipelines_is_the_catalogue() -> None:
-    listed = re.findall(r"^\| `([^`]+)` \| .* \| ([\w.]+).* \|$", README, flags=re.MULTILINE)
+def test_table_of_families_is_the_catalogue() -> None:
+    section = README.partition("## What is in the catalogue")[2].partition("\n## ")[0]
+    listed = dict(re.findall(r"^\| ([^|`]+) \| (.*`.*) \|$", section, flags=re.MULTILINE))
     catalog = load_catalog(())
-    assert dict(listed) == {
-        name: {"ollama": "Ollama"}.get(pipeline.runtime, pipeline.runtime)
-        for name, pipeline in catalog.pipelines.items()
-    }
+    assert set(listed) == {pipeline.family for pipeline in catalog.pipelines.values()}
+    for family, examples in listed.items():
+        for name in re.findall(r"`([a-z0-9.:-]+)`", examples):
+            assert catalog.pipeline(name).family == family
+
+
+def test_page_of_pipelines_is_the_catalogue() -> None:
+    from tools.docs import pipelines
+    from tools.docs.page import replace_generated
+
+    page = pipelines.PAGE.read_text(encoding="utf-8")
+    assert replace_generated(page, pipelines.MODULE, pipelines.render()) == page, (
+        "run: python -m tools.docs.pipelines"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -135,6 +135,7 @@ _KINDS = {
     "number": "number",
     "boolean": "`on` or `off`",
     "object": "mapping",
+    "null": "`null`",
 }
 _REFERENCES = {"pipeline.schema.json": "pipelines, with the keys of a pipeline's file"}
 

@@ -88,6 +88,8 @@ def read_bound(option: str, text: str) -> tuple[int | None, int | None]:
 def find_pipelines(words: Sequence[str], catalog: Catalog) -> list[Entry]:
     """Return the pipelines with each of `words` in what they are called, said to be or run by.
 
+    Family, task, licence and the hub's names are among it.
+
     Raises UsageError for a word that is in none of them.
     """
     found = list(catalog.pipelines.values())
@@ -101,5 +103,8 @@ def find_pipelines(words: Sequence[str], catalog: Catalog) -> list[Entry]:
 
 
 def _says(entry: Entry, word: str) -> bool:
-    said = (entry.name, entry.title, entry.summary, entry.runtime, *entry.aliases)
+    said = (
+        *(entry.name, entry.title, entry.summary, entry.runtime, *entry.aliases),
+        *(entry.family, entry.task, entry.license, *entry.repositories),
+    )
     return any(word.lower() in one.lower() for one in said)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,16 +26,26 @@ class Recorded:
     path: Path
     text: str
 
+    @property
+    def data(self) -> bytes:
+        """What the file holds: compressed where its name says so, the same each time."""
+        plain = self.text.encode()
+        return gzip.compress(plain, 9, mtime=0) if self.path.suffix == ".gz" else plain
+
+    def _known(self) -> str:
+        data = self.path.read_bytes()
+        return (gzip.decompress(data) if self.path.suffix == ".gz" else data).decode()
+
     def difference(self) -> str | None:
         """Return what the file has else than this text, in words; None where it is the same.
 
         Raises UsageError for a file that cannot be read.
         """
         try:
-            known = self.path.read_text(encoding="utf-8")
+            known = self._known()
         except FileNotFoundError:
             return f"{self.path}: no such tape"
-        except (OSError, UnicodeDecodeError) as problem:
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
             raise UsageError(f"{self.path}: cannot be read: {problem}") from problem
         if known != self.text:
             return f"{self.path}: not what is recorded now; make it anew with vramplan record"
@@ -67,4 +79,5 @@ def _place(pipeline: Pipeline, name: str) -> Path:
     if home == profiles_dir() and home.name == "_profiles":
         hint = "say where with -o FILE; --catalog DIR finds it in DIR/tapes"
         raise UsageError(f"{pipeline.name}: its tape is part of the installed vramplan", hint=hint)
-    return home / "tapes" / f"{name}.json"
+    packed = home / "tapes" / f"{name}.json.gz"
+    return packed if packed.is_file() else home / "tapes" / f"{name}.json"

@@ -25,7 +25,7 @@ TORCH_RUNTIMES = ("diffusers", "transformers", "torch")
 GGML_RUNTIMES = ("llama.cpp", "ollama", "lmstudio")
 
 #: what an entry says to its engine alone
-_OF_TORCH = ("tape", "loading", "components", "scheduler")
+_OF_TORCH = ("class", "tape", "loading", "components", "parts", "scheduler")
 _OF_GGML = ("ggml",)
 
 
@@ -40,11 +40,22 @@ class Entry(Pipeline):
     body: Mapping[str, object]
     #: ``ORG/NAME`` on the hub
     repositories: tuple[str, ...] = ()
+    #: what it is listed with, what it does, the licence of its weights; empty where none is said
+    family: str = ""
+    task: str = ""
+    license: str = ""
 
     def components(self) -> tuple[ComponentSpec, ...]:
         """Return the components that are described, in their order; a model file has none."""
         listed = cast("list[Data]", self.body.get("components", []))
         return tuple(_build_component(cast("str", one["name"]), one) for one in listed)
+
+    @property
+    def parameters(self) -> int | None:
+        """The parameters of all components; None where one of them does not say its own."""
+        counts = [part.parameters for part in self.components()]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
 
     def scheduler(self) -> ComponentSpec | None:
         """Return the scheduler that is described, or None."""
@@ -193,6 +204,9 @@ def _with_defaults(data: Data, defaults: Mapping[str, SettingValue], path: str =
         path=path,
         aliases=tuple(cast("list[str]", data.get("aliases", []))),
         repositories=tuple(cast("list[str]", data.get("repositories", []))),
+        family=cast("str", data.get("family", "")),
+        task=cast("str", data.get("task", "")),
+        license=cast("str", data.get("license", "")),
         body={key: data[key] for key in (*_OF_TORCH, *_OF_GGML) if key in data},
     )
 
@@ -211,4 +225,5 @@ def _build_component(name: str, data: Data) -> ComponentSpec:
         name=name,
         class_path=cast("str", data["class"]),
         config=cast("Mapping[str, object]", data.get("config", {})),
+        parameters=cast("int | None", data.get("parameters")),
     )

@@ -26,6 +26,7 @@ _KINDS = {
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
+    "null": "null",
 }
 _SILENT = frozenset({"$schema", "$defs", "title", "description", "type"})
 
@@ -205,6 +206,7 @@ _IS_OF_KIND: Mapping[str, Callable[[Plain], bool]] = {
     "boolean": lambda value: isinstance(value, bool),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "null": lambda value: value is None,
 }
 
 _KEYWORDS: Mapping[str, Callable[[_Place], Iterator[CatalogError]]] = {

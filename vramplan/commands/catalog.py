@@ -26,9 +26,12 @@ def configure(parser: ArgumentParser) -> None:
     listing = actions.add_parser("list", help="the pipelines, yours and those that ship")
     listing.description = (
         "List the pipelines of the catalogue, yours and those that ship; with words those that "
-        "have each of them in their name, title, summary or runtime."
+        "have each of them in their name, title, summary, family, task, licence, runtime or their "
+        "names on the hub. Up to two dozen are shown with a summary each."
     )
-    listing.add_argument("sought", nargs="*", metavar="WORD", help="such as llava, ollama or VAE")
+    listing.add_argument(
+        "sought", nargs="*", metavar="WORD", help="such as flux, image-to-video, apache or VAE"
+    )
 
     show = actions.add_parser("show", help="one pipeline with its settings and parts")
     show.description = (

@@ -61,6 +61,7 @@ def run(args: Namespace) -> int:
 
 def _write(found: Recorded, *, replaces: bool) -> None:
     found.path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(found.path, found.text, replaces=replaces)
-    note(f"{len(found.text) / 1024:,.0f} KiB")
+    data = found.data
+    write_file(found.path, data, replaces=replaces)
+    note(f"{len(data) / 1024:,.0f} KiB")
     write_stdout(f"{found.path}\n")

@@ -155,9 +155,16 @@ def open_saved(
     The catalogue's `entries` may be of its architecture, their tapes are in `folders`. None for
     what is no such model. Raises SourceError where it is one, and not usable.
     """
+    if not _may_be_saved(text):
+        return None  # without loading what would look at it
     from vramplan.engines.torch.open_saved import find_saved
 
     return find_saved(text, entries, folders, remark)
+
+
+def _may_be_saved(text: str) -> bool:
+    """Return whether a TARGET may be a saved model: on the hub, a folder, or such a file."""
+    return text.startswith("hf:") or text.lower().endswith(".safetensors") or Path(text).is_dir()
 
 
 def find_file(text: str, remark: Remark) -> str | None:

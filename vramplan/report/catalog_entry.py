@@ -39,11 +39,20 @@ def entry_sheet(pipeline: Pipeline) -> Sheet:
             f"also called: {also}" if also else "",
             f"on the hub: {', '.join(hub)}" if hub else "",
             f"runtime: {pipeline.runtime}" + (f", tape: {tape}" if tape else ""),
+            *_kind_of(pipeline),
             f"source: {pipeline.source}",
             f"file: {pipeline.path}",
         ],
         tables=tables,
     )
+
+
+def _kind_of(pipeline: Pipeline) -> list[str]:
+    """Return what an entry says of its family, its task and its licence, each a line."""
+    if not isinstance(pipeline, Entry):
+        return []
+    said = {"family": pipeline.family, "task": pipeline.task, "licence": pipeline.license}
+    return [f"{key}: {value}" for key, value in said.items() if value]
 
 
 def entry_result(pipeline: Pipeline) -> dict[str, Json]:
@@ -65,7 +74,12 @@ def entry_result(pipeline: Pipeline) -> dict[str, Json]:
             for key, bounds in pipeline.constraints.items()
         },
         "components": [
-            {"name": part.name, "class": part.class_path, "config": cast("Json", part.config)}
+            {
+                "name": part.name,
+                "class": part.class_path,
+                "parameters": part.parameters,
+                "config": cast("Json", part.config),
+            }
             for part in components
         ],
         "ggml": cast("Json", body.get("ggml")),
@@ -104,10 +118,14 @@ def _components(entry: Entry) -> Table:
     scheduler = entry.scheduler()
     parts = [*entry.components(), *([scheduler] if scheduler else [])]
     rows = (
-        (cell(phrases.name(part.name), tone=Tone.STRONG), cell(clean(part.class_path, 120)))
+        (
+            cell(phrases.name(part.name), tone=Tone.STRONG),
+            cell(clean(part.class_path, 120)),
+            cell(f"{part.parameters:,}" if part.parameters else phrases.NOTHING),
+        )
         for part in parts
     )
-    return table("component!, class!", rows)
+    return table("component!, class!, parameters#", rows)
 
 
 def _model_file(ggml: Mapping[str, object]) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vramplan.model import Card, Estimate, Pipeline, Verdict, VerdictKind
 from vramplan.report import estimate_rows, phrases
 from vramplan.report.budget import card_offers
-from vramplan.report.catalog_rows import card_table, pipeline_table
+from vramplan.report.catalog_rows import card_table, pipeline_tables
 from vramplan.report.chart import draw_budget
 from vramplan.report.plain import headline
 from vramplan.report.rows import Cell, Column, Table
@@ -98,8 +98,11 @@ def _body(estimate: Estimate, cards: Sequence[Card]) -> list[str]:
 
 
 def render_catalog(pipelines: Sequence[Pipeline]) -> str:
-    """Return one row per pipeline of the catalogue."""
-    return render_table(pipeline_table(pipelines)) + "\n"
+    """Return one row per pipeline of the catalogue, a table a family."""
+    return "\n".join(
+        f"### {escape(family)}\n\n{render_table(table)}\n"
+        for family, table in pipeline_tables(pipelines)
+    )
 
 
 def render_cards(cards: Sequence[Card]) -> str:

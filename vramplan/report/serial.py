@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
 from vramplan import __version__
+from vramplan.catalog.pipelines import Entry
 from vramplan.model import (
     LANGUAGE_MODEL,
     PROJECTOR,
@@ -202,12 +203,25 @@ def catalog_result(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
                 "title": pipeline.title,
                 "summary": pipeline.summary,
                 "runtime": pipeline.runtime,
+                **_said_of(pipeline),
                 "settings": settings_object(pipeline.defaults),
                 "source": pipeline.source,
                 "path": pipeline.path,
             }
             for pipeline in pipelines
         ]
+    }
+
+
+def _said_of(pipeline: Pipeline) -> dict[str, Json]:
+    """Return what an entry says of itself beside its run; null where it does not."""
+    entry = pipeline if isinstance(pipeline, Entry) else None
+    return {
+        "family": (entry and entry.family) or None,
+        "task": (entry and entry.task) or None,
+        "license": (entry and entry.license) or None,
+        "parameters": entry.parameters if entry else None,
+        "repositories": list(entry.repositories) if entry else [],
     }
 
 

@@ -110,12 +110,13 @@ def _draw_body(estimate: Estimate, cards: Sequence[Card], colour: bool, width: i
 
 
 def render_catalog(pipelines: Sequence[Pipeline], *, colour: bool = False, width: int = 100) -> str:
-    """Return one row per pipeline of the catalogue."""
+    """Return one row per pipeline of the catalogue, a table a family."""
     if not pipelines:
         return "no pipelines\n"
-    from vramplan.report.catalog_rows import pipeline_table
+    from vramplan.report.catalog_rows import pipeline_tables
+    from vramplan.report.sheet import Sheet, draw_sheet
 
-    return "\n".join(_draw(pipeline_table(pipelines), width, colour, stacked=True)) + "\n"
+    return draw_sheet(Sheet(tables=pipeline_tables(pipelines)), colour, width)
 
 
 def render_cards(cards: Sequence[Card], *, colour: bool = False, width: int = 100) -> str:

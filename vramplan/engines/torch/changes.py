@@ -140,7 +140,8 @@ def _offloads(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
             price=SOME,
             ladder="offload",
         )
-    if settings.get("offload") in ("none", "model") and pipeline.counted is None:
+    is_known = pipeline.counted is None and _takes(pipeline, "offload", "sequential")
+    if settings.get("offload") in ("none", "model") and is_known:
         yield Change(
             settings={"offload": "sequential"},
             line="pipe.enable_sequential_cpu_offload()",

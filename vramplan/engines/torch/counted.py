@@ -64,7 +64,7 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
         raise TypeError(f"{pipeline.name}: it has a tape")
     work, phase, component = _work(model, settings)
     slack = _scaled(work.expected_bytes, _SLACK)
-    weights = tuple(_weights(_resident(model, settings, component), settings))
+    weights = tuple(_weights(model, _resident(model, settings, component), settings))
     lines = (
         *weights,
         _assumed(LineKind.ACTIVATIONS, "activations", work, phase, component),
@@ -109,7 +109,9 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
     )
 
 
-def _weights(resident: Sequence[CountedPart], settings: Settings) -> Iterator[Line]:
+def _weights(
+    model: CountedModel, resident: Sequence[CountedPart], settings: Settings
+) -> Iterator[Line]:
     """Yield a line for each part that is on the device at the peak."""
     dtype = str(settings["dtype"])
     for part in resident:
@@ -122,7 +124,7 @@ def _weights(resident: Sequence[CountedPart], settings: Settings) -> Iterator[Li
             component=part.name,
             band=Band.exactly(part.bytes_in(dtype)),
             origin=Origin.EXACT if is_sure else Origin.ASSUMED,
-            source="counted from the headers of its files"
+            source=f"counted from {model.counted_from}"
             if is_sure
             else f"counted as if all of it were in {dtype}: its class keeps some modules in fp32",
         )

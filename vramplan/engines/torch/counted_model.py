@@ -86,6 +86,7 @@ class CountedModel:
     parts: tuple[CountedPart, ...]
     decoder: Decoder | None
     language: Language | None
+    counted_from: str = "the headers of its files"
 
     @property
     def largest(self) -> CountedPart:

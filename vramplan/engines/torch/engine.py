@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from vramplan.runner.tools import Tools
 
 
+def _settled(job: Job) -> TorchPipeline:
+    """Return a job's pipeline, with its tape where it has one for the job's settings."""
+    from vramplan.engines.torch.estimate import settled
+
+    return settled(of_torch(job.pipeline), job.settings)
+
+
 class TorchEngine:
     """Pipelines of diffusers, transformers and plain torch (`engines.door.Engine`)."""
 
@@ -39,50 +46,50 @@ class TorchEngine:
         from vramplan.engines.torch.estimate import estimate_torch
 
         refuse_several(card)
-        return estimate_torch(of_torch(job.pipeline), job.settings, card)
+        return estimate_torch(_settled(job), job.settings, card)
 
     def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
         """Return what becomes of a job on a card that offers so much."""
         from vramplan.engines.torch.judge import judge_torch
 
         refuse_several(card)
-        return judge_torch(of_torch(job.pipeline), job.settings, card, budget_bytes)
+        return judge_torch(_settled(job), job.settings, card, budget_bytes)
 
     def grader(self, job: Job) -> Grader:
         """Return what grades a job on one card after another."""
         from vramplan.engines.torch.judge import TorchGrader
 
-        return TorchGrader(of_torch(job.pipeline), job.settings)
+        return TorchGrader(_settled(job), job.settings)
 
     def changes(self, job: Job) -> Iterator[Change]:
         """Yield the changes that a job's settings leave open, cheapest first."""
         from vramplan.engines.torch.changes import changes
 
-        return changes(of_torch(job.pipeline), job.settings)
+        return changes(_settled(job), job.settings)
 
     def not_modelled(self, job: Job) -> Iterator[tuple[str, str]]:
         """Yield changes that are usual and cannot be tried, each with why."""
         from vramplan.engines.torch.changes import not_modelled
 
-        return not_modelled(of_torch(job.pipeline))
+        return not_modelled(_settled(job))
 
     def screen(self, job: Job, card: Card, budget_bytes: int) -> Screening:
         """Return whether a job may fit a card that offers so much."""
         from vramplan.engines.torch.screening import screen_job
 
-        return screen_job(of_torch(job.pipeline), job.settings, card, budget_bytes)
+        return screen_job(_settled(job), job.settings, card, budget_bytes)
 
     def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
         """Return how long one result takes at least."""
         from vramplan.engines.torch.pace import pace_torch
 
-        return pace_torch(of_torch(job.pipeline), job.settings, card, budget_bytes)
+        return pace_torch(_settled(job), job.settings, card, budget_bytes)
 
     def advise(self, question: Question) -> tuple[Advice, ...]:
         """Return the changes with which least is needed, where none makes it fit."""
         from vramplan.engines.torch.advice import nearest_advice
 
-        return nearest_advice(of_torch(question.job.pipeline), question)
+        return nearest_advice(_settled(question.job), question)
 
     def file_fit(self, job: Job, card: Card, budget_bytes: int) -> None:
         """Return nothing: its weights are no file of several types."""
@@ -129,7 +136,7 @@ class TorchEngine:
         """Return the allocator's own events in a history's file beside those of the tape."""
         from vramplan.engines.torch.event_lists import compare_event_lists
 
-        pipeline = of_torch(job.pipeline)
+        pipeline = _settled(job)
         return compare_event_lists(pipeline, job.settings, compute_capability, history)
 
     def tape_name(self, pipeline: Pipeline) -> str:

@@ -21,6 +21,7 @@ from vramplan.engines.torch.replayed import (
     at_most,
     conditions_at,
     has_defaults,
+    holds_at,
     replay_run,
     result_key,
     tape_key,
@@ -52,6 +53,10 @@ from vramplan.units import format_size
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.contents import Tape
+
+
+#: a tape's file: as it is made, or compressed as those are that ship
+TAPE_SUFFIXES = (".json", ".json.gz")
 
 
 def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
@@ -94,20 +99,47 @@ def with_tape(pipeline: TorchPipeline, settings: Settings, card: Card) -> TorchP
     return record_saved(pipeline, settings, card.compute_capability).pipeline or pipeline
 
 
+def settled(pipeline: TorchPipeline, settings: Settings) -> TorchPipeline:
+    """Return an entry's pipeline with its tape where that holds at these settings, else as it is.
+
+    At its defaults every tape holds.
+    """
+    if pipeline.tape_within is None or pipeline.counted is None:
+        return pipeline
+    taped = replace(pipeline, tape=pipeline.tape_within, tape_within=None, counted=None, saved=None)
+    path = look_for_tape(taped)
+    if path is None:
+        return pipeline
+    if not has_defaults(pipeline, settings) and not holds_at(taped, settings, open_tape(path)):
+        return pipeline
+    return taped
+
+
 def find_tape(pipeline: TorchPipeline) -> Path:
     """Return the path of a pipeline's tape; raises TapeError where none of its folders has it."""
     if pipeline.counted is not None:
         hint = "check, estimate and sweep answer with what is counted"
         raise TapeError(f"{pipeline.name}: its architecture has no tape", hint=hint)
+    found = look_for_tape(pipeline)
+    if found is not None:
+        return found
     name, folders = pipeline.tape or pipeline.name, pipeline.folders
-    beside = Path(pipeline.path).parent / f"{name}.json"
-    for path in (*(folder / "tapes" / f"{name}.json" for folder in folders), beside):
-        if path.is_file():
-            return path
     raise TapeError(
         f"{pipeline.name}: no tape {name}.json in {', '.join(str(f / 'tapes') for f in folders)}",
         hint=f"record it with: vramplan record {pipeline.name}",
     )
+
+
+def look_for_tape(pipeline: TorchPipeline) -> Path | None:
+    """Return the path of a pipeline's tape, or None where none of its folders has it."""
+    name = pipeline.tape or pipeline.name
+    beside = Path(pipeline.path).parent
+    for folder in (*(folder / "tapes" for folder in pipeline.folders), beside):
+        for suffix in TAPE_SUFFIXES:
+            path = folder / f"{name}{suffix}"
+            if path.is_file():
+                return path
+    return None
 
 
 def open_tape(path: Path) -> Tape:

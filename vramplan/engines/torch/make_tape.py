@@ -26,11 +26,16 @@ def make_tape(
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     require_libraries("recording")
-    from vramplan.engines.torch.record.recipes.registry import recipe_for
+    from vramplan.engines.torch.record.recipes.registry import find_recipe
+
+    recipe = find_recipe(pipeline)
+    if recipe is None:
+        from vramplan.engines.torch.record.saved.entry_tape import record_entry
+
+        return record_entry(pipeline, progress)
     from vramplan.engines.torch.record.recorder import record_tape
     from vramplan.engines.torch.tape.format import write_tape
 
-    recipe = recipe_for(pipeline)
     tape = record_tape(pipeline.name, recipe, progress)
     if is_proved:
         from vramplan.engines.torch.record.proof import prove

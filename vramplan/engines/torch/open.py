@@ -7,11 +7,16 @@ from pathlib import Path
 
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.quick_dataclass import replace
 
 
 def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
-    """Return the pipeline of a catalogue's entry; its tape is looked for in `folders`."""
-    return TorchPipeline(
+    """Return the pipeline of a catalogue's entry; its tape is looked for in `folders`.
+
+    One that names no tape but says its parameters has one of its own name for the settings it was
+    recorded at, and is recorded or counted at others.
+    """
+    pipeline = TorchPipeline(
         name=entry.name,
         title=entry.title,
         summary=entry.summary,
@@ -23,7 +28,15 @@ def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
         aliases=entry.aliases,
         components=entry.components(),
         scheduler=entry.scheduler(),
+        class_path=entry.text("class"),
+        parts=entry.section("parts") or {},
         tape=entry.text("tape"),
         loading=entry.text("loading") or "to",
         folders=tuple(folders),
     )
+    if pipeline.tape is not None:
+        return pipeline
+    from vramplan.engines.torch.described import describe
+
+    found = describe(pipeline, entry)
+    return replace(found, tape_within=entry.name) if found.counted is not None else found

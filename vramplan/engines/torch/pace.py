@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vramplan.budget.pace import PCIE_BYTES_PER_S, Pace
-from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.estimate import find_tape, open_tape, with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.screening import is_placed_whole
@@ -16,13 +16,16 @@ def pace_torch(
 ) -> Pace | None:
     """Return what one result of a batch takes, all of the model on the GPU.
 
-    ``offload=auto`` is taken for none. None without a card, and where ``device_map=auto`` leaves
-    layers to the CPU: who computes them, and how often they move, is not modelled. Raises TapeError
-    where there is no tape, or none that holds for these settings.
+    ``offload=auto`` is taken for none. None without a card, for a model that has no tape and is not
+    recorded, and where ``device_map=auto`` leaves layers to the CPU: who computes them, and how
+    often they move, is not modelled. Raises TapeError where no tape holds for these settings.
     """
     if not card.bandwidth_bytes_per_s:
         return None
     if budget_bytes is not None and not is_placed_whole(pipeline, settings, card, budget_bytes):
+        return None
+    pipeline = with_tape(pipeline, settings, card)
+    if pipeline.counted is not None:
         return None
     tape = open_tape(find_tape(pipeline))
     moved = traffic(tape, conditions_at(pipeline, settings, card.compute_capability, tape))

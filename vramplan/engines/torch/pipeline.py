@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.model import ComponentSpec, Pipeline
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 if TYPE_CHECKING:  # the catalogue's pipelines have tapes
     from vramplan.engines.torch.counted_model import CountedModel
@@ -22,10 +23,17 @@ class TorchPipeline(Pipeline):
 
     components: tuple[ComponentSpec, ...] = ()
     scheduler: ComponentSpec | None = None
+    #: the class whose ``__call__`` is the run, and what it is built from beside components: where
+    #: its tape is made by the recorder that knows no class
+    class_path: str | None = None
+    parts: Mapping[str, object] = field(default_factory=dict)
     tape: str | None = None
     loading: str = "to"  # to: tensor by tensor | device_map: one block first
     folders: tuple[Path, ...] = ()
     is_recorded_here: bool = False  # its tape is a recording of this process, with a key for a name
+    #: the tape that an entry has for the settings that somebody recorded it at; at others it is as
+    #: a saved model
+    tape_within: str | None = None
     #: of a saved model that has no tape: what is counted of it, and what it may be recorded from
     counted: CountedModel | None = None
     saved: SavedModel | None = None

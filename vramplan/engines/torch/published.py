@@ -13,7 +13,7 @@ from typing import cast
 from vramplan.catalog.cards import assumed_card
 from vramplan.catalog.published import Claim, settings_of, sum_of
 from vramplan.dtypes import ELEMENT_BYTES
-from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape
+from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape, settled
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, parts_at, result_key
 from vramplan.engines.torch.shipped_results import find_result
@@ -32,7 +32,7 @@ class Figures:
     """Works out our figures for one claim about one pipeline."""
 
     def __init__(self, pipeline: TorchPipeline, claim: Claim) -> None:
-        self._pipeline = pipeline
+        self._pipeline = settled(pipeline, settings_of(claim, pipeline))
         self._claim = claim
 
     def ours(self) -> int:

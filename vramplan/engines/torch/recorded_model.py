@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 from vramplan.engines.torch import kept_recordings
 from vramplan.engines.torch.attention_kernel import attention_kernel
@@ -182,6 +183,11 @@ def _part(part: Part) -> dict[str, object]:
 
 def _key(request: Mapping[str, object]) -> str:
     """Return the name of a recording: all that it depends on, with the libraries' versions."""
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    told = json.dumps([_VERSION, versions, request], sort_keys=True)
+    told = json.dumps([_VERSION, _versions(), request], sort_keys=True)
     return f"recorded-{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Return the versions of what records, read once: each is a file of its own."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}

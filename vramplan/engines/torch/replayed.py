@@ -27,6 +27,7 @@ from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
+from vramplan.errors import OutsideError
 from vramplan.model import Settings
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import replace
@@ -46,6 +47,8 @@ _MOST_MARKS = 60
 #: settings that change a verdict and not the replay
 _NOT_REPLAYED = frozenset({"platform", "device_map"})
 
+#: an architecture of each kind of kernel: a class of cards has all of them
+_EACH_KERNEL = ("8.6", "9.0", "7.5")
 #: element sizes that components run in: half precision and single
 _WIDTHS = (2, 4)
 
@@ -59,6 +62,8 @@ def conditions_at(
     """Return what the replay depends on, from settings and architecture; scratch as expected."""
     from vramplan.engines.torch.tape.conditions import Conditions
 
+    if (outside := tape.outside(numbers_at(settings))) is not None:
+        raise OutsideError(f"{pipeline.name}: {outside}")
     dtype = str(settings.get("dtype", "fp32"))
     facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
@@ -91,6 +96,25 @@ def knows_plans(conditions: Conditions) -> bool:
     """Return whether more than a library's first plan is known, so that scratch may take less."""
     models = (conditions.workspace_bytes, *conditions.cast_workspace_bytes.values())
     return any(isinstance(model, WitnessedScratch) for model in models)
+
+
+def holds_at(pipeline: TorchPipeline, settings: Settings, tape: Tape) -> bool:
+    """Return whether a tape was recorded for these settings, on every architecture."""
+    if tape.outside(numbers_at(settings)) is not None:
+        return False
+    for capability in _EACH_KERNEL:
+        kernel = attention_kernel(
+            capability, str(settings.get("attention", "sdpa")), _dtype(settings)
+        )
+        facts = facts_at(pipeline, settings, capability, tape.known_facts) | {"kernel": kernel}
+        facts |= tape.dtype_facts.get(_dtype(settings), {})
+        if not all(facts[name] in values for name, values in tape.known_facts.items()):
+            return False
+    return True
+
+
+def _dtype(settings: Settings) -> str:
+    return str(settings.get("dtype", "fp32"))
 
 
 def at_most(conditions: Conditions, compute_capability: str) -> Conditions:

@@ -46,7 +46,8 @@ def find_same(
 
 def _is_same(model: SavedModel, pipeline: TorchPipeline) -> bool:
     """Return whether every component is there, and is the same."""
-    classes = {spec.name: spec.class_path for spec in pipeline.components}
+    specs = {spec.name: spec for spec in pipeline.components}
+    classes = {name: spec.class_path for name, spec in specs.items()}
     parts = _named_alike(model, classes)
     missing = classes.keys() - parts.keys()
     if parts.keys() - classes.keys() or missing - {_OPTIONAL}:
@@ -54,6 +55,8 @@ def _is_same(model: SavedModel, pipeline: TorchPipeline) -> bool:
     if missing and _OPTIONAL not in pipeline.defaults:
         return False
     if any(part.class_path and _last(part) != _word(classes[n]) for n, part in parts.items()):
+        return False
+    if not all(_is_as_large(part, specs[name].parameters) for name, part in parts.items()):
         return False
     try:
         tape = read_tape(find_tape(pipeline))
@@ -63,6 +66,17 @@ def _is_same(model: SavedModel, pipeline: TorchPipeline) -> bool:
     return all(
         name in weights and has_sizes_of(part, weights[name]) for name, part in parts.items()
     )
+
+
+def _is_as_large(part: Part, parameters: int | None) -> bool:
+    """Return whether a part may be one of so many parameters, before a tape of it is read.
+
+    It has those, and the buffers that files hold beside them, of which there are never as many.
+    """
+    if parameters is None:
+        return True
+    saved = sum(tensor.elements for tensor in part.tensors if tensor.dtype in _FLOATS)
+    return parameters <= saved <= 2 * parameters
 
 
 def _named_alike(model: SavedModel, classes: Mapping[str, str]) -> dict[str, Part]:

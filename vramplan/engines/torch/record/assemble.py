@@ -15,7 +15,7 @@ from vramplan.engines.torch.record.shape import Shape, agree
 from vramplan.engines.torch.record.size_fit import Fitter
 from vramplan.engines.torch.record.stream import Stream
 from vramplan.engines.torch.record.structure import Sequence, build_tree
-from vramplan.engines.torch.record.writer import Dims, Place, Writer
+from vramplan.engines.torch.record.writer import Dims, Place, Search, Writer
 from vramplan.engines.torch.tape.code import Code, loop_parts, read_slots
 from vramplan.engines.torch.tape.expressions import evaluate
 from vramplan.errors import RecordingError
@@ -23,10 +23,13 @@ from vramplan.errors import RecordingError
 __all__ = ["Grammar", "assemble"]
 
 
-def assemble(routine: str, streams: list[Stream], grammar: Grammar) -> list[dict[str, object]]:
+def assemble(
+    routine: str, streams: list[Stream], grammar: Grammar, search: Search | None = None
+) -> list[dict[str, object]]:
     """Return the routine's variants: one, or one for each side of the conditions that split it.
 
-    Raises RecordingError where the recordings' shapes differ in a way that no condition explains.
+    `search` finds the expressions where the grammar's own products do not. Raises RecordingError
+    where the recordings' shapes differ in a way that no condition explains.
     """
     trees = [(build_tree(stream), stream.dims) for stream in streams]
     for chosen in (
@@ -43,7 +46,7 @@ def assemble(routine: str, streams: list[Stream], grammar: Grammar) -> list[dict
         shapes = [Shape([tree for tree, _ in side]) for side in sides.values()]
         if all(shape.is_one() for shape in shapes):
             return [
-                _assemble_alike(routine, side, shape, grammar, _conjunction(chosen, truth))
+                _assemble_alike(routine, side, shape, grammar, _conjunction(chosen, truth), search)
                 for (truth, side), shape in zip(
                     sorted(sides.items(), reverse=True), _sorted(sides, shapes), strict=True
                 )
@@ -95,10 +98,12 @@ def _assemble_alike(
     shape: Shape,
     grammar: Grammar,
     condition: str | None,
+    search: Search | None,
 ) -> dict[str, object]:
     # a dimension handed on to another routine is itself a product
     products = (*grammar.products, *trees[0][1], *grammar.derived)
-    writer = Writer(routine, Fitter(products, _pinned(condition) | grammar.fixed), grammar, shape)
+    fitter = search or Fitter(products, _pinned(condition) | grammar.fixed)
+    writer = Writer(routine, fitter, grammar, shape)
     code = writer.sequence([Place(tree, tuple(dims.items())) for tree, dims in trees])
     freed = set(_freed(code, 0))
     return {

@@ -43,8 +43,13 @@ def prove(tape: Tape | Mapping[str, object], recipe: Recipe, sample: Sample) -> 
     """Raise RecordingError at the first event in which `tape` differs from a fresh run."""
     whole = tape if isinstance(tape, Tape) else parse_tape(write_tape(tape), "the tape")
     facts = _session_facts(recipe, sample)
+    compare(whole, sample, Session(recipe, facts, remember=False).record(sample))
+
+
+def compare(whole: Tape, sample: Sample, stream: Stream) -> None:
+    """Raise RecordingError at the first event in which a tape differs from a recorded run."""
     told = _replayed(whole, sample)
-    done, kept = _recorded(recipe, facts, sample)
+    done, kept = _recorded(stream)
     settings = ", ".join(
         f"{key}={value}" for key, value in (*sample.numbers.items(), *sample.facts.items())
     )
@@ -201,9 +206,8 @@ class _Flat:
             raise RecordingError("a fresh recording remembered a call")
 
 
-def _recorded(recipe: Recipe, facts: Facts, sample: Sample) -> tuple[list[Entry], frozenset[int]]:
+def _recorded(stream: Stream) -> tuple[list[Entry], frozenset[int]]:
     """Return what a fresh run did, and which allocations outlive it."""
-    stream: Stream = Session(recipe, facts, remember=False).record(sample)
     phases = (event.name for event in stream.events if isinstance(event, Phase))
     flat = _Flat(phase=next(phases, "idle"))  # what comes before the first phase belongs to it
     for event in stream.events:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -41,7 +41,11 @@ def record_tape(
                 if key not in before:
                     _sort_in(groups, recipe, memory.stream.routine, sample.facts, memory.stream)
     progress("finding the sizes")
-    routines = {name: _variants(name, found, recipe) for name, found in groups.items()}
+
+    def assembled(name: str, streams: list[Stream]) -> list[dict[str, object]]:
+        return assemble(name, streams, recipe.grammars.get(name, Grammar()))
+
+    routines = {name: variants_of(name, found, assembled) for name, found in groups.items()}
     return {
         "schema": SCHEMA,
         "pipeline": pipeline,
@@ -79,27 +83,35 @@ def _sort_in(
     groups.setdefault(routine, {}).setdefault(group, []).append(stream)
 
 
-def _variants(
-    routine: str, groups: dict[Group, list[Stream]], recipe: Recipe
+def variants_of(
+    routine: str,
+    groups: Mapping[Group, list[Stream]],
+    assembled: Callable[[str, list[Stream]], list[dict[str, object]]],
 ) -> list[dict[str, object]]:
-    """Return the routine's variants; groups with the same code share one."""
-    grammar = recipe.grammars.get(routine, Grammar())
-    merged: dict[str, tuple[dict[str, object], list[Group]]] = {}
-    order: list[str] = []
+    """Return the routine's variants, as `assembled` makes them of the streams of one group."""
+    found: dict[Group, list[dict[str, object]]] = {}
     for group, streams in groups.items():
         try:
-            variants = assemble(routine, streams, grammar)
+            found[group] = assembled(routine, streams)
         except RecordingError as error:
             raise RecordingError(f"{error} ({', '.join(f'{k}={v}' for k, v in group)})") from None
+    return merged(found)
+
+
+def merged(found: Mapping[Group, list[dict[str, object]]]) -> list[dict[str, object]]:
+    """Return the variants of one routine in all groups; groups with the same code share one."""
+    known: dict[str, tuple[dict[str, object], list[Group]]] = {}
+    order: list[str] = []
+    for group, variants in found.items():
         for variant in variants:
             key = json.dumps(variant, sort_keys=True)
-            if key not in merged:
-                merged[key] = (variant, [])
+            if key not in known:
+                known[key] = (variant, [])
                 order.append(key)
-            merged[key][1].append(group)
+            known[key][1].append(group)
     written: list[dict[str, object]] = []
     for key in order:
-        variant, where = merged[key]
+        variant, where = known[key]
         written.extend({**variant, "when": when} for when in _whens(where))
     return written
 

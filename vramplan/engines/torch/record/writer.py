@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from vramplan.engines.torch.record.grammar import Grammar
 from vramplan.engines.torch.record.shape import Path, Shape, select
-from vramplan.engines.torch.record.size_fit import Fitter
 from vramplan.engines.torch.record.stream import Alloc, Call, Cast, Gemm, Leaf, Phase, Workspace
 from vramplan.engines.torch.record.structure import FreeRun, Item, Loop, Sequence
 from vramplan.engines.torch.tape.code import Code
@@ -27,10 +26,17 @@ class Place:
     dims: tuple[tuple[str, int], ...]
 
 
+class Search(Protocol):
+    """What finds a size's expression: `size_fit.Fitter`, or another."""
+
+    def fit(self, samples: list[tuple[Dims, int]], what: str) -> str:
+        """Return the expression that gives each sample's size at its dimensions."""
+
+
 class Writer:
     """Writes one routine's code; `sizes` are the expressions its steps point to, in their order."""
 
-    def __init__(self, routine: str, fitter: Fitter, grammar: Grammar, shape: Shape) -> None:
+    def __init__(self, routine: str, fitter: Search, grammar: Grammar, shape: Shape) -> None:
         self.routine = routine
         self.shape = shape
         self.fitter = fitter

@@ -7,6 +7,7 @@ of a routine to a line, so a line is parsed when more of it is wanted than its f
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,23 @@ def read_checked_tape(path: Path) -> Tape:
     """
     try:
         if path.stat().st_size <= LARGEST_BYTES:
-            head, *lines = path.read_text(encoding="utf-8").split("\n")
+            head, *lines = _text(path).split("\n")
             raw = json.loads(head.removesuffix(_BEFORE_ROUTINES) + "}")
             return build_checked_tape(raw, dict(_read_routines(lines)))
     except (OSError, ValueError):  # `read_tape` says what is wrong
         pass
     return read_tape(path)
+
+
+def _text(path: Path) -> str:
+    """Return what a tape says; raise ValueError for more than any of ours does."""
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        unpacked = zlib.decompressobj(wbits=31)
+        data = unpacked.decompress(data, LARGEST_BYTES)
+        if not unpacked.eof:
+            raise ValueError("longer than any tape of ours, or cut short")
+    return data.decode()
 
 
 class _Unread(Variant):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from types import CodeType
@@ -103,7 +104,9 @@ class Tape:
     """A recorded pipeline: code and weights, sizes still open.
 
     `known_facts` are the facts that the recordings depend on, and the values there are of each;
-    `known_numbers` are the settings that its dimensions are made of.
+    `known_numbers` are the settings that its dimensions are made of. `domain` are expressions of
+    the dimensions and between what they have to be; without any the tape holds wherever its
+    expressions do.
     """
 
     pipeline: str
@@ -116,6 +119,19 @@ class Tape:
     routines: Mapping[str, tuple[Variant, ...]]
     known_facts: Mapping[str, tuple[str, ...]]
     known_numbers: tuple[str, ...]
+    domain: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def outside(self, numbers: Mapping[str, int]) -> str | None:
+        """Return what of the settings was not recorded and proved, in words, or None."""
+        if not self.domain:
+            return None
+        known = {name: evaluate(text, numbers) for name, text in self.dims.items()}
+        for text, (low, high) in self.domain.items():
+            value = evaluate(text, known)
+            if not low <= value <= high:
+                words = re.sub(r"[a-z]+", lambda one: self.dims.get(one[0], one[0]), text)
+                return f"{words} is {value}, and the tape holds from {low} to {high}"
+        return None
 
     def part_name(self, component: str, part: str) -> str:
         """Return what a part of a component is called: with the component's name before it.

@@ -4,6 +4,7 @@ schema, pipeline, recorded_with {torch, diffusers, transformers}
 least       the smallest numbers at which the recorded loops hold
 dtype_facts which facts a dtype stands for
 dims        settings → the entry routine's dimensions
+domain      expressions of the dimensions -> the least and the most for which the tape is proved
 entry       the routine that is run
 components  name → its modules' tensors, in load order: element counts, or "616B" for fixed
             bytes; parts and part_parameters where its parts have rows of their own

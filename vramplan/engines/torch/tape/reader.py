@@ -72,6 +72,8 @@ def _tape(
     routines: Mapping[str, tuple[Variant, ...]],
 ) -> Tape:
     dims = _mapping(_part(raw, "dims"), "dims", _expression)
+    for text in _object(raw.get("domain", {}), "domain"):
+        _expression(text, "domain")
     return Tape(
         pipeline=_name(_part(raw, "pipeline"), "pipeline"),
         recorded_with=_mapping(_part(raw, "recorded_with"), "recorded_with", _name),
@@ -82,6 +84,7 @@ def _tape(
         components=components,
         routines=routines,
         known_facts=find_facts(routines),
+        domain=_mapping(raw.get("domain", {}), "domain", _range),
         known_numbers=tuple(sorted(frozenset().union(*map(check_expression, dims.values())))),
     )
 
@@ -198,6 +201,13 @@ def _whole(value: object, what: str) -> int:
     if type(value) is not int or not 0 <= value <= _LARGEST:
         raise TapeError(f"{what}: {shorten(value)} is not a number from 0 to {_LARGEST}")
     return value
+
+
+def _range(value: object, what: str) -> tuple[int, int]:
+    found = _sequence(value, what, _whole, 2)
+    if len(found) != 2:
+        raise TapeError(f"{what}: not the least and the most")
+    return found[0], found[1]
 
 
 def _expression(value: object, what: str) -> str:

@@ -32,6 +32,8 @@ _TIMES, _SLACK_ELEMENTS = 4, 1 << 22
 _LARGEST = 1 << 28
 #: a built model is the saved one where it has its elements within so many in a thousand
 _WITHIN = 10
+#: elements of the largest model that the catalogue may describe
+_LARGEST_MODEL = 1 << 42
 #: elements of tables (positions) that small models' files may have besides
 _TABLES = 1 << 12
 #: keys of configs that would run code, or fetch something
@@ -47,12 +49,17 @@ _CHOICES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedPart:
-    """What is known of a component: its class, its config, the elements that its files have."""
+    """What is known of a component: its class, its config, the elements that its files have.
+
+    The catalogue's own descriptions have no files: `elements` is None. They may say the parameters
+    of the class, to the unit.
+    """
 
     name: str
     class_path: str
     config: Mapping[str, Value]
-    elements: int
+    elements: int | None
+    parameters: int | None = None
 
 
 def build_part(part: SavedPart, dtype: torch.dtype) -> torch.nn.Module:
@@ -136,7 +143,8 @@ def _check_numbers(name: str, value: Value, depth: int) -> None:
 
 
 def _make(cls: Value, part: SavedPart) -> torch.nn.Module:
-    if part.class_path.startswith("transformers."):
+    # diffusers has a safety checker that is a model of transformers' kind
+    if part.class_path.startswith("transformers.") or hasattr(cls, "config_class"):
         config = cls.config_class.from_dict(_without_choices(part.config))
         module: torch.nn.Module = cls(config)
         tie = getattr(module, "tie_weights", None)
@@ -153,7 +161,7 @@ def _make(cls: Value, part: SavedPart) -> torch.nn.Module:
 def _bounded(part: SavedPart) -> Iterator[None]:
     """Stop a constructor that makes far more than the files of its component hold."""
     counts = {"modules": 0, "elements": 0}
-    most = _TIMES * part.elements + _SLACK_ELEMENTS
+    most = _TIMES * (_LARGEST_MODEL if part.elements is None else part.elements) + _SLACK_ELEMENTS
 
     def count_tensor(_: Value, __: str, tensor: Value) -> None:
         counts["elements"] += tensor.numel() if tensor is not None else 0
@@ -185,6 +193,13 @@ def _compare(part: SavedPart, module: torch.nn.Module) -> None:
     """
     built = sum(parameter.numel() for parameter in module.parameters())
     twice = sum(tensor.numel() for _, tensor in module.named_parameters(remove_duplicate=False))
+    if part.parameters is not None and part.parameters != built:
+        raise RecordingError(
+            f"{part.name}: {part.class_path} by its config has {built:,} parameters, and "
+            f"{part.parameters:,} are said"
+        )
+    if part.elements is None:
+        return
     low, high = built * (1000 - _WITHIN) // 1000, twice * (1000 + _WITHIN) // 1000
     if not low <= part.elements <= high + _TABLES:
         raise RecordingError(

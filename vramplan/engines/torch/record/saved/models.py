@@ -80,16 +80,22 @@ def _run_autoencoder(request: Request, model: Value, device: WrappedDevice) -> N
     part, (width, height) = request.parts[0].name, request.image
     is_video = any(isinstance(one, torch.nn.Conv3d) for one in model.modules())
     sides = (request.frames or 1, height, width) if is_video else (height, width)
-    device.begin_phase("encode_image", part)
-    pixels = torch.zeros(request.batch, 3, *sides, dtype=model.dtype).to(CUDA)
-    out = model.encode(pixels)
-    latents = _latents(out)
-    del out, pixels
+
+    def encode() -> torch.Size:
+        pixels = torch.empty(request.batch, 3, *sides, dtype=model.dtype).to(CUDA)
+        return _latents(model.encode(pixels)).shape
+
+    if request.mode == "decode":
+        with device.unheard():
+            shape = encode()
+    else:
+        device.begin_phase("encode_image", part)
+        shape = encode()
+    if request.mode == "encode":
+        return
     # one after the other, and nothing of the first is left for the second but its result's shape
-    shape = latents.shape
-    del latents
     device.begin_phase("decode_image", part)
-    latents = torch.zeros(shape, dtype=model.dtype).to(CUDA)
+    latents = torch.empty(shape, dtype=model.dtype).to(CUDA)
     image = model.decode(latents).sample
     del latents, image
 

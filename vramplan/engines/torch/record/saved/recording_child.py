@@ -12,7 +12,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,13 +88,21 @@ def record_modules(
     modules: Modules,
     tell: Tell,
     make_device: Callable[[set[int]], WrappedDevice] | None = None,
+    *,
+    new_tokens: Sequence[int] = RECORDED_TOKENS,
+    watch: Callable[[WrappedDevice, Modules], None] | None = None,
+    placed: set[int] | None = None,
 ) -> Recorded:
     """Return the recording of a request's run of modules, which are wrapped from here on.
 
-    `make_device` makes another device than the recorder's own of the weights' identities.
+    `make_device` makes another device than the recorder's own of the weights' identities;
+    `new_tokens` are recorded of a model that generates; `watch` sees device and modules before. Of
+    modules that were wrapped before (`place_on_device`), `placed` are the weights' identities.
     """
-    weights = place_on_device(modules.values())
+    weights = place_on_device(modules.values()) if placed is None else placed
     device = make_device(weights) if make_device else WrappedDevice(Stream("main", {}), weights)
+    if watch is not None:
+        watch(device, modules)
     if request.kind == "pipeline":
         pipe = whole_pipeline.put_together(request, modules)
         with _recording(request, device, {}) as stream:
@@ -108,7 +116,7 @@ def record_modules(
             models.run_once(request, model, device)
         return Recorded(runs=[stream])
     runs = []
-    for new in RECORDED_TOKENS:
+    for new in new_tokens:
         with _recording(request, device, {"new": new}) as stream:
             tell(f"generating {new} tokens")
             models.run_generation(request, model, device, new)

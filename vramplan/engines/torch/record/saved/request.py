@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vramplan.engines.torch.record.saved.build import SavedPart
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 Value = Any
 
@@ -27,6 +27,13 @@ class Request:
     image: tuple[int, int] | None
     frames: int | None
     prompt_tokens: int
+    #: denoising steps that are recorded: the third says whether the second is what repeats
+    steps: int = 3
+    #: how strongly a pipeline follows its prompt; None leaves it at its own default
+    guidance: float | None = None
+    mode: str = "both"  # of a lone autoencoder: both | encode | decode
+    #: what a pipeline's constructor takes beside components and what `index` says
+    values: Mapping[str, Value] = field(default_factory=dict)
 
 
 def read_request(raw: Mapping[str, Value]) -> Request:

@@ -18,8 +18,6 @@ from vramplan.errors import RecordingError
 
 Value = Any
 
-#: denoising steps that are recorded: the third says whether the second is what repeats
-RECORDED_STEPS = 3
 _PROMPT = "a photograph of a lighthouse at dusk, waves below, detailed, warm light"
 
 
@@ -40,8 +38,12 @@ def put_together(request: Request, modules: Mapping[str, torch.nn.Module]) -> Va
             continue
         if name in modules:
             parts[name] = modules[name]
+        elif name in request.values:
+            parts[name] = request.values[name]
         elif name in request.index:
             parts[name] = _part(name, request)
+        elif (told := _told_by_type(parameter)) is not None:
+            parts[name] = stand_in(told, _image_tokens(request))
         elif parameter.default is inspect.Parameter.empty:
             raise RecordingError(f"{request.class_path} needs a {name}, which is not there")
     unused = modules.keys() - parts.keys()
@@ -50,6 +52,17 @@ def put_together(request: Request, modules: Mapping[str, torch.nn.Module]) -> Va
     pipe = cls(**parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def _told_by_type(parameter: inspect.Parameter) -> str | None:
+    """Return the class of transformers that a pipeline needs here, where its signature says it."""
+    kind = parameter.annotation
+    if parameter.default is not inspect.Parameter.empty or not isinstance(kind, type):
+        return None
+    is_known = kind.__module__.startswith("transformers.") and kind.__name__.endswith(
+        ("Tokenizer", "TokenizerFast", "Processor", "ImageProcessorPil", "FeatureExtractor")
+    )
+    return f"transformers.{kind.__name__}" if is_known else None
 
 
 def _part(name: str, request: Request) -> Value:
@@ -206,7 +219,8 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         "height": height,
         "width": width,
         "num_frames": request.frames,
-        "num_inference_steps": RECORDED_STEPS,
+        "num_inference_steps": request.steps,
+        **_guidance(wanted, request),
         "video": [picture] * frames,
         "mask_image": mask,
     }
@@ -224,7 +238,7 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
             is_needed = name != "ip_adapter_image" and not _is_from_text(pipe)
             if parameter.default is inspect.Parameter.empty or is_needed:
                 given[name] = picture
-        elif name == "negative_prompt" and _guides_truly(wanted):
+        elif name == "negative_prompt" and _guides_truly(wanted, request):
             given[name] = [""] * request.batch
         elif parameter.default is inspect.Parameter.empty:
             raise RecordingError(f"{type(pipe).__name__} wants {name}, which nobody knows here")
@@ -233,6 +247,15 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
             raise RecordingError(f"{type(pipe).__name__} is not known to take a batch")
         given["batch_size"] = request.batch
     return given
+
+
+def _guidance(
+    wanted: Mapping[str, inspect.Parameter], request: Request
+) -> Mapping[str, float | None]:
+    """Return by which argument a pipeline is told how strongly to follow its prompt."""
+    true = wanted.get("true_cfg_scale")
+    guides_truly = true is not None and isinstance(true.default, (int, float)) and true.default > 1
+    return {"true_cfg_scale" if guides_truly else "guidance_scale": request.guidance}
 
 
 def _is_from_text(pipe: Value) -> bool:
@@ -244,7 +267,10 @@ def _is_from_text(pipe: Value) -> bool:
     )
 
 
-def _guides_truly(wanted: Mapping[str, inspect.Parameter]) -> bool:
+def _guides_truly(wanted: Mapping[str, inspect.Parameter], request: Request) -> bool:
     """Return whether a pipeline guides by a negative prompt when, and only when, it has one."""
     scale = wanted.get("true_cfg_scale")
-    return scale is not None and isinstance(scale.default, (int, float)) and scale.default > 1
+    if scale is None:
+        return False
+    default = scale.default if isinstance(scale.default, (int, float)) else 1
+    return (default if request.guidance is None else request.guidance) > 1

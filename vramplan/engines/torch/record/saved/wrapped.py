@@ -153,6 +153,12 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             self.write(Alloc(birth, kept_bytes(name, args, storage.nbytes()), name))
         return OnDevice(tensor)
 
+    def adopt(self, tensor: torch.Tensor, birth: Birth) -> None:
+        """Take a storage that stands for one whose birth is written down already."""
+        storage = tensor.untyped_storage()
+        self.births[storage._cdata] = birth
+        weakref.finalize(storage, self._die, storage._cdata, birth).atexit = False
+
     def _wrap(
         self,
         out: Value,

@@ -1,0 +1,248 @@
+"""Tapes of entries that no recipe knows: sizes, loops and calls found, and held to fresh runs."""
+
+from __future__ import annotations
+
+import gzip
+import random
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+
+from tests.unit.test_record_saved import events
+from vramplan.engines.torch.estimate import look_for_tape, open_tape, settled
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.record.saved import entry_settings, entry_tape
+from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
+from vramplan.engines.torch.record.saved.held_out import hold
+from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
+from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.stream import Alloc, Free, LoopBegin, LoopNext, Stream
+from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.tape.expressions import derive, evaluate
+from vramplan.engines.torch.tape.format import parse_tape
+from vramplan.errors import OutsideError, RecordingError
+from vramplan.model import ComponentSpec, Constraint
+
+LLAMA = {
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "vocab_size": 300, "max_position_embeddings": 4096,
+}  # fmt: skip
+CLIP = {
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2,
+    "vocab_size": 300, "projection_dim": 16,
+}  # fmt: skip
+VAE = {
+    "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "block_out_channels": [8, 16], "latent_channels": 4, "norm_num_groups": 4,
+}  # fmt: skip
+
+
+def tiny(class_path, config, settings, constraints):
+    """Return an entry of one small component, as the catalogue would describe it."""
+    return TorchPipeline(
+        name="tiny",
+        title="Tiny",
+        summary="A small model.",
+        runtime=class_path.partition(".")[0],
+        defaults={"dtype": "bf16", "batch": 1, **settings},
+        constraints={
+            "dtype": Constraint(choices=("bf16",)),
+            "batch": Constraint(maximum=6),
+            **constraints,
+        },
+        source="here",
+        path="",
+        components=(ComponentSpec(name="model", class_path=class_path, config=config),),
+    )
+
+
+def llama():
+    return tiny(
+        "transformers.LlamaForCausalLM",
+        LLAMA,
+        {"prompt_tokens": 64, "new_tokens": 8},
+        {"prompt_tokens": Constraint(minimum=2, maximum=400)},
+    )
+
+
+def vae():
+    image = Constraint(multiple_of=2, minimum=16, maximum=200)
+    return tiny("diffusers.AutoencoderKL", VAE, {"image": (64, 64)}, {"image": image})
+
+
+@pytest.fixture
+def one_kernel(monkeypatch):
+    """Record one architecture's kernels: the others take as long again."""
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6",))
+
+
+def sizes_from(products, text, count, axes):
+    """Return settings drawn at random, and the sizes that an expression gives at them."""
+    source = random.Random(text)  # noqa: S311  # no secret
+    rows = []
+    for _ in range(count):
+        dims = {name: source.randint(*bounds) for name, bounds in axes.items()}
+        full = derive(products.derived, dims)
+        rows.append((full, evaluate(text, full)))
+    return rows
+
+
+IMAGES = {"n": (1, 9), "h": (20, 900), "w": (20, 900)}
+VIDEOS = {**IMAGES, "f": (5, 90)}
+TEXTS = {"n": (1, 9), "p": (2, 900), "token": (0, 50)}
+
+
+@pytest.mark.parametrize(
+    ("axes", "text"),
+    [
+        (IMAGES, "640*n*h8*w8"),
+        (IMAGES, "48*n*h16*w16+3072*n"),  # an image's tokens and a prompt's
+        (IMAGES, "6*n*(h8+2)*(w8+2)"),  # the rim of a convolution
+        (IMAGES, "2*n*h16*w16*h16*w16+1024*n*h16*w16+131072*n"),  # the scores of both, squared
+        (IMAGES, "8*h32+8*w32"),
+        (VIDEOS, "96*n*f4*h8*w8"),
+        (VIDEOS, "96*n*(f4+2)*h16*w16"),
+        (TEXTS, "1024*n*p+1024*n*token+1024*n"),
+        (TEXTS, "n*p*p"),
+        (TEXTS, "4*n*n"),
+    ],
+)
+def test_sizes_are_found_without_a_grammar_and_hold_elsewhere(axes, text: str) -> None:
+    products = Products(axes)
+    search = SizeSearch(products, tuple(axes))
+    rows = sizes_from(products, text, 14, axes)
+    found = search.fit(rows[:6], "a size")
+    assert [evaluate(found, dims) for dims, _ in rows[6:]] == [size for _, size in rows[6:]]
+
+
+def test_a_size_that_is_no_such_sum_is_refused() -> None:
+    products = Products(IMAGES)
+    rows = sizes_from(products, "n*h8*w8", 6, IMAGES)
+    with pytest.raises(RecordingError, match="no expression"):
+        SizeSearch(products, tuple(IMAGES)).fit(
+            [(d, s + (i == 3)) for i, (d, s) in enumerate(rows)], "x"
+        )
+
+
+def test_two_settings_prove_what_was_found_before_and_nothing_else() -> None:
+    products = Products(IMAGES)
+    rows = sizes_from(products, "640*n*h8*w8", 8, IMAGES)
+    search = SizeSearch(products, tuple(IMAGES))
+    with pytest.raises(RecordingError, match="too few"):
+        search.fit(rows[:2], "a size")
+    assert search.fit(rows[2:], "a size")
+    halved = [(dims, size // 2) for dims, size in rows[:2]]
+    with pytest.raises(RecordingError, match="too few"):
+        search.fit(halved, "half of it is no multiple")
+    doubled = search.fit([(dims, 2 * size) for dims, size in rows[:2]], "twice")
+    assert all(evaluate(doubled, dims) == 2 * size for dims, size in rows)
+
+
+def image_by_image(batch: int) -> Stream:
+    """Return a run that makes two tensors for each image of a batch, and puts them together."""
+    stream = Stream("main", {"n": batch})
+
+    def make(operator: str, size: int):
+        birth = stream.new_birth()
+        stream.events.append(Alloc(birth, size, operator))
+        return birth
+
+    whole = make("decode", 100 * batch)
+    kept = []
+    for _ in range(batch):
+        passing = make("mul", 10)
+        kept.append(make("add", 20))
+        stream.events.append(Free(passing))
+    make("stack", 20 * batch)
+    stream.events.extend(Free(one) for one in (*kept, whole))
+    return stream
+
+
+def test_a_loop_is_found_where_runs_differ_by_it_alone() -> None:
+    streams = [image_by_image(batch) for batch in (3, 1, 5, 2)]
+    assert find_repeats(streams) == {"row1": [3, 1, 5, 2]}
+    kinds = [type(event) for event in streams[2].events]
+    assert kinds.count(LoopBegin) == 1
+    assert kinds.count(LoopNext) == 5
+
+
+def test_runs_that_differ_otherwise_are_refused() -> None:
+    one, other = image_by_image(2), image_by_image(3)
+    other.events[0].operator = "encode"
+    with pytest.raises(RecordingError, match="not by a loop"):
+        find_repeats([one, other])
+
+
+def record(pipeline):
+    told: list[str] = []
+    return parse_tape(entry_tape.record_entry(pipeline, told.append), "tape"), told
+
+
+@pytest.mark.usefixtures("one_kernel")
+@pytest.mark.parametrize("entry", [llama, vae])
+def test_a_tape_is_a_fresh_recording_at_settings_drawn_at_random(entry) -> None:
+    pipeline = entry()
+    tape, told = record(pipeline)
+    assert not [line for line in told if "by default" in line]
+    (words,) = words_of(pipeline, "bf16")
+    fresh = entry_tape._Recordings(pipeline, lambda _: None, ())
+    source = random.SystemRandom()
+    for _ in range(2):
+        numbers = Draw(pipeline).numbers(None, {"seed": str(source.random())})
+        hold(tape, numbers, words, fresh.run(words, numbers, None))
+    numbers["batch"] += 1  # another run than the recorded one: the proof can fail
+    with pytest.raises(RecordingError):
+        hold(
+            tape, numbers, words, fresh.run(words, {**numbers, "batch": numbers["batch"] - 1}, None)
+        )
+
+
+@pytest.mark.usefixtures("one_kernel")
+def test_what_is_remembered_is_what_would_have_run() -> None:
+    pipeline = tiny("transformers.CLIPTextModel", CLIP, {"prompt_tokens": 9}, {})
+    (words,) = words_of(pipeline, "bf16")
+    runs = entry_tape._Recordings(pipeline, lambda _: None, ())
+    numbers = {"batch": 2, "prompt_tokens": 9}
+    known: dict = {}
+    first = runs.run(words, numbers, known)
+    assert known
+    assert (
+        events(runs.run(words, numbers, known))
+        == events(first)
+        == events(runs.run(words, numbers, None))
+    )
+
+
+def test_within_its_settings_a_tape_answers_and_outside_of_them_what_is_counted(tmp_path) -> None:
+    from vramplan.engines.torch.counted_model import CountedModel, CountedPart
+
+    part = CountedPart(name="model", parameters=1, elements=1, fixed_bytes=0, quantised=None)
+    counted = CountedModel(parts=(part,), decoder=None, language=None)
+    head = {
+        "schema": 1, "pipeline": "tiny", "recorded_with": {}, "dims": {"n": "batch"}, "least": {},
+        "dtype_facts": {}, "domain": {"n": [1, 4]}, "entry": "main", "components": {},
+        "routines": {"main": [{
+            "if": None, "indices": [], "derived": {}, "sizes": ["512*n"], "outputs": [],
+            "code": [["p", "encode_prompt"], 0, -1], "when": {"dtype": ["bf16"]},
+        }]},
+    }  # fmt: skip
+    from vramplan.engines.torch.tape.format import write_tape
+
+    (tmp_path / "tapes").mkdir()
+    place = tmp_path / "tapes" / "tiny.json.gz"
+    place.write_bytes(gzip.compress(write_tape(head).encode()))
+    entry = llama()
+    from vramplan.quick_dataclass import replace
+
+    pipeline = replace(entry, folders=(tmp_path,), tape_within="tiny", counted=counted)
+    inside = settled(pipeline, {**pipeline.defaults, "batch": 4})
+    assert (inside.tape, inside.counted) == ("tiny", None)
+    assert look_for_tape(inside) == place
+    for other in ({"batch": 5}, {"dtype": "fp32"}):
+        assert settled(pipeline, {**pipeline.defaults, **other}).counted is counted
+    with pytest.raises(OutsideError, match="batch is 5"):
+        conditions_at(inside, {**pipeline.defaults, "batch": 5}, "8.6", open_tape(place))

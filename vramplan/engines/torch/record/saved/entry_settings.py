@@ -1,0 +1,137 @@
+"""At which settings an entry of the catalogue is recorded, and at which what was found is proved.
+
+Drawn by a seed of the entry's name: the same entry is recorded at the same settings. What the
+entry's constraints allow is what is drawn from, its ends first, so that its tape holds for them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from vramplan.engines.torch.attention_kernel import attention_kernel
+from vramplan.engines.torch.pipeline import TorchPipeline
+
+#: an architecture of each kind of kernel: half precision knows three, fp32 one
+_CAPABILITIES = ("8.6", "9.0", "7.5")
+#: batches: one thrice, because code often differs where there is one alone
+_BATCHES = (1, 2, 1, 3, 1, 5, 1, 2)
+#: of one token alone code makes a vector
+_LEAST_PROMPT = 16
+_STEPS = 8
+_TOKENS = (6, 7, 7, 6, 9, 9, 6, 6)
+#: pixels of a batch that are recorded: some code does otherwise with tensors of 2^31 elements
+MOST_PIXELS = 1 << 23
+#: tokens of a batch's prompts: with more of them their ids and masks would have no values
+MOST_TOKENS = 1 << 17
+#: where the entry's constraints say nothing
+_LARGEST_IMAGE, _LARGEST_BATCH, _LARGEST_PROMPT = 2048, 16, 8192
+
+
+Words = Mapping[str, str]
+
+
+def dtypes_of(pipeline: TorchPipeline) -> tuple[str, ...]:
+    """Return the dtypes that an entry takes, its default first."""
+    bounds = pipeline.constraints.get("dtype")
+    known = bounds.choices if bounds and bounds.choices else ("fp16", "bf16", "fp32")
+    default = str(pipeline.defaults.get("dtype", known[0]))
+    return (default, *(one for one in known if one != default))
+
+
+def words_of(pipeline: TorchPipeline, dtype: str) -> Iterator[dict[str, str]]:
+    """Yield the words (dtype, kernel, guided, mode) under which an entry's code is recorded."""
+    guided = ("1", "0") if "guidance" in pipeline.defaults else (None,)
+    bounds = pipeline.constraints.get("mode")
+    modes: Sequence[str | None] = (None,)
+    if "mode" in pipeline.defaults:
+        modes = bounds.choices if bounds and bounds.choices else (str(pipeline.defaults["mode"]),)
+    for kernel in dict.fromkeys(attention_kernel(c, "sdpa", dtype) for c in _CAPABILITIES):
+        for choice in guided:
+            for mode in modes:
+                words = {"dtype": dtype, "kernel": kernel, "guided": choice, "mode": mode}
+                yield {key: word for key, word in words.items() if word is not None}
+
+
+class Draw:
+    """Numbers for the runs of an entry, at its constraints' ends and drawn between them."""
+
+    def __init__(self, pipeline: TorchPipeline, fixed: Collection[str] = ()) -> None:
+        self._pipeline = pipeline
+        self._fixed = fixed  # settings that stay at their defaults
+
+    def numbers(self, place: int | None, words: Words) -> dict[str, int]:
+        """Return the numbers of the recording at `place`, or of one that is held out.
+
+        Runs under other words are at the same numbers, so that they share calls.
+        """
+        has, drawn = self._pipeline.defaults, dict[str, int]()
+        told = f"{self._pipeline.name} {place}" if place is not None else f"{sorted(words.items())}"
+        source = random.Random(told)  # noqa: S311  # no secret
+        if "batch" in has:
+            most = self._bound("batch", "maximum", _LARGEST_BATCH)
+            wanted = source.randint(1, most) if place is None else _BATCHES[place % len(_BATCHES)]
+            drawn["batch"] = most if place == _BATCHES.index(5) else min(wanted, most)
+        image, frames = has.get("image"), has.get("frames")
+        if "image" in self._fixed and isinstance(image, tuple):
+            drawn["width"], drawn["height"] = image
+        elif image is not None:
+            drawn["width"], drawn["height"] = self._sides(source, place, drawn.get("batch", 1))
+        if "frames" in self._fixed and isinstance(frames, int):
+            drawn["frames"] = frames
+        elif frames is not None:
+            drawn["frames"] = self._frames(source, place)
+        if "prompt_tokens" in has:
+            least = max(_LEAST_PROMPT, self._bound("prompt_tokens", "minimum", 1))
+            most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
+            most = max(least, min(most, MOST_TOKENS // drawn.get("batch", 1)))
+            drawn["prompt_tokens"] = _drawn(source, place, least, most, 1)
+        if "new_tokens" in has:
+            drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
+        if "steps" in has:
+            drawn["steps"] = _STEPS + (1 if place is None else 2 * (place in (1, 2)))
+        return drawn
+
+    def _bound(self, key: str, which: str, otherwise: int) -> int:
+        bounds = self._pipeline.constraints.get(key)
+        found = getattr(bounds, which, None) if bounds else None
+        return otherwise if found is None else int(found)
+
+    def _sides(self, source: random.Random, place: int | None, batch: int) -> tuple[int, int]:
+        """Return width and height: the ends first, and together no more than is recorded."""
+        step = self._bound("image", "multiple_of", 8)
+        least = self._bound("image", "minimum", step)
+        most = self._bound("image", "maximum", _LARGEST_IMAGE)
+        low, high = -(-least // step), most // step
+        area = max(low * low, MOST_PIXELS // batch // step**2)
+
+        def side(other: int = low) -> int:
+            return source.randint(low, max(low, min(high, area // other)))
+
+        width = {0: min(high, area // low), 1: low}.get(place or 0, 0) if place in (0, 1) else 0
+        height = low if place == 2 else 0  # the third
+        width = width or side(height or low)
+        height = height or (min(high, area // low) if place == 1 else side(width))
+        return step * width, step * height
+
+    def _frames(self, source: random.Random, place: int | None) -> int:
+        default = self._pipeline.defaults["frames"]
+        assert isinstance(default, int)
+        least = self._bound("frames", "minimum", 1)
+        most = self._bound("frames", "maximum", default)
+        step = frame_step(default)
+        low, high = -(-(least - 1) // step), (most - 1) // step
+        return 1 + step * _drawn(source, place, low, high, 1)
+
+
+def frame_step(default: int) -> int:
+    """Return by how many frames a video may be longer, where `default` is one it may have."""
+    return next((step for step in (8, 6, 4, 2) if (default - 1) % step == 0), 1)
+
+
+def _drawn(source: random.Random, place: int | None, low: int, high: int, step: int) -> int:
+    if place == 0:
+        return high
+    if place == 1:
+        return low
+    return source.randrange(low, high + 1, step)

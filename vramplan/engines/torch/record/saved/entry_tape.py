@@ -1,0 +1,505 @@
+"""The tape of a catalogue's entry that no recipe knows: any class's own code, at several settings.
+
+Each run is recorded in a process of its own, forked from one that holds the components and nothing
+else: what a run leaves behind (caches of tables, a scheduler's state) is not there for the next.
+What is remembered of calls (`memory`) is handed on. Runs under the same words whose events are the
+same are one variant; sizes are found by `size_search`; the whole is held against runs that nothing
+was found from, in which nothing is remembered.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import gcd
+from typing import Any
+
+import torch
+
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.record.assemble import Grammar, assemble
+from vramplan.engines.torch.record.recorder import Group, describe_weights, merged, versions
+from vramplan.engines.torch.record.saved.build import SavedPart, build_part
+from vramplan.engines.torch.record.saved.constant_tape import LEAST_TOKENS, TOKENS, Recorded
+from vramplan.engines.torch.record.saved.entry_settings import Draw, dtypes_of, words_of
+from vramplan.engines.torch.record.saved.held_out import hold
+from vramplan.engines.torch.record.saved.memory import Memory, Remembered
+from vramplan.engines.torch.record.saved.recording_child import record_modules
+from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
+from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
+from vramplan.engines.torch.record.session import DTYPES
+from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Free, Stream
+from vramplan.engines.torch.tape.code import loop_parts
+from vramplan.engines.torch.tape.expressions import check_expression, derive, evaluate
+from vramplan.engines.torch.tape.format import SCHEMA, parse_tape, write_tape
+from vramplan.errors import RecordingError
+
+Value = Any
+Facts = Mapping[str, str]
+Numbers = Mapping[str, int]
+Tell = Callable[[str], None]
+Modules = Mapping[str, torch.nn.Module]
+
+_MAIN = "main"
+#: how settings become the tape's dimensions
+_DIMS = {
+    "batch": "n",
+    "width": "w",
+    "height": "h",
+    "frames": "f",
+    "prompt_tokens": "p",
+    "new_tokens": "new",
+    "steps": "steps",
+}
+#: dimensions that say how often something is done, and decide no size
+_REPEATS = ("steps", "new")
+#: how many settings are recorded under the first words, and under others, whose sizes are
+#: multiples of those; more of these, where that is not so
+_SETTINGS, _FEWER = 8, (4, 8)
+#: axes given up, one after the other, where code differs along them in no way that is found
+_GIVEN_UP = ("frames", "image")
+_HALVES = ("fp16", "bf16")
+_LEAST_STEPS = 8
+_PATCHES = ("patch_size", "spatial_patch_size")
+_GUIDED, _UNGUIDED = 5.0, 1.0
+
+
+def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) -> str:
+    """Return the text of an entry's tape in a dtype, or its default one.
+
+    The tape says for which settings it holds. In half precision it is for both halves where those
+    do the same. Raises RecordingError where events or sizes are not found, or a run that is held
+    out differs.
+    """
+    torch.set_num_threads(1)
+    fixed: list[str] = []
+    axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
+    while True:
+        try:
+            return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed)
+        except RecordingError as problem:
+            if not axes:
+                raise
+            fixed.append(axes.pop(0))
+            tell(f"{problem}; with {' and '.join(fixed)} as by default")
+
+
+def _record(pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str]) -> str:
+    found = _Recordings(pipeline, tell, fixed)
+    draw = Draw(pipeline, fixed)
+    listed = list(words_of(pipeline, dtype))
+    for place, words in enumerate(listed):
+        for count in _FEWER if place else (_SETTINGS,):
+            try:
+                found.record(words, [draw.numbers(number, words) for number in range(count)])
+                # the first without anything remembered, the others with what they do themselves
+                found.prove(words, draw.numbers(None, words), remembers=bool(place))
+                break
+            except RecordingError:
+                if count == _SETTINGS:
+                    raise
+    for other in _HALVES:
+        if dtype in _HALVES and other != dtype and other in dtypes_of(pipeline):
+            found.serve(other, listed, draw)
+    return write_tape(found.tape())
+
+
+class _Recordings:
+    """What was recorded of an entry so far."""
+
+    def __init__(self, pipeline: TorchPipeline, tell: Tell, fixed: Sequence[str]) -> None:
+        self._pipeline = pipeline
+        self._tell = tell
+        self._fixed = fixed
+        self._dtype, self._modules = "", dict[str, torch.nn.Module]()
+        self._placed: set[int] = set()
+        self._remembered: dict[Value, Remembered] = {}
+        self._streams: dict[str, dict[Group, list[Stream]]] = {}
+        self._found: dict[str, dict[Group, list[dict[str, object]]]] = {}
+        self._finder: _Finder | None = None
+        self._dtype_facts: dict[str, dict[str, str]] = {}
+        self._loops: dict[str, dict[int, int]] = {}  # a loop's name -> its count at so many steps
+        self._components: dict[str, object] = {}
+        self._runs: list[dict[str, int]] = []
+
+    # ------------------------------------------------------------------ runs
+    def modules(self, dtype: str) -> Modules:
+        """Return the entry's components on `meta`, in a dtype."""
+        if dtype != self._dtype:
+            self._modules = {
+                part.name: build_part(part, DTYPES[dtype]) for part in _parts(self._pipeline)
+            }
+            self._dtype = dtype
+            self._components = self._components or self._components_now()
+            self._placed = place_on_device(self._modules.values())
+            gc.collect()
+            gc.freeze()  # what is forked is looked through by no collection, and so not copied
+        return self._modules
+
+    def _components_now(self) -> dict[str, object]:
+        size = DTYPES[self._dtype].itemsize
+        return {name: describe_weights(one, {}, size) for name, one in self._modules.items()}
+
+    def _refuse_other_weights(self) -> None:
+        if self._components_now() != self._components:
+            raise RecordingError("it keeps other weights in fp32")
+
+    def run(
+        self, facts: Facts, numbers: Numbers, known: dict[Value, Remembered] | None
+    ) -> Recorded:
+        """Return one run, recorded in a process forked from this one.
+
+        `known` are calls that are remembered, and gets those of this run; None remembers none.
+        """
+        modules = self.modules(facts["dtype"])
+        request = request_at(self._pipeline, facts, numbers)
+        words = facts["dtype"], facts["kernel"]
+
+        def work() -> tuple[Recorded, dict[Value, Remembered]]:
+            memories: list[Memory] = []
+
+            def watch(device: WrappedDevice, parts: Modules) -> None:
+                if known is not None:
+                    memories.append(Memory(device, known, words))
+                    memories[0].watch(parts)
+
+            new = (numbers.get("new_tokens", LEAST_TOKENS),)
+            recorded = record_modules(
+                request,
+                modules,
+                lambda _: None,
+                new_tokens=new,
+                watch=watch,
+                placed=self._placed,
+            )
+            return recorded, memories[0].fresh if memories else {}
+
+        recorded: Recorded
+        recorded, fresh = _forked(work)
+        if known is not None:
+            known.update(fresh)
+        return recorded
+
+    def record(self, words: Facts, settings: Sequence[Numbers]) -> None:
+        """Record runs under the same words, those that were not yet, and find their code."""
+        group = tuple(words.items())
+        done = len(self._streams.get(_MAIN, {}).get(group, ()))
+        for number, numbers in enumerate(settings[done:], done + 1):
+            self._tell(f"{_shown(words, numbers)}  run {number} of {len(settings)}")
+            self._add(group, numbers, self.run(words, numbers, self._remembered))
+        self._tell(f"{_shown(words, {})}  finding the sizes")
+        finder = self._finder = self._finder or self._new_finder()
+        finder.counts = {name: _count(name, known) for name, known in self._loops.items()}
+        if self._generates():
+            finder.counts[TOKENS] = "new-1"
+        for routine, streams in self._streams.items():
+            if group in streams:
+                variants = finder.assembled(routine, streams[group])
+                for variant in variants:
+                    _prune(variant)
+                self._found.setdefault(routine, {})[group] = variants
+
+    def _add(self, group: Group, numbers: Numbers, recorded: Recorded) -> None:
+        (main,) = recorded.runs
+        dims = {_DIMS[key]: value for key, value in numbers.items()}
+        self._runs.append(dims)
+        inner = {name: value for name, value in dims.items() if name not in _REPEATS}
+        for stream in (main, *recorded.routines):
+            stream.dims = dims if stream is main else inner
+            for event in stream.events:
+                if isinstance(event, Call):
+                    event.dims = inner
+            self._streams.setdefault(stream.routine, {}).setdefault(group, []).append(stream)
+        for name, count in recorded.loops.items():
+            known = self._loops.setdefault(name, {})
+            if known.setdefault(numbers.get("steps", 0), count) != count:
+                raise RecordingError(f"loop {name} runs {known} times, or {count}")
+
+    def prove(self, words: Facts, numbers: Numbers, *, remembers: bool) -> None:
+        """Hold what was found against a run that it was not found from."""
+        self._tell(f"{_shown(words, numbers)}  proving")
+        fresh = self.run(words, numbers, known={} if remembers else None)
+        hold(parse_tape(write_tape(self.tape()), "the tape"), numbers, words, fresh)
+
+    def serve(self, dtype: str, listed: Sequence[Facts], draw: Draw) -> None:
+        """Let the tape be another dtype's too, where that makes the same events and weights."""
+        tape = parse_tape(write_tape(self.tape()), "the tape")
+        try:
+            for words in (one for one in listed if one.get("guided") != "0"):
+                numbers = draw.numbers(None, {**words, "dtype": dtype})
+                self._tell(f"{_shown({**words, 'dtype': dtype}, numbers)}  held against the tape")
+                fresh = self.run({**words, "dtype": dtype}, numbers, known={})
+                self._refuse_other_weights()
+                hold(tape, numbers, words, fresh)
+        except RecordingError as problem:
+            self._tell(f"{dtype} needs a tape of its own: {problem}")
+        else:
+            self._dtype_facts[dtype] = {"dtype": listed[0]["dtype"]}
+
+    # ------------------------------------------------------------------ tape
+    def tape(self) -> dict[str, object]:
+        """Return the tape as JSON-ready data."""
+        dims = {_DIMS[key]: key for key in self._axes()}
+        least = {"steps": _LEAST_STEPS} if "steps" in self._axes() else {}
+        if self._generates():
+            least["new_tokens"] = LEAST_TOKENS
+        return {
+            "schema": SCHEMA,
+            "pipeline": self._pipeline.name,
+            "recorded_with": versions(),
+            "dims": dims,
+            "least": least,
+            "dtype_facts": self._dtype_facts,
+            "domain": self._domain(dims),
+            "entry": _MAIN,
+            "components": self._components,
+            "routines": {name: merged(found) for name, found in self._found.items()},
+        }
+
+    def _generates(self) -> bool:
+        return "new_tokens" in self._axes()
+
+    def _new_finder(self) -> _Finder:
+        named = {"frames": ("f",), "image": ("h", "w")}
+        left_out = {name for key in self._fixed for name in named[key]}
+        inner = [_DIMS[key] for key in self._axes() if _DIMS[key] not in (*_REPEATS, *left_out)]
+        outer = [*inner, *(["steps"] if "steps" in self._axes() else [])]
+        return _Finder(inner, [*outer, *([TOKENS] if self._generates() else [])], self._patches())
+
+    def _domain(self, dims: Mapping[str, str]) -> dict[str, list[int]]:
+        """Return between what dimensions were recorded, and how much of them together."""
+        ranges = [name for name in dims if name not in _REPEATS]
+        if "h" in dims:
+            ranges.append("n*h*w" if "n" in dims else "h*w")
+        if "p" in dims and "n" in dims:
+            ranges.append("n*p")
+        if "f" in dims:
+            ranges.append(f"{ranges[-1]}*f" if "h" in dims else "f")
+        values = {
+            text: [evaluate(text, run) for run in self._runs] for text in dict.fromkeys(ranges)
+        }
+        domain = {text: [min(found), max(found)] for text, found in values.items()}
+        if "h" in dims:
+            step = gcd(*values["h"], *values["w"])
+            domain |= {f"{side}%{step}": [0, 0] for side in ("h", "w") if step > 1}
+        if "f" in dims and (step := gcd(*(frames - 1 for frames in values["f"]))) > 1:
+            domain[f"f%{step}"] = [1, 1]
+        return domain
+
+    def _patches(self) -> set[int]:
+        """Return the sides of patches, and of what is merged of them, that configs tell."""
+        found: set[int] = set()
+        for spec in self._pipeline.components:
+            for config in (spec.config, *spec.config.values()):
+                if isinstance(config, Mapping):
+                    sides = [config[key] for key in _PATCHES if type(config.get(key)) is int]
+                    merge = config.get("spatial_merge_size", 2)
+                    found |= {side for side in sides if side > 1}
+                    found |= {side * merge for side in sides if side > 1 and type(merge) is int}
+        return found
+
+    def _axes(self) -> list[str]:
+        has = self._pipeline.defaults
+        named = {"image": ("width", "height")}
+        return [axis for key in has for axis in named.get(key, (key,)) if axis in _DIMS]
+
+
+def _shown(words: Facts, numbers: Numbers) -> str:
+    return " ".join((*words.values(), *(f"{key}={value}" for key, value in numbers.items())))
+
+
+class _Finder:
+    """Finds the code of routines: the loops that differ, and sizes."""
+
+    def __init__(
+        self,
+        inner: Sequence[str],
+        outer: Sequence[str],
+        patches: Iterable[int],
+    ) -> None:
+        self._inner, self._outer = tuple(inner), tuple(outer)  # dimensions of routines, of the run
+        self._patches = tuple(patches)
+        self.counts: dict[str, str] = {}  # how often the loops run that are marked
+        self._searches: dict[tuple[str, ...], tuple[Products, SizeSearch]] = {}
+
+    def assembled(self, routine: str, streams: list[Stream]) -> list[dict[str, object]]:
+        """Return the variants of a routine under one set of words."""
+        splits = ("n==1",) if "n" in self._inner else ()
+        try:
+            return self._assembled(routine, streams, splits)
+        except RecordingError:
+            if not splits:
+                raise
+        sides = [
+            self._assembled(routine, [s for s in streams if (s.dims["n"] == 1) == is_one], ())
+            for is_one in (True, False)
+        ]
+        conditions = ("(n==1)", "(not (n==1))")
+        return [
+            {
+                **variant,
+                "if": condition if variant["if"] is None else f"{condition} and {variant['if']}",
+            }
+            for condition, side in zip(conditions, sides, strict=True)
+            for variant in side
+        ]
+
+    def _assembled(
+        self, routine: str, streams: list[Stream], splits: tuple[str, ...]
+    ) -> list[dict[str, object]]:
+        streams = [_copied(stream) for stream in streams]
+        looped = find_repeats(streams)
+        names = self._outer if routine == _MAIN else self._inner
+        products, search = self._search(names, tuple(looped))
+        counts = dict(self.counts) if routine == _MAIN else {}
+        for name, found in looped.items():
+            full = [derive(products.derived, one.dims) for one in streams]
+            samples = [
+                ({**dict.fromkeys(looped, 0), TOKENS: 0, **dims}, count)
+                for dims, count in zip(full, found, strict=True)
+            ]
+            counts[name] = search.fit(samples, f"{routine}: how often a loop runs")
+        grammar = Grammar(
+            derived=products.derived, counts=counts, splits=splits, fixed=frozenset(self.counts)
+        )
+        return assemble(routine, streams, grammar, search)
+
+    def _search(
+        self, names: tuple[str, ...], indices: tuple[str, ...]
+    ) -> tuple[Products, SizeSearch]:
+        key = (*names, *indices)
+        if key not in self._searches:
+            products = Products(names, self._patches, indices)
+            self._searches[key] = products, SizeSearch(products, key)
+        return self._searches[key]
+
+
+def _copied(stream: Stream) -> Stream:
+    """Return a stream that loops may be marked in, with births of its own."""
+    twin = Stream(stream.routine, stream.dims, slots=stream.slots)
+    births: dict[Birth, Birth] = {}
+
+    def ours(birth: Birth) -> Birth:
+        return births.setdefault(birth, Birth(twin, birth.slot))
+
+    for event in stream.events:
+        if isinstance(event, Alloc):
+            twin.events.append(Alloc(ours(event.birth), event.size_bytes, event.operator))
+        elif isinstance(event, Free):
+            twin.events.append(Free(ours(event.birth)))
+        elif isinstance(event, Call):
+            twin.events.append(Call(event.routine, event.dims, list(map(ours, event.outputs))))
+        else:
+            twin.events.append(event)
+    return twin
+
+
+def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Request:
+    """Return what a run of an entry is asked for."""
+    described = dict(pipeline.parts)
+    values = {key: told for key, told in described.items() if not isinstance(told, str)}
+    index: dict[str, Value] = {
+        key: told.split(".", 1) for key, told in described.items() if isinstance(told, str)
+    }
+    if pipeline.scheduler is not None:
+        index["scheduler"] = pipeline.scheduler.class_path.split(".", 1)
+    guided = facts.get("guided")
+    size = numbers.get("width"), numbers.get("height")
+    return Request(
+        name=pipeline.name,
+        kind="model"
+        if pipeline.class_path in (None, pipeline.components[0].class_path)
+        else "pipeline",
+        class_path=pipeline.class_path or pipeline.components[0].class_path,
+        parts=tuple(_parts(pipeline)),
+        index=index,
+        schedulers={"scheduler": pipeline.scheduler.config} if pipeline.scheduler else {},
+        dtype=facts["dtype"],
+        kernel=facts["kernel"],
+        batch=numbers.get("batch", 1),
+        image=size if None not in size else None,  # type: ignore[arg-type]  # both or none
+        frames=numbers.get("frames"),
+        prompt_tokens=numbers.get("prompt_tokens", 0),
+        steps=numbers.get("steps", _LEAST_STEPS),
+        guidance=None if guided is None else _GUIDED if guided == "1" else _UNGUIDED,
+        mode=facts.get("mode", "both"),
+        values=values,
+    )
+
+
+def _parts(pipeline: TorchPipeline) -> Iterable[SavedPart]:
+    for spec in pipeline.components:
+        yield SavedPart(
+            name=spec.name,
+            class_path=spec.class_path,
+            config=spec.config,
+            elements=None,
+            parameters=spec.parameters,
+        )
+
+
+def _count(name: str, known: Mapping[int, int]) -> str:
+    """Return how often a loop runs, by the steps that are asked for."""
+    steps = sorted(known)
+    for scale in (1, 2):
+        more = known[steps[0]] - scale * steps[0]
+        if all(known[one] == scale * one + more for one in steps):
+            text = "steps" if scale == 1 else f"{scale}*steps"
+            return f"{text}+{more}".replace("+-", "-") if more else text
+    raise RecordingError(f"how often loop {name} runs is not known: {dict(known)}")
+
+
+def _prune(variant: dict[str, Any]) -> None:
+    """Leave out the derived dimensions that nothing reads."""
+    texts = [*variant["sizes"], *_counts(variant["code"])]
+    texts += [variant["if"]] if variant["if"] else []
+    read = frozenset().union(*map(check_expression, texts)) if texts else frozenset()
+    variant["derived"] = {k: text for k, text in variant["derived"].items() if k in read}
+
+
+def _counts(code: Any) -> Iterator[str]:
+    """Yield how often the loops of some code run."""
+    for step in code:
+        if isinstance(step, list) and step[0] == "l":
+            yield step[2]
+            for part in loop_parts(step):
+                yield from _counts(part)
+
+
+def _forked(work: Callable[[], Value]) -> Value:
+    """Return what `work` returns in a process forked from this one, whose state stays as it is."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.close(reading)
+            try:
+                answer: Value = ("done", work())
+            except Exception as problem:  # noqa: BLE001  # any class's code: said to whoever waits
+                answer = ("failed", f"{type(problem).__name__}: {problem}"[:500])
+            with os.fdopen(writing, "wb") as pipe:
+                pickle.dump(answer, pipe, protocol=pickle.HIGHEST_PROTOCOL)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(child, 0)
+    if not data:
+        raise RecordingError("its process ended without a word")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own tree specs warn of being made
+        what, answer = pickle.loads(data)  # noqa: S301  # our own process wrote it a moment ago
+    if what == "failed":
+        raise RecordingError(answer)
+    return answer
