@@ -40,7 +40,7 @@ def recorded() -> list[TorchPipeline]:
 @pytest.mark.parametrize("pipeline", recorded(), ids=lambda pipeline: pipeline.name)
 def test_every_pipeline_with_a_tape_has_a_recipe(pipeline):
     recipe = recipe_for(pipeline)
-    assert set(recipe.dims) == DIMS[pipeline.name]
+    assert set(recipe.dims) == DIMS[pipeline.tape]
     assert recipe.sessions
     assert {name for facts, _ in recipe.sessions for name in [facts["dtype"]]} >= {"fp16", "fp32"}
 
