@@ -18,8 +18,8 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
 from vramplan.engines.torch.record.saved.held_out import hold
-from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.stream import Alloc, Free, LoopBegin, LoopNext, Stream
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.expressions import derive, evaluate

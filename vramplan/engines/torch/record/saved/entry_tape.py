@@ -29,9 +29,9 @@ from vramplan.engines.torch.record.saved.entry_settings import Draw, dtypes_of, 
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.memory import Memory, Remembered
 from vramplan.engines.torch.record.saved.recording_child import record_modules
-from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Free, Stream
