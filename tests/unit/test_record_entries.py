@@ -243,6 +243,8 @@ def test_within_its_settings_a_tape_answers_and_outside_of_them_what_is_counted(
     assert (inside.tape, inside.counted) == ("tiny", None)
     assert look_for_tape(inside) == place
     for other in ({"batch": 5}, {"dtype": "fp32"}):
-        assert settled(pipeline, {**pipeline.defaults, **other}).counted is counted
+        outside = settled(pipeline, {**pipeline.defaults, **other})
+        assert outside.counted is counted
+        assert "does not hold here" in outside.beyond_tape
     with pytest.raises(OutsideError, match="batch is 5"):
         conditions_at(inside, {**pipeline.defaults, "batch": 5}, "8.6", open_tape(place))
