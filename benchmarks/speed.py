@@ -132,6 +132,7 @@ def measure(
     environment["VRAMPLAN_CACHE"] = cache
     if not core:
         environment["VRAMPLAN_CORE"] = "off"
+    (Path(folder) / "fit.html").unlink(missing_ok=True)  # one that is there is not replaced
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         subprocess.run(
