@@ -1,17 +1,21 @@
 """How much CPU time whole commands take: an old build and a new one in turns, as ratios.
 
     python benchmarks/speed.py --old /path/to/old/python [--new /path/to/python] [--rounds 5]
+                               [--drawn 50] [--sweep 2016]
 
 Both interpreters have vramplan installed. Machines are shared and noisy, so the figures are medians
 of the CPU time of whole processes, and the ratio is what counts. Nothing is measured that an old
 build does not end within the limit of seconds: its figure is then a lower bound. Nothing is
-remembered between runs, but for what is said to be asked again.
+remembered between runs, but for what is said to be asked again. ``--drawn`` asks of each pipeline
+so many settings that a stated seed draws, which takes an hour for each ten; ``--sweep`` sweeps so
+many settings over fifty cards (`benchmarks/sweep.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import resource
 import struct
 import subprocess
@@ -32,6 +36,43 @@ COMMANDS = (
     "report -o fit.html",
     START,
 )
+
+
+SEED = 12
+_CARDS = ("8gb", "12gb", "16gb", "24gb")
+_DTYPES, _OFFLOADS = ("fp16", "fp32"), ("none", "model", "sequential")
+#: settings that every build since 4815831 has: lists of values, and images by their sides
+AXES: dict[str, dict[str, object]] = {
+    "sd15": {"image": (256, 1024), "batch": (1, 2, 4), "steps": (1, 20, 50), "dtype": _DTYPES,
+             "offload": _OFFLOADS},
+    "sdxl": {"image": (512, 1280), "batch": (1, 2), "steps": (1, 20, 50), "dtype": _DTYPES,
+             "offload": _OFFLOADS},
+    "sd15-vae": {"image": (128, 1024), "batch": (1, 2, 4), "dtype": _DTYPES},
+    "llava-1.5-7b-hf": {"prompt_tokens": (16, 100, 600), "new_tokens": (8, 64, 128),
+                        "batch": (1, 2)},
+    "llava:7b": {"context": (2048, 8192, 16384), "parallel": (1, 2)},
+    "llava-v1.5-7b": {"context": (512, 2048, 4096), "gpu_layers": (10, 20, 33)},
+    "vit-mae-base": {"mode": ("infer", "train"), "batch": (1, 16, 64)},
+    "denoising-ae": {"mode": ("infer", "train"), "batch": (1, 64, 512)},
+    "log-anomaly-ae": {"mode": ("infer", "train"), "batch": (1, 64, 512)},
+}  # fmt: skip
+
+
+def draw(name: str, count: int) -> list[str]:
+    """Return commands about a pipeline at settings that the seed draws, an image in steps of 8."""
+    dice = random.Random(f"{SEED} {name}")  # noqa: S311  # no secret
+    commands = []
+    for _ in range(count):
+        words = f"check {name} --card {dice.choice(_CARDS)}"
+        for key, values in AXES[name].items():
+            if key == "image":
+                low, high = values  # type: ignore[misc]
+                sides = (8 * dice.randint(low // 8, high // 8) for _ in range(2))
+                words += f" --image {'x'.join(map(str, sides))}"
+            else:
+                words += f" --set {key}={dice.choice(values)}"  # type: ignore[call-overload]
+        commands.append(words)
+    return commands
 
 
 #: the shapes of Llama 3 70B: its words, and the ways to join them, are what a header is long by
@@ -123,12 +164,32 @@ def _starts(args: argparse.Namespace, words: str, folder: str) -> str:
     return " | ".join(f"{median(took[name]) / base:.1f}" for name in ("first", "again"))
 
 
+def _drawn(args: argparse.Namespace, folder: str) -> None:
+    """Print how many times less settings take that nobody chose: the median, and the worst."""
+    print(f"\n| {args.drawn} settings drawn by seed {SEED} | median, times less | worst |")
+    print("|---|--:|--:|")
+    every: list[float] = []
+    for name in AXES:
+        ratios = []
+        for words in draw(name, args.drawn):
+            took = [
+                measure([python, "-m", "vramplan", *words.split()], folder, args.limit)
+                for python in (args.old, args.new)
+            ]
+            ratios.append(took[0] / took[1])
+        every += ratios
+        print(f"| `{name}` | {median(ratios):.1f} | {min(ratios):.1f} |", flush=True)
+    print(f"| all | {median(every):.1f} | {min(every):.1f} |", flush=True)
+
+
 def main() -> int:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="python benchmarks/speed.py")
     parser.add_argument("--old", required=True)
     parser.add_argument("--new", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--drawn", type=int, default=0, help="settings a pipeline")
+    parser.add_argument("--sweep", type=int, default=0, help="settings in all, on fifty cards")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds of one command")
     args = parser.parse_args()
     print("| what | old, s | new, s | times less | without the core, s | times less |")
@@ -156,6 +217,12 @@ def main() -> int:
         print("|---|--:|--:|")
         for words in (START, f"estimate {LARGE_FILE}"):
             print(f"| `{words}` | {_starts(args, words, folder)} |", flush=True)
+        if args.drawn:
+            _drawn(args, folder)
+    if args.sweep:
+        script = str(Path(__file__).with_name("sweep.py"))
+        print(flush=True)
+        subprocess.run([args.new, script, "--settings", str(args.sweep)], check=True)
     return 0
 
 

@@ -18,7 +18,9 @@ extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3  # so that one page can point at a heading of another
 
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_extra"]
+#: what is put beside the pages as it is: python -m tools.static_page --out docs/_extra/try
+html_extra_path = ["_extra"] if (Path(__file__).parent / "_extra").is_dir() else []
 nitpicky = True  # a reference that leads nowhere is an error under -W
 
 html_theme = "furo"

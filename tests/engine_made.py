@@ -29,7 +29,7 @@ HEAD = WIDE // HEADS
 #: families with a layer without heads of keys, and those with latent attention
 _HYBRID = frozenset({
     "plamo2", "jamba", "nemotron_h", "nemotron_h_moe", "granitehybrid", "lfm2", "lfm2moe",
-    "kimi-linear", "falcon-h1",
+    "falcon-h1",
 })  # fmt: skip
 _LATENT = frozenset({
     "deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4", "minicpm3", "plm",
@@ -126,6 +126,7 @@ _OWN: Mapping[str, Mapping[str, object]] = {
         **_ROWS, **_DELTA_HEADS, "attn_res.block_size": 2, "activation.situ_beta": 4.0,
         "activation.situ_linear_beta": 25.0, "kda.gate_lower_bound": -5.0,
     },
+    "kimi-linear": {**_ROWS, **_DELTA_HEADS},
     "qwen4exp": {
         **_MIXED, "hyper_connection.low_rank": 8, "attention.compress_ratios": [4] * LAYERS,
         "ple.layers": [0], "ple.ngram_size": 3, "ple.heads_per_ngram": 2, "ple.conv_kernel": 4,
@@ -143,6 +144,9 @@ _WIDE_LISTS = ("ple.layer_multipliers", "ple.head_offsets", "ple.head_vocab_size
 #: tensors that the engine makes of keys and dies of: no file has them
 _UNREAL = {"rwkv6qwen2": ".time_mix_first.weight"}
 
+#: what few files have
+_RARE = ("rope_f", "cls")
+
 #: name, shape, of every tensor
 Tensors = list[tuple[str, tuple[int, ...]]]
 
@@ -152,8 +156,10 @@ VARIANTS = 6
 
 def make(
     folder: Path, name: str, variant: int, kind: GGMLQuantizationType = GGMLQuantizationType.F32
-) -> tuple[Path, Path] | None:
+) -> tuple[Path, ...] | None:
     """Return files of the architecture `name`, without and with biases, or None for no such model.
+
+    The same follows without factors of rotations and classifiers, where there are any.
 
     Variants differ in experts, heads of keys and layers without them; the engine takes the keys of
     some, and computes with fewer: whoever asks tries one after another. `kind` is the matrices'.
@@ -188,10 +194,17 @@ def make(
         tensors += [one for one in per_layer.items() if one[0] not in there]
     unreal = (".scale", ".input_scale", _UNREAL.get(name, ".scale"))
     kept = [one for one in tensors if not one[0].endswith(unreal)]
-    bare, whole = folder / f"{name}-bare.gguf", folder / f"{name}.gguf"
-    _write(bare, name, variant, [one for one in kept if not one[0].endswith(".bias")], kind)
-    _write(whole, name, variant, kept, kind)
-    return bare, whole
+    common = [one for one in kept if not one[0].startswith(_RARE)]
+    files = []
+    for stem, tensors in (
+        (f"{name}-bare", [one for one in kept if not one[0].endswith(".bias")]),
+        (name, kept),
+        (f"{name}-common-bare", [one for one in common if not one[0].endswith(".bias")]),
+        (f"{name}-common", common),
+    ):
+        files.append(folder / f"{stem}.gguf")
+        _write(files[-1], name, variant, tensors, kind)
+    return tuple(files if common != kept else files[:2])
 
 
 def _keys(name: str, variant: int) -> dict[str, object]:
@@ -210,7 +223,7 @@ def _keys(name: str, variant: int) -> dict[str, object]:
         keys["attention.head_count_kv"] = [0 if one == 1 else kv_heads for one in range(LAYERS)]
     else:
         is_single = name in _LATENT and name != "minicpm3"
-        keys["attention.head_count"] = 1 if is_single else HEADS
+        keys["attention.head_count"] = HEADS
         keys["attention.head_count_kv"] = 1 if is_single else kv_heads
     is_nemotron = name.startswith("nemotron_h")
     keys["feed_forward_length"] = (

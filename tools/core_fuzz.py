@@ -4,10 +4,11 @@
 
 Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
 iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it, once
-more in the same process too, try it under random limits, rigid and elastic, and look for its least
-limits; of another run that only takes other scratch too. Every figure must be the same. With
-``--dense`` a build of the core is taken that keeps how it stood every few requests, as others do in
-runs of thousands. Exit code 1 where a figure is another, 3 without a core.
+more in the same process too, try it under random limits, whatever becomes of scratch that they
+refuse, and look for its least limits; of another run that only takes other scratch too. Every
+figure must be the same. With ``--dense`` a build of the core is taken that keeps how it stood every
+few requests, as others do in runs of thousands. Exit code 1 where a figure is another, 3 without a
+core.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from vramplan.engines.torch.least_limit import find_least_limit
 from vramplan.engines.torch.tape import native
 from vramplan.engines.torch.tape.conditions import Conditions, Percents, WorkspaceModel
 from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.plans import ComparedModel
 from vramplan.engines.torch.tape.reader import build_tape
 from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
-from vramplan.engines.torch.tape.rehearsed import Rehearsed
+from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 from vramplan.errors import VramplanError
 
 MIB = 1 << 20
@@ -46,6 +48,25 @@ class RandomRun:
     conditions: Conditions
     expandable_segments: bool
     others: Conditions  # of other scratch
+
+
+@dataclass(frozen=True)
+class Halving(ComparedModel):
+    """Scratch whose every next plan takes a part of the one before; the last may take nothing."""
+
+    count: int
+    part: int
+    ends: bool
+
+    def __call__(self, _kind: str, operands: tuple[int, ...]) -> int:
+        """Return the first plan's bytes."""
+        return self.plans("", operands)[0]
+
+    def plans(self, _kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
+        """Return every plan's bytes."""
+        first = sum(operands[:3])
+        found = tuple(first // self.part**place for place in range(self.count))
+        return (*found, 0) if self.ends else found
 
 
 class _Writer:
@@ -70,9 +91,10 @@ class _Writer:
             elif kind < 0.75 and used:
                 code.append(-1 - used.pop(chance.randrange(len(used))))
             elif kind < 0.8:
-                code.append(["w", "conv", *(chance.randrange(self.sizes) for _ in range(3))])
+                count = chance.choice((3, 3, 6))
+                code.append(["w", "conv", *(chance.randrange(self.sizes) for _ in range(count))])
             elif kind < 0.82:
-                code.append(["g"])
+                code.append(chance.choice((["g"], ["g", "autograd"])))
             elif kind < 0.86:
                 code.append(["p", chance.choice(("denoise", "decode")), "unet"])
             elif kind < (0.93, 0.88, 0)[depth]:
@@ -177,14 +199,18 @@ def draw(number: int) -> RandomRun:
     def cast_workspace_bytes(_kind: str, operands: tuple[int, ...]) -> int:
         return operands[0]
 
-    is_share = chance.random() < 0.5
+    is_share = chance.random() < 0.4
     cast: WorkspaceModel = replace(shares, input_percent=0) if is_share else cast_workspace_bytes
+    halving = Halving(
+        count=chance.randint(1, 4), part=chance.choice((1, 2, 7, 100)), ends=chance.random() < 0.5
+    )
+    other_model = halving if chance.random() < 0.7 else workspace_bytes
 
     conditions = Conditions(
         numbers={"batch": chance.randint(1, 9)},
         facts={},
         element_bytes=chance.choice((2, 4)),
-        workspace_bytes=shares if is_share else workspace_bytes,
+        workspace_bytes=shares if is_share else other_model,
         cast_workspace_bytes={4: cast} if chance.random() < 0.5 else {},
         cublas_bytes=8_519_680,
         loading=chance.choice(("to", "device_map")),
@@ -198,7 +224,7 @@ def draw(number: int) -> RandomRun:
     )
     others = replace(
         conditions,
-        workspace_bytes=other,
+        workspace_bytes=other if chance.random() < 0.5 else replace(halving, count=2),
         cast_workspace_bytes={4: shares} if chance.random() < 0.5 else {},
         cublas_bytes=chance.choice((8_519_680, 32 * MIB)),
     )
@@ -220,7 +246,7 @@ def _answers(run: Rehearsed, number: int) -> Iterator[object]:
             yield run.warm_reserved_peak_bytes()
         between = (live + most) // 2
         limit = max(0, chance.choice((most - 1, live, chance.randint(0, most + MIB), between)))
-        granted, failure = run.attempt(limit, is_elastic=chance.random() < 0.4)
+        granted, failure = run.attempt(limit, refused=chance.choice(list(Refused)))
         yield (
             limit,
             granted,
@@ -231,9 +257,9 @@ def _answers(run: Rehearsed, number: int) -> Iterator[object]:
                 failure.asked_bytes,
             ),
         )
-    for is_elastic in (True, False):
+    for refused in reversed(Refused):
         try:
-            yield find_least_limit(run, is_elastic=is_elastic)
+            yield find_least_limit(run, refused=refused)
         except VramplanError as problem:
             yield str(problem)
     yield tuple(run.trace.marks)

@@ -125,7 +125,7 @@ def main() -> int:
     }
     lines = ",\n".join(f"    {json.dumps(case)}" for case in found)
     head = json.dumps(about, indent=2).removesuffix("\n}")
-    write_file(args.out, f'{head},\n  "cases": [\n{lines}\n  ]\n}}\n')
+    write_file(args.out, f'{head},\n  "cases": [\n{lines}\n  ]\n}}\n', replaces=True)
     return 0
 
 

@@ -207,7 +207,7 @@ def main() -> int:
         print(f"left out {pipeline} on {capability}: {inside} of {of} contexts within the others'")
     if options.check:
         return int(not out.exists() or out.read_text(encoding="utf-8") != text)
-    write_file(out, text)
+    write_file(out, text, replaces=True)
     print(f"wrote {out}")
     return 0
 

@@ -2,6 +2,7 @@
 
     python -m tools.torch_witness                 docs/torch_witness.json, all cases
     python -m tools.torch_witness --pipeline sd15 --card rtx-4090 --out FILE
+    python -m tools.torch_witness --draw 100      so many cases drawn at random, too
     python -m tools.torch_witness --ours          work ours out again, and ask torch nothing
 
 It needs the CUDA build of torch (python -m tools.witness_environment -- python -m
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -50,6 +52,7 @@ CASES: tuple[tuple[str, dict[str, str]], ...] = (
     ("llava-1.5-7b-hf", {"new_tokens": "4"}),
 )
 #: one of each architecture, with room for all of them
+SEED = 2026
 CARDS = ("t4", "a100-80gb", "a10", "rtx-4090", "h100-80gb", "b200", "rtx-5090")
 
 
@@ -97,6 +100,34 @@ def jobs(catalog: Catalog, only: Sequence[str]) -> Iterator[Job]:
             yield from make_jobs([name], catalog, given)
 
 
+def drawn_jobs(catalog: Catalog, count: int) -> Iterator[tuple[Job, str]]:
+    """Yield cases drawn at random, each a job and a card; the first so many are always the same.
+
+    No rule was made from their settings.
+    """
+    chance = random.Random(SEED)  # noqa: S311  # the same cases every time
+    for _ in range(count):
+        name, settings = chance.choice(CASES)
+        settings = {**settings, **_drawn_settings(chance, name)}
+        given = {key: parse_setting(key, text) for key, text in settings.items()}
+        card = chance.choice(CARDS)
+        for job in make_jobs([name], catalog, given):
+            yield job, card
+
+
+def _drawn_settings(chance: random.Random, name: str) -> dict[str, str]:
+    drawn = {"expandable_segments": chance.choice(("off", "off", "on"))}
+    if name == "llava-1.5-7b-hf":
+        return drawn | {"prompt_tokens": str(chance.randint(1, 300))}
+    drawn["dtype"] = chance.choice(("fp16", "bf16", "fp32"))
+    if name in ("log-anomaly-ae", "vit-mae-base"):
+        return drawn | {"batch": str(chance.randint(1, 40))}
+    least, most = (8, 16) if name == "sdxl" else (4, 15)
+    sides = (64 * chance.randint(least, most) for _ in range(2))
+    drawn["image"] = "{}x{}".format(*sides)
+    return drawn | {"batch": str(chance.randint(1, 2 if name == "sdxl" else 3))}
+
+
 def _key(case: dict[str, Any]) -> tuple[str, ...]:
     settings = json.dumps(case["settings"], sort_keys=True)
     return case["pipeline"], settings, case["card"]
@@ -108,28 +139,31 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pipeline", action="append", default=[])
     parser.add_argument("--card", action="append", default=[])
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--draw", type=int, default=0, metavar="N")
     parser.add_argument("--ours", action="store_true")
     args = parser.parse_args(arguments)
     catalog = load_catalog(())
     known = json.loads(args.out.read_text())["cases"] if args.out.exists() else []
     if args.ours:
-        write_file(args.out, _text([work_out(one, catalog) for one in known]))
+        write_file(args.out, _text([work_out(one, catalog) for one in known]), replaces=True)
         return 0
     cases = {_key(one): one for one in known}
-    for card in map(catalog.card, args.card or CARDS):
-        (chosen,) = card.candidates
-        for job in jobs(catalog, args.pipeline):
-            settings = {key: format_setting(key, value) for key, value in job.settings.items()}
-            key = _key({"pipeline": job.pipeline.name, "settings": settings, "card": chosen.name})
-            if key in cases and cases[key]["failure"] is None:
-                continue
-            try:
-                cases[key] = ask(job, chosen)
-            except VramplanError as problem:
-                print(f"{job.pipeline.name} on {chosen.name}: {problem}", file=sys.stderr)
-                continue
-            print(json.dumps(cases[key]), flush=True)
-            write_file(args.out, _text(list(cases.values())))
+    asked = [(job, card) for card in args.card or CARDS for job in jobs(catalog, args.pipeline)]
+    for job, card in (*asked, *drawn_jobs(catalog, args.draw)):
+        (chosen,) = catalog.card(card).candidates
+        settings = {key: format_setting(key, value) for key, value in job.settings.items()}
+        key = _key({"pipeline": job.pipeline.name, "settings": settings, "card": chosen.name})
+        if key in cases:
+            continue
+        try:
+            case = ask(job, chosen)
+        except VramplanError as problem:
+            print(f"{job.pipeline.name} on {chosen.name}: {problem}", file=sys.stderr)
+            continue
+        print(json.dumps(case), flush=True)
+        if case["failure"] is None:  # what does not run to its end has no peak to compare
+            cases[key] = case
+            write_file(args.out, _text(list(cases.values())), replaces=True)
     return 0
 
 

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "record": "make or refresh a tape (needs the extra gpu)",
         "cache": "what is remembered between runs: show it, clear it",
         "doctor": "what is installed, what is missing, what is stale",
+        "mcp": "the same questions for assistants (needs the extra mcp)",
         "completion": "what lets bash, zsh and fish complete words",
     }
 )
@@ -80,9 +81,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         hint = f"{self.prog} --help"
-        word = re.match(r"argument ACTION: invalid choice: '([\w.:-]{1,60})'", message)
+        word = re.match(r"argument ACTION: invalid choice: '([\w.:-]{1,60})' \((.*)\)", message)
         if word:  # vramplan catalog llava
-            hint = f"did you mean '{self.prog} list {word[1]}'?"
+            near = did_you_mean(word[1], re.findall(r"'(\w+)'", word[2]), likeness=0.7)
+            hint = near or f"did you mean '{self.prog} list {word[1]}'?"
         raise UsageError(message.removeprefix("argument "), hint=hint)
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:

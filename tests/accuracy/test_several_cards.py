@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tools.model_files import sparse_module
 from vramplan.engine_buffer import in_our_words
 from vramplan.engines.ggml.card_memory import CardMemory, together
 from vramplan.engines.ggml.compute_buffer import compute_buffers
+from vramplan.engines.ggml.graph_buffer import has_tape
 from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.open import open_model
@@ -108,6 +110,29 @@ FEW = ("llama 12", "mixture", "gemma3", "deepseek2", "falcon-h1")
 @pytest.mark.parametrize("name", FEW)
 def test_each_card_holds_what_we_say(files, name, free, layers) -> None:
     hold(files[name], free, gpu_layers=layers)
+
+
+@pytest.fixture(scope="module")
+def taped(tmp_path_factory) -> dict[str, Path]:
+    """Files of families whose graph ships as a tape that says which norms are a layer's own."""
+    folder = tmp_path_factory.mktemp("taped")
+    made = sparse_module("engine_made")
+    found = {}
+    for name in TAPED:
+        files = next(filter(None, (made.make(folder, name, one) for one in range(made.VARIANTS))))
+        found[name] = files[TAPED[name]]
+    return found
+
+
+#: which of an architecture's files are of a set of tensors that was recorded
+TAPED = {"internlm2": 0, "phi2": 1}
+
+
+@pytest.mark.parametrize(("free", "layers"), [(TWO, 3), (UNEQUAL, "all"), (THREE, "all")])
+@pytest.mark.parametrize("name", TAPED)
+def test_tapes_tell_each_cards_buffers(taped, name, free, layers) -> None:
+    ours = hold(taped[name], free, gpu_layers=layers)
+    assert has_tape(ours.run.model, ours.run.batch, ours.run.rules, len(free))
 
 
 @pytest.mark.parametrize("layers", [4, 9])

@@ -294,6 +294,25 @@ def press_until_named(page, name: str) -> None:
 
 
 # ------------------------------------------------------------------------- misfortune
+@pytest.mark.parametrize(
+    ("link", "said", "left"),
+    [
+        (
+            "?target=sdxl&card=8gb&image=513",
+            "multiples of 8",
+            {"target": ["sdxl"], "card": ["8gb"]},
+        ),
+        ("?target=none&card=8gb&image=512", "no model", {"target": ["sd15"], "card": ["8gb"]}),
+        ("?target=sdxl&card=rtx-9999", "rtx-9999", {"target": ["sdxl"], "card": ["8gb", "12gb"]}),
+    ],
+)
+def test_a_wrong_link_says_so_on_a_page_to_put_it_right(open_page, link, said, left) -> None:
+    page = open_page(link)
+    assert said in page.inner_text("#problem")
+    assert state(page) == left
+    assert page.locator("#first-knobs .knob").count() > 0
+
+
 @pytest.mark.parametrize("key", ["target", "card", "image", "margin", "show", "unknown"])
 @pytest.mark.parametrize(
     "text",

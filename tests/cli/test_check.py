@@ -438,6 +438,34 @@ def test_a_project_says_what_runs_together_and_what_fails(run, validate, tmp_pat
     assert "llava:7b[context=8192" in again[1]["target"]
 
 
+@pytest.mark.parametrize(
+    ("line", "error", "hint"),
+    [
+        ("  - sd51", "vramplan.yaml:3:5: unknown pipeline 'sd51'", "sd15"),
+        ("  - nowhere.gguf", "vramplan.yaml:3:5: ", ""),
+        ("  - llava:7b[image=512]", "vramplan.yaml:3:5: llava:7b has no setting 'image'", "it has"),
+        ("  - sd15[image=500]", "vramplan.yaml:3:5: sd15: image 500x500: width and", "504x504"),
+        (
+            "  - {target: sd15, name: small, settings: {image: 500}}",
+            "vramplan.yaml:3:5: small: image 500x500: width and height must be multiples of 8",
+            "504x504",
+        ),
+    ],
+)
+def test_a_target_of_a_project_that_cannot_be_has_its_place(
+    run, tmp_path, line, error, hint
+) -> None:
+    (tmp_path / "vramplan.yaml").write_text(f"targets:\n  - sd15\n{line}\n", encoding="utf-8")
+    for command in ("check", "plan"):
+        result = run(command, "--card", "8gb")
+        assert (result.code, result.out) == (2, "")
+        assert result.error.startswith(error)
+        assert hint in result.err
+    if "[" in line:
+        alone = run("check", line.strip(" -"), "--card", "8gb")
+        assert alone.error == result.error.removeprefix("vramplan.yaml:3:5: ")
+
+
 def test_a_projects_fail_on_holds_unless_another_is_given(run, tmp_path) -> None:
     card = tight_card(run)
     text = "targets: ['llava:7b[gpu_layers=all]']\nfail_on: tight\n"

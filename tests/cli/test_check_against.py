@@ -25,9 +25,15 @@ def since(result) -> list[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("format_", ["table", "json", "markdown"])
 def test_each_verdict_says_what_has_become_of_it(run, validate, format_) -> None:
-    then = ("llava:7b[context=8192]", "sdxl", "vit-mae-base", "--card", "8gb")
+    then = (
+        "llava:7b[context=8192]",
+        "log-anomaly-ae[batch=1048576]",
+        "vit-mae-base",
+        "--card",
+        "8gb",
+    )
     keep(run, *then)
-    words = ("llava:7b", "sdxl[offload=model]", "log-anomaly-ae", "--card", "8gb")
+    words = ("llava:7b", "log-anomaly-ae", "denoising-ae", "--card", "8gb")
     done = run("check", *words, "--against", BASE, "--format", format_)
     if format_ != "json":
         said = done.out.replace("\\", "")
@@ -59,13 +65,18 @@ def test_without_it_nothing_is_said(run, validate) -> None:
 @pytest.mark.parametrize(
     ("before", "now", "fail_on", "code"),
     [
-        ("llava:7b", "llava:7b", "worse", 0),
-        ("llava:7b", "llava:7b[context=32768]", "worse", 1),  # now offload
-        ("llava:7b[context=32768]", "llava:7b", "worse", 0),
-        ("llava:7b[context=32768]", "llava:7b[context=32768]", "worse", 0),  # red before
-        ("llava:7b[context=32768]", "llava:7b[context=32768]", "offload", 1),
-        ("vit-mae-base", "llava:7b[context=32768]", "worse", 1),  # new, and does not fit
-        ("vit-mae-base", "llava:7b", "worse", 0),
+        ("log-anomaly-ae", "log-anomaly-ae", "worse", 0),
+        ("log-anomaly-ae", "log-anomaly-ae[batch=1048576]", "worse", 1),  # now oom
+        ("log-anomaly-ae[batch=1048576]", "log-anomaly-ae", "worse", 0),
+        (
+            "log-anomaly-ae[batch=1048576]",
+            "log-anomaly-ae[batch=1048576]",
+            "worse",
+            0,
+        ),  # red before
+        ("log-anomaly-ae[batch=1048576]", "log-anomaly-ae[batch=1048576]", "offload", 1),
+        ("vit-mae-base", "log-anomaly-ae[batch=1048576]", "worse", 1),  # new, and does not fit
+        ("vit-mae-base", "log-anomaly-ae", "worse", 0),
     ],
 )
 def test_only_what_has_become_worse_fails_where_that_is_asked(

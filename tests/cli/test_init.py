@@ -70,6 +70,15 @@ def test_with_nothing_found_it_is_a_sample_that_passes(run) -> None:
     assert run("catalog", "validate", FILE).code == 0
 
 
+@pytest.mark.parametrize(
+    ("card", "sample"), [("4gb", "sd15"), ("2GiB", "sd15-vae"), ("700MiB", "log-anomaly-ae")]
+)
+def test_the_sample_is_one_that_fits_the_cards(run, card, sample) -> None:
+    assert run("init", "--card", card).code == 0
+    assert targets() == [sample]
+    assert run("check").code == 0
+
+
 def test_each_comment_says_what_is_right(run) -> None:
     """What stands there behind a sign can be taken in: it is what the file takes."""
     assert run("init").code == 0
@@ -144,6 +153,7 @@ def test_targets_and_cards_may_be_named(run) -> None:
         (("sd15[context=2]",), "sd15 has no setting 'context'"),
         (("--card", "99gb"), "no card of the class 99gb"),
         (("sd15", "nowhere.gguf"), "nowhere.gguf"),
+        (("two\nlines.gguf",), "cannot be written into a file"),
     ],
 )
 def test_what_nobody_knows_is_refused_and_nothing_written(run, tmp_path, words, error) -> None:
@@ -189,7 +199,7 @@ def test_without_models_here_those_of_the_stores_are_judged(run, home) -> None:
     for number in range(10):
         sparse.write(studio / f"small-{number}.gguf", model())
     assert run("init", "--card", "8gb").code == 0
-    assert len(targets()) == 8
+    assert targets() == [f"lmstudio:pub/Small-GGUF/small-{number}.gguf" for number in range(8)]
     assert Path(FILE).read_text().count("# - ") >= 2
     assert run("check").code == 0
 

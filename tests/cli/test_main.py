@@ -150,7 +150,7 @@ def is_fresh() -> bool:
         (["estimate", "sd15", "sdxl"], "unknown argument 'sdxl'", "estimate --help"),
         (["check", "--cata", "x"], "unknown option '--cata'", "did you mean '--catalog'?"),
         (["catalog"], "vramplan catalog: what is to be done", "actions: list, show"),
-        (["catalog", "lst"], "ACTION: invalid choice: 'lst'", "vramplan catalog --help"),
+        (["catalog", "lst"], "ACTION: invalid choice: 'lst'", "did you mean 'list'?"),
     ],
 )
 def test_bad_usage_is_one_line(run, words, error, hint) -> None:

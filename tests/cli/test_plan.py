@@ -65,9 +65,9 @@ def test_a_line_to_type_is_never_broken(run, width, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("sd15", "--card", "8gb"), 0),
-        (("llava:7b", "--card", "6gb"), 0),
-        (("llava:7b", "--card", "4gb"), 1),
+        (("sd15", "--card", "rtx-4060"), 0),
+        (("llava:7b", "--card", "rtx-3050-6gb"), 0),
+        (("llava:7b", "--card", "rtx-3050-laptop"), 1),
         (("log-anomaly-ae", "--card", "4gb", "--mode", "train"), 0),
     ],
 )
@@ -161,8 +161,7 @@ def test_check_says_which_plan_comes_next(run) -> None:
     words = ("llava:7b[context=8192]", "sd15", "--together", "--card", "8gb", "--margin", "100MiB")
     last = run("check", *words).out.splitlines()[-1]
     assert last == (
-        "next  vramplan plan 'llava:7b[context=8192]' sd15 --together --card 8gb "
-        "--margin 104857600B"
+        "next  vramplan plan 'llava:7b[context=8192]' sd15 --together --card 8gb --margin 100MiB"
     )
     assert run(*shlex.split(last)[2:]).code in (0, 1)
     alone = run("check", "sd15", "llava:7b", "--card", "8gb", "--card", "4gb").out.splitlines()
@@ -171,6 +170,13 @@ def test_check_says_which_plan_comes_next(run) -> None:
     ]
     assert "next" not in run("check", "sd15", "--card", "8gb").out
     assert "next" not in run("check", "llava:7b", "--card", "4gb", "--format", "markdown").out
+
+
+def test_on_a_machine_with_several_gpus_it_can_be_given_too(run, driver, gpu) -> None:
+    driver(*(gpu(uuid=f"GPU-{place}", total=4096 << 20) for place in range(2)))
+    last = run("check", "llava:7b").out.splitlines()[-1]
+    assert last == "next  vramplan plan llava:7b --card auto"
+    assert run(*shlex.split(last)[2:]).code in (0, 1)
 
 
 @pytest.mark.parametrize("format_", FORMATS)

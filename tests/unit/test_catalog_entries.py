@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 
 import pytest
 
 from vramplan.catalog import load_catalog, profiles_dir
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, Entry
 from vramplan.engines.torch.described import describe
+from vramplan.engines.torch.estimate import look_for_tape, open_tape
 from vramplan.engines.torch.open import open_entry
+from vramplan.engines.torch.replayed import holds_at
 
 CATALOG = load_catalog()
 ENTRIES = tuple(CATALOG.pipelines.values())
@@ -180,3 +183,15 @@ def test_any_classes_own_code_and_a_recipe_of_ours_record_the_same(
         card = CATALOG.card("rtx-3090").candidates[0]
         peaks.append(engine_of(pipeline).estimate(job, card).peak.allocated_bytes)
     assert peaks[0] == pytest.approx(peaks[1], rel=0.002)
+
+
+def test_a_tape_holds_at_its_defaults_on_every_architecture() -> None:
+    """What is asked most is answered by the tape without looking into it first."""
+    for entry in ENTRIES:
+        pipeline = open_entry(entry, FOLDERS) if entry.runtime in TORCH_RUNTIMES else None
+        if pipeline is None or pipeline.tape_within is None:
+            continue
+        taped = replace(pipeline, tape=pipeline.tape_within, tape_within=None, counted=None)
+        path = look_for_tape(taped)
+        if path is not None:
+            assert holds_at(taped, taped.defaults, open_tape(path)), entry.name

@@ -175,3 +175,16 @@ def test_one_of_two_alike_cannot_be_told_apart(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="several targets are called 'sd15'") as caught:
         load_project(write(tmp_path, twice))
     assert "give them a name" in (caught.value.hint or "")
+
+
+def test_a_group_need_not_say_the_settings_of_what_is_in_it(tmp_path: Path) -> None:
+    """So that what a plan says may be written down without a change of the group."""
+    text = "targets: ['sd15[batch=2]', {target: 'sdxl[batch=2]'}, {target: llava:7b, name: chat}]\n"
+    found = load_project(write(tmp_path, text + "together: [[sd15, sdxl], [chat, sd15]]\n"))
+    assert found.groups == ((0, 1), (2, 0))
+    twice = text.replace("sdxl[batch=2]", "sd15[batch=3]") + "together: [[sd15, chat]]\n"
+    with pytest.raises(CatalogError, match="several targets are called 'sd15'"):
+        load_project(write(tmp_path, twice))
+    same = text + "together: [[sd15, 'sd15[batch=2]']]\n"
+    with pytest.raises(CatalogError, match=r":2:19: .*'sd15\[batch=2\]' is in this group already"):
+        load_project(write(tmp_path, same))

@@ -223,7 +223,7 @@ def test_the_smallest_tape_is_read() -> None:
         (("nodes", 0, 4, 2), [0, 0]),
         (("nodes", 0, 4, 3), [9]),
         (("nodes", 0, 4, 4), 9),
-        (("nodes", 0, 5), 4),
+        (("nodes", 0, 5), 8),
         (("leaves", 0, 1), "mine"),
         (("leaves", 0, 2), "$0"),
         (("leaves", 0, 3), [-1, [], [], [], -1]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import doctest
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +94,28 @@ def test_side_by_side_needs_add_up() -> None:
     (both,) = answer.verdicts
     needs = sum(one.need.band.expected_bytes for one in answer.estimates)
     assert both.need.expected_bytes == needs > 8000 * MIB
+
+
+@pytest.mark.parametrize(
+    ("card", "code", "out", "err"),
+    [
+        ("24gb", 0, {"image": "1024x1024"}, ""),
+        ("8gb", 0, {"image": "1024x1024", "offload": "model"}, "pipe.enable_model_cpu_offload()"),
+        ("700MiB", 1, None, "sdxl does not fit: fails in load at "),
+        ("rtx-3061", 1, None, "unknown card 'rtx-3061'"),
+    ],
+)
+def test_the_preflight_of_the_page_is_twenty_lines_and_runs(tmp_path, card, code, out, err) -> None:
+    page = (ROOT / "docs" / "preflight.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert sum(bool(line.strip()) for line in program.splitlines()) <= 20
+    (tmp_path / "app.py").write_text(program, encoding="utf-8")
+    words = [sys.executable, "app.py", card]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert (ast.literal_eval(done.stdout) if done.stdout else None) == out
+    assert err in done.stderr
+    assert "Traceback" not in done.stderr

@@ -11,12 +11,14 @@ import pytest
 import vramplan
 from vramplan.ask.targets import open_catalog, silent
 from vramplan.errors import UsageError, VramplanError
+from vramplan.page import answers
 from vramplan.page.answers import Page, problem_object
 from vramplan.page.bars import peak_pieces, rows_of
 from vramplan.page.offered import open_models
 from vramplan.page.query import LONGEST, MOST_CARDS, SettingError, read_query
 from vramplan.report.plan import plan_result
 from vramplan.report.serial import check_result
+from vramplan.searching import is_search
 from vramplan.units import MIB
 
 HOSTILE = [
@@ -113,6 +115,20 @@ def drawings(found) -> list[str]:
         *meters,
         *filter(None, [found["run"]["timeline"], found["run"]["narrow"]]),
     ]
+
+
+def test_no_question_starts_a_recording(page: Page, monkeypatch) -> None:
+    asked: list[bool] = []
+    judge = answers.judge
+
+    def watch(*words, **options):
+        asked.append(is_search())
+        return judge(*words, **options)
+
+    monkeypatch.setattr(answers, "judge", watch)
+    page.answer("verdicts", "target=sd15&card=8gb&card=12gb")
+    assert asked == [True, True]
+    assert not is_search()
 
 
 def test_no_drawing_has_a_style_or_a_script(page: Page) -> None:

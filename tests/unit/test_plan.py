@@ -47,16 +47,17 @@ def fits(asked: PlanQuestion, changed: dict[str, SettingValue]) -> bool:
     return found is not None and found.kind is VerdictKind.FITS
 
 
-#: on each there is something to do, and together every kind of change is among what is done
+#: on each there is something to do, on a class of cards and on one card, and together every kind
+#: of change is among what is done
 ASKED = [
     ("sdxl", "rtx-3070", {}),
     ("sdxl", "rtx-3050-6gb", {}),
-    ("sd15", "4gb", {"image": (768, 768), "batch": 2}),
+    ("sd15", "rtx-3050-laptop", {"image": (768, 768), "batch": 2}),
     ("sd15", "rtx-3050-6gb", {"image": (1024, 1024), "batch": 4}),
     ("sd15", "gtx-1060-6gb", {"image": (1024, 1024)}),
-    ("sd15-vae", "8gb", {"image": (2048, 2048), "batch": 2}),
-    ("llava-1.5-7b-hf", "16gb", {"batch": 4}),
-    ("llava:7b", "6gb", {"context": 16384}),
+    ("sd15-vae", "rtx-3070", {"image": (2048, 2048), "batch": 2}),
+    ("llava-1.5-7b-hf", "rtx-4080", {"batch": 4}),
+    ("llava:7b", "rtx-3050-6gb", {"context": 16384}),
     ("llava-v1.5-7b", "8gb", {}),
     ("vit-mae-base", "rtx-3050-laptop", {"mode": "train", "batch": 128}),
     ("denoising-ae", "8gb", {"mode": "train", "batch": 256}),

@@ -12,7 +12,7 @@ from vramplan.ask.plan_together import TogetherQuestion, _Joint, find_joint_plan
 from vramplan.ask.targets import make_jobs
 from vramplan.budget.change import Change, combine
 from vramplan.catalog import load_catalog
-from vramplan.errors import VramplanError
+from vramplan.errors import UsageError, VramplanError
 from vramplan.model import VerdictKind
 
 CATALOG = load_catalog()
@@ -129,3 +129,8 @@ def test_two_alike_are_told_apart() -> None:
     changed = trial.changed({"sd15#2.batch": 1, "sd15#3.offload": "model"})
     assert [job.settings["batch"] for job in changed] == [1, 1, 1]
     assert [job.settings["offload"] for job in changed] == ["none", "none", "model"]
+
+
+def test_more_than_a_search_can_look_at_are_refused() -> None:
+    with pytest.raises(UsageError, match="for 17 side by side is for 16 at most"):
+        find_joint_plan(question(("denoising-ae",) * 17, "8gb"))

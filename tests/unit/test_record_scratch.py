@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 import torch
 
 from vramplan.engines.torch.record.device import META, Device, weights_of
-from vramplan.engines.torch.record.scratch import temporaries
+from vramplan.engines.torch.record.scratch import kept_bytes, temporaries
 from vramplan.engines.torch.record.stream import Alloc, Free, Stream
 
 FLASH = "aten._scaled_dot_product_flash_attention_backward.default"
@@ -32,6 +32,20 @@ def test_masked_scatter_counts_its_mask_in_int64():
     named = "aten.masked_scatter.default"
     assert temporaries(named, (self, thin, source), self) == ((8 * elements, elements),)
     assert temporaries(named, (self, whole, source), self) == ((8 * elements,),)
+
+
+def test_plain_attentions_softmax_holds_a_mask_of_its_scores():
+    scores = meta(2, 8, 64, 64)
+    named = "aten._safe_softmax.default"
+    assert temporaries(named, (scores, -1), scores) == ((65_536, 1_024),)
+
+
+def test_a_reduced_loss_keeps_a_storage_of_its_operands_size():
+    pair = (meta(32, 1), meta(32, 10))
+    for name in ("aten.mse_loss.default", "aten.smooth_l1_loss.default"):
+        assert kept_bytes(name, pair, 2) == 640
+        assert kept_bytes(name, (*pair, 0), 640) == 640
+    assert kept_bytes("aten.sum.default", pair, 2) == 2
 
 
 def test_a_reduced_mse_loss_holds_the_squared_differences():
@@ -67,7 +81,7 @@ def test_the_device_takes_them_after_the_result_and_gives_them_back():
         first, second = (tensor * 1 for tensor in pair)
         loss = torch.nn.functional.mse_loss(first, second)
     events = stream.events
-    assert [e.size_bytes for e in events if isinstance(e, Alloc)] == [40_000, 40_000, 4, 40_000]
+    assert [e.size_bytes for e in events if isinstance(e, Alloc)] == [40_000] * 4
     assert isinstance(events[-1], Free)
     assert events[-1].birth is events[-2].birth
     del loss

@@ -42,7 +42,7 @@ def test_a_square_takes_its_operands_place() -> None:
 def test_a_weight_in_host_memory_is_copied_for_a_big_batch(is_on_host) -> None:
     weight = Memory(size_bytes=8192, is_on_host=is_on_host)
     recording = read_recording(told(), "build")
-    sizes = split_bytes(recording, {"blk.0.ffn_up.weight": weight}, 0, is_cache_on_host=False)
+    sizes = split_bytes(recording, {"blk.0.ffn_up.weight": weight}, [0], is_cache_on_host=False)
     assert sizes == (8192 + 16384 + (8192 if is_on_host else 0), 8192)
 
 

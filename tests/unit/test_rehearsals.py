@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tools.core_fuzz import RandomRun, draw
+from tools.core_fuzz import Halving, RandomRun, draw
 from tools.random_settings import Question
 from tools.random_settings import draw as draw_question
 from vramplan.ask.library import open_target
@@ -26,6 +26,7 @@ from vramplan.engines.torch.tape.checked import read_checked_tape
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
 from vramplan.engines.torch.tape.rehearse import rehearse
+from vramplan.engines.torch.tape.rehearsed import Refused
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
 from vramplan.errors import TapeError, VramplanError
 
@@ -83,9 +84,9 @@ def test_only_the_latest_are_kept() -> None:
     assert again is not kept
 
 
-def _alone(drawn: RandomRun, conditions: Conditions, *, is_elastic: bool) -> LeastLimit:
+def _alone(drawn: RandomRun, conditions: Conditions, refused: Refused) -> LeastLimit:
     run = rehearse_in_python(drawn.tape, conditions, expandable_segments=drawn.expandable_segments)
-    return find_least_limit(run, is_elastic=is_elastic)
+    return find_least_limit(run, refused=refused)
 
 
 @pytest.mark.parametrize("first", range(0, 120, 30))
@@ -93,12 +94,14 @@ def test_limits_that_share_their_tries_are_those_of_each_search_alone(first: int
     """The slow way: each of the three searched from the top, in a run of its own, in Python."""
     for number in range(first, first + 30):
         drawn = draw(number)
-        one, most = _shares(drawn.conditions, 60), _shares(drawn.conditions, 125)
+        halving = Halving(count=1 + number % 3, part=2 + number % 9, ends=number % 2 == 0)
+        one = replace(drawn.conditions, workspace_bytes=halving, cast_workspace_bytes={})
+        most = _shares(drawn.conditions, 125)
         try:
             slow = (
-                _alone(drawn, one, is_elastic=True),
-                _alone(drawn, one, is_elastic=False),
-                _alone(drawn, most, is_elastic=False),
+                _alone(drawn, one, Refused.WITHOUT),
+                _alone(drawn, one, Refused.NEXT_PLAN),
+                _alone(drawn, most, Refused.NEXT_PLAN),
             )
         except TapeError:
             continue
@@ -173,10 +176,10 @@ def test_a_sibling_that_has_joined_its_base_asks_it_for_tries(
     attempt = native.NativeRehearsal._attempt
 
     def counted(
-        self: native.NativeRehearsal, limit_bytes: int, is_elastic: bool
+        self: native.NativeRehearsal, limit_bytes: int, refused: Refused
     ) -> tuple[int, ReplayOutOfMemory | None]:
         asked.append(id(self))
-        return attempt(self, limit_bytes, is_elastic)
+        return attempt(self, limit_bytes, refused)
 
     monkeypatch.setattr(native.NativeRehearsal, "_attempt", counted)
     pipeline = of_torch(open_target("llava-1.5-7b-hf").pipeline)
@@ -189,10 +192,8 @@ def test_a_sibling_that_has_joined_its_base_asks_it_for_tries(
     assert twin is not None
     slow = rehearse_in_python(tape, others)
     assert list(twin.trace.marks) == list(slow.trace.marks)
-    for is_elastic in (False, True):
-        assert find_least_limit(twin, is_elastic=is_elastic) == find_least_limit(
-            slow, is_elastic=is_elastic
-        )
+    for refused in Refused:
+        assert find_least_limit(twin, refused=refused) == find_least_limit(slow, refused=refused)
     assert id(base) in asked
     tried = len(asked)
     find_least_limit(base)

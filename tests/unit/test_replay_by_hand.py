@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from vramplan.engines.torch.tape.format import Tape, parse_tape, read_tape, write_tape
+from vramplan.engines.torch.tape.plans import ComparedModel
+from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
+from vramplan.engines.torch.tape.rehearse import rehearse
+from vramplan.engines.torch.tape.rehearsed import Refused
 from vramplan.engines.torch.tape.replay import Conditions, ReplayOutOfMemory, replay
 from vramplan.engines.torch.tape.requests import requests_of
 from vramplan.errors import TapeError
@@ -132,7 +136,7 @@ def test_a_call_has_dimensions_of_its_own_and_hands_its_outputs_on() -> None:
     assert "unet" in peaks
 
 
-def test_scratch_is_given_back_and_done_without_where_it_may_be() -> None:
+def test_scratch_is_given_back() -> None:
     main = _variant([["p", "decode_image"], 0, ["w", "conv", 0, 0], -1], [M16], [])
     tape = _tape(main)
     assert replay(tape, _conditions()).allocated_peak_bytes == 2 * WEIGHTS + 48 * MIB
@@ -143,7 +147,53 @@ def test_scratch_is_given_back_and_done_without_where_it_may_be() -> None:
     with pytest.raises(ReplayOutOfMemory) as failure:
         replay(tape, _conditions(), limit_bytes=limit)
     assert failure.value.phase == "decode_image"
-    assert replay(tape, _conditions(is_elastic=True), limit_bytes=limit).marks
+
+
+class Plans(ComparedModel):
+    """Three plans of a library for everything: 40 MiB, 12 MiB, none."""
+
+    def __call__(self, _kind: str, _operands: tuple[int, ...]) -> int:
+        return 40 * MIB
+
+    def plans(self, _kind: str, _operands: tuple[int, ...]) -> tuple[int, ...]:
+        return (40 * MIB, 12 * MIB, 0)
+
+
+def _attempts(limit_mib: int, *, sides: int = 1) -> list[bool]:
+    """Return whether a run of four convolutions beside 16 MiB completes, by what refusal does."""
+    step = ["w", "conv", 0]
+    code: list[object] = [["p", "decode_image"], 0, step, step, ["w", "conv", sides], step, -1]
+    tape = _tape(_variant(code, [M16, f"n*{MIB}"], []))
+    conditions = _conditions(workspace_bytes=Plans())
+    both = rehearse(tape, conditions), rehearse_in_python(tape, conditions)
+    found = [
+        [run.failure(limit_mib * MIB, refused=refused) is None for refused in Refused]
+        for run in both
+    ]
+    assert found[0] == found[1]
+    return found[0]
+
+
+def test_where_scratch_is_refused_the_next_plan_is_taken_and_kept_to() -> None:
+    weights = 64  # in two segments of 32 MiB
+    assert _attempts(weights + 16 + 40) == [True, True, True]
+    assert _attempts(weights + 16 + 39) == [False, True, True]
+    assert _attempts(weights + 16 + 12) == [False, True, True]
+    assert _attempts(weights + 16) == [False, True, True]  # the last plan needs none
+    assert _attempts(weights + 15) == [False, False, False]
+
+
+class OnePlan(Plans):
+    def plans(self, _kind: str, _operands: tuple[int, ...]) -> tuple[int, ...]:
+        return (40 * MIB,)
+
+
+def test_after_the_last_plan_that_is_known_a_run_may_be_taken_to_do_without() -> None:
+    tape = _tape(_variant([["p", "decode_image"], 0, ["w", "conv", 0], -1], [M16], []))
+    run = rehearse(tape, _conditions(workspace_bytes=OnePlan()))
+    limit = 2 * WEIGHTS + 16 * MIB
+    found = [run.failure(limit, refused=refused) is None for refused in Refused]
+    assert found == [False, False, True]
 
 
 def test_model_offload_holds_one_component_at_a_time() -> None:
@@ -163,6 +213,12 @@ def test_sequential_offload_holds_a_module_while_it_runs() -> None:
 def test_cublas_takes_its_workspace_once() -> None:
     tape = _tape(_variant([["p", "denoise"], ["g"], ["g"]], [M16], []))
     assert replay(tape, _conditions()).allocated_peak_bytes == 2 * WEIGHTS + 8 * MIB
+
+
+def test_a_backward_pass_has_a_cublas_workspace_of_its_own() -> None:
+    code: list[object] = [["p", "denoise"], ["g"], ["g", "autograd"], ["g"], ["g", "autograd"]]
+    trace = replay(_tape(_variant(code, [M16], [])), _conditions())
+    assert trace.allocated_peak_bytes == 2 * WEIGHTS + 16 * MIB
 
 
 def _text(**changes: object) -> str:

@@ -341,3 +341,16 @@ def test_parts_below_a_mebibyte_share_a_piece_and_a_row(samples) -> None:
     table = line_table(estimate).table
     assert [row[0].text for row in table.rows].count("3 below 1 MiB") == 1
     assert not any("tiny" in cell.text for row in table.rows for cell in row)
+
+
+def test_twenty_pipelines_on_ten_cards_are_a_page_that_can_be_sent(samples) -> None:
+    estimates = [replace(samples.sd15, pipeline=f"model-{n}") for n in range(20)]
+    verdicts = [
+        replace(samples.verdicts[(n + c) % len(samples.verdicts)], pipeline=one.pipeline, card=card)
+        for n, one in enumerate(estimates)
+        for c, card in enumerate(f"card-{number}" for number in range(10))
+    ]
+    page = render_report(estimates, verdicts, samples.cards, META)
+    assert len(page.encode()) < 1_500_000
+    assert page.count('<li class="bar ') == 200
+    assert "Of 200 combinations of model and card, " in page

@@ -127,7 +127,8 @@ def test_a_component_that_is_cast_up_takes_the_scratch_of_its_own_width() -> Non
     found = estimate("sdxl", "rtx-3060-12gb")
     (line,) = (one for one in found.lines if one.name == "convolution workspace")
     assert found.peak.component == "vae.decoder"
-    assert line.source == convolution_scratch("8.6", 4).source
+    assert " for fp32 on compute capability 8.6" in line.source
+    assert line.origin is Origin.WITNESSED
 
 
 # ------------------------------------------------------------------- a VAE that is not cast

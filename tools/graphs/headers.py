@@ -17,7 +17,7 @@ from vramplan.sources.gguf import GgufFile, GgufTensor, Value
 #: families with a layer without heads of keys, and those with latent attention
 HYBRID = frozenset({
     "plamo2", "jamba", "nemotron_h", "nemotron_h_moe", "granitehybrid", "lfm2", "lfm2moe",
-    "kimi-linear", "falcon-h1", "graniteswitch",
+    "falcon-h1", "graniteswitch",
 })  # fmt: skip
 LATENT = frozenset({
     "deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4", "minicpm3", "kimi-k3",

@@ -16,7 +16,7 @@ from tools.graphs.headers import Style
 from tools.graphs.making import OUTPUT, Maker, deep_enough, keeps
 from tools.graphs.samples import dice, request_of, run_of, windows_of
 from tools.graphs.sketch import leaf_names
-from vramplan.engines.ggml.graph.recording import Recording, cpu_bytes
+from vramplan.engines.ggml.graph.recording import Recording, cpu_bytes, norm_of
 from vramplan.engines.ggml.graph.tape import Tape, TapeDomainError, Tapes
 from vramplan.engines.ggml.graph_buffer import recording_sizes
 from vramplan.engines.ggml.graph_tape import compose
@@ -157,7 +157,7 @@ def _compare_buffers(made: Recording, run: GgmlRun, told: Mapping[str, int], lay
         )
 
 
-def split_of(made: Recording, run: GgmlRun) -> tuple[int, int]:
+def split_of(made: Recording, run: GgmlRun) -> tuple[int, ...]:
     """Return the buffers of a graph on the GPU and in host memory, as `own_graph` has them."""
     return recording_sizes(made, run.model, run.batch, as_asked(run).placement, run.rules)
 
@@ -188,7 +188,7 @@ def _told_nodes(told: Mapping[str, Any], names: Mapping[int, str]) -> Iterator[o
         row = rows[node]
         yield (
             row["op"], row["type"], tuple(row["shape"]), tuple(row["strides"]), row["bytes"],
-            row["flags"], [named(one) for one in row["sources"]],
+            row["flags"], norm_of(row["name"]), [named(one) for one in row["sources"]],
             named(row["shows"]) if row["shows"] >= 0 else None,
         )  # fmt: skip
 
@@ -203,6 +203,7 @@ def _made_nodes(made: Recording) -> Iterator[object]:
         row = rows[node]
         yield (
             row.op, row.type, row.shape, row.strides, row.size_bytes,
-            row.is_input + 2 * row.is_output, [named(one) for one in row.sources],
+            row.is_input + 2 * row.is_output, norm_of(row.name),
+            [named(one) for one in row.sources],
             named(row.shows) if row.shows >= 0 else None,
         )  # fmt: skip

@@ -203,6 +203,7 @@ _OWN: Mapping[str, _Own] = {
     },
     "hy_v4": _hy_v4,
     "kimi-k3": _kimi_k3,
+    "kimi-linear": _delta,
     "plamo2": _plamo2,
     "plm": _plm,
     "qwen4exp": _qwen4exp,

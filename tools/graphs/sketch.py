@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from vramplan.engines.ggml.graph.tape import SUM, Ref
+from vramplan.engines.ggml.graph.recording import norm_of
+from vramplan.engines.ggml.graph.tape import NORM, SUM, Ref
 from vramplan.engines.ggml.graph.tensor import Shape
 
 _OWN = re.compile(r"-([0-9]{1,4})(?: |$)")
@@ -158,7 +159,7 @@ class _Drawing:
                 SketchNode(
                     op=row["op"],
                     type=row["type"],
-                    flags=row["flags"],
+                    flags=row["flags"] | (NORM if norm_of(row["name"]) >= 0 else 0),
                     sources=tuple(
                         self._refer(
                             one, part, table, is_matrix=row["op"] == "mul_mat" and not number

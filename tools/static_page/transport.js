@@ -6,7 +6,7 @@ const PATIENCE = 2500;
 /** A question cannot be given up: the worker answers one after the other. */
 export const canBeGivenUp = false;
 
-const LOADING = "Loading Python and vramplan into this browser. This is done once…";
+const LOADING = "Loading Python and vramplan into this browser: some 15 MB, the first time…";
 
 let worker = null;
 let isReady = false;

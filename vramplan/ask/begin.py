@@ -7,25 +7,42 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from vramplan.ask.cards import DEFAULT_CLASSES, LOCAL, LOCAL_TOGETHER, own_cards
+from vramplan.ask.cards import (
+    DEFAULT_CLASSES,
+    LOCAL,
+    LOCAL_TOGETHER,
+    choose_cards,
+    own_cards,
+)
 from vramplan.ask.check import Progress
-from vramplan.ask.targets import find_target, job_of, open_catalog, open_pipelines, silent
+from vramplan.ask.judge import judge
+from vramplan.ask.targets import (
+    find_target,
+    job_of,
+    make_jobs,
+    open_catalog,
+    open_pipelines,
+    silent,
+)
 from vramplan.catalog import Catalog
 from vramplan.catalog.beginning import Beginning, Begun
 from vramplan.catalog.target_text import read_target
 from vramplan.engines import door
 from vramplan.engines.door import Remark
-from vramplan.errors import VramplanError
+from vramplan.errors import UsageError, VramplanError
+from vramplan.model import VerdictKind
+from vramplan.sources.model_folder import find_in_lm_studio, lm_studio_folder
 from vramplan.sources.saved_model import INDEX, is_saved_folder
 
-#: the pipeline of a file that nothing was found for, and the card that it fits
-SAMPLE, SAMPLE_CARDS = "sd15", DEFAULT_CLASSES
+#: what stands in a file that nothing was found for: the first of these that fits its cards
+SAMPLES = ("sd15", "sd15-vae", "log-anomaly-ae")
 #: so many models are looked at, and so many of a store are judged unless somebody asks for more
 _MOST_LOOKED_AT, _MOST_JUDGED = 200, 8
 #: what the file takes
 _MOST_TARGETS = 64
 _MOST_ENTRIES, _DEEPEST = 10_000, 5
 _WEIGHTS = ".safetensors"
+_LM_STUDIO = "lmstudio:"
 #: folders of other people's files
 _PASSED_OVER = frozenset({"node_modules", "site-packages", "__pycache__", "venv"})
 
@@ -50,7 +67,10 @@ def begin(
     own = [] if cards else own_cards(known, remark)
     chosen = [Begun(text=text) for text in cards]
     chosen = chosen or [Begun(text=text, about=about) for text, about in own]
-    chosen = chosen or [Begun(text=text) for text in SAMPLE_CARDS]
+    chosen = chosen or [Begun(text=text) for text in DEFAULT_CLASSES]
+    for text in targets:
+        if not text.isprintable():
+            raise UsageError(f"{text[:200]!r}: a name that cannot be written into a file")
     if targets:
         named = tuple(_named(text, known) for text in dict.fromkeys(targets))
         return Beginning(cards=tuple(chosen), targets=named, has_own_gpu=bool(own))
@@ -59,15 +79,27 @@ def begin(
     here = [one for one in usable if not one.place]
     most = _MOST_TARGETS if here else _MOST_JUDGED
     judged = (here or usable)[:most]
-    sample = (Begun(text=SAMPLE, about=_about(SAMPLE, known)),)
     return Beginning(
         cards=tuple(chosen),
-        targets=tuple(judged) or sample,
+        targets=tuple(judged) or (_sample([card.text for card in chosen], known),),
         others=tuple(one for one in usable if one not in judged),
         left_out=tuple(one for one in found if one.why),
         is_sample=not judged,
         has_own_gpu=bool(own),
     )
+
+
+def _sample(cards: Sequence[str], known: Catalog) -> Begun:
+    """Return a pipeline that ships and fits all the cards, else the smallest of them."""
+    for name in SAMPLES:
+        (job,) = make_jobs([name], known, {})
+        try:
+            choices = choose_cards(cards, known, silent)
+            if all(judge(job, one)[0].kind is VerdictKind.FITS for one in choices):
+                return _named(name, known)
+        except VramplanError:  # no GPU for auto, or a card without room for anything
+            continue
+    return _named(SAMPLES[-1], known)
 
 
 def _named(text: str, known: Catalog) -> Begun:
@@ -101,12 +133,22 @@ def _models_here() -> Iterator[tuple[str, str]]:
     here = Path()
     for path in models_in(here):
         yield "", str(path)
+    studio = lm_studio_folder()
     for place, text in door.stored_models():
-        yield place, text
+        yield place, text if studio is None else _in_lm_studio(text, studio)
     from vramplan.sources.hub_cache import cached_models
 
     for text in cached_models():
         yield "the hub's cache", text
+
+
+def _in_lm_studio(text: str, folder: Path) -> str:
+    """Return how a model in LM Studio's folder is named on any machine; others as they are."""
+    path = Path(text)
+    if not path.is_relative_to(folder):
+        return text
+    name = path.relative_to(folder).as_posix()
+    return text if find_in_lm_studio(name) is None else f"{_LM_STUDIO}{name}"
 
 
 def models_in(folder: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vramplan.ask.cards import choose_cards, choose_default_cards
 from vramplan.ask.targets import (
+    at,
     find_target,
     make_jobs,
     make_lenient_jobs,
@@ -15,15 +16,14 @@ from vramplan.ask.targets import (
     open_pipelines,
     override,
 )
-from vramplan.catalog import CardChoice, load_catalog, user_folders
+from vramplan.catalog import CardChoice, Catalog, load_catalog, user_folders
 from vramplan.catalog.search import PROJECT_FILE
 from vramplan.catalog.target_text import Target
 from vramplan.engines.door import Remark, engine_of
-from vramplan.errors import UsageError
+from vramplan.errors import SourceError, UsageError
 from vramplan.hearing import heard_by
-from vramplan.model import Estimate, Job, SettingValue, Verdict, VerdictKind
+from vramplan.model import Estimate, Job, Pipeline, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.searching import searching
 from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def read_project(
     project = load_project(path)
     own = [project.catalog] if project.catalog else []
     known = load_catalog(user_folders([*catalog, *own]), inline=project.pipelines)
-    found = [find_target(one.text, known, remark=remark) for one in project.targets]
+    found = [_find(one, known, remark) for one in project.targets]
     opened = open_pipelines(found, known)
     lenient = make_lenient_jobs(opened, project.targets, project.settings, PROJECT_FILE)
     jobs = [
@@ -199,6 +199,14 @@ def read_project(
         fail_on=fail_on or project.fail_on or VerdictKind.OFFLOAD,
         is_project=True,
     )
+
+
+def _find(target: Target, known: Catalog, remark: Remark) -> Pipeline:
+    """Return what a project's target stands for; raises with its place in the file."""
+    try:
+        return find_target(target.text, known, remark=remark)
+    except (UsageError, SourceError) as problem:
+        raise type(problem)(at(target, str(problem)), hint=problem.hint) from None
 
 
 def _less(settings: Mapping[str, SettingValue], target: Target) -> dict[str, SettingValue]:
@@ -298,6 +306,7 @@ def _largest(
     """Return the largest of each size that the job has and that fits, with all else as it is."""
     from vramplan.ask.largest import find_largest
     from vramplan.ask.trial import Trial
+    from vramplan.searching import searching
 
     trial = Trial(
         job,

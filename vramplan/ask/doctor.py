@@ -27,6 +27,7 @@ EXTRAS = {
     "engine": (("xllamacpp",), "--engine-check"),
     "parquet": (("pyarrow",), "vramplan sweep -o FILE.parquet"),
     "cluster": (("ray",), "vramplan sweep --on ray"),
+    "mcp": (("mcp",), "vramplan mcp"),
 }
 
 

@@ -46,8 +46,8 @@ def estimate_target(
     known = open_catalog(catalog)
     (job,) = make_jobs([target], known, settings, mmproj, remark)
     choices = choose_cards(cards, known, remark)
-    estimate = estimate_worst(job, choices)
-    witness = engine_of(job.pipeline).witness(job) if asks_engine else None
+    estimate, card = _worst(job, choices)
+    witness = engine_of(job.pipeline).witness(job, card=card) if asks_engine else None
     from vramplan.ask.published import compare_published
 
     shown = replace(estimate, published=compare_published(job.pipeline))
@@ -56,10 +56,17 @@ def estimate_target(
 
 def estimate_worst(job: Job, choices: Sequence[CardChoice]) -> Estimate:
     """Return the estimate on the card, of all that the choices stand for, that needs most."""
+    return _worst(job, choices)[0]
+
+
+def _worst(job: Job, choices: Sequence[CardChoice]) -> tuple[Estimate, Card]:
+    """Return the same, with that card."""
     cards = _one_each(choices) or [assumed_card()]
     engine = engine_of(job.pipeline)
-    found = [engine.estimate(job, card) for card in cards]
-    worst = max(found, key=lambda one: (one.need.band.expected_bytes, one.need.band.high_bytes))
+    found = [(engine.estimate(job, card), card) for card in cards]
+    worst, where = max(
+        found, key=lambda one: (one[0].need.band.expected_bytes, one[0].need.band.high_bytes)
+    )
     if not choices:
         said = (
             f"compute capability {DEFAULT_CAPABILITY} is assumed, with an RTX 3060's "
@@ -72,8 +79,8 @@ def estimate_worst(job: Job, choices: Sequence[CardChoice]) -> Estimate:
             f"most; the others are {others}"
         )
     else:
-        return replace(worst, asked=job.asked)
-    return replace(worst, notes=(said, *worst.notes), asked=job.asked)
+        return replace(worst, asked=job.asked), where
+    return replace(worst, notes=(said, *worst.notes), asked=job.asked), where
 
 
 def _one_each(choices: Sequence[CardChoice]) -> list[Card]:

@@ -24,6 +24,8 @@ from vramplan.searching import searching
 from vramplan.settings import format_setting, write_target
 
 _ORDER = list(VerdictKind)
+#: more on one card at once are not planned for: every pair of changes of any of them is looked at
+MOST_TARGETS = 16
 #: stands between a target's place and one of its settings, which has no such sign
 _OF = "."
 
@@ -78,6 +80,9 @@ def find_joint_plan(question: TogetherQuestion, progress: Callable[[str], None] 
     them. Raises UsageError where no CUDA context fits the card, VramplanError where there is no
     estimate of one of the jobs as it is.
     """
+    if len(question.jobs) > MOST_TARGETS:
+        message = f"a plan for {len(question.jobs)} side by side is for {MOST_TARGETS} at most"
+        raise UsageError(message, hint="vramplan check --together judges any number")
     with searching():
         trial = _Joint(question)
         plan = Plan(
@@ -140,6 +145,10 @@ class _Joint:
         self.verdict, self.estimates = self._judge(question.jobs)
         self.problems: dict[object, str] = {}
         self._needs: dict[object, Band] = {}
+        self._cards: dict[int, Card] = {}
+        self._places = {label: place for place, label in enumerate(self.labels)}
+        # no change is one of what weighs here: the platform, and what it does when memory is short
+        self._settings = [job.settings for job in question.jobs]
         self._budgets = list(self._candidates(question.choice))
 
     def _judge(self, jobs: Sequence[Job]) -> tuple[Verdict, tuple[Estimate, ...]]:
@@ -178,7 +187,7 @@ class _Joint:
         found: list[dict[str, SettingValue]] = [{} for _ in self.labels]
         for key, value in settings.items():
             label, _, own = key.rpartition(_OF)
-            found[self.labels.index(label)][own] = value
+            found[self._places[label]][own] = value
         return found
 
     def is_known(self, settings: Mapping[str, SettingValue]) -> bool:
@@ -206,15 +215,16 @@ class _Joint:
     def _kind(
         self, settings: Mapping[str, SettingValue], card: Card, budget_bytes: int
     ) -> VerdictKind:
-        jobs = self.changed(settings)
-        needs = [self._need(place, job, card) for place, job in enumerate(jobs)]
-        return weigh_together(needs, [job.settings for job in jobs], budget_bytes).kind
+        own = self._own(settings)
+        needs = [self._need(place, changed, card) for place, changed in enumerate(own)]
+        return weigh_together(needs, self._settings, budget_bytes).kind
 
-    def _need(self, place: int, job: Job, card: Card) -> Band:
-        settings = tuple(sorted(job.settings.items()))
-        key = place, settings, card.compute_capability, card.multiprocessors, card.name
+    def _need(self, place: int, changed: Mapping[str, SettingValue], card: Card) -> Band:
+        key = place, tuple(sorted(changed.items())), id(card)
         if key not in self._needs:
-            self._needs[key] = need_beside(job, card)
+            job = self.question.jobs[place]
+            self._needs[key] = need_beside(job.changed(changed), card)
+            self._cards[id(card)] = card  # so that no other gets its number
         return self._needs[key]
 
     def option(self, chain: Chain) -> Option:

@@ -166,10 +166,20 @@ def make_jobs(
 def job_of(pipeline: Pipeline, target: Target) -> Job:
     """Return a pipeline as a TARGET asks for it, with the settings that are its own.
 
-    Raises UsageError for one that it does not have.
+    Raises UsageError, which names it, for one that it does not have or does not take.
     """
     job = Job(pipeline=pipeline, settings=pipeline.defaults, target=target.text, name=target.name)
-    return override(job, target.settings)
+    try:
+        return override(job, target.settings)
+    except UsageError as problem:
+        said = str(problem)
+        named = said if said.startswith(pipeline.name) else f"{target.label}: {said}"
+        raise UsageError(at(target, named), hint=problem.hint) from None
+
+
+def at(target: Target, message: str) -> str:
+    """Return a message about a target, behind its place in the file that it stands in."""
+    return f"{target.place}: {message}" if target.place else message
 
 
 def _with_common(job: Job, target: Target, common: Mapping[str, SettingValue], count: int) -> Job:

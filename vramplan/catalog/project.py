@@ -28,7 +28,7 @@ from vramplan.catalog.pipelines import Entry, build_pipeline, check_pipeline, se
 from vramplan.catalog.target_text import Target, read_target
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import VerdictKind
-from vramplan.quick_dataclass import dataclass, field
+from vramplan.quick_dataclass import dataclass, field, replace
 from vramplan.settings import SettingValue, parse_setting
 from vramplan.units import parse_size
 
@@ -71,7 +71,8 @@ def load_project(path: Path) -> Project:
         raise errors[0]
     data = cast("Data", document.data)
     folder, fail_on = data.get("catalog"), data.get("fail_on")
-    targets = tuple(map(_target, cast("list[Plain]", data["targets"])))
+    listed = cast("list[Plain]", data["targets"])
+    targets = tuple(_target(one, document.at(("targets", n))) for n, one in enumerate(listed))
     return Project(
         path=path,
         targets=targets,
@@ -89,13 +90,13 @@ def load_project(path: Path) -> Project:
     )
 
 
-def _target(said: Plain) -> Target:
-    """Return a target as a line of text or a mapping says it; raises UsageError."""
+def _target(said: Plain, place: str) -> Target:
+    """Return a target as a line of text or a mapping at a place says it; raises UsageError."""
     if not isinstance(said, dict):
-        return read_target(str(said))
+        return replace(read_target(str(said)), place=place)
     short = read_target(str(said["target"]))
     own = {**short.settings, **_settings(said)}
-    return Target(text=short.text, settings=own, name=str(said.get("name", "")))
+    return Target(text=short.text, settings=own, name=str(said.get("name", "")), place=place)
 
 
 def _settings(data: Data) -> dict[str, SettingValue]:
@@ -120,12 +121,25 @@ def _names(data: Data) -> list[str]:
     ]
 
 
+def _places(name: str, names: list[str], data: Data) -> list[int]:
+    """Return the targets that go by a name: as it stands there, else without their brackets.
+
+    So that a group need not be changed with the settings of what is in it.
+    """
+    found = [place for place, known in enumerate(names) if known == name]
+    if found:
+        return found
+    listed = cast("list[Plain]", data["targets"])
+    texts = [str(one["target"]) if isinstance(one, dict) else str(one) for one in listed]
+    return [place for place, text in enumerate(texts) if text.partition("[")[0] == name]
+
+
 def _groups(data: Data, targets: tuple[Target, ...]) -> Iterator[tuple[int, ...]]:
     together = data.get("together", "off")
     if isinstance(together, list):
         names = _names(data)
         for group in cast("list[list[str]]", together):
-            yield tuple(names.index(name) for name in group)
+            yield tuple(_places(name, names, data)[0] for name in group)
     elif setting_text(together) == "on":
         yield tuple(range(len(targets)))
 
@@ -197,11 +211,17 @@ def _check_groups(document: Document, data: Data) -> Iterator[CatalogError]:
         return
     names = _names(data)
     for number, group in enumerate(cast("list[list[str]]", together)):
+        seen: set[int] = set()
         for place, name in enumerate(group):
             where = ("together", number, place)
-            if name not in names:
+            found = _places(name, names, data)
+            count = len(found)
+            if count == 1 and found[0] in seen:
+                yield document.error(where, f"{name!r} is in this group already")
+            seen.update(found)
+            if count == 0:
                 hint = did_you_mean(name, names) or "targets: " + ", ".join(names[:8])
                 yield document.error(where, f"no target is called {name!r}", hint=hint)
-            elif names.count(name) > 1:
+            elif count > 1:
                 hint = "give them a name, such as: - {target: sd15, name: thumbnails}"
                 yield document.error(where, f"several targets are called {name!r}", hint=hint)

@@ -30,11 +30,15 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a TARGET names, the settings that are its own, and what a project calls it."""
+    """What a TARGET names, the settings that are its own, and what a project calls it.
+
+    `place` is where it stands in a project's file, as messages begin: ``vramplan.yaml:2:5``.
+    """
 
     text: str
     settings: Mapping[str, SettingValue] = field(default_factory=dict)
     name: str = ""
+    place: str = field(default="", compare=False)
 
     @property
     def label(self) -> str:

@@ -66,6 +66,11 @@ class Document:
         named = f"{self.name(where)}: " if where else ""
         return CatalogError(f"{self.path}:{mark[0]}:{mark[1]}: {named}{message}", hint=hint)
 
+    def at(self, where: KeyPath) -> str:
+        """Return where a value stands, as messages begin: ``vramplan.yaml:2:5``."""
+        line, column = self._nearest_mark(where)
+        return f"{self.path}:{line}:{column}"
+
     def name(self, where: KeyPath) -> str:
         """Return the dotted path; an item of a list goes by its `name` where it has one."""
         node, parts = self.data, []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from vramplan.ask import check
-from vramplan.ask.cards import drawn_cards
+from vramplan.ask.cards import LOCAL, LOCAL_TOGETHER, drawn_cards
 from vramplan.commands import arguments
 from vramplan.commands.output import remark, show
 from vramplan.commands.progress import progress
@@ -16,6 +15,7 @@ from vramplan.model import VerdictKind
 from vramplan.quick_dataclass import replace
 from vramplan.report import verdicts
 from vramplan.settings import format_setting
+from vramplan.units import MIB
 
 WORSE = "worse"
 FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
@@ -46,9 +46,9 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--against",
-        metavar="BASE.json",
-        help="say too what has changed since an earlier answer: the JSON of vramplan check, such "
-        "as that of the branch a change is for",
+        metavar="FILE",
+        help="say too what has changed since an earlier answer: FILE is the JSON of vramplan "
+        "check, such as that of the branch a change is for",
     )
     parser.add_argument(
         "--largest",
@@ -114,26 +114,39 @@ def _with_base(args: Namespace, question: check.Question) -> check.Question:
 def _following(args: Namespace, question: check.Question, answer: check.Answer) -> list[str]:
     """Return the commands that say what to change about each verdict that fails."""
     failed = [one for one in answer.verdicts if answer.fails(one, question.fail_on)]
+    if not failed:
+        return []
+    import shlex
+
     given = _given(args)
     if question.is_project:
-        return [shlex.join(["vramplan", "plan", *given])] if failed else []
+        return [shlex.join(["vramplan", "plan", *given])]
     return [
         shlex.join(
             [
                 *("vramplan", "plan"),
                 *(member.text for member in verdict.asked.members or (verdict.asked,)),
                 *(["--together"] if verdict.asked.members else []),
-                *("--card", verdict.card, *given),
+                *("--card", _card(verdict.card), *given),
             ]
         )
         for verdict in failed
     ]
 
 
+def _card(label: str) -> str:
+    """Return the CARD that a verdict's card is; of this machine's several all are meant."""
+    return LOCAL if label.startswith(f"{LOCAL}:") and label != LOCAL_TOGETHER else label
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes}B" if size_bytes % MIB else f"{size_bytes // MIB}MiB"
+
+
 def _given(args: Namespace) -> list[str]:
     """Return the options that a plan must have too; settings stand behind each TARGET."""
     sizes = (("--margin", args.margin), ("--other", args.other))
-    given = [word for option, size in sizes if size is not None for word in (option, f"{size}B")]
+    given = [w for option, size in sizes if size is not None for w in (option, _size(size))]
     given += [word for folder in args.catalog for word in ("--catalog", folder)]
     given += [] if args.mmproj is None else ["--mmproj", args.mmproj]
     if not args.targets:

@@ -31,8 +31,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--engine-check",
         action="store_true",
-        help="ask the real llama.cpp (its CPU build, the extra engine) for its buffers of a .gguf "
-        "file, and show them beside ours for that build; weights may be a hole",
+        help="ask the engine itself, and show its figures beside ours: of a .gguf file the real "
+        "llama.cpp (its CPU build, the extra engine; weights may be a hole), of a pipeline the "
+        "real torch, run once on the card that needs most, which is not there (the extra witness)",
     )
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)

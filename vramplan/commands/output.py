@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from vramplan.commands.result_file import check_file, write_file
 from vramplan.commands.streams import tell, write_stdout
 from vramplan.errors import UsageError
 from vramplan.report.look import FILE_WIDTH, Look
@@ -71,6 +70,8 @@ def check_output(args: Namespace) -> None:
         find_browser()
     if not is_file:
         return
+    from vramplan.commands.result_file import check_file
+
     is_taken_up = getattr(args, "takes_up", False)  # it may go on with a file of its own
     check_file(Path(args.output), replaces=args.force or is_taken_up)
 
@@ -94,6 +95,8 @@ def write_result(args: Namespace, writers: Mapping[str, Writer]) -> None:
     """Write the result with the one of `writers` that is asked for, to a file or to stdout."""
     writer = writers[choose_format(args)]
     if args.output and args.output != "-":
+        from vramplan.commands.result_file import write_file
+
         path = Path(args.output)
         content = writer(False, FILE_WIDTH)  # noqa: FBT003  # Writer's two parameters
         write_file(path, content, replaces=args.force)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 
@@ -56,7 +58,7 @@ def run(args: Namespace) -> int:
         if not args.quiet:
             note("the page is there until Ctrl-C")
             if not server.is_loopback:
-                note(f"everybody who reaches {args.host} may ask it")
+                note(f"everybody who reaches this machine may ask it, on port {server.port}")
         if args.open:
             _open(server.url)
         with ending_tidily(), suppress(KeyboardInterrupt):
@@ -67,7 +69,9 @@ def run(args: Namespace) -> int:
 def _open(url: str) -> None:
     import webbrowser
 
-    if not webbrowser.open(url):
+    # a browser of the terminal would take it over, and runs no scripts
+    has_screen = sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+    if not has_screen or not webbrowser.open(url):
         note("no browser was found: open the address in one")
 
 

@@ -78,10 +78,16 @@ class Engine(Protocol):
     def smaller_file(self, question: Question) -> Advice | None:
         """Return which smaller file of the same model would fit with all else as it is."""
 
-    def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
+    def witness(
+        self,
+        job: Job,
+        judged: tuple[Verdict, Estimate] | None = None,
+        card: Card | None = None,
+    ) -> Witness:
         """Return what the engine's own code says, beside ours: on the card that was judged.
 
-        Without one, in host memory alone.
+        Without one, of the budget on `card`, or in host memory alone where the engine has such a
+        build.
         """
 
     def measure(self, job: Job, tools: Tools) -> Run:
@@ -149,9 +155,16 @@ def open_saved(
     The catalogue's `entries` may be of its architecture, their tapes are in `folders`. None for
     what is no such model. Raises SourceError where it is one, and not usable.
     """
+    if not _may_be_saved(text):
+        return None  # without loading what would look at it
     from vramplan.engines.torch.open_saved import find_saved
 
     return find_saved(text, entries, folders, remark)
+
+
+def _may_be_saved(text: str) -> bool:
+    """Return whether a TARGET may be a saved model: on the hub, a folder, or such a file."""
+    return text.startswith("hf:") or text.lower().endswith(".safetensors") or Path(text).is_dir()
 
 
 def find_file(text: str, remark: Remark) -> str | None:

@@ -140,7 +140,12 @@ class FakeEngine:
     def smaller_file(self, question: Question) -> None:
         """Return nothing: a number is not in a file."""
 
-    def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
+    def witness(
+        self,
+        job: Job,
+        judged: tuple[Verdict, Estimate] | None = None,
+        card: Card | None = None,  # noqa: ARG002  # a number is the same on every card
+    ) -> Witness:
         """Return the number as its own witness."""
         size = _size(job)
         row = WitnessRow(name=MODEL, size=Pair(estimate_bytes=size, measured_bytes=size))

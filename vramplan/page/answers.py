@@ -42,6 +42,7 @@ from vramplan.page.query import (
 from vramplan.report import plain
 from vramplan.report.serial import Json, check_result
 from vramplan.report.text import clean
+from vramplan.searching import searching
 
 #: hears the step at hand, and may raise to end the work
 Hear = Callable[[str], None]
@@ -82,9 +83,10 @@ class Page:
     def answer(self, question: str, link: str, hear: Hear = silent) -> dict[str, Json]:
         """Return the answer to a question about a link; raises VramplanError, and what `hear` does.
 
-        `hear` is told what is being tried while that takes its time.
+        `hear` is told what is being tried while that takes its time. Nothing is recorded, which may
+        take minutes: what `vramplan check` has recorded here is taken.
         """
-        with heard_by(hear):
+        with heard_by(hear), searching():
             return self._questions[question](read_query(link), hear)
 
     def _start(self, _query: PageQuery, _hear: Hear) -> dict[str, Json]:

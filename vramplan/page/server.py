@@ -102,7 +102,8 @@ class PageServer(ThreadingHTTPServer):
         self._names = {host.lower(), "localhost"}
         super().__init__((str(address[0]), port), _Handler)
         if not self.is_loopback:
-            self._names.add(socket.gethostname().lower())
+            name = socket.gethostname().lower()
+            self._names |= {name, f"{name}.local"}
 
     @property
     def is_loopback(self) -> bool:
@@ -110,11 +111,16 @@ class PageServer(ThreadingHTTPServer):
         return is_loopback(str(self.server_address[0]))
 
     @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self.server_address[1])
+
+    @property
     def url(self) -> str:
         """Where a browser on this machine finds the page."""
         address = ipaddress.ip_address(str(self.server_address[0]))
         shown = LOOPBACK if address.is_unspecified else str(address)
-        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.server_address[1]}/"
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}/"
 
     def is_own_name(self, host: str) -> bool:
         """Return whether a request's ``Host`` is one that this server goes by, on whatever port.
@@ -164,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "vramplan", ""
     timeout = _SILENCE_S
+    _thread = 0
 
     def do_GET(self) -> None:
         """Send a file of the page, or an answer."""
@@ -194,6 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
             return
         status, found = HTTPStatus.OK, None
+        self._thread = threading.get_ident()
         try:
             with self._turn():
                 found = self.server.page.answer(question, link, self._hear)
@@ -228,6 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hear(self, _step: str) -> None:
         """End the work where the browser has gone away, or asks for something else by now."""
+        if threading.get_ident() != self._thread:
+            return  # a helper of the work's tells: ending that would end nothing
         readable, _, _ = select.select([self.connection], [], [], 0)
         if readable and not self.connection.recv(1, socket.MSG_PEEK):
             raise _BrowserLeft

@@ -133,8 +133,8 @@ def run_view(estimate: Estimate, verdict: Verdict) -> dict[str, Json]:
         "swatches": [
             {"swatch": draw_swatch(css), "label": label}
             for css, label in (
-                ("allocated", "in use by tensors"),
-                ("reserved", "held by the allocator"),
+                ("allocated", "in use"),
+                ("reserved", "held in reserve"),
                 ("base", "CUDA context"),
             )
         ],

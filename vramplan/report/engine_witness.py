@@ -54,6 +54,9 @@ def _about(witness: Witness) -> str:
     if witness.contradictions:
         known = f". THE ENGINE CONTRADICTS OURS: {', '.join(witness.contradictions)}; trust it"
     engine = phrases.name(witness.engine)
+    if witness.card is not None and witness.layers is None:
+        pipeline, card = phrases.name(witness.pipeline), phrases.name(witness.card)
+        return f"{pipeline} on {card}, a card that is not there: run once by {engine}{known}"
     if witness.card is None or witness.layers is None:
         return f"{engine}: llama.cpp's CPU build, all in host memory{known}"
     layers = witness.layers
@@ -71,7 +74,8 @@ def _table(witness: Witness) -> Table:
          cell(_difference(row.size)))
         for row in witness.rows
     )  # fmt: skip
-    return table("buffer, ours#, the engine's#, difference#", rows)
+    what = "buffer" if witness.layers is not None or witness.card is None else "peak"
+    return table(f"{what}, ours#, the engine's#, difference#", rows)
 
 
 def _mib(size_bytes: int | None) -> Cell:

@@ -47,7 +47,7 @@ def against_sheet(verdicts: Sequence[Verdict], compared: Comparison) -> Sheet:
         )
         more = f" and {len(compared.gone) - 20} more" if len(compared.gone) > 20 else ""
         lines.append(f"judged no more: {gone}{more}")
-    place = clean(compared.place, 200)
+    place = clean(compared.place.replace("\\", "/").rpartition("/")[2], 200)
     head = f"since {place}" if place else "since then"
     headers = "pipeline!, card!, was, is, need#, change"
     return Sheet(heading=head, lines=lines, tables=[("", table(headers, rows))] if rows else [])

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from vramplan.codec import Json, JsonError, Limits, read_object
 from vramplan.errors import SourceError
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 from vramplan.sources.safetensors import SafetensorsHeader, Tensor, read_safetensors
 
 INDEX, CONFIG = "model_index.json", "config.json"

@@ -94,7 +94,12 @@ class GgmlEngine:
 
         return find_smaller_file(of_ggml(question.job.pipeline), question)
 
-    def witness(self, job: Job, judged: tuple[Verdict, Estimate] | None = None) -> Witness:
+    def witness(
+        self,
+        job: Job,
+        judged: tuple[Verdict, Estimate] | None = None,
+        card: Card | None = None,  # noqa: ARG002  # it is asked in host memory
+    ) -> Witness:
         """Return llama.cpp's own buffers beside ours: on the card that was judged, else in memory.
 
         Raises UsageError for a pipeline that is no file here, MissingError without the engine.

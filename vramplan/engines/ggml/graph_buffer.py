@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
-from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers
+from vramplan.engines.ggml.card_shares import HOST
+from vramplan.engines.ggml.closed_form import Batch, ComputeBuffers, is_pipeline
 from vramplan.engines.ggml.coverage import KNOWN, WITHOUT_CONTEXT
 from vramplan.engines.ggml.graph.families import FAMILIES
 from vramplan.engines.ggml.known_graphs import known_sizes
@@ -34,11 +35,12 @@ def is_known(model: GgmlModel, rules: EngineRules) -> bool:
 def has_tape(model: GgmlModel, batch: Batch, rules: EngineRules, cards: int = 1) -> bool:
     """Return whether the graph comes from a recording of the engine's, of the build asked for.
 
-    It was recorded for one card.
+    For several cards it must say which norms are a layer's own.
     """
-    if cards > 1 or is_known(model, rules):
+    if is_known(model, rules):
         return False
-    return _recorded(model, batch, rules) is not None
+    found = _recorded(model, batch, rules)
+    return found is not None and (cards == 1 or found.tells_norms)
 
 
 def is_told(model: GgmlModel, batch: Batch, rules: EngineRules, cards: int = 1) -> bool:
@@ -95,8 +97,8 @@ def graph_buffers(
 ) -> ComputeBuffers:
     """Return what the graph of `batch` takes on each card and in host memory."""
     if has_tape(model, batch, rules, len(placement.cards)):
-        gpu, host = tape_sizes(model, batch, placement, rules)
-        return ComputeBuffers(cards=(Band.exactly(gpu),), host_bytes=host)
+        *sizes, host = tape_sizes(model, batch, placement, rules)
+        return ComputeBuffers(cards=tuple(map(Band.exactly, sizes)), host_bytes=host)
     *sizes, host = split_sizes(model, batch, placement, rules)
     if rules.has_wide_mask and batch.has_flash:
         host += _F16 * batch.tokens * (batch.context + batch.window_context) * batch.streams
@@ -152,8 +154,8 @@ def graph_sizes(model: GgmlModel, batch: Batch, rules: EngineRules) -> int:
 @lru_cache(maxsize=256)
 def tape_sizes(
     model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
-) -> tuple[int, int]:
-    """Return the buffers of a model's recorded graph on the GPU and on the host."""
+) -> tuple[int, ...]:
+    """Return the buffers of a model's recorded graph on each card and on the host."""
     graph = _recorded(model, batch, rules)
     assert graph is not None
     return recording_sizes(graph, model, batch, placement, rules)
@@ -161,17 +163,22 @@ def tape_sizes(
 
 def recording_sizes(
     graph: Recording, model: GgmlModel, batch: Batch, placement: Placement, rules: EngineRules
-) -> tuple[int, int]:
-    """Return the buffers of the engine's own graph on the GPU and on the host."""
+) -> tuple[int, ...]:
+    """Return the buffers of the engine's own graph on each card and on the host."""
     from vramplan.engines.ggml.graph.recording import split_bytes
-    from vramplan.engines.ggml.reserved_graph import AS_F16, weight_memories
+    from vramplan.engines.ggml.reserved_graph import AS_F16, norm_owners, weight_memories
 
     unpacks = not {batch.cache_type, batch.type_of_values} <= AS_F16
+    cards = len(placement.cards)
+    found = (placement.card_of(number) for number in range(model.layers))
     return split_bytes(
         graph,
         dict(weight_memories(model, placement)),
-        model.layers - placement.blocks_on_gpu,
+        [cards if card == HOST else card for card in found],
+        cards=cards,
         is_cache_on_host=batch.is_cache_on_host,
+        is_pipeline=is_pipeline(model, batch, placement),
+        norms_with_layers=bool(norm_owners(model, batch, placement)),
         copies_weights=rules.offloads_host_weights,
         unpacks_caches=rules.reserves_unpacked_cache and unpacks,
         fuses_experts=rules.fuses_experts,

@@ -130,8 +130,8 @@ def check(tapes: Tapes, tape: Tape, quantities: Quantities) -> None:
     """Raise TapeDomainError for a model that is not of a tape's domain."""
     model, domain = quantities.model, tape.domain
     rule = RULES.get(model.architecture)
-    if rule is not None and rule.period and model.layers < rule.period + 1:
-        raise TapeDomainError("no more layers than windows have a period")
+    if rule is not None and rule.is_fixed and model.layers <= (rule.period or 0):
+        raise TapeDomainError("no more layers than a window's period, of which all are alike")
     outside = {
         tensor.name for tensor in model.tensors if not is_of_layer(tensor) and not tensor.is_shared
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.closed_form import reserved_tokens
+from vramplan.engines.ggml.figures import over_cards
 from vramplan.engines.ggml.graph import recording
 from vramplan.engines.ggml.graph_buffer import recording_sizes
 from vramplan.engines.ggml.witness.dry_run import request_of
@@ -43,23 +44,25 @@ def to_the_byte(fit: Fit, planned: Figures) -> Figures:
     if planned.compute.origin is not Origin.WITNESSED:
         return planned
     try:
-        gpu, host = recorded_sizes(fit)
+        *sizes, host = recorded_sizes(fit)
     except (MeasurementError, MissingError):
         return planned
-    said = planned.compute.band
-    is_gpu = said.low_bytes <= gpu <= said.high_bytes
+    said = planned.compute.bands
+    is_gpu = all(
+        one.low_bytes <= size <= one.high_bytes for one, size in zip(said, sizes, strict=True)
+    )
     if not is_gpu or abs(host - planned.host_compute_bytes) > _ROUNDING_BYTES:
         return planned
     source = (
         f"the graph that llama.cpp reserves ({recording_of(fit).build}), recorded, through a model "
         "of its scheduler and allocator; equal to its own plan"
     )
-    compute = replace(planned.compute, band=Band.exactly(gpu), source=source)
+    compute = over_cards([*map(Band.exactly, sizes)], planned.compute.origin, source)
     return replace(planned, compute=compute, host_compute_bytes=host)
 
 
-def recorded_sizes(fit: Fit) -> tuple[int, int]:
-    """Return the compute buffers on the GPU and in host memory, from a recorded graph.
+def recorded_sizes(fit: Fit) -> tuple[int, ...]:
+    """Return the compute buffers on each card and in host memory, from a recorded graph.
 
     Raises MissingError without the engine, RecordingError where it does not tell its graph.
     """

@@ -82,12 +82,12 @@ def _split(  # what decides of a graph's parts
         unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in AS_F16,
         gpus=cards,
         is_pipeline=is_pipeline(model, batch, placement),
-        owners=_owners(model, batch, placement),
+        owners=norm_owners(model, batch, placement),
     )
     return tuple(allocate(graph, (ALIGNMENT,) * cards + (HOST_ALIGNMENT,)))
 
 
-def _owners(model: GgmlModel, batch: Batch, placement: Placement) -> list[int]:
+def norm_owners(model: GgmlModel, batch: Batch, placement: Placement) -> list[int]:
     """Return the backend of each layer, where the engine says which one computes its norms.
 
     Source: llama.cpp, src/llama-context.cpp (graph_get_cb).

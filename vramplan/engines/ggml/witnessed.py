@@ -71,8 +71,7 @@ def _ask(
         fit, planned = plan(run, fit, free_bytes)
     except (UnknownError, MissingError) as problem:
         return fit, _remarked(fit, f"{remark}: {problem}; what is assumed says so")
-    # of several cards the engine's own plan is all there is: to hundredths of a MiB
-    return fit, planned if planned.compute.cards else to_the_byte(fit, planned)
+    return fit, to_the_byte(fit, planned)
 
 
 def _remarked(fit: Fit, remark: str) -> Figures:

@@ -1,8 +1,8 @@
 """What a compute capability decides: the attention kernel torch picks for it.
 
-Source: pytorch 2.13, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp:
+Source: pytorch 2.14, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp:
 `check_prefer_cudnn_attention` (9.x and 10.x with cuDNN above 9.15), `check_sm_version` (flash from
-8.0 on, memory-efficient from 5.0 on).
+8.0 on, memory-efficient from 5.0 on), `use_mem_efficient_attention` (bf16 from 8.0 on).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def attention_kernel(compute_capability: str, attention: str, dtype: str) -> str
     if attention == "math":
         return "math"
     major, _ = parse_capability(compute_capability)
+    if dtype == "bf16" and major < 8:  # no fused kernel takes it there
+        return "math"
     if dtype == "fp32" or major < 8:  # flash and cuDNN take half precision only, flash from 8.0 on
         return "efficient" if major >= 5 else "math"
     return "cudnn" if major in (9, 10) else "flash"

@@ -1,12 +1,10 @@
 """cuDNN's workspace: the scratch of one convolution at a time, taken from torch's allocator.
 
-It depends on the GPU's architecture. cuDNN's tensor-core convolutions work on NHWC data, torch's
-tensors are NCHW by default, so a convolution takes copies of its input, its output and its filter.
-That was inferred from published runs, not measured layer by layer. With it the replay allocates
-above the weights of SD 1.5's VAE what InvokeAI measured on an RTX 4090, to 0.2 MiB for decoding in
-fp16 and fp32 (there without the output's copy) and to the image's own size for encoding; what its
-decoder reserves in fp16 is within 0.4 %; and the peaks of SD 1.5 and SDXL are within 0.2 % of what
-diffusers' benchmarks measured on an A100 and an A10G (`profiles/published.yaml`).
+It depends on the GPU's architecture and on the layer. cuDNN's tensor-core convolutions work on NHWC
+data, torch's tensors are NCHW by default, so most take copies of what they read and write. For the
+catalogue's layers, from compute capability 7.5 on, cuDNN was asked itself (`witnessed_plans`); for
+all others a share of the operands is assumed, which published runs bear out
+(`profiles/published.yaml`).
 """
 
 from __future__ import annotations
@@ -14,9 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramplan.budget.learned import learned
+from vramplan.catalog.shipped import profiles_dir
+from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.tape.conditions import Percents
+from vramplan.engines.torch.tape.plans import ComparedModel
+from vramplan.engines.torch.witnessed_plans import (
+    CAPABILITIES,
+    NEAREST,
+    Plans,
+    checksum,
+    read_plans,
+)
 from vramplan.model import GPU, Band, Line, LineKind, Origin
 from vramplan.quick_dataclass import dataclass
 
@@ -25,7 +33,8 @@ from vramplan.quick_dataclass import dataclass
 #: 26,216,448 B for 512 channels, 3,277,312 from 256 to 128, four bytes a channel included
 _PASCAL_FILTER_PERCENT = 556
 
-#: how far above the model the high figure goes. Assumed: no convolution has been measured here yet
+#: how far above copies the high figure goes. Assumed: no convolution has been measured here yet;
+#: on an RTX 3060 SDXL was seen with 150 MiB more than by these plans (vladmandic/sdnext#3416)
 _HIGH_PERCENT = 125
 
 
@@ -154,12 +163,101 @@ def convolution_scratch(compute_capability: str, element_bytes: int) -> Convolut
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessedScratch(ComparedModel):
+    """cuDNN's own plans where its layer was asked about, and a share of the operands elsewhere."""
+
+    capability: str
+    dtype: str
+    otherwise: Percents
+
+    @property
+    def known(self) -> Plans:
+        """What was witnessed on the architecture."""
+        return read_plans(profiles_dir(), self.capability)
+
+    def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the workspaces in the order in which torch tries them, in bytes."""
+        found = self.known.sizes(self.dtype, kind, operands)
+        return found or (self.otherwise(kind, operands),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MostScratch(ComparedModel):
+    """The most that is likely: a quarter more than copies of all operands, or the first plan's.
+
+    Another version of cuDNN may put another plan first; all but a few of them take no more.
+    """
+
+    witnessed: WitnessedScratch
+
+    def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the one plan's workspace in bytes."""
+        return (max(self.witnessed(kind, operands), _COPIES(kind, operands)),)
+
+
+_COPIES = Percents(
+    input_percent=_HIGH_PERCENT, output_percent=_HIGH_PERCENT, filter_percent=_HIGH_PERCENT
+)
+
+#: the dtypes that cuDNN was asked about, by element size, where a component is cast
+_CAST_DTYPES = {2: "fp16", 4: "fp32"}
+
+
+def witnessed_scratch(
+    compute_capability: str, element_bytes: int, dtype: str
+) -> WitnessedScratch | None:
+    """Return cuDNN's own plans for an architecture and a dtype of `element_bytes` an element.
+
+    `dtype` is the job's: a component that was cast to another size has another. None where cuDNN
+    was not asked, or where a GPU was measured.
+    """
+    nearest = NEAREST.get(compute_capability, compute_capability)
+    if nearest not in CAPABILITIES or element_bytes not in _CAST_DTYPES:
+        return None
+    if (compute_capability, element_bytes) in learned().scratches:
+        return None
+    is_own = ELEMENT_BYTES.get(dtype) == element_bytes
+    return WitnessedScratch(
+        capability=nearest,
+        dtype=dtype if is_own else _CAST_DTYPES[element_bytes],
+        otherwise=convolution_scratch(nearest, element_bytes).expected,
+    )
+
+
+def scratch_key(compute_capability: str, element_bytes: int, dtype: str) -> str:
+    """Return what tells one model of scratch from every other, in a word."""
+    witnessed = witnessed_scratch(compute_capability, element_bytes, dtype)
+    if witnessed is not None:
+        told = checksum(profiles_dir(), witnessed.capability)
+        return f"{witnessed.capability}:{witnessed.dtype}:{told:08x}"
+    return "/".join(map(str, convolution_scratch(compute_capability, element_bytes).percents))
+
+
+def _origin(compute_capability: str, element_bytes: int, dtype: str) -> tuple[Origin, str]:
+    """Return where the figures come from, and in words."""
+    witnessed = witnessed_scratch(compute_capability, element_bytes, dtype)
+    if witnessed is None:
+        scratch = convolution_scratch(compute_capability, element_bytes)
+        return scratch.origin, scratch.source
+    versions = witnessed.known.versions
+    said = (
+        f"cuDNN {versions['cudnn']}'s own plans for {witnessed.dtype} on compute capability "
+        f"{witnessed.capability}, as torch {versions['torch']} asked for them on a card that is "
+        "not there; high: a quarter more than copies of all operands"
+    )
+    if witnessed.capability != compute_capability:
+        return Origin.ASSUMED, f"assumed to be as on {witnessed.capability}: {said}"
+    return Origin.WITNESSED, said
+
+
 def convolution_lines(run: RunAtPeak) -> Iterator[Line]:
     """Yield what convolutions take at the peak above the least that is live; nothing where none."""
     floor, most = run.floor_bytes, run.most_bytes
     if most <= floor:
         return
-    scratch = convolution_scratch(run.compute_capability, run.peak_element_bytes)
+    dtype = str(run.settings.get("dtype", "fp32"))
+    origin, source = _origin(run.compute_capability, run.peak_element_bytes, dtype)
     yield Line(
         kind=LineKind.WORKSPACE,
         device=GPU,
@@ -171,6 +269,6 @@ def convolution_lines(run: RunAtPeak) -> Iterator[Line]:
             expected_bytes=run.result.expected.allocated_peak_bytes - floor,
             high_bytes=most - floor,
         ),
-        origin=scratch.origin,
-        source=scratch.source,
+        origin=origin,
+        source=source,
     )

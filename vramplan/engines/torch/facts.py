@@ -59,12 +59,16 @@ def facts_at(
 def _own_kernel(attention: str, kernel: str, known: Sequence[str]) -> str:
     """Return what a component runs that has processors of its own (diffusers).
 
-    One that takes a single fused kernel on every architecture, because its head is too large for
-    the others, takes it here too.
+    One that takes a single fused kernel on every architecture that has one for its dtype, because
+    its head is too large for the others, takes it here too.
     """
     asked = {"math": "plain", "sliced": "sliced"}.get(attention, kernel)
-    fused = [value for value in known if value not in ("plain", "sliced")]
-    return fused[0] if asked not in known and len(fused) == 1 else asked
+    if asked in known:
+        return asked
+    if kernel == "math" and kernel in known:
+        return kernel
+    fused = [value for value in known if value not in ("plain", "sliced", "math")]
+    return fused[0] if len(fused) == 1 else asked
 
 
 def switched_off(components: Mapping[str, object], facts: Mapping[str, str]) -> frozenset[str]:

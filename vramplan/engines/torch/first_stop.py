@@ -110,10 +110,12 @@ def stop_under(
 
 def find_refusal(run: Rehearsed, limit_bytes: int) -> tuple[str, str] | None:
     """Return the phase and the component at which a limit stops a run; None where it completes."""
+    from vramplan.engines.torch.tape.rehearsed import Refused
+
     # a convolution whose scratch does not fit runs by its next plan, so that is no stop; where
-    # nothing else is refused, it is that next plan of which no more is known
-    for is_elastic in (True, False):
-        _, failure = run.attempt(max(0, limit_bytes), is_elastic=is_elastic)
+    # nothing else is refused, it is the last plan that is known
+    for refused in (Refused.WITHOUT, Refused.NEXT_PLAN):
+        _, failure = run.attempt(max(0, limit_bytes), refused=refused)
         if failure is not None:
             return failure.phase, failure.component
     return None

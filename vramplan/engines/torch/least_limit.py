@@ -10,7 +10,7 @@ the most it was granted up to its own, and the next to be tried is a byte less t
 
 from __future__ import annotations
 
-from vramplan.engines.torch.tape.rehearsed import Rehearsed
+from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 from vramplan.errors import TapeError
 from vramplan.quick_dataclass import dataclass
 
@@ -28,16 +28,16 @@ class LeastLimit:
 
 
 def find_least_limit(
-    run: Rehearsed, *, is_elastic: bool = False, from_bytes: int | None = None
+    run: Rehearsed, *, refused: Refused = Refused.FAILS, from_bytes: int | None = None
 ) -> LeastLimit:
     """Return the smallest limit such that a rehearsed run completes under it and every larger one.
 
-    With `is_elastic`, scratch that does not fit is done without. `from_bytes` is a limit of which
+    `refused` is what becomes of scratch that does not fit. `from_bytes` is a limit of which
     that is known. Raises TapeError for a run that needs no memory.
     """
     limit_bytes = run.most_wanted_bytes if from_bytes is None else from_bytes
     for _ in range(_MOST_TRIES):
-        granted_bytes, failure = run.attempt(limit_bytes - 1, is_elastic=is_elastic)
+        granted_bytes, failure = run.attempt(limit_bytes - 1, refused=refused)
         if failure is not None:
             return LeastLimit(
                 limit_bytes=limit_bytes, phase=failure.phase, component=failure.component

@@ -1,8 +1,9 @@
 """Rehearsals of this process, and the least limits of their runs: what replays alike is done once.
 
 Two architectures replay alike where the tape has the same code for both and their libraries take
-the same scratch. Three least limits are looked for in one run: with the expected scratch, with the
-most that is likely, and with what does not fit done without, because torch tries the next plan.
+the same scratch. Three least limits are looked for: with the plans that are known, of which torch
+tries the next where one does not fit; with those and, after the last, without scratch; and with
+the most scratch that is likely.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from _thread import allocate_lock
 from collections.abc import Hashable
 
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
-from vramplan.engines.torch.tape.conditions import Conditions, Percents
+from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
+from vramplan.engines.torch.tape.plans import ComparedModel
 from vramplan.engines.torch.tape.rehearse import rehearse
-from vramplan.engines.torch.tape.rehearsed import Rehearsed
+from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 
 _Key = tuple[Hashable, ...]
 _lock = allocate_lock()
@@ -58,32 +60,34 @@ def find_least_limits(
     tape: Tape, conditions: Conditions, most: Conditions, *, expandable_segments: bool
 ) -> tuple[LeastLimit, LeastLimit, LeastLimit]:
     """Return the least limits, low to high: under `conditions`, and those of the `most` scratch."""
-    expected, low = _limits(tape, conditions, expandable_segments, is_elastic=True)
-    high, _ = _limits(tape, most, expandable_segments, is_elastic=False)
+    expected, low = _limits(tape, conditions, expandable_segments, has_bare=True)
+    high, _ = _limits(tape, most, expandable_segments, has_bare=False)
     assert low is not None
     return low, expected, high
 
 
 def _limits(
-    tape: Tape, conditions: Conditions, expandable_segments: bool, *, is_elastic: bool
+    tape: Tape, conditions: Conditions, expandable_segments: bool, *, has_bare: bool
 ) -> tuple[LeastLimit, LeastLimit | None]:
-    """Return the least limit of a run, and that of the run in which scratch is done without."""
+    """Return the least limit of a run, and that of the run without what no known plan fits."""
     key = _key(tape, conditions, expandable_segments=expandable_segments)
     known = None if key is None else _found.get(key)
-    if known is not None and (known[2] is not None or not is_elastic):
+    if known is not None and (known[2] is not None or not has_bare):
         return known[1:]
     run = rehearse_once(tape, conditions, expandable_segments=expandable_segments)
-    rigid = find_least_limit(run) if known is None else known[1]
-    # where the run completes no scratch was refused, so the elastic run is that run
-    elastic = (
-        find_least_limit(run, is_elastic=True, from_bytes=rigid.limit_bytes) if is_elastic else None
+    likely = find_least_limit(run, refused=Refused.NEXT_PLAN) if known is None else known[1]
+    # where the run completes no last plan was refused, so without them it is that run
+    bare = (
+        find_least_limit(run, refused=Refused.WITHOUT, from_bytes=likely.limit_bytes)
+        if has_bare
+        else None
     )
     if key is not None:
         with _lock:
-            _found[key] = tape, rigid, elastic
+            _found[key] = tape, likely, bare
             while len(_found) > _MOST_FOUND:
                 del _found[next(iter(_found))]
-    return rigid, elastic
+    return likely, bare
 
 
 def forget() -> None:
@@ -95,7 +99,7 @@ def forget() -> None:
 def _key(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> _Key | None:
     """Return everything that a rehearsal reads, scratch first; None where it cannot be compared."""
     models = {0: conditions.workspace_bytes, **conditions.cast_workspace_bytes}
-    if not all(isinstance(model, Percents) for model in models.values()):
+    if not all(isinstance(model, ComparedModel) for model in models.values()):
         return None
     facts, numbers = conditions.facts, conditions.numbers
     return (
@@ -108,7 +112,6 @@ def _key(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> _K
         conditions.element_bytes,
         conditions.loading,
         conditions.offload,
-        conditions.is_elastic,
         conditions.skip_components,
         expandable_segments,
     )

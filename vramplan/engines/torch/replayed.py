@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
-from vramplan.engines.torch.convolution_workspace import NO_SCRATCH, convolution_scratch
+from vramplan.engines.torch.convolution_workspace import (
+    NO_SCRATCH,
+    MostScratch,
+    WitnessedScratch,
+    convolution_scratch,
+    scratch_key,
+    witnessed_scratch,
+)
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -27,9 +34,10 @@ from vramplan.quick_dataclass import replace
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
-    from vramplan.engines.torch.tape.conditions import Conditions
+    from vramplan.engines.torch.tape.conditions import Conditions, Percents
     from vramplan.engines.torch.tape.format import Tape
     from vramplan.engines.torch.tape.mark import Mark
+    from vramplan.engines.torch.tape.plans import WorkspaceModel
     from vramplan.engines.torch.tape.rehearsed import Rehearsed
     from vramplan.engines.torch.tape.trace import Trace
 
@@ -39,13 +47,15 @@ _MOST_MARKS = 60
 #: settings that change a verdict and not the replay
 _NOT_REPLAYED = frozenset({"platform", "device_map"})
 
+#: an architecture of each kind of kernel: a class of cards has all of them
+_EACH_KERNEL = ("8.6", "9.0", "7.5")
 #: an architecture whose kernels every tape has that knows the dtype
-_ANY = "8.6"
+ANY_CAPABILITY = "8.6"
 #: element sizes that components run in: half precision and single
 _WIDTHS = (2, 4)
 
 #: part of every key: raise it when the replay or a model behind it changes its figures
-MODEL_VERSION = 2
+MODEL_VERSION = 6
 
 
 def conditions_at(
@@ -66,10 +76,8 @@ def conditions_at(
         numbers=numbers_at(settings),
         facts=facts,
         element_bytes=element_bytes,
-        workspace_bytes=convolution_scratch(compute_capability, element_bytes).expected,
-        cast_workspace_bytes={
-            size: convolution_scratch(compute_capability, size).expected for size in _WIDTHS
-        },
+        workspace_bytes=_scratch(compute_capability, element_bytes, dtype),
+        cast_workspace_bytes={size: _scratch(compute_capability, size, dtype) for size in _WIDTHS},
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
         offload="none"
@@ -79,12 +87,26 @@ def conditions_at(
     )
 
 
-def holds_at(pipeline: TorchPipeline, settings: Settings, tape: Tape) -> bool:
-    """Return whether a tape was recorded for these settings, on every architecture."""
+def _scratch(
+    compute_capability: str, element_bytes: int, dtype: str
+) -> WitnessedScratch | Percents:
+    witnessed = witnessed_scratch(compute_capability, element_bytes, dtype)
+    return witnessed or convolution_scratch(compute_capability, element_bytes).expected
+
+
+def knows_plans(conditions: Conditions) -> bool:
+    """Return whether more than a library's first plan is known, so that scratch may take less."""
+    models = (conditions.workspace_bytes, *conditions.cast_workspace_bytes.values())
+    return any(isinstance(model, WitnessedScratch) for model in models)
+
+
+def holds_at(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
+) -> bool:
+    """Return whether a tape was recorded for these settings on an architecture."""
     if tape.outside(numbers_at(settings)) is not None:
         return False
-    kernel = attention_kernel(_ANY, str(settings.get("attention", "sdpa")), _dtype(settings))
-    facts = facts_at(pipeline, settings, _ANY, tape.known_facts) | {"kernel": kernel}
+    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     facts |= tape.dtype_facts.get(_dtype(settings), {})
     return all(facts[name] in values for name, values in tape.known_facts.items())
 
@@ -95,7 +117,12 @@ def _dtype(settings: Settings) -> str:
 
 def at_most(conditions: Conditions, compute_capability: str) -> Conditions:
     """Return the conditions with the most scratch that is likely on an architecture."""
-    most = {size: convolution_scratch(compute_capability, size).high for size in _WIDTHS}
+    most: dict[int, WorkspaceModel] = {}
+    for size, model in conditions.cast_workspace_bytes.items():
+        if isinstance(model, WitnessedScratch):
+            most[size] = MostScratch(witnessed=model)
+        else:
+            most[size] = convolution_scratch(compute_capability, size).high
     return replace(
         conditions,
         workspace_bytes=most[conditions.element_bytes],
@@ -222,12 +249,9 @@ def models_at(pipeline: TorchPipeline, settings: Settings, compute_capability: s
     attention = "sdpa" if is_kept else str(settings.get("attention", "sdpa"))
     kernel = attention_kernel(compute_capability, attention, dtype)
     # a component may be cast to another width than the rest: SDXL's VAE
-    percents = "|".join(
-        "/".join(map(str, convolution_scratch(compute_capability, size).percents))
-        for size in _WIDTHS
-    )
+    scratch = "|".join(scratch_key(compute_capability, size, dtype) for size in _WIDTHS)
     cublas = cublas_band(compute_capability)[0].expected_bytes
-    return f"{kernel} scratch={percents} cublas={cublas}"
+    return f"{kernel} scratch={scratch} cublas={cublas}"
 
 
 def result_key(

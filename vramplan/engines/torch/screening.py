@@ -12,6 +12,7 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.convolution_workspace import NO_SCRATCH
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import (
     estimate_torch,
@@ -21,15 +22,16 @@ from vramplan.engines.torch.estimate import (
     with_tape,
 )
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import at_most, conditions_at, result_key
+from vramplan.engines.torch.replayed import at_most, conditions_at, knows_plans, result_key
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.settings import SPILLING_PLATFORMS
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.conditions import Conditions
     from vramplan.engines.torch.tape.contents import Tape
+    from vramplan.engines.torch.tape.rehearsed import Rehearsed
 
 #: no card has as much
 _NEVER = 1 << 60
@@ -142,6 +144,12 @@ def _screen_counted(
     )
 
 
+def _completes(run: Rehearsed, limit_bytes: int) -> bool:
+    from vramplan.engines.torch.tape.rehearsed import Refused
+
+    return run.failure(limit_bytes, refused=Refused.NEXT_PLAN) is None
+
+
 def _try(
     tape: Tape, conditions: Conditions, limit_bytes: int, expandable: bool, spills: bool
 ) -> tuple[int, bool]:
@@ -150,6 +158,10 @@ def _try(
 
     run = rehearse_once(tape, conditions, expandable_segments=expandable)
     live_bytes = run.trace.allocated_peak_bytes
+    if not spills and knows_plans(conditions):  # scratch that does not fit takes less
+        bare = replace(conditions, workspace_bytes=NO_SCRATCH, cast_workspace_bytes={})
+        least = rehearse_once(tape, bare, expandable_segments=expandable)
+        live_bytes = min(live_bytes, least.trace.allocated_peak_bytes)
     if spills:  # nothing is given back there before memory spills
         return live_bytes, run.trace.reserved_peak_bytes <= limit_bytes
-    return live_bytes, live_bytes <= limit_bytes and run.failure(limit_bytes) is None
+    return live_bytes, live_bytes <= limit_bytes and _completes(run, limit_bytes)

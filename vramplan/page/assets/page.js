@@ -25,6 +25,7 @@ let asked = null; // the question about verdicts that is under way: {link, since
 let planned = null; // the one about a plan
 let rest = null;
 let patience = null;
+let refused = null; // what was wrong with the last question
 let latest = null; // the answer that is shown
 let planCommand = "";
 
@@ -154,7 +155,9 @@ async function look() {
       const found = await ask("verdicts", asked.link, { signal: asked.control.signal, hear });
       show(found, asked.link);
     } catch (problem) {
-      if (problem.name !== "AbortError") showProblem(problem);
+      if (problem.name === "AbortError") continue;
+      showProblem(problem);
+      if (!latest && problem.error && wanted) wanted = without(problem.key); // a page to put it right on
     }
   }
   asked = null;
@@ -163,8 +166,18 @@ async function look() {
   rest = setTimeout(plan, REST);
 }
 
+/** Return what is wanted less the setting that cannot be taken, or less everything but the cards. */
+function without(key) {
+  const left = new URLSearchParams(wanted);
+  const had = key !== null && left.has(key);
+  for (const name of [...left.keys()]) if (had ? name === key : name !== "card") left.delete(name);
+  return left.toString() === wanted ? "" : left.toString();
+}
+
 function show(found, link) {
-  find("problem").hidden = true;
+  find("loading")?.remove();
+  find("problem").hidden = latest !== null || refused === null;
+  refused = null;
   find("found").hidden = false;
   if (link === wanted) {
     wanted = found.link;
@@ -213,8 +226,10 @@ function showRoom(found) {
 }
 
 function showProblem(problem) {
+  refused = problem;
   const said = problem.error ?? "the program that answers is gone: start it again, and reload this page";
   find("problem").replaceChildren(make("p", {}, make("b", {}, said)), ...(problem.hint ? [make("p", {}, problem.hint)] : []));
+  find("loading")?.remove();
   find("problem").hidden = false;
   hush();
   markKnob(problem.key ?? null);
@@ -222,6 +237,11 @@ function showProblem(problem) {
 
 /** Say what is being done, once it has taken a while. */
 function hear(step) {
+  const loading = find("loading");
+  if (loading) {
+    if (step) loading.textContent = step;
+    return;
+  }
   find("progress").textContent = step;
   patience ??= setTimeout(() => { find("progress").hidden = false; }, SILENCE);
 }
@@ -235,7 +255,7 @@ function hush() {
 
 /** Ask what to change, once nothing has moved for a while. */
 async function plan() {
-  if (!find("problem").hidden) {
+  if (refused !== null) {
     find("plan").removeAttribute("aria-busy");
     return;
   }

@@ -12,14 +12,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vramplan.codec import JsonError, Limits, parse_json, rows, text_of, whole
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.graph_allocator import allocate
-from vramplan.engines.ggml.graph.split import Memory, schedule
+from vramplan.engines.ggml.graph.split import GPU, Memory, schedule
 from vramplan.engines.ggml.graph.tensor import Shape, Tensor
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.extras import install_command
@@ -45,6 +45,7 @@ _KINDS = ("made", "weight", "cache")
 #: the layer of a weight or a cache by its name: blk.3.attn_q.weight, cache_k_l3
 _LAYER = re.compile(r"blk\.([0-9]{1,4})\.|_l([0-9]{1,4})\b")
 #: the layer that an operator is of: Qcur-3
+_NORM = re.compile(r"norm-([0-9]{1,4})")
 _OF_LAYER = re.compile(r"-([0-9]{1,4})(?: |$)")
 _FACTORS = "rope_"
 _TABLE, _OUTPUT_MATRIX = "token_embd.weight", "output.weight"
@@ -80,6 +81,11 @@ class Recording:
     leaves: tuple[int, ...]
     nodes: tuple[int, ...]
     held_bytes: int
+
+    @property
+    def tells_norms(self) -> bool:
+        """Return whether it says which norms are computed where their layer is."""
+        return any(norm_of(self.tensors[node].name) >= 0 for node in self.nodes)
 
 
 # ---------------------------------------------------------------------------- asking
@@ -244,24 +250,34 @@ def cpu_bytes(recording: Recording) -> int:
     return allocate(_graph(recording), (HOST_ALIGNMENT,))[0]
 
 
+def norm_of(name: str) -> int:
+    """Return the layer whose norm a node of this name is, -1 for any other node."""
+    found = _NORM.fullmatch(name)
+    return int(found[1]) if found else -1
+
+
 def split_bytes(
     recording: Recording,
     weights: Mapping[str, Memory],
-    first_layer: int,
+    owners: Sequence[int],
     *,
+    cards: int = 1,
     is_cache_on_host: bool,
+    is_pipeline: bool = False,
+    norms_with_layers: bool = False,
     copies_weights: bool = True,
     unpacks_caches: bool = False,
     fuses_experts: bool = False,
-) -> tuple[int, int]:
-    """Return the buffers on the GPU and in host memory; the rest are the rules of `schedule`.
+) -> tuple[int, ...]:
+    """Return the buffers on each card and in host memory; the rest are the rules of `schedule`.
 
-    `weights` are those of the file by name; caches and RoPE's factors of the layers from
-    `first_layer` on are on the GPU.
+    `weights` are those of the file by name; caches and RoPE's factors of a layer are on the card
+    that `owners` says, `cards` for the host. `norms_with_layers`: a layer's norms are computed
+    there too.
     """
-    graph = _graph(recording, first_layer, has_matrix=_OUTPUT_MATRIX in weights)
+    graph = _graph(recording, owners, cards, has_matrix=_OUTPUT_MATRIX in weights)
     memories = dict(weights)
-    memories.update(_other_memories(recording, first_layer, is_cache_on_host=is_cache_on_host))
+    memories.update(_other_memories(recording, owners, cards, is_cache_on_host=is_cache_on_host))
     scheduled = schedule(
         graph,
         memories,
@@ -269,13 +285,22 @@ def split_bytes(
         unpacks_caches=unpacks_caches,
         fuses_experts=fuses_experts,
         is_recorded=True,
+        gpus=cards,
+        is_pipeline=is_pipeline,
+        owners=owners if norms_with_layers else (),
     )
-    gpu, host = allocate(scheduled, (ALIGNMENT, HOST_ALIGNMENT))
-    return gpu, host
+    return tuple(allocate(scheduled, (ALIGNMENT,) * cards + (HOST_ALIGNMENT,)))
+
+
+def _owner(owners: Sequence[int], layer: int, host: int) -> int:
+    """Return who has a layer; one behind the model's, as a router's, is with the last."""
+    if layer < 0 or not owners:
+        return host
+    return owners[min(layer, len(owners) - 1)]
 
 
 def _other_memories(
-    recording: Recording, first_layer: int, *, is_cache_on_host: bool
+    recording: Recording, owners: Sequence[int], cards: int, *, is_cache_on_host: bool
 ) -> Iterator[tuple[str, Memory]]:
     """Yield the caches and RoPE's factors, which the engine has once on each device."""
     for row in recording.tensors:
@@ -283,21 +308,33 @@ def _other_memories(
             found = _LAYER.search(row.name)
             layer = int(found[1] or found[2]) if found else -1
             is_state = row.name.startswith(("cache_r", "cache_s"))
-            is_on_host = layer < first_layer or (is_cache_on_host and not is_state)
-            size = row.size_bytes
-            yield row.name, Memory(size_bytes=size, is_on_host=is_on_host, is_weight=False)
+            owner = _owner(owners, layer, cards)
+            if is_cache_on_host and not is_state:
+                owner = cards
+            yield row.name, _memory(row.size_bytes, owner, cards, is_weight=False)
         elif row.kind == "weight" and row.name.startswith(_FACTORS):
             size = row.size_bytes + padding_bytes(row.type, row.shape[0])
-            for is_on_host in (False, True):
-                name = _factors(row.name, is_on_host=is_on_host)
-                yield name, Memory(size_bytes=size, is_on_host=is_on_host)
+            for owner in range(cards + 1):
+                yield _factors(row.name, owner), _memory(size, owner, cards)
 
 
-def _factors(name: str, *, is_on_host: bool) -> str:
-    return f"{name} on the {'host' if is_on_host else 'GPU'}"
+def _memory(size_bytes: int, owner: int, cards: int, *, is_weight: bool = True) -> Memory:
+    is_on_host = owner == cards
+    return Memory(
+        size_bytes=size_bytes,
+        is_on_host=is_on_host,
+        is_weight=is_weight,
+        gpu=GPU if is_on_host else owner,
+    )
 
 
-def _graph(recording: Recording, first_layer: int = 0, *, has_matrix: bool = True) -> Graph:
+def _factors(name: str, owner: int) -> str:
+    return f"{name} of {owner}"
+
+
+def _graph(
+    recording: Recording, owners: Sequence[int] = (), cards: int = 1, *, has_matrix: bool = True
+) -> Graph:
     """Return the graph anew: allocating takes it over.
 
     The engine has RoPE's factors where each layer is, and the table of words once more where it is
@@ -308,12 +345,15 @@ def _graph(recording: Recording, first_layer: int = 0, *, has_matrix: bool = Tru
     for row, tensor in zip(recording.tensors, made, strict=True):
         tensor.sources = tuple(made[one] for one in row.sources)
         tensor.view_of = made[row.shows] if row.shows >= 0 else None
+        tensor.layer = norm_of(row.name)
+        if tensor.layer >= len(owners):
+            tensor.layer = -1
     for row, tensor in zip(recording.tensors, made, strict=True):
         if row.op == "rope" and len(row.sources) > 2:  # x, positions, factors
             layer = _OF_LAYER.search(row.name)
             if layer and made[row.sources[2]].name.startswith(_FACTORS):
                 factors = made[row.sources[2]]
-                name = _factors(factors.name, is_on_host=int(layer[1]) < first_layer)
+                name = _factors(factors.name, _owner(owners, int(layer[1]), cards))
                 own = _twin(factors, name, copies)
                 tensor.sources = (*tensor.sources[:2], own, *tensor.sources[3:])
         elif has_matrix and row.op == "mul_mat" and made[row.sources[0]].name == _TABLE:

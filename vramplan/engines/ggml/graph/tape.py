@@ -27,6 +27,9 @@ _LARGEST = 1 << 50
 #: sum over a token's experts. Its form is a view's
 SUM = "sum of parts"
 _MOST_SUMMED = 512
+#: of a node's flags, beside 1 for an input and 2 for an output: a norm of its layer, which several
+#: cards compute where the layer is
+NORM = 4
 #: tensors of the largest graph that is known, times ten
 _MOST_ROWS = 400_000
 _OUTPUT, _TABLE = "output.weight", "token_embd.weight"
@@ -283,6 +286,8 @@ class Composer:
             sources = tuple(find(one) for one in node.sources)
             shows = -1 if node.shows is None else find(node.shows)
             name = f"-{layer}" if layer >= 0 else ""
+            if node.flags & NORM:
+                name = f"norm{name}"
             if node.op == SUM:
                 made.append(self._sum(node, number, sources[0], name))
                 continue

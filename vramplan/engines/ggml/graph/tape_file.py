@@ -172,7 +172,7 @@ def _node(told: object, sizes: int) -> Node:
         sources=found,
         shows=None if shows is None else _ref(shows),
         form=_form(form, len(found), sizes),
-        flags=whole(flags, 3),
+        flags=whole(flags, 7),
     )
 
 

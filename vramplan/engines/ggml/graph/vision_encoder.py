@@ -220,14 +220,14 @@ class Encoder:
         self.graph.compare_ends(ends, repeats)
         return x
 
-    def _kinds(self, count: int) -> list[frozenset[tuple[str, VisionTensor]]]:
-        """Return what tells layers from each other: their tensors."""
-        found: list[set[tuple[str, VisionTensor]]] = [set() for _ in range(count)]
+    def _kinds(self, count: int) -> list[frozenset[tuple[str, str, tuple[int, ...]]]]:
+        """Return what tells layers from each other: their tensors, by name, type and shape."""
+        found: list[set[tuple[str, str, tuple[int, ...]]]] = [set() for _ in range(count)]
         for name, tensor in self.shape.tensors.items():
             if name.startswith("v.blk."):
                 number, _, part = name.removeprefix("v.blk.").partition(".")
                 if number.isdecimal() and int(number) < count:
-                    found[int(number)].add((part, tensor))
+                    found[int(number)].add((part, tensor.type, tensor.shape))
         return [frozenset(one) for one in found]
 
     def _behind(self, y: Tensor, scale: str, norm: str, is_rms: bool) -> Tensor:

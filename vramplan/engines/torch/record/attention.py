@@ -3,7 +3,7 @@
 On the CPU and on `meta`, `scaled_dot_product_attention` decomposes into matrix products; a CUDA
 device picks a fused kernel. Each fused operator's own shape function gives the strides and the
 log-sum-exp tensor CUDA would make. Rules: pytorch,
-aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (2.13).
+aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (2.14).
 """
 
 from __future__ import annotations
@@ -15,30 +15,53 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from vramplan.quick_dataclass import dataclass
+
 _HALF = (torch.float16, torch.bfloat16)
 
 Value = Any
 
 
-def choose_kernel(
-    best: str, query: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What torch's choice of a kernel looks at, beside the architecture."""
+
+    head: int
+    value_head: int
+    is_half: bool
+    is_masked: bool = False
+    is_causal: bool = False
+    is_trained: bool = False  # something of it wants a gradient
+    queries: int = 1
+    keys: int = 1
+
+
+def choose_kernel(best: str, asked: Asked) -> str:
     """Return cudnn, flash, efficient or math for these operands.
 
     `best` is what the architecture prefers: `flash` (8.x, 12.x), `cudnn` (9.x, 10.x), `efficient`
-    (before 8.0) or `math` (asked for). Head sizes above 256 have no flash kernel; cuDNN takes
-    multiples of 8 up to 256; the memory-efficient kernel takes any aligned head size.
+    (before 8.0) or `math` (asked for, or bf16 before 8.0). Head sizes above 256 have no flash
+    kernel, and flash masks what is to come only where queries and keys are equally many; cuDNN
+    takes multiples of 8 up to 256, and for training none between 128 and 256; the memory-efficient
+    kernel takes any aligned head size. A test holds this against what torch 2.14.1 chose on cards
+    of seven architectures that were not there, but for one thing: on 10.x a query of one token has
+    no cuDNN kernel, and gets the next one.
     """
-    head = query.shape[-1]
-    half = query.dtype in _HALF
-    same_head = head == value.shape[-1]
+    head, half = asked.head, asked.is_half
     if best == "math":
         return "math"
-    if best == "cudnn" and half and head % 8 == 0 and head <= 128:
+    same_head = head == asked.value_head
+    has_cudnn = head <= 128 or (
+        same_head and (head == 256 or (head < 256 and not asked.is_trained))
+    )
+    if best == "cudnn" and half and head % 8 == 0 and has_cudnn:
         return "cudnn"
-    if best in ("cudnn", "flash") and half and same_head and head <= 256 and mask is None:
+    is_square = not asked.is_causal or asked.queries == asked.keys
+    has_flash = same_head and head <= 256 and is_square and not asked.is_masked
+    if best in ("cudnn", "flash") and half and has_flash:
         return "flash"
-    if head % (8 if half else 4) == 0 and value.shape[-1] % (8 if half else 4) == 0:
+    aligned = 8 if half else 4
+    if head % aligned == 0 and asked.value_head % aligned == 0:
         return "efficient"
     return "math"
 
@@ -77,8 +100,18 @@ class Attention(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Value:
-        kernel = choose_kernel(self.best, query, value, attn_mask)
         grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+        asked = Asked(
+            head=query.shape[-1],
+            value_head=value.shape[-1],
+            is_half=query.dtype in _HALF,
+            is_masked=attn_mask is not None,
+            is_causal=is_causal,
+            is_trained=grad,
+            queries=query.shape[-2],
+            keys=key.shape[-2],
+        )
+        kernel = choose_kernel(self.best, asked)
         if enable_gqa and kernel != "flash":
             groups = query.shape[-3] // key.shape[-3]
             key = key.repeat_interleave(groups, -3)

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from vramplan.engines.torch.record.marks import WrittenMarks
-from vramplan.engines.torch.record.scratch import temporaries
+from vramplan.engines.torch.record.scratch import kept_bytes, temporaries
 from vramplan.engines.torch.record.stream import (
     Alloc,
     Birth,
@@ -26,6 +26,12 @@ from vramplan.engines.torch.record.stream import (
     Gemm,
     Stream,
     Workspace,
+)
+from vramplan.engines.torch.tape.convolution import (
+    FILTER_GRADIENT,
+    FORWARD,
+    INPUT_GRADIENT,
+    Convolution,
 )
 
 #: tensors up to this many elements keep their values
@@ -142,7 +148,7 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
                 args, kwargs = tree_map(_to_meta, (args, kwargs))
             out = func(*args, **kwargs)
             if isinstance(out, torch.Tensor):
-                return self._born(self._real_if_index(out), name)
+                return self._born(self._real_if_index(out), name, args)
             return self._born(tree_map(self._real_if_index, out), name)
         on_device = wants_gpu or any(self.is_on_device(x) for x in tensors)
         if wants_gpu:
@@ -156,7 +162,7 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
                 )
             kwargs["device"] = CPU
         out = func(*args, **kwargs)
-        return self._born(out, name) if on_device else out
+        return self._born(out, name, args) if on_device else out
 
     def _copy(self, func: Operator, args: tuple[Value, ...], kwargs: dict[str, Value]) -> Value:
         source: torch.Tensor = args[0]
@@ -201,7 +207,7 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
         self.weights.add(storage._cdata)
         weakref.finalize(storage, self.weights.discard, storage._cdata).atexit = False
 
-    def _born(self, out: Value, name: str) -> Value:
+    def _born(self, out: Value, name: str, args: tuple[Value, ...] = ()) -> Value:
         for tensor in _tensors_in((out,)):
             storage = tensor.untyped_storage()
             key = storage._cdata
@@ -209,7 +215,7 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
                 continue
             birth = self.stream.new_birth()
             self.adopt(tensor, birth)
-            self.write(Alloc(birth, storage.nbytes(), name))
+            self.write(Alloc(birth, kept_bytes(name, args, storage.nbytes()), name))
         return out
 
 
@@ -218,19 +224,47 @@ def scratch_events(
 ) -> Iterator[Event]:
     """Yield what a library takes and gives back inside one operator, besides its results."""
     if name.startswith(_GEMM):
-        yield Gemm()
+        yield Gemm(torch._C._current_graph_task_id() != -1)
     elif name.startswith(_CONV_BACKWARD):
         gradient, source, weight = map(_nbytes, args[:3])
+        layer = (args[2], args[4:10], args[1])
         if args[-1][0]:  # the input's gradient, then the weight's
-            yield Workspace("conv", (gradient, source, weight))
+            yield _convolution(INPUT_GRADIENT, (gradient, source, weight), *layer)
         if args[-1][1]:
-            yield Workspace("conv", (source, gradient, weight))
+            yield _convolution(FILTER_GRADIENT, (source, gradient, weight), *layer)
     elif name.startswith(_CONV):
-        yield Workspace("conv", (_nbytes(args[0]), _nbytes(out), _nbytes(args[1])))
+        operands = _nbytes(args[0]), _nbytes(out), _nbytes(args[1])
+        yield _convolution(FORWARD, operands, args[1], args[3:9], args[0])
     for sizes in temporaries(name, args, out):
         inside = [Alloc(stream.new_birth(), size, name) for size in sizes]
         yield from inside
         yield from (Free(alloc.birth) for alloc in inside)
+
+
+def _convolution(
+    product: str,
+    sizes: tuple[int, int, int],
+    weight: torch.Tensor,
+    given: tuple[Value, ...],
+    source: torch.Tensor,
+) -> Workspace:
+    """Return what cuDNN may ask for, of a layer that is `given` as its operator has it."""
+    stride, padding, dilation, is_transposed, _, groups = given
+    kernel = tuple(weight.shape[2:])
+    sides = [tuple(one) * (len(kernel) // len(one)) for one in (stride, padding, dilation)]
+    first, second = weight.shape[0], weight.shape[1] * groups
+    layer = Convolution(
+        product=product,
+        in_channels=first if is_transposed else second,
+        out_channels=second if is_transposed else first,
+        kernel=kernel,
+        stride=sides[0],
+        padding=sides[1],
+        dilation=sides[2],
+        groups=groups,
+        is_transposed=is_transposed,
+    )
+    return Workspace(layer.kind, (*sizes, source.shape[0], *source.shape[2:]))
 
 
 def _tensors_in(values: Iterable[Value]) -> Iterator[torch.Tensor]:

@@ -179,7 +179,7 @@ class _Flat:
     numbers: dict[Birth, int] = field(default_factory=dict)
     count: int = 0
     phase: str = ""
-    has_gemm: bool = False
+    gemms: set[bool] = field(default_factory=set)  # of which threads
 
     def add(self, event: object) -> None:
         if isinstance(event, Alloc):
@@ -190,9 +190,10 @@ class _Flat:
             self.entries.append(("free", self.numbers.pop(event.birth)))
         elif isinstance(event, Workspace):
             self.entries.append(("workspace", event.kind, event.operands))
-        elif isinstance(event, Gemm) and not self.has_gemm:
-            self.has_gemm = True
-            self.entries.append(_CUBLAS)
+        elif isinstance(event, Gemm):
+            if event.is_backward not in self.gemms:
+                self.gemms.add(event.is_backward)
+                self.entries.append(_CUBLAS)
         elif isinstance(event, Phase):
             self.phase = event.name
         elif isinstance(event, Cast):

@@ -9,6 +9,7 @@ queries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,23 @@ def temporaries(operator: str, arguments: Arguments, result: Value) -> Groups:
     return ()
 
 
+def kept_bytes(operator: str, arguments: Arguments, size_bytes: int) -> int:
+    """Return the bytes of the storage that a result of `size_bytes` keeps.
+
+    A loss that is reduced to a number is made at its operands' size and then made smaller, which
+    frees nothing. ATen/native/Loss.cpp, TORCH_META_FUNC(mse_loss), TORCH_META_FUNC(smooth_l1_loss).
+    """
+    if not operator.startswith(_SHRUNK) or not (arguments[2] if len(arguments) > 2 else 1):
+        return size_bytes
+    one, other = ([1] * (9 - x.dim()) + list(x.shape) for x in arguments[:2])
+    elements: int = math.prod(map(max, one, other))  # of both, spread to one shape
+    each: int = arguments[0].element_size()
+    return max(size_bytes, elements * each)
+
+
+_SHRUNK = ("aten.mse_loss.default", "aten.smooth_l1_loss.default")
+
+
 def _masked_scatter(arguments: Arguments, result: Value) -> Groups:
     """A running count of the mask at the result's size, and the mask spread out to it.
 
@@ -43,9 +61,18 @@ def _masked_scatter(arguments: Arguments, result: Value) -> Groups:
 
 
 def _mse_loss(arguments: Arguments, _: Value) -> Groups:
-    """The squared differences, before they are reduced. ATen/native/Loss.cpp, mse_loss_out."""
+    """The differences, before they are reduced. ATen/native/Loss.cpp, mse_loss_out."""
     reduction = arguments[2] if len(arguments) > 2 else 1
     return ((arguments[0].numel() * arguments[0].element_size(),),) if reduction else ()
+
+
+def _safe_softmax(arguments: Arguments, _: Value) -> Groups:
+    """Which scores are minus infinity, and which rows are nothing else, a byte each.
+
+    As torch 2.14.1 allocates on CUDA; ATen/native/SoftMax.cpp, _safe_softmax.
+    """
+    scores, dim = arguments[:2]
+    return ((scores.numel(), scores.numel() // scores.shape[dim]),)
 
 
 def _flash_backward(arguments: Arguments, _: Value) -> Groups:
@@ -98,6 +125,8 @@ _RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
     "aten._scaled_dot_product_efficient_attention.default": _efficient_forward,
     "aten.masked_scatter.": _masked_scatter,
     "aten.mse_loss.": _mse_loss,
+    "aten.smooth_l1_loss.": _mse_loss,
+    "aten._safe_softmax.": _safe_softmax,
     "aten._scaled_dot_product_flash_attention_backward.": _flash_backward,
     "aten._scaled_dot_product_efficient_attention_backward.": _efficient_backward,
 }

@@ -72,7 +72,7 @@ class Shape:
         if isinstance(item, Workspace):
             return ("workspace", item.kind)
         if isinstance(item, Gemm):
-            return ("gemm",)
+            return ("gemm", item.is_backward)
         if isinstance(item, Phase):
             return ("phase", item.name, item.component)
         if isinstance(item, Cast):

@@ -40,16 +40,22 @@ class Free:
 class Workspace:
     """Scratch a library takes during one operator and gives back: `operands` are bytes it may copy.
 
-    A convolution's are its input, its output and its filter.
+    A convolution's are what it reads, what it writes and its filter; then its batch and its
+    input's sides, which are no bytes.
     """
 
-    kind: str  # conv
+    kind: str  # of a convolution: `tape.convolution`
     operands: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Gemm:
-    """A matrix product ran: the first one of a process makes cuBLAS take its workspace."""
+    """A matrix product ran: the first one of a thread makes cuBLAS take its workspace.
+
+    A backward pass runs in a thread of its own.
+    """
+
+    is_backward: bool = False
 
 
 @dataclass(slots=True)

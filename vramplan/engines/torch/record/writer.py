@@ -42,7 +42,7 @@ class Writer:
         self.fitter = fitter
         self.grammar = grammar
         self.sizes: dict[str, int] = {}
-        self._has_gemm = False
+        self._has_gemm: set[bool] = set()
 
     def sequence(self, places: list[Place], path: Path = ()) -> Code:
         """Return the code of the same sequence as the recordings have it in `places`."""
@@ -70,9 +70,11 @@ class Writer:
             rows = zip(*(i.operands for i in _all(items, Workspace)), strict=True)
             yield ["w", first.kind, *(self._size(dims, [*row], first.kind) for row in rows)]
         elif isinstance(first, Gemm):
-            if not self._has_gemm:  # only the first product of a process matters: one a routine
-                self._has_gemm = True
-                yield ["g"]
+            if (
+                first.is_backward not in self._has_gemm
+            ):  # only the first product of a thread matters
+                self._has_gemm.add(first.is_backward)
+                yield ["g", "autograd"] if first.is_backward else ["g"]
         elif isinstance(first, Phase):
             part = [] if first.component == "pipeline" else [first.component]
             yield ["p", first.name, *part]

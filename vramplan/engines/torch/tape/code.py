@@ -4,8 +4,9 @@
                                     slot -n-1
     ["f", up, path, slot...]        frees elsewhere: climb `up` sequences, go down `path` of [loop,
                                     iteration], take the slots ([first, last] is a range of them)
-    ["w", kind, size...]            a library's scratch; the sizes are its operands'
+    ["w", kind, size...]            a library's scratch; the sizes are its operands' (`convolution`)
     ["g"]                           a matrix product: the first makes cuBLAS take its workspace
+    ["g", "autograd"]               one of a backward pass, whose thread has a workspace of its own
     ["p", phase]                    a phase begins, or ["p", phase, component]
     ["c", routine, dims, outputs]   a call; dims are {name: size}, its outputs get the next slots
     ["e"|"x", component, module]    a module that has weights is entered, left

@@ -63,7 +63,7 @@ class CodeCheck:
                 return (
                     is_name(kind) and 0 < len(operands) < 16 and all(map(self._is_size, operands))
                 )
-            case ["g"]:
+            case ["g"] | ["g", "autograd"]:
                 return True
             case ["p", phase] | ["p", phase, _]:
                 return is_name(phase) and is_name(op[-1])

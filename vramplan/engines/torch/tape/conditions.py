@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+from vramplan.engines.torch.tape.plans import ComparedModel, WorkspaceModel
 from vramplan.quick_dataclass import dataclass, field
 
-WorkspaceModel = Callable[[str, tuple[int, ...]], int]
+__all__ = ["Conditions", "Percents", "WorkspaceModel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Percents:
-    """A convolution's scratch as shares of its operands (a `WorkspaceModel`)."""
+class Percents(ComparedModel):
+    """A convolution's scratch as shares of its operands: one plan (a `WorkspaceModel`)."""
 
     input_percent: int
     output_percent: int
     filter_percent: int
 
     def __call__(self, _kind: str, operands: tuple[int, ...]) -> int:
-        """Return the scratch of one convolution; `operands` are input, output, filter, in bytes."""
-        source, target, weight = operands  # written out: a replay asks some thousand times
+        """Return the scratch of one convolution; `operands` begin with input, output and filter."""
+        source, target, weight = operands[:3]  # written out: a replay asks some thousand times
         return (
             source * self.input_percent
             + target * self.output_percent
             + weight * self.filter_percent
         ) // 100
+
+    def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the one plan that is known."""
+        return (self(kind, operands),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +39,7 @@ class Conditions:
     `numbers` are the settings as whole numbers (batch, width, height, steps, …), `facts` the words
     that choose variants (dtype, kernel, …). `workspace_bytes` gives a library's scratch from its
     operands' bytes, and `cast_workspace_bytes` the same, by element size, for components that the
-    pipeline casts to another than `element_bytes`. With `is_elastic`, scratch that does not fit is
-    done without (torch tries the next plan).
+    pipeline casts to another than `element_bytes`.
     """
 
     numbers: Mapping[str, int]
@@ -46,5 +50,4 @@ class Conditions:
     cublas_bytes: int
     loading: str = "to"
     offload: str = "none"
-    is_elastic: bool = False
     skip_components: frozenset[str] = frozenset()

@@ -201,7 +201,7 @@ class _Coder:
             case "w":
                 return [_STEP - _SCRATCH, known.labels[step[1]], len(step) - 2, *step[2:]]
             case "g":
-                return [_STEP - _PRODUCT]
+                return [_STEP - _PRODUCT, len(step) - 1]
             case "p":
                 component = step[2] if len(step) > 2 else "pipeline"
                 return [_STEP - _PHASE, known.labels[step[1]], known.labels[component]]

@@ -23,7 +23,8 @@ from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.core_program import Vocabulary
 from vramplan.engines.torch.tape.mark import Mark
-from vramplan.engines.torch.tape.rehearsed import Rehearsed
+from vramplan.engines.torch.tape.plans import plans_of
+from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
 
@@ -42,7 +43,9 @@ _MOST_TRIED = 1024
 
 _LONG = ctypes.c_int64
 _LONGS = ctypes.POINTER(_LONG)
-_SCRATCH = ctypes.CFUNCTYPE(_LONG, ctypes.c_int32, _LONG, _LONGS, _LONG)
+_SCRATCH = ctypes.CFUNCTYPE(_LONG, ctypes.c_int32, _LONG, _LONGS, _LONG, _LONGS)
+#: core/journal.h: so many plans of a library for one operator
+_MOST_PLANS = 8
 
 
 class CannotRun(Exception):
@@ -90,7 +93,7 @@ def _declare(core: ctypes.CDLL) -> None:
         *(_LONG, _LONG, _LONG, number, number, number),
     ]
     core.vramplan_sibling.restype = pointer
-    core.vramplan_sibling.argtypes = [pointer, pointer, _LONG, _LONG]
+    core.vramplan_sibling.argtypes = [pointer, _SCRATCH, pointer, _LONG, _LONG]
     core.vramplan_run_end.restype = None
     core.vramplan_run_end.argtypes = [pointer]
     core.vramplan_load.argtypes = [pointer]
@@ -180,7 +183,7 @@ class NativeRehearsal:
         self._trace: Trace | None = None
         self._warm: int | None = None
         self._lock = allocate_lock()  # the core's memory of a run is for one thread at a time
-        if conditions.offload not in _OFFLOADS or conditions.is_elastic:
+        if conditions.offload not in _OFFLOADS:
             raise CannotRun
         try:
             known = _know(core, tape)
@@ -189,7 +192,7 @@ class NativeRehearsal:
         except (KeyError, OverflowError, TypeError, ValueError):
             raise CannotRun from None
         self._base: NativeRehearsal | None = None  # of which the core reads
-        self._tried: dict[tuple[int, bool], tuple[int, ReplayOutOfMemory | None]] = {}
+        self._tried: dict[tuple[int, Refused], tuple[int, ReplayOutOfMemory | None]] = {}
         self._again = again
         self._labels = list(known.vocabulary.labels)
         self._components = list(tape.components)
@@ -245,12 +248,17 @@ class NativeRehearsal:
         """Return the same run with other scratch; None where it may differ in more than that."""
         if self._base is not None:  # only a run that was gone through itself can be followed
             return self._base.like(conditions)
-        percents = _percents(conditions)
-        if not percents or self._instead is not None:
+        if self._instead is not None:
             return None
+        percents = _percents(conditions)
+        scratch = _SCRATCH() if percents else _SCRATCH(_scratch_model(conditions, self._labels))
         with self._lock:
             run = self._core.vramplan_sibling(
-                self._run, percents.buffer_info()[0], len(percents) // 4, conditions.cublas_bytes
+                self._run,
+                scratch,
+                percents.buffer_info()[0],
+                len(percents) // 4,
+                conditions.cublas_bytes,
             )
         if not run:
             return None
@@ -324,41 +332,42 @@ class NativeRehearsal:
         return self._figures()[3]
 
     def attempt(
-        self, limit_bytes: int, *, is_elastic: bool = False
+        self, limit_bytes: int, *, refused: Refused = Refused.FAILS
     ) -> tuple[int, ReplayOutOfMemory | None]:
         """Return what a limit granted the run at most, and how the run fails under it.
 
         It fails with None where it completes. Under every limit from what was granted up to this
-        one everything happens alike. With `is_elastic`, scratch that does not fit is done without:
-        torch tries the next plan.
+        one everything happens alike.
         """
         if self._instead is not None:
-            return self._instead.attempt(limit_bytes, is_elastic=is_elastic)
-        key = min(max(limit_bytes, -1), _LARGEST), is_elastic
+            return self._instead.attempt(limit_bytes, refused=refused)
+        key = min(max(limit_bytes, -1), _LARGEST), refused
         if key not in self._tried:
             if len(self._tried) >= _MOST_TRIED:
                 self._tried.clear()
             self._tried[key] = self._attempt(*key)
         return self._tried[key]
 
-    def _attempt(self, limit_bytes: int, is_elastic: bool) -> tuple[int, ReplayOutOfMemory | None]:
+    def _attempt(self, limit_bytes: int, refused: Refused) -> tuple[int, ReplayOutOfMemory | None]:
         found = (_LONG * 4)()
         with self._lock:
-            status = self._core.vramplan_attempt(self._run, limit_bytes, is_elastic, found)
+            status = self._core.vramplan_attempt(self._run, limit_bytes, refused, found)
         if status == _AS_BASE:
             assert self._base is not None
-            return self._base.attempt(limit_bytes, is_elastic=is_elastic)
+            return self._base.attempt(limit_bytes, refused=refused)
         granted_bytes, phase, component, asked_bytes = found
         if status == _DONE:
             return granted_bytes, None
         if status != _REFUSED:
-            return self._fall_back().attempt(limit_bytes, is_elastic=is_elastic)
+            return self._fall_back().attempt(limit_bytes, refused=refused)
         labels = self._labels
         return granted_bytes, ReplayOutOfMemory(labels[phase], labels[component], asked_bytes)
 
-    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
+    def failure(
+        self, limit_bytes: int, *, refused: Refused = Refused.FAILS
+    ) -> ReplayOutOfMemory | None:
         """Return how what was run so far fails under a limit; None where it completes."""
-        return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
+        return self.attempt(limit_bytes, refused=refused)[1]
 
 
 def _percents(conditions: Conditions) -> array[int]:
@@ -375,21 +384,29 @@ def _percents(conditions: Conditions) -> array[int]:
     return words
 
 
-Model = Callable[[int, int, Sequence[int], int], int]
+Model = Callable[[int, int, Sequence[int], int, "ctypes.Array[_LONG]"], int]
 
 
 def _scratch_model(conditions: Conditions, labels: Sequence[str]) -> Model:
-    """Return the conditions' workspace models as the core asks them: below 0 for no answer.
+    """Return the conditions' workspace models as the core asks them: 0 for no answer.
+
+    The bytes of the plans are put where they are asked for, and how many those are is returned.
 
     `width` is the element size that a component was cast to, 0 where it was not.
     """
 
-    def model(kind: int, width: int, operands: Sequence[int], count: int) -> int:
+    def model(
+        kind: int, width: int, operands: Sequence[int], count: int, plans: ctypes.Array[_LONG]
+    ) -> int:
         chosen = conditions.cast_workspace_bytes.get(width, conditions.workspace_bytes)
         try:
-            size = chosen(labels[kind], tuple(operands[:count]))
+            found = plans_of(chosen, labels[kind], tuple(operands[:count]))[:_MOST_PLANS]
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            return -1
-        return size if 0 <= size <= _LARGEST else -1
+            return 0
+        if not all(0 <= size <= _LARGEST for size in found):
+            return 0
+        for place, size in enumerate(found):
+            plans[place] = size
+        return len(found)
 
     return model

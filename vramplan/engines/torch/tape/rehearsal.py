@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
@@ -19,10 +19,13 @@ from vramplan.engines.torch.tape.blocks import BlockPool, segment_bytes
 from vramplan.engines.torch.tape.collection import uncollected
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
-from vramplan.engines.torch.tape.rehearsed import Rehearsed
+from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 from vramplan.engines.torch.tape.replay import Listener, Replay
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
+
+#: what tells one use of a library from another
+Layer = tuple[object, ...]
 
 #: the request to give the cache back, among sizes (from 0 up) and returns (from -1 down)
 _EMPTY_CACHE = -(1 << 62)
@@ -39,7 +42,7 @@ class _Position:
     `held` are the blocks that have not been returned, by the number of their size.
     """
 
-    __slots__ = ("allocator", "count", "held", "request")
+    __slots__ = ("allocator", "chosen", "count", "held", "request")
 
     def __init__(
         self, allocator: CachingAllocator, request: int, count: int, held: dict[int, Block]
@@ -48,6 +51,7 @@ class _Position:
         self.request = request
         self.count = count
         self.held = held
+        self.chosen: dict[Layer, int] = {}  # which plan is in use, since those before did not fit
 
     def fork(self, limit_bytes: int | None) -> _Position:
         """Return a position from which to go on under a limit; this one stays as it is."""
@@ -56,38 +60,51 @@ class _Position:
         return _Position(twin, self.request, self.count, held)
 
     def advance(
-        self, requests: Sequence[int], end: int, spare: Collection[int] = ()
+        self, requests: Sequence[int], end: int, itinerary: _Itinerary, refused: Refused
     ) -> OutOfDeviceMemory | None:
-        """Ask again up to request `end`; return what was refused, None where nothing was.
-
-        `spare` are the numbers of sizes that are done without where they are refused.
-        """
+        """Ask again up to request `end`; return what was refused, None where nothing was."""
         malloc, free, held, count = (
             self.allocator.malloc,
             self.allocator.free,
             self.held,
             self.count,
         )
-        ahead = islice(requests, self.request, end)
-        while True:
-            try:
-                for request in ahead:
-                    if request >= 0:
-                        held[count] = malloc(request)
-                        count += 1
-                    elif request == _EMPTY_CACHE:
-                        self.allocator.empty_cache()
+        scratch = itinerary.scratch if refused is not Refused.FAILS else {}
+        try:
+            for request in islice(requests, self.request, end):
+                if request >= 0:
+                    if count in scratch:
+                        plans = itinerary.plans[scratch[count]]
+                        held[count] = self._take_plan(scratch[count], plans, refused)
                     else:
-                        free(held.pop(-1 - request))
+                        held[count] = malloc(request)
+                    count += 1
+                elif request == _EMPTY_CACHE:
+                    self.allocator.empty_cache()
+                else:
+                    free(held.pop(-1 - request))
+        except OutOfDeviceMemory as refusal:
+            self.count = count
+            return refusal
+        self.request, self.count = end, count
+        return None
+
+    def _take_plan(self, layer: Layer, plans: tuple[int, ...], refused: Refused) -> Block:
+        """Take scratch by the plan in use, or by the first after it that is not refused."""
+        last: OutOfDeviceMemory | None = None
+        first = self.chosen.get(layer, 0)
+        for place, size in enumerate(plans[first:], first):
+            try:
+                block = self.allocator.malloc(size)
             except OutOfDeviceMemory as refusal:
-                self.count = count
-                if count not in spare:
-                    return refusal
-                held[count] = malloc(0)
-                count += 1
+                last = refusal
             else:
-                self.request, self.count = end, count
-                return None
+                self.chosen[layer] = place
+                return block
+        if last is not None and refused is not Refused.WITHOUT:
+            raise last
+        self.chosen[layer] = len(plans)
+        return self.allocator.malloc(0)
 
 
 class Journal(CachingAllocator):
@@ -168,7 +185,9 @@ class _Itinerary(Listener):
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self.scratch: set[int] = set()
+        self.scratch: dict[int, Layer] = {}
+        self.plans: dict[Layer, tuple[int, ...]] = {}
+        self._layer: Layer = ()
         self.places: list[tuple[int, str, str]] = []
 
     def began(self, phase: str, component: str) -> None:
@@ -177,7 +196,12 @@ class _Itinerary(Listener):
 
     def scratch_begins(self) -> None:
         """Note the number of the size that comes."""
-        self.scratch.add(self._journal.count)
+        self.scratch[self._journal.count] = self._layer
+
+    def plans_known(self, layer: Layer, plans: tuple[int, ...]) -> None:
+        """Note whose scratch comes."""
+        self._layer = layer
+        self.plans[layer] = plans
 
 
 class Rehearsal:
@@ -229,21 +253,19 @@ class Rehearsal:
         return self.journal.growths[-1][1] if self.journal.growths else 0
 
     def attempt(
-        self, limit_bytes: int, *, is_elastic: bool = False
+        self, limit_bytes: int, *, refused: Refused = Refused.FAILS
     ) -> tuple[int, ReplayOutOfMemory | None]:
         """Return what a limit granted the run at most, and how the run fails under it.
 
         It fails with None where it completes. Under every limit from what was granted up to this
-        one everything happens alike. With `is_elastic`, scratch that does not fit is done without:
-        torch tries the next plan.
+        one everything happens alike.
         """
         if limit_bytes >= self.most_wanted_bytes or not self.journal.growths:
             return self.most_wanted_bytes, None
         requests = self.journal.requests
-        spare = self._itinerary.scratch if is_elastic else ()
         with uncollected():
             position = self._open(limit_bytes).fork(limit_bytes)
-            refusal = position.advance(requests, len(requests), spare)
+            refusal = position.advance(requests, len(requests), self._itinerary, refused)
         granted_bytes = position.allocator.granted_bytes
         if refusal is None:
             return granted_bytes, None
@@ -252,9 +274,11 @@ class Rehearsal:
         _, phase, component = places[place - 1]
         return granted_bytes, ReplayOutOfMemory(phase, component, refusal.asked_bytes)
 
-    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
+    def failure(
+        self, limit_bytes: int, *, refused: Refused = Refused.FAILS
+    ) -> ReplayOutOfMemory | None:
         """Return how what was run so far fails under a limit; None where it completes."""
-        return self.attempt(limit_bytes, is_elastic=is_elastic)[1]
+        return self.attempt(limit_bytes, refused=refused)[1]
 
     def _open(self, limit_bytes: int) -> _Position:
         """Return the run without a limit, no further than what this limit refuses first."""

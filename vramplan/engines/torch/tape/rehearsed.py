@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Protocol
 
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
+
+
+class Refused(IntEnum):
+    """What becomes of a run whose library scratch a limit refuses.
+
+    It fails; or the library's next plan is tried, as torch does with cuDNN's, and stays in use; or
+    that and, after the last plan that is known, none is needed.
+    """
+
+    FAILS = 0
+    NEXT_PLAN = 1
+    WITHOUT = 2
 
 
 class Rehearsed(Protocol):
@@ -38,9 +51,11 @@ class Rehearsed(Protocol):
         """Return the reserved peak of this and one more run of the entry, in the same process."""
 
     def attempt(
-        self, limit_bytes: int, *, is_elastic: bool = False
+        self, limit_bytes: int, *, refused: Refused = Refused.FAILS
     ) -> tuple[int, ReplayOutOfMemory | None]:
         """Return what a limit granted the run at most, and how the run fails under it."""
 
-    def failure(self, limit_bytes: int, *, is_elastic: bool = False) -> ReplayOutOfMemory | None:
+    def failure(
+        self, limit_bytes: int, *, refused: Refused = Refused.FAILS
+    ) -> ReplayOutOfMemory | None:
         """Return how what was run so far fails under a limit; None where it completes."""

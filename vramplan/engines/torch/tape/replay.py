@@ -19,6 +19,7 @@ from vramplan.engines.torch.tape.contents import Tape, Variant
 from vramplan.engines.torch.tape.expressions import evaluate, evaluate_all
 from vramplan.engines.torch.tape.frames import Frame, resolve
 from vramplan.engines.torch.tape.mark import Mark
+from vramplan.engines.torch.tape.plans import plans_of
 from vramplan.engines.torch.tape.residency import Residency
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
@@ -61,6 +62,12 @@ class Listener:
     def scratch_begins(self) -> None:
         """Hear that what is asked for next is a library's scratch."""
 
+    def plans_known(self, layer: tuple[object, ...], plans: tuple[int, ...]) -> None:
+        """Hear which plans a library has for the scratch that comes: bytes, as they are tried.
+
+        The same `layer` has the same plans, and keeps to the one that fitted.
+        """
+
     def scratch_ends(self) -> None:
         """Hear that it has been asked for."""
 
@@ -96,7 +103,7 @@ class Replay:
         self._steps = 0
         self._slots = 0
         self._deadline = process_time() + _MOST_SECONDS
-        self._cublas: Block | None = None
+        self._cublas: dict[int, Block] = {}  # by thread: the program's own, and autograd's
         self._sizes: dict[tuple[int, tuple[tuple[str, int], ...]], tuple[int, ...]] = {}
 
     @property
@@ -256,8 +263,8 @@ class Replay:
         elif kind == "l":
             self._loop(op, frame, variant, dims)
         elif kind == "g":
-            if self._cublas is None:
-                self._cublas = self.allocator.malloc(self.conditions.cublas_bytes)
+            if len(op) not in self._cublas:
+                self._cublas[len(op)] = self.allocator.malloc(self.conditions.cublas_bytes)
         elif kind == "p":
             self.begin(cast("str", op[1]), cast("str", op[2]) if len(op) > 2 else "pipeline")
         elif kind == "t":
@@ -279,21 +286,17 @@ class Replay:
 
     def _workspace(self, kind: str, operands: tuple[int, ...]) -> None:
         conditions = self.conditions
-        model = conditions.workspace_bytes
+        model, width = conditions.workspace_bytes, 0
         if conditions.cast_workspace_bytes:
             width = self.residency.cast_bytes(self.component.partition(".")[0])
             model = conditions.cast_workspace_bytes.get(width, model)
-        size = model(kind, operands)
+        plans = plans_of(model, kind, operands)
+        size = plans[0]
         if not size:
             return
+        self.listener.plans_known((kind, width, operands), plans)
         self.listener.scratch_begins()
-        try:
-            block = self.allocator.malloc(size)
-        except OutOfDeviceMemory:
-            if self.conditions.is_elastic:
-                return
-            raise
-        self.allocator.free(block)
+        self.allocator.free(self.allocator.malloc(size))
         self.listener.scratch_ends()
 
     def _cast(self, component: str, element_bytes: int) -> None:

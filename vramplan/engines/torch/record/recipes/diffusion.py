@@ -173,10 +173,11 @@ def _sessions(
     sessions: list[tuple[Facts, list[Sample]]] = []
     for dtype in ("fp16", "bf16", "fp32") if is_xl else ("fp16", "fp32"):
         widths = (XL_WIDTHS if is_xl else WIDTHS)[dtype]
-        kernels = ("efficient",) if dtype == "fp32" else ("flash", "efficient", "cudnn")
+        kernels = ("efficient",) if dtype == "fp32" else ("flash", "efficient", "cudnn", "math")
         for kernel in kernels:
             # the VAE's one head of 512 is too large for flash and cuDNN
-            facts = {**widths, "kernel": kernel, "unet_kernel": kernel, "vae_kernel": "efficient"}
+            vae_kernel = "math" if kernel == "math" else "efficient"
+            facts = {**widths, "kernel": kernel, "unet_kernel": kernel, "vae_kernel": vae_kernel}
             if kernel == kernels[0]:
                 samples = _every(facts, modes, has_checker, sides, scale)
             elif dtype == "bf16":

@@ -166,5 +166,5 @@ def _form(inner: Stream, left: list[Birth]) -> Value:
         elif isinstance(event, Workspace):
             rows.append((event.kind, event.operands))
         elif isinstance(event, Gemm):
-            rows.append("gemm")
+            rows.append(("gemm", event.is_backward))
     return tuple(rows), tuple(sorted(frees)), tuple(slots[id(birth)] for birth in left)

@@ -29,6 +29,7 @@ from vramplan.engines.torch.record.device import (
     written_argument,
 )
 from vramplan.engines.torch.record.marks import WrittenMarks
+from vramplan.engines.torch.record.scratch import kept_bytes
 from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
 
 CUDA = torch.device("cuda", 0)
@@ -142,14 +143,14 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             yield
         self.births = before
 
-    def _born(self, tensor: torch.Tensor, name: str) -> OnDevice:
+    def _born(self, tensor: torch.Tensor, name: str, args: tuple[Value, ...] = ()) -> OnDevice:
         """Return `tensor` wrapped; a storage that is new is written down."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key not in self.births and key not in self.weights and storage.nbytes():
             birth = self.births[key] = self.stream.new_birth()
             weakref.finalize(storage, self._die, key, birth).atexit = False
-            self.write(Alloc(birth, storage.nbytes(), name))
+            self.write(Alloc(birth, kept_bytes(name, args, storage.nbytes()), name))
         return OnDevice(tensor)
 
     def adopt(self, tensor: torch.Tensor, birth: Birth) -> None:
@@ -158,13 +159,19 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         self.births[storage._cdata] = birth
         weakref.finalize(storage, self._die, storage._cdata, birth).atexit = False
 
-    def _wrap(self, out: Value, name: str, known: Mapping[int, OnDevice]) -> Value:
+    def _wrap(
+        self,
+        out: Value,
+        name: str,
+        known: Mapping[int, OnDevice],
+        args: tuple[Value, ...] = (),
+    ) -> Value:
         """Return results wrapped; what was an argument is that argument again."""
 
         def wrap(value: Value) -> Value:
             if not isinstance(value, torch.Tensor):
                 return value
-            return known[id(value)] if id(value) in known else self._born(value, name)
+            return known[id(value)] if id(value) in known else self._born(value, name, args)
 
         return wrap(out) if isinstance(out, torch.Tensor) else tree_map(wrap, out)
 
@@ -296,7 +303,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             written is not None or kwargs.get("memory_format")
         ):
             out = _laid_alike(out, inner)
-        return self._wrap(tree_map(self._real_if_index(known), out), name, known)
+        return self._wrap(tree_map(self._real_if_index(known), out), name, known, args)
 
     def _real_if_index(self, known: Mapping[int, OnDevice]) -> Value:
         """Return what makes small whole numbers real, so that code that reads them goes on."""

@@ -19,6 +19,10 @@
 
 enum { DONE = 0, FAILED = -1, REFUSED = 1, PAUSED = 3 };
 
+/* What is done about scratch that is refused (rehearsed.py): the run fails, the library's next plan
+ * is tried, or that and, after the last, none. */
+enum { FAILS, NEXT_PLAN, WITHOUT };
+
 #define TRY(call)                    \
     do {                             \
         int status_ = (call);        \

@@ -35,6 +35,7 @@ int journal_begin(Journal *j, int is_expandable) {
 static void end_state(State *state) {
     allocator_end(&state->allocator);
     free(state->held);
+    free(state->chosen);
 }
 
 void journal_end(Journal *j) {
@@ -43,6 +44,7 @@ void journal_end(Journal *j) {
     end_state(&j->now);
     if (!j->is_borrowed) free(j->requests);
     free(j->sizes);
+    free(j->plans);
     free(j->growths);
     memset(j, 0, sizeof *j);
 }
@@ -63,6 +65,16 @@ static int keep(State *state, const Allocator *a, const int32_t *held, int32_t h
     state->held_count = held_count;
     state->request = request;
     return allocator_copy(&state->allocator, a, limit);
+}
+
+int keep_chosen(State *state, const State *from, int32_t count) {
+    TRY(make_room((void **)&state->chosen, &state->chosen_room, count + 1, sizeof(uint8_t)));
+    memset(state->chosen, 0, (size_t)count + 1);
+    if (from != NULL && from->chosen != NULL)
+        memcpy(state->chosen, from->chosen,
+               (size_t)(from->chosen_count < count ? from->chosen_count : count));
+    state->chosen_count = count;
+    return DONE;
 }
 
 int is_opening_due(const Journal *j) {
@@ -92,8 +104,25 @@ int64_t most_granted(const Journal *j) {
 
 /* -------------------------------------------------------------------------------------- tries */
 
+/* Take scratch by the plan in use, or by the first after it that is not refused. */
+static int take_plan(const Journal *j, State *now, int32_t which, int refused) {
+    const Plans *plans = &j->plans[which];
+    int32_t at = now->chosen[which], block;
+    for (; at < plans->count; at++) {
+        int status = plans->size[at] ? allocator_malloc(&now->allocator, plans->size[at], &block)
+                                     : DONE;
+        if (status == REFUSED && refused != FAILS) continue;
+        if (status) return status;
+        now->chosen[which] = (uint8_t)at;
+        return plans->size[at] ? allocator_free(&now->allocator, block) : DONE;
+    }
+    if (refused != WITHOUT) return REFUSED;
+    now->chosen[which] = (uint8_t)at;
+    return DONE;
+}
+
 /* Ask again up to a request; REFUSED where one is refused, at now->request. */
-static int advance(const Journal *j, State *now, int64_t end, int is_elastic) {
+static int advance(const Journal *j, State *now, int64_t end, int refused) {
     Allocator *a = &now->allocator;
     int32_t *held = now->held;
     for (int64_t at = now->request; at < end; at++) {
@@ -107,17 +136,19 @@ static int advance(const Journal *j, State *now, int64_t end, int is_elastic) {
             TRY(allocator_empty_cache(a));
             continue;
         }
-        if (size < 0) size = j->sizes[-1 - size];
-        if (size == 0) continue;
-        int status = allocator_malloc(a, size, &block);
-        if (status == REFUSED && is_elastic && live < 0) continue;
+        int status;
+        if (live < 0) {
+            status = take_plan(j, now, (int32_t)(-1 - size), refused);
+        } else {
+            if (size < 0) size = j->sizes[-1 - size];
+            if (size == 0) continue;
+            status = allocator_malloc(a, size, &block);
+        }
         if (status) {
             now->request = at;
             return status;
         }
-        if (live < 0) {
-            TRY(allocator_free(a, block));
-        } else {
+        if (live >= 0) {
             held[live] = block;
             a->blocks[block].owner = live;
         }
@@ -168,7 +199,9 @@ int is_same_pool(const Allocator *one, const Allocator *other, int which) {
 }
 
 /* True where two states cannot be told apart by any requests. */
-static int is_same(const Allocator *one, const Allocator *other) {
+static int is_same(const State *first, const State *second) {
+    const Allocator *one = &first->allocator, *other = &second->allocator;
+    if (memcmp(first->chosen, second->chosen, (size_t)first->chosen_count) != 0) return 0;
     return one->reserved == other->reserved && one->allocated == other->allocated &&
            is_same_pool(one, other, 0) && is_same_pool(one, other, 1);
 }
@@ -181,6 +214,7 @@ static int graft(State *to, const State *from, int64_t limit) {
         memcpy(to->held, small->held, (size_t)small->held_count * sizeof(int32_t));
     to->held_count = small->held_count;
     to->request = from->request;
+    TRY(keep_chosen(to, NULL, 0));
     TRY(allocator_graft(&to->allocator, &small->allocator, &from->allocator, limit));
     const Block *blocks = to->allocator.blocks;
     for (int32_t s = to->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
@@ -200,26 +234,29 @@ static int start_anew(Journal *j, int64_t first, int64_t limit) {
         j->checkpoints[j->checkpoint_count++].request = at;
     j->tried_before = from->allocator.granted;
     if (from->small != NULL) return graft(&j->checkpoints[0], from, limit);
+    TRY(keep_chosen(&j->checkpoints[0], NULL, 0)); /* without a limit nothing is refused */
     return keep(&j->checkpoints[0], &from->allocator, from->held, from->held_count, from->request,
                 limit);
 }
 
 /* Go on from a checkpoint. `is_known`: what stands behind it is of a try that completed. */
-static int go_on(Journal *j, int32_t from, int64_t limit, int is_elastic, int is_known) {
+static int go_on(Journal *j, int32_t from, int64_t limit, int refused, int is_known) {
     State *now = &j->now;
     const State *start = &j->checkpoints[from];
     TRY(make_room((void **)&now->held, &now->held_room, j->live_count + 1, sizeof(int32_t)));
     memset(now->held, 0xff, ((size_t)j->live_count + 1) * sizeof(int32_t));
     TRY(keep(now, &start->allocator, start->held, start->held_count, start->request, limit));
+    TRY(keep_chosen(now, start, j->size_count));
     for (int32_t i = from; i < j->checkpoint_count; i++) {
         int is_last = i + 1 == j->checkpoint_count;
         State *here = &j->checkpoints[i], *next = &j->checkpoints[i + 1];
         now->allocator.granted = 0;
-        TRY(advance(j, now, is_last ? j->count : next->request, is_elastic));
+        TRY(advance(j, now, is_last ? j->count : next->request, refused));
         here->granted = now->allocator.granted;
         if (is_last) break;
-        if (!is_known || !is_same(&now->allocator, &next->allocator)) {
+        if (!is_known || !is_same(now, next)) {
             TRY(keep(next, &now->allocator, now->held, j->live_count, next->request, limit));
+            TRY(keep_chosen(next, now, j->size_count));
             continue;
         }
         /* from here on it is the try before this one, up to what this limit refuses */
@@ -228,6 +265,7 @@ static int go_on(Journal *j, int32_t from, int64_t limit, int is_elastic, int is
         if (k == j->checkpoint_count) break;
         start = &j->checkpoints[k];
         TRY(keep(now, &start->allocator, start->held, start->held_count, start->request, limit));
+        TRY(keep_chosen(now, start, j->size_count));
         i = k - 1;
     }
     return DONE;
@@ -243,12 +281,12 @@ static int64_t most_up_to(const Journal *j, int64_t request) {
     return most;
 }
 
-int journal_try(Journal *j, int64_t limit, int is_elastic, int64_t *granted, int64_t *at,
+int journal_try(Journal *j, int64_t limit, int refused, int64_t *granted, int64_t *at,
                 int64_t *asked) {
     *granted = most_granted(j);
     if (limit >= *granted || !j->growth_count) return DONE;
     int64_t first = first_refused(j, limit);
-    int is_known = limit <= j->tried_limit && is_elastic == j->is_tried_elastic &&
+    int is_known = limit <= j->tried_limit && refused == j->tried_refused &&
                    j->tried_before <= limit && first >= j->checkpoints[0].request;
     int32_t from = 0;
     if (is_known) {
@@ -258,7 +296,7 @@ int journal_try(Journal *j, int64_t limit, int is_elastic, int64_t *granted, int
     }
     j->tried_limit = INT64_MIN; /* until this one has completed */
     if (from < j->checkpoint_count) {
-        int status = go_on(j, from, limit, is_elastic, is_known);
+        int status = go_on(j, from, limit, refused, is_known);
         if (status == REFUSED) {
             *at = j->now.request;
             *asked = j->now.allocator.asked;
@@ -269,6 +307,6 @@ int journal_try(Journal *j, int64_t limit, int is_elastic, int64_t *granted, int
     }
     *granted = most_up_to(j, INT64_MAX);
     j->tried_limit = limit;
-    j->is_tried_elastic = is_elastic;
+    j->tried_refused = refused;
     return DONE;
 }

@@ -8,6 +8,7 @@
 #define EMPTY_CACHE INT64_MIN  /* of a request's size */
 #define MOST_OPENINGS 64
 #define MOST_CHECKPOINTS 32
+#define MOST_PLANS 8 /* of one library for one operator */
 
 /* A size below 0 is one of the journal's own sizes, the first of them -1. */
 typedef struct {
@@ -26,15 +27,24 @@ typedef struct State {
     Allocator allocator;
     int32_t *held;
     int32_t held_count, held_room;
+    uint8_t *chosen; /* by size: which plan is in use, since those before it were refused */
+    int32_t chosen_count, chosen_room; /* sizes behind these have their first */
     const struct State *small; /* where its small pool is, if it has only the large one */
 } State;
+
+/* What a library would take for an operator, by plan, in the order in which they are tried. */
+typedef struct {
+    int64_t size[MOST_PLANS];
+    int32_t count;
+} Plans;
 
 typedef struct {
     Request *requests;
     int32_t count, room;
     int is_borrowed; /* the requests are another journal's */
     int64_t *sizes;  /* that libraries take, and may differ between runs that are alike else */
-    int32_t size_count, size_room;
+    Plans *plans;    /* of each size, which is its first plan's */
+    int32_t size_count, size_room, plans_room;
     int32_t live_count;
     Growth *growths; /* requests that were granted more than any before */
     int32_t growth_count, growth_room;
@@ -46,11 +56,13 @@ typedef struct {
     State checkpoints[MOST_CHECKPOINTS + 1]; /* of the last try that completed */
     int32_t checkpoint_count;
     int64_t tried_limit, tried_before; /* its limit, INT64_MIN for none; granted before the first */
-    int is_tried_elastic;
+    int tried_refused; /* what was done about refused scratch */
     State now; /* of the try that is on */
 } Journal;
 
 int journal_begin(Journal *j, int is_expandable);
+/* Give a state no more than `from` has chosen of so many sizes; nothing where `from` is NULL. */
+int keep_chosen(State *state, const State *from, int32_t count);
 void journal_end(Journal *j);
 static inline int note_request(Journal *j, int64_t size, int32_t live) {
     if (j->is_complete) return DONE;
@@ -72,7 +84,7 @@ int is_same_pool(const Allocator *one, const Allocator *other, int which);
 const State *opening_for(const Journal *j, int64_t limit);
 /* Tries a limit: what it granted at most; which request it refused, and the bytes asked for then.
  * REFUSED where it does, DONE where the run completes. */
-int journal_try(Journal *j, int64_t limit, int is_elastic, int64_t *granted, int64_t *at,
+int journal_try(Journal *j, int64_t limit, int refused, int64_t *granted, int64_t *at,
                 int64_t *asked);
 
 #endif

@@ -516,12 +516,12 @@ static int free_elsewhere(Run *r, Cursor *c, Frame *frame) {
     return status;
 }
 
-int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t count,
-                   int64_t *size) {
+static int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t count,
+                          int64_t *size) {
     const int64_t *percents = r->percents[0];
     for (int32_t i = 1; i < r->percents_count; i++)
         if (r->percents[i][0] == width) percents = r->percents[i];
-    if (count != 3) return FAILED;
+    if (count < 3) return FAILED; /* what follows is no bytes: a batch, an input's sides */
     int64_t sum = 0;
     for (int i = 0; i < 3; i++) {
         if (operands[i] > LARGEST / MOST_PERCENT / 4) return FAILED;
@@ -531,13 +531,36 @@ int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t
     return DONE;
 }
 
-int add_size(Run *r, int64_t size) {
+int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
+               const int64_t *operands, int64_t count, Plans *plans) {
+    memset(plans, 0, sizeof *plans);
+    if (model == NULL) {
+        plans->count = 1;
+        TRY(percents_bytes(r, width, operands, count, &plans->size[0]));
+    } else {
+        int64_t found = model(kind, width, operands, count, plans->size);
+        if (found < 1 || found > MOST_PLANS) return FAILED;
+        plans->count = (int32_t)found;
+    }
+    for (int32_t i = 0; i < plans->count; i++)
+        if (plans->size[i] < 0 || plans->size[i] > LARGEST) return FAILED;
+    return DONE;
+}
+
+int add_size(Run *r, const Plans *plans) {
     Journal *j = &r->journal;
     TRY(make_room((void **)&j->sizes, &j->size_room, j->size_count + 1, sizeof(int64_t)));
+    TRY(make_room((void **)&j->plans, &j->plans_room, j->size_count + 1, sizeof(Plans)));
     TRY(make_room((void **)&r->sized, &r->sized_room, j->size_count + 1, sizeof(Asked)));
     memset(&r->sized[j->size_count], 0, sizeof(Asked));
-    j->sizes[j->size_count++] = size;
+    j->plans[j->size_count] = *plans;
+    j->sizes[j->size_count++] = plans->size[0];
     return DONE;
+}
+
+int add_one_size(Run *r, int64_t size) {
+    Plans plans = {{size}, 1};
+    return add_size(r, &plans);
 }
 
 /* Which of the journal's sizes a library takes for these operands. */
@@ -563,15 +586,13 @@ static int scratch_size(Run *r, int32_t kind, const int64_t *operands, int64_t c
     for (uint64_t i = hash;; i++) {
         Asked *one = &r->asked[i & (uint64_t)(r->asked_room - 1)];
         if (one->count == 0) {
-            int64_t found;
-            if (r->scratch == NULL) TRY(percents_bytes(r, width, operands, count, &found));
-            else found = r->scratch(kind, width, operands, count);
-            if (found < 0 || found > LARGEST) return FAILED;
+            Plans found;
+            TRY(find_plans(r, r->scratch, kind, width, operands, count, &found));
             one->width = width;
             one->kind = kind;
             memcpy(one->operands, operands, (size_t)count * sizeof(int64_t));
             one->size = j->size_count;
-            TRY(add_size(r, found));
+            TRY(add_size(r, &found));
             one->count = (int32_t)count;
             r->sized[one->size] = *one;
             r->asked_count++;
@@ -749,9 +770,10 @@ static int step(Run *r, Cursor *c, int64_t kind, Frame *frame, const Variant *v,
     case CALL: return call(r, c, frame, v, d);
     case LOOP: return run_loop(r, c, frame, v, d);
     case PRODUCT:
-        if (!r->has_cublas) {
+        TRY(word(c, 0, 1, &one));
+        if (!r->has_cublas[one]) {
             Slot slot;
-            r->has_cublas = 1;
+            r->has_cublas[one] = 1;
             return ask_as(r, r->cublas, -1, &slot);
         }
         return DONE;
@@ -868,6 +890,7 @@ static int first_phase(Run *r, const Dimensions *given, int32_t *phase) {
             return DONE;
         case SCRATCH: skipped = at + 1 < end ? 2 + at[1] : 0; break;
         case CALL: skipped = at + 1 < end ? 2 + 2 * at[1] : 0; break;
+        case PRODUCT: skipped = 1; break;
         case ENTER:
         case EXIT:
         case CAST: skipped = 2; break;
@@ -934,6 +957,7 @@ EXPORT void vramplan_run_end(void *run) {
     allocator_end(&r->allocator);
     allocator_end(&r->trying.allocator);
     free(r->trying.held);
+    free(r->trying.chosen);
     void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
                      r->modules, r->cast,  r->present, r->weight_bytes, r->asked};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
@@ -963,7 +987,7 @@ EXPORT void *vramplan_run(void *program, const int64_t *numbers, int64_t number_
     r->scratch = widths > 0 ? NULL : model;
     if (widths > 0) memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
     r->percents_count = (int32_t)widths;
-    r->is_told = widths > 0 && !is_expandable;
+    r->is_told = !is_expandable;
     r->element = element;
     r->cublas = cublas;
     r->offload = offload;
@@ -981,7 +1005,7 @@ EXPORT void *vramplan_run(void *program, const int64_t *numbers, int64_t number_
     r->present = calloc(components, sizeof *r->present);
     r->weight_bytes = calloc(components, sizeof *r->weight_bytes);
     int is_whole = is_begun && r->numbers && r->whole && r->modules && r->cast && r->present &&
-                   r->weight_bytes && add_size(r, cublas) == DONE;
+                   r->weight_bytes && add_one_size(r, cublas) == DONE;
     for (int32_t i = 0; is_whole && i < r->program->component_count; i++) {
         r->modules[i] =
             calloc((size_t)r->program->components[i].module_count + 1, sizeof **r->modules);

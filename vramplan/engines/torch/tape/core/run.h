@@ -82,16 +82,17 @@ typedef struct {
     int32_t mark;
 } Quiet;
 
-/* What a library's scratch takes, from the bytes of its operands; below 0 where that is not known.
- * `width` is the element size that the component was cast to, 0 where it was not. */
+/* What a library's scratch takes, from its operands: the number of plans, at most MOST_PLANS, and
+ * the bytes of each; below 1 where that is not known. `width` is the element size that the component
+ * was cast to, 0 where it was not. */
 typedef int64_t (*ScratchModel)(int32_t kind, int64_t width, const int64_t *operands,
-                                int64_t count);
+                                int64_t count, int64_t *plans);
 
 typedef struct {
     Program *program;
     int64_t *numbers; /* the settings: name, value */
     int64_t number_count;
-    ScratchModel scratch; /* NULL: it is percents of the operands, which are three */
+    ScratchModel scratch; /* NULL: it is percents of the first three operands */
     int64_t percents[MOST_WIDTHS][4]; /* for an element size, 0 for any: of each operand */
     int32_t percents_count;
     int64_t element, cublas;
@@ -119,7 +120,7 @@ typedef struct {
     int32_t *present; /* components as they came */
     int32_t present_count;
     int64_t *weight_bytes;
-    int has_cublas;
+    int has_cublas[2]; /* the program's thread, and autograd's */
     Frame *frames, *spare_frames;
     Asked *asked;
     int32_t asked_room, asked_count;
@@ -144,10 +145,11 @@ void begin_iteration(const Run *r, Quiet *q);
 /* Whether a loop need not go on after the iteration that ends. */
 int is_quiet(const Run *r, Quiet *q);
 /* One more of the journal's own sizes. */
-int add_size(Run *r, int64_t size);
-/* Scratch as shares of operands, of which there must be three. */
-int percents_bytes(const Run *r, int64_t width, const int64_t *operands, int64_t count,
-                   int64_t *size);
+int add_size(Run *r, const Plans *plans);
+int add_one_size(Run *r, int64_t size);
+/* Scratch by the model of the run, or as shares of the first three operands, which must be there. */
+int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
+               const int64_t *operands, int64_t count, Plans *plans);
 EXPORT void vramplan_run_end(void *run);
 
 #endif

@@ -134,7 +134,7 @@ static int32_t alike_from(const Run *r, const Run *base) {
         const Event *e = &base->events[i - 1];
         if (e->kind != SIZED) continue;
         int64_t which = -1 - base->journal.requests[e->request].size;
-        if (r->journal.sizes[which] != base->journal.sizes[which]) return i;
+        if (memcmp(&r->journal.plans[which], &base->journal.plans[which], sizeof(Plans))) return i;
     }
     return 0;
 }
@@ -195,10 +195,11 @@ static void *copied(const void *items, int32_t count, size_t each) {
 
 /* The run of a program that has gone once, with other scratch: what is the same is taken from it,
  * and it outlives this one. NULL where it may differ in more, and has to be run. */
-EXPORT void *vramplan_sibling(const void *run, const int64_t *percents, int64_t widths,
-                              int64_t cublas) {
+EXPORT void *vramplan_sibling(const void *run, ScratchModel model, const int64_t *percents,
+                              int64_t widths, int64_t cublas) {
     const Run *base = run;
-    if (!base->is_told || !base->cold_marks || widths < 1 || widths > MOST_WIDTHS) return NULL;
+    if (!base->is_told || !base->cold_marks || widths < 0 || widths > MOST_WIDTHS) return NULL;
+    if (!widths && model == NULL) return NULL;
     for (int64_t i = 0; i < 4 * widths; i++)
         if (percents[i] < 0 || percents[i] > MOST_PERCENT) return NULL;
     Run *r = calloc(1, sizeof *r);
@@ -206,20 +207,21 @@ EXPORT void *vramplan_sibling(const void *run, const int64_t *percents, int64_t 
     r->program = base->program;
     __atomic_add_fetch(&r->program->holders, 1, __ATOMIC_RELAXED);
     r->base = base;
-    memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
+    if (widths) memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
     r->percents_count = (int32_t)widths;
     Journal *j = &r->journal;
     int status = allocator_begin(&r->allocator, UNLIMITED, 0) || journal_begin(j, 0) ||
-                 add_size(r, cublas);
+                 add_one_size(r, cublas);
     j->requests = base->journal.requests;
     j->is_borrowed = 1;
     j->count = base->journal.count;
     j->live_count = base->journal.live_count;
     for (int32_t i = 1; i < base->journal.size_count && !status; i++) {
         const Asked *one = &base->sized[i];
-        int64_t size = 0;
-        status = percents_bytes(r, one->width, one->operands, one->count, &size) ||
-                 size > LARGEST || add_size(r, size);
+        Plans found;
+        status = find_plans(r, widths ? NULL : model, one->kind, one->width, one->operands,
+                            one->count, &found) ||
+                 add_size(r, &found);
     }
     r->blocks = malloc(((size_t)j->live_count + 1) * sizeof(int32_t));
     r->marks = copied(base->marks, base->cold_marks, sizeof(Mark));
@@ -244,6 +246,7 @@ static int begin_trying(Run *r, const State *from, int64_t limit) {
     int32_t lives = r->journal.live_count + 1;
     TRY(make_room((void **)&now->held, &now->held_room, lives, sizeof(int32_t)));
     now->request = from->request;
+    TRY(keep_chosen(now, NULL, r->journal.size_count));
     TRY(allocator_large(&now->allocator, &from->allocator, limit));
     const Block *blocks = now->allocator.blocks;
     for (int32_t s = now->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
@@ -252,8 +255,33 @@ static int begin_trying(Run *r, const State *from, int64_t limit) {
     return DONE;
 }
 
+/* Scratch under a limit, by the plan in use or the first after it that is not refused. */
+static int try_scratch(Run *r, const Event *e, int32_t which, int refused) {
+    Allocator *a = &r->trying.allocator;
+    const Plans *plans = &r->journal.plans[which];
+    uint8_t *chosen = &r->trying.chosen[which];
+    int32_t at = *chosen, block;
+    for (; at < plans->count; at++) {
+        int64_t size = plans->size[at], retries = a->retries;
+        if (size <= SMALL) { /* of the small pool, or nothing */
+            if (at && size) return TANGLED;
+            *chosen = (uint8_t)at;
+            return DONE;
+        }
+        int status = allocator_malloc(a, size, &block);
+        if (a->retries != retries && e->whole) return TANGLED;
+        if (status == REFUSED && refused != FAILS) continue;
+        if (status) return status;
+        *chosen = (uint8_t)at;
+        return allocator_free(a, block);
+    }
+    if (refused != WITHOUT) return REFUSED;
+    *chosen = (uint8_t)at;
+    return DONE;
+}
+
 /* The large pool's part of an event under a limit; TANGLED where the small one's changes with it. */
-static int try_event(Run *r, const Event *e, const Request *request, int is_elastic) {
+static int try_event(Run *r, const Event *e, const Request *request, int refused) {
     Allocator *a = &r->trying.allocator;
     int32_t *held = r->trying.held, block;
     int64_t size = request->size, retries = a->retries;
@@ -267,7 +295,7 @@ static int try_event(Run *r, const Event *e, const Request *request, int is_elas
             if (e->whole) return TANGLED;
             TRY(allocator_empty_cache(a));
             if (a->reserved + SMALL_SEGMENT > a->limit) {
-                if (is_elastic && request->live < 0) return TANGLED; /* it is done without */
+                if (refused != FAILS && request->live < 0) return TANGLED; /* by another plan */
                 a->asked = SMALL_SEGMENT;
                 return REFUSED;
             }
@@ -277,13 +305,12 @@ static int try_event(Run *r, const Event *e, const Request *request, int is_elas
         return DONE;
     }
     if (size == GIVEN_BACK) return allocator_free(a, held[request->live]);
+    if (request->live < 0) return try_scratch(r, e, (int32_t)(-1 - size), refused);
     if (size < 0) size = r->journal.sizes[-1 - size];
     if (size <= SMALL) return DONE; /* of the small pool, or nothing */
     int status = allocator_malloc(a, size, &block);
     if (a->retries != retries && e->whole) return TANGLED;
-    if (status == REFUSED && is_elastic && request->live < 0) return DONE;
     if (status) return status;
-    if (request->live < 0) return allocator_free(a, block);
     held[request->live] = block;
     a->blocks[block].owner = request->live;
     return DONE;
@@ -291,7 +318,7 @@ static int try_event(Run *r, const Event *e, const Request *request, int is_elas
 
 /* Try a limit by the large pool's events alone: as long as nothing of the small pool is given back
  * it goes as it did without a limit. TANGLED where something is, or that cannot be told. */
-static int try_large(Run *r, int64_t limit, int is_elastic, int64_t *granted, int64_t *at,
+static int try_large(Run *r, int64_t limit, int refused, int64_t *granted, int64_t *at,
                      int64_t *asked) {
     const Run *told = r->base != NULL ? r->base : r;
     Journal *j = &r->journal;
@@ -310,7 +337,7 @@ static int try_large(Run *r, int64_t limit, int is_elastic, int64_t *granted, in
     for (int32_t i = low; i < told->event_count; i++) {
         const Event *e = &told->events[i];
         if (e->kind >= MARKED) continue;
-        int status = try_event(r, e, &j->requests[e->request], is_elastic);
+        int status = try_event(r, e, &j->requests[e->request], refused);
         if (status) {
             r->is_tangled = status == TANGLED;
             *granted = a->granted;
@@ -326,15 +353,16 @@ static int try_large(Run *r, int64_t limit, int is_elastic, int64_t *granted, in
 /* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
  * where it fails. REFUSED where it does, DONE where the run completes; AS_BASE where the try is its
  * base's, which is to be asked. */
-EXPORT int vramplan_attempt(void *run, int64_t limit, int is_elastic, int64_t *found) {
+EXPORT int vramplan_attempt(void *run, int64_t limit, int refused, int64_t *found) {
     Run *r = run;
     int64_t at = 0;
+    if (refused < FAILS || refused > WITHOUT) return FAILED;
     if (r->joined && limit < most_granted(&r->journal) &&
         opening_for(&r->journal, limit) >= &r->journal.openings[r->joined])
         return AS_BASE;
-    int status = try_large(r, limit, is_elastic, &found[0], &at, &found[3]);
+    int status = try_large(r, limit, refused, &found[0], &at, &found[3]);
     if (status == TANGLED)
-        status = journal_try(&r->journal, limit, is_elastic != 0, &found[0], &at, &found[3]);
+        status = journal_try(&r->journal, limit, refused, &found[0], &at, &found[3]);
     if (status == REFUSED) {
         int32_t low = 0, high = r->place_count;
         while (low < high) {

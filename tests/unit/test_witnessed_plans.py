@@ -1,0 +1,133 @@
+"""cuDNN's plans without cuDNN: the rules give what it answered, and a file that is none is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tools.cudnn_plans import rules
+from tools.docs.page import ROOT
+from vramplan.catalog.shipped import profiles_dir
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.convolution_workspace import (
+    MostScratch,
+    WitnessedScratch,
+    scratch_key,
+    witnessed_scratch,
+)
+from vramplan.engines.torch.tape.convolution import read_kind
+from vramplan.engines.torch.witnessed_plans import (
+    CAPABILITIES,
+    FOLDER,
+    NEAREST,
+    Shape,
+    file_name,
+    read_plans,
+    work_out,
+)
+from vramplan.errors import CatalogError
+
+
+def answers() -> dict[str, list]:
+    """Return some of cuDNN's answers that rules were made from, by architecture."""
+    text = (ROOT / "tests/data/cudnn_answers.json").read_text(encoding="utf-8")
+    return json.loads(text)["answers"]
+
+
+def shape_of(kind: str, batch: int, sides: list[int], dtype: str) -> Shape:
+    layer = read_kind(kind)
+    assert layer is not None
+    return Shape(layer=layer, batch=batch, sides=tuple(sides), element_bytes=ELEMENT_BYTES[dtype])
+
+
+def operands_of(shape: Shape) -> tuple[int, ...]:
+    sizes = tuple(shape.measure(letter) for letter in "xyf")
+    return (*sizes, shape.batch, *shape.sides)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_rules_give_cudnns_own_answers(capability: str) -> None:
+    plans = read_plans(profiles_dir(), capability)
+    rows = answers()[capability]
+    assert len(rows) >= 60
+    for kind, batch, sides, dtype, answer in rows:
+        shape = shape_of(kind, batch, sides, dtype)
+        said = plans.sizes(dtype, kind, operands_of(shape))
+        assert said is not None
+        rounded = tuple(-(-size // 512) * 512 for size in said)
+        assert rounded == rules.tried_plans(answer), (kind, batch, sides, dtype)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_every_rule_can_be_worked_out(capability: str) -> None:
+    plans = read_plans(profiles_dir(), capability)
+    assert plans.versions.keys() == {"torch", "cudnn"}
+    assert set(plans.layers) == {"fp16", "bf16", "fp32"}
+    for dtype, layers in plans.layers.items():
+        for kind, known in layers.items():
+            layer = read_kind(kind)
+            assert layer is not None
+            for side in (33, 128):
+                shape = shape_of(kind, 2, [side] * len(layer.kernel), dtype)
+                sizes = known.sizes_at(shape)
+                assert min(sizes) >= 0
+            assert known.ranges[-1][0] == 0  # the last holds for all that is larger
+
+
+def test_a_sum_is_worked_out_in_bytes() -> None:
+    shape = shape_of("conv 3>8 3x3 s2 p1", 2, [10, 20], "fp16")
+    x, y, f = 2 * 200 * 3 * 2, 2 * 50 * 8 * 2, 3 * 8 * 9 * 2
+    assert work_out("x+y+f+16", shape) == x + y + f + 16
+    assert work_out("x8+2y+f4+6p", shape) == x // 3 * 8 + 2 * y + f // 3 * 4 + 6 * 50
+    with pytest.raises(ValueError, match="not a plan"):
+        work_out("x+z", shape)
+
+
+def test_a_layer_that_cudnn_was_not_asked_about_takes_a_share_of_its_operands() -> None:
+    scratch = witnessed_scratch("8.6", 2, "fp16")
+    assert isinstance(scratch, WitnessedScratch)
+    operands = (1000, 2000, 300, 1, 5, 5)
+    assert scratch.plans("conv 5>7 11x11", operands) == (3300,)
+    assert MostScratch(witnessed=scratch).plans("conv 5>7 11x11", operands) == (4125,)
+
+
+def test_the_most_is_a_quarter_more_than_copies_where_the_first_plan_takes_less() -> None:
+    scratch = witnessed_scratch("8.9", 4, "fp32")
+    assert scratch is not None
+    kind = "conv 128>128 3x3 p1"
+    operands = operands_of(shape_of(kind, 1, [512, 512], "fp32"))
+    first, *others = scratch.plans(kind, operands)
+    most = MostScratch(witnessed=scratch)(kind, operands)
+    assert first < most == sum(operands[:3]) * 125 // 100
+    assert others[-1] == 0
+
+
+def test_older_cards_and_those_between_have_an_answer_too() -> None:
+    assert witnessed_scratch("6.1", 2, "fp16") is None
+    assert "/" in scratch_key("6.1", 2, "fp16")
+    for between, nearest in NEAREST.items():
+        assert scratch_key(between, 2, "bf16") == scratch_key(nearest, 2, "bf16")
+    # what a pipeline in fp16 casts is in fp32, and what one in fp32 casts in fp16
+    assert scratch_key("8.6", 4, "fp16") == scratch_key("8.6", 4, "fp32")
+    assert scratch_key("8.6", 2, "bf16") != scratch_key("8.6", 2, "fp32")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"schema_version": 2}',
+        '{"schema_version": 1, "versions": {}, "layers": []}',
+        '{"schema_version": 1, "versions": {}, "layers": {"fp16": {"conv": {"up to": []}}}}',
+    ],
+)
+def test_a_file_that_is_none_is_said(tmp_path, text: str) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    (folder / file_name("8.6")).write_text(text)
+    with pytest.raises(CatalogError, match=r"cudnn-8\.6\.json: not what tools/cudnn_plans writes"):
+        read_plans(tmp_path, "8.6")
+    with pytest.raises(CatalogError, match=r"cudnn-8\.9\.json: cannot be read"):
+        read_plans(tmp_path, "8.9")

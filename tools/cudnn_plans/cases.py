@@ -1,0 +1,107 @@
+"""Which convolutions the catalogue's pipelines run, at which sizes: from their tapes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vramplan.ask.targets import make_jobs
+from vramplan.catalog import load_catalog
+from vramplan.engines.torch.estimate import find_tape, open_tape
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.tape.convolution import read_kind
+from vramplan.engines.torch.tape.rehearse import rehearse
+from vramplan.settings import parse_setting
+
+#: a layer's kind, its batch and the sides of its input
+Case = tuple[str, int, tuple[int, ...]]
+Settings = Mapping[str, str]
+
+_DIFFUSION = [
+    *({"image": f"{side}x{side}", "batch": str(n)} for side in (256, 512, 768, 1024)
+      for n in (1, 2)),
+    {"image": "512x512", "batch": "4"}, {"image": "768x512"}, {"image": "2048x2048"},
+]  # fmt: skip
+_UNET = [
+    {"image": "512x512"}, {"image": "512x512", "batch": "2"}, {"image": "768x768"},
+    {"image": "1024x1024"}, {"image": "1024x1024", "batch": "2"},
+]  # fmt: skip
+_TILED = [{"image": "1024x1024", "vae_tiling": "on"}, {"image": "1536x1152", "vae_tiling": "on"}]
+_BATCHES = [{"batch": str(n)} for n in (1, 4, 8, 16, 32, 64)]
+#: modes and sizes that are crossed, by pipeline
+_SIZES: Mapping[str, Sequence[tuple[Sequence[Settings], Sequence[Settings]]]] = {
+    "sd15-vae": [([{"mode": "both"}], [*_DIFFUSION, *_TILED])],
+    "denoising-ae": [
+        (
+            [{"mode": "infer"}, {"mode": "train", "steps": "2"}],
+            [
+                {"image": f"{side}x{side}", **batch}
+                for side in (128, 256, 512)
+                for batch in _BATCHES
+            ],
+        )
+    ],
+    "vit-mae-base": [([{"mode": "infer"}, {"mode": "train", "steps": "2"}], _BATCHES)],
+    "llava-1.5-7b-hf": [([{"new_tokens": "4"}], _BATCHES[:2])],
+    "sd15": [([{"mode": "txt2img"}], _UNET)],
+    "sdxl": [([{}], [*_UNET, {"image": "1152x896"}])],
+}
+
+
+def catalogue_cases() -> set[Case]:
+    """Return every convolution of the catalogue's tapes at the sizes that rules are made from."""
+    return {
+        case
+        for name, crossed in _SIZES.items()
+        for modes, sizes in crossed
+        for mode in modes
+        for size in sizes
+        for case in cases_of(name, {**mode, **size})
+    }
+
+
+def cases_of(name: str, settings: Mapping[str, str]) -> Iterator[Case]:
+    """Yield the convolutions of a pipeline at some settings."""
+    given = {key: parse_setting(key, text) for key, text in settings.items()}
+    (job,) = make_jobs([name], load_catalog(()), {**_fewest(name), **given})
+    seen: set[tuple[str, tuple[int, ...]]] = set()
+
+    def note(kind: str, operands: tuple[int, ...]) -> int:
+        seen.add((kind, operands[3:]))
+        return 0
+
+    pipeline = job.pipeline
+    assert isinstance(pipeline, TorchPipeline)
+    tape = open_tape(find_tape(pipeline))
+    conditions = conditions_at(pipeline, job.settings, "8.6", tape)
+    conditions = replace(conditions, workspace_bytes=note, cast_workspace_bytes={})
+    rehearse(tape, conditions)
+    for kind, shape in sorted(seen):
+        if read_kind(kind) is not None:
+            yield kind, shape[0], shape[1:]
+
+
+def _fewest(name: str) -> dict[str, object]:
+    return {"steps": 8} if name in ("sd15", "sdxl") else {}
+
+
+def answers_path(folder: Path, capability: str) -> Path:
+    """Return where the answers for an architecture are kept, a line each."""
+    return folder / f"plans-{capability}.jsonl"
+
+
+def drawn_cases(chance: random.Random, count: int = 5) -> list[Case]:
+    """Return the catalogue's convolutions at settings drawn at random, so many a pipeline."""
+    found: set[Case] = set()
+    for name, crossed in _SIZES.items():
+        for _ in range(count):
+            modes, sizes = chance.choice(crossed)
+            settings = {**chance.choice(modes), "batch": str(chance.randint(1, 6))}
+            if "image" in sizes[0]:
+                sides = (64 * chance.randint(4, 20) for _ in range(2))
+                settings["image"] = "{}x{}".format(*sides)
+            found |= set(cases_of(name, settings))
+    return sorted(found)

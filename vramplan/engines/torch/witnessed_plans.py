@@ -1,0 +1,186 @@
+"""cuDNN's own plans for convolutions: the workspaces it would take on a card, without cuDNN.
+
+``profiles/witnessed/cudnn-8.9.json`` and its likes are made by ``python -m tools.cudnn_plans`` from
+what torch and the real cuDNN did on cards that were not there. By dtype and layer each has the
+plans' workspaces in the order in which torch tries them, as sums in bytes: of what is read (``x``),
+what is written (``y``), the filter (``f``), the positions of one output image (``p``) and a number.
+``x8`` is `x` with its channels filled up to a multiple of 8. Which plans there are changes with the
+positions of the whole output: each list holds up to a number of them. Exceptions stand by
+themselves, with their batch and their input's sides.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from vramplan.engines.torch.tape.convolution import Convolution, read_kind
+from vramplan.errors import CatalogError
+from vramplan.quick_dataclass import dataclass
+
+FOLDER = "witnessed"
+SCHEMA_VERSION = 1
+
+#: architectures that were asked about, and which one stands for another that was not
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+NEAREST = {"8.7": "8.6", "10.3": "10.0", "11.0": "10.0", "12.1": "12.0"}
+
+_TERM = re.compile(r"([0-9]{1,8})?([xyfp])([0-9]{1,2})?|([0-9]{1,14})")
+_LARGEST_FILE = 4 << 20
+
+Sizes = tuple[int, ...]
+
+
+def file_name(capability: str) -> str:
+    """Return the name of an architecture's file."""
+    return f"cudnn-{capability}.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A layer at work: its batch, its input's sides, and the bytes of an element."""
+
+    layer: Convolution
+    batch: int
+    sides: tuple[int, ...]
+    element_bytes: int
+
+    @property
+    def image_positions(self) -> int:
+        """The positions of one image of the layer's output."""
+        return math.prod(self.layer.output_sides(self.sides))
+
+    @property
+    def positions(self) -> int:
+        """The positions of the layer's whole output."""
+        return self.batch * self.image_positions
+
+    def measure(self, letter: str, multiple: int = 1) -> int:
+        """Return the bytes of x, y or f with channels filled up, or the number p."""
+        layer = self.layer
+        inside = -(-layer.in_channels // multiple) * multiple
+        outside = -(-layer.out_channels // multiple) * multiple
+        if letter == "x":
+            count = self.batch * math.prod(self.sides) * inside
+        elif letter == "y":
+            count = self.positions * outside
+        elif letter == "f":
+            count = inside // layer.groups * outside * math.prod(layer.kernel)
+        else:
+            return self.image_positions
+        return count * self.element_bytes
+
+
+def work_out(plan: str, shape: Shape) -> int:
+    """Return the bytes of a plan's sum. Raises ValueError for what is no such sum."""
+    total = 0
+    for term in plan.split("+"):
+        found = _TERM.fullmatch(term)
+        if found is None:
+            raise ValueError(f"not a plan: {plan[:60]!r}")
+        times, letter, multiple, number = found.groups()
+        total += (
+            int(number)
+            if letter is None
+            else int(times or 1) * shape.measure(letter, int(multiple or 1))
+        )
+    return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlans:
+    """The plans of one layer: lists by the most positions they hold for, and exceptions."""
+
+    ranges: tuple[tuple[int, str], ...]
+    exceptions: Mapping[str, str]
+
+    def sizes_at(self, shape: Shape) -> Sizes:
+        """Return the workspaces in the order in which they are tried, in bytes."""
+        own = self.exceptions.get("x".join(map(str, (shape.batch, *shape.sides))))
+        if own is None:
+            own = next(
+                (text for most, text in self.ranges if shape.positions <= most), self.ranges[-1][1]
+            )
+        return tuple(work_out(plan, shape) for plan in own.split(" > "))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plans:
+    """What was witnessed on one architecture, by dtype and layer."""
+
+    versions: Mapping[str, str]
+    layers: Mapping[str, Mapping[str, LayerPlans]]
+
+    def sizes(self, dtype: str, kind: str, operands: Sequence[int]) -> Sizes | None:
+        """Return the workspaces of a step of scratch; None where its layer was not asked about.
+
+        `operands` are the step's: bytes read, written and of the filter, batch, input's sides.
+        """
+        layer = read_kind(kind)
+        known = self.layers.get(dtype, {}).get(kind)
+        if known is None or layer is None or len(operands) != 4 + len(layer.kernel):
+            return None
+        filter_count = layer.in_channels // layer.groups * layer.out_channels
+        element_bytes = operands[2] // (filter_count * math.prod(layer.kernel))
+        shape = Shape(
+            layer=layer,
+            batch=operands[3],
+            sides=tuple(operands[4:]),
+            element_bytes=element_bytes,
+        )
+        return known.sizes_at(shape)
+
+
+@lru_cache(maxsize=16)
+def read_plans(profiles: Path, capability: str) -> Plans:
+    """Return what was witnessed on an architecture.
+
+    Raises CatalogError for a file that is not there, or not what the tool writes.
+    """
+    path = profiles / FOLDER / file_name(capability)
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST_FILE)  # one that is larger is cut, and so no JSON
+        return _plans(json.loads(text))
+    except OSError as problem:
+        raise CatalogError(f"{path}: cannot be read: {problem.strerror}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        raise CatalogError(f"{path}: not what tools/cudnn_plans writes: {problem}") from None
+
+
+@lru_cache(maxsize=16)
+def checksum(profiles: Path, capability: str) -> int:
+    """Return what tells what was witnessed on an architecture from every other; 0 for no file."""
+    try:
+        return zlib.crc32((profiles / FOLDER / file_name(capability)).read_bytes())
+    except OSError:  # whoever needs what is in it says so
+        return 0
+
+
+def _plans(raw: Any) -> Plans:
+    if raw["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"version {raw['schema_version']!r}")
+    return Plans(
+        versions={str(name): str(text) for name, text in raw["versions"].items()},
+        layers={
+            str(dtype): {str(kind): _layer(one) for kind, one in layers.items()}
+            for dtype, layers in raw["layers"].items()
+        },
+    )
+
+
+def _layer(raw: Any) -> LayerPlans:
+    """Return one layer's plans: a text, or ranges and exceptions."""
+    if isinstance(raw, str):
+        return LayerPlans(ranges=((0, raw),), exceptions={})
+    ranges = tuple((int(most), str(text)) for most, text in raw["up to"])
+    if not ranges:
+        raise ValueError("a layer without plans")
+    exceptions = {str(shape): str(text) for shape, text in raw.get("but", {}).items()}
+    return LayerPlans(ranges=ranges, exceptions=exceptions)
