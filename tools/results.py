@@ -41,6 +41,8 @@ def make_results(profiles: Path, progress: Callable[[str], None]) -> Iterator[tu
         tape, settings = read_tape(path), pipeline.defaults
         seen: set[str] = set()
         for capability in CAPABILITIES:
+            if settled(opened, opened.defaults, capability).counted is not None:
+                continue  # a kernel that was not recorded
             key = result_key(path, pipeline, settings, capability)
             if key not in seen:
                 seen.add(key)

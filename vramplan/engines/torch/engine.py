@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
     from vramplan.budget.pace import Pace
-    from vramplan.budget.verdict import Grader, Screening
+    from vramplan.budget.verdict import Graded, Grader, Screening
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.published import Claim
     from vramplan.compare.events import EventComparison
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from vramplan.runner.tools import Tools
 
 
-def _settled(job: Job) -> TorchPipeline:
-    """Return a job's pipeline, with its tape where it has one for the job's settings."""
+def _settled(job: Job, card: Card | None = None) -> TorchPipeline:
+    """Return a job's pipeline, with its tape where it has one for the job's settings on a card."""
     from vramplan.engines.torch.estimate import settled
 
-    return settled(of_torch(job.pipeline), job.settings)
+    on = () if card is None else (card.compute_capability,)
+    return settled(of_torch(job.pipeline), job.settings, *on)
 
 
 class TorchEngine:
@@ -46,20 +47,29 @@ class TorchEngine:
         from vramplan.engines.torch.estimate import estimate_torch
 
         refuse_several(card)
-        return estimate_torch(_settled(job), job.settings, card)
+        return estimate_torch(_settled(job, card), job.settings, card)
 
     def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
         """Return what becomes of a job on a card that offers so much."""
         from vramplan.engines.torch.judge import judge_torch
 
         refuse_several(card)
-        return judge_torch(_settled(job), job.settings, card, budget_bytes)
+        return judge_torch(_settled(job, card), job.settings, card, budget_bytes)
 
     def grader(self, job: Job) -> Grader:
         """Return what grades a job on one card after another."""
         from vramplan.engines.torch.judge import TorchGrader
 
-        return TorchGrader(_settled(job), job.settings)
+        graders: dict[bool, TorchGrader] = {}
+
+        def grade(card: Card, budget_bytes: int) -> Graded:
+            pipeline = _settled(job, card)
+            has_tape = pipeline.counted is None
+            if has_tape not in graders:
+                graders[has_tape] = TorchGrader(pipeline, job.settings)
+            return graders[has_tape](card, budget_bytes)
+
+        return grade
 
     def changes(self, job: Job) -> Iterator[Change]:
         """Yield the changes that a job's settings leave open, cheapest first."""
@@ -77,13 +87,13 @@ class TorchEngine:
         """Return whether a job may fit a card that offers so much."""
         from vramplan.engines.torch.screening import screen_job
 
-        return screen_job(_settled(job), job.settings, card, budget_bytes)
+        return screen_job(_settled(job, card), job.settings, card, budget_bytes)
 
     def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
         """Return how long one result takes at least."""
         from vramplan.engines.torch.pace import pace_torch
 
-        return pace_torch(_settled(job), job.settings, card, budget_bytes)
+        return pace_torch(_settled(job, card), job.settings, card, budget_bytes)
 
     def advise(self, question: Question) -> tuple[Advice, ...]:
         """Return the changes with which least is needed, where none makes it fit."""

@@ -11,6 +11,7 @@ from vramplan import user_cache
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.engines.torch.activations import activations_line
 from vramplan.engines.torch.allocator_slack import slack_line, with_chance
+from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.convolution_workspace import convolution_lines
 from vramplan.engines.torch.cublas_workspace import cublas_band, cublas_line
 from vramplan.engines.torch.facts import numbers_at
@@ -19,6 +20,7 @@ from vramplan.engines.torch.optimizer_state import optimizer_state_lines
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
+    ANY_CAPABILITY,
     at_most,
     conditions_at,
     has_defaults,
@@ -101,10 +103,12 @@ def with_tape(pipeline: TorchPipeline, settings: Settings, card: Card) -> TorchP
     return record_saved(pipeline, settings, card.compute_capability).pipeline or pipeline
 
 
-def settled(pipeline: TorchPipeline, settings: Settings) -> TorchPipeline:
+def settled(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str = ANY_CAPABILITY
+) -> TorchPipeline:
     """Return an entry's pipeline with its tape where that holds at these settings, else as it is.
 
-    At its defaults every tape holds.
+    At its defaults every tape holds where an architecture has fused kernels.
     """
     if pipeline.tape_within is None or pipeline.counted is None:
         return pipeline
@@ -115,7 +119,11 @@ def settled(pipeline: TorchPipeline, settings: Settings) -> TorchPipeline:
         path = look_for_tape(taped)
         if path is None:
             continue
-        if has_defaults(pipeline, settings) or holds_at(taped, settings, open_tape(path)):
+        is_usual = has_defaults(pipeline, settings) and parse_capability(compute_capability) >= (
+            8,
+            0,
+        )
+        if is_usual or holds_at(taped, settings, compute_capability, open_tape(path)):
             return taped
         why = open_tape(path).outside(numbers_at(settings)) or "it has no recording of these"
         pipeline = replace(pipeline, beyond_tape=f"the tape {one} does not hold here: {why}")

@@ -49,6 +49,8 @@ _NOT_REPLAYED = frozenset({"platform", "device_map"})
 
 #: an architecture of each kind of kernel: a class of cards has all of them
 _EACH_KERNEL = ("8.6", "9.0", "7.5")
+#: an architecture whose kernels every tape has that knows the dtype
+ANY_CAPABILITY = "8.6"
 #: element sizes that components run in: half precision and single
 _WIDTHS = (2, 4)
 
@@ -98,19 +100,15 @@ def knows_plans(conditions: Conditions) -> bool:
     return any(isinstance(model, WitnessedScratch) for model in models)
 
 
-def holds_at(pipeline: TorchPipeline, settings: Settings, tape: Tape) -> bool:
-    """Return whether a tape was recorded for these settings, on every architecture."""
+def holds_at(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
+) -> bool:
+    """Return whether a tape was recorded for these settings on an architecture."""
     if tape.outside(numbers_at(settings)) is not None:
         return False
-    for capability in _EACH_KERNEL:
-        kernel = attention_kernel(
-            capability, str(settings.get("attention", "sdpa")), _dtype(settings)
-        )
-        facts = facts_at(pipeline, settings, capability, tape.known_facts) | {"kernel": kernel}
-        facts |= tape.dtype_facts.get(_dtype(settings), {})
-        if not all(facts[name] in values for name, values in tape.known_facts.items()):
-            return False
-    return True
+    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
+    facts |= tape.dtype_facts.get(_dtype(settings), {})
+    return all(facts[name] in values for name, values in tape.known_facts.items())
 
 
 def _dtype(settings: Settings) -> str:
