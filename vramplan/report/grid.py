@@ -27,35 +27,25 @@ def draw_table(table: Table, *, width: int, colour: bool, stacked: bool = False)
     `stacked` puts a cell's detail below its text instead of behind it. Columns of words are wrapped
     until the table is no wider than `width`; figures never are, only what stands behind them.
     """
-    import tabulate
-
     widths = _fitted_widths(table, width, stacked)
-    rule = ["─" * size for size in widths]
-    physical = [[paint(column.header, Tone.STRONG, colour) for column in table.columns]]
-    physical.append([paint(line, Tone.DIM, colour) for line in rule])
+    rule = [("─" * size, Tone.DIM) for size in widths]
+    physical = [[(column.header, Tone.STRONG) for column in table.columns], rule]
     first_total = len(table.rows) - table.totals
     for index, row in enumerate(table.rows):
         if index == first_total > 0:
-            physical.append([paint(line, Tone.DIM, colour) for line in rule])
-        physical.extend(_physical_rows(row, widths, stacked, colour))
-    drawn = tabulate.tabulate(
-        [[_measured(text) for text in row] for row in physical],
-        tablefmt="plain",
-        disable_numparse=True,
-        colalign=tuple("right" if column.is_figure else "left" for column in table.columns),
-    )
-    return [line.replace(_FILLER, "").rstrip() for line in drawn.split("\n")]
+            physical.append(rule)
+        physical.extend(_physical_rows(row, widths, stacked=stacked))
+    figures = [column.is_figure for column in table.columns]
+    return [_joined(cells, widths, figures, colour=colour) for cells in physical]
 
 
-#: stands beside a letter that takes two cells while letters are counted; no text has one
-_FILLER = "\0"
-
-
-def _measured(text: str) -> str:
-    """Return `text` with as many letters as it takes cells, which is what tabulate counts."""
-    if text.isascii():
-        return text
-    return "".join(letter + _FILLER * (width_of(letter) - 1) for letter in text)
+def _joined(cells: _Lines, widths: Sequence[int], figures: Sequence[bool], *, colour: bool) -> str:
+    """Return cells side by side, as wide as a terminal shows them: figures right, words left."""
+    drawn = []
+    for (text, tone), width, is_figure in zip(cells, widths, figures, strict=True):
+        blanks, painted = " " * (width - width_of(text)), paint(text, tone, colour)
+        drawn.append(blanks + painted if is_figure else painted + blanks)
+    return (" " * _GAP).join(drawn).rstrip()
 
 
 def _natural_widths(table: Table, stacked: bool) -> list[int]:
@@ -113,14 +103,12 @@ def _cell_lines(cell: Cell, width: int, *, stacked: bool) -> _Lines:
     return lines
 
 
-def _physical_rows(
-    row: Sequence[Cell], widths: Sequence[int], stacked: bool, colour: bool
-) -> list[list[str]]:
+def _physical_rows(row: Sequence[Cell], widths: Sequence[int], *, stacked: bool) -> list[_Lines]:
     blocks = [
         _cell_lines(cell, width, stacked=stacked) for cell, width in zip(row, widths, strict=True)
     ]
     height = max(len(block) for block in blocks)
     return [
-        [paint(*block[line], colour) if line < len(block) else "" for block in blocks]
+        [block[line] if line < len(block) else ("", Tone.PLAIN) for block in blocks]
         for line in range(height)
     ]

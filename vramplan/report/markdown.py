@@ -111,17 +111,23 @@ def render_cards(cards: Sequence[Card]) -> str:
 
 
 def render_table(table: Table) -> str:
-    """Return `table` as a GitHub table; rows of totals are bold."""
-    rows = [_row([escape(column.header) for column in table.columns])]
-    rows.append(_row(["--:" if column.is_figure else ":--" for column in table.columns]))
+    """Return `table` as a GitHub table, its source lined up too; rows of totals are bold."""
+    import tabulate
+
+    rows = []
     first_total = len(table.rows) - table.totals
     for index, cells in enumerate(table.rows):
         if index < first_total:
-            texts = [_cell(cell, column) for cell, column in zip(cells, table.columns, strict=True)]
+            rows.append([_cell(cell, of) for cell, of in zip(cells, table.columns, strict=True)])
         else:
-            texts = [f"**{escape(cell.inline)}**" if cell.inline else "" for cell in cells]
-        rows.append(_row(texts))
-    return "\n".join(rows)
+            rows.append([f"**{escape(cell.inline)}**" if cell.inline else "" for cell in cells])
+    return tabulate.tabulate(
+        rows,
+        [escape(column.header) for column in table.columns],
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=tuple("right" if column.is_figure else "left" for column in table.columns),
+    )
 
 
 def escape(text: str) -> str:
@@ -136,10 +142,6 @@ def escape(text: str) -> str:
 
 def _backslash_last(match: re.Match[str]) -> str:
     return f"{match[0][:-1]}\\{match[0][-1]}"
-
-
-def _row(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(texts)} |"
 
 
 def _cell(cell: Cell, column: Column) -> str:
