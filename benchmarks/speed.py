@@ -66,11 +66,11 @@ def draw(name: str, count: int) -> list[str]:
         words = f"check {name} --card {dice.choice(_CARDS)}"
         for key, values in AXES[name].items():
             if key == "image":
-                low, high = values  # type: ignore[misc]
+                low, high = values  # type: ignore[misc]  # a pair, for an image
                 sides = (8 * dice.randint(low // 8, high // 8) for _ in range(2))
                 words += f" --image {'x'.join(map(str, sides))}"
             else:
-                words += f" --set {key}={dice.choice(values)}"  # type: ignore[call-overload]
+                words += f" --set {key}={dice.choice(values)}"  # type: ignore[call-overload]  # else a list
         commands.append(words)
     return commands
 

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.catalog.pipelines import TORCH_RUNTIMES, load_pipeline_file
 from vramplan.catalog.search import catalog_files
 from vramplan.catalog.shipped import profiles_dir
+from vramplan.engines.torch.estimate import look_for_tape, settled
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.replayed import Replayed, conditions_at, replay_run, result_key
 from vramplan.engines.torch.result_json import to_json
@@ -30,9 +31,12 @@ def make_results(profiles: Path, progress: Callable[[str], None]) -> Iterator[tu
     Raises VramplanError for a tape that does not replay.
     """
     for entry in map(load_pipeline_file, catalog_files(profiles)[0]):
-        pipeline = open_entry(entry, (profiles,))
-        path = profiles / "tapes" / f"{pipeline.tape}.json"
-        if not pipeline.tape or not path.is_file():
+        if entry.runtime not in TORCH_RUNTIMES:
+            continue
+        opened = open_entry(entry, (profiles,))
+        pipeline = settled(opened, opened.defaults)
+        path = look_for_tape(pipeline) if pipeline.tape else None
+        if path is None or path.parent != profiles / "tapes":
             continue
         tape, settings = read_tape(path), pipeline.defaults
         seen: set[str] = set()

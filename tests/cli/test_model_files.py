@@ -422,6 +422,9 @@ def test_an_unknown_family_has_weights_and_cache_and_says_that_the_rest_is_a_gue
     ("make", "said"),
     [
         (lambda p: p.write_bytes(b"PK\x03\x04 not a model"), "not a GGUF file"),
+        (lambda p: p.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
+        (lambda p: p.write_bytes(b"<!DOCTYPE html>"), "a web page"),
+        (lambda p: p.write_bytes(b"tjgg\x03\0\0\0"), "a ggml file of 2023"),
         (lambda p: p.write_bytes(b"GGUF\x03\0\0\0"), "cut off or damaged"),
         (lambda p: sparse.write(p, clip()), "a projector, not a language model"),
         (lambda _: None, "cannot be read"),

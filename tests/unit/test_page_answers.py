@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import parse_qs, urlencode
 from xml.etree import ElementTree as ET
 
@@ -98,7 +99,12 @@ def test_every_model_and_card_that_is_offered_is_answered(page: Page) -> None:
     assert {"8gb", "rtx-4060", "h200"} <= set(cards)
     assert "auto" not in cards
     for name in names:
-        found = page.answer("verdicts", urlencode({"target": name, "card": "12gb"}))
+        try:
+            found = page.answer("verdicts", urlencode({"target": name, "card": "12gb"}))
+        except VramplanError as problem:  # what the library cannot answer, for the same reason
+            with pytest.raises(type(problem), match=re.escape(str(problem))):
+                vramplan.check(name, card="12gb")
+            continue
         assert {one["kind"] for one in found["verdicts"]} <= {"fits", "tight", "offload", "oom"}
         for text in drawings(found):
             ET.fromstring(text)  # noqa: S314  # our own drawings

@@ -18,8 +18,8 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
 from vramplan.engines.torch.record.saved.held_out import hold
-from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.stream import Alloc, Free, LoopBegin, LoopNext, Stream
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.expressions import derive, evaluate
@@ -243,6 +243,8 @@ def test_within_its_settings_a_tape_answers_and_outside_of_them_what_is_counted(
     assert (inside.tape, inside.counted) == ("tiny", None)
     assert look_for_tape(inside) == place
     for other in ({"batch": 5}, {"dtype": "fp32"}):
-        assert settled(pipeline, {**pipeline.defaults, **other}).counted is counted
+        outside = settled(pipeline, {**pipeline.defaults, **other})
+        assert outside.counted is counted
+        assert "does not hold here" in outside.beyond_tape
     with pytest.raises(OutsideError, match="batch is 5"):
         conditions_at(inside, {**pipeline.defaults, "batch": 5}, "8.6", open_tape(place))

@@ -99,13 +99,13 @@ class Page:
         }
 
     def _model_groups(self) -> list[Json]:
-        """Return the models that were named, then the catalogue's by what runs them."""
+        """Return the models that were named, then the catalogue's by family or what runs them."""
         groups: dict[str, list[Json]] = {}
         for pipeline in self._models.listed:
             is_named = pipeline.name in self._models.named
-            title = (
-                "Named when this page was started" if is_named else f"runs in {pipeline.runtime}"
-            )
+            # an entry may say what it is listed with; a model file does not
+            family = getattr(pipeline, "family", "") or f"runs in {pipeline.runtime}"
+            title = "Named when this page was started" if is_named else family
             groups.setdefault(title, []).append(view.model_view(pipeline))
         return [{"title": clean(title, 60), "models": models} for title, models in groups.items()]
 

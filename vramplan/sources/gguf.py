@@ -319,6 +319,21 @@ def _checked(name: str, shape: tuple[int, ...], type_name: str) -> GgufTensor:
     return tensor
 
 
+#: how what is taken for a model file begins, and what it is then
+_OTHER_STARTS = (
+    (b"version https://git-lfs", "but the text that Git LFS puts in its place: git lfs pull"),
+    (b"<", "but a web page: the download went wrong"),
+    *((magic, "but a ggml file of 2023") for magic in (b"lmgg", b"fmgg", b"tjgg", b"algg")),
+)
+
+
+def _what_else(data: bytes) -> str:
+    for start, words in _OTHER_STARTS:
+        if data.startswith(start):
+            return f", {words}"
+    return ""
+
+
 class _Header:
     """A header being read, byte by byte in order."""
 
@@ -336,7 +351,7 @@ class _Header:
         """Return what the header says."""
         self._need(4)
         if self._data[:4] != MAGIC:
-            raise SourceError(f"{self._name}: not a GGUF file")
+            raise SourceError(f"{self._name}: not a GGUF file{_what_else(self._data)}")
         self._at = 4
         version = self._u32()
         if version not in (2, 3):

@@ -128,7 +128,7 @@ def _spread(model: GgmlModel, rules: EngineRules) -> tuple[int, int]:
         return 85, 170
     if name in _PARTLY:
         return 96, 192
-    return (70, 200) if name in KNOWN and name not in _FAR else (20, 500)
+    return (60, 200) if name in KNOWN and name not in _FAR else (20, 500)
 
 
 #: families of which the nearest graph is a lower bound

@@ -48,7 +48,11 @@ def _as_saved(pipeline: TorchPipeline, entry: Entry) -> SavedModel:
     lone = pipeline.components[0]
     class_path = entry.text("class") or lone.class_path
     is_pipeline = class_path != lone.class_path
-    index: dict[str, Json] = {}
+    # as model_index.json has it: a class for what is made of one, the others' own values
+    index = {
+        key: _library_and_name(told) if isinstance(told, str) else told
+        for key, told in _json(pipeline.parts).items()
+    }
     schedulers: dict[str, Mapping[str, Json]] = {}
     if pipeline.scheduler is not None:
         index["scheduler"] = _library_and_name(pipeline.scheduler.class_path)

@@ -13,6 +13,7 @@ from vramplan.engines.torch.activations import activations_line
 from vramplan.engines.torch.allocator_slack import slack_line, with_chance
 from vramplan.engines.torch.convolution_workspace import convolution_lines
 from vramplan.engines.torch.cublas_workspace import cublas_band, cublas_line
+from vramplan.engines.torch.facts import numbers_at
 from vramplan.engines.torch.gradients import gradients_lines
 from vramplan.engines.torch.optimizer_state import optimizer_state_lines
 from vramplan.engines.torch.peak import RunAtPeak
@@ -81,12 +82,13 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
         from vramplan.engines.torch.counted import estimate_counted
 
         found = estimate_counted(pipeline, settings, card)
-        return replace(found, notes=(*found.notes, *filter(None, (attempt.reason,))))
+        said = filter(None, (pipeline.beyond_tape, attempt.reason))
+        return replace(found, notes=(*found.notes, *said))
     found = estimate_torch(attempt.pipeline, settings, card)
     made_with = open_tape(find_tape(attempt.pipeline)).recorded_with
     versions = ", ".join(f"{name} {version}" for name, version in made_with.items())
     note = f"recorded here by its class's own code, without data, at these settings ({versions})"
-    said = filter(None, (note, attempt.reason))
+    said = filter(None, (note, pipeline.beyond_tape, attempt.reason))
     return replace(found, notes=(*said, *found.notes))
 
 
@@ -106,13 +108,18 @@ def settled(pipeline: TorchPipeline, settings: Settings) -> TorchPipeline:
     """
     if pipeline.tape_within is None or pipeline.counted is None:
         return pipeline
-    taped = replace(pipeline, tape=pipeline.tape_within, tape_within=None, counted=None, saved=None)
-    path = look_for_tape(taped)
-    if path is None:
-        return pipeline
-    if not has_defaults(pipeline, settings) and not holds_at(taped, settings, open_tape(path)):
-        return pipeline
-    return taped
+    name, dtype = pipeline.tape_within, settings.get("dtype")
+    names = [name] if dtype == pipeline.defaults.get("dtype") else [f"{name}.{dtype}", name]
+    for one in names:
+        taped = replace(pipeline, tape=one, tape_within=None, counted=None, saved=None)
+        path = look_for_tape(taped)
+        if path is None:
+            continue
+        if has_defaults(pipeline, settings) or holds_at(taped, settings, open_tape(path)):
+            return taped
+        why = open_tape(path).outside(numbers_at(settings)) or "it has no recording of these"
+        pipeline = replace(pipeline, beyond_tape=f"the tape {one} does not hold here: {why}")
+    return pipeline
 
 
 def find_tape(pipeline: TorchPipeline) -> Path:

@@ -34,6 +34,7 @@ class TorchPipeline(Pipeline):
     #: the tape that an entry has for the settings that somebody recorded it at; at others it is as
     #: a saved model
     tape_within: str | None = None
+    beyond_tape: str = ""  # why that tape does not hold at the settings that are asked for
     #: of a saved model that has no tape: what is counted of it, and what it may be recorded from
     counted: CountedModel | None = None
     saved: SavedModel | None = None

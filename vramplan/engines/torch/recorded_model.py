@@ -168,6 +168,8 @@ def _request(model: SavedModel, settings: Settings, compute_capability: str) -> 
         "image": list(image) if isinstance(image, tuple) else None,
         "frames": settings.get("frames"),
         "prompt_tokens": settings.get("prompt_tokens", 0),
+        # an entry of the catalogue has more settings than a saved model
+        **{key: settings[key] for key in ("guidance", "mode") if key in settings},
     }
 
 

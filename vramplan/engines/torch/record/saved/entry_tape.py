@@ -2,9 +2,9 @@
 
 Each run is recorded in a process of its own, forked from one that holds the components and nothing
 else: what a run leaves behind (caches of tables, a scheduler's state) is not there for the next.
-What is remembered of calls (`memory`) is handed on. Runs under the same words whose events are the
-same are one variant; sizes are found by `size_search`; the whole is held against runs that nothing
-was found from, in which nothing is remembered.
+What is remembered of calls (`remembered_calls`) is handed on. Runs under the same words whose
+events are the same are one variant; sizes are found by `size_search`; the whole is held against
+runs that nothing was found from, in which nothing is remembered.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.constant_tape import LEAST_TOKENS, TOKENS, Recorded
 from vramplan.engines.torch.record.saved.entry_settings import Draw, dtypes_of, words_of
 from vramplan.engines.torch.record.saved.held_out import hold
-from vramplan.engines.torch.record.saved.memory import Memory, Remembered
 from vramplan.engines.torch.record.saved.recording_child import record_modules
-from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
+from vramplan.engines.torch.record.saved.remembered_calls import Memory, Remembered
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Free, Stream
