@@ -42,8 +42,6 @@ def facts_at(
     # without SDPA diffusers changes the processors of UNet and VAE, not the text encoder's
     asked = "sdpa" if pipeline.runtime == "diffusers" else attention
     kernel = attention_kernel(compute_capability, asked, dtype)
-    if kernel == "math" != asked and kernel not in known.get("kernel", (kernel,)):
-        kernel = "efficient"  # a tape that was recorded without it: too little, but a figure
     facts = {name: value for name, value in settings.items() if isinstance(value, str)}
     facts.setdefault("dtype", dtype)
     facts["kernel"] = kernel
