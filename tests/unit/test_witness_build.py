@@ -260,6 +260,18 @@ def test_libraries_are_built_once_and_kept(fake: Path) -> None:
     assert fake.read_text().count("x") == calls
 
 
+@pytest.mark.usefixtures("fake")
+def test_a_cache_that_is_off_is_no_folder_of_that_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is switched off are results; libraries are kept where the system keeps what is built."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VRAMPLAN_CACHE", "off")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "system"))
+    assert built_libraries.built_for(TORCH).is_relative_to(tmp_path / "system" / "vramplan")
+    assert not (tmp_path / "off").exists()
+
+
 def test_another_torch_gets_libraries_of_its_own(tmp_path: Path) -> None:
     library = tmp_path / "libtorch.so"
     library.write_bytes(b"")

@@ -20,15 +20,20 @@ from vramplan.engines.torch.witness import compiler, elf_symbols, library_table
 from vramplan.engines.torch.witness.library_table import CORE, CORE_SOURCES, SOURCES, STAND_INS
 from vramplan.engines.torch.witness.torch_files import TorchFiles
 from vramplan.errors import MissingError
+from vramplan.user_cache import default_root
 
 
 def cache_folder() -> Path:
-    """Return where built libraries are kept: VRAMPLAN_CACHE, else the user's cache."""
-    named = os.environ.get("VRAMPLAN_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "vramplan"
+    """Return where built libraries are kept: in the user's cache.
+
+    Also where that is switched off for results: these are a program's parts, and no answers. Raises
+    MissingError where there is no such folder.
+    """
+    root = default_root()
+    if root is None:
+        message = "there is no folder of yours to keep the stand-ins in"
+        raise MissingError(message, hint="VRAMPLAN_CACHE=FOLDER names one")
+    return root
 
 
 def built_for(torch: TorchFiles) -> Path:
