@@ -122,6 +122,14 @@ def test_a_recording_is_remembered(tmp_path, capsys, monkeypatch) -> None:
     assert "assumed" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("recorder")
+def test_a_report_on_the_whole_catalogue_records_nothing(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(recorded_model, "_record", None)
+    page = tmp_path / "fit.md"
+    assert main(["report", "--card", "80gb", "-o", str(page)]) == 0
+    assert "qwen3-8b" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("kept", [None, "text", [], [1], ["no base64!"], ["AAAA"], {"a": 1}])
 def test_what_is_no_recording_is_not_taken(kept: object) -> None:
     assert kept_recordings._unpacked(kept) is None

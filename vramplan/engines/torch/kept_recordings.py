@@ -75,7 +75,9 @@ def _unpacked(kept: Json) -> str | None:
         return None
     pieces = [piece for piece in kept if isinstance(piece, str)]
     try:
-        data = binascii.a2b_base64("".join(pieces))
-        return zlib.decompressobj().decompress(data, _LARGEST).decode()
+        packed = binascii.a2b_base64("".join(pieces))
+        reader = zlib.decompressobj()
+        text = reader.decompress(packed, _LARGEST).decode()
     except (ValueError, zlib.error):
         return None
+    return text if reader.eof else None
