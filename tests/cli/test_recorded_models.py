@@ -123,7 +123,7 @@ def test_a_recording_is_remembered(tmp_path, capsys, monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("recorder")
-def test_a_report_on_the_whole_catalogue_records_nothing(tmp_path, capsys, monkeypatch) -> None:
+def test_a_report_on_the_whole_catalogue_records_nothing(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(recorded_model, "_record", None)
     page = tmp_path / "fit.md"
     assert main(["report", "--card", "80gb", "-o", str(page)]) == 0
