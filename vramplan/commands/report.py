@@ -27,7 +27,8 @@ def configure(parser: ArgumentParser) -> None:
         nargs="*",
         metavar="TARGET",
         help=f"{arguments.TARGET_HELP}. Without one: every pipeline of the catalogue, with those "
-        "of the settings that it has",
+        "of the settings that it has; of those without a tape the weights are counted, and nothing is "
+        "recorded that is not yet",
     )
     arguments.add_cards(parser, " and ".join(DEFAULT_CLASSES))
     arguments.add_budget(parser)
