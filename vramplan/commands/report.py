@@ -27,8 +27,8 @@ def configure(parser: ArgumentParser) -> None:
         nargs="*",
         metavar="TARGET",
         help=f"{arguments.TARGET_HELP}. Without one: every pipeline of the catalogue, with those "
-        "of the settings that it has; of those without a tape the weights are counted, and nothing is "
-        "recorded that is not yet",
+        "of the settings that it has; what has no tape is counted, unless its recording is "
+        "remembered",
     )
     arguments.add_cards(parser, " and ".join(DEFAULT_CLASSES))
     arguments.add_budget(parser)
