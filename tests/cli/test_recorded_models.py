@@ -102,6 +102,40 @@ def test_quantised_weights_are_counted(tmp_path, capsys, monkeypatch) -> None:
     assert origins(found)["activations"] == "assumed"
 
 
+def forget_in_this_process() -> None:
+    for path in (kept_recordings.folder() / "tapes").iterdir():
+        path.unlink()
+
+
+@pytest.mark.usefixtures("recorder")
+def test_a_recording_is_remembered(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("VRAMPLAN_CACHE", str(tmp_path / "cache"))
+    folder = language_model(tmp_path / "mine")
+    first, _ = estimate(capsys, str(folder))
+    assert origins(first)["activations"] == "replayed"
+    monkeypatch.setattr(recorded_model, "_record", None)
+    forget_in_this_process()
+    again, _ = estimate(capsys, str(folder))
+    assert again == first
+    forget_in_this_process()
+    assert main(["plan", str(folder), "--card", "rtx-4090"]) == 0  # a search: it records nothing
+    assert "assumed" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("recorder")
+def test_a_report_on_the_whole_catalogue_records_nothing(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(recorded_model, "_record", None)
+    page = tmp_path / "fit.md"
+    assert main(["report", "--card", "80gb", "-o", str(page)]) == 0
+    assert "qwen3-8b" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kept", [None, "text", [], [1], ["no base64!"], ["AAAA"], {"a": 1}])
+def test_what_is_no_recording_is_not_taken(kept: object) -> None:
+    assert kept_recordings._unpacked(kept) is None
+    assert kept_recordings._unpacked(kept_recordings._packed("x" * 200_000)) == "x" * 200_000
+
+
 def test_recordings_do_not_grow_for_ever(monkeypatch) -> None:
     monkeypatch.setattr(kept_recordings, "_MOST", 3)
     for number in range(5):

@@ -40,6 +40,7 @@ def configure(parser: ArgumentParser) -> None:
     arguments.add_budget(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
+    arguments.add_cache(parser)
     arguments.add_common(parser)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 
 from vramplan.ask import check
 from vramplan.ask.cards import DEFAULT_CLASSES, drawn_cards
@@ -12,6 +13,7 @@ from vramplan.commands.output import choose_format, remark, show
 from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.report import fit
+from vramplan.searching import searching
 
 FORMATS = ("html", "pdf", "png", "markdown", "json", "table")
 
@@ -25,7 +27,8 @@ def configure(parser: ArgumentParser) -> None:
         nargs="*",
         metavar="TARGET",
         help=f"{arguments.TARGET_HELP}. Without one: every pipeline of the catalogue, with those "
-        "of the settings that it has",
+        "of the settings that it has; what has no tape is counted, unless its recording is "
+        "remembered",
     )
     arguments.add_cards(parser, " and ".join(DEFAULT_CLASSES))
     arguments.add_budget(parser)
@@ -45,7 +48,8 @@ def run(args: Namespace) -> int:
     if args.mmproj is not None and not args.targets:
         raise UsageError("--mmproj belongs to one model file", hint="name it as TARGET")
     question = _read(args)
-    with progress(args) as step:
+    # of a whole catalogue what has no tape is counted: recording it would take half an hour
+    with progress(args) as step, nullcontext() if args.targets else searching():
         answer = check.answer(question, step)
     cards = drawn_cards(question.choices)
     show(

@@ -15,6 +15,7 @@ KINDS = {
     "replay": "what a pipeline's run takes: peaks and least limits",
     "stop": "where a run stops on a card that is too small",
     "screening": "whether a change of settings would help",
+    "recording": "what a model without a tape allocates, run without data",
     "graph": "compute buffers of a model's graph",
     "header": "headers of model files",
 }

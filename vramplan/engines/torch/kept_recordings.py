@@ -1,17 +1,25 @@
-"""Where recordings are kept: for as long as this process runs.
+"""Where recordings are kept: for as long as this process runs, and in the user's cache for longer.
 
-A recording is a tape by a key of everything that it depends on. Whoever keeps recordings for longer
-does it here.
+A recording is a tape by a key of everything that it depends on.
 """
 
 from __future__ import annotations
 
+import binascii
 import tempfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
+from vramplan import user_cache
+from vramplan.codec import Json
+
 #: recordings of one process; a sweep over sizes makes one for each
 _MOST = 512
+#: what the user's cache calls one
+_KIND = "recording"
+#: characters of one of the texts that a recording is kept as there, and of a whole recording
+_PIECE, _LARGEST = 1 << 16, 64 << 20
 
 
 @lru_cache(maxsize=1)
@@ -27,12 +35,25 @@ def folder() -> Path:
 
 
 def find(key: str) -> bool:
-    """Return whether there is a recording of a key."""
-    return (folder() / "tapes" / f"{key}.json").is_file()
+    """Return whether there is a recording of a key, in this process or from an earlier one."""
+    if (folder() / "tapes" / f"{key}.json").is_file():
+        return True
+    cache = user_cache.in_use()
+    text = None if cache is None else _unpacked(cache.find(_KIND, key))
+    if text is None:
+        return False
+    _put(key, text)
+    return True
 
 
 def keep(key: str, text: str) -> None:
-    """Keep a recording; the oldest goes where there are many."""
+    """Keep a recording, in the user's cache too; the oldest goes where there are many."""
+    _put(key, text)
+    if (cache := user_cache.in_use()) is not None:
+        cache.keep(_KIND, key, _packed(text))
+
+
+def _put(key: str, text: str) -> None:
     tapes = folder() / "tapes"
     known = sorted(tapes.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     for old in known[: max(0, len(known) - _MOST + 1)]:
@@ -40,3 +61,23 @@ def keep(key: str, text: str) -> None:
     part = tapes / f"{key}.part"
     part.write_text(text, encoding="utf-8")
     part.replace(tapes / f"{key}.json")
+
+
+def _packed(text: str) -> Json:
+    """Return a recording as the cache takes it: compressed, in texts of bounded length."""
+    told = binascii.b2a_base64(zlib.compress(text.encode()), newline=False).decode()
+    return [told[start : start + _PIECE] for start in range(0, len(told), _PIECE)]
+
+
+def _unpacked(kept: Json) -> str | None:
+    """Return the recording that the cache has; None where it is none."""
+    if not isinstance(kept, list) or not kept:
+        return None
+    pieces = [piece for piece in kept if isinstance(piece, str)]
+    try:
+        packed = binascii.a2b_base64("".join(pieces))
+        reader = zlib.decompressobj()
+        text = reader.decompress(packed, _LARGEST).decode()
+    except (ValueError, zlib.error):
+        return None
+    return text if reader.eof else None
