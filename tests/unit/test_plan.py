@@ -19,6 +19,8 @@ from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.errors import VramplanError
 from vramplan.model import Constraint, Job, SettingValue, Verdict, VerdictKind
+from vramplan.report.plan import largest_words
+from vramplan.report.serial import largest_object
 from vramplan.units import MIB
 
 CATALOG = load_catalog()
@@ -232,6 +234,27 @@ def test_the_largest_size_is_exact(name, size, settings, card, margin) -> None:
             break
         if _edge(larger) > _edge(largest) or found is None:
             assert not fits(asked, {size: larger}), larger
+
+
+def test_where_a_tape_ends_the_largest_is_said_to_be_the_last_that_is_known() -> None:
+    asked = question("clip-vit-h-14", "8gb")
+    found = find_plan(asked, sizes=("batch",), with_options=False).largest["batch"]
+    assert found is not None
+    assert found.is_last_known
+    assert found.value == 39  # 40 prompts of 77 tokens are more than its tape holds for
+    assert largest_words("batch", found).endswith("; for larger ones nothing was recorded)")
+    assert largest_object({"batch": found})["last_known"] == ["batch"]
+
+
+def test_where_memory_ends_the_largest_is_not_said_to_be_the_last_that_is_known() -> None:
+    found = find_plan(question("flux1-vae", "rtx-3060-12gb"), sizes=("image",)).largest["image"]
+    assert found is not None
+    assert not found.is_last_known
+
+
+def test_frames_that_no_band_counts_have_no_largest() -> None:
+    largest = find_plan(question("wan-vae", "24gb"), with_options=False).largest
+    assert set(largest) == {"image", "batch"}
 
 
 def _edge(value: SettingValue) -> int:

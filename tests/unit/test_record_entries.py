@@ -13,8 +13,9 @@ pytest.importorskip("transformers")
 
 
 from tests.unit.test_record_saved import events
+from vramplan.ask.targets import make_jobs, open_catalog
 from vramplan.engines.torch.estimate import look_for_tape, open_tape, settled
-from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
 from vramplan.engines.torch.record.saved.held_out import hold
@@ -199,6 +200,24 @@ def test_a_tape_is_a_fresh_recording_at_settings_drawn_at_random(entry) -> None:
         hold(
             tape, numbers, words, fresh.run(words, {**numbers, "batch": numbers["batch"] - 1}, None)
         )
+
+
+@pytest.mark.parametrize("name", ["flux1-dev", "clip-vit-l-14", "flux1-vae", "whisper-tiny"])
+def test_a_tape_is_proved_with_a_batch_of_one_and_with_several(name: str) -> None:
+    """FLUX.1's was wrong for several: its proof had drawn one, and its two runs one area."""
+    (job,) = make_jobs([name], open_catalog(), {})
+    draw = Draw(of_torch(job.pipeline))
+    most = job.pipeline.constraints["batch"].maximum
+    for words in words_of(of_torch(job.pipeline), str(job.settings["dtype"])):
+        drawn, other = draw.numbers(None, words), draw.other_batch(words)
+        assert other is not None
+        assert (drawn["batch"] == 1) != (other["batch"] == 1)
+        assert other["batch"] <= most
+        assert other.keys() == drawn.keys()
+        area, other_area = (
+            one["batch"] * one.get("width", 1) * one.get("height", 1) for one in (drawn, other)
+        )
+        assert other_area <= max(area, 64 * 2048)
 
 
 @pytest.mark.usefixtures("one_kernel")

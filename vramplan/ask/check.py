@@ -304,7 +304,7 @@ def _largest(
     hear: Callable[[str], None],
 ) -> Mapping[str, Largest | None]:
     """Return the largest of each size that the job has and that fits, with all else as it is."""
-    from vramplan.ask.largest import find_largest
+    from vramplan.ask.largest import find_largest, has_answer
     from vramplan.ask.trial import Trial
     from vramplan.searching import searching
 
@@ -317,7 +317,7 @@ def _largest(
     )
     sizes = [key for key in SIZES if job.settings.get(key) is not None]
     with searching():
-        return {key: find_largest(trial, key, hear) for key in sizes}
+        return {key: find_largest(trial, key, hear) for key in sizes if has_answer(trial, key)}
 
 
 def _judge_group(

@@ -12,10 +12,13 @@ from math import gcd
 
 from vramplan.ask.trial import Trial
 from vramplan.budget.plan import Largest
+from vramplan.errors import VramplanError
 from vramplan.model import Card, Constraint, SettingValue
 
 #: where the pipeline has no bound of its own: no card runs a larger batch, image or context
 _LARGEST = {"image": 1 << 14, "batch": 1 << 20, "context": 1 << 24, "frames": 1 << 16}
+#: sizes that a band without a tape may not count
+_LEFT_OUT = frozenset({"frames"})
 #: contexts are padded to whole ones of these: llama.cpp, src/llama-context.cpp (GGML_PAD)
 _STEP = {"context": 256}
 #: of numbers in ten binary digits so many lie between a power of two and the next
@@ -42,8 +45,30 @@ def find_largest(
         progress(f"{key} {sizes[place]}")
         verdict = trial.accepted({key: sizes[place]})
         if verdict is not None:
-            return Largest(value=sizes[place], verdict=verdict)
+            next_one = sizes[place + 1] if place + 1 < len(sizes) else None
+            is_last = next_one is not None and _ends_between(trial, key, sizes[place], next_one)
+            return Largest(value=sizes[place], verdict=verdict, is_last_known=is_last)
     return None
+
+
+def has_answer(trial: Trial, key: str) -> bool:
+    """Return whether the need depends on a size: a band that does not count it has no largest."""
+    sizes = legal_sizes(trial.job.settings[key], trial.job.pipeline.constraints.get(key), key)
+    if key not in _LEFT_OUT or len(sizes) < 2:
+        return True
+    try:
+        least, most = (trial.look({key: value}) for value in (sizes[0], sizes[-1]))
+    except VramplanError:
+        return True
+    return not (least.is_assumed and most.is_assumed and least.least_bytes == most.least_bytes)
+
+
+def _ends_between(trial: Trial, key: str, here: SettingValue, beyond: SettingValue) -> bool:
+    """Return whether the need is known here and assumed beyond."""
+    try:
+        return trial.look({key: beyond}).is_assumed and not trial.look({key: here}).is_assumed
+    except VramplanError:
+        return False
 
 
 def _last_with_room(has_room: Callable[[int], bool], last: int) -> int:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from vramplan.ask.cards import LOCAL, choose_cards
-from vramplan.ask.largest import find_largest
+from vramplan.ask.largest import find_largest, has_answer
 from vramplan.ask.smallest_card import find_smallest
 from vramplan.ask.targets import make_jobs, open_catalog, silent
 from vramplan.ask.trial import Trial
@@ -136,7 +136,7 @@ def _find_plan(
     largest = {
         key: find_largest(trial, key, progress)
         for key in sizes
-        if key in job.settings and job.settings[key] is not None
+        if job.settings.get(key) is not None and has_answer(trial, key)
     }
     smallest = find_smallest(
         job,

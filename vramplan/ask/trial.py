@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from vramplan.ask.judge import judge
 from vramplan.budget.change import Change
 from vramplan.budget.system_share import system_share
-from vramplan.budget.verdict import candidate_budgets, judged_as
+from vramplan.budget.verdict import Screening, candidate_budgets, judged_as
 from vramplan.catalog import CardChoice
 from vramplan.engines.door import engine_of
 from vramplan.errors import VramplanError
@@ -153,6 +153,13 @@ class Trial:
     def is_unknown(self, changed: Mapping[str, SettingValue]) -> str | None:
         """Return why some settings could not be tried; None where they could, or were not."""
         return self.problems.get(tuple(sorted(changed.items())))
+
+    def look(self, changed: Mapping[str, SettingValue]) -> Screening:
+        """Return what a quick look says with some settings changed, on the deciding candidate.
+
+        Raises VramplanError.
+        """
+        return self._engine.screen(self.job.changed(changed), *self.deciding)
 
     def has_room(self, changed: Mapping[str, SettingValue], card: Card, budget_bytes: int) -> bool:
         """Return whether a candidate has room for what is needed at least, for all that is known.

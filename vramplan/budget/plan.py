@@ -48,10 +48,15 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Largest:
-    """The largest value of a size that is good enough, and the verdict with it."""
+    """The largest value of a size that is good enough, and the verdict with it.
+
+    `is_last_known` says that it is the last for which the need is known: that of a larger one is
+    assumed, and too wide to say that it is good enough.
+    """
 
     value: SettingValue
     verdict: Verdict
+    is_last_known: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

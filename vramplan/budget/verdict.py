@@ -55,13 +55,15 @@ class Screening:
 
     What does not pass (`fits`, or `completes` where tight is good enough) is not judged better;
     what passes is judged again. Below `least_bytes` it cannot fit, below `least_tight_bytes` not
-    even be tight; both grow with every setting that asks for more.
+    even be tight; both grow with every setting that asks for more. `is_assumed`: nothing of the
+    run was recorded, and all but its weights is a wide band.
     """
 
     fits: bool
     completes: bool
     least_bytes: int
     least_tight_bytes: int
+    is_assumed: bool = False
 
     def passes(self, worst: VerdictKind) -> bool:
         """Return whether the verdict may be as good as `worst`."""

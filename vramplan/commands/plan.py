@@ -89,6 +89,10 @@ def _run_one(args: Namespace) -> int:
             plan = find_plan(question, step, (args.size,), with_options=False)
         else:
             plan = find_plan(question, step)
+    if args.size and args.size not in plan.largest:
+        name = question.job.pipeline.name
+        hint = "with torch, diffusers and transformers installed it is recorded here, and known"
+        raise UsageError(f"--max {args.size}: what is known of {name} does not count it", hint=hint)
     show(args, lambda look: report.render(plan, look, only=args.size))
     if args.size:
         return int(plan.largest[args.size] is None)

@@ -112,7 +112,8 @@ def largest_words(name: str, found: Largest | None) -> str:
         return f"{name}: none fits"
     need = phrases.need(found.verdict.need.expected_bytes)
     budget = phrases.available(found.verdict.budget_bytes)
-    return f"{name} {phrases.value(found.value)} (needs {need} of {budget})"
+    ends = "; for larger ones nothing was recorded" if found.is_last_known else ""
+    return f"{name} {phrases.value(found.value)} (needs {need} of {budget}{ends})"
 
 
 def sizes_sentence(plan: Plan) -> str:

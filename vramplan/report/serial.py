@@ -108,7 +108,11 @@ def gone_objects(compared: Comparison) -> list[Json]:
 def largest_object(largest: Mapping[str, Largest | None]) -> dict[str, Json]:
     """Return the largest value of each size; null for one that there is not, or that none fits."""
     found = {key: one.value for key, one in largest.items() if one is not None}
-    return {key: _setting(found[key]) if key in found else None for key in SIZES}
+    last_known = [key for key, one in largest.items() if one is not None and one.is_last_known]
+    return {
+        **{key: _setting(found[key]) if key in found else None for key in SIZES},
+        "last_known": [*last_known],
+    }
 
 
 def verdict_object(verdict: Verdict) -> dict[str, Json]:

@@ -124,4 +124,6 @@ def _size(found: Mapping[str, Largest | None], size: str) -> str:
     if size not in found:
         return phrases.NOTHING
     one = found[size]
-    return "none fits" if one is None else phrases.value(one.value)
+    if one is None:
+        return "none fits"
+    return f"{'at least ' if one.is_last_known else ''}{phrases.value(one.value)}"

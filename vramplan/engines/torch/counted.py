@@ -3,10 +3,13 @@
 The band knows no class. Three things are looked for in configs and tensors, and the largest
 decides:
 
-- any component: 1.5 to 20 % of the largest one's weights live as activations, a batch of them;
+- any component: 1.5 to 20 % of the largest one's weights live as activations: up to 20 % for each
+  of a batch; low and expected by the batch's root, for a large one is seldom of large inputs;
 - a decoder of images, by its last convolution: at the full resolution, with its channels there,
   5 to 14 tensors live at once (the replayed decoders of SD 1.5 and SDXL need 6.6 to 12.7 at
-  512 to 2048 pixels, in fp16 and fp32); a decoder of video up to 160, for its frames;
+  512 to 2048 pixels, in fp16 and fp32); a decoder of video up to 160, for its frames; before 8.0,
+  where cuDNN's plans in bf16 take whole copies in fp32, up to 32 (the replayed decoders of FLUX.1,
+  FLUX.2 and Sana need 29 to 32 on 7.5), or what attention without a fused kernel takes;
 - a language model, by its config: its KV cache, and what a token takes in the widest layer.
 
 `tests/accuracy/test_counted_models.py` holds the band to the replays of every catalogued pipeline.
@@ -15,9 +18,11 @@ decides:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import isqrt
 
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.counted_model import CountedModel, CountedPart
 from vramplan.engines.torch.cublas_workspace import cublas_line
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -41,9 +46,13 @@ from vramplan.units import MIB
 _Rule = tuple[int, int, int]
 #: of the largest component's weights, for each of a batch
 _ANY: _Rule = (15, 60, 200)
-#: of one tensor at full resolution
+#: of one tensor at full resolution; in bf16 before 8.0
 _IMAGES: _Rule = (5_000, 10_000, 14_000)
+_IMAGES_IN_COPIES: _Rule = (5_000, 20_000, 32_000)
 _VIDEO: _Rule = (5_000, 40_000, 160_000)
+#: a decoder's attention without a fused kernel: so many matrices of scores, of so large patches
+_SCORES, _PIXELS_OF_A_TOKEN = 2, 64
+_IN_FULL: _Rule = (0, 700, 1_250)
 #: of a token's hidden states and of the widest layer's
 _TOKENS: _Rule = (300, 1_000, 2_000)
 _CACHE: _Rule = (700, 1_000, 1_300)
@@ -62,7 +71,7 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
     model = pipeline.counted
     if model is None:
         raise TypeError(f"{pipeline.name}: it has a tape")
-    work, phase, component = _work(model, settings)
+    work, phase, component = _work(model, settings, card.compute_capability)
     slack = _scaled(work.expected_bytes, _SLACK)
     weights = tuple(_weights(model, _resident(model, settings, component), settings))
     lines = (
@@ -153,7 +162,9 @@ def _element_bytes(settings: Settings) -> int:
     return ELEMENT_BYTES[str(settings["dtype"])]
 
 
-def _work(model: CountedModel, settings: Settings) -> tuple[Band, str, str]:
+def _work(
+    model: CountedModel, settings: Settings, compute_capability: str
+) -> tuple[Band, str, str]:
     """Return what is live beside the weights at the peak, and the phase and component there.
 
     The peak is where weights and work together are most: with model offload that is one
@@ -164,7 +175,7 @@ def _work(model: CountedModel, settings: Settings) -> tuple[Band, str, str]:
         part.name: sum(one.bytes_in(dtype) for one in _resident(model, settings, part.name))
         for part in model.parts
     }
-    uses = list(_uses(model, settings))
+    uses = list(_uses(model, settings, compute_capability))
     _, phase, component = max(uses, key=lambda use: held[use[2]] + use[0].expected_bytes)
     sums = [band + Band.exactly(held[part]) for band, _, part in uses]
     least = Band(low_bytes=_LEAST[0], expected_bytes=_LEAST[1], high_bytes=_LEAST[2])
@@ -182,21 +193,30 @@ def _work(model: CountedModel, settings: Settings) -> tuple[Band, str, str]:
     return work, phase, component
 
 
-def _uses(model: CountedModel, settings: Settings) -> Iterator[tuple[Band, str, str]]:
+def _uses(
+    model: CountedModel, settings: Settings, compute_capability: str
+) -> Iterator[tuple[Band, str, str]]:
     """Yield what is live in each kind of work, its phase, and the component that does it."""
     size = _element_bytes(settings)
     batch = _count(settings, "batch")
     largest = model.largest
     phase = "denoise" if len(model.parts) > 1 else "generate"
-    yield _scaled(largest.bytes_at(size) * batch, _ANY), phase, largest.name
+    low, expected, high = _ANY
+    rule = isqrt(low * low * batch), isqrt(expected * expected * batch), high * batch
+    yield _scaled(largest.bytes_at(size), rule), phase, largest.name
     if model.decoder is not None:
         decoder = model.decoder
         image = settings.get("image")
         width, height = image if isinstance(image, tuple) else (0, 0)
         wide = 4 if decoder.is_upcast and settings["dtype"] == "fp16" else size
         one = width * height * decoder.channels * wide * batch
-        rule = _VIDEO if decoder.is_video else _IMAGES
-        yield _scaled(one, rule), "decode_image", decoder.part
+        band = _scaled(one, _VIDEO if decoder.is_video else _IMAGES)
+        if settings["dtype"] == "bf16" and parse_capability(compute_capability) < (8, 0):
+            band = _wider(band, _scaled(one, _IMAGES_IN_COPIES))
+            tokens = width * height // _PIXELS_OF_A_TOKEN
+            scores = _SCORES * 4 * tokens * tokens * batch  # in fp32
+            band = _wider(band, _scaled(one + scores, _IN_FULL))
+        yield band, "decode_image", decoder.part
     if model.language is not None:
         language = model.language
         prompt, new = _count(settings, "prompt_tokens"), _count(settings, "new_tokens")
@@ -219,6 +239,15 @@ def _count(settings: Settings, key: str) -> int:
 def _scaled(size: int, rule: _Rule) -> Band:
     low, expected, high = (size * part // 1000 for part in rule)
     return Band(low_bytes=low, expected_bytes=expected, high_bytes=high)
+
+
+def _wider(one: Band, other: Band) -> Band:
+    """Return a band with the higher of two ends, and what is expected, of another."""
+    return Band(
+        low_bytes=one.low_bytes,
+        expected_bytes=max(one.expected_bytes, other.expected_bytes),
+        high_bytes=max(one.high_bytes, other.high_bytes),
+    )
 
 
 def _assumed(

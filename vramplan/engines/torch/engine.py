@@ -60,14 +60,14 @@ class TorchEngine:
         """Return what grades a job on one card after another."""
         from vramplan.engines.torch.judge import TorchGrader
 
-        graders: dict[bool, TorchGrader] = {}
+        graders: dict[str | None, TorchGrader] = {}
 
         def grade(card: Card, budget_bytes: int) -> Graded:
             pipeline = _settled(job, card)
-            has_tape = pipeline.counted is None
-            if has_tape not in graders:
-                graders[has_tape] = TorchGrader(pipeline, job.settings)
-            return graders[has_tape](card, budget_bytes)
+            tape = None if pipeline.counted is not None else pipeline.tape or pipeline.name
+            if tape not in graders:  # another architecture may have another tape, or none
+                graders[tape] = TorchGrader(pipeline, job.settings)
+            return graders[tape](card, budget_bytes)
 
         return grade
 

@@ -108,7 +108,9 @@ def holds_at(
         return False
     facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     facts |= tape.dtype_facts.get(_dtype(settings), {})
-    return all(facts[name] in values for name, values in tape.known_facts.items())
+    if not all(facts[name] in values for name, values in tape.known_facts.items()):
+        return False
+    return tape.lacks(facts, numbers_at(settings)) is None
 
 
 def _dtype(settings: Settings) -> str:

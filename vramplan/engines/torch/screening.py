@@ -45,6 +45,7 @@ class Screened:
     completes: bool
     live_bytes: int  # at the run's peak, as expected
     least_bytes: int  # no budget below this lets it fit
+    is_assumed: bool = False  # nothing of the run was recorded
 
 
 def _to_json(found: Screened) -> Json:
@@ -79,6 +80,7 @@ def screen_job(
         completes=seen.completes,
         least_bytes=seen.least_bytes,
         least_tight_bytes=seen.live_bytes + context_band(card).expected_bytes,
+        is_assumed=seen.is_assumed,
     )
 
 
@@ -141,6 +143,7 @@ def _screen_counted(
         completes=need.expected_bytes <= budget_bytes,
         live_bytes=need.expected_bytes - context_band(card).expected_bytes,
         least_bytes=need.high_bytes,
+        is_assumed=True,
     )
 
 

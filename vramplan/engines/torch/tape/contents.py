@@ -65,6 +65,23 @@ class Variant:
             self.condition is None or bool(evaluate(self.condition, self.complete(dims)))
         )
 
+    def may_hold(self, facts: Mapping[str, str], dims: Mapping[str, int]) -> bool:
+        """True where nothing that is known says that this is not the code that runs."""
+        if not all(facts[key] in values for key, values in self.when.items() if key in facts):
+            return False
+        if self.condition is None or not self.names_of_condition <= dims.keys():
+            return True
+        return bool(evaluate(self.condition, dims))
+
+    @cached_property
+    def names_of_condition(self) -> frozenset[str]:
+        """Every dimension the condition reads."""
+        return frozenset() if self.condition is None else check_expression(self.condition)
+
+
+#: facts that decide which routines are called
+_CHOOSE_CALLS = frozenset({"mode", "guided"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
@@ -131,6 +148,18 @@ class Tape:
             if not low <= value <= high:
                 words = re.sub(r"[a-z]+", lambda one: self.dims.get(one[0], one[0]), text)
                 return f"{words} is {value}, and the tape holds from {low} to {high}"
+        return None
+
+    def lacks(self, facts: Mapping[str, str], numbers: Mapping[str, int]) -> str | None:
+        """Return a routine that has no recording under these facts together, or None.
+
+        Each may be known, and not one with the other. What a mode does not call may lack it.
+        """
+        dims = {name: evaluate(text, numbers) for name, text in self.dims.items()}
+        wanted = {name: word for name, word in facts.items() if name not in _CHOOSE_CALLS}
+        for name, variants in self.routines.items():
+            if not any(variant.may_hold(wanted, dims) for variant in variants):
+                return name
         return None
 
     def part_name(self, component: str, part: str) -> str:

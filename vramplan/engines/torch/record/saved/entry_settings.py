@@ -92,6 +92,23 @@ class Draw:
             drawn["steps"] = _STEPS + (1 if place is None else 2 * (place in (1, 2)))
         return drawn
 
+    def other_batch(self, words: Words) -> dict[str, int] | None:
+        """Return numbers to hold out with a batch of one where `numbers` draws several, or several.
+
+        Code of its own for either is found from half of the runs. None where there is no batch.
+        """
+        drawn = self.numbers(None, words)
+        most = self._bound("batch", "maximum", _LARGEST_BATCH)
+        if "batch" not in drawn or most < 2:
+            return None
+        found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
+        if "height" in found and found["batch"] > 1:  # no more pixels in all
+            step = self._bound("image", "multiple_of", 8)
+            least = self._bound("image", "minimum", step)
+            half = found["height"] // found["batch"] // step * step
+            found["height"] = max(half, -(-least // step) * step)
+        return found
+
     def _bound(self, key: str, which: str, otherwise: int) -> int:
         bounds = self._pipeline.constraints.get(key)
         found = getattr(bounds, which, None) if bounds else None

@@ -100,6 +100,8 @@ def _record(pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str
                 found.record(words, [draw.numbers(number, words) for number in range(count)])
                 # the first without anything remembered, the others with what they do themselves
                 found.prove(words, draw.numbers(None, words), remembers=bool(place))
+                if (other := draw.other_batch(words)) is not None:
+                    found.prove(words, other, remembers=True)
                 break
             except RecordingError:
                 if count == _SETTINGS:

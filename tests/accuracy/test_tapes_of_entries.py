@@ -1,0 +1,66 @@
+"""What tapes of the catalogue's entries say, held to what must be so whatever the entry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vramplan.ask.targets import make_jobs, open_catalog
+from vramplan.engines.torch.estimate import estimate_torch, open_tape, settled
+from vramplan.engines.torch.pipeline import of_torch
+from vramplan.errors import OutsideError
+from vramplan.model import SettingValue
+
+CATALOG = open_catalog()
+TAPES = sorted(
+    {
+        path.name.split(".json")[0]
+        for folder in CATALOG.folders
+        for path in Path(folder, "tapes").glob("*.json.gz")
+    }
+    & CATALOG.pipelines.keys()
+)
+
+
+def peak(name: str, card: str, changed: dict[str, SettingValue]) -> int | None:
+    """Return what is allocated at the peak, in bytes; None where the tape does not hold."""
+    (job,) = make_jobs([name], CATALOG, changed)
+    on = CATALOG.card(card).candidates[0]
+    pipeline = settled(of_torch(job.pipeline), job.settings, on.compute_capability)
+    if pipeline.counted is not None:
+        return None
+    try:
+        return estimate_torch(pipeline, job.settings, on).peak.allocated_bytes
+    except OutsideError:
+        return None
+
+
+@pytest.mark.parametrize("name", TAPES)
+def test_a_larger_batch_never_needs_less_on_any_architecture(name: str) -> None:
+    for card in ("rtx-3090", "h100", "t4"):
+        found = [peak(name, card, {"batch": batch}) for batch in (1, 2, 3, 5)]
+        known = [one for one in found if one is not None]
+        assert known == sorted(known), (card, found)
+
+
+def test_a_tape_that_lacks_code_for_some_settings_says_so() -> None:
+    """Each word is known, and not with the other: never an error of a tape in a user's face."""
+    path = next(
+        path
+        for folder in CATALOG.folders
+        for path in Path(folder, "tapes").glob("flux1-vae.json.gz")
+    )
+    tape = open_tape(path)
+    assert tape.known_facts["kernel"]
+    numbers = {"batch": 2, "width": 512, "height": 512}
+    facts = {"dtype": "bf16", "kernel": "cudnn", "mode": "both"}
+    assert tape.lacks(facts, numbers) is None
+    routines = {
+        name: tuple(one for one in variants if "cudnn" not in one.when.get("kernel", ()))
+        for name, variants in tape.routines.items()
+    }
+    less = replace(tape, routines={**tape.routines, "main": routines["main"]})
+    assert less.lacks(facts, numbers) == "main"
+    assert less.lacks({**facts, "kernel": "math"}, numbers) is None
