@@ -106,9 +106,9 @@ def _record(pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str
             except RecordingError:
                 if count == _SETTINGS:
                     raise
-    for other in _HALVES:
-        if dtype in _HALVES and other != dtype and other in dtypes_of(pipeline):
-            found.serve(other, listed, draw)
+    for half in _HALVES:
+        if dtype in _HALVES and half != dtype and half in dtypes_of(pipeline):
+            found.serve(half, listed, draw)
     return write_tape(found.tape())
 
 
