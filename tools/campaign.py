@@ -38,7 +38,7 @@ from vramplan.catalog import Catalog, load_catalog
 from vramplan.catalog.cards import assumed_card
 from vramplan.cli import INTERRUPTED
 from vramplan.commands.interrupts import ending_tidily
-from vramplan.commands.output import write_file
+from vramplan.commands.result_file import write_file
 from vramplan.engines.door import ballast_command, engine_of
 from vramplan.engines.torch.libraries import QUIET
 from vramplan.engines.torch.measure import Order, Prepared, prepare_order
@@ -282,7 +282,8 @@ class Campaign:
             "command": "campaign",
             "result": {"case": case.name, "run": encode_run(run)},
         }
-        write_file(self.path(case), json.dumps(whole, indent=1) + "\n")
+        text = json.dumps(whole, indent=1) + "\n"
+        write_file(self.path(case), text, replaces=True)  # one that was cut short
         self._write_readme(run)
 
     def _write_readme(self, run: Run) -> None:

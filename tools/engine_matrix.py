@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.model_files import sparse_module
-from vramplan.commands.output import write_file
+from vramplan.commands.result_file import write_file
 from vramplan.engine_buffer import engine_name
 from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.witness.answer import LIBRARY, ask_engine

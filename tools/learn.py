@@ -24,7 +24,7 @@ from vramplan.budget.cuda_context import context_key
 from vramplan.budget.learned import SCHEMA_VERSION
 from vramplan.catalog import load_catalog
 from vramplan.catalog.multiprocessors import find_printed
-from vramplan.commands.output import write_file
+from vramplan.commands.result_file import write_file
 from vramplan.measurement.files import runs_in
 from vramplan.measurement.run import MeasuredGpu, MeasuredWorkspace, Run, Witness
 from vramplan.units import MIB

@@ -25,7 +25,7 @@ from typing import Any
 from vramplan.ask.compare import compare_measured
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import Catalog, load_catalog
-from vramplan.commands.output import write_file
+from vramplan.commands.result_file import write_file
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch.measure import measure_order, place_order
 from vramplan.errors import MissingError, VramplanError

@@ -265,7 +265,7 @@ def test_a_full_disk_is_one_line() -> None:
 
 @pytest.mark.parametrize(
     ("name", "start"),
-    [("out.md", "| card |"), ("out.json", "{"), ("out.txt", "card "), ("out", "card ")],
+    [("out.md", "| card  "), ("out.json", "{"), ("out.txt", "card "), ("out", "card ")],
 )
 def test_a_file_gets_the_format_of_its_suffix(run, tmp_path, name: str, start: str) -> None:
     result = run("cards", "-o", name)

@@ -19,6 +19,13 @@ READ: Mapping[str, tuple[str, str]] = {
         ),
         "output output_norm token_embd",
     ),
+    "apertus": (
+        (
+            "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_qkv attn_rot_embd "
+            "attn_v ffn_down ffn_gate ffn_norm ffn_up"
+        ),
+        "output output_norm rope_factors_long rope_factors_short rope_freqs token_embd",
+    ),
     "arcee": (
         (
             "attn_k attn_norm attn_output attn_q attn_qkv attn_rot_embd attn_v ffn_down ffn_norm "
@@ -33,6 +40,15 @@ READ: Mapping[str, tuple[str, str]] = {
             "ffn_up_exps"
         ),
         "output output_norm rope_freqs token_embd",
+    ),
+    "arwkv7": (
+        (
+            "attn_norm ffn_down ffn_gate ffn_norm ffn_up time_mix_a0 time_mix_a1 time_mix_a2 "
+            "time_mix_g1 time_mix_g2 time_mix_k_a time_mix_k_k time_mix_key time_mix_lerp_fused "
+            "time_mix_ln time_mix_output time_mix_r_k time_mix_receptance time_mix_v0 time_mix_v1 "
+            "time_mix_v2 time_mix_value time_mix_w0 time_mix_w1 time_mix_w2"
+        ),
+        "output output_norm token_embd token_embd_norm",
     ),
     "baichuan": (
         (
@@ -58,6 +74,17 @@ READ: Mapping[str, tuple[str, str]] = {
         ),
         "output output_norm token_embd",
     ),
+    "bailingmoe3": (
+        (
+            "attn_gate attn_k attn_k_b attn_kv_a_mqa attn_kv_a_norm attn_norm attn_output attn_q "
+            "attn_q_a attn_q_a_norm attn_q_b attn_qkv attn_v attn_v_b exp_probs_b ffn_down "
+            "ffn_down_exps ffn_down_shexp ffn_gate ffn_gate_exps ffn_gate_inp ffn_gate_shexp "
+            "ffn_norm ffn_up ffn_up_exps ffn_up_shexp layer_output_norm nextn.eh_proj nextn.enorm "
+            "nextn.hnorm ssm_a ssm_beta ssm_conv1d_k ssm_conv1d_q ssm_conv1d_v ssm_dt ssm_f_a "
+            "ssm_g_a ssm_norm"
+        ),
+        "output output_norm token_embd",
+    ),
     "bert": (
         (
             "attn_k attn_output attn_output_norm attn_q attn_qkv attn_v ffn_down ffn_up "
@@ -65,9 +92,23 @@ READ: Mapping[str, tuple[str, str]] = {
         ),
         "cls cls.output output_norm position_embd token_embd token_embd_norm token_types",
     ),
+    "bitnet": (
+        (
+            "attn_k attn_norm attn_output attn_q attn_sub_norm attn_v ffn_down ffn_gate ffn_norm "
+            "ffn_sub_norm ffn_up"
+        ),
+        "output_norm token_embd",
+    ),
     "bloom": (
         "attn_norm attn_output attn_qkv ffn_down ffn_norm ffn_up",
         "output output_norm token_embd token_embd_norm",
+    ),
+    "chameleon": (
+        (
+            "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_qkv attn_v ffn_down "
+            "ffn_gate ffn_norm ffn_up"
+        ),
+        "output output_norm token_embd",
     ),
     "chatglm": (
         "attn_k attn_norm attn_output attn_q attn_qkv attn_v ffn_down ffn_norm ffn_up",
@@ -137,6 +178,15 @@ READ: Mapping[str, tuple[str, str]] = {
             "ffn_gate_up_exps ffn_norm ffn_up ffn_up_exps ffn_up_shexp nextn.eh_proj "
             "nextn.embed_tokens nextn.enorm nextn.hnorm nextn.shared_head_head "
             "nextn.shared_head_norm"
+        ),
+        "output output_norm rope_freqs token_embd",
+    ),
+    "deepseek2-ocr": (
+        (
+            "attn_k attn_k_b attn_kv_a_mqa attn_kv_a_norm attn_kv_b attn_norm attn_output attn_q "
+            "attn_q_a attn_q_a_norm attn_q_b attn_qkv attn_rot_embd attn_v attn_v_b exp_probs_b "
+            "ffn_down ffn_down_exps ffn_down_shexp ffn_gate ffn_gate_exps ffn_gate_inp "
+            "ffn_gate_shexp ffn_gate_up_exps ffn_norm ffn_up ffn_up_exps ffn_up_shexp"
         ),
         "output output_norm rope_freqs token_embd",
     ),
@@ -239,6 +289,14 @@ READ: Mapping[str, tuple[str, str]] = {
         ),
         "dense_2 dense_3 output output_norm token_embd",
     ),
+    "gemma-embedding2": (
+        (
+            "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_v ffn_down ffn_gate "
+            "ffn_norm ffn_up inp_gate layer_output_scale post_attention_norm post_ffw_norm "
+            "post_norm proj"
+        ),
+        "output output_norm per_layer_model_proj per_layer_proj_norm token_embd",
+    ),
     "gemma2": (
         (
             "attn_k attn_norm attn_output attn_q attn_qkv attn_v ffn_down ffn_gate ffn_norm "
@@ -252,6 +310,18 @@ READ: Mapping[str, tuple[str, str]] = {
             "ffn_gate ffn_norm ffn_up post_attention_norm post_ffw_norm"
         ),
         "dense_2 dense_3 output output_norm token_embd",
+    ),
+    "gemma3n": (
+        (
+            "altup_correct_coef altup_correct_scale altup_predict_coef altup_router "
+            "altup_router_norm attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm "
+            "attn_qkv attn_v ffn_down ffn_gate ffn_norm ffn_up inp_gate laurel_l laurel_post_norm "
+            "laurel_r post_attention_norm post_ffw_norm post_norm proj"
+        ),
+        (
+            "altup_proj altup_unembd_proj output output_norm per_layer_model_proj "
+            "per_layer_proj_norm per_layer_token_embd token_embd"
+        ),
     ),
     "gemma4": (
         (
@@ -357,6 +427,10 @@ READ: Mapping[str, tuple[str, str]] = {
         ),
         "output output_norm token_embd",
     ),
+    "hrm_text": (
+        "attn_gate attn_k attn_output attn_q attn_qkv attn_v ffn_down ffn_gate ffn_up",
+        "hrm.z_l_init output token_embd",
+    ),
     "hunyuan-dense": (
         (
             "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_qkv attn_v ffn_down "
@@ -412,6 +486,20 @@ READ: Mapping[str, tuple[str, str]] = {
         ),
         "output output_norm token_embd",
     ),
+    "jina-bert-v2": (
+        (
+            "attn_k attn_k_norm attn_norm_2 attn_output attn_output_norm attn_q attn_q_norm "
+            "attn_qkv attn_v ffn_down ffn_gate ffn_up layer_output_norm"
+        ),
+        "cls token_embd token_embd_norm token_types",
+    ),
+    "jina-bert-v3": (
+        (
+            "attn_k attn_output attn_output_norm attn_q attn_qkv attn_v ffn_down ffn_up "
+            "layer_output_norm"
+        ),
+        "output_norm token_embd token_embd_norm token_types",
+    ),
     "k2-horizon": (
         (
             "attn_gate attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_v "
@@ -419,6 +507,17 @@ READ: Mapping[str, tuple[str, str]] = {
             "ffn_gate_exps ffn_gate_inp ffn_gate_shexp ffn_norm ffn_up ffn_up_exps ffn_up_shexp"
         ),
         "output output_norm token_embd",
+    ),
+    "kimi-k3": (
+        (
+            "attn_gate attn_k attn_k_b attn_kv_a_mqa attn_kv_a_norm attn_kv_b attn_norm "
+            "attn_output attn_q attn_q_a attn_q_a_norm attn_q_b attn_qkv attn_res_score attn_v "
+            "attn_v_b exp_probs_b ffn_down ffn_down_exps ffn_down_shexp ffn_gate ffn_gate_exps "
+            "ffn_gate_inp ffn_gate_shexp ffn_norm ffn_res_score ffn_routed_down ffn_routed_norm "
+            "ffn_routed_up ffn_up ffn_up_exps ffn_up_shexp ssm_a ssm_beta ssm_conv1d_k "
+            "ssm_conv1d_q ssm_conv1d_v ssm_dt ssm_f_a ssm_f_b ssm_g ssm_norm"
+        ),
+        "output output_norm output_res_score token_embd",
     ),
     "kimi-linear": (
         (
@@ -544,6 +643,13 @@ READ: Mapping[str, tuple[str, str]] = {
             "attn_q_b ffn_down ffn_gate ffn_norm ffn_up"
         ),
         "output output_norm rope_factors_long rope_factors_short token_embd",
+    ),
+    "minimax-01": (
+        (
+            "attn_gate attn_k attn_norm attn_norm_2 attn_output attn_q attn_qkv attn_v "
+            "ffn_down_exps ffn_gate_exps ffn_gate_inp ffn_norm ffn_up_exps"
+        ),
+        "output output_norm token_embd",
     ),
     "minimax-m2": (
         (
@@ -793,6 +899,13 @@ READ: Mapping[str, tuple[str, str]] = {
         ),
         "output output_norm token_embd",
     ),
+    "qwen3tts": (
+        (
+            "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_qkv attn_v ffn_down "
+            "ffn_gate ffn_norm ffn_up"
+        ),
+        "cls.output output output_norm token_embd",
+    ),
     "qwen3vl": (
         (
             "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_qkv attn_v ffn_down "
@@ -832,6 +945,16 @@ READ: Mapping[str, tuple[str, str]] = {
             "time_mix_w1 time_mix_w2"
         ),
         "output output_norm token_embd token_embd_norm",
+    ),
+    "rwkv6qwen2": (
+        (
+            "attn_norm ffn_down ffn_gate ffn_norm ffn_up time_mix_decay time_mix_decay_w1 "
+            "time_mix_decay_w2 time_mix_first time_mix_gate time_mix_key time_mix_lerp_fused "
+            "time_mix_lerp_g time_mix_lerp_k time_mix_lerp_r time_mix_lerp_v time_mix_lerp_w "
+            "time_mix_lerp_x time_mix_ln time_mix_output time_mix_receptance time_mix_value "
+            "time_mix_w1 time_mix_w2"
+        ),
+        "output output_norm token_embd",
     ),
     "rwkv7": (
         (
@@ -888,6 +1011,16 @@ READ: Mapping[str, tuple[str, str]] = {
             "ffn_up"
         ),
         "output output_norm rope_freqs token_embd",
+    ),
+    "step35": (
+        (
+            "attn_gate attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_qkv "
+            "attn_v exp_probs_b ffn_down ffn_down_exps ffn_down_shexp ffn_gate ffn_gate_exps "
+            "ffn_gate_inp ffn_gate_shexp ffn_norm ffn_up ffn_up_exps ffn_up_shexp nextn.eh_proj "
+            "nextn.embed_tokens nextn.enorm nextn.hnorm nextn.shared_head_head "
+            "nextn.shared_head_norm"
+        ),
+        "output output_norm rope_factors_long rope_factors_short rope_freqs token_embd",
     ),
     "t5encoder": (
         "attn_k attn_norm attn_o attn_q attn_rel_b attn_v ffn_down ffn_gate ffn_norm ffn_up",
