@@ -63,7 +63,8 @@ _LAYER_NAMES = """
 _OTHER_NAMES = """
     altup_proj altup_unembd_proj cls cls.norm cls.output conv1d convnext.%d.dw
     convnext.%d.gamma convnext.%d.norm convnext.%d.pw1 convnext.%d.pw2 dec.output_norm
-    dense_2 dense_3 enc.output_norm hrm.z_l_init output output_norm per_layer_model_proj
+    dense_2 dense_3 enc.output_norm hrm.z_l_init output output_norm output_res_score
+    per_layer_model_proj
     per_layer_proj_norm per_layer_token_embd position_embd posnet.%d.attn_k
     posnet.%d.attn_norm posnet.%d.attn_output posnet.%d.attn_q posnet.%d.attn_v
     posnet.%d.conv1 posnet.%d.conv2 posnet.%d.norm posnet.%d.norm1 posnet.%d.norm2
