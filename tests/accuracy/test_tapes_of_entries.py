@@ -64,3 +64,18 @@ def test_a_tape_that_lacks_code_for_some_settings_says_so() -> None:
     less = replace(tape, routines={**tape.routines, "main": routines["main"]})
     assert less.lacks(facts, numbers) == "main"
     assert less.lacks({**facts, "kernel": "math"}, numbers) is None
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.2-3b", "qwen2.5-7b", "qwen3-8b"])
+def test_a_language_models_peak_is_its_weights_and_its_cache_by_hand(name: str) -> None:
+    """Behind a short prompt nothing else is large: keys and values of every token, in bf16."""
+    entry = CATALOG.pipeline(name)
+    (component,) = entry.components()
+    config, batch, tokens = component.config, 4, 64 + 400
+    width = config["hidden_size"] // config["num_attention_heads"]  # type: ignore[operator]  # whole numbers
+    heads = config["num_key_value_heads"] * config.get("head_dim", width)  # type: ignore[operator]  # the same
+    cache = 2 * config["num_hidden_layers"] * heads * batch * tokens
+    by_hand = 2 * ((component.parameters or 0) + cache)
+    found = peak(name, "rtx-3090", {"batch": batch, "prompt_tokens": 64, "new_tokens": 400})
+    assert found is not None
+    assert by_hand <= found <= by_hand * 1.02
