@@ -66,11 +66,8 @@ def conditions_at(
 
     if (outside := tape.outside(numbers_at(settings))) is not None:
         raise OutsideError(f"{pipeline.name}: {outside}")
-    dtype = str(settings.get("dtype", "fp32"))
-    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
-    # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
-    is_cast = dtype != "fp16" or settings.get("vae_upcast", "on") == "on"
-    facts |= tape.dtype_facts.get(dtype if is_cast else "bf16", {})
+    dtype = _dtype(settings)
+    facts = _facts(pipeline, settings, compute_capability, tape)
     element_bytes = ELEMENT_BYTES[dtype]
     return Conditions(
         numbers=numbers_at(settings),
@@ -106,11 +103,21 @@ def holds_at(
     """Return whether a tape was recorded for these settings on an architecture."""
     if tape.outside(numbers_at(settings)) is not None:
         return False
-    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
-    facts |= tape.dtype_facts.get(_dtype(settings), {})
+    facts = _facts(pipeline, settings, compute_capability, tape)
     if not all(facts[name] in values for name, values in tape.known_facts.items()):
         return False
     return tape.lacks(facts, numbers_at(settings)) is None
+
+
+def _facts(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
+) -> dict[str, str]:
+    """Return the words that choose among what a tape has code for, its dtype's own included."""
+    facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
+    # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
+    dtype = _dtype(settings)
+    is_cast = dtype != "fp16" or settings.get("vae_upcast", "on") == "on"
+    return {**facts, **tape.dtype_facts.get(dtype if is_cast else "bf16", {})}
 
 
 def _dtype(settings: Settings) -> str:
