@@ -33,6 +33,11 @@ class VerdictKind(StrEnum):
     OOM = "oom"  # it will fail
 
     @property
+    def rank(self) -> int:
+        """How bad it is beside the others, from 0 for the best on."""
+        return list(VerdictKind).index(self)
+
+    @property
     def is_failure(self) -> bool:
         """True where `check` exits with 1."""
         return self in (VerdictKind.OFFLOAD, VerdictKind.OOM)

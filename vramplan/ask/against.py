@@ -18,7 +18,6 @@ _LIMITS = Limits(text_bytes=32 << 20, parsed_bytes=192 << 20)
 _MOST = 100_000
 _COMMANDS = ("check", "report")
 _KINDS = {kind.value: kind for kind in VerdictKind}
-_ORDER = list(VerdictKind)
 _LONGEST = 16_384
 
 
@@ -114,7 +113,7 @@ def compare_with(
 def _difference(verdict: Verdict, before: Before | None) -> Difference:
     if before is None:
         return Difference(became=Became.NEW, before=None, need_bytes=None, budget_bytes=None)
-    rank, was = _ORDER.index(verdict.kind), _ORDER.index(before.kind)
+    rank, was = verdict.kind.rank, before.kind.rank
     return Difference(
         became=Became.SAME if rank == was else Became.WORSE if rank > was else Became.BETTER,
         before=before,

@@ -98,8 +98,7 @@ class Answer:
     @staticmethod
     def fails(verdict: Verdict, mildest: VerdictKind = VerdictKind.OFFLOAD) -> bool:
         """Return whether one verdict is as bad as `mildest` or worse."""
-        order = list(VerdictKind)
-        return order.index(verdict.kind) >= order.index(mildest)
+        return verdict.kind.rank >= mildest.rank
 
 
 def read_targets(

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-from vramplan.ask.check import Question, read_project
+from vramplan.ask.check import Answer, Question
 from vramplan.ask.judge import judge, judge_together
 from vramplan.ask.plan import PlanQuestion, find_plan
 from vramplan.ask.plan_together import TogetherQuestion, find_joint_plan
-from vramplan.ask.targets import open_catalog, silent
+from vramplan.ask.targets import silent
 from vramplan.budget.plan import Plan
 from vramplan.catalog import Catalog
-from vramplan.engines.door import Remark
-from vramplan.model import SettingValue, Verdict, VerdictKind
+from vramplan.model import VerdictKind
 from vramplan.quick_dataclass import dataclass
-
-_ORDER = list(VerdictKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,34 +21,6 @@ class ProjectPlans:
 
     judged: int
     plans: tuple[Plan, ...]
-
-
-def read_project_plans(
-    cards: Sequence[str],
-    settings: Mapping[str, SettingValue],
-    remark: Remark,
-    *,
-    catalog: Sequence[str | Path] = (),
-    is_together: bool = False,
-    margin_bytes: int | None = None,
-    other_bytes: int | None = None,
-    fail_on: VerdictKind | None = None,
-) -> tuple[Question, Catalog]:
-    """Return what ./vramplan.yaml asks, and the catalogue that cards are looked for in.
-
-    Raises as `read_project` does.
-    """
-    question = read_project(
-        cards,
-        settings,
-        remark,
-        catalog=catalog,
-        is_together=is_together,
-        margin_bytes=margin_bytes,
-        other_bytes=other_bytes,
-        fail_on=fail_on,
-    )
-    return question, open_catalog(catalog)
 
 
 def find_project_plans(
@@ -78,7 +46,7 @@ def _plans(
         for choice in question.choices:
             progress(f"{job.asked.label} on {choice.label}")
             verdict, _ = judge(job, choice, margin_bytes=margin, other_bytes=other)
-            if _fails(verdict, question):
+            if Answer.fails(verdict, question.fail_on):
                 alone = PlanQuestion(
                     job=job,
                     choice=choice,
@@ -92,7 +60,7 @@ def _plans(
         for choice in question.choices:
             progress(f"{len(group)} side by side on {choice.label}")
             verdict, _ = judge_together(group, choice, margin_bytes=margin, other_bytes=other)
-            if _fails(verdict, question):
+            if Answer.fails(verdict, question.fail_on):
                 together = TogetherQuestion(
                     jobs=group,
                     choice=choice,
@@ -102,7 +70,3 @@ def _plans(
                     worst=worst,
                 )
                 yield find_joint_plan(together, progress)
-
-
-def _fails(verdict: Verdict, question: Question) -> bool:
-    return _ORDER.index(verdict.kind) >= _ORDER.index(question.fail_on)

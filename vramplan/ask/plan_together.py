@@ -23,7 +23,6 @@ from vramplan.quick_dataclass import dataclass, replace
 from vramplan.searching import searching
 from vramplan.settings import format_setting, write_target
 
-_ORDER = list(VerdictKind)
 #: more on one card at once are not planned for: every pair of changes of any of them is looked at
 MOST_TARGETS = 16
 #: stands between a target's place and one of its settings, which has no such sign
@@ -89,7 +88,7 @@ def find_joint_plan(question: TogetherQuestion, progress: Callable[[str], None] 
             verdict=trial.verdict,
             settings={},
             pace=None,
-            is_needed=_ORDER.index(trial.verdict.kind) > _ORDER.index(question.worst),
+            is_needed=trial.verdict.kind.rank > question.worst.rank,
             smallest=trial.smallest(),
         )
         return _with_options(plan, trial, progress) if plan.is_needed else plan
@@ -203,7 +202,7 @@ class _Joint:
         """Return whether all candidates have room with some settings changed."""
         try:
             for place, (card, budget) in enumerate(self._budgets):
-                if _ORDER.index(self._kind(settings, card, budget)) > _ORDER.index(worst):
+                if self._kind(settings, card, budget).rank > worst.rank:
                     # it may well refuse the next one too
                     self._budgets.insert(0, self._budgets.pop(place))
                     return False
@@ -258,10 +257,10 @@ class _Joint:
         )
 
     def _suits(self, choice: CardChoice) -> bool:
-        worst = _ORDER.index(self.question.worst)
+        worst = self.question.worst
         try:
             return all(
-                _ORDER.index(self._kind({}, card, budget)) <= worst
+                self._kind({}, card, budget).rank <= worst.rank
                 for card, budget in self._candidates(choice)
             )
         except VramplanError:  # no room for a context, or nothing recorded for an architecture

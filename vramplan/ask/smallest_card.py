@@ -15,8 +15,6 @@ from vramplan.errors import VramplanError
 from vramplan.model import Card, Job, VerdictKind
 from vramplan.settings import AUTO
 
-_ORDER = list(VerdictKind)
-
 
 def find_smallest(
     job: Job,
@@ -69,4 +67,4 @@ class _Cards:
                 return False  # without finding out where it fails
         graded = self._grader(card, budget_bytes)
         kind = weigh(graded, self._job.settings, budget_bytes).kind
-        return _ORDER.index(kind) <= _ORDER.index(self._worst)
+        return kind.rank <= self._worst.rank

@@ -19,9 +19,6 @@ from vramplan.model import Card, Estimate, Job, SettingValue, Verdict, VerdictKi
 from vramplan.quick_dataclass import replace
 from vramplan.settings import AUTO
 
-_ORDER = list(VerdictKind)
-
-
 #: a verdict, and the estimate behind it
 Judged = tuple[Verdict, Estimate]
 
@@ -148,7 +145,7 @@ class Trial:
 
     def is_accepted(self, verdict: Verdict) -> bool:
         """Return whether a verdict is good enough."""
-        return _ORDER.index(verdict.kind) <= _ORDER.index(self.worst)
+        return verdict.kind.rank <= self.worst.rank
 
     def is_unknown(self, changed: Mapping[str, SettingValue]) -> str | None:
         """Return why some settings could not be tried; None where they could, or were not."""

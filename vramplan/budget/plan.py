@@ -105,7 +105,7 @@ class Plan:
     def best(self) -> VerdictKind:
         """Return the best verdict there is: as it is, or with an option."""
         kinds = [self.verdict.kind, *(option.verdict.kind for option in self.options)]
-        return min(kinds, key=list(VerdictKind).index)
+        return min(kinds, key=lambda kind: kind.rank)
 
     @property
     def missing_bytes(self) -> int | None:

@@ -112,12 +112,14 @@ def _run_together(args: Namespace) -> int:
 
 
 def _run_project(args: Namespace) -> int:
-    from vramplan.ask.plan_project import find_project_plans, read_project_plans
+    from vramplan.ask.check import read_project
+    from vramplan.ask.plan_project import find_project_plans
+    from vramplan.ask.targets import open_catalog
 
     if args.size or args.mmproj:
         option = f"--max {args.size}" if args.size else "--mmproj"
         raise UsageError(f"{option} is for one target", hint="name it: vramplan plan TARGET")
-    question, catalog = read_project_plans(
+    question = read_project(
         *_asked(args),
         catalog=args.catalog,
         is_together=args.together,
@@ -126,10 +128,11 @@ def _run_project(args: Namespace) -> int:
         fail_on=VerdictKind(args.fail_on) if args.fail_on else None,
     )
     with progress(args) as step:
-        found = find_project_plans(question, catalog, VerdictKind(args.accept), step)
+        found = find_project_plans(
+            question, open_catalog(args.catalog), VerdictKind(args.accept), step
+        )
     show(args, lambda look: report.render_project(found.plans, found.judged, look))
-    order = list(VerdictKind)
-    return int(any(order.index(p.best) >= order.index(question.fail_on) for p in found.plans))
+    return int(any(plan.best.rank >= question.fail_on.rank for plan in found.plans))
 
 
 def _asked(args: Namespace) -> tuple[list[str], dict[str, SettingValue], Remark]:
@@ -147,6 +150,5 @@ def _taken(args: Namespace) -> dict[str, Any]:
 
 
 def _fails(args: Namespace, best: VerdictKind) -> bool:
-    order = list(VerdictKind)
     worst = VerdictKind(args.fail_on) if args.fail_on else VerdictKind.OFFLOAD
-    return order.index(best) >= order.index(worst)
+    return best.rank >= worst.rank

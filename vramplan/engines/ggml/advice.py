@@ -10,9 +10,7 @@ from vramplan.engines.ggml.changes import changes
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.smaller_file import smaller_file
 from vramplan.errors import VramplanError
-from vramplan.model import Advice, Estimate, Settings, SettingValue, Verdict, VerdictKind
-
-_ORDER = list(VerdictKind)
+from vramplan.model import Advice, Estimate, Settings, SettingValue, Verdict
 
 
 def nearest_advice(pipeline: GgmlPipeline, question: Question) -> tuple[Advice, ...]:
@@ -75,5 +73,5 @@ def _rank(found: Verdict, estimate: Estimate) -> tuple[int, int, int]:
     """Order verdicts on ggml engines from good to bad: by kind, then by what is on the GPU."""
     layers = estimate.layers
     if layers is None:
-        return _ORDER.index(found.kind), 0, 0
-    return _ORDER.index(found.kind), -layers.on_gpu, layers.experts_on_cpu
+        return found.kind.rank, 0, 0
+    return found.kind.rank, -layers.on_gpu, layers.experts_on_cpu

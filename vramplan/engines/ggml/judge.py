@@ -136,7 +136,7 @@ def _judge(pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes:
 
 
 def _worst(cards: tuple[CardShare, ...]) -> VerdictKind:
-    return max((one.kind for one in cards if one.kind), key=list(VerdictKind).index)
+    return max((one.kind for one in cards if one.kind), key=lambda kind: kind.rank)
 
 
 def _judge_cards(placed: Estimate, card: Card, settings: Settings) -> tuple[CardShare, ...]:
