@@ -6,8 +6,6 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
@@ -26,6 +24,7 @@ from vramplan.engines.torch.replayed import at_most, conditions_at, knows_plans,
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import SPILLING_PLATFORMS
 
 if TYPE_CHECKING:
