@@ -89,11 +89,11 @@ def is_placed_whole(
     """Return whether no layer is left to the CPU by ``device_map=auto``, as is expected."""
     if settings.get("device_map") != "auto":
         return True
-    from vramplan.engines.torch.device_map import modules_of, place
+    from vramplan.engines.torch.device_map import placed_at
 
     element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
-    modules = modules_of(pipeline, open_tape(find_tape(pipeline)), element_bytes)
-    return place(modules, budget_bytes - context_band(card).expected_bytes).is_whole
+    free_bytes = budget_bytes - context_band(card).expected_bytes
+    return placed_at(pipeline, open_tape(find_tape(pipeline)), element_bytes, free_bytes).is_whole
 
 
 def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screened:
