@@ -614,10 +614,38 @@ def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
         _refuse_unmodelled(key)
+        theirs = _OF_OTHERS.get(key.lower().replace("-", "_").strip("_"))
         near = did_you_mean(key, _SETTINGS, likeness=_LIKENESS)
         hint = near or "settings: " + ", ".join(_SETTINGS)
+        if theirs is not None:
+            hint = f"here it is called {theirs}"
         raise UsageError(f"unknown setting {key!r}", hint=hint)
     return setting
+
+
+#: what llama.cpp's options and Ollama's parameters are called here (common/arg.cpp; api/types.go)
+_OF_OTHERS = {
+    **dict.fromkeys(("c", "ctx", "ctx_size", "n_ctx", "num_ctx"), "context"),
+    **dict.fromkeys(("b", "batch_size", "n_batch"), "batch_tokens"),
+    **dict.fromkeys(("ub", "ubatch_size", "n_ubatch", "num_batch"), "ubatch"),
+    **dict.fromkeys(("np", "n_parallel", "num_parallel"), "parallel"),
+    **dict.fromkeys(("ngl", "n_gpu_layers", "num_gpu"), "gpu_layers"),
+    **dict.fromkeys(("ncmoe", "n_cpu_moe", "cmoe"), "cpu_moe"),
+    **dict.fromkeys(("ctk", "cache_type_k", "type_k"), "key_type"),
+    **dict.fromkeys(("ctv", "cache_type_v", "type_v"), "value_type"),
+    **dict.fromkeys(("nkvo", "no_kv_offload"), "kv_offload (kv_offload=off)"),
+    **dict.fromkeys(("no_mmproj_offload",), "mmproj_offload (mmproj_offload=off)"),
+    **dict.fromkeys(("fa", "flash_attn"), "flash_attention"),
+    "kvu": "kv_unified",
+    "ts": "tensor_split",
+    "sm": "split_mode",
+    "mg": "main_gpu",
+    "ot": "override_tensor",
+    "embeddings": "embedding",
+    "lora_scaled": "lora",
+    **dict.fromkeys(("md", "model_draft"), "draft"),
+    "rpc": "a card: --card rtx-4090+rpc:rtx-3090, with the card that the other machine serves",
+}
 
 
 def _refuse_unmodelled(key: str) -> None:

@@ -61,16 +61,29 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return found
 
 
-def hold(path: Path, free_mib: Sequence[int], *, fits: bool = False, **wanted: object) -> Fit:
-    """Compare what each card holds with what the engine says, and return our fit."""
+def hold(
+    path: Path,
+    free_mib: Sequence[int],
+    *,
+    fits: bool = False,
+    remotes: int = 0,
+    **wanted: object,
+) -> Fit:
+    """Compare what each card holds with what the engine says, and return our fit.
+
+    The first `remotes` cards are other machines'.
+    """
     pipeline = open_model(str(path), None)
     wanted = {"context": 2048, "engine": "b11549", "flash_attention": "on", **wanted}
     chosen = resolve_settings(pipeline, {**pipeline.defaults, **wanted})
     free = [one * MIB for one in free_mib]
-    cards = [CardMemory(total_bytes=24 * GIB, free_bytes=one) for one in free]
+    cards = [
+        CardMemory(total_bytes=24 * GIB, free_bytes=one, is_remote=number < remotes)
+        for number, one in enumerate(free)
+    ]
     run = read_run(pipeline, chosen, "8.6", together(cards))
     ours = fit_run(run, free) if fits else as_asked(run)
-    told = ask(path, chosen, free)
+    told = ask(path, chosen, free, remotes)
     assert told.layers == (ours.on_gpu, run.model.total_layers)
     batch, placement = ours.run.batch, ours.placement
     compute = compute_buffers(run.model, batch, placement, run.rules)
@@ -88,9 +101,16 @@ def hold(path: Path, free_mib: Sequence[int], *, fits: bool = False, **wanted: o
     return ours
 
 
-def ask(path: Path, settings: dict[str, object], free: Sequence[int]) -> EngineAnswer:
+def ask(
+    path: Path, settings: dict[str, object], free: Sequence[int], remotes: int = 0
+) -> EngineAnswer:
     first, *others = (
-        PretendedCard(name=f"card {number}", total_bytes=24 * GIB, free_bytes=one)
+        PretendedCard(
+            name=f"card {number}",
+            total_bytes=24 * GIB,
+            free_bytes=one,
+            is_remote=number < remotes,
+        )
         for number, one in enumerate(free)
     )
     return ask_engine(path, settings, card=first, others=others)
@@ -229,6 +249,53 @@ def test_a_pooling_that_nothing_is_embedded_for_takes_results_all_the_same(files
 @pytest.mark.parametrize("experts", [3, "all"])
 def test_with_experts_in_host_memory_there_is_no_pipeline(files, experts) -> None:
     hold(files["mixture"], TWO, gpu_layers="all", cpu_moe=experts)
+
+
+@pytest.mark.parametrize(
+    ("name", "free", "remotes", "layers"),
+    [
+        ("llama 12", (7800,), 1, 0),
+        ("mixture", (7800,), 1, 5),
+        ("mixture", UNEQUAL, 1, "all"),
+        ("llama 12", THREE, 2, 5),
+    ],
+)
+def test_cards_of_other_machines_hold_what_we_say(files, name, free, remotes, layers) -> None:
+    ours = hold(files[name], free, remotes=remotes, gpu_layers=layers)
+    assert ours.run.remotes == remotes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("layers", [0, 1, 3, "all"])
+@pytest.mark.parametrize(("free", "remotes"), [((7800,), 1), (UNEQUAL, 1), (THREE, 2)], ids=str)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_other_machines_over_every_family(files, name, free, remotes, layers, kv_type) -> None:
+    if kv_type == "q8_0" and name == "gptneox":
+        pytest.skip("heads of 80 are no multiple of the type's block of 32")
+    hold(files[name], free, remotes=remotes, gpu_layers=layers, kv_type=kv_type)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("llama 12", {"tensor_split": "1/3"}),
+        ("llama 12", {"override_tensor": r"blk\.[0-3]\.ffn.*=CPU"}),
+        ("llama 12", {"flash_attention": "off", "ubatch": 16}),
+        ("mixture", {"cpu_moe": "all"}),
+        ("deepseek2", {"kv_offload": "off"}),
+    ],
+    ids=str,
+)
+def test_settings_over_other_machines_cards(files, name, wanted) -> None:
+    hold(files[name], UNEQUAL, remotes=1, **{"gpu_layers": "all", **wanted})
+
+
+@pytest.mark.parametrize(
+    ("name", "free"), [("llama 12", (1300, 2600)), ("mixture", (1200, 1300, 1800))]
+)
+def test_the_engines_fit_over_other_machines_cards_is_ours(files, name, free) -> None:
+    hold(files[name], free, remotes=1, fits=True)
 
 
 def test_one_card_of_two_has_all_of_it(files) -> None:

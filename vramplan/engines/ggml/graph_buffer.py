@@ -176,6 +176,7 @@ def recording_sizes(
         dict(weight_memories(model, placement)),
         [cards if card == HOST else card for card in found],
         cards=cards,
+        remotes=placement.remotes,
         is_cache_on_host=batch.is_cache_on_host,
         is_pipeline=is_pipeline(model, batch, placement),
         norms_with_layers=bool(norm_owners(model, batch, placement)),

@@ -62,6 +62,7 @@ class Fit:
             output_first=self.run.rules.output_layer_first,
             moved=self.run.moved,
             shares=self.shares,
+            remotes=self.run.remotes,
         )
 
 

@@ -81,6 +81,7 @@ def _split(  # what decides of a graph's parts
         fuses_experts=rules.fuses_experts,
         unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in AS_F16,
         gpus=cards,
+        remotes=placement.remotes,
         is_pipeline=is_pipeline(model, batch, placement),
         owners=norm_owners(model, batch, placement),
     )

@@ -262,6 +262,7 @@ def split_bytes(
     owners: Sequence[int],
     *,
     cards: int = 1,
+    remotes: int = 0,
     is_cache_on_host: bool,
     is_pipeline: bool = False,
     norms_with_layers: bool = False,
@@ -286,6 +287,7 @@ def split_bytes(
         fuses_experts=fuses_experts,
         is_recorded=True,
         gpus=cards,
+        remotes=remotes,
         is_pipeline=is_pipeline,
         owners=owners if norms_with_layers else (),
     )

@@ -63,6 +63,7 @@ def plan(run: GgmlRun, fit: Fit, free_bytes: Sequence[int] | None) -> tuple[Fit,
             total_bytes=one,
             free_bytes=one,
             margin_bytes=_margin_bytes(run, number, free[0]) if is_free else 0,
+            is_remote=number < run.remotes,
         )
         for number, one in enumerate(free)
     ]
