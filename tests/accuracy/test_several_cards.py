@@ -22,7 +22,7 @@ from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.witness.answer import EngineAnswer, ask_engine
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
-from vramplan.errors import MeasurementError
+from vramplan.errors import MeasurementError, UsageError
 from vramplan.model import Device, LineKind
 from vramplan.settings import resolve_settings
 
@@ -192,6 +192,58 @@ def test_shares_that_were_asked_for_are_the_engines(files, shares) -> None:
 @pytest.mark.parametrize("layers", [5, "all"])
 def test_other_settings_change_each_card_alike(files, layers, wanted) -> None:
     hold(files["llama 12"], UNEQUAL, gpu_layers=layers, **wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("nemotron_h", {"kv_offload": "off", "ubatch": 64}),
+        ("mamba", {"kv_offload": "off", "ubatch": 64}),  # of one sequence: states of no others
+        ("mamba2", {"kv_offload": "off", "ubatch": 512}),
+        ("qwen35", {"gpu_layers": 2, "ubatch": 64, "parallel": 4, "context": 8192}),
+        ("qwen35", {"ubatch": 8, "parallel": 4, "context": 8192, "kv_type": "q8_0"}),
+        ("llama 12", {"key_type": "q8_0", "value_type": "f16"}),
+        ("gemma3", {"key_type": "f16", "value_type": "q4_0"}),
+        ("llama 12", {"kv_offload": "off", "flash_attention": "off", "gpu_layers": 5}),
+    ],
+    ids=str,
+)
+def test_caches_and_states_are_where_and_what_was_asked_for(files, name, wanted) -> None:
+    asked = {"gpu_layers": "all", "parallel": 1, "kv_unified": "off"}
+    hold(files[name], (7800,), **asked | wanted)
+
+
+def test_a_latent_cache_is_of_one_type(files) -> None:
+    with pytest.raises(UsageError, match="refuses two types"):
+        hold(files["deepseek2"], (7800,), key_type="q8_0", value_type="f16")
+    settings = {"key_type": "q8_0", "value_type": "f16", "context": 2048, "gpu_layers": "all"}
+    with pytest.raises(MeasurementError, match="does not support different K"):
+        ask(files["deepseek2"], settings, [7800 * MIB])
+
+
+OTHER_CACHES = (
+    {"kv_offload": "off"},
+    {"kv_offload": "off", "kv_type": "q8_0"},
+    {"kv_offload": "off", "flash_attention": "off"},
+    {"key_type": "q8_0", "value_type": "f16"},
+    {"key_type": "f16", "value_type": "q4_0"},
+    {"key_type": "q8_0", "flash_attention": "off"},
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slots", "ubatch"), [(1, 512), (4, 64)])
+@pytest.mark.parametrize("layers", [0, 2, "all"])
+@pytest.mark.parametrize("wanted", OTHER_CACHES, ids=str)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_other_caches_over_every_family(files, name, wanted, layers, slots, ubatch) -> None:
+    has_blocks = any("q" in str(one) for one in wanted.values())
+    if has_blocks and name == "gptneox":
+        pytest.skip("heads of 80 are no multiple of the type's block of 32")
+    if name == "deepseek2" and "key_type" in wanted:
+        pytest.skip("a latent cache is of one type: the engine refuses two")
+    asked = {"parallel": slots, "kv_unified": "off", "ubatch": ubatch, "gpu_layers": layers}
+    hold(files[name], (7800,), **asked, **wanted)
 
 
 #: what people write for -ot, and what nobody should

@@ -327,6 +327,13 @@ def batch_of(
         window = window_tokens(model, tokens, ubatch, sequences // streams)
     _check_kv_type(model, keys, has_flash=True)  # keys in blocks need no flash attention
     _check_kv_type(model, values, has_flash=has_flash)
+    if keys != values and model.language is not None and not model.language.holds_values:
+        hint = f"set both to {keys}, or kv_type alone"
+        raise UsageError(
+            f"key_type {keys} and value_type {values}: {model.architecture} caches values as a "
+            "part of the keys, and llama.cpp refuses two types",
+            hint=hint,
+        )
     caches = _caches(model, tokens, window, streams, (keys, values))
     return Batch(
         tokens=ubatch,

@@ -23,6 +23,7 @@ from math import prod
 from vramplan.engines.ggml.cuda_facts import (
     ALIGNMENT,
     CONVOLVED_STEP,
+    FEW_QUERIES,
     MOST_SUMMED_EXPERTS,
     WORTH_COPYING,
     has_attention,
@@ -66,7 +67,7 @@ def schedule(
     memories: Mapping[str, Memory],
     *,
     copies_weights: bool = True,
-    unpacks_caches: bool = False,
+    unpacks: Sequence[str] = (),
     fuses_experts: bool = False,
     is_recorded: bool = False,
     gpus: int = 1,
@@ -80,21 +81,21 @@ def schedule(
     host behind the last.
 
     `memories` has the graph's weights and caches by name; others are on the GPU.
-    `unpacks_caches`: flash attention on the GPU has room for its keys and values as f16 behind its
-    result. `is_recorded`: caches are of the type that they hold, not of the one that they are
-    looked at as. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it
-    did. `is_pipeline`: inputs have as many copies as batches may be on their way. `owners`: the
-    backend of each layer, where norms are computed there and not with the layer before.
-    The graph's tensors are taken over: it cannot be scheduled again.
+    `unpacks`: of keys (k) and values (v) those that flash attention on the GPU has room for as f16,
+    behind its result. `is_recorded`: caches are of the type that they hold, not of the one that
+    they are looked at as. `fuses_experts`: the GPU sums up a token's experts at once, and they stay
+    until it did. `is_pipeline`: inputs have as many copies as batches may be on their way.
+    `owners`: the backend of each layer, where norms are computed there and not with the layer
+    before. The graph's tensors are taken over: it cannot be scheduled again.
     """
     # what copies weights of the host's, or the host itself, which computes with them
     copier = remotes if copies_weights else gpus
     schedule = _Schedule(graph, memories, gpus, owners, remotes=remotes, copier=copier)
     scheduled = schedule.run(copies=PIPELINE_COPIES if is_pipeline else 1)
-    if unpacks_caches:
+    if unpacks:
         for node in scheduled.nodes:
             if node.op == "flash_attn_ext" and node.backend < gpus:
-                node.fixed_bytes = _unpacked_bytes(node, is_recorded=is_recorded)
+                node.fixed_bytes = _unpacked_bytes(node, unpacks, is_recorded=is_recorded)
     if fuses_experts:
         scheduled.nodes = list(_with_kept_experts(scheduled.nodes, range(remotes, gpus)))
     return scheduled
@@ -192,6 +193,8 @@ class _Schedule:
 
     def _wanted(self, node: Tensor) -> int:
         """Return where an operator must be, or should because of its weights."""
+        if node.is_on_host:
+            return self._host
         if self._owners and node.layer >= 0:
             return self._owners[node.layer]
         if node.view_of is not None and node.view_of.is_external:
@@ -300,14 +303,16 @@ def _with_kept_experts(nodes: Sequence[Tensor], gpus: range) -> Iterator[Tensor]
             yield keepers[number]
 
 
-def _unpacked_bytes(node: Tensor, *, is_recorded: bool) -> int:
+def _unpacked_bytes(node: Tensor, unpacks: Sequence[str], *, is_recorded: bool) -> int:
     """Return the bytes of attention's result and of its keys and values as f16.
 
     Source: ggml/src/ggml-cuda/fattn.cu (ggml_cuda_flash_attn_ext_get_alloc_size).
     """
     size = node.size_bytes
-    for cache in node.sources[1:3]:
-        if is_recorded and cache.type == "f16":
+    if node.sources[0].shape[1] <= FEW_QUERIES:
+        return size
+    for kind, cache in zip("kv", node.sources[1:3], strict=True):
+        if kind not in unpacks or (is_recorded and cache.type == "f16"):
             continue
         size = -(-size // ALIGNMENT) * ALIGNMENT + 2 * prod(cache.shape)
     return size
