@@ -230,12 +230,32 @@ static int32_t lowest_from(const Pool *pool, int32_t class) {
     return pool->lowest[word * 64 + bit_below(bits)];
 }
 
+/* A free block of a class that has one: the latest that was put in where it is still there. */
+static int32_t near_in(const Allocator *a, const Pool *pool, int32_t class) {
+    int32_t near = pool->latest[class & 63];
+    if (near < 0 || near >= a->block_count) return pool->lowest[class];
+    const Block *b = &a->blocks[near];
+    if (!b->is_free || &a->pools[b->pool] != pool || class_of(b->size) != class)
+        return pool->lowest[class];
+    return near;
+}
+
 /* The smallest free block of at least `size`, of these the one of lowest address; -1 for none. */
 static int32_t best_fit(const Allocator *a, const Pool *pool, int64_t size) {
     int32_t class = class_of(size);
-    if (pool->used[class >> 6] >> (class & 63) & 1)
-        for (int32_t block = pool->lowest[class]; block >= 0; block = a->blocks[block].higher)
-            if (a->blocks[block].size >= size) return block;
+    if (pool->used[class >> 6] >> (class & 63) & 1) {
+        const Block *blocks = a->blocks;
+        int32_t block = near_in(a, pool, class);
+        if (blocks[block].size >= size) {
+            while (blocks[block].lower >= 0 && blocks[blocks[block].lower].size >= size)
+                block = blocks[block].lower;
+            return block;
+        }
+        do {
+            block = blocks[block].higher;
+        } while (block >= 0 && blocks[block].size < size);
+        if (block >= 0) return block;
+    }
     return lowest_from(pool, class + 1);
 }
 
@@ -281,12 +301,13 @@ static void take_out(Allocator *a, int32_t block) {
     const Block *b = &a->blocks[block];
     Pool *pool = &a->pools[b->pool];
     pool->free_count--;
+    int32_t class = class_of(b->size), word = class >> 6;
+    if (pool->latest[class & 63] == block) pool->latest[class & 63] = b->lower;
     if (b->higher >= 0) a->blocks[b->higher].lower = b->lower;
     if (b->lower >= 0) {
         a->blocks[b->lower].higher = b->higher;
         return;
     }
-    int32_t class = class_of(b->size), word = class >> 6;
     if (b->higher >= 0) {
         pool->lowest[class] = b->higher;
     } else {
@@ -306,10 +327,7 @@ static void put_in(Allocator *a, int32_t block) {
     uint64_t bit = (uint64_t)1 << (class & 63);
     int32_t lower = -1, higher = -1;
     if (pool->used[word] & bit) {
-        int32_t near = pool->latest[class & 63];
-        if (near >= a->block_count || near == block || !blocks[near].is_free ||
-            blocks[near].pool != b->pool || class_of(blocks[near].size) != class)
-            near = pool->lowest[class];
+        int32_t near = near_in(a, pool, class);
         if (is_before(&blocks[near], b)) {
             lower = near;
             higher = blocks[near].higher;

@@ -284,8 +284,8 @@ static int begin_mark(Run *r, int32_t phase, int32_t component) {
 }
 
 static int spend(Run *r, int64_t steps) {
-    r->steps += steps + 1;
-    if (r->steps > MOST_STEPS) return TOO_LONG;
+    r->spent += steps + 1;
+    if (r->spent > MOST_STEPS) return TOO_LONG;
     if (--r->until_clock <= 0) {
         r->until_clock = 1000;
         if ((double)(clock() - r->began) / CLOCKS_PER_SEC > MOST_SECONDS) return TOO_LONG;
@@ -1066,7 +1066,7 @@ EXPORT void vramplan_run_end(void *run) {
     tries_end(&r->tries);
     line_end(&r->segments.line);
     void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
-                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked, r->tried, r->segments.unused, r->segments.births, r->segments.orders};
+                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked, r->tried, r->steps, r->step_requests, r->segments.unused, r->segments.births, r->segments.orders};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     program_end(r->program);
     free(r);
@@ -1179,6 +1179,7 @@ EXPORT int vramplan_go(void *run) {
     if (!r->cold_marks) {
         r->cold_marks = r->mark_count;
         r->cold_places = r->place_count;
+        if (!status) status = note_steps(r);
     }
     return status;
 }

@@ -79,6 +79,16 @@ typedef struct {
     int64_t of;
 } Event;
 
+/* An event as a try needs it: in the large pool bytes for a tensor that is numbered so, or its
+ * return; one of the journal's sizes, for a tensor; scratch, of which size, and the largest free
+ * block of small segments that are partly in use; of the small pool's segments one in use and one
+ * wholly free, or two in order; or the cache given back. */
+enum { ASKS, RETURNS, OWN, BORROWS, OPENS, CLOSES, ORDERS, EMPTIES };
+typedef struct {
+    int64_t of;
+    int32_t live, kind;
+} Step;
+
 /* The small pool's segments that are in use, as they are told. */
 typedef struct {
     Line line;
@@ -147,16 +157,19 @@ typedef struct {
     int32_t sized_room;
     Event *events;
     int32_t event_count, event_room;
+    Step *steps; /* of the events that are not about marks and loops */
+    int32_t *step_requests; /* whose they are */
+    int32_t step_count;
     Segments segments;
     int64_t small_peak;
     int is_told; /* are events written down? */
     int32_t cold_marks, cold_places; /* of the first run */
     const void *base; /* whose events it follows, if it is a sibling */
     int32_t joined;   /* the opening from which on it is its base; 0 for none */
-    Tries tries; /* by events */
+    Tries tries; /* by steps */
     Tried *tried;
     int32_t tried_count, tried_room;
-    int64_t steps, slots;
+    int64_t spent, slots;
     int has_gone, until_clock;
     clock_t began;
     int depth;
@@ -165,6 +178,8 @@ typedef struct {
 void begin_iteration(const Run *r, Quiet *q);
 /* Whether a loop need not go on after the iteration that ends. */
 int is_quiet(const Run *r, Quiet *q);
+/* Note the steps of a run that has gone once. */
+int note_steps(Run *r);
 /* One more of the journal's own sizes. */
 int add_size(Run *r, const Plans *plans);
 int add_one_size(Run *r, int64_t size);

@@ -243,9 +243,9 @@ EXPORT void *vramplan_sibling(const void *run, ScratchModel model, const int64_t
 
 enum { TANGLED = 4, AS_BASE = 5 };
 
-/* events between two checkpoints, at least */
-#ifndef LEAST_EVENTS
-#define LEAST_EVENTS 256
+/* steps between two checkpoints, at least */
+#ifndef LEAST_STEPS
+#define LEAST_STEPS 256
 #endif
 #define MOST_TRIED 4096
 
@@ -293,7 +293,7 @@ static int take_segment(State *now, int32_t number) {
 }
 
 /* Scratch that is taken and given back at once. */
-static int borrow(State *now, const Event *e, int64_t size) {
+static int borrow(State *now, int64_t part, int64_t size) {
     Allocator *a = &now->allocator;
     int32_t block;
     if (size == 0) return DONE;
@@ -302,19 +302,19 @@ static int borrow(State *now, const Event *e, int64_t size) {
         see_given_back(now);
         return status ? status : allocator_free(a, block);
     }
-    if (((size + ROUND - 1) & -ROUND) <= e->part || now->line.whole) return DONE;
+    if (((size + ROUND - 1) & -ROUND) <= part || now->line.whole) return DONE;
     TRY(take_segment(now, WHOLE));
     a->outside += SMALL_SEGMENT;
     return DONE;
 }
 
 /* Scratch under a limit, by the plan in use or the first after it that is not refused. */
-static int borrow_plan(const Run *r, State *now, const Event *e, int32_t which, int refused) {
+static int borrow_plan(const Run *r, State *now, int64_t part, int32_t which, int refused) {
     const Plans *plans = &r->journal.plans[which];
     uint8_t *chosen = &now->chosen[which];
     int32_t at = *chosen;
     for (; at < plans->count; at++) {
-        int status = borrow(now, e, plans->size[at]);
+        int status = borrow(now, part, plans->size[at]);
         if (status == REFUSED && refused != FAILS) continue;
         if (status) return status;
         *chosen = (uint8_t)at;
@@ -325,51 +325,41 @@ static int borrow_plan(const Run *r, State *now, const Event *e, int32_t which, 
     return DONE;
 }
 
-/* What an event is under a limit; TANGLED where the small pool would be another in more than what
- * is told of it. */
-static int try_event(const Run *r, State *now, const Event *e, int refused) {
-    Allocator *a = &now->allocator;
-    const Request *request = &r->journal.requests[e->request];
+static int ask_large(State *now, int64_t size, int32_t live) {
     int32_t block;
-    switch (e->kind) {
-    case LARGE:
-        if (request->size == GIVEN_BACK) return allocator_free(a, now->held[request->live]);
-        break;
-    case SIZED:
-        if (request->live < 0)
-            return borrow_plan(r, now, e, (int32_t)(-1 - request->size), refused);
-        break;
-    case GROWN:
-        if (e->of == WHOLE) return DONE; /* for scratch, which is seen to */
-        return take_segment(now, (int32_t)e->of);
-    case TAKEN: return take_segment(now, (int32_t)e->of);
-    case RETURNED:
-        line_return(&now->line, (int32_t)e->of);
-        a->outside += SMALL_SEGMENT;
-        return DONE;
-    case ORDERED:
-        return line_is_before(&now->line, (int32_t)(e->of >> 32), (int32_t)e->of) ? DONE : TANGLED;
-    case EMPTIED:
-        TRY(allocator_empty_cache(a));
-        line_empty(&now->line);
-        return DONE;
-    default: return DONE;
-    }
-    int64_t size = request->size < 0 ? r->journal.sizes[-1 - request->size] : request->size;
-    int status = allocator_malloc(a, size, &block);
+    int status = allocator_malloc(&now->allocator, size, &block);
     see_given_back(now);
     if (status) return status;
-    now->held[request->live] = block;
-    a->blocks[block].owner = request->live;
+    now->held[live] = block;
+    now->allocator.blocks[block].owner = live;
     return DONE;
 }
 
-static int advance_events(void *of, State *now, int64_t end, int refused) {
-    const Run *r = of, *told = teller(r);
+/* A step under a limit; TANGLED where the small pool would be another in more than what is told. */
+static int try_step(const Run *r, State *now, const Step *s, int refused) {
+    switch (s->kind) {
+    case ASKS: return ask_large(now, s->of, s->live);
+    case RETURNS: return allocator_free(&now->allocator, now->held[s->live]);
+    case OWN: return ask_large(now, r->journal.sizes[s->of], s->live);
+    case BORROWS: return borrow_plan(r, now, s->of, s->live, refused);
+    case OPENS: return take_segment(now, s->live);
+    case CLOSES:
+        line_return(&now->line, s->live);
+        now->allocator.outside += SMALL_SEGMENT;
+        return DONE;
+    case ORDERS: return line_is_before(&now->line, s->live, (int32_t)s->of) ? DONE : TANGLED;
+    default:
+        TRY(allocator_empty_cache(&now->allocator));
+        line_empty(&now->line);
+        return DONE;
+    }
+}
+
+static int advance_steps(void *of, State *now, int64_t end, int refused) {
+    const Run *r = of;
+    const Step *steps = teller(r)->steps;
     for (int64_t at = now->request; at < end; at++) {
-        const Event *e = &told->events[at];
-        if (e->kind >= MARKED) continue;
-        int status = try_event(r, now, e, refused);
+        int status = try_step(r, now, &steps[at], refused);
         if (status) {
             now->request = at;
             return status;
@@ -379,32 +369,75 @@ static int advance_events(void *of, State *now, int64_t end, int refused) {
     return DONE;
 }
 
-/* The first event of a request or one behind it. */
-static int64_t event_from(const Run *told, int64_t request) {
-    int32_t low = 0, high = told->event_count;
+/* Whether an event is a step of a try, and which. */
+static int step_of(const Run *r, const Event *e, Step *s) {
+    const Request *request = &r->journal.requests[e->request];
+    s->of = e->of;
+    s->live = (int32_t)e->of;
+    switch (e->kind) {
+    case LARGE:
+        s->kind = request->size == GIVEN_BACK ? RETURNS : ASKS;
+        s->of = request->size;
+        s->live = request->live;
+        return 1;
+    case SIZED: /* a size below 0 is one of the journal's own */
+        s->kind = request->live < 0 ? BORROWS : OWN;
+        s->of = request->live < 0 ? e->part : -1 - request->size;
+        s->live = request->live < 0 ? (int32_t)(-1 - request->size) : request->live;
+        return 1;
+    case GROWN:
+        s->kind = OPENS;
+        return e->of != WHOLE; /* for scratch, which is seen to */
+    case TAKEN: s->kind = OPENS; return 1;
+    case RETURNED: s->kind = CLOSES; return 1;
+    case ORDERED:
+        s->kind = ORDERS;
+        s->live = (int32_t)(e->of >> 32);
+        return 1;
+    case EMPTIED: s->kind = EMPTIES; return 1;
+    default: return 0;
+    }
+}
+
+int note_steps(Run *r) {
+    if (!r->is_told) return DONE;
+    size_t count = (size_t)r->event_count + 1;
+    r->steps = malloc(count * sizeof(Step));
+    r->step_requests = malloc(count * sizeof(int32_t));
+    if (r->steps == NULL || r->step_requests == NULL) return FAILED;
+    for (int32_t i = 0; i < r->event_count; i++) {
+        if (!step_of(r, &r->events[i], &r->steps[r->step_count])) continue;
+        r->step_requests[r->step_count++] = r->events[i].request;
+    }
+    return DONE;
+}
+
+/* The first step of a request or one behind it. */
+static int64_t step_from(const Run *told, int64_t request) {
+    int32_t low = 0, high = told->step_count;
     while (low < high) {
         int32_t middle = low + (high - low) / 2;
-        if (told->events[middle].request < request) low = middle + 1;
+        if (told->step_requests[middle] < request) low = middle + 1;
         else high = middle;
     }
     return low;
 }
 
-/* Try a limit by events alone. */
-static int try_events(Run *r, int64_t limit, int refused, int keeps, int64_t *granted, int64_t *at,
+/* Try a limit by steps alone. */
+static int try_steps(Run *r, int64_t limit, int refused, int keeps, int64_t *granted, int64_t *at,
                       int64_t *asked) {
     const Run *told = teller(r);
     const Journal *j = &r->journal;
     *granted = most_granted(j);
     if (limit >= *granted || !j->growth_count) return DONE;
-    if (!told->is_told) return TANGLED;
-    Way way = {r, advance_events, told->event_count, j->live_count, j->size_count};
+    if (told->steps == NULL) return TANGLED;
+    Way way = {r, advance_steps, told->step_count, j->live_count, j->size_count};
     Tries *t = &r->tries;
     int32_t from = tries_resume(t, limit, refused);
     if (from < 0) {
         const State *opening = opening_for(j, limit);
-        State *start = tries_begin(t, &way, event_from(told, opening->request),
-                                   keeps ? LEAST_EVENTS : 0, opening->allocator.granted);
+        State *start = tries_begin(t, &way, step_from(told, opening->request),
+                                   keeps ? LEAST_STEPS : 0, opening->allocator.granted);
         if (start == NULL || open_large(r, start, opening, limit)) {
             tries_end(t);
             return FAILED;
@@ -413,7 +446,7 @@ static int try_events(Run *r, int64_t limit, int refused, int keeps, int64_t *gr
     }
     int status = tries_go(t, &way, from, limit, refused, granted);
     if (status == REFUSED) {
-        *at = told->events[t->now.request].request;
+        *at = told->step_requests[t->now.request];
         *asked = t->now.allocator.asked;
     }
     return status;
@@ -450,7 +483,7 @@ static int attempt(Run *r, int64_t limit, int refused, int keeps, int64_t *found
     if (r->joined && limit < most_granted(&r->journal) &&
         opening_for(&r->journal, limit) >= &r->journal.openings[r->joined])
         return AS_BASE;
-    int status = try_events(r, limit, refused, keeps, &found[0], &at, &found[3]);
+    int status = try_steps(r, limit, refused, keeps, &found[0], &at, &found[3]);
     if (status == TANGLED)
         status = journal_try(&r->journal, limit, refused, keeps, &found[0], &at, &found[3]);
     if (status == REFUSED) {
