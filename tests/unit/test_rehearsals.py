@@ -193,8 +193,10 @@ def test_a_sibling_that_has_joined_its_base_asks_it_for_tries(
     slow = rehearse_in_python(tape, others)
     assert list(twin.trace.marks) == list(slow.trace.marks)
     for refused in Refused:
-        assert find_least_limit(twin, refused=refused) == find_least_limit(slow, refused=refused)
-    assert id(base) in asked
-    tried = len(asked)
-    find_least_limit(base)
-    assert len(asked) == tried
+        least = find_least_limit(twin, refused=refused)
+        assert least == find_least_limit(slow, refused=refused)
+        assert twin.failure(least.limit_bytes - 1, refused=refused) is not None
+        assert id(base) in asked
+        tried = len(asked)
+        base.attempt(least.limit_bytes - 1, refused=refused)  # which it was asked just now
+        assert len(asked) == tried

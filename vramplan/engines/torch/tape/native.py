@@ -15,7 +15,7 @@ import zlib
 from _thread import allocate_lock
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +24,12 @@ from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.core_program import Vocabulary
 from vramplan.engines.torch.tape.mark import Mark
 from vramplan.engines.torch.tape.plans import plans_of
-from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
+from vramplan.engines.torch.tape.rehearsed import (
+    Lowered,
+    Refused,
+    Rehearsed,
+    lower_by_attempts,
+)
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
 
@@ -103,6 +108,7 @@ def _declare(core: ctypes.CDLL) -> None:
     core.vramplan_marks.restype = None
     core.vramplan_marks.argtypes = [pointer, pointer, pointer]
     core.vramplan_attempt.argtypes = [pointer, _LONG, number, _LONGS]
+    core.vramplan_lower.argtypes = [pointer, _LONG, number, ctypes.c_double, _LONGS]
 
 
 class _Program:
@@ -192,6 +198,7 @@ class NativeRehearsal:
         except (KeyError, OverflowError, TypeError, ValueError):
             raise CannotRun from None
         self._base: NativeRehearsal | None = None  # of which the core reads
+        self._base_lock: AbstractContextManager[object] = nullcontext()
         self._tried: dict[tuple[int, Refused], tuple[int, ReplayOutOfMemory | None]] = {}
         self._again = again
         self._labels = list(known.vocabulary.labels)
@@ -269,6 +276,7 @@ class NativeRehearsal:
 
     def _become(self, run: int, base: NativeRehearsal, conditions: Conditions) -> None:
         """Take over a run in the core that reads `base`."""
+        self._base_lock = self._lock  # which was taken over from it
         self._run, self._base, self._lock = run, base, allocate_lock()
         self._trace = self._warm = None
         self._tried = {}
@@ -362,6 +370,21 @@ class NativeRehearsal:
             return self._fall_back().attempt(limit_bytes, refused=refused)
         labels = self._labels
         return granted_bytes, ReplayOutOfMemory(labels[phase], labels[component], asked_bytes)
+
+    def lower(self, limit_bytes: int, *, refused: Refused, seconds: float) -> Lowered:
+        """Try limits downwards from one under which the run completes, until it fails."""
+        if self._instead is None and 0 <= limit_bytes <= _LARGEST:
+            found = (_LONG * 5)()
+            with self._base_lock, self._lock:
+                status = self._core.vramplan_lower(self._run, limit_bytes, refused, seconds, found)
+            limit_bytes, phase, component, asked_bytes, tries = found
+            if status in (_DONE, _TOO_LONG):
+                return Lowered(limit_bytes=limit_bytes, failure=None, tries=tries)
+            if status == _REFUSED:
+                labels = self._labels
+                failure = ReplayOutOfMemory(labels[phase], labels[component], asked_bytes)
+                return Lowered(limit_bytes=limit_bytes, failure=failure, tries=tries)
+        return lower_by_attempts(self, limit_bytes, refused=refused, seconds=seconds)
 
     def failure(
         self, limit_bytes: int, *, refused: Refused = Refused.FAILS
