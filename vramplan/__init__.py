@@ -13,7 +13,7 @@ Everything in `__all__` is loaded when it is asked for: ``import vramplan`` cost
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.ask.check import Answer as Answer

@@ -14,10 +14,10 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from vramplan import __version__
 from vramplan.errors import UsageError, VramplanError, did_you_mean
+from vramplan.quick_typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -197,6 +197,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # the process ends: what there is need not be looked through once more
         gc.freeze()
     return code
+
+
+def start() -> NoReturn:
+    """Be the process: run the command that its arguments name, and end it with the exit code.
+
+    Taking down hundreds of modules one by one takes longer than some answers, and what is written
+    is written: where nothing has asked to be called at the end, and no other thread is there, the
+    process is over at once.
+    """
+    code = main()
+    if sys.modules.keys().isdisjoint(_AT_THE_END):
+        os._exit(code)
+    sys.exit(code)
+
+
+#: what something would be called by at the end of a process
+_AT_THE_END = ("atexit", "threading")
 
 
 def _run(words: list[str]) -> int:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import Protocol
 from vramplan.units import parse_size
 
 SettingValue = str | int | float | tuple[int, int]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from vramplan.ask.cards import choose_cards, choose_default_cards
 from vramplan.ask.targets import (
@@ -24,6 +23,7 @@ from vramplan.errors import SourceError, UsageError
 from vramplan.hearing import heard_by
 from vramplan.model import Estimate, Job, Pipeline, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING, Protocol
 from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
@@ -226,6 +226,7 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
     largest: list[Mapping[str, Largest | None]] = []
     total = question.total
     for job in question.jobs:
+        grader = engine_of(job.pipeline).grader(job) if len(question.choices) > 1 else None
         for choice in question.choices:
             progress(f"{job.pipeline.name} on {choice.label}", len(verdicts), total)
             hear = _counted(progress, len(verdicts), total)
@@ -235,6 +236,7 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
                     choice,
                     margin_bytes=question.margin_bytes,
                     other_bytes=question.other_bytes,
+                    grader=grader,
                 )
                 if verdict.kind is not VerdictKind.FITS:
                     verdict = _advise(verdict, estimate, job, choice, question, hear)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.card_choice import CardChoice
 from vramplan.catalog.card_groups import TIMES, candidates_of, is_group, label_of, match_group
@@ -21,6 +20,7 @@ from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.units import GIB, format_size, parse_size
 
 if TYPE_CHECKING:

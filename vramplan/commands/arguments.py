@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, parse_setting
 from vramplan.units import parse_size
 

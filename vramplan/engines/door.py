@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
 
 from vramplan.catalog.pipelines import GGML_RUNTIMES, TORCH_RUNTIMES
 from vramplan.errors import UsageError
+from vramplan.quick_typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question

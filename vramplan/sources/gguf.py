@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, NoReturn
 
 from vramplan.codec import Json, rows, text_of, whole
 from vramplan.errors import SourceError
 from vramplan.known_results import KnownResults
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import BinaryIO, NoReturn
 from vramplan.sources.block_sizes import BLOCKS, TYPES
 
 MAGIC = b"GGUF"

@@ -7,6 +7,7 @@ in its file LLAMA_CPP_VERSION (b10488 in August 2026).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from vramplan.errors import UsageError
 from vramplan.quick_dataclass import dataclass
@@ -15,7 +16,7 @@ from vramplan.quick_dataclass import dataclass
 WITNESS_BUILD = 11549
 WITNESS_ENGINE = f"b{WITNESS_BUILD}"
 
-_BUILD = re.compile(r"b([1-9][0-9]{2,5})")
+_BUILD = r"b([1-9][0-9]{2,5})"
 
 # The first build of each rule, taken from the merge date of the pull request named. Tags of that
 # day were not looked up: builds within some dozens of the number are not told apart.
@@ -68,12 +69,13 @@ class EngineRules:
     logits_per_sequence: bool  # logits are reserved for one token a sequence, not for every token
 
 
+@lru_cache(maxsize=256)
 def rules_of(engine: str) -> EngineRules:
     """Return the rules of the build that `engine` (``b10488``) names.
 
     Raises UsageError for anything else.
     """
-    match = _BUILD.fullmatch(engine)
+    match = re.fullmatch(_BUILD, engine)
     if match is None:
         hint = "write llama.cpp's build, such as b10488, or of Ollama's ollama-0.32.3"
         raise UsageError(f"unknown engine {engine!r}", hint=hint)

@@ -12,10 +12,10 @@ server/sched.go (selectLlamaServerPlacement, bestSingleGPUFit).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import AUTO, split_of
 from vramplan.units import format_size
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml import engine_pools, lm_studio
 from vramplan.engines.ggml.card_shares import HOST as NOWHERE
@@ -17,7 +16,6 @@ from vramplan.engines.ggml.compute_buffer import uses_graph
 from vramplan.engines.ggml.experts import Moved
 from vramplan.engines.ggml.figures import WEIGHTS_SOURCE, Figures
 from vramplan.engines.ggml.gpu_seats import Gpu, gpus_of, memory_of, oldest_capability
-from vramplan.engines.ggml.graph.split import PIPELINE_COPIES
 from vramplan.engines.ggml.graph_buffer import graph_note
 from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu, layers_of
 from vramplan.engines.ggml.load_plan import NEUTRAL, GgmlRun, read_run
@@ -46,6 +44,7 @@ from vramplan.model import (
     TimelinePoint,
 )
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.units import format_size
 
 if TYPE_CHECKING:
@@ -491,6 +490,8 @@ def _notes(
         )
     yield "the token embedding stays in host memory whatever gpu_layers says"
     if is_pipeline(run.model, run.batch, placement):
+        from vramplan.engines.ggml.graph.split import PIPELINE_COPIES
+
         yield (
             f"the cards work in a pipeline: {PIPELINE_COPIES} copies of what goes into the graph, "
             "and from one card to the next, are in the compute buffers"

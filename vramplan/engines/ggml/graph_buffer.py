@@ -10,7 +10,6 @@ assumed.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
 from vramplan.engines.ggml.card_shares import HOST
@@ -20,6 +19,7 @@ from vramplan.engines.ggml.graph.families import FAMILIES
 from vramplan.engines.ggml.known_graphs import known_sizes
 from vramplan.engines.ggml.weights import GgmlModel, Placement
 from vramplan.model import Band, Origin
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.graph.recording import Recording

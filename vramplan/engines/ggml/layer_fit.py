@@ -24,7 +24,6 @@ CUDA contexts and pools are in nobody's sum: they come out of the margin.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from vramplan.engines.ggml.card_shares import HOST, cards_of
 from vramplan.engines.ggml.compute_buffer import compute_buffers
@@ -32,6 +31,7 @@ from vramplan.engines.ggml.experts import HostExperts, HostPart, Moved
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.weights import Placement, place_layers
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TypeVar
 from vramplan.units import MIB
 
 #: llama.cpp: common/common.h (fit_params_target); Ollama: mmprojOffloadHeadroom

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.build_rules import EngineRules, has_flash_attention, rules_of
 from vramplan.engines.ggml.card_memory import CardMemory
@@ -26,6 +24,7 @@ from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import (
     AUTO,
     KV_TYPES,

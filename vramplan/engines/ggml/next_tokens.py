@@ -8,12 +8,12 @@ ggml-org/llama.cpp, src/llama-model.cpp (load_mtp), asked of b11549.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.card_shares import cards_of
 from vramplan.engines.ggml.figures import Figure, Figures, over_cards
 from vramplan.model import Band, Origin
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.layer_fit import Fit

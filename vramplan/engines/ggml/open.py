@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines.ggml import lm_studio
@@ -15,6 +14,7 @@ from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import AUTO, NONE, SAME
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from math import prod
-from typing import TYPE_CHECKING, TypeVar, cast
 
 from vramplan.engines.ggml.card_shares import HOST, cards_of
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, ROW_STEP
@@ -20,6 +19,7 @@ from vramplan.engines.ggml.experts import NOTHING_MOVED, Moved, has_experts
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import CatalogError, did_you_mean
 from vramplan.quick_dataclass import dataclass, field, replace
+from vramplan.quick_typing import TYPE_CHECKING, TypeVar, cast
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def place_layers(
     kept: set[int] = set()
     table = HOST
     for tensor in model.tensors:
-        place = HOST
+        place, size_bytes = HOST, tensor.size_bytes
         if tensor.layer is not None and tensor.layer >= first:
             place = place_of[tensor.layer]
         elif output and tensor.role is TensorRole.OUTPUT:
@@ -255,11 +255,11 @@ def place_layers(
         if place != HOST:  # a copy is made where the original is not
             weights[place] += 0 if tensor.is_shared and place == table else tensor.cuda_bytes
         elif not tensor.is_shared:
-            host_bytes += tensor.size_bytes
+            host_bytes += size_bytes
             mapped_from = place_in_file if mapped_from < 0 else mapped_from
-            mapped_to = place_in_file + tensor.size_bytes
+            mapped_to = place_in_file + size_bytes
         if not tensor.is_shared:
-            place_in_file += -(-tensor.size_bytes // _FILE_ALIGNMENT) * _FILE_ALIGNMENT
+            place_in_file += -(-size_bytes // _FILE_ALIGNMENT) * _FILE_ALIGNMENT
     return Placement(
         on_gpu=on_gpu,
         blocks_on_gpu=blocks,

@@ -18,15 +18,13 @@ from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.tape.conditions import Percents
 from vramplan.engines.torch.tape.plans import ComparedModel
-from vramplan.engines.torch.witnessed_plans import (
-    CAPABILITIES,
-    NEAREST,
-    Plans,
-    checksum,
-    read_plans,
-)
+from vramplan.engines.torch.witnessed_files import CAPABILITIES, NEAREST, checksum, versions_of
 from vramplan.model import GPU, Band, Line, LineKind, Origin
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vramplan.engines.torch.witnessed_plans import Plans
 
 #: what cuDNN 9.10's fp32 plan takes on 6.0 for a kernel of 3: the filter transformed to 5 by 5 in
 #: fp32, so 25/9 of its elements at twice the bytes of fp16's. Its own answers without a device:
@@ -174,6 +172,8 @@ class WitnessedScratch(ComparedModel):
     @property
     def known(self) -> Plans:
         """What was witnessed on the architecture."""
+        from vramplan.engines.torch.witnessed_plans import read_plans  # a known result needs none
+
         return read_plans(profiles_dir(), self.capability)
 
     def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
@@ -240,7 +240,7 @@ def _origin(compute_capability: str, element_bytes: int, dtype: str) -> tuple[Or
     if witnessed is None:
         scratch = convolution_scratch(compute_capability, element_bytes)
         return scratch.origin, scratch.source
-    versions = witnessed.known.versions
+    versions = versions_of(profiles_dir(), witnessed.capability)
     said = (
         f"cuDNN {versions['cudnn']}'s own plans for {witnessed.dtype} on compute capability "
         f"{witnessed.capability}, as torch {versions['torch']} asked for them on a card that is "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question

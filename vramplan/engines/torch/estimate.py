@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan import user_cache
 from vramplan.budget.cuda_context import context_band, context_line
@@ -14,7 +13,6 @@ from vramplan.engines.torch.allocator_slack import slack_line, with_chance
 from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.convolution_workspace import convolution_lines
 from vramplan.engines.torch.cublas_workspace import cublas_band, cublas_line
-from vramplan.engines.torch.facts import numbers_at
 from vramplan.engines.torch.gradients import gradients_lines
 from vramplan.engines.torch.optimizer_state import optimizer_state_lines
 from vramplan.engines.torch.peak import RunAtPeak
@@ -51,6 +49,7 @@ from vramplan.model import (
 )
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
@@ -125,6 +124,8 @@ def settled(
         )
         if is_usual or holds_at(taped, settings, compute_capability, open_tape(path)):
             return taped
+        from vramplan.engines.torch.facts import numbers_at
+
         why = open_tape(path).outside(numbers_at(settings)) or "it has no recording of these"
         pipeline = replace(pipeline, beyond_tape=f"the tape {one} does not hold here: {why}")
     return pipeline

@@ -8,12 +8,6 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.dtypes import ELEMENT_BYTES
-from vramplan.engines.torch.device_map import (
-    OFFERED_PERCENT,
-    Placement,
-    offered_bytes,
-    placed_at,
-)
 from vramplan.engines.torch.estimate import (
     estimate_torch,
     find_tape,
@@ -22,7 +16,6 @@ from vramplan.engines.torch.estimate import (
     open_tape,
     with_tape,
 )
-from vramplan.engines.torch.first_stop import FirstStop, find_first_stop, stop_under
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, models_at, parts_at
@@ -41,7 +34,11 @@ from vramplan.model import (
     VerdictKind,
 )
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.units import format_size
+
+if TYPE_CHECKING:  # most runs are placed by nobody, and stop nowhere
+    from vramplan.engines.torch.device_map import Placement
 
 #: diffusers' ways to keep components in system memory, cheapest first
 OFFLOAD_MODES = ("none", "model", "sequential")
@@ -88,6 +85,8 @@ def _stopped_first(
     pipeline: TorchPipeline, found: Estimate, card: Card, budget_bytes: int
 ) -> Estimate:
     """Return an estimate whose need names where the run stops first on this card."""
+    from vramplan.engines.torch.first_stop import find_first_stop
+
     stop = find_first_stop(pipeline, found.settings, card, budget_bytes)
     if stop is None:
         return found
@@ -188,6 +187,8 @@ def _judge_placed(
 
 def _place(run: _Run, free_bytes: int) -> Placement | None:
     """Return where the loader puts what does not all go on the GPU; None where all of it does."""
+    from vramplan.engines.torch.device_map import offered_bytes, placed_at
+
     if run.weights_bytes <= offered_bytes(free_bytes):
         return None  # no layer is then refused: no need to ask the tape
     element_bytes = ELEMENT_BYTES[str(run.settings.get("dtype", "fp32"))]
@@ -197,6 +198,8 @@ def _place(run: _Run, free_bytes: int) -> Placement | None:
 
 def _left(placed: Placement) -> str:
     """Return what the loader leaves to the CPU, and why."""
+    from vramplan.engines.torch.device_map import OFFERED_PERCENT
+
     offered = format_size(placed.offered_bytes, up=False)
     left = format_size(placed.cpu_bytes, up=True)
     return (
@@ -281,6 +284,8 @@ class TorchGrader:
         capability = card.compute_capability
         key = mode, capability, limit_bytes
         if key not in self._stops:
+            from vramplan.engines.torch.first_stop import FirstStop, stop_under
+
             if self._spills:
                 stop = FirstStop(pipeline, tried, capability).under(limit_bytes)
             else:

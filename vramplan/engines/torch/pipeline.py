@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.model import ComponentSpec, Pipeline
 from vramplan.quick_dataclass import dataclass, field
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the catalogue's pipelines have tapes
     from vramplan.engines.torch.counted_model import CountedModel

@@ -6,8 +6,6 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
@@ -26,6 +24,7 @@ from vramplan.engines.torch.replayed import at_most, conditions_at, knows_plans,
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import SPILLING_PLATFORMS
 
 if TYPE_CHECKING:
@@ -90,11 +89,11 @@ def is_placed_whole(
     """Return whether no layer is left to the CPU by ``device_map=auto``, as is expected."""
     if settings.get("device_map") != "auto":
         return True
-    from vramplan.engines.torch.device_map import modules_of, place
+    from vramplan.engines.torch.device_map import placed_at
 
     element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
-    modules = modules_of(pipeline, open_tape(find_tape(pipeline)), element_bytes)
-    return place(modules, budget_bytes - context_band(card).expected_bytes).is_whole
+    free_bytes = budget_bytes - context_band(card).expected_bytes
+    return placed_at(pipeline, open_tape(find_tape(pipeline)), element_bytes, free_bytes).is_whole
 
 
 def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screened:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from enum import IntEnum
 from time import process_time
-from typing import Protocol
 
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import Protocol
 
 
 class Refused(IntEnum):
