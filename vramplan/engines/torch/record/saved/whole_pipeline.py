@@ -10,6 +10,7 @@ import torch
 
 from vramplan.engines.torch.record.classes import find_class
 from vramplan.engines.torch.record.saved.calls import Calls
+from vramplan.engines.torch.record.saved.casts import watch_casts
 from vramplan.engines.torch.record.saved.constant_tape import STEPS
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
@@ -100,6 +101,7 @@ def run_pipeline(
     phases = _Phases(device)
     modules = {n: m for n, m in pipe.components.items() if isinstance(m, torch.nn.Module)}
     calls = Calls(device, modules, phases.began)
+    watch_casts(device, modules)
     bars: list[_Bar] = []
 
     def progress_bar(iterable: Value = None, total: int | None = None) -> _Bar:
