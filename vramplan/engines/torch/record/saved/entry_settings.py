@@ -18,6 +18,8 @@ from vramplan.quick_dataclass import dataclass
 _CAPABILITIES = ("8.6", "9.0", "7.5")
 #: batches: one thrice, because code often differs where there is one alone
 _BATCHES = (1, 2, 1, 3, 1, 5, 1, 2)
+#: where a prompt is the longest (0), also with the largest batch, or the shortest (1)
+_PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
 _STEPS = 8
@@ -126,7 +128,9 @@ class Draw:
             most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
             most = max(least, min(most, MOST_TOKENS // drawn.get("batch", 1)))
             low, high = self._side(place, least, most)
-            end = place if self._window is None or place is None else place // 4
+            end = None if place is None else _PROMPTS.get(place)
+            if self._window is not None and place is not None:
+                end = place // 4
             drawn["prompt_tokens"] = _drawn(source, end, low, high, 1)
         if "new_tokens" in has:
             drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
