@@ -147,7 +147,6 @@ class _Recordings:
             self._components = self._components or self._components_now()
             self._placed = place_on_device(self._modules.values())
             gc.collect()
-            gc.freeze()  # what is forked is looked through by no collection, and so not copied
         return self._modules
 
     def _components_now(self) -> dict[str, object]:
@@ -404,6 +403,7 @@ def _forked(work: Callable[[], Value]) -> Value:
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    gc.freeze()  # what is forked is looked through by no collection, and so not copied
     child = os.fork()
     if not child:
         status = 1
