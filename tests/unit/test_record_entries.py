@@ -220,15 +220,37 @@ def test_a_tape_is_proved_with_a_batch_of_one_and_with_several(name: str) -> Non
         assert other_area <= max(area, 64 * 2048)
 
 
+LAYERS = {**LLAMA, "num_hidden_layers": 4}
+#: every second layer sees a window, which the prompt is longer than
+GEMMA = {**LAYERS, "head_dim": 8, "sliding_window": 12, "sliding_window_pattern": 2}
+WHISPER = {
+    "d_model": 16, "encoder_layers": 3, "decoder_layers": 4, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "vocab_size": 300,
+    "num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 40, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3,
+}  # fmt: skip
+
+
 @pytest.mark.usefixtures("one_kernel")
-def test_what_is_remembered_is_what_would_have_run() -> None:
-    pipeline = tiny("transformers.CLIPTextModel", CLIP, {"prompt_tokens": 9}, {})
+@pytest.mark.parametrize(
+    ("class_path", "config", "settings", "least"),
+    [
+        ("transformers.CLIPTextModel", CLIP, {"prompt_tokens": 9}, 2),
+        ("transformers.LlamaForCausalLM", LAYERS, {"prompt_tokens": 20, "new_tokens": 5}, 5),
+        ("transformers.Gemma3ForCausalLM", GEMMA, {"prompt_tokens": 20, "new_tokens": 5}, 10),
+        ("transformers.WhisperForConditionalGeneration", WHISPER, {"new_tokens": 5}, 6),
+    ],
+    ids=["encoder", "cache", "sliding cache", "two caches"],
+)
+def test_what_is_remembered_is_what_would_have_run(class_path, config, settings, least) -> None:
+    """Of a model that generates each pass runs one layer of a kind: its cache is remembered too."""
+    pipeline = tiny(class_path, config, settings, {})
     (words,) = words_of(pipeline, "bf16")
     runs = entry_tape._Recordings(pipeline, lambda _: None, ())
-    numbers = {"batch": 2, "prompt_tokens": 9}
+    numbers = {"batch": 2, **settings}
     known: dict = {}
     first = runs.run(words, numbers, known)
-    assert known
+    assert len(known) >= least
     assert (
         events(runs.run(words, numbers, known))
         == events(first)
@@ -267,3 +289,34 @@ def test_within_its_settings_a_tape_answers_and_outside_of_them_what_is_counted(
         assert "does not hold here" in outside.beyond_tape
     with pytest.raises(OutsideError, match="batch is 5"):
         conditions_at(inside, {**pipeline.defaults, "batch": 5}, "8.6", open_tape(place))
+
+
+def test_a_component_that_is_cast_has_its_weights_changed_in_place() -> None:
+    """SDXL's VAE in fp16: no weight of it is taken for one more that is there."""
+    import torch
+
+    from vramplan.engines.torch.record.saved.build import SavedPart, build_part
+    from vramplan.engines.torch.record.saved.casts import watch_casts
+    from vramplan.engines.torch.record.saved.wrapped import (
+        CUDA,
+        WrappedDevice,
+        cuda_asked_for,
+        place_on_device,
+    )
+    from vramplan.engines.torch.record.stream import Cast
+
+    part = SavedPart(name="vae", class_path="diffusers.AutoencoderKL", config=VAE, elements=None)
+    module = build_part(part, torch.float16)
+    device = WrappedDevice(Stream("main", {}), place_on_device([module]))
+    watch_casts(device, {"vae": module})
+    with cuda_asked_for("flash"), device, torch.no_grad():
+        module.to(torch.float16)  # it is so already
+        assert not device.stream.events
+        module.to(dtype=torch.float32)
+        assert device.stream.events == [Cast("vae", 4)]
+        assert {one.dtype for one in module.parameters()} == {torch.float32}
+        out = module.decode(torch.empty(1, 4, 8, 8).to(CUDA)).sample
+    assert out.dtype == torch.float32
+    sizes = [event.size_bytes for event in device.stream.events if isinstance(event, Alloc)]
+    assert sizes
+    assert sizes[-1] == 4 * 3 * 16 * 16

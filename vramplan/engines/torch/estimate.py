@@ -21,6 +21,7 @@ from vramplan.engines.torch.replayed import (
     ANY_CAPABILITY,
     at_most,
     conditions_at,
+    has_code_at,
     has_defaults,
     holds_at,
     replay_run,
@@ -82,7 +83,7 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     if attempt.pipeline is None:
         from vramplan.engines.torch.counted import estimate_counted
 
-        found = estimate_counted(pipeline, settings, card)
+        found = carried_on(pipeline, settings, card) or estimate_counted(pipeline, settings, card)
         said = filter(None, (pipeline.beyond_tape, attempt.reason))
         return replace(found, notes=(*found.notes, *said))
     found = estimate_torch(attempt.pipeline, settings, card)
@@ -91,6 +92,24 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     note = f"recorded here by its class's own code, without data, at these settings ({versions})"
     said = filter(None, (note, pipeline.beyond_tape, attempt.reason))
     return replace(found, notes=(*said, *found.notes))
+
+
+def carried_on(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate | None:
+    """Return the budget by a tape that has the code and does not hold at these sizes, or None."""
+    name = pipeline.carried_tape
+    if name is None:
+        return None
+    from vramplan.engines.torch.beyond_tape import estimate_beyond
+
+    carried = replace(
+        pipeline, tape=name, tape_within=None, counted=None, saved=None, is_carried_on=True
+    )
+    return estimate_beyond(
+        open_tape(find_tape(carried)),
+        pipeline.defaults,
+        settings,
+        lambda at: estimate_torch(carried, at, card),
+    )
 
 
 def with_tape(pipeline: TorchPipeline, settings: Settings, card: Card) -> TorchPipeline:
@@ -126,8 +145,16 @@ def settled(
             return taped
         from vramplan.engines.torch.facts import numbers_at
 
-        why = open_tape(path).outside(numbers_at(settings)) or "it has no recording of these"
-        pipeline = replace(pipeline, beyond_tape=f"the tape {one} does not hold here: {why}")
+        tape = open_tape(path)
+        why = tape.outside(numbers_at(settings)) or "it has no recording of these"
+        carried = pipeline.carried_tape
+        if carried is None and has_code_at(taped, settings, compute_capability, tape):
+            carried = one
+        pipeline = replace(
+            pipeline,
+            beyond_tape=f"the tape {one} does not hold here: {why}",
+            carried_tape=carried,
+        )
     return pipeline
 
 

@@ -67,7 +67,8 @@ def judge_torch(
         found = _stopped_first(pipeline, found, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
     if pipeline.counted is not None and _is_assumed(found):
-        reason += "; its weights are counted, the rest is assumed"
+        rest = "its tape is carried on" if pipeline.carried_tape else "its weights are counted"
+        reason += f"; {rest}, the rest is assumed"
     if not is_auto or mode == "none":
         return Judgement(estimate=found, kind=kind, reason=reason)
     if kind.is_failure:

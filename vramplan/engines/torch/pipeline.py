@@ -35,6 +35,8 @@ class TorchPipeline(Pipeline):
     #: a saved model
     tape_within: str | None = None
     beyond_tape: str = ""  # why that tape does not hold at the settings that are asked for
+    carried_tape: str | None = None  # the one of its tapes that has the code for them all the same
+    is_carried_on: bool = False  # its tape is replayed beyond where it was proved to hold
     #: of a saved model that has no tape: what is counted of it, and what it may be recorded from
     counted: CountedModel | None = None
     saved: SavedModel | None = None

@@ -64,7 +64,8 @@ def conditions_at(
     from vramplan.engines.torch.facts import numbers_at, switched_off
     from vramplan.engines.torch.tape.conditions import Conditions
 
-    if (outside := tape.outside(numbers_at(settings))) is not None:
+    outside = tape.outside(numbers_at(settings))
+    if outside is not None and not pipeline.is_carried_on:
         raise OutsideError(f"{pipeline.name}: {outside}")
     dtype = _dtype(settings)
     facts = _facts(pipeline, settings, compute_capability, tape)
@@ -105,6 +106,15 @@ def holds_at(
 
     if tape.outside(numbers_at(settings)) is not None:
         return False
+    return has_code_at(pipeline, settings, compute_capability, tape)
+
+
+def has_code_at(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
+) -> bool:
+    """Return whether a tape has code for what these settings choose, whatever their sizes."""
+    from vramplan.engines.torch.facts import numbers_at
+
     facts = _facts(pipeline, settings, compute_capability, tape)
     if not all(facts[name] in values for name, values in tape.known_facts.items()):
         return False
