@@ -163,7 +163,7 @@ class TorchEngine:
 
     def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str]:
         """Return the versions that a pipeline's tape was recorded with."""
-        from vramplan.engines.torch.estimate import find_tape
         from vramplan.engines.torch.tape.format import read_tape
+        from vramplan.engines.torch.tape_files import find_tape
 
         return read_tape(find_tape(of_torch(pipeline))).recorded_with
