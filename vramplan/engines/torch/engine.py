@@ -13,6 +13,7 @@ from vramplan.errors import UsageError
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
+    from vramplan.budget.drift import Drift
     from vramplan.budget.pace import Pace
     from vramplan.budget.verdict import Graded, Grader, Screening
     from vramplan.catalog.pipelines import Entry
@@ -160,6 +161,12 @@ class TorchEngine:
         from vramplan.engines.torch.make_tape import make_tape
 
         return make_tape(of_torch(pipeline), progress, is_proved=is_proved)
+
+    def tape_drift(self, pipeline: Pipeline, known: str, made: str) -> Iterator[Drift]:
+        """Yield what a tape made now changes of the figures of a known one, both as text."""
+        from vramplan.engines.torch.tape_drift import tape_drift
+
+        return tape_drift(of_torch(pipeline), known, made)
 
     def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str]:
         """Return the versions that a pipeline's tape was recorded with."""

@@ -49,7 +49,7 @@ _MOST_MARKS = 60
 _NOT_REPLAYED = frozenset({"platform", "device_map"})
 
 #: an architecture of each kind of kernel: a class of cards has all of them
-_EACH_KERNEL = ("8.6", "9.0", "7.5")
+EACH_KERNEL = ("8.6", "9.0", "7.5")
 #: an architecture whose kernels every tape has that knows the dtype
 ANY_CAPABILITY = "8.6"
 #: element sizes that components run in: half precision and single
