@@ -15,9 +15,9 @@ from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch import judge as torch_judge
 from vramplan.engines.torch.device_map import Module, modules_of, offered_bytes, place
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.judge import judge_torch
 from vramplan.engines.torch.pipeline import of_torch
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.model import SettingValue, Verdict, VerdictKind
 from vramplan.report import phrases
 from vramplan.units import GIB, MIB, format_size

@@ -17,7 +17,6 @@ from vramplan.ask.targets import make_jobs, override
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch import rehearsals
-from vramplan.engines.torch.estimate import find_tape
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
@@ -28,6 +27,7 @@ from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
 from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Refused
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
+from vramplan.engines.torch.tape_files import find_tape
 from vramplan.errors import TapeError, VramplanError
 
 CATALOG = load_catalog()

@@ -112,6 +112,7 @@ def _key(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> _K
         conditions.element_bytes,
         conditions.loading,
         conditions.offload,
+        conditions.stays,
         conditions.skip_components,
         expandable_segments,
     )

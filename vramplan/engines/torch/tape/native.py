@@ -141,6 +141,7 @@ class _Known:
             tuple(facts.get(name) for name in self.vocabulary.tape.known_facts),
             conditions.offload == "sequential",
             conditions.skip_components,
+            conditions.stays,
         )
         if key not in self._programs:
             words, text = self.vocabulary.program(conditions)
