@@ -83,6 +83,7 @@ class Trial:
     value_places: tuple[CodePlace, ...] = ()
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # what models were met with, under `--weights none`
     versions: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -115,6 +115,7 @@ def _place(place: CodePlace) -> str:
 
 def remarks(one: Trial) -> Iterable[str]:
     """Yield what is to be known of a trial's figures."""
+    yield from (clean(told, _LONGEST) for told in one.remarks)
     if one.value_reads:
         places = ", ".join(_place(place) for place in one.value_places[:3])
         where = f" ({places})" if places else ""
@@ -229,6 +230,7 @@ def trial_object(one: Trial) -> dict[str, Json]:
         },
         "not_known": list(one.refusals),
         "notes": list(one.notes),
+        "remarks": list(one.remarks),
         "versions": dict(one.versions),
     }
 

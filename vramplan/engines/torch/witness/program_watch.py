@@ -219,6 +219,7 @@ class _Watcher:
                 "uncaught": self._uncaught,
                 "value_reads": self._values.reads(),
                 "notes": self._notes,
+                "remarks": program_record.REMARKS,
             }
         )
 
