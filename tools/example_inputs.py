@@ -21,6 +21,11 @@ _SPECIAL = {
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
     "mask_token": "[MASK]", "bos_token": "[CLS]", "eos_token": "[SEP]",
 }  # fmt: skip
+_CLASSES = tuple(
+    f"{folder}/{kind}"
+    for folder in ("classes", "imagenet/train", "imagenet/val")
+    for kind in ("cat", "dog")
+)
 _MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 #: metrics as `evaluate` loads them from a folder of that name, without a network
@@ -71,7 +76,7 @@ def make_inputs(work: Path) -> None:
 def _make_data(work: Path) -> None:
     from PIL import Image
 
-    for name in ("pictures", "captioned", "pairs", "classes/cat", "classes/dog"):
+    for name in ("pictures", "captioned", "pairs", *_CLASSES):
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
         rows = []
@@ -96,7 +101,7 @@ def _make_data(work: Path) -> None:
     _write_rows(work / "summaries.json", [{"text": _TEXT, "summary": "cat"}] * 8)
     folder = work / "instructions"
     folder.mkdir(exist_ok=True)
-    rows = [{"instruction": _TEXT, "input": "", "output": "cat"}] * 16
+    rows = [{"instruction": _TEXT, "input": "", "output": "cat", "text": _TEXT}] * 16
     _write_rows(folder / "train.jsonl", rows)
     _make_glue(work)
     for label in ("yes", "no"):

@@ -187,7 +187,7 @@ EXAMPLES = (
     Example(
         "pytorch",
         "imagenet/main.py",
-        "--dummy --arch resnet18 --batch-size 4 --epochs 1 --workers 0 --print-freq 1000",
+        "imagenet --arch resnet18 --batch-size 4 --epochs 1 --workers 0",
     ),
 )
 

@@ -58,6 +58,10 @@ def test_training_stops_in_the_step_of_the_optimiser_on_a_card_that_is_too_small
     assert found["where"]["function"] == "train"
     assert found["where"]["line"] == 18
     assert found["ended_by"] == "OutOfMemoryError"
+    moments = found["timeline"]
+    assert max(one["allocated_bytes"] for one in moments) == found["allocated_peak_bytes"]
+    assert {one["where"]["function"] for one in moments if one["where"]} >= {"train"}
+    assert any("8-bit optimiser" in one["change"] for one in found["advice"])
     assert found["asked_bytes"] == 256 * MIB
     held = {one["name"]: one["size_bytes"] for one in found["held_when_failed"]}
     assert held["weights of Sequential"] > 2048 * MIB

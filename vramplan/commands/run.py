@@ -14,7 +14,7 @@ from vramplan.commands.output import choose_format, note, remark, show
 from vramplan.errors import UsageError, VramplanError
 from vramplan.report.trials import render
 
-FORMATS = ("table", "json", "markdown")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
 def configure(parser: ArgumentParser) -> None:

@@ -26,8 +26,17 @@ from vramplan.engines.torch.witness import (
     torch_files,
 )
 from vramplan.engines.torch.witness.card_description import describe_card
+from vramplan.engines.torch.witness.program_advice import advise
 from vramplan.errors import MissingError, UsageError
-from vramplan.measurement.tried import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
+from vramplan.measurement.tried import (
+    Advice,
+    CodePlace,
+    FailedAllocation,
+    Holder,
+    Moment,
+    Trial,
+    TrialOutcome,
+)
 from vramplan.model import Card
 
 STARTUP = Path(__file__).parent / "startup"
@@ -169,12 +178,43 @@ def _trial(card: Card, status: int, state: Path, records: list[dict[str, Any]]) 
         retries=sum(peak["retries"] for one in records for peak in one.get("peaks", ())),
         failed=None if failed is None else _failure(failed),
         holders=() if held is None else tuple(_holders(held)),
+        timeline=tuple(_timeline(records)),
+        advice=()
+        if failed is None
+        else tuple(_advice(failed, card, _outcome(status, records, errors))),
         value_reads=sum(int(one["count"]) for one in reads),
         value_places=tuple(_place(place) for one in reads for place in one["places"]),
         refusals=tuple(card_state.read_notes(state)),
         notes=tuple(note for one in records for note in one.get("notes", ())),
         remarks=tuple(dict.fromkeys(told for one in records for told in one.get("remarks", ()))),
         versions=_versions(records),
+    )
+
+
+def _advice(failed: dict[str, Any], card: Card, outcome: TrialOutcome) -> list[Advice]:
+    if outcome is not TrialOutcome.OUT_OF_MEMORY:
+        return []
+    room = card.total_bytes - card.reserved_bytes - context_band(card).expected_bytes
+    return advise(failed, room)
+
+
+def _timeline(records: list[dict[str, Any]]) -> Iterator[Moment]:
+    """Yield the moments of the card that was fullest."""
+    peak = _most(records, "peaks", "reserved")
+    for record in records:
+        if peak not in record.get("peaks", ()):
+            continue
+        for line in record.get("timelines", ()):
+            if peak is not None and line["device"] == peak["device"]:
+                yield from map(_moment, line["moments"])
+
+
+def _moment(told: dict[str, Any]) -> Moment:
+    return Moment(
+        launches=int(told["launches"]),
+        allocated_bytes=int(told["allocated_bytes"]),
+        reserved_bytes=int(told["reserved_bytes"]),
+        place=None if told["where"] is None else _place(told["where"]),
     )
 
 
@@ -217,6 +257,7 @@ def _failure(told: dict[str, Any]) -> FailedAllocation:
         free_bytes=int(told["free_bytes"]),
         where=None if told["where"] is None else _place(told["where"]),
         inside=tuple(map(str, told["inside"])),
+        operator=str(told.get("operator", "")),
         holders=tuple(_holders(told)),
     )
 
