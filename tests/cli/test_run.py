@@ -119,7 +119,7 @@ def test_program_keeps_its_own_options(process) -> None:
         (("--card", "gtx-1080", "--", "python"), "has no kernels for compute capability 6.1"),
         (("--card", "64MiB", "--", "python"), "64 MiB are less than a CUDA context"),
         (("--card", "8gb", "--gpus", "0", "--", "python"), "--gpus: from 1 to 16, not 0"),
-        (("--card", "8gb", "-o", "x.html", "--", "python"), "run has no html"),
+        (("--card", "8gb", "-o", "x.csv", "--", "python"), "run has no csv"),
     ],
 )
 def test_bad_input_gets_a_line(words: tuple[str, ...], said: str, process) -> None:
