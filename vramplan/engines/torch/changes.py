@@ -38,8 +38,10 @@ def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
 
 def not_modelled(pipeline: TorchPipeline) -> Iterator[tuple[str, str]]:
     """Yield what else people do for a pipeline like this one, and why it is not tried."""
-    if {"offload", "device_map"} & pipeline.defaults.keys():
+    if {"offload", "device_map", "new_tokens"} & pipeline.defaults.keys():
         yield "weights in 8 or 4 bits", "vramplan does not plan weights quantised by torch"
+    if any(spec.class_path.endswith("ForCausalLM") for spec in pipeline.components):
+        yield "a .gguf file of it", "another engine's: vramplan check FILE.gguf judges it"
     if "offload" in pipeline.defaults and not _takes(pipeline, "offload", "group"):
         yield "pipe.enable_group_offload(…)", "the tape does not know it"
 
