@@ -108,6 +108,11 @@ _DTYPE_SYNONYMS = {
     "f32": "fp32",
     "float": "fp32",
 }
+#: element types that a library quantises a torch model's weights to
+_QUANTISED_DTYPES = (
+    *("fp8", "float8", "float8_e4m3fn", "float8_e5m2", "int8", "uint8", "8bit"),
+    *("int4", "uint4", "fp4", "nf4", "mxfp4", "4bit"),
+)
 _KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
 #: the libraries' names of their back ends, and what the numbers are called
 _QUANTIZATION_SYNONYMS = {
@@ -382,22 +387,40 @@ def _cache_type(settings: Mapping[str, object], key: str) -> str:
 
 
 class _Choice:
-    """Reads one of some words; `synonyms` are other words for them."""
+    """Reads one of some words; `synonyms` are other words for them.
 
-    def __init__(self, words: tuple[str, ...], synonyms: Mapping[str, str]) -> None:
+    `not_modelled` are known words that nobody plans, each with what it stands for.
+    """
+
+    def __init__(
+        self, words: tuple[str, ...], synonyms: Mapping[str, str], not_modelled: Mapping[str, str]
+    ) -> None:
         self.words = words
         self._synonyms = synonyms
+        self._not_modelled = not_modelled
 
     def __call__(self, key: str, text: str) -> str:
         word = self._synonyms.get(text.lower(), text.lower())
         if word not in self.words:
+            if what := self._not_modelled.get(word):
+                raise _unmodelled(text, what, "use " + ", ".join(self.words))
             hint = did_you_mean(word, self.words)
             raise UsageError(f"unknown {key} {text!r}", hint=hint or "use " + ", ".join(self.words))
         return word
 
 
-def _choice(choices: tuple[str, ...], synonyms: Mapping[str, str] | None = None) -> _Choice:
-    return _Choice(choices, synonyms or {})
+def _choice(
+    choices: tuple[str, ...],
+    synonyms: Mapping[str, str] | None = None,
+    not_modelled: Mapping[str, str] | None = None,
+) -> _Choice:
+    return _Choice(choices, synonyms or {}, not_modelled or {})
+
+
+def _unmodelled(word: str, what: str, hint: str) -> UsageError:
+    return UsageError(
+        f"{word!r} is known but not modelled: vramplan does not plan {what}", hint=hint
+    )
 
 
 def _not_a(key: str, text: str, wanted: str, hint: str | None) -> UsageError:
@@ -411,7 +434,12 @@ _SETTINGS: Mapping[str, _Setting] = {
     "batch": _Setting(read=_read_count, help="images or sequences computed at once"),
     "frames": _Setting(read=_read_count, help="frames of the video that is made"),
     "dtype": _Setting(
-        read=_choice(DTYPES, _DTYPE_SYNONYMS), help="element type of the weights: fp16, bf16, fp32"
+        read=_choice(
+            DTYPES,
+            _DTYPE_SYNONYMS,
+            dict.fromkeys(_QUANTISED_DTYPES, "weights quantised by torch"),
+        ),
+        help="element type of the weights: fp16, bf16, fp32",
     ),
     "mode": _Setting(read=_read_word, help="what is run, such as txt2img, img2img, encode, train"),
     "steps": _Setting(read=_read_count, help="denoising or training steps"),
@@ -743,9 +771,8 @@ def _refuse_unmodelled(key: str) -> None:
     word = key.lower().replace("-", "_")
     what = NOT_MODELLED.get(word) or _MODELLED_BY_SOME.get(word)
     if what is not None:
-        raise UsageError(
-            f"{key!r} is known but not modelled: vramplan does not plan {what}",
-            hint="leave it out; what it takes comes on top, and --margin keeps room for it",
+        raise _unmodelled(
+            key, what, "leave it out; what it takes comes on top, and --margin keeps room for it"
         )
 
 

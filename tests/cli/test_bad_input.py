@@ -42,6 +42,16 @@ CARD = ("--card", "8gb")
         (["sd15", *CARD, "--set", "bacth=2"], "unknown setting 'bacth'", "did you mean 'batch'?"),
         (["sd15", *CARD, "--set", "batch"], "not a setting: 'batch'", "key=value"),
         (["sd15", *CARD, "--dtype", "fp17"], "unknown dtype 'fp17'", "did you mean 'fp16'?"),
+        (
+            ["sd15", *CARD, "--dtype", "fp8"],
+            "'fp8' is known but not modelled: vramplan does not plan weights quantised by torch",
+            "use fp16, bf16, fp32",
+        ),
+        (
+            ["gemma", *CARD],
+            "unknown pipeline 'gemma'",
+            "use one of gemma-3-12b, gemma-3-4b",
+        ),
         (["sd15", *CARD, "--mode", "txt2vid"], "sd15 has no mode 'txt2vid'", "txt2img"),
         (
             ["sd15", *CARD, "--margin", "8G"],

@@ -135,6 +135,9 @@ def test_what_cannot_fit_says_by_how_much_it_misses() -> None:
     assert plan.missing_bytes == needs.need.expected_bytes - needs.budget_bytes > 0
     assert {"kv_type", "ubatch", "context", "gpu_layers"} <= plan.everything.settings.keys()
     assert "11 of 33 layers on the GPU" in plan.nearest[0].effect
+    assert plan.beside == plan.nearest
+    again = replace(plan.nearest[0], change=plan.everything.line)
+    assert replace(plan, nearest=(again,)).beside == ()
 
 
 def test_the_engine_keeps_nothing_free_where_it_is_told_so() -> None:

@@ -110,7 +110,11 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
 
     near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories))
     repository = repository_named(text)
-    on_hub = f"a GGUF file on the hub is hf:{repository}:FILE.gguf" if repository else None
+    on_hub = (
+        f"a model on the hub is hf:{repository}, a GGUF file there hf:{repository}:FILE.gguf"
+        if repository
+        else None
+    )
     hint = near or on_hub or "vramplan catalog list shows them"
     return UsageError(f"unknown pipeline {text!r}", hint=hint)
 
