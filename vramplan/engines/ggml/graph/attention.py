@@ -38,7 +38,10 @@ class AttentionInputs:
         self.v_places = graph.input("i64", tokens * per_token) if model.holds_values else None
         mask = "f16" if reserve.has_flash else "f32"
         self.mask = graph.input(mask, cells, tokens // streams, 1, streams)
-        self.k_turn, self.v_turn = self._turns(graph, layers)
+        # where a state is kept beside caches of both kinds, the engine turns nothing: see
+        # build_inp_mem_hybrid_iswa in llama-graph.cpp
+        is_mixed = model.state is not None and any(layer.is_windowed for layer in attending)
+        self.k_turn, self.v_turn = (None, None) if is_mixed else self._turns(graph, layers)
 
     def _turns(
         self, graph: Graph, layers: Collection[LayerShape]
