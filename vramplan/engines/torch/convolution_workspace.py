@@ -10,6 +10,7 @@ all others a share of the operands is assumed, which published runs bear out
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from vramplan.budget.learned import learned
 from vramplan.catalog.shipped import profiles_dir
@@ -178,8 +179,16 @@ class WitnessedScratch(ComparedModel):
 
     def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
         """Return the workspaces in the order in which torch tries them, in bytes."""
-        found = self.known.sizes(self.dtype, kind, operands)
-        return found or (self.otherwise(kind, operands),)
+        return _witnessed(self.capability, self.dtype, kind, operands) or (
+            self.otherwise(kind, operands),
+        )
+
+
+@lru_cache(maxsize=8192)  # the most scratch is asked for beside what is expected
+def _witnessed(
+    capability: str, dtype: str, kind: str, operands: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    return read_plans(profiles_dir(), capability).sizes(dtype, kind, operands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,17 +13,18 @@ import os
 import sys
 import zlib
 from _thread import allocate_lock
+from _weakref import ref
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.core_program import Vocabulary
 from vramplan.engines.torch.tape.mark import Mark
-from vramplan.engines.torch.tape.plans import plans_of
+from vramplan.engines.torch.tape.plans import WorkspaceModel, plans_of
 from vramplan.engines.torch.tape.rehearsed import (
     Lowered,
     Refused,
@@ -51,6 +52,10 @@ _LONGS = ctypes.POINTER(_LONG)
 _SCRATCH = ctypes.CFUNCTYPE(_LONG, ctypes.c_int32, _LONG, _LONGS, _LONG, _LONGS)
 #: core/journal.h: so many plans of a library for one operator
 _MOST_PLANS = 8
+#: core/run.h: so many operands of one operator
+_MOST_OPERANDS = 15
+#: of one run so many with other scratch are told apart
+_MOST_TWINS = 256
 
 
 class CannotRun(Exception):
@@ -98,7 +103,9 @@ def _declare(core: ctypes.CDLL) -> None:
         *(_LONG, _LONG, _LONG, number, number, number),
     ]
     core.vramplan_sibling.restype = pointer
-    core.vramplan_sibling.argtypes = [pointer, _SCRATCH, pointer, _LONG, _LONG]
+    core.vramplan_sibling.argtypes = [pointer, pointer, _LONG, _LONG]
+    core.vramplan_asked.restype = None
+    core.vramplan_asked.argtypes = [pointer, pointer]
     core.vramplan_run_end.restype = None
     core.vramplan_run_end.argtypes = [pointer]
     core.vramplan_load.argtypes = [pointer]
@@ -162,6 +169,28 @@ def _know(core: ctypes.CDLL, tape: Tape) -> _Known:
     return found
 
 
+#: what was asked of libraries: kind, the element size that the component was cast to, operands
+_Asked = tuple[tuple[str, int, tuple[int, ...]], ...]
+#: the answers of `lower`, by the limit that it began with
+_Answers = dict[tuple[int, Refused], Lowered]
+
+
+class _Kin:
+    """The runs that differ from one in scratch alone, and what was answered: by that scratch."""
+
+    def __init__(self) -> None:
+        self.asked: _Asked = ()
+        self.twins: dict[bytes, ref[NativeRehearsal]] = {}
+        self._answers: dict[bytes, _Answers] = {}
+
+    def answers(self, scratch: bytes) -> _Answers:
+        """Return what runs of this scratch have answered, to be added to."""
+        if scratch not in self._answers and len(self._answers) >= _MOST_TWINS:
+            self._answers.clear()
+            self.twins.clear()
+        return self._answers.setdefault(scratch, {})
+
+
 class NativeRehearsal:
     """A rehearsal that runs in the core (`Rehearsed`).
 
@@ -200,6 +229,9 @@ class NativeRehearsal:
         self._base: NativeRehearsal | None = None  # of which the core reads
         self._base_lock: AbstractContextManager[object] = nullcontext()
         self._tried: dict[tuple[int, Refused], tuple[int, ReplayOutOfMemory | None]] = {}
+        self._kin = _Kin()
+        self._answers: _Answers = {}
+        self._conditions = conditions
         self._again = again
         self._labels = list(known.vocabulary.labels)
         self._components = list(tape.components)
@@ -257,22 +289,52 @@ class NativeRehearsal:
             return self._base.like(conditions)
         if self._instead is not None:
             return None
-        percents = _percents(conditions)
-        scratch = _SCRATCH() if percents else _SCRATCH(_scratch_model(conditions, self._labels))
         with self._lock:
-            run = self._core.vramplan_sibling(
-                self._run,
-                scratch,
-                percents.buffer_info()[0],
-                len(percents) // 4,
-                conditions.cublas_bytes,
-            )
+            return self._twin(conditions)
+
+    def _twin(self, conditions: Conditions) -> NativeRehearsal | None:
+        asked, kin = self._asked(), self._kin
+        sizes = _sizes_under(conditions, asked)
+        if sizes is None:
+            return None
+        own = self._conditions
+        if conditions.cublas_bytes == own.cublas_bytes and sizes == _sizes_under(own, asked):
+            return self
+        scratch = conditions.cublas_bytes.to_bytes(8, "little") + sizes
+        known = kin.twins.get(scratch)
+        twin = None if known is None else known()
+        if twin is not None:
+            return twin
+        words = array("q", sizes)
+        run = self._core.vramplan_sibling(
+            self._run, words.buffer_info()[0], len(asked), conditions.cublas_bytes
+        )
         if not run:
             return None
         twin = object.__new__(NativeRehearsal)
         twin.__dict__.update(self.__dict__)
         twin._become(run, self, conditions)  # it is one of ours
+        twin._answers = kin.answers(scratch)
+        kin.twins[scratch] = ref(twin)
         return twin
+
+    def _asked(self) -> _Asked:
+        """Return what was asked of libraries, for each size in the order of the core's."""
+        count = self._figures()[4]
+        if len(self._kin.asked) != count:  # a second run in the process asks for more
+            each = 3 + _MOST_OPERANDS
+            rows = array("q", bytes(8 * each * count))
+            self._core.vramplan_asked(self._run, rows.buffer_info()[0])
+            self._kin = _Kin()
+            self._kin.asked = tuple(
+                (
+                    self._labels[rows[at]],
+                    rows[at + 1],
+                    tuple(rows[at + 3 : at + 3 + rows[at + 2]]),
+                )
+                for at in range(0, each * count, each)
+            )
+        return self._kin.asked
 
     def _become(self, run: int, base: NativeRehearsal, conditions: Conditions) -> None:
         """Take over a run in the core that reads `base`."""
@@ -297,7 +359,7 @@ class NativeRehearsal:
         return self._instead
 
     def _figures(self) -> Sequence[int]:
-        figures = (_LONG * 4)()
+        figures = (_LONG * 5)()
         self._core.vramplan_figures(self._run, figures)
         return list(figures)
 
@@ -309,7 +371,7 @@ class NativeRehearsal:
         return self._trace
 
     def _marks(self) -> list[Mark]:
-        count, _, weights_count, _ = self._figures()
+        count, _, weights_count, *_ = self._figures()
         rows = array("q", bytes(8 * 7 * count))
         weights = array("q", bytes(8 * weights_count))
         self._core.vramplan_marks(self._run, rows.buffer_info()[0], weights.buffer_info()[0])
@@ -373,6 +435,15 @@ class NativeRehearsal:
 
     def lower(self, limit_bytes: int, *, refused: Refused, seconds: float) -> Lowered:
         """Try limits downwards from one under which the run completes, until it fails."""
+        key = limit_bytes, refused
+        if key not in self._answers:
+            found = self._lower(limit_bytes, refused, seconds)
+            if found.failure is None and found.limit_bytes:  # time was up
+                return found
+            self._answers[key] = found
+        return self._answers[key]
+
+    def _lower(self, limit_bytes: int, refused: Refused, seconds: float) -> Lowered:
         if self._instead is None and 0 <= limit_bytes <= _LARGEST:
             found = (_LONG * 5)()
             with self._base_lock, self._lock:
@@ -405,6 +476,31 @@ def _percents(conditions: Conditions) -> array[int]:
             return array("q")
         words.extend((width, model.input_percent, model.output_percent, model.filter_percent))
     return words
+
+
+def _sizes_under(conditions: Conditions, asked: _Asked) -> bytes | None:
+    cast = tuple(conditions.cast_workspace_bytes.items())
+    return _sizes(conditions.workspace_bytes, cast, asked)
+
+
+@lru_cache(maxsize=128)  # as many as an architecture's of some settings
+def _sizes(
+    model: WorkspaceModel, cast: tuple[tuple[int, WorkspaceModel], ...], asked: _Asked
+) -> bytes | None:
+    """Return the plans for all that was asked, as the core takes them; None where it does not."""
+    models = dict(cast)
+    words = array("q")
+    for kind, width, operands in asked:
+        try:
+            found = plans_of(models.get(width, model), kind, operands)[:_MOST_PLANS]
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return None
+        if not found or not all(0 <= size <= _LARGEST for size in found):
+            return None
+        words.append(len(found))
+        words.extend(found)
+        words.extend([0] * (_MOST_PLANS - len(found)))
+    return words.tobytes()
 
 
 Model = Callable[[int, int, Sequence[int], int, "ctypes.Array[_LONG]"], int]
