@@ -16,7 +16,7 @@ from _thread import allocate_lock
 from _weakref import ref
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -133,6 +133,21 @@ class _Program:
             self._core.vramplan_program_end(self.handle)
 
 
+class _Run:
+    """A run in the core's memory, which is for one thread at a time."""
+
+    def __init__(self, core: ctypes.CDLL, address: int | None) -> None:
+        self._core = core
+        self.address = address
+        self.lock = allocate_lock()
+        if not address:
+            raise CannotRun
+
+    def __del__(self) -> None:
+        if self.address:
+            self._core.vramplan_run_end(self.address)
+
+
 class _Known:
     """A tape that the core has been told of: its vocabulary, and its programs."""
 
@@ -180,14 +195,14 @@ class _Kin:
 
     def __init__(self) -> None:
         self.asked: _Asked = ()
-        self.twins: dict[bytes, ref[NativeRehearsal]] = {}
+        self.runs: dict[bytes, ref[_Run]] = {}
         self._answers: dict[bytes, _Answers] = {}
 
     def answers(self, scratch: bytes) -> _Answers:
         """Return what runs of this scratch have answered, to be added to."""
         if scratch not in self._answers and len(self._answers) >= _MOST_TWINS:
             self._answers.clear()
-            self.twins.clear()
+            self.runs.clear()
         return self._answers.setdefault(scratch, {})
 
 
@@ -214,10 +229,8 @@ class NativeRehearsal:
         self._core = core
         self._reference = reference
         self._instead: Rehearsed | None = None
-        self._run: int | None = None
         self._trace: Trace | None = None
         self._warm: int | None = None
-        self._lock = allocate_lock()  # the core's memory of a run is for one thread at a time
         if conditions.offload not in _OFFLOADS:
             raise CannotRun
         try:
@@ -227,7 +240,6 @@ class NativeRehearsal:
         except (KeyError, OverflowError, TypeError, ValueError):
             raise CannotRun from None
         self._base: NativeRehearsal | None = None  # of which the core reads
-        self._base_lock: AbstractContextManager[object] = nullcontext()
         self._tried: dict[tuple[int, Refused], tuple[int, ReplayOutOfMemory | None]] = {}
         self._kin = _Kin()
         self._answers: _Answers = {}
@@ -239,7 +251,7 @@ class NativeRehearsal:
         self._scratch = (
             _SCRATCH() if percents else _SCRATCH(_scratch_model(conditions, self._labels))
         )
-        self._run = core.vramplan_run(
+        address = core.vramplan_run(
             self._program.handle,
             numbers.buffer_info()[0],
             len(numbers) // 2,
@@ -252,14 +264,9 @@ class NativeRehearsal:
             conditions.loading == "device_map",
             expandable_segments,
         )
-        if not self._run:
-            raise CannotRun
-        self._must(core.vramplan_load(self._run))
-        self._must(core.vramplan_go(self._run))
-
-    def __del__(self) -> None:
-        if getattr(self, "_run", None):
-            self._core.vramplan_run_end(self._run)
+        self._run = _Run(core, address)
+        self._must(core.vramplan_load(address))
+        self._must(core.vramplan_go(address))
 
     @property
     def request_count(self) -> int:
@@ -268,15 +275,15 @@ class NativeRehearsal:
 
     def warm_reserved_peak_bytes(self) -> int:
         """Return the reserved peak of this and one more run of the entry, in the same process."""
-        with self._lock:
+        with self._run.lock:
             return self._warm_reserved_peak_bytes()
 
     def _warm_reserved_peak_bytes(self) -> int:
         if self._warm is None:
             cold = self.trace  # before there are more stretches
             with suppress(CannotRun):
-                if self._instead is None:
-                    self._must(self._core.vramplan_go(self._run))
+                if self._instead is None and self._base is None:
+                    self._must(self._core.vramplan_go(self._run.address))
                     self._warm = max(mark.reserved_peak_bytes for mark in self._marks())
             if self._warm is None:
                 self._warm = self._fall_back().warm_reserved_peak_bytes()
@@ -289,7 +296,7 @@ class NativeRehearsal:
             return self._base.like(conditions)
         if self._instead is not None:
             return None
-        with self._lock:
+        with self._run.lock:
             return self._twin(conditions)
 
     def _twin(self, conditions: Conditions) -> NativeRehearsal | None:
@@ -298,24 +305,32 @@ class NativeRehearsal:
         if sizes is None:
             return None
         own = self._conditions
+        run: _Run | None = None
+        answers = self._answers
         if conditions.cublas_bytes == own.cublas_bytes and sizes == _sizes_under(own, asked):
-            return self
-        scratch = conditions.cublas_bytes.to_bytes(8, "little") + sizes
-        known = kin.twins.get(scratch)
-        twin = None if known is None else known()
-        if twin is not None:
-            return twin
-        words = array("q", sizes)
-        run = self._core.vramplan_sibling(
-            self._run, words.buffer_info()[0], len(asked), conditions.cublas_bytes
-        )
-        if not run:
-            return None
+            run = self._run
+        else:
+            scratch = conditions.cublas_bytes.to_bytes(8, "little") + sizes
+            known = kin.runs.get(scratch)
+            run = None if known is None else known()
+            if run is None:
+                words = array("q", sizes)
+                cublas_bytes = conditions.cublas_bytes
+                with suppress(CannotRun):
+                    run = _Run(
+                        self._core,
+                        self._core.vramplan_sibling(
+                            self._run.address, words.buffer_info()[0], len(asked), cublas_bytes
+                        ),
+                    )
+            if run is None:
+                return None
+            answers = kin.answers(scratch)
+            kin.runs[scratch] = ref(run)
         twin = object.__new__(NativeRehearsal)
         twin.__dict__.update(self.__dict__)
         twin._become(run, self, conditions)  # it is one of ours
-        twin._answers = kin.answers(scratch)
-        kin.twins[scratch] = ref(twin)
+        twin._answers = answers
         return twin
 
     def _asked(self) -> _Asked:
@@ -324,7 +339,7 @@ class NativeRehearsal:
         if len(self._kin.asked) != count:  # a second run in the process asks for more
             each = 3 + _MOST_OPERANDS
             rows = array("q", bytes(8 * each * count))
-            self._core.vramplan_asked(self._run, rows.buffer_info()[0])
+            self._core.vramplan_asked(self._run.address, rows.buffer_info()[0])
             self._kin = _Kin()
             self._kin.asked = tuple(
                 (
@@ -336,13 +351,13 @@ class NativeRehearsal:
             )
         return self._kin.asked
 
-    def _become(self, run: int, base: NativeRehearsal, conditions: Conditions) -> None:
-        """Take over a run in the core that reads `base`."""
-        self._base_lock = self._lock  # which was taken over from it
-        self._run, self._base, self._lock = run, base, allocate_lock()
+    def _become(self, run: _Run, base: NativeRehearsal, conditions: Conditions) -> None:
+        """Take over a run in the core that reads `base`, or is its own."""
+        self._run, self._base = run, base
         self._trace = self._warm = None
         self._tried = {}
         again = self._again  # not of this object: it would hold itself
+        # a second run in the process may ask for other scratch
         self._reference = lambda: again(conditions)
 
     def _must(self, status: int) -> None:
@@ -360,12 +375,15 @@ class NativeRehearsal:
 
     def _figures(self) -> Sequence[int]:
         figures = (_LONG * 5)()
-        self._core.vramplan_figures(self._run, figures)
+        self._core.vramplan_figures(self._run.address, figures)
         return list(figures)
 
     @property
     def trace(self) -> Trace:
         """The stretches of the run."""
+        base = self._base
+        if base is not None and base._run is self._run:  # noqa: SLF001  # one of ours
+            return base.trace  # it may have gone again since
         if self._trace is None:
             self._trace = Trace(marks=self._marks())
         return self._trace
@@ -374,7 +392,9 @@ class NativeRehearsal:
         count, _, weights_count, *_ = self._figures()
         rows = array("q", bytes(8 * 7 * count))
         weights = array("q", bytes(8 * weights_count))
-        self._core.vramplan_marks(self._run, rows.buffer_info()[0], weights.buffer_info()[0])
+        self._core.vramplan_marks(
+            self._run.address, rows.buffer_info()[0], weights.buffer_info()[0]
+        )
         labels = self._labels
         there: dict[int, tuple[tuple[str, int], ...]] = {}
         for snapshot in dict.fromkeys(rows[6::7]):
@@ -420,8 +440,8 @@ class NativeRehearsal:
 
     def _attempt(self, limit_bytes: int, refused: Refused) -> tuple[int, ReplayOutOfMemory | None]:
         found = (_LONG * 4)()
-        with self._lock:
-            status = self._core.vramplan_attempt(self._run, limit_bytes, refused, found)
+        with self._run.lock:
+            status = self._core.vramplan_attempt(self._run.address, limit_bytes, refused, found)
         if status == _AS_BASE:
             assert self._base is not None
             return self._base.attempt(limit_bytes, refused=refused)
@@ -446,8 +466,12 @@ class NativeRehearsal:
     def _lower(self, limit_bytes: int, refused: Refused, seconds: float) -> Lowered:
         if self._instead is None and 0 <= limit_bytes <= _LARGEST:
             found = (_LONG * 5)()
-            with self._base_lock, self._lock:
-                status = self._core.vramplan_lower(self._run, limit_bytes, refused, seconds, found)
+            base = self._base
+            shared = nullcontext() if base is None or base._run is self._run else base._run.lock  # noqa: SLF001  # one of ours
+            with shared, self._run.lock:
+                status = self._core.vramplan_lower(
+                    self._run.address, limit_bytes, refused, seconds, found
+                )
             limit_bytes, phase, component, asked_bytes, tries = found
             if status in (_DONE, _TOO_LONG):
                 return Lowered(limit_bytes=limit_bytes, failure=None, tries=tries)
