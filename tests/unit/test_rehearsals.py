@@ -122,7 +122,9 @@ def test_a_sibling_is_found_for_many_runs_and_outlives_its_name() -> None:
         del run
         if twin is not None:
             found += 1
-            slow = rehearse_in_python(drawn.tape, drawn.others)
+            slow = rehearse_in_python(
+                drawn.tape, drawn.others, expandable_segments=drawn.expandable_segments
+            )
             assert twin.warm_reserved_peak_bytes() == slow.warm_reserved_peak_bytes()
             assert list(twin.trace.marks) == list(slow.trace.marks)
     assert found >= 15

@@ -639,7 +639,7 @@ static int percents_bytes(const Run *r, int64_t width, const int64_t *operands, 
     return DONE;
 }
 
-int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
+static int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
                const int64_t *operands, int64_t count, Plans *plans) {
     memset(plans, 0, sizeof *plans);
     if (model == NULL) {
@@ -1184,13 +1184,15 @@ EXPORT int vramplan_go(void *run) {
     return status;
 }
 
-/* How many marks there are, requests, words of weights, and the most that was ever granted. */
+/* How many marks there are, requests, words of weights, the most that was ever granted, and sizes of
+ * the journal's own but the first. */
 EXPORT void vramplan_figures(const void *run, int64_t *figures) {
     const Run *r = run;
     figures[0] = r->mark_count;
     figures[1] = r->journal.count;
     figures[2] = r->weights_count;
     figures[3] = most_granted(&r->journal);
+    figures[4] = r->journal.size_count - 1;
 }
 
 /* Marks, seven numbers each, and the snapshots of weights that they point into. */

@@ -183,9 +183,6 @@ int note_steps(Run *r);
 /* One more of the journal's own sizes. */
 int add_size(Run *r, const Plans *plans);
 int add_one_size(Run *r, int64_t size);
-/* Scratch by the model of the run, or as shares of the first three operands, which must be there. */
-int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
-               const int64_t *operands, int64_t count, Plans *plans);
 EXPORT void vramplan_run_end(void *run);
 
 #endif

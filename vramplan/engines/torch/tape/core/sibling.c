@@ -177,12 +177,15 @@ static int follow(Run *r, const Run *base) {
         for (; f.opening < base->journal.opening_count; f.opening++) {
             const State *small = &base->journal.openings[f.opening];
             if (small->request > e->request) break;
-            State *opening = &j->openings[f.opening];
+            int joins = !f.joined && i >= f.alike && has_joined(r, &f, small);
+            /* a limit that acts before half of it all is there stops the run soon */
+            if (!joins && small->allocator.granted < most_granted(&base->journal) / 2) continue;
+            State *opening = &j->openings[j->opening_count];
             TRY(allocator_copy(&opening->allocator, &r->allocator, UNLIMITED));
             opening->request = small->request;
             opening->small = small;
-            j->opening_count = f.opening + 1;
-            if (!f.joined && i >= f.alike && has_joined(r, &f, small)) f.joined = f.opening;
+            if (joins) f.joined = j->opening_count;
+            j->opening_count++;
         }
         TRY(follow_event(r, &f, e));
         if (f.joined && e->kind == MARKED) return join(r, base, f.joined, e->request);
@@ -196,36 +199,54 @@ static void *copied(const void *items, int32_t count, size_t each) {
     return copy;
 }
 
-/* The run of a program that has gone once, with other scratch: what is the same is taken from it,
- * and it outlives this one. NULL where it may differ in more, and has to be run. */
-EXPORT void *vramplan_sibling(const void *run, ScratchModel model, const int64_t *percents,
-                              int64_t widths, int64_t cublas) {
+/* What the journal's sizes but the first, cuBLAS's, were found from: of each the kind of library, the
+ * element size that its component was cast to, how many operands, and those. */
+EXPORT void vramplan_asked(const void *run, int64_t *rows) {
+    const Run *r = run;
+    for (int32_t i = 1; i < r->journal.size_count; i++, rows += 3 + MOST_OPERANDS) {
+        const Asked *one = &r->sized[i];
+        rows[0] = one->kind;
+        rows[1] = one->width;
+        rows[2] = one->count;
+        memcpy(rows + 3, one->operands, sizeof one->operands);
+    }
+}
+
+/* Take over sizes as they are given: of each how many plans, and MOST_PLANS numbers of bytes. */
+static int add_sizes(Run *r, const int64_t *words, int64_t count) {
+    for (; count > 0; count--, words += 1 + MOST_PLANS) {
+        Plans plans;
+        memset(&plans, 0, sizeof plans);
+        if (words[0] < 1 || words[0] > MOST_PLANS) return FAILED;
+        plans.count = (int32_t)words[0];
+        for (int32_t i = 0; i < plans.count; i++) {
+            plans.size[i] = words[1 + i];
+            if (plans.size[i] < 0 || plans.size[i] > LARGEST) return FAILED;
+        }
+        TRY(add_size(r, &plans));
+    }
+    return DONE;
+}
+
+/* The run of a program that has gone once, with other scratch, of which there are as many sizes as
+ * it asked for: what is the same is taken from it, and it outlives this one. NULL where it may differ
+ * in more, and has to be run. */
+EXPORT void *vramplan_sibling(const void *run, const int64_t *sizes, int64_t count,
+                              int64_t cublas) {
     const Run *base = run;
-    if (!base->is_told || !base->cold_marks || widths < 0 || widths > MOST_WIDTHS) return NULL;
-    if (!widths && model == NULL) return NULL;
-    for (int64_t i = 0; i < 4 * widths; i++)
-        if (percents[i] < 0 || percents[i] > MOST_PERCENT) return NULL;
+    if (!base->is_told || !base->cold_marks || count != base->journal.size_count - 1) return NULL;
     Run *r = calloc(1, sizeof *r);
     if (r == NULL) return NULL;
     r->program = base->program;
     __atomic_add_fetch(&r->program->holders, 1, __ATOMIC_RELAXED);
     r->base = base;
-    if (widths) memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
-    r->percents_count = (int32_t)widths;
     Journal *j = &r->journal;
     int status = allocator_begin(&r->allocator, UNLIMITED, 0) || journal_begin(j, 0) ||
-                 add_one_size(r, cublas);
+                 add_one_size(r, cublas) || add_sizes(r, sizes, count);
     j->requests = base->journal.requests;
     j->is_borrowed = 1;
     j->count = base->journal.count;
     j->live_count = base->journal.live_count;
-    for (int32_t i = 1; i < base->journal.size_count && !status; i++) {
-        const Asked *one = &base->sized[i];
-        Plans found;
-        status = find_plans(r, widths ? NULL : model, one->kind, one->width, one->operands,
-                            one->count, &found) ||
-                 add_size(r, &found);
-    }
     r->blocks = malloc(((size_t)j->live_count + 1) * sizeof(int32_t));
     r->marks = copied(base->marks, base->cold_marks, sizeof(Mark));
     r->places = copied(base->places, base->cold_places, sizeof(Place));
@@ -246,6 +267,9 @@ enum { TANGLED = 4, AS_BASE = 5 };
 /* steps between two checkpoints, at least */
 #ifndef LEAST_STEPS
 #define LEAST_STEPS 256
+#endif
+#ifndef STEPS_A_BLOCK
+#define STEPS_A_BLOCK 1
 #endif
 #define MOST_TRIED 4096
 
@@ -436,8 +460,11 @@ static int try_steps(Run *r, int64_t limit, int refused, int keeps, int64_t *gra
     int32_t from = tries_resume(t, limit, refused);
     if (from < 0) {
         const State *opening = opening_for(j, limit);
+        /* a copy of a block takes about as long as a step */
+        int64_t apart = (int64_t)opening->allocator.block_count * STEPS_A_BLOCK;
         State *start = tries_begin(t, &way, step_from(told, opening->request),
-                                   keeps ? LEAST_STEPS : 0, opening->allocator.granted);
+                                   keeps ? (apart > LEAST_STEPS ? apart : LEAST_STEPS) : 0,
+                                   opening->allocator.granted);
         if (start == NULL || open_large(r, start, opening, limit)) {
             tries_end(t);
             return FAILED;
