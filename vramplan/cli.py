@@ -276,9 +276,16 @@ def _unknown_argument(
         )
     # of two letters every other option is the nearest spelling
     spelt = did_you_mean(option, known) if len(option) > 3 else None
-    near = f"did you mean {meant!r}?" if meant else spelt
+    near = f"did you mean {meant!r}?" if meant else _elsewhere(option) or spelt
     hint = near or f"vramplan {name or ''} --help".replace("  ", " ")
     return UsageError(f"unknown option {option!r}", hint=hint)
+
+
+def _elsewhere(option: str) -> str | None:
+    """Return which commands have an option that the one at hand has not; None where none has."""
+    whole = build_parser()
+    having = [f"vramplan {name}" for name in COMMANDS if option in _options(whole, name)]
+    return f"it is an option of {' and '.join(having)}" if 0 < len(having) < 4 else None
 
 
 def _options(parser: argparse.ArgumentParser, name: str | None) -> list[str]:
