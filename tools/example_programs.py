@@ -153,13 +153,6 @@ EXAMPLES = (
     ),
     Example(
         "transformers",
-        f"{_TEXT}/summarization/run_summarization.py",
-        "--model_name_or_path t5 --train_file summaries.json --validation_file summaries.json "
-        "--max_source_length 32 --max_target_length 16 --predict_with_generate "
-        f"--text_column text --summary_column summary {_TRAINER}",
-    ),
-    Example(
-        "transformers",
         f"{_TEXT}/audio-classification/run_audio_classification.py",
         "--model_name_or_path wav2vec2 --dataset_name sounds --train_split_name train "
         "--eval_split_name train --max_length_seconds 1 --remove_unused_columns False "
@@ -176,13 +169,8 @@ EXAMPLES = (
         "peft",
         "examples/olora_finetuning/olora_finetuning.py",
         "--base_model llama --data_path instructions --output_dir {out} --batch_size 4 "
-        "--cutoff_len 32 --val_set_size 4 --lora_r 4 --device_map cuda",
-    ),
-    Example(
-        "peft",
-        "examples/dora_finetuning/dora_finetuning.py",
-        "--base_model llama --data_path instructions --output_dir {out} --batch_size 4 "
-        "--cutoff_len 32 --val_set_size 4 --lora_r 4 --device cuda",
+        "--cutoff_len 32 --val_set_size 4 --lora_r 4 --device_map cuda "
+        "--init_lora_weights gaussian",
     ),
     Example(
         "pytorch",

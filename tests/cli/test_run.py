@@ -167,6 +167,19 @@ def test_programs_below_the_program_have_the_cards_too(process) -> None:
     assert result.out.splitlines()[0] == "_Finder"
 
 
+@pytest.mark.parametrize("uses", ["import jax", "import importlib.util as u; u.find_spec('jax')"])
+def test_what_has_its_own_way_to_a_gpu_is_said_where_it_is_imported(
+    uses, process, tmp_path
+) -> None:
+    (tmp_path / "jax.py").write_text("")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    result = process("run", "--card", "8gb", "--json", "--", PYTHON, "-c", uses, PYTHONPATH=path)
+    said = result.json["result"]["remarks"]
+    assert any("JAX talks to a GPU by itself" in one for one in said) is uses.startswith(
+        "import jax"
+    )
+
+
 # ------------------------------------------------------------------------------- nothing is left
 def _is_running(pid: int) -> bool:
     try:

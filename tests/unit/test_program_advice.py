@@ -12,8 +12,8 @@ GIB = 1 << 30
 def model(name: str, size: float, **more: Any) -> dict[str, Any]:
     return {
         "name": name, "bytes": int(size * GIB), "card_bytes": int(size * GIB), "single_bytes": 0,
-        "trained_bytes": 0, "gradient_bytes": 0, "can_checkpoint": False, "checkpoints": False,
-        "is_at_work": False, "is_training": False, **more,
+        "frozen_bytes": 0, "trained_bytes": 0, "gradient_bytes": 0, "can_checkpoint": False,
+        "checkpoints": False, "is_at_work": False, "is_training": False, **more,
     }  # fmt: skip
 
 
@@ -90,6 +90,13 @@ def test_training_is_told_of_activations_and_of_the_optimisers_state() -> None:
         (one.saves_bytes for one in found), key=lambda size: -(size or 0)
     )
     assert not any("torch_dtype" in one.text for one in found)  # what is trained stays in fp32
+
+
+def test_what_is_not_trained_of_a_model_with_adapters_goes_into_half_precision() -> None:
+    told = trained(0)
+    told["state"]["models"][0]["frozen_bytes"] = GIB
+    (found,) = [one for one in advise(told, 8 * GIB) if "half precision" in one.text]
+    assert found.saves_bytes == GIB // 2
 
 
 def test_checkpointing_is_for_models_that_can_and_do_not_yet() -> None:

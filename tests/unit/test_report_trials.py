@@ -93,6 +93,6 @@ def test_limit_far_above_is_said_and_not_drawn() -> None:
 
 def test_table_has_the_advice_with_what_it_frees() -> None:
     text = render([TRIAL], Look(format="table", command="run", width=100), command=["x"])
-    assert "what would help, and about what it frees" in text
+    assert "what would help, and about what it spares" in text
     assert "900 MiB  a smaller batch" in text
     assert "weights of <i>Net" in text

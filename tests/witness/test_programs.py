@@ -372,3 +372,36 @@ def test_folder_of_configs_is_enough_and_an_unknown_name_gets_a_line(on_card, tm
     loaded, refused = found["printed"]
     assert loaded == " torch.bfloat16 True [PosixPath('configs/config.json')]"
     assert "nobody/knows is neither in vramplan's catalogue nor in the hub's cache" in refused
+
+
+# ------------------------------------------------------------------- what brings kernels of its own
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+def test_triton_and_torch_compile_work(on_card) -> None:
+    program = """
+        import torch, triton, triton.language as tl
+
+        @triton.jit
+        def add(x, n, BLOCK: tl.constexpr):
+            at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+            tl.store(x + at, tl.load(x + at, mask=at < n) + 1, mask=at < n)
+
+        add[(1,)](torch.zeros(100, device="cuda"), 100, BLOCK=128)
+        net = torch.compile(torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()).cuda())
+        print("> ", net(torch.zeros(8, 64, device="cuda")).shape)
+    """
+    found = on_card(program)
+    assert (found["outcome"], found["printed"]) == ("completes", [" torch.Size([8, 64])"])
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_optimiser_in_8_bits_keeps_a_byte_for_each_number(on_card) -> None:
+    program = """
+        import bitsandbytes, torch
+        net = torch.nn.Linear(4096, 4096, bias=False).cuda()
+        optimiser = bitsandbytes.optim.AdamW8bit(net.parameters())
+        net(torch.randn(4, 4096, device="cuda")).sum().backward()
+        before = torch.cuda.memory_allocated()
+        optimiser.step()
+        print("> ", torch.cuda.memory_allocated() - before >> 20)
+    """
+    assert on_card(program)["printed"] == [" 32"]

@@ -72,7 +72,8 @@ class Moment:
 class Advice:
     """What to change in a program that ran out of memory, by what the run has shown.
 
-    `saves_bytes` is about what it would free where memory ended; None where no figure follows.
+    `saves_bytes` is about what it would spare, then or later in the run; None where no figure
+    follows.
     """
 
     text: str

@@ -34,7 +34,8 @@ _MISSING = {
     "cufft": "transforms by cuFFT",
     "cudnnGetRNN": "recurrent networks by cuDNN",
     "nvrtc": "kernels that are compiled on the spot",
-    "cuModule": "kernels that a program brings itself",
+    "cuLink": "kernels that are linked on the spot",
+    "cudaMallocManaged": "managed memory (paged optimisers)",
 }
 _LIBRARIES = {"cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
 _COMPILERS = ("TritonMissing", "BackendCompilerFailed", "InductorError")
@@ -161,7 +162,10 @@ def remarks(one: Trial) -> Iterable[str]:
     for refusal in one.refusals:
         yield _refusal(refusal)
     if one.ended_by in _COMPILERS:
-        yield "torch.compile and Triton compile for a GPU: a pretended card runs neither"
+        yield (
+            "torch.compile and Triton work on a pretended card where Triton is installed for this "
+            "Python and finds a C compiler"
+        )
     for note in one.notes:
         yield f"not everything was seen: {clean(note, _LONGEST)}"
 
@@ -236,7 +240,7 @@ def _advised(one: Trial) -> list[tuple[str, Table]]:
     """Return what would help, by what the run has shown."""
     rows = [(cell(_saved(advice)), cell(clean(advice.text, _LONGEST))) for advice in one.advice]
     return (
-        [("what would help, and about what it frees", table("frees#, change", rows))]
+        [("what would help, and about what it spares", table("spares#, change", rows))]
         if rows
         else []
     )

@@ -70,11 +70,9 @@ def _of_pipelines(
 
 def _of_precision(state: Mapping[str, Any]) -> Iterator[Advice]:
     """Yield what half precision frees: half of what lies on the card in fp32 and is not trained."""
-    frozen = [one for one in state["models"] if not one["trained_bytes"]]
-    if not _is_trained(state):
-        frozen = list(state["models"])
-    single = [one for one in frozen if one["single_bytes"] > _MIB]
-    saved = sum(int(one["single_bytes"]) // 2 for one in single)
+    key = "frozen_bytes" if _is_trained(state) else "single_bytes"
+    single = [one for one in state["models"] if one[key] > _MIB]
+    saved = sum(int(one[key]) // 2 for one in single)
     if not saved:
         return
     names = ", ".join(str(one["name"]) for one in single[:3])

@@ -39,9 +39,8 @@ def _model(module: torch.nn.Module, inside: Sequence[str]) -> dict[str, Any]:
         "name": type(module).__name__,
         "bytes": _bytes(tensors),
         "card_bytes": _bytes(one for one in tensors if one.is_cuda),
-        "single_bytes": _bytes(
-            one for one in tensors if one.is_cuda and one.dtype is torch.float32
-        ),
+        "single_bytes": _bytes(one for one in tensors if _is_single(one)),
+        "frozen_bytes": _bytes(one for one in tensors if _is_single(one) and not one.requires_grad),
         "trained_bytes": _bytes(one for one in parameters if one.is_cuda and one.requires_grad),
         "gradient_bytes": _bytes(one.grad for one in parameters if one.grad is not None),
         "can_checkpoint": any(hasattr(one, "gradient_checkpointing") for one in parts),
@@ -49,6 +48,10 @@ def _model(module: torch.nn.Module, inside: Sequence[str]) -> dict[str, Any]:
         "is_at_work": type(module).__name__ in inside,
         "is_training": module.training,
     }
+
+
+def _is_single(tensor: torch.Tensor) -> bool:
+    return tensor.is_cuda and tensor.dtype is torch.float32
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:

@@ -14,6 +14,12 @@ from typing import Any
 
 #: what looks for a driver or a card
 _ASKS_FOR_CARDS = ("torch", "pynvml")
+#: what talks to a GPU by itself: no pretended card is seen by it
+_OTHERS = {
+    "onnxruntime": "ONNX Runtime", "jax": "JAX", "tensorflow": "TensorFlow", "cupy": "CuPy",
+    "tensorrt": "TensorRT", "pycuda": "PyCUDA", "numba.cuda": "Numba", "warp": "Warp",
+    "llama_cpp": "llama.cpp", "ctranslate2": "CTranslate2", "paddle": "PaddlePaddle",
+}  # fmt: skip
 #: the packages whose classes load weights by name, and the variable that says which they may
 _LOADS_WEIGHTS = ("diffusers.", "transformers.")
 _WEIGHTS = "VRAMPLAN_PRETENDED_WEIGHTS"
@@ -34,6 +40,8 @@ class _Finder:
         self, name: str, path: object = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return torch's specification, with what follows its import; None for all others."""
+        if name in _OTHERS:  # many ask whether it is there, and never import it
+            return _followed(name, path, target, lambda _module: _tell_of(_OTHERS[name]))
         if name.startswith(_LOADS_WEIGHTS) and os.environ.get(_WEIGHTS) == "none":
             return _followed(name, path, target, _meet)
         if name not in _ASKS_FOR_CARDS or path is not None:
@@ -60,6 +68,25 @@ def _load() -> None:
         program_record.tell_problem(str(problem), problem.hint)
         sys.exit(2)  # told already; a traceback of this would only look like the program's own
     program_record.CORE.append(loaded_libraries.load_libraries(folder, torch.planner))
+
+
+def _tell_of(other: str) -> None:
+    """Take down that the program has another way to a GPU, for a run without torch too."""
+    import atexit
+
+    from vramplan.engines.torch.witness import program_record
+
+    if not program_record.REMARKS:
+        atexit.register(_tell_alone)
+    text = f"{other} talks to a GPU by itself: it sees no pretended card, and what it would take "
+    program_record.REMARKS.append(f"{text}is not in these figures")
+
+
+def _tell_alone() -> None:
+    from vramplan.engines.torch.witness import program_record
+
+    if "torch" not in sys.modules:  # else the watch has told it
+        program_record.tell({"remarks": program_record.REMARKS})
 
 
 def _followed(
