@@ -205,7 +205,8 @@ class Draw:
         default = self._pipeline.defaults["frames"]
         assert isinstance(default, int)
         least = self._bound("frames", "minimum", 1)
-        most = self._bound("frames", "maximum", default)
+        # longer ones do the same more often, and take as much longer to record
+        most = min(self._bound("frames", "maximum", default), default)
         step = frame_step(default)
         low, high = -(-(least - 1) // step), (most - 1) // step
         low = max(low, min(_LEAST_CHUNKS, high))
