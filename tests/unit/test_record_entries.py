@@ -328,3 +328,26 @@ def test_a_component_that_is_cast_has_its_weights_changed_in_place() -> None:
     sizes = [event.size_bytes for event in device.stream.events if isinstance(event, Alloc)]
     assert sizes
     assert sizes[-1] == 4 * 3 * 16 * 16
+
+
+def test_settings_that_stay_at_their_defaults_do_so_where_a_tape_is_proved() -> None:
+    """FLUX.1 Kontext takes its image at another size for another shape."""
+    (job,) = make_jobs(["flux1-kontext-dev"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    draw = Draw(pipeline, ["image"])
+    width, height = job.settings["image"]
+    for words in words_of(pipeline, str(job.settings["dtype"])):
+        runs = [*(draw.numbers(place, words) for place in range(8)), draw.numbers(None, words)]
+        runs += draw.others(words)
+        assert {(run["width"], run["height"]) for run in runs} == {(width, height)}
+        for is_one in (True, False):
+            alike = [run for run in runs[:8] if (run["batch"] == 1) == is_one]
+            assert len({run["steps"] for run in alike}) > 2
+
+
+def test_a_loop_that_an_images_strength_shortens_is_counted_by_it() -> None:
+    assert entry_tape._count("step1", {8: 8, 10: 10}) == "steps"
+    assert entry_tape._count("step1", {8: 15, 10: 19}) == "2*steps-1"
+    assert evaluate(entry_tape._count("step1", {8: 2, 10: 3, 13: 3}), {"steps": 50}) == 15
+    with pytest.raises(RecordingError, match="is not known"):
+        entry_tape._count("step1", {8: 2, 10: 9})

@@ -25,6 +25,8 @@ _LEAST_CHUNKS = 4
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
 _STEPS = 8
+#: and so many more: with an image as by default, tables of them are told by these alone
+_MORE_STEPS = (0, 2, 2, 0, 3, 5, 4, 3)
 _TOKENS = (6, 7, 7, 6, 9, 9, 6, 6)
 #: pixels of a batch that are recorded: some code does otherwise with tensors of 2^31 elements
 MOST_PIXELS = 1 << 23
@@ -137,7 +139,8 @@ class Draw:
         if "new_tokens" in has:
             drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
         if "steps" in has:
-            drawn["steps"] = _STEPS + (1 if place is None else 2 * (place in (1, 2)))
+            more = 1 if place is None else _MORE_STEPS[place % len(_MORE_STEPS)]
+            drawn["steps"] = _STEPS + more
         return drawn
 
     def others(self, words: Words) -> Iterator[dict[str, int]]:
@@ -172,7 +175,8 @@ class Draw:
         if "batch" not in drawn or most < 2:
             return None
         found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
-        if "height" in found and found["batch"] > 1:  # no more pixels in all
+        # no more pixels in all
+        if "height" in found and found["batch"] > 1 and "image" not in self._fixed:
             step = self._bound("image", "multiple_of", 8)
             least = self._bound("image", "minimum", step)
             half = found["height"] // found["batch"] // step * step
