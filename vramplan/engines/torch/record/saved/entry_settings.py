@@ -75,11 +75,19 @@ class Window:
     image_tokens: int  # before each prompt, at least so many
 
     @property
+    def _inside(self) -> int:
+        return self.tokens - self.image_tokens
+
+    @property
     def sides(self) -> tuple[str, ...]:
-        """Conditions on a run's dimensions: it stays inside, it begins beyond."""
-        inside = self.tokens - self.image_tokens
-        beyond = f"p>={self.tokens}"
-        return (f"p+new<{inside}", beyond) if inside > _LEAST_INSIDE else (beyond,)
+        """Conditions on a prompt: inside, and beyond; none where it is recorded beyond alone."""
+        is_wide = self._inside > _LEAST_INSIDE
+        return (f"p<{self.tokens}", f"p>={self.tokens}") if is_wide else ()
+
+    @property
+    def domain(self) -> dict[str, list[int]]:
+        """Between what a run has to be that begins inside: there until its last token."""
+        return {f"(p+new)*(p<{self.tokens})": [0, self._inside - 1]} if self.sides else {}
 
 
 def window_of(module: Any) -> Window | None:
@@ -147,7 +155,7 @@ class Draw:
         """Yield numbers to hold out besides those that `numbers` draws."""
         if (batch := self.other_batch(words)) is not None:
             yield batch
-        if self._window is not None and len(self._window.sides) > 1:
+        if self._window is not None and self._window.sides:
             drawn = self.numbers(None, words)
             beyond = self.numbers(0, words)["prompt_tokens"] - 1
             yield {**drawn, "prompt_tokens": beyond, "batch": min(2, drawn.get("batch", 1))}
@@ -160,7 +168,7 @@ class Draw:
         if self._window is None:
             return least, most
         beyond = max(least, self._window.tokens), max(most, self._window.tokens)
-        if len(self._window.sides) == 1 or (place is not None and place // 2 % 2 == 0):
+        if not self._window.sides or (place is not None and place // 2 % 2 == 0):
             return beyond
         inside = self._window.tokens - self._window.image_tokens - max(_TOKENS) - 1
         return least, max(least, inside)

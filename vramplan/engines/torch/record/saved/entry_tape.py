@@ -297,6 +297,7 @@ class _Recordings:
             text: [evaluate(text, run) for run in self._runs] for text in dict.fromkeys(ranges)
         }
         domain = {text: [min(found), max(found)] for text, found in values.items()}
+        domain |= self._window.domain if self._window else {}
         if "h" in dims:
             step = gcd(*values["h"], *values["w"])
             domain |= {f"{side}%{step}": [0, 0] for side in ("h", "w") if step > 1}
