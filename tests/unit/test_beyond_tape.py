@@ -95,3 +95,12 @@ def test_a_tape_without_the_code_is_not_carried_on() -> None:
     assert set(tape.known_facts["dtype"]) == {"bf16"}
     with pytest.raises(AssertionError, match="the tape holds here"):
         beyond("flux1-vae", {"image": (512, 512)})
+
+
+@pytest.mark.parametrize("name", ["sd15-inpaint", "flux1-schnell"])
+def test_the_smallest_image_needs_no_more_than_one_that_was_recorded(name) -> None:
+    """What is counted did: nothing smaller was found to fit, and so no largest at all."""
+    pipeline, settings = asked(name, {})
+    assert pipeline.counted is None
+    usual = needs(estimate_torch(pipeline, settings, CARD))
+    assert needs(beyond(name, {"image": (64, 64)}))[2] <= usual[2]

@@ -232,16 +232,24 @@ WHISPER = {
 }  # fmt: skip
 
 
+#: goes over a video in chunks, and keeps the last frames of each in a list that it hands on
+WAN = {
+    "base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 1], "num_res_blocks": 1,
+    "temperal_downsample": [False, True], "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4,
+}  # fmt: skip
+
+
 @pytest.mark.usefixtures("one_kernel")
 @pytest.mark.parametrize(
     ("class_path", "config", "settings", "least"),
     [
+        ("diffusers.AutoencoderKLWan", WAN, {"width": 16, "height": 16, "frames": 9}, 2),
         ("transformers.CLIPTextModel", CLIP, {"prompt_tokens": 9}, 2),
         ("transformers.LlamaForCausalLM", LAYERS, {"prompt_tokens": 20, "new_tokens": 5}, 5),
         ("transformers.Gemma3ForCausalLM", GEMMA, {"prompt_tokens": 20, "new_tokens": 5}, 10),
         ("transformers.WhisperForConditionalGeneration", WHISPER, {"new_tokens": 5}, 6),
     ],
-    ids=["encoder", "cache", "sliding cache", "two caches"],
+    ids=["chunks", "encoder", "cache", "sliding cache", "two caches"],
 )
 def test_what_is_remembered_is_what_would_have_run(class_path, config, settings, least) -> None:
     """Of a model that generates each pass runs one layer of a kind: its cache is remembered too."""
@@ -251,7 +259,7 @@ def test_what_is_remembered_is_what_would_have_run(class_path, config, settings,
     numbers = {"batch": 2, **settings}
     known: dict = {}
     first = runs.run(words, numbers, known)
-    assert len(known) >= least
+    assert sum(one is not None for one in known.values()) >= least
     assert (
         events(runs.run(words, numbers, known))
         == events(first)
@@ -321,3 +329,26 @@ def test_a_component_that_is_cast_has_its_weights_changed_in_place() -> None:
     sizes = [event.size_bytes for event in device.stream.events if isinstance(event, Alloc)]
     assert sizes
     assert sizes[-1] == 4 * 3 * 16 * 16
+
+
+def test_settings_that_stay_at_their_defaults_do_so_where_a_tape_is_proved() -> None:
+    """FLUX.1 Kontext takes its image at another size for another shape."""
+    (job,) = make_jobs(["flux1-kontext-dev"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    draw = Draw(pipeline, ["image"])
+    width, height = job.settings["image"]
+    for words in words_of(pipeline, str(job.settings["dtype"])):
+        runs = [*(draw.numbers(place, words) for place in range(8)), draw.numbers(None, words)]
+        runs += draw.others(words)
+        assert {(run["width"], run["height"]) for run in runs} == {(width, height)}
+        for is_one in (True, False):
+            alike = [run for run in runs[:8] if (run["batch"] == 1) == is_one]
+            assert len({run["steps"] for run in alike}) > 2
+
+
+def test_a_loop_that_an_images_strength_shortens_is_counted_by_it() -> None:
+    assert entry_tape._count("step1", {8: 8, 10: 10}) == "steps"
+    assert entry_tape._count("step1", {8: 15, 10: 19}) == "2*steps-1"
+    assert evaluate(entry_tape._count("step1", {8: 2, 10: 3, 13: 3}), {"steps": 50}) == 15
+    with pytest.raises(RecordingError, match="is not known"):
+        entry_tape._count("step1", {8: 2, 10: 9})

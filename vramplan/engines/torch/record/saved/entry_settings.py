@@ -20,9 +20,13 @@ _CAPABILITIES = ("8.6", "9.0", "7.5")
 _BATCHES = (1, 2, 1, 3, 1, 5, 1, 2)
 #: where a prompt is the longest (0), also with the largest batch, or the shortest (1)
 _PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
+#: what goes over a video in chunks does its first ones in ways of their own
+_LEAST_CHUNKS = 4
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
 _STEPS = 8
+#: and so many more: with an image as by default, tables of them are told by these alone
+_MORE_STEPS = (0, 2, 2, 0, 3, 5, 4, 3)
 _TOKENS = (6, 7, 7, 6, 9, 9, 6, 6)
 #: pixels of a batch that are recorded: some code does otherwise with tensors of 2^31 elements
 MOST_PIXELS = 1 << 23
@@ -71,11 +75,19 @@ class Window:
     image_tokens: int  # before each prompt, at least so many
 
     @property
+    def _inside(self) -> int:
+        return self.tokens - self.image_tokens
+
+    @property
     def sides(self) -> tuple[str, ...]:
-        """Conditions on a run's dimensions: it stays inside, it begins beyond."""
-        inside = self.tokens - self.image_tokens
-        beyond = f"p>={self.tokens}"
-        return (f"p+new<{inside}", beyond) if inside > _LEAST_INSIDE else (beyond,)
+        """Conditions on a prompt: inside, and beyond; none where it is recorded beyond alone."""
+        is_wide = self._inside > _LEAST_INSIDE
+        return (f"p<{self.tokens}", f"p>={self.tokens}") if is_wide else ()
+
+    @property
+    def domain(self) -> dict[str, list[int]]:
+        """Between what a run has to be that begins inside: there until its last token."""
+        return {f"(p+new)*(p<{self.tokens})": [0, self._inside - 1]} if self.sides else {}
 
 
 def window_of(module: Any) -> Window | None:
@@ -135,14 +147,15 @@ class Draw:
         if "new_tokens" in has:
             drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
         if "steps" in has:
-            drawn["steps"] = _STEPS + (1 if place is None else 2 * (place in (1, 2)))
+            more = 1 if place is None else _MORE_STEPS[place % len(_MORE_STEPS)]
+            drawn["steps"] = _STEPS + more
         return drawn
 
     def others(self, words: Words) -> Iterator[dict[str, int]]:
         """Yield numbers to hold out besides those that `numbers` draws."""
         if (batch := self.other_batch(words)) is not None:
             yield batch
-        if self._window is not None and len(self._window.sides) > 1:
+        if self._window is not None and self._window.sides:
             drawn = self.numbers(None, words)
             beyond = self.numbers(0, words)["prompt_tokens"] - 1
             yield {**drawn, "prompt_tokens": beyond, "batch": min(2, drawn.get("batch", 1))}
@@ -155,7 +168,7 @@ class Draw:
         if self._window is None:
             return least, most
         beyond = max(least, self._window.tokens), max(most, self._window.tokens)
-        if len(self._window.sides) == 1 or (place is not None and place // 2 % 2 == 0):
+        if not self._window.sides or (place is not None and place // 2 % 2 == 0):
             return beyond
         inside = self._window.tokens - self._window.image_tokens - max(_TOKENS) - 1
         return least, max(least, inside)
@@ -170,7 +183,8 @@ class Draw:
         if "batch" not in drawn or most < 2:
             return None
         found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
-        if "height" in found and found["batch"] > 1:  # no more pixels in all
+        # no more pixels in all
+        if "height" in found and found["batch"] > 1 and "image" not in self._fixed:
             step = self._bound("image", "multiple_of", 8)
             least = self._bound("image", "minimum", step)
             half = found["height"] // found["batch"] // step * step
@@ -203,9 +217,11 @@ class Draw:
         default = self._pipeline.defaults["frames"]
         assert isinstance(default, int)
         least = self._bound("frames", "minimum", 1)
-        most = self._bound("frames", "maximum", default)
+        # longer ones do the same more often, and take as much longer to record
+        most = min(self._bound("frames", "maximum", default), default)
         step = frame_step(default)
         low, high = -(-(least - 1) // step), (most - 1) // step
+        low = max(low, min(_LEAST_CHUNKS, high))
         return 1 + step * _drawn(source, place, low, high, 1)
 
 

@@ -297,6 +297,7 @@ class _Recordings:
             text: [evaluate(text, run) for run in self._runs] for text in dict.fromkeys(ranges)
         }
         domain = {text: [min(found), max(found)] for text, found in values.items()}
+        domain |= self._window.domain if self._window else {}
         if "h" in dims:
             step = gcd(*values["h"], *values["w"])
             domain |= {f"{side}%{step}": [0, 0] for side in ("h", "w") if step > 1}
@@ -378,6 +379,9 @@ def _count(name: str, known: Mapping[int, int]) -> str:
         if all(known[one] == scale * one + more for one in steps):
             text = "steps" if scale == 1 else f"{scale}*steps"
             return f"{text}+{more}".replace("+-", "-") if more else text
+    for tenths in range(1, 10):  # an image's strength leaves out the first steps
+        if len(steps) > 1 and all(known[one] == one * tenths // 10 for one in steps):
+            return f"{tenths}*steps//10"
     raise RecordingError(f"how often loop {name} runs is not known: {dict(known)}")
 
 

@@ -71,6 +71,21 @@ class Remembered:
     kept: tuple[tuple[int, str, Value], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A call before it runs: what it is given, and where its events will begin."""
+
+    key: Value
+    cache: LayerCache
+    others: Value  # what the cache keeps for other layers
+    storages: Mapping[int, int]  # of what is given, by their identities
+    lives: Mapping[int, int]  # births of what the cache keeps, each with its storage
+    lent: Sequence[Value]
+    kept: Sequence[Value]
+    stream: Value
+    start: int
+
+
 Calls = dict[Value, Remembered | None]
 
 
@@ -101,68 +116,75 @@ class Memory:
 
         @functools.wraps(forward)
         def remembered(*args: Value, **kwargs: Value) -> Value:
-            flat, spec = tree_flatten((args, kwargs))
-            cache = LayerCache.of(flat, number)
-            before = cache.values()
-            # a cache is no value: what it keeps of the layer is, behind what the call is given
-            given = [None if one is cache.whole and one is not None else one for one in flat]
-            given += [value for _, _, value in before]
-            storages: dict[int, int] = {}
-            described = _describe(given, storages, numbers_from=len(flat))
-            if described is None:
-                return forward(*args, **kwargs)
-            key = self._facts, form, str(spec), described, cache.form()
-            if (known := self._calls.get(key)) is not None:
-                return self._again(known, given, cache)
-            if key in self._calls:  # the first kept a table: others are not as it was
-                return forward(*args, **kwargs)
-            others = cache.others()
-            stream, start = self._device.stream, len(self._device.stream.events)
-            lives = self._lives(before)
-            # what it keeps may be given up during the call: nothing here holds it
-            kept = [weakref.ref(v) if isinstance(v, torch.Tensor) else None for _, _, v in before]
-            del given, before
+            asked = self._ask(form, number, args, kwargs)
+            known = None if asked is None else self._calls.get(asked.key)
+            if asked is not None and known is not None:
+                given, _ = _given(tree_flatten((args, kwargs))[0], asked.cache)
+                return self._again(known, given, asked.cache)
             result = forward(*args, **kwargs)
-            after, _ = tree_flatten((args, kwargs))
-            is_same = [id(one) for one in after] == [id(one) for one in flat]
-            found = None
-            if is_same and others == cache.others() and self._device.stream is stream:
-                found = self._what_happened(stream, start, (result, cache), storages, kept, lives)
-            self._calls[key] = self.fresh[key] = found
+            # of a first call that kept a table the others are no likeness: that is kept as None
+            if asked is not None and asked.key not in self._calls:
+                found = self._what_happened(asked, result, tree_flatten((args, kwargs))[0])
+                self._calls[asked.key] = self.fresh[asked.key] = found
             return result
 
         module.forward = remembered
 
-    def _lives(self, before: Iterable[tuple[int, str, Value]]) -> dict[int, int]:
+    def _ask(self, form: Value, number: int | None, args: Value, kwargs: Value) -> _Asked | None:
+        """Return what a call is given; None where that cannot be said.
+
+        It may give up what is in a list or a cache while it runs: nothing here holds that.
+        """
+        flat, spec = tree_flatten((args, kwargs))
+        cache = LayerCache.of(flat, number)
+        given, before = _given(flat, cache)
+        storages: dict[int, int] = {}
+        described = _describe(given, storages, numbers_from=len(flat))
+        if described is None:
+            return None
+        return _Asked(
+            key=(self._facts, form, str(spec), described, cache.form()),
+            cache=cache,
+            others=cache.others(),
+            storages=storages,
+            lives=self._lives(before),
+            lent=_lent(flat),
+            kept=_lent(before),
+            stream=self._device.stream,
+            start=len(self._device.stream.events),
+        )
+
+    def _lives(self, before: Iterable[Value]) -> dict[int, int]:
         """Return the births of what a cache keeps, each with the identity of its storage."""
         keys = [
             value.content.untyped_storage()._cdata
-            for _, _, value in before
+            for value in before
             if isinstance(value, OnDevice)
         ]
         births = self._device.births
         return {id(births[key]): key for key in keys if key in births}
 
     def _what_happened(
-        self,
-        stream: Value,
-        start: int,
-        made: tuple[Value, LayerCache],
-        given: Mapping[int, int],
-        kept_before: Sequence[weakref.ref[torch.Tensor] | None],
-        lives: Mapping[int, int],
+        self, asked: _Asked, result: Value, after: Sequence[Value]
     ) -> Remembered | None:
-        may_die = {birth: -1 - given[key] for birth, key in lives.items()}
-        happened = _happened(stream.events[start:], may_die)
-        if happened is None:
+        """Return what a call did; None for what is not to be remembered."""
+        is_alike = _is_still(asked.lent, after) and asked.others == asked.cache.others()
+        may_die = {birth: -1 - asked.storages[key] for birth, key in asked.lives.items()}
+        happened = _happened(asked.stream.events[asked.start :], may_die)
+        if happened is None or not is_alike or self._device.stream is not asked.stream:
             return None
         events, births, alive = happened
-        told = _Told(self._device.births, births, alive, given)
-        leaves, spec = tree_flatten(made[0])
+        told = _Told(self._device.births, births, alive, asked.storages)
+        leaves, spec = tree_flatten(result)
         described = [told.plain(leaf) for leaf in leaves]
-        still = [None if one is None else one() for one in kept_before]
-        places = {id(value): number for number, value in enumerate(still) if value is not None}
-        keeps = [(place, name, told.kept(value, places)) for place, name, value in made[1].values()]
+        places = {
+            id(value): number
+            for number, one in enumerate(asked.kept)
+            if isinstance(one, weakref.ref) and (value := one()) is not None
+        }
+        keeps = [
+            (place, name, told.kept(value, places)) for place, name, value in asked.cache.values()
+        ]
         if told.is_unknown or alive - told.left:  # it keeps something
             return None
         return Remembered(
@@ -276,6 +298,29 @@ class _Told:
             return None
         self.left.add(id(birth))
         return self._births[id(birth)]
+
+
+def _given(flat: Sequence[Value], cache: LayerCache) -> tuple[list[Value], list[Value]]:
+    """Return what a call is given, and of it what a cache keeps for its layer.
+
+    The cache itself is no value; what it keeps is, behind the others.
+    """
+    kept = [value for _, _, value in cache.values()]
+    is_cache = cache.whole is not None
+    return [None if is_cache and one is cache.whole else one for one in flat] + kept, kept
+
+
+def _lent(values: Iterable[Value]) -> list[Value]:
+    """Return values, of tensors references that keep nothing alive."""
+    return [weakref.ref(one) if isinstance(one, torch.Tensor) else one for one in values]
+
+
+def _is_still(lent: Sequence[Value], now: Sequence[Value]) -> bool:
+    """Return whether these are the values that were lent, each the same object."""
+    return len(lent) == len(now) and all(
+        (one() if isinstance(one, weakref.ref) else one) is other
+        for one, other in zip(lent, now, strict=True)
+    )
 
 
 def _happened(
