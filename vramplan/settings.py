@@ -633,6 +633,12 @@ NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
 }
 
+#: what is planned in another way than by a setting
+_ELSEWHERE: Mapping[str, str] = dict.fromkeys(
+    ("controlnet", "control_net"),
+    "a ControlNet makes it another pipeline, with an entry of its own where the catalogue has one: "
+    "vramplan catalog list controlnet",
+)
 #: what some pipelines have a setting for, and others do not
 _MODELLED_BY_SOME: Mapping[str, str] = {
     "lora": "LoRA adapters here",
@@ -715,9 +721,10 @@ def _refuse_unmodelled(key: str) -> None:
     word = key.lower().replace("-", "_")
     what = NOT_MODELLED.get(word) or _MODELLED_BY_SOME.get(word)
     if what is not None:
+        hint = "leave it out; what it takes comes on top, and --margin keeps room for it"
         raise UsageError(
             f"{key!r} is known but not modelled: vramplan does not plan {what}",
-            hint="leave it out; what it takes comes on top, and --margin keeps room for it",
+            hint=_ELSEWHERE.get(word, hint),
         )
 
 
