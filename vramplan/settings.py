@@ -73,7 +73,10 @@ QUANTIZATIONS = (
 OFFLOAD_TYPES = ("block_level", "leaf_level")
 FLASH_ATTENTIONS = ("on", "off", "auto")
 KV_UNIFIEDS = ("on", "off", "auto")
-DEVICE_MAPS = ("auto", "cuda")
+#: who places layers by what is free; on one GPU both are the same (transformers,
+#: integrations/accelerate.py, `get_balanced_memory`)
+PLACING_MAPS = ("auto", "balanced")
+DEVICE_MAPS = (*PLACING_MAPS, "cuda")
 PLATFORMS = ("linux", "windows", "wsl")
 #: where the driver gives system memory instead of failing: Windows' own "CUDA sysmem fallback",
 #: under WSL too (microsoft/WSL#11050: 30 GiB on a card of 16)
@@ -451,8 +454,8 @@ _SETTINGS: Mapping[str, _Setting] = {
     ),
     "device_map": _Setting(
         read=_choice(DEVICE_MAPS),
-        help="who places a Transformers model's layers: auto (the loader, which offers itself 90 % "
-        "of what is free), cuda (all on the GPU)",
+        help="who places a Transformers model's layers: auto or balanced (the loader, which offers "
+        "itself 90 % of what is free; on one GPU they are the same), cuda (all on the GPU)",
     ),
     "safety_checker": _Setting(read=_SWITCH, help="load and run the safety checker: on, off"),
     "prompt_tokens": _Setting(
