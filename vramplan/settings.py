@@ -73,7 +73,10 @@ QUANTIZATIONS = (
 OFFLOAD_TYPES = ("block_level", "leaf_level")
 FLASH_ATTENTIONS = ("on", "off", "auto")
 KV_UNIFIEDS = ("on", "off", "auto")
-DEVICE_MAPS = ("auto", "cuda")
+#: who places layers by what is free; on one GPU both are the same (transformers,
+#: integrations/accelerate.py, `get_balanced_memory`)
+PLACING_MAPS = ("auto", "balanced")
+DEVICE_MAPS = (*PLACING_MAPS, "cuda")
 PLATFORMS = ("linux", "windows", "wsl")
 #: where the driver gives system memory instead of failing: Windows' own "CUDA sysmem fallback",
 #: under WSL too (microsoft/WSL#11050: 30 GiB on a card of 16)
@@ -479,8 +482,8 @@ _SETTINGS: Mapping[str, _Setting] = {
     ),
     "device_map": _Setting(
         read=_choice(DEVICE_MAPS),
-        help="who places a Transformers model's layers: auto (the loader, which offers itself 90 % "
-        "of what is free), cuda (all on the GPU)",
+        help="who places a Transformers model's layers: auto or balanced (the loader, which offers "
+        "itself 90 % of what is free; on one GPU they are the same), cuda (all on the GPU)",
     ),
     "safety_checker": _Setting(read=_SWITCH, help="load and run the safety checker: on, off"),
     "prompt_tokens": _Setting(
@@ -661,6 +664,12 @@ NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
 }
 
+#: what is planned in another way than by a setting
+_ELSEWHERE: Mapping[str, str] = dict.fromkeys(
+    ("controlnet", "control_net"),
+    "a ControlNet makes it another pipeline, with an entry of its own where the catalogue has one: "
+    "vramplan catalog list controlnet",
+)
 #: what some pipelines have a setting for, and others do not
 _MODELLED_BY_SOME: Mapping[str, str] = {
     "lora": "LoRA adapters here",
@@ -771,9 +780,8 @@ def _refuse_unmodelled(key: str) -> None:
     word = key.lower().replace("-", "_")
     what = NOT_MODELLED.get(word) or _MODELLED_BY_SOME.get(word)
     if what is not None:
-        raise _unmodelled(
-            key, what, "leave it out; what it takes comes on top, and --margin keeps room for it"
-        )
+        hint = "leave it out; what it takes comes on top, and --margin keeps room for it"
+        raise _unmodelled(key, what, _ELSEWHERE.get(word, hint))
 
 
 def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None:

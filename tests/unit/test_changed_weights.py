@@ -275,21 +275,28 @@ def unet() -> dict[str, ModuleList]:
 
 def test_a_rank_is_two_matrices_beside_each_projection() -> None:
     (adapter,) = adapters_of({"lora": "rank16"}, unet())
-    assert added_tensors("unet", unet()["unet"], (adapter,)) == [
+    # as diffusers loads it: in its component's dtype, whatever the file's
+    assert added_tensors("unet", unet()["unet"], (adapter,), 2) == ["24576B", "10240B"]
+    (single,) = adapters_of({"lora": "rank16:fp32"}, unet())
+    assert added_tensors("unet", unet()["unet"], (single,), 2) == [
         f"{16 * 768 * 4}B",
         f"{320 * 16 * 4}B",
     ]
-    (half,) = adapters_of({"lora": "rank16:bf16"}, unet())
-    assert added_tensors("unet", unet()["unet"], (half,)) == ["24576B", "10240B"]
     (fused,) = adapters_of({"lora": "rank16:bf16:fused"}, unet())
-    assert added_tensors("unet", unet()["unet"], (fused,)) == []
+    assert added_tensors("unet", unet()["unet"], (fused,), 2) == []
+
+
+def test_an_adapter_of_a_language_model_is_held_in_fp32() -> None:
+    modules = ModuleList(modules=(linear(64, 32, "q_proj"),), is_of_transformers=True)
+    (adapter,) = adapters_of({"lora": "rank8"}, {"model": modules})
+    assert added_tensors("model", modules, (adapter,), 2) == [f"{8 * 32 * 4}B", f"{64 * 8 * 4}B"]
 
 
 def test_a_file_is_counted_by_its_header(tmp_path: Path) -> None:
     path = write(
         tmp_path / "style.safetensors",
         [
-            ("unet.mid.attn.to_q.lora_A.weight", "F16", (8, 320)),
+            ("unet.mid.attn.to_q.lora_A.weight", "F32", (8, 320)),
             ("unet.mid.attn.to_q.lora_B.weight", "F16", (320, 8)),
             ("text_encoder.layers.0.q_proj.lora_A.weight", "F16", (8, 768)),
         ],

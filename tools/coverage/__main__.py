@@ -4,9 +4,11 @@
     python -m tools.coverage --kind causal NAME ... these again
     python -m tools.coverage --page                 the page alone, of what is kept
 
-DIR is the folder ``tests`` of diffusers' repository at the installed version. Each class has a
-process of its own with 90 seconds of CPU time, and takes 2 to 6. Results are kept in a file, a line
-each (`--keep`, coverage.jsonl), so that a run may be stopped and goes on.
+DIR is the folder ``tests`` of diffusers' repository at the installed version; another, of an older
+version, may be named behind it for what was dropped since. Each class has a process of its own with
+90 seconds of CPU time, and takes 2 to 6. Results are kept in a file, a line each (`--keep`,
+coverage.jsonl), so that a run may be stopped and goes on. What diffusers' tests import
+(parameterized, requests-mock) has to be there.
 """
 
 from __future__ import annotations
@@ -34,24 +36,41 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--tests", type=Path, help="diffusers' own folder tests")
+    parser.add_argument(
+        "--tests", type=Path, action="append", default=[], help="diffusers' own folder tests"
+    )
     parser.add_argument("--kind", choices=list(page.TITLES), help="these alone")
     parser.add_argument("--keep", type=Path, default=Path("coverage.jsonl"))
     parser.add_argument("--page", action="store_true", help="try nothing")
     asked = parser.parse_args(arguments)
     os.environ.update({**QUIET, "TRANSFORMERS_VERBOSITY": "critical"})
-    subjects = [*(pipelines.subjects(asked.tests) if asked.tests else ()), *models.subjects()]
+    subjects = [*pipelines.subjects(asked.tests), *models.subjects()]
     done = {(one.kind, one.name): one for one in kept(asked.keep)}
     if not asked.page:
+        _import_once()
         for subject in subjects:
             if _is_wanted(subject, asked.names, asked.kind, done):
-                result = _try(subject, asked.tests)
+                result = _try(subject)
                 keep(asked.keep, result)
                 done[result.kind, result.name] = result
     if not asked.names and not asked.kind:
         versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
         PAGE.write_text(page.write_page(subjects, list(done.values()), versions), encoding="utf-8")
     return 0
+
+
+def _import_once() -> None:
+    """Import what most classes need, so that no process has to."""
+    import diffusers
+    import transformers
+
+    from vramplan.engines.torch.record.saved import recording_child, whole_pipeline
+
+    del recording_child, whole_pipeline
+    for name in ("StableDiffusionXLPipeline", "FluxPipeline", "WanPipeline"):
+        getattr(diffusers, name)
+    for name in ("T5EncoderModel", "CLIPTextModel", "LlamaForCausalLM"):
+        getattr(transformers, name)
 
 
 def _is_wanted(
@@ -67,15 +86,12 @@ def _is_wanted(
     return (subject.kind, subject.name) not in done
 
 
-def _try(subject: Subject, tests: Path | None) -> Result:
+def _try(subject: Subject) -> Result:
     import torch
 
     torch.set_num_threads(1)
-    work = models.record
-    if subject.kind == pipelines.KIND:
-        assert tests is not None  # without it there is no such subject
-        work = pipelines.recorder(tests.resolve())
-    result = try_apart(subject, work)
+    is_pipeline = subject.kind == pipelines.KIND
+    result = try_apart(subject, pipelines.record if is_pipeline else models.record)
     print(
         f"{result.kind:10} {result.class_name:48.48} {result.stage:9} {result.cpu_seconds:5} s  "
         f"{result.how or result.reason}",

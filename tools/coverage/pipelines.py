@@ -10,7 +10,7 @@ import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tools.coverage.results import Subject
 Value = Any
 
 KIND = "pipeline"
+_NOT_ONE = ("DiffusionPipeline", "ModularPipeline")
 _STEPS = 3
 #: what the small models of diffusers' tests have for sides, whatever their architecture
 _SMALL: Mapping[str, Value] = {
@@ -29,13 +30,18 @@ _SMALL: Mapping[str, Value] = {
 }  # fmt: skip
 
 
-def subjects(tests: Path) -> Iterator[Subject]:
-    """Yield every pipeline class that the installed diffusers exports, with its test's file."""
+def subjects(folders: Sequence[Path]) -> Iterator[Subject]:
+    """Yield every pipeline class that the installed diffusers exports, with its test's file.
+
+    A modular pipeline is put together of blocks, and has no ``__call__`` of its own.
+    """
     import diffusers
 
-    places = dict(_places(tests))
+    places: dict[str, str] = {}
+    for folder in reversed(folders):
+        places |= dict(_places(folder.resolve()))
     for name in sorted(set(dir(diffusers))):
-        if name.endswith("Pipeline") and name != "DiffusionPipeline":
+        if name.endswith("Pipeline") and not name.endswith(_NOT_ONE):
             yield Subject(kind=KIND, name=name, class_name=name, place=places.get(name, ""))
 
 
@@ -48,7 +54,7 @@ def _places(tests: Path) -> Iterator[tuple[str, str]]:
         for name, one in classes.items():
             pipeline = _assigned(one, classes, "pipeline_class")
             if pipeline and _has(one, classes, "get_dummy_components"):
-                yield pipeline, f"{module}:{name}"
+                yield pipeline, f"{tests.parent}:{module}:{name}"
 
 
 def _bases(one: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:
@@ -78,33 +84,29 @@ def _has(one: ast.ClassDef, classes: Mapping[str, ast.ClassDef], name: str) -> b
     )
 
 
-def recorder(tests: Path) -> Callable[[Subject, Callable[[str], None]], str]:
-    """Return what records a pipeline with the dummies of a folder of tests."""
-
-    def record(subject: Subject, reached: Callable[[str], None]) -> str:
-        if not subject.place:
-            raise LookupError("diffusers' tests have no dummy components of it")
-        sys.path.insert(0, str(tests.parent))
-        for known in [name for name in sys.modules if name.split(".")[0] == "tests"]:
-            del sys.modules[known]
-        _make_instead_of_fetching()
-        module, _, name = subject.place.partition(":")
-        tester = getattr(importlib.import_module(module), name)()
-        components = tester.get_dummy_components()
-        reached("built")
-        inputs = _inputs(tester)
+def record(subject: Subject, reached: Callable[[str], None]) -> str:
+    """Record a pipeline with its dummies. Raises whatever its class, or its test, does."""
+    if not subject.place:
+        raise LookupError("diffusers' tests have no dummy components of it")
+    folder, module, name = subject.place.rsplit(":", 2)
+    sys.path.insert(0, folder)
+    for known in [one for one in sys.modules if one.split(".")[0] == "tests"]:
+        del sys.modules[known]
+    _make_instead_of_fetching()
+    tester = getattr(importlib.import_module(module), name)()
+    components = tester.get_dummy_components()
+    reached("built")
+    inputs = _inputs(tester)
+    try:
+        _record(subject, components, inputs, by_name=True)
+    except Exception as problem:  # noqa: BLE001  # any class, any failure
+        again = tester.get_dummy_components()
         try:
-            _record(subject, components, inputs, by_name=True)
-        except Exception as problem:  # noqa: BLE001  # any class, any failure
-            again = tester.get_dummy_components()
-            try:
-                _record(subject, again, inputs, by_name=False)
-            except Exception as other:  # likewise
-                raise other from problem
-            return "its test's inputs"
-        return "its arguments by name"
-
-    return record
+            _record(subject, again, inputs, by_name=False)
+        except Exception as other:
+            raise other from problem
+        return "its test's inputs"
+    return "its arguments by name"
 
 
 def _inputs(tester: Value) -> dict[str, Value]:
@@ -116,6 +118,7 @@ def _inputs(tester: Value) -> dict[str, Value]:
 def _record(
     subject: Subject, components: Mapping[str, Value], inputs: Mapping[str, Value], *, by_name: bool
 ) -> None:
+    import diffusers
     import torch
 
     from vramplan.engines.torch.record.saved import whole_pipeline
@@ -124,9 +127,11 @@ def _record(
     from vramplan.engines.torch.record.saved.request import Request
     from vramplan.engines.torch.tape.format import parse_tape
 
+    # some put their parts together anew when they are made: they are run as they then are
+    made = getattr(diffusers, subject.class_name)(**components).components
     modules = {
         name: one.to(torch.bfloat16).eval().requires_grad_(requires_grad=False)
-        for name, one in components.items()
+        for name, one in made.items()
         if isinstance(one, torch.nn.Module)
     }
     sides = inputs.get("width"), inputs.get("height")

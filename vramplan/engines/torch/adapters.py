@@ -10,7 +10,7 @@ examples/dreambooth/train_dreambooth_lora_flux.py; peft, utils/constants.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -42,13 +42,24 @@ _WORK = (25, 100)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """One adapter. `rank` is None for a file, whose tensors are counted by component."""
+    """One adapter. `rank` is None for a file, whose tensors are counted by component.
+
+    `element_bytes` is None where nobody said a dtype: diffusers casts an adapter to that of its
+    component, whatever the file's; peft casts one of a language model to fp32
+    (`autocast_adapter_dtype`).
+    """
 
     text: str
     rank: int | None
-    element_bytes: int
+    element_bytes: int | None
     is_fused: bool
-    tensors: Mapping[str, tuple[int, ...]]  # component -> bytes of each, of a file
+    tensors: Mapping[str, tuple[int, ...]]  # component -> elements of each, of a file
+
+    def bytes_in(self, component: str, element_bytes: int) -> int:
+        """Return the bytes of an element beside a component that is in so many."""
+        if self.element_bytes is not None:
+            return self.element_bytes
+        return element_bytes if _is_of_pipeline(component) else 4
 
 
 def adapters_of(settings: Settings, lists: Mapping[str, ModuleList]) -> tuple[Adapter, ...]:
@@ -69,8 +80,7 @@ def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
         return Adapter(
             text=text,
             rank=int(found[1]),
-            # peft makes adapters in fp32, and diffusers leaves them so
-            element_bytes=_BYTES[dtypes[0]] if dtypes else 4,
+            element_bytes=_BYTES[dtypes[0]] if dtypes else None,
             is_fused=_FUSED in words,
             tensors={},
         )
@@ -83,12 +93,11 @@ def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
     tensors = _in_file(path)
     by_component: dict[str, list[int]] = {}
     for tensor in tensors:
-        by_component.setdefault(_component_of(tensor.name, lists), []).append(tensor.size_bytes)
-    widths = {tensor.size_bytes // tensor.elements for tensor in tensors if tensor.elements}
+        by_component.setdefault(_component_of(tensor.name, lists), []).append(tensor.elements)
     return Adapter(
         text=text,
         rank=None,
-        element_bytes=max(widths, default=4),
+        element_bytes=None,
         is_fused=is_fused,
         tensors={name: tuple(sizes) for name, sizes in by_component.items()},
     )
@@ -127,19 +136,28 @@ def _component_of(name: str, lists: Mapping[str, ModuleList]) -> str:
 
 
 def added_tensors(
-    component: str, modules: ModuleList, adapters: Sequence[Adapter]
+    component: str, modules: ModuleList, adapters: Sequence[Adapter], element_bytes: int
 ) -> list[int | str]:
-    """Return the tensors that adapters add to a component; of those that are fused, none."""
+    """Return the tensors that adapters add to a component; of those that are fused, none.
+
+    `element_bytes` are the component's own.
+    """
     found: list[int | str] = []
     for adapter in adapters:
         if adapter.is_fused:
             continue
+        width = adapter.bytes_in(component, element_bytes)
         if adapter.rank is None:
-            found += (f"{size}B" for size in adapter.tensors.get(component, ()))
-            continue
-        for elements in _ranked(component, modules, adapter.rank):
-            found.append(f"{elements * adapter.element_bytes}B")
+            elements: Iterable[int] = adapter.tensors.get(component, ())
+        else:
+            elements = _ranked(component, modules, adapter.rank)
+        found += (f"{count * width}B" for count in elements)
     return found
+
+
+def _is_of_pipeline(component: str) -> bool:
+    """Return whether a component is one that diffusers loads adapters into."""
+    return component in DENOISERS or component.startswith("text_encoder")
 
 
 def _ranked(component: str, modules: ModuleList, rank: int) -> Iterator[int]:
@@ -161,13 +179,17 @@ def is_adaptable(lists: Mapping[str, ModuleList]) -> bool:
 
 
 def adapter_band(
-    component: str, modules: ModuleList, adapters: Sequence[Adapter], working_bytes: int
+    component: str,
+    modules: ModuleList,
+    adapters: Sequence[Adapter],
+    element_bytes: int,
+    working_bytes: int,
 ) -> Band:
     """Return what adapters compute beside a layer's own result while a component runs."""
     widths = [
-        one.element_bytes
+        one.bytes_in(component, element_bytes)
         for one in adapters
-        if not one.is_fused and added_tensors(component, modules, (one,))
+        if added_tensors(component, modules, (one,), element_bytes)
     ]
     expected, most = (working_bytes * share * max(widths, default=0) // 200 for share in _WORK)
     return Band(low_bytes=0, expected_bytes=expected, high_bytes=most)

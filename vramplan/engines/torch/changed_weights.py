@@ -104,7 +104,7 @@ def how_sure(found: Changes, component: str) -> tuple[Origin, str] | None:
     modules, said = found.lists[component], []
     if component in found.schemes:
         said.append(quantised.how_sure(found.schemes[component], modules))
-    if adapters.added_tensors(component, modules, found.adapters):
+    if adapters.added_tensors(component, modules, found.adapters, 1):
         said.append(adapters.how_sure(found.adapters))
     if found.is_grouped:
         source = "what is there at once where that is most: diffusers, hooks/group_offloading.py"
@@ -202,7 +202,7 @@ def _changed(
         sizes = [sum(changed.tensor_bytes(number, element_bytes)) for number in range(len(held))]
         there = set(resident(modules, places, sizes, settings))
         held = [tensors if number in there else () for number, tensors in enumerate(held)]
-    added = added_tensors(name, modules, found.adapters)
+    added = added_tensors(name, modules, found.adapters, element_bytes)
     return replace(weights, modules=(*held, *((size,) for size in added)))
 
 
@@ -259,7 +259,8 @@ def _changed_part(part: CountedPart, found: Changes, settings: Settings) -> Coun
     ]
     sizes = [sum(_in_bytes(size, element_bytes) for size in tensors) for tensors in held]
     added = sum(
-        _in_bytes(size, element_bytes) for size in added_tensors(part.name, modules, found.adapters)
+        _in_bytes(size, element_bytes)
+        for size in added_tensors(part.name, modules, found.adapters, element_bytes)
     )
     shown = part.quantised if scheme is None else scheme
     if found.is_grouped:
@@ -329,7 +330,7 @@ def _beside(name: str, found: Changes, element_bytes: int, working_bytes: int) -
         unpacked=_NOTHING
         if scheme is None
         else unpacked_band(scheme, modules, element_bytes, working_bytes),
-        adapters=adapter_band(name, modules, found.adapters, working_bytes),
+        adapters=adapter_band(name, modules, found.adapters, element_bytes, working_bytes),
     )
 
 

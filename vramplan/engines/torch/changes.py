@@ -8,6 +8,7 @@ from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, 
 from vramplan.engines.torch.changed_weights import mostly_linear
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Settings, SettingValue
+from vramplan.settings import PLACING_MAPS
 
 #: sides of smaller images, in eighths of those asked for
 _EIGHTHS = (7, 6, 5, 4)
@@ -57,7 +58,7 @@ def not_modelled(pipeline: TorchPipeline) -> Iterator[tuple[str, str]]:
 
 
 def _free_changes(settings: Settings) -> Iterator[Change]:
-    if settings.get("device_map") == "auto":
+    if settings.get("device_map") in PLACING_MAPS:
         yield Change(
             settings={"device_map": "cuda"},
             line='device_map="cuda"',

@@ -30,6 +30,7 @@ from vramplan.model import (
 )
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
+from vramplan.settings import PLACING_MAPS
 from vramplan.units import format_size
 
 if TYPE_CHECKING:  # most runs are placed by nobody, and stop nowhere
@@ -54,7 +55,7 @@ def judge_torch(
         kind = grade(found.need.band, budget_bytes, spills=spills(settings))
         if not kind.is_failure:
             break
-    if settings.get("device_map") == "auto":
+    if settings.get("device_map") in PLACING_MAPS:
         split = _judge_placed(pipeline, found, kind, card, budget_bytes)
         if split is not None:
             return split
@@ -202,8 +203,8 @@ def _left(placed: Placement, settings: Settings) -> str:
     left = format_size(placed.cpu_bytes, up=True)
     percent = offered_percent(settings)
     return (
-        f'device_map="auto" offers itself {percent} % of what is free, {offered}, and '
-        f"leaves {left} to the CPU ({placed.names_on_cpu()})"
+        f'device_map="{settings["device_map"]}" offers itself {percent} % of what is free, '
+        f"{offered}, and leaves {left} to the CPU ({placed.names_on_cpu()})"
     )
 
 
@@ -230,7 +231,7 @@ class TorchGrader:
         self._settings = settings
         self._spills = spills(settings)
         self._is_auto = settings.get("offload") == "auto"
-        self._is_placed = settings.get("device_map") == "auto"
+        self._is_placed = settings.get("device_map") in PLACING_MAPS
         modes = OFFLOAD_MODES if self._is_auto else (str(settings.get("offload", "none")),)
         self._tried = {
             mode: {**settings, "offload": mode} if "offload" in settings else dict(settings)

@@ -27,7 +27,7 @@ from vramplan.known_results import KnownResults
 from vramplan.model import Band, Card, Settings
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import SPILLING_PLATFORMS
+from vramplan.settings import PLACING_MAPS, SPILLING_PLATFORMS
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.conditions import Conditions
@@ -89,7 +89,7 @@ def is_placed_whole(
     pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int
 ) -> bool:
     """Return whether no layer is left to the CPU by ``device_map=auto``, as is expected."""
-    if settings.get("device_map") != "auto":
+    if settings.get("device_map") not in PLACING_MAPS:
         return True
     from vramplan.engines.torch.device_map import offered_percent, placed_at
 

@@ -426,6 +426,9 @@ class Functions(Attention):
                 return args[0].to(kwargs.get("dtype") or args[0].dtype)
             del kwargs["device"]
             return func(mapped(_number_of, args[0]), *args[1:], **kwargs).to(CUDA)
+        if func in _FROM_DATA and args and (kind := _kind_of_numbers(args[0])) is not None:
+            kwargs.setdefault("dtype", kind)  # a list of numbers that are on the device
+            return func(mapped(_number_of, args[0]), *args[1:], **kwargs)
         if func in _TO_HOST and isinstance(args[0], OnDevice):
             return func(args[0].cpu(), *args[1:], **kwargs)
         if func is torch.Tensor.new_tensor and isinstance(args[0], OnDevice):
@@ -442,6 +445,14 @@ class Functions(Attention):
 def _number_of(value: Value) -> Value:
     """Return a tensor's number where it is one of a list's; everything else as it is."""
     return value.cpu().item() if isinstance(value, OnDevice) else value
+
+
+def _kind_of_numbers(data: Value) -> torch.dtype | None:
+    """Return the type of a list's first tensor of the device; None where it has none."""
+    if not isinstance(data, (list, tuple)):
+        return None
+    leaves = tree_flatten(data)[0]
+    return next((one.dtype for one in leaves if isinstance(one, OnDevice)), None)
 
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
