@@ -161,9 +161,10 @@ class TorchEngine:
 
         return make_tape(of_torch(pipeline), progress, is_proved=is_proved)
 
-    def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str]:
-        """Return the versions that a pipeline's tape was recorded with."""
-        from vramplan.engines.torch.estimate import find_tape
+    def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str] | None:
+        """Return the versions that a pipeline's tape was recorded with; None of what is counted."""
+        from vramplan.engines.torch.estimate import find_tape, settled
         from vramplan.engines.torch.tape.format import read_tape
 
-        return read_tape(find_tape(of_torch(pipeline))).recorded_with
+        found = settled(of_torch(pipeline), pipeline.defaults)
+        return None if found.counted is not None else read_tape(find_tape(found)).recorded_with
