@@ -451,8 +451,7 @@ def _kind_of_numbers(data: Value) -> torch.dtype | None:
     """Return the type of a list's first tensor of the device; None where it has none."""
     if not isinstance(data, (list, tuple)):
         return None
-    leaves = tree_flatten(data)[0]
-    return next((one.dtype for one in leaves if isinstance(one, OnDevice)), None)
+    return next((one.dtype for one in _on_device(data)), None)
 
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
