@@ -196,6 +196,8 @@ def make(
             "per_layer_token_embd.weight": (256 * LAYERS, WORDS),
             "per_layer_proj_norm.weight": (256,),
         }
+        if name != "gemma4":
+            del per_layer["per_layer_token_embd.weight"]
         tensors += [one for one in per_layer.items() if one[0] not in there]
     unreal = (".scale", ".input_scale", _UNREAL.get(name, ".scale"))
     kept = [one for one in tensors if not one[0].endswith(unreal)]

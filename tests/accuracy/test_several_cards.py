@@ -21,9 +21,11 @@ from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import read_run
 from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.witness.answer import EngineAnswer, ask_engine
+from vramplan.engines.ggml.witness.dry_run import NEXT_CONTEXT
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
+from vramplan.engines.ggml.witnessed import settle
 from vramplan.errors import MeasurementError, UsageError
-from vramplan.model import Device, LineKind
+from vramplan.model import Device, LineKind, Origin
 from vramplan.settings import resolve_settings
 
 pytest.importorskip("xllamacpp")
@@ -125,7 +127,7 @@ def held_by(told: EngineAnswer, kind: LineKind, card: int | None) -> int:
 FEW = ("llama 12", "mixture", "gemma3", "deepseek2", "falcon-h1")
 
 
-@pytest.mark.parametrize("layers", [1, 2, "all"])
+@pytest.mark.parametrize("layers", [2, "all"])  # and 1 and 3 over every family, below
 @pytest.mark.parametrize("free", [TWO, UNEQUAL, THREE], ids=str)
 @pytest.mark.parametrize("name", FEW)
 def test_each_card_holds_what_we_say(files, name, free, layers) -> None:
@@ -153,6 +155,28 @@ TAPED = {"internlm2": 0, "phi2": 1}
 def test_tapes_tell_each_cards_buffers(taped, name, free, layers) -> None:
     ours = hold(taped[name], free, gpu_layers=layers)
     assert has_tape(ours.run.model, ours.run.batch, ours.run.rules, len(free))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("internlm2", {"override_tensor": r"blk\.[0-3]\.ffn_.*=CPU;attn_output=CPU"}),
+        ("phi2", {"override_tensor": "output=CPU;ffn_up=CPU", "gpu_layers": 4}),
+        ("internlm2", {"kv_offload": "off"}),
+        ("phi2", {"key_type": "q8_0", "value_type": "f16"}),
+    ],
+    ids=str,
+)
+def test_tapes_hold_with_what_people_set(taped, name, wanted) -> None:
+    asked = {"gpu_layers": "all", "parallel": 1, "kv_unified": "off", **wanted}
+    ours = hold(taped[name], (7800,), **asked)
+    assert has_tape(ours.run.model, ours.run.batch, ours.run.rules)
+
+
+def test_tapes_hold_over_cards_with_what_people_set(taped) -> None:
+    moved = {"override_tensor": r"blk\.0\.=CUDA1;ffn_down=CPU", "gpu_layers": "all"}
+    ours = hold(taped["internlm2"], UNEQUAL, **moved)
+    assert has_tape(ours.run.model, ours.run.batch, ours.run.rules, 2)
 
 
 @pytest.mark.parametrize("layers", [4, 9])
@@ -244,6 +268,28 @@ def test_other_caches_over_every_family(files, name, wanted, layers, slots, ubat
         pytest.skip("a latent cache is of one type: the engine refuses two")
     asked = {"parallel": slots, "kv_unified": "off", "ubatch": ubatch, "gpu_layers": layers}
     hold(files[name], (7800,), **asked, **wanted)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("layers", [2, "all"])
+def test_layers_that_guess_ahead_have_a_context_of_their_own(files, layers) -> None:
+    pipeline = open_model(str(files["glm4moe"]), None)
+    wanted = {"context": 2048, "parallel": 1, "flash_attention": "on", "load_mtp": "on"}
+    chosen = resolve_settings(pipeline, {**pipeline.defaults, **wanted, "gpu_layers": layers})
+    _, ours = settle(read_run(pipeline, chosen, "8.6"), None)
+    assert ours.compute.origin is Origin.WITNESSED
+    both = [
+        ask(files["glm4moe"], {**chosen, **one}, [24 * GIB]) for one in ({}, {NEXT_CONTEXT: "on"})
+    ]
+    assert held_by(both[0], LineKind.WEIGHTS, 0) == pytest.approx(
+        ours.weights.band.expected_bytes, abs=HALF_A_MIB
+    )
+    for kind, size in (
+        (LineKind.KV_CACHE, ours.cache.band.expected_bytes),
+        (LineKind.COMPUTE_BUFFER, ours.compute.band.expected_bytes),
+    ):
+        told = sum(held_by(one, kind, 0) for one in both)
+        assert told == pytest.approx(size, abs=0.03 * MIB), kind
 
 
 #: what people write for -ot, and what nobody should
