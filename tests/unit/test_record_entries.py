@@ -18,6 +18,7 @@ from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
+from vramplan.engines.torch.record.saved.finder import MAIN, Finder
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
 from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
@@ -352,3 +353,37 @@ def test_a_loop_that_an_images_strength_shortens_is_counted_by_it() -> None:
     assert evaluate(entry_tape._count("step1", {8: 2, 10: 3, 13: 3}), {"steps": 50}) == 15
     with pytest.raises(RecordingError, match="is not known"):
         entry_tape._count("step1", {8: 2, 10: 9})
+
+
+def stream_of(routine, dims, sizes, left):
+    """Return a stream that makes things of these sizes, and frees those that are not `left`."""
+    stream = Stream(routine, dims)
+    made = [Alloc(stream.new_birth(), size, operator) for operator, size in sizes]
+    stream.events = [*made, *(Free(one.birth) for n, one in enumerate(made) if n not in left)]
+    return stream
+
+
+def test_a_result_that_is_made_in_what_looks_like_a_loop_has_code_by_batch() -> None:
+    """Qwen-Image's transformer makes two more of a batch, the last of which its caller gets."""
+    streams = []
+    for n, p in ((1, 5), (2, 7), (1, 9), (3, 11), (1, 20), (2, 31)):
+        more = [("b", 512 * n * p)] if n > 1 else []
+        sizes = [("a", 512 * p), ("b", 512 * n * p), *more]
+        streams.append(stream_of("transformer", {"n": n, "p": p}, sizes, {len(sizes) - 1}))
+    found = Finder(["n", "p"], ["n", "p"], ()).assembled("transformer", streams)
+    assert [variant["if"] for variant in found] == ["(n==1)", "(not (n==1))"]
+    assert [variant["outputs"] for variant in found] == [[1], [2]]
+
+
+def test_prompts_inside_a_window_and_beyond_have_code_of_their_own() -> None:
+    streams = [
+        stream_of(MAIN, {"p": p, "new": 4}, [("a", 64 * p), *([("mask", p * p)] * (p >= 30))], ())
+        for p in (5, 7, 11, 23, 30, 47, 61, 97)
+    ]
+    sides = ("p<30", "p>=30")
+    inside, beyond = Finder(["p"], ["p"], (), sides).assembled(MAIN, streams)
+    assert (inside["if"], beyond["if"]) == ("(p<30)", "(p>=30)")
+    assert inside["sizes"] == ["64*p"]
+    assert beyond["sizes"] == ["64*p", "p*p"]
+    with pytest.raises(RecordingError):
+        Finder(["p"], ["p"], ()).assembled(MAIN, streams[:5])
