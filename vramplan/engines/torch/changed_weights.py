@@ -80,19 +80,11 @@ def _changes(lists: Mapping[str, ModuleList], names: Sequence[str], settings: Se
 
 def mostly_linear(pipeline: TorchPipeline) -> bool:
     """Return whether most of a pipeline's weights are in layers that quantisers take."""
+    from vramplan.engines.torch.quantised import linear_and_all
+
     lists = lists_of(pipeline.module_list, pipeline.saved)
-    both = _linear_and_all(tuple(lists.values()))
-    return 2 * both[0] > both[1]
-
-
-def _linear_and_all(lists: Sequence[ModuleList]) -> tuple[int, int]:
-    linear = total = 0
-    for modules in lists:
-        for one in modules.modules:
-            size = one.elements
-            total += size
-            linear += size if one.rows and not one.is_kept else 0
-    return linear, total
+    both = [linear_and_all(modules) for modules in lists.values()]
+    return 2 * sum(taken for taken, _ in both) > sum(whole for _, whole in both)
 
 
 def how_sure(found: Changes, component: str) -> tuple[Origin, str] | None:

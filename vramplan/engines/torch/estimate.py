@@ -8,10 +8,9 @@ from pathlib import Path
 from vramplan import user_cache
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.engines.torch.activations import activations_line
-from vramplan.engines.torch.adapter_results import adapter_lines
 from vramplan.engines.torch.allocator_slack import slack_line, with_chance
 from vramplan.engines.torch.attention_kernel import parse_capability
-from vramplan.engines.torch.changed_weights import beside_at_limit, tape_at
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.convolution_workspace import convolution_lines
 from vramplan.engines.torch.cublas_workspace import cublas_band, cublas_line
 from vramplan.engines.torch.gradients import gradients_lines
@@ -35,7 +34,6 @@ from vramplan.engines.torch.shipped_results import (
     remembered,
 )
 from vramplan.engines.torch.tape_files import find_tape, look_for_tape, open_tape, tape_proof
-from vramplan.engines.torch.unpacked_weights import unpacked_lines
 from vramplan.engines.torch.weights import components, weights_lines
 from vramplan.model import (
     Band,
@@ -253,8 +251,12 @@ def _lines(run: RunAtPeak) -> Iterator[Line]:
     kept = [*gradients_lines(run), *optimizer_state_lines(run)]
     yield from kept
     yield activations_line(run, sum(line.band.expected_bytes for line in kept))
-    yield from adapter_lines(run)
-    yield from unpacked_lines(run)
+    if are_changed(run.settings):
+        from vramplan.engines.torch.adapter_results import adapter_lines
+        from vramplan.engines.torch.unpacked_weights import unpacked_lines
+
+        yield from adapter_lines(run)
+        yield from unpacked_lines(run)
     yield from convolution_lines(run)
     yield cublas_line(run.compute_capability)
     yield slack_line(run)

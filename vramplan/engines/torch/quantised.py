@@ -160,6 +160,12 @@ def _quanto_int4(rows: int, columns: int, element_bytes: int) -> Sequence[int]:
     return (packed, rows * element_bytes, rows * element_bytes)
 
 
+def linear_and_all(modules: ModuleList) -> tuple[int, int]:
+    """Return the elements of the layers that quantisers take, and of all."""
+    taken = sum(one.elements for one in modules.modules if one.rows and not one.is_kept)
+    return taken, sum(one.elements for one in modules.modules)
+
+
 def how_sure(scheme: str, modules: ModuleList) -> tuple[Origin, str]:
     """Return how sure the bytes of quantised weights are, and why."""
     if modules.is_by_names:
@@ -173,7 +179,12 @@ def how_sure(scheme: str, modules: ModuleList) -> tuple[Origin, str]:
 
 
 def unpacked_band(scheme: str, modules: ModuleList, element_bytes: int, working_bytes: int) -> Band:
-    """Return what a quantised layer may take beside its result while it runs."""
+    """Return what a quantised layer may take beside its result while it runs.
+
+    Where linear layers are less than half of a component, its peak is hardly in one of them; where
+    they are less than a tenth (an autoencoder's few) they see maps far smaller than those at the
+    peak.
+    """
     rule = _UNPACKED[_GGUF if scheme.startswith(_GGUF) else scheme]
     largest = max(
         (
@@ -186,8 +197,8 @@ def unpacked_band(scheme: str, modules: ModuleList, element_bytes: int, working_
     matrix = largest * element_bytes
     if scheme == "bnb-4bit-dq":  # the scales are unpacked first, to fp32
         matrix += -(-largest // _BNB_BLOCK) * _FP32
-    expected, most = (
-        (matrix * of_matrix + (working_bytes if largest else 0) * of_work) // 100
-        for of_matrix, of_work in zip(rule.matrix, rule.work, strict=True)
-    )
-    return Band(low_bytes=0, expected_bytes=expected, high_bytes=max(expected, most))
+    linear, whole = linear_and_all(modules)
+    worked = working_bytes if 10 * linear >= whole else 0
+    expected = matrix * rule.matrix[0] + worked * rule.work[0] if 2 * linear >= whole else 0
+    most = matrix * rule.matrix[1] + worked * rule.work[1]
+    return Band(low_bytes=0, expected_bytes=expected // 100, high_bytes=most // 100)
