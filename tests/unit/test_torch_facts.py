@@ -60,7 +60,7 @@ DIFFUSERS = (
 
 
 def test_no_name_of_a_familys_part_stands_in_generic_code() -> None:
-    """They are in the recipes, and in what says how diffusers moves, saves, finds and calls parts."""
+    """They are in the recipes, and where it says how diffusers moves, saves and finds parts."""
     root = Path(torch_engine.__file__).parent
     generic = [
         path
