@@ -92,6 +92,13 @@ def test_what_cannot_fit_says_by_how_much_it_misses(run) -> None:
     assert plan["nearest"]
 
 
+def test_a_language_model_with_nothing_to_change_is_told_what_else_people_do(run) -> None:
+    done = run("plan", "gpt-oss-20b", "--card", "2GiB")
+    assert "it cannot be made to fit: no setting is left to change" in done.out
+    assert "not tried: weights in 8 or 4 bits" in done.out
+    assert "not tried: a .gguf file of it" in done.out
+
+
 def test_the_page_shows_what_is_printed(run) -> None:
     page = (Path(__file__).parents[2] / "docs" / "planning.md").read_text(encoding="utf-8")
     shown = page.partition("```text\n")[2].partition("```")[0]

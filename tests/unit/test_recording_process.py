@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -83,3 +84,19 @@ def test_it_sees_no_gpu_no_token_and_no_folder_of_ours(tmp_path, monkeypatch) ->
     assert seen["HOME"] == seen["HF_HOME"]
     assert Path(seen["cwd"]) != Path.cwd()
     assert not Path(seen["HOME"]).exists()
+
+
+def test_who_is_ended_from_outside_ends_it_too(tmp_path, monkeypatch) -> None:
+    told = tmp_path / "told"
+    child(
+        tmp_path,
+        monkeypatch,
+        "import os, pathlib, signal, time\n"
+        f"pathlib.Path({str(told)!r}).write_text(str(os.getpid()))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "time.sleep(600)",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_child(b"{}", lambda _: None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)

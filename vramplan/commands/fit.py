@@ -22,7 +22,7 @@ def configure(parser: ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="TARGET|FOLDER",
-        help=f"what is looked at too: a folder whose .gguf files, and those below it, are; or "
+        help=f"what is looked at too: a folder whose models, and those below it, are; or "
         f"{arguments.TARGET_HELP}",
     )
     arguments.add_cards(parser, "this machine's GPU; without one it must be named")

@@ -37,6 +37,7 @@ from vramplan.report.verdict_rows import (
     sections,
     whys,
 )
+from vramplan.settings import told
 
 if TYPE_CHECKING:
     import jinja2
@@ -274,7 +275,7 @@ def _chapter(index: int, section: Section, offers: Sequence[Offer]) -> Chapter:
         title="" if estimate is None else clean(estimate.title, 120),
         about=() if estimate is None else _about(estimate),
         settings=tuple(
-            (phrases.name(key), phrases.value(chosen)) for key, chosen in settings.items()
+            (phrases.name(key), phrases.value(chosen)) for key, chosen in told(settings).items()
         ),
         verdicts=check_table(section.verdicts) if section.verdicts else None,
         whys=whys(section.verdicts),

@@ -211,6 +211,7 @@ def _budget(fit: Fit, figures: Figures, gpus: Sequence[Gpu], *, free_bytes: int 
         ),
         notes=(
             *_notes(run, placement, figures, vision),
+            *_remote_notes(run, gpus),
             *_runtime_notes(fit, figures, buffers, device.expected_bytes),
         ),
         cards=tuple(_shares(fit, gpus, (*lines, *contexts), buffers)) if len(gpus) > 1 else (),
@@ -452,6 +453,23 @@ def _moved_note(run: GgmlRun) -> str:
         for place, sizes in sorted(found.items())
     )
     return f"override_tensor: {said}; a big batch copies what is in host memory to the GPU"
+
+
+def _remote_notes(run: GgmlRun, gpus: Sequence[Gpu]) -> Iterator[str]:
+    """Yield in which order the engine has cards of other machines, and what comes of it."""
+    if not run.remotes:
+        return
+    if len(run.cards) > 1:
+        order = ", ".join(gpus[number].name for number in run.cards)
+        yield (
+            f"llama.cpp counts cards of other machines first, so layers begin there, and "
+            f"tensor_split and main_gpu mean this order: {order}"
+        )
+    if run.vision is not None and len(run.cards) > 1 and run.first_here not in run.cards[:1]:
+        yield (
+            "the engine's fit leaves room for the projector on the first card in this order, and "
+            f"the projector goes to {gpus[run.first_here].name}"
+        )
 
 
 def _notes(

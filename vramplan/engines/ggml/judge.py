@@ -142,6 +142,8 @@ def _worst(cards: tuple[CardShare, ...]) -> VerdictKind:
 
 def _judge_cards(placed: Estimate, card: Card, settings: Settings) -> tuple[CardShare, ...]:
     """Return each of several cards with its verdict."""
+    if not placed.cards:
+        return ()
     return tuple(
         replace(
             share,

@@ -62,6 +62,7 @@ class Fit:
             output_first=self.run.rules.output_layer_first,
             moved=self.run.moved,
             shares=self.shares,
+            remotes=self.run.remotes,
         )
 
 
@@ -234,7 +235,9 @@ class _Filling:
         self._run = run
         self._targets = targets
         self._last = len(targets) - 1
-        self._total = run.model.total_layers
+        # the engine deals out as many as there are without those that guess ahead, which are among
+        # them all the same: the first ones stay behind (llama_model_n_layer)
+        self._total = run.model.layers + 1
         self._has_experts = run.model.has_experts
         self._known: dict[_Parts, tuple[int, ...]] = {}
 

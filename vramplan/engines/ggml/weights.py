@@ -163,7 +163,8 @@ class Placement:
 
     `host_bytes` is the bare size of what is in host memory. Of `blocks_without_experts` of the
     cards' blocks some tensors were `moved` there. `mapped_bytes` is what the engine prints of it:
-    the file from the first tensor that is there to the last.
+    the file from the first tensor that is there to the last. The first `remotes` of the cards are
+    other machines'.
     """
 
     on_gpu: int
@@ -174,6 +175,7 @@ class Placement:
     blocks_without_experts: int = 0
     moved: Moved = NOTHING_MOVED
     mapped_bytes: int = 0
+    remotes: int = 0
 
     @property
     def gpu_bytes(self) -> int:
@@ -209,10 +211,12 @@ def place_layers(
     output_first: bool,
     moved: Moved = NOTHING_MOVED,
     shares: tuple[float, ...] = (),
+    remotes: int = 0,
 ) -> Placement:
     """Return what is where when `on_gpu` of the model's layers are on a GPU.
 
-    `shares` are the parts that several cards have of these layers.
+    `shares` are the parts that several cards have of these layers, of which the first `remotes` are
+    other machines'.
 
     Blocks go from the last to the first; the output layer goes before them (`output_first`, since
     llama.cpp#18148) or after all of them. The token embedding stays in host memory: "there is very
@@ -265,6 +269,7 @@ def place_layers(
         blocks_without_experts=len(kept),
         moved=moved,
         mapped_bytes=mapped_to - max(mapped_from, 0),
+        remotes=remotes,
     )
 
 

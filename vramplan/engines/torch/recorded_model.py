@@ -84,7 +84,7 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
         return Attempt(pipeline=None)
     if (missing := missing_library()) is not None:
         return Attempt(pipeline=None, reason=f"it is not recorded here: {missing}")
-    if settings.get("offload") == "model" and (odd := _unchained(model)):
+    if settings.get("offload") in ("model", "group") and (odd := _unchained(model)):
         reason = f"offload of {odd} is not modelled, so it is not recorded"
         return Attempt(pipeline=None, reason=reason)
     request = _request(model, settings, compute_capability)
@@ -108,7 +108,6 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
         pipeline=replace(
             pipeline,
             counted=None,
-            saved=None,
             tape=key,
             folders=(kept_recordings.folder(),),
             is_recorded_here=True,

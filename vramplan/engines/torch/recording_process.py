@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vramplan.engines.torch.libraries import QUIET, STEP
 from vramplan.errors import RecordingError
+from vramplan.interrupts import ending_tidily
 from vramplan.units import GIB
 
 CHILD = "vramplan.engines.torch.record.saved.recording_child"
@@ -35,6 +36,7 @@ def run_child(request: bytes, tell: Callable[[str], None]) -> str:
     Raises RecordingError where it does not print a recording.
     """
     with (
+        ending_tidily(),
         tempfile.TemporaryDirectory(prefix="vramplan-") as own,
         subprocess.Popen(
             [sys.executable, "-m", CHILD],

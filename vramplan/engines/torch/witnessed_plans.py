@@ -64,18 +64,26 @@ class Shape:
 
 def work_out(plan: str, shape: Shape) -> int:
     """Return the bytes of a plan's sum. Raises ValueError for what is no such sum."""
-    total = 0
+    number, terms = _read_sum(plan)
+    return number + sum(
+        times * shape.measure(letter, multiple) for times, letter, multiple in terms
+    )
+
+
+@lru_cache(maxsize=4096)  # all there are, some times over
+def _read_sum(plan: str) -> tuple[int, tuple[tuple[int, str, int], ...]]:
+    """Return the number in a plan's sum, and the rest of it: how often, what, of which multiple."""
+    total, terms = 0, []
     for term in plan.split("+"):
         found = _TERM.fullmatch(term)
         if found is None:
             raise ValueError(f"not a plan: {plan[:60]!r}")
         times, letter, multiple, number = found.groups()
-        total += (
-            int(number)
-            if letter is None
-            else int(times or 1) * shape.measure(letter, int(multiple or 1))
-        )
-    return total
+        if letter is None:
+            total += int(number)
+        else:
+            terms.append((int(times or 1), letter, int(multiple or 1)))
+    return total, tuple(terms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from vramplan.engines.torch.libraries import STEP
 from vramplan.engines.torch.record.saved import models, whole_pipeline
 from vramplan.engines.torch.record.saved.build import build_part, said
 from vramplan.engines.torch.record.saved.constant_tape import Recorded, write_recording
+from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
 from vramplan.engines.torch.record.saved.request import Request, read_request
 from vramplan.engines.torch.record.saved.wrapped import (
     Functions,
@@ -41,6 +42,8 @@ RECORDED_TOKENS = (5, 6, 8)
 Value = Any
 Tell = Callable[[str], None]
 Modules = Mapping[str, torch.nn.Module]
+#: sees the device and the components before they run
+Watch = Callable[[WrappedDevice, Modules], None]
 
 
 def main() -> int:
@@ -83,9 +86,19 @@ def record(request: Request, tell: Tell) -> str:
     for part in request.parts:
         tell(f"building {part.name}")
         modules[part.name] = build_part(part, dtype)
-    recorded = record_modules(request, modules, tell)
+    recorded = record_modules(request, modules, tell, watch=remembering(request))
     tell("writing the tape")
     return write_recording(request.name, recorded, modules, dtype.itemsize)
+
+
+def remembering(request: Request) -> Watch:
+    """Return what lets one of many layers that are alike stand for the others of a recording."""
+    calls: Calls = {}
+
+    def watch(device: WrappedDevice, modules: Modules) -> None:
+        Memory(device, calls, (request.dtype, request.kernel)).watch(modules)
+
+    return watch
 
 
 def record_modules(
@@ -95,7 +108,7 @@ def record_modules(
     make_device: Callable[[set[int]], WrappedDevice] | None = None,
     *,
     new_tokens: Sequence[int] = RECORDED_TOKENS,
-    watch: Callable[[WrappedDevice, Modules], None] | None = None,
+    watch: Watch | None = None,
     placed: set[int] | None = None,
 ) -> Recorded:
     """Return the recording of a request's run of modules, which are wrapped from here on.
