@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
 from zlib import crc32
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Band, Origin, Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING, Generic, TypeVar
 from vramplan.settings import IDLE, OF_GROUPS
 
 if TYPE_CHECKING:  # what changes nothing needs none of it
