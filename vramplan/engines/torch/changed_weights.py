@@ -116,8 +116,14 @@ def changes_key(pipeline: TorchPipeline, settings: Settings) -> str:
     if not are_changed(settings):
         return ""
     found = changes_at(pipeline, settings)
-    told = repr((found.schemes, found.adapters, sorted(found.lists.items())))
+    lists = sorted((name, _checksum(_ById(modules))) for name, modules in found.lists.items())
+    told = repr((found.schemes, found.adapters, lists))
     return f" changed={crc32(told.encode()):08x}"
+
+
+@lru_cache(maxsize=64)  # a plan asks for every way and size, and a list has thousands of modules
+def _checksum(modules: _ById[ModuleList]) -> int:
+    return crc32(repr(modules.of).encode())
 
 
 # ------------------------------------------------------------------------------- of a tape
