@@ -78,7 +78,7 @@ def test_recording_twice_gives_the_same_bytes(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tape_is_small(name):
-    assert len(write_tape(record_tape(name, autoencoders.recipe(pipeline_of(name))))) < 8_000
+    assert len(write_tape(record_tape(name, autoencoders.recipe(pipeline_of(name))))) < 9_000
 
 
 def test_bf16_makes_the_events_of_fp16():

@@ -12,7 +12,7 @@ from vramplan.budget.verdict import spills
 from vramplan.codec import Json
 from vramplan.engines.torch.estimate import find_tape, open_tape, replayed, tape_proof, with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import conditions_at, result_key
+from vramplan.engines.torch.replayed import conditions_at, on_card, result_key
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
@@ -56,7 +56,8 @@ def find_first_stop(
     if pipeline.counted is not None:  # there is nothing to replay
         return None
     limit_bytes = budget_bytes - context_band(card).expected_bytes
-    return FirstStop(pipeline, settings, card.compute_capability).under(limit_bytes)
+    asked = on_card(settings, card)
+    return FirstStop(pipeline, asked, card.compute_capability).under(limit_bytes)
 
 
 class FirstStop:

@@ -28,7 +28,7 @@ from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.errors import OutsideError
-from vramplan.model import Settings
+from vramplan.model import Card, Settings
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import replace
 
@@ -58,6 +58,21 @@ _WIDTHS = (2, 4)
 MODEL_VERSION = 7
 
 
+#: what `on_card` calls the multiprocessors of a card
+MULTIPROCESSORS = "multiprocessors"
+
+
+def on_card(settings: Settings, card: Card) -> Settings:
+    """Return settings with what of a card decides a replay beside its compute capability.
+
+    In training that is how many multiprocessors share the sum of a gradient
+    (`reduction_workspace`).
+    """
+    if settings.get("mode") != "train" or card.multiprocessors is None:
+        return settings
+    return {**settings, MULTIPROCESSORS: card.multiprocessors}
+
+
 def conditions_at(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> Conditions:
@@ -69,12 +84,17 @@ def conditions_at(
     dtype = _dtype(settings)
     facts = _facts(pipeline, settings, compute_capability, tape)
     element_bytes = ELEMENT_BYTES[dtype]
+    count = settings.get(MULTIPROCESSORS)
+    scratches = {
+        size: _scratch(compute_capability, size, dtype, count if isinstance(count, int) else None)
+        for size in {element_bytes, *_WIDTHS}
+    }
     return Conditions(
         numbers=numbers_at(settings),
         facts=facts,
         element_bytes=element_bytes,
-        workspace_bytes=_scratch(compute_capability, element_bytes, dtype),
-        cast_workspace_bytes={size: _scratch(compute_capability, size, dtype) for size in _WIDTHS},
+        workspace_bytes=scratches[element_bytes],
+        cast_workspace_bytes={size: scratches[size] for size in _WIDTHS},
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
         offload="none"
@@ -85,9 +105,9 @@ def conditions_at(
 
 
 def _scratch(
-    compute_capability: str, element_bytes: int, dtype: str
+    compute_capability: str, element_bytes: int, dtype: str, multiprocessors: int | None
 ) -> WitnessedScratch | Percents:
-    witnessed = witnessed_scratch(compute_capability, element_bytes, dtype)
+    witnessed = witnessed_scratch(compute_capability, element_bytes, dtype, multiprocessors)
     return witnessed or convolution_scratch(compute_capability, element_bytes).expected
 
 
@@ -260,7 +280,8 @@ def models_at(pipeline: TorchPipeline, settings: Settings, compute_capability: s
     # a component may be cast to another width than the rest: SDXL's VAE
     scratch = "|".join(scratch_key(compute_capability, size, dtype) for size in _WIDTHS)
     cublas = cublas_band(compute_capability)[0].expected_bytes
-    return f"{kernel} scratch={scratch} cublas={cublas}"
+    shared = f" sums={settings[MULTIPROCESSORS]}" if MULTIPROCESSORS in settings else ""
+    return f"{kernel} scratch={scratch} cublas={cublas}{shared}"
 
 
 def result_key(

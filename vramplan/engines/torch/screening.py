@@ -22,7 +22,7 @@ from vramplan.engines.torch.estimate import (
     with_tape,
 )
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import at_most, conditions_at, knows_plans, result_key
+from vramplan.engines.torch.replayed import at_most, conditions_at, knows_plans, on_card, result_key
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass, replace
@@ -106,6 +106,7 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     if pipeline.counted is not None:
         return _screen_counted(pipeline, settings, card, budget_bytes)
     path, compute_capability = find_tape(pipeline), card.compute_capability
+    settings = on_card(settings, card)
     context = context_band(card)
     cublas = cublas_band(compute_capability)[0]
     extra_bytes = cublas.high_bytes - cublas.expected_bytes
