@@ -18,15 +18,14 @@ from vramplan.engines.torch.convolution_workspace import (
     witnessed_scratch,
 )
 from vramplan.engines.torch.tape.convolution import read_kind
-from vramplan.engines.torch.witnessed_plans import (
+from vramplan.engines.torch.witnessed_files import (
     CAPABILITIES,
     FOLDER,
     NEAREST,
-    Shape,
     file_name,
-    read_plans,
-    work_out,
+    versions_of,
 )
+from vramplan.engines.torch.witnessed_plans import Shape, read_plans, work_out
 from vramplan.errors import CatalogError
 
 
@@ -63,7 +62,7 @@ def test_the_rules_give_cudnns_own_answers(capability: str) -> None:
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_every_rule_can_be_worked_out(capability: str) -> None:
     plans = read_plans(profiles_dir(), capability)
-    assert plans.versions.keys() == {"torch", "cudnn"}
+    assert versions_of(profiles_dir(), capability).keys() == {"torch", "cudnn"}
     assert set(plans.layers) == {"fp16", "bf16", "fp32"}
     for dtype, layers in plans.layers.items():
         for kind, known in layers.items():

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
-from vramplan.engines.torch.estimate import find_tape, open_tape, settled
+from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.convolution import read_kind
 from vramplan.engines.torch.tape.rehearse import rehearse
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.settings import parse_setting
 
 #: a layer's kind, its batch and the sides of its input

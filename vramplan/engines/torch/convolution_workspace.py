@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 from vramplan.budget.learned import learned
 from vramplan.catalog.shipped import profiles_dir
@@ -23,15 +24,13 @@ from vramplan.engines.torch.reduction_workspace import INNER, OUTER, reduction_b
 from vramplan.engines.torch.tape.conditions import Percents
 from vramplan.engines.torch.tape.convolution import Convolution, read_kind
 from vramplan.engines.torch.tape.plans import ComparedModel
-from vramplan.engines.torch.witnessed_plans import (
-    CAPABILITIES,
-    NEAREST,
-    Plans,
-    checksum,
-    read_plans,
-)
+from vramplan.engines.torch.witnessed_files import CAPABILITIES, NEAREST, checksum, versions_of
 from vramplan.model import GPU, Band, Line, LineKind, Origin
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vramplan.engines.torch.witnessed_plans import Plans
 
 #: what cuDNN 9.10's fp32 plan takes on 6.0 for a kernel of 3: the filter transformed to 5 by 5 in
 #: fp32, so 25/9 of its elements at twice the bytes of fp16's. Its own answers without a device:
@@ -180,6 +179,8 @@ class WitnessedScratch(ComparedModel):
     @property
     def known(self) -> Plans:
         """What was witnessed on the architecture."""
+        from vramplan.engines.torch.witnessed_plans import read_plans  # a known result needs none
+
         return read_plans(profiles_dir(), self.capability)
 
     def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
@@ -188,7 +189,7 @@ class WitnessedScratch(ComparedModel):
         Of a layer that cuDNN was not asked about the last takes nothing, as of every one that it
         was asked about.
         """
-        found = self.known.sizes(self.dtype, kind, operands)
+        found = _witnessed(self.capability, self.dtype, kind, operands)
         if found is not None:
             return found
         if kind in (OUTER, INNER):
@@ -218,6 +219,15 @@ def _own_kernel_bytes(layer: Convolution, operands: tuple[int, ...]) -> int:
         return copied
     column = layer.in_channels // layer.groups * math.prod(layer.kernel)
     return copied + column * math.prod(layer.output_sides(sides)) * ELEMENT_BYTES["bf16"]
+
+
+@lru_cache(maxsize=8192)  # the most scratch is asked for beside what is expected
+def _witnessed(
+    capability: str, dtype: str, kind: str, operands: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    from vramplan.engines.torch.witnessed_plans import read_plans  # a known result needs none
+
+    return read_plans(profiles_dir(), capability).sizes(dtype, kind, operands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +291,7 @@ def _origin(compute_capability: str, element_bytes: int, dtype: str) -> tuple[Or
     if witnessed is None:
         scratch = convolution_scratch(compute_capability, element_bytes)
         return scratch.origin, scratch.source
-    versions = witnessed.known.versions
+    versions = versions_of(profiles_dir(), witnessed.capability)
     said = (
         f"cuDNN {versions['cudnn']}'s own plans for {witnessed.dtype} on compute capability "
         f"{witnessed.capability}, as torch {versions['torch']} asked for them on a card that is "

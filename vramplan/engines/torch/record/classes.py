@@ -22,6 +22,8 @@ _ALLOWED = ("diffusers", "transformers", "torch.nn")
 #: classes that their library does not export at its top
 _ELSEWHERE = {
     "diffusers.StableDiffusionSafetyChecker": "diffusers.pipelines.stable_diffusion.safety_checker",
+    "diffusers.LTX2TextConnectors": "diffusers.pipelines.ltx2",
+    "diffusers.LTX2Vocoder": "diffusers.pipelines.ltx2",
 }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from vramplan.engines.torch.record.classes import find_class
 from vramplan.engines.torch.record.saved.calls import Calls
+from vramplan.engines.torch.record.saved.casts import watch_casts
 from vramplan.engines.torch.record.saved.constant_tape import STEPS
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
@@ -117,6 +118,7 @@ class Watched:
         self._phases = _Phases(device)
         modules = {n: m for n, m in pipe.components.items() if isinstance(m, torch.nn.Module)}
         self.calls = Calls(device, modules, self._began)
+        watch_casts(device, modules)
         pipe.progress_bar = self._progress_bar
 
     def begin(self) -> None:
