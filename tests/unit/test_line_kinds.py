@@ -30,6 +30,7 @@ LABELS = frozenset(
         "engine pools",
         "activations",
         "convolution workspace",
+        "convolution and sum workspace",
         "cuBLAS workspace",
         "gradients",
         "optimiser state (Adam)",

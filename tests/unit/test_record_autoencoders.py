@@ -84,7 +84,7 @@ def test_recording_twice_gives_the_same_bytes(name):
 
 def test_a_tape_is_small(written):
     *_, text = written
-    assert len(text) < 8_000
+    assert len(text) < 9_000
 
 
 def test_bf16_makes_the_events_of_fp16():

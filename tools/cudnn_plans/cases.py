@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
+from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.convolution import read_kind
@@ -49,6 +50,10 @@ _SIZES: Mapping[str, Sequence[tuple[Sequence[Settings], Sequence[Settings]]]] = 
     "sd15": [([{"mode": "txt2img"}], _UNET)],
     "sdxl": [([{}], [*_UNET, {"image": "1152x896"}])],
 }
+_FEW = [
+    *({"image": image, "batch": "1"} for image in ("448x448", "512x512", "768x512", "1024x1024")),
+    {"image": "512x512", "batch": "2"}, {"image": "512x448", "batch": "3"},
+]  # fmt: skip
 #: of several images a decoder's layers behind its attention have their channels innermost: those
 #: alone are asked about at these sizes
 _SEVERAL = [
@@ -59,6 +64,16 @@ _SEVERAL = [
     {"image": "256x256", "batch": "8"}, {"image": "512x512", "batch": "8"},
     {"image": "1280x1280", "batch": "2"}, {"image": "1536x1536", "batch": "2"},
 ]  # fmt: skip
+
+#: the entries that no recipe knows, whose layers are asked about where no other has them
+_OTHERS: Mapping[str, Sequence[Settings]] = {
+    **dict.fromkeys(("taesd", "sd3-vae", "flux1-vae", "flux2-vae", "qwen-image-vae"), _FEW),
+    "sd15-inpaint": _FEW,
+    "sd3.5-medium": _FEW[1:],
+    "whisper-tiny": [{"new_tokens": "8", "batch": n} for n in ("1", "4", "12", "32")],
+    "dinov2-small": [{"batch": n} for n in ("1", "4", "16", "48")],
+    "siglip-so400m": [{"batch": n} for n in ("1", "4", "16", "48")],
+}
 
 
 def catalogue_cases() -> set[Case]:
@@ -71,7 +86,16 @@ def catalogue_cases() -> set[Case]:
         for size in sizes
         for case in cases_of(name, {**mode, **size})
     }
-    return found | channels_last_cases()
+    found |= channels_last_cases()
+    kinds = {kind for kind, _, _ in found}
+    return found | {case for case in other_cases() if case[0] not in kinds}
+
+
+def other_cases() -> set[Case]:
+    """Return the convolutions of entries that no recipe knows."""
+    return {
+        case for name, sizes in _OTHERS.items() for size in sizes for case in cases_of(name, size)
+    }
 
 
 def channels_last_cases() -> set[Case]:
@@ -94,8 +118,10 @@ def cases_of(name: str, settings: Mapping[str, str]) -> Iterator[Case]:
         seen.add((kind, operands[3:]))
         return 0
 
-    pipeline = job.pipeline
-    assert isinstance(pipeline, TorchPipeline)
+    assert isinstance(job.pipeline, TorchPipeline)
+    pipeline = settled(job.pipeline, job.settings)
+    if pipeline.counted is not None:  # its tape begins at larger images
+        return
     tape = open_tape(find_tape(pipeline))
     conditions = conditions_at(pipeline, job.settings, "8.6", tape)
     conditions = replace(conditions, workspace_bytes=note, cast_workspace_bytes={})

@@ -135,6 +135,7 @@ def main(arguments: Sequence[str]) -> int:
     """Ask for every case that is not there yet, and write each down at once."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=COUNT, metavar="N")
+    parser.add_argument("--pipeline", action="append", default=[], help="only cases of these")
     parser.add_argument("--minutes", type=float, default=10_000, metavar="N")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--ours", action="store_true")
@@ -151,7 +152,7 @@ def main(arguments: Sequence[str]) -> int:
     done = {one["number"] for one in kept}
     (any_card,) = catalog.card("rtx-4090").candidates
     with ForkedRuns(any_card) as runs, args.out.open("a", encoding="utf-8") as out:
-        for case in draw_cases(catalog, SEED, args.count, skip=done):
+        for case in draw_cases(catalog, SEED, args.count, skip=done, only=args.pipeline):
             if time.monotonic() > end:
                 break
             try:

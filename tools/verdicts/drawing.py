@@ -72,11 +72,20 @@ class Case:
 
 
 def draw_cases(
-    catalog: Catalog, seed: int, count: int, *, skip: Collection[int] = ()
+    catalog: Catalog,
+    seed: int,
+    count: int,
+    *,
+    skip: Collection[int] = (),
+    only: Collection[str] = (),
 ) -> Iterator[Case]:
-    """Yield the first `count` cases of a seed, but for those whose numbers are in `skip`."""
+    """Yield the first `count` cases of a seed, but for those whose numbers are in `skip`.
+
+    With `only` those of some pipelines alone.
+    """
     for number in range(count):
-        if number in skip:
+        is_meant = not only or PIPELINES[number % len(PIPELINES)] in only
+        if number in skip or not is_meant:
             continue
         chance = random.Random(f"{seed} {number}")  # noqa: S311  # the same cases every time
         yield _draw(chance, catalog, number)

@@ -8,6 +8,7 @@ process, on a card of its own size. The components are built once for all cards 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -58,6 +59,8 @@ def main() -> int:
     from vramplan.engines.torch.run import child, torch_run
 
     del diffusers, transformers, child, torch_run  # imported for all forks
+    gc.collect()
+    gc.freeze()  # what forks never look through is not copied for them
     for line in sys.stdin:
         answer = _forked(lambda: _on_all_cards(json.loads(line)))  # noqa: B023  # called at once
         answers.write(json.dumps(answer) + "\n")
@@ -79,6 +82,7 @@ def _on_all_cards(request: Answer) -> Answer:
     program = open_program(task)
     built = program.build()
     program.build = lambda: built  # type: ignore[method-assign]  # the forks share it
+    gc.freeze()  # as above
     path = card_state.state_path()
     assert path is not None
     runs = []

@@ -1,5 +1,7 @@
 """cuDNN's workspace: the scratch of one convolution at a time, taken from torch's allocator.
 
+In training the sums of gradients take scratch in the same way (`reduction_workspace`).
+
 It depends on the GPU's architecture and on the layer. cuDNN's tensor-core convolutions work on NHWC
 data, torch's tensors are NCHW by default, so most take copies of what they read and write. For the
 catalogue's layers, from compute capability 7.5 on, cuDNN was asked itself (`witnessed_plans`); for
@@ -18,6 +20,7 @@ from vramplan.catalog.shipped import profiles_dir
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.peak import RunAtPeak
+from vramplan.engines.torch.reduction_workspace import INNER, OUTER, reduction_bytes
 from vramplan.engines.torch.tape.conditions import Percents
 from vramplan.engines.torch.tape.convolution import Convolution, read_kind
 from vramplan.engines.torch.tape.plans import ComparedModel
@@ -171,6 +174,7 @@ class WitnessedScratch(ComparedModel):
     capability: str
     dtype: str
     otherwise: Percents
+    multiprocessors: int | None = None
 
     @property
     def known(self) -> Plans:
@@ -188,6 +192,8 @@ class WitnessedScratch(ComparedModel):
         found = _witnessed(self.capability, self.dtype, kind, operands)
         if found is not None:
             return found
+        if kind in (OUTER, INNER):
+            return (reduction_bytes(kind, operands, self.capability, self.multiprocessors),)
         layer = read_kind(kind)
         if layer is None:
             return (self.otherwise(kind, operands), 0)
@@ -249,7 +255,7 @@ _CAST_DTYPES = {2: "fp16", 4: "fp32"}
 
 
 def witnessed_scratch(
-    compute_capability: str, element_bytes: int, dtype: str
+    compute_capability: str, element_bytes: int, dtype: str, multiprocessors: int | None = None
 ) -> WitnessedScratch | None:
     """Return cuDNN's own plans for an architecture and a dtype of `element_bytes` an element.
 
@@ -266,6 +272,7 @@ def witnessed_scratch(
         capability=nearest,
         dtype=dtype if is_own else _CAST_DTYPES[element_bytes],
         otherwise=convolution_scratch(nearest, element_bytes).expected,
+        multiprocessors=multiprocessors,
     )
 
 
@@ -302,10 +309,14 @@ def convolution_lines(run: RunAtPeak) -> Iterator[Line]:
         return
     dtype = str(run.settings.get("dtype", "fp32"))
     origin, source = _origin(run.compute_capability, run.peak_element_bytes, dtype)
+    name = "convolution workspace"
+    if run.settings.get("mode") == "train":
+        name = "convolution and sum workspace"
+        source += "; sums over a batch by torch's own rule, which goes by the card's threads"
     yield Line(
         kind=LineKind.WORKSPACE,
         device=GPU,
-        name="convolution workspace",
+        name=name,
         phase=run.mark.phase,
         component=run.mark.component,
         band=Band(

@@ -24,6 +24,7 @@ from vramplan.engines.torch.replayed import (
     has_code_at,
     has_defaults,
     holds_at,
+    on_card,
     replay_run,
     result_key,
 )
@@ -63,7 +64,7 @@ def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> E
     if pipeline.counted is not None:
         return _estimate_saved(pipeline, settings, card)
     path = find_tape(pipeline)
-    result = replayed(pipeline, settings, card.compute_capability, path)
+    result = replayed(pipeline, on_card(settings, card), card.compute_capability, path)
     run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result)
     return _budget(run)
 

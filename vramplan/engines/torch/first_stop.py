@@ -11,7 +11,7 @@ from vramplan.codec import Json
 from vramplan.engines.torch.changed_weights import tape_at
 from vramplan.engines.torch.estimate import replayed, with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import conditions_at, result_key
+from vramplan.engines.torch.replayed import conditions_at, on_card, result_key
 from vramplan.engines.torch.tape_files import find_tape, tape_proof
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
@@ -57,7 +57,8 @@ def find_first_stop(
     if pipeline.counted is not None:  # there is nothing to replay
         return None
     limit_bytes = budget_bytes - context_band(card).expected_bytes
-    return FirstStop(pipeline, settings, card.compute_capability).under(limit_bytes)
+    asked = on_card(settings, card)
+    return FirstStop(pipeline, asked, card.compute_capability).under(limit_bytes)
 
 
 class FirstStop:

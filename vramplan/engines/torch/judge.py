@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills
@@ -12,7 +12,13 @@ from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit,
 from vramplan.engines.torch.estimate import estimate_torch, least_limits, limits_band, with_tape
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import conditions_at, models_at, parts_at
+from vramplan.engines.torch.replayed import (
+    MULTIPROCESSORS,
+    conditions_at,
+    models_at,
+    on_card,
+    parts_at,
+)
 from vramplan.engines.torch.result import LeastLimits
 from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import (
@@ -237,16 +243,17 @@ class TorchGrader:
             mode: {**settings, "offload": mode} if "offload" in settings else dict(settings)
             for mode in modes
         }
-        self._rests: dict[tuple[str, str], _Rest] = {}
-        self._limits: dict[tuple[str, str], LeastLimits] = {}
+        self._rests: dict[Hashable, _Rest] = {}
+        self._limits: dict[Hashable, LeastLimits] = {}
         self._weight_bytes: dict[frozenset[str], int] = {}
-        self._stops: dict[tuple[str, str, int], tuple[str, str] | None] = {}
+        self._stops: dict[Hashable, tuple[str, str] | None] = {}
 
     def __call__(self, card: Card, budget_bytes: int) -> Graded:
         """Return the figures of `judge_torch`."""
         refuse_several(card)
         context = context_band(card)
-        for mode, tried in self._tried.items():
+        for mode, settings in self._tried.items():
+            tried = on_card(settings, card)
             rest = self._rest(mode, tried, card)
             band = context + rest.band
             kind = grade(band, budget_bytes, spills=self._spills)
@@ -282,7 +289,7 @@ class TorchGrader:
         if pipeline.counted is not None:  # there is nothing to replay
             return None
         capability = card.compute_capability
-        key = mode, capability, limit_bytes
+        key = mode, models_at(pipeline, tried, capability), limit_bytes
         if key not in self._stops:
             from vramplan.engines.torch.first_stop import FirstStop, stop_under
 
@@ -294,7 +301,7 @@ class TorchGrader:
         return self._stops[key]
 
     def _rest(self, mode: str, tried: Settings, card: Card) -> _Rest:
-        key = mode, card.compute_capability
+        key = mode, card.compute_capability, tried.get(MULTIPROCESSORS)
         if key not in self._rests:
             is_estimated = self._spills or self._pipeline.counted is not None
             find = self._estimated if is_estimated else self._limited

@@ -27,7 +27,7 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape_files import tape_key
 from vramplan.errors import OutsideError
-from vramplan.model import Settings
+from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import IDLE, OF_GROUPS
@@ -55,6 +55,21 @@ ANY_CAPABILITY = "8.6"
 _WIDTHS = (2, 4)
 
 
+#: what `on_card` calls the multiprocessors of a card
+MULTIPROCESSORS = "multiprocessors"
+
+
+def on_card(settings: Settings, card: Card) -> Settings:
+    """Return settings with what of a card decides a replay beside its compute capability.
+
+    In training that is how many multiprocessors share the sum of a gradient
+    (`reduction_workspace`).
+    """
+    if settings.get("mode") != "train" or card.multiprocessors is None:
+        return settings
+    return {**settings, MULTIPROCESSORS: card.multiprocessors}
+
+
 def conditions_at(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> Conditions:
@@ -68,12 +83,17 @@ def conditions_at(
     dtype = _dtype(settings)
     facts = _facts(pipeline, settings, compute_capability, tape)
     element_bytes = ELEMENT_BYTES[dtype]
+    count = settings.get(MULTIPROCESSORS)
+    scratches = {
+        size: _scratch(compute_capability, size, dtype, count if isinstance(count, int) else None)
+        for size in {element_bytes, *_WIDTHS}
+    }
     return Conditions(
         numbers=numbers_at(settings),
         facts=facts,
         element_bytes=element_bytes,
-        workspace_bytes=_scratch(compute_capability, element_bytes, dtype),
-        cast_workspace_bytes={size: _scratch(compute_capability, size, dtype) for size in _WIDTHS},
+        workspace_bytes=scratches[element_bytes],
+        cast_workspace_bytes={size: scratches[size] for size in _WIDTHS},
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
         offload=_offload(settings),
@@ -89,9 +109,9 @@ def _offload(settings: Settings) -> str:
 
 
 def _scratch(
-    compute_capability: str, element_bytes: int, dtype: str
+    compute_capability: str, element_bytes: int, dtype: str, multiprocessors: int | None
 ) -> WitnessedScratch | Percents:
-    witnessed = witnessed_scratch(compute_capability, element_bytes, dtype)
+    witnessed = witnessed_scratch(compute_capability, element_bytes, dtype, multiprocessors)
     return witnessed or convolution_scratch(compute_capability, element_bytes).expected
 
 
@@ -264,7 +284,8 @@ def models_at(pipeline: TorchPipeline, settings: Settings, compute_capability: s
     # a component may be cast to another width than the rest: SDXL's VAE
     scratch = "|".join(scratch_key(compute_capability, size, dtype) for size in _WIDTHS)
     cublas = cublas_band(compute_capability)[0].expected_bytes
-    return f"{kernel} scratch={scratch} cublas={cublas}"
+    shared = f" sums={settings[MULTIPROCESSORS]}" if MULTIPROCESSORS in settings else ""
+    return f"{kernel} scratch={scratch} cublas={cublas}{shared}"
 
 
 def result_key(

@@ -19,6 +19,7 @@ from vramplan.engines.torch.replayed import (
     at_most,
     conditions_at,
     knows_plans,
+    on_card,
     parts_at,
     result_key,
 )
@@ -109,6 +110,7 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     if pipeline.counted is not None:
         return _screen_counted(pipeline, settings, card, budget_bytes)
     path, compute_capability = find_tape(pipeline), card.compute_capability
+    settings = on_card(settings, card)
     context = context_band(card)
     cublas = cublas_band(compute_capability)[0]
     extra_bytes = cublas.high_bytes - cublas.expected_bytes

@@ -8,6 +8,7 @@ because on a GPU they would live there. A copy back to the CPU becomes real zero
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -28,6 +29,7 @@ from vramplan.engines.torch.record.stream import (
     Stream,
     Workspace,
 )
+from vramplan.engines.torch.reduction_workspace import INNER, OUTER
 from vramplan.engines.torch.tape.convolution import (
     FILTER_GRADIENT,
     FORWARD,
@@ -50,6 +52,8 @@ _GEMM = (
 )
 _CONV = ("aten.convolution.", "aten._convolution.")
 _CONV_BACKWARD = "aten.convolution_backward."
+_SUM = ("aten.sum.", "aten.mean.")
+_ADD = "aten.add.Tensor"
 _ATTENTION = "aten._scaled_dot_product_"
 
 # torch's operator objects and nested arguments have no useful static type
@@ -73,6 +77,7 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
         self.weights = weights
         self.births: dict[int, Birth] = {}
+        self._sum: tuple[Alloc, Birth, int] | None = None
 
     # ------------------------------------------------------------------ events
     def adopt(self, tensor: torch.Tensor, birth: Birth) -> None:
@@ -88,8 +93,33 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
 
     def _die(self, key: int) -> None:
         birth = self.births.pop(key)
+        if self._has_taken(birth):
+            return
         birth.alive = False
         self.stream.events.append(Free(birth))
+
+    def _remember_sum(self, alloc: Alloc, key: int, out: torch.Tensor, first: Value) -> None:
+        old = self.birth_of(first) if isinstance(first, torch.Tensor) else None
+        is_alike = old is not None and first.shape == out.shape and first.dtype == out.dtype
+        if old is not None and is_alike and old.stream is self.stream:
+            self._sum = alloc, old, key
+
+    def _has_taken(self, birth: Birth) -> bool:
+        """Return whether the latest sum of gradients is where the storage that dies was.
+
+        Autograd adds to a gradient that nobody else holds in place, but not where calls are
+        dispatched to Python. torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace.
+        """
+        if self._sum is None:
+            return False
+        (alloc, first, key), self._sum = self._sum, None
+        events = self.stream.events
+        if first is not birth or not events or events[-1] is not alloc or key not in self.births:
+            return False
+        events.pop()
+        self.stream.slots -= 1
+        self.births[key] = birth
+        return True
 
     def birth_of(self, tensor: torch.Tensor) -> Birth | None:
         """Return the recorded life of this tensor's storage; None for weights and CPU tensors."""
@@ -217,7 +247,10 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
                 continue
             birth = self.stream.new_birth()
             self.adopt(tensor, birth)
-            self.write(Alloc(birth, kept_bytes(name, args, storage.nbytes()), name))
+            alloc = Alloc(birth, kept_bytes(name, args, storage.nbytes()), name)
+            self.write(alloc)
+            if name.startswith(_ADD) and torch._C._current_graph_task_id() != -1:
+                self._remember_sum(alloc, key, tensor, args[0])
         return out
 
 
@@ -234,6 +267,11 @@ def scratch_events(
             yield _convolution(INPUT_GRADIENT, (gradient, source, weight), *layer)
         if args[-1][1]:
             yield _convolution(FILTER_GRADIENT, (source, gradient, weight), *layer)
+        if args[-1][2]:
+            yield from sum_events(args[0], [0, *range(2, args[0].dim())])
+    elif name.startswith(_SUM):
+        dims = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+        yield from sum_events(args[0], dims)
     elif name.startswith(_CONV):
         operands = _nbytes(args[0]), _nbytes(out), _nbytes(args[1])
         step = _convolution(FORWARD, operands, args[1], args[3:9], args[0])
@@ -246,6 +284,23 @@ def scratch_events(
         inside = [Alloc(stream.new_birth(), size, name) for size in sizes]
         yield from inside
         yield from (Free(alloc.birth) for alloc in inside)
+
+
+def sum_events(source: torch.Tensor, dims: Iterable[int]) -> Iterator[Event]:
+    """Yield what a sum over `dims` takes (`reduction_workspace`); all of them where none is named.
+
+    A sum over both inner and outer dimensions counts as what its innermost one is.
+    """
+    if not source.dim() or not source.is_floating_point():
+        return
+    reduced = {dim % source.dim() for dim in dims} or set(range(source.dim()))
+    inner = min(
+        range(source.dim()), key=lambda dim: (source.shape[dim] == 1, source.stride(dim), dim)
+    )
+    inputs = math.prod(source.shape[dim] for dim in reduced)
+    outputs = source.numel() // inputs
+    kind = INNER if inner in reduced else OUTER
+    yield Workspace(kind, (outputs, inputs, 1 if inner in reduced else source.shape[inner]))
 
 
 def _convolution(
