@@ -9,9 +9,9 @@ from functools import partial
 from vramplan.ask.run import Order, cards_to_try, check_order, classes, find_smallest, try_each
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.output import choose_format, note, remark, show
 from vramplan.errors import UsageError, VramplanError
+from vramplan.interrupts import ending_tidily
 from vramplan.report.trials import render
 
 FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
