@@ -45,7 +45,11 @@ def write_folder(folder: Path, entry: Mapping[str, Any], remark: Callable[[str],
         _write_scheduler(folder / "scheduler", entry["scheduler"])
         index["scheduler"] = _library_and_name(entry["scheduler"]["class"])
     # what is a class is made below, as the signature has it
-    index |= {name: told for name, told in entry["parts"].items() if not isinstance(told, str)}
+    index |= {
+        name: [None, None] if told is None else told
+        for name, told in entry["parts"].items()
+        if not isinstance(told, str)
+    }
     _write_rest(folder, entry, configs, index, remark)
     _write(folder / "model_index.json", index)
 

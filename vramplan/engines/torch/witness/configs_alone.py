@@ -131,7 +131,7 @@ class _Folders:
                     (folder / path.name).symlink_to(path.resolve())
             tensors = hollow_weights.tensors_of(cls, config)
             name = "diffusion_pytorch_model" if of_diffusers else "model"
-            hollow_weights.write_hollow(folder / f"{name}.safetensors", tensors, dtype)
+            hollow_weights.write_hollow(folder, name, tensors, dtype)
             self._hollow[key] = str(folder)
         return self._hollow[key], left
 

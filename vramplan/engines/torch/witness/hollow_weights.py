@@ -23,31 +23,54 @@ _NAMES = {
 }  # fmt: skip
 
 
-def write_hollow(path: Path, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> None:
-    """Write a file with `tensors` by name, floating-point ones as `dtype`; all of it is zeros.
+#: of one file at most, as libraries save them; a system maps none that is larger than its memory
+_LARGEST_FILE = 5_000_000_000
 
-    Of tensors that share a storage the first is there alone, as libraries save them.
+
+def write_hollow(
+    folder: Path, name: str, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+) -> None:
+    """Write `name`.safetensors with `tensors`, floating-point ones as `dtype`; all of it is zeros.
+
+    Where it would be large it is several files and their index. Of tensors that share a storage the
+    first is there alone, as libraries save them.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    files: list[dict[str, Any]] = [{}]
+    size = 0
     seen: set[int] = set()
-    at = 0
-    for name, tensor in tensors.items():
+    for key, tensor in tensors.items():
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
         kind = dtype if tensor.is_floating_point() else tensor.dtype
-        size = tensor.numel() * kind.itemsize
-        header[name] = {
-            "dtype": _NAMES[kind],
-            "shape": list(tensor.shape),
-            "data_offsets": [at, at + size],
-        }
-        at += size
-    told = json.dumps(header, separators=(",", ":")).encode()
+        taken = tensor.numel() * kind.itemsize
+        if files[-1] and size + taken > _LARGEST_FILE:
+            files.append({})
+            size = 0
+        offsets = [size, size + taken]
+        files[-1][key] = {
+            "dtype": _NAMES[kind], "shape": list(tensor.shape), "data_offsets": offsets,
+        }  # fmt: skip
+        size += taken
+    if len(files) == 1:
+        _write_file(folder / f"{name}.safetensors", files[0])
+        return
+    places: dict[str, str] = {}
+    for number, header in enumerate(files, 1):
+        file = f"{name}-{number:05}-of-{len(files):05}.safetensors"
+        _write_file(folder / file, header)
+        places |= dict.fromkeys(header, file)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / f"{name}.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _write_file(path: Path, header: Mapping[str, Any]) -> None:
+    told = json.dumps({"__metadata__": {"format": "pt"}, **header}, separators=(",", ":")).encode()
     told += b" " * (-len(told) % 8)
+    end = max((one["data_offsets"][1] for one in header.values()), default=0)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(told)) + told)
-        file.truncate(8 + len(told) + at)
+        file.truncate(8 + len(told) + end)
 
 
 def tensors_of(cls: Any, config: Any) -> dict[str, torch.Tensor]:
