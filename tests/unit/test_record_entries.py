@@ -364,10 +364,13 @@ def stream_of(routine, dims, sizes, left):
 
 def test_a_result_that_is_made_in_a_loop_is_refused() -> None:
     """A tape has no name for it: its caller would get nothing."""
-    streams = [
-        stream_of("transformer", {"p": p}, [("a", 512 * p), *([("b", 64 * p)] * p)], {p})
-        for p in (2, 3, 4, 6, 9)
-    ]
+    streams = []
+    for p in (2, 3, 4, 6, 9):
+        stream = stream_of("transformer", {"p": p}, [("a", 512 * p)], ())
+        for _ in range(p):
+            work, result = (Alloc(stream.new_birth(), 64 * p, name) for name in "bc")
+            stream.events += [work, result, Free(work.birth)]
+        streams.append(stream)
     with pytest.raises(RecordingError, match="what it leaves is made in a loop"):
         Finder(["p"], ["p"], ()).assembled("transformer", streams)
 
