@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 
 from tests.unit.test_record_saved import events
 from vramplan.ask.targets import make_jobs, open_catalog
-from vramplan.engines.torch.estimate import look_for_tape, open_tape, settled
+from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
@@ -26,6 +26,7 @@ from vramplan.engines.torch.record.stream import Alloc, Free, LoopBegin, LoopNex
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.engines.torch.tape.format import parse_tape
+from vramplan.engines.torch.tape_files import look_for_tape, open_tape
 from vramplan.errors import OutsideError, RecordingError
 from vramplan.model import ComponentSpec, Constraint
 

@@ -17,7 +17,6 @@ import torch
 import transformers
 
 from vramplan.ask.targets import open_catalog
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.saved import recording_child, remembered_calls
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
@@ -28,6 +27,7 @@ from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
 from vramplan.engines.torch.replayed import conditions_at, replay_run
 from vramplan.engines.torch.tape.format import parse_tape
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import RecordingError
 
 BF16 = torch.bfloat16

@@ -1,8 +1,8 @@
 """The program that records a saved model: a request as JSON on stdin, a tape on stdout.
 
 It runs in a process of its own, which has bounds: configs may come from a stranger. Steps are said
-on stderr, a line each. It ends with 0 and a tape, or with 3 and a line that says why there is none.
-What libraries read of the environment is set by who starts it.
+on stderr, a marked line each. It ends with 0 and a tape, or with 3 and a line that says why there
+is none. What libraries read of the environment is set by who starts it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.libraries import STEP
 from vramplan.engines.torch.record.saved import models, whole_pipeline
 from vramplan.engines.torch.record.saved.build import build_part, said
 from vramplan.engines.torch.record.saved.constant_tape import Recorded, write_recording
@@ -52,10 +53,10 @@ def main() -> int:
         _bound(raw.pop("seconds"), raw.pop("memory_bytes"))
         text = record(read_request(raw), _tell)
     except VramplanError as problem:
-        _tell(str(problem))
+        _say(str(problem))
         return FAILED
     except Exception as problem:  # noqa: BLE001  # the code of any class fails in any way
-        _tell(said(problem))
+        _say(said(problem))
         return FAILED
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -69,7 +70,11 @@ def _bound(seconds: int, memory_bytes: int) -> None:
 
 
 def _tell(step: str) -> None:
-    sys.stderr.write(" ".join(step.split())[:400] + "\n")
+    _say(f"{STEP}{step}")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(" ".join(line.split())[:400] + "\n")
     sys.stderr.flush()
 
 

@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vramplan.engines.torch.record.attention import Attention
 from vramplan.engines.torch.record.device import (
     CPU,
-    META,
     SMALL,
     Operator,
     Value,
@@ -27,6 +26,7 @@ from vramplan.engines.torch.record.device import (
     scratch_events,
     written_argument,
 )
+from vramplan.engines.torch.record.layouts import META, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
 from vramplan.engines.torch.record.scratch import kept_bytes
 from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
@@ -323,13 +323,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
         inner, named = mapped(_hollow, inner), mapped(_hollow, named)
         out = func(*inner, **named)
-        operands = next((n for kind, n in _LAID_OUT.items() if name.startswith(kind)), 0)
-        if operands:
-            out = _laid_out(out, inner[:operands])
-        elif torch.Tag.pointwise in func.tags and not (
-            written is not None or kwargs.get("memory_format")
-        ):
-            out = _laid_alike(out, inner)
+        if written is None and not kwargs.get("memory_format"):
+            out = laid_out(func, out, inner)
         return self._wrap(mapped(self._real_if_index(known), out), name, known, args)
 
     def _real_if_index(self, known: Mapping[int, OnDevice]) -> Value:
@@ -381,66 +376,6 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         return mapped(_zeros_like, shapes)
 
 
-def _laid_alike(out: Value, operands: Iterable[Value]) -> Value:
-    """Return a pointwise result with its operands' strides, where those are all the same.
-
-    ATen/TensorIterator.cpp, fast_set_up. Some shape functions on `meta` give a batch of one another
-    stride than its operands have, by which later operators choose a layout.
-    """
-    tensors = [one for one in operands if isinstance(one, torch.Tensor) and one.dim()]
-    if not isinstance(out, torch.Tensor) or not tensors:
-        return out
-    strides = tensors[0].stride()
-    is_alike = all(one.shape == out.shape and one.stride() == strides for one in tensors)
-    if not is_alike or out.stride() == strides or not _is_dense(tensors[0]):
-        return out
-    return torch.empty_strided(out.shape, strides, dtype=out.dtype, device=META)
-
-
-def _is_dense(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor's elements lie side by side, in whatever order."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride != expected:
-            return False
-        expected *= max(1, size)
-    return True
-
-
-def _laid_out(out: torch.Tensor, operands: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Return a result as CUDA lays it out: by channels where an operand is so, else by rows.
-
-    ATen/native/ConvUtils.h, cudnn_conv_suggest_memory_format; UpSampleNearest2d.cpp. The shape
-    functions on `meta` lay a convolution's result out by rows, and take some batches of one for
-    laid out by channels.
-    """
-    if out.dim() not in _BY_CHANNELS:
-        return out
-    by_channels = any(_is_by_channels(one) for one in operands)
-    layout = _BY_CHANNELS[out.dim()] if by_channels else torch.contiguous_format
-    return torch.empty_like(out, memory_format=layout)
-
-
-def _is_by_channels(tensor: torch.Tensor) -> bool:
-    """Return whether torch takes a tensor for laid out by channels.
-
-    c10/core/MemoryFormat.h, is_channels_last_strides_2d_s4 and 3d_s5. (Python's own copy of this
-    in torch._prims_common does not look at the stride of a batch of one.)
-    """
-    sizes, strides = tensor.shape, tensor.stride()
-    if tensor.dim() not in _BY_CHANNELS or strides[1] == 0:
-        return False
-    least = 0
-    for side in (1, *range(tensor.dim() - 1, 1, -1), 0):
-        if sizes[side] == 0 or strides[side] < least or (side == 0 and least == strides[1]):
-            return False
-        least = strides[side] * max(1, sizes[side])
-    return True
-
-
-_BY_CHANNELS = {4: torch.channels_last, 5: torch.channels_last_3d}
-#: operators whose results CUDA lays out by channels if their input, or a convolution's weight, is
-_LAID_OUT = {"aten.convolution.": 2, "aten.upsample_nearest": 1}
 _AS_IT_IS = (None, torch.preserve_format)
 
 
@@ -491,6 +426,9 @@ class Functions(Attention):
                 return args[0].to(kwargs.get("dtype") or args[0].dtype)
             del kwargs["device"]
             return func(mapped(_number_of, args[0]), *args[1:], **kwargs).to(CUDA)
+        if func in _FROM_DATA and args and (kind := _kind_of_numbers(args[0])) is not None:
+            kwargs.setdefault("dtype", kind)  # a list of numbers that are on the device
+            return func(mapped(_number_of, args[0]), *args[1:], **kwargs)
         if func in _TO_HOST and isinstance(args[0], OnDevice):
             return func(args[0].cpu(), *args[1:], **kwargs)
         if func is torch.Tensor.new_tensor and isinstance(args[0], OnDevice):
@@ -507,6 +445,13 @@ class Functions(Attention):
 def _number_of(value: Value) -> Value:
     """Return a tensor's number where it is one of a list's; everything else as it is."""
     return value.cpu().item() if isinstance(value, OnDevice) else value
+
+
+def _kind_of_numbers(data: Value) -> torch.dtype | None:
+    """Return the type of a list's first tensor of the device; None where it has none."""
+    if not isinstance(data, (list, tuple)):
+        return None
+    return next((one.dtype for one in _on_device(data)), None)
 
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
