@@ -363,16 +363,17 @@ def stream_of(routine, dims, sizes, left):
     return stream
 
 
-def test_a_result_that_is_made_in_what_looks_like_a_loop_has_code_by_batch() -> None:
-    """Qwen-Image's transformer makes two more of a batch, the last of which its caller gets."""
+def test_a_result_that_is_made_in_a_loop_is_refused() -> None:
+    """A tape has no name for it: its caller would get nothing."""
     streams = []
-    for n, p in ((1, 5), (2, 7), (1, 9), (3, 11), (1, 20), (2, 31)):
-        more = [("b", 512 * n * p)] if n > 1 else []
-        sizes = [("a", 512 * p), ("b", 512 * n * p), *more]
-        streams.append(stream_of("transformer", {"n": n, "p": p}, sizes, {len(sizes) - 1}))
-    found = Finder(["n", "p"], ["n", "p"], ()).assembled("transformer", streams)
-    assert [variant["if"] for variant in found] == ["(n==1)", "(not (n==1))"]
-    assert [variant["outputs"] for variant in found] == [[1], [2]]
+    for p in (2, 3, 4, 6, 9):
+        stream = stream_of("transformer", {"p": p}, [("a", 512 * p)], ())
+        for _ in range(p):
+            work, result = (Alloc(stream.new_birth(), 64 * p, name) for name in "bc")
+            stream.events += [work, result, Free(work.birth)]
+        streams.append(stream)
+    with pytest.raises(RecordingError, match="what it leaves is made in a loop"):
+        Finder(["p"], ["p"], ()).assembled("transformer", streams)
 
 
 def test_prompts_inside_a_window_and_beyond_have_code_of_their_own() -> None:
