@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import Protocol
 from vramplan.units import parse_size
 
 SettingValue = str | int | float | tuple[int, int]
@@ -111,6 +111,11 @@ _DTYPE_SYNONYMS = {
     "f32": "fp32",
     "float": "fp32",
 }
+#: element types that a library quantises a torch model's weights to
+_QUANTISED_DTYPES = (
+    *("fp8", "float8", "float8_e4m3fn", "float8_e5m2", "int8", "uint8", "8bit"),
+    *("int4", "uint4", "fp4", "nf4", "mxfp4", "4bit"),
+)
 _KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
 #: the libraries' names of their back ends, and what the numbers are called
 _QUANTIZATION_SYNONYMS = {
@@ -385,22 +390,40 @@ def _cache_type(settings: Mapping[str, object], key: str) -> str:
 
 
 class _Choice:
-    """Reads one of some words; `synonyms` are other words for them."""
+    """Reads one of some words; `synonyms` are other words for them.
 
-    def __init__(self, words: tuple[str, ...], synonyms: Mapping[str, str]) -> None:
+    `not_modelled` are known words that nobody plans, each with what it stands for.
+    """
+
+    def __init__(
+        self, words: tuple[str, ...], synonyms: Mapping[str, str], not_modelled: Mapping[str, str]
+    ) -> None:
         self.words = words
         self._synonyms = synonyms
+        self._not_modelled = not_modelled
 
     def __call__(self, key: str, text: str) -> str:
         word = self._synonyms.get(text.lower(), text.lower())
         if word not in self.words:
+            if what := self._not_modelled.get(word):
+                raise _unmodelled(text, what, "use " + ", ".join(self.words))
             hint = did_you_mean(word, self.words)
             raise UsageError(f"unknown {key} {text!r}", hint=hint or "use " + ", ".join(self.words))
         return word
 
 
-def _choice(choices: tuple[str, ...], synonyms: Mapping[str, str] | None = None) -> _Choice:
-    return _Choice(choices, synonyms or {})
+def _choice(
+    choices: tuple[str, ...],
+    synonyms: Mapping[str, str] | None = None,
+    not_modelled: Mapping[str, str] | None = None,
+) -> _Choice:
+    return _Choice(choices, synonyms or {}, not_modelled or {})
+
+
+def _unmodelled(word: str, what: str, hint: str) -> UsageError:
+    return UsageError(
+        f"{word!r} is known but not modelled: vramplan does not plan {what}", hint=hint
+    )
 
 
 def _not_a(key: str, text: str, wanted: str, hint: str | None) -> UsageError:
@@ -414,7 +437,12 @@ _SETTINGS: Mapping[str, _Setting] = {
     "batch": _Setting(read=_read_count, help="images or sequences computed at once"),
     "frames": _Setting(read=_read_count, help="frames of the video that is made"),
     "dtype": _Setting(
-        read=_choice(DTYPES, _DTYPE_SYNONYMS), help="element type of the weights: fp16, bf16, fp32"
+        read=_choice(
+            DTYPES,
+            _DTYPE_SYNONYMS,
+            dict.fromkeys(_QUANTISED_DTYPES, "weights quantised by torch"),
+        ),
+        help="element type of the weights: fp16, bf16, fp32",
     ),
     "mode": _Setting(read=_read_word, help="what is run, such as txt2img, img2img, encode, train"),
     "steps": _Setting(read=_read_count, help="denoising or training steps"),
@@ -713,10 +741,38 @@ def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
         _refuse_unmodelled(key)
+        theirs = _OF_OTHERS.get(key.lower().replace("-", "_").strip("_"))
         near = did_you_mean(key, _SETTINGS, likeness=_LIKENESS)
         hint = near or "settings: " + ", ".join(_SETTINGS)
+        if theirs is not None:
+            hint = f"here it is called {theirs}"
         raise UsageError(f"unknown setting {key!r}", hint=hint)
     return setting
+
+
+#: what llama.cpp's options and Ollama's parameters are called here (common/arg.cpp; api/types.go)
+_OF_OTHERS = {
+    **dict.fromkeys(("c", "ctx", "ctx_size", "n_ctx", "num_ctx"), "context"),
+    **dict.fromkeys(("b", "batch_size", "n_batch"), "batch_tokens"),
+    **dict.fromkeys(("ub", "ubatch_size", "n_ubatch", "num_batch"), "ubatch"),
+    **dict.fromkeys(("np", "n_parallel", "num_parallel"), "parallel"),
+    **dict.fromkeys(("ngl", "n_gpu_layers", "num_gpu"), "gpu_layers"),
+    **dict.fromkeys(("ncmoe", "n_cpu_moe", "cmoe"), "cpu_moe"),
+    **dict.fromkeys(("ctk", "cache_type_k", "type_k"), "key_type"),
+    **dict.fromkeys(("ctv", "cache_type_v", "type_v"), "value_type"),
+    **dict.fromkeys(("nkvo", "no_kv_offload"), "kv_offload (kv_offload=off)"),
+    **dict.fromkeys(("no_mmproj_offload",), "mmproj_offload (mmproj_offload=off)"),
+    **dict.fromkeys(("fa", "flash_attn"), "flash_attention"),
+    "kvu": "kv_unified",
+    "ts": "tensor_split",
+    "sm": "split_mode",
+    "mg": "main_gpu",
+    "ot": "override_tensor",
+    "embeddings": "embedding",
+    "lora_scaled": "lora",
+    **dict.fromkeys(("md", "model_draft"), "draft"),
+    "rpc": "a card: --card rtx-4090+rpc:rtx-3090, with the card that the other machine serves",
+}
 
 
 def _refuse_unmodelled(key: str) -> None:
@@ -725,10 +781,7 @@ def _refuse_unmodelled(key: str) -> None:
     what = NOT_MODELLED.get(word) or _MODELLED_BY_SOME.get(word)
     if what is not None:
         hint = "leave it out; what it takes comes on top, and --margin keeps room for it"
-        raise UsageError(
-            f"{key!r} is known but not modelled: vramplan does not plan {what}",
-            hint=_ELSEWHERE.get(word, hint),
-        )
+        raise _unmodelled(key, what, _ELSEWHERE.get(word, hint))
 
 
 def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None:

@@ -151,6 +151,14 @@ def test_a_missing_and_a_damaged_tape_are_broken(run, tape: Path) -> None:
     assert "not a whole tape" in detail
 
 
+def test_what_ships_is_not_broken_and_takes_a_line_or_two(run) -> None:
+    result = run("doctor", "--json")
+    found = [one for one in result.json["result"]["findings"] if one["thing"].startswith("tape")]
+    assert result.code == 0
+    assert 1 <= len(found) <= 4
+    assert sum(int(one["detail"].split()[0]) for one in found if one["thing"] == "tapes") > 20
+
+
 def test_a_tape_of_other_versions_is_a_note(run, tape: Path, monkeypatch) -> None:
     shipped = profiles_dir() / "tapes" / "sd15.json"
     if not shipped.is_file():

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import saved_models as saved  # after the path
+
 _PATH = Path(__file__).parents[1] / "sparse_gguf.py"
 _SPEC = importlib.util.spec_from_file_location("sparse_gguf", _PATH)
 sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(_SPEC))
@@ -260,6 +264,18 @@ def test_what_is_no_file_is_not_waited_for(run, tmp_path) -> None:
         "pipe.gguf", "dangling.gguf", "zero.gguf", "empty.gguf",
     }  # fmt: skip
     assert all(row["problem"] and row["verdict"] is None for row in found)
+
+
+def test_saved_models_of_a_folder_are_looked_at(run, tmp_path) -> None:
+    folder = saved.save(tmp_path / "deep" / "mine", "sd15-vae")
+    (tmp_path / "lora.safetensors").write_bytes(b"no header")
+    found = rows(run("fit", tmp_path, "--only-named", "--card", "8gb", "--json"))
+    mine, lora = found
+    assert (mine["name"], mine["target"]) == ("mine", str(folder))
+    (verdict,) = run("check", folder, "--card", "8gb", "--json").json["result"]["verdicts"]
+    assert (mine["verdict"], mine["need_bytes"]) == (verdict["verdict"], verdict["need_bytes"])
+    assert (lora["name"], lora["verdict"]) == ("lora.safetensors", None)
+    assert lora["problem"]
 
 
 def test_a_folder_that_cannot_be_read_is_passed_over(run, tmp_path) -> None:

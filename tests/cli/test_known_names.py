@@ -99,7 +99,7 @@ def test_a_repository_that_is_misspelt_in_a_file_is_refused(run, tiny) -> None:
     ("text", "hint"),
     [
         ("stabilityai/sd-vae-ft-mze", "did you mean 'stabilityai/sd-vae-ft-mse'?"),
-        ("nobody/nothing", "a GGUF file on the hub is hf:nobody/nothing:FILE.gguf"),
+        ("nobody/x", "a model on the hub is hf:nobody/x, a GGUF file there hf:nobody/x:FILE.gguf"),
     ],
 )
 def test_a_repository_nobody_knows_has_a_hint(run, text, hint) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 from vramplan.model import LineKind
 
-PACKAGE = Path(__file__).parents[2] / "vramplan"
+TESTS = Path(__file__).parents[1]
+PACKAGE = TESTS.parent / "vramplan"
 #: where it may be asked which engine or runtime something has
 INSIDE = ("engines", "catalog")
 ASKED = {"runtime", "is_ollama", "GGML_RUNTIMES", "TORCH_RUNTIMES"}
@@ -52,6 +54,13 @@ def test_no_module_name_means_two_things() -> None:
     assert {
         name: places for name, places in seen.items() if len(places) > 1 and name not in shared
     } == {}
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    told = (TESTS / "conftest.py").read_text(encoding="utf-8")
+    named = re.findall(r'"(test_\w+\.py)"', told)
+    assert len(named) > 10
+    assert set(named) <= {path.name for path in TESTS.rglob("test_*.py")}
 
 
 def test_commands_are_thin() -> None:

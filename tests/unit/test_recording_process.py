@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,8 @@ def test_a_request_goes_in_and_a_tape_comes_out_and_steps_are_heard(tmp_path, mo
     child(
         tmp_path,
         monkeypatch,
-        "import sys\nsys.stderr.write('one\\ntwo\\n')\nprint(sys.stdin.read().upper(), end='')",
+        "import sys\nsys.stderr.write('step: one\\na warning\\nstep: two\\n')\n"
+        "print(sys.stdin.read().upper(), end='')",
     )
     steps: list[str] = []
     assert run_child(b"tape", steps.append) == "TAPE"
@@ -35,6 +37,7 @@ def test_a_request_goes_in_and_a_tape_comes_out_and_steps_are_heard(tmp_path, mo
     ("program", "said"),
     [
         ("import sys; sys.stderr.write('a class says no\\n'); sys.exit(3)", "a class says no"),
+        ("import sys; sys.stderr.write('no\\nstep: x\\n'); sys.exit(3)", "no"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by signal 11"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "seconds of CPU time"),
         ("import os; os._exit(7)", "status 7"),
@@ -47,6 +50,14 @@ def test_another_end_is_one_line(tmp_path, monkeypatch, program: str, said: str)
         run_child(b"{}", lambda _: None)
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_why_it_failed_is_no_step(tmp_path, monkeypatch) -> None:
+    child(tmp_path, monkeypatch, "import sys; sys.stderr.write('step: x\\nno\\n'); sys.exit(3)")
+    steps: list[str] = []
+    with pytest.raises(RecordingError, match=r"^no$"):
+        run_child(b"{}", steps.append)
+    assert steps == ["x"]
 
 
 def test_it_does_not_wait_for_ever(tmp_path, monkeypatch) -> None:
@@ -73,3 +84,19 @@ def test_it_sees_no_gpu_no_token_and_no_folder_of_ours(tmp_path, monkeypatch) ->
     assert seen["HOME"] == seen["HF_HOME"]
     assert Path(seen["cwd"]) != Path.cwd()
     assert not Path(seen["HOME"]).exists()
+
+
+def test_who_is_ended_from_outside_ends_it_too(tmp_path, monkeypatch) -> None:
+    told = tmp_path / "told"
+    child(
+        tmp_path,
+        monkeypatch,
+        "import os, pathlib, signal, time\n"
+        f"pathlib.Path({str(told)!r}).write_text(str(os.getpid()))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "time.sleep(600)",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_child(b"{}", lambda _: None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)

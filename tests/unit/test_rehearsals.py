@@ -122,7 +122,9 @@ def test_a_sibling_is_found_for_many_runs_and_outlives_its_name() -> None:
         del run
         if twin is not None:
             found += 1
-            slow = rehearse_in_python(drawn.tape, drawn.others)
+            slow = rehearse_in_python(
+                drawn.tape, drawn.others, expandable_segments=drawn.expandable_segments
+            )
             assert twin.warm_reserved_peak_bytes() == slow.warm_reserved_peak_bytes()
             assert list(twin.trace.marks) == list(slow.trace.marks)
     assert found >= 15
@@ -193,8 +195,10 @@ def test_a_sibling_that_has_joined_its_base_asks_it_for_tries(
     slow = rehearse_in_python(tape, others)
     assert list(twin.trace.marks) == list(slow.trace.marks)
     for refused in Refused:
-        assert find_least_limit(twin, refused=refused) == find_least_limit(slow, refused=refused)
-    assert id(base) in asked
-    tried = len(asked)
-    find_least_limit(base)
-    assert len(asked) == tried
+        least = find_least_limit(twin, refused=refused)
+        assert least == find_least_limit(slow, refused=refused)
+        assert twin.failure(least.limit_bytes - 1, refused=refused) is not None
+        assert id(base) in asked
+        tried = len(asked)
+        base.attempt(least.limit_bytes - 1, refused=refused)  # which it was asked just now
+        assert len(asked) == tried

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from vramplan.ask.cards import (
     own_cards,
 )
 from vramplan.ask.check import Progress
+from vramplan.ask.folders import models_in
 from vramplan.ask.judge import judge
 from vramplan.ask.targets import (
     find_target,
@@ -32,7 +32,6 @@ from vramplan.engines.door import Remark
 from vramplan.errors import UsageError, VramplanError
 from vramplan.model import VerdictKind
 from vramplan.sources.model_folder import find_in_lm_studio, lm_studio_folder
-from vramplan.sources.saved_model import INDEX, is_saved_folder
 
 #: what stands in a file that nothing was found for: the first of these that fits its cards
 SAMPLES = ("sd15", "sd15-vae", "log-anomaly-ae")
@@ -40,11 +39,7 @@ SAMPLES = ("sd15", "sd15-vae", "log-anomaly-ae")
 _MOST_LOOKED_AT, _MOST_JUDGED = 200, 8
 #: what the file takes
 _MOST_TARGETS = 64
-_MOST_ENTRIES, _DEEPEST = 10_000, 5
-_WEIGHTS = ".safetensors"
 _LM_STUDIO = "lmstudio:"
-#: folders of other people's files
-_PASSED_OVER = frozenset({"node_modules", "site-packages", "__pycache__", "venv"})
 
 
 def begin(
@@ -149,29 +144,3 @@ def _in_lm_studio(text: str, folder: Path) -> str:
         return text
     name = path.relative_to(folder).as_posix()
     return text if find_in_lm_studio(name) is None else f"{_LM_STUDIO}{name}"
-
-
-def models_in(folder: Path) -> Iterator[Path]:
-    """Yield the models in a folder and below it: GGUF files, saved models, checkpoints.
-
-    Links to folders are not followed, nor folders that begin with a dot; what cannot be read is
-    passed over, and so many entries and levels are gone through.
-    """
-    yield from (Path(text) for _, text in door.models_below([folder]))
-    seen = 0
-    for at, folders, names in os.walk(folder):
-        place = Path(at)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name not in _PASSED_OVER
-        )
-        seen += len(names) + 1
-        if seen > _MOST_ENTRIES:
-            return
-        weights = sorted(name for name in names if name.lower().endswith(_WEIGHTS))
-        if (weights or INDEX in names) and is_saved_folder(place):
-            folders.clear()  # its parts are no models of their own
-            yield place
-            continue
-        if len(place.relative_to(folder).parts) >= _DEEPEST:
-            folders.clear()
-        yield from (place / name for name in weights)

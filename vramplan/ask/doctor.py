@@ -142,17 +142,30 @@ def _cache() -> Finding:
 
 
 def _tapes(folders: list[Path], installed: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield what there is to say about each torch pipeline's tape."""
+    """Yield what there is to say about torch pipelines' tapes.
+
+    Shipped ones of which the same is true share a line, and what is broken has its own.
+    """
     from vramplan.catalog import load_catalog
 
     try:
         catalog = load_catalog(folders)
     except VramplanError:  # said already, with its folder
         return
-    for pipeline in catalog.pipelines.values():
+    shipped = set(load_catalog().pipelines) if folders else set(catalog.pipelines)
+    alike: dict[tuple[State, str], list[Finding]] = {}
+    for name, pipeline in catalog.pipelines.items():
         finding = _tape(pipeline, catalog, installed)
-        if finding is not None:
+        if finding is not None and name in shipped and finding.state is not State.BROKEN:
+            about = finding.detail.replace(f"vramplan record {name} ", "vramplan record NAME ")
+            alike.setdefault((finding.state, about), []).append(finding)
+        elif finding is not None:
             yield finding
+    for (state, about), found in alike.items():
+        if len(found) == 1:
+            yield found[0]
+        else:
+            yield Finding(thing="tapes", state=state, detail=f"{len(found)} {about}")
 
 
 def _tape(pipeline: Pipeline, catalog: Catalog, installed: Mapping[str, str]) -> Finding | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vramplan.ask.cards import LOCAL, choose_cards
 from vramplan.ask.check import Progress
+from vramplan.ask.folders import saved_in
 from vramplan.ask.judge import judge
 from vramplan.ask.pairs import find_pairs
 from vramplan.ask.targets import (
@@ -40,13 +41,16 @@ class FitQuestion:
     """What is looked at, and the card that it is to run on.
 
     `named` are the TARGETs that were asked for by name, `pipelines` the catalogue's, `files` whose
-    each other model is and what opens it.
+    each other model is and what opens it. `saved` are those of them that diffusers or transformers
+    saved, which are held against the catalogue, `known`.
     """
 
     choice: CardChoice
     named: tuple[Job, ...]
     pipelines: tuple[Pipeline, ...]
     files: tuple[tuple[str, str], ...]
+    saved: frozenset[str]
+    known: Catalog
     settings: Mapping[str, SettingValue]
     margin_bytes: int = 0
     other_bytes: int | None = None
@@ -80,6 +84,8 @@ def read_fit(
     found = list(door.models_below(folders))
     if not only_named:
         found = [*door.stored_models(), *found]
+    saved = [(str(folder), str(path)) for folder in folders for path in saved_in(folder)]
+    found += saved
     if len(found) > MOST_MODELS:
         remark(f"{len(found):,} models are here, the first {MOST_MODELS:,} are looked at")
     entries = [] if only_named else open_pipelines(list(known.pipelines.values()), known)
@@ -88,6 +94,8 @@ def read_fit(
         named=tuple(_named(targets, known, settings, remark)),
         pipelines=tuple(entries),
         files=tuple(dict.fromkeys(found[:MOST_MODELS])),
+        saved=frozenset(target for _, target in saved),
+        known=known,
         settings=settings,
         margin_bytes=margin_bytes,
         other_bytes=other_bytes,
@@ -129,7 +137,7 @@ def rank(question: FitQuestion, progress: Progress = silent) -> Ranking:
     for place, target in question.files:
         progress(target, len(rows), total)
         try:
-            pipeline = door.open_file(target, None, silent)
+            pipeline = _open(target, question)
         except VramplanError as problem:
             name = Path(target).name
             unread = Ranked(name=name, target=target, place=place, runtime="", problem=str(problem))
@@ -145,6 +153,14 @@ def rank(question: FitQuestion, progress: Progress = silent) -> Ranking:
         rows=tuple(_with_best([row for row, _ in rows])),
         pairs=_pairs(rows, question, progress) if question.wants_pairs else None,
     )
+
+
+def _open(target: str, question: FitQuestion) -> Pipeline:
+    """Return what was found in a store or a folder; raises VramplanError where it is no model."""
+    if target not in question.saved:
+        return door.open_file(target, None, silent)
+    (pipeline,) = open_pipelines([find_target(target, question.known)], question.known)
+    return pipeline
 
 
 def _pairs(

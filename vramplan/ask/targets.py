@@ -77,7 +77,7 @@ def find_target(
 def _is_place(text: str) -> bool:
     """Return whether a TARGET says where a model is, here or elsewhere, and is no mere name."""
     path = Path(text)
-    is_file = path.suffix.lower() in _SUFFIXES or path.is_dir()
+    is_file = path.suffix.lower() in _SUFFIXES or path.is_dir() or path.is_file()
     return is_file or "/" in text or text.startswith(_PREFIXES)
 
 
@@ -110,7 +110,11 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
 
     near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories))
     repository = repository_named(text)
-    on_hub = f"a GGUF file on the hub is hf:{repository}:FILE.gguf" if repository else None
+    on_hub = (
+        f"a model on the hub is hf:{repository}, a GGUF file there hf:{repository}:FILE.gguf"
+        if repository
+        else None
+    )
     hint = near or on_hub or "vramplan catalog list shows them"
     return UsageError(f"unknown pipeline {text!r}", hint=hint)
 

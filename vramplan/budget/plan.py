@@ -108,6 +108,13 @@ class Plan:
         return min(kinds, key=lambda kind: kind.rank)
 
     @property
+    def beside(self) -> tuple[Advice, ...]:
+        """Return what stands beside the ways, and was not said with `everything` already."""
+        told = "" if self.everything is None else self.everything.line
+        nearest = (advice for advice in self.nearest if advice.change != told)
+        return (*nearest, *(() if self.smaller_file is None else (self.smaller_file,)))
+
+    @property
     def missing_bytes(self) -> int | None:
         """Return by how much it misses with everything changed; None unless it does."""
         if self.everything is None:

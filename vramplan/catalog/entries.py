@@ -8,13 +8,16 @@ are read instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError, did_you_mean
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.catalog.pipelines import Entry
     from vramplan.catalog.snapshot import Snapshot, Source
+
+#: of the names that begin with a word that is none
+_MOST_SHOWN = 4
 
 
 class Entries(Mapping[str, "Entry"]):
@@ -91,10 +94,26 @@ def find_pipeline(name: str, pipelines: Entries) -> Entry:
 
     Raises UsageError, with a suggestion, when there is none.
     """
+    if name in pipelines:
+        return pipelines[name]
     known = {**pipelines.aliases(), **{one: one for one in pipelines}}
     called = known.get(name) or known.get(name.strip().lower())
     found = pipelines.get(called) if called else None
     if found is None:
-        hint = did_you_mean(name, known) or "vramplan catalog list shows them"
-        raise UsageError(f"unknown pipeline {name!r}", hint=hint)
+        raise UsageError(f"unknown pipeline {name!r}", hint=_hint(name, pipelines, known))
     return found
+
+
+def _hint(name: str, pipelines: Entries, known: Mapping[str, str]) -> str:
+    """Return which names begin with `name`, where none of them is what all begin with.
+
+    Else the nearest one: ``sd15`` for ``sd1``.
+    """
+    start = name.strip().lower()
+    begun = sorted(one for one in pipelines if start and one.startswith(start))
+    if len(begun) < 2 or all(one.startswith(begun[0]) for one in begun):
+        return did_you_mean(name, known) or "vramplan catalog list shows them"
+    shown = ", ".join(begun[:_MOST_SHOWN])
+    if len(begun) <= _MOST_SHOWN:
+        return f"use one of {shown}"
+    return f"{len(begun)} begin so, such as {shown}: vramplan catalog list {start}"

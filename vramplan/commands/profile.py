@@ -11,10 +11,10 @@ from vramplan.ask.events_file import events_beside
 from vramplan.ask.profile import Profiled, Wishes, profile
 from vramplan.ask.targets import open_catalog
 from vramplan.commands import arguments
-from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.output import choose_format, remark, show
 from vramplan.commands.progress import progress_of_steps
 from vramplan.commands.result_file import check_file, write_file
+from vramplan.interrupts import ending_tidily
 from vramplan.report import comparison, measured_run
 from vramplan.report.look import Look
 

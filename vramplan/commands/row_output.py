@@ -33,12 +33,10 @@ def rows_output(
 ) -> Iterator[tuple[int, Callable[[bytes], bool | None]]]:
     """Give how many rows `output` has, and what writes more of them; then complete it.
 
-    What writes returns False where nobody reads any more.
-
-    `chosen` is the format, csv, jsonl or parquet; without a file rows go to stdout. `show` is told
-    of the work that is left when all rows are there. Raises
-    UsageError for a file that cannot be written, for one of another sweep, and for one that is
-    there and no sweep's that was begun, unless it `replaces` it.
+    What writes returns False where nobody reads any more. `chosen` is the format, csv, jsonl or
+    parquet; without a file rows go to stdout. `show` is told of the work that is left when all rows
+    are there. Raises UsageError for a file that cannot be written, for one of another sweep, and
+    for one that is there and no sweep's that was begun, unless it `replaces` it.
     """
     if output is None or output == "-":
         write_stdout(writer.head.decode())

@@ -9,10 +9,10 @@ from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 
 from vramplan.commands import arguments
-from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.output import note, remark
 from vramplan.commands.streams import write_stdout
 from vramplan.errors import UsageError
+from vramplan.interrupts import ending_tidily
 
 
 def configure(parser: ArgumentParser) -> None:

@@ -179,7 +179,6 @@ def _tone(tone: Tone) -> str:
 def plan_view(plan: Plan, link: Callable[[Settings], str]) -> dict[str, Json]:
     """Return a plan; `link` gives the address of the page with some settings changed."""
     has_times = any(plan.slowdown(option) is not None for option in plan.options)
-    beside = [*plan.nearest, *([] if plan.smaller_file is None else [plan.smaller_file])]
     smallest = plan_words.smallest_sentence(plan)
     return {
         "kind": plan.verdict.kind.value,
@@ -191,7 +190,7 @@ def plan_view(plan: Plan, link: Callable[[Settings], str]) -> dict[str, Json]:
             if plan.everything is not None and not plan.options
             else None
         ),
-        "beside": [_advice(advice) for advice in beside],
+        "beside": [_advice(advice) for advice in plan.beside],
         "largest": [
             {
                 "name": name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vramplan.budget.pace import HOST_BYTES_PER_S, PCIE_BYTES_PER_S
 from vramplan.budget.plan import Largest, Option, Plan
-from vramplan.model import Advice, Settings, VerdictKind
+from vramplan.model import Settings, VerdictKind
 from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
@@ -141,11 +141,6 @@ def smallest_sentence(plan: Plan) -> str:
     )
 
 
-def _beside(plan: Plan) -> list[Advice]:
-    """Return what stands beside the ways: what helps most where there is none, a smaller file."""
-    return [*plan.nearest, *([] if plan.smaller_file is None else [plan.smaller_file])]
-
-
 def _facts(plan: Plan) -> list[tuple[str, str]]:
     told = (("largest that fits", sizes_sentence(plan)), ("fits as it is", smallest_sentence(plan)))
     return [(label, said) for label, said in told if said]
@@ -207,7 +202,7 @@ def _draw(plan: Plan, look: Look) -> str:
         drawn += ["", *_draw_option(f"{number}. ", option, width, colour)]
     if not plan.options and plan.everything is not None:
         drawn += ["", *_draw_option("", plan.everything, width, colour)]
-    beside = _beside(plan)
+    beside = plan.beside
     drawn += [""] if beside else []
     for advice in beside:
         said = f"{clean(advice.change)} · {clean(advice.effect)} · cost: {clean(advice.cost)}"
@@ -284,7 +279,7 @@ def _mark(plan: Plan) -> str:
         parts += [f"{label}cost: {say(option.cost)}", f"```text\n{block}\n```"]
     parts += [
         f"- {say(advice.change)}: {say(advice.effect)}; cost: {say(advice.cost)}"
-        for advice in _beside(plan)
+        for advice in plan.beside
     ]
     facts = _facts(plan)
     parts += [f"{label}: {say(said)}" for label, said in facts]

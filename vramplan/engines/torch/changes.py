@@ -48,9 +48,13 @@ def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
 
 def not_modelled(pipeline: TorchPipeline) -> Iterator[tuple[str, str]]:
     """Yield what else people do for a pipeline like this one, and why it is not tried."""
-    is_large = {"offload", "device_map"} & pipeline.defaults.keys()
+    is_large = {"offload", "device_map", "new_tokens"} & pipeline.defaults.keys()
     if is_large and "quantization" not in pipeline.defaults:
         yield "weights in 8 or 4 bits", "the layers of its classes are not known"
+    elif is_large and not mostly_linear(pipeline):
+        yield "weights in 8 or 4 bits", "bitsandbytes' are linear layers, and most of these are not"
+    if any(spec.class_path.endswith("ForCausalLM") for spec in pipeline.components):
+        yield "a .gguf file of it", "another engine's: vramplan check FILE.gguf judges it"
     if "offload" in pipeline.defaults and not _takes(pipeline, "offload", "group"):
         yield "pipe.enable_group_offload(…)", "the layers of its classes are not known"
 

@@ -71,7 +71,8 @@ _STATES = 8
 #: scratch of convolutions and small blocks, whatever the model
 _LEAST: tuple[int, int, int] = (8 * MIB, 64 * MIB, 256 * MIB)
 
-_WHY = "no tape of this architecture: a band that knows no class"
+#: of an architecture that nobody recorded, and of settings beyond what its tape holds
+_WHY = "no tape holds at these settings: a band that knows no class"
 
 
 def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
@@ -168,9 +168,11 @@ class TorchEngine:
 
         return tape_drift(of_torch(pipeline), known, made)
 
-    def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str]:
-        """Return the versions that a pipeline's tape was recorded with."""
+    def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str] | None:
+        """Return the versions that a pipeline's tape was recorded with; None of what is counted."""
+        from vramplan.engines.torch.estimate import settled
         from vramplan.engines.torch.tape.format import read_tape
         from vramplan.engines.torch.tape_files import find_tape
 
-        return read_tape(find_tape(of_torch(pipeline))).recorded_with
+        found = settled(of_torch(pipeline), pipeline.defaults)
+        return None if found.counted is not None else read_tape(find_tape(found)).recorded_with

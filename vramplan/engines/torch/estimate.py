@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan import user_cache
 from vramplan.budget.cuda_context import context_band, context_line
@@ -14,7 +13,6 @@ from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.convolution_workspace import convolution_lines
 from vramplan.engines.torch.cublas_workspace import cublas_band, cublas_line
-from vramplan.engines.torch.facts import numbers_at
 from vramplan.engines.torch.gradients import gradients_lines
 from vramplan.engines.torch.optimizer_state import optimizer_state_lines
 from vramplan.engines.torch.peak import RunAtPeak
@@ -23,6 +21,7 @@ from vramplan.engines.torch.replayed import (
     ANY_CAPABILITY,
     at_most,
     conditions_at,
+    has_code_at,
     has_defaults,
     holds_at,
     replay_run,
@@ -48,6 +47,7 @@ from vramplan.model import (
     TimelinePoint,
 )
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
@@ -76,7 +76,7 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     if attempt.pipeline is None:
         from vramplan.engines.torch.counted import estimate_counted
 
-        found = estimate_counted(pipeline, settings, card)
+        found = carried_on(pipeline, settings, card) or estimate_counted(pipeline, settings, card)
         said = filter(None, (pipeline.beyond_tape, attempt.reason))
         return replace(found, notes=(*found.notes, *said))
     found = estimate_torch(attempt.pipeline, settings, card)
@@ -85,6 +85,24 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     note = f"recorded here by its class's own code, without data, at these settings ({versions})"
     said = filter(None, (note, pipeline.beyond_tape, attempt.reason))
     return replace(found, notes=(*said, *found.notes))
+
+
+def carried_on(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate | None:
+    """Return the budget by a tape that has the code and does not hold at these sizes, or None."""
+    name = pipeline.carried_tape
+    if name is None:
+        return None
+    from vramplan.engines.torch.beyond_tape import estimate_beyond
+
+    carried = replace(
+        pipeline, tape=name, tape_within=None, counted=None, saved=None, is_carried_on=True
+    )
+    return estimate_beyond(
+        open_tape(find_tape(carried)),
+        pipeline.defaults,
+        settings,
+        lambda at: estimate_torch(carried, at, card),
+    )
 
 
 def with_tape(pipeline: TorchPipeline, settings: Settings, card: Card) -> TorchPipeline:
@@ -118,8 +136,18 @@ def settled(
         )
         if is_usual or holds_at(taped, settings, compute_capability, open_tape(path)):
             return taped
-        why = open_tape(path).outside(numbers_at(settings)) or "it has no recording of these"
-        pipeline = replace(pipeline, beyond_tape=f"the tape {one} does not hold here: {why}")
+        from vramplan.engines.torch.facts import numbers_at
+
+        tape = open_tape(path)
+        why = tape.outside(numbers_at(settings)) or "it has no recording of these"
+        carried = pipeline.carried_tape
+        if carried is None and has_code_at(taped, settings, compute_capability, tape):
+            carried = one
+        pipeline = replace(
+            pipeline,
+            beyond_tape=f"the tape {one} does not hold here: {why}",
+            carried_tape=carried,
+        )
     return pipeline
 
 

@@ -5,8 +5,6 @@ That is not where the run would need most. A card that is far too small fails wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import spills
 from vramplan.codec import Json
@@ -18,6 +16,7 @@ from vramplan.engines.torch.tape_files import find_tape, tape_proof
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.rehearsed import Rehearsed

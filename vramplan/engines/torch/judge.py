@@ -9,14 +9,7 @@ from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
-from vramplan.engines.torch.device_map import (
-    Placement,
-    offered_bytes,
-    offered_percent,
-    placed_at,
-)
 from vramplan.engines.torch.estimate import estimate_torch, least_limits, limits_band, with_tape
-from vramplan.engines.torch.first_stop import FirstStop, find_first_stop, stop_under
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, models_at, parts_at
@@ -36,8 +29,12 @@ from vramplan.model import (
     VerdictKind,
 )
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import PLACING_MAPS
 from vramplan.units import format_size
+
+if TYPE_CHECKING:  # most runs are placed by nobody, and stop nowhere
+    from vramplan.engines.torch.device_map import Placement
 
 #: diffusers' ways to keep components in system memory, cheapest first
 OFFLOAD_MODES = ("none", "model", "sequential")
@@ -66,7 +63,8 @@ def judge_torch(
         found = _stopped_first(pipeline, found, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
     if pipeline.counted is not None and _is_assumed(found):
-        reason += "; its weights are counted, the rest is assumed"
+        rest = "its tape is carried on" if pipeline.carried_tape else "its weights are counted"
+        reason += f"; {rest}, the rest is assumed"
     if not is_auto or mode == "none":
         return Judgement(estimate=found, kind=kind, reason=reason)
     if kind.is_failure:
@@ -84,6 +82,8 @@ def _stopped_first(
     pipeline: TorchPipeline, found: Estimate, card: Card, budget_bytes: int
 ) -> Estimate:
     """Return an estimate whose need names where the run stops first on this card."""
+    from vramplan.engines.torch.first_stop import find_first_stop
+
     stop = find_first_stop(pipeline, found.settings, card, budget_bytes)
     if stop is None:
         return found
@@ -184,6 +184,8 @@ def _judge_placed(
 
 def _place(run: _Run, free_bytes: int) -> Placement | None:
     """Return where the loader puts what does not all go on the GPU; None where all of it does."""
+    from vramplan.engines.torch.device_map import offered_bytes, offered_percent, placed_at
+
     percent = offered_percent(run.settings)
     if run.weights_bytes <= offered_bytes(free_bytes, percent):
         return None  # no layer is then refused: no need to ask the tape
@@ -195,6 +197,8 @@ def _place(run: _Run, free_bytes: int) -> Placement | None:
 
 def _left(placed: Placement, settings: Settings) -> str:
     """Return what the loader leaves to the CPU, and why."""
+    from vramplan.engines.torch.device_map import offered_percent
+
     offered = format_size(placed.offered_bytes, up=False)
     left = format_size(placed.cpu_bytes, up=True)
     percent = offered_percent(settings)
@@ -280,6 +284,8 @@ class TorchGrader:
         capability = card.compute_capability
         key = mode, capability, limit_bytes
         if key not in self._stops:
+            from vramplan.engines.torch.first_stop import FirstStop, stop_under
+
             if self._spills:
                 stop = FirstStop(pipeline, tried, capability).under(limit_bytes)
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.changed_weights import Beside, beside
@@ -11,6 +10,7 @@ from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.result import Replayed, Scenario

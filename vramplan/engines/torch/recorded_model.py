@@ -26,7 +26,7 @@ from vramplan.errors import RecordingError, TapeError
 from vramplan.hearing import listener
 from vramplan.model import Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.searching import is_search
+from vramplan.searching import is_search, leave_out
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: set to ``off``, nothing is recorded: weights are counted and the rest is assumed
@@ -93,6 +93,7 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
         return Attempt(pipeline=None, reason=_failed[key])
     is_kept = kept_recordings.find(key)
     if not is_kept and is_search():
+        leave_out(pipeline.name)
         reason = "it is not recorded in a search: vramplan check records it"
         return Attempt(pipeline=None, reason=reason)
     if not is_kept:

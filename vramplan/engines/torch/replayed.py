@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
@@ -24,13 +23,13 @@ from vramplan.engines.torch.convolution_workspace import (
 )
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
-from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape_files import tape_key
 from vramplan.errors import OutsideError
 from vramplan.model import Settings
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import IDLE, OF_GROUPS
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
@@ -60,9 +59,11 @@ def conditions_at(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> Conditions:
     """Return what the replay depends on, from settings and architecture; scratch as expected."""
+    from vramplan.engines.torch.facts import numbers_at, switched_off
     from vramplan.engines.torch.tape.conditions import Conditions
 
-    if (outside := tape.outside(numbers_at(settings))) is not None:
+    outside = tape.outside(numbers_at(settings))
+    if outside is not None and not pipeline.is_carried_on:
         raise OutsideError(f"{pipeline.name}: {outside}")
     dtype = _dtype(settings)
     facts = _facts(pipeline, settings, compute_capability, tape)
@@ -104,8 +105,19 @@ def holds_at(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> bool:
     """Return whether a tape was recorded for these settings on an architecture."""
+    from vramplan.engines.torch.facts import numbers_at
+
     if tape.outside(numbers_at(settings)) is not None:
         return False
+    return has_code_at(pipeline, settings, compute_capability, tape)
+
+
+def has_code_at(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
+) -> bool:
+    """Return whether a tape has code for what these settings choose, whatever their sizes."""
+    from vramplan.engines.torch.facts import numbers_at
+
     facts = _facts(pipeline, settings, compute_capability, tape)
     if not all(facts[name] in values for name, values in tape.known_facts.items()):
         return False
@@ -116,6 +128,8 @@ def _facts(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> dict[str, str]:
     """Return the words that choose among what a tape has code for, its dtype's own included."""
+    from vramplan.engines.torch.facts import facts_at
+
     facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
     dtype = _dtype(settings)

@@ -6,8 +6,6 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
@@ -28,6 +26,7 @@ from vramplan.engines.torch.tape_files import find_tape, tape_proof
 from vramplan.known_results import KnownResults
 from vramplan.model import Band, Card, Settings
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import PLACING_MAPS, SPILLING_PLATFORMS
 
 if TYPE_CHECKING:
@@ -92,12 +91,13 @@ def is_placed_whole(
     """Return whether no layer is left to the CPU by ``device_map=auto``, as is expected."""
     if settings.get("device_map") not in PLACING_MAPS:
         return True
-    from vramplan.engines.torch.device_map import modules_of, offered_percent, place
+    from vramplan.engines.torch.device_map import offered_percent, placed_at
 
     element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
-    modules = modules_of(pipeline, tape_at(pipeline, settings, find_tape(pipeline)), element_bytes)
+    tape = tape_at(pipeline, settings, find_tape(pipeline))
     free_bytes = budget_bytes - context_band(card).expected_bytes
-    return place(modules, free_bytes, offered_percent(settings)).is_whole
+    percent = offered_percent(settings)
+    return placed_at(pipeline, tape, element_bytes, free_bytes, percent).is_whole
 
 
 def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screened:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.shipped_results import was_replayed
 from vramplan.errors import TapeError
 from vramplan.opened_file import open_file
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.contents import Tape
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TAPE_SUFFIXES = (".json", ".json.gz")
 
 #: part of every key: raise it when the replay or a model behind it changes its figures
-MODEL_VERSION = 6
+MODEL_VERSION = 7
 
 
 def find_tape(pipeline: TorchPipeline) -> Path:

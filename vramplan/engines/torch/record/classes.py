@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vramplan.engines.torch.record.device import META
+from vramplan.engines.torch.record.layouts import META
 from vramplan.errors import CatalogError
 from vramplan.model import ComponentSpec
 

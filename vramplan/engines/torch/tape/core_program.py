@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from vramplan.engines.torch.diffusers_offload import CHAIN
 from vramplan.engines.torch.tape.code import Code
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
+from vramplan.quick_typing import Any
 
 # core/program.h
 _STEP = -(1 << 40)

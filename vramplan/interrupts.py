@@ -1,4 +1,4 @@
-"""What happens when somebody ends a measurement from outside."""
+"""What happens when somebody ends a measurement or a recording from outside."""
 
 from __future__ import annotations
 
