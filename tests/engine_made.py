@@ -141,11 +141,15 @@ _OWN: Mapping[str, Mapping[str, object]] = {
 #: lists of which the engine takes no narrower numbers
 _WIDE_LISTS = ("ple.layer_multipliers", "ple.head_offsets", "ple.head_vocab_sizes")
 
+#: families of which few models clamp queries, keys and values
+_RARELY_CLAMPED = frozenset({"mpt", "olmo"})
 #: tensors that the engine makes of keys and dies of: no file has them
 _UNREAL = {"rwkv6qwen2": ".time_mix_first.weight"}
 
 #: what few files have
 _RARE = ("rope_f", "cls")
+
+_OF_QUERIES = ("attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_qkv.bias")
 
 #: name, shape, of every tensor
 Tensors = list[tuple[str, tuple[int, ...]]]
@@ -159,7 +163,8 @@ def make(
 ) -> tuple[Path, ...] | None:
     """Return files of the architecture `name`, without and with biases, or None for no such model.
 
-    The same follows without factors of rotations and classifiers, where there are any.
+    The same follows without factors of rotations and classifiers, where there are any, and last the
+    biases without those of queries, keys and values, which few of today's models have.
 
     Variants differ in experts, heads of keys and layers without them; the engine takes the keys of
     some, and computes with fewer: whoever asks tries one after another. `kind` is the matrices'.
@@ -185,12 +190,14 @@ def make(
     there = {one for one, _ in tensors}
     if "token_embd.weight" not in there:  # the engine's writer leaves out an encoder's
         tensors.append(("token_embd.weight", (WIDE, WORDS)))
-    if name == "gemma4":  # and what is gemma 4's alone
+    if name in {"gemma4", "gemma-embedding2"}:  # and what is gemma 4's alone
         per_layer = {
             "per_layer_model_proj.weight": (WIDE, 256 * LAYERS),
             "per_layer_token_embd.weight": (256 * LAYERS, WORDS),
             "per_layer_proj_norm.weight": (256,),
         }
+        if name != "gemma4":
+            del per_layer["per_layer_token_embd.weight"]
         tensors += [one for one in per_layer.items() if one[0] not in there]
     unreal = (".scale", ".input_scale", _UNREAL.get(name, ".scale"))
     kept = [one for one in tensors if not one[0].endswith(unreal)]
@@ -201,15 +208,16 @@ def make(
         (name, kept),
         (f"{name}-common-bare", [one for one in common if not one[0].endswith(".bias")]),
         (f"{name}-common", common),
+        (f"{name}-few", [one for one in common if not one[0].endswith(_OF_QUERIES)]),
     ):
         files.append(folder / f"{stem}.gguf")
         _write(files[-1], name, variant, tensors, kind)
-    return tuple(files if common != kept else files[:2])
+    return tuple(files if common != kept else (*files[:2], files[-1]))
 
 
 def _keys(name: str, variant: int) -> dict[str, object]:
     kv_heads = HEADS if variant & 2 else KV_HEADS
-    keys: dict[str, object] = dict(_PLAIN) | (_EXPERTS if variant & 1 else {})
+    keys: dict[str, object] = _PLAIN | _FLOATS | (_EXPERTS if variant & 1 else {})
     is_delta = name.startswith(_DELTA)
     keys["ssm.inner_size"] = 256 if is_delta else 2 * WIDE
     keys["ssm.time_step_rank"] = 2 if is_delta else HEADS
@@ -233,9 +241,11 @@ def _keys(name: str, variant: int) -> dict[str, object]:
         keys["attention.sliding_window_pattern"] = [(one + 1) % 3 != 0 for one in range(LAYERS)]
     if name == "maple":
         keys |= {"swiglu_clamp_exp": [1.0] * LAYERS, "swiglu_clamp_shexp": [1.0] * LAYERS}
+    if name in _RARELY_CLAMPED and not variant & 4:
+        del keys["attention.clamp_kqv"]
     keys["rope.dimension_sections"] = [HEAD // 4] * 4
     keys["use_parallel_residual"] = False
-    return keys | _FLOATS | _OWN.get(name, {})
+    return keys | _OWN.get(name, {})
 
 
 def _is_matrix(tensor: str, shape: tuple[int, ...]) -> bool:

@@ -101,13 +101,12 @@ def _apart(args: argparse.Namespace, name: str) -> int:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     said = [line for line in done.stderr.splitlines() if ": " in line or "needs a tape" in line]
+    notes = "; ".join(line for line in said if "as by default" in line or "needs a tape" in line)
     if done.returncode:
-        print(
-            f"{name:32} FAILED after {seconds:.0f} CPU-s: {said[-1] if said else '?'}", flush=True
-        )
+        why = f"{said[-1] if said else '?'} {notes}"
+        print(f"{name:32} FAILED after {seconds:.0f} CPU-s: {why[:1000]}", flush=True)
         return 1
     size = place_of(args.profiles, name, args.dtype).stat().st_size
-    notes = "; ".join(line for line in said if "as by default" in line or "needs a tape" in line)
     print(f"{name:32} {size:>9,} bytes {seconds:5.0f} CPU-s {notes[:300]}", flush=True)
     return 0
 

@@ -307,7 +307,7 @@ def use_dense_core() -> None:
     folder = Path(tempfile.mkdtemp(prefix="vramplan-core-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     library = folder / native.LIBRARY.name
-    build(library, ("APART=4", "LEAST_INTERVAL=3"))
+    build(library, ("APART=4", "LEAST_INTERVAL=3", "LEAST_STEPS=3", "STEPS_A_BLOCK=0"))
     native.LIBRARY = library
     native.find_core.cache_clear()
 

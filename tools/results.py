@@ -15,12 +15,13 @@ from pathlib import Path
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, load_pipeline_file
 from vramplan.catalog.search import catalog_files
 from vramplan.catalog.shipped import profiles_dir
-from vramplan.engines.torch.estimate import look_for_tape, settled
+from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.replayed import Replayed, conditions_at, replay_run, result_key
 from vramplan.engines.torch.result_json import to_json
 from vramplan.engines.torch.shipped_results import CAPABILITIES, FILE
 from vramplan.engines.torch.tape.format import read_tape
+from vramplan.engines.torch.tape_files import look_for_tape
 from vramplan.errors import VramplanError
 from vramplan.known_results import shipped_text
 

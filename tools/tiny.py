@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -72,21 +73,38 @@ def shrink(data: dict[str, object]) -> dict[str, object]:
 
 
 def write_tiny(folder: Path) -> Path:
-    """Write the tiny catalogue into `folder` and return it."""
+    """Write the tiny catalogue into `folder` and return it.
+
+    It has the pipelines of which every component is made small here, or is small as it is.
+    """
     target = folder / "pipelines"
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(SHIPPED.glob("*.yaml")):
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  # BaseLoader makes words, no objects
-        if "components" in data:
-            text = yaml.safe_dump(shrink(_typed(path)), sort_keys=False)
-            (target / path.name).write_text(text, encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        if not any(name in text for name in (*SMALL, _PLAIN)):  # most are none of them
+            continue
+        data = _typed(text)
+        if all(part["class"] in SMALL or part["class"].startswith(_PLAIN) for part in _parts(data)):
+            small = yaml.dump(shrink(data), Dumper=_DUMPER, sort_keys=False)
+            (target / path.name).write_text(small, encoding="utf-8")
     return folder
 
 
-def _typed(path: Path) -> dict[str, object]:
-    """Return a pipeline file with its settings as words: `on` and `off` stay words."""
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    words = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  # BaseLoader makes words, no objects
+#: classes of torch itself: a catalogued pipeline of them is small
+_PLAIN = "torch.nn."
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_WORDS = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # makes words, no objects
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def _parts(data: dict[str, object]) -> list[dict[str, str]]:
+    return cast("list[dict[str, str]]", data["components"])
+
+
+def _typed(text: str) -> dict[str, object]:
+    """Return what a pipeline's file says, its settings as words: `on` and `off` stay words."""
+    data = yaml.load(text, Loader=_LOADER)  # noqa: S506  # a safe one
+    words = yaml.load(text, Loader=_WORDS)  # noqa: S506  # as above
     assert isinstance(data, dict)
     data["settings"] = words["settings"]
     data.pop("constraints", None)

@@ -13,7 +13,7 @@ Everything in `__all__` is loaded when it is asked for: ``import vramplan`` cost
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # as in typing, of which nothing else is wanted here
 
 if TYPE_CHECKING:
     from vramplan.ask.check import Answer as Answer

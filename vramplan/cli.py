@@ -14,10 +14,10 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from vramplan import __version__
 from vramplan.errors import UsageError, VramplanError, did_you_mean
+from vramplan.quick_typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -199,6 +199,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def start() -> NoReturn:
+    """Be the process: run the command that its arguments name, and end it with the exit code.
+
+    Taking down hundreds of modules one by one takes longer than some answers, and what is written
+    is written: where nothing has asked to be called at the end, and no other thread is there, the
+    process is over at once.
+    """
+    code = main()
+    if sys.modules.keys().isdisjoint(_AT_THE_END):
+        os._exit(code)
+    sys.exit(code)
+
+
+#: what something would be called by at the end of a process
+_AT_THE_END = ("atexit", "threading")
+
+
 def _run(words: list[str]) -> int:
     if words[:1] == [_HELP]:  # vramplan help plan
         words = [*[word for word in words[1:] if word != _HELP], "--help"]
@@ -259,9 +276,16 @@ def _unknown_argument(
         )
     # of two letters every other option is the nearest spelling
     spelt = did_you_mean(option, known) if len(option) > 3 else None
-    near = f"did you mean {meant!r}?" if meant else spelt
+    near = f"did you mean {meant!r}?" if meant else _elsewhere(option) or spelt
     hint = near or f"vramplan {name or ''} --help".replace("  ", " ")
     return UsageError(f"unknown option {option!r}", hint=hint)
+
+
+def _elsewhere(option: str) -> str | None:
+    """Return which commands have an option that the one at hand has not; None where none has."""
+    whole = build_parser()
+    having = [f"vramplan {name}" for name in COMMANDS if option in _options(whole, name)]
+    return f"it is an option of {' and '.join(having)}" if 0 < len(having) < 4 else None
 
 
 def _options(parser: argparse.ArgumentParser, name: str | None) -> list[str]:

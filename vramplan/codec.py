@@ -19,11 +19,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
 
 from vramplan.errors import VramplanError
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import Any, NoReturn, TypeAlias
 
 #: what is read is made of these
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"

@@ -14,11 +14,11 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from vramplan import user_cache
 from vramplan.codec import Json, JsonError, Limits, parse_json
 from vramplan.opened_file import open_file
+from vramplan.quick_typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 

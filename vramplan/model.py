@@ -350,8 +350,9 @@ class Card:
     `total_bytes` and `reserved_bytes` are what NVML reports (`reserved_bytes` is system reserved);
     `class_gib` is the number on the box. `free_bytes` is known only for this machine's own GPUs.
     `multiprocessors` is None where nobody told; `shares_memory` is true for a GPU that has no
-    memory of its own and uses the CPU's. `seats` are the cards of several, whose sizes are their
-    sums and whose compute capability is the oldest of theirs.
+    memory of its own and uses the CPU's. `is_remote`: another machine has it, and serves it to
+    llama.cpp over RPC. `seats` are the cards of several, whose sizes are their sums and whose
+    compute capability is the oldest of theirs.
     """
 
     name: str
@@ -367,6 +368,7 @@ class Card:
     aliases: tuple[str, ...] = ()
     multiprocessors: int | None = None
     shares_memory: bool = False
+    is_remote: bool = False
     seats: tuple[Seat, ...] = ()
 
 

@@ -9,7 +9,8 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+
+from vramplan.quick_typing import BinaryIO
 
 #: what a pipe's writer may take until its first byte, and between two
 _PATIENCE_S = 30.0

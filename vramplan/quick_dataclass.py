@@ -10,7 +10,8 @@ made so, with slots or without, compared or not; any other goes to the standard 
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn
+
+from vramplan.quick_typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ _set = object.__setattr__
 class _Field:
     """What is known of a field: its default, or what makes one, and where it counts."""
 
-    __slots__ = ("annotation", "compare", "default", "default_factory", "repr")
+    __slots__ = ("compare", "default", "default_factory", "repr")
 
     def __init__(
         self,
@@ -70,17 +71,20 @@ class _Field:
         self.default_factory = default_factory
         self.repr = repr
         self.compare = compare
-        self.annotation = ""
+
+
+#: of a field of which nothing is said: most have no default
+_PLAIN = _Field()
 
 
 def _make(plain: type, *, has_eq: bool, has_slots: bool) -> type:
     """Return the class that `plain` describes: another one, because slots cannot be added."""
     inherited: dict[str, _Field] = {}
-    for base in reversed(plain.__mro__[1:]):
+    for base in plain.__mro__[-2:0:-1]:  # `object` has none
         inherited |= base.__dict__.get(_FIELDS, {})
-    attributes = dict(plain.__dict__)
+    attributes = {**(_METHODS if has_eq else _METHODS_WITHOUT_EQ), **plain.__dict__}
     own = {
-        name: _field_of(attributes.pop(name, _UNSET), annotation)
+        name: _field_of(attributes.pop(name)) if name in attributes else _PLAIN
         for name, annotation in plain.__annotations__.items()
         if not annotation.startswith("ClassVar")
     }
@@ -92,8 +96,6 @@ def _make(plain: type, *, has_eq: bool, has_slots: bool) -> type:
     attributes[_FIELDS] = found
     compared = [name for name, one in found.items() if one.compare]
     attributes["__quick_key__"] = attrgetter(*compared) if compared else staticmethod(_no_key)
-    for method, function in _METHODS.items() if has_eq else _METHODS_WITHOUT_EQ.items():
-        attributes.setdefault(method, function)
     made = type(plain)(plain.__name__, plain.__bases__, attributes)
     made.__qualname__ = plain.__qualname__
     if "__init__" not in plain.__dict__:
@@ -101,14 +103,10 @@ def _make(plain: type, *, has_eq: bool, has_slots: bool) -> type:
     return made
 
 
-def _field_of(given: object, annotation: str) -> _Field:
-    found = given if isinstance(given, _Field) else _standard_field(given)
-    found.annotation = annotation
-    return found
-
-
-def _standard_field(given: Any) -> _Field:
+def _field_of(given: Any) -> _Field:
     """Return a default as a field, or the field that the standard library's `field` describes."""
+    if given.__class__ is _Field:
+        return given
     if given.__class__.__module__ != "dataclasses":
         return _Field(default=given)
     from dataclasses import MISSING
@@ -128,25 +126,27 @@ def _first_init(made: type) -> Callable[..., None]:
     one, which takes its place.
     """
     fields: Mapping[str, _Field] = made.__dict__[_FIELDS]
+    names = fields.keys()
     has_more = hasattr(made, "__post_init__")
     count = 0
 
     def __init__(self: Any, /, *args: object, **values: object) -> None:  # noqa: N807  # it becomes one
         nonlocal count
         count += 1
-        if count > _FEW or args or not values.keys() <= fields.keys():
+        if values.keys() != names and not args:
+            for name, one in fields.items():
+                if name in values:
+                    continue
+                if one.default is not _UNSET:
+                    values[name] = one.default
+                elif one.default_factory is not None:
+                    values[name] = one.default_factory()
+        if count > _FEW or args or values.keys() != names:  # which raises what is right
             type.__setattr__(made, "__init__", _init_of(made))
             made.__init__(self, *args, **values)  # type: ignore[misc]  # the compiled one
             return
-        for name, one in fields.items():
-            if name in values:
-                _set(self, name, values[name])
-            elif one.default_factory is not None:
-                _set(self, name, one.default_factory())
-            elif one.default is not _UNSET:
-                _set(self, name, one.default)
-            else:
-                _init_of(made)(self, **values)  # raises what is right
+        for name, value in values.items():
+            _set(self, name, value)
         if has_more:
             self.__post_init__()
 
@@ -227,7 +227,11 @@ def _take_state(self: Any, values: list[object]) -> None:
 def _twin(owner: Any) -> Any:
     """Return the class of the standard library that has the same fields."""
     import dataclasses
+    from inspect import get_annotations
 
+    annotations: dict[str, Any] = {}
+    for base in reversed(owner.__mro__):
+        annotations |= get_annotations(base)
     described = []
     for name, one in owner.__quick_fields__.items():
         options: dict[str, Any] = {"repr": one.repr, "compare": one.compare}
@@ -235,7 +239,7 @@ def _twin(owner: Any) -> Any:
             options["default_factory"] = one.default_factory
         elif one.default is not _UNSET:
             options["default"] = one.default
-        described.append((name, one.annotation, dataclasses.field(**options)))
+        described.append((name, annotations[name], dataclasses.field(**options)))
     return dataclasses.make_dataclass("Twin", described, kw_only=True)
 
 

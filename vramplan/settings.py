@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import Protocol
 from vramplan.units import parse_size
 
 SettingValue = str | int | float | tuple[int, int]
@@ -61,9 +61,22 @@ DTYPES = ("fp16", "bf16", "fp32")
 ATTENTIONS = ("sdpa", "math", "sliced")
 OFFLOADS = ("none", "model", "sequential", "group", "auto")
 SWITCHES = ("on", "off")
+#: ways to quantise a torch model's weights, and to hold them in fp8
+QUANTIZATIONS = (
+    *("bnb-8bit", "bnb-4bit", "bnb-4bit-dq"),
+    *("torchao-int8", "torchao-fp8", "torchao-int4"),
+    *("quanto-int8", "quanto-fp8", "quanto-int4"),
+    *("gguf-q8_0", "gguf-q6_k", "gguf-q5_k", "gguf-q5_0", "gguf-q4_k", "gguf-q4_0"),
+    "fp8-layerwise",
+)
+#: diffusers' `offload_type` of group offload
+OFFLOAD_TYPES = ("block_level", "leaf_level")
 FLASH_ATTENTIONS = ("on", "off", "auto")
 KV_UNIFIEDS = ("on", "off", "auto")
-DEVICE_MAPS = ("auto", "cuda")
+#: who places layers by what is free; on one GPU both are the same (transformers,
+#: integrations/accelerate.py, `get_balanced_memory`)
+PLACING_MAPS = ("auto", "balanced")
+DEVICE_MAPS = (*PLACING_MAPS, "cuda")
 PLATFORMS = ("linux", "windows", "wsl")
 #: where the driver gives system memory instead of failing: Windows' own "CUDA sysmem fallback",
 #: under WSL too (microsoft/WSL#11050: 30 GiB on a card of 16)
@@ -104,6 +117,19 @@ _QUANTISED_DTYPES = (
     *("int4", "uint4", "fp4", "nf4", "mxfp4", "4bit"),
 )
 _KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
+#: the libraries' names of their back ends, and what the numbers are called
+_QUANTIZATION_SYNONYMS = {
+    "bitsandbytes_4bit": "bnb-4bit",
+    "bitsandbytes_8bit": "bnb-8bit",
+    "4bit": "bnb-4bit",
+    "8bit": "bnb-8bit",
+    "nf4": "bnb-4bit",
+    "fp4": "bnb-4bit",
+    "llm.int8": "bnb-8bit",
+    "quanto": "quanto-int8",
+    "torchao": "torchao-int8",
+    "fp8": "fp8-layerwise",
+}
 #: YAML's and people's other words for the same two positions
 _SWITCH_SYNONYMS = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 
@@ -305,6 +331,32 @@ def files_of(value: object) -> tuple[str, ...]:
     return () if value in (None, NONE) else tuple(str(value).split(";"))
 
 
+def _read_quantization(key: str, text: str) -> str:
+    """Return a way to quantise, or ``COMPONENT:WAY`` with semicolons between them."""
+    if text.lower() == NONE:
+        return NONE
+    said: list[str] = []
+    for part in (one.strip() for one in text.split(";")):
+        component, sign, word = part.rpartition(":")
+        word = word.strip().lower()
+        way = _QUANTIZATION_SYNONYMS.get(word, word)
+        if way not in QUANTIZATIONS or len(said) >= _MOST_FILES:
+            hint = did_you_mean(way, QUANTIZATIONS) or "it takes: " + ", ".join(QUANTIZATIONS)
+            raise UsageError(f"{key} {part[:80]!r}: no way to quantise", hint=hint)
+        if sign and not re.fullmatch(_WORD, component.strip()):
+            raise _not_a(key, component[:80], "a component's name", "such as transformer:bnb-4bit")
+        said.append(f"{component.strip()}:{way}" if sign else way)
+    return ";".join(said)
+
+
+def quantization_of(value: object) -> tuple[tuple[str | None, str], ...]:
+    """Return the component and the way of each part of ``quantization``; None for all of them."""
+    if value in (None, NONE):
+        return ()
+    parts = (part.rpartition(":") for part in str(value).split(";"))
+    return tuple((component or None, way) for component, _, way in parts)
+
+
 def overrides_of(value: object) -> tuple[tuple[str, int | None], ...]:
     """Return the patterns of ``override_tensor`` and the card of each; None for host memory."""
     if value == NONE:
@@ -404,6 +456,23 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_choice(OFFLOADS),
         help="what leaves the GPU between uses: none, model, sequential, group, auto",
     ),
+    "offload_type": _Setting(
+        read=_choice(OFFLOAD_TYPES),
+        help="what group offload moves at once: block_level, leaf_level",
+    ),
+    "num_blocks_per_group": _Setting(
+        read=_read_count, help="blocks that group offload moves together, with block_level"
+    ),
+    "use_stream": _Setting(
+        read=_SWITCH,
+        help="group offload brings the next group while one runs, so two are there: on, off",
+    ),
+    "quantization": _Setting(
+        read=_read_quantization,
+        help="weights in 8 or 4 bits, by torch's libraries: bnb-8bit, bnb-4bit, bnb-4bit-dq, "
+        "torchao-int8, quanto-int8, gguf-q8_0, fp8-layerwise and more; transformer:bnb-4bit for "
+        "one component, several with semicolons; none",
+    ),
     "vae_tiling": _Setting(read=_SWITCH, help="decode and encode the image in tiles: on, off"),
     "vae_slicing": _Setting(read=_SWITCH, help="decode a batch image by image: on, off"),
     "vae_upcast": _Setting(
@@ -413,8 +482,8 @@ _SETTINGS: Mapping[str, _Setting] = {
     ),
     "device_map": _Setting(
         read=_choice(DEVICE_MAPS),
-        help="who places a Transformers model's layers: auto (the loader, which offers itself 90 % "
-        "of what is free), cuda (all on the GPU)",
+        help="who places a Transformers model's layers: auto or balanced (the loader, which offers "
+        "itself 90 % of what is free; on one GPU they are the same), cuda (all on the GPU)",
     ),
     "safety_checker": _Setting(read=_SWITCH, help="load and run the safety checker: on, off"),
     "prompt_tokens": _Setting(
@@ -504,8 +573,9 @@ _SETTINGS: Mapping[str, _Setting] = {
     ),
     "lora": _Setting(
         read=_read_files,
-        help="LoRA adapters beside the model (llama.cpp's --lora): .gguf files, several with "
-        "semicolons; none",
+        help="LoRA adapters beside the model: .gguf files (llama.cpp's --lora), .safetensors files "
+        "or a rank such as rank16 (torch; rank16:bf16, :fused for one in the weights), several "
+        "with semicolons; none",
     ),
     "control_vector": _Setting(
         read=_read_files,
@@ -576,6 +646,7 @@ def form_of(key: str) -> Form:
         _read_index: Form(kind="count", least=0),
         _read_number: Form(kind="number"),
         _read_files: Form(kind="files"),
+        _read_quantization: Form(kind="choice", words=(NONE, *QUANTIZATIONS)),
     }
     return forms.get(read, Form(kind="text"))
 
@@ -587,21 +658,49 @@ NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("ip_adapter", "ipadapter"), "IP-Adapters"),
     **dict.fromkeys(("textual_inversion", "embeddings", "hypernetwork"), "embeddings added later"),
     **dict.fromkeys(("refiner", "upscaler", "hires_fix"), "further models behind the first"),
-    **dict.fromkeys(("quantization", "quantisation", "quant"), "weights quantised by torch"),
     **dict.fromkeys(("torch_compile", "compile", "cuda_graphs"), "torch.compile and CUDA graphs"),
     **dict.fromkeys(("xformers", "sage_attention", "deepcache", "tome"), "attention of others"),
     **dict.fromkeys(("fps", "frame_rate"), "the speed of a video"),
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
 }
 
-#: what one engine plans, and others do not
-_MODELLED_BY_ONE: Mapping[str, str] = {"lora": "LoRA adapters here"}
+#: what is planned in another way than by a setting
+_ELSEWHERE: Mapping[str, str] = dict.fromkeys(
+    ("controlnet", "control_net"),
+    "a ControlNet makes it another pipeline, with an entry of its own where the catalogue has one: "
+    "vramplan catalog list controlnet",
+)
+#: what some pipelines have a setting for, and others do not
+_MODELLED_BY_SOME: Mapping[str, str] = {
+    "lora": "LoRA adapters here",
+    "quantization": "weights quantised by torch here",
+}
 
 #: how like a setting's name a word must be to be taken for it: 'controlnet' is not 'context'
 _LIKENESS = 0.75
 
 #: one line on every setting, for --help, in the order they are shown
 SETTING_HELP: dict[str, str] = {key: setting.help for key, setting in _SETTINGS.items()}
+
+
+#: settings that torch's pipelines have and most runs leave alone, at what changes nothing
+IDLE: Mapping[str, SettingValue] = {"quantization": NONE, "lora": NONE}
+#: and those that say how group offload works
+OF_GROUPS: Mapping[str, SettingValue] = {
+    "offload_type": OFFLOAD_TYPES[0],
+    "num_blocks_per_group": 1,
+    "use_stream": "off",
+}
+
+
+def told(chosen: Mapping[str, SettingValue]) -> dict[str, SettingValue]:
+    """Return settings without those that have nothing to say: idle ones, and how to do nothing."""
+    is_grouped = chosen.get("offload") == "group"
+    return {
+        key: value
+        for key, value in chosen.items()
+        if value != IDLE.get(key) and (is_grouped or key not in OF_GROUPS)
+    }
 
 
 def parse_setting(key: str, text: str) -> SettingValue:
@@ -642,20 +741,47 @@ def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
         _refuse_unmodelled(key)
+        theirs = _OF_OTHERS.get(key.lower().replace("-", "_").strip("_"))
         near = did_you_mean(key, _SETTINGS, likeness=_LIKENESS)
         hint = near or "settings: " + ", ".join(_SETTINGS)
+        if theirs is not None:
+            hint = f"here it is called {theirs}"
         raise UsageError(f"unknown setting {key!r}", hint=hint)
     return setting
+
+
+#: what llama.cpp's options and Ollama's parameters are called here (common/arg.cpp; api/types.go)
+_OF_OTHERS = {
+    **dict.fromkeys(("c", "ctx", "ctx_size", "n_ctx", "num_ctx"), "context"),
+    **dict.fromkeys(("b", "batch_size", "n_batch"), "batch_tokens"),
+    **dict.fromkeys(("ub", "ubatch_size", "n_ubatch", "num_batch"), "ubatch"),
+    **dict.fromkeys(("np", "n_parallel", "num_parallel"), "parallel"),
+    **dict.fromkeys(("ngl", "n_gpu_layers", "num_gpu"), "gpu_layers"),
+    **dict.fromkeys(("ncmoe", "n_cpu_moe", "cmoe"), "cpu_moe"),
+    **dict.fromkeys(("ctk", "cache_type_k", "type_k"), "key_type"),
+    **dict.fromkeys(("ctv", "cache_type_v", "type_v"), "value_type"),
+    **dict.fromkeys(("nkvo", "no_kv_offload"), "kv_offload (kv_offload=off)"),
+    **dict.fromkeys(("no_mmproj_offload",), "mmproj_offload (mmproj_offload=off)"),
+    **dict.fromkeys(("fa", "flash_attn"), "flash_attention"),
+    "kvu": "kv_unified",
+    "ts": "tensor_split",
+    "sm": "split_mode",
+    "mg": "main_gpu",
+    "ot": "override_tensor",
+    "embeddings": "embedding",
+    "lora_scaled": "lora",
+    **dict.fromkeys(("md", "model_draft"), "draft"),
+    "rpc": "a card: --card rtx-4090+rpc:rtx-3090, with the card that the other machine serves",
+}
 
 
 def _refuse_unmodelled(key: str) -> None:
     """Raise UsageError for what people add to a model and nobody plans."""
     word = key.lower().replace("-", "_")
-    what = NOT_MODELLED.get(word) or _MODELLED_BY_ONE.get(word)
+    what = NOT_MODELLED.get(word) or _MODELLED_BY_SOME.get(word)
     if what is not None:
-        raise _unmodelled(
-            key, what, "leave it out; what it takes comes on top, and --margin keeps room for it"
-        )
+        hint = "leave it out; what it takes comes on top, and --margin keeps room for it"
+        raise _unmodelled(key, what, _ELSEWHERE.get(word, hint))
 
 
 def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None:

@@ -15,7 +15,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib": MIB, "gib": GIB}
-_SIZE = re.compile(r"([+-]?)([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([a-z]{0,3})", re.ASCII | re.IGNORECASE)
+_SIZE = r"(?ai)([+-]?)([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([a-z]{0,3})"
 
 
 def parse_size(text: str) -> int:
@@ -23,7 +23,7 @@ def parse_size(text: str) -> int:
 
     Raises UsageError for a negative size, a bare number and the ambiguous ``8G``.
     """
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if not match:
         raise UsageError(
             f"not a size: {text!r}", hint="write a number and a unit, such as 512MiB or 1.5GiB"

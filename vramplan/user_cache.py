@@ -298,7 +298,9 @@ def _remove(folder: Path, *, is_strict: bool = False) -> None:
 
 # -------------------------------------------------------------------------- what the code is
 #: folders of modules that show results, or measure: none of them makes one that is kept
-_OTHERS = frozenset({"ask", "commands", "compare", "measurement", "probe", "report", "runner"})
+_OTHERS = frozenset({
+    "ask", "commands", "compare", "measurement", "page", "probe", "report", "runner",
+})  # fmt: skip
 
 
 def _code_stamp() -> str:
@@ -306,17 +308,16 @@ def _code_stamp() -> str:
 
     Nothing is read: hundreds of modules are looked at in a millisecond.
     """
-    found = 0
-    for line in sorted(_modules(os.path.dirname(__file__))):  # noqa: PTH120  # as text: quicker
-        found = zlib.crc32(line.encode(errors="surrogateescape"), found)
-    return f"{found:08x}"
-
-
-def _modules(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as listing:
-        for one in listing:
-            if one.name.endswith((".py", ".so", ".dll")):
-                state = one.stat()
-                yield f"{one.path} {state.st_size} {state.st_mtime_ns}"
-            elif one.name[0] not in "_." and one.name not in _OTHERS and one.is_dir():
-                yield from _modules(one.path)
+    found: list[str] = []
+    waiting = [os.path.dirname(__file__)]  # noqa: PTH120  # as text: quicker
+    for folder in waiting:
+        with os.scandir(folder) as listing:
+            for one in listing:
+                name = one.name
+                if name.endswith((".py", ".so", ".dll")):
+                    state = one.stat()
+                    found.append(f"{one.path} {state.st_size} {state.st_mtime_ns}")
+                elif name[0] not in "_." and name not in _OTHERS and one.is_dir():
+                    waiting.append(one.path)
+    found.sort()
+    return f"{zlib.crc32(chr(10).join(found).encode(errors='surrogateescape')):08x}"

@@ -274,8 +274,9 @@ def test_sdxls_vae_comes_to_the_gpu_as_it_was_cast_in_system_memory() -> None:
 
 
 # ------------------------------------------------------------------------------ least limits
-#: SD 1.5 without safety checker, MiB: the design's figures
-LEAST = [({}, 2781), ({"image": (1024, 1024)}, 4668), ({"image": (1024, 1024), "batch": 2}, 7228)]
+#: SD 1.5 without safety checker, MiB: the design's figures; that of two images was found with a
+#: plan for channels outermost, and torch decodes several with channels innermost
+LEAST = [({}, 2781), ({"image": (1024, 1024)}, 4668), ({"image": (1024, 1024), "batch": 2}, 6210)]
 #: where runs under limits go different ways
 VARIED: list[tuple[str, dict[str, object]]] = [
     ("sd15", {}),

@@ -69,7 +69,7 @@ def hold(folder: Path, name: str, kind: object, settings: Iterable[dict[str, obj
     """Hold the first model of an architecture that the engine takes, and its two files."""
     for variant in range(engine_made.VARIANTS):
         taken = 0
-        for path in engine_made.make(folder, name, variant, kind) or ():
+        for path in (engine_made.make(folder, name, variant, kind) or ())[:-1]:
             try:
                 hold_at(path, gpu_layers="all")
             except RefusedError:
@@ -138,7 +138,7 @@ ELSEWHERE = ("attn_sinks", "ssm_in", "time_mix_w1", "position_embd", "ffn_gate_u
 def hold_names(folder: Path, name: str) -> None:
     """Ask with one more tensor, of other families: what is refused here is refused there."""
     for variant in range(engine_made.VARIANTS):
-        for path in engine_made.make(folder, name, variant) or ():
+        for path in (engine_made.make(folder, name, variant) or ())[:-1]:
             try:
                 ask_engine(path, {"gpu_layers": 0}, card=CARD)
             except RefusedError:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from vramplan.ask.targets import make_jobs, open_catalog
-from vramplan.engines.torch.estimate import estimate_torch, open_tape, settled
+from vramplan.engines.torch.estimate import estimate_torch, settled
 from vramplan.engines.torch.pipeline import of_torch
+from vramplan.engines.torch.tape_files import open_tape
 from vramplan.errors import OutsideError
 from vramplan.model import SettingValue
 

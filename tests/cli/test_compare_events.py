@@ -16,9 +16,9 @@ import pytest
 
 from vramplan.ask.library import open_target
 from vramplan.compare.comparison import compare_run
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.measurement.history import Action, History, HistorySegment, encode_history
 from vramplan.report.comparison_serial import comparison_result
 from vramplan.report.serial import to_json

@@ -421,7 +421,13 @@ def test_an_unknown_family_has_weights_and_cache_and_says_that_the_rest_is_a_gue
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda p: p.write_bytes(b"PK\x03\x04 not a model"), "not a GGUF file"),
+        (lambda p: p.write_bytes(b"PK\x03\x04 not a model"), "but a zip archive"),
+        (lambda p: p.write_bytes(b"PK\x03\x04 x/data.pkl"), "but a checkpoint of PyTorch"),
+        (lambda p: p.write_bytes(b"\x80\x02\x8a\n"), "but a checkpoint of PyTorch"),
+        (lambda p: p.write_bytes(b"\x08\0\0\0\0\0\0\0{}"), "but a safetensors file"),
+        (lambda p: p.write_bytes(b"\xff\xfe\x00\x01"), "not a GGUF file"),
+        (lambda p: p.write_bytes(b""), "but an empty file"),
+        (lambda p: p.write_bytes(b"# read me"), "but a text file"),
         (lambda p: p.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
         (lambda p: p.write_bytes(b"<!DOCTYPE html>"), "a web page"),
         (lambda p: p.write_bytes(b"tjgg\x03\0\0\0"), "a ggml file of 2023"),
@@ -436,6 +442,34 @@ def test_a_file_that_is_no_model_is_one_line(run, tmp_path, make, said) -> None:
     result = run("check", path, "--card", "8gb")
     assert (result.code, result.out) == (2, "")
     assert said in result.error
+
+
+@pytest.mark.parametrize("name", ["sd.ckpt", "pytorch_model.bin", "net.pt", "net.onnx"])
+def test_a_file_that_is_there_is_named_for_what_it_is(run, tmp_path, monkeypatch, name) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(
+        b"PK\x03\x04 x/data.pkl" if name != "net.onnx" else b"\x08\x07\x01"
+    )
+    result = run("check", name, "--card", "8gb")
+    assert (result.code, result.out) == (2, "")
+    said = "an ONNX model" if name == "net.onnx" else "a checkpoint of PyTorch"
+    assert f"{name}: not a GGUF file, but {said}" in result.error
+
+
+def test_a_model_file_needs_no_suffix(run, models, tmp_path) -> None:
+    blob = tmp_path / "sha256-0a1b"  # as Ollama's store has them
+    blob.symlink_to(models / "m.gguf")
+    assert run("check", blob, "--card", "8gb").code == 0
+
+
+def test_what_is_no_model_is_said_without_the_projector_beside_it(run, tmp_path) -> None:
+    sparse.write(tmp_path / "mmproj-x.gguf", clip())
+    flux = sparse.Model("flux", words=0)
+    flux.add("double_blocks.0.img_attn.qkv.weight", 3072, 9216)
+    sparse.write(tmp_path / "flux.gguf", flux)
+    result = run("check", tmp_path / "flux.gguf", "--card", "8gb")
+    assert "a diffusion model (flux)" in result.error
+    assert "projector" not in result.err
 
 
 def test_other_bad_use_is_one_line(run, models, tmp_path, monkeypatch) -> None:

@@ -93,7 +93,7 @@ def test_what_cannot_fit_says_by_how_much_it_misses(run) -> None:
 
 
 def test_a_language_model_with_nothing_to_change_is_told_what_else_people_do(run) -> None:
-    done = run("plan", "llama-3.2-1b", "--card", "2GiB")
+    done = run("plan", "gpt-oss-20b", "--card", "2GiB")
     assert "it cannot be made to fit: no setting is left to change" in done.out
     assert "not tried: weights in 8 or 4 bits" in done.out
     assert "not tried: a .gguf file of it" in done.out
@@ -252,3 +252,29 @@ def test_it_needs_nothing_heavy() -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert json.loads(done.stderr) == []
+
+
+def test_the_smallest_card_of_a_project_may_be_its_own(run, tmp_path) -> None:
+    own = tmp_path / "ours"
+    (own / "cards").mkdir(parents=True)
+    card = (
+        "cards:\n- {name: my-card, title: Mine, kind: consumer, class_gib: 5, "
+        "total_bytes: 5368709120, reserved_bytes: 0, compute_capability: '8.6', "
+        "multiprocessors: 20, bandwidth_bytes_per_s: 1000000000, source: mine, aliases: []}\n"
+    )
+    (own / "cards/mine.yaml").write_text(card, encoding="utf-8")
+    text = "targets: ['sd15[image=768x768]']\ncards: [4gb]\ncatalog: ours\n"
+    (tmp_path / "vramplan.yaml").write_text(text, encoding="utf-8")
+    (plan,) = run("plan", "--json").json["result"]["plans"]
+    assert plan["smallest"] == {"class": "5gb", "card": "my-card"}
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("fit", "--card", "8gb", "--max", "image"), "vramplan plan and vramplan cards"),
+        (("check", "sd15", "--pairs"), "vramplan fit"),
+    ],
+)
+def test_an_option_of_another_command_is_said_to_be_so(run, words, hint: str) -> None:
+    assert run(*words).hint == f"it is an option of {hint}"

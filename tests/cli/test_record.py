@@ -6,6 +6,8 @@ The recorder has tests of its own; here a tape is made up, so that no test waits
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -201,3 +203,32 @@ def test_recording_again_gives_the_tape_that_ships(process) -> None:
     pytest.importorskip("diffusers")
     result = process("record", "sd15-vae", "--check")
     assert (result.code, result.out) == (0, ""), result.err
+
+
+# ---------------------------------------------------------------------- by how many bytes
+def _sd15_vae() -> dict:
+    return json.loads((profiles_dir() / "tapes" / "sd15-vae.json").read_text(encoding="utf-8"))
+
+
+def test_check_says_by_how_many_bytes_the_peaks_change(run, recorder, own: Path) -> None:
+    """Another library version: a table of a MiB more among the decoder's weights."""
+    own_file = own / "pipelines" / "mine.yaml"
+    shipped = profiles_dir() / "pipelines" / "sd15-vae.yaml"
+    text = shipped.read_text(encoding="utf-8")
+    for name in ("name", "tape"):
+        text = re.sub(rf"^{name}: .*$", f"{name}: mine", text, flags=re.MULTILINE)
+    own_file.write_text(re.sub(r"^(aliases|repositories): .*$", "", text, flags=re.MULTILINE))
+    known = _sd15_vae()
+    (own / "tapes").mkdir()
+    (own / "tapes" / "mine.json").write_text(write_tape(known), encoding="utf-8")
+    recorder.clear()
+    recorder.update(_sd15_vae())
+    words = ("record", "mine", "--catalog", own, "--check")
+    assert (run(*words).code, run(*words).out) == (0, "")
+    recorder["components"]["vae"]["modules"].append([f"{1 << 20}B"])
+    result = run(*words)
+    assert result.code == 1
+    lines = result.out.splitlines()
+    assert len(lines) == 9  # three figures on an architecture of each kind of kernel
+    assert all("(+" in line for line in lines if "allocated peak" in line)
+    assert " (+1,048,576 bytes)" in result.out

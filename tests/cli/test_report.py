@@ -91,3 +91,38 @@ def test_a_setting_that_a_named_target_does_not_have_is_refused(run) -> None:
     result = run("report", "sd15", "llava:7b", "--context", "1024", "-o", "fit.html")
     assert result.code == 2
     assert result.error == "sd15 has no setting 'context'"
+
+
+def test_without_a_target_a_projects_is_read(run, tmp_path) -> None:
+    own = tmp_path / "ours"
+    (own / "cards").mkdir(parents=True)
+    (own / "cards/mine.yaml").write_text(MINE, encoding="utf-8")
+    text = "targets: [llava:7b, 'llava:7b[context=8192]']\ncards: [my-card]\ncatalog: ours\n"
+    (tmp_path / "vramplan.yaml").write_text(text + "margin: 1GiB\n", encoding="utf-8")
+    told = run("report", "--json")
+    assert (told.code, told.err) == (0, "")
+    asked = run("check", "--json").json["result"]["verdicts"]
+    assert told.json["result"]["verdicts"] == asked
+    assert [one["card"] for one in asked] == ["my-card"] * 2
+
+
+MINE = """\
+cards:
+- {name: my-card, title: Mine, kind: consumer, class_gib: 9, total_bytes: 9663676416,
+   reserved_bytes: 0, compute_capability: "8.6", bandwidth_bytes_per_s: 1000000000,
+   source: mine, aliases: []}
+"""
+
+
+def test_all_is_the_catalogue_beside_a_project_too(run, tmp_path, monkeypatch) -> None:
+    (tmp_path / "vramplan.yaml").write_text("targets: [sd15]\ncards: [8gb]\n", encoding="utf-8")
+    asked = []
+
+    def answer(question, _progress):
+        asked.append(question)
+        return check.Answer(verdicts=(), estimates=())
+
+    monkeypatch.setattr(check, "answer", answer)
+    assert run("report", "--all", "-o", "fit.html").code == 0
+    assert len(asked[0].jobs) > 100
+    assert run("report", "sd15", "--all").error == "--all is every pipeline"

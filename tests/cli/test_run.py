@@ -119,7 +119,7 @@ def test_program_keeps_its_own_options(process) -> None:
         (("--card", "gtx-1080", "--", "python"), "has no kernels for compute capability 6.1"),
         (("--card", "64MiB", "--", "python"), "64 MiB are less than a CUDA context"),
         (("--card", "8gb", "--gpus", "0", "--", "python"), "--gpus: from 1 to 16, not 0"),
-        (("--card", "8gb", "-o", "x.html", "--", "python"), "run has no html"),
+        (("--card", "8gb", "-o", "x.csv", "--", "python"), "run has no csv"),
     ],
 )
 def test_bad_input_gets_a_line(words: tuple[str, ...], said: str, process) -> None:
@@ -165,6 +165,19 @@ def test_programs_below_the_program_have_the_cards_too(process) -> None:
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
     result = process("run", "--card", "8gb", "--", PYTHON, "-c", code)
     assert result.out.splitlines()[0] == "_Finder"
+
+
+@pytest.mark.parametrize("uses", ["import jax", "import importlib.util as u; u.find_spec('jax')"])
+def test_what_has_its_own_way_to_a_gpu_is_said_where_it_is_imported(
+    uses, process, tmp_path
+) -> None:
+    (tmp_path / "jax.py").write_text("")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    result = process("run", "--card", "8gb", "--json", "--", PYTHON, "-c", uses, PYTHONPATH=path)
+    said = result.json["result"]["remarks"]
+    assert any("JAX talks to a GPU by itself" in one for one in said) is uses.startswith(
+        "import jax"
+    )
 
 
 # ------------------------------------------------------------------------------- nothing is left

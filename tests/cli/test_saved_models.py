@@ -347,3 +347,29 @@ def test_a_repository_of_other_files_is_left_to_the_readers_of_those(hub, run) -
     hub.folder.mkdir()
     (hub.folder / "m.gguf").write_bytes(b"")
     assert "name a file" in refused(run, "hf:org/name")
+
+
+def test_a_saved_model_may_be_loaded_in_four_bits(run, tmp_path, monkeypatch) -> None:
+    """Its layers are told by names: tables, norms and the head stay as they are."""
+    monkeypatch.setenv("VRAMPLAN_RECORD", "off")
+    tensors = [
+        ("model.embed_tokens.weight", "BF16", (256, 64)),
+        ("model.layers.0.self_attn.q_proj.weight", "BF16", (64, 64)),
+        ("model.layers.0.self_attn.q_proj.bias", "BF16", (64,)),
+        ("model.norm.weight", "BF16", (64,)),
+        ("lm_head.weight", "BF16", (256, 64)),
+    ]
+    saved.write(tmp_path / "mine" / "model.safetensors", tensors)
+    config = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": 256}
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
+    words = ("estimate", tmp_path / "mine", "--card", "rtx-4090", "--json")
+    plain = run(*words).json["result"]
+    found = run(*words, "--set", "quantization=bnb-4bit").json["result"]
+    (before,), (after,) = plain["components"], found["components"]
+    assert after["dtype"] == "bnb-4bit"
+    matrix = 64 * 64
+    packed = matrix // 2 + matrix // 64 * 4 + 64
+    assert before["weights_bytes"] - after["weights_bytes"] == 2 * matrix - packed
+    (line,) = [line for line in found["terms"] if line["kind"] == "weights"]
+    assert line["origin"] == "assumed"
+    assert "names" in line["source"]

@@ -64,6 +64,17 @@ def test_an_estimate_is_of_all_cards_and_says_what_is_on_each(run, model, valida
     assert sum(card["need_bytes"] for card in estimate["cards"]) == estimate["peak"]["device_bytes"]
 
 
+def test_a_card_of_another_machine_has_a_column_and_is_said_to_come_first(run, model) -> None:
+    found = run("check", model, "--card", "rtx-4090+rpc:rtx-3060-12gb", "--json")
+    (verdict,) = json.loads(found.out)["result"]["verdicts"]
+    assert [one["card"] for one in verdict["cards"]] == ["rtx-4090", "rpc:rtx-3060-12gb"]
+    notes = run("estimate", model, "--card", "rtx-4090+rpc:rtx-3060-12gb").out
+    assert "this order: rpc:rtx-3060-12gb, rtx-4090" in " ".join(notes.split())
+    alone = run("check", model, "--card", "rpc:a100-80gb")
+    assert alone.code == 0
+    assert "rpc:a100-80gb" in alone.out
+
+
 def test_one_card_has_none_beside_it(run, model) -> None:
     found = run("check", model, "--card", "rtx-4090", "--json")
     (verdict,) = json.loads(found.out)["result"]["verdicts"]
@@ -107,6 +118,8 @@ def test_a_sweep_judges_several_cards_as_check_does(run, model) -> None:
         (("MODEL", "--card", "2xrtx-3090", "--set", "tensor_split=a"), "not a list of shares"),
         (("MODEL", "--card", "rtx-3090", "--set", "main_gpu=1"), "main_gpu=1: there is one card"),
         (("MODEL", "--card", "8gb", "--set", "override_tensor=a=CUDA1"), "there is no CUDA1"),
+        (("sd15", "--card", "rpc:24gb"), "a torch pipeline is planned on one card"),
+        (("MODEL", "--card", "8gb+rpc:nobody"), "unknown card 'nobody'"),
         (("MODEL", "--card", "8gb", "--set", "override_tensor=a(=CPU"), "is no pattern"),
         (("MODEL", "MODEL", "--together", "--card", "2xrtx-3090"), "side by side on several"),
     ],

@@ -64,7 +64,7 @@ def test_every_card_is_looked_at_and_peaks_are_kept(run, driver, gpu, validate) 
         {"pid": 10, "name": "python", "kind": "C", "peak_bytes": 600 * MIB}
     ]
     assert second["card"] == "1: NVIDIA A100"
-    assert len(result.err.splitlines()) == 2  # a line for each look
+    assert len(result.err.splitlines()) == 4  # a line for each card at each look
     one = run("watch", "--gpu", "GPU-b", "--count", "1", "--json")
     assert [card["card"] for card in one.json["result"]["cards"]] == ["1: NVIDIA A100"]
 
@@ -186,3 +186,10 @@ sys.exit(main(["watch", "--interval", "0.05"]))
     out, _ = child.communicate(timeout=20)
     assert child.returncode == 0
     assert "the whole card" in out
+
+
+def test_a_log_has_lines_of_80_columns_one_a_card(run) -> None:
+    done = run("watch", "--replay")
+    lines = [line for line in done.err.splitlines() if " s  " in line]
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 80

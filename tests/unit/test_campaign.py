@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from tools import campaign as module
+from tools import tiny
 from vramplan.errors import MeasurementError
 from vramplan.measurement.files import read_run
 from vramplan.measurement.run import Failure, FailureKind, Witness
@@ -51,36 +52,41 @@ def names() -> list[str]:
 ENGINES = {"llava-7b-as-8gb", "llava-7b-as-12gb"}
 
 
-def test_every_case_runs_dry_and_is_written(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Return what the whole campaign wrote, and said."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, campaign("--dry", "--out", folder)
+
+
+def test_every_case_runs_dry_and_is_written(whole) -> None:
     """No GPU minute is lost to a typo: this is the whole campaign with tiny shapes."""
-    done = campaign("--dry", "--out", tmp_path)
+    folder, done = whole
     assert done.returncode == 0, done.stdout + done.stderr
     listed = names()
     assert len(listed) > 60
     assert {"sd15-512-as-8gb", "sd15-512-as-12gb"} | ENGINES < set(listed[:8])  # what is asked most
     assert done.stdout.count("planned: 4444 MiB of weights") == len(ENGINES)
-    assert {path.stem for path in tmp_path.glob("*.json")} == set(listed) - ENGINES
+    assert {path.stem for path in folder.glob("*.json")} == set(listed) - ENGINES
     for name in [name for name in listed if name not in ENGINES]:
-        run = read_run(tmp_path / f"{name}.json")
+        run = read_run(folder / f"{name}.json")
         assert run.witness is Witness.DRY
         assert run.failure is None, name
         assert run.stretches or run.workspaces or run.pipeline == "@context"
         assert all(one.torch is None and one.device_used_bytes is None for one in run.stretches)
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-    again = campaign("--dry", "--out", tmp_path)
-    assert again.stdout.startswith(f"{len(ENGINES)} of ")
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_a_case_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
-    words = ("--dry", "--out", tmp_path, "--only", "log-anomaly-ae-train")
-    assert campaign(*words).returncode == 0
-    path = tmp_path / "log-anomaly-ae-train.json"
+def test_a_case_that_was_cut_short_is_made_again_and_no_other(whole) -> None:
+    folder, _ = whole
+    path = folder / "log-anomaly-ae-train.json"
     data = json.loads(path.read_text())
     data["result"]["run"]["failure"] = {
         "kind": "timeout", "phase": "x", "component": "y", "message": "", "asked_bytes": None,
     }  # fmt: skip
     path.write_text(json.dumps(data))
-    assert campaign(*words).stdout.startswith("1 of 1 ")
+    again = campaign("--dry", "--out", folder)
+    assert again.stdout.startswith(f"{len(ENGINES) + 1} of ")
     assert read_run(path).failure is None
 
 
@@ -95,8 +101,12 @@ def test_processes_are_started_before_their_turn(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return module
+def script(tmp_path_factory) -> ModuleType:
+    """Return the campaign, which begins with one tiny catalogue for all of them."""
+    folder = tiny.write_tiny(tmp_path_factory.mktemp("tiny"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tiny, "write_tiny", lambda _folder: folder)
+        yield module
 
 
 def a_campaign(script: ModuleType, folder: Path, **more: object):

@@ -46,6 +46,30 @@ def test_one_card_is_that_card() -> None:
     assert not is_group("11.6GiB")
 
 
+@pytest.mark.parametrize(
+    ("text", "label", "remote"),
+    [
+        ("rpc:rtx-3090", "rpc:rtx-3090", [True]),
+        ("rtx-4090+rpc:RTX 3060 12GB", "rtx-4090+rpc:rtx-3060-12gb", [False, True]),
+        ("2xrpc:rtx-3090+rtx-4090", "2xrpc:rtx-3090+rtx-4090", [True, True, False]),
+    ],
+)
+def test_cards_of_other_machines_are_told_from_ours(
+    text: str, label: str, remote: list[bool]
+) -> None:
+    choice = CATALOG.card(text)
+    (only,) = choice.candidates
+    assert choice.label == label
+    assert [seat.card.is_remote for seat in only.seats] == remote
+    assert all(seat.card.is_remote == seat.card.name.startswith("rpc:") for seat in only.seats)
+
+
+@pytest.mark.parametrize("text", ["rpc:", "rpc:rpc:8gb", "rpc:2xrtx-3090", "rpc:10.0.0.2:50052"])
+def test_what_names_no_card_of_another_machine_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="names no card of another machine"):
+        CATALOG.card(text)
+
+
 def test_cards_of_a_class_are_of_one_architecture_and_classes_of_any() -> None:
     alone = len(CATALOG.card("24gb").candidates)
     twice = CATALOG.card("2x24gb").candidates

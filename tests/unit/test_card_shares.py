@@ -128,6 +128,51 @@ def test_settings_say_which_cards(
     assert (run.cards, run.shares) == (cards, shares)
 
 
+def run_over(dense: Pipeline, remote: str, **settings: SettingValue) -> GgmlRun:
+    """Return a run on cards of 4, 2 and 1 GiB, of which those with an r are other machines'."""
+    cards = [
+        CardMemory(total_bytes=size * GIB, free_bytes=size * GIB, is_remote=kind == "r")
+        for size, kind in zip((4, 2, 1), remote, strict=False)
+    ]
+    return read_run(dense, {**dense.defaults, **settings}, "8.6", together(cards))
+
+
+def test_cards_of_other_machines_come_first(dense: Pipeline) -> None:
+    run = run_over(dense, "-r-")
+    assert (run.cards, run.remotes) == ((1, 0, 2), 1)
+    assert run.shares == (2.0 * GIB, 4.0 * GIB, 1.0 * GIB)
+    assert run.projector_card == 0
+    assert run_over(dense, "r--").projector_card == 1
+    assert run_over(dense, "r").projector_card == 0
+    assert run_over(dense, "-r-", tensor_split="3/1").shares == (3.0, 1.0, 0.0)
+    alone = run_over(dense, "-r-", split_mode="none")
+    assert (alone.cards, alone.remotes) == ((1,), 1)
+    assert run_over(dense, "-r-", split_mode="none", main_gpu=1).cards == (0,)
+
+
+def test_patterns_count_this_machines_cards_alone(dense: Pipeline) -> None:
+    moved = run_over(dense, "-r-", override_tensor="ffn=CUDA1;attn=CUDA0").moved
+    assert moved.find("blk.0.ffn_up.weight", 0) == 2
+    assert moved.find("blk.0.attn_q.weight", 0) == 1
+    with pytest.raises(UsageError, match="no CUDA2"):
+        run_over(dense, "-r-", override_tensor="ffn=CUDA2")
+    with pytest.raises(UsageError, match="no CUDA0"):
+        run_over(dense, "r", override_tensor="ffn=CUDA0")
+
+
+def test_pipelines_over_other_machines_came_later(dense: Pipeline) -> None:
+    assert run_over(dense, "-r", engine="b11549").batch.may_pipeline
+    assert not run_over(dense, "-r", engine="b10488").batch.may_pipeline
+    assert run_over(dense, "--", engine="b10488").batch.may_pipeline
+
+
+@pytest.mark.parametrize("runtime", ["ollama", "lmstudio"])
+def test_only_llama_cpp_has_cards_of_other_machines(dense: Pipeline, runtime: str) -> None:
+    other = replace(dense, runtime=runtime)
+    with pytest.raises(UsageError, match=f"{runtime} knows of no cards"):
+        run_over(other, "-r")
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [

@@ -11,9 +11,9 @@ import pytest
 from vramplan.catalog import load_catalog, profiles_dir
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, Entry
 from vramplan.engines.torch.described import describe
-from vramplan.engines.torch.estimate import look_for_tape, open_tape
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.replayed import holds_at
+from vramplan.engines.torch.tape_files import look_for_tape, open_tape
 
 CATALOG = load_catalog()
 ENTRIES = tuple(CATALOG.pipelines.values())

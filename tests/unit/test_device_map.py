@@ -15,9 +15,9 @@ from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch import judge as torch_judge
 from vramplan.engines.torch.device_map import Module, modules_of, offered_bytes, place
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.judge import judge_torch
 from vramplan.engines.torch.pipeline import of_torch
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.model import SettingValue, Verdict, VerdictKind
 from vramplan.report import phrases
 from vramplan.units import GIB, MIB, format_size
@@ -196,7 +196,22 @@ def test_a_grid_of_verdicts_knows_the_loader_too(card: str, device_map: str) -> 
 
 def test_what_is_offered_is_rounded_down_and_what_is_left_up() -> None:
     placed = place(llava_modules(), int(14.17 * GIB) + 12_345)
-    told = torch_judge._left(placed)
+    told = torch_judge._left(placed, {"device_map": "auto"})
     for size, up in ((placed.offered_bytes, False), (placed.cpu_bytes, True)):
         assert format_size(size, up=up) != format_size(size, up=not up)
         assert format_size(size, up=up) in told
+
+
+def test_a_loader_that_quantises_offers_itself_less() -> None:
+    """Transformers takes 90 % of what is free, and bitsandbytes' quantiser 90 % of that."""
+    plain = verdict_on("rtx-3060-12gb", quantization="none")
+    assert "90 % of what is free" in plain.reason
+    eight = verdict_on("rtx-3050-8gb", quantization="bnb-8bit")
+    assert "81 % of what is free" in eight.reason
+    assert eight.kind is VerdictKind.OFFLOAD
+
+
+def test_balanced_is_auto_on_one_card() -> None:
+    auto, balanced = (verdict_on("rtx-3060-12gb", device_map=one) for one in ("auto", "balanced"))
+    assert (auto.kind, auto.need, auto.layers) == (balanced.kind, balanced.need, balanced.layers)
+    assert 'device_map="balanced" offers itself' in balanced.reason

@@ -133,6 +133,17 @@ def vectors(sparse: ModuleType, tmp_path: Path) -> Write:
     return write
 
 
+def test_an_adapter_as_peft_saves_it_is_said_to_want_converting(
+    dense: Pipeline, tmp_path: Path
+) -> None:
+    path = tmp_path / "adapter_model.bin"
+    path.write_bytes(b"PK\x03\x04 adapter_model/data.pkl")
+    with pytest.raises(SourceError, match="a checkpoint of PyTorch") as told:
+        estimate(dense, lora=str(path))
+    assert told.value.hint is not None
+    assert "convert_lora_to_gguf" in told.value.hint
+
+
 def test_control_vectors_are_a_vector_a_layer_but_the_first(
     dense: Pipeline, vectors: Write
 ) -> None:

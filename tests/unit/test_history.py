@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from vramplan.ask.library import open_target
 from vramplan.compare.alignment import Steps, align
 from vramplan.compare.events import Asked, asked_in, compare_events
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.run.allocator_history import make_history
 from vramplan.engines.torch.tape.history_replay import replay_history
 from vramplan.engines.torch.tape.requests import requests_of
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import MeasurementError
 from vramplan.measurement.history import (
     Action,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 from vramplan.model import LineKind
 
-PACKAGE = Path(__file__).parents[2] / "vramplan"
+TESTS = Path(__file__).parents[1]
+PACKAGE = TESTS.parent / "vramplan"
 #: where it may be asked which engine or runtime something has
 INSIDE = ("engines", "catalog")
 ASKED = {"runtime", "is_ollama", "GGML_RUNTIMES", "TORCH_RUNTIMES"}
@@ -54,6 +56,13 @@ def test_no_module_name_means_two_things() -> None:
     } == {}
 
 
+def test_the_files_that_begin_first_are_there() -> None:
+    told = (TESTS / "conftest.py").read_text(encoding="utf-8")
+    named = re.findall(r'"(test_\w+\.py)"', told)
+    assert len(named) > 10
+    assert set(named) <= {path.name for path in TESTS.rglob("test_*.py")}
+
+
 def test_commands_are_thin() -> None:
     lengths = [len(path.read_text().splitlines()) for path in (PACKAGE / "commands").glob("*.py")]
     assert median(lengths) <= 80
@@ -65,7 +74,7 @@ def test_the_table_of_lines_leads_to_modules_that_make_them() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and ".py`" in line]
     table = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     lines = {cells[0]: cells for cells in table if cells[1].strip("`") in set(LineKind)}
-    assert len(lines) == 13
+    assert len(lines) == 15
     assert {cells[1].strip("`") for cells in lines.values()} == {kind.value for kind in LineKind}
     for name, (_, _, places) in lines.items():
         for place in places.split(", "):

@@ -84,6 +84,7 @@ FILLED = {
     ("vramplan/engines/door.py", "_others"): "an entry a runtime that somebody installs",
     ("vramplan/engines/ggml/witness/llama_library.py", "_KEPT"): "one load a process: a child's",
     ("vramplan/engines/torch/witness/program_record.py", "CORE"): "one load a process: a child's",
+    ("vramplan/engines/torch/witness/program_record.py", "REMARKS"): "a process has 16 at most",
     ("vramplan/engines/ggml/witness/unread.py", "_KEPT"): "one library a process: a child's",
 }
 

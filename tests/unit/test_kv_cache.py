@@ -129,7 +129,7 @@ def test_an_index_is_cached_beside_the_keys_of_every_layer(kv_type: str) -> None
             is_encoder=False, index=index, is_indexed=is_indexed, holds_values=False,
             layers=(layer,) * 3,
         )  # fmt: skip
-        model = cast("GgmlModel", SimpleNamespace(language=shape))
+        model = cast("GgmlModel", type("Model", (), {"language": shape}))
         sizes[index, is_indexed] = layer_caches(model, 1024, 1024, 2, kv_type)
     assert sizes[0, True] == sizes[128, False]
     row = 128 * 2 if kv_type == "f16" else 128 // 32 * 34

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tools.docs import measured_runs
 from vramplan.ask.library import open_target
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.measurement.history import encode_history
 from vramplan.measurement.run import Emulation, Failure, FailureKind
 from vramplan.measurement.run_json import encode_run

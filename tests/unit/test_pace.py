@@ -9,13 +9,13 @@ from vramplan.budget.pace import HOST_BYTES_PER_S, PCIE_BYTES_PER_S, Pace, slowd
 from vramplan.catalog import load_catalog
 from vramplan.catalog.cards import assumed_card
 from vramplan.engines.door import engine_of, open_file
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.replay import Listener, Replay
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.engines.torch.work import _Walk, traffic
 from vramplan.errors import TapeError
 from vramplan.model import Job

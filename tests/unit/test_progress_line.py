@@ -17,6 +17,10 @@ from vramplan.report.progress_line import draw, tell
         ((6, 8, 4, 10.0), "x, 6 of 8, 0:10, about 0:10 left"),  # four were there already
         ((4, 8, 4, 10.0), "x, 4 of 8, 0:10"),  # nothing says how fast it is
         ((1, 10_000, 0, 3.0), "x, 1 of 10,000, 0:03, about 8:19:57 left"),
+        ((1, 4, 0, 2.0, 1.0), "x, 1 of 4, 0:02, about 0:02 left"),
+        # one that takes long: less is left than before, and then nobody knows
+        ((1, 4, 0, 3.0, 2.0), "x, 1 of 4, 0:03, about 0:01 left"),
+        ((1, 4, 0, 61.0, 60.0), "x, 1 of 4, 1:01"),
     ],
 )
 def test_what_is_said(at, said) -> None:

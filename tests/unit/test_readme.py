@@ -107,7 +107,7 @@ def test_tables_of_figures_are_the_ones_worked_out(fresh: dict[Path, str], page:
 
 
 def test_explanation_of_four_images_at_once_holds(fresh: dict[Path, str]) -> None:
-    """What the prose says of the table: half copies within 3 %, whole ones far above."""
+    """What the prose says of the table: half copies within 3 %, whole ones above."""
     table = next(text for path, text in fresh.items() if path.name == "what-vram-is-spent-on.md")
     rows = {
         cells[1].strip(): [float(cell.split()[0]) for cell in cells[2:4] if "GiB" in cell]
@@ -116,7 +116,7 @@ def test_explanation_of_four_images_at_once_holds(fresh: dict[Path, str]) -> Non
     }
     published = next(peaks for title, peaks in rows.items() if "15.8 GiB" in title)
     assert rows["ours for 7.0: half copies"] == pytest.approx(published, rel=0.03)
-    assert rows["ours for 8.6: whole copies"][1] > 1.1 * published[1]
+    assert rows["ours for 8.6: whole copies"][1] > 1.05 * published[1]
     assert rows["ours without any scratch"][1] < published[1]
 
 

@@ -13,7 +13,8 @@ import torch
 from tools.docs.page import ROOT
 from vramplan.engines.torch.attention_kernel import attention_kernel
 from vramplan.engines.torch.record.attention import Asked, Attention, choose_kernel
-from vramplan.engines.torch.record.device import META, Device, weights_of
+from vramplan.engines.torch.record.device import Device, weights_of
+from vramplan.engines.torch.record.layouts import META
 from vramplan.engines.torch.record.stream import Alloc, Stream
 
 

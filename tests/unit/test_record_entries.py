@@ -14,10 +14,11 @@ pytest.importorskip("transformers")
 
 from tests.unit.test_record_saved import events
 from vramplan.ask.targets import make_jobs, open_catalog
-from vramplan.engines.torch.estimate import look_for_tape, open_tape, settled
+from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
+from vramplan.engines.torch.record.saved.finder import MAIN, Finder
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
 from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
@@ -25,6 +26,7 @@ from vramplan.engines.torch.record.stream import Alloc, Free, LoopBegin, LoopNex
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.engines.torch.tape.format import parse_tape
+from vramplan.engines.torch.tape_files import look_for_tape, open_tape
 from vramplan.errors import OutsideError, RecordingError
 from vramplan.model import ComponentSpec, Constraint
 
@@ -220,15 +222,45 @@ def test_a_tape_is_proved_with_a_batch_of_one_and_with_several(name: str) -> Non
         assert other_area <= max(area, 64 * 2048)
 
 
+LAYERS = {**LLAMA, "num_hidden_layers": 4}
+#: every second layer sees a window, which the prompt is longer than
+GEMMA = {**LAYERS, "head_dim": 8, "sliding_window": 12, "sliding_window_pattern": 2}
+WHISPER = {
+    "d_model": 16, "encoder_layers": 3, "decoder_layers": 4, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "vocab_size": 300,
+    "num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 40, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3,
+}  # fmt: skip
+
+
+#: goes over a video in chunks, and keeps the last frames of each in a list that it hands on
+WAN = {
+    "base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 1], "num_res_blocks": 1,
+    "temperal_downsample": [False, True], "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4,
+}  # fmt: skip
+
+
 @pytest.mark.usefixtures("one_kernel")
-def test_what_is_remembered_is_what_would_have_run() -> None:
-    pipeline = tiny("transformers.CLIPTextModel", CLIP, {"prompt_tokens": 9}, {})
+@pytest.mark.parametrize(
+    ("class_path", "config", "settings", "least"),
+    [
+        ("diffusers.AutoencoderKLWan", WAN, {"width": 16, "height": 16, "frames": 9}, 2),
+        ("transformers.CLIPTextModel", CLIP, {"prompt_tokens": 9}, 2),
+        ("transformers.LlamaForCausalLM", LAYERS, {"prompt_tokens": 20, "new_tokens": 5}, 5),
+        ("transformers.Gemma3ForCausalLM", GEMMA, {"prompt_tokens": 20, "new_tokens": 5}, 10),
+        ("transformers.WhisperForConditionalGeneration", WHISPER, {"new_tokens": 5}, 6),
+    ],
+    ids=["chunks", "encoder", "cache", "sliding cache", "two caches"],
+)
+def test_what_is_remembered_is_what_would_have_run(class_path, config, settings, least) -> None:
+    """Of a model that generates each pass runs one layer of a kind: its cache is remembered too."""
+    pipeline = tiny(class_path, config, settings, {})
     (words,) = words_of(pipeline, "bf16")
     runs = entry_tape._Recordings(pipeline, lambda _: None, ())
-    numbers = {"batch": 2, "prompt_tokens": 9}
+    numbers = {"batch": 2, **settings}
     known: dict = {}
     first = runs.run(words, numbers, known)
-    assert known
+    assert sum(one is not None for one in known.values()) >= least
     assert (
         events(runs.run(words, numbers, known))
         == events(first)
@@ -267,3 +299,91 @@ def test_within_its_settings_a_tape_answers_and_outside_of_them_what_is_counted(
         assert "does not hold here" in outside.beyond_tape
     with pytest.raises(OutsideError, match="batch is 5"):
         conditions_at(inside, {**pipeline.defaults, "batch": 5}, "8.6", open_tape(place))
+
+
+def test_a_component_that_is_cast_has_its_weights_changed_in_place() -> None:
+    """SDXL's VAE in fp16: no weight of it is taken for one more that is there."""
+    import torch
+
+    from vramplan.engines.torch.record.saved.build import SavedPart, build_part
+    from vramplan.engines.torch.record.saved.casts import watch_casts
+    from vramplan.engines.torch.record.saved.wrapped import (
+        CUDA,
+        WrappedDevice,
+        cuda_asked_for,
+        place_on_device,
+    )
+    from vramplan.engines.torch.record.stream import Cast
+
+    part = SavedPart(name="vae", class_path="diffusers.AutoencoderKL", config=VAE, elements=None)
+    module = build_part(part, torch.float16)
+    device = WrappedDevice(Stream("main", {}), place_on_device([module]))
+    watch_casts(device, {"vae": module})
+    with cuda_asked_for("flash"), device, torch.no_grad():
+        module.to(torch.float16)  # it is so already
+        assert not device.stream.events
+        module.to(dtype=torch.float32)
+        assert device.stream.events == [Cast("vae", 4)]
+        assert {one.dtype for one in module.parameters()} == {torch.float32}
+        out = module.decode(torch.empty(1, 4, 8, 8).to(CUDA)).sample
+    assert out.dtype == torch.float32
+    sizes = [event.size_bytes for event in device.stream.events if isinstance(event, Alloc)]
+    assert sizes
+    assert sizes[-1] == 4 * 3 * 16 * 16
+
+
+def test_settings_that_stay_at_their_defaults_do_so_where_a_tape_is_proved() -> None:
+    """FLUX.1 Kontext takes its image at another size for another shape."""
+    (job,) = make_jobs(["flux1-kontext-dev"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    draw = Draw(pipeline, ["image"])
+    width, height = job.settings["image"]
+    for words in words_of(pipeline, str(job.settings["dtype"])):
+        runs = [*(draw.numbers(place, words) for place in range(8)), draw.numbers(None, words)]
+        runs += draw.others(words)
+        assert {(run["width"], run["height"]) for run in runs} == {(width, height)}
+        for is_one in (True, False):
+            alike = [run for run in runs[:8] if (run["batch"] == 1) == is_one]
+            assert len({run["steps"] for run in alike}) > 2
+
+
+def test_a_loop_that_an_images_strength_shortens_is_counted_by_it() -> None:
+    assert entry_tape._count("step1", {8: 8, 10: 10}) == "steps"
+    assert entry_tape._count("step1", {8: 15, 10: 19}) == "2*steps-1"
+    assert evaluate(entry_tape._count("step1", {8: 2, 10: 3, 13: 3}), {"steps": 50}) == 15
+    with pytest.raises(RecordingError, match="is not known"):
+        entry_tape._count("step1", {8: 2, 10: 9})
+
+
+def stream_of(routine, dims, sizes, left):
+    """Return a stream that makes things of these sizes, and frees those that are not `left`."""
+    stream = Stream(routine, dims)
+    made = [Alloc(stream.new_birth(), size, operator) for operator, size in sizes]
+    stream.events = [*made, *(Free(one.birth) for n, one in enumerate(made) if n not in left)]
+    return stream
+
+
+def test_a_result_that_is_made_in_what_looks_like_a_loop_has_code_by_batch() -> None:
+    """Qwen-Image's transformer makes two more of a batch, the last of which its caller gets."""
+    streams = []
+    for n, p in ((1, 5), (2, 7), (1, 9), (3, 11), (1, 20), (2, 31)):
+        more = [("b", 512 * n * p)] if n > 1 else []
+        sizes = [("a", 512 * p), ("b", 512 * n * p), *more]
+        streams.append(stream_of("transformer", {"n": n, "p": p}, sizes, {len(sizes) - 1}))
+    found = Finder(["n", "p"], ["n", "p"], ()).assembled("transformer", streams)
+    assert [variant["if"] for variant in found] == ["(n==1)", "(not (n==1))"]
+    assert [variant["outputs"] for variant in found] == [[1], [2]]
+
+
+def test_prompts_inside_a_window_and_beyond_have_code_of_their_own() -> None:
+    streams = [
+        stream_of(MAIN, {"p": p, "new": 4}, [("a", 64 * p), *([("mask", p * p)] * (p >= 30))], ())
+        for p in (5, 7, 11, 23, 30, 47, 61, 97)
+    ]
+    sides = ("p<30", "p>=30")
+    inside, beyond = Finder(["p"], ["p"], (), sides).assembled(MAIN, streams)
+    assert (inside["if"], beyond["if"]) == ("(p<30)", "(p>=30)")
+    assert inside["sizes"] == ["64*p"]
+    assert beyond["sizes"] == ["64*p", "p*p"]
+    with pytest.raises(RecordingError):
+        Finder(["p"], ["p"], ()).assembled(MAIN, streams[:5])

@@ -17,9 +17,8 @@ import torch
 import transformers
 
 from vramplan.ask.targets import open_catalog
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.open import open_entry
-from vramplan.engines.torch.record.saved import recording_child
+from vramplan.engines.torch.record.saved import recording_child, remembered_calls
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
@@ -28,6 +27,7 @@ from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
 from vramplan.engines.torch.replayed import conditions_at, replay_run
 from vramplan.engines.torch.tape.format import parse_tape
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import RecordingError
 
 BF16 = torch.bfloat16
@@ -95,6 +95,12 @@ def part_of(name, module):
     return SavedPart(name=name, class_path=path, config=config_of(module), elements=elements)
 
 
+@pytest.fixture(autouse=True)
+def _two_layers_are_enough(monkeypatch) -> None:
+    """Small models have two that are alike: the second is remembered here too."""
+    monkeypatch.setattr(remembered_calls, "_LEAST_ALIKE", 2)
+
+
 def request_for(modules, **more):
     parts = tuple(part_of(name, module) for name, module in modules.items())
     said = {
@@ -118,7 +124,8 @@ def both(modules, **more):
     torch.set_num_threads(1)
     dtype = DTYPES[request.dtype]
     hollow = {part.name: build_part(part, dtype) for part in request.parts}
-    recorded = recording_child.record_modules(request, hollow, lambda _: None)
+    remembers = recording_child.remembering(request)
+    recorded = recording_child.record_modules(request, hollow, lambda _: None, watch=remembers)
     real = {
         n: copy.deepcopy(one).to(dtype).eval().requires_grad_(False) for n, one in modules.items()
     }

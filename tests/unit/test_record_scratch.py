@@ -8,7 +8,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from vramplan.engines.torch.record.device import META, Device, weights_of
+from vramplan.engines.torch.record.device import Device, weights_of
+from vramplan.engines.torch.record.layouts import META
 from vramplan.engines.torch.record.scratch import kept_bytes, temporaries
 from vramplan.engines.torch.record.stream import Alloc, Free, Stream
 

@@ -25,7 +25,8 @@ def test_a_request_goes_in_and_a_tape_comes_out_and_steps_are_heard(tmp_path, mo
     child(
         tmp_path,
         monkeypatch,
-        "import sys\nsys.stderr.write('one\\ntwo\\n')\nprint(sys.stdin.read().upper(), end='')",
+        "import sys\nsys.stderr.write('step: one\\na warning\\nstep: two\\n')\n"
+        "print(sys.stdin.read().upper(), end='')",
     )
     steps: list[str] = []
     assert run_child(b"tape", steps.append) == "TAPE"
@@ -36,6 +37,7 @@ def test_a_request_goes_in_and_a_tape_comes_out_and_steps_are_heard(tmp_path, mo
     ("program", "said"),
     [
         ("import sys; sys.stderr.write('a class says no\\n'); sys.exit(3)", "a class says no"),
+        ("import sys; sys.stderr.write('no\\nstep: x\\n'); sys.exit(3)", "no"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by signal 11"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "seconds of CPU time"),
         ("import os; os._exit(7)", "status 7"),
@@ -48,6 +50,14 @@ def test_another_end_is_one_line(tmp_path, monkeypatch, program: str, said: str)
         run_child(b"{}", lambda _: None)
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_why_it_failed_is_no_step(tmp_path, monkeypatch) -> None:
+    child(tmp_path, monkeypatch, "import sys; sys.stderr.write('step: x\\nno\\n'); sys.exit(3)")
+    steps: list[str] = []
+    with pytest.raises(RecordingError, match=r"^no$"):
+        run_child(b"{}", steps.append)
+    assert steps == ["x"]
 
 
 def test_it_does_not_wait_for_ever(tmp_path, monkeypatch) -> None:

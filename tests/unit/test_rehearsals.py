@@ -17,7 +17,6 @@ from vramplan.ask.targets import make_jobs, override
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch import rehearsals
-from vramplan.engines.torch.estimate import find_tape
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
@@ -28,6 +27,7 @@ from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
 from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Refused
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
+from vramplan.engines.torch.tape_files import find_tape
 from vramplan.errors import TapeError, VramplanError
 
 CATALOG = load_catalog()
@@ -122,7 +122,9 @@ def test_a_sibling_is_found_for_many_runs_and_outlives_its_name() -> None:
         del run
         if twin is not None:
             found += 1
-            slow = rehearse_in_python(drawn.tape, drawn.others)
+            slow = rehearse_in_python(
+                drawn.tape, drawn.others, expandable_segments=drawn.expandable_segments
+            )
             assert twin.warm_reserved_peak_bytes() == slow.warm_reserved_peak_bytes()
             assert list(twin.trace.marks) == list(slow.trace.marks)
     assert found >= 15
@@ -193,8 +195,10 @@ def test_a_sibling_that_has_joined_its_base_asks_it_for_tries(
     slow = rehearse_in_python(tape, others)
     assert list(twin.trace.marks) == list(slow.trace.marks)
     for refused in Refused:
-        assert find_least_limit(twin, refused=refused) == find_least_limit(slow, refused=refused)
-    assert id(base) in asked
-    tried = len(asked)
-    find_least_limit(base)
-    assert len(asked) == tried
+        least = find_least_limit(twin, refused=refused)
+        assert least == find_least_limit(slow, refused=refused)
+        assert twin.failure(least.limit_bytes - 1, refused=refused) is not None
+        assert id(base) in asked
+        tried = len(asked)
+        base.attempt(least.limit_bytes - 1, refused=refused)  # which it was asked just now
+        assert len(asked) == tried

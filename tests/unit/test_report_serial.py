@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vramplan import __version__
 from vramplan.report import serial
@@ -167,3 +169,18 @@ def test_json_loads_no_renderer() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+_NUMBERS = st.integers() | st.floats(allow_infinity=False, allow_nan=False)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | _NUMBERS | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_json_is_written_as_the_standard_library_writes_it(value: Any) -> None:
+    found = serial.to_json("doctor", {"a": value})
+    whole = {"schema_version": 1, "vramplan": __version__, "command": "doctor"}
+    assert found == json.dumps({**whole, "result": {"a": value}}, indent=2) + "\n"

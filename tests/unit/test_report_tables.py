@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from vramplan.ask.targets import make_jobs
+from vramplan.catalog import load_catalog
+from vramplan.engines.door import engine_of
 from vramplan.model import Band, Need
 from vramplan.report import tables
+from vramplan.report.budget import work_of
 from vramplan.report.tables import render_check, render_estimate
 from vramplan.report.text import for_encoding
 from vramplan.report.verdict_rows import bar
@@ -151,3 +155,13 @@ def test_every_sign_of_ours_has_another_in_ascii(samples) -> None:
     text = render_check(samples.verdicts, samples.estimates, colour=False, width=100)
     text += render_estimate(samples.sd15, cards=samples.cards, colour=False, width=100)
     assert "?" not in for_encoding(text, "ascii")
+
+
+def test_the_work_of_a_part_without_a_row_is_its_wholes() -> None:
+    (job,) = make_jobs(["flux1-dev"], load_catalog(), {})
+    found = engine_of(job.pipeline).estimate(job, load_catalog().cards["rtx-4090"])
+    assert found.peak.component == "vae.decoder"
+    assert [one.name for one in found.components].count("vae") == 1
+    phase, work = work_of(found, "vae")
+    assert (phase, work > 1 << 30) == ("decode_image", True)
+    assert work_of(found, "transformer") == (None, 0)

@@ -35,6 +35,12 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "guidance": st.integers(min_value=0, max_value=9_999_999_999).map(lambda n: n / 1_000_000),
     "attention": st.sampled_from(settings.ATTENTIONS),
     "offload": st.sampled_from(settings.OFFLOADS),
+    "offload_type": st.sampled_from(settings.OFFLOAD_TYPES),
+    "num_blocks_per_group": counts,
+    "use_stream": switches,
+    "quantization": st.just(settings.NONE)
+    | st.sampled_from(settings.QUANTIZATIONS)
+    | st.tuples(words, st.sampled_from(settings.QUANTIZATIONS)).map(":".join),
     "vae_tiling": switches,
     "vae_slicing": switches,
     "vae_upcast": switches,
@@ -284,7 +290,7 @@ def test_a_setting_without_constraints_takes_any_of_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["loras", "LoRA", "controlnet", "ip-adapter", "quantization", "fps", "torch_compile"]
+    "word", ["loras", "LoRA", "controlnet", "ip-adapter", "tome", "fps", "torch_compile"]
 )
 def test_what_is_known_and_not_modelled_is_said_to_be_so(word: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vramplan.engines.ggml.graph.builder import Graph
-from vramplan.engines.ggml.graph.graph_allocator import allocate
+from vramplan.engines.ggml.graph.graph_allocator import _Buffer, allocate
 from vramplan.engines.ggml.graph.split import GPU, HOST, Memory, schedule
 
 WIDE, WEIGHT = 64, 1 << 20
@@ -51,9 +51,25 @@ def test_attention_has_room_for_its_quantised_cache_as_f16() -> None:
     y = graph.flash(q, keys, keys, mask, width=64)
     graph.expand(y)
     memories = {"w": Memory(size_bytes=WEIGHT, is_on_host=False)}
-    schedule(graph, memories, unpacks_caches=True)
+    schedule(graph, memories, unpacks="kv")
     assert y.backend == GPU
     assert y.size_bytes == 4 * 64 * 16 + 2 * 2 * 64 * 256
+
+
+def test_a_range_of_nothing_is_given_back_as_the_engine_does() -> None:
+    buffer = _Buffer(1)
+    first, gap, last = buffer.take(10), buffer.take(10), buffer.take(10)
+    buffer.give_back(gap, 10)
+    empty = buffer.take(0)  # at the beginning of the gap, the smallest range
+    assert (first, empty, last) == (0, 10, 20)
+    buffer.give_back(first, 10)  # the gap grows to the front, and what begins in it is in it
+    assert buffer.take(15) == 0
+    buffer.give_back(empty, 0)  # in the midst of what was taken since
+    assert list(zip(buffer.offsets, buffer.sizes, strict=True))[:2] == [(10, 0), (15, 5)]
+    buffer.give_back(0, 15)  # joined with the range behind it, though nothing lies between them
+    assert list(zip(buffer.offsets, buffer.sizes, strict=True))[:2] == [(10, 0), (0, 20)]
+    assert buffer.take(20) == 0
+    assert buffer.most_bytes == 30
 
 
 def test_experts_stay_until_they_are_summed_up() -> None:

@@ -16,6 +16,7 @@ from vramplan.engines.torch.tape.convolution import Convolution, read_kind
         "dgrad 64>128 3x3 s2 p1",
         "wgrad 8>8 3x1x5 s1x2x1 p1x0x2 d2 g8",
         "conv 4>8 4 s2 p1 t",
+        "conv 4>8 3x3 p1 nhwc",
     ],
 )
 def test_a_kind_is_read_as_it_is_written(kind: str) -> None:

@@ -15,10 +15,11 @@ from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch.allocator_slack import with_chance
 from vramplan.engines.torch.convolution_workspace import convolution_scratch
-from vramplan.engines.torch.estimate import find_tape, replayed
+from vramplan.engines.torch.estimate import replayed
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import result_key
 from vramplan.engines.torch.screening import screen
+from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import Band, Estimate, LineKind, Origin, SettingValue, VerdictKind
 from vramplan.units import MIB
 

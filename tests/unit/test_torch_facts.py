@@ -54,12 +54,13 @@ def test_a_setting_that_a_pipeline_does_not_have_is_off() -> None:
 
 
 DIFFUSERS = (
-    "diffusers_offload.py", "changes.py", "open_saved.py", "same_model.py", "calls.py"
+    "diffusers_offload.py", "changes.py", "open_saved.py", "same_model.py", "calls.py",
+    "known_configs.py",
 )  # fmt: skip
 
 
 def test_no_name_of_a_familys_part_stands_in_generic_code() -> None:
-    """They are in the recipes, and in what says how diffusers moves, saves and calls components."""
+    """They are in the recipes, and where it says how diffusers moves, saves and finds parts."""
     root = Path(torch_engine.__file__).parent
     generic = [
         path

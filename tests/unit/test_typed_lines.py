@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -73,6 +74,8 @@ def typed() -> dict[str, Any]:
     return {
         "torch": torch, "pipe": pipe, "vae": vae, "model": vae,
         "AutoencoderKL": diffusers.AutoencoderKL,
+        "BitsAndBytesConfig": transformers.BitsAndBytesConfig,
+        "PipelineQuantizationConfig": diffusers.PipelineQuantizationConfig,
     }  # fmt: skip
 
 
@@ -92,12 +95,18 @@ def test_a_line_is_taken_by_the_library(typed, line) -> None:
     if isinstance(call.func, ast.Name):  # arguments: of the pipeline's call, or of its loading
         keys = {str(one.arg) for one in call.keywords}
         ours = inspect.signature(type(typed["pipe"]).__call__).parameters
-        loading = {*inspect.signature(type(typed["pipe"]).__init__).parameters, "device_map"}
+        loading = {*inspect.signature(type(typed["pipe"]).__init__).parameters}
+        loading |= {"device_map", "quantization_config"}
         assert keys <= set(ours) | loading
         for keyword in call.keywords:  # a loader is named as it is, its name is to be found
             if isinstance(keyword.value, ast.Call):
                 loader = eval(ast.unparse(keyword.value.func), typed)  # noqa: S307  # our own line
                 assert callable(loader)
+        return
+    if "group_offload" in line:  # it stays, and needs an accelerator: a copy's, to the CPU itself
+        copied = deepcopy(typed["pipe"])
+        eval(line.replace('"cuda"', '"cpu"'), {**typed, "pipe": copied})  # noqa: S307  # our own line
+        assert any(hasattr(module, "_diffusers_hook") for module in copied.unet.modules())
         return
     if "cpu_offload" in line:  # refuses a machine without an accelerator: offload to the CPU itself
         method = getattr(typed["pipe"], call.func.attr)  # type: ignore[attr-defined]  # a method

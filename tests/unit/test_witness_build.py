@@ -18,6 +18,7 @@ from vramplan.engines.torch.witness.library_table import (
     SOURCES,
     STAND_INS,
     defined_functions,
+    is_of_ours,
     owner,
     share_out,
     stub_text,
@@ -117,6 +118,13 @@ def test_whose_a_function_is(symbol: str, soname: str | None) -> None:
 def test_functions_that_a_part_of_cudnn_wants_of_another_are_not_ours() -> None:
     shares = share_out({"cudnnCreate": "libcudnn.so.9", "cudnnTest": "libcudnn_graph.so.9"})
     assert shares["libcudnn.so.9"] == {"cudnnCreate": "libcudnn.so.9"}
+
+
+def test_build_of_another_cuda_that_a_package_brings_wants_nothing_of_ours() -> None:
+    assert is_of_ours("cudaMemPrefetchAsync", "libcudart.so.13")
+    assert is_of_ours("cudaMalloc", "")
+    assert not is_of_ours("cudaMemPrefetchAsync", "libcudart.so.11.0")
+    assert not is_of_ours("malloc", "GLIBC_2.2.5")
 
 
 def test_every_source_defines_what_it_is_for() -> None:

@@ -13,19 +13,19 @@ from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.convolution_workspace import (
     MostScratch,
     WitnessedScratch,
+    _own_kernel_bytes,
     scratch_key,
     witnessed_scratch,
 )
 from vramplan.engines.torch.tape.convolution import read_kind
-from vramplan.engines.torch.witnessed_plans import (
+from vramplan.engines.torch.witnessed_files import (
     CAPABILITIES,
     FOLDER,
     NEAREST,
-    Shape,
     file_name,
-    read_plans,
-    work_out,
+    versions_of,
 )
+from vramplan.engines.torch.witnessed_plans import Shape, read_plans, work_out
 from vramplan.errors import CatalogError
 
 
@@ -62,7 +62,7 @@ def test_the_rules_give_cudnns_own_answers(capability: str) -> None:
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_every_rule_can_be_worked_out(capability: str) -> None:
     plans = read_plans(profiles_dir(), capability)
-    assert plans.versions.keys() == {"torch", "cudnn"}
+    assert versions_of(profiles_dir(), capability).keys() == {"torch", "cudnn"}
     assert set(plans.layers) == {"fp16", "bf16", "fp32"}
     for dtype, layers in plans.layers.items():
         for kind, known in layers.items():
@@ -88,8 +88,35 @@ def test_a_layer_that_cudnn_was_not_asked_about_takes_a_share_of_its_operands() 
     scratch = witnessed_scratch("8.6", 2, "fp16")
     assert isinstance(scratch, WitnessedScratch)
     operands = (1000, 2000, 300, 1, 5, 5)
-    assert scratch.plans("conv 5>7 11x11", operands) == (3300,)
+    assert scratch.plans("conv 5>7 11x11", operands) == (3300, 0)
     assert MostScratch(witnessed=scratch).plans("conv 5>7 11x11", operands) == (4125,)
+
+
+def test_channels_that_are_innermost_are_copied_where_kernels_want_them_otherwise() -> None:
+    operands = (1000, 2000, 300, 2, 15, 15)
+
+    def taken(capability: str, dtype: str, kind: str) -> tuple[int, ...]:
+        scratch = witnessed_scratch(capability, ELEMENT_BYTES[dtype], dtype)
+        assert scratch is not None
+        return scratch.plans(kind, operands)
+
+    assert taken("8.6", "fp16", "conv 5>7 11x11 nhwc") == (0,)
+    assert taken("7.5", "fp32", "conv 5>7 11x11 nhwc") == (3300, 0)
+    # torch's own kernel: the columns of one image, and its input copied
+    columns = 5 * 11 * 11 * (5 * 5) * 2
+    assert taken("7.5", "bf16", "conv 5>7 11x11") == (columns,)
+    assert taken("7.5", "bf16", "conv 5>7 11x11 nhwc") == (1000 + columns,)
+    assert taken("7.5", "bf16", "conv 5>7 1x1 nhwc") == (1000,)
+
+
+def test_torchs_own_kernel_takes_what_was_witnessed_of_it() -> None:
+    scratch = witnessed_scratch("7.5", 2, "bf16")
+    assert scratch is not None
+    for kind in ("conv 512>512 3x3 p1", "conv 3>128 3x3 p1", "conv 512>256 1x1"):
+        layer = read_kind(kind)
+        assert layer is not None
+        operands = operands_of(shape_of(kind, 2, [64, 48], "bf16"))
+        assert scratch.known.sizes("bf16", kind, operands) == (_own_kernel_bytes(layer, operands),)
 
 
 def test_the_most_is_a_quarter_more_than_copies_where_the_first_plan_takes_less() -> None:

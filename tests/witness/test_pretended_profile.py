@@ -43,6 +43,16 @@ def test_decoder_takes_what_the_estimate_says() -> None:
     assert abs(allocated["estimate_bytes"] - allocated["measured_bytes"]) < 1 << 20
 
 
+def test_entry_that_no_recipe_knows_takes_what_its_tape_says() -> None:
+    words = ("--batch", "3", "--dtype", "fp16", "--set", "prompt_tokens=100")
+    found = profile("bge-small-en-v1.5", "--pretend", "rtx-3060-12gb", *words)
+    assert found["run"]["failure"] is None
+    assert {one["phase"] for one in found["run"]["stretches"]} >= {"load", "encode_prompt"}
+    for name in ("allocated", "reserved"):
+        pair = found["peak"][name]
+        assert abs(pair["estimate_bytes"] - pair["measured_bytes"]) < 1 << 20
+
+
 def test_run_that_does_not_fit_says_where_it_ended() -> None:
     words = ("--image", "2048x2048", "--mode", "decode", "--dtype", "fp16")
     failure = profile("sd15-vae", "--pretend", "8gb", *words)["run"]["failure"]

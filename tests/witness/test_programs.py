@@ -58,6 +58,10 @@ def test_training_stops_in_the_step_of_the_optimiser_on_a_card_that_is_too_small
     assert found["where"]["function"] == "train"
     assert found["where"]["line"] == 18
     assert found["ended_by"] == "OutOfMemoryError"
+    moments = found["timeline"]
+    assert max(one["allocated_bytes"] for one in moments) == found["allocated_peak_bytes"]
+    assert {one["where"]["function"] for one in moments if one["where"]} >= {"train"}
+    assert any("8-bit optimiser" in one["change"] for one in found["advice"])
     assert found["asked_bytes"] == 256 * MIB
     held = {one["name"]: one["size_bytes"] for one in found["held_when_failed"]}
     assert held["weights of Sequential"] > 2048 * MIB
@@ -273,3 +277,131 @@ def test_ranks_of_a_distributed_program_have_a_card_each(on_card) -> None:
     found = on_card(program, "8gb", "--gpus", "2")
     assert (found["outcome"], found["printed"]) == ("completes", [" 2", " 2"])
     assert found["not_known"] == ["nccl: the buffers of its communicators"]
+
+
+def test_cudnn_is_apart_from_what_the_program_keeps_for_its_threads(on_card) -> None:
+    program = """
+        import ctypes, threading
+        import torch
+
+        libc, key, value = ctypes.CDLL(None), ctypes.c_uint(), ctypes.create_string_buffer(64)
+        keys = []
+        for _ in range(40):  # libraries keep such: cuDNN's own libc hands out the same numbers
+            assert libc.pthread_key_create(ctypes.byref(key), None) == 0
+            keys.append(key.value)
+            libc.pthread_setspecific(key, value)
+
+        def work():
+            convolution = torch.nn.Conv2d(3, 8, 3).half().cuda()
+            x = torch.ones(1, 3, 64, 64, device="cuda", dtype=torch.half, requires_grad=True)
+            convolution(x).sum().backward()
+
+        work()
+        for _ in range(2):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        libc.pthread_getspecific.restype = ctypes.c_void_p
+        print("> ", {libc.pthread_getspecific(one) == ctypes.addressof(value) for one in keys})
+    """
+    found = on_card(program)
+    assert (found["outcome"], found["status"]) == ("completes", 0)
+    assert found["printed"] == [" {True}"]
+
+
+def test_what_goes_back_to_the_host_unwritten_takes_no_memory_there(on_card) -> None:
+    program = """
+        import resource
+        import torch
+
+        big = [torch.empty(200 << 20, dtype=torch.uint8, device="cuda") for _ in range(20)]
+        big[3][5] = 7
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kept = [one.cpu() for one in big]
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print("> ", (after - before) >> 10 < 100, kept[3][:8].tolist(), int(kept[4][9]))
+    """
+    assert on_card(program)["printed"] == [" True [0, 0, 0, 0, 0, 7, 0, 0] 0"]
+
+
+# ------------------------------------------------------------------------------- without weights
+DIFFUSION = """
+import resource
+import torch
+from diffusers import StableDiffusionPipeline
+
+name = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+pipe = StableDiffusionPipeline.from_pretrained(name, torch_dtype=torch.float16, variant="fp16")
+print("> ", pipe.unet.num_parameters(), {one.dtype for one in pipe.unet.parameters()})
+pipe.to("cuda")
+print("> ", pipe("a cat", num_inference_steps=2).images[0].size)
+print("> ", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10 < 2500)
+"""
+
+
+@pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed")
+def test_pipeline_of_the_hub_runs_with_the_catalogues_configs(on_card, tmp_path) -> None:
+    found = on_card(DIFFUSION, "8gb", "--weights", "none", HF_HOME=str(tmp_path / "hub"))
+    assert found["outcome"] == "completes"
+    assert found["printed"] == [" 859520964 {torch.float16}", " (512, 512)", " True"]
+    held = {one["name"]: one["size_bytes"] for one in found["held_at_peak"] if one["name"]}
+    assert held["weights of UNet2DConditionModel"] // MIB == 1653
+    assert any("configs of the catalogue's sd15" in one for one in found["remarks"])
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
+def test_folder_of_configs_is_enough_and_an_unknown_name_gets_a_line(on_card, tmp_path) -> None:
+    program = """
+        from pathlib import Path
+        import torch
+        from transformers import AutoModelForCausalLM, LlamaConfig
+        LlamaConfig(
+            hidden_size=512, num_hidden_layers=2, num_attention_heads=8, intermediate_size=1024,
+            vocab_size=1000, dtype="bfloat16", architectures=["LlamaForCausalLM"],
+        ).save_pretrained("configs")
+        model = AutoModelForCausalLM.from_pretrained("configs", device_map="cuda")
+        print("> ", model.dtype, next(model.parameters()).is_cuda, list(Path("configs").iterdir()))
+        try:
+            AutoModelForCausalLM.from_pretrained("nobody/knows")
+        except OSError as problem:
+            print("> ", problem)
+    """
+    found = on_card(program, "8gb", "--weights", "none", HF_HOME=str(tmp_path / "hub"))
+    assert found["outcome"] == "completes"
+    loaded, refused = found["printed"]
+    assert loaded == " torch.bfloat16 True [PosixPath('configs/config.json')]"
+    assert "nobody/knows is neither in vramplan's catalogue nor in the hub's cache" in refused
+
+
+# ------------------------------------------------------------------- what brings kernels of its own
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+def test_triton_and_torch_compile_work(on_card) -> None:
+    program = """
+        import torch, triton, triton.language as tl
+
+        @triton.jit
+        def add(x, n, BLOCK: tl.constexpr):
+            at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+            tl.store(x + at, tl.load(x + at, mask=at < n) + 1, mask=at < n)
+
+        add[(1,)](torch.zeros(100, device="cuda"), 100, BLOCK=128)
+        net = torch.compile(torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()).cuda())
+        print("> ", net(torch.zeros(8, 64, device="cuda")).shape)
+    """
+    found = on_card(program)
+    assert (found["outcome"], found["printed"]) == ("completes", [" torch.Size([8, 64])"])
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_optimiser_in_8_bits_keeps_a_byte_for_each_number(on_card) -> None:
+    program = """
+        import bitsandbytes, torch
+        net = torch.nn.Linear(4096, 4096, bias=False).cuda()
+        optimiser = bitsandbytes.optim.AdamW8bit(net.parameters())
+        net(torch.randn(4, 4096, device="cuda")).sum().backward()
+        before = torch.cuda.memory_allocated()
+        optimiser.step()
+        print("> ", torch.cuda.memory_allocated() - before >> 20)
+    """
+    assert on_card(program)["printed"] == [" 32"]

@@ -28,7 +28,8 @@ from tools.docs.page import ROOT
 from vramplan.catalog import load_catalog
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.engines.torch.witness.pretended_gpu import PretendedGpu
-from vramplan.engines.torch.witnessed_plans import CAPABILITIES, FOLDER, file_name, read_plans
+from vramplan.engines.torch.witnessed_files import CAPABILITIES, FOLDER, file_name
+from vramplan.engines.torch.witnessed_plans import read_plans
 
 #: one card of each architecture, with room for all of them
 CARDS = ("t4", "a100-80gb", "a10", "rtx-4090", "h100-80gb", "b200", "rtx-5090")

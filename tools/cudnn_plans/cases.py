@@ -9,11 +9,11 @@ from pathlib import Path
 
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
-from vramplan.engines.torch.estimate import find_tape, open_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.convolution import read_kind
 from vramplan.engines.torch.tape.rehearse import rehearse
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.settings import parse_setting
 
 #: a layer's kind, its batch and the sides of its input
@@ -49,17 +49,38 @@ _SIZES: Mapping[str, Sequence[tuple[Sequence[Settings], Sequence[Settings]]]] = 
     "sd15": [([{"mode": "txt2img"}], _UNET)],
     "sdxl": [([{}], [*_UNET, {"image": "1152x896"}])],
 }
+#: of several images a decoder's layers behind its attention have their channels innermost: those
+#: alone are asked about at these sizes
+_SEVERAL = [
+    *({"image": image, "batch": str(n)} for n in (2, 3, 4) for image in (
+        "256x256", "320x320", "384x384", "512x512", "640x640", "768x512", "768x768", "896x896",
+        "1024x1024",
+    )),
+    {"image": "256x256", "batch": "8"}, {"image": "512x512", "batch": "8"},
+    {"image": "1280x1280", "batch": "2"}, {"image": "1536x1536", "batch": "2"},
+]  # fmt: skip
 
 
 def catalogue_cases() -> set[Case]:
     """Return every convolution of the catalogue's tapes at the sizes that rules are made from."""
-    return {
+    found = {
         case
         for name, crossed in _SIZES.items()
         for modes, sizes in crossed
         for mode in modes
         for size in sizes
         for case in cases_of(name, {**mode, **size})
+    }
+    return found | channels_last_cases()
+
+
+def channels_last_cases() -> set[Case]:
+    """Return the convolutions of several images whose channels are innermost."""
+    return {
+        case
+        for size in _SEVERAL
+        for case in cases_of("sd15-vae", {"mode": "decode", **size})
+        if (layer := read_kind(case[0])) is not None and layer.is_channels_last
     }
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.tape.convolution import read_kind
 from vramplan.engines.torch.tape.plans import MOST_PLANS
-from vramplan.engines.torch.witnessed_plans import SCHEMA_VERSION, Plans, Shape, work_out
+from vramplan.engines.torch.witnessed_files import SCHEMA_VERSION
+from vramplan.engines.torch.witnessed_plans import Plans, Shape, work_out
 
 Question = tuple[tuple[str, int, tuple[int, ...]], str]
 Answers = Sequence[tuple[Question, list[int] | None]]

@@ -113,11 +113,18 @@ def render() -> str:
         ("## Bounds the tests hold ours to", is_bound, _bound),
         ("## Shown beside ours", shown, _shown),
     )
-    from tools.docs import logged_buffers, measured_runs, witnessed_buffers, witnessed_torch
+    from tools.docs import (
+        logged_buffers,
+        measured_runs,
+        witnessed_buffers,
+        witnessed_torch,
+        witnessed_verdicts,
+    )
 
     published = [f"{title}\n\n{_table(part, cells)}" for title, part, cells in sections if part]
     engines = (logged_buffers.render(), witnessed_buffers.render())
-    return "\n\n".join([measured_runs.render(), witnessed_torch.render(), *published, *engines])
+    torch = [one for one in (witnessed_torch.render(), witnessed_verdicts.render()) if one]
+    return "\n\n".join([measured_runs.render(), *torch, *published, *engines])
 
 
 def _table(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> str:

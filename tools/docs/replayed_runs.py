@@ -8,13 +8,13 @@ from pathlib import Path
 
 from vramplan.ask.library import open_target
 from vramplan.catalog import Catalog, load_catalog
-from vramplan.engines.torch.estimate import find_tape
 from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.blocks import Block
 from vramplan.engines.torch.tape.format import Tape, read_tape
 from vramplan.engines.torch.tape.replay import Conditions, Replay
+from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import Pipeline, Settings, SettingValue
 
 #: what an estimate without a card assumes too

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.catalog import CardChoice, Catalog
 from vramplan.catalog.cards import group_of
@@ -12,6 +11,7 @@ from vramplan.engines.door import Remark
 from vramplan.errors import MissingError
 from vramplan.model import Card
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.units import GIB, MIB
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from vramplan.ask.cards import choose_cards, choose_default_cards
 from vramplan.ask.targets import (
@@ -24,6 +23,7 @@ from vramplan.errors import SourceError, UsageError
 from vramplan.hearing import heard_by
 from vramplan.model import Estimate, Job, Pipeline, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING, Protocol
 from vramplan.settings import SIZES
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Question:
     other_bytes: int | None = None
     fail_on: VerdictKind = VerdictKind.OFFLOAD
     is_project: bool = False
+    #: what a project's cards and pipelines were looked for in
+    catalog: Catalog | None = None
     wants_largest: bool = False
     base: tuple[Before, ...] | None = None
     base_place: str = ""
@@ -152,6 +154,11 @@ def read_catalog(
     )
 
 
+def has_project() -> bool:
+    """Return whether there is a ./vramplan.yaml."""
+    return Path(PROJECT_FILE).is_file()
+
+
 def read_project(
     cards: Sequence[str],
     settings: Mapping[str, SettingValue],
@@ -169,7 +176,7 @@ def read_project(
     where there is no such file, CatalogError for what is wrong in it.
     """
     path = Path(PROJECT_FILE)
-    if not path.is_file():
+    if not has_project():
         hint = "name one, such as: vramplan check sd15 --card 8gb; vramplan init writes the file"
         raise UsageError(f"no TARGET, and no {PROJECT_FILE} here", hint=hint)
     from vramplan.catalog.project import load_project
@@ -197,6 +204,7 @@ def read_project(
         other_bytes=project.other_bytes if other_bytes is None else other_bytes,
         fail_on=fail_on or project.fail_on or VerdictKind.OFFLOAD,
         is_project=True,
+        catalog=known,
     )
 
 
@@ -226,6 +234,7 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
     largest: list[Mapping[str, Largest | None]] = []
     total = question.total
     for job in question.jobs:
+        grader = engine_of(job.pipeline).grader(job) if len(question.choices) > 1 else None
         for choice in question.choices:
             progress(f"{job.pipeline.name} on {choice.label}", len(verdicts), total)
             hear = _counted(progress, len(verdicts), total)
@@ -235,6 +244,7 @@ def answer(question: Question, progress: Progress, *, asks_engine: bool = False)
                     choice,
                     margin_bytes=question.margin_bytes,
                     other_bytes=question.other_bytes,
+                    grader=grader,
                 )
                 if verdict.kind is not VerdictKind.FITS:
                     verdict = _advise(verdict, estimate, job, choice, question, hear)

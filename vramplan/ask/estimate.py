@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.ask.cards import choose_cards
 from vramplan.ask.targets import make_jobs, open_catalog
@@ -13,6 +12,7 @@ from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
 from vramplan.engines.door import Remark, engine_of
 from vramplan.model import Card, Estimate, Job, Seat, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.compare.witness import Witness

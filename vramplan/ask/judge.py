@@ -37,19 +37,24 @@ _RANKS = {kind: rank for rank, kind in enumerate(VerdictKind)}
 
 
 def judge(
-    job: Job, choice: CardChoice, *, margin_bytes: int = 0, other_bytes: int | None = None
+    job: Job,
+    choice: CardChoice,
+    *,
+    margin_bytes: int = 0,
+    other_bytes: int | None = None,
+    grader: Grader | None = None,
 ) -> tuple[Verdict, Estimate]:
     """Return the verdict on the worst of a choice's candidates, and the estimate behind it.
 
-    Raises UsageError where the card has no room for a CUDA context, VramplanError where there is no
-    estimate.
+    `grader` is the job's, where it has graded other choices before. Raises UsageError where the
+    card has no room for a CUDA context, VramplanError where there is no estimate.
     """
     kept_bytes = system_share(job.settings).expected_bytes
     candidates = list(candidate_budgets(choice, margin_bytes, other_bytes, kept_bytes))
     if len(candidates) == 1:
         return _judge_card(job, choice, *candidates[0])
-    grader = engine_of(job.pipeline).grader(job)
-    card, budget, *_ = find_worst(job.settings, grader, candidates)
+    grading = grader or engine_of(job.pipeline).grader(job)
+    card, budget, *_ = find_worst(job.settings, grading, candidates)
     return _judge_card(job, choice, card, budget)
 
 

@@ -7,7 +7,7 @@ every candidate; from there downwards each legal size is tried until one is good
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import gcd
 
 from vramplan.ask.trial import Trial
@@ -35,12 +35,14 @@ def find_largest(
     """
     sizes = legal_sizes(trial.job.settings[key], trial.job.pipeline.constraints.get(key), key)
     last = len(sizes) - 1
+    slope = 0.0
     for card, budget in trial.budgets:
 
-        def has_room(place: int, card: Card = card, budget: int = budget) -> bool:
-            return trial.has_room({key: sizes[place]}, card, budget)
+        def least(place: int, card: Card = card, budget: int = budget) -> int | None:
+            return trial.least_bytes({key: sizes[place]}, card, budget)
 
-        last = _last_with_room(has_room, last)
+        room = _Room(sizes, least, budget, slope)
+        last, slope = room.last_with_room(last), room.slope
     for place in range(last, -1, -1):
         progress(f"{key} {sizes[place]}")
         verdict = trial.accepted({key: sizes[place]})
@@ -71,22 +73,73 @@ def _ends_between(trial: Trial, key: str, here: SettingValue, beyond: SettingVal
         return False
 
 
-def _last_with_room(has_room: Callable[[int], bool], last: int) -> int:
-    """Return the last place up to `last` that has room, -1 for none; room never comes back."""
-    if last < 0 or has_room(last):
-        return last
-    # doubling first: of an open range almost all sizes are far too large to be looked at
-    below, above = -1, 0
-    while above < last and has_room(above):
-        below, above = above, 2 * above + 1
-    above = min(above, last)
-    while above - below > 1:
-        middle = (below + above) // 2
-        if has_room(middle):
-            below = middle
-        else:
-            above = middle
-    return below
+class _Room:
+    """Which sizes have room in a budget for what is needed at least: up to one, and no further.
+
+    `least` gives what a size needs at least, None where nothing is known of it. It rises almost
+    evenly with pixels, rows or tokens, so that two sizes tell about where it meets the budget:
+    `slope`, in bytes each, which of another architecture is much the same.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[SettingValue],
+        least: Callable[[int], int | None],
+        budget_bytes: int,
+        slope: float = 0.0,
+    ) -> None:
+        self._sizes = sizes
+        self._least = least
+        self._budget_bytes = budget_bytes
+        self._seen: tuple[int, int] | None = None  # of the last place that told: pixels and bytes
+        self.slope = slope
+
+    def last_with_room(self, last: int) -> int:
+        """Return the last place up to `last` that has room, -1 for none."""
+        if last < 0 or self._has_room(last):
+            return last
+        below, above = -1, last
+        while above - below > 1:
+            width = above - below
+            for place in self._guesses(below, above):
+                if below < place < above:
+                    below, above = (place, above) if self._has_room(place) else (below, place)
+            if above - below > max(width // 2, 1):
+                # of an open range almost all sizes are far too large to be looked at
+                place = min(max(2 * below + 1, 0), (below + above) // 2)
+                below, above = (place, above) if self._has_room(place) else (below, place)
+        return below
+
+    def _guesses(self, below: int, above: int) -> Iterator[int]:
+        """Yield the place whose need should be just within the budget, and the one behind it."""
+        if self._seen is None or self.slope <= 0:
+            return
+        amount, need_bytes = self._seen
+        wanted = amount + (self._budget_bytes - need_bytes) / self.slope
+        low, high = below + 1, above
+        while low < high:  # the first that is larger
+            middle = (low + high) // 2
+            if _amount(self._sizes[middle]) <= wanted:
+                low = middle + 1
+            else:
+                high = middle
+        yield min(max(low - 1, below + 1), above - 1)
+        yield min(max(low, below + 1), above - 1)
+
+    def _has_room(self, place: int) -> bool:
+        need_bytes = self._least(place)
+        if need_bytes is None:
+            return False
+        amount = _amount(self._sizes[place])
+        if self._seen is not None and amount != self._seen[0]:
+            self.slope = (need_bytes - self._seen[1]) / (amount - self._seen[0])
+        self._seen = amount, need_bytes
+        return need_bytes <= self._budget_bytes
+
+
+def _amount(size: SettingValue) -> int:
+    """Return the pixels of an image, or the number itself."""
+    return size[0] * size[1] if isinstance(size, tuple) else int(size)
 
 
 def legal_sizes(now: SettingValue, bounds: Constraint | None, key: str) -> Sequence[SettingValue]:

@@ -19,6 +19,7 @@ from vramplan.budget.plan import LeftOut, Option, Plan
 from vramplan.catalog import CardChoice, Catalog
 from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import UsageError, VramplanError
+from vramplan.hearing import heard_by
 from vramplan.model import Advice, Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.searching import searching
@@ -111,18 +112,20 @@ def find_plan(
     Where nothing fits, what is tight is taken. Raises UsageError where no CUDA context fits the
     card, VramplanError where there is no estimate of the job as it is.
     """
+    with heard_by(progress):
+        trial = question.trial()  # no part of the search: what has no tape is recorded, as by check
     with searching():
-        return _find_plan(question, progress, sizes, with_options=with_options)
+        return _find_plan(question, trial, progress, sizes, with_options=with_options)
 
 
 def _find_plan(
     question: PlanQuestion,
+    trial: Trial,
     progress: Callable[[str], None],
     sizes: Sequence[str],
     *,
     with_options: bool,
 ) -> Plan:
-    trial = question.trial()
     job = question.job
     plan = Plan(
         verdict=trial.verdict,

@@ -10,7 +10,7 @@ from vramplan.ask.plan import PlanQuestion, find_plan
 from vramplan.ask.plan_together import TogetherQuestion, find_joint_plan
 from vramplan.ask.targets import silent
 from vramplan.budget.plan import Plan
-from vramplan.catalog import Catalog
+from vramplan.catalog import Catalog, load_catalog
 from vramplan.model import VerdictKind
 from vramplan.quick_dataclass import dataclass
 
@@ -25,7 +25,6 @@ class ProjectPlans:
 
 def find_project_plans(
     question: Question,
-    catalog: Catalog,
     worst: VerdictKind = VerdictKind.FITS,
     progress: Callable[[str], None] = silent,
 ) -> ProjectPlans:
@@ -33,6 +32,7 @@ def find_project_plans(
 
     `worst` is the worst verdict that a plan is content with. Raises as `find_plan` does.
     """
+    catalog = question.catalog or load_catalog()
     return ProjectPlans(
         judged=question.total, plans=tuple(_plans(question, catalog, worst, progress))
     )

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from vramplan.ask.targets import find_target, home_of, open_pipelines
 from vramplan.catalog import profiles_dir
 from vramplan.engines.door import engine_of
-from vramplan.errors import UsageError
+from vramplan.errors import TapeError, UsageError
 from vramplan.quick_dataclass import dataclass
 from vramplan.runner.tools import Hear, unheard
 
 if TYPE_CHECKING:
+    from vramplan.budget.drift import Drift
     from vramplan.catalog import Catalog
     from vramplan.model import Pipeline
 
@@ -25,6 +26,7 @@ class Recorded:
 
     path: Path
     text: str
+    pipeline: Pipeline
 
     @property
     def data(self) -> bytes:
@@ -51,6 +53,17 @@ class Recorded:
             return f"{self.path}: not what is recorded now; make it anew with vramplan record"
         return None
 
+    def drift(self) -> tuple[Drift, ...]:
+        """Return what this text changes of the figures of the tape in the file.
+
+        Nothing where there is no file, or one of them is no whole tape.
+        """
+        engine = engine_of(self.pipeline)
+        try:
+            return tuple(engine.tape_drift(self.pipeline, self._known(), self.text))
+        except (FileNotFoundError, TapeError):
+            return ()
+
 
 def record(
     target: str,
@@ -70,7 +83,8 @@ def record(
     engine = engine_of(pipeline)
     name = engine.tape_name(pipeline)
     path = Path(output) if output is not None else _place(pipeline, name)
-    return Recorded(path=path, text=engine.make_tape(pipeline, progress, is_proved=is_proved))
+    text = engine.make_tape(pipeline, progress, is_proved=is_proved)
+    return Recorded(path=path, text=text, pipeline=pipeline)
 
 
 def _place(pipeline: Pipeline, name: str) -> Path:

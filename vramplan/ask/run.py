@@ -17,6 +17,7 @@ from vramplan.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from vramplan.catalog import Catalog
+    from vramplan.catalog.pipelines import Entry
 
 #: words by which people name what is not NVIDIA's
 _OTHER_MAKERS = re.compile(
@@ -31,13 +32,15 @@ _MOST_GPUS = 16
 class Order:
     """What is to be run: a command, on so many of each card.
 
-    `wants_all` tries a class on each compute capability of its cards, else on its commonest.
+    `wants_all` tries a class on each compute capability of its cards, else on its commonest. With
+    `known`, entries of a catalogue, models that it loads are met with configs alone.
     """
 
     command: tuple[str, ...]
     gpus: int = 1
     wants_all: bool = False
     output: IO[str] | None = None
+    known: tuple[Entry, ...] | None = None
 
 
 def check_order(order: Order, cards: Sequence[Card]) -> None:
@@ -121,7 +124,7 @@ def try_each(order: Order, cards: Sequence[Card], progress: Remark) -> Answer:
 
 def _try(order: Order, card: Card, progress: Remark) -> Trial:
     progress(f"running on {card.title}")
-    return try_program(order.command, card, gpus=order.gpus, output=order.output)
+    return try_program(order.command, card, gpus=order.gpus, output=order.output, known=order.known)
 
 
 def find_smallest(order: Order, cards: Sequence[Card], progress: Remark) -> Answer:

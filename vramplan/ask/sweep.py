@@ -193,6 +193,13 @@ class Sweep:
         told.update(repr((cards, sizes)).encode())
         return told.hexdigest()
 
+    def look_for_recordings(self) -> None:
+        """Ask for the need of each pipeline as it is, as a search: what is left out is noted."""
+        cards = [choice.candidates[0] for choice in self._question.choices[:1]]
+        for series in self._series if cards else ():
+            with searching(), suppress(VramplanError):
+                engine_of(series.job.pipeline).estimate(series.at(0), cards[0])
+
     def row_name(self, row: int) -> tuple[str, str]:
         """Return the pipeline and the card of a row, from 0 on."""
         combination, place = divmod(row, len(self._question.choices))

@@ -77,7 +77,7 @@ def find_target(
 def _is_place(text: str) -> bool:
     """Return whether a TARGET says where a model is, here or elsewhere, and is no mere name."""
     path = Path(text)
-    is_file = path.suffix.lower() in _SUFFIXES or path.is_dir()
+    is_file = path.suffix.lower() in _SUFFIXES or path.is_dir() or path.is_file()
     return is_file or "/" in text or text.startswith(_PREFIXES)
 
 

@@ -158,16 +158,18 @@ class Trial:
         """
         return self._engine.screen(self.job.changed(changed), *self.deciding)
 
-    def has_room(self, changed: Mapping[str, SettingValue], card: Card, budget_bytes: int) -> bool:
-        """Return whether a candidate has room for what is needed at least, for all that is known.
+    def least_bytes(
+        self, changed: Mapping[str, SettingValue], card: Card, budget_bytes: int
+    ) -> int | None:
+        """Return what is needed at least on a candidate, for all that is known; None where nothing.
 
-        Where a size has none no larger one is good enough, whichever way success goes.
+        Where a size has no room for it no larger one is good enough, whichever way success goes.
         """
         try:
             seen = self._engine.screen(self.job.changed(changed), card, budget_bytes)
         except VramplanError:  # what the tape does not hold for
-            return False
-        return seen.least_for(self.worst) <= budget_bytes
+            return None
+        return seen.least_for(self.worst)
 
     @property
     def deciding(self) -> tuple[Card, int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from vramplan.budget.change import Change
 from vramplan.model import Advice, Card, Estimate, Job, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import Protocol
 
 
 class Judge(Protocol):

@@ -10,12 +10,12 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.errors import CatalogError
 from vramplan.model import Band
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import Any
 
 FILE = "learned.json"
 SCHEMA_VERSION = 1

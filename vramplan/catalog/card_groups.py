@@ -2,7 +2,8 @@
 
 They stand in the order in which CUDA numbers them, since an engine deals out layers by that: the
 fastest first, unless CUDA_DEVICE_ORDER=PCI_BUS_ID says otherwise. Classes are judged on each of
-their compute capabilities, cards of one class on the same.
+their compute capabilities, cards of one class on the same. ``rpc:rtx-3090`` is a card that another
+machine has and serves to llama.cpp over RPC, alone or beside others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from math import prod
 from vramplan.catalog.card_choice import CardChoice
 from vramplan.errors import UsageError
 from vramplan.model import Card, Seat
+from vramplan.quick_dataclass import replace
 
 #: cards that an engine takes (llama.cpp, ggml-backend.h: GGML_MAX_BACKENDS less the CPU's)
 MOST_CARDS = 15
@@ -24,13 +26,22 @@ _MOST_CANDIDATES = 64
 # compiled where it is used: most runs have one card
 _COUNTED = r"(?s)([1-9][0-9]{0,2})\s*[xX]\s*(?=\S)(.+)"
 _PLUS = "+"
+#: before the name of a card that another machine serves
+REMOTE = "rpc:"
 #: between a number and what there are so many of, for people
 TIMES = " x "
 
 
 def is_group(text: str) -> bool:
     """Return whether a CARD of the command line is several cards."""
-    return _PLUS in text or re.fullmatch(_COUNTED, text.strip()) is not None
+    return (
+        _PLUS in text or is_remote(text.strip()) or re.fullmatch(_COUNTED, text.strip()) is not None
+    )
+
+
+def is_remote(name: str) -> bool:
+    """Return whether a card of this name is served by another machine."""
+    return name.lower().startswith(REMOTE)
 
 
 def match_group(text: str, match_one: Callable[[str], CardChoice]) -> tuple[CardChoice, ...]:
@@ -47,8 +58,24 @@ def match_group(text: str, match_one: Callable[[str], CardChoice]) -> tuple[Card
             raise UsageError(f"not a list of cards: {text!r}", hint=hint)
         if len(found) + count > MOST_CARDS:
             raise UsageError(f"{text!r} is more than {MOST_CARDS} cards, which no engine takes")
-        found += [match_one(name)] * count
+        found += [_match_remote(name, match_one) if is_remote(name) else match_one(name)] * count
     return tuple(found)
+
+
+def _match_remote(text: str, match_one: Callable[[str], CardChoice]) -> CardChoice:
+    """Return a card that another machine serves. Raises UsageError as `match_one` does."""
+    name = text[len(REMOTE) :].strip()
+    hint = f"what counts is the card that it serves: {REMOTE}rtx-3090, or {REMOTE}24gb"
+    if not name or is_group(name) or ":" in name:
+        raise UsageError(f"{text!r} names no card of another machine", hint=hint)
+    here = match_one(name)
+    there = (
+        replace(card, name=REMOTE + card.name, title=f"{card.title} over RPC", is_remote=True)
+        for card in here.candidates
+    )
+    return CardChoice(
+        label=REMOTE + here.label, title=f"{here.title} over RPC", candidates=tuple(there)
+    )
 
 
 def label_of(names: Sequence[str], counted: str = "x") -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.card_choice import CardChoice
 from vramplan.catalog.card_groups import TIMES, candidates_of, is_group, label_of, match_group
@@ -21,6 +20,7 @@ from vramplan.catalog.multiprocessors import chip_name, most_multiprocessors
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import Card
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.units import GIB, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -157,10 +157,10 @@ def _size(value: Plain) -> int:
 def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     """Return what `text` stands for: a card's name, a class (``8gb``) or a size in MiB or GiB.
 
-    Several cards have a plus between them, or their number before them. Names come first, then
-    classes, then sizes. ``auto`` is not for this function. Raises UsageError for a card or a class
-    that the catalogue does not have, for a name that several cards share and for a size that cannot
-    be a card's.
+    Several cards have a plus between them, or their number before them; ``rpc:`` stands before one
+    of another machine. Names come first, then classes, then sizes. ``auto`` is not for this
+    function. Raises UsageError for a card or a class that the catalogue does not have, for a name
+    that several cards share and for a size that cannot be a card's.
     """
     if is_group(text):
         return group_of(match_group(text, lambda one: match_card(one, cards)))
@@ -209,7 +209,7 @@ def _refuse_part(text: str, cards: Iterable[Card]) -> None:
 
 def group_of(parts: Sequence[CardChoice]) -> CardChoice:
     """Return several cards, or classes of them, as one choice. Raises UsageError."""
-    if len(parts) == 1:
+    if len(parts) == 1 and not parts[0].candidates[0].is_remote:
         return parts[0]
     return CardChoice(
         label=label_of([part.label for part in parts]),

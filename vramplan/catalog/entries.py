@@ -8,9 +8,9 @@ are read instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError, did_you_mean
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.catalog.pipelines import Entry
@@ -94,6 +94,8 @@ def find_pipeline(name: str, pipelines: Entries) -> Entry:
 
     Raises UsageError, with a suggestion, when there is none.
     """
+    if name in pipelines:
+        return pipelines[name]
     known = {**pipelines.aliases(), **{one: one for one in pipelines}}
     called = known.get(name) or known.get(name.strip().lower())
     found = pipelines.get(called) if called else None

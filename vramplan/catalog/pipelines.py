@@ -7,11 +7,11 @@ that was checked when it was written, and only `build_pipeline` is called.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
 
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import ComponentSpec, Constraint, Pipeline
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.settings import SETTING_HELP, SettingValue, check_setting, parse_setting
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.catalog.card_choice import CardChoice
 from vramplan.catalog.cards import load_card_file, match_card
@@ -22,7 +21,8 @@ from vramplan.catalog.shipped import CONTEXTS_FILE, PUBLISHED_FILE, profiles_dir
 from vramplan.catalog.snapshot import read_published, read_snapshot
 from vramplan.errors import CatalogError, UsageError
 from vramplan.model import Card
-from vramplan.quick_dataclass import dataclass, field
+from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.catalog.published import Claim
@@ -43,8 +43,11 @@ class Catalog:
     pipelines: Entries
     cards: Mapping[str, Card]
     folders: tuple[Path, ...] = ()
-    #: ``org/name`` on the hub, in lower case -> the name of the pipeline that stands for it
-    repositories: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def repositories(self) -> dict[str, str]:
+        """Return ``org/name`` on the hub, in lower case, with the pipeline that stands for it."""
+        return self.pipelines.repositories()
 
     def pipeline(self, name: str) -> Entry:
         """Return the pipeline called `name`; raises UsageError with a suggestion."""
@@ -94,12 +97,7 @@ def load_catalog(folders: Sequence[Path] = (), inline: Iterable[Entry] = ()) -> 
         own += found_pipelines
         cards |= {card.name: card for card in found_cards}
     pipelines = Entries([*own, *inline], snapshot, lambda: _read_folder(shipped)[0])
-    return Catalog(
-        pipelines=pipelines,
-        cards=cards,
-        folders=(*folders, shipped),
-        repositories=pipelines.repositories(),
-    )
+    return Catalog(pipelines=pipelines, cards=cards, folders=(*folders, shipped))
 
 
 def catalog_files(folder: Path) -> tuple[list[Path], list[Path]]:

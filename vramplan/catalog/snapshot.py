@@ -17,7 +17,6 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.catalog.cards import build_cards
 from vramplan.catalog.pipelines import Entry, build_pipeline
@@ -25,6 +24,7 @@ from vramplan.catalog.shipped import PUBLISHED_FILE
 from vramplan.model import Card
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import TypedDict

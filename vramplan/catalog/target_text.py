@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
 
 from vramplan.errors import UsageError
 from vramplan.quick_dataclass import dataclass, field
+from vramplan.quick_typing import TypeVar
 from vramplan.settings import SettingValue, parse_assignment
 
 #: what is meant for a setting, and is not a bracket in some other name

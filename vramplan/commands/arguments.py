@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, parse_setting
 from vramplan.units import parse_size
 
@@ -42,8 +42,8 @@ TARGET_HELP = (
 )
 CARD_HELP = (
     "a card: its name (rtx-3060-12gb), a class (8gb), a size (11.6GiB), or auto for this machine's "
-    "GPUs with what is free on them; several as one: 2xrtx-3090, rtx-4090+rtx-3060-12gb, auto:all; "
-    "repeatable"
+    "GPUs with what is free on them; several as one: 2xrtx-3090, rtx-4090+rtx-3060-12gb, auto:all, "
+    "rtx-4090+rpc:24gb for one that another machine serves to llama.cpp; repeatable"
 )
 
 #: what every command's epilog says about its exit code, besides 0 and 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from vramplan.commands import arguments
+from vramplan.commands.left_out import saying_what_is_left_out
 from vramplan.commands.output import remark, show
 from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
@@ -62,7 +63,7 @@ def run(args: Namespace) -> int:
         other_bytes=args.other,
         wants_pairs=args.pairs,
     )
-    with progress(args) as step:
+    with saying_what_is_left_out(), progress(args) as step:
         found = rank(question, step)
     show(args, lambda look: ranking.render(found, look))
     return int(not any(row.is_whole for row in found.rows))

@@ -7,10 +7,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from vramplan.commands.streams import tell, write_stdout
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TextIO
 from vramplan.report.look import FILE_WIDTH, Look
 
 #: what a file's suffix says about its format

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vramplan.commands import arguments
+from vramplan.commands.left_out import saying_what_is_left_out
 from vramplan.commands.output import remark, show
 from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
@@ -84,7 +85,7 @@ def _run_one(args: Namespace) -> int:
         hint = f"it has: {has}" if has else None
         name = question.job.pipeline.name
         raise UsageError(f"--max {args.size}: {name} has no {args.size}", hint=hint)
-    with progress(args) as step:
+    with saying_what_is_left_out(), progress(args) as step:
         if args.size:
             plan = find_plan(question, step, (args.size,), with_options=False)
         else:
@@ -105,7 +106,7 @@ def _run_together(args: Namespace) -> int:
     if args.size:
         raise UsageError(f"--max {args.size} is for one target", hint="leave --together out")
     question = read_joint_plan(args.targets, *_asked(args), **_taken(args))
-    with progress(args) as step:
+    with saying_what_is_left_out(), progress(args) as step:
         plan = find_joint_plan(question, step)
     show(args, lambda look: report.render(plan, look))
     return int(_fails(args, plan.best))
@@ -114,7 +115,6 @@ def _run_together(args: Namespace) -> int:
 def _run_project(args: Namespace) -> int:
     from vramplan.ask.check import read_project
     from vramplan.ask.plan_project import find_project_plans
-    from vramplan.ask.targets import open_catalog
 
     if args.size or args.mmproj:
         option = f"--max {args.size}" if args.size else "--mmproj"
@@ -127,10 +127,8 @@ def _run_project(args: Namespace) -> int:
         other_bytes=args.other,
         fail_on=VerdictKind(args.fail_on) if args.fail_on else None,
     )
-    with progress(args) as step:
-        found = find_project_plans(
-            question, open_catalog(args.catalog), VerdictKind(args.accept), step
-        )
+    with saying_what_is_left_out(), progress(args) as step:
+        found = find_project_plans(question, VerdictKind(args.accept), step)
     show(args, lambda look: report.render_project(found.plans, found.judged, look))
     return int(any(plan.best.rank >= question.fail_on.rank for plan in found.plans))
 

@@ -35,7 +35,7 @@ class Progress:
         self._told: set[str] = set()
         self._step, self._done, self._total = "", 0, 0
         self._first: int | None = None  # what was done before we began
-        self._begun_s = time.monotonic()
+        self._begun_s = self._advanced_s = time.monotonic()
         self._patience_s = patience_s
         self._last_s = self._begun_s + min(patience_s, 0.0)
         self._is_watched = is_watched()
@@ -48,6 +48,9 @@ class Progress:
         """Say what is done now."""
         if self._first is None or done < self._done:  # other work begins
             self._first, self._begun_s = done, time.monotonic()
+            self._advanced_s = self._begun_s
+        elif done > self._done:
+            self._advanced_s = time.monotonic()
         self._step, self._done, self._total = step, done, total
         if self._is_watched:
             self._draw()
@@ -84,8 +87,9 @@ class Progress:
     def _line(self, *, with_bar: bool = False) -> str:
         from vramplan.report.progress_line import draw, tell
 
-        taken_s, first = time.monotonic() - self._begun_s, self._first or 0
-        at = self._done, self._total, first, taken_s if taken_s >= _PATIENCE_S else 0.0
+        now, first = time.monotonic(), self._first or 0
+        taken_s, since_s = now - self._begun_s, now - self._advanced_s
+        at = self._done, self._total, first, taken_s if taken_s >= _PATIENCE_S else 0.0, since_s
         if with_bar:
             return draw(self._step, *at)
         return tell(f"{self._verb}: {self._step}" if self._verb else self._step, *at)

@@ -12,6 +12,7 @@ from vramplan.commands.output import note
 from vramplan.commands.progress import progress_of_runs
 from vramplan.commands.result_file import check_file, write_file
 from vramplan.commands.streams import write_stdout
+from vramplan.report.drift_lines import drift_text
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -29,7 +30,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="write nothing; exit with 1 where the tape is not what would be recorded now",
+        help="write nothing; exit with 1 where the tape is not what would be recorded now, and say "
+        "by how many bytes that changes its peaks",
     )
     arguments.add_common(parser)
 
@@ -51,6 +53,7 @@ def run(args: Namespace) -> int:
         difference = found.difference()
         if difference is not None:
             note(difference)
+            write_stdout(drift_text(found.drift()))
         return int(difference is not None)
     if args.output == "-":
         write_stdout(found.text)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import nullcontext
 
-from vramplan.ask import check
 from vramplan.ask.cards import DEFAULT_CLASSES, drawn_cards
+from vramplan.ask.report import read_report
 from vramplan.commands import arguments
+from vramplan.commands.left_out import saying_what_is_left_out
 from vramplan.commands.output import choose_format, remark, show
 from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.report import fit
-from vramplan.searching import searching
 
 FORMATS = ("html", "pdf", "png", "markdown", "json", "table")
 
@@ -26,12 +25,20 @@ def configure(parser: ArgumentParser) -> None:
         "targets",
         nargs="*",
         metavar="TARGET",
-        help=f"{arguments.TARGET_HELP}. Without one: every pipeline of the catalogue, with those "
-        "of the settings that it has; what has no tape is counted, unless its recording is "
-        "remembered",
+        help=f"{arguments.TARGET_HELP}. Without one: what ./vramplan.yaml describes, else every "
+        "pipeline of the catalogue, with those of the settings that it has; what has no tape is "
+        "counted then, unless its recording is remembered",
     )
-    arguments.add_cards(parser, " and ".join(DEFAULT_CLASSES))
-    arguments.add_budget(parser)
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        dest="is_all",
+        help="every pipeline of the catalogue, whatever ./vramplan.yaml describes",
+    )
+    arguments.add_cards(
+        parser, f"those of ./vramplan.yaml, where it is read, else {' and '.join(DEFAULT_CLASSES)}"
+    )
+    arguments.add_budget(parser, margin=None)
     arguments.add_projector(parser)
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS, default="html")
@@ -45,31 +52,22 @@ def run(args: Namespace) -> int:
     if is_page and args.output in (None, "-") and sys.stdout.isatty():
         hint = "write it to a file: vramplan report -o fit.html"
         raise UsageError("a page of HTML is not for a terminal", hint=hint)
-    if args.mmproj is not None and not args.targets:
-        raise UsageError("--mmproj belongs to one model file", hint="name it as TARGET")
-    question = _read(args)
-    # of a whole catalogue what has no tape is counted: recording it would take half an hour
-    with progress(args) as step, nullcontext() if args.targets else searching():
-        answer = check.answer(question, step)
+    question, answered = read_report(
+        args.targets,
+        args.cards,
+        arguments.given_settings(args),
+        remark,
+        is_all=args.is_all,
+        catalog=args.catalog,
+        mmproj=args.mmproj,
+        margin_bytes=args.margin,
+        other_bytes=args.other,
+    )
+    with saying_what_is_left_out(), progress(args) as step:
+        answer = answered(step)
     cards = drawn_cards(question.choices)
     show(
         args,
         lambda look: fit.render(answer.verdicts, answer.estimates, cards, look, words=args.words),
     )
     return 0
-
-
-def _read(args: Namespace) -> check.Question:
-    settings, cards = arguments.given_settings(args), args.cards or DEFAULT_CLASSES
-    taken = {"margin_bytes": args.margin, "other_bytes": args.other}
-    if not args.targets:
-        return check.read_catalog(cards, settings, remark, catalog=args.catalog, **taken)
-    return check.read_targets(
-        args.targets,
-        cards,
-        settings,
-        remark,
-        catalog=args.catalog,
-        mmproj=args.mmproj,
-        **taken,
-    )

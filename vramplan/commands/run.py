@@ -14,7 +14,7 @@ from vramplan.errors import UsageError, VramplanError
 from vramplan.interrupts import ending_tidily
 from vramplan.report.trials import render
 
-FORMATS = ("table", "json", "markdown")
+FORMATS = ("table", "json", "markdown", "html", "pdf", "png")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -42,6 +42,13 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--gpus", type=int, default=1, metavar="N", help="pretend so many of the card (default: 1)"
     )
+    parser.add_argument(
+        "--weights",
+        choices=("real", "none"),
+        default="real",
+        help="none: meet from_pretrained of diffusers and transformers with configs alone (of a "
+        "folder, the hub's cache or the catalogue), nothing downloaded or held; default: real",
+    )
     arguments.add_output(parser, FORMATS)
     arguments.add_common(parser)
 
@@ -57,6 +64,7 @@ def run(args: Namespace) -> int:
         command=tuple(args.program),
         gpus=args.gpus,
         output=sys.stderr if is_product else None,  # stdout is the product's
+        known=tuple(catalog.pipelines.values()) if args.weights == "none" else None,
     )
     check_order(order, cards)
 

@@ -11,7 +11,7 @@ from vramplan.ask.watch import Watching
 from vramplan.commands.streams import is_watched, tell
 from vramplan.report.colour import wants_colour
 from vramplan.report.text import for_encoding
-from vramplan.report.watch_view import draw_live, plain_line
+from vramplan.report.watch_view import draw_live, plain_lines
 
 
 def screen() -> Callable[[float, Watching], None]:
@@ -19,7 +19,10 @@ def screen() -> Callable[[float, Watching], None]:
     stream = sys.stderr
     if not is_watched():
         return lambda at_s, watching: tell(
-            f"{for_encoding(plain_line(at_s, watching.cards), stream.encoding)}\n"
+            "".join(
+                f"{for_encoding(line, stream.encoding)}\n"
+                for line in plain_lines(at_s, watching.cards)
+            )
         )
     drawn = [0]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
 
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TextIO
 
 
 def open_streams() -> None:

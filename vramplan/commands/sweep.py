@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vramplan.catalog.axes import read_axis, read_axis_assignment
 from vramplan.catalog.sweep_file import HERE, PLACES, RAY
 from vramplan.commands import arguments
+from vramplan.commands.left_out import saying_what_is_left_out
 from vramplan.commands.output import choose_format, remark
 from vramplan.commands.progress import progress
 from vramplan.commands.row_output import PARQUET, rows_output
@@ -104,6 +105,8 @@ def run(args: Namespace) -> int:
         wants_advice=args.advice,
     )
     sweep, writer = Sweep(question, remark), WRITERS["jsonl" if chosen == PARQUET else chosen]
+    with saying_what_is_left_out():
+        sweep.look_for_recordings()
     jobs = args.jobs or (0 if args.on == RAY else available_cores())
     with (
         ending_tidily(),

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
 
 from vramplan.catalog.pipelines import GGML_RUNTIMES, TORCH_RUNTIMES
 from vramplan.errors import UsageError
+from vramplan.quick_typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
+    from vramplan.budget.drift import Drift
     from vramplan.budget.pace import Pace
     from vramplan.budget.ranked import FileFit
     from vramplan.budget.verdict import Grader, Screening
@@ -106,6 +107,9 @@ class Engine(Protocol):
         self, pipeline: Pipeline, progress: Callable[[str], None], *, is_proved: bool = True
     ) -> str:
         """Return a new tape of a pipeline as the text of its file, proved unless told otherwise."""
+
+    def tape_drift(self, pipeline: Pipeline, known: str, made: str) -> Iterable[Drift]:
+        """Return what a tape made now changes of the figures of a known one, both as text."""
 
     def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str] | None:
         """Return the versions that a pipeline's tape was recorded with; None where it has none."""
@@ -213,16 +217,22 @@ def check_program(command: Sequence[str], cards: Sequence[Card]) -> None:
 
 
 def try_program(
-    command: Sequence[str], card: Card, *, gpus: int = 1, output: IO[str] | None = None
+    command: Sequence[str],
+    card: Card,
+    *,
+    gpus: int = 1,
+    output: IO[str] | None = None,
+    known: Iterable[Entry] | None = None,
 ) -> Trial:
     """Run any program on a card that is not there, and return what became of it.
 
-    What it prints to stdout goes to `output`, where one is given. Raises UsageError for what cannot
-    be run or pretended, MissingError where the torch it uses cannot be.
+    What it prints to stdout goes to `output`, where one is given. With `known`, entries of a
+    catalogue, models that it loads are met with configs alone. Raises UsageError for what cannot be
+    run or pretended, MissingError where the torch it uses cannot be.
     """
     from vramplan.engines.torch.witness import pretended_run
 
-    return pretended_run.try_program(command, card, gpus=gpus, output=output)
+    return pretended_run.try_program(command, card, gpus=gpus, output=output, known=known)
 
 
 def can_pretend(card: Card) -> bool:

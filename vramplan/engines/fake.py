@@ -44,6 +44,7 @@ from vramplan.quick_dataclass import dataclass
 from vramplan.units import MIB
 
 if TYPE_CHECKING:
+    from vramplan.budget.drift import Drift
     from vramplan.catalog.published import Claim
     from vramplan.compare.events import EventComparison
     from vramplan.runner.tools import Tools
@@ -209,6 +210,11 @@ class FakeEngine:
         """Raise UsageError: a number has no tape."""
         del progress, is_proved
         return self.tape_name(pipeline)
+
+    def tape_drift(self, pipeline: Pipeline, known: str, made: str) -> tuple[Drift, ...]:
+        """Return nothing: there is no tape that could change."""
+        del pipeline, known, made
+        return ()
 
     def tape_versions(self, pipeline: Pipeline) -> None:
         """Return nothing: a number has no tape."""

@@ -41,7 +41,8 @@ class Holder:
 class FailedAllocation:
     """An allocation that did not fit: what it asked for, where, and what was held then.
 
-    `inside` are the classes of the modules at work, from the outside in.
+    `inside` are the classes of the modules at work, from the outside in, `operator` what was called
+    last of torch.
     """
 
     asked_bytes: int
@@ -50,7 +51,33 @@ class FailedAllocation:
     free_bytes: int
     where: CodePlace | None
     inside: tuple[str, ...] = ()
+    operator: str = ""
     holders: tuple[Holder, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The most of a stretch of a run; `launches` counts the calls that gave the card work before.
+
+    `place` is the line of the program that ran where most was allocated.
+    """
+
+    launches: int
+    allocated_bytes: int
+    reserved_bytes: int
+    place: CodePlace | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What to change in a program that ran out of memory, by what the run has shown.
+
+    `saves_bytes` is about what it would spare, then or later in the run; None where no figure
+    follows.
+    """
+
+    text: str
+    saves_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +106,13 @@ class Trial:
     retries: int = 0
     failed: FailedAllocation | None = None
     holders: tuple[Holder, ...] = ()  # at the peak of what is allocated
+    timeline: tuple[Moment, ...] = ()
+    advice: tuple[Advice, ...] = ()
     value_reads: int = 0
     value_places: tuple[CodePlace, ...] = ()
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # what models were met with, under `--weights none`
     versions: tuple[tuple[str, str], ...] = ()
 
     @property

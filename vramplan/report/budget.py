@@ -93,11 +93,20 @@ def _segment(line: Line) -> Segment:
 
 
 def work_of(estimate: Estimate, component: str) -> tuple[str | None, int]:
-    """Return the phase in which `component` needs most beside its weights, and how much."""
+    """Return the phase in which `component` needs most beside its weights, and how much.
+
+    Work of a part, such as ``vae.decoder``, that has no row is that of its whole.
+    """
+    rows = {one.name for one in estimate.components}
     lines = [
         line
         for line in estimate.lines
-        if line.component == component and line.kind is not LineKind.WEIGHTS
+        if line.kind is not LineKind.WEIGHTS
+        and line.component is not None
+        and (
+            line.component == component
+            or (line.component.startswith(f"{component}.") and line.component not in rows)
+        )
     ]
     always = sum(line.band.expected_bytes for line in lines if line.phase is None)
     best: tuple[str | None, int] = (None, always)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TextIO
 
 from vramplan.model import LineKind, VerdictKind
+from vramplan.quick_typing import TextIO
 
 
 class Tone(StrEnum):

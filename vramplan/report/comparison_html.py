@@ -11,7 +11,7 @@ from vramplan.measurement.run import Run
 from vramplan.report import comparison_rows, phrases
 from vramplan.report.closing import close_comparison, close_explanation
 from vramplan.report.comparison_contents import notes_of, seen_heading, shown_heading, tables_of
-from vramplan.report.html import drawn, open_templates
+from vramplan.report.html import drawn, open_templates, without_margins
 from vramplan.report.rows import Table
 from vramplan.report.text import clean
 from vramplan.report.waterfall_svg import draw_waterfall
@@ -72,7 +72,7 @@ def render_run(run: Run, tables: Sequence[tuple[str, Table]], notes: Sequence[st
 
 def _page(*, name: str, waterfall: Waterfall | None, **more: object) -> str:
     picture = "" if waterfall is None else drawn(draw_waterfall("waterfall", waterfall))
-    return (
+    return without_margins(
         open_templates()
         .get_template("comparison.html.j2")
         .render(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from vramplan.model import (
     LANGUAGE_MODEL,
@@ -17,6 +16,7 @@ from vramplan.model import (
     PublishedFigure,
     buffer_bytes,
 )
+from vramplan.quick_typing import TypeVar
 from vramplan.report import phrases
 from vramplan.report.budget import work_of
 from vramplan.report.colour import Tone

@@ -15,7 +15,7 @@ from vramplan.quick_dataclass import dataclass
 from vramplan.report import estimate_rows, phrases, plain
 from vramplan.report.budget import Offer, card_offers, segments
 from vramplan.report.colour import Tone
-from vramplan.report.rows import NotedTable, Table
+from vramplan.report.rows import Cell, NotedTable, Table
 from vramplan.report.svg import (
     NARROW,
     WIDTH,
@@ -37,6 +37,7 @@ from vramplan.report.verdict_rows import (
     sections,
     whys,
 )
+from vramplan.settings import told
 
 if TYPE_CHECKING:
     import jinja2
@@ -138,7 +139,7 @@ def render_report(
         "created": clean(named.created, 80),
         "version": clean(named.version, 40),
     }
-    return (
+    return without_margins(
         open_templates()
         .get_template("report.html.j2")
         .render(
@@ -178,8 +179,19 @@ def open_templates() -> jinja2.Environment:
     style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     environment.globals["style"] = drawn(style)
     environment.globals["style_hash"] = _hash(style)
+    environment.globals["toned"] = _toned
     environment.globals["swatch"] = lambda css: drawn(draw_swatch(css))
     return environment
+
+
+def _toned(one: Cell) -> str:
+    """Return the class of a cell's tone behind its others; what is plain has none."""
+    return "" if one.tone is Tone.PLAIN else f" tone-{one.tone}"
+
+
+def without_margins(page: str) -> str:
+    """Return a page without the margins before its tags, which nobody sees: a twentieth of it."""
+    return re.sub(r"\n[ \t]+(?=<)", "\n", page)
 
 
 def _hash(style: str) -> str:
@@ -263,7 +275,7 @@ def _chapter(index: int, section: Section, offers: Sequence[Offer]) -> Chapter:
         title="" if estimate is None else clean(estimate.title, 120),
         about=() if estimate is None else _about(estimate),
         settings=tuple(
-            (phrases.name(key), phrases.value(chosen)) for key, chosen in settings.items()
+            (phrases.name(key), phrases.value(chosen)) for key, chosen in told(settings).items()
         ),
         verdicts=check_table(section.verdicts) if section.verdicts else None,
         whys=whys(section.verdicts),
@@ -335,7 +347,11 @@ def _beyond(estimate: Estimate, offers: Sequence[Offer]) -> str:
 
 
 def drawn(picture: str) -> Markup:
-    """Return a picture of ours, whose text the element tree has escaped already, or our styles."""
+    """Return a picture of ours, whose text the element tree has escaped already, or our styles.
+
+    Inside a page a picture needs no word on what it is a picture in.
+    """
     from markupsafe import Markup
 
-    return Markup(picture)  # noqa: S704  # built by ElementTree, never from a stranger's markup
+    inside = picture.replace('<svg xmlns="http://www.w3.org/2000/svg"', "<svg")
+    return Markup(inside)  # noqa: S704  # built by ElementTree, never from a stranger's markup

@@ -60,12 +60,11 @@ PAINT: Mapping[str, Mapping[str, str]] = {
     "card-label": {"fill": _CARD, "font-weight": "600"},
 }
 
-#: of every line of text
+#: of every line of text: what it has to have of its own, and what it inherits from its picture
 LETTERING: Mapping[str, str] = {
     "fill": _TEXT,
-    "font-size": "12.5",
-    "font-family": "system-ui, sans-serif",
 }
+_INHERITED: Mapping[str, str] = {"font-size": "12.5", "font-family": "system-ui, sans-serif"}
 
 
 def paint(svg: ET.Element) -> ET.Element:
@@ -76,6 +75,7 @@ def paint(svg: ET.Element) -> ET.Element:
     _, _, width, height = svg.get("viewBox", "0 0 0 0").split()
     is_stretched = svg.get("preserveAspectRatio") == "none"
     given = {"width": "100%" if is_stretched else width, "height": height}
+    given |= _INHERITED if svg.find(".//text") is not None else {}
     for part in svg.iter():
         found = dict(LETTERING) if part.tag == "text" else {}
         for one in part.get("class", "").split():

@@ -7,6 +7,7 @@ import math
 from vramplan.model import Asked, Band, Estimate, Settings, SettingValue, Verdict, VerdictKind
 from vramplan.report.colour import SIGNS
 from vramplan.report.text import NAME_LIMIT, clean
+from vramplan.settings import told
 from vramplan.units import GIB, format_size
 
 #: what a cell shows where there is nothing to show
@@ -94,7 +95,7 @@ def value(setting: SettingValue) -> str:
 
 def settings(chosen: Settings) -> str:
     """Return settings on one line: ``image=512x512 batch=1``."""
-    return " ".join(f"{name(key)}={value(setting)}" for key, setting in chosen.items())
+    return " ".join(f"{name(key)}={value(one)}" for key, one in told(chosen).items())
 
 
 #: of the settings that somebody changed so many are named beside a verdict

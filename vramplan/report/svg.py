@@ -198,10 +198,11 @@ def _band(svg: ET.Element, band: Band, top: int, scale: float) -> None:
 
 
 def _axis(svg: ET.Element, width: int, largest: int, y: int, scale: float) -> None:
-    add(svg, "path", {"d": f"M0 {y}H{width}", "css": "axis"})
-    for tick in ticks(largest, most=max(4, width // 110)):
+    shown = ticks(largest, most=max(4, width // 110))
+    marks = "".join(f"M{figure(tick * scale)} {y}v5" for tick in shown)
+    add(svg, "path", {"d": f"M0 {y}H{width}{marks}", "css": "axis"})
+    for tick in shown:
         x = tick * scale
-        add(svg, "path", {"d": f"M{x:.1f} {y}v5", "css": "axis"})
         anchor = "start" if tick == 0 else "end" if x > width - 24 else "middle"
         write(svg, x, y + 19, phrases.axis(tick), css="tick", anchor=anchor)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.model import Card, Estimate, Pipeline, Verdict
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.report import estimate_rows, phrases
 from vramplan.report.budget import card_offers
 from vramplan.report.chart import draw_budget

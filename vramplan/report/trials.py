@@ -5,11 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from vramplan.measurement.tried import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
+from vramplan.measurement.tried import (
+    Advice,
+    CodePlace,
+    FailedAllocation,
+    Holder,
+    Trial,
+    TrialOutcome,
+)
 from vramplan.report import phrases
 from vramplan.report.colour import Tone
 from vramplan.report.look import Look
-from vramplan.report.rows import Table, cell, table
+from vramplan.report.rows import Cell, Table, cell, table
 from vramplan.report.serial import Json, to_json
 from vramplan.report.sheet import Sheet, render_sheet
 from vramplan.report.text import clean
@@ -27,7 +34,8 @@ _MISSING = {
     "cufft": "transforms by cuFFT",
     "cudnnGetRNN": "recurrent networks by cuDNN",
     "nvrtc": "kernels that are compiled on the spot",
-    "cuModule": "kernels that a program brings itself",
+    "cuLink": "kernels that are linked on the spot",
+    "cudaMallocManaged": "managed memory (paged optimisers)",
 }
 _LIBRARIES = {"cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
 _COMPILERS = ("TritonMissing", "BackendCompilerFailed", "InductorError")
@@ -52,10 +60,24 @@ def render(
     """
     if look.format == "json":
         return to_json(look.command, _result(trials, command, smallest, seeks=seeks))
+    program = clean(shlex.join(command), _LONGEST)
+    sentences = [*_sought(trials, smallest, seeks=seeks), *_sentences(trials)]
+    if look.format == "html":
+        from vramplan.report.trials_html import render_trials
+
+        return render_trials(
+            trials,
+            program=program,
+            headline=sentences,
+            peaks=_peaks(trials),
+            chapters=[_chapter(one, is_lone=len(trials) == 1) for one in trials],
+            notes=_remarks(trials),
+        )
+    chosen = smallest or trials[-1]
     sheet = Sheet(
-        heading=clean(shlex.join(command), _LONGEST),
-        lines=[*_sought(trials, smallest, seeks=seeks), *_lines(trials)],
-        tables=[("", _peaks(trials)), *_held(smallest or trials[-1])],
+        heading=program,
+        lines=[*sentences, *_remarks(trials)],
+        tables=[("", _peaks(trials)), *_held(chosen), *_advised(chosen)],
     )
     return render_sheet(sheet, look)
 
@@ -71,13 +93,26 @@ def _sought(trials: Sequence[Trial], smallest: Trial | None, *, seeks: bool) -> 
     return ["it completes on none of the classes that were tried"]
 
 
-def _lines(trials: Sequence[Trial]) -> list[str]:
-    """Return a sentence for each card, and what is to be known of the figures, each once."""
-    lines = []
-    for one in trials:
-        lines.append(f"{phrases.name(one.card_title)}: {sentence(one)}")
-    lines += dict.fromkeys(remark for one in trials for remark in remarks(one))
-    return lines
+def _sentences(trials: Sequence[Trial]) -> list[str]:
+    return [f"{phrases.name(one.card_title)}: {sentence(one)}" for one in trials]
+
+
+def _remarks(trials: Sequence[Trial]) -> list[str]:
+    """Return what is to be known of the figures, each once."""
+    return list(dict.fromkeys(remark for one in trials for remark in remarks(one)))
+
+
+def _chapter(one: Trial, *, is_lone: bool) -> dict[str, object]:
+    """Return what a page says of one card, its picture aside."""
+    word, tone = _WORDS[one.outcome]
+    what = sentence(one)
+    return {
+        "word": word,
+        "tone": tone.value,
+        "sentence": "" if is_lone else f"{what[0].upper()}{what[1:]}.",
+        "advice": [_advice(advice) for advice in one.advice],
+        "tables": [(f"{head[0].upper()}{head[1:]}", table) for head, table in _held_apart(one)],
+    }
 
 
 def sentence(one: Trial) -> str:
@@ -101,7 +136,8 @@ def _failure(failed: FailedAllocation) -> str:
     inside = f" (inside {clean(' > '.join(failed.inside), _LONGEST)})" if failed.inside else ""
     return (
         f"{where}asking for {phrases.need(failed.asked_bytes)} with "
-        f"{phrases.nearest(failed.allocated_bytes)} allocated{inside}"
+        f"{phrases.nearest(failed.allocated_bytes)} allocated and "
+        f"{phrases.available(failed.free_bytes)} free{inside}"
     )
 
 
@@ -115,6 +151,7 @@ def _place(place: CodePlace) -> str:
 
 def remarks(one: Trial) -> Iterable[str]:
     """Yield what is to be known of a trial's figures."""
+    yield from (clean(told, _LONGEST) for told in one.remarks)
     if one.value_reads:
         places = ", ".join(_place(place) for place in one.value_places[:3])
         where = f" ({places})" if places else ""
@@ -125,7 +162,10 @@ def remarks(one: Trial) -> Iterable[str]:
     for refusal in one.refusals:
         yield _refusal(refusal)
     if one.ended_by in _COMPILERS:
-        yield "torch.compile and Triton compile for a GPU: a pretended card runs neither"
+        yield (
+            "torch.compile and Triton work on a pretended card where Triton is installed for this "
+            "Python and finds a C compiler"
+        )
     for note in one.notes:
         yield f"not everything was seen: {clean(note, _LONGEST)}"
 
@@ -164,16 +204,55 @@ def _peaks(trials: Sequence[Trial]) -> Table:
 
 def _held(one: Trial) -> list[tuple[str, Table]]:
     """Return who holds the memory: where it ended, else at the peak; from 1 MiB."""
-    stopped = one.outcome is TrialOutcome.OUT_OF_MEMORY and one.failed is not None
-    holders = one.failed.holders if stopped and one.failed is not None else one.holders
-    when = "when memory ended" if stopped else "at the peak"
-    rows = [
-        (cell(phrases.nearest(holder.size_bytes)), cell(_holder(holder)))
+    holders, when = _holders(one)
+    heading = f"who holds the memory {when}, on {phrases.name(one.card)}"
+    rows = [(size, holder) for holder, size in _holder_rows(holders)]
+    return [(heading, table("size#, held by", rows))] if rows else []
+
+
+def _held_apart(one: Trial) -> list[tuple[str, Table]]:
+    """Return the same in two tables: what has a name, and lines of the program."""
+    holders, when = _holders(one)
+    named = [holder for holder in holders if holder.name is not None]
+    lines = [holder for holder in holders if holder.name is None]
+    found = (
+        (f"by module and optimiser, {when}", "held by, size#", _holder_rows(named)),
+        (f"by the line that allocated it, {when}", "line, size#", _holder_rows(lines)),
+    )
+    return [(heading, table(columns, rows)) for heading, columns, rows in found if rows]
+
+
+def _holders(one: Trial) -> tuple[Sequence[Holder], str]:
+    if one.outcome is TrialOutcome.OUT_OF_MEMORY and one.failed is not None:
+        return one.failed.holders, "when memory ended"
+    return one.holders, "at the peak"
+
+
+def _holder_rows(holders: Sequence[Holder]) -> list[tuple[Cell, Cell]]:
+    return [
+        (cell(_holder(holder)), cell(phrases.nearest(holder.size_bytes)))
         for holder in holders
         if holder.size_bytes >= MIB
     ]
-    heading = f"who holds the memory {when}, on {phrases.name(one.card)}"
-    return [(heading, table("size#, held by", rows))] if rows else []
+
+
+def _advised(one: Trial) -> list[tuple[str, Table]]:
+    """Return what would help, by what the run has shown."""
+    rows = [(cell(_saved(advice)), cell(clean(advice.text, _LONGEST))) for advice in one.advice]
+    return (
+        [("what would help, and about what it spares", table("spares#, change", rows))]
+        if rows
+        else []
+    )
+
+
+def _saved(advice: Advice) -> str:
+    return phrases.NOTHING if advice.saves_bytes is None else phrases.nearest(advice.saves_bytes)
+
+
+def _advice(advice: Advice) -> str:
+    about = "" if advice.saves_bytes is None else f" (about {_saved(advice)})"
+    return f"{clean(advice.text, _LONGEST)}{about}"
 
 
 def _holder(holder: Holder) -> str:
@@ -215,7 +294,9 @@ def trial_object(one: Trial) -> dict[str, Json]:
         "device_peak_bytes": one.device_peak_bytes,
         "where": None if failed is None else _place_object(failed.where),
         "inside": [] if failed is None else list(failed.inside),
+        "operator": None if failed is None else failed.operator,
         "asked_bytes": None if failed is None else failed.asked_bytes,
+        "free_bytes": None if failed is None else failed.free_bytes,
         "allocated_bytes": None if failed is None else failed.allocated_bytes,
         "errors": one.errors,
         "retries": one.retries,
@@ -223,12 +304,25 @@ def trial_object(one: Trial) -> dict[str, Json]:
         "held_when_failed": []
         if failed is None
         else [_holder_object(holder) for holder in failed.holders],
+        "advice": [
+            {"change": advice.text, "saves_bytes": advice.saves_bytes} for advice in one.advice
+        ],
+        "timeline": [
+            {
+                "launches": moment.launches,
+                "allocated_bytes": moment.allocated_bytes,
+                "reserved_bytes": moment.reserved_bytes,
+                "where": _place_object(moment.place),
+            }
+            for moment in one.timeline
+        ],
         "value_reads": {
             "count": one.value_reads,
             "places": [_place_object(place) for place in one.value_places],
         },
         "not_known": list(one.refusals),
         "notes": list(one.notes),
+        "remarks": list(one.remarks),
         "versions": dict(one.versions),
     }
 

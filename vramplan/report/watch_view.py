@@ -85,18 +85,17 @@ def size_of(one: ProcessMemory) -> str:
     return phrases.NOTHING if one.used_bytes is None else phrases.nearest(one.used_bytes)
 
 
-def plain_line(at_s: float, watched: Sequence[Watched]) -> str:
-    """Return one look as a line of a log."""
-    parts = []
+def plain_lines(at_s: float, watched: Sequence[Watched]) -> list[str]:
+    """Return one look as lines of a log, one a card, each of 80 columns at most."""
+    lines = []
     for one in watched:
-        if one.peaks.last is not None:
+        last = one.peaks.last
+        if last is not None:
             used, total, peak = (
                 phrases.nearest(size)
-                for size in (
-                    one.peaks.last.used_bytes,
-                    one.peaks.last.total_bytes,
-                    one.peaks.used_bytes,
-                )
+                for size in (last.used_bytes, last.total_bytes, one.peaks.used_bytes)
             )
-            parts.append(f"{clean(one.label, 60)}: {used} of {total}, peak {peak}")
-    return f"{at_s:7.1f} s  " + "; ".join(parts)
+            lines.append(
+                f"{at_s:7.1f} s  {cut(clean(one.label, 60), 28)}: {used} of {total}, peak {peak}"
+            )
+    return lines

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 from vramplan.codec import Json, rows, text_of, whole
 from vramplan.errors import SourceError
 from vramplan.known_results import KnownResults
 from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import BinaryIO, NoReturn
 from vramplan.sources.block_sizes import BLOCKS, TYPES
 
 MAGIC = b"GGUF"
@@ -319,19 +319,11 @@ def _checked(name: str, shape: tuple[int, ...], type_name: str) -> GgufTensor:
     return tensor
 
 
-#: how what is taken for a model file begins, and what it is then
-_OTHER_STARTS = (
-    (b"version https://git-lfs", "but the text that Git LFS puts in its place: git lfs pull"),
-    (b"<", "but a web page: the download went wrong"),
-    *((magic, "but a ggml file of 2023") for magic in (b"lmgg", b"fmgg", b"tjgg", b"algg")),
-)
+def _refuse_other(data: bytes, name: str) -> NoReturn:
+    from vramplan.sources.other_formats import tell
 
-
-def _what_else(data: bytes) -> str:
-    for start, words in _OTHER_STARTS:
-        if data.startswith(start):
-            return f", {words}"
-    return ""
+    what, hint = tell(data, name)
+    raise SourceError(f"{name}: not a GGUF file" + f", but {what}" * bool(what), hint=hint)
 
 
 class _Header:
@@ -349,9 +341,11 @@ class _Header:
 
     def read(self) -> GgufFile:
         """Return what the header says."""
-        self._need(4)
+        while self._end < len(MAGIC) and self._more is not None and (more := self._more(1 << 20)):
+            self._data += more
+            self._end = len(self._data)
         if self._data[:4] != MAGIC:
-            raise SourceError(f"{self._name}: not a GGUF file{_what_else(self._data)}")
+            _refuse_other(self._data, self._name)
         self._at = 4
         version = self._u32()
         if version not in (2, 3):

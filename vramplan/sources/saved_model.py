@@ -17,6 +17,7 @@ from typing import Protocol
 from vramplan.codec import Json, JsonError, Limits, read_object
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass, field
+from vramplan.sources.other_formats import PICKLE_HINT
 from vramplan.sources.safetensors import SafetensorsHeader, Tensor, read_safetensors
 
 INDEX, CONFIG = "model_index.json", "config.json"
@@ -34,10 +35,6 @@ _WEIGHTS = re.compile(
     re.ASCII,
 )
 _PICKLE = re.compile(r".*\.(?:bin|ckpt|pt|pth|pkl)", re.IGNORECASE)
-PICKLE_HINT = (
-    "such files are pickles, which run code when they are opened: load the model once and save it "
-    "with save_pretrained, which writes safetensors"
-)
 
 
 class Files(Protocol):

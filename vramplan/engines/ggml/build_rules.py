@@ -7,6 +7,7 @@ in its file LLAMA_CPP_VERSION (b10488 in August 2026).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from vramplan.errors import UsageError
 from vramplan.quick_dataclass import dataclass
@@ -15,7 +16,7 @@ from vramplan.quick_dataclass import dataclass
 WITNESS_BUILD = 11549
 WITNESS_ENGINE = f"b{WITNESS_BUILD}"
 
-_BUILD = re.compile(r"b([1-9][0-9]{2,5})")
+_BUILD = r"b([1-9][0-9]{2,5})"
 
 # The first build of each rule, taken from the merge date of the pull request named. Tags of that
 # day were not looked up: builds within some dozens of the number are not told apart.
@@ -35,6 +36,8 @@ _BOTH_INPUTS = 7780  # #18898, January 2026
 #: of October 2026: when it changed between them was not looked up
 _LOGITS_PER_SEQUENCE = 9440
 _UNPACKED_CACHE = 9500  # #23907, June 2026
+#: #18626: open on 7 August 2026, when b10488 was new, and in others' copies on 4 September
+_REMOTES_IN_PIPELINES = 10700
 #: seen in xllamacpp's b11549 and not in its b11063; which change brought it was not looked up
 _MIXED_INPUTS = 11064
 #: in the source of a build between those two, and not in a log of b10488
@@ -62,15 +65,17 @@ class EngineRules:
     reserves_unpacked_cache: bool  # flash attention's cache as f16 is in the compute buffer
     mixes_inputs: bool  # the graph has a way for text and images in one batch
     fuses_experts: bool  # CUDA sums up a token's experts at once, and keeps them until it did
+    remotes_have_events: bool  # cards of other machines may be part of a pipeline
     logits_per_sequence: bool  # logits are reserved for one token a sequence, not for every token
 
 
+@lru_cache(maxsize=256)
 def rules_of(engine: str) -> EngineRules:
     """Return the rules of the build that `engine` (``b10488``) names.
 
     Raises UsageError for anything else.
     """
-    match = _BUILD.fullmatch(engine)
+    match = re.fullmatch(_BUILD, engine)
     if match is None:
         hint = "write llama.cpp's build, such as b10488, or of Ollama's ollama-0.32.3"
         raise UsageError(f"unknown engine {engine!r}", hint=hint)
@@ -93,6 +98,7 @@ def rules_of(engine: str) -> EngineRules:
         reserves_unpacked_cache=build >= _UNPACKED_CACHE,
         mixes_inputs=build >= _MIXED_INPUTS,
         fuses_experts=build >= _EXPERTS_FUSED,
+        remotes_have_events=build >= _REMOTES_IN_PIPELINES,
         logits_per_sequence=build >= _LOGITS_PER_SEQUENCE,
     )
 

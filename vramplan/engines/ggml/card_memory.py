@@ -11,12 +11,14 @@ from vramplan.quick_dataclass import dataclass
 class CardMemory:
     """What an engine sees of a card, or of several together, of which `each` is one; bytes.
 
-    `context_bytes` is what its own CUDA context will take of what is free.
+    `context_bytes` is what its own CUDA context will take of what is free; `is_remote`: another
+    machine has it, and serves it over RPC.
     """
 
     total_bytes: int
     free_bytes: int
     context_bytes: int = 0
+    is_remote: bool = False
     each: tuple[CardMemory, ...] = ()
 
     @property

@@ -9,8 +9,6 @@ since half a layer more or less is a layer. Source: ggml-org/llama.cpp, src/llam
 
 from __future__ import annotations
 
-import struct
-from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate
 
@@ -26,6 +24,8 @@ def cards_of(layers: int, shares: tuple[float, ...]) -> tuple[int, ...]:
     """
     if len(shares) < 2 or not layers:
         return (0,) * layers
+    from bisect import bisect_right  # one card is shared out among nobody
+
     sums = list(accumulate(map(_single, shares), lambda one, other: _single(one + other)))
     points = [_single(one / sums[-1]) for one in sums]
     return tuple(bisect_right(points, _single(number / layers)) for number in range(layers))
@@ -33,5 +33,7 @@ def cards_of(layers: int, shares: tuple[float, ...]) -> tuple[int, ...]:
 
 def _single(number: float) -> float:
     """Return the nearest number of 32 bits."""
+    import struct
+
     rounded: float = struct.unpack("f", struct.pack("f", number))[0]
     return rounded

@@ -3,17 +3,19 @@
 llama.cpp uses all of them, layer by layer (``--split-mode layer``), or one (``none``, and
 ``--main-gpu``). Ollama takes the one with most free memory where its rough sum for the model is at
 most 80 % of that, else all; OLLAMA_SCHED_SPREAD has it always take all, and the option main_gpu
-always that one. Sources: llama.cpp, src/llama.cpp (llama_prepare_model_devices); Ollama,
+always that one. Cards that other machines serve over RPC come first, whatever the order in which
+they are named: shares and the number of the one card to use count them so. Sources: llama.cpp,
+src/llama.cpp (llama_prepare_model_devices: "add RPC servers at the front of the list"); Ollama,
 server/sched.go (selectLlamaServerPlacement, bestSingleGPUFit).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import AUTO, split_of
 from vramplan.units import format_size
 
@@ -36,11 +38,13 @@ _NOT_MODELLED = {
 class CardsUsed:
     """The cards that are used, by their numbers; of several their parts of the layers.
 
+    They stand in the engine's order, in which `remotes` cards of other machines come first.
     `remark` is what is to be said of a choice that the engine made.
     """
 
     numbers: tuple[int, ...] = (0,)
     shares: tuple[float, ...] = ()
+    remotes: int = 0
     remark: str = ""
 
 
@@ -65,10 +69,10 @@ def choose_cards(
     main = chosen.get("main_gpu", 0)
     assert isinstance(main, int)
     _check(count, len(shares), main)
-    if mode == "none":
-        return CardsUsed(numbers=(main,))
-    if count == 1:
-        return CardsUsed()
+    order = sorted(range(count), key=lambda at: not cards[at].is_remote)
+    if mode == "none" or count == 1:
+        only = order[main if mode == "none" else 0]
+        return CardsUsed(numbers=(only,), remotes=int(cards[only].is_remote))
     if predict is not None and mode == AUTO:
         best = max(range(count), key=lambda at: (cards[at].free_bytes, -at))
         need = predict()
@@ -79,9 +83,13 @@ def choose_cards(
                 "OLLAMA_SCHED_SPREAD=1 (split_mode=layer) has it take all"
             )
             return CardsUsed(numbers=(best,), remark=said)
-    free = (1.0 if is_even else float(one.beside_context_bytes) for one in cards)
+    free = (1.0 if is_even else float(cards[at].beside_context_bytes) for at in order)
     told = shares or tuple(free)
-    return CardsUsed(numbers=tuple(range(count)), shares=(*told, *(0.0,) * (count - len(told))))
+    return CardsUsed(
+        numbers=tuple(order),
+        shares=(*told, *(0.0,) * (count - len(told))),
+        remotes=sum(one.is_remote for one in cards),
+    )
 
 
 def _check(cards: int, shares: int, main: int) -> None:

@@ -44,7 +44,7 @@ class Batch:
     window_context: int = 0  # tokens that one cache of windowed layers holds
     cache_type: str = "f16"  # of keys, and of values unless they have their own
     value_type: str = ""
-    is_cache_on_host: bool = False  # wherever its layers are
+    is_cache_on_host: bool = False  # and states, wherever their layers are
     layer_states: tuple[int, ...] = ()  # recurrent states of each layer, where there are any
     is_unified: bool = False  # sequences share one cache
     pooling: str = ""  # how embeddings of tokens become one, where they are wanted
@@ -85,7 +85,12 @@ class Batch:
         return sum(self.layer_states[len(self.layer_states) - layers :])
 
     def states_on_card(self, first: int, stop: int) -> int:
-        """Return the bytes of recurrent states of the layers from `first` on, `stop` excluded."""
+        """Return the bytes of recurrent states of the layers from `first` on, `stop` excluded.
+
+        They are kept where caches are. Source: llama.cpp, src/llama-memory-recurrent.cpp (offload).
+        """
+        if self.is_cache_on_host:
+            return 0
         return sum(self.layer_states[first:stop])
 
 

@@ -8,7 +8,7 @@ What is in no set is assumed, and the engine is asked where it is installed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel

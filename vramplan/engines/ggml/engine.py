@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.pipeline import of_ggml
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
+    from vramplan.budget.drift import Drift
     from vramplan.budget.pace import Pace
     from vramplan.budget.ranked import FileFit
     from vramplan.budget.verdict import Grader, Screening
@@ -146,6 +147,11 @@ class GgmlEngine:
         """Raise UsageError: a model file has no tape."""
         del progress, is_proved
         return self.tape_name(pipeline)
+
+    def tape_drift(self, pipeline: Pipeline, known: str, made: str) -> tuple[Drift, ...]:
+        """Return nothing: there is no tape that could change."""
+        del pipeline, known, made
+        return ()
 
     def tape_versions(self, pipeline: Pipeline) -> None:
         """Return nothing: a model file has no tape."""

@@ -8,11 +8,10 @@ rules in ggml/src/ggml-cuda/ggml-cuda.cu and mmq.cu, with a wide band.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.engines.ggml.closed_form import Batch
 from vramplan.engines.ggml.weights import GgmlModel
 from vramplan.model import Band
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.units import MIB
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml import engine_pools, lm_studio
 from vramplan.engines.ggml.card_shares import HOST as NOWHERE
@@ -17,7 +16,6 @@ from vramplan.engines.ggml.compute_buffer import uses_graph
 from vramplan.engines.ggml.experts import Moved
 from vramplan.engines.ggml.figures import WEIGHTS_SOURCE, Figures
 from vramplan.engines.ggml.gpu_seats import Gpu, gpus_of, memory_of, oldest_capability
-from vramplan.engines.ggml.graph.split import PIPELINE_COPIES
 from vramplan.engines.ggml.graph_buffer import graph_note
 from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu, layers_of
 from vramplan.engines.ggml.load_plan import NEUTRAL, GgmlRun, read_run
@@ -46,6 +44,7 @@ from vramplan.model import (
     TimelinePoint,
 )
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.units import format_size
 
 if TYPE_CHECKING:
@@ -212,6 +211,7 @@ def _budget(fit: Fit, figures: Figures, gpus: Sequence[Gpu], *, free_bytes: int 
         ),
         notes=(
             *_notes(run, placement, figures, vision),
+            *_remote_notes(run, gpus),
             *_runtime_notes(fit, figures, buffers, device.expected_bytes),
         ),
         cards=tuple(_shares(fit, gpus, (*lines, *contexts), buffers)) if len(gpus) > 1 else (),
@@ -455,6 +455,23 @@ def _moved_note(run: GgmlRun) -> str:
     return f"override_tensor: {said}; a big batch copies what is in host memory to the GPU"
 
 
+def _remote_notes(run: GgmlRun, gpus: Sequence[Gpu]) -> Iterator[str]:
+    """Yield in which order the engine has cards of other machines, and what comes of it."""
+    if not run.remotes:
+        return
+    if len(run.cards) > 1:
+        order = ", ".join(gpus[number].name for number in run.cards)
+        yield (
+            f"llama.cpp counts cards of other machines first, so layers begin there, and "
+            f"tensor_split and main_gpu mean this order: {order}"
+        )
+    if run.vision is not None and len(run.cards) > 1 and run.first_here not in run.cards[:1]:
+        yield (
+            "the engine's fit leaves room for the projector on the first card in this order, and "
+            f"the projector goes to {gpus[run.first_here].name}"
+        )
+
+
 def _notes(
     run: GgmlRun, placement: Placement, figures: Figures, vision: VisionModel | None
 ) -> Iterator[str]:
@@ -473,6 +490,8 @@ def _notes(
         )
     yield "the token embedding stays in host memory whatever gpu_layers says"
     if is_pipeline(run.model, run.batch, placement):
+        from vramplan.engines.ggml.graph.split import PIPELINE_COPIES
+
         yield (
             f"the cards work in a pipeline: {PIPELINE_COPIES} copies of what goes into the graph, "
             "and from one card to the next, are in the compute buffers"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from vramplan.engines.ggml import coverage, recurrent_state
 from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
-from vramplan.engines.ggml.graph_buffer import graph_source
+from vramplan.engines.ggml.graph_buffer import graph_source, is_told
 from vramplan.engines.ggml.kv_cache import cache_source, most_cache_bytes
 from vramplan.engines.ggml.layer_fit import Fit
 from vramplan.engines.ggml.weights import TensorRole
@@ -25,8 +25,8 @@ COMPUTE_SOURCE = (
 
 
 _OTHER_CACHE = (
-    "the graph with a cache of one type, beside its layers: what a cache in host memory, or of two "
-    "types, changes is not known"
+    "the graph with a cache of one type, beside its layers: what one in host memory, or of two "
+    "types, changes is not known of this build or family"
 )
 
 
@@ -85,7 +85,8 @@ def counted(fit: Fit) -> Figures:
     origin, source = Origin.PUBLISHED, COMPUTE_SOURCE
     if uses_graph(run.model, run.rules, len(placement.cards)):
         origin, source = graph_source(run.model, batch, run.rules, len(placement.cards))
-    if batch.is_cache_on_host or batch.type_of_values != batch.cache_type:
+    has_other_cache = batch.is_cache_on_host or batch.type_of_values != batch.cache_type
+    if has_other_cache and not is_told(run.model, batch, run.rules, len(placement.cards)):
         origin, source = Origin.ASSUMED, _OTHER_CACHE
         bands = tuple(_wide(bands))
     if run.is_own_engine:

@@ -77,7 +77,13 @@ def read_adapters(chosen: Settings, model: GgmlModel) -> tuple[Adapter, ...]:
 
 
 def _adapter(path: str, model: GgmlModel) -> Adapter:
-    file = _read(path)
+    try:
+        file = _read(path)
+    except SourceError as problem:
+        if "not a GGUF file" not in str(problem):
+            raise
+        hint = "convert_lora_to_gguf.py of llama.cpp makes a GGUF of an adapter that PEFT saved"
+        raise SourceError(str(problem), hint=hint) from None
     kind = file.text("general.type").lower()
     if kind != "adapter" or file.text("adapter.type").lower() != "lora":
         raise SourceError(

@@ -15,7 +15,7 @@ from vramplan.quick_dataclass import dataclass
 class Gpu:
     """One GPU: its architecture, its CUDA context, and what a process may use of it.
 
-    Bytes are None where no card was named.
+    Bytes are None where no card was named. `is_remote`: another machine serves it over RPC.
     """
 
     compute_capability: str
@@ -26,6 +26,7 @@ class Gpu:
     title: str = ""
     total_bytes: int | None = None
     budget_bytes: int | None = None
+    is_remote: bool = False
 
     @property
     def memory(self) -> CardMemory | None:
@@ -36,6 +37,7 @@ class Gpu:
             total_bytes=self.total_bytes,
             free_bytes=self.budget_bytes,
             context_bytes=self.context.expected_bytes,
+            is_remote=self.is_remote,
         )
 
 
@@ -63,6 +65,7 @@ def _gpu(card: Card, total_bytes: int | None, budget_bytes: int | None) -> Gpu:
         title=card.title,
         total_bytes=total_bytes,
         budget_bytes=budget_bytes,
+        is_remote=card.is_remote,
     )
 
 

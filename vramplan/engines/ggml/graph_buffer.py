@@ -10,7 +10,6 @@ assumed.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD, EngineRules
 from vramplan.engines.ggml.card_shares import HOST
@@ -20,6 +19,7 @@ from vramplan.engines.ggml.graph.families import FAMILIES
 from vramplan.engines.ggml.known_graphs import known_sizes
 from vramplan.engines.ggml.weights import GgmlModel, Placement
 from vramplan.model import Band, Origin
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.graph.recording import Recording
@@ -166,9 +166,8 @@ def recording_sizes(
 ) -> tuple[int, ...]:
     """Return the buffers of the engine's own graph on each card and on the host."""
     from vramplan.engines.ggml.graph.recording import split_bytes
-    from vramplan.engines.ggml.reserved_graph import AS_F16, norm_owners, weight_memories
+    from vramplan.engines.ggml.reserved_graph import norm_owners, unpacked_caches, weight_memories
 
-    unpacks = not {batch.cache_type, batch.type_of_values} <= AS_F16
     cards = len(placement.cards)
     found = (placement.card_of(number) for number in range(model.layers))
     return split_bytes(
@@ -176,11 +175,12 @@ def recording_sizes(
         dict(weight_memories(model, placement)),
         [cards if card == HOST else card for card in found],
         cards=cards,
+        remotes=placement.remotes,
         is_cache_on_host=batch.is_cache_on_host,
         is_pipeline=is_pipeline(model, batch, placement),
         norms_with_layers=bool(norm_owners(model, batch, placement)),
         copies_weights=rules.offloads_host_weights,
-        unpacks_caches=rules.reserves_unpacked_cache and unpacks,
+        unpacks=unpacked_caches(model, batch, rules),
         fuses_experts=rules.fuses_experts,
     )
 

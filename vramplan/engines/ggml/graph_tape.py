@@ -55,6 +55,10 @@ def recorded_graph(model: GgmlModel, batch: Batch, rules: EngineRules) -> Record
         return None
     if batch.tokens < _SMALLEST:
         return None
+    if (
+        batch.is_cache_on_host and not batch.has_flash
+    ):  # attention is on the CPU: tapes tell no names
+        return None
     tapes = tapes_of(model.architecture)
     if tapes is None or tapes.build != f"b{rules.build}":
         return None

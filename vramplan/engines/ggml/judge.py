@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from vramplan.budget.verdict import Graded, grade, spills, without_words
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.engines.ggml import lm_studio
+from vramplan.engines.ggml.engine_pools import language_pool
 from vramplan.engines.ggml.estimate import (
     estimate_placed,
     estimate_run,
@@ -141,6 +142,8 @@ def _worst(cards: tuple[CardShare, ...]) -> VerdictKind:
 
 def _judge_cards(placed: Estimate, card: Card, settings: Settings) -> tuple[CardShare, ...]:
     """Return each of several cards with its verdict."""
+    if not placed.cards:
+        return ()
     return tuple(
         replace(
             share,
@@ -175,9 +178,11 @@ class GgmlGrader:
     def _find_whole(self, gpus: Sequence[Gpu]) -> _Whole | None:
         """Return what is known of a run that a card takes whole, or None where it may not."""
         run = run_on(self._pipeline, self._settings, gpus)
-        found = next((one for one in self._wholes if one.run == run), None)
+        pool = language_pool(run.model, run.batch, gpus[0].compute_capability)
+        alike = replace(run, compute_capability="")
+        found = next((one for one in self._wholes if one.pool == pool and one.run == alike), None)
         if found is None:
-            found = _Whole(run)
+            found = _Whole(alike, pool)
             self._wholes.append(found)
         (free,) = free_beside_contexts(run, gpus)
         return found if found.is_counted and free >= found.least_free_bytes else None
@@ -186,11 +191,13 @@ class GgmlGrader:
 class _Whole:
     """A run, and its figures on every card that takes all of it: only contexts and budgets differ.
 
+    Its architecture is left out: beyond what the run and `pool` say of it, it changes nothing.
     `graded` is None until it was graded once.
     """
 
-    def __init__(self, run: GgmlRun) -> None:
+    def __init__(self, run: GgmlRun, pool: Band) -> None:
         self.run = run
+        self.pool = pool
         self.is_counted = is_counted(run)
         self.least_free_bytes = least_free_bytes(run) if self.is_counted else 0
         self.graded: Graded | None = None

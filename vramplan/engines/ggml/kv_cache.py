@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from vramplan.engines.ggml.weights import GgmlModel, row_bytes
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.closed_form import Batch
@@ -54,6 +55,7 @@ def window_tokens(model: GgmlModel, tokens: int, ubatch: int, sequences: int = 1
     return min(tokens, padded)
 
 
+@lru_cache(maxsize=1024)
 def layer_caches(
     model: GgmlModel,
     tokens: int,

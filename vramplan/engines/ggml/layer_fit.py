@@ -24,7 +24,6 @@ CUDA contexts and pools are in nobody's sum: they come out of the margin.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from vramplan.engines.ggml.card_shares import HOST, cards_of
 from vramplan.engines.ggml.compute_buffer import compute_buffers
@@ -32,6 +31,7 @@ from vramplan.engines.ggml.experts import HostExperts, HostPart, Moved
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.weights import Placement, place_layers
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TypeVar
 from vramplan.units import MIB
 
 #: llama.cpp: common/common.h (fit_params_target); Ollama: mmprojOffloadHeadroom
@@ -62,6 +62,7 @@ class Fit:
             output_first=self.run.rules.output_layer_first,
             moved=self.run.moved,
             shares=self.shares,
+            remotes=self.run.remotes,
         )
 
 
@@ -234,7 +235,9 @@ class _Filling:
         self._run = run
         self._targets = targets
         self._last = len(targets) - 1
-        self._total = run.model.total_layers
+        # the engine deals out as many as there are without those that guess ahead, which are among
+        # them all the same: the first ones stay behind (llama_model_n_layer)
+        self._total = run.model.layers + 1
         self._has_experts = run.model.has_experts
         self._known: dict[_Parts, tuple[int, ...]] = {}
 

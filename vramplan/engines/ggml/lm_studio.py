@@ -13,10 +13,10 @@ lmstudio-ai/localization, en/settings.json; lmstudio-ai/docs, 3_cli/0_local-mode
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from vramplan.errors import UsageError
 from vramplan.model import Buffer, LineKind, Settings, SettingValue, buffer_bytes
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import AUTO, limit_of, share_of
 from vramplan.units import format_size
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.engines.ggml import lm_studio
 from vramplan.engines.ggml.build_rules import EngineRules, has_flash_attention, rules_of
 from vramplan.engines.ggml.card_memory import CardMemory
@@ -26,6 +24,7 @@ from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import (
     AUTO,
     KV_TYPES,
@@ -38,6 +37,7 @@ from vramplan.settings import (
 )
 
 if TYPE_CHECKING:
+    from vramplan.engines.ggml.cards_used import CardsUsed
     from vramplan.engines.ggml.files_beside import Adapter
     from vramplan.engines.ggml.vision_model import VisionModel
 
@@ -69,7 +69,9 @@ class GgmlRun:
     `wanted_layers` is None when the engine itself decides how many layers go to the GPU; `moved`
     is what is elsewhere than its layer because the settings say so, and `remarks` what is to be
     said of settings that the engine chose. Of several cards, `cards` are the numbers of those that
-    it uses, and `shares` their parts of the layers. `draft` is a second model, which guesses ahead.
+    it uses, in its order, and `shares` their parts of the layers; the first `remotes` of them are
+    other machines', and `first_here` is the first one that is this machine's (0 where none is).
+    `draft` is a second model, which guesses ahead.
     `version` is Ollama's where it was named; before it ran llama-server `is_own_engine` may be.
     """
 
@@ -84,6 +86,8 @@ class GgmlRun:
     moved: Moved = NOTHING_MOVED
     cards: tuple[int, ...] = (0,)
     shares: tuple[float, ...] = ()
+    remotes: int = 0
+    first_here: int = 0
     adapters: tuple[Adapter, ...] = ()
     has_control_vector: bool = False
     draft: GgmlRun | None = None
@@ -118,11 +122,12 @@ class GgmlRun:
 
     @property
     def projector_card(self) -> int:
-        """Return the number of the card that has the projector: the first that the engine sees.
+        """Return the number of the card that has the projector: the first of this machine's.
 
-        Ollama hides the others from it where it takes one. Source: llama.cpp, tools/mtmd/clip.cpp.
+        Ollama hides the others where it takes one. Source: llama.cpp, tools/mtmd/clip.cpp (it takes
+        the first GPU that is registered, and those of other machines are registered last).
         """
-        return self.cards[0] if self.is_ollama else 0
+        return self.cards[0] if self.is_ollama else self.first_here
 
     @property
     def has_vision_flash(self) -> bool:
@@ -172,6 +177,11 @@ def read_run(
             asked = {**asked, "flash_attention": flash}
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
     has_flash = has_flash and model.architecture not in NEVER_FLASH
+    seen = card.cards if card is not None else ()
+    if any(one.is_remote for one in seen) and (is_ollama or pipeline.is_lm_studio):
+        hint = f"llama.cpp itself takes them (--rpc): name the .gguf of {pipeline.name}"
+        message = f"{pipeline.runtime} knows of no cards that other machines serve over RPC"
+        raise UsageError(message, hint=hint)
     if card is not None:
         kept = pipeline.overhead_bytes * len(card.cards)
         card = replace(card, total_bytes=max(0, card.total_bytes - kept))
@@ -186,6 +196,9 @@ def read_run(
     )
     chosen = choices.settings
     has_files = any(files_of(chosen.get(key)) for key in _FILES)
+    batch = batch_of(model, chosen, rules, has_flash=has_flash, is_shared=not is_ollama)
+    if choices.cards.remotes and not rules.remotes_have_events:
+        batch = replace(batch, may_pipeline=False)
     run = GgmlRun(
         pipeline=pipeline,
         settings=chosen,
@@ -193,11 +206,13 @@ def read_run(
         model=model,
         vision=_vision(pipeline, rules, chosen) if has_vision else None,
         rules=rules,
-        batch=batch_of(model, chosen, rules, has_flash=has_flash, is_shared=not is_ollama),
+        batch=batch,
         wanted_layers=_wanted_layers(model, chosen),
-        moved=_moved(model, chosen, choices.cards.numbers),
+        moved=_moved(model, chosen, choices.cards),
         cards=choices.cards.numbers,
         shares=choices.cards.shares,
+        remotes=choices.cards.remotes,
+        first_here=next((at for at, one in enumerate(seen) if not one.is_remote), 0),
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
         remarks=(*choices.remarks, *said),
         version=version,
@@ -311,6 +326,13 @@ def batch_of(
         window = window_tokens(model, tokens, ubatch, sequences // streams)
     _check_kv_type(model, keys, has_flash=True)  # keys in blocks need no flash attention
     _check_kv_type(model, values, has_flash=has_flash)
+    if keys != values and model.language is not None and not model.language.holds_values:
+        hint = f"set both to {keys}, or kv_type alone"
+        raise UsageError(
+            f"key_type {keys} and value_type {values}: {model.architecture} caches values as a "
+            "part of the keys, and llama.cpp refuses two types",
+            hint=hint,
+        )
     caches = _caches(model, tokens, window, streams, (keys, values))
     return Batch(
         tokens=ubatch,
@@ -395,14 +417,18 @@ def _wanted_layers(model: GgmlModel, chosen: Settings) -> int | None:
     return wanted
 
 
-def _moved(model: GgmlModel, chosen: Settings, cards: tuple[int, ...]) -> Moved:
+def _moved(model: GgmlModel, chosen: Settings, cards: CardsUsed) -> Moved:
+    places = {number: place for place, number in enumerate(cards.numbers)}
+    if cards.remotes:  # CUDA counts the cards of this machine alone
+        here = len(cards.numbers) - cards.remotes
+        places = {number: cards.remotes + number for number in range(here)}
     patterns = []
     for pattern, card in overrides_of(chosen.get("override_tensor", NONE)):
-        if card is not None and card not in cards:
-            numbers = ", ".join(f"CUDA{number}" for number in cards)
+        if card is not None and card not in places:
+            numbers = ", ".join(f"CUDA{number}" for number in places) or "cards of other machines"
             hint = f"the engine uses {numbers}; --card 2xrtx-3090 names several"
             raise UsageError(f"override_tensor: there is no CUDA{card}", hint=hint)
-        patterns.append((pattern, HOST if card is None else cards.index(card)))
+        patterns.append((pattern, HOST if card is None else places[card]))
     return Moved(experts=_host_experts(model, chosen), patterns=tuple(patterns))
 
 

@@ -8,12 +8,12 @@ ggml-org/llama.cpp, src/llama-model.cpp (load_mtp), asked of b11549.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.card_shares import cards_of
 from vramplan.engines.ggml.figures import Figure, Figures, over_cards
 from vramplan.model import Band, Origin
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.layer_fit import Fit
@@ -27,8 +27,14 @@ def is_loaded(fit: Fit) -> bool:
     return bool(fit.run.model.next_tensors) and fit.run.settings.get(SETTING) == "on"
 
 
-def with_next_tokens(fit: Fit, figures: Figures) -> Figures:
-    """Return `figures` with the layers' weights, and their second context."""
+def with_next_tokens(
+    fit: Fit, figures: Figures, told: tuple[tuple[int, ...], int] | None = None
+) -> Figures:
+    """Return `figures` with the layers' weights, and their second context.
+
+    `told` are that context's compute buffers on each card and in host memory, where the engine was
+    asked; without, they are taken to be the model's once more: a layer of it, and its words.
+    """
     model, batch = fit.run.model, fit.run.batch
     # the output layer is the last of them, and those that guess ahead are before it
     owners = cards_of(fit.on_gpu, fit.shares)[:-1]
@@ -44,26 +50,32 @@ def with_next_tokens(fit: Fit, figures: Figures) -> Figures:
     for owner in owners[-model.next_layers :]:
         blocks[owner] += 1
     cache = max(batch.layer_caches or (batch.cache_layer_bytes,))
-    source = (
-        "the model's, and a second context's for the layers that guess ahead, whose graph is not "
-        "known: no larger than the model's"
-    )
+    own = figures.compute
+    if told is not None:
+        source = f"{own.source}; and the engine's own plan of the layers' context"
+        bands = [band + Band.exactly(size) for band, size in zip(own.bands, told[0], strict=True)]
+        origin = Origin.ASSUMED if own.origin is Origin.ASSUMED else Origin.WITNESSED
+        host_compute = told[1]
+    else:
+        source = (
+            "the model's, and a second context's for the layers that guess ahead, whose graph is "
+            "not known: taken for the model's once more, from nothing to that twice"
+        )
+        bands = [
+            Band(
+                low_bytes=band.low_bytes,
+                expected_bytes=2 * band.expected_bytes,
+                high_bytes=3 * band.high_bytes,
+            )
+            for band in own.bands
+        ]
+        origin, host_compute = Origin.ASSUMED, figures.host_compute_bytes
     return replace(
         figures,
         weights=_more(figures.weights, weights),
         cache=_more(figures.cache, [count * cache for count in blocks]),
-        compute=over_cards(
-            [
-                Band(
-                    low_bytes=compute.low_bytes,
-                    expected_bytes=compute.expected_bytes,
-                    high_bytes=2 * compute.high_bytes,
-                )
-                for compute in figures.compute.bands
-            ],
-            Origin.ASSUMED,
-            source,
-        ),
+        compute=over_cards(bands, origin, source),
+        host_compute_bytes=figures.host_compute_bytes + host_compute,
         host_model_bytes=figures.host_model_bytes + on_host,
         host_cache_bytes=figures.host_cache_bytes + (model.next_layers - sum(blocks)) * cache,
         remarks=(

@@ -10,10 +10,9 @@ MemorySize), cmd/cmd.go (ListRunningHandler), format/bytes.go (HumanBytes).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.model import LANGUAGE_MODEL, LineKind, buffer_bytes
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.units import format_size
 
 if TYPE_CHECKING:
@@ -94,8 +93,9 @@ def _unseen(fit: Fit, *, is_on_gpu: bool) -> int:
     if shape is None or not batch.layer_caches:
         return 0
     wide = narrow = 0
+    placement = fit.placement
     for number, (layer, size) in enumerate(zip(shape.layers, batch.layer_caches, strict=True)):
-        is_here = fit.placement.card_of(number) >= 0 and not batch.is_cache_on_host
+        is_here = placement.card_of(number) >= 0 and not batch.is_cache_on_host
         if is_here is is_on_gpu:
             narrow += size if layer.is_windowed else 0
             wide += 0 if layer.is_windowed else size

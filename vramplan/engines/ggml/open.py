@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines.ggml import lm_studio
@@ -15,6 +14,7 @@ from vramplan.engines.ggml.pipeline import Described, GgmlPipeline, ModelFile
 from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import AUTO, NONE, SAME
 
 if TYPE_CHECKING:
@@ -146,22 +146,26 @@ def _from_path(
     header = read_gguf(path)
     beside = Path(mmproj) if mmproj else find_projector_file(path)
     projector = None
+    said = ""
     if beside is not None:
         projector = _read_projector(beside)
         does_fit = _does_fit(projector, header)
         if mmproj and not does_fit:
-            remark(
+            said = (
                 f"{beside.name} is of another width than the model: llama.cpp refuses such a pair"
             )
         elif not does_fit:
-            remark(
+            said = (
                 f"left out: {beside.name} beside it is another model's projector, whose embeddings "
                 "are of another width"
             )
             projector = None
         elif not mmproj:
-            remark(f"with the projector beside it: {beside.name}")
-    return _pipeline(path.stem, header, projector, runtime, given)
+            said = f"with the projector beside it: {beside.name}"
+    found = _pipeline(path.stem, header, projector, runtime, given)
+    if said:  # of what is no model the projector beside it is nobody's business
+        remark(said)
+    return found
 
 
 def _find_in_folder(folder: Path, remark: Remark) -> Path:

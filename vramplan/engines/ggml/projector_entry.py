@@ -8,7 +8,6 @@ Source: llama.cpp, tools/mtmd/clip.cpp; the log in ollama#2706 prints "MB" and m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.graph.vision_shapes import VisionShape, VisionTensor
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
@@ -21,6 +20,7 @@ from vramplan.engines.ggml.weights import (
     once_each,
     open_section,
 )
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     pass

@@ -23,6 +23,7 @@ from vramplan.engines.ggml.graph.repeats import Repeats, few_of, in_periods
 from vramplan.engines.ggml.graph.shapes import Reserve
 from vramplan.engines.ggml.graph.split import GPU, Memory, schedule
 from vramplan.engines.ggml.weights import GgmlModel, Placement, TensorRole, row_bytes
+from vramplan.quick_dataclass import replace
 
 _F32 = 4
 #: of fewer tokens norms are computed where their layer is, however many layers are on a card
@@ -59,10 +60,28 @@ def split_sizes(
     memories = dict(_memories(model, batch, placement))
     owners = [placement.card_of(number) for number in range(model.layers)]
     kinds = list(zip(_kinds(model, memories), owners, strict=True))
-    return in_periods(
-        _PERIODS,
-        lambda period: _split(model, batch, placement, memories, rules, few_of(kinds, period)),
-    )
+
+    def sizes_of(reserved: Batch) -> tuple[int, ...]:
+        return in_periods(
+            _PERIODS,
+            lambda period: _split(
+                model, reserved, placement, memories, rules, few_of(kinds, period)
+            ),
+        )
+
+    sizes = sizes_of(batch)
+    if batch.tokens > batch.sequences and _keeps_states_on_host(model, memories):
+        # the graph of a token each is reserved too: it computes with these states where they are,
+        # and that may take more than a small batch, whose states are copied to a card
+        sizes = tuple(map(max, sizes, sizes_of(replace(batch, tokens=batch.sequences))))
+    return sizes
+
+
+def _keeps_states_on_host(model: GgmlModel, memories: Mapping[str, Memory]) -> bool:
+    if model.language is None or model.language.state is None:
+        return False
+    names = (cache_name("s", number) for number in range(model.layers))
+    return any(name in memories and memories[name].is_on_host for name in names)
 
 
 def _split(  # what decides of a graph's parts
@@ -79,12 +98,24 @@ def _split(  # what decides of a graph's parts
         memories,
         copies_weights=rules.offloads_host_weights,
         fuses_experts=rules.fuses_experts,
-        unpacks_caches=rules.reserves_unpacked_cache and batch.cache_type not in AS_F16,
+        unpacks=unpacked_caches(model, batch, rules),
         gpus=cards,
+        remotes=placement.remotes,
         is_pipeline=is_pipeline(model, batch, placement),
         owners=norm_owners(model, batch, placement),
     )
     return tuple(allocate(graph, (ALIGNMENT,) * cards + (HOST_ALIGNMENT,)))
+
+
+def unpacked_caches(model: GgmlModel, batch: Batch, rules: EngineRules) -> str:
+    """Return which of keys (k) and values (v) flash attention has room for as f16."""
+    if not rules.reserves_unpacked_cache:
+        return ""
+    assert model.language is not None
+    types = {"k": batch.cache_type, "v": batch.type_of_values}
+    if not model.language.holds_values:  # they are a part of the keys
+        types["v"] = types["k"]
+    return "".join(kind for kind, one in types.items() if one not in AS_F16)
 
 
 def norm_owners(model: GgmlModel, batch: Batch, placement: Placement) -> list[int]:
@@ -160,6 +191,8 @@ def _graph(model: GgmlModel, batch: Batch, rules: EngineRules, repeats: Repeats)
         streams=batch.streams,
         has_flash=batch.has_flash,
         cache_type=batch.cache_type,
+        value_type=batch.type_of_values,
+        is_cache_on_host=batch.is_cache_on_host,
         mixes_inputs=rules.mixes_inputs,
         pooling=batch.pooling,
     )
@@ -194,13 +227,12 @@ def _memories(model: GgmlModel, batch: Batch, placement: Placement) -> Iterator[
     yield from weight_memories(model, placement)
     state = model.language.state
     for number, layer in enumerate(model.language.layers):
-        card = placement.card_of(number)
+        card = HOST if batch.is_cache_on_host else placement.card_of(number)
         if state is not None and layer.has_state:
             for kind, elements in (("r", state.kept_columns), ("s", state.kept_state)):
                 size = _F32 * elements * batch.sequences
                 yield cache_name(kind, number), _memory(size, card, is_weight=False)
         cells = batch.window_context if layer.is_windowed else batch.context
-        card = HOST if batch.is_cache_on_host else card
         for kind, head, type_name in (
             ("k", layer.head_k, batch.cache_type),
             ("v", layer.head_v, batch.type_of_values),

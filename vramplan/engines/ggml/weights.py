@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from math import prod
-from typing import TYPE_CHECKING, TypeVar, cast
 
 from vramplan.engines.ggml.card_shares import HOST, cards_of
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, ROW_STEP
@@ -20,6 +19,7 @@ from vramplan.engines.ggml.experts import NOTHING_MOVED, Moved, has_experts
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.errors import CatalogError, did_you_mean
 from vramplan.quick_dataclass import dataclass, field, replace
+from vramplan.quick_typing import TYPE_CHECKING, TypeVar, cast
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ class Placement:
 
     `host_bytes` is the bare size of what is in host memory. Of `blocks_without_experts` of the
     cards' blocks some tensors were `moved` there. `mapped_bytes` is what the engine prints of it:
-    the file from the first tensor that is there to the last.
+    the file from the first tensor that is there to the last. The first `remotes` of the cards are
+    other machines'.
     """
 
     on_gpu: int
@@ -174,6 +175,7 @@ class Placement:
     blocks_without_experts: int = 0
     moved: Moved = NOTHING_MOVED
     mapped_bytes: int = 0
+    remotes: int = 0
 
     @property
     def gpu_bytes(self) -> int:
@@ -209,10 +211,12 @@ def place_layers(
     output_first: bool,
     moved: Moved = NOTHING_MOVED,
     shares: tuple[float, ...] = (),
+    remotes: int = 0,
 ) -> Placement:
     """Return what is where when `on_gpu` of the model's layers are on a GPU.
 
-    `shares` are the parts that several cards have of these layers.
+    `shares` are the parts that several cards have of these layers, of which the first `remotes` are
+    other machines'.
 
     Blocks go from the last to the first; the output layer goes before them (`output_first`, since
     llama.cpp#18148) or after all of them. The token embedding stays in host memory: "there is very
@@ -235,7 +239,7 @@ def place_layers(
     kept: set[int] = set()
     table = HOST
     for tensor in model.tensors:
-        place = HOST
+        place, size_bytes = HOST, tensor.size_bytes
         if tensor.layer is not None and tensor.layer >= first:
             place = place_of[tensor.layer]
         elif output and tensor.role is TensorRole.OUTPUT:
@@ -251,11 +255,11 @@ def place_layers(
         if place != HOST:  # a copy is made where the original is not
             weights[place] += 0 if tensor.is_shared and place == table else tensor.cuda_bytes
         elif not tensor.is_shared:
-            host_bytes += tensor.size_bytes
+            host_bytes += size_bytes
             mapped_from = place_in_file if mapped_from < 0 else mapped_from
-            mapped_to = place_in_file + tensor.size_bytes
+            mapped_to = place_in_file + size_bytes
         if not tensor.is_shared:
-            place_in_file += -(-tensor.size_bytes // _FILE_ALIGNMENT) * _FILE_ALIGNMENT
+            place_in_file += -(-size_bytes // _FILE_ALIGNMENT) * _FILE_ALIGNMENT
     return Placement(
         on_gpu=on_gpu,
         blocks_on_gpu=blocks,
@@ -265,6 +269,7 @@ def place_layers(
         blocks_without_experts=len(kept),
         moved=moved,
         mapped_bytes=mapped_to - max(mapped_from, 0),
+        remotes=remotes,
     )
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from vramplan.engines.ggml import coverage
+from vramplan.engines.ggml.build_rules import WITNESS_BUILD
 from vramplan.engines.ggml.figures import Figures, counted
 from vramplan.engines.ggml.graph.families import FAMILIES
 from vramplan.engines.ggml.graph_buffer import has_tape
@@ -17,7 +18,7 @@ from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.next_tokens import is_loaded, with_next_tokens
 from vramplan.engines.ggml.pipeline import ModelFile
-from vramplan.errors import MissingError
+from vramplan.errors import MeasurementError, MissingError
 from vramplan.quick_dataclass import replace
 
 LIBRARY = "xllamacpp"
@@ -30,7 +31,21 @@ def settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figures
     Raises MeasurementError where the engine was asked and refuses the file.
     """
     fit, figures = _settle(run, free_bytes)
-    return fit, with_next_tokens(fit, figures) if is_loaded(fit) else figures
+    return fit, with_next_tokens(fit, figures, _ask_next(fit)) if is_loaded(fit) else figures
+
+
+def _ask_next(fit: Fit) -> tuple[tuple[int, ...], int] | None:
+    """Return what the engine itself reserves for the layers that guess ahead, if it is here."""
+    if not isinstance(fit.run.pipeline.model, ModelFile) or fit.run.rules.build != WITNESS_BUILD:
+        return None
+    if sys.platform != "linux" or not _is_engine_here():
+        return None
+    from vramplan.engines.ggml.witness.engine_plan import plan_next
+
+    try:
+        return plan_next(fit)
+    except (MeasurementError, MissingError):
+        return None
 
 
 def _settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figures]:

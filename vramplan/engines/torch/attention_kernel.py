@@ -7,9 +7,12 @@ Source: pytorch 2.14, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp:
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from vramplan.errors import UsageError
 
 
+@lru_cache(maxsize=64)  # all there are; a sweep asks for each of them thousands of times
 def parse_capability(text: str) -> tuple[int, int]:
     """Return (major, minor) of a compute capability such as ``8.6``."""
     major, dot, minor = text.partition(".")

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, SOME, Change
+from vramplan.engines.torch.changed_weights import mostly_linear
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.model import Settings
+from vramplan.model import Settings, SettingValue
+from vramplan.settings import PLACING_MAPS
 
 #: sides of smaller images, in eighths of those asked for
 _EIGHTHS = (7, 6, 5, 4)
+#: bitsandbytes' ways to quantise, and its own words for them
+_WAYS = (("bnb-8bit", "8bit"), ("bnb-4bit", "4bit"))
+#: diffusers' kinds of group offload, what each wants to be told, and what it costs
+_GROUPS = (
+    ("block_level", ", num_blocks_per_group=1", "blocks move for every step: slower"),
+    ("leaf_level", "", "every layer moves for every step: many times slower"),
+)
 
 
 def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
@@ -17,6 +26,7 @@ def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
     yield from _free_changes(settings)
     yield from _decoding_changes(pipeline, settings)
     yield from _dtype_changes(pipeline, settings)
+    yield from _quantised(pipeline, settings)
     yield from _smaller_batches(settings)
     if settings.get("safety_checker") == "on":
         yield Change(
@@ -38,16 +48,19 @@ def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
 
 def not_modelled(pipeline: TorchPipeline) -> Iterator[tuple[str, str]]:
     """Yield what else people do for a pipeline like this one, and why it is not tried."""
-    if {"offload", "device_map", "new_tokens"} & pipeline.defaults.keys():
-        yield "weights in 8 or 4 bits", "vramplan does not plan weights quantised by torch"
+    is_large = {"offload", "device_map", "new_tokens"} & pipeline.defaults.keys()
+    if is_large and "quantization" not in pipeline.defaults:
+        yield "weights in 8 or 4 bits", "the layers of its classes are not known"
+    elif is_large and not mostly_linear(pipeline):
+        yield "weights in 8 or 4 bits", "bitsandbytes' are linear layers, and most of these are not"
     if any(spec.class_path.endswith("ForCausalLM") for spec in pipeline.components):
         yield "a .gguf file of it", "another engine's: vramplan check FILE.gguf judges it"
     if "offload" in pipeline.defaults and not _takes(pipeline, "offload", "group"):
-        yield "pipe.enable_group_offload(…)", "the tape does not know it"
+        yield "pipe.enable_group_offload(…)", "the layers of its classes are not known"
 
 
 def _free_changes(settings: Settings) -> Iterator[Change]:
-    if settings.get("device_map") == "auto":
+    if settings.get("device_map") in PLACING_MAPS:
         yield Change(
             settings={"device_map": "cuda"},
             line='device_map="cuda"',
@@ -142,6 +155,8 @@ def _offloads(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
             price=SOME,
             ladder="offload",
         )
+    if _takes(pipeline, "offload", "group") and "offload_type" in pipeline.defaults:
+        yield from _grouped(settings)
     is_known = pipeline.counted is None and _takes(pipeline, "offload", "sequential")
     if settings.get("offload") in ("none", "model") and is_known:
         yield Change(
@@ -150,6 +165,47 @@ def _offloads(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
             cost="every layer moves for every step: many times slower",
             price=LAST_RESORT,
             ladder="offload",
+        )
+
+
+def _grouped(settings: Settings) -> Iterator[Change]:
+    """Yield group offload, whole blocks at a time and then layer by layer."""
+    if settings.get("offload") not in ("none", "model"):
+        return
+    for step, (kind, extra, cost) in enumerate(_GROUPS):
+        chosen: dict[str, SettingValue] = {"offload": "group"}
+        if kind != settings.get("offload_type"):
+            chosen["offload_type"] = kind
+        yield Change(
+            settings=chosen,
+            line='pipe.enable_group_offload(onload_device=torch.device("cuda"), '
+            f'offload_type="{kind}"{extra})',
+            cost=cost,
+            price=MUCH + step,
+            # not on that of the others: sequential offload leaves a safety checker on the device
+            ladder="group",
+        )
+
+
+def _quantised(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
+    """Yield weights in 8 and 4 bits, where layers that are quantised are most of the model."""
+    if settings.get("quantization") != "none" or not mostly_linear(pipeline):
+        return
+    for step, (way, words) in enumerate(_WAYS):
+        if pipeline.runtime == "diffusers" and len(pipeline.components) > 1:
+            line = (
+                "quantization_config=PipelineQuantizationConfig("
+                f'quant_backend="bitsandbytes_{words}", quant_kwargs={{"load_in_{words}": True}})'
+            )
+        else:
+            line = f"quantization_config=BitsAndBytesConfig(load_in_{words}=True)"
+        yield Change(
+            settings={"quantization": way},
+            line=line,
+            cost=f"weights in {words.replace('bit', ' bits')}: results differ a little, and "
+            "bitsandbytes has to be installed",
+            price=SOME + step,
+            ladder="quantization",
         )
 
 

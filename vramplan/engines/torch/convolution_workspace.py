@@ -9,7 +9,9 @@ all others a share of the operands is assumed, which published runs bear out
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 from vramplan.budget.learned import learned
 from vramplan.catalog.shipped import profiles_dir
@@ -17,16 +19,15 @@ from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.tape.conditions import Percents
+from vramplan.engines.torch.tape.convolution import Convolution, read_kind
 from vramplan.engines.torch.tape.plans import ComparedModel
-from vramplan.engines.torch.witnessed_plans import (
-    CAPABILITIES,
-    NEAREST,
-    Plans,
-    checksum,
-    read_plans,
-)
+from vramplan.engines.torch.witnessed_files import CAPABILITIES, NEAREST, checksum, versions_of
 from vramplan.model import GPU, Band, Line, LineKind, Origin
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vramplan.engines.torch.witnessed_plans import Plans
 
 #: what cuDNN 9.10's fp32 plan takes on 6.0 for a kernel of 3: the filter transformed to 5 by 5 in
 #: fp32, so 25/9 of its elements at twice the bytes of fp16's. Its own answers without a device:
@@ -174,12 +175,53 @@ class WitnessedScratch(ComparedModel):
     @property
     def known(self) -> Plans:
         """What was witnessed on the architecture."""
+        from vramplan.engines.torch.witnessed_plans import read_plans  # a known result needs none
+
         return read_plans(profiles_dir(), self.capability)
 
     def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the workspaces in the order in which torch tries them, in bytes."""
-        found = self.known.sizes(self.dtype, kind, operands)
-        return found or (self.otherwise(kind, operands),)
+        """Return the workspaces in the order in which torch tries them, in bytes.
+
+        Of a layer that cuDNN was not asked about the last takes nothing, as of every one that it
+        was asked about.
+        """
+        found = _witnessed(self.capability, self.dtype, kind, operands)
+        if found is not None:
+            return found
+        layer = read_kind(kind)
+        if layer is None:
+            return (self.otherwise(kind, operands), 0)
+        if (self.capability, self.dtype) == ("7.5", "bf16"):
+            return (_own_kernel_bytes(layer, operands),)
+        if not layer.is_channels_last:
+            return (self.otherwise(kind, operands), 0)
+        # copies are what lays data out as kernels want it: tensor cores have it so already, the
+        # others want the layout that they take no copies for
+        return (0,) if self.otherwise.input_percent else (_WHOLE(kind, operands), 0)
+
+
+def _own_kernel_bytes(layer: Convolution, operands: tuple[int, ...]) -> int:
+    """Return what torch's own convolution takes, where cuDNN has none for the dtype.
+
+    The columns of one image, unless a layer looks at single pixels; and its input copied, where
+    channels are innermost. ATen/native/cuda/ConvolutionMM2d.cu, slow_conv2d_forward.
+    """
+    sides = operands[4:]
+    copied = operands[0] if layer.is_channels_last else 0
+    is_plain = set(layer.kernel) | set(layer.stride) == {1} and not any(layer.padding)
+    if is_plain or len(sides) != len(layer.kernel):
+        return copied
+    column = layer.in_channels // layer.groups * math.prod(layer.kernel)
+    return copied + column * math.prod(layer.output_sides(sides)) * ELEMENT_BYTES["bf16"]
+
+
+@lru_cache(maxsize=8192)  # the most scratch is asked for beside what is expected
+def _witnessed(
+    capability: str, dtype: str, kind: str, operands: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    from vramplan.engines.torch.witnessed_plans import read_plans  # a known result needs none
+
+    return read_plans(profiles_dir(), capability).sizes(dtype, kind, operands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +241,8 @@ class MostScratch(ComparedModel):
 _COPIES = Percents(
     input_percent=_HIGH_PERCENT, output_percent=_HIGH_PERCENT, filter_percent=_HIGH_PERCENT
 )
+
+_WHOLE = Percents(input_percent=100, output_percent=100, filter_percent=100)
 
 #: the dtypes that cuDNN was asked about, by element size, where a component is cast
 _CAST_DTYPES = {2: "fp16", 4: "fp32"}
@@ -240,7 +284,7 @@ def _origin(compute_capability: str, element_bytes: int, dtype: str) -> tuple[Or
     if witnessed is None:
         scratch = convolution_scratch(compute_capability, element_bytes)
         return scratch.origin, scratch.source
-    versions = witnessed.known.versions
+    versions = versions_of(profiles_dir(), witnessed.capability)
     said = (
         f"cuDNN {versions['cudnn']}'s own plans for {witnessed.dtype} on compute capability "
         f"{witnessed.capability}, as torch {versions['torch']} asked for them on a card that is "

@@ -23,6 +23,14 @@ from math import isqrt
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import parse_capability
+from vramplan.engines.torch.changed_weights import (
+    are_changed,
+    beside,
+    changes_at,
+    counted_at,
+    how_sure,
+    is_grouped,
+)
 from vramplan.engines.torch.counted_model import CountedModel, CountedPart
 from vramplan.engines.torch.cublas_workspace import cublas_line
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -69,12 +77,17 @@ _WHY = "no tape holds at these settings: a band that knows no class"
 
 def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
     """Return the budget of a model without a tape on a card; only its weights are counted."""
-    model = pipeline.counted
-    if model is None:
+    if pipeline.counted is None:
         raise TypeError(f"{pipeline.name}: it has a tape")
-    work, phase, component = _work(model, settings, card.compute_capability)
+    model = counted_at(pipeline, pipeline.counted, settings)
+    whole = model
+    if is_grouped(settings):
+        whole = counted_at(pipeline, pipeline.counted, {**settings, "offload": "none"})
+    # what it works with is that of the weights before they were quantised, or come in groups
+    work, phase, component = _work(pipeline.counted, model, settings, card.compute_capability)
+    work += beside(pipeline, settings, component, work.expected_bytes).band
     slack = _scaled(work.expected_bytes, _SLACK)
-    weights = tuple(_weights(model, _resident(model, settings, component), settings))
+    weights = tuple(_weights(pipeline, model, _resident(model, settings, component), settings))
     lines = (
         *weights,
         _assumed(LineKind.ACTIVATIONS, "activations", work, phase, component),
@@ -96,7 +109,7 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
         runtime=pipeline.runtime,
         settings=settings,
         compute_capability=card.compute_capability,
-        components=tuple(_components(model, settings)),
+        components=tuple(_components(whole, settings)),
         phases=(
             PhaseUse(
                 name=phase,
@@ -120,12 +133,22 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
 
 
 def _weights(
-    model: CountedModel, resident: Sequence[CountedPart], settings: Settings
+    pipeline: TorchPipeline,
+    model: CountedModel,
+    resident: Sequence[CountedPart],
+    settings: Settings,
 ) -> Iterator[Line]:
     """Yield a line for each part that is on the device at the peak."""
     dtype = str(settings["dtype"])
+    found = changes_at(pipeline, settings) if are_changed(settings) else None
     for part in resident:
         is_sure = dtype == "fp32" or not part.keeps_more
+        origin, source = Origin.EXACT, f"counted from {model.counted_from}"
+        if found is not None and (told := how_sure(found, part.name)) is not None:
+            origin, source = told
+        elif not is_sure:
+            source = f"counted as if all of it were in {dtype}: its class keeps some in fp32"
+            origin = Origin.ASSUMED
         yield Line(
             kind=LineKind.WEIGHTS,
             device=GPU,
@@ -133,22 +156,20 @@ def _weights(
             phase=None,
             component=part.name,
             band=Band.exactly(part.bytes_in(dtype)),
-            origin=Origin.EXACT if is_sure else Origin.ASSUMED,
-            source=f"counted from {model.counted_from}"
-            if is_sure
-            else f"counted as if all of it were in {dtype}: its class keeps some modules in fp32",
+            origin=origin,
+            source=source,
         )
 
 
 def _resident(model: CountedModel, settings: Settings, component: str) -> tuple[CountedPart, ...]:
     """Return what is on the device while a component works: all, or that one alone."""
-    if settings.get("offload") != "model":
+    if settings.get("offload") not in ("model", "group"):
         return model.parts
     return tuple(part for part in model.parts if part.name == component)
 
 
 def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
-    is_split = settings.get("offload") == "model"
+    is_split = settings.get("offload") in ("model", "group")
     for part in model.parts:
         yield Component(
             name=part.name,
@@ -164,7 +185,7 @@ def _element_bytes(settings: Settings) -> int:
 
 
 def _work(
-    model: CountedModel, settings: Settings, compute_capability: str
+    model: CountedModel, held_model: CountedModel, settings: Settings, compute_capability: str
 ) -> tuple[Band, str, str]:
     """Return what is live beside the weights at the peak, and the phase and component there.
 
@@ -173,7 +194,7 @@ def _work(
     """
     dtype = str(settings["dtype"])
     held = {
-        part.name: sum(one.bytes_in(dtype) for one in _resident(model, settings, part.name))
+        part.name: sum(one.bytes_in(dtype) for one in _resident(held_model, settings, part.name))
         for part in model.parts
     }
     uses = list(_uses(model, settings, compute_capability))

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from vramplan.model import LayerSplit
+from vramplan.model import LayerSplit, Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.settings import NONE
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.pipeline import TorchPipeline
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 #: of what is free, how much the loader offers itself on one GPU, in per cent
 OFFERED_PERCENT = 90
+#: and of that again, where it quantises (`adjust_max_memory` of bitsandbytes, torchao and quanto,
+#: quantizers/quantizer_*.py)
+OFFERED_QUANTISED_PERCENT = 81
 
 #: the parts of a model that generates text, what they are called, and whose config counts layers
 _LANGUAGE, _HEAD = "language_model", "lm_head"
@@ -95,14 +99,23 @@ class Placement:
         return LayerSplit(total=here + there, on_gpu=here)
 
 
-def offered_bytes(free_bytes: int) -> int:
+def offered_percent(settings: Settings) -> int:
+    """Return how much of what is free the loader offers itself, in per cent."""
+    return (
+        OFFERED_PERCENT
+        if settings.get("quantization", NONE) == NONE
+        else (OFFERED_QUANTISED_PERCENT)
+    )
+
+
+def offered_bytes(free_bytes: int, percent: int = OFFERED_PERCENT) -> int:
     """Return how much of a GPU's free memory the loader plans with."""
-    return free_bytes * OFFERED_PERCENT // 100
+    return free_bytes * percent // 100
 
 
-def place(model: Sequence[Module], free_bytes: int) -> Placement:
+def place(model: Sequence[Module], free_bytes: int, percent: int = OFFERED_PERCENT) -> Placement:
     """Return where a model's children go on a GPU with so much free."""
-    offered = offered_bytes(max(0, free_bytes))
+    offered = offered_bytes(max(0, free_bytes), percent)
     waiting = list(model)
     on_gpu: list[Module] = []
     used = 0
@@ -123,22 +136,22 @@ def place(model: Sequence[Module], free_bytes: int) -> Placement:
 
 
 #: placements of this process, by model, element size and what is free, with the tape whose id it is
-_placed: dict[tuple[int, str, int, int], tuple[Tape, Placement]] = {}
+_placed: dict[tuple[int, str, int, int, int], tuple[Tape, Placement]] = {}
 _models: dict[tuple[int, str, int], tuple[Tape, tuple[Module, ...]]] = {}
 _MOST_PLACED, _MOST_MODELS = 4096, 16
 
 
 def placed_at(
-    pipeline: TorchPipeline, tape: Tape, element_bytes: int, free_bytes: int
+    pipeline: TorchPipeline, tape: Tape, element_bytes: int, free_bytes: int, percent: int
 ) -> Placement:
     """Return where a pipeline's model goes on a GPU with so much free, once a process."""
     model = id(tape), pipeline.path, element_bytes
-    key = *model, free_bytes
+    key = *model, free_bytes, percent
     found = _placed.get(key)
     if found is None:
         if model not in _models:
             _models[model] = tape, modules_of(pipeline, tape, element_bytes)
-        _placed[key] = found = tape, place(_models[model][1], free_bytes)
+        _placed[key] = found = tape, place(_models[model][1], free_bytes, percent)
         while len(_models) > _MOST_MODELS:
             del _models[next(iter(_models))]  # the oldest
         while len(_placed) > _MOST_PLACED:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
     from vramplan.budget.change import Change
+    from vramplan.budget.drift import Drift
     from vramplan.budget.pace import Pace
     from vramplan.budget.verdict import Graded, Grader, Screening
     from vramplan.catalog.pipelines import Entry
@@ -161,10 +162,17 @@ class TorchEngine:
 
         return make_tape(of_torch(pipeline), progress, is_proved=is_proved)
 
+    def tape_drift(self, pipeline: Pipeline, known: str, made: str) -> Iterator[Drift]:
+        """Yield what a tape made now changes of the figures of a known one, both as text."""
+        from vramplan.engines.torch.tape_drift import tape_drift
+
+        return tape_drift(of_torch(pipeline), known, made)
+
     def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str] | None:
         """Return the versions that a pipeline's tape was recorded with; None of what is counted."""
-        from vramplan.engines.torch.estimate import find_tape, settled
+        from vramplan.engines.torch.estimate import settled
         from vramplan.engines.torch.tape.format import read_tape
+        from vramplan.engines.torch.tape_files import find_tape
 
         found = settled(of_torch(pipeline), pipeline.defaults)
         return None if found.counted is not None else read_tape(find_tape(found)).recorded_with

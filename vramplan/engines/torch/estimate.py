@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan import user_cache
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.engines.torch.activations import activations_line
 from vramplan.engines.torch.allocator_slack import slack_line, with_chance
 from vramplan.engines.torch.attention_kernel import parse_capability
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.convolution_workspace import convolution_lines
 from vramplan.engines.torch.cublas_workspace import cublas_band, cublas_line
-from vramplan.engines.torch.facts import numbers_at
 from vramplan.engines.torch.gradients import gradients_lines
 from vramplan.engines.torch.optimizer_state import optimizer_state_lines
 from vramplan.engines.torch.peak import RunAtPeak
@@ -23,21 +21,20 @@ from vramplan.engines.torch.replayed import (
     ANY_CAPABILITY,
     at_most,
     conditions_at,
+    has_code_at,
     has_defaults,
     holds_at,
     replay_run,
     result_key,
-    tape_key,
 )
 from vramplan.engines.torch.result import LeastLimits, Replayed
 from vramplan.engines.torch.shipped_results import (
     LIMITS,
     known_replay,
     remembered,
-    was_replayed,
 )
+from vramplan.engines.torch.tape_files import find_tape, look_for_tape, open_tape, tape_proof
 from vramplan.engines.torch.weights import components, weights_lines
-from vramplan.errors import TapeError
 from vramplan.model import (
     Band,
     Card,
@@ -49,17 +46,13 @@ from vramplan.model import (
     Settings,
     TimelinePoint,
 )
-from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
 if TYPE_CHECKING:
-    from vramplan.engines.torch.tape.contents import Tape
-
-
-#: a tape's file: as it is made, or compressed as those are that ship
-TAPE_SUFFIXES = (".json", ".json.gz")
+    pass
 
 
 def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
@@ -83,7 +76,7 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     if attempt.pipeline is None:
         from vramplan.engines.torch.counted import estimate_counted
 
-        found = estimate_counted(pipeline, settings, card)
+        found = carried_on(pipeline, settings, card) or estimate_counted(pipeline, settings, card)
         said = filter(None, (pipeline.beyond_tape, attempt.reason))
         return replace(found, notes=(*found.notes, *said))
     found = estimate_torch(attempt.pipeline, settings, card)
@@ -92,6 +85,24 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     note = f"recorded here by its class's own code, without data, at these settings ({versions})"
     said = filter(None, (note, pipeline.beyond_tape, attempt.reason))
     return replace(found, notes=(*said, *found.notes))
+
+
+def carried_on(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate | None:
+    """Return the budget by a tape that has the code and does not hold at these sizes, or None."""
+    name = pipeline.carried_tape
+    if name is None:
+        return None
+    from vramplan.engines.torch.beyond_tape import estimate_beyond
+
+    carried = replace(
+        pipeline, tape=name, tape_within=None, counted=None, saved=None, is_carried_on=True
+    )
+    return estimate_beyond(
+        open_tape(find_tape(carried)),
+        pipeline.defaults,
+        settings,
+        lambda at: estimate_torch(carried, at, card),
+    )
 
 
 def with_tape(pipeline: TorchPipeline, settings: Settings, card: Card) -> TorchPipeline:
@@ -125,51 +136,19 @@ def settled(
         )
         if is_usual or holds_at(taped, settings, compute_capability, open_tape(path)):
             return taped
-        why = open_tape(path).outside(numbers_at(settings)) or "it has no recording of these"
-        pipeline = replace(pipeline, beyond_tape=f"the tape {one} does not hold here: {why}")
+        from vramplan.engines.torch.facts import numbers_at
+
+        tape = open_tape(path)
+        why = tape.outside(numbers_at(settings)) or "it has no recording of these"
+        carried = pipeline.carried_tape
+        if carried is None and has_code_at(taped, settings, compute_capability, tape):
+            carried = one
+        pipeline = replace(
+            pipeline,
+            beyond_tape=f"the tape {one} does not hold here: {why}",
+            carried_tape=carried,
+        )
     return pipeline
-
-
-def find_tape(pipeline: TorchPipeline) -> Path:
-    """Return the path of a pipeline's tape; raises TapeError where none of its folders has it."""
-    if pipeline.counted is not None:
-        hint = "check, estimate and sweep answer with what is counted"
-        raise TapeError(f"{pipeline.name}: its architecture has no tape", hint=hint)
-    found = look_for_tape(pipeline)
-    if found is not None:
-        return found
-    name, folders = pipeline.tape or pipeline.name, pipeline.folders
-    raise TapeError(
-        f"{pipeline.name}: no tape {name}.json in {', '.join(str(f / 'tapes') for f in folders)}",
-        hint=f"record it with: vramplan record {pipeline.name}",
-    )
-
-
-def look_for_tape(pipeline: TorchPipeline) -> Path | None:
-    """Return the path of a pipeline's tape, or None where none of its folders has it."""
-    name = pipeline.tape or pipeline.name
-    beside = Path(pipeline.path).parent
-    for folder in (*(folder / "tapes" for folder in pipeline.folders), beside):
-        for suffix in TAPE_SUFFIXES:
-            path = folder / f"{name}{suffix}"
-            if path.is_file():
-                return path
-    return None
-
-
-def open_tape(path: Path) -> Tape:
-    """Return the tape in `path`, read once for as long as the file stays as it is."""
-    state = path.stat()
-    return _open_tape(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=4)
-def _open_tape(path: Path, _size: int, _changed: int) -> Tape:
-    # a shipped result needs no tape
-    from vramplan.engines.torch.tape.checked import read_checked_tape
-    from vramplan.engines.torch.tape.format import read_tape
-
-    return read_checked_tape(path) if was_replayed(path.parent, tape_key(path)) else read_tape(path)
 
 
 def replayed(
@@ -179,7 +158,7 @@ def replayed(
     key = result_key(path, pipeline, settings, compute_capability)
 
     def replay() -> Replayed:
-        tape = open_tape(path)
+        tape = tape_at(pipeline, settings, path)
         conditions = conditions_at(pipeline, settings, compute_capability, tape)
         expandable = settings.get("expandable_segments") == "on"
         return replay_run(tape, conditions, compute_capability, expandable_segments=expandable)
@@ -221,7 +200,7 @@ def _find_least_limits(
     # a start that replays nothing needs none of it
     from vramplan.engines.torch.rehearsals import find_least_limits
 
-    tape = open_tape(path)
+    tape = tape_at(pipeline, settings, path)
     conditions = conditions_at(pipeline, settings, compute_capability, tape)
     low, expected, high = find_least_limits(
         tape,
@@ -238,24 +217,12 @@ def _find_least_limits(
     )
 
 
-def tape_proof(path: Path) -> str:
-    """Return what tells a tape from every other where its key, a checksum, might not.
-
-    Ours are told by the key; another may have been made to have the key of one of them.
-    """
-    if was_replayed(path.parent, tape_key(path)):
-        return "ours"
-    from hashlib import sha256
-
-    with open_file(path) as file:
-        return sha256(file.read()).hexdigest()
-
-
 def _budget(run: RunAtPeak) -> Estimate:
     """Return a replayed run as a budget."""
     lines = tuple(_lines(run))
     device = sum((line.band for line in lines[1:]), lines[0].band)
     expected = run.result.expected
+    beside = run.beside.band.expected_bytes
     return Estimate(
         pipeline=run.pipeline.name,
         title=run.pipeline.title,
@@ -268,8 +235,8 @@ def _budget(run: RunAtPeak) -> Estimate:
         peak=Peak(
             phase=run.mark.phase,
             component=run.mark.component,
-            allocated_bytes=expected.allocated_peak_bytes,
-            reserved_bytes=expected.reserved_peak_bytes,
+            allocated_bytes=expected.allocated_peak_bytes + beside,
+            reserved_bytes=expected.reserved_peak_bytes + beside,
             device=device,
         ),
         need=_need(run, device),
@@ -284,6 +251,12 @@ def _lines(run: RunAtPeak) -> Iterator[Line]:
     kept = [*gradients_lines(run), *optimizer_state_lines(run)]
     yield from kept
     yield activations_line(run, sum(line.band.expected_bytes for line in kept))
+    if are_changed(run.settings):
+        from vramplan.engines.torch.adapter_results import adapter_lines
+        from vramplan.engines.torch.unpacked_weights import unpacked_lines
+
+        yield from adapter_lines(run)
+        yield from unpacked_lines(run)
     yield from convolution_lines(run)
     yield cublas_line(run.compute_capability)
     yield slack_line(run)
@@ -322,8 +295,10 @@ def _need(run: RunAtPeak, device: Band) -> Need:
         return Need(band=device, phase=run.mark.phase, component=run.mark.component)
     low, expected, high = (scenario.least_limit_bytes for scenario in run.scenarios)
     at_work = limits_band(low, expected, high, run.compute_capability)
+    place = run.result.expected.component
+    beside = beside_at_limit(run.pipeline, run.settings, place, expected, run.result.parts)
     return Need(
-        band=context_band(run.card) + at_work,
+        band=context_band(run.card) + at_work + beside,
         phase=run.result.expected.phase,
         component=run.result.expected.component,
     )

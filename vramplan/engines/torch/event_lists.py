@@ -19,10 +19,10 @@ def compare_event_lists(
     Raises MeasurementError for a file that is no history, TapeError where no tape holds at these
     settings.
     """
-    from vramplan.engines.torch.estimate import find_tape, open_tape
     from vramplan.engines.torch.replayed import conditions_at
     from vramplan.engines.torch.tape.history_replay import replay_history
     from vramplan.engines.torch.tape.requests import requests_of
+    from vramplan.engines.torch.tape_files import find_tape, open_tape
 
     events = read_history(history)
     tape = open_tape(find_tape(pipeline))

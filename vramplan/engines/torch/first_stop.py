@@ -5,17 +5,18 @@ That is not where the run would need most. A card that is far too small fails wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import spills
 from vramplan.codec import Json
-from vramplan.engines.torch.estimate import find_tape, open_tape, replayed, tape_proof, with_tape
+from vramplan.engines.torch.changed_weights import tape_at
+from vramplan.engines.torch.estimate import replayed, with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, result_key
+from vramplan.engines.torch.tape_files import find_tape, tape_proof
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.rehearsed import Rehearsed
@@ -101,7 +102,7 @@ def stop_under(
     # what fits needs none of it
     from vramplan.engines.torch.rehearsals import rehearse_once
 
-    tape = open_tape(find_tape(pipeline))
+    tape = tape_at(pipeline, settings, find_tape(pipeline))
     conditions = conditions_at(pipeline, settings, compute_capability, tape)
     is_expandable = settings.get("expandable_segments") == "on"
     run = rehearse_once(tape, conditions, expandable_segments=is_expandable)

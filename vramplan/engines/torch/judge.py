@@ -8,25 +8,13 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.dtypes import ELEMENT_BYTES
-from vramplan.engines.torch.device_map import (
-    OFFERED_PERCENT,
-    Placement,
-    offered_bytes,
-    placed_at,
-)
-from vramplan.engines.torch.estimate import (
-    estimate_torch,
-    find_tape,
-    least_limits,
-    limits_band,
-    open_tape,
-    with_tape,
-)
-from vramplan.engines.torch.first_stop import FirstStop, find_first_stop, stop_under
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
+from vramplan.engines.torch.estimate import estimate_torch, least_limits, limits_band, with_tape
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, models_at, parts_at
 from vramplan.engines.torch.result import LeastLimits
+from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import (
     Band,
     Card,
@@ -41,7 +29,12 @@ from vramplan.model import (
     VerdictKind,
 )
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
+from vramplan.settings import PLACING_MAPS
 from vramplan.units import format_size
+
+if TYPE_CHECKING:  # most runs are placed by nobody, and stop nowhere
+    from vramplan.engines.torch.device_map import Placement
 
 #: diffusers' ways to keep components in system memory, cheapest first
 OFFLOAD_MODES = ("none", "model", "sequential")
@@ -62,7 +55,7 @@ def judge_torch(
         kind = grade(found.need.band, budget_bytes, spills=spills(settings))
         if not kind.is_failure:
             break
-    if settings.get("device_map") == "auto":
+    if settings.get("device_map") in PLACING_MAPS:
         split = _judge_placed(pipeline, found, kind, card, budget_bytes)
         if split is not None:
             return split
@@ -70,7 +63,8 @@ def judge_torch(
         found = _stopped_first(pipeline, found, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
     if pipeline.counted is not None and _is_assumed(found):
-        reason += "; its weights are counted, the rest is assumed"
+        rest = "its tape is carried on" if pipeline.carried_tape else "its weights are counted"
+        reason += f"; {rest}, the rest is assumed"
     if not is_auto or mode == "none":
         return Judgement(estimate=found, kind=kind, reason=reason)
     if kind.is_failure:
@@ -88,6 +82,8 @@ def _stopped_first(
     pipeline: TorchPipeline, found: Estimate, card: Card, budget_bytes: int
 ) -> Estimate:
     """Return an estimate whose need names where the run stops first on this card."""
+    from vramplan.engines.torch.first_stop import find_first_stop
+
     stop = find_first_stop(pipeline, found.settings, card, budget_bytes)
     if stop is None:
         return found
@@ -161,7 +157,7 @@ def _judge_placed(
     split = _split(run, card, budget_bytes)
     if split is None:
         return None
-    left, layers = _left(split.placement), split.layers
+    left, layers = _left(split.placement, run.settings), split.layers
     if layers is None:
         room = describe_room(need, VerdictKind.FITS, budget_bytes)
         reason = f"{room}; with the most that the CUDA context may take {left}"
@@ -188,20 +184,27 @@ def _judge_placed(
 
 def _place(run: _Run, free_bytes: int) -> Placement | None:
     """Return where the loader puts what does not all go on the GPU; None where all of it does."""
-    if run.weights_bytes <= offered_bytes(free_bytes):
+    from vramplan.engines.torch.device_map import offered_bytes, offered_percent, placed_at
+
+    percent = offered_percent(run.settings)
+    if run.weights_bytes <= offered_bytes(free_bytes, percent):
         return None  # no layer is then refused: no need to ask the tape
     element_bytes = ELEMENT_BYTES[str(run.settings.get("dtype", "fp32"))]
-    placed = placed_at(run.pipeline, open_tape(find_tape(run.pipeline)), element_bytes, free_bytes)
+    tape = tape_at(run.pipeline, run.settings, find_tape(run.pipeline))
+    placed = placed_at(run.pipeline, tape, element_bytes, free_bytes, percent)
     return None if placed.is_whole else placed
 
 
-def _left(placed: Placement) -> str:
+def _left(placed: Placement, settings: Settings) -> str:
     """Return what the loader leaves to the CPU, and why."""
+    from vramplan.engines.torch.device_map import offered_percent
+
     offered = format_size(placed.offered_bytes, up=False)
     left = format_size(placed.cpu_bytes, up=True)
+    percent = offered_percent(settings)
     return (
-        f'device_map="auto" offers itself {OFFERED_PERCENT} % of what is free, {offered}, and '
-        f"leaves {left} to the CPU ({placed.names_on_cpu()})"
+        f'device_map="{settings["device_map"]}" offers itself {percent} % of what is free, '
+        f"{offered}, and leaves {left} to the CPU ({placed.names_on_cpu()})"
     )
 
 
@@ -228,7 +231,7 @@ class TorchGrader:
         self._settings = settings
         self._spills = spills(settings)
         self._is_auto = settings.get("offload") == "auto"
-        self._is_placed = settings.get("device_map") == "auto"
+        self._is_placed = settings.get("device_map") in PLACING_MAPS
         modes = OFFLOAD_MODES if self._is_auto else (str(settings.get("offload", "none")),)
         self._tried = {
             mode: {**settings, "offload": mode} if "offload" in settings else dict(settings)
@@ -281,6 +284,8 @@ class TorchGrader:
         capability = card.compute_capability
         key = mode, capability, limit_bytes
         if key not in self._stops:
+            from vramplan.engines.torch.first_stop import FirstStop, stop_under
+
             if self._spills:
                 stop = FirstStop(pipeline, tried, capability).under(limit_bytes)
             else:
@@ -313,15 +318,26 @@ class TorchGrader:
         limits = self._limits.get(key) or least_limits(self._pipeline, tried, capability)
         self._limits[key] = limits
         sizes = (limits.low_bytes, limits.expected_bytes, limits.high_bytes)
+        beside = self._beside(tried, capability, limits)
         return _Rest(
-            band=limits_band(*sizes, capability),
+            band=limits_band(*sizes, capability) + beside,
             phase=limits.phase,
             component=limits.component,
             weights_bytes=self._weights(tried, capability) if self._is_placed else 0,
         )
 
+    def _beside(self, tried: Settings, compute_capability: str, limits: LeastLimits) -> Band:
+        """Return what layers take beside their results where weights are changed."""
+        if not are_changed(tried):
+            return Band.exactly(0)
+        tape = tape_at(self._pipeline, tried, find_tape(self._pipeline))
+        conditions = conditions_at(self._pipeline, tried, compute_capability, tape)
+        parts = parts_at(tape, conditions)
+        expected = limits.expected_bytes
+        return beside_at_limit(self._pipeline, tried, limits.component, expected, parts)
+
     def _weights(self, tried: Settings, compute_capability: str) -> int:
-        tape = open_tape(find_tape(self._pipeline))
+        tape = tape_at(self._pipeline, tried, find_tape(self._pipeline))
         conditions = conditions_at(self._pipeline, tried, compute_capability, tape)
         left_out = conditions.skip_components  # the rest of it are the grader's own settings
         if left_out not in self._weight_bytes:

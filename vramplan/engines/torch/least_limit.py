@@ -14,8 +14,9 @@ from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 from vramplan.errors import TapeError
 from vramplan.quick_dataclass import dataclass
 
-#: more limits than this are not tried; the recorded pipelines need fewer than 30
-_MOST_TRIES = 1000
+#: a search gives up after so much CPU time, as a replay does: most need fewer than 30 tries, long
+#: generation in batches some thousands, and a tape may come from a stranger
+_MOST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +34,20 @@ def find_least_limit(
     """Return the smallest limit such that a rehearsed run completes under it and every larger one.
 
     `refused` is what becomes of scratch that does not fit. `from_bytes` is a limit of which
-    that is known. Raises TapeError for a run that needs no memory.
+    that is known. Raises TapeError for a run that needs no memory, and for a search that is too
+    long.
     """
-    limit_bytes = run.most_wanted_bytes if from_bytes is None else from_bytes
-    for _ in range(_MOST_TRIES):
-        granted_bytes, failure = run.attempt(limit_bytes - 1, refused=refused)
-        if failure is not None:
-            return LeastLimit(
-                limit_bytes=limit_bytes, phase=failure.phase, component=failure.component
-            )
-        limit_bytes = granted_bytes
-        if not limit_bytes:
-            break
-    raise TapeError(f"tape {run.tape.pipeline}: no limit is too small for it")
+    start_bytes = run.most_wanted_bytes if from_bytes is None else from_bytes
+    found = run.lower(start_bytes, refused=refused, seconds=_MOST_SECONDS)
+    failure = found.failure
+    if failure is not None:
+        return LeastLimit(
+            limit_bytes=found.limit_bytes, phase=failure.phase, component=failure.component
+        )
+    if not found.limit_bytes:
+        raise TapeError(f"tape {run.tape.pipeline}: no limit is too small for it")
+    raise TapeError(
+        f"tape {run.tape.pipeline}: its least limit was not found in {_MOST_SECONDS:.0f} seconds: "
+        f"of {found.tries:,} limits, down to {found.limit_bytes} bytes, none was too small",
+        hint="ask for fewer tokens, steps or images at once",
+    )

@@ -11,6 +11,8 @@ from vramplan.extras import install_command
 #: what recording and profiling import; all of it is in the extra
 LIBRARIES = ("torch", "diffusers", "transformers")
 EXTRA = "gpu"
+#: what a line of a recording process begins with that says what is done now
+STEP = "step: "
 #: the libraries keep to what concerns the person at the terminal, and off the network
 QUIET = {
     "DIFFUSERS_VERBOSITY": "error",

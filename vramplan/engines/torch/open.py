@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vramplan.catalog.pipelines import Entry
-from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.catalog.shipped import profiles_dir
+from vramplan.engines.torch.pipeline import MODULES, TorchPipeline
+from vramplan.engines.torch.weight_settings import add_weight_settings
 from vramplan.quick_dataclass import replace
 
 
@@ -34,9 +36,23 @@ def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
         loading=entry.text("loading") or "to",
         folders=tuple(folders),
     )
+    pipeline = _with_layers(pipeline)
     if pipeline.tape is not None:
         return pipeline
     from vramplan.engines.torch.described import describe
 
     found = describe(pipeline, entry)
     return replace(found, tape_within=entry.name) if found.counted is not None else found
+
+
+def _with_layers(pipeline: TorchPipeline) -> TorchPipeline:
+    """Return one of our entries with its list of layers, and the settings that it makes possible.
+
+    Another's entry of the same name may be another model.
+    """
+    shipped = profiles_dir()
+    if Path(pipeline.path).parent.parent != shipped:
+        return pipeline
+    if not (shipped / MODULES / f"{pipeline.name}.json.gz").is_file():
+        return pipeline
+    return replace(add_weight_settings(pipeline), module_list=pipeline.name)

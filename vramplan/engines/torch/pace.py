@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from vramplan.budget.pace import PCIE_BYTES_PER_S, Pace
-from vramplan.engines.torch.estimate import find_tape, open_tape, with_tape
+from vramplan.engines.torch.changed_weights import is_grouped, tape_at
+from vramplan.engines.torch.estimate import with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.screening import is_placed_whole
+from vramplan.engines.torch.tape_files import find_tape
 from vramplan.engines.torch.work import traffic
 from vramplan.model import Card, Settings
 
@@ -27,9 +29,15 @@ def pace_torch(
     pipeline = with_tape(pipeline, settings, card)
     if pipeline.counted is not None:
         return None
-    tape = open_tape(find_tape(pipeline))
-    moved = traffic(tape, conditions_at(pipeline, settings, card.compute_capability, tape))
-    seconds = moved.memory_bytes / card.bandwidth_bytes_per_s + moved.pcie_bytes / PCIE_BYTES_PER_S
+    whole = {**settings, "offload": "none"} if is_grouped(settings) else settings
+    tape = tape_at(pipeline, whole, find_tape(pipeline))
+    moved = traffic(tape, conditions_at(pipeline, whole, card.compute_capability, tape))
+    pcie_bytes = moved.pcie_bytes
+    if is_grouped(settings):
+        # groups come whenever their component runs; without a stream they are copied back too
+        # (diffusers, hooks/group_offloading.py, `_offload_to_memory`)
+        pcie_bytes = moved.weight_bytes * (1 if settings.get("use_stream") == "on" else 2)
+    seconds = moved.memory_bytes / card.bandwidth_bytes_per_s + pcie_bytes / PCIE_BYTES_PER_S
     results, name = _results(settings)
     return Pace(seconds=seconds / results, result=name)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.changed_weights import Beside, beside
+from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.result import Replayed, Scenario
@@ -46,6 +48,13 @@ class RunAtPeak:
     def scenarios(self) -> tuple[Scenario, Scenario, Scenario]:
         """The replays without scratch, with the expected and with the most."""
         return self.result.low, self.result.expected, self.result.high
+
+    @cached_property
+    def beside(self) -> Beside:
+        """What layers whose weights are changed take beside their results at the peak."""
+        held = sum(self.resident.values()) + cublas_band(self.compute_capability)[0].expected_bytes
+        working_bytes = max(0, self.floor_bytes - held)
+        return beside(self.pipeline, self.settings, self.mark.component, working_bytes)
 
     @property
     def floor_bytes(self) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.model import ComponentSpec, Pipeline
 from vramplan.quick_dataclass import dataclass, field
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the catalogue's pipelines have tapes
     from vramplan.engines.torch.counted_model import CountedModel
     from vramplan.sources.saved_model import SavedModel
+
+#: where the lists of layers are that ship, in the catalogue (`module_list`)
+MODULES = "modules"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +38,12 @@ class TorchPipeline(Pipeline):
     #: a saved model
     tape_within: str | None = None
     beyond_tape: str = ""  # why that tape does not hold at the settings that are asked for
+    carried_tape: str | None = None  # the one of its tapes that has the code for them all the same
+    is_carried_on: bool = False  # its tape is replayed beyond where it was proved to hold
     #: of a saved model that has no tape: what is counted of it, and what it may be recorded from
     counted: CountedModel | None = None
+    #: the entry whose list of layers ships (`module_list`), where one does
+    module_list: str | None = None
     saved: SavedModel | None = None
 
 

@@ -13,13 +13,14 @@ from typing import cast
 from vramplan.catalog.cards import assumed_card
 from vramplan.catalog.published import Claim, settings_of, sum_of
 from vramplan.dtypes import ELEMENT_BYTES
-from vramplan.engines.torch.estimate import estimate_torch, find_tape, open_tape, settled
+from vramplan.engines.torch.estimate import estimate_torch, settled
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, parts_at, result_key
 from vramplan.engines.torch.shipped_results import find_result
 from vramplan.engines.torch.tape.allocator import CachingAllocator
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.replay import Conditions, Replay
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import UsageError
 from vramplan.model import Settings
 from vramplan.quick_dataclass import replace

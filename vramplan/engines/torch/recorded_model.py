@@ -26,7 +26,7 @@ from vramplan.errors import RecordingError, TapeError
 from vramplan.hearing import listener
 from vramplan.model import Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.searching import is_search
+from vramplan.searching import is_search, leave_out
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: set to ``off``, nothing is recorded: weights are counted and the rest is assumed
@@ -84,7 +84,7 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
         return Attempt(pipeline=None)
     if (missing := missing_library()) is not None:
         return Attempt(pipeline=None, reason=f"it is not recorded here: {missing}")
-    if settings.get("offload") == "model" and (odd := _unchained(model)):
+    if settings.get("offload") in ("model", "group") and (odd := _unchained(model)):
         reason = f"offload of {odd} is not modelled, so it is not recorded"
         return Attempt(pipeline=None, reason=reason)
     request = _request(model, settings, compute_capability)
@@ -93,6 +93,7 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
         return Attempt(pipeline=None, reason=_failed[key])
     is_kept = kept_recordings.find(key)
     if not is_kept and is_search():
+        leave_out(pipeline.name)
         reason = "it is not recorded in a search: vramplan check records it"
         return Attempt(pipeline=None, reason=reason)
     if not is_kept:
@@ -107,7 +108,6 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
         pipeline=replace(
             pipeline,
             counted=None,
-            saved=None,
             tape=key,
             folders=(kept_recordings.folder(),),
             is_recorded_here=True,

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vramplan.engines.torch.libraries import QUIET
+from vramplan.engines.torch.libraries import QUIET, STEP
 from vramplan.errors import RecordingError
 from vramplan.interrupts import ending_tidily
 from vramplan.units import GIB
@@ -99,7 +99,7 @@ def _what_became(status: int, last: str) -> str:
 
 
 class _Steps(threading.Thread):
-    """Hears the lines of a child's stderr, each bounded, and tells them."""
+    """Hears the lines of a child's stderr, each bounded, and tells those that are steps."""
 
     def __init__(self, child: subprocess.Popen[bytes], tell: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
@@ -113,8 +113,11 @@ class _Steps(threading.Thread):
         while line := self._child.stderr.readline(_LONGEST_LINE):
             step = line.decode("utf-8", errors="replace").strip()
             if step:
-                self.last = "".join(one for one in step if one.isprintable())
-                self._tell(self.last)
+                plain = "".join(one for one in step if one.isprintable())
+                if step.startswith(STEP):
+                    self._tell(plain.removeprefix(STEP))
+                else:  # what libraries say, and why it failed, is no step
+                    self.last = plain
 
 
 def _environment(own: str) -> Mapping[str, str]:

@@ -38,9 +38,10 @@ def rehearse_once(tape: Tape, conditions: Conditions, *, expandable_segments: bo
     key = _key(tape, conditions, expandable_segments=expandable_segments)
     with _lock:
         run = None if key is None else _recent.pop(key, None)
-        # what differs in scratch alone
-        alike = [] if key is None else [_recent[one] for one in _recent if one[2:] == key[2:]]
-    for other in alike[-_MOST_ALIKE:] if run is None else ():
+        alike: list[Rehearsed] = []
+        if run is None and key is not None:  # what differs in scratch alone
+            alike = [_recent[one] for one in _recent if one[2:] == key[2:]]
+    for other in alike[-_MOST_ALIKE:]:
         run = other.like(conditions)
         if run is not None:
             break
@@ -112,6 +113,7 @@ def _key(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> _K
         conditions.element_bytes,
         conditions.loading,
         conditions.offload,
+        conditions.stays,
         conditions.skip_components,
         expandable_segments,
     )

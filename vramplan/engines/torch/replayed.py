@@ -6,15 +6,13 @@ beside the tapes (`shipped_results`), keyed by everything they depend on.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
+from vramplan.engines.torch.changed_weights import changes_key, is_grouped
 from vramplan.engines.torch.convolution_workspace import (
     NO_SCRATCH,
     MostScratch,
@@ -24,13 +22,15 @@ from vramplan.engines.torch.convolution_workspace import (
     witnessed_scratch,
 )
 from vramplan.engines.torch.cublas_workspace import cublas_band
-from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
+from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
+from vramplan.engines.torch.tape_files import tape_key
 from vramplan.errors import OutsideError
 from vramplan.model import Settings
-from vramplan.opened_file import open_file
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
+from vramplan.settings import IDLE, OF_GROUPS
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
@@ -48,23 +48,22 @@ _MOST_MARKS = 60
 _NOT_REPLAYED = frozenset({"platform", "device_map"})
 
 #: an architecture of each kind of kernel: a class of cards has all of them
-_EACH_KERNEL = ("8.6", "9.0", "7.5")
+EACH_KERNEL = ("8.6", "9.0", "7.5")
 #: an architecture whose kernels every tape has that knows the dtype
 ANY_CAPABILITY = "8.6"
 #: element sizes that components run in: half precision and single
 _WIDTHS = (2, 4)
-
-#: part of every key: raise it when the replay or a model behind it changes its figures
-MODEL_VERSION = 6
 
 
 def conditions_at(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> Conditions:
     """Return what the replay depends on, from settings and architecture; scratch as expected."""
+    from vramplan.engines.torch.facts import numbers_at, switched_off
     from vramplan.engines.torch.tape.conditions import Conditions
 
-    if (outside := tape.outside(numbers_at(settings))) is not None:
+    outside = tape.outside(numbers_at(settings))
+    if outside is not None and not pipeline.is_carried_on:
         raise OutsideError(f"{pipeline.name}: {outside}")
     dtype = _dtype(settings)
     facts = _facts(pipeline, settings, compute_capability, tape)
@@ -77,11 +76,16 @@ def conditions_at(
         cast_workspace_bytes={size: _scratch(compute_capability, size, dtype) for size in _WIDTHS},
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
         loading=pipeline.loading,
-        offload="none"
-        if settings.get("offload") == "auto"
-        else str(settings.get("offload", "none")),
+        offload=_offload(settings),
+        stays=frozenset() if is_grouped(settings) else STAYS_ON_DEVICE,
         skip_components=switched_off(tape.components, facts),
     )
+
+
+def _offload(settings: Settings) -> str:
+    """Return how components come and go: in groups as whole ones do, with fewer weights each."""
+    word = str(settings.get("offload", "none"))
+    return {"auto": "none", "group": "model"}.get(word, word)
 
 
 def _scratch(
@@ -101,8 +105,19 @@ def holds_at(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> bool:
     """Return whether a tape was recorded for these settings on an architecture."""
+    from vramplan.engines.torch.facts import numbers_at
+
     if tape.outside(numbers_at(settings)) is not None:
         return False
+    return has_code_at(pipeline, settings, compute_capability, tape)
+
+
+def has_code_at(
+    pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
+) -> bool:
+    """Return whether a tape has code for what these settings choose, whatever their sizes."""
+    from vramplan.engines.torch.facts import numbers_at
+
     facts = _facts(pipeline, settings, compute_capability, tape)
     if not all(facts[name] in values for name, values in tape.known_facts.items()):
         return False
@@ -113,6 +128,8 @@ def _facts(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> dict[str, str]:
     """Return the words that choose among what a tape has code for, its dtype's own included."""
+    from vramplan.engines.torch.facts import facts_at
+
     facts = facts_at(pipeline, settings, compute_capability, tape.known_facts)
     # a VAE that fp16 does not cast makes bf16's events: the same width, and no cast
     dtype = _dtype(settings)
@@ -228,19 +245,6 @@ def parts_at(tape: Tape, conditions: Conditions) -> list[PartWeights]:
     return rows
 
 
-@lru_cache(maxsize=32)
-def _crc32(path: Path, _size: int, _changed: int) -> int:
-    """Return the checksum of a tape; a check asks for it once an architecture."""
-    with open_file(path) as file:
-        return zlib.crc32(file.read())
-
-
-def tape_key(path: Path) -> str:
-    """Return how a tape's keys begin: our version, its name and its checksum."""
-    state = path.stat()
-    return f"v{MODEL_VERSION} {path.name} {_crc32(path, state.st_size, state.st_mtime_ns):08x}"
-
-
 def has_defaults(pipeline: TorchPipeline, settings: Settings) -> bool:
     """True at the catalogue's defaults, of which results ship."""
     return all(
@@ -267,7 +271,9 @@ def result_key(
     path: Path, pipeline: TorchPipeline, settings: Settings, compute_capability: str
 ) -> str:
     """Return the key of a result: the tape's bytes and everything else the figures depend on."""
-    asked = sorted(settings.keys() - _NOT_REPLAYED)
+    idle = _NOT_REPLAYED if is_grouped(settings) else _NOT_REPLAYED | OF_GROUPS.keys()
+    asked = sorted(key for key in settings.keys() - idle if settings[key] != IDLE.get(key))
     chosen = ",".join(f"{key}={settings[key]}" for key in asked)
+    chosen += changes_key(pipeline, settings)
     models = f"{models_at(pipeline, settings, compute_capability)} load={pipeline.loading}"
     return f"{tape_key(path)} {pipeline.runtime} {chosen} {models}"

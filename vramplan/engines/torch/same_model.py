@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, Entry
-from vramplan.engines.torch.estimate import find_tape
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.tape.contents import Weights
 from vramplan.engines.torch.tape.format import read_tape
+from vramplan.engines.torch.tape_files import find_tape
 from vramplan.errors import TapeError
 from vramplan.sources.saved_model import Part, SavedModel
 

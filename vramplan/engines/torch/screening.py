@@ -6,27 +6,28 @@ but for the gaps that a least limit closes (see `least_limit`), so what it passe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.convolution_workspace import NO_SCRATCH
 from vramplan.engines.torch.cublas_workspace import cublas_band
-from vramplan.engines.torch.estimate import (
-    estimate_torch,
-    find_tape,
-    open_tape,
-    tape_proof,
-    with_tape,
-)
+from vramplan.engines.torch.estimate import estimate_torch, with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import at_most, conditions_at, knows_plans, result_key
+from vramplan.engines.torch.replayed import (
+    at_most,
+    conditions_at,
+    knows_plans,
+    parts_at,
+    result_key,
+)
+from vramplan.engines.torch.tape_files import find_tape, tape_proof
 from vramplan.known_results import KnownResults
-from vramplan.model import Card, Settings
+from vramplan.model import Band, Card, Settings
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.settings import SPILLING_PLATFORMS
+from vramplan.quick_typing import TYPE_CHECKING
+from vramplan.settings import PLACING_MAPS, SPILLING_PLATFORMS
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.conditions import Conditions
@@ -88,13 +89,15 @@ def is_placed_whole(
     pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int
 ) -> bool:
     """Return whether no layer is left to the CPU by ``device_map=auto``, as is expected."""
-    if settings.get("device_map") != "auto":
+    if settings.get("device_map") not in PLACING_MAPS:
         return True
-    from vramplan.engines.torch.device_map import modules_of, place
+    from vramplan.engines.torch.device_map import offered_percent, placed_at
 
     element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
-    modules = modules_of(pipeline, open_tape(find_tape(pipeline)), element_bytes)
-    return place(modules, budget_bytes - context_band(card).expected_bytes).is_whole
+    tape = tape_at(pipeline, settings, find_tape(pipeline))
+    free_bytes = budget_bytes - context_band(card).expected_bytes
+    percent = offered_percent(settings)
+    return placed_at(pipeline, tape, element_bytes, free_bytes, percent).is_whole
 
 
 def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screened:
@@ -114,16 +117,17 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     key = f"{run_key} {spills} {context} {budget_bytes} {extra_bytes}"
 
     def find() -> Screened:
-        tape = open_tape(path)
+        tape = tape_at(pipeline, settings, path)
         conditions = conditions_at(pipeline, settings, compute_capability, tape)
         most = at_most(conditions, compute_capability)
         expandable = settings.get("expandable_segments") == "on"
-        live_bytes, completes = _try(
-            tape, conditions, budget_bytes - context.expected_bytes, expandable, spills
-        )
+        extra = _beside(pipeline, settings, tape, conditions, expandable)
+        room_bytes = budget_bytes - context.expected_bytes - extra.expected_bytes
+        live_bytes, completes = _try(tape, conditions, room_bytes, expandable, spills)
+        live_bytes += extra.expected_bytes
         least_bytes, fits = context.high_bytes + live_bytes, False
         if completes:
-            aside_bytes = context.high_bytes + extra_bytes
+            aside_bytes = context.high_bytes + extra_bytes + extra.high_bytes
             most_bytes, fits = _try(tape, most, budget_bytes - aside_bytes, expandable, spills)
             least_bytes = max(least_bytes, most_bytes + aside_bytes)
         return Screened(
@@ -131,6 +135,24 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
         )
 
     return _KNOWN.get(key, find, proof=lambda: tape_proof(path))
+
+
+def _beside(
+    pipeline: TorchPipeline,
+    settings: Settings,
+    tape: Tape,
+    conditions: Conditions,
+    expandable: bool,
+) -> Band:
+    """Return what layers take beside their results where weights are changed."""
+    if not are_changed(settings):
+        return Band.exactly(0)
+    from vramplan.engines.torch.rehearsals import rehearse_once
+
+    trace = rehearse_once(tape, conditions, expandable_segments=expandable).trace
+    peak = max(trace.marks, key=lambda mark: mark.allocated_peak_bytes)
+    parts = parts_at(tape, conditions)
+    return beside_at_limit(pipeline, settings, peak.component, peak.allocated_peak_bytes, parts)
 
 
 def _screen_counted(

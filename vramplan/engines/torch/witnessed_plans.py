@@ -11,35 +11,20 @@ themselves, with their batch and their input's sides.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from vramplan.engines.torch.tape.convolution import Convolution, read_kind
-from vramplan.errors import CatalogError
+from vramplan.engines.torch.witnessed_files import FOLDER, file_name, not_ours, read_file
 from vramplan.quick_dataclass import dataclass
-
-FOLDER = "witnessed"
-SCHEMA_VERSION = 1
-
-#: architectures that were asked about, and which one stands for another that was not
-CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
-NEAREST = {"8.7": "8.6", "10.3": "10.0", "11.0": "10.0", "12.1": "12.0"}
+from vramplan.quick_typing import Any
 
 _TERM = re.compile(r"([0-9]{1,8})?([xyfp])([0-9]{1,2})?|([0-9]{1,14})")
-_LARGEST_FILE = 4 << 20
 
 Sizes = tuple[int, ...]
-
-
-def file_name(capability: str) -> str:
-    """Return the name of an architecture's file."""
-    return f"cudnn-{capability}.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +64,26 @@ class Shape:
 
 def work_out(plan: str, shape: Shape) -> int:
     """Return the bytes of a plan's sum. Raises ValueError for what is no such sum."""
-    total = 0
+    number, terms = _read_sum(plan)
+    return number + sum(
+        times * shape.measure(letter, multiple) for times, letter, multiple in terms
+    )
+
+
+@lru_cache(maxsize=4096)  # all there are, some times over
+def _read_sum(plan: str) -> tuple[int, tuple[tuple[int, str, int], ...]]:
+    """Return the number in a plan's sum, and the rest of it: how often, what, of which multiple."""
+    total, terms = 0, []
     for term in plan.split("+"):
         found = _TERM.fullmatch(term)
         if found is None:
             raise ValueError(f"not a plan: {plan[:60]!r}")
         times, letter, multiple, number = found.groups()
-        total += (
-            int(number)
-            if letter is None
-            else int(times or 1) * shape.measure(letter, int(multiple or 1))
-        )
-    return total
+        if letter is None:
+            total += int(number)
+        else:
+            terms.append((int(times or 1), letter, int(multiple or 1)))
+    return total, tuple(terms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +107,6 @@ class LayerPlans:
 class Plans:
     """What was witnessed on one architecture, by dtype and layer."""
 
-    versions: Mapping[str, str]
     layers: Mapping[str, Mapping[str, LayerPlans]]
 
     def sizes(self, dtype: str, kind: str, operands: Sequence[int]) -> Sizes | None:
@@ -143,31 +135,15 @@ def read_plans(profiles: Path, capability: str) -> Plans:
 
     Raises CatalogError for a file that is not there, or not what the tool writes.
     """
-    path = profiles / FOLDER / file_name(capability)
+    raw = read_file(profiles, capability)
     try:
-        with path.open("rb") as file:
-            text = file.read(_LARGEST_FILE)  # one that is larger is cut, and so no JSON
-        return _plans(json.loads(text))
-    except OSError as problem:
-        raise CatalogError(f"{path}: cannot be read: {problem.strerror}") from None
+        return _plans(raw)
     except (AttributeError, KeyError, TypeError, ValueError) as problem:
-        raise CatalogError(f"{path}: not what tools/cudnn_plans writes: {problem}") from None
-
-
-@lru_cache(maxsize=16)
-def checksum(profiles: Path, capability: str) -> int:
-    """Return what tells what was witnessed on an architecture from every other; 0 for no file."""
-    try:
-        return zlib.crc32((profiles / FOLDER / file_name(capability)).read_bytes())
-    except OSError:  # whoever needs what is in it says so
-        return 0
+        raise not_ours(profiles / FOLDER / file_name(capability), problem) from None
 
 
 def _plans(raw: Any) -> Plans:
-    if raw["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"version {raw['schema_version']!r}")
     return Plans(
-        versions={str(name): str(text) for name, text in raw["versions"].items()},
         layers={
             str(dtype): {str(kind): _layer(one) for kind, one in layers.items()}
             for dtype, layers in raw["layers"].items()

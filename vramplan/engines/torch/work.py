@@ -63,6 +63,7 @@ class Traffic:
 
     memory_bytes: int
     pcie_bytes: int
+    weight_bytes: int  # of weights that are read, each time their component runs
 
 
 def traffic(tape: Tape, conditions: Conditions) -> Traffic:
@@ -79,7 +80,11 @@ def traffic(tape: Tape, conditions: Conditions) -> Traffic:
         pcie_bytes = 2 * sum(
             tape.components[name].total_bytes(conditions.element_bytes) for name in moved
         )
-    return Traffic(memory_bytes=2 * work.tensor_bytes + work.weight_bytes, pcie_bytes=pcie_bytes)
+    return Traffic(
+        memory_bytes=2 * work.tensor_bytes + work.weight_bytes,
+        pcie_bytes=pcie_bytes,
+        weight_bytes=work.weight_bytes,
+    )
 
 
 class _Walk:
@@ -113,8 +118,19 @@ class _Walk:
         if key not in self._known:
             variant = self._choose(name, dims)
             called = frozenset({top} & self._tape.components.keys())
-            self._known[key] = Work(called=called) + self._code(variant.code, variant, dims, depth)
+            work = Work(called=called) + self._code(variant.code, variant, dims, depth)
+            if called and not work.weight_bytes:  # its tape marks no modules
+                work += self._whole(top, name.removeprefix(f"{top}."))
+            self._known[key] = work
         return self._known[key]
+
+    def _whole(self, component: str, part: str) -> Work:
+        """Return the work of reading all weights of a component, or of the part that runs."""
+        weights = self._tape.components[component]
+        modules = weights.parts.get(part, range(len(weights.modules)))
+        width = self._width(component)
+        size = sum(sum(weights.tensor_bytes(module, width)) for module in modules)
+        return Work(weight_bytes=size)
 
     def _choose(self, name: str, dims: Mapping[str, int]) -> Variant:
         for variant in self._tape.routines[name]:

@@ -38,24 +38,28 @@ class AttentionInputs:
         self.v_places = graph.input("i64", tokens * per_token) if model.holds_values else None
         mask = "f16" if reserve.has_flash else "f32"
         self.mask = graph.input(mask, cells, tokens // streams, 1, streams)
-        self.k_turn, self.v_turn = self._turns(graph, layers)
+        # where a state is kept beside caches of both kinds, the engine turns nothing: see
+        # build_inp_mem_hybrid_iswa in llama-graph.cpp
+        is_mixed = model.state is not None and any(layer.is_windowed for layer in attending)
+        self.k_turn, self.v_turn = (None, None) if is_mixed else self._turns(graph, layers)
 
     def _turns(
         self, graph: Graph, layers: Collection[LayerShape]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the matrices that turn keys and values, where the cache is quantised.
+        """Return the matrices that turn keys and values, each where the cache is quantised.
 
         All heads must be of one size, a multiple of 64, and values be held. Source:
         llama-kv-cache.cpp (build_input_k_rot, build_input_v_rot).
         """
-        if not self.reserve.is_quantised or self.v_places is None:
+        if self.v_places is None:
             return None, None
         k_heads, v_heads = ({x.head_k for x in layers}, {x.head_v for x in layers})
         k_turn = v_turn = None
-        if len(k_heads) == 1 and not (head := min(k_heads)) % _TURN:
+        in_blocks = self.reserve.is_quantised
+        if in_blocks("k") and len(k_heads) == 1 and not (head := min(k_heads)) % _TURN:
             size = head & -head  # the largest power of two that divides it
             k_turn = graph.input("f32", size, size)
-        if len(v_heads) == 1 and not min(v_heads) % _TURN:
+        if in_blocks("v") and len(v_heads) == 1 and not min(v_heads) % _TURN:
             v_turn = graph.input("f32", _TURN, _TURN)
         return k_turn, v_turn
 
@@ -94,8 +98,9 @@ class AttentionInputs:
         graph, shape = layer.graph, layer.shape
         keys = self._cached(layer, "k", shape.head_k)
         values = self._cached(layer, "v", shape.head_v)
-        if self.reserve.cache_type == "f32":
-            keys, values = graph.copy(keys, "f16"), graph.copy(values, "f16")
+        keys, values = (
+            graph.copy(one, "f16") if one.type == "f32" else one for one in (keys, values)
+        )
         masks = (self.mask, *_sinks(layer))
         y = graph.flash(self._queries(layer, q), keys, values, *masks, width=shape.head_v)
         if unpacked is not None:
@@ -123,7 +128,10 @@ class AttentionInputs:
         if unpacked is not None:
             y = layer.matmul(unpacked, y, "attn_v_b")
         wide = y.shape[0] * shape.heads
-        return graph.copy_as(graph.permute(y, 0, 2, 1, 3), wide, each * streams)
+        y = graph.copy_as(graph.permute(y, 0, 2, 1, 3), wide, each * streams)
+        # "all nodes between the KV store and the attention output are run on the CPU"
+        y.is_on_host = self.reserve.is_cache_on_host
+        return y
 
     def _store_keys(self, layer: Layer, k: Tensor) -> None:
         rows = _rows(layer.graph, k)
@@ -148,7 +156,8 @@ class AttentionInputs:
     def _cache(self, layer: Layer, kind: str) -> Tensor:
         """Return the memory that a layer's keys or values are held in."""
         part = kind if self.v_places is not None else "k"  # else values are a part of the keys
-        cache = Tensor("none", self.reserve.element_type, (1, 1, 1, 1), is_external=True)
+        type_name = self.reserve.element_type(part)
+        cache = Tensor("none", type_name, (1, 1, 1, 1), is_external=True)
         cache.name = cache_name(part, layer.number)
         return cache
 

@@ -20,13 +20,14 @@ _ENDLESS = 1 << 62
 class _Buffer:
     """One buffer's free ranges, by rising offset; `most_bytes` is how far it was ever used."""
 
-    __slots__ = ("alignment", "most_bytes", "offsets", "sizes")
+    __slots__ = ("alignment", "has_empty", "most_bytes", "offsets", "sizes")
 
     def __init__(self, alignment: int) -> None:
         self.alignment = alignment
         self.offsets = [0]
         self.sizes = [_ENDLESS]
         self.most_bytes = 0
+        self.has_empty = False  # a range of nothing was given back, and ranges may be in any order
 
     def take(self, size: int) -> int:
         sizes = self.sizes
@@ -50,6 +51,10 @@ class _Buffer:
 
     def give_back(self, offset: int, size: int) -> None:
         size = (size + self.alignment - 1) & -self.alignment
+        self.has_empty |= not size
+        if self.has_empty:
+            self._give_back_in_order(offset, size)
+            return
         offsets, sizes = self.offsets, self.sizes
         index = bisect_left(offsets, offset)
         joins_next = index < len(offsets) and offsets[index] == offset + size
@@ -64,6 +69,34 @@ class _Buffer:
         else:
             offsets.insert(index, offset)
             sizes.insert(index, size)
+
+    def _give_back_in_order(self, offset: int, size: int) -> None:
+        """Give back as the engine does, range by range.
+
+        A tensor without elements gives back a range of nothing, where others may have been given
+        their bytes since; the first range that touches what is given back is made longer, whichever
+        others there are (ggml_dyn_tallocr_free_bytes).
+        """
+        offsets, sizes = self.offsets, self.sizes
+        for index, start in enumerate(offsets):
+            if start + sizes[index] == offset:
+                sizes[index] += size
+                if index + 1 < len(offsets) and offset + size == offsets[index + 1]:
+                    sizes[index] += sizes[index + 1]
+                    del offsets[index + 1], sizes[index + 1]
+                return
+            if offset + size == start:
+                offsets[index] = offset
+                sizes[index] += size
+                if index and offsets[index - 1] + sizes[index - 1] == offset:
+                    sizes[index - 1] += sizes[index]
+                    del offsets[index], sizes[index]
+                return
+        place = 0
+        while place < len(offsets) and offsets[place] < offset:
+            place += 1
+        offsets.insert(place, offset)
+        sizes.insert(place, size)
 
 
 def allocate(graph: Graph, alignments: Sequence[int] = (32,)) -> list[int]:

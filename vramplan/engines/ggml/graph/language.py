@@ -8,8 +8,6 @@ b11549's figures.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.engines.ggml.graph.attention import AttentionInputs
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.families import Habits, Pick
@@ -19,6 +17,7 @@ from vramplan.engines.ggml.graph.projections import gated_queries, queries_keys_
 from vramplan.engines.ggml.graph.repeats import Repeats
 from vramplan.engines.ggml.graph.shapes import LanguageShape, Reserve
 from vramplan.engines.ggml.graph.tensor import Tensor
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # loaded for models that have such layers
     from vramplan.engines.ggml.graph.states import States

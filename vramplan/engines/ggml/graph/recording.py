@@ -262,11 +262,12 @@ def split_bytes(
     owners: Sequence[int],
     *,
     cards: int = 1,
+    remotes: int = 0,
     is_cache_on_host: bool,
     is_pipeline: bool = False,
     norms_with_layers: bool = False,
     copies_weights: bool = True,
-    unpacks_caches: bool = False,
+    unpacks: Sequence[str] = (),
     fuses_experts: bool = False,
 ) -> tuple[int, ...]:
     """Return the buffers on each card and in host memory; the rest are the rules of `schedule`.
@@ -276,20 +277,33 @@ def split_bytes(
     there too.
     """
     graph = _graph(recording, owners, cards, has_matrix=_OUTPUT_MATRIX in weights)
+    if is_cache_on_host:
+        for number, node in zip(recording.nodes, graph.nodes, strict=True):
+            node.is_on_host = _is_attended(recording.tensors[number])
     memories = dict(weights)
     memories.update(_other_memories(recording, owners, cards, is_cache_on_host=is_cache_on_host))
     scheduled = schedule(
         graph,
         memories,
         copies_weights=copies_weights,
-        unpacks_caches=unpacks_caches,
+        unpacks=unpacks,
         fuses_experts=fuses_experts,
         is_recorded=True,
         gpus=cards,
+        remotes=remotes,
         is_pipeline=is_pipeline,
         owners=owners if norms_with_layers else (),
     )
     return tuple(allocate(scheduled, (ALIGNMENT,) * cards + (HOST_ALIGNMENT,)))
+
+
+def _is_attended(row: Row) -> bool:
+    """Return whether a node is what attention without flash attention makes.
+
+    The engine computes it, and all between it and the cache, on the CPU where the cache is. Tapes
+    have no names of nodes.
+    """
+    return row.op == "cont" and row.name.startswith("kqv_out-")
 
 
 def _owner(owners: Sequence[int], layer: int, host: int) -> int:
@@ -307,10 +321,7 @@ def _other_memories(
         if row.kind == "cache":
             found = _LAYER.search(row.name)
             layer = int(found[1] or found[2]) if found else -1
-            is_state = row.name.startswith(("cache_r", "cache_s"))
-            owner = _owner(owners, layer, cards)
-            if is_cache_on_host and not is_state:
-                owner = cards
+            owner = cards if is_cache_on_host else _owner(owners, layer, cards)
             yield row.name, _memory(row.size_bytes, owner, cards, is_weight=False)
         elif row.kind == "weight" and row.name.startswith(_FACTORS):
             size = row.size_bytes + padding_bytes(row.type, row.shape[0])

@@ -12,9 +12,9 @@ where they differ. The first of a row may differ by what is before it, the last 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
 
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TypeVar
 
 Found = TypeVar("Found")
 

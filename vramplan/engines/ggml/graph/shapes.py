@@ -149,8 +149,10 @@ class Reserve:
 
     The tokens are of so many `sequences`, which each have a recurrent state; `streams` is how many
     caches they have: one each, or one for all. `window_cells` are the cells of layers that see a
-    window only. `cache_type` is what caches hold. `mixes_inputs`: a prompt may have text
-    and images in one batch. `pooling`: how embeddings become one, where they are asked for.
+    window only. `cache_type` is what caches hold of keys, and of values where these have no
+    `value_type` of their own; `is_cache_on_host`: they are in host memory, whatever is on a card.
+    `mixes_inputs`: a prompt may have text and images in one batch. `pooling`: how embeddings become
+    one, where they are asked for.
     """
 
     tokens: int
@@ -161,15 +163,19 @@ class Reserve:
     streams: int = 1
     has_flash: bool = True
     cache_type: str = "f16"
+    value_type: str = ""
+    is_cache_on_host: bool = False
     mixes_inputs: bool = True
     pooling: str = ""
 
-    @property
-    def is_quantised(self) -> bool:
-        """Whether caches hold blocks of small numbers."""
-        return self.cache_type not in ELEMENT_BYTES
+    def type_of(self, kind: str) -> str:
+        """Return what caches hold of keys (k) or values (v)."""
+        return self.value_type if kind == "v" and self.value_type else self.cache_type
 
-    @property
-    def element_type(self) -> str:
-        """The type as which a cache is looked at; blocks are never copied out of it."""
-        return "f16" if self.is_quantised else self.cache_type
+    def is_quantised(self, kind: str) -> bool:
+        """Return whether caches hold keys or values in blocks of small numbers."""
+        return self.type_of(kind) not in ELEMENT_BYTES
+
+    def element_type(self, kind: str) -> str:
+        """Return the type as which a cache is looked at; blocks are never copied out of it."""
+        return "f16" if self.is_quantised(kind) else self.type_of(kind)

@@ -6,11 +6,13 @@ if the batch is large enough for a copy to pay; what is left goes with its neigh
 host where the GPU has no kernel for it. Where an operator reads what the other side has, its split
 of the graph begins with a copy, which stays until it was read for the last time.
 
-Of several GPUs each computes what is on it, and the first what is copied from host memory. Where
-all layers are on them they work in a pipeline: up to four batches are on their way at a time, and
-of every input, and of every result that goes from one GPU to the next, there are four copies which
-stay. Source: ggml-org/ggml, src/ggml-backend.cpp (ggml_backend_sched_split_graph),
-src/ggml-cuda/ggml-cuda.cu (offload_op).
+Of several GPUs each computes what is on it, and the first what is copied from host memory. GPUs of
+other machines come before this machine's, and are said to compute everything, but no weights are
+copied to them. Where all layers are on GPUs these work in a pipeline: up to four batches are on
+their way at a time, and of every input, and of every result that goes from one GPU to the next,
+there are four copies which stay. Source: ggml-org/ggml, src/ggml-backend.cpp
+(ggml_backend_sched_split_graph), src/ggml-cuda/ggml-cuda.cu (offload_op), src/ggml-rpc/ggml-rpc.cpp
+(ggml_backend_rpc_device_i).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from math import prod
 from vramplan.engines.ggml.cuda_facts import (
     ALIGNMENT,
     CONVOLVED_STEP,
+    FEW_QUERIES,
     MOST_SUMMED_EXPERTS,
     WORTH_COPYING,
     has_attention,
@@ -64,33 +67,37 @@ def schedule(
     memories: Mapping[str, Memory],
     *,
     copies_weights: bool = True,
-    unpacks_caches: bool = False,
+    unpacks: Sequence[str] = (),
     fuses_experts: bool = False,
     is_recorded: bool = False,
     gpus: int = 1,
+    remotes: int = 0,
     is_pipeline: bool = False,
     owners: Sequence[int] = (),
 ) -> Graph:
     """Return `graph` with every tensor on a backend and the copies between them.
 
-    Backends are the `gpus` by their numbers, and the host behind the last.
+    Backends are the `gpus` by their numbers, the first `remotes` of them other machines', and the
+    host behind the last.
 
     `memories` has the graph's weights and caches by name; others are on the GPU.
-    `unpacks_caches`: flash attention on the GPU has room for its keys and values as f16 behind its
-    result. `is_recorded`: caches are of the type that they hold, not of the one that they are
-    looked at as. `fuses_experts`: the GPU sums up a token's experts at once, and they stay until it
-    did. `is_pipeline`: inputs have as many copies as batches may be on their way. `owners`: the
-    backend of each layer, where norms are computed there and not with the layer before.
-    The graph's tensors are taken over: it cannot be scheduled again.
+    `unpacks`: of keys (k) and values (v) those that flash attention on the GPU has room for as f16,
+    behind its result. `is_recorded`: caches are of the type that they hold, not of the one that
+    they are looked at as. `fuses_experts`: the GPU sums up a token's experts at once, and they stay
+    until it did. `is_pipeline`: inputs have as many copies as batches may be on their way.
+    `owners`: the backend of each layer, where norms are computed there and not with the layer
+    before. The graph's tensors are taken over: it cannot be scheduled again.
     """
-    schedule = _Schedule(graph, memories, gpus, owners, copies_weights=copies_weights)
+    # what copies weights of the host's, or the host itself, which computes with them
+    copier = remotes if copies_weights else gpus
+    schedule = _Schedule(graph, memories, gpus, owners, remotes=remotes, copier=copier)
     scheduled = schedule.run(copies=PIPELINE_COPIES if is_pipeline else 1)
-    if unpacks_caches:
+    if unpacks:
         for node in scheduled.nodes:
             if node.op == "flash_attn_ext" and node.backend < gpus:
-                node.fixed_bytes = _unpacked_bytes(node, is_recorded=is_recorded)
+                node.fixed_bytes = _unpacked_bytes(node, unpacks, is_recorded=is_recorded)
     if fuses_experts:
-        scheduled.nodes = list(_with_kept_experts(scheduled.nodes, gpus))
+        scheduled.nodes = list(_with_kept_experts(scheduled.nodes, range(remotes, gpus)))
     return scheduled
 
 
@@ -123,13 +130,15 @@ class _Schedule:
         host: int,
         owners: Sequence[int],
         *,
-        copies_weights: bool,
+        remotes: int,
+        copier: int,
     ) -> None:
         self._host = host
+        self._remotes = remotes
+        self._copier = copier
         self._owners = owners
         self._graph = graph
         self._memories = memories
-        self._copies_weights = copies_weights
         self._copies: dict[tuple[int | str, int], Tensor] = {}
         self._nodes: list[Tensor] = []
         self._copied_first: list[Tensor] = []  # copies in the order in which they are made
@@ -141,10 +150,11 @@ class _Schedule:
         for node in nodes:
             node.backend = self._wanted(node)
         kept = frozenset(id(node) for node in nodes if node.op in _SIZED and not _is_computed(node))
+        computes_all = frozenset((*range(self._remotes), self._host))
         for order in (nodes, reversed(nodes)):
-            _spread(order, kept, self._host, only_gpu=True)
+            _spread(order, kept, computes_all, self._host, only_gpu=True)
         for order in (nodes, reversed(nodes)):
-            _spread(order, kept, self._host, only_gpu=False)
+            _spread(order, kept, computes_all, self._host, only_gpu=False)
         for node in nodes if kept else ():
             if node.backend == _UNKNOWN and id(node) in kept:
                 node.backend = self._host
@@ -183,6 +193,8 @@ class _Schedule:
 
     def _wanted(self, node: Tensor) -> int:
         """Return where an operator must be, or should because of its weights."""
+        if node.is_on_host:
+            return self._host
         if self._owners and node.layer >= 0:
             return self._owners[node.layer]
         if node.view_of is not None and node.view_of.is_external:
@@ -194,7 +206,7 @@ class _Schedule:
                 backend = self._backend_of_memory(source)
                 if backend < self._host:
                     return backend
-                return GPU if self._copies_weights and _is_worth_copying(node) else backend
+                return self._copier if _is_worth_copying(node) else backend
         return _UNKNOWN
 
     def _backend(self, tensor: Tensor) -> int:
@@ -266,9 +278,10 @@ class _Schedule:
         self._nodes[begin:begin] = added
 
 
-def _with_kept_experts(nodes: Sequence[Tensor], host: int) -> Iterator[Tensor]:
+def _with_kept_experts(nodes: Sequence[Tensor], gpus: range) -> Iterator[Tensor]:
     """Yield the nodes, and behind each weighted sum over experts what keeps its operands so long.
 
+    Only `gpus`, this machine's, are asked to.
     The sum is a product with the experts' weights, a view of each expert, and their additions.
     Source: ggml/src/ggml-cuda/ggml-cuda.cu (ggml_cuda_match_moe_weighted_reduction).
     """
@@ -276,7 +289,7 @@ def _with_kept_experts(nodes: Sequence[Tensor], host: int) -> Iterator[Tensor]:
     for number, node in enumerate(nodes):
         end = number + 2 * node.shape[1]
         is_sum = (
-            node.op == "mul" and node.backend < host and 2 <= node.shape[1] <= MOST_SUMMED_EXPERTS
+            node.op == "mul" and node.backend in gpus and 2 <= node.shape[1] <= MOST_SUMMED_EXPERTS
         )
         if is_sum and end <= len(nodes) and node.sources[1].shape == (1, *node.shape[1:]):
             ops = [one.op for one in nodes[number + 1 : end]]
@@ -290,14 +303,16 @@ def _with_kept_experts(nodes: Sequence[Tensor], host: int) -> Iterator[Tensor]:
             yield keepers[number]
 
 
-def _unpacked_bytes(node: Tensor, *, is_recorded: bool) -> int:
+def _unpacked_bytes(node: Tensor, unpacks: Sequence[str], *, is_recorded: bool) -> int:
     """Return the bytes of attention's result and of its keys and values as f16.
 
     Source: ggml/src/ggml-cuda/fattn.cu (ggml_cuda_flash_attn_ext_get_alloc_size).
     """
     size = node.size_bytes
-    for cache in node.sources[1:3]:
-        if is_recorded and cache.type == "f16":
+    if node.sources[0].shape[1] <= FEW_QUERIES:
+        return size
+    for kind, cache in zip("kv", node.sources[1:3], strict=True):
+        if kind not in unpacks or (is_recorded and cache.type == "f16"):
             continue
         size = -(-size // ALIGNMENT) * ALIGNMENT + 2 * prod(cache.shape)
     return size
@@ -326,15 +341,22 @@ def _is_worth_copying(node: Tensor) -> bool:
     return shape[1] * shape[2] * shape[3] >= WORTH_COPYING
 
 
-def _spread(nodes: Iterable[Tensor], kept: Collection[int], host: int, *, only_gpu: bool) -> None:
+def _spread(
+    nodes: Iterable[Tensor],
+    kept: Collection[int],
+    computes_all: Collection[int],
+    host: int,
+    *,
+    only_gpu: bool,
+) -> None:
     """Give operators that may be anywhere the backend of the one before them.
 
-    `kept` are the ids of those that no GPU computes.
+    `kept` are the ids of those that no GPU has a kernel for, but `computes_all` take them.
     """
     current = _UNKNOWN
     for node in nodes:
         if node.backend == _UNKNOWN:
-            if current == host or not kept or id(node) not in kept:
+            if current in computes_all or not kept or id(node) not in kept:
                 node.backend = current
         else:
             current = _UNKNOWN if only_gpu and node.backend == host else node.backend

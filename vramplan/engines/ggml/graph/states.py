@@ -75,7 +75,8 @@ class States:
         new = shape.inner * self.tokens * self.sequences
         kept = shape.kept_state * self.sequences
         steps, into, out = others
-        sources = (memory, x, steps, layer.weight("ssm_a"), into, out, self.places)
+        seen = graph.reshape(memory, *memory.shape)  # a tensor of its own, of which copies are too
+        sources = (seen, x, steps, layer.weight("ssm_a"), into, out, self.places)
         scanned = Tensor("ssm_scan", "f32", (new + kept, 1, 1, 1), sources)
         graph.expand(scanned)
         self.keep_others(graph, graph.rows_of(memory, self.other_places), memory)

@@ -33,6 +33,7 @@ class Tensor:
         "fixed_bytes",
         "is_external",
         "is_input",
+        "is_on_host",
         "is_output",
         "is_own",
         "is_seen",
@@ -72,6 +73,7 @@ class Tensor:
         self.is_seen = False
         self.name = ""  # of a weight or a cache
         self.layer = -1  # of a norm: the layer whose card computes it
+        self.is_on_host = False  # the engine says so, whatever it is made from
         self.fixed_bytes = -1  # where the size does not follow from type and shape
         self.backend = -1
         # what the allocator keeps

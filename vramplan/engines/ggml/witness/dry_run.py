@@ -40,6 +40,8 @@ from vramplan.settings import (
 )
 from vramplan.sources.block_sizes import TYPES
 
+#: asks for the context of the layers that guess ahead, beside the model's (llama_context_type)
+NEXT_CONTEXT = "next_context"
 _NUMBERS = {name: number for number, name in TYPES.items()}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 #: enum llama_pooling_type
@@ -92,6 +94,7 @@ def request_of(
             "value_type": value_type(settings),
             "holds_cache": settings.get("kv_offload", "on") != "off",
             "loads_mtp": settings.get("load_mtp") == "on",
+            "kind": 1 if settings.get(NEXT_CONTEXT) == "on" else 0,
             "flash": settings.get("flash_attention", "auto"),
             "gpu_layers": layers,
             "cpu_moe": [first, min(stop, _MOST_LAYERS)],
@@ -154,6 +157,7 @@ def parameters(
     context.type_v = _NUMBERS[str(request["value_type"])]
     context.offload_cache = request["holds_cache"]
     model.load_mtp = request["loads_mtp"]
+    context.kind = request["kind"]
     context.flash = _FLASH[str(request["flash"])]
     context.unified, context.whole_window = request["unified"], request["whole_window"]
     context.offload_ops = request["copies_weights"]

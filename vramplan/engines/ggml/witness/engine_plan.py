@@ -13,6 +13,7 @@ from vramplan.engines.ggml.layer_fit import Fit, margin_bytes, other_margin_byte
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.pipeline import ModelFile
 from vramplan.engines.ggml.witness.answer import EngineAnswer, RefusedError, ask_engine
+from vramplan.engines.ggml.witness.dry_run import NEXT_CONTEXT
 from vramplan.engines.ggml.witness.hollow_file import file_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError
@@ -63,6 +64,7 @@ def plan(run: GgmlRun, fit: Fit, free_bytes: Sequence[int] | None) -> tuple[Fit,
             total_bytes=one,
             free_bytes=one,
             margin_bytes=_margin_bytes(run, number, free[0]) if is_free else 0,
+            is_remote=number < run.remotes,
         )
         for number, one in enumerate(free)
     ]
@@ -83,6 +85,46 @@ def plan(run: GgmlRun, fit: Fit, free_bytes: Sequence[int] | None) -> tuple[Fit,
     else:
         fit = replace(fit, on_gpu=told.layers[0])
     return fit, _figures(fit, told)
+
+
+def plan_next(fit: Fit) -> tuple[tuple[int, ...], int]:
+    """Return the compute buffers of the context for layers that guess ahead, and the host's.
+
+    Raises MissingError without the engine, MeasurementError where it does not tell.
+    """
+    run = fit.run
+    settings = {key: format_setting(key, value) for key, value in run.settings.items()}
+    settings |= {
+        "load_mtp": "on",
+        NEXT_CONTEXT: "on",
+        "kv_type": "f16",  # that of a draft model, whose context it is
+        "key_type": "f16",
+        "value_type": "f16",
+        "context": str(run.batch.context * run.batch.streams),
+        "gpu_layers": str(fit.on_gpu),
+        "split_mode": "layer",
+        "main_gpu": "0",
+        "tensor_split": "/".join(map(str, fit.shares)) if fit.shares else AUTO,
+    }
+    cards = [
+        PretendedCard(
+            name=f"card {number}",
+            total_bytes=_ENDLESS_BYTES,
+            free_bytes=_ENDLESS_BYTES,
+            margin_bytes=0,
+            is_remote=number < run.remotes,
+        )
+        for number in range(len(fit.placement.cards))
+    ]
+    assert isinstance(run.pipeline.model, ModelFile)
+    told = _told(run.pipeline.model.header, settings, cards)
+    held = in_our_words(told.buffers)
+    kind = LineKind.COMPUTE_BUFFER
+    sizes = tuple(
+        sum(one.size_bytes for one in held if one.kind is kind and one.device == Device(gpu=number))
+        for number in range(len(cards))
+    )
+    return sizes, buffer_bytes(held, kind, on_host=True)
 
 
 def _margin_bytes(run: GgmlRun, card: int, free_bytes: int) -> int:

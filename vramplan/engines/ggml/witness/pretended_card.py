@@ -7,6 +7,10 @@ memory. With them a CPU build allocates weights, caches and compute buffers of p
 shares layers out over several cards; figures that real cards printed come out to the hundredth of
 a MiB (tests/accuracy/test_device_witness.py).
 
+A card that another machine serves over RPC answers as llama.cpp's RPC backend does, which asks the
+server's card for sizes, says that every operator is computed, and has no memory of the host's to
+copy from. Source: ggml-org/llama.cpp, ggml/src/ggml-rpc/ggml-rpc.cpp.
+
 Only on Linux, and only in a process of its own: a wrong answer is a crash.
 """
 
@@ -38,18 +42,23 @@ _KEEPS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretendedCard:
-    """A card's memory as the engine will see it, and what its fit is to leave free."""
+    """A card's memory as the engine will see it, and what its fit is to leave free.
+
+    `is_remote`: another machine has it, and serves it over RPC.
+    """
 
     name: str
     total_bytes: int
     free_bytes: int
     margin_bytes: int = 1 << 30  # what the server leaves (common/common.h, fit_params_target)
+    is_remote: bool = False
 
 
 def plug_in(library: ctypes.CDLL, cards: Sequence[PretendedCard]) -> object:
     """Make `library` see `cards` as CUDA0, CUDA1, …; what is returned must live as long as it.
 
-    Raises MissingError for a library whose interface is not known.
+    Those of other machines must come first, as the engine has them; they are named like the others,
+    so that all have numbers. Raises MissingError for a library whose interface is not known.
     """
     try:
         find = library.ggml_backend_cpu_reg
@@ -62,9 +71,14 @@ def plug_in(library: ctypes.CDLL, cards: Sequence[PretendedCard]) -> object:
     if version not in ggml.BUFFER_TYPES:
         message = f"this build of the engine has device interface {version}"
         raise MissingError(message, hint=builds_known())
-    family = _Family(library, cards, version)
-    register(addressof(family.registry))
-    return family
+    host = _Host(library, version)
+    remotes = sum(one.is_remote for one in cards)
+    families = [_Family(library, "CUDA", cards[remotes:], remotes, version)]
+    if remotes:
+        families.append(_Family(library, "RPC", cards[:remotes], 0, version))
+    for family in families:
+        register(addressof(family.registry))
+    return host, families
 
 
 class _Answers:
@@ -109,29 +123,16 @@ class _Answers:
         return addressof(word)
 
 
-class _Family(_Answers):
-    """The cards of one backend, and the host's memory, of which they are the only users."""
+class _Host(_Answers):
+    """The host's memory, of which the cards are the only users."""
 
-    def __init__(self, library: ctypes.CDLL, cards: Sequence[PretendedCard], version: int) -> None:
+    def __init__(self, library: ctypes.CDLL, version: int) -> None:
         super().__init__(library)
         self._host_memory: dict[int, mmap.mmap] = {}
         self._host_buffer = ggml.BufferInterface()
         self._answer_for_buffers(self._host_buffer, self._free_on_host)
         host = ggml.BUFFER_TYPES[version].from_address(self._host_type)
         self._answer(host, alloc_buffer=self._allocate_on_host)
-        self.registry = ggml.Registry()
-        self.registry.api_version = version
-        self._devices = [
-            _Device(library, card, number, self.registry) for number, card in enumerate(cards)
-        ]
-        addresses = [addressof(one.device) for one in self._devices]
-        self._answer(
-            self.registry.interface,
-            get_name=self._say("CUDA"),
-            get_device_count=lambda _: len(addresses),
-            get_device=lambda _, number: addresses[number],
-            get_proc_address=lambda *_: None,  # among them split buffers, which CUDA has no longer
-        )
 
     def _allocate_on_host(self, kind: int, size: int) -> int | None:
         """Return memory of the host that takes none until it is written: nobody clears it.
@@ -149,6 +150,34 @@ class _Family(_Answers):
 
     def _free_on_host(self, buffer: int) -> None:
         del self._bases[buffer], self._host_memory[buffer]
+
+
+class _Family(_Answers):
+    """The cards of one backend, the first of them with the number `first`."""
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        name: str,
+        cards: Sequence[PretendedCard],
+        first: int,
+        version: int,
+    ) -> None:
+        super().__init__(library)
+        self.registry = ggml.Registry()
+        self.registry.api_version = version
+        self._devices = [
+            _Device(library, card, number, self.registry)
+            for number, card in enumerate(cards, start=first)
+        ]
+        addresses = [addressof(one.device) for one in self._devices]
+        self._answer(
+            self.registry.interface,
+            get_name=self._say(name),
+            get_device_count=lambda _: len(addresses),
+            get_device=lambda _, number: addresses[number],
+            get_proc_address=lambda *_: None,  # among them split buffers, which CUDA has no longer
+        )
 
 
 class _Device(_Answers):
@@ -181,6 +210,7 @@ class _Device(_Answers):
         self._fill_memory()
 
     def _fill_device(self) -> None:
+        is_remote = self._card.is_remote
         self._answer(
             self.device.interface,
             get_name=self._say(self._name),
@@ -190,11 +220,15 @@ class _Device(_Answers):
             get_props=self._tell_properties,
             init_backend=lambda *_: addressof(self.backend),
             get_buffer_type=lambda _: addressof(self.memory),
-            get_host_buffer_type=lambda _: addressof(self.pinned),
-            supports_op=lambda _, tensor: self._rules.supports(tensor),
+            supports_op=lambda _, tensor: is_remote or self._rules.supports(tensor),
             supports_buft=lambda _, kind: kind == addressof(self.memory),
-            offload_op=lambda _, tensor: self._rules.is_worth_copying(tensor),
         )
+        if not is_remote:
+            self._answer(
+                self.device.interface,
+                get_host_buffer_type=lambda _: addressof(self.pinned),
+                offload_op=lambda _, tensor: self._rules.is_worth_copying(tensor),
+            )
         self.backend.guid, self.backend.device = addressof(self._guid), addressof(self.device)
         self._answer(
             self.backend.interface,
@@ -202,8 +236,9 @@ class _Device(_Answers):
             free=lambda _: None,
             synchronize=lambda _: None,
             graph_compute=lambda *_: 0,
-            graph_optimize=self._optimize,
         )
+        if not is_remote:
+            self._answer(self.backend.interface, graph_optimize=self._optimize)
 
     def _fill_memory(self) -> None:
         self.memory.device = self.pinned.device = addressof(self.device)
@@ -233,7 +268,8 @@ class _Device(_Answers):
         properties.name, properties.description = self._words
         properties.memory_free, properties.memory_total = self._free_bytes, self._card.total_bytes
         properties.type, properties.device_id = ggml.GPU, None
-        properties.is_async = properties.has_host_buffer = properties.has_mmap = True
+        properties.is_async = properties.has_mmap = True
+        properties.has_host_buffer = not self._card.is_remote
         # of several cards with events the engine makes a pipeline; nobody waits for one here
         properties.has_events = True
         properties.has_buffer_from_host = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vramplan.catalog.card_groups import is_remote
 from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.compare.pair import Pair
 from vramplan.compare.witness import LayersTold, Witness, WitnessRow
@@ -85,8 +86,9 @@ def ask_on_card(
             total_bytes=budget,
             free_bytes=budget,
             context_bytes=estimate.bytes_of(LineKind.CUDA_CONTEXT, device=device),
+            is_remote=is_remote(name),
         )
-        for device, budget in _budgets(verdict)
+        for device, budget, name in _budgets(verdict)
     ]
     ours = card_build(pipeline, settings, estimate.compute_capability, together(seen))
     used = [seen[number] for number in ours.cards]
@@ -96,6 +98,7 @@ def ask_on_card(
             total_bytes=one.total_bytes,
             free_bytes=one.beside_context_bytes,
             margin_bytes=margin,
+            is_remote=one.is_remote,
         )
         for one, margin in zip(used, ours.margins_bytes, strict=True)
     )
@@ -120,11 +123,11 @@ def ask_on_card(
     )
 
 
-def _budgets(verdict: Verdict) -> list[tuple[Device, int]]:
-    """Return the cards of a verdict, each with what a process may use of it."""
+def _budgets(verdict: Verdict) -> list[tuple[Device, int, str]]:
+    """Return the cards of a verdict, each with what a process may use of it, and its name."""
     if not verdict.cards:
-        return [(GPU, verdict.budget_bytes)]
-    return [(share.device, share.budget_bytes or 0) for share in verdict.cards]
+        return [(GPU, verdict.budget_bytes, verdict.card)]
+    return [(share.device, share.budget_bytes or 0, share.card) for share in verdict.cards]
 
 
 def _header_of(pipeline: GgmlPipeline) -> ModelFile:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vramplan.engines.torch.record.device import META
+from vramplan.engines.torch.record.layouts import META
 from vramplan.errors import CatalogError
 from vramplan.model import ComponentSpec
 
@@ -22,6 +22,8 @@ _ALLOWED = ("diffusers", "transformers", "torch.nn")
 #: classes that their library does not export at its top
 _ELSEWHERE = {
     "diffusers.StableDiffusionSafetyChecker": "diffusers.pipelines.stable_diffusion.safety_checker",
+    "diffusers.LTX2TextConnectors": "diffusers.pipelines.ltx2",
+    "diffusers.LTX2Vocoder": "diffusers.pipelines.ltx2",
 }
 
 

@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from vramplan.engines.torch.record.layouts import META, has_filter_copy, is_by_channels, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
 from vramplan.engines.torch.record.scratch import kept_bytes, temporaries
 from vramplan.engines.torch.record.stream import (
@@ -37,7 +38,6 @@ from vramplan.engines.torch.tape.convolution import (
 #: tensors up to this many elements keep their values
 SMALL = 4096
 
-META = torch.device("meta")
 CPU = torch.device("cpu")
 
 _GEMM = (
@@ -147,6 +147,8 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
             if not all(map(is_meta, tensors)):
                 args, kwargs = tree_map(_to_meta, (args, kwargs))
             out = func(*args, **kwargs)
+            if written is None and not kwargs.get("memory_format"):
+                out = laid_out(func, out, args)
             if isinstance(out, torch.Tensor):
                 return self._born(self._real_if_index(out), name, args)
             return self._born(tree_map(self._real_if_index, out), name)
@@ -234,7 +236,12 @@ def scratch_events(
             yield _convolution(FILTER_GRADIENT, (source, gradient, weight), *layer)
     elif name.startswith(_CONV):
         operands = _nbytes(args[0]), _nbytes(out), _nbytes(args[1])
-        yield _convolution(FORWARD, operands, args[1], args[3:9], args[0])
+        step = _convolution(FORWARD, operands, args[1], args[3:9], args[0])
+        if has_filter_copy(args[0], args[1]):
+            filter_copy = Alloc(stream.new_birth(), operands[2], name)
+            yield from (filter_copy, step, Free(filter_copy.birth))
+        else:
+            yield step
     for sizes in temporaries(name, args, out):
         inside = [Alloc(stream.new_birth(), size, name) for size in sizes]
         yield from inside
@@ -263,6 +270,7 @@ def _convolution(
         dilation=sides[2],
         groups=groups,
         is_transposed=is_transposed,
+        is_channels_last=is_by_channels(source) or is_by_channels(weight),
     )
     return Workspace(layer.kind, (*sizes, source.shape[0], *source.shape[2:]))
 

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from vramplan.dtypes import TORCH_NAMES
 from vramplan.engines.torch.record.assemble import Grammar
 from vramplan.engines.torch.record.attention import Attention
-from vramplan.engines.torch.record.device import META, Device, weights_of
+from vramplan.engines.torch.record.device import Device, weights_of
+from vramplan.engines.torch.record.layouts import META
 from vramplan.engines.torch.record.routines import Routines, watch_leaves
 from vramplan.engines.torch.record.stage import Stage
 from vramplan.engines.torch.record.stream import Cast, Stream

@@ -24,8 +24,8 @@ from vramplan.runner.task import Task, read_task
 from vramplan.settings import parse_setting, resolve_settings
 
 if TYPE_CHECKING:
-    from vramplan.engines.torch.record.workload import Workload
     from vramplan.engines.torch.run.meter import Counters, OwnShare
+    from vramplan.engines.torch.run.program import Program
     from vramplan.probe.protocol import Probe
 
     #: runs a task, given torch's counters, the card, and what of it is ours
@@ -75,7 +75,7 @@ def _runner(task: Task, channel: Channel) -> Runner:
         return lambda counters, _device, _own: convolution_run.ConvolutionRun(
             task, channel, counters=counters
         ).run()
-    program = _program(task)
+    program = open_program(task)
     historian = None
     if task.history is not None and task.device == "cuda":
         historian = Historian(Path(task.history))
@@ -90,12 +90,18 @@ def _runner(task: Task, channel: Channel) -> Runner:
     ).run()
 
 
-def _program(task: Task) -> Workload:
+def open_program(task: Task) -> Program:
+    """Return the program that a task names. Raises UsageError where it cannot be run."""
+    from vramplan.engines.torch.record.described_workload import DescribedWorkload
+    from vramplan.engines.torch.record.recipes.registry import find_recipe
     from vramplan.engines.torch.record.workload import Workload
 
     pipeline = open_entry(load_pipeline_file(Path(task.path)), ())
-    settings = {key: parse_setting(key, text) for key, text in task.settings.items()}
-    return Workload(pipeline, resolve_settings(pipeline, settings), task.compute_capability)
+    given = {key: parse_setting(key, text) for key, text in task.settings.items()}
+    settings = resolve_settings(pipeline, given)
+    is_described = pipeline.saved is not None and find_recipe(pipeline) is None
+    kind = DescribedWorkload if is_described else Workload
+    return kind(pipeline, settings, task.compute_capability)
 
 
 def _on_the_card(task: Task, channel: Channel, runner: Runner) -> None:

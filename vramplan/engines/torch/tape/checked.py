@@ -10,11 +10,11 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from vramplan.engines.torch.tape.contents import Tape, Variant
 from vramplan.engines.torch.tape.format import LARGEST_BYTES, read_tape
 from vramplan.engines.torch.tape.reader import build_checked_tape
+from vramplan.quick_typing import Any
 
 _BEFORE_ROUTINES = ',"routines":{'
 _WHEN = '"when":'  # the last of a variant's keys

@@ -20,7 +20,8 @@ An iteration is its number (from the last: -1), "all", ["back", d] (d before thi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias, cast
+
+from vramplan.quick_typing import TypeAlias, cast
 
 Code: TypeAlias = list[object]
 Step: TypeAlias = list[object]

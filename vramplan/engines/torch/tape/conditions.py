@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
 from vramplan.engines.torch.tape.plans import ComparedModel, WorkspaceModel
 from vramplan.quick_dataclass import dataclass, field
 
@@ -50,4 +51,5 @@ class Conditions:
     cublas_bytes: int
     loading: str = "to"
     offload: str = "none"
+    stays: frozenset[str] = STAYS_ON_DEVICE  # components that offload leaves on the device
     skip_components: frozenset[str] = frozenset()

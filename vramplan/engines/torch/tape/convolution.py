@@ -2,7 +2,9 @@
 
 A step of scratch names the layer in its kind, ``conv 128>256 3x3 s2 p1``, and gives as operands the
 bytes of what is read, of what is written and of the filter, then the batch and the sides of the
-layer's input. ``dgrad`` and ``wgrad`` instead of ``conv`` are its two gradients.
+layer's input. ``dgrad`` and ``wgrad`` instead of ``conv`` are its two gradients. A layer whose
+tensors have their channels innermost (torch's `channels_last`) ends with ``nhwc``: cuDNN plans it
+otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ FORWARD, INPUT_GRADIENT, FILTER_GRADIENT = "conv", "dgrad", "wgrad"
 _KIND = re.compile(
     r"(conv|dgrad|wgrad) ([0-9]{1,6})>([0-9]{1,6}) ([0-9x]{1,20})"
     r"(?: s([0-9x]{1,20}))?(?: p([0-9x]{1,20}))?(?: d([0-9x]{1,20}))?(?: g([0-9]{1,6}))?( t)?"
+    r"( nhwc)?"
 )
 
 
@@ -27,7 +30,8 @@ class Convolution:
     """A layer, and which of its three products is worked out.
 
     `in_channels` and `out_channels` are the layer's; the sides of kernel, stride, padding and
-    dilation are in the order of the tensor's dimensions.
+    dilation are in the order of the tensor's dimensions. Channels are the innermost dimension in
+    memory where `is_channels_last`.
     """
 
     product: str
@@ -39,6 +43,7 @@ class Convolution:
     dilation: tuple[int, ...]
     groups: int = 1
     is_transposed: bool = False
+    is_channels_last: bool = False
 
     @property
     def kind(self) -> str:
@@ -56,6 +61,8 @@ class Convolution:
             words.append(f"g{self.groups}")
         if self.is_transposed:
             words.append("t")
+        if self.is_channels_last:
+            words.append("nhwc")
         return " ".join(words)
 
     def output_sides(self, sides: Sequence[int]) -> tuple[int, ...]:
@@ -77,7 +84,7 @@ def read_kind(kind: str) -> Convolution | None:
     found = _KIND.fullmatch(kind)
     if found is None:
         return None
-    product, inside, outside, kernel, stride, padding, dilation, groups, transposed = found.groups()
+    product, inside, outside, kernel, stride, padding, dilation, groups, *marks = found.groups()
     try:
         sides = tuple(map(int, kernel.split("x")))
         given = [_sides(text, usual, len(sides)) for text, usual in
@@ -95,7 +102,8 @@ def read_kind(kind: str) -> Convolution | None:
         padding=given[1],
         dilation=given[2],
         groups=int(groups or 1),
-        is_transposed=transposed is not None,
+        is_transposed=marks[0] is not None,
+        is_channels_last=marks[1] is not None,
     )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from vramplan.engines.torch.diffusers_offload import CHAIN, STAYS_ON_DEVICE
+from vramplan.engines.torch.diffusers_offload import CHAIN
 from vramplan.engines.torch.tape.code import Code
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
+from vramplan.quick_typing import Any
 
 # core/program.h
 _STEP = -(1 << 40)
@@ -81,7 +81,7 @@ class Vocabulary:
         components: list[Iterable[int]] = []
         for name, modules in self._modules.items():
             is_skipped = name in conditions.skip_components
-            head = self.labels[name], name in STAYS_ON_DEVICE, is_skipped
+            head = self.labels[name], name in conditions.stays, is_skipped
             components += (head, (len(tape.components[name].modules),), modules)
         owners = [self._components.get(label.partition(".")[0], -1) for label in self.labels]
         return [

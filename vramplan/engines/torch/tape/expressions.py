@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType
-from typing import TYPE_CHECKING
 
 from vramplan.errors import TapeError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # loaded where a stranger's tape is read
     import ast

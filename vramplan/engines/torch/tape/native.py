@@ -13,18 +13,24 @@ import os
 import sys
 import zlib
 from _thread import allocate_lock
+from _weakref import ref
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import cache
+from contextlib import nullcontext, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.core_program import Vocabulary
 from vramplan.engines.torch.tape.mark import Mark
-from vramplan.engines.torch.tape.plans import plans_of
-from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
+from vramplan.engines.torch.tape.plans import WorkspaceModel, plans_of
+from vramplan.engines.torch.tape.rehearsed import (
+    Lowered,
+    Refused,
+    Rehearsed,
+    lower_by_attempts,
+)
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
 
@@ -46,6 +52,10 @@ _LONGS = ctypes.POINTER(_LONG)
 _SCRATCH = ctypes.CFUNCTYPE(_LONG, ctypes.c_int32, _LONG, _LONGS, _LONG, _LONGS)
 #: core/journal.h: so many plans of a library for one operator
 _MOST_PLANS = 8
+#: core/run.h: so many operands of one operator
+_MOST_OPERANDS = 15
+#: of one run so many with other scratch are told apart
+_MOST_TWINS = 256
 
 
 class CannotRun(Exception):
@@ -93,7 +103,9 @@ def _declare(core: ctypes.CDLL) -> None:
         *(_LONG, _LONG, _LONG, number, number, number),
     ]
     core.vramplan_sibling.restype = pointer
-    core.vramplan_sibling.argtypes = [pointer, _SCRATCH, pointer, _LONG, _LONG]
+    core.vramplan_sibling.argtypes = [pointer, pointer, _LONG, _LONG]
+    core.vramplan_asked.restype = None
+    core.vramplan_asked.argtypes = [pointer, pointer]
     core.vramplan_run_end.restype = None
     core.vramplan_run_end.argtypes = [pointer]
     core.vramplan_load.argtypes = [pointer]
@@ -103,6 +115,7 @@ def _declare(core: ctypes.CDLL) -> None:
     core.vramplan_marks.restype = None
     core.vramplan_marks.argtypes = [pointer, pointer, pointer]
     core.vramplan_attempt.argtypes = [pointer, _LONG, number, _LONGS]
+    core.vramplan_lower.argtypes = [pointer, _LONG, number, ctypes.c_double, _LONGS]
 
 
 class _Program:
@@ -120,6 +133,21 @@ class _Program:
             self._core.vramplan_program_end(self.handle)
 
 
+class _Run:
+    """A run in the core's memory, which is for one thread at a time."""
+
+    def __init__(self, core: ctypes.CDLL, address: int | None) -> None:
+        self._core = core
+        self.address = address
+        self.lock = allocate_lock()
+        if not address:
+            raise CannotRun
+
+    def __del__(self) -> None:
+        if self.address:
+            self._core.vramplan_run_end(self.address)
+
+
 class _Known:
     """A tape that the core has been told of: its vocabulary, and its programs."""
 
@@ -135,6 +163,7 @@ class _Known:
             tuple(facts.get(name) for name in self.vocabulary.tape.known_facts),
             conditions.offload == "sequential",
             conditions.skip_components,
+            conditions.stays,
         )
         if key not in self._programs:
             words, text = self.vocabulary.program(conditions)
@@ -154,6 +183,28 @@ def _know(core: ctypes.CDLL, tape: Tape) -> _Known:
     while len(_known) > _MOST_TAPES:
         del _known[next(iter(_known))]
     return found
+
+
+#: what was asked of libraries: kind, the element size that the component was cast to, operands
+_Asked = tuple[tuple[str, int, tuple[int, ...]], ...]
+#: the answers of `lower`, by the limit that it began with
+_Answers = dict[tuple[int, Refused], Lowered]
+
+
+class _Kin:
+    """The runs that differ from one in scratch alone, and what was answered: by that scratch."""
+
+    def __init__(self) -> None:
+        self.asked: _Asked = ()
+        self.runs: dict[bytes, ref[_Run]] = {}
+        self._answers: dict[bytes, _Answers] = {}
+
+    def answers(self, scratch: bytes) -> _Answers:
+        """Return what runs of this scratch have answered, to be added to."""
+        if scratch not in self._answers and len(self._answers) >= _MOST_TWINS:
+            self._answers.clear()
+            self.runs.clear()
+        return self._answers.setdefault(scratch, {})
 
 
 class NativeRehearsal:
@@ -179,10 +230,8 @@ class NativeRehearsal:
         self._core = core
         self._reference = reference
         self._instead: Rehearsed | None = None
-        self._run: int | None = None
         self._trace: Trace | None = None
         self._warm: int | None = None
-        self._lock = allocate_lock()  # the core's memory of a run is for one thread at a time
         if conditions.offload not in _OFFLOADS:
             raise CannotRun
         try:
@@ -193,6 +242,9 @@ class NativeRehearsal:
             raise CannotRun from None
         self._base: NativeRehearsal | None = None  # of which the core reads
         self._tried: dict[tuple[int, Refused], tuple[int, ReplayOutOfMemory | None]] = {}
+        self._kin = _Kin()
+        self._answers: _Answers = {}
+        self._conditions = conditions
         self._again = again
         self._labels = list(known.vocabulary.labels)
         self._components = list(tape.components)
@@ -200,7 +252,7 @@ class NativeRehearsal:
         self._scratch = (
             _SCRATCH() if percents else _SCRATCH(_scratch_model(conditions, self._labels))
         )
-        self._run = core.vramplan_run(
+        address = core.vramplan_run(
             self._program.handle,
             numbers.buffer_info()[0],
             len(numbers) // 2,
@@ -213,14 +265,9 @@ class NativeRehearsal:
             conditions.loading == "device_map",
             expandable_segments,
         )
-        if not self._run:
-            raise CannotRun
-        self._must(core.vramplan_load(self._run))
-        self._must(core.vramplan_go(self._run))
-
-    def __del__(self) -> None:
-        if getattr(self, "_run", None):
-            self._core.vramplan_run_end(self._run)
+        self._run = _Run(core, address)
+        self._must(core.vramplan_load(address))
+        self._must(core.vramplan_go(address))
 
     @property
     def request_count(self) -> int:
@@ -229,15 +276,15 @@ class NativeRehearsal:
 
     def warm_reserved_peak_bytes(self) -> int:
         """Return the reserved peak of this and one more run of the entry, in the same process."""
-        with self._lock:
+        with self._run.lock:
             return self._warm_reserved_peak_bytes()
 
     def _warm_reserved_peak_bytes(self) -> int:
         if self._warm is None:
             cold = self.trace  # before there are more stretches
             with suppress(CannotRun):
-                if self._instead is None:
-                    self._must(self._core.vramplan_go(self._run))
+                if self._instead is None and self._base is None:
+                    self._must(self._core.vramplan_go(self._run.address))
                     self._warm = max(mark.reserved_peak_bytes for mark in self._marks())
             if self._warm is None:
                 self._warm = self._fall_back().warm_reserved_peak_bytes()
@@ -250,29 +297,68 @@ class NativeRehearsal:
             return self._base.like(conditions)
         if self._instead is not None:
             return None
-        percents = _percents(conditions)
-        scratch = _SCRATCH() if percents else _SCRATCH(_scratch_model(conditions, self._labels))
-        with self._lock:
-            run = self._core.vramplan_sibling(
-                self._run,
-                scratch,
-                percents.buffer_info()[0],
-                len(percents) // 4,
-                conditions.cublas_bytes,
-            )
-        if not run:
+        with self._run.lock:
+            return self._twin(conditions)
+
+    def _twin(self, conditions: Conditions) -> NativeRehearsal | None:
+        asked, kin = self._asked(), self._kin
+        sizes = _sizes_under(conditions, asked)
+        if sizes is None:
             return None
+        own = self._conditions
+        run: _Run | None = None
+        answers = self._answers
+        if conditions.cublas_bytes == own.cublas_bytes and sizes == _sizes_under(own, asked):
+            run = self._run
+        else:
+            scratch = conditions.cublas_bytes.to_bytes(8, "little") + sizes
+            known = kin.runs.get(scratch)
+            run = None if known is None else known()
+            if run is None:
+                words = array("q", sizes)
+                cublas_bytes = conditions.cublas_bytes
+                with suppress(CannotRun):
+                    run = _Run(
+                        self._core,
+                        self._core.vramplan_sibling(
+                            self._run.address, words.buffer_info()[0], len(asked), cublas_bytes
+                        ),
+                    )
+            if run is None:
+                return None
+            answers = kin.answers(scratch)
+            kin.runs[scratch] = ref(run)
         twin = object.__new__(NativeRehearsal)
         twin.__dict__.update(self.__dict__)
         twin._become(run, self, conditions)  # it is one of ours
+        twin._answers = answers
         return twin
 
-    def _become(self, run: int, base: NativeRehearsal, conditions: Conditions) -> None:
-        """Take over a run in the core that reads `base`."""
-        self._run, self._base, self._lock = run, base, allocate_lock()
+    def _asked(self) -> _Asked:
+        """Return what was asked of libraries, for each size in the order of the core's."""
+        count = self._figures()[4]
+        if len(self._kin.asked) != count:  # a second run in the process asks for more
+            each = 3 + _MOST_OPERANDS
+            rows = array("q", bytes(8 * each * count))
+            self._core.vramplan_asked(self._run.address, rows.buffer_info()[0])
+            self._kin = _Kin()
+            self._kin.asked = tuple(
+                (
+                    self._labels[rows[at]],
+                    rows[at + 1],
+                    tuple(rows[at + 3 : at + 3 + rows[at + 2]]),
+                )
+                for at in range(0, each * count, each)
+            )
+        return self._kin.asked
+
+    def _become(self, run: _Run, base: NativeRehearsal, conditions: Conditions) -> None:
+        """Take over a run in the core that reads `base`, or is its own."""
+        self._run, self._base = run, base
         self._trace = self._warm = None
         self._tried = {}
         again = self._again  # not of this object: it would hold itself
+        # a second run in the process may ask for other scratch
         self._reference = lambda: again(conditions)
 
     def _must(self, status: int) -> None:
@@ -289,22 +375,27 @@ class NativeRehearsal:
         return self._instead
 
     def _figures(self) -> Sequence[int]:
-        figures = (_LONG * 4)()
-        self._core.vramplan_figures(self._run, figures)
+        figures = (_LONG * 5)()
+        self._core.vramplan_figures(self._run.address, figures)
         return list(figures)
 
     @property
     def trace(self) -> Trace:
         """The stretches of the run."""
+        base = self._base
+        if base is not None and base._run is self._run:  # noqa: SLF001  # one of ours
+            return base.trace  # it may have gone again since
         if self._trace is None:
             self._trace = Trace(marks=self._marks())
         return self._trace
 
     def _marks(self) -> list[Mark]:
-        count, _, weights_count, _ = self._figures()
+        count, _, weights_count, *_ = self._figures()
         rows = array("q", bytes(8 * 7 * count))
         weights = array("q", bytes(8 * weights_count))
-        self._core.vramplan_marks(self._run, rows.buffer_info()[0], weights.buffer_info()[0])
+        self._core.vramplan_marks(
+            self._run.address, rows.buffer_info()[0], weights.buffer_info()[0]
+        )
         labels = self._labels
         there: dict[int, tuple[tuple[str, int], ...]] = {}
         for snapshot in dict.fromkeys(rows[6::7]):
@@ -350,8 +441,8 @@ class NativeRehearsal:
 
     def _attempt(self, limit_bytes: int, refused: Refused) -> tuple[int, ReplayOutOfMemory | None]:
         found = (_LONG * 4)()
-        with self._lock:
-            status = self._core.vramplan_attempt(self._run, limit_bytes, refused, found)
+        with self._run.lock:
+            status = self._core.vramplan_attempt(self._run.address, limit_bytes, refused, found)
         if status == _AS_BASE:
             assert self._base is not None
             return self._base.attempt(limit_bytes, refused=refused)
@@ -362,6 +453,34 @@ class NativeRehearsal:
             return self._fall_back().attempt(limit_bytes, refused=refused)
         labels = self._labels
         return granted_bytes, ReplayOutOfMemory(labels[phase], labels[component], asked_bytes)
+
+    def lower(self, limit_bytes: int, *, refused: Refused, seconds: float) -> Lowered:
+        """Try limits downwards from one under which the run completes, until it fails."""
+        key = limit_bytes, refused
+        if key not in self._answers:
+            found = self._lower(limit_bytes, refused, seconds)
+            if found.failure is None and found.limit_bytes:  # time was up
+                return found
+            self._answers[key] = found
+        return self._answers[key]
+
+    def _lower(self, limit_bytes: int, refused: Refused, seconds: float) -> Lowered:
+        if self._instead is None and 0 <= limit_bytes <= _LARGEST:
+            found = (_LONG * 5)()
+            base = self._base
+            shared = nullcontext() if base is None or base._run is self._run else base._run.lock  # noqa: SLF001  # one of ours
+            with shared, self._run.lock:
+                status = self._core.vramplan_lower(
+                    self._run.address, limit_bytes, refused, seconds, found
+                )
+            limit_bytes, phase, component, asked_bytes, tries = found
+            if status in (_DONE, _TOO_LONG):
+                return Lowered(limit_bytes=limit_bytes, failure=None, tries=tries)
+            if status == _REFUSED:
+                labels = self._labels
+                failure = ReplayOutOfMemory(labels[phase], labels[component], asked_bytes)
+                return Lowered(limit_bytes=limit_bytes, failure=failure, tries=tries)
+        return lower_by_attempts(self, limit_bytes, refused=refused, seconds=seconds)
 
     def failure(
         self, limit_bytes: int, *, refused: Refused = Refused.FAILS
@@ -382,6 +501,31 @@ def _percents(conditions: Conditions) -> array[int]:
             return array("q")
         words.extend((width, model.input_percent, model.output_percent, model.filter_percent))
     return words
+
+
+def _sizes_under(conditions: Conditions, asked: _Asked) -> bytes | None:
+    cast = tuple(conditions.cast_workspace_bytes.items())
+    return _sizes(conditions.workspace_bytes, cast, asked)
+
+
+@lru_cache(maxsize=128)  # as many as an architecture's of some settings
+def _sizes(
+    model: WorkspaceModel, cast: tuple[tuple[int, WorkspaceModel], ...], asked: _Asked
+) -> bytes | None:
+    """Return the plans for all that was asked, as the core takes them; None where it does not."""
+    models = dict(cast)
+    words = array("q")
+    for kind, width, operands in asked:
+        try:
+            found = plans_of(models.get(width, model), kind, operands)[:_MOST_PLANS]
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return None
+        if not found or not all(0 <= size <= _LARGEST for size in found):
+            return None
+        words.append(len(found))
+        words.extend(found)
+        words.extend([0] * (_MOST_PLANS - len(found)))
+    return words.tobytes()
 
 
 Model = Callable[[int, int, Sequence[int], int, "ctypes.Array[_LONG]"], int]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from vramplan.engines.torch.tape.code_check import (
     MOST_SLOTS,
@@ -16,6 +15,7 @@ from vramplan.engines.torch.tape.code_check import (
 from vramplan.engines.torch.tape.contents import Tape, Variant, Weights, find_facts
 from vramplan.engines.torch.tape.expressions import check_expression
 from vramplan.errors import TapeError
+from vramplan.quick_typing import TypeVar
 
 _T = TypeVar("_T")
 

@@ -19,7 +19,12 @@ from vramplan.engines.torch.tape.blocks import BlockPool, segment_bytes
 from vramplan.engines.torch.tape.collection import uncollected
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
-from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
+from vramplan.engines.torch.tape.rehearsed import (
+    Lowered,
+    Refused,
+    Rehearsed,
+    lower_by_attempts,
+)
 from vramplan.engines.torch.tape.replay import Listener, Replay
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
@@ -279,6 +284,10 @@ class Rehearsal:
     ) -> ReplayOutOfMemory | None:
         """Return how what was run so far fails under a limit; None where it completes."""
         return self.attempt(limit_bytes, refused=refused)[1]
+
+    def lower(self, limit_bytes: int, *, refused: Refused, seconds: float) -> Lowered:
+        """Try limits downwards from one under which the run completes, until it fails."""
+        return lower_by_attempts(self, limit_bytes, refused=refused, seconds=seconds)
 
     def _open(self, limit_bytes: int) -> _Position:
         """Return the run without a limit, no further than what this limit refuses first."""

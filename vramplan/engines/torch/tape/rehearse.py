@@ -6,9 +6,9 @@ The Python is loaded where it is needed: most questions are answered without it.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from vramplan.engines.torch.tape import native
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.conditions import Conditions

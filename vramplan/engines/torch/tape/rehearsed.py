@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Protocol
+from time import process_time
 
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
+from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import Protocol
 
 
 class Refused(IntEnum):
@@ -20,6 +22,18 @@ class Refused(IntEnum):
     FAILS = 0
     NEXT_PLAN = 1
     WITHOUT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """How far down limits were tried: the run completes under `limit_bytes` and all above it.
+
+    `failure` is how it fails under a byte less; None where nothing is too little, or time was up.
+    """
+
+    limit_bytes: int
+    failure: ReplayOutOfMemory | None
+    tries: int
 
 
 class Rehearsed(Protocol):
@@ -59,3 +73,23 @@ class Rehearsed(Protocol):
         self, limit_bytes: int, *, refused: Refused = Refused.FAILS
     ) -> ReplayOutOfMemory | None:
         """Return how what was run so far fails under a limit; None where it completes."""
+
+    def lower(self, limit_bytes: int, *, refused: Refused, seconds: float) -> Lowered:
+        """Try limits downwards from one under which the run completes, until it fails.
+
+        It ends after so many seconds of CPU time, too.
+        """
+
+
+def lower_by_attempts(
+    run: Rehearsed, limit_bytes: int, *, refused: Refused, seconds: float
+) -> Lowered:
+    """Do as `Rehearsed.lower`: each limit is a byte less than what the one before was granted."""
+    deadline = process_time() + seconds
+    failure, tries = None, 0
+    while limit_bytes and failure is None and process_time() <= deadline:
+        tries += 1
+        granted_bytes, failure = run.attempt(limit_bytes - 1, refused=refused)
+        if failure is None:
+            limit_bytes = granted_bytes
+    return Lowered(limit_bytes=limit_bytes, failure=failure, tries=tries)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vramplan.engines.torch.diffusers_offload import CHAIN, STAYS_ON_DEVICE
+from vramplan.engines.torch.diffusers_offload import CHAIN
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.format import Tape
@@ -35,7 +35,7 @@ class Residency:
     def at_load(self) -> Iterator[str]:
         """Yield the components that loading brings to the device, in its order."""
         for name in self._tape.components:
-            stays = self._conditions.offload == "none" or name in STAYS_ON_DEVICE
+            stays = self._conditions.offload == "none" or name in self._conditions.stays
             if stays and name not in self._conditions.skip_components:
                 yield name
 
@@ -109,7 +109,7 @@ class Residency:
         """Send every component away at the end of a run, as `maybe_free_model_hooks` does."""
         if self._conditions.offload != "model":
             return
-        for name in [name for name in self._blocks if name not in STAYS_ON_DEVICE]:
+        for name in [name for name in self._blocks if name not in self._conditions.stays]:
             self.send_away(name)
         self._allocator.empty_cache()
 
@@ -119,7 +119,7 @@ class Residency:
         Returns how many came.
         """
         name = f"{component}:{module}"
-        if self._conditions.offload != "sequential" or component in STAYS_ON_DEVICE:
+        if self._conditions.offload != "sequential" or component in self._conditions.stays:
             return 0
         if name in self._blocks:
             return 0

@@ -97,7 +97,9 @@ def _compile_all(
 ) -> None:
     wanted: dict[str, str] = {}
     for library in torch.libraries:
-        wanted = elf_symbols.undefined_functions(library) | wanted  # torch's own come first
+        asked = elf_symbols.undefined_functions(library)
+        ours = {name: told for name, told in asked.items() if library_table.is_of_ours(name, told)}
+        wanted = ours | wanted  # torch's own come first
     shares = library_table.share_out(wanted)
     core = [SOURCES / name for name in CORE_SOURCES]
     compiler.compile_library(

@@ -16,6 +16,9 @@ from vramplan.errors import MeasurementError
 #: the variables by which a process finds its cards, and the real cuDNN
 STATE_VARIABLE = "VRAMPLAN_PRETENDED_CARDS"
 CUDNN_VARIABLE = "VRAMPLAN_PRETENDED_CUDNN"
+#: "none": what a program loads with `from_pretrained` is met with configs alone, of this file
+WEIGHTS_VARIABLE = "VRAMPLAN_PRETENDED_WEIGHTS"
+CONFIGS_FILE = "configs.json"
 
 MOST_CARDS = 16
 _MOST_PROCESSES = 256

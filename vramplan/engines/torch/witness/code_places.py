@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 import threading
@@ -31,6 +32,9 @@ def is_own(file: str) -> bool:
     if file.startswith("<") and file not in ("<stdin>", "<string>"):
         return False
     if any(part in file for part in _INSTALLED):
+        return False
+    compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR")  # what torch.compile has written
+    if compiled and file.startswith(compiled):
         return False
     return not file.startswith(_LIBRARIES)
 

@@ -114,7 +114,7 @@ def name_tensors(name: str, tensors: Sequence[torch.Tensor]) -> list[Named]:
 
 def _named_storages() -> Iterator[Named]:
     """Yield weights, gradients and optimisers' states, with the addresses that hold them."""
-    modules, optimisers = _found_objects()
+    modules, optimisers = found_objects()
     below = {id(child) for module in modules for child in module.children()}
     for module in modules:
         if id(module) not in below:
@@ -129,7 +129,7 @@ def _values(state: object) -> Iterable[object]:
     return state.values() if isinstance(state, dict) else ()
 
 
-def _found_objects() -> tuple[list[torch.nn.Module], list[torch.optim.Optimizer]]:
+def found_objects() -> tuple[list[torch.nn.Module], list[torch.optim.Optimizer]]:
     """Return the modules and optimisers that are alive.
 
     By their types: asking an object for its class may run its code.

@@ -43,7 +43,7 @@ class StandIn:
 #: in the order in which they are built and loaded; the numbers of CUDA 13
 STAND_INS = (
     StandIn("libcuda.so.1", r"cu(?!File|[a-z])[A-Z]", "driver.c", r"", 801),
-    StandIn("libcudart.so.13", r"(__)?cuda[A-Z]", "runtime.c", r"Graph|Ipc|Library", 801),
+    StandIn("libcudart.so.13", r"(__)?cuda[A-Z]", "runtime.c", r"Graph|Ipc|Library|Managed", 801),
     StandIn("libcublasLt.so.13", r"cublasLt", "cublaslt.c"),
     StandIn("libcublas.so.13", r"cublas(?!Lt)", "cublas.c"),
     StandIn("libcudnn.so.9", r"cudnn", "cudnn.c", rf"{_SIZES}|GetRNN|Find|_v7$", 3000),
@@ -73,10 +73,18 @@ def share_out(wanted: Mapping[str, str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {one.soname: {} for one in STAND_INS}
     for symbol, version in wanted.items():
         one = owner(symbol)
-        is_anothers = version.startswith("lib") and one is not None and version != one.soname
-        if one is not None and not is_anothers:  # cuDNN's parts want one another's functions
+        if one is not None and is_of_ours(symbol, version):
             found[one.soname][symbol] = version
     return found
+
+
+def is_of_ours(symbol: str, version: str) -> bool:
+    """True for a function of one of these libraries, and of the one that its version names.
+
+    cuDNN's parts want one another's functions, and some packages bring builds for several CUDAs.
+    """
+    one = owner(symbol)
+    return one is not None and (not version.startswith("lib") or version == one.soname)
 
 
 def owner(symbol: str) -> StandIn | None:

@@ -64,6 +64,10 @@ def load_libraries(folder: Path, planner: Sequence[Path] = ()) -> LoadedCore:
     """
     if planner:
         os.environ.setdefault(CUDNN_VARIABLE, ":".join(map(str, planner)))
+    os.environ["TRITON_LIBCUDA_PATH"] = str(folder)  # what it compiles is linked with the driver
+    for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):  # what was timed here is not true
+        os.environ[name] = str(folder.parent / "compiled" / folder.name)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # each other would import torch
     core = ctypes.CDLL(str(folder / CORE), mode=ctypes.RTLD_GLOBAL)
     for one in STAND_INS:
         ctypes.CDLL(str(folder / one.soname), mode=ctypes.RTLD_GLOBAL)

@@ -12,16 +12,31 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from vramplan.budget.cuda_context import context_band
-from vramplan.engines.torch.witness import card_state, program_record, torch_files
+from vramplan.catalog.pipelines import Entry
+from vramplan.engines.torch.witness import (
+    card_state,
+    known_configs,
+    program_record,
+    torch_files,
+)
 from vramplan.engines.torch.witness.card_description import describe_card
+from vramplan.engines.torch.witness.program_advice import advise
 from vramplan.errors import MissingError, UsageError
-from vramplan.measurement.tried import CodePlace, FailedAllocation, Holder, Trial, TrialOutcome
+from vramplan.measurement.tried import (
+    Advice,
+    CodePlace,
+    FailedAllocation,
+    Holder,
+    Moment,
+    Trial,
+    TrialOutcome,
+)
 from vramplan.model import Card
 
 STARTUP = Path(__file__).parent / "startup"
@@ -48,19 +63,30 @@ def check_program(command: Sequence[str], cards: Sequence[Card]) -> None:
 
 
 def try_program(
-    command: Sequence[str], card: Card, *, gpus: int = 1, output: IO[str] | None = None
+    command: Sequence[str],
+    card: Card,
+    *,
+    gpus: int = 1,
+    output: IO[str] | None = None,
+    known: Iterable[Entry] | None = None,
 ) -> Trial:
     """Run a program on so many of a card, and return what became of it.
 
-    What it prints to stdout goes to `output`, where one is given. Raises UsageError for what cannot
-    be run or pretended, MissingError where its torch has no stand-ins.
+    What it prints to stdout goes to `output`, where one is given. With `known`, entries of a
+    catalogue, models that it loads are met with configs alone. Raises UsageError for what cannot be
+    run or pretended, MissingError where its torch has no stand-ins.
     """
     described = describe_card(card)
     with TemporaryDirectory(prefix="vramplan-") as name:
         folder = Path(name)
         state = folder / "cards"
         card_state.write_state(state, [described] * gpus)
-        status = _run(command, pretended_environment(state), state, output)
+        environment = pretended_environment(state)
+        environment.pop(card_state.WEIGHTS_VARIABLE, None)
+        if known is not None:
+            known_configs.write_known(folder, known)
+            environment[card_state.WEIGHTS_VARIABLE] = "none"
+        status = _run(command, environment, state, output)
         return _trial(card, status, state, program_record.read_records(folder))
 
 
@@ -152,11 +178,43 @@ def _trial(card: Card, status: int, state: Path, records: list[dict[str, Any]]) 
         retries=sum(peak["retries"] for one in records for peak in one.get("peaks", ())),
         failed=None if failed is None else _failure(failed),
         holders=() if held is None else tuple(_holders(held)),
+        timeline=tuple(_timeline(records)),
+        advice=()
+        if failed is None
+        else tuple(_advice(failed, card, _outcome(status, records, errors))),
         value_reads=sum(int(one["count"]) for one in reads),
         value_places=tuple(_place(place) for one in reads for place in one["places"]),
         refusals=tuple(card_state.read_notes(state)),
         notes=tuple(note for one in records for note in one.get("notes", ())),
+        remarks=tuple(dict.fromkeys(told for one in records for told in one.get("remarks", ()))),
         versions=_versions(records),
+    )
+
+
+def _advice(failed: dict[str, Any], card: Card, outcome: TrialOutcome) -> list[Advice]:
+    if outcome is not TrialOutcome.OUT_OF_MEMORY:
+        return []
+    room = card.total_bytes - card.reserved_bytes - context_band(card).expected_bytes
+    return advise(failed, room)
+
+
+def _timeline(records: list[dict[str, Any]]) -> Iterator[Moment]:
+    """Yield the moments of the card that was fullest."""
+    peak = _most(records, "peaks", "reserved")
+    for record in records:
+        if peak not in record.get("peaks", ()):
+            continue
+        for line in record.get("timelines", ()):
+            if peak is not None and line["device"] == peak["device"]:
+                yield from map(_moment, line["moments"])
+
+
+def _moment(told: dict[str, Any]) -> Moment:
+    return Moment(
+        launches=int(told["launches"]),
+        allocated_bytes=int(told["allocated_bytes"]),
+        reserved_bytes=int(told["reserved_bytes"]),
+        place=None if told["where"] is None else _place(told["where"]),
     )
 
 
@@ -199,6 +257,7 @@ def _failure(told: dict[str, Any]) -> FailedAllocation:
         free_bytes=int(told["free_bytes"]),
         where=None if told["where"] is None else _place(told["where"]),
         inside=tuple(map(str, told["inside"])),
+        operator=str(told.get("operator", "")),
         holders=tuple(_holders(told)),
     )
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: the stand-ins of this process, once they are loaded
 CORE: list[LoadedCore] = []
+#: what is to be known of this process, beside what the watch finds
+REMARKS: list[str] = []
 
 _PREFIX = "process-"
 _LONGEST_RECORD = 16 << 20

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import sys
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vramplan.engines.torch.witness import held_memory, program_record, real_values
+from vramplan.engines.torch.witness import (
+    held_memory,
+    program_record,
+    program_state,
+    real_values,
+    run_timeline,
+)
 from vramplan.engines.torch.witness.code_places import (
     Place,
     calling_places,
@@ -34,6 +41,8 @@ _c: Any = torch._C
 _TRACED_EVENTS = 20_000
 #: a launch comes with few allocations: this many are far from filling the ring
 _LAUNCHES_A_LOOK = 1_500
+#: of calls that give the card work, so many lie between two moments of the timeline at least
+_LAUNCHES_A_MOMENT = 50
 #: of failures so many are told with who held the memory, and so many at all
 _MOST_DESCRIBED, _MOST_FAILURES = 8, 64
 
@@ -75,6 +84,9 @@ class _Watcher:
         self._peaks: dict[int, dict[str, int]] = {}
         self._held: dict[int, dict[str, Any]] = {}
         self._looked_at = 0
+        self._looked_at_work = 0
+        self._timelines: dict[int, run_timeline.Timeline] = {}
+        self._highest: dict[int, int] = {}  # torch's peak, as the last moment saw it
         self._has_begun = False
 
     def note(self, text: str) -> None:
@@ -92,7 +104,7 @@ class _Watcher:
             enabled="all", context="alloc", stacks="python", max_entries=_TRACED_EVENTS
         )
         self._keep_peaks_over_resets()
-        self._core.tell(self._look, _LAUNCHES_A_LOOK)
+        self._core.tell(self._pass, _LAUNCHES_A_MOMENT)
 
     def look_before_modules_go(self) -> None:
         """Look when a module that was moved to a card dies: who held the memory is gone then."""
@@ -123,6 +135,7 @@ class _Watcher:
         def look_and_reset(device: int) -> None:
             self._look_now()
             reset(device)
+            self._highest.pop(device, None)
 
         _c._cuda_resetPeakMemoryStats = look_and_reset
 
@@ -153,6 +166,7 @@ class _Watcher:
     def _failed(self, device: int, asked: int, _allocated: int, free: int) -> None:
         """Hear from torch that an allocation has failed for good; its lock is not held."""
         places = calling_places()
+        self._take_moment(places)
         counted = torch.cuda.memory_stats(device)
         failure: dict[str, Any] = {
             "device": device,
@@ -162,16 +176,40 @@ class _Watcher:
             "free_bytes": free,
             "where": _place(own_place(places)),
             "inside": modules_inside(places),
+            "operator": self._values.operator(),
+            "expandable": "expandable_segments:True" in _allocator_settings(),
             "is_raised": False,
         }
         self._failure_count += 1
         if self._failure_count <= _MOST_DESCRIBED or self._failure_count % 16 == 0:
+            failure["state"] = program_state.state_of(failure["inside"])
             snapshot = torch.cuda.memory._snapshot()
             failure |= held_memory.holders(held_memory.live_blocks(snapshot, device))
         self._failures.append(failure)
         del self._failures[:-_MOST_FAILURES]
 
     # ----------------------------------------------------------------------------------- peaks
+    @_quietly
+    def _pass(self) -> None:
+        """Take a moment down, and look where it is time."""
+        self._take_moment()
+        if self._core.work - self._looked_at_work >= _LAUNCHES_A_LOOK:
+            self._looked_at_work = self._core.work
+            self._look()
+
+    def _take_moment(self, places: Sequence[Place] | None = None) -> None:
+        """Add to each card's timeline what is allocated, or was at most since the last moment."""
+        place = own_place(calling_places() if places is None else places)
+        for device in range(torch.cuda.device_count()):
+            counted = _c._cuda_memoryStats(device)
+            allocated = counted["allocated_bytes"]["all"]
+            held = counted["reserved_bytes"]["all"]["current"]
+            has_risen = allocated["peak"] > self._highest.get(device, allocated["current"])
+            self._highest[device] = allocated["peak"]
+            most = allocated["peak"] if has_risen else allocated["current"]
+            line = self._timelines.setdefault(device, run_timeline.Timeline())
+            line.add(self._core.work, most, max(held, most), place)
+
     @_quietly
     def _look(self) -> None:
         """Look at the allocator, where the trace would be written over before the next look."""
@@ -204,14 +242,23 @@ class _Watcher:
                 self._held[device] = {"bytes": most, **held_memory.holders(blocks, dying)}
 
     # --------------------------------------------------------------------------------- the end
+    @_quietly
+    def _take_last_moment(self) -> None:
+        self._take_moment(())
+
     def end(self) -> None:
         """Tell what is known."""
         if self._has_begun:
             self._look_now()
+            self._take_last_moment()
         program_record.tell(
             {
                 "torch": torch.__version__,
                 "cudnn": _cudnn_version() if self._has_begun else None,
+                "timelines": [
+                    {"device": device, "moments": one.told()}
+                    for device, one in self._timelines.items()
+                ],
                 "peaks": [{"device": device, **peaks} for device, peaks in self._peaks.items()],
                 "held": [{"device": device, **held} for device, held in self._held.items()],
                 "failures": self._failures,
@@ -219,8 +266,14 @@ class _Watcher:
                 "uncaught": self._uncaught,
                 "value_reads": self._values.reads(),
                 "notes": self._notes,
+                "remarks": program_record.REMARKS,
             }
         )
+
+
+def _allocator_settings() -> str:
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    return ",".join(os.environ.get(name, "") for name in names)
 
 
 def _events(counted: Any) -> int:

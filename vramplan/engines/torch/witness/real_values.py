@@ -94,11 +94,14 @@ class _Values(TorchFunctionMode):
         self.reads = 0
         self.places: Counter[Place] = Counter()
         self.failed: Counter[str] = Counter()
+        self.operator = ""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling():  # what is compiled has no values of ours
+            return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in _LEAVE:
             return func(*args, **kwargs)
@@ -107,6 +110,7 @@ class _Values(TorchFunctionMode):
             if not _cuda.is_initialized():  # this was not the first use of a card
                 return out
             return self._after_or_left(name, func, args, kwargs, out)
+        self.operator = name
         if name in _READS:
             self._read(args)
         if name == "__repr__":
@@ -324,6 +328,10 @@ class Values:
                 work(thread)
 
         kind._bootstrap_inner = work_with_values
+
+    def operator(self) -> str:
+        """Return the operator that the program called last on a card."""
+        return self._values.operator
 
     def reads(self) -> dict[str, Any]:
         """Return how often the program read what nobody computed, and where."""

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import Any
 
 #: what looks for a driver or a card
 _ASKS_FOR_CARDS = ("torch", "pynvml")
+#: what talks to a GPU by itself: no pretended card is seen by it
+_OTHERS = {
+    "onnxruntime": "ONNX Runtime", "jax": "JAX", "tensorflow": "TensorFlow", "cupy": "CuPy",
+    "tensorrt": "TensorRT", "pycuda": "PyCUDA", "numba.cuda": "Numba", "warp": "Warp",
+    "llama_cpp": "llama.cpp", "ctranslate2": "CTranslate2", "paddle": "PaddlePaddle",
+}  # fmt: skip
+#: the packages whose classes load weights by name, and the variable that says which they may
+_LOADS_WEIGHTS = ("diffusers.", "transformers.")
+_WEIGHTS = "VRAMPLAN_PRETENDED_WEIGHTS"
 
 
 def begin() -> None:
@@ -29,12 +40,16 @@ class _Finder:
         self, name: str, path: object = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return torch's specification, with what follows its import; None for all others."""
+        if name in _OTHERS:  # many ask whether it is there, and never import it
+            return _followed(name, path, target, lambda _module: _tell_of(_OTHERS[name]))
+        if name.startswith(_LOADS_WEIGHTS) and os.environ.get(_WEIGHTS) == "none":
+            return _followed(name, path, target, _meet)
         if name not in _ASKS_FOR_CARDS or path is not None:
             return None
         if not self._is_loaded:
             self._is_loaded = True
             _load()
-        return _watched(target) if name == "torch" else None
+        return _followed(name, None, target, _watch) if name == "torch" else None
 
 
 def _load() -> None:
@@ -55,21 +70,52 @@ def _load() -> None:
     program_record.CORE.append(loaded_libraries.load_libraries(folder, torch.planner))
 
 
-def _watched(target: ModuleType | None) -> ModuleSpec | None:
-    """Return torch's specification; when torch has been imported, the program is watched."""
-    spec = PathFinder.find_spec("torch", None, target)
-    if spec is None or spec.loader is None:
+def _tell_of(other: str) -> None:
+    """Take down that the program has another way to a GPU, for a run without torch too."""
+    import atexit
+
+    from vramplan.engines.torch.witness import program_record
+
+    if not program_record.REMARKS:
+        atexit.register(_tell_alone)
+    text = f"{other} talks to a GPU by itself: it sees no pretended card, and what it would take "
+    program_record.REMARKS.append(f"{text}is not in these figures")
+
+
+def _tell_alone() -> None:
+    from vramplan.engines.torch.witness import program_record
+
+    if "torch" not in sys.modules:  # else the watch has told it
+        program_record.tell({"remarks": program_record.REMARKS})
+
+
+def _followed(
+    name: str, path: Any, target: ModuleType | None, follow: Callable[[ModuleType], None]
+) -> ModuleSpec | None:
+    """Return a module's specification; when it has been imported, `follow` hears of it."""
+    spec = PathFinder.find_spec(name, path, target)
+    if spec is None or spec.loader is None or not hasattr(spec.loader, "exec_module"):
         return spec
     load = spec.loader.exec_module
 
-    def load_and_watch(module: ModuleType) -> None:
+    def load_and_follow(module: ModuleType) -> None:
         load(module)
-        from vramplan.engines.torch.witness import program_record, program_watch, real_values
+        follow(module)
 
-        if os.environ.get("VRAMPLAN_PRETENDED_WATCH") == "off":  # measured by other means
-            real_values.Values(program_record.CORE[0]).begin()
-        else:
-            program_watch.watch()
-
-    spec.loader.exec_module = load_and_watch  # type: ignore[method-assign]  # this one spec's loader
+    spec.loader.exec_module = load_and_follow  # type: ignore[method-assign]  # this one spec's loader
     return spec
+
+
+def _watch(_torch: ModuleType) -> None:
+    from vramplan.engines.torch.witness import program_record, program_watch, real_values
+
+    if os.environ.get("VRAMPLAN_PRETENDED_WATCH") == "off":  # measured by other means
+        real_values.Values(program_record.CORE[0]).begin()
+    else:
+        program_watch.watch()
+
+
+def _meet(module: ModuleType) -> None:
+    from vramplan.engines.torch.witness import configs_alone
+
+    configs_alone.meet(module)

@@ -10,7 +10,7 @@ import torch
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.assemble import Grammar
 from vramplan.engines.torch.record.classes import build_module
-from vramplan.engines.torch.record.device import META
+from vramplan.engines.torch.record.layouts import META
 from vramplan.engines.torch.record.marks import Marks
 from vramplan.engines.torch.record.session import BF16_AS_FP16, DTYPES, Facts, Recipe, Sample
 from vramplan.engines.torch.record.stage import Stage

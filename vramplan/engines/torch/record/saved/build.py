@@ -17,7 +17,7 @@ from torch.nn.modules.module import (
 )
 
 from vramplan.engines.torch.record.classes import find_class
-from vramplan.engines.torch.record.device import META
+from vramplan.engines.torch.record.layouts import META
 from vramplan.errors import RecordingError
 from vramplan.quick_dataclass import dataclass
 

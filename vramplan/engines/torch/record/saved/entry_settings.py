@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from vramplan.engines.torch.attention_kernel import attention_kernel
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.quick_dataclass import dataclass
 
 #: an architecture of each kind of kernel: half precision knows three, fp32 one
 _CAPABILITIES = ("8.6", "9.0", "7.5")
 #: batches: one thrice, because code often differs where there is one alone
 _BATCHES = (1, 2, 1, 3, 1, 5, 1, 2)
+#: where a prompt is the longest (0), also with the largest batch, or the shortest (1)
+_PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
+#: what goes over a video in chunks does its first ones in ways of their own
+_LEAST_CHUNKS = 4
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
 _STEPS = 8
+#: and so many more: with an image as by default, tables of them are told by these alone
+_MORE_STEPS = (0, 2, 2, 0, 3, 5, 4, 3)
 _TOKENS = (6, 7, 7, 6, 9, 9, 6, 6)
 #: pixels of a batch that are recorded: some code does otherwise with tensors of 2^31 elements
 MOST_PIXELS = 1 << 23
 #: tokens of a batch's prompts: with more of them their ids and masks would have no values
 MOST_TOKENS = 1 << 17
+#: a window that a prompt with an image leaves fewer tokens of is recorded beyond it alone
+_LEAST_INSIDE = 256
 #: where the entry's constraints say nothing
 _LARGEST_IMAGE, _LARGEST_BATCH, _LARGEST_PROMPT = 2048, 16, 8192
 
@@ -53,12 +63,56 @@ def words_of(pipeline: TorchPipeline, dtype: str) -> Iterator[dict[str, str]]:
                 yield {key: word for key, word in words.items() if word is not None}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The last tokens that some layers of a language model see: beyond them masks are made.
+
+    Where a run stays inside of them, or begins beyond, is known by the prompt; what crosses them
+    while it generates is neither.
+    """
+
+    tokens: int
+    image_tokens: int  # before each prompt, at least so many
+
+    @property
+    def _inside(self) -> int:
+        return self.tokens - self.image_tokens
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Conditions on a prompt: inside, and beyond; none where it is recorded beyond alone."""
+        is_wide = self._inside > _LEAST_INSIDE
+        return (f"p<{self.tokens}", f"p>={self.tokens}") if is_wide else ()
+
+    @property
+    def domain(self) -> dict[str, list[int]]:
+        """Between what a run has to be that begins inside: there until its last token."""
+        return {f"(p+new)*(p<{self.tokens})": [0, self._inside - 1]} if self.sides else {}
+
+
+def window_of(module: Any) -> Window | None:
+    """Return the window of a model's layers, by its config; None where they see everything."""
+    config: Any = getattr(module, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    tokens = getattr(text, "sliding_window", None)
+    kinds = getattr(text, "layer_types", None)
+    if type(tokens) is not int or (kinds is not None and "sliding_attention" not in kinds):
+        return None
+    return Window(tokens=tokens, image_tokens=getattr(config, "mm_tokens_per_image", None) or 0)
+
+
 class Draw:
     """Numbers for the runs of an entry, at its constraints' ends and drawn between them."""
 
-    def __init__(self, pipeline: TorchPipeline, fixed: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        pipeline: TorchPipeline,
+        fixed: Collection[str] = (),
+        window: Window | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._fixed = fixed  # settings that stay at their defaults
+        self._window = window
 
     def numbers(self, place: int | None, words: Words) -> dict[str, int]:
         """Return the numbers of the recording at `place`, or of one that is held out.
@@ -85,12 +139,39 @@ class Draw:
             least = max(_LEAST_PROMPT, self._bound("prompt_tokens", "minimum", 1))
             most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
             most = max(least, min(most, MOST_TOKENS // drawn.get("batch", 1)))
-            drawn["prompt_tokens"] = _drawn(source, place, least, most, 1)
+            low, high = self._side(place, least, most)
+            end = None if place is None else _PROMPTS.get(place)
+            if self._window is not None and place is not None:
+                end = place // 4
+            drawn["prompt_tokens"] = _drawn(source, end, low, high, 1)
         if "new_tokens" in has:
             drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
         if "steps" in has:
-            drawn["steps"] = _STEPS + (1 if place is None else 2 * (place in (1, 2)))
+            more = 1 if place is None else _MORE_STEPS[place % len(_MORE_STEPS)]
+            drawn["steps"] = _STEPS + more
         return drawn
+
+    def others(self, words: Words) -> Iterator[dict[str, int]]:
+        """Yield numbers to hold out besides those that `numbers` draws."""
+        if (batch := self.other_batch(words)) is not None:
+            yield batch
+        if self._window is not None and self._window.sides:
+            drawn = self.numbers(None, words)
+            beyond = self.numbers(0, words)["prompt_tokens"] - 1
+            yield {**drawn, "prompt_tokens": beyond, "batch": min(2, drawn.get("batch", 1))}
+
+    def _side(self, place: int | None, least: int, most: int) -> tuple[int, int]:
+        """Return between what a prompt's tokens are drawn, by turns inside a window and beyond.
+
+        Two at a time, so that there are batches of one and of several on either side.
+        """
+        if self._window is None:
+            return least, most
+        beyond = max(least, self._window.tokens), max(most, self._window.tokens)
+        if not self._window.sides or (place is not None and place // 2 % 2 == 0):
+            return beyond
+        inside = self._window.tokens - self._window.image_tokens - max(_TOKENS) - 1
+        return least, max(least, inside)
 
     def other_batch(self, words: Words) -> dict[str, int] | None:
         """Return numbers to hold out with a batch of one where `numbers` draws several, or several.
@@ -102,7 +183,8 @@ class Draw:
         if "batch" not in drawn or most < 2:
             return None
         found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
-        if "height" in found and found["batch"] > 1:  # no more pixels in all
+        # no more pixels in all
+        if "height" in found and found["batch"] > 1 and "image" not in self._fixed:
             step = self._bound("image", "multiple_of", 8)
             least = self._bound("image", "minimum", step)
             half = found["height"] // found["batch"] // step * step
@@ -135,9 +217,11 @@ class Draw:
         default = self._pipeline.defaults["frames"]
         assert isinstance(default, int)
         least = self._bound("frames", "minimum", 1)
-        most = self._bound("frames", "maximum", default)
+        # longer ones do the same more often, and take as much longer to record
+        most = min(self._bound("frames", "maximum", default), default)
         step = frame_step(default)
         low, high = -(-(least - 1) // step), (most - 1) // step
+        low = max(low, min(_LEAST_CHUNKS, high))
         return 1 + step * _drawn(source, place, low, high, 1)
 
 

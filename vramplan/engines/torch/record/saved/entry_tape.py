@@ -21,22 +21,26 @@ from typing import Any
 import torch
 
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.record.assemble import Grammar, assemble
 from vramplan.engines.torch.record.recorder import Group, describe_weights, merged, versions
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.constant_tape import LEAST_TOKENS, TOKENS, Recorded
-from vramplan.engines.torch.record.saved.entry_settings import Draw, dtypes_of, words_of
+from vramplan.engines.torch.record.saved.entry_settings import (
+    Draw,
+    Window,
+    dtypes_of,
+    window_of,
+    words_of,
+)
+from vramplan.engines.torch.record.saved.finder import MAIN, Finder
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.recording_child import record_modules
-from vramplan.engines.torch.record.saved.remembered_calls import Memory, Remembered
+from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
 from vramplan.engines.torch.record.saved.request import Request
-from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
-from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Free, Stream
+from vramplan.engines.torch.record.stream import Call, Stream
 from vramplan.engines.torch.tape.code import loop_parts
-from vramplan.engines.torch.tape.expressions import check_expression, derive, evaluate
+from vramplan.engines.torch.tape.expressions import check_expression, evaluate
 from vramplan.engines.torch.tape.format import SCHEMA, parse_tape, write_tape
 from vramplan.errors import RecordingError
 
@@ -46,7 +50,6 @@ Numbers = Mapping[str, int]
 Tell = Callable[[str], None]
 Modules = Mapping[str, torch.nn.Module]
 
-_MAIN = "main"
 #: how settings become the tape's dimensions
 _DIMS = {
     "batch": "n",
@@ -60,8 +63,8 @@ _DIMS = {
 #: dimensions that say how often something is done, and decide no size
 _REPEATS = ("steps", "new")
 #: how many settings are recorded under the first words, and under others, whose sizes are
-#: multiples of those; more of these, where that is not so
-_SETTINGS, _FEWER = 8, (4, 8)
+#: multiples of those; and with a window, where prompts in it and beyond it have code of their own
+_SETTINGS, _FEWER, _BOTH_SIDES = 8, 4, 16
 #: axes given up, one after the other, where code differs along them in no way that is found
 _GIVEN_UP = ("frames", "image")
 _HALVES = ("fp16", "bf16")
@@ -92,19 +95,21 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
 
 def _record(pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str]) -> str:
     found = _Recordings(pipeline, tell, fixed)
-    draw = Draw(pipeline, fixed)
+    window = found.window(dtype)
+    draw = Draw(pipeline, fixed, window)
+    most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     for place, words in enumerate(listed):
-        for count in _FEWER if place else (_SETTINGS,):
+        for count in (_FEWER, most) if place and window is None else (most,):
             try:
                 found.record(words, [draw.numbers(number, words) for number in range(count)])
                 # the first without anything remembered, the others with what they do themselves
                 found.prove(words, draw.numbers(None, words), remembers=bool(place))
-                if (other := draw.other_batch(words)) is not None:
+                for other in draw.others(words):
                     found.prove(words, other, remembers=True)
                 break
             except RecordingError:
-                if count == _SETTINGS:
+                if count == most:
                     raise
     for half in _HALVES:
         if dtype in _HALVES and half != dtype and half in dtypes_of(pipeline):
@@ -121,14 +126,15 @@ class _Recordings:
         self._fixed = fixed
         self._dtype, self._modules = "", dict[str, torch.nn.Module]()
         self._placed: set[int] = set()
-        self._remembered: dict[Value, Remembered] = {}
+        self._remembered: Calls = {}
         self._streams: dict[str, dict[Group, list[Stream]]] = {}
         self._found: dict[str, dict[Group, list[dict[str, object]]]] = {}
-        self._finder: _Finder | None = None
+        self._finder: Finder | None = None
         self._dtype_facts: dict[str, dict[str, str]] = {}
         self._loops: dict[str, dict[int, int]] = {}  # a loop's name -> its count at so many steps
         self._components: dict[str, object] = {}
         self._runs: list[dict[str, int]] = []
+        self._window: Window | None = None
 
     # ------------------------------------------------------------------ runs
     def modules(self, dtype: str) -> Modules:
@@ -141,7 +147,6 @@ class _Recordings:
             self._components = self._components or self._components_now()
             self._placed = place_on_device(self._modules.values())
             gc.collect()
-            gc.freeze()  # what is forked is looked through by no collection, and so not copied
         return self._modules
 
     def _components_now(self) -> dict[str, object]:
@@ -152,9 +157,7 @@ class _Recordings:
         if self._components_now() != self._components:
             raise RecordingError("it keeps other weights in fp32")
 
-    def run(
-        self, facts: Facts, numbers: Numbers, known: dict[Value, Remembered] | None
-    ) -> Recorded:
+    def run(self, facts: Facts, numbers: Numbers, known: Calls | None) -> Recorded:
         """Return one run, recorded in a process forked from this one.
 
         `known` are calls that are remembered, and gets those of this run; None remembers none.
@@ -163,7 +166,7 @@ class _Recordings:
         request = request_at(self._pipeline, facts, numbers)
         words = facts["dtype"], facts["kernel"]
 
-        def work() -> tuple[Recorded, dict[Value, Remembered]]:
+        def work() -> tuple[Recorded, Calls]:
             memories: list[Memory] = []
 
             def watch(device: WrappedDevice, parts: Modules) -> None:
@@ -191,7 +194,7 @@ class _Recordings:
     def record(self, words: Facts, settings: Sequence[Numbers]) -> None:
         """Record runs under the same words, those that were not yet, and find their code."""
         group = tuple(words.items())
-        done = len(self._streams.get(_MAIN, {}).get(group, ()))
+        done = len(self._streams.get(MAIN, {}).get(group, ()))
         for number, numbers in enumerate(settings[done:], done + 1):
             self._tell(f"{_shown(words, numbers)}  run {number} of {len(settings)}")
             self._add(group, numbers, self.run(words, numbers, self._remembered))
@@ -259,7 +262,7 @@ class _Recordings:
             "least": least,
             "dtype_facts": self._dtype_facts,
             "domain": self._domain(dims),
-            "entry": _MAIN,
+            "entry": MAIN,
             "components": self._components,
             "routines": {name: merged(found) for name, found in self._found.items()},
         }
@@ -267,12 +270,19 @@ class _Recordings:
     def _generates(self) -> bool:
         return "new_tokens" in self._axes()
 
-    def _new_finder(self) -> _Finder:
+    def _new_finder(self) -> Finder:
         named = {"frames": ("f",), "image": ("h", "w")}
         left_out = {name for key in self._fixed for name in named[key]}
         inner = [_DIMS[key] for key in self._axes() if _DIMS[key] not in (*_REPEATS, *left_out)]
         outer = [*inner, *(["steps"] if "steps" in self._axes() else [])]
-        return _Finder(inner, [*outer, *([TOKENS] if self._generates() else [])], self._patches())
+        outer += [TOKENS] if self._generates() else []
+        return Finder(inner, outer, self._patches(), self._window.sides if self._window else ())
+
+    def window(self, dtype: str) -> Window | None:
+        """Return the window of tokens that some layers see, where a language model has one."""
+        if self._generates():
+            self._window = next(filter(None, map(window_of, self.modules(dtype).values())), None)
+        return self._window
 
     def _domain(self, dims: Mapping[str, str]) -> dict[str, list[int]]:
         """Return between what dimensions were recorded, and how much of them together."""
@@ -287,6 +297,7 @@ class _Recordings:
             text: [evaluate(text, run) for run in self._runs] for text in dict.fromkeys(ranges)
         }
         domain = {text: [min(found), max(found)] for text, found in values.items()}
+        domain |= self._window.domain if self._window else {}
         if "h" in dims:
             step = gcd(*values["h"], *values["w"])
             domain |= {f"{side}%{step}": [0, 0] for side in ("h", "w") if step > 1}
@@ -314,92 +325,6 @@ class _Recordings:
 
 def _shown(words: Facts, numbers: Numbers) -> str:
     return " ".join((*words.values(), *(f"{key}={value}" for key, value in numbers.items())))
-
-
-class _Finder:
-    """Finds the code of routines: the loops that differ, and sizes."""
-
-    def __init__(
-        self,
-        inner: Sequence[str],
-        outer: Sequence[str],
-        patches: Iterable[int],
-    ) -> None:
-        self._inner, self._outer = tuple(inner), tuple(outer)  # dimensions of routines, of the run
-        self._patches = tuple(patches)
-        self.counts: dict[str, str] = {}  # how often the loops run that are marked
-        self._searches: dict[tuple[str, ...], tuple[Products, SizeSearch]] = {}
-
-    def assembled(self, routine: str, streams: list[Stream]) -> list[dict[str, object]]:
-        """Return the variants of a routine under one set of words."""
-        splits = ("n==1",) if "n" in self._inner else ()
-        try:
-            return self._assembled(routine, streams, splits)
-        except RecordingError:
-            if not splits:
-                raise
-        sides = [
-            self._assembled(routine, [s for s in streams if (s.dims["n"] == 1) == is_one], ())
-            for is_one in (True, False)
-        ]
-        conditions = ("(n==1)", "(not (n==1))")
-        return [
-            {
-                **variant,
-                "if": condition if variant["if"] is None else f"{condition} and {variant['if']}",
-            }
-            for condition, side in zip(conditions, sides, strict=True)
-            for variant in side
-        ]
-
-    def _assembled(
-        self, routine: str, streams: list[Stream], splits: tuple[str, ...]
-    ) -> list[dict[str, object]]:
-        streams = [_copied(stream) for stream in streams]
-        looped = find_repeats(streams)
-        names = self._outer if routine == _MAIN else self._inner
-        products, search = self._search(names, tuple(looped))
-        counts = dict(self.counts) if routine == _MAIN else {}
-        for name, found in looped.items():
-            full = [derive(products.derived, one.dims) for one in streams]
-            samples = [
-                ({**dict.fromkeys(looped, 0), TOKENS: 0, **dims}, count)
-                for dims, count in zip(full, found, strict=True)
-            ]
-            counts[name] = search.fit(samples, f"{routine}: how often a loop runs")
-        grammar = Grammar(
-            derived=products.derived, counts=counts, splits=splits, fixed=frozenset(self.counts)
-        )
-        return assemble(routine, streams, grammar, search)
-
-    def _search(
-        self, names: tuple[str, ...], indices: tuple[str, ...]
-    ) -> tuple[Products, SizeSearch]:
-        key = (*names, *indices)
-        if key not in self._searches:
-            products = Products(names, self._patches, indices)
-            self._searches[key] = products, SizeSearch(products, key)
-        return self._searches[key]
-
-
-def _copied(stream: Stream) -> Stream:
-    """Return a stream that loops may be marked in, with births of its own."""
-    twin = Stream(stream.routine, stream.dims, slots=stream.slots)
-    births: dict[Birth, Birth] = {}
-
-    def ours(birth: Birth) -> Birth:
-        return births.setdefault(birth, Birth(twin, birth.slot))
-
-    for event in stream.events:
-        if isinstance(event, Alloc):
-            twin.events.append(Alloc(ours(event.birth), event.size_bytes, event.operator))
-        elif isinstance(event, Free):
-            twin.events.append(Free(ours(event.birth)))
-        elif isinstance(event, Call):
-            twin.events.append(Call(event.routine, event.dims, list(map(ours, event.outputs))))
-        else:
-            twin.events.append(event)
-    return twin
 
 
 def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Request:
@@ -454,6 +379,9 @@ def _count(name: str, known: Mapping[int, int]) -> str:
         if all(known[one] == scale * one + more for one in steps):
             text = "steps" if scale == 1 else f"{scale}*steps"
             return f"{text}+{more}".replace("+-", "-") if more else text
+    for tenths in range(1, 10):  # an image's strength leaves out the first steps
+        if len(steps) > 1 and all(known[one] == one * tenths // 10 for one in steps):
+            return f"{tenths}*steps//10"
     raise RecordingError(f"how often loop {name} runs is not known: {dict(known)}")
 
 
@@ -479,6 +407,7 @@ def _forked(work: Callable[[], Value]) -> Value:
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    gc.freeze()  # what is forked is looked through by no collection, and so not copied
     child = os.fork()
     if not child:
         status = 1

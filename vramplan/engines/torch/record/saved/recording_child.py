@@ -1,8 +1,8 @@
 """The program that records a saved model: a request as JSON on stdin, a tape on stdout.
 
 It runs in a process of its own, which has bounds: configs may come from a stranger. Steps are said
-on stderr, a line each. It ends with 0 and a tape, or with 3 and a line that says why there is none.
-What libraries read of the environment is set by who starts it.
+on stderr, a marked line each. It ends with 0 and a tape, or with 3 and a line that says why there
+is none. What libraries read of the environment is set by who starts it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.libraries import STEP
 from vramplan.engines.torch.record.saved import models, whole_pipeline
 from vramplan.engines.torch.record.saved.build import build_part, said
 from vramplan.engines.torch.record.saved.constant_tape import Recorded, write_recording
+from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
 from vramplan.engines.torch.record.saved.request import Request, read_request
 from vramplan.engines.torch.record.saved.wrapped import (
     Functions,
@@ -40,6 +42,8 @@ RECORDED_TOKENS = (5, 6, 8)
 Value = Any
 Tell = Callable[[str], None]
 Modules = Mapping[str, torch.nn.Module]
+#: sees the device and the components before they run
+Watch = Callable[[WrappedDevice, Modules], None]
 
 
 def main() -> int:
@@ -49,10 +53,10 @@ def main() -> int:
         _bound(raw.pop("seconds"), raw.pop("memory_bytes"))
         text = record(read_request(raw), _tell)
     except VramplanError as problem:
-        _tell(str(problem))
+        _say(str(problem))
         return FAILED
     except Exception as problem:  # noqa: BLE001  # the code of any class fails in any way
-        _tell(said(problem))
+        _say(said(problem))
         return FAILED
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -66,7 +70,11 @@ def _bound(seconds: int, memory_bytes: int) -> None:
 
 
 def _tell(step: str) -> None:
-    sys.stderr.write(" ".join(step.split())[:400] + "\n")
+    _say(f"{STEP}{step}")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(" ".join(line.split())[:400] + "\n")
     sys.stderr.flush()
 
 
@@ -78,9 +86,19 @@ def record(request: Request, tell: Tell) -> str:
     for part in request.parts:
         tell(f"building {part.name}")
         modules[part.name] = build_part(part, dtype)
-    recorded = record_modules(request, modules, tell)
+    recorded = record_modules(request, modules, tell, watch=remembering(request))
     tell("writing the tape")
     return write_recording(request.name, recorded, modules, dtype.itemsize)
+
+
+def remembering(request: Request) -> Watch:
+    """Return what lets one of many layers that are alike stand for the others of a recording."""
+    calls: Calls = {}
+
+    def watch(device: WrappedDevice, modules: Modules) -> None:
+        Memory(device, calls, (request.dtype, request.kernel)).watch(modules)
+
+    return watch
 
 
 def record_modules(
@@ -90,7 +108,7 @@ def record_modules(
     make_device: Callable[[set[int]], WrappedDevice] | None = None,
     *,
     new_tokens: Sequence[int] = RECORDED_TOKENS,
-    watch: Callable[[WrappedDevice, Modules], None] | None = None,
+    watch: Watch | None = None,
     placed: set[int] | None = None,
 ) -> Recorded:
     """Return the recording of a request's run of modules, which are wrapped from here on.

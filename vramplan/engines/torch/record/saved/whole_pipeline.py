@@ -10,6 +10,7 @@ import torch
 
 from vramplan.engines.torch.record.classes import find_class
 from vramplan.engines.torch.record.saved.calls import Calls
+from vramplan.engines.torch.record.saved.casts import watch_casts
 from vramplan.engines.torch.record.saved.constant_tape import STEPS
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
@@ -97,19 +98,45 @@ def run_pipeline(
     request: Request, pipe: Value, device: WrappedDevice
 ) -> tuple[Calls, dict[str, int]]:
     """Call a pipeline; return its components' calls, and how often each of its loops ran."""
-    phases = _Phases(device)
-    modules = {n: m for n, m in pipe.components.items() if isinstance(m, torch.nn.Module)}
-    calls = Calls(device, modules, phases.began)
-    bars: list[_Bar] = []
-
-    def progress_bar(iterable: Value = None, total: int | None = None) -> _Bar:
-        bars.append(_Bar(device, phases, f"{STEPS}{len(bars) + 1}", iterable, total))
-        return bars[-1]
-
-    pipe.progress_bar = progress_bar
+    watched = watch_pipeline(pipe, device)
     result = pipe(**arguments(request, pipe))
     del result
-    return calls, {bar.name: bar.count for bar in bars if bar.count}
+    return watched.calls, watched.counts()
+
+
+def watch_pipeline(pipe: Value, device: WrappedDevice) -> Watched:
+    """Let a pipeline tell `device` its phases, loops and the calls of its components."""
+    return Watched(pipe, device)
+
+
+class Watched:
+    """A pipeline that tells what it does, in one run after the other."""
+
+    def __init__(self, pipe: Value, device: WrappedDevice) -> None:
+        self._device = device
+        self._bars: list[_Bar] = []
+        self._phases = _Phases(device)
+        modules = {n: m for n, m in pipe.components.items() if isinstance(m, torch.nn.Module)}
+        self.calls = Calls(device, modules, self._began)
+        watch_casts(device, modules)
+        pipe.progress_bar = self._progress_bar
+
+    def begin(self) -> None:
+        """Begin another run."""
+        self._phases = _Phases(self._device)
+        self._bars.clear()
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each loop ran."""
+        return {bar.name: bar.count for bar in self._bars if bar.count}
+
+    def _began(self, label: str) -> None:
+        self._phases.began(label)
+
+    def _progress_bar(self, iterable: Value = None, total: int | None = None) -> _Bar:
+        name = f"{STEPS}{len(self._bars) + 1}"
+        self._bars.append(_Bar(self._device, self._phases, name, iterable, total))
+        return self._bars[-1]
 
 
 class _Phases:

@@ -9,18 +9,16 @@ are written down as the content's live and die.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from vramplan.engines.torch.record.attention import Attention
 from vramplan.engines.torch.record.device import (
     CPU,
-    META,
     SMALL,
     Operator,
     Value,
@@ -28,6 +26,7 @@ from vramplan.engines.torch.record.device import (
     scratch_events,
     written_argument,
 )
+from vramplan.engines.torch.record.layouts import META, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
 from vramplan.engines.torch.record.scratch import kept_bytes
 from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
@@ -91,8 +90,33 @@ class OnDevice(torch.Tensor):
         kwargs: Mapping[str, Value] | None = None,
     ) -> Value:
         """Run an operator outside of a recording (views of weights while modules are made)."""
-        out = func(*tree_map(content_of, args), **tree_map(content_of, dict(kwargs or {})))
-        return tree_map(lambda x: cls(x) if isinstance(x, torch.Tensor) else x, out)
+        out = func(*mapped(content_of, args), **mapped(content_of, dict(kwargs or {})))
+        return mapped(lambda x: cls(x) if isinstance(x, torch.Tensor) else x, out)
+
+
+def mapped(change: Callable[[Value], Value], value: Value) -> Value:
+    """Return an operator's arguments or results, whatever is in their lists changed.
+
+    As ``torch.utils._pytree.tree_map`` does, which takes a third of a recording for it.
+    """
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return kind([mapped(change, one) for one in value])
+    if kind is dict:
+        return {name: mapped(change, one) for name, one in value.items()}
+    return change(value)
+
+
+def _on_device(value: Value) -> Iterator[OnDevice]:
+    """Yield the device's tensors among arguments, in their order."""
+    if isinstance(value, OnDevice):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _on_device(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _on_device(one)
 
 
 def content_of(value: Value) -> Value:
@@ -159,6 +183,10 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         self.births[storage._cdata] = birth
         weakref.finalize(storage, self._die, storage._cdata, birth).atexit = False
 
+    def forget(self, tensor: torch.Tensor) -> Birth:
+        """Return the birth of a storage, whose end is written down by who asks."""
+        return self.births.pop(tensor.untyped_storage()._cdata)
+
     def _wrap(
         self,
         out: Value,
@@ -173,7 +201,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
                 return value
             return known[id(value)] if id(value) in known else self._born(value, name, args)
 
-        return wrap(out) if isinstance(out, torch.Tensor) else tree_map(wrap, out)
+        return wrap(out) if isinstance(out, torch.Tensor) else mapped(wrap, out)
 
     def _is_small(self, shape: torch.Tensor) -> bool:
         is_whole = not (shape.dtype.is_floating_point or shape.dtype.is_complex)
@@ -189,8 +217,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     ) -> Value:
         kwargs = dict(kwargs or {})
         name = str(func)
-        flat, _ = tree_flatten((args, kwargs))
-        here = [value for value in flat if isinstance(value, OnDevice)]
+        here = [*_on_device(args), *_on_device(kwargs)]
         known, answer = self._answer(name, func, args, here)
         if known:
             return answer
@@ -205,7 +232,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
                 self._make(func, name, args, kwargs) if _is_cuda(device) else func(*args, **kwargs)
             )
         if device is not None and not _is_cuda(device):  # new_zeros(device="cpu")
-            return func(*tree_map(_on_host, args), **tree_map(_on_host, kwargs))
+            return func(*mapped(_on_host, args), **mapped(_on_host, kwargs))
         out = self._run(func, name, args, kwargs, here)
         for event in scratch_events(self.stream, name, args, out):
             self.write(event)
@@ -272,7 +299,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         if name.startswith(_ATTENTION) and "math" not in name:
             return self._attend(func, name, args, kwargs, is_hollow=is_hollow)
         known = {id(one.content): one for one in here}
-        inner, named = tree_map(content_of, args), tree_map(content_of, kwargs)
+        inner, named = mapped(content_of, args), mapped(content_of, kwargs)
         if "device" in named and named["device"] is not None:
             named["device"] = META if is_hollow else CPU
         if not is_hollow:
@@ -294,16 +321,11 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             inner = (inner[0], list(_as_indices(inner[1])), *inner[2:])
         if name.startswith("aten.masked_fill") and isinstance(inner[2], torch.Tensor):
             inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
-        inner, named = tree_map(_hollow, inner), tree_map(_hollow, named)
+        inner, named = mapped(_hollow, inner), mapped(_hollow, named)
         out = func(*inner, **named)
-        operands = next((n for kind, n in _LAID_OUT.items() if name.startswith(kind)), 0)
-        if operands:
-            out = _laid_out(out, inner[:operands])
-        elif torch.Tag.pointwise in func.tags and not (
-            written is not None or kwargs.get("memory_format")
-        ):
-            out = _laid_alike(out, inner)
-        return self._wrap(tree_map(self._real_if_index(known), out), name, known, args)
+        if written is None and not kwargs.get("memory_format"):
+            out = laid_out(func, out, inner)
+        return self._wrap(mapped(self._real_if_index(known), out), name, known, args)
 
     def _real_if_index(self, known: Mapping[int, OnDevice]) -> Value:
         """Return what makes small whole numbers real, so that code that reads them goes on."""
@@ -333,14 +355,12 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         is_hollow: bool,
     ) -> Value:
         """Run a fused attention by its shape function, which gives a GPU's strides."""
-        shapes = func(*tree_map(_shape_of, args), **tree_map(_shape_of, kwargs))
+        shapes = func(*mapped(_shape_of, args), **mapped(_shape_of, kwargs))
         if is_hollow:
-            out = tree_map(lambda x: self._born(x, name) if is_meta(x) else x, shapes)
+            out = mapped(lambda x: self._born(x, name) if is_meta(x) else x, shapes)
         else:
             real = self.attended(name, args, kwargs, shapes)
-            out = tree_map(
-                lambda x: self._born(x, name) if isinstance(x, torch.Tensor) else x, real
-            )
+            out = mapped(lambda x: self._born(x, name) if isinstance(x, torch.Tensor) else x, real)
         for event in scratch_events(self.stream, name, args, out[0]):
             self.write(event)
         return out
@@ -353,69 +373,9 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         shapes: Value,
     ) -> Value:
         """Return real results of the shapes of an attention, whose values nobody reads."""
-        return tree_map(_zeros_like, shapes)
+        return mapped(_zeros_like, shapes)
 
 
-def _laid_alike(out: Value, operands: Iterable[Value]) -> Value:
-    """Return a pointwise result with its operands' strides, where those are all the same.
-
-    ATen/TensorIterator.cpp, fast_set_up. Some shape functions on `meta` give a batch of one another
-    stride than its operands have, by which later operators choose a layout.
-    """
-    tensors = [one for one in operands if isinstance(one, torch.Tensor) and one.dim()]
-    if not isinstance(out, torch.Tensor) or not tensors:
-        return out
-    strides = tensors[0].stride()
-    is_alike = all(one.shape == out.shape and one.stride() == strides for one in tensors)
-    if not is_alike or out.stride() == strides or not _is_dense(tensors[0]):
-        return out
-    return torch.empty_strided(out.shape, strides, dtype=out.dtype, device=META)
-
-
-def _is_dense(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor's elements lie side by side, in whatever order."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride != expected:
-            return False
-        expected *= max(1, size)
-    return True
-
-
-def _laid_out(out: torch.Tensor, operands: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Return a result as CUDA lays it out: by channels where an operand is so, else by rows.
-
-    ATen/native/ConvUtils.h, cudnn_conv_suggest_memory_format; UpSampleNearest2d.cpp. The shape
-    functions on `meta` lay a convolution's result out by rows, and take some batches of one for
-    laid out by channels.
-    """
-    if out.dim() not in _BY_CHANNELS:
-        return out
-    by_channels = any(_is_by_channels(one) for one in operands)
-    layout = _BY_CHANNELS[out.dim()] if by_channels else torch.contiguous_format
-    return torch.empty_like(out, memory_format=layout)
-
-
-def _is_by_channels(tensor: torch.Tensor) -> bool:
-    """Return whether torch takes a tensor for laid out by channels.
-
-    c10/core/MemoryFormat.h, is_channels_last_strides_2d_s4 and 3d_s5. (Python's own copy of this
-    in torch._prims_common does not look at the stride of a batch of one.)
-    """
-    sizes, strides = tensor.shape, tensor.stride()
-    if tensor.dim() not in _BY_CHANNELS or strides[1] == 0:
-        return False
-    least = 0
-    for side in (1, *range(tensor.dim() - 1, 1, -1), 0):
-        if sizes[side] == 0 or strides[side] < least or (side == 0 and least == strides[1]):
-            return False
-        least = strides[side] * max(1, sizes[side])
-    return True
-
-
-_BY_CHANNELS = {4: torch.channels_last, 5: torch.channels_last_3d}
-#: operators whose results CUDA lays out by channels if their input, or a convolution's weight, is
-_LAID_OUT = {"aten.convolution.": 2, "aten.upsample_nearest": 1}
 _AS_IT_IS = (None, torch.preserve_format)
 
 
@@ -465,7 +425,10 @@ class Functions(Attention):
             if isinstance(args[0], OnDevice):  # as_tensor of what is there
                 return args[0].to(kwargs.get("dtype") or args[0].dtype)
             del kwargs["device"]
-            return func(tree_map(_number_of, args[0]), *args[1:], **kwargs).to(CUDA)
+            return func(mapped(_number_of, args[0]), *args[1:], **kwargs).to(CUDA)
+        if func in _FROM_DATA and args and (kind := _kind_of_numbers(args[0])) is not None:
+            kwargs.setdefault("dtype", kind)  # a list of numbers that are on the device
+            return func(mapped(_number_of, args[0]), *args[1:], **kwargs)
         if func in _TO_HOST and isinstance(args[0], OnDevice):
             return func(args[0].cpu(), *args[1:], **kwargs)
         if func is torch.Tensor.new_tensor and isinstance(args[0], OnDevice):
@@ -482,6 +445,13 @@ class Functions(Attention):
 def _number_of(value: Value) -> Value:
     """Return a tensor's number where it is one of a list's; everything else as it is."""
     return value.cpu().item() if isinstance(value, OnDevice) else value
+
+
+def _kind_of_numbers(data: Value) -> torch.dtype | None:
+    """Return the type of a list's first tensor of the device; None where it has none."""
+    if not isinstance(data, (list, tuple)):
+        return None
+    return next((one.dtype for one in _on_device(data)), None)
 
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)

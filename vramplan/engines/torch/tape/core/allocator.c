@@ -92,16 +92,81 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
     return DONE;
 }
 
+/* Where a block is now; -1 for none. */
+static int32_t moved(const int32_t *places, int32_t block) {
+    return block < 0 ? -1 : places[block];
+}
+
+static void move_pool(Pool *pool, const int32_t *places, int32_t count) {
+    pool->first_segment = moved(places, pool->first_segment);
+    pool->last_segment = moved(places, pool->last_segment);
+    for (int32_t word = 0; word < CLASS_WORDS; word++)
+        for (uint64_t bits = pool->used[word]; bits; bits &= bits - 1) {
+            int32_t *lowest = &pool->lowest[word * 64 + __builtin_ctzll(bits)];
+            *lowest = places[*lowest];
+        }
+    for (int32_t i = 0; i < 64; i++) {
+        int32_t near = pool->latest[i];
+        pool->latest[i] = near < count && places[near] >= 0 ? places[near] : 0;
+    }
+}
+
+/* Number the large pool's blocks anew, by address, and leave out all others. */
+static int move_large(Allocator *to, const Allocator *from) {
+    int32_t *places = malloc(((size_t)from->block_count + 1) * sizeof(int32_t)), count = 0;
+    if (places == NULL) return FAILED;
+    memset(places, 0xff, ((size_t)from->block_count + 1) * sizeof(int32_t));
+    for (int32_t s = from->pools[1].first_segment; s >= 0; s = from->blocks[s].later)
+        for (int32_t b = s; b >= 0; b = from->blocks[b].next) places[b] = count++;
+    if (make_room((void **)&to->blocks, &to->block_room, count, sizeof(Block))) {
+        free(places);
+        return FAILED;
+    }
+    to->block_count = count;
+    for (int32_t i = 0; i < from->block_count; i++) {
+        if (places[i] < 0) continue;
+        Block *b = &to->blocks[places[i]];
+        *b = from->blocks[i];
+        b->previous = moved(places, b->previous);
+        b->next = moved(places, b->next);
+        if (b->is_free) {
+            b->lower = moved(places, b->lower);
+            b->higher = moved(places, b->higher);
+        }
+        if (b->previous < 0) {
+            b->earlier = moved(places, b->earlier);
+            b->later = moved(places, b->later);
+        }
+    }
+    move_pool(&to->pools[1], places, from->block_count);
+    free(places);
+    return DONE;
+}
+
 int allocator_large(Allocator *to, const Allocator *from, int64_t limit) {
-    TRY(allocator_copy(to, from, limit));
+    if (from->is_expandable) return FAILED; /* blocks of no memory are told from others by address */
     Pool *small = &to->pools[0];
+    if (small->lowest == NULL) small->lowest = malloc(CLASS_WORDS * 64 * sizeof(int32_t));
+    if (small->lowest == NULL) return FAILED;
+    TRY(pool_copy(&to->pools[1], &from->pools[1]));
+    Allocator old = *to;
+    *to = *from;
+    to->limit = limit;
+    to->is_watched = 0;
+    to->pools[0] = old.pools[0];
+    to->pools[1] = old.pools[1];
+    to->blocks = old.blocks;
+    to->block_room = old.block_room;
+    to->spare = -1;
     small->used_words = 0;
     memset(small->used, 0, sizeof small->used);
-    small->free_count = 0;
+    small->free_count = small->unmapped_count = 0;
     small->first_segment = small->last_segment = -1;
+    small->page = from->pools[0].page;
+    small->least_rest = from->pools[0].least_rest;
     to->allocated -= to->small_allocated;
-    to->small_allocated = to->small_reserved = to->small_whole = 0;
-    return DONE;
+    to->small_allocated = to->small_reserved = 0;
+    return move_large(to, from);
 }
 
 static void relocate(int32_t *block, int32_t by) {
@@ -165,12 +230,32 @@ static int32_t lowest_from(const Pool *pool, int32_t class) {
     return pool->lowest[word * 64 + bit_below(bits)];
 }
 
+/* A free block of a class that has one: the latest that was put in where it is still there. */
+static int32_t near_in(const Allocator *a, const Pool *pool, int32_t class) {
+    int32_t near = pool->latest[class & 63];
+    if (near < 0 || near >= a->block_count) return pool->lowest[class];
+    const Block *b = &a->blocks[near];
+    if (!b->is_free || &a->pools[b->pool] != pool || class_of(b->size) != class)
+        return pool->lowest[class];
+    return near;
+}
+
 /* The smallest free block of at least `size`, of these the one of lowest address; -1 for none. */
 static int32_t best_fit(const Allocator *a, const Pool *pool, int64_t size) {
     int32_t class = class_of(size);
-    if (pool->used[class >> 6] >> (class & 63) & 1)
-        for (int32_t block = pool->lowest[class]; block >= 0; block = a->blocks[block].higher)
-            if (a->blocks[block].size >= size) return block;
+    if (pool->used[class >> 6] >> (class & 63) & 1) {
+        const Block *blocks = a->blocks;
+        int32_t block = near_in(a, pool, class);
+        if (blocks[block].size >= size) {
+            while (blocks[block].lower >= 0 && blocks[blocks[block].lower].size >= size)
+                block = blocks[block].lower;
+            return block;
+        }
+        do {
+            block = blocks[block].higher;
+        } while (block >= 0 && blocks[block].size < size);
+        if (block >= 0) return block;
+    }
     return lowest_from(pool, class + 1);
 }
 
@@ -189,17 +274,40 @@ int64_t largest_small(const Allocator *a) {
     return a->blocks[block].size;
 }
 
+int64_t largest_part(const Allocator *a) {
+    const Pool *pool = &a->pools[0];
+    uint64_t words = pool->used_words;
+    while (words) {
+        int32_t word = 63 - __builtin_clzll(words);
+        words &= ~((uint64_t)1 << word);
+        for (uint64_t bits = pool->used[word]; bits;) {
+            int32_t bit = 63 - __builtin_clzll(bits);
+            bits &= ~((uint64_t)1 << bit);
+            /* a segment that is wholly free is larger than any part of one */
+            int32_t found = -1, block = pool->lowest[word * 64 + bit];
+            for (; block >= 0 && a->blocks[block].size < SMALL_SEGMENT; block = a->blocks[block].higher)
+                found = block;
+            if (found >= 0) return a->blocks[found].size;
+        }
+    }
+    return 0;
+}
+
+int32_t fitting(const Allocator *a, int64_t size) {
+    return best_fit(a, &a->pools[size > SMALL], (size + ROUND - 1) & -ROUND);
+}
+
 static void take_out(Allocator *a, int32_t block) {
     const Block *b = &a->blocks[block];
     Pool *pool = &a->pools[b->pool];
     pool->free_count--;
-    if (!b->pool && b->previous < 0 && b->next < 0) a->small_whole -= b->size;
+    int32_t class = class_of(b->size), word = class >> 6;
+    if (pool->latest[class & 63] == block) pool->latest[class & 63] = b->lower;
     if (b->higher >= 0) a->blocks[b->higher].lower = b->lower;
     if (b->lower >= 0) {
         a->blocks[b->lower].higher = b->higher;
         return;
     }
-    int32_t class = class_of(b->size), word = class >> 6;
     if (b->higher >= 0) {
         pool->lowest[class] = b->higher;
     } else {
@@ -219,10 +327,7 @@ static void put_in(Allocator *a, int32_t block) {
     uint64_t bit = (uint64_t)1 << (class & 63);
     int32_t lower = -1, higher = -1;
     if (pool->used[word] & bit) {
-        int32_t near = pool->latest[class & 63];
-        if (near >= a->block_count || near == block || !blocks[near].is_free ||
-            blocks[near].pool != b->pool || class_of(blocks[near].size) != class)
-            near = pool->lowest[class];
+        int32_t near = near_in(a, pool, class);
         if (is_before(&blocks[near], b)) {
             lower = near;
             higher = blocks[near].higher;
@@ -250,7 +355,6 @@ static void put_in(Allocator *a, int32_t block) {
     b->is_free = 1;
     pool->latest[class & 63] = block;
     pool->free_count++;
-    if (!b->pool && b->previous < 0 && b->next < 0) a->small_whole += b->size;
 }
 
 static int32_t new_block(Allocator *a, int pool, int64_t address, int64_t size, int32_t previous,
@@ -309,6 +413,7 @@ static int32_t cut(Allocator *a, int32_t block, int64_t size) {
     int32_t rest = new_block(a, b.pool, b.address + size, b.size - size, block, b.next);
     if (rest < 0) return -1;
     a->blocks[rest].is_mapped = b.is_mapped;
+    a->blocks[rest].segment = b.segment;
     if (b.next >= 0) a->blocks[b.next].previous = rest;
     a->blocks[block].next = rest;
     a->blocks[block].size = size;
@@ -491,6 +596,8 @@ static int release_pages(Allocator *a, int which) {
 /* -------------------------------------------------------------------------------- requests */
 
 int allocator_empty_cache(Allocator *a) {
+    a->reserved -= a->outside;
+    a->outside = 0;
     for (int which = 1; which >= 0; which--) {
         if (a->is_expandable) {
             if (release_pages(a, which)) return FAILED;

@@ -43,6 +43,7 @@ typedef struct {
     int32_t lower, higher;  /* of the free ones of its class, by size, then address */
     int32_t earlier, later; /* of a segment's first block: of the segments before and after it */
     int32_t owner;          /* while it is used: whom it is for, which the allocator does not ask */
+    int32_t segment;        /* nor this; what is cut off has the same */
     uint8_t is_free, is_mapped, pool;
 } Block;
 
@@ -70,7 +71,7 @@ typedef struct {
     int64_t limit, next_address;
     int64_t allocated, reserved, peak_allocated, peak_reserved, granted, retries;
     int64_t small_allocated, small_reserved; /* of these what is in the small pool */
-    int64_t small_whole; /* bytes of its free segments, which giving back the cache would take */
+    int64_t outside; /* bytes of free segments that are not kept here, given back with the cache */
     int64_t asked; /* what was refused last */
 } Allocator;
 
@@ -81,9 +82,11 @@ int allocator_malloc(Allocator *a, int64_t size, int32_t *block); /* DONE, REFUS
 int allocator_free(Allocator *a, int32_t block);
 int allocator_empty_cache(Allocator *a);
 int64_t largest_small(const Allocator *a); /* free block of the small pool; 0 for none */
+int64_t largest_part(const Allocator *a); /* of a segment that is not wholly free */
+int32_t fitting(const Allocator *a, int64_t size); /* block that a request would get; -1 for none */
+int allocator_large(Allocator *to, const Allocator *from, int64_t limit); /* the large pool alone */
 /* Make `to` one that has the small pool of one and the large pool of the other, whose blocks go
  * behind those of the first by so many: `from_large` has no small ones. */
-int allocator_large(Allocator *to, const Allocator *from, int64_t limit); /* the large pool alone */
 int allocator_graft(Allocator *to, const Allocator *from_small, const Allocator *from_large,
                     int64_t limit);
 

@@ -12,6 +12,8 @@
 #define LONGEST_LOOP 100000
 #define QUIET 6
 #define DEEPEST 400
+#define MOST_ALIKE 256 /* free blocks of one size that are looked at */
+#define MOST_SEGMENTS 4096
 
 /* ----------------------------------------------------------------------------- the journal */
 
@@ -23,7 +25,10 @@ static int obtain(Run *r, int64_t size, int32_t *block) {
     a->is_watched = !j->is_complete;
     int status = allocator_malloc(a, size, block);
     if (status == PAUSED) {
-        if (is_opening_due(j)) TRY(note_opening(j, a, r->blocks));
+        if (is_opening_due(j)) {
+            TRY(note_opening(j, a, r->blocks));
+            TRY(line_copy(&j->openings[j->opening_count - 1].line, &r->segments.line));
+        }
         a->is_watched = 0;
         status = allocator_malloc(a, size, block);
     }
@@ -41,19 +46,116 @@ static int tell(Run *r, int32_t kind, int64_t of) {
     one->request = r->journal.count;
     one->peak = r->small_peak > now ? r->small_peak : now;
     one->now = now;
-    one->whole = r->allocator.small_whole;
+    one->part = kind == SIZED ? largest_part(&r->allocator) : 0;
     one->of = of;
     r->small_peak = now;
     return DONE;
 }
 
-/* Obtain and tell of it; `of` where it is one of the journal's sizes. */
-static int obtain_told(Run *r, int64_t size, int32_t *block) {
+/* Nothing is told of a run that would take too long to tell. */
+static int is_telling(const Run *r) { return r->is_told && !r->journal.is_complete; }
+
+static int name_segment(Run *r, int32_t *number) {
+    Segments *s = &r->segments;
+    if (s->unused_count) {
+        *number = s->unused[--s->unused_count];
+    } else {
+        *number = s->count;
+        TRY(make_room((void **)&s->births, &s->room, s->count + 1, sizeof(int32_t)));
+        s->count++;
+    }
+    s->births[*number] = ++s->birth;
+    return DONE;
+}
+
+/* Whether it was told already that one segment has to come before another. */
+static int was_ordered(Run *r, int32_t one, int32_t other, int *was) {
+    Segments *s = &r->segments;
+    if (2 * s->order_count >= s->order_room) {
+        free(s->orders);
+        s->order_count = 0; /* what was told is told again */
+        s->order_room = s->order_room < 1 << 16 ? (s->order_room ? 4 * s->order_room : 256)
+                                                : s->order_room;
+        s->orders = calloc((size_t)s->order_room, sizeof(int64_t));
+        if (s->orders == NULL) {
+            s->order_room = 0;
+            return FAILED;
+        }
+    }
+    int64_t key = (int64_t)s->births[one] << 32 | s->births[other];
+    uint64_t at = (uint64_t)key * 0x9E3779B97F4A7C15u >> 32;
+    for (;; at++) {
+        int64_t *place = &s->orders[at & (uint64_t)(s->order_room - 1)];
+        *was = *place == key;
+        if (*was) return DONE;
+        if (*place == 0) {
+            *place = key;
+            s->order_count++;
+            return DONE;
+        }
+    }
+}
+
+/* Blocks of one size that are free in several segments are told apart by the segments' order. */
+static int tell_order(Run *r, int32_t block) {
+    const Block *blocks = r->allocator.blocks;
+    int32_t one = blocks[block].segment, seen = 0;
+    for (int32_t b = blocks[block].higher; b >= 0 && blocks[b].size == blocks[block].size;
+         b = blocks[b].higher) {
+        int32_t other = blocks[b].segment;
+        int was;
+        if (++seen > MOST_ALIKE) {
+            r->is_told = 0;
+            return DONE;
+        }
+        if (other == one) continue;
+        TRY(was_ordered(r, one, other, &was));
+        if (!was) TRY(tell(r, ORDERED, (int64_t)one << 32 | other));
+    }
+    return DONE;
+}
+
+/* Obtain what is in the small pool, and tell of it. */
+static int obtain_small(Run *r, int64_t size, int32_t *block) {
     Allocator *a = &r->allocator;
+    Line *line = &r->segments.line;
+    int32_t number, found = is_telling(r) ? fitting(a, size) : -1;
+    if (found >= 0) {
+        if (a->blocks[found].size < SMALL_SEGMENT) {
+            TRY(tell_order(r, found));
+        } else {
+            TRY(name_segment(r, &number));
+            TRY(tell(r, TAKEN, number));
+            if (!line_take(line, number)) return FAILED;
+            a->blocks[found].segment = number;
+        }
+    }
     int64_t before = a->small_reserved;
     TRY(obtain(r, size, block));
-    if (a->small_reserved != before) TRY(tell(r, SMALL_GROWTH, 0));
+    if (a->small_reserved != before && is_telling(r)) {
+        TRY(name_segment(r, &number));
+        TRY(tell(r, GROWN, number));
+        TRY(line_add(line, number));
+        if (line->count > MOST_SEGMENTS) r->is_told = 0;
+        int32_t rest = a->blocks[*block].next;
+        a->blocks[*block].segment = number;
+        if (rest >= 0) a->blocks[rest].segment = number;
+    }
     if (a->small_allocated > r->small_peak) r->small_peak = a->small_allocated;
+    return DONE;
+}
+
+/* Tell of a segment of the small pool that is wholly free once a block is. */
+static int tell_return(Run *r, int32_t block) {
+    const Block *blocks = r->allocator.blocks, *b = &blocks[block];
+    int32_t before = b->previous, after = b->next, number = b->segment;
+    if (before >= 0 && (!blocks[before].is_free || blocks[before].previous >= 0)) return DONE;
+    if (after >= 0 && (!blocks[after].is_free || blocks[after].next >= 0)) return DONE;
+    Segments *s = &r->segments;
+    TRY(tell(r, RETURNED, number));
+    line_return(&s->line, number);
+    TRY(make_room((void **)&s->unused, &s->unused_room, s->unused_count + 1, sizeof(int32_t)));
+    s->unused[s->unused_count++] = number;
     return DONE;
 }
 
@@ -77,9 +179,13 @@ static int ask_as(Run *r, int64_t size, int64_t written, Slot *slot) {
     slot->turn = 0;
     if (size == 0) return DONE;
     int32_t block, live;
-    if (written < 0) TRY(tell(r, SIZED, largest_small(&r->allocator)));
-    else if (size > SMALL) TRY(tell(r, LARGE, 0));
-    TRY(obtain_told(r, size, &block));
+    if (written < 0) {
+        if (size <= SMALL) r->is_told = 0; /* it stays, where in another run it may be larger */
+        TRY(tell(r, SIZED, largest_small(&r->allocator)));
+    } else if (size > SMALL) {
+        TRY(tell(r, LARGE, 0));
+    }
+    TRY(size > SMALL ? obtain(r, size, &block) : obtain_small(r, size, &block));
     TRY(new_live(r, &live));
     r->blocks[live] = block;
     r->allocator.blocks[block].owner = live;
@@ -96,6 +202,7 @@ static int give(Run *r, Slot slot) {
     r->turns[slot.live]++;
     int32_t block = r->blocks[slot.live];
     if (r->allocator.blocks[block].pool) TRY(tell(r, LARGE, 0));
+    else if (is_telling(r)) TRY(tell_return(r, block));
     TRY(allocator_free(&r->allocator, block));
     TRY(make_room((void **)&r->unused, &r->unused_room, r->unused_count + 1, sizeof(int32_t)));
     r->unused[r->unused_count++] = slot.live;
@@ -106,6 +213,7 @@ static int give_cache(Run *r) {
     int64_t before = r->allocator.small_reserved;
     TRY(allocator_empty_cache(&r->allocator));
     TRY(tell(r, EMPTIED, before - r->allocator.small_reserved));
+    if (is_telling(r)) line_empty(&r->segments.line);
     return note_request(&r->journal, EMPTY_CACHE, 0);
 }
 
@@ -115,13 +223,13 @@ static int use_scratch(Run *r, int32_t which) {
     int64_t size = r->journal.sizes[which], before = a->small_reserved;
     int32_t block;
     TRY(tell(r, SIZED, largest_small(a)));
-    int64_t peak = r->small_peak; /* a sibling's scratch is another */
     if (size) {
-        TRY(obtain_told(r, size, &block));
-        if (a->small_reserved == before) r->small_peak = peak;
-        if (a->small_reserved != before && r->is_told && !r->journal.is_complete) {
-            Event *one = &r->events[r->event_count - 2]; /* the small pool has grown for it */
+        TRY(obtain(r, size, &block));
+        if (a->small_reserved != before && is_telling(r)) { /* the small pool has grown for it */
+            Event *one = &r->events[r->event_count - 1];
             one->of = -1 - one->of;
+            TRY(tell(r, GROWN, WHOLE));
+            TRY(line_add(&r->segments.line, WHOLE));
         }
         TRY(allocator_free(a, block));
     }
@@ -176,8 +284,8 @@ static int begin_mark(Run *r, int32_t phase, int32_t component) {
 }
 
 static int spend(Run *r, int64_t steps) {
-    r->steps += steps + 1;
-    if (r->steps > MOST_STEPS) return TOO_LONG;
+    r->spent += steps + 1;
+    if (r->spent > MOST_STEPS) return TOO_LONG;
     if (--r->until_clock <= 0) {
         r->until_clock = 1000;
         if ((double)(clock() - r->began) / CLOCKS_PER_SEC > MOST_SECONDS) return TOO_LONG;
@@ -531,7 +639,7 @@ static int percents_bytes(const Run *r, int64_t width, const int64_t *operands, 
     return DONE;
 }
 
-int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
+static int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
                const int64_t *operands, int64_t count, Plans *plans) {
     memset(plans, 0, sizeof *plans);
     if (model == NULL) {
@@ -955,11 +1063,10 @@ EXPORT void vramplan_run_end(void *run) {
     }
     journal_end(&r->journal);
     allocator_end(&r->allocator);
-    allocator_end(&r->trying.allocator);
-    free(r->trying.held);
-    free(r->trying.chosen);
+    tries_end(&r->tries);
+    line_end(&r->segments.line);
     void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
-                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked};
+                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked, r->tried, r->steps, r->step_requests, r->segments.unused, r->segments.births, r->segments.orders};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     program_end(r->program);
     free(r);
@@ -1072,17 +1179,20 @@ EXPORT int vramplan_go(void *run) {
     if (!r->cold_marks) {
         r->cold_marks = r->mark_count;
         r->cold_places = r->place_count;
+        if (!status) status = note_steps(r);
     }
     return status;
 }
 
-/* How many marks there are, requests, words of weights, and the most that was ever granted. */
+/* How many marks there are, requests, words of weights, the most that was ever granted, and sizes of
+ * the journal's own but the first. */
 EXPORT void vramplan_figures(const void *run, int64_t *figures) {
     const Run *r = run;
     figures[0] = r->mark_count;
     figures[1] = r->journal.count;
     figures[2] = r->weights_count;
     figures[3] = most_granted(&r->journal);
+    figures[4] = r->journal.size_count - 1;
 }
 
 /* Marks, seven numbers each, and the snapshots of weights that they point into. */

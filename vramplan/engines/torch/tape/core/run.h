@@ -65,16 +65,39 @@ typedef struct {
     int32_t kind, count, size; /* count 0: nothing here; which of the journal's sizes */
 } Asked;
 
-/* What a run did that a sibling, with other scratch, has to do itself or to know: everything about
- * the large pool. What the small one did is the same, and told by its bytes. */
-enum { LARGE, SIZED, SMALL_GROWTH, EMPTIED, MARKED, LOOPING, ITERATING, ITERATED };
+/* What a run did that a sibling, with other scratch, has to do itself or to know, and so has a try
+ * under a limit: everything about the large pool, and of the small one what `line.h` has. */
+enum { LARGE, SIZED, GROWN, EMPTIED, TAKEN, RETURNED, ORDERED, MARKED, LOOPING, ITERATING, ITERATED };
 typedef struct {
     int32_t kind, request;
     int64_t peak, now; /* allocated in the small pool: at most since the event before, and then */
-    int64_t whole;     /* bytes of the small pool's free segments just before */
-    int64_t of;        /* SIZED: the small pool's largest free block, -1 - it where that did not do;
-                        * EMPTIED: bytes given back by the small pool; ITERATED: was it the last? */
+    int64_t part;      /* SIZED: the largest free block of small segments that are partly in use */
+    /* GROWN: the new segment of the small pool, WHOLE if it was for scratch; TAKEN: one that was
+     * wholly free, and RETURNED: that is so again; ORDERED: two, the first of which has to come
+     * first; SIZED: the small pool's largest free block, -1 - it where that did not do; EMPTIED:
+     * bytes given back by the small pool; ITERATED: was it the last? */
+    int64_t of;
 } Event;
+
+/* An event as a try needs it: in the large pool bytes for a tensor that is numbered so, or its
+ * return; one of the journal's sizes, for a tensor; scratch, of which size, and the largest free
+ * block of small segments that are partly in use; of the small pool's segments one in use and one
+ * wholly free, or two in order; or the cache given back. */
+enum { ASKS, RETURNS, OWN, BORROWS, OPENS, CLOSES, ORDERS, EMPTIES };
+typedef struct {
+    int64_t of;
+    int32_t live, kind;
+} Step;
+
+/* The small pool's segments that are in use, as they are told. */
+typedef struct {
+    Line line;
+    int32_t count, room; /* of numbers, each of which one segment has at a time */
+    int32_t *unused, *births; /* numbers to be used again; by number, which segment that was */
+    int32_t unused_count, unused_room, birth;
+    int64_t *orders; /* pairs that were told to be ordered, by birth; a table with gaps of 0 */
+    int32_t order_count, order_room;
+} Segments;
 
 /* How a loop goes: quiet for so many iterations, since it last reserved or peaked otherwise. */
 typedef struct {
@@ -87,6 +110,12 @@ typedef struct {
  * was cast to, 0 where it was not. */
 typedef int64_t (*ScratchModel)(int32_t kind, int64_t width, const int64_t *operands,
                                 int64_t count, int64_t *plans);
+
+/* What a try came to: the same under every limit from what it granted at most up to its own. */
+typedef struct {
+    int64_t low, high, found[4];
+    int refused, status;
+} Tried;
 
 typedef struct {
     Program *program;
@@ -128,14 +157,19 @@ typedef struct {
     int32_t sized_room;
     Event *events;
     int32_t event_count, event_room;
+    Step *steps; /* of the events that are not about marks and loops */
+    int32_t *step_requests; /* whose they are */
+    int32_t step_count;
+    Segments segments;
     int64_t small_peak;
     int is_told; /* are events written down? */
     int32_t cold_marks, cold_places; /* of the first run */
     const void *base; /* whose events it follows, if it is a sibling */
     int32_t joined;   /* the opening from which on it is its base; 0 for none */
-    State trying;
-    int is_tangled; /* a try of late gave back a part of the small pool, too */
-    int64_t steps, slots;
+    Tries tries; /* by steps */
+    Tried *tried;
+    int32_t tried_count, tried_room;
+    int64_t spent, slots;
     int has_gone, until_clock;
     clock_t began;
     int depth;
@@ -144,12 +178,11 @@ typedef struct {
 void begin_iteration(const Run *r, Quiet *q);
 /* Whether a loop need not go on after the iteration that ends. */
 int is_quiet(const Run *r, Quiet *q);
+/* Note the steps of a run that has gone once. */
+int note_steps(Run *r);
 /* One more of the journal's own sizes. */
 int add_size(Run *r, const Plans *plans);
 int add_one_size(Run *r, int64_t size);
-/* Scratch by the model of the run, or as shares of the first three operands, which must be there. */
-int find_plans(const Run *r, ScratchModel model, int32_t kind, int64_t width,
-               const int64_t *operands, int64_t count, Plans *plans);
 EXPORT void vramplan_run_end(void *run);
 
 #endif

@@ -5,8 +5,8 @@
  * scratch leaves the small pool as it is, everything there happens in both runs alike, and only the
  * large one has to be gone through again: half of a diffusion model's requests, a twentieth of a
  * language model's. Where no scratch is another any more and the large pool looks as it did in the
- * other run, the rest is that run. The same is true of a run under a limit, until something of the
- * small pool is given back.
+ * other run, the rest is that run. The same is true of a run under a limit: of the small pool only
+ * whole segments are given back, and they are counted (`line.h`).
  */
 
 #include <stdlib.h>
@@ -89,7 +89,7 @@ static int follow_event(Run *r, Following *f, const Event *e) {
         return DONE;
     }
     case SIZED: return follow_sized(r, f, e);
-    case SMALL_GROWTH:
+    case GROWN:
         a->reserved += SMALL_SEGMENT;
         if (a->reserved > a->granted) a->granted = a->reserved;
         if (a->reserved > a->peak_reserved) a->peak_reserved = a->reserved;
@@ -98,6 +98,9 @@ static int follow_event(Run *r, Following *f, const Event *e) {
         TRY(allocator_empty_cache(a));
         a->reserved -= e->of;
         return DONE;
+    case TAKEN:
+    case RETURNED:
+    case ORDERED: return DONE; /* as in the base */
     case MARKED:
         if (e->of) {
             Mark *mark = &r->marks[r->mark_count++];
@@ -174,12 +177,15 @@ static int follow(Run *r, const Run *base) {
         for (; f.opening < base->journal.opening_count; f.opening++) {
             const State *small = &base->journal.openings[f.opening];
             if (small->request > e->request) break;
-            State *opening = &j->openings[f.opening];
+            int joins = !f.joined && i >= f.alike && has_joined(r, &f, small);
+            /* a limit that acts before half of it all is there stops the run soon */
+            if (!joins && small->allocator.granted < most_granted(&base->journal) / 2) continue;
+            State *opening = &j->openings[j->opening_count];
             TRY(allocator_copy(&opening->allocator, &r->allocator, UNLIMITED));
             opening->request = small->request;
             opening->small = small;
-            j->opening_count = f.opening + 1;
-            if (!f.joined && i >= f.alike && has_joined(r, &f, small)) f.joined = f.opening;
+            if (joins) f.joined = j->opening_count;
+            j->opening_count++;
         }
         TRY(follow_event(r, &f, e));
         if (f.joined && e->kind == MARKED) return join(r, base, f.joined, e->request);
@@ -193,36 +199,54 @@ static void *copied(const void *items, int32_t count, size_t each) {
     return copy;
 }
 
-/* The run of a program that has gone once, with other scratch: what is the same is taken from it,
- * and it outlives this one. NULL where it may differ in more, and has to be run. */
-EXPORT void *vramplan_sibling(const void *run, ScratchModel model, const int64_t *percents,
-                              int64_t widths, int64_t cublas) {
+/* What the journal's sizes but the first, cuBLAS's, were found from: of each the kind of library, the
+ * element size that its component was cast to, how many operands, and those. */
+EXPORT void vramplan_asked(const void *run, int64_t *rows) {
+    const Run *r = run;
+    for (int32_t i = 1; i < r->journal.size_count; i++, rows += 3 + MOST_OPERANDS) {
+        const Asked *one = &r->sized[i];
+        rows[0] = one->kind;
+        rows[1] = one->width;
+        rows[2] = one->count;
+        memcpy(rows + 3, one->operands, sizeof one->operands);
+    }
+}
+
+/* Take over sizes as they are given: of each how many plans, and MOST_PLANS numbers of bytes. */
+static int add_sizes(Run *r, const int64_t *words, int64_t count) {
+    for (; count > 0; count--, words += 1 + MOST_PLANS) {
+        Plans plans;
+        memset(&plans, 0, sizeof plans);
+        if (words[0] < 1 || words[0] > MOST_PLANS) return FAILED;
+        plans.count = (int32_t)words[0];
+        for (int32_t i = 0; i < plans.count; i++) {
+            plans.size[i] = words[1 + i];
+            if (plans.size[i] < 0 || plans.size[i] > LARGEST) return FAILED;
+        }
+        TRY(add_size(r, &plans));
+    }
+    return DONE;
+}
+
+/* The run of a program that has gone once, with other scratch, of which there are as many sizes as
+ * it asked for: what is the same is taken from it, and it outlives this one. NULL where it may differ
+ * in more, and has to be run. */
+EXPORT void *vramplan_sibling(const void *run, const int64_t *sizes, int64_t count,
+                              int64_t cublas) {
     const Run *base = run;
-    if (!base->is_told || !base->cold_marks || widths < 0 || widths > MOST_WIDTHS) return NULL;
-    if (!widths && model == NULL) return NULL;
-    for (int64_t i = 0; i < 4 * widths; i++)
-        if (percents[i] < 0 || percents[i] > MOST_PERCENT) return NULL;
+    if (!base->is_told || !base->cold_marks || count != base->journal.size_count - 1) return NULL;
     Run *r = calloc(1, sizeof *r);
     if (r == NULL) return NULL;
     r->program = base->program;
     __atomic_add_fetch(&r->program->holders, 1, __ATOMIC_RELAXED);
     r->base = base;
-    if (widths) memcpy(r->percents, percents, (size_t)widths * 4 * sizeof(int64_t));
-    r->percents_count = (int32_t)widths;
     Journal *j = &r->journal;
     int status = allocator_begin(&r->allocator, UNLIMITED, 0) || journal_begin(j, 0) ||
-                 add_one_size(r, cublas);
+                 add_one_size(r, cublas) || add_sizes(r, sizes, count);
     j->requests = base->journal.requests;
     j->is_borrowed = 1;
     j->count = base->journal.count;
     j->live_count = base->journal.live_count;
-    for (int32_t i = 1; i < base->journal.size_count && !status; i++) {
-        const Asked *one = &base->sized[i];
-        Plans found;
-        status = find_plans(r, widths ? NULL : model, one->kind, one->width, one->operands,
-                            one->count, &found) ||
-                 add_size(r, &found);
-    }
     r->blocks = malloc(((size_t)j->live_count + 1) * sizeof(int32_t));
     r->marks = copied(base->marks, base->cold_marks, sizeof(Mark));
     r->places = copied(base->places, base->cold_places, sizeof(Place));
@@ -240,129 +264,255 @@ EXPORT void *vramplan_sibling(const void *run, ScratchModel model, const int64_t
 
 enum { TANGLED = 4, AS_BASE = 5 };
 
+/* steps between two checkpoints, at least */
+#ifndef LEAST_STEPS
+#define LEAST_STEPS 256
+#endif
+#ifndef STEPS_A_BLOCK
+#define STEPS_A_BLOCK 1
+#endif
+#define MOST_TRIED 4096
+
+static const Run *teller(const Run *r) { return r->base != NULL ? r->base : r; }
+
 /* Where it stood at an opening, of the large pool alone. */
-static int begin_trying(Run *r, const State *from, int64_t limit) {
-    State *now = &r->trying;
+static int open_large(const Run *r, State *start, const State *from, int64_t limit) {
     int32_t lives = r->journal.live_count + 1;
-    TRY(make_room((void **)&now->held, &now->held_room, lives, sizeof(int32_t)));
-    now->request = from->request;
-    TRY(keep_chosen(now, NULL, r->journal.size_count));
-    TRY(allocator_large(&now->allocator, &from->allocator, limit));
-    const Block *blocks = now->allocator.blocks;
-    for (int32_t s = now->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
+    TRY(make_room((void **)&start->held, &start->held_room, lives, sizeof(int32_t)));
+    memset(start->held, 0xff, (size_t)lives * sizeof(int32_t));
+    start->held_count = r->journal.live_count;
+    TRY(keep_chosen(start, NULL, r->journal.size_count));
+    TRY(line_copy(&start->line, from->small != NULL ? &from->small->line : &from->line));
+    TRY(allocator_large(&start->allocator, &from->allocator, limit));
+    start->allocator.outside = start->line.whole * SMALL_SEGMENT;
+    const Block *blocks = start->allocator.blocks;
+    for (int32_t s = start->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
         for (int32_t b = s; b >= 0; b = blocks[b].next)
-            if (!blocks[b].is_free) now->held[blocks[b].owner] = b;
+            if (!blocks[b].is_free) start->held[blocks[b].owner] = b;
+    return DONE;
+}
+
+/* What has been given back with the large pool's cache. */
+static void see_given_back(State *now) {
+    if (now->line.whole && !now->allocator.outside) line_empty(&now->line);
+}
+
+/* A segment of the small pool that no other has room for: one that is wholly free, or a new one. */
+static int take_segment(State *now, int32_t number) {
+    Allocator *a = &now->allocator;
+    if (line_take(&now->line, number)) {
+        a->outside -= SMALL_SEGMENT;
+        return DONE;
+    }
+    if (a->reserved + SMALL_SEGMENT > a->limit) {
+        TRY(allocator_empty_cache(a));
+        if (a->reserved + SMALL_SEGMENT > a->limit) {
+            a->asked = SMALL_SEGMENT;
+            return REFUSED;
+        }
+    }
+    a->reserved += SMALL_SEGMENT;
+    if (a->reserved > a->granted) a->granted = a->reserved;
+    return line_add(&now->line, number);
+}
+
+/* Scratch that is taken and given back at once. */
+static int borrow(State *now, int64_t part, int64_t size) {
+    Allocator *a = &now->allocator;
+    int32_t block;
+    if (size == 0) return DONE;
+    if (size > SMALL) {
+        int status = allocator_malloc(a, size, &block);
+        see_given_back(now);
+        return status ? status : allocator_free(a, block);
+    }
+    if (((size + ROUND - 1) & -ROUND) <= part || now->line.whole) return DONE;
+    TRY(take_segment(now, WHOLE));
+    a->outside += SMALL_SEGMENT;
     return DONE;
 }
 
 /* Scratch under a limit, by the plan in use or the first after it that is not refused. */
-static int try_scratch(Run *r, const Event *e, int32_t which, int refused) {
-    Allocator *a = &r->trying.allocator;
+static int borrow_plan(const Run *r, State *now, int64_t part, int32_t which, int refused) {
     const Plans *plans = &r->journal.plans[which];
-    uint8_t *chosen = &r->trying.chosen[which];
-    int32_t at = *chosen, block;
+    uint8_t *chosen = &now->chosen[which];
+    int32_t at = *chosen;
     for (; at < plans->count; at++) {
-        int64_t size = plans->size[at], retries = a->retries;
-        if (size <= SMALL) { /* of the small pool, or nothing */
-            if (at && size) return TANGLED;
-            *chosen = (uint8_t)at;
-            return DONE;
-        }
-        int status = allocator_malloc(a, size, &block);
-        if (a->retries != retries && e->whole) return TANGLED;
+        int status = borrow(now, part, plans->size[at]);
         if (status == REFUSED && refused != FAILS) continue;
         if (status) return status;
         *chosen = (uint8_t)at;
-        return allocator_free(a, block);
+        return DONE;
     }
     if (refused != WITHOUT) return REFUSED;
     *chosen = (uint8_t)at;
     return DONE;
 }
 
-/* The large pool's part of an event under a limit; TANGLED where the small one's changes with it. */
-static int try_event(Run *r, const Event *e, const Request *request, int refused) {
-    Allocator *a = &r->trying.allocator;
-    int32_t *held = r->trying.held, block;
-    int64_t size = request->size, retries = a->retries;
-    if (e->kind == EMPTIED) {
-        TRY(allocator_empty_cache(a));
-        a->reserved -= e->of;
-        return DONE;
-    }
-    if (e->kind == SMALL_GROWTH) {
-        if (a->reserved + SMALL_SEGMENT > a->limit) {
-            if (e->whole) return TANGLED;
-            TRY(allocator_empty_cache(a));
-            if (a->reserved + SMALL_SEGMENT > a->limit) {
-                if (refused != FAILS && request->live < 0) return TANGLED; /* by another plan */
-                a->asked = SMALL_SEGMENT;
-                return REFUSED;
-            }
-        }
-        a->reserved += SMALL_SEGMENT;
-        if (a->reserved > a->granted) a->granted = a->reserved;
-        return DONE;
-    }
-    if (size == GIVEN_BACK) return allocator_free(a, held[request->live]);
-    if (request->live < 0) return try_scratch(r, e, (int32_t)(-1 - size), refused);
-    if (size < 0) size = r->journal.sizes[-1 - size];
-    if (size <= SMALL) return DONE; /* of the small pool, or nothing */
-    int status = allocator_malloc(a, size, &block);
-    if (a->retries != retries && e->whole) return TANGLED;
+static int ask_large(State *now, int64_t size, int32_t live) {
+    int32_t block;
+    int status = allocator_malloc(&now->allocator, size, &block);
+    see_given_back(now);
     if (status) return status;
-    held[request->live] = block;
-    a->blocks[block].owner = request->live;
+    now->held[live] = block;
+    now->allocator.blocks[block].owner = live;
     return DONE;
 }
 
-/* Try a limit by the large pool's events alone: as long as nothing of the small pool is given back
- * it goes as it did without a limit. TANGLED where something is, or that cannot be told. */
-static int try_large(Run *r, int64_t limit, int refused, int64_t *granted, int64_t *at,
-                     int64_t *asked) {
-    const Run *told = r->base != NULL ? r->base : r;
-    Journal *j = &r->journal;
-    *granted = most_granted(j);
-    if (limit >= *granted || !j->growth_count) return DONE;
-    if (!told->is_told || r->is_tangled) return TANGLED;
-    const State *from = opening_for(j, limit);
-    TRY(begin_trying(r, from, limit));
-    int32_t low = 0, high = told->event_count;
-    while (low < high) {
-        int32_t middle = low + (high - low) / 2;
-        if (told->events[middle].request < from->request) low = middle + 1;
-        else high = middle;
+/* A step under a limit; TANGLED where the small pool would be another in more than what is told. */
+static int try_step(const Run *r, State *now, const Step *s, int refused) {
+    switch (s->kind) {
+    case ASKS: return ask_large(now, s->of, s->live);
+    case RETURNS: return allocator_free(&now->allocator, now->held[s->live]);
+    case OWN: return ask_large(now, r->journal.sizes[s->of], s->live);
+    case BORROWS: return borrow_plan(r, now, s->of, s->live, refused);
+    case OPENS: return take_segment(now, s->live);
+    case CLOSES:
+        line_return(&now->line, s->live);
+        now->allocator.outside += SMALL_SEGMENT;
+        return DONE;
+    case ORDERS: return line_is_before(&now->line, s->live, (int32_t)s->of) ? DONE : TANGLED;
+    default:
+        TRY(allocator_empty_cache(&now->allocator));
+        line_empty(&now->line);
+        return DONE;
     }
-    Allocator *a = &r->trying.allocator;
-    for (int32_t i = low; i < told->event_count; i++) {
-        const Event *e = &told->events[i];
-        if (e->kind >= MARKED) continue;
-        int status = try_event(r, e, &j->requests[e->request], refused);
+}
+
+static int advance_steps(void *of, State *now, int64_t end, int refused) {
+    const Run *r = of;
+    const Step *steps = teller(r)->steps;
+    for (int64_t at = now->request; at < end; at++) {
+        int status = try_step(r, now, &steps[at], refused);
         if (status) {
-            r->is_tangled = status == TANGLED;
-            *granted = a->granted;
-            *at = e->request;
-            *asked = a->asked;
+            now->request = at;
             return status;
         }
     }
-    *granted = a->granted;
+    now->request = end;
     return DONE;
 }
 
-/* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
- * where it fails. REFUSED where it does, DONE where the run completes; AS_BASE where the try is its
- * base's, which is to be asked. */
-EXPORT int vramplan_attempt(void *run, int64_t limit, int refused, int64_t *found) {
-    Run *r = run;
+/* Whether an event is a step of a try, and which. */
+static int step_of(const Run *r, const Event *e, Step *s) {
+    const Request *request = &r->journal.requests[e->request];
+    s->of = e->of;
+    s->live = (int32_t)e->of;
+    switch (e->kind) {
+    case LARGE:
+        s->kind = request->size == GIVEN_BACK ? RETURNS : ASKS;
+        s->of = request->size;
+        s->live = request->live;
+        return 1;
+    case SIZED: /* a size below 0 is one of the journal's own */
+        s->kind = request->live < 0 ? BORROWS : OWN;
+        s->of = request->live < 0 ? e->part : -1 - request->size;
+        s->live = request->live < 0 ? (int32_t)(-1 - request->size) : request->live;
+        return 1;
+    case GROWN:
+        s->kind = OPENS;
+        return e->of != WHOLE; /* for scratch, which is seen to */
+    case TAKEN: s->kind = OPENS; return 1;
+    case RETURNED: s->kind = CLOSES; return 1;
+    case ORDERED:
+        s->kind = ORDERS;
+        s->live = (int32_t)(e->of >> 32);
+        return 1;
+    case EMPTIED: s->kind = EMPTIES; return 1;
+    default: return 0;
+    }
+}
+
+int note_steps(Run *r) {
+    if (!r->is_told) return DONE;
+    size_t count = (size_t)r->event_count + 1;
+    r->steps = malloc(count * sizeof(Step));
+    r->step_requests = malloc(count * sizeof(int32_t));
+    if (r->steps == NULL || r->step_requests == NULL) return FAILED;
+    for (int32_t i = 0; i < r->event_count; i++) {
+        if (!step_of(r, &r->events[i], &r->steps[r->step_count])) continue;
+        r->step_requests[r->step_count++] = r->events[i].request;
+    }
+    return DONE;
+}
+
+/* The first step of a request or one behind it. */
+static int64_t step_from(const Run *told, int64_t request) {
+    int32_t low = 0, high = told->step_count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (told->step_requests[middle] < request) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* Try a limit by steps alone. */
+static int try_steps(Run *r, int64_t limit, int refused, int keeps, int64_t *granted, int64_t *at,
+                      int64_t *asked) {
+    const Run *told = teller(r);
+    const Journal *j = &r->journal;
+    *granted = most_granted(j);
+    if (limit >= *granted || !j->growth_count) return DONE;
+    if (told->steps == NULL) return TANGLED;
+    Way way = {r, advance_steps, told->step_count, j->live_count, j->size_count};
+    Tries *t = &r->tries;
+    int32_t from = tries_resume(t, limit, refused);
+    if (from < 0) {
+        const State *opening = opening_for(j, limit);
+        /* a copy of a block takes about as long as a step */
+        int64_t apart = (int64_t)opening->allocator.block_count * STEPS_A_BLOCK;
+        State *start = tries_begin(t, &way, step_from(told, opening->request),
+                                   keeps ? (apart > LEAST_STEPS ? apart : LEAST_STEPS) : 0,
+                                   opening->allocator.granted);
+        if (start == NULL || open_large(r, start, opening, limit)) {
+            tries_end(t);
+            return FAILED;
+        }
+        from = 0;
+    }
+    int status = tries_go(t, &way, from, limit, refused, granted);
+    if (status == REFUSED) {
+        *at = told->step_requests[t->now.request];
+        *asked = t->now.allocator.asked;
+    }
+    return status;
+}
+
+/* What is known of a limit from another try; NULL for nothing. */
+static const Tried *known_try(const Run *r, int64_t limit, int refused) {
+    for (int32_t i = r->tried_count; i > 0; i--) {
+        const Tried *one = &r->tried[i - 1];
+        if (one->low <= limit && limit <= one->high && one->refused == refused) return one;
+    }
+    return NULL;
+}
+
+static int keep_try(Run *r, int64_t limit, int refused, int status, const int64_t *found) {
+    if (r->tried_count == MOST_TRIED) r->tried_count = 0;
+    TRY(make_room((void **)&r->tried, &r->tried_room, r->tried_count + 1, sizeof(Tried)));
+    Tried *one = &r->tried[r->tried_count++];
+    one->low = found[0];
+    one->high = limit;
+    one->refused = refused;
+    one->status = status;
+    memcpy(one->found, found, sizeof one->found);
+    return DONE;
+}
+
+static int attempt(Run *r, int64_t limit, int refused, int keeps, int64_t *found) {
     int64_t at = 0;
-    if (refused < FAILS || refused > WITHOUT) return FAILED;
+    const Tried *known = known_try(r, limit, refused);
+    if (known != NULL) {
+        memcpy(found, known->found, sizeof known->found);
+        return known->status;
+    }
     if (r->joined && limit < most_granted(&r->journal) &&
         opening_for(&r->journal, limit) >= &r->journal.openings[r->joined])
         return AS_BASE;
-    int status = try_large(r, limit, refused, &found[0], &at, &found[3]);
+    int status = try_steps(r, limit, refused, keeps, &found[0], &at, &found[3]);
     if (status == TANGLED)
-        status = journal_try(&r->journal, limit, refused, &found[0], &at, &found[3]);
+        status = journal_try(&r->journal, limit, refused, keeps, &found[0], &at, &found[3]);
     if (status == REFUSED) {
         int32_t low = 0, high = r->place_count;
         while (low < high) {
@@ -374,5 +524,50 @@ EXPORT int vramplan_attempt(void *run, int64_t limit, int refused, int64_t *foun
         found[1] = r->places[low - 1].phase;
         found[2] = r->places[low - 1].component;
     }
+    if (status == DONE || status == REFUSED) TRY(keep_try(r, limit, refused, status, found));
+    return status;
+}
+
+static void forget_states(Run *r) {
+    tries_end(&r->tries);
+    tries_end(&r->journal.tries);
+}
+
+/* Try a limit. found: what it granted at most; the phase, the component and the bytes asked for
+ * where it fails. REFUSED where it does, DONE where the run completes; AS_BASE where the try is its
+ * base's, which is to be asked. */
+EXPORT int vramplan_attempt(void *run, int64_t limit, int refused, int64_t *found) {
+    if (refused < FAILS || refused > WITHOUT) return FAILED;
+    memset(found, 0, 4 * sizeof(int64_t));
+    return attempt(run, limit, refused, 0, found);
+}
+
+/* Try limits downwards, from a byte below one under which the run completes: each a byte below what
+ * the one before was granted. REFUSED at the first that fails, and found[0] is the limit a byte
+ * above it, [1] to [3] how it fails; DONE where none does, and TOO_LONG where so many seconds are
+ * over, or FAILED, each with what has been reached. found[4]: how many were tried. Its base's tries
+ * are made there, and asked for. */
+EXPORT int vramplan_lower(void *run, int64_t limit, int refused, double seconds, int64_t *found) {
+    Run *r = run, *base = (Run *)r->base;
+    if (refused < FAILS || refused > WITHOUT) return FAILED;
+    clock_t began = clock();
+    int64_t one[4] = {0, 0, 0, 0}, tries = 0;
+    int status = DONE;
+    while (limit > 0) {
+        if ((double)(clock() - began) / CLOCKS_PER_SEC > seconds) {
+            status = TOO_LONG;
+            break;
+        }
+        tries++;
+        status = attempt(r, limit - 1, refused, 1, one);
+        if (status == AS_BASE) status = attempt(base, limit - 1, refused, 1, one);
+        if (status) break;
+        limit = one[0];
+    }
+    forget_states(r);
+    if (base != NULL) forget_states(base);
+    found[0] = limit;
+    memcpy(found + 1, one + 1, 3 * sizeof(int64_t));
+    found[4] = tries;
     return status;
 }

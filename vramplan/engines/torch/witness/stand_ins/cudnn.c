@@ -81,6 +81,46 @@ static const char *path_beside(const char *name, char *text, size_t room)
     return snprintf(text, room, "%.*s%s", folder, about.dli_fname, name), text;
 }
 
+/* A second name space has a second libc, which hands out keys of thread-specific data from 0 as the
+   first does; but both keep the data in the same table of a thread. A library that finds another's
+   value under its key falls over it. So the first libc never hands out keys from FIRST to LAST, and
+   the second none below FIRST. The table's blocks of 32 are allocated when they are first used and
+   freed by the first libc, when a thread ends: it has to be the one that allocates them, too. */
+enum { FIRST = 512, LAST = 768, BLOCK = 32 };
+
+static int keep_keys_apart(void *driver)
+{
+    static pthread_key_t lower[FIRST];
+    int (*create)(pthread_key_t *, void (*)(void *)) =
+        (int (*)(pthread_key_t *, void (*)(void *)))dlsym(driver, "pthread_key_create");
+    pthread_key_t key = 0;
+    size_t count = 0;
+    if (!create)
+        return 0;
+    while (key + 1 < LAST && !pthread_key_create(&key, NULL))
+        if (key < FIRST)
+            lower[count++] = key;
+    while (count)
+        pthread_key_delete(lower[--count]);
+    if (key + 1 != LAST)
+        return 0;
+    for (key = 0; key + 1 < FIRST;)
+        if (create(&key, NULL))
+            return 0;
+    return key + 1 == FIRST;
+}
+
+/* Have the first libc allocate the blocks of this thread. */
+static void prepare_thread(void)
+{
+    static __thread int is_prepared;
+    for (pthread_key_t key = FIRST; !is_prepared && key < LAST; key += BLOCK) {
+        pthread_setspecific(key, &is_prepared);
+        pthread_setspecific(key, NULL);
+    }
+    is_prepared = 1;
+}
+
 static void begin(void)
 {
     const char *path = getenv("VRAMPLAN_PRETENDED_CUDNN");
@@ -94,8 +134,9 @@ static void begin(void)
         dlmopen(place, path_beside("libcuda.so.1", beside, sizeof beside), RTLD_NOW | RTLD_LOCAL);
     const char *colon = strchr(path, ':');
     void *products = NULL, *library = NULL;
-    if (driver && colon && !dlinfo(driver, RTLD_DI_LMID, &place)) {
+    if (driver && colon && keep_keys_apart(driver) && !dlinfo(driver, RTLD_DI_LMID, &place)) {
         snprintf(beside, sizeof beside, "%.*s", (int)(colon - path), path);
+        prepare_thread();
         products = dlmopen(place, beside, RTLD_NOW | RTLD_LOCAL);
     }
     if (products)
@@ -122,6 +163,8 @@ static void begin(void)
 static void *device(void)
 {
     pthread_once(&once, begin);
+    if (is_loaded)
+        prepare_thread();
     int place = card_place(current_device());
     return place < 0 ? NULL : devices[place];
 }

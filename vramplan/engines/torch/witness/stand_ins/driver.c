@@ -77,6 +77,8 @@ int cuPointerGetAttribute(void *value, int attribute, uintptr_t address)
         *(void **)value = context_of(device);
     else if (attribute == 2) /* what kind of memory: a device's */
         *(unsigned *)value = 2;
+    else if (attribute == 3 || attribute == 4) /* where a device sees it, and the host */
+        *(uintptr_t *)value = address;
     else if (attribute == 9) /* the ordinal */
         *(int *)value = device;
     else
@@ -84,10 +86,52 @@ int cuPointerGetAttribute(void *value, int attribute, uintptr_t address)
     return OK;
 }
 int cuTensorMapEncodeTiled(void *map) { return (void)map, OK; }
+int cuTensorMapEncodeIm2col(void *map) { return (void)map, OK; }
+int cuCtxGetLimit(size_t *value, int limit) { return (void)limit, *value = 0, OK; }
+int cuCtxSetLimit(int limit, size_t value) { return (void)limit, (void)value, OK; }
+
+/* ---------------------------------- kernels that a program brings itself, compiled for the card */
+int cuModuleLoadData(void **module, const void *image)
+{
+    return (void)image, *module = new_handle(), OK;
+}
+int cuModuleLoad(void **module, const char *path) { return cuModuleLoadData(module, path); }
+int cuModuleLoadDataEx(void **module, const void *image, unsigned count, int *options,
+                       void **values)
+{
+    return (void)count, (void)options, (void)values, cuModuleLoadData(module, image);
+}
+int cuModuleGetFunction(void **function, void *module, const char *name)
+{
+    return (void)module, (void)name, *function = new_handle(), OK;
+}
+int cuModuleUnload(void *module) { return (void)module, OK; }
+int cuFuncGetAttribute(int *value, int attribute, void *function)
+{
+    (void)function;
+    /* the most threads of a block, and registers; static shared, constant and local memory: none */
+    *value = attribute == 0 ? 1024 : attribute == 4 ? 32 : 0;
+    return OK;
+}
 int cuFuncSetAttribute(void *function, int attribute, int value)
 {
     return (void)function, (void)attribute, (void)value, OK;
 }
+int cuFuncSetCacheConfig(void *function, int config) { return (void)function, (void)config, OK; }
+int cuOccupancyMaxActiveClusters(int *count, void *function, const void *config)
+{
+    const struct card *card = card_of(current_device());
+    (void)function, (void)config;
+    return *count = card ? card->multiprocessors : 1, OK;
+}
+int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, void *function, int threads,
+                                                size_t shared)
+{
+    return (void)function, (void)threads, (void)shared, *count = 1, OK;
+}
+int cuLaunchKernel(void *function) { return (void)function, work_done(), OK; }
+int cuLaunchKernelEx(const void *config) { return (void)config, work_done(), OK; }
+int cuLaunchCooperativeKernel(void *function) { return (void)function, work_done(), OK; }
 
 /* --------------------------------------------------------- virtual memory: expandable segments */
 struct chunk {

@@ -1,7 +1,9 @@
 /* What a thread gives a card to do: nothing is computed, small copies are made. */
+#define _GNU_SOURCE
 #include "card.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 static __thread int device;
 int current_device(void) { return device; }
@@ -40,14 +42,47 @@ int drop_answer(void)
    and back; what comes to the host comes whole, up to a picture's size. */
 #define MOST_TO_HOST ((size_t)256 << 20)
 
+/* Which pages of a range are in memory. One that nobody has written to is not, and reads as zeros;
+   one that the system has swapped out looks so too, and then what was in it comes as zeros. */
+#define PAGE ((size_t)4096)
+#define LOOK ((size_t)1 << 20)
+typedef unsigned char pages[LOOK / PAGE + 2];
+
+static void look(const char *at, size_t bytes, pages seen)
+{
+    uintptr_t first = (uintptr_t)at & ~(PAGE - 1);
+    if (mincore((void *)first, (uintptr_t)at + bytes - first, seen))
+        memset(seen, 1, sizeof(pages));
+}
+
+/* Copy what somebody has written: a model that goes back to the host takes no memory there. */
+static void copy_written(char *to, const char *from, size_t bytes)
+{
+    pages sources, targets;
+    for (size_t part, done = 0; done < bytes; done += part) {
+        part = bytes - done < LOOK ? bytes - done : LOOK;
+        look(from + done, part, sources), look(to + done, part, targets);
+        size_t from_first = (uintptr_t)(from + done) % PAGE, to_first = (uintptr_t)(to + done) % PAGE;
+        for (size_t size, at = 0; at < part; at += size) { /* a page of the target, or its part */
+            size = PAGE - (to_first + at) % PAGE;
+            size = size < part - at ? size : part - at;
+            size_t first = (from_first + at) / PAGE, last = (from_first + at + size - 1) / PAGE;
+            if ((sources[first] | sources[last] | targets[(to_first + at) / PAGE]) & 1)
+                memmove(to + done + at, from + done + at, size);
+        }
+    }
+}
+
 void copy_bytes(void *to, const void *from, size_t bytes)
 {
     int stays = memory_device(to) >= 0;
     if (!stays && answers_next && bytes <= sizeof next_answer) {
         memcpy(to, &next_answer, bytes);
         answers_next = 0;
-    } else if (bytes <= card_state()->copied_bytes || (!stays && bytes <= MOST_TO_HOST)) {
+    } else if (bytes <= card_state()->copied_bytes) {
         memmove(to, from, bytes);
+    } else if (!stays && bytes <= MOST_TO_HOST) {
+        copy_written(to, from, bytes);
     }
 }
 

@@ -1,0 +1,342 @@
+"""Weights that settings change: quantised, adapted, in groups; and what a budget makes of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.saved_models import write
+from vramplan.ask.judge import judge
+from vramplan.ask.targets import make_jobs
+from vramplan.catalog import load_catalog
+from vramplan.engines.door import engine_of
+from vramplan.engines.torch.adapters import adapters_of, added_tensors
+from vramplan.engines.torch.changed_weights import are_changed, tape_at
+from vramplan.engines.torch.group_offload import resident
+from vramplan.engines.torch.module_list import (
+    LINEAR,
+    OTHER,
+    Module,
+    ModuleList,
+    match,
+    shipped_modules,
+)
+from vramplan.engines.torch.pipeline import of_torch
+from vramplan.engines.torch.quantised import quantise
+from vramplan.engines.torch.tape.contents import Weights
+from vramplan.engines.torch.tape_files import find_tape, open_tape
+from vramplan.errors import UsageError
+from vramplan.model import Estimate, LineKind, Origin, SettingValue
+
+CATALOG = load_catalog()
+
+
+def linear(rows: int, columns: int, name: str = "to_q") -> Module:
+    return Module(name=name, kind=LINEAR, rows=rows, tensors=(rows * columns,))
+
+
+def held(scheme: str, rows: int, columns: int, element_bytes: int = 2) -> int:
+    tensors = quantise(linear(rows, columns), scheme, element_bytes)
+    return sum(
+        int(size[:-1]) if isinstance(size, str) else size * element_bytes for size in tensors
+    )
+
+
+def estimate(name: str, card: str = "rtx-4090", **settings: SettingValue) -> Estimate:
+    (job,) = make_jobs([name], CATALOG, settings)
+    return engine_of(job.pipeline).estimate(job, CATALOG.card(card).candidates[0])
+
+
+# -------------------------------------------------------------------------- quantised layers
+#: read off the libraries' own tensors: bitsandbytes 0.50.2, torchao 0.18.0, optimum-quanto 0.2.7
+SEEN = [
+    ("bnb-4bit", 4096, 11008, 25_362_496),
+    ("bnb-4bit-dq", 4096, 11008, 23_260_996),
+    ("bnb-4bit", 4096, 4096, 9_437_248),
+    ("bnb-4bit", 320, 1000, 180_064),
+    ("bnb-4bit-dq", 320, 1000, 166_172),
+    ("bnb-4bit-dq", 512, 384, 102_516),
+    ("bnb-8bit", 4096, 4096, 16_793_600),
+    ("torchao-int8", 4096, 4096, 16_797_696),
+    ("torchao-int8", 320, 1000, 321_600),
+    ("torchao-fp8", 512, 384, 198_656),
+    ("torchao-int4", 320, 1000, 640_000),  # a width that it leaves as it is
+    ("quanto-int8", 4096, 4096, 16_785_408 + 4),
+    ("quanto-fp8", 320, 1000, 320_640 + 4),
+    ("quanto-int4", 4096, 4096, 8_912_900),
+    ("quanto-int4", 512, 384, 104_448 + 4),
+    ("quanto-int4", 320, 1000, 161_280 + 4),
+    ("gguf-q8_0", 3072, 3072, 3072 * 3072 // 32 * 34),
+    ("gguf-q4_k", 3072, 3072, 3072 * 3072 // 256 * 144),
+    ("gguf-q4_k", 3072, 64, 3072 * 64 * 2),  # no whole blocks in a row
+    ("fp8-layerwise", 3072, 3072, 3072 * 3072),
+]
+
+
+@pytest.mark.parametrize(("scheme", "rows", "columns", "size_bytes"), SEEN)
+def test_a_layer_takes_what_the_libraries_own_tensors_take(
+    scheme: str, rows: int, columns: int, size_bytes: int
+) -> None:
+    assert held(scheme, rows, columns) == size_bytes
+
+
+def test_what_is_kept_stays_as_it_is() -> None:
+    head = Module(name="lm_head", kind=LINEAR, rows=8, tensors=(64,), is_kept=True)
+    norm = Module(name="norm", kind=OTHER, rows=0, tensors=(8, 8), is_uncast=True)
+    for scheme in ("bnb-4bit", "bnb-8bit", "torchao-int8", "quanto-int8", "gguf-q8_0"):
+        assert quantise(head, scheme, 2) == head.tensors
+        assert quantise(norm, scheme, 2) == norm.tensors
+    assert quantise(norm, "fp8-layerwise", 2) == norm.tensors
+
+
+def test_a_t5_keeps_its_last_matrices_and_a_language_model_its_head() -> None:
+    t5 = shipped_modules("flux1-dev")["text_encoder_2"]
+    kept = [one for one in t5.modules if one.is_kept]
+    assert len(kept) == 24
+    assert all(one.name.endswith("DenseReluDense.wo") for one in kept)
+    llama = shipped_modules("llama-3.1-8b")["model"]
+    assert [one.name for one in llama.modules if one.is_kept] == ["lm_head"]
+
+
+@pytest.mark.parametrize("name", ["flux1-dev", "sd15", "llama-3.1-8b", "llava-1.5-7b-hf"])
+def test_a_list_has_the_modules_of_the_tape(name: str) -> None:
+    (job,) = make_jobs([name], CATALOG, {})
+    pipeline = of_torch(job.pipeline)
+    lists = shipped_modules(name)
+    from vramplan.engines.torch.estimate import settled
+
+    tape = open_tape(find_tape(settled(pipeline, job.settings)))
+    for component, weights in tape.components.items():
+        if component not in lists:
+            continue
+        places = match(lists[component], weights)
+        floats = [n for n, tensors in enumerate(weights.modules) if _floats(tensors)]
+        assert all(places[n] is not None for n in floats), component
+        linear = sum(one.elements for one in places if one is not None and one.kind == LINEAR)
+        listed = sum(one.elements for one in lists[component].modules if one.kind == LINEAR)
+        assert linear == listed
+
+
+def _floats(tensors: tuple[int | str, ...]) -> list[int]:
+    return [size for size in tensors if isinstance(size, int)]
+
+
+def test_weights_in_four_bits_are_exact_and_what_is_unpacked_is_a_band() -> None:
+    """12 B of transformer and 4.8 B of T5: diffusers' own page has FLUX.1 dev in 4 bits."""
+    whole = estimate("flux1-dev")
+    small = estimate(
+        "flux1-dev", quantization="transformer:bnb-4bit;text_encoder_2:bnb-4bit", offload="model"
+    )
+    sizes = {one.name: one for one in small.components}
+    assert sizes["transformer"].dtype == "bnb-4bit"
+    assert sizes["text_encoder"].dtype == "bf16"
+    linear = [m for m in shipped_modules("flux1-dev")["transformer"].modules if m.kind == LINEAR]
+    elements = sum(one.elements for one in linear)
+    saved = whole.components[2].weights_bytes - sizes["transformer"].weights_bytes
+    # two bytes an element less half a byte, a scale for 64 and a table of 16
+    assert saved == elements * 2 - elements // 2 - elements // 64 * 4 - 64 * len(linear)
+    assert all(line.origin is Origin.EXACT for line in small.lines if line.kind is LineKind.WEIGHTS)
+    (unpacked,) = [line for line in small.lines if line.name == "unpacked weights"]
+    assert unpacked.origin is Origin.ASSUMED
+    assert unpacked.band.low_bytes == 0 < unpacked.band.high_bytes
+    assert small.need.band.expected_bytes < whole.need.band.expected_bytes
+
+
+def test_verdicts_of_a_check_and_of_a_sweep_agree_where_weights_are_quantised() -> None:
+    settings: dict[str, SettingValue] = {"quantization": "bnb-8bit", "offload": "model"}
+    (job,) = make_jobs(["flux1-dev"], CATALOG, settings)
+    card = CATALOG.card("rtx-4090").candidates[0]
+    budget = card.total_bytes - card.reserved_bytes
+    engine = engine_of(job.pipeline)
+    graded = engine.grader(job)(card, budget)
+    judged = engine.judge(job, card, budget)
+    assert graded.need == judged.estimate.need
+    assert graded.kind is judged.kind
+
+
+# ---------------------------------------------------------------------------- group offload
+def blocks() -> tuple[ModuleList, list[Module | None], list[int]]:
+    names = ["proj_in", "blocks.0.a", "blocks.0.b", "blocks.1.a", "blocks.2.a", "norm"]
+    modules = [Module(name=name, kind=OTHER, rows=0, tensors=(1,)) for name in names]
+    sizes = [7, 10, 20, 25, 4, 1]
+    found = ModuleList(modules=tuple(modules), is_of_transformers=False, lists=("blocks",))
+    return found, list(modules), sizes
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 7 + 1 + 30),
+        ({"num_blocks_per_group": 2}, 7 + 1 + 55),
+        ({"use_stream": "on"}, 7 + 1 + 30 + 25),
+        ({"use_stream": "on", "num_blocks_per_group": 3}, 7 + 1 + 30 + 25),  # one with a stream
+        ({"offload_type": "leaf_level"}, 25),
+        ({"offload_type": "leaf_level", "use_stream": "on"}, 45),
+    ],
+)
+def test_of_a_component_one_group_is_there_with_what_is_in_no_block(
+    settings: dict[str, SettingValue], expected: int
+) -> None:
+    modules, places, sizes = blocks()
+    assert sum(sizes[n] for n in resident(modules, places, sizes, settings)) == expected
+
+
+def test_groups_are_those_that_diffusers_makes() -> None:
+    """Held to its own hooks on small models: what they bring at once, module by module."""
+    torch = pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
+    from diffusers.hooks import group_offloading as theirs
+
+    from tools.module_lists import describe_component
+    from vramplan.engines.torch.module_list import read_component
+
+    small = {"in_channels": 4, "num_layers": 3, "num_single_layers": 2, "attention_head_dim": 16}
+    models = [
+        diffusers.FluxTransformer2DModel(
+            **small, num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
+            axes_dims_rope=(4, 4, 8),
+        ),
+        diffusers.AutoencoderKL(
+            block_out_channels=(32, 64), down_block_types=["DownEncoderBlock2D"] * 2,
+            up_block_types=["UpDecoderBlock2D"] * 2,
+        ),
+    ]  # fmt: skip
+    for model in models:
+        modules = read_component(describe_component(model))
+        sizes = [4 * sum(_floats(one.tensors)) for one in modules.modules]
+        ours = sum(sizes[n] for n in resident(modules, modules.modules, sizes, {}))
+        assert ours == _theirs(torch, theirs, model)
+
+
+def _theirs(torch, theirs, model) -> int:  # modules that are imported above
+    config = theirs.GroupOffloadingConfig(
+        onload_device=torch.device("cpu"), offload_device=torch.device("cpu"),
+        offload_type="block_level", non_blocking=False, record_stream=False,
+        low_cpu_mem_usage=False, num_blocks_per_group=1,
+        block_modules=getattr(model, "_group_offload_block_modules", None),
+    )  # fmt: skip
+    theirs._apply_group_offloading_block_level(model, config)
+    groups = {}
+    for name, module in model.named_modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        hook = registry and registry.get_hook("group_offloading")
+        if hook:
+            groups.setdefault(id(hook.group), (hook.group, name))
+
+    def size(group) -> int:  # a ModuleGroup
+        tensors = {id(t): t for m in group.modules for t in (*m.parameters(), *m.buffers())}
+        tensors |= {id(t): t for t in (*group.parameters, *group.buffers)}
+        return sum(t.numel() * t.element_size() for t in tensors.values())
+
+    # a group that its own module leads is there while that runs, with one of those inside it
+    leads = {n: g for g, n in groups.values() if g.offload_leader is model.get_submodule(n)}
+    nested = {n: size(g) for n, g in leads.items()}
+    best = 0
+    for name, own in nested.items():
+        around = sum(s for n, s in nested.items() if n != name and _is_around(n, name))
+        best = max(best, own + around)
+    return best
+
+
+def _is_around(outer: str, inner: str) -> bool:
+    return outer == "" or inner.startswith(f"{outer}.")
+
+
+def test_blocks_come_one_by_one_and_a_t5_comes_whole() -> None:
+    """A T5's blocks are in no list at its top: block_level moves all of it."""
+    found = estimate("flux1-dev", offload="group")
+    assert found.peak.component == "text_encoder_2"
+    t5 = next(one for one in found.components if one.name == "text_encoder_2")
+    assert t5.weights_bytes == 9_524_621_312
+    leaf = estimate("flux1-dev", offload="group", offload_type="leaf_level")
+    model = estimate("flux1-dev", offload="model")
+    assert leaf.need.band.expected_bytes < found.need.band.expected_bytes
+    assert found.need.band.expected_bytes < model.need.band.expected_bytes
+
+
+def test_whatever_is_cached_a_tape_without_changes_is_the_tape_itself() -> None:
+    (job,) = make_jobs(["sd15"], CATALOG, {})
+    pipeline = of_torch(job.pipeline)
+    path = find_tape(pipeline)
+    assert tape_at(pipeline, job.settings, path) is open_tape(path)
+    changed = {**job.settings, "quantization": "bnb-8bit"}
+    assert tape_at(pipeline, changed, path) is tape_at(pipeline, dict(changed), path)
+    assert not are_changed({"quantization": "none", "lora": "none", "offload": "model"})
+
+
+# --------------------------------------------------------------------------------- adapters
+def unet() -> dict[str, ModuleList]:
+    return {
+        "unet": ModuleList(modules=(linear(320, 768), linear(8, 8, "ff")), is_of_transformers=False)
+    }
+
+
+def test_a_rank_is_two_matrices_beside_each_projection() -> None:
+    (adapter,) = adapters_of({"lora": "rank16"}, unet())
+    # as diffusers loads it: in its component's dtype, whatever the file's
+    assert added_tensors("unet", unet()["unet"], (adapter,), 2) == ["24576B", "10240B"]
+    (single,) = adapters_of({"lora": "rank16:fp32"}, unet())
+    assert added_tensors("unet", unet()["unet"], (single,), 2) == [
+        f"{16 * 768 * 4}B",
+        f"{320 * 16 * 4}B",
+    ]
+    (fused,) = adapters_of({"lora": "rank16:bf16:fused"}, unet())
+    assert added_tensors("unet", unet()["unet"], (fused,), 2) == []
+
+
+def test_an_adapter_of_a_language_model_is_held_in_fp32() -> None:
+    modules = ModuleList(modules=(linear(64, 32, "q_proj"),), is_of_transformers=True)
+    (adapter,) = adapters_of({"lora": "rank8"}, {"model": modules})
+    assert added_tensors("model", modules, (adapter,), 2) == [f"{8 * 32 * 4}B", f"{64 * 8 * 4}B"]
+
+
+def test_a_file_is_counted_by_its_header(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "style.safetensors",
+        [
+            ("unet.mid.attn.to_q.lora_A.weight", "F32", (8, 320)),
+            ("unet.mid.attn.to_q.lora_B.weight", "F16", (320, 8)),
+            ("text_encoder.layers.0.q_proj.lora_A.weight", "F16", (8, 768)),
+        ],
+    )
+    plain = estimate("sd15")
+    found = estimate("sd15", lora=str(path))
+    sizes = [{one.name: one.weights_bytes for one in one.components} for one in (plain, found)]
+    assert sizes[1]["unet"] - sizes[0]["unet"] == 2 * 8 * 320 * 2
+    assert sizes[1]["text_encoder"] - sizes[0]["text_encoder"] == 8 * 768 * 2
+    weights = {line.component: line.origin for line in found.lines if line.kind is LineKind.WEIGHTS}
+    assert weights["unet"] is Origin.EXACT
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lora": "style.bin"}, "no adapter"),
+        ({"lora": "missing.safetensors"}, "No such file"),
+        ({"lora": "rank16:bf16:fp32"}, "not a rank"),
+        ({"quantization": "decoder:bnb-4bit"}, "there is no 'decoder'"),
+        ({"quantization": "text_encoder:gguf-q8_0"}, "of transformers, which has no"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(settings: dict[str, SettingValue], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        estimate("sd15", **settings)
+
+
+def test_a_changed_run_is_judged_on_every_card() -> None:
+    for settings in ({"quantization": "bnb-4bit"}, {"offload": "group"}, {"lora": "rank8"}):
+        (job,) = make_jobs(["sd15"], CATALOG, settings)
+        verdicts = judge(job, CATALOG.card("8gb"))
+        assert verdicts[0].need.low_bytes <= verdicts[0].need.expected_bytes
+        assert not math.isnan(verdicts[0].offload_risk)
+
+
+def test_modules_of_another_order_are_matched_by_their_sizes() -> None:
+    found = ModuleList(
+        modules=(linear(2, 3), Module(name="n", kind=OTHER, rows=0, tensors=(5,))),
+        is_of_transformers=False,
+    )
+    weights = Weights(parameters=11, modules=((5,), (6,), (9,)))
+    assert [one and one.name for one in match(found, weights)] == ["n", "to_q", None]

@@ -1,0 +1,1 @@
+"""What is recorded on the spot, class by class: ``python -m tools.coverage`` (`__main__`)."""

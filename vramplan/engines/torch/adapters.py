@@ -1,0 +1,202 @@
+"""LoRA adapters beside a torch model: what they hold, and what they compute beside a layer.
+
+An adapter is two matrices beside a layer's own, ``rank`` wide. A file says which layers and ranks;
+a rank alone is put on the layers that the libraries' own training scripts choose. Fused into the
+weights an adapter takes nothing. Sources: peft, tuners/lora/layer.py; diffusers,
+examples/text_to_image/train_text_to_image_lora.py and
+examples/dreambooth/train_dreambooth_lora_flux.py; peft, utils/constants.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from vramplan.engines.torch.diffusers_offload import DENOISERS
+from vramplan.engines.torch.module_list import LINEAR, ModuleList
+from vramplan.errors import UsageError
+from vramplan.model import Band, Origin, Settings
+from vramplan.quick_dataclass import dataclass
+from vramplan.settings import files_of
+from vramplan.sources.safetensors import Tensor, read_safetensors
+
+_RANK = re.compile(r"rank-?([0-9]{1,4})((?::(?:fp32|fp16|bf16|fused))*)", re.IGNORECASE)
+_SUFFIX = ".safetensors"
+_FUSED = "fused"
+_BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
+#: layers that training scripts put an adapter on, by the end of their names
+_OF_DENOISERS = (
+    *("to_k", "to_q", "to_v", "to_out.0"),
+    *("add_k_proj", "add_q_proj", "add_v_proj", "to_add_out"),
+)
+_OF_LANGUAGE = ("q_proj", "v_proj")
+#: the two matrices, as files call them
+_PAIRS = (("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up"))
+_EXTRA = (".alpha", ".dora_scale", ".lora_magnitude_vector")
+#: of what is live, in hundredths, expected and at most, for each two bytes of an adapter's element:
+#: its result, and that scaled, beside the layer's own; in fp32 the input once more
+_WORK = (25, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """One adapter. `rank` is None for a file, whose tensors are counted by component.
+
+    `element_bytes` is None where nobody said a dtype: diffusers casts an adapter to that of its
+    component, whatever the file's; peft casts one of a language model to fp32
+    (`autocast_adapter_dtype`).
+    """
+
+    text: str
+    rank: int | None
+    element_bytes: int | None
+    is_fused: bool
+    tensors: Mapping[str, tuple[int, ...]]  # component -> elements of each, of a file
+
+    def bytes_in(self, component: str, element_bytes: int) -> int:
+        """Return the bytes of an element beside a component that is in so many."""
+        if self.element_bytes is not None:
+            return self.element_bytes
+        return element_bytes if _is_of_pipeline(component) else 4
+
+
+def adapters_of(settings: Settings, lists: Mapping[str, ModuleList]) -> tuple[Adapter, ...]:
+    """Return the adapters that ``lora`` names. Raises UsageError for what is none.
+
+    A file's SourceError is passed on.
+    """
+    return tuple(_adapter(text, lists) for text in files_of(settings.get("lora")))
+
+
+def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
+    found = _RANK.fullmatch(text)
+    if found:
+        words = [word.lower() for word in found[2].split(":") if word]
+        dtypes = [word for word in words if word != _FUSED]
+        if int(found[1]) < 1 or len(dtypes) > 1:
+            raise UsageError(f"lora {text}: not a rank", hint="such as rank16, rank16:bf16:fused")
+        return Adapter(
+            text=text,
+            rank=int(found[1]),
+            element_bytes=_BYTES[dtypes[0]] if dtypes else None,
+            is_fused=_FUSED in words,
+            tensors={},
+        )
+    name, sign, word = text.rpartition(":")
+    is_fused = bool(sign) and word.lower() == _FUSED
+    path = Path(name if is_fused else text)
+    if path.suffix.lower() != _SUFFIX:
+        hint = "write a .safetensors file, or a rank such as rank16; :fused for one that is fused"
+        raise UsageError(f"lora {text[:80]!r}: no adapter", hint=hint)
+    tensors = _in_file(path)
+    by_component: dict[str, list[int]] = {}
+    for tensor in tensors:
+        by_component.setdefault(_component_of(tensor.name, lists), []).append(tensor.elements)
+    return Adapter(
+        text=text,
+        rank=None,
+        element_bytes=None,
+        is_fused=is_fused,
+        tensors={name: tuple(sizes) for name, sizes in by_component.items()},
+    )
+
+
+def _in_file(path: Path) -> Sequence[Tensor]:
+    try:
+        state = path.stat()
+    except OSError as problem:
+        raise UsageError(f"lora {path}: {problem.strerror or problem}") from None
+    return _read(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, _size: int, _changed: int) -> Sequence[Tensor]:
+    tensors = read_safetensors(path).tensors
+    pairs = tuple(
+        one for one in tensors if any(word in one.name for pair in _PAIRS for word in pair)
+    )
+    if not pairs:
+        raise UsageError(f"lora {path}: it has no LoRA tensors", hint="such as ….lora_A.weight")
+    return tuple(one for one in tensors if one in pairs or one.name.endswith(_EXTRA[1:]))
+
+
+def _component_of(name: str, lists: Mapping[str, ModuleList]) -> str:
+    """Return the component that an adapter's tensor belongs to, by its name's beginning."""
+    for component in sorted(lists, key=len, reverse=True):
+        if name.startswith((f"{component}.", f"lora_{component}_")):
+            return component
+    kohya = {"lora_unet_": DENOISERS, "lora_te1_": ("text_encoder",), "lora_te_": ("text_encoder",)}
+    kohya["lora_te2_"] = ("text_encoder_2",)
+    for start, components in kohya.items():
+        if name.startswith(start):
+            return next((one for one in components if one in lists), "")
+    return next((one for one in DENOISERS if one in lists), next(iter(lists), ""))
+
+
+def added_tensors(
+    component: str, modules: ModuleList, adapters: Sequence[Adapter], element_bytes: int
+) -> list[int | str]:
+    """Return the tensors that adapters add to a component; of those that are fused, none.
+
+    `element_bytes` are the component's own.
+    """
+    found: list[int | str] = []
+    for adapter in adapters:
+        if adapter.is_fused:
+            continue
+        width = adapter.bytes_in(component, element_bytes)
+        if adapter.rank is None:
+            elements: Iterable[int] = adapter.tensors.get(component, ())
+        else:
+            elements = _ranked(component, modules, adapter.rank)
+        found += (f"{count * width}B" for count in elements)
+    return found
+
+
+def _is_of_pipeline(component: str) -> bool:
+    """Return whether a component is one that diffusers loads adapters into."""
+    return component in DENOISERS or component.startswith("text_encoder")
+
+
+def _ranked(component: str, modules: ModuleList, rank: int) -> Iterator[int]:
+    """Yield the elements of the two matrices beside each layer that has them by rank."""
+    ends: tuple[str, ...] = _OF_LANGUAGE
+    if component in DENOISERS:
+        ends = _OF_DENOISERS
+    elif component.startswith("text_encoder") or not modules.is_of_transformers:
+        return
+    for one in modules.modules:
+        if one.kind == LINEAR and one.name.endswith(ends):
+            yield rank * one.columns
+            yield one.rows * rank
+
+
+def is_adaptable(lists: Mapping[str, ModuleList]) -> bool:
+    """Return whether a rank alone has layers to go to."""
+    return any(next(_ranked(name, modules, 1), None) for name, modules in lists.items())
+
+
+def adapter_band(
+    component: str,
+    modules: ModuleList,
+    adapters: Sequence[Adapter],
+    element_bytes: int,
+    working_bytes: int,
+) -> Band:
+    """Return what adapters compute beside a layer's own result while a component runs."""
+    widths = [
+        one.bytes_in(component, element_bytes)
+        for one in adapters
+        if added_tensors(component, modules, (one,), element_bytes)
+    ]
+    expected, most = (working_bytes * share * max(widths, default=0) // 200 for share in _WORK)
+    return Band(low_bytes=0, expected_bytes=expected, high_bytes=most)
+
+
+def how_sure(adapters: Sequence[Adapter]) -> tuple[Origin, str]:
+    """Return how sure the bytes of adapters are, and why."""
+    if all(one.rank is None for one in adapters):
+        return Origin.EXACT, "counted from the header of the adapter's file"
+    return Origin.ASSUMED, "an adapter of this rank on the layers that training scripts choose"

@@ -1,0 +1,140 @@
+"""A tape carried on beyond the settings that it was proved for: assumed, and without a jump.
+
+Its expressions give a size at any settings, so the run is replayed where it is asked for. What is
+not known there is whether the code still does the same. So what the budget grows by, from the last
+settings on the way from the entry's defaults at which the tape holds, is taken for known by no
+more than itself: it may be none, or twice as much. Where the tape ends the band is as narrow as
+inside of it, and the further away the wider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from vramplan.engines.torch.facts import numbers_at
+from vramplan.engines.torch.tape.contents import Tape
+from vramplan.errors import TapeError
+from vramplan.model import (
+    Band,
+    Estimate,
+    LineKind,
+    Origin,
+    Settings,
+    SettingValue,
+)
+from vramplan.quick_dataclass import replace
+
+#: places on the way from the defaults to what is asked for
+_PLACES = 1 << 10
+
+_WHY = "what it grows by from there on is not proved: none of it, or twice as much"
+
+
+def estimate_beyond(
+    tape: Tape, defaults: Settings, settings: Settings, estimate: Callable[[Settings], Estimate]
+) -> Estimate | None:
+    """Return the budget by a tape beyond where it holds; None where it cannot be carried on.
+
+    `estimate` replays it at any settings, and raises TapeError where it has no code for them.
+    """
+    edge = last_inside(tape, defaults, settings)
+    if edge is None:
+        return None
+    try:
+        there, last = estimate(settings), estimate(edge)
+    except TapeError:
+        return None
+    shown = ", ".join(f"{key} {_shown(edge[key])}" for key in edge if edge[key] != settings[key])
+    why = f"tape {tape.pipeline}, which holds at {shown}, carried on: {_WHY}"
+    return _widened(there, abs(there.need.band.expected_bytes - last.need.band.expected_bytes), why)
+
+
+def last_inside(tape: Tape, start: Settings, goal: Settings) -> Settings | None:
+    """Return the last settings on the way from `start` to `goal` at which a tape holds.
+
+    Whole numbers and an image's sides go together, each as far along its own way. None where the
+    tape does not hold at the start.
+    """
+    steps = _steps(tape)
+
+    def at(place: int) -> dict[str, SettingValue]:
+        return {
+            key: _between(start.get(key, value), value, place, steps.get(key, 1))
+            for key, value in goal.items()
+        }
+
+    def holds(place: int) -> bool:
+        return tape.outside(numbers_at(at(place))) is None
+
+    if not holds(0):
+        return None
+    inside, outside = 0, _PLACES
+    while outside - inside > 1:
+        middle = (inside + outside) // 2
+        if holds(middle):
+            inside = middle
+        else:
+            outside = middle
+    return at(inside)
+
+
+def _steps(tape: Tape) -> Mapping[str, int]:
+    """Return of what an image's sides, and frames less one, are multiples where a tape holds."""
+    found: dict[str, int] = {}
+    for text in tape.domain:
+        name, _, step = text.partition("%")
+        if step.isdigit():
+            setting = tape.dims.get(name, name)
+            key = "image" if setting in ("width", "height") else setting
+            found[key] = max(found.get(key, 1), int(step))
+    return found
+
+
+def _between(start: SettingValue, goal: SettingValue, place: int, step: int) -> SettingValue:
+    """Return a value on the way, from one that is a step's multiple by whole steps."""
+    if isinstance(start, tuple) and isinstance(goal, tuple):
+        width, height = (
+            _number(one, other, place, step) for one, other in zip(start, goal, strict=True)
+        )
+        return width, height
+    if type(start) is int and type(goal) is int:
+        return _number(start, goal, place, step)
+    return goal
+
+
+def _number(start: int, goal: int, place: int, step: int) -> int:
+    way = (
+        (goal - start) * place // _PLACES if goal > start else -((start - goal) * place // _PLACES)
+    )
+    return start + (way // step if way >= 0 else -(-way // step)) * step
+
+
+def _widened(found: Estimate, growth_bytes: int, why: str) -> Estimate:
+    """Return an estimate whose activations may be so much less or more; its lines still add up."""
+    lines = tuple(
+        replace(
+            line,
+            band=_wider(line.band, min(growth_bytes, line.band.low_bytes), growth_bytes),
+            origin=Origin.ASSUMED,
+            source=why,
+        )
+        if line.kind is LineKind.ACTIVATIONS
+        else line
+        for line in found.lines
+    )
+    less = sum(a.band.low_bytes - b.band.low_bytes for a, b in zip(found.lines, lines, strict=True))
+    need = replace(found.need, band=_wider(found.need.band, less, growth_bytes))
+    peak = replace(found.peak, device=_wider(found.peak.device, less, growth_bytes))
+    return replace(found, lines=lines, need=need, peak=peak)
+
+
+def _wider(band: Band, less_bytes: int, more_bytes: int) -> Band:
+    return Band(
+        low_bytes=max(0, band.low_bytes - less_bytes),
+        expected_bytes=band.expected_bytes,
+        high_bytes=band.high_bytes + more_bytes,
+    )
+
+
+def _shown(value: SettingValue) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,347 @@
+"""Weights as a job's settings have them: quantised, with adapters, in groups; and its tape then.
+
+A tape's code stays what it is: what runs is allocated alike, whatever the weights are held in. What
+settings change is which tensors a component has on the device, so a tape is replayed with others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+from zlib import crc32
+
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.model import Band, Origin, Settings, SettingValue
+from vramplan.quick_dataclass import dataclass, replace
+from vramplan.settings import IDLE, OF_GROUPS
+
+if TYPE_CHECKING:  # what changes nothing needs none of it
+    from vramplan.engines.torch.adapters import Adapter
+    from vramplan.engines.torch.counted_model import CountedModel, CountedPart
+    from vramplan.engines.torch.module_list import Module, ModuleList
+    from vramplan.engines.torch.result import PartWeights
+    from vramplan.engines.torch.tape.contents import Tape, Weights
+    from vramplan.sources.saved_model import SavedModel
+
+_NOTHING = Band.exactly(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What settings change of weights; `schemes` are the ways to quantise them, by component."""
+
+    schemes: Mapping[str, str]
+    adapters: tuple[Adapter, ...]
+    lists: Mapping[str, ModuleList]
+    is_grouped: bool
+
+
+def is_grouped(settings: Settings) -> bool:
+    """Return whether components come to the device in groups."""
+    return settings.get("offload") == "group"
+
+
+def are_changed(settings: Settings) -> bool:
+    """Return whether settings change what a component holds on the device."""
+    return is_grouped(settings) or any(
+        settings.get(key, value) != value for key, value in IDLE.items()
+    )
+
+
+def lists_of(name: str | None, saved: SavedModel | None) -> Mapping[str, ModuleList]:
+    """Return the layers of a pipeline's components; none where nobody knows them."""
+    from vramplan.engines.torch.module_list import saved_modules, shipped_modules
+
+    if name is not None:
+        return shipped_modules(name)
+    return saved_modules(saved) if saved is not None else {}
+
+
+def changes_at(pipeline: TorchPipeline, settings: Settings) -> Changes:
+    """Return what settings change. Raises UsageError for what the pipeline cannot have."""
+    names = tuple(spec.name for spec in pipeline.components)
+    return _changes(lists_of(pipeline.module_list, pipeline.saved), names, settings)
+
+
+def _changes(lists: Mapping[str, ModuleList], names: Sequence[str], settings: Settings) -> Changes:
+    from vramplan.engines.torch.adapters import adapters_of
+    from vramplan.engines.torch.quantised import schemes_at
+
+    return Changes(
+        schemes=schemes_at(settings, names or list(lists), lists),
+        adapters=adapters_of(settings, lists),
+        lists=lists,
+        is_grouped=is_grouped(settings),
+    )
+
+
+def mostly_linear(pipeline: TorchPipeline) -> bool:
+    """Return whether most of a pipeline's weights are in layers that quantisers take."""
+    from vramplan.engines.torch.quantised import linear_and_all
+
+    lists = lists_of(pipeline.module_list, pipeline.saved)
+    both = [linear_and_all(modules) for modules in lists.values()]
+    return 2 * sum(taken for taken, _ in both) > sum(whole for _, whole in both)
+
+
+def how_sure(found: Changes, component: str) -> tuple[Origin, str] | None:
+    """Return how sure a component's bytes are, and why; None where nothing of it is changed."""
+    from vramplan.engines.torch import adapters, quantised
+
+    if component not in found.lists:
+        return None
+    modules, said = found.lists[component], []
+    if component in found.schemes:
+        said.append(quantised.how_sure(found.schemes[component], modules))
+    if adapters.added_tensors(component, modules, found.adapters, 1):
+        said.append(adapters.how_sure(found.adapters))
+    if found.is_grouped:
+        source = "what is there at once where that is most: diffusers, hooks/group_offloading.py"
+        said.append((Origin.PUBLISHED, source))
+    if not said:
+        return None
+    order = list(Origin)
+    weakest = max(said, key=lambda one: order.index(one[0]))[0]
+    return weakest, "; ".join(text for _, text in said)
+
+
+def changes_key(pipeline: TorchPipeline, settings: Settings) -> str:
+    """Return what a result's key says of changes beside the settings: lists and files may change.
+
+    It is empty where nothing is changed.
+    """
+    if not are_changed(settings):
+        return ""
+    found = changes_at(pipeline, settings)
+    told = repr((found.schemes, found.adapters, sorted(found.lists.items())))
+    return f" changed={crc32(told.encode()):08x}"
+
+
+# ------------------------------------------------------------------------------- of a tape
+T = TypeVar("T")
+
+
+class _ById(Generic[T]):
+    """Something compared by identity: what is cached holds it, so that its id stays its own."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: T) -> None:
+        self.of = of
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and other.of is self.of
+
+
+def tape_at(pipeline: TorchPipeline, settings: Settings, path: Path) -> Tape:
+    """Return the tape in `path` with the weights that settings leave on the device.
+
+    Raises UsageError for what the pipeline cannot have.
+    """
+    from vramplan.engines.torch.tape_files import open_tape
+
+    tape = open_tape(path)
+    if not are_changed(settings):
+        return tape
+    keys = ("dtype", "offload", *IDLE, *OF_GROUPS)
+    asked = tuple((key, settings[key]) for key in keys if key in settings)
+    names = tuple(spec.name for spec in pipeline.components)
+    return _changed_tape(_ById(tape), pipeline.module_list, _ById(pipeline.saved), names, asked)
+
+
+@lru_cache(maxsize=16)
+def _changed_tape(
+    tape: _ById[Tape],
+    module_list: str | None,
+    saved: _ById[SavedModel | None],
+    names: tuple[str, ...],
+    asked: tuple[tuple[str, SettingValue], ...],
+) -> Tape:
+    settings = dict(asked)
+    found = _changes(lists_of(module_list, saved.of), names, settings)
+    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    components = {
+        name: _changed(name, weights, found, settings, element_bytes)
+        for name, weights in tape.of.components.items()
+    }
+    return replace(tape.of, components=components)
+
+
+def _changed(
+    name: str, weights: Weights, found: Changes, settings: Settings, element_bytes: int
+) -> Weights:
+    from vramplan.engines.torch.adapters import added_tensors
+    from vramplan.engines.torch.group_offload import resident
+    from vramplan.engines.torch.module_list import match
+
+    modules = found.lists.get(name)
+    if modules is None:
+        return weights
+    places = match(modules, weights)
+    scheme = found.schemes.get(name)
+    held = [
+        tensors if place is None else _tensors(place, tensors, scheme, element_bytes)
+        for place, tensors in zip(places, weights.modules, strict=True)
+    ]
+    if found.is_grouped:
+        changed = replace(weights, modules=tuple(held))
+        sizes = [sum(changed.tensor_bytes(number, element_bytes)) for number in range(len(held))]
+        there = set(resident(modules, places, sizes, settings))
+        held = [tensors if number in there else () for number, tensors in enumerate(held)]
+    added = added_tensors(name, modules, found.adapters, element_bytes)
+    return replace(weights, modules=(*held, *((size,) for size in added)))
+
+
+def _tensors(
+    place: Module, taped: tuple[int | str, ...], scheme: str | None, element_bytes: int
+) -> tuple[int | str, ...]:
+    """Return a module's tensors; one that is left as it is, is as the tape has it."""
+    if scheme is None:
+        return taped
+    from vramplan.engines.torch.quantised import quantise
+
+    quantised = quantise(place, scheme, element_bytes)
+    return taped if quantised == place.tensors else quantised
+
+
+def whole_bytes(pipeline: TorchPipeline, settings: Settings) -> dict[str, int]:
+    """Return what each part of a pipeline takes that comes in groups, all of it together."""
+    from vramplan.engines.torch.tape_files import find_tape
+
+    tape = tape_at(pipeline, {**settings, "offload": "none"}, find_tape(pipeline))
+    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    found: dict[str, int] = {}
+    for component, weights in tape.components.items():
+        named = weights.parts or {"": tuple(range(len(weights.modules)))}
+        for part, numbers in named.items():
+            sizes = (sum(weights.tensor_bytes(number, element_bytes)) for number in numbers)
+            found[tape.part_name(component, part)] = sum(sizes)
+    return found
+
+
+# ------------------------------------------------------------------------- of what is counted
+def counted_at(pipeline: TorchPipeline, model: CountedModel, settings: Settings) -> CountedModel:
+    """Return what is counted of a model with the weights that settings leave on the device."""
+    if not are_changed(settings):
+        return model
+    found = changes_at(pipeline, settings)
+    parts = tuple(_changed_part(part, found, settings) for part in model.parts)
+    return replace(model, parts=parts)
+
+
+def _changed_part(part: CountedPart, found: Changes, settings: Settings) -> CountedPart:
+    from vramplan.engines.torch.adapters import added_tensors
+    from vramplan.engines.torch.group_offload import resident
+    from vramplan.engines.torch.quantised import quantise
+
+    modules = found.lists.get(part.name)
+    if modules is None:
+        return part
+    element_bytes = ELEMENT_BYTES[str(settings["dtype"])]
+    scheme = found.schemes.get(part.name)
+    held = [
+        one.tensors if scheme is None else quantise(one, scheme, element_bytes)
+        for one in modules.modules
+    ]
+    sizes = [sum(_in_bytes(size, element_bytes) for size in tensors) for tensors in held]
+    added = sum(
+        _in_bytes(size, element_bytes)
+        for size in added_tensors(part.name, modules, found.adapters, element_bytes)
+    )
+    shown = part.quantised if scheme is None else scheme
+    if found.is_grouped:
+        there = resident(modules, modules.modules, sizes, settings)
+        fixed = sum(sizes[number] for number in there) + added
+        return replace(part, elements=0, kept_elements=0, fixed_bytes=fixed, quantised=shown)
+    # what files have beside the list, and what a class keeps in fp32, stays counted as it was
+    less = sum(
+        _in_bytes(size, element_bytes) for one in modules.modules for size in one.tensors
+    ) - sum(sizes)
+    return replace(part, fixed_bytes=part.fixed_bytes - less + added, quantised=shown)
+
+
+def _in_bytes(size: int | str, element_bytes: int) -> int:
+    return int(size[:-1]) if isinstance(size, str) else size * element_bytes
+
+
+# ------------------------------------------------------------------------------ while it runs
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What layers take beside their results: matrices that are unpacked, and adapters' results."""
+
+    unpacked: Band
+    adapters: Band
+
+    @property
+    def band(self) -> Band:
+        """Both together."""
+        return self.unpacked + self.adapters
+
+
+NOTHING_BESIDE = Beside(unpacked=_NOTHING, adapters=_NOTHING)
+
+
+def beside(
+    pipeline: TorchPipeline, settings: Settings, component: str, working_bytes: int
+) -> Beside:
+    """Return what the layers of the component at work take beside their results.
+
+    `working_bytes` is what is live beside weights. Where another component is at work than those
+    that are changed, less is live while theirs run; a matrix of theirs may still make the peak.
+    """
+    if not are_changed(settings):
+        return NOTHING_BESIDE
+    found = changes_at(pipeline, settings)
+    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    top = component.partition(".")[0]
+    if top not in found.lists and len(found.lists) == 1:  # a part of one model, such as its tower
+        top = next(iter(found.lists))
+    if top in found.lists:
+        here = _beside(top, found, element_bytes, working_bytes)
+        if here.band.high_bytes:
+            return here
+    others = [_beside(name, found, element_bytes, 0) for name in found.lists]
+    return Beside(
+        unpacked=_at_most(one.unpacked for one in others),
+        adapters=_at_most(one.adapters for one in others),
+    )
+
+
+def _beside(name: str, found: Changes, element_bytes: int, working_bytes: int) -> Beside:
+    from vramplan.engines.torch.adapters import adapter_band
+    from vramplan.engines.torch.quantised import unpacked_band
+
+    modules, scheme = found.lists[name], found.schemes.get(name)
+    return Beside(
+        unpacked=_NOTHING
+        if scheme is None
+        else unpacked_band(scheme, modules, element_bytes, working_bytes),
+        adapters=adapter_band(name, modules, found.adapters, element_bytes, working_bytes),
+    )
+
+
+def _at_most(bands: Iterable[Band]) -> Band:
+    most = max((band.expected_bytes for band in bands), default=0)
+    return Band(low_bytes=0, expected_bytes=0, high_bytes=most)
+
+
+def beside_at_limit(
+    pipeline: TorchPipeline,
+    settings: Settings,
+    component: str,
+    limit_bytes: int,
+    parts: Sequence[PartWeights],
+) -> Band:
+    """Return the same where a run's least limit is, which is torch's own memory in bytes."""
+    if not are_changed(settings):
+        return _NOTHING
+    top = component.partition(".")[0]
+    stays = settings.get("offload", "none") == "none"
+    held = sum(part.weights_bytes for part in parts if stays or part.component == top)
+    return beside(pipeline, settings, component, max(0, limit_bytes - held)).band

@@ -1,0 +1,136 @@
+"""Runs of an entry → the code of its routines: what differs between settings, loops, and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from vramplan.engines.torch.record.assemble import Grammar, assemble
+from vramplan.engines.torch.record.saved.constant_tape import TOKENS
+from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
+from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Free, Stream
+from vramplan.engines.torch.tape.expressions import derive, evaluate
+from vramplan.errors import RecordingError
+
+#: the routine that is a whole run
+MAIN = "main"
+
+
+class Finder:
+    """Finds the code of routines: the loops that differ, and sizes."""
+
+    def __init__(
+        self,
+        inner: Sequence[str],
+        outer: Sequence[str],
+        patches: Iterable[int],
+        sides: Sequence[str] = (),
+    ) -> None:
+        self._inner, self._outer = tuple(inner), tuple(outer)  # dimensions of routines, of the run
+        self._patches = tuple(patches)
+        self._sides = tuple(sides)  # conditions on a run that lead to code of their own
+        self.counts: dict[str, str] = {}  # how often the loops run that are marked
+        self._searches: dict[tuple[str, ...], tuple[Products, SizeSearch]] = {}
+
+    def assembled(self, routine: str, streams: list[Stream]) -> list[dict[str, object]]:
+        """Return the variants of a routine under one set of words."""
+        if routine != MAIN or not self._sides:
+            return self._by_batch(routine, streams)
+        return [
+            _under(f"({side})", variant)
+            for side in self._sides
+            if (those := [one for one in streams if evaluate(side, one.dims)])
+            for variant in self._by_batch(routine, those)
+        ]
+
+    def _by_batch(self, routine: str, streams: list[Stream]) -> list[dict[str, object]]:
+        """Return the variants, with code of its own for a batch of one where that differs."""
+        splits = ("n==1",) if "n" in self._inner else ()
+        try:
+            return self._assembled(routine, streams, splits)
+        except RecordingError:
+            if not splits:
+                raise
+        return [
+            _under(condition, variant)
+            for condition, is_one in (("(n==1)", True), ("(not (n==1))", False))
+            for variant in self._assembled(
+                routine, [one for one in streams if (one.dims["n"] == 1) == is_one], ()
+            )
+        ]
+
+    def _assembled(
+        self, routine: str, streams: list[Stream], splits: tuple[str, ...]
+    ) -> list[dict[str, object]]:
+        streams = [_copied(stream) for stream in streams]
+        looped = find_repeats(streams)
+        names = self._outer if routine == MAIN else self._inner
+        products, search = self._search(names, tuple(looped))
+        counts = dict(self.counts) if routine == MAIN else {}
+        for name, found in looped.items():
+            full = [derive(products.derived, one.dims) for one in streams]
+            samples = [
+                ({**dict.fromkeys(looped, 0), TOKENS: 0, **dims}, count)
+                for dims, count in zip(full, found, strict=True)
+            ]
+            counts[name] = search.fit(samples, f"{routine}: how often a loop runs")
+        grammar = Grammar(
+            derived=products.derived, counts=counts, splits=splits, fixed=frozenset(self.counts)
+        )
+        variants = assemble(routine, streams, grammar, search)
+        left = _left(streams[0])
+        if routine != MAIN and any(len(one["outputs"]) != left for one in variants):  # type: ignore[arg-type]  # a list
+            # what several do alike was taken for a loop, and its caller gets what is made inside
+            raise RecordingError(f"{routine}: what it leaves is made in a loop")
+        return variants
+
+    def _search(
+        self, names: tuple[str, ...], indices: tuple[str, ...]
+    ) -> tuple[Products, SizeSearch]:
+        key = (*names, *indices)
+        if key not in self._searches:
+            products = Products(names, self._patches, indices)
+            self._searches[key] = products, SizeSearch(products, key)
+        return self._searches[key]
+
+
+def _copied(stream: Stream) -> Stream:
+    """Return a stream that loops may be marked in, with births of its own."""
+    twin = Stream(stream.routine, stream.dims, slots=stream.slots)
+    births: dict[Birth, Birth] = {}
+
+    def ours(birth: Birth) -> Birth:
+        return births.setdefault(birth, Birth(twin, birth.slot))
+
+    for event in stream.events:
+        if isinstance(event, Alloc):
+            twin.events.append(Alloc(ours(event.birth), event.size_bytes, event.operator))
+        elif isinstance(event, Free):
+            twin.events.append(Free(ours(event.birth)))
+        elif isinstance(event, Call):
+            twin.events.append(Call(event.routine, event.dims, list(map(ours, event.outputs))))
+        else:
+            twin.events.append(event)
+    return twin
+
+
+def _under(condition: str, variant: dict[str, object]) -> dict[str, object]:
+    """Return a variant that holds under one more condition."""
+    known = variant["if"]
+    return {**variant, "if": condition if known is None else f"{condition} and {known}"}
+
+
+def _left(stream: Stream) -> int:
+    """Return how many storages outlive a routine."""
+    born = {
+        id(birth)
+        for event in stream.events
+        for birth in (
+            event.outputs
+            if isinstance(event, Call)
+            else [event.birth]
+            if isinstance(event, Alloc)
+            else []
+        )
+    }
+    return len(born - {id(event.birth) for event in stream.events if isinstance(event, Free)})

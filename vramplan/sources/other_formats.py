@@ -1,0 +1,79 @@
+"""What a file is that was taken for a model's and is none that is read: by its first bytes or name.
+
+Nothing of it is opened further: a checkpoint of PyTorch is a pickle, which runs code when it is.
+Sources: pytorch/pytorch, torch/serialization.py (a zip with data.pkl in it, a bare pickle before);
+huggingface/safetensors, README (eight bytes of length, then JSON); ggerganov/ggml as of 2023
+(ggml, ggmf, ggjt, ggla); hdfgroup/hdf5, format specification; tensorflow/tensorflow, schema.fbs
+(TFL3 behind four bytes).
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+PICKLE_HINT = (
+    "such files are pickles, which run code when they are opened: load the model once and save it "
+    "with save_pretrained, which writes safetensors"
+)
+_CONVERT = "convert_hf_to_gguf.py of llama.cpp makes a GGUF of the model it was made from"
+_UNPACK = "unpack it, and name what is in it"
+_READ = "read are GGUF, and what diffusers and transformers save: safetensors and config.json"
+
+#: how files begin, what they are, and what to do
+_STARTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "the text that Git LFS puts in its place: git lfs pull", _READ),
+    (b"<", "a web page: the download went wrong", "download it again, and look at its size"),
+    *((magic, "a ggml file of 2023", _CONVERT) for magic in (b"lmgg", b"fmgg", b"tjgg", b"algg")),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras saves", _READ),
+    *(
+        (magic, "a compressed archive", _UNPACK)
+        for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!")
+    ),
+)
+_ZIP, _DATA = b"PK\x03\x04", b"data.pkl"
+#: a pickle of protocol 2 to 5, which is how everything before the zip began
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+_CHECKPOINT = "a checkpoint of PyTorch"
+_BY_NAME: dict[str, tuple[str, str]] = {
+    **dict.fromkeys((".ckpt", ".pt", ".pth", ".bin", ".pkl"), (_CHECKPOINT, PICKLE_HINT)),
+    ".onnx": ("an ONNX model", "another engine runs it; vramplan plans PyTorch and llama.cpp"),
+    **dict.fromkeys(
+        (".engine", ".plan", ".trt"),
+        ("a TensorRT engine", "another engine runs it; vramplan plans PyTorch and llama.cpp"),
+    ),
+}
+#: JSON in front of the tensors is no longer, and nothing else begins so
+_LONGEST_JSON = 100 << 20
+
+
+def tell(head: bytes, name: str) -> tuple[str, str | None]:
+    """Return what a file of this name is that begins with `head`, and what to do; or nothing."""
+    if not head:
+        return "an empty file", "the download went wrong"
+    for start, what, hint in _STARTS:
+        if head.startswith(start):
+            return what, hint
+    if head.startswith(_ZIP):
+        return (_CHECKPOINT, PICKLE_HINT) if _DATA in head[:4096] else ("a zip archive", _UNPACK)
+    if head.startswith(_PICKLES):
+        return _CHECKPOINT, PICKLE_HINT
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite model", _READ
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_JSON:
+        return "a safetensors file", "name it so that it ends in .safetensors"
+    if head.lstrip()[:1] in (b"{", b"["):
+        return "a JSON file", "name the folder that it lies in"
+    known = _BY_NAME.get(PurePath(name).suffix.lower())
+    if known is not None:
+        return f"{known[0]}, by its name", known[1]
+    if _is_text(head[:512]):
+        return "a text file", _READ
+    return "", _READ
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("ascii")
+    except UnicodeDecodeError:
+        return False
+    return all(one.isprintable() or one.isspace() for one in text)
