@@ -21,7 +21,14 @@ print(*(f"{name} {version(name)}" for name in ("torch", "diffusers")))
 FP8 = torch.float8_e4m3fn
 for name, settings, expected in (
     ("FluxTransformer2DModel", {"guidance_embeds": True}, 0.273),  # FLUX.1 dev
-    ("SD3Transformer2DModel", {}, 0.332),
+    (
+        "SD3Transformer2DModel",  # SD 3 medium
+        {
+            "sample_size": 128, "num_layers": 24, "num_attention_heads": 24,
+            "caption_projection_dim": 1536, "pos_embed_max_size": 192,
+        },
+        0.333,
+    ),
     ("AuraFlowTransformer2DModel", {}, 0.335),
     ("HunyuanVideoTransformer3DModel", {}, 0.291),
     ("QwenImageTransformer2DModel", {}, 0.001),

@@ -111,11 +111,13 @@ _DTYPE_SYNONYMS = {
     "f32": "fp32",
     "float": "fp32",
 }
-#: element types that a library quantises a torch model's weights to
-_QUANTISED_DTYPES = (
-    *("fp8", "float8", "float8_e4m3fn", "float8_e5m2", "int8", "uint8", "8bit"),
-    *("int4", "uint4", "fp4", "nf4", "mxfp4", "4bit"),
-)
+#: element types that a library holds weights in, each with the quantization that it is here
+_QUANTISED_DTYPES = {
+    **dict.fromkeys(("fp8", "float8", "float8_e4m3fn", "float8_e5m2"), "fp8-layerwise"),
+    **dict.fromkeys(("int8", "uint8", "8bit"), "bnb-8bit"),
+    **dict.fromkeys(("int4", "uint4", "fp4", "nf4", "4bit"), "bnb-4bit"),
+    **{way.removeprefix("gguf-"): way for way in QUANTIZATIONS if way.startswith("gguf-")},
+}
 _KV_SYNONYMS = {"fp16": "f16", "fp32": "f32"}
 #: the libraries' names of their back ends, and what the numbers are called
 _QUANTIZATION_SYNONYMS = {
@@ -392,22 +394,21 @@ def _cache_type(settings: Mapping[str, object], key: str) -> str:
 class _Choice:
     """Reads one of some words; `synonyms` are other words for them.
 
-    `not_modelled` are known words that nobody plans, each with what it stands for.
+    `elsewhere` are words for what another setting says, each with that.
     """
 
     def __init__(
-        self, words: tuple[str, ...], synonyms: Mapping[str, str], not_modelled: Mapping[str, str]
+        self, words: tuple[str, ...], synonyms: Mapping[str, str], elsewhere: Mapping[str, str]
     ) -> None:
         self.words = words
         self._synonyms = synonyms
-        self._not_modelled = not_modelled
+        self._elsewhere = elsewhere
 
     def __call__(self, key: str, text: str) -> str:
         word = self._synonyms.get(text.lower(), text.lower())
         if word not in self.words:
-            if what := self._not_modelled.get(word):
-                raise _unmodelled(text, what, "use " + ", ".join(self.words))
-            hint = did_you_mean(word, self.words)
+            other = self._elsewhere.get(word)
+            hint = f"--set {other}" if other else did_you_mean(word, self.words)
             raise UsageError(f"unknown {key} {text!r}", hint=hint or "use " + ", ".join(self.words))
         return word
 
@@ -415,9 +416,9 @@ class _Choice:
 def _choice(
     choices: tuple[str, ...],
     synonyms: Mapping[str, str] | None = None,
-    not_modelled: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> _Choice:
-    return _Choice(choices, synonyms or {}, not_modelled or {})
+    return _Choice(choices, synonyms or {}, elsewhere or {})
 
 
 def _unmodelled(word: str, what: str, hint: str) -> UsageError:
@@ -440,7 +441,7 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_choice(
             DTYPES,
             _DTYPE_SYNONYMS,
-            dict.fromkeys(_QUANTISED_DTYPES, "weights quantised by torch"),
+            {word: f"quantization={way}" for word, way in _QUANTISED_DTYPES.items()},
         ),
         help="element type of the weights: fp16, bf16, fp32",
     ),

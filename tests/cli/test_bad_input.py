@@ -43,11 +43,7 @@ CARD = ("--card", "8gb")
         (["sd15", *CARD, "--set", "bacth=2"], "unknown setting 'bacth'", "did you mean 'batch'?"),
         (["sd15", *CARD, "--set", "batch"], "not a setting: 'batch'", "key=value"),
         (["sd15", *CARD, "--dtype", "fp17"], "unknown dtype 'fp17'", "did you mean 'fp16'?"),
-        (
-            ["sd15", *CARD, "--dtype", "fp8"],
-            "'fp8' is known but not modelled: vramplan does not plan weights quantised by torch",
-            "use fp16, bf16, fp32",
-        ),
+        (["sd15", *CARD, "--dtype", "nf4"], "unknown dtype 'nf4'", "--set quantization=bnb-4bit"),
         (
             ["gemma", *CARD],
             "unknown pipeline 'gemma'",

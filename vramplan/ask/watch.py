@@ -119,7 +119,8 @@ def replay_cards(path: Path, planner: Planner = plan_nothing) -> Watching:
     name = saved.gpu.name if saved.gpu is not None else "no GPU"
     if saved.witness is Witness.PRETENDED:
         name += " (pretended)"
-    label = f"{name}, recorded {saved.created}: {saved.pipeline}"
+    # the pipeline first: a label is cut where a line is short
+    label = f"{saved.pipeline} on {name}, {saved.created[:10]}"
     plan = planner(saved.compute_capability or DEFAULT_CAPABILITY)
     return Watching([(Watched(label=label, plan=plan), RecordedProbe(saved))])
 
