@@ -37,12 +37,12 @@ from vramplan.ask.targets import make_jobs
 from vramplan.catalog import Catalog, load_catalog
 from vramplan.catalog.cards import assumed_card
 from vramplan.cli import INTERRUPTED
-from vramplan.commands.interrupts import ending_tidily
 from vramplan.commands.result_file import write_file
 from vramplan.engines.door import ballast_command, engine_of
 from vramplan.engines.torch.libraries import QUIET
 from vramplan.engines.torch.measure import Order, Prepared, prepare_order
 from vramplan.errors import MeasurementError, VramplanError
+from vramplan.interrupts import ending_tidily
 from vramplan.measurement.files import read_run
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.measurement.run_json import encode_run

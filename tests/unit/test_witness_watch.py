@@ -147,8 +147,8 @@ def test_program_that_an_error_ends_is_out_of_memory(make) -> None:
     one = make(1, ended)
     assert one.outcome is TrialOutcome.OUT_OF_MEMORY
     assert sentence(one) == (
-        "out of memory in a.py:3 (main), asking for 7 MiB with 5 MiB allocated "
-        "(inside UNet > Conv2d)"
+        "out of memory in a.py:3 (main), asking for 7 MiB with 5 MiB allocated and "
+        "0 MiB free (inside UNet > Conv2d)"
     )
     assert (one.retries, one.allocated_peak_bytes) == (2, 5 * MIB)
     assert dict(one.versions) == {"torch": "2.14.1", "cudnn": "92400"}

@@ -12,10 +12,11 @@ from pathlib import Path
 from zlib import crc32
 
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.by_identity import ById
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Band, Origin, Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.quick_typing import TYPE_CHECKING, Generic, TypeVar
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import IDLE, OF_GROUPS
 
 if TYPE_CHECKING:  # what changes nothing needs none of it
@@ -116,35 +117,17 @@ def changes_key(pipeline: TorchPipeline, settings: Settings) -> str:
     if not are_changed(settings):
         return ""
     found = changes_at(pipeline, settings)
-    lists = sorted((name, _checksum(_ById(modules))) for name, modules in found.lists.items())
+    lists = sorted((name, _checksum(ById(modules))) for name, modules in found.lists.items())
     told = repr((found.schemes, found.adapters, lists))
     return f" changed={crc32(told.encode()):08x}"
 
 
 @lru_cache(maxsize=64)  # a plan asks for every way and size, and a list has thousands of modules
-def _checksum(modules: _ById[ModuleList]) -> int:
+def _checksum(modules: ById[ModuleList]) -> int:
     return crc32(repr(modules.of).encode())
 
 
 # ------------------------------------------------------------------------------- of a tape
-T = TypeVar("T")
-
-
-class _ById(Generic[T]):
-    """Something compared by identity: what is cached holds it, so that its id stays its own."""
-
-    __slots__ = ("of",)
-
-    def __init__(self, of: T) -> None:
-        self.of = of
-
-    def __hash__(self) -> int:
-        return id(self.of)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and other.of is self.of
-
-
 def tape_at(pipeline: TorchPipeline, settings: Settings, path: Path) -> Tape:
     """Return the tape in `path` with the weights that settings leave on the device.
 
@@ -155,17 +138,21 @@ def tape_at(pipeline: TorchPipeline, settings: Settings, path: Path) -> Tape:
     tape = open_tape(path)
     if not are_changed(settings):
         return tape
-    keys = ("dtype", "offload", *IDLE, *OF_GROUPS)
-    asked = tuple((key, settings[key]) for key in keys if key in settings)
     names = tuple(spec.name for spec in pipeline.components)
-    return _changed_tape(_ById(tape), pipeline.module_list, _ById(pipeline.saved), names, asked)
+    lists = pipeline.module_list, ById(pipeline.saved)
+    return _changed_tape(ById(tape), *lists, names, _asked(settings))
+
+
+def _asked(settings: Settings) -> tuple[tuple[str, SettingValue], ...]:
+    keys = ("dtype", "offload", *IDLE, *OF_GROUPS)
+    return tuple((key, settings[key]) for key in keys if key in settings)
 
 
 @lru_cache(maxsize=16)
 def _changed_tape(
-    tape: _ById[Tape],
+    tape: ById[Tape],
     module_list: str | None,
-    saved: _ById[SavedModel | None],
+    saved: ById[SavedModel | None],
     names: tuple[str, ...],
     asked: tuple[tuple[str, SettingValue], ...],
 ) -> Tape:
@@ -236,7 +223,21 @@ def counted_at(pipeline: TorchPipeline, model: CountedModel, settings: Settings)
     """Return what is counted of a model with the weights that settings leave on the device."""
     if not are_changed(settings):
         return model
-    found = changes_at(pipeline, settings)
+    names = tuple(spec.name for spec in pipeline.components)
+    lists = pipeline.module_list, ById(pipeline.saved)
+    return _changed_model(model, *lists, names, _asked(settings))
+
+
+@lru_cache(maxsize=64)  # a plan asks for the same weights at every size
+def _changed_model(
+    model: CountedModel,
+    module_list: str | None,
+    saved: ById[SavedModel | None],
+    names: tuple[str, ...],
+    asked: tuple[tuple[str, SettingValue], ...],
+) -> CountedModel:
+    settings = dict(asked)
+    found = _changes(lists_of(module_list, saved.of), names, settings)
     parts = tuple(_changed_part(part, found, settings) for part in model.parts)
     return replace(model, parts=parts)
 
@@ -244,20 +245,16 @@ def counted_at(pipeline: TorchPipeline, model: CountedModel, settings: Settings)
 def _changed_part(part: CountedPart, found: Changes, settings: Settings) -> CountedPart:
     from vramplan.engines.torch.adapters import added_tensors
     from vramplan.engines.torch.group_offload import resident
-    from vramplan.engines.torch.quantised import quantise
+    from vramplan.engines.torch.quantised import in_bytes, sizes_of
 
     modules = found.lists.get(part.name)
     if modules is None:
         return part
     element_bytes = ELEMENT_BYTES[str(settings["dtype"])]
     scheme = found.schemes.get(part.name)
-    held = [
-        one.tensors if scheme is None else quantise(one, scheme, element_bytes)
-        for one in modules.modules
-    ]
-    sizes = [sum(_in_bytes(size, element_bytes) for size in tensors) for tensors in held]
+    sizes = sizes_of(modules, scheme, element_bytes)
     added = sum(
-        _in_bytes(size, element_bytes)
+        in_bytes(size, element_bytes)
         for size in added_tensors(part.name, modules, found.adapters, element_bytes)
     )
     shown = part.quantised if scheme is None else scheme
@@ -266,14 +263,8 @@ def _changed_part(part: CountedPart, found: Changes, settings: Settings) -> Coun
         fixed = sum(sizes[number] for number in there) + added
         return replace(part, elements=0, kept_elements=0, fixed_bytes=fixed, quantised=shown)
     # what files have beside the list, and what a class keeps in fp32, stays counted as it was
-    less = sum(
-        _in_bytes(size, element_bytes) for one in modules.modules for size in one.tensors
-    ) - sum(sizes)
+    less = sum(sizes_of(modules, None, element_bytes)) - sum(sizes)
     return replace(part, fixed_bytes=part.fixed_bytes - less + added, quantised=shown)
-
-
-def _in_bytes(size: int | str, element_bytes: int) -> int:
-    return int(size[:-1]) if isinstance(size, str) else size * element_bytes
 
 
 # ------------------------------------------------------------------------------ while it runs

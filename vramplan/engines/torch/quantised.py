@@ -13,7 +13,9 @@ hooks/layerwise_casting.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
+from vramplan.engines.torch.by_identity import ById
 from vramplan.engines.torch.diffusers_offload import DENOISERS
 from vramplan.engines.torch.module_list import LINEAR, OTHER, Module, ModuleList
 from vramplan.errors import UsageError
@@ -160,10 +162,48 @@ def _quanto_int4(rows: int, columns: int, element_bytes: int) -> Sequence[int]:
     return (packed, rows * element_bytes, rows * element_bytes)
 
 
+def in_bytes(size: int | str, element_bytes: int) -> int:
+    """Return what a module's tensor takes: elements each, or bytes as text."""
+    return int(size[:-1]) if isinstance(size, str) else size * element_bytes
+
+
+def sizes_of(modules: ModuleList, scheme: str | None, element_bytes: int) -> tuple[int, ...]:
+    """Return the bytes of each module of a list as a way of quantising holds it; None of none."""
+    return _sizes(ById(modules), scheme, element_bytes)
+
+
+@lru_cache(maxsize=256)  # of thousands of modules, and asked for at every size of a plan
+def _sizes(modules: ById[ModuleList], scheme: str | None, element_bytes: int) -> tuple[int, ...]:
+    held = (
+        one.tensors if scheme is None else quantise(one, scheme, element_bytes)
+        for one in modules.of.modules
+    )
+    return tuple(sum(in_bytes(size, element_bytes) for size in tensors) for tensors in held)
+
+
+@lru_cache(maxsize=256)
+def _largest(modules: ById[ModuleList], scheme: str, element_bytes: int) -> int:
+    """Return the elements of the largest module that is quantised."""
+    return max(
+        (
+            one.elements
+            for one in modules.of.modules
+            if quantise(one, scheme, element_bytes) != one.tensors
+        ),
+        default=0,
+    )
+
+
 def linear_and_all(modules: ModuleList) -> tuple[int, int]:
     """Return the elements of the layers that quantisers take, and of all."""
-    taken = sum(one.elements for one in modules.modules if one.rows and not one.is_kept)
-    return taken, sum(one.elements for one in modules.modules)
+    return _linear_and_all(ById(modules))
+
+
+@lru_cache(maxsize=256)
+def _linear_and_all(modules: ById[ModuleList]) -> tuple[int, int]:
+    every = modules.of.modules
+    taken = sum(one.elements for one in every if one.rows and not one.is_kept)
+    return taken, sum(one.elements for one in every)
 
 
 def how_sure(scheme: str, modules: ModuleList) -> tuple[Origin, str]:
@@ -186,14 +226,7 @@ def unpacked_band(scheme: str, modules: ModuleList, element_bytes: int, working_
     peak.
     """
     rule = _UNPACKED[_GGUF if scheme.startswith(_GGUF) else scheme]
-    largest = max(
-        (
-            one.elements
-            for one in modules.modules
-            if quantise(one, scheme, element_bytes) != one.tensors
-        ),
-        default=0,
-    )
+    largest = _largest(ById(modules), scheme, element_bytes)
     matrix = largest * element_bytes
     if scheme == "bnb-4bit-dq":  # the scales are unpacked first, to fp32
         matrix += -(-largest // _BNB_BLOCK) * _FP32

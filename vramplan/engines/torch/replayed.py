@@ -7,11 +7,13 @@ beside the tapes (`shipped_results`), keyed by everything they depend on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.attention_kernel import attention_kernel
+from vramplan.engines.torch.by_identity import ById
 from vramplan.engines.torch.changed_weights import changes_key, is_grouped
 from vramplan.engines.torch.convolution_workspace import (
     NO_SCRATCH,
@@ -203,7 +205,7 @@ def replay_run(
         high=_scenario(high, high_least),
         marks=_thin(_without_repeats(expected.marks)),
         warm_reserved_peak_bytes=rehearsed(conditions).warm_reserved_peak_bytes(),
-        parts=tuple(parts_at(tape, conditions)),
+        parts=parts_at(tape, conditions),
     )
 
 
@@ -244,25 +246,28 @@ def _scenario(trace: Trace, least: LeastLimit) -> Scenario:
     )
 
 
-def parts_at(tape: Tape, conditions: Conditions) -> list[PartWeights]:
+def parts_at(tape: Tape, conditions: Conditions) -> tuple[PartWeights, ...]:
     """Return a row for each component, or for each of its parts where the tape names parts."""
-    rows = []
+    rows = _all_parts(ById(tape), conditions.element_bytes)
+    return tuple(row for row in rows if row.component not in conditions.skip_components)
+
+
+@lru_cache(maxsize=16)  # of thousands of tensors, and asked for at every size of a plan
+def _all_parts(taped: ById[Tape], element_bytes: int) -> tuple[PartWeights, ...]:
+    tape, rows = taped.of, []
     for component, weights in tape.components.items():
-        if component in conditions.skip_components:
-            continue
         named = weights.parts or {"": tuple(range(len(weights.modules)))}
         for part, modules in named.items():
+            sizes = (sum(weights.tensor_bytes(m, element_bytes)) for m in modules)
             rows.append(
                 PartWeights(
                     name=tape.part_name(component, part),
                     component=component,
                     parameters=weights.part_parameters.get(part, weights.parameters),
-                    weights_bytes=sum(
-                        sum(weights.tensor_bytes(m, conditions.element_bytes)) for m in modules
-                    ),
+                    weights_bytes=sum(sizes),
                 )
             )
-    return rows
+    return tuple(rows)
 
 
 def has_defaults(pipeline: TorchPipeline, settings: Settings) -> bool:
