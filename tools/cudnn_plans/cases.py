@@ -31,6 +31,13 @@ _UNET = [
     {"image": "1024x1024"}, {"image": "1024x1024", "batch": "2"},
 ]  # fmt: skip
 _TILED = [{"image": "1024x1024", "vae_tiling": "on"}, {"image": "1536x1152", "vae_tiling": "on"}]
+#: at powers of two alone, different sums are equal
+_UNEVEN = [
+    {"image": image, "batch": batch} for image, batch in (
+        ("416x352", "1"), ("480x416", "2"), ("608x480", "1"), ("672x544", "2"), ("864x672", "1"),
+        ("736x672", "3"), ("992x800", "2"), ("352x288", "4"),
+    )
+]  # fmt: skip
 _BATCHES = [{"batch": str(n)} for n in (1, 4, 8, 16, 32, 64)]
 #: modes and sizes that are crossed, by pipeline
 _SIZES: Mapping[str, Sequence[tuple[Sequence[Settings], Sequence[Settings]]]] = {
@@ -43,7 +50,8 @@ _SIZES: Mapping[str, Sequence[tuple[Sequence[Settings], Sequence[Settings]]]] = 
                 for side in (128, 256, 512)
                 for batch in _BATCHES
             ],
-        )
+        ),
+        ([{"mode": "train", "steps": "2"}], _UNEVEN),
     ],
     "vit-mae-base": [([{"mode": "infer"}, {"mode": "train", "steps": "2"}], _BATCHES)],
     "llava-1.5-7b-hf": [([{"new_tokens": "4"}], _BATCHES[:2])],
@@ -54,6 +62,7 @@ _FEW = [
     *({"image": image, "batch": "1"} for image in ("448x448", "512x512", "768x512", "1024x1024")),
     {"image": "512x512", "batch": "2"}, {"image": "512x448", "batch": "3"},
 ]  # fmt: skip
+_IMAGES = [{"batch": n} for n in ("1", "4", "16", "48")]
 #: of several images a decoder's layers behind its attention have their channels innermost: those
 #: alone are asked about at these sizes
 _SEVERAL = [
@@ -68,11 +77,11 @@ _SEVERAL = [
 #: the entries that no recipe knows, whose layers are asked about where no other has them
 _OTHERS: Mapping[str, Sequence[Settings]] = {
     **dict.fromkeys(("taesd", "sd3-vae", "flux1-vae", "flux2-vae", "qwen-image-vae"), _FEW),
-    "sd15-inpaint": _FEW,
+    **dict.fromkeys(("sd15-inpaint", "kandinsky-movq", "sd2.1"), _FEW),
     "sd3.5-medium": _FEW[1:],
     "whisper-tiny": [{"new_tokens": "8", "batch": n} for n in ("1", "4", "12", "32")],
-    "dinov2-small": [{"batch": n} for n in ("1", "4", "16", "48")],
-    "siglip-so400m": [{"batch": n} for n in ("1", "4", "16", "48")],
+    **dict.fromkeys(("dinov2-small", "dinov2-base", "dinov2-large", "dinov2-giant"), _IMAGES),
+    **dict.fromkeys(("siglip-base", "siglip-so400m", "clip-vit-l-14", "clip-vit-h-14"), _IMAGES),
 }
 
 

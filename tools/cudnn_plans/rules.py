@@ -34,6 +34,9 @@ _SUMS = (
     "x8+y8", "x8", "y8", "x8+y", "x+y8", "x8+6p", "y8+6p", "x8+y8+6p", "x32+y32",
 )  # fmt: skip
 
+#: more bytes a position than these are an image's columns
+_POSITIONS = 6
+
 #: for each sum the constants that could be added to it: from, to
 Candidates = dict[str, tuple[int, int]]
 
@@ -127,7 +130,11 @@ def _cost(text: str) -> tuple[int, int, str]:
         (int(term) for term in terms if term.isdecimal() and int(term) not in _USUAL), default=0
     )
     filled = sum(not term.isdecimal() and not term.endswith(("x", "y", "f", "p")) for term in terms)
-    return (2 + odd.bit_length() if odd else 0) + filled + len(terms), len(text), text
+    # an image's columns are as large as some sums of operands at sides and batches of powers of two
+    columns = sum(term.endswith("p") and int(term[:-1] or 1) > _POSITIONS for term in terms)
+    return (
+        (2 + odd.bit_length() if odd else 0) + filled + 3 * columns + len(terms), len(text), text
+    )  # fmt: skip
 
 
 def _runs(rows: Iterable[tuple[Shape, tuple[int, ...]]]) -> list[_Run]:
