@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from pathlib import Path
 
 import pytest
 
@@ -17,12 +18,21 @@ from vramplan.ask.targets import make_jobs, open_catalog
 from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
+from vramplan.engines.torch.record.saved.constant_tape import Recorded
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
 from vramplan.engines.torch.record.saved.finder import MAIN, Finder
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
 from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
-from vramplan.engines.torch.record.stream import Alloc, Free, LoopBegin, LoopNext, Stream
+from vramplan.engines.torch.record.stream import (
+    Alloc,
+    Event,
+    Free,
+    LoopBegin,
+    LoopEnd,
+    LoopNext,
+    Stream,
+)
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.engines.torch.tape.format import parse_tape
@@ -173,6 +183,27 @@ def test_a_loop_is_found_where_runs_differ_by_it_alone() -> None:
     assert kinds.count(LoopNext) == 5
 
 
+def with_steps(stream: Stream, steps: int) -> Stream:
+    """Return a run behind whose first tensor a marked loop runs, each time longer than an image."""
+    loop: list[Event] = [LoopBegin("step")]
+    for _ in range(steps):
+        loop.append(LoopNext())
+        for operator in ("sub", "div", "exp", "neg", "abs"):
+            birth = stream.new_birth()
+            loop += [Alloc(birth, 10, operator), Free(birth)]
+    stream.events[1:1] = [*loop, LoopEnd()]
+    return stream
+
+
+def test_how_often_a_marked_loop_runs_does_not_make_a_run_the_smaller_one() -> None:
+    """Three images in eight steps have fewer events than two in ten."""
+    settings = [(3, 8), (2, 10), (5, 11)]
+    streams = [with_steps(image_by_image(batch), steps) for batch, steps in settings]
+    assert len(streams[0].events) < len(streams[1].events)
+    # both images of the smallest run are one iteration and what comes before it
+    assert find_repeats(streams) == {"row1": [2, 1, 4]}
+
+
 def test_runs_that_differ_otherwise_are_refused() -> None:
     one, other = image_by_image(2), image_by_image(3)
     other.events[0].operator = "encode"
@@ -202,6 +233,19 @@ def test_a_tape_is_a_fresh_recording_at_settings_drawn_at_random(entry) -> None:
         hold(
             tape, numbers, words, fresh.run(words, {**numbers, "batch": numbers["batch"] - 1}, None)
         )
+
+
+def test_a_loop_that_would_run_less_than_never_is_a_proof_that_fails() -> None:
+    """So that more is recorded, instead of nothing: what was found from few runs may say so."""
+    (folder,) = open_catalog().folders
+    text = gzip.decompress(Path(folder, "tapes", "whisper-tiny.json.gz").read_bytes()).decode()
+    assert '"new-1"' in text
+    tape = parse_tape(text.replace('"new-1"', '"new-100"'), "the tape")
+    (job,) = make_jobs(["whisper-tiny"], open_catalog(), {})
+    words = next(words_of(of_torch(job.pipeline), str(job.settings["dtype"])))
+    numbers = Draw(of_torch(job.pipeline)).numbers(None, words)
+    with pytest.raises(RecordingError, match="does not hold for -"):
+        hold(tape, numbers, words, Recorded(runs=[Stream(MAIN, {})]))
 
 
 @pytest.mark.parametrize("name", ["flux1-dev", "clip-vit-l-14", "flux1-vae", "whisper-tiny"])

@@ -9,15 +9,19 @@ from vramplan.engines.torch.record.saved.constant_tape import Recorded
 from vramplan.engines.torch.record.session import Sample
 from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Event, Free, Stream
 from vramplan.engines.torch.tape.contents import Tape
+from vramplan.errors import RecordingError, TapeError
 
 
 def hold(
     tape: Tape, numbers: Mapping[str, int], facts: Mapping[str, str], recorded: Recorded
 ) -> None:
-    """Raise RecordingError at the first event in which a tape differs from a recorded run."""
+    """Raise RecordingError where a tape does not run as a recorded run, event for event."""
     (main,) = recorded.runs
     routines = {stream.routine: stream for stream in recorded.routines}
-    compare(tape, Sample(numbers=dict(numbers), facts=dict(facts)), _whole(main, routines))
+    try:
+        compare(tape, Sample(numbers=dict(numbers), facts=dict(facts)), _whole(main, routines))
+    except TapeError as problem:  # how often a loop runs was found from too few runs
+        raise RecordingError(str(problem)) from problem
 
 
 def _whole(main: Stream, routines: Mapping[str, Stream]) -> Stream:

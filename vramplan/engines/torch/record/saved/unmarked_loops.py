@@ -39,7 +39,7 @@ def find_repeats(streams: Sequence[Stream]) -> dict[str, list[int]]:
     Raises RecordingError where they differ by anything else.
     """
     told = [_Told(stream) for stream in streams]
-    least = min(told, key=lambda one: len(one.steps))
+    least = min(told, key=lambda one: _steps_once(one.steps))
     if all(one.steps == least.steps for one in told):
         return {}
     periods: dict[int, int] = {}  # where a loop's one iteration ends in `least` -> its steps
@@ -138,6 +138,19 @@ def _compare(least: _Told, other: _Told, periods: dict[int, int]) -> _Seen:
         if len(periods) > _MOST:
             raise RecordingError(f"{least.stream.routine}: more than {_MOST} loops that differ")
     return seen
+
+
+def _steps_once(steps: Sequence[Token]) -> int:
+    """Return how many steps there are where each loop that is marked runs once.
+
+    How often those run says nothing of what nobody marked.
+    """
+    place = count = 0
+    while place < len(steps):
+        if steps[place] == _BEGIN:
+            place = _last_iteration(steps, place)
+        place, count = place + 1, count + 1
+    return count
 
 
 def _last_iteration(steps: Sequence[Token], place: int) -> int:
