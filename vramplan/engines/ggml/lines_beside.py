@@ -25,13 +25,17 @@ _SAMPLING = (
 )
 
 
-def lines_beside(fit: Fit) -> Iterator[Line]:
-    """Yield what files beside the model take on the GPUs."""
+def lines_beside(fit: Fit, *, are_results_told: bool = False) -> Iterator[Line]:
+    """Yield what files beside the model take on the GPUs.
+
+    `are_results_told`: what adapters add to the graph is in the model's compute buffer.
+    """
     run, placement = fit.run, fit.placement
     if run.adapters:
         found = adapter_bytes(run.adapters, run.model, placement, run.batch.tokens)
         yield from _exact("LoRA adapters", LORA, run.cards, found.cards, _COUNTED)
-        for number, size in zip(run.cards, found.scratch, strict=True):
+        scratch = () if are_results_told else zip(run.cards, found.scratch, strict=True)
+        for number, size in scratch:
             band = Band(low_bytes=0, expected_bytes=size, high_bytes=2 * size)
             yield _line(
                 LineKind.COMPUTE_BUFFER, "adapters' results", LORA, number, band,
