@@ -256,6 +256,20 @@ def test_a_draft_model_is_a_second_model_with_a_context_of_its_own(
     assert cache.band.expected_bytes == own.bytes_of(LineKind.KV_CACHE)  # f16 by itself
 
 
+@pytest.mark.usefixtures("engine")
+def test_the_engine_tells_a_draft_models_compute_buffer(dense: Pipeline, small: str) -> None:
+    if importlib.metadata.version("xllamacpp").rpartition(".")[2] != str(WITNESS_BUILD):
+        pytest.skip(f"the engine that is installed is not b{WITNESS_BUILD}")
+    found = estimate(dense, context=8192, draft=small)
+    (compute,) = lines(found, "draft_model", LineKind.COMPUTE_BUFFER)
+    assert compute.origin is Origin.WITNESSED
+    own = estimate(open_model(small, None), context=8192).bytes_of(LineKind.COMPUTE_BUFFER)
+    assert compute.band.low_bytes <= own <= compute.band.high_bytes
+    other = estimate(dense, context=8192, draft=small, engine="b10488")
+    (compute,) = lines(other, "draft_model", LineKind.COMPUTE_BUFFER)
+    assert compute.origin is Origin.ASSUMED
+
+
 def test_the_fit_counts_a_draft_model(dense: Pipeline, small: str) -> None:
     plain = resolve_settings(dense, {"parallel": 1})
     run = read_run(dense, plain, "8.6")

@@ -62,7 +62,8 @@ class Figures:
     """The language model's buffers: those with a line on the GPU, the rest in host memory.
 
     `experts_on_cpu`: of so many layers on the GPU the experts are in host memory. `has_adapters`:
-    what LoRA adapters add to the graph is in the compute buffer.
+    what LoRA adapters add to the graph is in the compute buffer. `draft_compute` is a draft model's
+    compute buffer where the engine was asked for it.
     """
 
     weights: Figure
@@ -75,6 +76,7 @@ class Figures:
     host_compute_bytes: int
     experts_on_cpu: int = 0
     has_adapters: bool = False
+    draft_compute: Figure | None = None
     remarks: tuple[str, ...] = ()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from vramplan.engines.ggml import coverage
 from vramplan.engines.ggml.build_rules import WITNESS_BUILD
-from vramplan.engines.ggml.figures import Figures, counted, over_cards
+from vramplan.engines.ggml.figures import Figure, Figures, counted, over_cards
 from vramplan.engines.ggml.graph.families import FAMILIES
 from vramplan.engines.ggml.graph_buffer import has_tape
 from vramplan.engines.ggml.layer_fit import Fit, as_asked, fit_run
@@ -38,6 +38,8 @@ def settle(run: GgmlRun, free_bytes: Sequence[int] | None) -> tuple[Fit, Figures
     fit, figures = _settle(run, free_bytes)
     if fit.run.adapters:
         figures = _with_adapters(fit, figures)
+    if fit.run.draft is not None:
+        figures = _with_draft(fit.run, fit.run.draft, figures)
     return fit, with_next_tokens(fit, figures, _ask_next(fit)) if is_loaded(fit) else figures
 
 
@@ -62,6 +64,40 @@ def _with_adapters(fit: Fit, figures: Figures) -> Figures:
         f"llama.cpp's own plan ({version}) for a CUDA card that is not there, with the adapters "
         "loaded"
     )
+    return replace(
+        figures,
+        compute=_as_printed(sizes, source),
+        host_compute_bytes=host,
+        has_adapters=True,
+    )
+
+
+def _with_draft(run: GgmlRun, draft: GgmlRun, figures: Figures) -> Figures:
+    """Return `figures` with the compute buffer that the engine has for a draft model.
+
+    A language model that guesses ahead (draft-simple) samples on the CPU: b11549's server reserves
+    nothing anew while it guesses. Layers and heads that guess for a model sample on the GPU, which
+    a plan does not tell.
+    """
+    is_plain = draft.model.architecture in FAMILIES and not draft.model.next_tensors
+    if not is_plain or run.pipeline.is_lm_studio or _why_not_asked(run):  # its own way to guess
+        return figures
+    from vramplan.engines.ggml.witness.engine_plan import plan_draft
+
+    try:
+        sizes, _, version = plan_draft(as_asked(draft))
+    except (MeasurementError, MissingError):
+        return figures
+    if version.rpartition(".")[2] != str(run.rules.build):
+        return figures
+    source = (
+        f"llama.cpp's own plan ({version}) of the draft model for a CUDA card that is not there"
+    )
+    return replace(figures, draft_compute=_as_printed(sizes, source))
+
+
+def _as_printed(sizes: Sequence[int], source: str) -> Figure:
+    """Return the sizes on each card that the engine prints, in hundredths of a MiB."""
     bands = [
         Band(
             low_bytes=max(size - _ROUNDING_BYTES, 0),
@@ -70,12 +106,7 @@ def _with_adapters(fit: Fit, figures: Figures) -> Figures:
         )
         for size in sizes
     ]
-    return replace(
-        figures,
-        compute=over_cards(bands, Origin.WITNESSED, source),
-        host_compute_bytes=host,
-        has_adapters=True,
-    )
+    return over_cards(bands, Origin.WITNESSED, source)
 
 
 def _without_adapters(figures: Figures, why: str) -> Figures:

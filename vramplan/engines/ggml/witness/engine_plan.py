@@ -107,7 +107,16 @@ def plan_with_adapters(fit: Fit) -> tuple[tuple[int, ...], int, str]:
 
     They are those of the model's graph with its LoRA adapters in it. Raises as `plan_next` does.
     """
-    told = _told_as_placed(fit, {"load_mtp": "off", WITH_ADAPTERS: "on"})
+    return _plan_as_placed(fit, {WITH_ADAPTERS: "on"})
+
+
+def plan_draft(fit: Fit) -> tuple[tuple[int, ...], int, str]:
+    """Return the same of a draft model, whose fit this is. Raises as `plan_next` does."""
+    return _plan_as_placed(fit, {})
+
+
+def _plan_as_placed(fit: Fit, words: Mapping[str, str]) -> tuple[tuple[int, ...], int, str]:
+    told = _told_as_placed(fit, {"load_mtp": "off", **words})
     return (*_compute_bytes(told, len(fit.placement.cards)), told.version)
 
 
