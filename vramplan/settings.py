@@ -148,10 +148,14 @@ _WORD = r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Setting:
-    """How one setting is read, and the line that --help shows for it."""
+    """How one setting is read, and the line that --help shows for it.
+
+    `takes_more`: more than the most that there is stands for all of it.
+    """
 
     read: Callable[[str, str], SettingValue]
     help: str
+    takes_more: bool = False
 
 
 def _read_image(key: str, text: str) -> tuple[int, int]:
@@ -547,7 +551,11 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_choice(FLASH_ATTENTIONS, _SWITCH_SYNONYMS),
         help="flash attention in llama.cpp: on, off, auto",
     ),
-    "gpu_layers": _Setting(read=_read_layers, help="layers on the GPU: a number, all, auto"),
+    "gpu_layers": _Setting(
+        read=_read_layers,
+        help="layers on the GPU: a number, all, auto; more than there are is all (-ngl 99)",
+        takes_more=True,  # as llama.cpp and Ollama have it
+    ),
     "cpu_moe": _Setting(
         read=_read_experts,
         help="layers whose experts stay in host memory: a number from the first on (llama.cpp's "
@@ -821,7 +829,7 @@ def _check_numbers(key: str, value: int | float | tuple[int, int], bounds: Bound
     low, high, step = bounds.minimum, bounds.maximum, bounds.multiple_of
     if low is not None and min(numbers) < low:
         raise UsageError(f"{text}: {what} at least {low}", hint=_nearest(key, value, bounds))
-    if high is not None and max(numbers) > high:
+    if high is not None and max(numbers) > high and not _SETTINGS[key].takes_more:
         raise UsageError(f"{text}: {what} at most {high}", hint=_nearest(key, value, bounds))
     if step is not None and any(number % step for number in numbers):
         kind = "multiples" if isinstance(value, tuple) else "a multiple"

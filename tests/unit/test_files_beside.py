@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from vramplan.engines.ggml.build_rules import WITNESS_BUILD
 from vramplan.engines.ggml.estimate import estimate_ggml, estimate_on
 from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, as_asked, fit_run
 from vramplan.engines.ggml.load_plan import read_run
@@ -70,7 +72,11 @@ def test_an_adapter_is_beside_the_matrices_that_it_belongs_to(
     assert scratch.band.expected_bytes == 512 * (WIDE + RANK) * 4
     assert scratch.origin is Origin.ASSUMED
     more = weights.band + scratch.band
-    assert with_it.peak.device == whole.peak.device + more
+    (compute,) = lines(with_it, "language_model", LineKind.COMPUTE_BUFFER)
+    assert compute.origin is Origin.ASSUMED  # its graph is another with an adapter in it
+    most = whole.peak.device + more
+    assert with_it.peak.device.expected_bytes == most.expected_bytes
+    assert with_it.peak.device.high_bytes == most.high_bytes
     half = estimate(dense, lora=path, gpu_layers=3)  # the output layer and two blocks
     (weights,) = lines(half, "lora", LineKind.WEIGHTS)
     assert weights.band == Band.exactly(2 * each)
@@ -87,6 +93,74 @@ def test_adapters_add_up(dense: Pipeline, adapter: Write) -> None:
     (weights,) = lines(found, "lora", LineKind.WEIGHTS)
     assert weights.band.expected_bytes == 2 * RANK * (2 * WIDE + INNER + WIDE)
     assert [part.name for part in found.components] == ["language_model", "lora"]
+
+
+#: MiB that llama.cpp b11549 prints for its graph of 4 layers with an adapter of `FEEDS` in it, by
+#: layers on the card; without it 131.50 and 120.01
+WITH_FEEDS = {2: 119.50, LAYERS + 1: 120.01}
+FEEDS = {
+    f"blk.{layer}.{name}.weight": shape
+    for layer in range(LAYERS)
+    for name, shape in (
+        ("attn_q", (WIDE, WIDE)),
+        ("ffn_up", (WIDE, INNER)),
+        ("ffn_down", (INNER, WIDE)),
+    )
+}
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("layers", WITH_FEEDS)
+def test_the_engine_tells_what_an_adapter_adds(
+    dense: Pipeline, adapter: Write, layers: int
+) -> None:
+    if importlib.metadata.version("xllamacpp").rpartition(".")[2] != str(WITNESS_BUILD):
+        pytest.skip(f"the engine that is installed is not b{WITNESS_BUILD}")
+    found = estimate(dense, lora=adapter(FEEDS), gpu_layers=layers, context=4096)
+    (compute,) = lines(found, "language_model", LineKind.COMPUTE_BUFFER)
+    assert compute.origin is Origin.WITNESSED
+    assert abs(compute.band.expected_bytes / MIB - WITH_FEEDS[layers]) < 0.006
+    assert compute.band.high_bytes - compute.band.low_bytes <= MIB // 100
+    assert not lines(found, "lora", LineKind.COMPUTE_BUFFER)
+    assert lines(found, "lora", LineKind.WEIGHTS)
+    assert not any("adapters add" in note for note in found.notes)
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_adapter_that_the_engine_refuses_stays_assumed(dense: Pipeline, adapter: Write) -> None:
+    path = Path(adapter(FEEDS))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - MIB)
+    found = estimate(dense, lora=str(path))
+    (results,) = lines(found, "lora", LineKind.COMPUTE_BUFFER)
+    assert results.origin is Origin.ASSUMED
+    (note,) = (note for note in found.notes if "adapters add" in note)
+    assert "the engine does not take this adapter" in note
+
+
+@pytest.mark.parametrize(
+    ("engine_build", "why"),
+    [("b11549", "pip install 'vramplan[engine]'"), ("b10488", "not b10488")],
+)
+def test_without_the_engine_what_an_adapter_adds_is_assumed(
+    dense: Pipeline, adapter: Write, engine_build: str, why: str
+) -> None:
+    found = estimate(dense, lora=adapter(FEEDS), engine=engine_build)
+    (results,) = lines(found, "lora", LineKind.COMPUTE_BUFFER)
+    assert results.origin is Origin.ASSUMED
+    (note,) = (note for note in found.notes if "adapters add" in note)
+    assert why in note
+
+
+@pytest.mark.parametrize("layers", WITH_FEEDS)
+def test_what_is_assumed_of_an_adapter_holds_what_the_engine_says(
+    dense: Pipeline, adapter: Write, layers: int
+) -> None:
+    found = estimate(dense, lora=adapter(FEEDS), gpu_layers=layers, context=4096)
+    (compute,) = lines(found, "language_model", LineKind.COMPUTE_BUFFER)
+    (results,) = lines(found, "lora", LineKind.COMPUTE_BUFFER)
+    band = compute.band + results.band
+    assert band.low_bytes < WITH_FEEDS[layers] * MIB < band.high_bytes
 
 
 @pytest.mark.parametrize(
@@ -180,6 +254,20 @@ def test_a_draft_model_is_a_second_model_with_a_context_of_its_own(
     quantised = estimate(dense, context=8192, draft=small, kv_type="q8_0")
     (cache,) = lines(quantised, "draft_model", LineKind.KV_CACHE)
     assert cache.band.expected_bytes == own.bytes_of(LineKind.KV_CACHE)  # f16 by itself
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_engine_tells_a_draft_models_compute_buffer(dense: Pipeline, small: str) -> None:
+    if importlib.metadata.version("xllamacpp").rpartition(".")[2] != str(WITNESS_BUILD):
+        pytest.skip(f"the engine that is installed is not b{WITNESS_BUILD}")
+    found = estimate(dense, context=8192, draft=small)
+    (compute,) = lines(found, "draft_model", LineKind.COMPUTE_BUFFER)
+    assert compute.origin is Origin.WITNESSED
+    own = estimate(open_model(small, None), context=8192).bytes_of(LineKind.COMPUTE_BUFFER)
+    assert compute.band.low_bytes <= own <= compute.band.high_bytes
+    other = estimate(dense, context=8192, draft=small, engine="b10488")
+    (compute,) = lines(other, "draft_model", LineKind.COMPUTE_BUFFER)
+    assert compute.origin is Origin.ASSUMED
 
 
 def test_the_fit_counts_a_draft_model(dense: Pipeline, small: str) -> None:

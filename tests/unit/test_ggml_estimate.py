@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.catalog.search import load_catalog
 from vramplan.engines.ggml.estimate import estimate_ggml, fit_layers
 from vramplan.engines.ggml.layer_fit import MARGIN_BYTES, has_projector_on_gpu
 from vramplan.engines.ggml.load_plan import read_run
@@ -221,10 +222,19 @@ def test_an_old_engine_without_layers_needs_the_context_alone() -> None:
     assert ours.components[0].device == "cpu"
 
 
+@pytest.mark.parametrize("layers", [33, 34, 99])
+def test_more_layers_than_the_model_has_are_all_as_in_the_engine(layers: int) -> None:
+    asked = resolve_settings(load_catalog().pipeline("llava:7b"), {"gpu_layers": layers})
+    assert asked["gpu_layers"] == layers
+    ours, every = estimate(gpu_layers=layers), estimate(gpu_layers="all")
+    assert (ours.lines, ours.buffers, ours.layers) == (every.lines, every.buffers, every.layers)
+    said = [note for note in ours.notes if "the engine takes more for all" in note]
+    assert len(said) == (layers > 33)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gpu_layers": 34}, "gpu_layers 34 is not within 0 to 33"),
         ({"gpu_layers": -1}, "gpu_layers -1 is not within"),
         ({"gpu_layers": "most"}, "gpu_layers 'most' is not within"),
         ({"context": 0}, "context must be a whole number of at least 1"),

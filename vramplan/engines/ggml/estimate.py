@@ -269,7 +269,7 @@ def _lines(
     if run.adapters or run.has_control_vector or run.draft is not None:
         from vramplan.engines.ggml.lines_beside import lines_beside
 
-        yield from lines_beside(fit)
+        yield from lines_beside(fit, figures)
     for number, compute in zip(run.cards, figures.compute.bands, strict=True):
         if compute.high_bytes:
             capability = gpus[number].compute_capability

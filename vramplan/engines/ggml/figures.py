@@ -61,7 +61,9 @@ def over_cards(bands: Sequence[Band], origin: Origin, source: str) -> Figure:
 class Figures:
     """The language model's buffers: those with a line on the GPU, the rest in host memory.
 
-    `experts_on_cpu`: of so many layers on the GPU the experts are in host memory.
+    `experts_on_cpu`: of so many layers on the GPU the experts are in host memory. `has_adapters`:
+    what LoRA adapters add to the graph is in the compute buffer. `draft_compute` is a draft model's
+    compute buffer where the engine was asked for it.
     """
 
     weights: Figure
@@ -73,6 +75,8 @@ class Figures:
     host_states_bytes: int
     host_compute_bytes: int
     experts_on_cpu: int = 0
+    has_adapters: bool = False
+    draft_compute: Figure | None = None
     remarks: tuple[str, ...] = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from vramplan.engines.ggml.figures import Figures, counted
+from vramplan.engines.ggml.figures import Figure, Figures, counted
 from vramplan.engines.ggml.files_beside import adapter_bytes, vector_bytes
 from vramplan.engines.ggml.layer_fit import Fit, as_asked
 from vramplan.engines.ggml.load_plan import GgmlRun
@@ -25,13 +25,14 @@ _SAMPLING = (
 )
 
 
-def lines_beside(fit: Fit) -> Iterator[Line]:
-    """Yield what files beside the model take on the GPUs."""
+def lines_beside(fit: Fit, told: Figures) -> Iterator[Line]:
+    """Yield what files beside the model take on the GPUs; `told` are the model's own figures."""
     run, placement = fit.run, fit.placement
     if run.adapters:
         found = adapter_bytes(run.adapters, run.model, placement, run.batch.tokens)
         yield from _exact("LoRA adapters", LORA, run.cards, found.cards, _COUNTED)
-        for number, size in zip(run.cards, found.scratch, strict=True):
+        scratch = () if told.has_adapters else zip(run.cards, found.scratch, strict=True)
+        for number, size in scratch:
             band = Band(low_bytes=0, expected_bytes=size, high_bytes=2 * size)
             yield _line(
                 LineKind.COMPUTE_BUFFER, "adapters' results", LORA, number, band,
@@ -41,7 +42,7 @@ def lines_beside(fit: Fit) -> Iterator[Line]:
         sizes = vector_bytes(run.model, placement).cards
         yield from _exact("control vectors", VECTOR, run.cards, sizes, _VECTORS)
     if run.draft is not None:
-        yield from _draft_lines(run, run.draft)
+        yield from _draft_lines(run, run.draft, told.draft_compute)
 
 
 def _exact(
@@ -52,7 +53,7 @@ def _exact(
         yield _line(LineKind.WEIGHTS, name, component, number, band, Origin.EXACT, source)
 
 
-def _draft_lines(run: GgmlRun, draft: GgmlRun) -> Iterator[Line]:
+def _draft_lines(run: GgmlRun, draft: GgmlRun, compute: Figure | None) -> Iterator[Line]:
     figures = counted(as_asked(draft))
     for kind, name, figure in (
         (LineKind.WEIGHTS, "draft weights", figures.weights),
@@ -61,6 +62,13 @@ def _draft_lines(run: GgmlRun, draft: GgmlRun) -> Iterator[Line]:
     ):
         for number, band in zip(run.cards, figure.bands, strict=True):
             yield _line(kind, name, DRAFT, number, band, figure.origin, figure.source)
+    if compute is not None:
+        for number, band in zip(run.cards, compute.bands, strict=True):
+            yield _line(
+                LineKind.COMPUTE_BUFFER, "draft compute buffer", DRAFT, number, band,
+                compute.origin, compute.source,
+            )  # fmt: skip
+        return
     for number, band in zip(run.cards, figures.compute.bands, strict=True):
         wide = Band(
             low_bytes=band.low_bytes,

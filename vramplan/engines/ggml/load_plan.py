@@ -214,7 +214,7 @@ def read_run(
         remotes=choices.cards.remotes,
         first_here=next((at for at, one in enumerate(seen) if not one.is_remote), 0),
         may_shrink_context=asked["context"] == AUTO and not is_ollama,
-        remarks=(*choices.remarks, *said),
+        remarks=(*choices.remarks, *said, *_said_of_layers(model, chosen)),
         version=version,
         is_own_engine=is_own,
     )
@@ -411,10 +411,17 @@ def _wanted_layers(model: GgmlModel, chosen: Settings) -> int | None:
     wanted, total = chosen["gpu_layers"], model.total_layers
     if wanted in {"all", "auto"}:
         return total if wanted == "all" else None
-    if not isinstance(wanted, int) or not 0 <= wanted <= total:
+    if not isinstance(wanted, int) or wanted < 0:
         hint = f"the model has {total} layers; write a number, all or auto"
         raise UsageError(f"gpu_layers {wanted!r} is not within 0 to {total}", hint=hint)
-    return wanted
+    return min(wanted, total)  # -ngl 99 is how people write all
+
+
+def _said_of_layers(model: GgmlModel, chosen: Settings) -> list[str]:
+    wanted, total = chosen["gpu_layers"], model.total_layers
+    if not isinstance(wanted, int) or wanted <= total:
+        return []
+    return [f"gpu_layers={wanted}: the model has {total} layers, and the engine takes more for all"]
 
 
 def _moved(model: GgmlModel, chosen: Settings, cards: CardsUsed) -> Moved:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vramplan.engine_buffer import EngineBuffer, in_our_words
 from vramplan.engines.ggml.run.load_log import EngineLog, read_log
-from vramplan.engines.ggml.witness.dry_run import request_of
+from vramplan.engines.ggml.witness.dry_run import ADAPTERS_DONE, WITH_ADAPTERS, request_of
 from vramplan.engines.ggml.witness.llama_library import NOT_KNOWN
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
@@ -123,7 +123,11 @@ def ask_engine(
     server = _command(model, settings)
     request = request_of(model, settings, card, LIBRARY, others)
     command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
-    text = _listen(command, _GRAPH, model)
+    has_adapters = settings.get(WITH_ADAPTERS) == "on"
+    text = _listen(command, ADAPTERS_DONE if has_adapters else _GRAPH, model)
+    if has_adapters and ADAPTERS_DONE not in text:
+        why = _why(read_log(text.splitlines()), text)
+        raise RefusedError(f"{model}: the engine refuses it: {why}")
     if card is None and NOT_KNOWN in text:  # its server is asked the same way in every build
         text = _listen(server, _GRAPH, model)
     log = read_log(text.splitlines())

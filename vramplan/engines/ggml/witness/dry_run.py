@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from vramplan.engines.ggml.load_plan import GUESSES
 from vramplan.engines.ggml.witness.llama_library import (
+    add_adapters,
     context_parameters,
     expert_patterns,
     fit,
@@ -33,6 +34,7 @@ from vramplan.settings import (
     AUTO,
     NONE,
     experts_of,
+    files_of,
     key_type,
     overrides_of,
     split_of,
@@ -42,6 +44,10 @@ from vramplan.sources.block_sizes import TYPES
 
 #: asks for the context of the layers that guess ahead, beside the model's (llama_context_type)
 NEXT_CONTEXT = "next_context"
+#: asks for the graph with the LoRA adapters in it, beside the one that is reserved without them
+WITH_ADAPTERS = "with_adapters"
+#: what is printed behind all that the engine prints of its graph with adapters
+ADAPTERS_DONE = "the graph with adapters is reserved"
 _NUMBERS = {name: number for number, name in TYPES.items()}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 #: enum llama_pooling_type
@@ -95,6 +101,9 @@ def request_of(
             "holds_cache": settings.get("kv_offload", "on") != "off",
             "loads_mtp": settings.get("load_mtp") == "on",
             "kind": 1 if settings.get(NEXT_CONTEXT) == "on" else 0,
+            "adapters": files_of(settings.get("lora"))
+            if settings.get(WITH_ADAPTERS) == "on"
+            else (),
             "flash": settings.get("flash_attention", "auto"),
             "gpu_layers": layers,
             "cpu_moe": [first, min(stop, _MOST_LAYERS)],
@@ -124,7 +133,11 @@ def main(request: Mapping[str, object]) -> None:
         library.llama_log_set(say, None)
     else:
         model.gpu_layers = request["gpu_layers"]
-    load(library, path, model, context)
+    loaded = load(library, path, model, context)
+    adapters = cast("list[str]", request["adapters"])
+    if adapters and loaded is not None:
+        add_adapters(library, *loaded, adapters)
+        sys.stderr.write(f"{ADAPTERS_DONE}\n")
     del devices
 
 

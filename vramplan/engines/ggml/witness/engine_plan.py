@@ -13,13 +13,13 @@ from vramplan.engines.ggml.layer_fit import Fit, margin_bytes, other_margin_byte
 from vramplan.engines.ggml.load_plan import GgmlRun
 from vramplan.engines.ggml.pipeline import ModelFile
 from vramplan.engines.ggml.witness.answer import EngineAnswer, RefusedError, ask_engine
-from vramplan.engines.ggml.witness.dry_run import NEXT_CONTEXT
+from vramplan.engines.ggml.witness.dry_run import NEXT_CONTEXT, WITH_ADAPTERS
 from vramplan.engines.ggml.witness.hollow_file import file_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError
 from vramplan.model import Band, Device, LineKind, Origin, buffer_bytes
 from vramplan.quick_dataclass import replace
-from vramplan.settings import AUTO, format_setting
+from vramplan.settings import AUTO, files_of, format_setting
 from vramplan.units import MIB
 
 if TYPE_CHECKING:
@@ -92,14 +92,50 @@ def plan_next(fit: Fit) -> tuple[tuple[int, ...], int]:
 
     Raises MissingError without the engine, MeasurementError where it does not tell.
     """
-    run = fit.run
-    settings = {key: format_setting(key, value) for key, value in run.settings.items()}
-    settings |= {
+    words = {
         "load_mtp": "on",
         NEXT_CONTEXT: "on",
         "kv_type": "f16",  # that of a draft model, whose context it is
         "key_type": "f16",
         "value_type": "f16",
+    }
+    return _compute_bytes(_told_as_placed(fit, words), len(fit.placement.cards))
+
+
+def plan_with_adapters(fit: Fit) -> tuple[tuple[int, ...], int, str]:
+    """Return the compute buffers on each card, the host's, and which engine has them.
+
+    They are those of the model's graph with its LoRA adapters in it. Raises as `plan_next` does.
+    """
+    return _plan_as_placed(fit, {WITH_ADAPTERS: "on"})
+
+
+def plan_draft(fit: Fit) -> tuple[tuple[int, ...], int, str]:
+    """Return the same of a draft model, whose fit this is. Raises as `plan_next` does."""
+    return _plan_as_placed(fit, {})
+
+
+def _plan_as_placed(fit: Fit, words: Mapping[str, str]) -> tuple[tuple[int, ...], int, str]:
+    told = _told_as_placed(fit, {"load_mtp": "off", **words})
+    return (*_compute_bytes(told, len(fit.placement.cards)), told.version)
+
+
+def _compute_bytes(told: EngineAnswer, cards: int) -> tuple[tuple[int, ...], int]:
+    held = in_our_words(told.buffers)
+    kind = LineKind.COMPUTE_BUFFER
+    sizes = tuple(
+        sum(one.size_bytes for one in held if one.kind is kind and one.device == Device(gpu=number))
+        for number in range(cards)
+    )
+    return sizes, buffer_bytes(held, kind, on_host=True)
+
+
+def _told_as_placed(fit: Fit, words: Mapping[str, str]) -> EngineAnswer:
+    """Return the engine's answer where layers are where `fit` has them, and cards have room."""
+    run = fit.run
+    settings = {key: format_setting(key, value) for key, value in run.settings.items()}
+    settings |= words
+    settings |= {
         "context": str(run.batch.context * run.batch.streams),
         "gpu_layers": str(fit.on_gpu),
         "split_mode": "layer",
@@ -117,14 +153,7 @@ def plan_next(fit: Fit) -> tuple[tuple[int, ...], int]:
         for number in range(len(fit.placement.cards))
     ]
     assert isinstance(run.pipeline.model, ModelFile)
-    told = _told(run.pipeline.model.header, settings, cards)
-    held = in_our_words(told.buffers)
-    kind = LineKind.COMPUTE_BUFFER
-    sizes = tuple(
-        sum(one.size_bytes for one in held if one.kind is kind and one.device == Device(gpu=number))
-        for number in range(len(cards))
-    )
-    return sizes, buffer_bytes(held, kind, on_host=True)
+    return _told(run.pipeline.model.header, settings, cards)
 
 
 def _margin_bytes(run: GgmlRun, card: int, free_bytes: int) -> int:
@@ -135,7 +164,8 @@ def _told(
     header: GgufFile, settings: Mapping[str, str], cards: Sequence[PretendedCard]
 ) -> EngineAnswer:
     """Return the engine's answer, which is remembered."""
-    key = (_stamp(header), tuple(sorted(settings.items())), tuple(cards))
+    beside = tuple(_stamp_of(path) for path in files_of(settings.get("lora")))
+    key = (_stamp(header), beside, tuple(sorted(settings.items())), tuple(cards))
     if key not in _ANSWERS:
         with file_of(header) as path:
             told = ask_engine(path, settings, card=cards[0], others=cards[1:])
@@ -148,11 +178,15 @@ def _told(
 def _stamp(header: GgufFile) -> Hashable:
     """Return what tells a file from others, and from others of its name."""
     try:
-        found = Path(header.path).stat()
+        return _stamp_of(header.path)
     except OSError:  # on a hub: only its header is here
         keys = tuple(sorted((key, str(value)) for key, value in header.metadata.items()))
         return header.path, header.tensors, keys
-    return header.path, found.st_size, found.st_mtime_ns
+
+
+def _stamp_of(path: str) -> Hashable:
+    found = Path(path).stat()
+    return path, found.st_size, found.st_mtime_ns
 
 
 _ANSWERS: dict[Hashable, EngineAnswer] = {}

@@ -225,11 +225,41 @@ SPLIT_MODES = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
 _KEPT: list[object] = []
 
 
-def load(library: ctypes.CDLL, path: Path, model: Structure, context: Structure) -> bool:
-    """Load a model and make a context, which prints their buffers; return whether both came."""
+def load(
+    library: ctypes.CDLL, path: Path, model: Structure, context: Structure
+) -> tuple[int, int] | None:
+    """Load a model and make a context, which prints their buffers; return both, if they came."""
     library.llama_model_load_from_file.restype = c_void_p
     library.llama_model_load_from_file.argtypes = [c_char_p, type(model)]
     library.llama_init_from_model.restype = c_void_p
     library.llama_init_from_model.argtypes = [c_void_p, type(context)]
     loaded = library.llama_model_load_from_file(str(path).encode(), model)
-    return bool(loaded and library.llama_init_from_model(loaded, context))
+    made = library.llama_init_from_model(loaded, context) if loaded else None
+    return (loaded, made) if loaded and made else None
+
+
+#: reserves a context's graph anew where something has changed it; llama_decode begins with it
+_RESERVE = "_ZN13llama_context13sched_reserveEv"
+
+
+def add_adapters(library: ctypes.CDLL, model: int, context: int, paths: Sequence[str]) -> None:
+    """Put LoRA adapters into a context's graph and reserve it, which prints its buffers again.
+
+    Raises MissingError for a build that has no such functions, or an adapter that it does not take.
+    """
+    names = ("llama_adapter_lora_init", "llama_set_adapters_lora", _RESERVE)
+    if not all(hasattr(library, name) for name in names):
+        raise MissingError(f"{NOT_KNOWN} takes adapters another way", hint=builds_known())
+    begin, choose, reserve = (getattr(library, name) for name in names)
+    begin.restype, begin.argtypes = c_void_p, [c_void_p, c_char_p]
+    choose.restype, choose.argtypes = c_int, [c_void_p, c_void_p, c_size_t, c_void_p]
+    reserve.restype, reserve.argtypes = None, [c_void_p]
+    found = [begin(model, path.encode()) for path in paths]
+    for path, adapter in zip(paths, found, strict=True):
+        if not adapter:
+            raise MissingError(f"{path}: the engine does not take this adapter")
+    count = len(found)
+    scales = (c_float * count)(*[1.0] * count)  # one of 0 is not in the graph
+    if choose(context, (c_void_p * count)(*found), count, scales):
+        raise MissingError("the engine does not take these adapters together")
+    reserve(context)
