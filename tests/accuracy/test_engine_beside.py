@@ -38,21 +38,31 @@ _SPEC.loader.exec_module(sparse)
 LAYERS, WIDE, INNER, RANK = 2, 256, 512, 8
 
 SERVER = """
-import os, sys
+import ctypes, os, sys
 import xllamacpp as engine
 model, adapter, draft = sys.argv[1:]
 params = engine.CommonParams()
 params.model.path = model
 params.n_ctx, params.n_parallel, params.verbosity = 512, 1, 4
 params.fit_params, params.no_extra_bufts, params.warmup = False, True, bool(adapter)
+# its threads wait for each other by spinning: more of them than free cores take minutes
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 if adapter:
     params.lora_adapters = [engine.CommonAdapterLoraInfo(adapter, 1.0)]
 if draft:
     params.speculative.draft.mparams.path = draft
+    params.speculative.draft.cpuparams.n_threads = 1
+    params.speculative.draft.cpuparams_batch.n_threads = 1
     kind = engine.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE
     params.speculative.types = [kind]
 server = engine.Server(params)
-server.handle_completions({"prompt": [1, 5, 6, 7, 8, 5, 6, 7, 8], "n_predict": 8})
+# all words are as likely, also that which ends a text: the first of them is taken, to the end
+wanted = {"n_predict": 24, "temperature": 0.0, "ignore_eos": True}
+server.handle_completions({"prompt": [1, 5, 6, 7, 8, 5, 6, 7, 8], **wanted})
+library = ctypes.CDLL(engine.xllamacpp.__file__)
+log = library._Z15common_log_mainv
+log.restype = ctypes.c_void_p
+library._Z16common_log_pauseP10common_log(ctypes.c_void_p(log()))  # its thread writes to the end
 os._exit(0)
 """
 
