@@ -155,6 +155,19 @@ def test_two_settings_prove_what_was_found_before_and_nothing_else() -> None:
     assert all(evaluate(doubled, dims) == 2 * size for dims, size in rows)
 
 
+def test_what_a_loop_does_in_one_run_alone_proves_no_constant() -> None:
+    """Wan's VAE had a tensor of its longest video's image as a constant, in every other image."""
+    products = Products(["h", "w", "f"], (), ["row1"])
+    search = SizeSearch(products, ("h", "w", "f", "row1"))
+    search.has_several = True
+    dims = derive(products.derived, {"h": 64, "w": 96, "f": 81})
+    samples = [({**dims, "row1": row}, 4096) for row in range(2, 20)]
+    with pytest.raises(RecordingError, match="one setting is too few"):
+        search.fit(samples, "a size")
+    other = derive(products.derived, {"h": 128, "w": 96, "f": 33})
+    assert search.fit([*samples, ({**other, "row1": 2}, 4096)], "a size") == "4096"
+
+
 def image_by_image(batch: int) -> Stream:
     """Return a run that makes two tensors for each image of a batch, and puts them together."""
     stream = Stream("main", {"n": batch})

@@ -20,6 +20,9 @@ _CAPABILITIES = ("8.6", "9.0", "7.5")
 _BATCHES = (1, 2, 1, 3, 1, 5, 1, 2)
 #: where a prompt is the longest (0), also with the largest batch, or the shortest (1)
 _PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
+#: where a video is the shortest: once alone and once in a batch, since code of its own for either
+#: is known from its shortest video on
+_SHORTEST = (1, 2)
 #: what goes over a video in chunks does its first ones in ways of their own
 _LEAST_CHUNKS = 4
 #: of one token alone code makes a vector
@@ -222,7 +225,8 @@ class Draw:
         step = frame_step(default)
         low, high = -(-(least - 1) // step), (most - 1) // step
         low = max(low, min(_LEAST_CHUNKS, high))
-        return 1 + step * _drawn(source, place, low, high, 1)
+        end = 1 if place in _SHORTEST else place
+        return 1 + step * _drawn(source, end, low, high, 1)
 
 
 def frame_step(default: int) -> int:

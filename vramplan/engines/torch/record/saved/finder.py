@@ -66,6 +66,8 @@ class Finder:
         looped = find_repeats(streams)
         names = self._outer if routine == MAIN else self._inner
         products, search = self._search(names, tuple(looped))
+        settings = {tuple(one.dims[name] for name in names if name in one.dims) for one in streams}
+        search.has_several = len(settings) > 1
         counts = dict(self.counts) if routine == MAIN else {}
         for name, found in looped.items():
             full = [derive(products.derived, one.dims) for one in streams]

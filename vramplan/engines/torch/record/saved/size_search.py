@@ -130,6 +130,8 @@ class SizeSearch:
 
     def __init__(self, products: Products, names: Sequence[str]) -> None:
         self._names = tuple(names)  # the dimensions that decide; the others follow from them
+        self._axes = tuple(name for name in names if name in products.axes)
+        self.has_several = False  # whether what is looked through was recorded at several settings
         singles = products.with_batch(products.singles)
         if "n" in products.axes:  # each text beside each image
             singles.append("n*n")
@@ -148,6 +150,9 @@ class SizeSearch:
         #: what was found before: where the code is much the same, the sizes are multiples of these
         self._hints: dict[str, None] = {}
 
+    def _setting(self, dims: Dims) -> tuple[int, ...]:
+        return tuple(dims[name] for name in self._axes if name in dims)
+
     def fit(self, samples: Sequence[tuple[Dims, int]], what: str) -> str:
         """Return the expression that gives each sample's size at its dimensions.
 
@@ -164,6 +169,9 @@ class SizeSearch:
             full.setdefault(key, dims)
         keys, sizes = tuple(seen), tuple(seen.values())
         if len(set(sizes)) == 1:
+            if self.has_several and len({self._setting(dims) for dims in full.values()}) < 2:
+                # what a loop does the more often in one run alone is the same there, not elsewhere
+                raise RecordingError(f"{what}: one setting is too few to prove a constant")
             return str(sizes[0])
         known = (keys, sizes)
         if known not in self._found and (hinted := self._hinted([*full.values()], sizes)):
