@@ -193,7 +193,8 @@ def test_layers_that_guess_ahead_are_loaded_where_it_is_asked(run, tmp_path) -> 
     assert off["weights"]["bytes"] == pytest.approx(567.26 * MIB, abs=0.01 * MIB)
     assert on["weights"]["bytes"] == pytest.approx(801.91 * MIB, abs=0.01 * MIB)
     assert on["KV cache"]["bytes"] - off["KV cache"]["bytes"] == 16 * MIB
-    assert run("check", tmp_path / "m.gguf", "--card", "8gb", "--gpu-layers", "6").code == 2
+    # more than are loaded are all of them, as for the engine
+    assert run("check", tmp_path / "m.gguf", "--card", "8gb", "--gpu-layers", "6").code == 0
 
 
 # -- families that are not known ----------------------------------------------------------------

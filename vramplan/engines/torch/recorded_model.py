@@ -71,12 +71,12 @@ def missing_library() -> str | None:
     """Return what recording lacks here, or None: a library, or that it is switched off."""
     if os.environ.get(SWITCH, "").lower() == "off":
         return f"{SWITCH} is off"
-    return _first_missing()
+    return _first_missing(_NEEDED)
 
 
 @cache  # asked for every model and setting, and each answer looks through every folder of the path
-def _first_missing() -> str | None:
-    for name in _NEEDED:
+def _first_missing(needed: tuple[str, ...]) -> str | None:
+    for name in needed:
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed"
     return None
