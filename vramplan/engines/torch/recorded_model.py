@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 
 from vramplan.engines.torch import kept_recordings
 from vramplan.engines.torch.attention_kernel import attention_kernel
@@ -74,7 +74,9 @@ def missing_library() -> str | None:
     return _first_missing(_NEEDED)
 
 
-@cache  # asked for every model and setting, and each answer looks through every folder of the path
+@lru_cache(
+    maxsize=4
+)  # asked for every model and setting, and each answer looks through every folder of the path
 def _first_missing(needed: tuple[str, ...]) -> str | None:
     for name in needed:
         if importlib.util.find_spec(name) is None:
