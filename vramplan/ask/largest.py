@@ -7,6 +7,7 @@ every candidate; from there downwards each legal size is tried until one is good
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd
 
@@ -116,13 +117,7 @@ class _Room:
             return
         amount, need_bytes = self._seen
         wanted = amount + (self._budget_bytes - need_bytes) / self.slope
-        low, high = below + 1, above
-        while low < high:  # the first that is larger
-            middle = (low + high) // 2
-            if _amount(self._sizes[middle]) <= wanted:
-                low = middle + 1
-            else:
-                high = middle
+        low = bisect_right(self._sizes, wanted, below + 1, above, key=_amount)
         yield min(max(low - 1, below + 1), above - 1)
         yield min(max(low, below + 1), above - 1)
 

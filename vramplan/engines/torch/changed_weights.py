@@ -54,11 +54,18 @@ def are_changed(settings: Settings) -> bool:
 
 def lists_of(name: str | None, saved: SavedModel | None) -> Mapping[str, ModuleList]:
     """Return the layers of a pipeline's components; none where nobody knows them."""
-    from vramplan.engines.torch.module_list import saved_modules, shipped_modules
+    from vramplan.engines.torch.module_list import shipped_modules
 
     if name is not None:
         return shipped_modules(name)
-    return saved_modules(saved) if saved is not None else {}
+    return _saved_lists(ById(saved)) if saved is not None else {}
+
+
+@lru_cache(maxsize=4)  # what is worked out from a list is remembered by the list itself
+def _saved_lists(saved: ById[SavedModel]) -> Mapping[str, ModuleList]:
+    from vramplan.engines.torch.module_list import saved_modules
+
+    return saved_modules(saved.of)
 
 
 def changes_at(pipeline: TorchPipeline, settings: Settings) -> Changes:

@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.changed_weights import tape_at
+from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import LayerSplit, Settings
 from vramplan.quick_dataclass import dataclass
 from vramplan.settings import NONE
@@ -101,11 +104,8 @@ class Placement:
 
 def offered_percent(settings: Settings) -> int:
     """Return how much of what is free the loader offers itself, in per cent."""
-    return (
-        OFFERED_PERCENT
-        if settings.get("quantization", NONE) == NONE
-        else (OFFERED_QUANTISED_PERCENT)
-    )
+    is_plain = settings.get("quantization", NONE) == NONE
+    return OFFERED_PERCENT if is_plain else OFFERED_QUANTISED_PERCENT
 
 
 def offered_bytes(free_bytes: int, percent: int = OFFERED_PERCENT) -> int:
@@ -141,10 +141,11 @@ _models: dict[tuple[int, str, int], tuple[Tape, tuple[Module, ...]]] = {}
 _MOST_PLACED, _MOST_MODELS = 4096, 16
 
 
-def placed_at(
-    pipeline: TorchPipeline, tape: Tape, element_bytes: int, free_bytes: int, percent: int
-) -> Placement:
+def placed_at(pipeline: TorchPipeline, settings: Settings, free_bytes: int) -> Placement:
     """Return where a pipeline's model goes on a GPU with so much free, once a process."""
+    tape = tape_at(pipeline, settings, find_tape(pipeline))
+    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    percent = offered_percent(settings)
     model = id(tape), pipeline.path, element_bytes
     key = *model, free_bytes, percent
     found = _placed.get(key)

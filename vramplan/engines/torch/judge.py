@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
-from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.estimate import estimate_torch, least_limits, limits_band, with_tape
 from vramplan.engines.torch.one_card import refuse_several
@@ -192,12 +191,9 @@ def _place(run: _Run, free_bytes: int) -> Placement | None:
     """Return where the loader puts what does not all go on the GPU; None where all of it does."""
     from vramplan.engines.torch.device_map import offered_bytes, offered_percent, placed_at
 
-    percent = offered_percent(run.settings)
-    if run.weights_bytes <= offered_bytes(free_bytes, percent):
+    if run.weights_bytes <= offered_bytes(free_bytes, offered_percent(run.settings)):
         return None  # no layer is then refused: no need to ask the tape
-    element_bytes = ELEMENT_BYTES[str(run.settings.get("dtype", "fp32"))]
-    tape = tape_at(run.pipeline, run.settings, find_tape(run.pipeline))
-    placed = placed_at(run.pipeline, tape, element_bytes, free_bytes, percent)
+    placed = placed_at(run.pipeline, run.settings, free_bytes)
     return None if placed.is_whole else placed
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
-from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.convolution_workspace import NO_SCRATCH
 from vramplan.engines.torch.cublas_workspace import cublas_band
@@ -92,13 +91,10 @@ def is_placed_whole(
     """Return whether no layer is left to the CPU by ``device_map=auto``, as is expected."""
     if settings.get("device_map") not in PLACING_MAPS:
         return True
-    from vramplan.engines.torch.device_map import offered_percent, placed_at
+    from vramplan.engines.torch.device_map import placed_at
 
-    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
-    tape = tape_at(pipeline, settings, find_tape(pipeline))
     free_bytes = budget_bytes - context_band(card).expected_bytes
-    percent = offered_percent(settings)
-    return placed_at(pipeline, tape, element_bytes, free_bytes, percent).is_whole
+    return placed_at(pipeline, settings, free_bytes).is_whole
 
 
 def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes: int) -> Screened:

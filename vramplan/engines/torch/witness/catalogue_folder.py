@@ -21,7 +21,7 @@ _ALLOWED = ("diffusers", "transformers")
 _ELSEWHERE = {
     "diffusers.StableDiffusionSafetyChecker": "diffusers.pipelines.stable_diffusion.safety_checker",
 }
-#: what a pipeline names its tokenizers' models, where it is not the same number of a text encoder
+#: element types as configs of transformers name them
 _DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
