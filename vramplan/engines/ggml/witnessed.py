@@ -57,7 +57,7 @@ def _with_adapters(fit: Fit, figures: Figures) -> Figures:
         sizes, host, version = plan_with_adapters(fit)
     except (MeasurementError, MissingError) as problem:
         return _without_adapters(figures, str(problem))
-    if version.rpartition(".")[2] != str(fit.run.rules.build):
+    if not _is_of_build(version, fit.run):
         why = f"{version}, which is installed, is not b{fit.run.rules.build}"
         return _without_adapters(figures, why)
     source = (
@@ -88,7 +88,7 @@ def _with_draft(run: GgmlRun, draft: GgmlRun, figures: Figures) -> Figures:
         sizes, _, version = plan_draft(as_asked(draft))
     except (MeasurementError, MissingError):
         return figures
-    if version.rpartition(".")[2] != str(run.rules.build):
+    if not _is_of_build(version, run):
         return figures
     source = (
         f"llama.cpp's own plan ({version}) of the draft model for a CUDA card that is not there"
@@ -122,6 +122,11 @@ def _without_adapters(figures: Figures, why: str) -> Figures:
         compute=over_cards(bands, Origin.ASSUMED, source),
         remarks=(*figures.remarks, f"{_RESULTS}: {why}"),
     )
+
+
+def _is_of_build(version: str, run: GgmlRun) -> bool:
+    """Return whether the engine that answered is of the build that a run is planned for."""
+    return version.rpartition(".")[2] == str(run.rules.build)
 
 
 def _why_not_asked(run: GgmlRun) -> str:
