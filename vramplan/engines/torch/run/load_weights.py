@@ -78,9 +78,7 @@ def _made(like: torch.Tensor, device: torch.device, made: dict[int, torch.Tensor
     return made[id(like)]
 
 
-def _parameter(
-    tensor: torch.Tensor, made: dict[int, torch.Tensor], key: int
-) -> torch.nn.Parameter:
+def _parameter(tensor: torch.Tensor, made: dict[int, torch.Tensor], key: int) -> torch.nn.Parameter:
     if isinstance(tensor, torch.nn.Parameter):
         return tensor
     parameter = torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
