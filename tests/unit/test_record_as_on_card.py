@@ -167,3 +167,12 @@ def test_fused_attention_takes_its_result_and_a_mask_of_numbers_alone(
 
     made = [4_000_000] if mask == "boolean" else []
     assert taken(device, attend, best) == [*made, 4_096_000]
+
+
+def test_the_efficient_kernel_sums_wide_heads_in_fp32_once(device: OnMeta) -> None:
+    query, key, value = (device.tensor(4, 1, 2000, 512) for _ in range(3))
+
+    def attend() -> torch.Tensor:
+        return functional.scaled_dot_product_attention(query, key, value)
+
+    assert taken(device, attend) == [8_192_000, 16_384_000]

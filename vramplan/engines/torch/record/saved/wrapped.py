@@ -363,8 +363,6 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         else:
             real = self.attended(name, args, kwargs, shapes)
             out = mapped(lambda x: self._born(x, name) if isinstance(x, torch.Tensor) else x, real)
-        for event in scratch_events(self.stream, name, args, out[0]):
-            self.write(event)
         return out
 
     def attended(
