@@ -388,7 +388,9 @@ def replay(
     Raises ReplayOutOfMemory where a run fails under the limit, TapeError where the tape does not
     hold for these settings.
     """
-    allocator = CachingAllocator(limit_bytes=limit_bytes, expandable_segments=expandable_segments)
+    allocator = CachingAllocator(
+        limit_bytes=limit_bytes, expandable_segments=expandable_segments, limit_is_card=True
+    )
     one = Replay(tape, conditions, allocator)
     one.load()
     for _ in range(runs):
