@@ -8,7 +8,7 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
-from vramplan.engines.torch.estimate import estimate_torch, least_limits, limits_band, with_tape
+from vramplan.engines.torch.estimate import estimate_torch, with_tape
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
@@ -19,6 +19,7 @@ from vramplan.engines.torch.replayed import (
     parts_at,
 )
 from vramplan.engines.torch.result import LeastLimits
+from vramplan.engines.torch.run_limits import least_limits, limits_band
 from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import (
     Band,

@@ -45,6 +45,7 @@ class TorchPipeline(Pipeline):
     #: the entry whose list of layers ships (`module_list`), where one does
     module_list: str | None = None
     saved: SavedModel | None = None
+    has_own_defaults: bool = False  # those of a saved model's files, not its entry's
 
 
 def of_torch(pipeline: Pipeline) -> TorchPipeline:
