@@ -15,6 +15,7 @@ from vramplan.errors import UsageError
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
 from vramplan.settings import check_setting
+from vramplan.sources.denoiser_file import from_checkpoint
 from vramplan.sources.saved_model import (
     LocalFiles,
     SavedModel,
@@ -95,6 +96,13 @@ def _as_pipeline(
             counted=count(model) if is_counted else None,
             saved=model if is_counted else None,
         )
+    file = from_checkpoint(model)
+    if file is not None:
+        from vramplan.engines.torch.open_denoiser import open_denoiser
+
+        of = open_denoiser(file, entries, folders, remark)
+        if of is not None:
+            return of
     what = model.class_name or "this model"
     rest = (
         f"it is recorded here by its own code, {_loaded(model)}"
