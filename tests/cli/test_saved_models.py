@@ -253,6 +253,7 @@ def test_a_lora_is_no_model(tmp_path, run) -> None:
         [("a.lora_A.weight", "F16", (4, 8)), ("a.lora_B.weight", "F16", (8, 4))],
     )
     assert "a LoRA, no model by itself" in refused(run, path)
+    assert run("check", path, "--card", "8gb").hint.endswith(f"this file with --set lora={path}")
 
 
 @pytest.mark.parametrize(
