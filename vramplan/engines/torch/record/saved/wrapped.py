@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramplan.engines.torch.record.attention import Attention
+from vramplan.engines.torch.record.attention import Attention, as_on_card, without_sums
 from vramplan.engines.torch.record.device import (
     CPU,
     SMALL,
@@ -28,7 +28,7 @@ from vramplan.engines.torch.record.device import (
 )
 from vramplan.engines.torch.record.layouts import META, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
-from vramplan.engines.torch.record.scratch import kept_bytes
+from vramplan.engines.torch.record.scratch import copied_first, kept_bytes
 from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
 
 CUDA = torch.device("cuda", 0)
@@ -216,7 +216,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         kwargs: dict[str, Value] | None = None,
     ) -> Value:
         kwargs = dict(kwargs or {})
-        name = str(func)
+        func, name = as_on_card(func, str(func))
         here = [*_on_device(args), *_on_device(kwargs)]
         known, answer = self._answer(name, func, args, here)
         if known:
@@ -233,7 +233,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             )
         if device is not None and not _is_cuda(device):  # new_zeros(device="cpu")
             return func(*mapped(_on_host, args), **mapped(_on_host, kwargs))
-        out = self._run(func, name, args, kwargs, here)
+        with self.holding(copied_first(name, args), name):
+            out = self._run(func, name, args, kwargs, here)
         for event in scratch_events(self.stream, name, args, out):
             self.write(event)
         return out
@@ -356,13 +357,12 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     ) -> Value:
         """Run a fused attention by its shape function, which gives a GPU's strides."""
         shapes = func(*mapped(_shape_of, args), **mapped(_shape_of, kwargs))
+        shapes = without_sums(name, args, shapes)
         if is_hollow:
             out = mapped(lambda x: self._born(x, name) if is_meta(x) else x, shapes)
         else:
             real = self.attended(name, args, kwargs, shapes)
             out = mapped(lambda x: self._born(x, name) if isinstance(x, torch.Tensor) else x, real)
-        for event in scratch_events(self.stream, name, args, out[0]):
-            self.write(event)
         return out
 
     def attended(
@@ -526,6 +526,9 @@ def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
                         made = OnDevice(content)
                         if isinstance(tensor, torch.nn.Parameter):
                             made._is_param = True  # torch's own mark
+                            # as `from_pretrained` leaves it: linear layers then copy an input that
+                            # is not contiguous. ATen/native/LinearAlgebra.cpp has that: should_fold
+                            made.requires_grad_(content.is_floating_point())
                         found.add(content.untyped_storage()._cdata)
                         wrapped[id(tensor)] = made, tensor  # kept, so that no identity is reused
                     tensors[name] = wrapped[id(tensor)][0]  # type: ignore[assignment]  # a parameter
