@@ -25,6 +25,8 @@ _PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
 _SHORTEST = (1, 2)
 #: what goes over a video in chunks does its first ones in ways of their own
 _LEAST_CHUNKS = 4
+#: and is recorded of few of them, but for the longest
+_FEW_CHUNKS = 6
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
 _STEPS = 8
@@ -117,15 +119,19 @@ class Draw:
         self._fixed = fixed  # settings that stay at their defaults
         self._window = window
 
-    def numbers(self, place: int | None, words: Words) -> dict[str, int]:
+    def numbers(self, place: int | None, words: Words, again: int = 0) -> dict[str, int]:
         """Return the numbers of the recording at `place`, or of one that is held out.
 
-        Runs under other words are at the same numbers, so that they share calls.
+        `again` draws others to hold out. Runs under other words are at the same numbers, so that
+        they share calls.
         """
         has, drawn = self._pipeline.defaults, dict[str, int]()
         told = f"{self._pipeline.name} {place}" if place is not None else f"{sorted(words.items())}"
+        told += f" {again}" if again else ""
         source = random.Random(told)  # noqa: S311  # no secret
-        if "batch" in has:
+        if "batch" in self._fixed:
+            drawn["batch"] = self._default_batch()
+        elif "batch" in has:
             most = self._bound("batch", "maximum", _LARGEST_BATCH)
             wanted = source.randint(1, most) if place is None else _BATCHES[place % len(_BATCHES)]
             drawn["batch"] = most if place == _BATCHES.index(5) else min(wanted, most)
@@ -183,7 +189,7 @@ class Draw:
         """
         drawn = self.numbers(None, words)
         most = self._bound("batch", "maximum", _LARGEST_BATCH)
-        if "batch" not in drawn or most < 2:
+        if "batch" not in drawn or "batch" in self._fixed or most < 2:
             return None
         found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
         # no more pixels in all
@@ -193,6 +199,11 @@ class Draw:
             half = found["height"] // found["batch"] // step * step
             found["height"] = max(half, -(-least // step) * step)
         return found
+
+    def _default_batch(self) -> int:
+        default = self._pipeline.defaults["batch"]
+        assert isinstance(default, int)
+        return default
 
     def _bound(self, key: str, which: str, otherwise: int) -> int:
         bounds = self._pipeline.constraints.get(key)
@@ -225,6 +236,8 @@ class Draw:
         step = frame_step(default)
         low, high = -(-(least - 1) // step), (most - 1) // step
         low = max(low, min(_LEAST_CHUNKS, high))
+        if place is not None:  # the longest is one of them
+            low, high = (high, high) if place == 0 else (low, max(low, min(high, _FEW_CHUNKS)))
         end = 1 if place in _SHORTEST else place
         return 1 + step * _drawn(source, end, low, high, 1)
 

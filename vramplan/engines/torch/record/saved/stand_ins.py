@@ -46,7 +46,8 @@ def stand_in(class_path: str, image_tokens: dict[str, int]) -> Value:
     RecordingError where there is no stand-in.
     """
     name = class_path.rpartition(".")[2]
-    if not name.removesuffix("Fast").endswith(("Tokenizer", "Processor", "FeatureExtractor")):
+    plain = name.removesuffix("Fast").removesuffix("Pil")
+    if not plain.endswith(("Tokenizer", "Processor", "FeatureExtractor")):
         raise RecordingError(f"{class_path} has no weights, and there is no stand-in for it")
     try:
         if "Tokenizer" in name:

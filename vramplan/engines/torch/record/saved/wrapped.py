@@ -324,6 +324,9 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
         inner, named = mapped(_hollow, inner), mapped(_hollow, named)
         out = func(*inner, **named)
+        if name.startswith("aten.all.") and written is None and self._is_small(out):
+            # whether a mask that nobody has hides nothing: what is asked for here hides nothing
+            return self._born(torch.ones(out.shape, dtype=out.dtype), name)
         if written is None and not kwargs.get("memory_format"):
             out = laid_out(func, out, inner)
         return self._wrap(mapped(self._real_if_index(known), out), name, known, args)
@@ -429,6 +432,8 @@ class Functions(Attention):
         if func in _FROM_DATA and args and (kind := _kind_of_numbers(args[0])) is not None:
             kwargs.setdefault("dtype", kind)  # a list of numbers that are on the device
             return func(mapped(_number_of, args[0]), *args[1:], **kwargs)
+        if func in _AS_NUMBERS and isinstance(args[0], OnDevice) and not is_meta(args[0].content):
+            return func(args[0].content)  # torch.Tensor([...]) asks with every mode switched off
         if func in _TO_HOST and isinstance(args[0], OnDevice):
             return func(args[0].cpu(), *args[1:], **kwargs)
         if func is torch.Tensor.new_tensor and isinstance(args[0], OnDevice):
@@ -456,6 +461,7 @@ def _kind_of_numbers(data: Value) -> torch.dtype | None:
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 _TO_HOST = (torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.numpy)
+_AS_NUMBERS = (torch.Tensor.__float__, torch.Tensor.__int__, torch.Tensor.__index__)
 
 
 def _rms_norm(
