@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 
 import pytest
 
@@ -16,46 +15,21 @@ import diffusers
 import torch
 import transformers
 
+from tools.coverage.real_run import RealDevice, laid_out_plainly
 from vramplan.ask.targets import open_catalog
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.saved import recording_child, remembered_calls
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
-from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
+from vramplan.engines.torch.record.stream import Alloc, Call, Free
 from vramplan.engines.torch.replayed import conditions_at, replay_run
 from vramplan.engines.torch.tape.format import parse_tape
 from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import RecordingError
 
 BF16 = torch.bfloat16
-
-
-class Real(WrappedDevice):
-    """The recorder's device with all content real, attention computed: what a GPU would hold."""
-
-    def __init__(self, weights):
-        super().__init__(Stream("main", {}), weights, small=1 << 40, small_whole=1 << 40)
-
-    def attended(self, name, args, kwargs, shapes):
-        out = super().attended(name, args, kwargs, shapes)
-        query, key, value = (one.content.float() for one in args[:3])
-        groups = query.shape[1] // key.shape[1]
-        key, value = (one.repeat_interleave(groups, 1) for one in (key, value))
-        bias = args[3] if "efficient" in name or "cudnn" in name else None
-        places = {"flash": 4, "efficient": 6}
-        place = next((at for kind, at in places.items() if kind in name), 99)
-        is_causal = kwargs.get("is_causal", args[place] if len(args) > place else False)
-        scores = query @ key.transpose(-1, -2) * (kwargs.get("scale") or query.shape[-1] ** -0.5)
-        if bias is not None:
-            scores = scores + bias.content.float()
-        if is_causal:
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            scores = scores.masked_fill(future, -math.inf)
-        out[0].copy_(scores.softmax(-1) @ value)
-        return out
 
 
 def events(recorded):
@@ -133,11 +107,8 @@ def both(modules, **more):
         held = dict(module.named_buffers())
         for key, buffer in real[name].named_buffers():
             buffer.data = buffer.data.to(held[key].dtype)
-    torch._C._set_mkldnn_enabled(False)  # it lays results out as no GPU does
-    try:
-        return recorded, recording_child.record_modules(request, real, lambda _: None, Real)
-    finally:
-        torch._C._set_mkldnn_enabled(True)
+    with laid_out_plainly():
+        return recorded, recording_child.record_modules(request, real, lambda _: None, RealDevice)
 
 
 def assert_same(modules, **more):
@@ -512,3 +483,15 @@ def test_a_part_that_is_no_tokenizer_is_not_made() -> None:
     for name in ("Trainer", "TrainingArguments", "pipeline"):
         with pytest.raises(RecordingError, match="no stand-in"):
             stand_in(f"transformers.{name}", {})
+
+
+def test_a_stand_in_has_the_special_tokens_that_a_processor_of_its_family_asks_for() -> None:
+    made = stand_in("transformers.GlmImageProcessor", {})
+    assert made.tokenizer.grid_bos_token == "<|grid_bos|>"
+    assert made.tokenizer("<|grid_bos|>").input_ids[-1] == made.tokenizer.grid_bos_token_id
+
+
+def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
+    """Else there is nothing to pad, and to embed."""
+    assert stand_in("transformers.LlamaTokenizer", {})("").input_ids == [1]
+    assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []

@@ -111,7 +111,8 @@ class Attention(TorchFunctionMode):
             queries=query.shape[-2],
             keys=key.shape[-2],
         )
-        kernel = choose_kernel(self.best, asked)
+        is_of_heads = query.dim() == key.dim() == value.dim() == 4
+        kernel = choose_kernel(self.best, asked) if is_of_heads else "math"  # fused ones want heads
         if enable_gqa and kernel != "flash":
             groups = query.shape[-3] // key.shape[-3]
             key = key.repeat_interleave(groups, -3)
