@@ -396,6 +396,19 @@ def test_a_component_that_is_cast_has_its_weights_changed_in_place() -> None:
     assert sizes[-1] == 4 * 3 * 16 * 16
 
 
+def test_a_weight_that_leaves_the_device_is_no_longer_one() -> None:
+    """What is allocated next may have its identity, and would not be written down."""
+    import torch
+
+    from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
+
+    module = torch.nn.Linear(8, 8)
+    device = WrappedDevice(Stream("main", {}), place_on_device([module]))
+    assert len(device.weights) == 2
+    module.weight = torch.nn.Parameter(torch.zeros(8, 8))
+    assert device.weights == {module.bias.content.untyped_storage()._cdata}
+
+
 def test_settings_that_stay_at_their_defaults_do_so_where_a_tape_is_proved() -> None:
     """FLUX.1 Kontext takes its image at another size for another shape."""
     (job,) = make_jobs(["flux1-kontext-dev"], open_catalog(), {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 
 import pytest
 
@@ -17,6 +16,7 @@ import diffusers
 import torch
 import transformers
 
+from tools.coverage.real_run import RealDevice, laid_out_plainly
 from vramplan.ask.targets import open_catalog
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.saved import (
@@ -42,31 +42,6 @@ from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import RecordingError
 
 BF16 = torch.bfloat16
-
-
-class Real(WrappedDevice):
-    """The recorder's device with all content real, attention computed: what a GPU would hold."""
-
-    def __init__(self, weights):
-        super().__init__(Stream("main", {}), weights, small=1 << 40, small_whole=1 << 40)
-
-    def attended(self, name, args, kwargs, shapes):
-        out = super().attended(name, args, kwargs, shapes)
-        query, key, value = (one.content.float() for one in args[:3])
-        groups = query.shape[1] // key.shape[1]
-        key, value = (one.repeat_interleave(groups, 1) for one in (key, value))
-        bias = args[3] if "efficient" in name or "cudnn" in name else None
-        places = {"flash": 4, "efficient": 6}
-        place = next((at for kind, at in places.items() if kind in name), 99)
-        is_causal = kwargs.get("is_causal", args[place] if len(args) > place else False)
-        scores = query @ key.transpose(-1, -2) * (kwargs.get("scale") or query.shape[-1] ** -0.5)
-        if bias is not None:
-            scores = scores + bias.content.float()
-        if is_causal:
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            scores = scores.masked_fill(future, -math.inf)
-        out[0].copy_(scores.softmax(-1) @ value)
-        return out
 
 
 def events(recorded):
@@ -146,11 +121,8 @@ def both(modules, **more):
         held = dict(module.named_buffers())
         for key, buffer in real[name].named_buffers():
             buffer.data = buffer.data.to(held[key].dtype)
-    torch._C._set_mkldnn_enabled(False)  # it lays results out as no GPU does
-    try:
-        return recorded, recording_child.record_modules(request, real, lambda _: None, Real)
-    finally:
-        torch._C._set_mkldnn_enabled(True)
+    with laid_out_plainly():
+        return recorded, recording_child.record_modules(request, real, lambda _: None, RealDevice)
 
 
 def assert_same(modules, **more):
@@ -577,3 +549,15 @@ def test_a_pipeline_with_a_mask_is_given_an_image_and_a_batch_of_images_without_
     assert len(filled["prompt"]) == 2
     moved = whole_pipeline.arguments(request, MakesItMove())
     assert [one.size for one in moved["image"]] == [(64, 32)] * 2
+
+
+def test_a_stand_in_has_the_special_tokens_that_a_processor_of_its_family_asks_for() -> None:
+    made = stand_in("transformers.GlmImageProcessor", {})
+    assert made.tokenizer.grid_bos_token == "<|grid_bos|>"
+    assert made.tokenizer("<|grid_bos|>").input_ids[-1] == made.tokenizer.grid_bos_token_id
+
+
+def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
+    """Else there is nothing to pad, and to embed."""
+    assert stand_in("transformers.LlamaTokenizer", {})("").input_ids == [1]
+    assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []

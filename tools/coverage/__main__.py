@@ -6,7 +6,7 @@
 
 DIR is the folder ``tests`` of diffusers' repository at the installed version; another, of an older
 version, may be named behind it for what was dropped since. Each class has a process of its own with
-90 seconds of CPU time, and takes 2 to 6. Results are kept in a file, a line each (`--keep`,
+120 seconds of CPU time, and takes 2 to 10. Results are kept in a file, a line each (`--keep`,
 coverage.jsonl), so that a run may be stopped and goes on. What diffusers' tests import
 (parameterized, requests-mock) has to be there.
 """
@@ -94,7 +94,7 @@ def _try(subject: Subject) -> Result:
     result = try_apart(subject, pipelines.record if is_pipeline else models.record)
     print(
         f"{result.kind:10} {result.class_name:48.48} {result.stage:9} {result.cpu_seconds:5} s  "
-        f"{result.how or result.reason}",
+        f"{result.how or result.reason} {result.fidelity}",
         flush=True,
     )
     return result

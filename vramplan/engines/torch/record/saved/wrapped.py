@@ -138,14 +138,14 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     def __init__(
         self,
         stream: Stream,
-        weights: Iterable[int],
+        weights: set[int],
         *,
         small: int = SMALL,
         small_whole: int = SMALL_WHOLE,
     ) -> None:
         WrittenMarks.__init__(self, stream)
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
-        self.weights = set(weights)
+        self.weights = weights  # the same set: what dies is taken out of it
         self.births: dict[int, Birth] = {}
         self.small, self.small_whole = small, small_whole
         #: how often a value was read that nobody has
@@ -342,9 +342,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
                 return out
             stand_in = torch.zeros(out.shape, dtype=out.dtype)
             if key in self.weights:  # a view of a weight: a GPU allocates nothing for it
-                storage = stand_in.untyped_storage()
-                self.weights.add(storage._cdata)
-                weakref.finalize(storage, self.weights.discard, storage._cdata).atexit = False
+                take_for_weight(self.weights, stand_in)
             return stand_in
 
         return real
@@ -514,6 +512,17 @@ def cuda_asked_for(kernel: str) -> Iterator[None]:
             setattr(torch.cuda, name, answer)
 
 
+def take_for_weight(weights: set[int], content: torch.Tensor) -> None:
+    """Add the identity of a tensor's storage to `weights`, for as long as it lives.
+
+    A module that is moved away while a pipeline runs lets its storages go, and whatever is
+    allocated next may be where one of them was.
+    """
+    storage = content.untyped_storage()
+    weights.add(storage._cdata)
+    weakref.finalize(storage, weights.discard, storage._cdata).atexit = False
+
+
 def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
     """Wrap every parameter and buffer of `modules`; return the identities of their storages.
 
@@ -535,7 +544,7 @@ def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
                             # as `from_pretrained` leaves it: linear layers then copy an input that
                             # is not contiguous. ATen/native/LinearAlgebra.cpp has that: should_fold
                             made.requires_grad_(content.is_floating_point())
-                        found.add(content.untyped_storage()._cdata)
+                        take_for_weight(found, content)
                         wrapped[id(tensor)] = made, tensor  # kept, so that no identity is reused
                     tensors[name] = wrapped[id(tensor)][0]  # type: ignore[assignment]  # a parameter
     return found
