@@ -70,6 +70,24 @@ QUANTIZATIONS = (
     *("gguf-q4_1", "gguf-q4_0", "gguf-q3_k", "gguf-q2_k"),
     "fp8-layerwise",
 )
+#: transformers' `cache_implementation`, without those whose names it is giving up
+CACHES = ("dynamic", "static", "offloaded", "offloaded_static", "quantized")
+_CACHE_SYNONYMS = {
+    "default": "dynamic",
+    "quantised": "quantized",
+    # names of before 5.0: the layers say which of them see a window
+    **dict.fromkeys(("hybrid", "sliding_window", "sliding"), "static"),
+    **dict.fromkeys(("offloaded_hybrid", "offloaded_sliding"), "offloaded_static"),
+}
+#: what `cache_config` may say of a quantized cache, each with what transformers takes by itself
+CACHE_CONFIG = "cache_config"
+_CACHE_CONFIG: Mapping[str, str | int] = {
+    "backend": "quanto",
+    "nbits": 4,
+    "q_group_size": 64,
+    "residual_length": 128,
+}
+_CACHE_BITS: Mapping[str, tuple[int, ...]] = {"quanto": (2, 4), "hqq": (1, 2, 3, 4, 8), "fp8": ()}
 #: diffusers' `offload_type` of group offload
 OFFLOAD_TYPES = ("block_level", "leaf_level")
 FLASH_ATTENTIONS = ("on", "off", "auto")
@@ -364,6 +382,50 @@ def quantization_of(value: object) -> tuple[tuple[str | None, str], ...]:
     return tuple((component or None, way) for component, _, way in parts)
 
 
+def _read_cache_config(key: str, text: str) -> str:
+    """Return ``NAME:VALUE`` with semicolons between them, as transformers' dictionary has them."""
+    if text.lower() == NONE:
+        return NONE
+    said: dict[str, str | int] = {}
+    hint = "such as backend:hqq;nbits:8;residual_length:64"
+    for part in (one.strip() for one in text.split(";")):
+        name, _, word = (piece.strip() for piece in part.partition(":"))
+        if name not in _CACHE_CONFIG:
+            near = did_you_mean(name, _CACHE_CONFIG) or "it takes: " + ", ".join(_CACHE_CONFIG)
+            raise UsageError(f"{key} {part[:80]!r}: no such word", hint=near)
+        if name in said:
+            raise UsageError(f"{key}: {name} is said twice", hint=hint)
+        if name != "backend":
+            said[name] = _read_count(f"{key} {name}", word)
+        elif word.lower() in _CACHE_BITS:
+            said[name] = word.lower()
+        else:
+            raise UsageError(f"{key}: no backend {word[:40]!r}", hint="quanto, hqq or fp8")
+    backend = str(said.get("backend", _CACHE_CONFIG["backend"]))
+    if backend == "fp8" and len(said) > 1:
+        raise UsageError(f"{key}: the backend fp8 takes nothing else", hint="backend:fp8")
+    bits = said.get("nbits", _CACHE_CONFIG["nbits"])
+    if backend != "fp8" and bits not in _CACHE_BITS[backend]:
+        takes = ", ".join(map(str, _CACHE_BITS[backend]))
+        raise UsageError(f"{key}: {backend} has no {bits} bits", hint=f"nbits: {takes}")
+    return ";".join(f"{name}:{said[name]}" for name in _CACHE_CONFIG if name in said)
+
+
+def cache_config_of(value: object) -> dict[str, str | int]:
+    """Return what ``cache_config`` says of a quantized cache, and what it leaves to transformers.
+
+    Of the backend fp8 there is nothing else to say.
+    """
+    parts = [] if value in (None, NONE) else str(value).split(";")
+    said = dict(part.split(":") for part in parts)
+    if said.get("backend") == "fp8":
+        return {"backend": "fp8"}
+    return {
+        name: said.get(name, usual) if name == "backend" else int(said.get(name, usual))
+        for name, usual in _CACHE_CONFIG.items()
+    }
+
+
 def overrides_of(value: object) -> tuple[tuple[str, int | None], ...]:
     """Return the patterns of ``override_tensor`` and the card of each; None for host memory."""
     if value == NONE:
@@ -496,6 +558,20 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_read_tokens, help="tokens of the prompt, without the image's; 2k is 2048"
     ),
     "new_tokens": _Setting(read=_read_tokens, help="tokens to generate; 1k is 1024"),
+    "cache_implementation": _Setting(
+        read=_choice(CACHES, _CACHE_SYNONYMS),
+        help="the KV cache that transformers' generate() is told to use: dynamic (it grows), "
+        "static (max_cache_len from the first token on), offloaded, offloaded_static, quantized",
+    ),
+    "max_cache_len": _Setting(
+        read=_read_tokens_or_auto,
+        help="tokens that a static cache has room for, 4k is 4096; auto for prompt and new tokens",
+    ),
+    "cache_config": _Setting(
+        read=_read_cache_config,
+        help="of a quantized cache: backend:quanto (or hqq, fp8), nbits:4, q_group_size:64, "
+        "residual_length:128, with semicolons between; none for these",
+    ),
     "context": _Setting(
         read=_read_tokens_or_auto,
         help="tokens the KV cache has room for, 16k is 16384; auto for what the engine takes by "
@@ -694,7 +770,13 @@ SETTING_HELP: dict[str, str] = {key: setting.help for key, setting in _SETTINGS.
 
 
 #: settings that torch's pipelines have and most runs leave alone, at what changes nothing
-IDLE: Mapping[str, SettingValue] = {"quantization": NONE, "lora": NONE}
+IDLE: Mapping[str, SettingValue] = {
+    "quantization": NONE,
+    "lora": NONE,
+    "cache_implementation": CACHES[0],
+}
+#: those of them that change weights
+OF_WEIGHTS = ("quantization", "lora")
 #: and those that say how group offload works
 OF_GROUPS: Mapping[str, SettingValue] = {
     "offload_type": OFFLOAD_TYPES[0],
@@ -702,14 +784,24 @@ OF_GROUPS: Mapping[str, SettingValue] = {
     "use_stream": "off",
 }
 
+#: and those that say how another cache than the growing one works
+OF_CACHES: Mapping[str, SettingValue] = {"max_cache_len": AUTO, CACHE_CONFIG: NONE}
+_TELLS: Mapping[str, tuple[str, ...]] = {
+    "max_cache_len": ("static", "offloaded_static"),
+    CACHE_CONFIG: ("quantized",),
+}
+
 
 def told(chosen: Mapping[str, SettingValue]) -> dict[str, SettingValue]:
     """Return settings without those that have nothing to say: idle ones, and how to do nothing."""
     is_grouped = chosen.get("offload") == "group"
+    cache = chosen.get("cache_implementation")
     return {
         key: value
         for key, value in chosen.items()
-        if value != IDLE.get(key) and (is_grouped or key not in OF_GROUPS)
+        if value != IDLE.get(key)
+        and (is_grouped or key not in OF_GROUPS)
+        and (key not in OF_CACHES or cache in _TELLS[key])
     }
 
 
@@ -774,6 +866,8 @@ _OF_OTHERS = {
     **dict.fromkeys(("no_mmproj_offload",), "mmproj_offload (mmproj_offload=off)"),
     **dict.fromkeys(("fa", "flash_attn"), "flash_attention"),
     "kvu": "kv_unified",
+    **dict.fromkeys(("cache", "kv_cache", "cache_class"), "cache_implementation"),
+    "max_cache_length": "max_cache_len",
     "ts": "tensor_split",
     "sm": "split_mode",
     "mg": "main_gpu",

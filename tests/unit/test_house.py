@@ -44,9 +44,9 @@ def test_no_module_name_means_two_things() -> None:
     """Every engine has the same rooms on purpose; a command and its question share a name too."""
     shared = {
         "__init__", "advice", "attention", "cache", "cards", "catalog", "changes", "check",
-        "compare", "comparison", "doctor", "engine", "estimate", "fit", "judge", "measure", "open",
-        "pace", "pipeline", "plan", "profile", "published", "record", "report", "rows", "run",
-        "screening", "search", "sweep", "verdict", "verdicts", "watch", "weights",
+        "compare", "comparison", "doctor", "engine", "estimate", "fit", "judge", "kv_cache",
+        "measure", "open", "pace", "pipeline", "plan", "profile", "published", "record", "report",
+        "rows", "run", "screening", "search", "sweep", "verdict", "verdicts", "watch", "weights",
     }  # fmt: skip
     seen: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):

@@ -83,6 +83,11 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     | st.integers(1, 1 << 24).map(lambda mib: f"{mib}MiB"),
     "embedding": switches,
     "pooling": st.sampled_from(settings.POOLINGS),
+    "cache_implementation": st.sampled_from(settings.CACHES),
+    "max_cache_len": st.just(settings.AUTO) | st.integers(1, 10**9 - 1),
+    "cache_config": st.sampled_from(
+        (settings.NONE, "backend:fp8", "nbits:2", "backend:hqq;nbits:8;residual_length:64")
+    ),
     **dict.fromkeys(
         ("lora", "control_vector", "draft"),
         st.just(settings.NONE)

@@ -17,7 +17,7 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Band, Origin, Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import IDLE, OF_GROUPS
+from vramplan.settings import IDLE, OF_GROUPS, OF_WEIGHTS
 
 if TYPE_CHECKING:  # what changes nothing needs none of it
     from vramplan.engines.torch.adapters import Adapter
@@ -48,7 +48,7 @@ def is_grouped(settings: Settings) -> bool:
 def are_changed(settings: Settings) -> bool:
     """Return whether settings change what a component holds on the device."""
     return is_grouped(settings) or any(
-        settings.get(key, value) != value for key, value in IDLE.items()
+        settings.get(key, IDLE[key]) != IDLE[key] for key in OF_WEIGHTS
     )
 
 
@@ -151,7 +151,7 @@ def tape_at(pipeline: TorchPipeline, settings: Settings, path: Path) -> Tape:
 
 
 def _asked(settings: Settings) -> tuple[tuple[str, SettingValue], ...]:
-    keys = ("dtype", "offload", *IDLE, *OF_GROUPS)
+    keys = ("dtype", "offload", *OF_WEIGHTS, *OF_GROUPS)
     return tuple((key, settings[key]) for key in keys if key in settings)
 
 

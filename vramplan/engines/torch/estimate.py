@@ -8,6 +8,7 @@ from pathlib import Path
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.engines.torch.activations import activations_line
 from vramplan.engines.torch.allocator_slack import slack_line
+from vramplan.engines.torch.another_cache import as_grown, is_static, is_told
 from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.convolution_workspace import convolution_lines
@@ -57,12 +58,27 @@ def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> E
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
+    if pipeline.cache_layers and is_told(settings):
+        return _estimate_with_cache(pipeline, settings, card)
     if pipeline.counted is not None:
         return _estimate_saved(pipeline, settings, card)
     path = find_tape(pipeline)
     result = replayed(pipeline, on_card(settings, card), card.compute_capability, path)
     run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result)
     return _budget(run)
+
+
+def _estimate_with_cache(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
+    """Return the budget with another cache than the growing one: recorded where it can be."""
+    if pipeline.counted is not None and is_static(settings):
+        from vramplan.engines.torch.recorded_model import record_saved
+
+        if record_saved(pipeline, settings, card.compute_capability).pipeline is not None:
+            return _estimate_saved(pipeline, settings, card)
+    from vramplan.engines.torch.kv_cache import with_cache
+
+    grown = estimate_torch(pipeline, as_grown(settings), card)
+    return with_cache(grown, pipeline.cache_layers, settings)
 
 
 def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:

@@ -10,7 +10,7 @@ from vramplan.engines.torch.counted_model import CountedModel, count, saved_dtyp
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
-from vramplan.engines.torch.weight_settings import add_weight_settings
+from vramplan.engines.torch.weight_settings import add_cache_settings, add_weight_settings
 from vramplan.errors import UsageError
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
@@ -139,6 +139,9 @@ def _as_pipeline(
         counted=counted,
         saved=model,
     )
+    if counted.language is not None:
+        (part,) = model.parts
+        pipeline = add_cache_settings(pipeline, part.class_path, model.config)
     if any(part.quantised for part in counted.parts):  # its weights are what they are
         return pipeline
     return add_weight_settings(pipeline, {part.name: part.class_path for part in model.parts})
