@@ -109,10 +109,11 @@ def _in_a_gap(pipeline: TorchPipeline, settings: Settings, kind: VerdictKind) ->
 
     Success is not monotone in the limit: a larger one may keep a cache that fragments, and the
     least limit is that from which on every one is enough. Below it a run that completes under the
-    very budget is not sure to fail, so it is tight. Where weights are changed, what they take
-    beside the tape's own is in no replay.
+    very budget is not sure to fail, so it is tight. Where weights are changed, or the cache is
+    another, what they take beside the tape's own is in no replay.
     """
-    is_replayed = pipeline.counted is None and not are_changed(settings)
+    is_changed = are_changed(settings) or is_told(settings)
+    is_replayed = pipeline.counted is None and not is_changed
     return VerdictKind.TIGHT if kind is VerdictKind.OOM and is_replayed else kind
 
 
