@@ -515,3 +515,17 @@ def test_tokens_that_are_made_up_to_whole_blocks_have_code_for_either() -> None:
         sizes = [evaluate(text, derived) for text in variant["sizes"]]
         wanted = [one.size_bytes for one in padded(height, width).events if isinstance(one, Alloc)]
         assert set(sizes) == set(wanted)
+
+
+def test_videos_are_recorded_up_to_a_multiple_of_the_default_one() -> None:
+    (job,) = make_jobs(["wan2.1-t2v-1.3b"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    width, height = pipeline.defaults["image"]
+    usual = width * height * pipeline.defaults["frames"]
+    (words, *_) = words_of(pipeline, "bf16")
+    for times in (1.0, 2.5):
+        draw = Draw(pipeline, times=times)
+        runs = [draw.numbers(place, words) for place in (*range(8), None)]
+        sizes = [run["batch"] * run["width"] * run["height"] * run["frames"] for run in runs]
+        assert 0.9 * times * usual < max(sizes) <= times * usual
+        assert runs[0]["frames"] == pipeline.defaults["frames"]
