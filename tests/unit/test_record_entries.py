@@ -529,3 +529,12 @@ def test_videos_are_recorded_up_to_a_multiple_of_the_default_one() -> None:
         sizes = [run["batch"] * run["width"] * run["height"] * run["frames"] for run in runs]
         assert 0.9 * times * usual < max(sizes) <= times * usual
         assert runs[0]["frames"] == pipeline.defaults["frames"]
+
+
+def test_a_list_of_layers_may_have_empty_places() -> None:
+    module = torch.nn.Module()
+    module.layers = torch.nn.ModuleList([torch.nn.Identity(), None, torch.nn.Identity()])
+    device = WrappedDevice(Stream("main", {}), set())
+    Memory(device, {}, ()).watch({"transformer": module})
+    assert module.layers[2](1) == 1
+    assert module.layers[1] is None
