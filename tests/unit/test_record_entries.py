@@ -528,3 +528,26 @@ def test_tokens_that_are_made_up_to_whole_blocks_have_code_for_either() -> None:
         sizes = [evaluate(text, derived) for text in variant["sizes"]]
         wanted = [one.size_bytes for one in padded(height, width).events if isinstance(one, Alloc)]
         assert set(sizes) == set(wanted)
+
+
+def test_videos_are_recorded_up_to_a_multiple_of_the_default_one() -> None:
+    (job,) = make_jobs(["wan2.1-t2v-1.3b"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    width, height = pipeline.defaults["image"]
+    usual = width * height * pipeline.defaults["frames"]
+    (words, *_) = words_of(pipeline, "bf16")
+    for times in (1.0, 2.5):
+        draw = Draw(pipeline, times=times)
+        runs = [draw.numbers(place, words) for place in (*range(8), None)]
+        sizes = [run["batch"] * run["width"] * run["height"] * run["frames"] for run in runs]
+        assert 0.9 * times * usual < max(sizes) <= times * usual
+        assert runs[0]["frames"] == pipeline.defaults["frames"]
+
+
+def test_a_list_of_layers_may_have_empty_places() -> None:
+    module = torch.nn.Module()
+    module.layers = torch.nn.ModuleList([torch.nn.Identity(), None, torch.nn.Identity()])
+    device = WrappedDevice(Stream("main", {}), set())
+    Memory(device, {}, ()).watch({"transformer": module})
+    assert module.layers[2](1) == 1
+    assert module.layers[1] is None

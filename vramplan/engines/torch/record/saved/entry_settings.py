@@ -114,9 +114,11 @@ class Draw:
         pipeline: TorchPipeline,
         fixed: Collection[str] = (),
         window: Window | None = None,
+        times: float = 1.0,
     ) -> None:
         self._pipeline = pipeline
         self._fixed = fixed  # settings that stay at their defaults
+        self._times = times  # the default video's pixels, in all its frames and a batch of them
         self._window = window
 
     def numbers(self, place: int | None, words: Words, again: int = 0) -> dict[str, int]:
@@ -136,14 +138,17 @@ class Draw:
             wanted = source.randint(1, most) if place is None else _BATCHES[place % len(_BATCHES)]
             drawn["batch"] = most if place == _BATCHES.index(5) else min(wanted, most)
         image, frames = has.get("image"), has.get("frames")
-        if "image" in self._fixed and isinstance(image, tuple):
-            drawn["width"], drawn["height"] = image
-        elif image is not None:
-            drawn["width"], drawn["height"] = self._sides(source, place, drawn.get("batch", 1))
         if "frames" in self._fixed and isinstance(frames, int):
             drawn["frames"] = frames
         elif frames is not None:
             drawn["frames"] = self._frames(source, place)
+        if "image" in self._fixed and isinstance(image, tuple):
+            drawn["width"], drawn["height"] = image
+        elif image is not None:
+            most = self._most_pixels(drawn.get("frames", 1)) // drawn.get("batch", 1)
+            drawn["width"], drawn["height"] = self._sides(source, place, most)
+        if frames is not None:  # as they are said
+            drawn["frames"] = drawn.pop("frames")
         if "prompt_tokens" in has:
             least = max(_LEAST_PROMPT, self._bound("prompt_tokens", "minimum", 1))
             most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
@@ -210,13 +215,22 @@ class Draw:
         found = getattr(bounds, which, None) if bounds else None
         return otherwise if found is None else int(found)
 
-    def _sides(self, source: random.Random, place: int | None, batch: int) -> tuple[int, int]:
+    def _most_pixels(self, frames: int) -> int:
+        """Return how many pixels are recorded in an image, or in one of so many frames of videos.
+
+        Of videos a multiple of the default one: much larger ones fail in their own code.
+        """
+        image, usual = self._pipeline.defaults.get("image"), self._pipeline.defaults.get("frames")
+        if not isinstance(image, tuple) or not isinstance(usual, int):
+            return MOST_PIXELS
+        return int(self._times * image[0] * image[1] * usual) // frames
+
+    def _sides(self, source: random.Random, place: int | None, most: int) -> tuple[int, int]:
         """Return width and height: the ends first, and together no more than is recorded."""
         step = self._bound("image", "multiple_of", 8)
         least = self._bound("image", "minimum", step)
-        most = self._bound("image", "maximum", _LARGEST_IMAGE)
-        low, high = -(-least // step), most // step
-        area = max(low * low, MOST_PIXELS // batch // step**2)
+        low, high = -(-least // step), self._bound("image", "maximum", _LARGEST_IMAGE) // step
+        area = max(low * low, most // step**2)
 
         def side(other: int = low) -> int:
             return source.randint(low, max(low, min(high, area // other)))

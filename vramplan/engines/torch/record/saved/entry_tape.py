@@ -70,6 +70,8 @@ _SETTINGS, _FEWER, _FEWER_APART, _BOTH_SIDES = 8, 4, 6, 16
 _GIVEN_UP = ("frames", "image")
 #: so many runs are recorded more where code differs by whether an area is of whole blocks
 _MORE = 6
+#: videos are recorded up to so many times the default one, and where that fails up to it
+_TIMES = (2.5, 1.0)
 _HALVES = ("fp16", "bf16")
 _LEAST_STEPS = 8
 _PATCHES = ("patch_size", "spatial_patch_size")
@@ -86,12 +88,16 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
     torch.set_num_threads(1)
     fixed: list[str] = []
     axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
+    times = list(_TIMES) if "frames" in pipeline.defaults else [1.0]
     while True:
         try:
-            return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed)
+            return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0])
         except RecordingError as problem:
             if isinstance(problem, GrowingResultError) and "batch" not in fixed:
                 fixed.append("batch")
+            elif len(times) > 1:
+                tell(f"{problem}; and not {times.pop(0)} of the default video")
+                continue
             elif axes:
                 fixed.append(axes.pop(0))
             else:
@@ -99,10 +105,12 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
             tell(f"{problem}; with {' and '.join(fixed)} as by default")
 
 
-def _record(pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str]) -> str:
+def _record(
+    pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str], times: float
+) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(pipeline, fixed, window)
+    draw = Draw(pipeline, fixed, window, times)
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     for place, words in enumerate(listed):

@@ -119,7 +119,8 @@ class Memory:
             for inside in module.modules():
                 if isinstance(inside, torch.nn.ModuleList) and len(inside) >= _LEAST_ALIKE:
                     for layer in inside:
-                        self._wrap(layer, _description(layer))
+                        if layer is not None:  # a place that a class leaves empty
+                            self._wrap(layer, _description(layer))
 
     def _wrap(self, module: torch.nn.Module, form: Value, method: str = "forward") -> None:
         forward = getattr(module, method)
