@@ -44,7 +44,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--page", action="store_true", help="try nothing")
     asked = parser.parse_args(arguments)
     os.environ.update({**QUIET, "TRANSFORMERS_VERBOSITY": "critical"})
-    subjects = [*pipelines.subjects(asked.tests), *models.subjects()]
+    subjects = [
+        *(() if asked.kind in models.KINDS else pipelines.subjects(asked.tests)),
+        *(() if asked.kind == pipelines.KIND else models.subjects()),
+    ]
     done = {(one.kind, one.name): one for one in kept(asked.keep)}
     if not asked.page:
         _import_once()
