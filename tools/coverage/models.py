@@ -70,7 +70,8 @@ def record(subject: Subject, report: Report) -> None:
         except Exception as other:  # noqa: BLE001  # any class, any failure
             problem = problem or other
             continue
-        report(fidelity=_fidelity(subject))
+        if subject.is_compared:
+            report(fidelity=_fidelity(subject))
         return
     if problem is not None:
         for place in ("cpu", "meta"):

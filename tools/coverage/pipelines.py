@@ -77,7 +77,8 @@ def record(subject: Subject, report: Report) -> None:
             problem = problem or other
             continue
         report(stage="recorded", how=run.said, reason=said(problem) if problem else "")
-        report(fidelity=run.fidelity())
+        if subject.is_compared:
+            report(fidelity=run.fidelity())
         return
     if problem is not None:
         _raise(problem, runs[2:], report)
@@ -92,7 +93,7 @@ def _raise(problem: Exception, runs: Sequence[_Run], report: Report) -> None:
         try:
             run.on_cpu()
         except Exception as other:  # noqa: BLE001  # as above
-            on_cpu = other if on_cpu is problem else on_cpu
+            on_cpu = other
             continue
         report(stage="built")
         raise problem
