@@ -18,18 +18,34 @@ SUBJECTS = [
 ] + [Subject(kind="causal", name="llama", class_name="LlamaForCausalLM")]
 
 
-def result(name: str, stage: str, kind: str = "pipeline", reason: str = "") -> Result:
-    return Result(kind=kind, name=name, class_name=name, stage=stage, how="name", reason=reason)
+def result(
+    name: str, stage: str, kind: str = "pipeline", reason: str = "", fidelity: str = ""
+) -> Result:
+    return Result(
+        kind=kind, name=name, class_name=name, stage=stage, how="name", reason=reason,
+        fidelity=fidelity,
+    )  # fmt: skip
 
 
 def test_what_was_not_tried_is_listed_as_that() -> None:
     results = [result("APipeline", "recorded"), result("llama", "built", "causal", "a|b `c` <d>")]
     page = write_page(SUBJECTS, results, {"torch": "2.13.0"})
-    assert "| Pipelines of diffusers | 2 | 1 | 1 | 1 | 100 % |" in page
-    assert "| Language models of transformers | 1 | 1 | 1 | 0 | 0 % |" in page
-    assert "| `APipeline` | recorded, by name |" in page
-    assert "| `BPipeline` | not tried |" in page
-    assert "| `LlamaForCausalLM` | not recorded: a/b 'c' (d> |" in page
+    assert "| Pipelines of diffusers | 2 | 1 | 1 | 1 | 100 % | 0 | - | - |" in page
+    assert "| Language models of transformers | 1 | 1 | 1 | 0 | 0 % | 0 | - | - |" in page
+    assert "### Recorded, not compared (1)\n\n`APipeline`\n" in page
+    assert "### Not tried (1)\n\n`BPipeline`\n" in page
+    assert "| `LlamaForCausalLM` | a/b 'c' (d> |" in page
+
+
+def test_a_recording_is_listed_by_how_it_is_like_a_real_run() -> None:
+    results = [
+        result("APipeline", "recorded", fidelity="equal"),
+        result("BPipeline", "recorded", fidelity="peak equal: add 3 B at 1, really mul 2 B at 1"),
+    ]
+    page = write_page(SUBJECTS, results, {})
+    assert "| Pipelines of diffusers | 2 | 2 | 2 | 2 | 100 % | 2 | 50 % | 100 % |" in page
+    assert "equal to the run with real data (1)\n\n`APipeline`\n" in page
+    assert "| `BPipeline` | peak equal: add 3 B at 1, really mul 2 B at 1 |" in page
 
 
 def test_a_run_that_was_stopped_goes_on_and_the_last_line_counts(tmp_path: Path) -> None:

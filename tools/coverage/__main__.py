@@ -18,6 +18,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tools.coverage import models, page, pipelines
@@ -41,16 +42,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--kind", choices=list(page.TITLES), help="these alone")
     parser.add_argument("--keep", type=Path, default=Path("coverage.jsonl"))
+    parser.add_argument("--quick", action="store_true", help="without the runs with real data")
     parser.add_argument("--page", action="store_true", help="try nothing")
     asked = parser.parse_args(arguments)
     os.environ.update({**QUIET, "TRANSFORMERS_VERBOSITY": "critical"})
-    subjects = [*pipelines.subjects(asked.tests), *models.subjects()]
+    subjects = [
+        *(() if asked.kind in models.KINDS else pipelines.subjects(asked.tests)),
+        *(() if asked.kind == pipelines.KIND else models.subjects()),
+    ]
     done = {(one.kind, one.name): one for one in kept(asked.keep)}
     if not asked.page:
         _import_once()
         for subject in subjects:
             if _is_wanted(subject, asked.names, asked.kind, done):
-                result = _try(subject)
+                result = _try(replace(subject, is_compared=not asked.quick))
                 keep(asked.keep, result)
                 done[result.kind, result.name] = result
     if not asked.names and not asked.kind:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tools.coverage.results import Report, Subject
@@ -61,6 +61,8 @@ def record(subject: Subject, report: Report) -> None:
 
     Two layers are tried first, then all of a default config: some do not build with two.
     """
+    from vramplan.engines.torch.record.saved.build import said
+
     problem: Exception | None = None
     for shrink in (shrink_layers, _leave):
         try:
@@ -68,10 +70,69 @@ def record(subject: Subject, report: Report) -> None:
         except Exception as other:  # noqa: BLE001  # any class, any failure
             problem = problem or other
             continue
-        report(fidelity=_fidelity(subject))
+        if subject.is_compared:
+            report(fidelity=_fidelity(subject))
         return
     if problem is not None:
+        for place in ("cpu", "meta"):
+            why = _why_not(subject, place)
+            if why == said(problem):
+                report(stage="none")
+                raise LookupError(f"nor does its default without a recorder: {why}") from problem
         raise problem
+
+
+def _why_not(subject: Subject, place: str) -> str:
+    from vramplan.engines.torch.record.saved.build import said
+
+    try:
+        _run_plainly(subject, place)
+    except Exception as problem:  # noqa: BLE001  # any class, any failure
+        return said(problem)
+    return ""
+
+
+class _Nowhere:
+    """What is told where nothing is recorded."""
+
+    def begin_phase(self, *_: Value) -> None:
+        """Hear nothing."""
+
+    iterate = begin_phase
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Run something."""
+        yield
+
+
+def _run_plainly(subject: Subject, place: str) -> None:
+    """Run a model without any device of ours. Raises whatever its class does.
+
+    On a CPU its sides are small; on `meta` they are its own, and what asks for values fails there.
+    """
+    import torch
+    import transformers
+
+    from vramplan.engines.torch.record.saved import models
+
+    cls = getattr(transformers, subject.class_name)
+    small = (shrink_sides,) if place == "cpu" else ()
+    with torch.device(place):
+        try:
+            config = _config(subject, cls, shrink_layers, *small)
+            model = cls(config).eval()
+        except Exception:  # noqa: BLE001  # as above: some are made with all their layers alone
+            config = _config(subject, cls, *small)
+            model = cls(config).eval()
+    request = _request(subject, config)
+    nowhere: Value = _Nowhere()
+    models.CUDA = torch.device(place)
+    with torch.no_grad():
+        if models.generates(model):
+            models.run_generation(request, model, nowhere, _REAL_TOKENS[0])
+        else:
+            models.run_once(request, model, nowhere)
 
 
 def _leave(_: Value) -> None:

@@ -77,7 +77,8 @@ def record(subject: Subject, report: Report) -> None:
             problem = problem or other
             continue
         report(stage="recorded", how=run.said, reason=said(problem) if problem else "")
-        report(fidelity=run.fidelity())
+        if subject.is_compared:
+            report(fidelity=run.fidelity())
         return
     if problem is not None:
         _raise(problem, runs[2:], report)
@@ -92,7 +93,7 @@ def _raise(problem: Exception, runs: Sequence[_Run], report: Report) -> None:
         try:
             run.on_cpu()
         except Exception as other:  # noqa: BLE001  # as above
-            on_cpu = other if on_cpu is problem else on_cpu
+            on_cpu = other
             continue
         report(stage="built")
         raise problem
@@ -121,6 +122,7 @@ class _Run:
         """Return a new pipeline's modules, and its other parts."""
         import torch
 
+        from vramplan.engines.torch.record.saved.build import load_as
         from vramplan.engines.torch.record.session import DTYPES
 
         made = self._make()
@@ -128,9 +130,11 @@ class _Run:
         # some put their parts together anew when they are made: they are run as they then are
         parts = self._cls(**made.components).components
         modules = {name: one for name, one in parts.items() if isinstance(one, torch.nn.Module)}
+        dtype = DTYPES[self._dtype]
         to = torch.nn.Module.to  # a test's own module may have another
         for one in modules.values():
-            to(one, DTYPES[self._dtype]).eval().requires_grad_(requires_grad=False)
+            to(one, dtype).eval().requires_grad_(requires_grad=False)
+            load_as(one, dtype, is_of_diffusers=type(one).__module__.startswith("diffusers."))
             if hollow:
                 to(one, "meta")
         others = {name: one for name, one in made.components.items() if name not in modules}

@@ -26,6 +26,7 @@ class Subject:
     class_name: str
     place: str = ""  # a test's file that has its dummies
     lenders: tuple[str, ...] = ()  # those of others, where it has none
+    is_compared: bool = True  # with the same run with real data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -329,10 +329,14 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             return self._born(torch.ones(out.shape, dtype=out.dtype), name)
         if written is None and not kwargs.get("memory_format"):
             out = laid_out(func, out, inner)
-        return self._wrap(mapped(self._real_if_index(known), out), name, known, args)
+        places = _chosen_along(name, args, kwargs)
+        return self._wrap(mapped(self._real_if_index(known, places), out), name, known, args)
 
-    def _real_if_index(self, known: Mapping[int, OnDevice]) -> Value:
-        """Return what makes small whole numbers real, so that code that reads them goes on."""
+    def _real_if_index(self, known: Mapping[int, OnDevice], places: int | None) -> Value:
+        """Return what makes small whole numbers real, so that code that reads them goes on.
+
+        They are zeros, or along dimension `places` different ones: what is chosen of some is.
+        """
 
         def real(out: Value) -> Value:
             if not is_meta(out) or out.dtype.is_floating_point or out.dtype.is_complex:
@@ -341,6 +345,10 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if out.numel() > self.small or id(out) in known or key in self.births:
                 return out
             stand_in = torch.zeros(out.shape, dtype=out.dtype)
+            if places is not None and out.dim():
+                along = [1] * out.dim()
+                along[places] = -1
+                stand_in += torch.arange(out.shape[places], dtype=out.dtype).reshape(along)
             if key in self.weights:  # a view of a weight: a GPU allocates nothing for it
                 take_for_weight(self.weights, stand_in)
             return stand_in
@@ -375,6 +383,15 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     ) -> Value:
         """Return real results of the shapes of an attention, whose values nobody reads."""
         return mapped(_zeros_like, shapes)
+
+
+def _chosen_along(name: str, args: tuple[Value, ...], kwargs: Mapping[str, Value]) -> int | None:
+    """Return the dimension along which an operator's whole numbers all differ; None without."""
+    place = {"aten.topk.default": 2, "aten.sort.default": 1}.get(name)
+    if place is None and name != "aten.sort.stable":
+        return None
+    dim: int = kwargs.get("dim", args[place] if place is not None and len(args) > place else -1)
+    return dim
 
 
 _AS_IT_IS = (None, torch.preserve_format)
