@@ -663,6 +663,18 @@ _SETTINGS: Mapping[str, _Setting] = {
         "or a rank such as rank16 (torch; rank16:bf16, :fused for one in the weights), several "
         "with semicolons; none",
     ),
+    "controlnet": _Setting(
+        read=_read_files,
+        help="ControlNets beside a pipeline of SD 1.5, 2.1, SDXL or FLUX.1: canny, depth and "
+        "others (of FLUX.1 canny, union, union-pro-2.0), a .safetensors file, a folder or "
+        "hf:ORG/NAME, several with semicolons; none",
+    ),
+    "ip_adapter": _Setting(
+        read=_read_files,
+        help="IP-Adapters of SD 1.5, SDXL or FLUX.1, with their image encoder: ip-adapter_sd15, "
+        "ip-adapter-plus_sdxl_vit-h, flux-ip-adapter and others, or a .safetensors file, several "
+        "with semicolons; none",
+    ),
     "control_vector": _Setting(
         read=_read_files,
         help="control vectors beside the model (llama.cpp's --control-vector): .gguf files; none",
@@ -740,8 +752,7 @@ def form_of(key: str) -> Form:
 #: what people add to a model and vramplan does not plan, by the names that they give it
 NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("loras", "lora_scale", "adapter", "adapters"), "LoRA adapters"),
-    **dict.fromkeys(("controlnet", "control_net", "t2i_adapter"), "ControlNets and T2I-Adapters"),
-    **dict.fromkeys(("ip_adapter", "ipadapter"), "IP-Adapters"),
+    **dict.fromkeys(("t2i_adapter", "t2iadapter"), "T2I-Adapters"),
     **dict.fromkeys(("textual_inversion", "embeddings", "hypernetwork"), "embeddings added later"),
     **dict.fromkeys(("refiner", "upscaler", "hires_fix"), "further models behind the first"),
     **dict.fromkeys(("torch_compile", "compile", "cuda_graphs"), "torch.compile and CUDA graphs"),
@@ -750,16 +761,12 @@ NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
 }
 
-#: what is planned in another way than by a setting
-_ELSEWHERE: Mapping[str, str] = dict.fromkeys(
-    ("controlnet", "control_net"),
-    "a ControlNet makes it another pipeline, with an entry of its own where the catalogue has one: "
-    "vramplan catalog list controlnet",
-)
 #: what some pipelines have a setting for, and others do not
 _MODELLED_BY_SOME: Mapping[str, str] = {
     "lora": "LoRA adapters here",
     "quantization": "weights quantised by torch here",
+    "controlnet": "ControlNets here",
+    "ip_adapter": "IP-Adapters here",
 }
 
 #: how like a setting's name a word must be to be taken for it: 'controlnet' is not 'context'
@@ -773,10 +780,12 @@ SETTING_HELP: dict[str, str] = {key: setting.help for key, setting in _SETTINGS.
 IDLE: Mapping[str, SettingValue] = {
     "quantization": NONE,
     "lora": NONE,
+    "controlnet": NONE,
+    "ip_adapter": NONE,
     "cache_implementation": CACHES[0],
 }
 #: those of them that change weights
-OF_WEIGHTS = ("quantization", "lora")
+OF_WEIGHTS = ("quantization", "lora", "controlnet", "ip_adapter")
 #: and those that say how group offload works
 OF_GROUPS: Mapping[str, SettingValue] = {
     "offload_type": OFFLOAD_TYPES[0],
@@ -842,8 +851,9 @@ def write_target(text: str, settings: Mapping[str, SettingValue]) -> str:
 def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
-        _refuse_unmodelled(key)
-        theirs = _OF_OTHERS.get(key.lower().replace("-", "_").strip("_"))
+        _refuse_unmodelled(key, NOT_MODELLED)
+        plain = key.lower().replace("-", "_").strip("_")
+        theirs = plain if plain in _SETTINGS else _OF_OTHERS.get(plain)
         near = did_you_mean(key, _SETTINGS, likeness=_LIKENESS)
         hint = near or "settings: " + ", ".join(_SETTINGS)
         if theirs is not None:
@@ -874,25 +884,26 @@ _OF_OTHERS = {
     "ot": "override_tensor",
     "embeddings": "embedding",
     "lora_scaled": "lora",
+    **dict.fromkeys(("control_net", "controlnets"), "controlnet"),
+    **dict.fromkeys(("ipadapter", "ip_adapters", "ip_adapter_image"), "ip_adapter"),
     **dict.fromkeys(("md", "model_draft"), "draft"),
     "rpc": "a card: --card rtx-4090+rpc:rtx-3090, with the card that the other machine serves",
 }
 
 
-def _refuse_unmodelled(key: str) -> None:
+def _refuse_unmodelled(key: str, unmodelled: Mapping[str, str]) -> None:
     """Raise UsageError for what people add to a model and nobody plans."""
-    word = key.lower().replace("-", "_")
-    what = NOT_MODELLED.get(word) or _MODELLED_BY_SOME.get(word)
+    what = unmodelled.get(key.lower().replace("-", "_"))
     if what is not None:
         hint = "leave it out; what it takes comes on top, and --margin keeps room for it"
-        raise _unmodelled(key, what, _ELSEWHERE.get(word, hint))
+        raise _unmodelled(key, what, hint)
 
 
 def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None:
     """Raise UsageError when `pipeline` has no setting `key` or does not take `value` for it."""
     if key not in pipeline.defaults:
         _setting(key)
-        _refuse_unmodelled(key)
+        _refuse_unmodelled(key, _MODELLED_BY_SOME)
         known = ", ".join(pipeline.defaults)
         near = did_you_mean(key, pipeline.defaults, likeness=_LIKENESS)
         hint = f"{near} it has: {known}" if near else f"it has: {known}"

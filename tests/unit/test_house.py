@@ -74,7 +74,7 @@ def test_the_table_of_lines_leads_to_modules_that_make_them() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and ".py`" in line]
     table = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     lines = {cells[0]: cells for cells in table if cells[1].strip("`") in set(LineKind)}
-    assert len(lines) == 15
+    assert len(lines) == 16
     assert {cells[1].strip("`") for cells in lines.values()} == {kind.value for kind in LineKind}
     for name, (_, _, places) in lines.items():
         for place in places.split(", "):

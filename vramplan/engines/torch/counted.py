@@ -35,6 +35,7 @@ from vramplan.engines.torch.changed_weights import (
 )
 from vramplan.engines.torch.counted_model import CountedModel, CountedPart
 from vramplan.engines.torch.cublas_workspace import cublas_line
+from vramplan.engines.torch.diffusers_offload import DENOISERS
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import (
     GPU,
@@ -174,10 +175,15 @@ def _weights(
 
 
 def _resident(model: CountedModel, settings: Settings, component: str) -> tuple[CountedPart, ...]:
-    """Return what is on the device while a component works: all, or that one alone."""
+    """Return what is on the device while a component works: all, or that one alone.
+
+    Nobody sends a ControlNet away from beside its denoiser (diffusers, `model_cpu_offload_seq` of
+    the pipelines that have one).
+    """
     if settings.get("offload") not in ("model", "group"):
         return model.parts
-    return tuple(part for part in model.parts if part.name == component)
+    names = {component, "controlnet"} if component in DENOISERS else {component}
+    return tuple(part for part in model.parts if part.name in names)
 
 
 def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:

@@ -218,8 +218,10 @@ def _lines(run: RunAtPeak) -> Iterator[Line]:
     yield activations_line(run, sum(line.band.expected_bytes for line in kept))
     if are_changed(run.settings):
         from vramplan.engines.torch.adapter_results import adapter_lines
+        from vramplan.engines.torch.network_results import network_lines
         from vramplan.engines.torch.unpacked_weights import unpacked_lines
 
+        yield from network_lines(run)
         yield from adapter_lines(run)
         yield from unpacked_lines(run)
     yield from convolution_lines(run)

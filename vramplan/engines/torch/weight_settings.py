@@ -18,6 +18,10 @@ _TRAIN = "train"
 _CONVOLUTIONS = ("Autoencoder", "VQModel", "AsymmetricAutoencoder", "OobleckDecoder")
 #: and those that generate text, which are adapted, by how they end
 _GENERATES = ("ForCausalLM", "ForConditionalGeneration")
+#: denoisers that ControlNets and IP-Adapters are known for
+_UNET, _FLUX = "diffusers.UNet2DConditionModel", "diffusers.FluxTransformer2DModel"
+_FLUX_PIPELINE = ".FluxPipeline"
+_WIDTHS, _ADAPTED = frozenset({768, 1024, 2048}), frozenset({768, 2048})
 _MOST_BLOCKS = 64
 _MOST_TOKENS = 1 << 22
 #: what comes last among a pipeline's settings
@@ -86,7 +90,29 @@ def _settings(
         yield "quantization", IDLE["quantization"]
     if names.keys() & set(DENOISERS) or any(n.endswith(_GENERATES) for n in names.values()):
         yield "lora", IDLE["lora"]
+    yield from _networks(pipeline, classes)
     offload = pipeline.constraints.get("offload")
     is_moved = offload is not None and "model" in offload.choices
     if is_moved and pipeline.runtime == "diffusers":
         yield from OF_GROUPS.items()
+
+
+def _networks(
+    pipeline: TorchPipeline, classes: dict[str, str]
+) -> Iterator[tuple[str, SettingValue]]:
+    """Yield the settings of networks beside a denoiser that some are known for (`networks`)."""
+    is_unet = classes.get("unet") == _UNET and "image" in pipeline.defaults
+    widths = {
+        spec.config.get("cross_attention_dim")
+        for spec in pipeline.components
+        if spec.name == "unet"
+    }
+    is_flux = classes.get("transformer") == _FLUX and (pipeline.class_path or "").endswith(
+        _FLUX_PIPELINE
+    )
+    if not is_flux and not (is_unet and widths & _WIDTHS):
+        return
+    if "controlnet" not in classes:
+        yield "controlnet", IDLE["controlnet"]
+    if is_flux or widths & _ADAPTED:
+        yield "ip_adapter", IDLE["ip_adapter"]
