@@ -7,8 +7,9 @@ from collections.abc import Hashable, Sequence
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
+from vramplan.engines.torch.another_cache import is_told
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
-from vramplan.engines.torch.estimate import estimate_torch, least_limits, limits_band, with_tape
+from vramplan.engines.torch.estimate import estimate_torch, with_tape
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
@@ -19,6 +20,7 @@ from vramplan.engines.torch.replayed import (
     parts_at,
 )
 from vramplan.engines.torch.result import LeastLimits
+from vramplan.engines.torch.run_limits import least_limits, limits_band
 from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import (
     Band,
@@ -90,6 +92,8 @@ def _stopped_first(
 
     A run that stops nowhere is `tight`: see `_in_a_gap`.
     """
+    if is_told(found.settings):  # its tape has another cache
+        return found, kind
     from vramplan.engines.torch.first_stop import find_first_stop
 
     stop = find_first_stop(pipeline, found.settings, card, budget_bytes)
@@ -105,10 +109,11 @@ def _in_a_gap(pipeline: TorchPipeline, settings: Settings, kind: VerdictKind) ->
 
     Success is not monotone in the limit: a larger one may keep a cache that fragments, and the
     least limit is that from which on every one is enough. Below it a run that completes under the
-    very budget is not sure to fail, so it is tight. Where weights are changed, what they take
-    beside the tape's own is in no replay.
+    very budget is not sure to fail, so it is tight. Where weights are changed, or the cache is
+    another, what they take beside the tape's own is in no replay.
     """
-    is_replayed = pipeline.counted is None and not are_changed(settings)
+    is_changed = are_changed(settings) or is_told(settings)
+    is_replayed = pipeline.counted is None and not is_changed
     return VerdictKind.TIGHT if kind is VerdictKind.OOM and is_replayed else kind
 
 
@@ -301,7 +306,7 @@ class TorchGrader:
         self, mode: str, tried: Settings, card: Card, limit_bytes: int
     ) -> tuple[str, str] | None:
         pipeline = with_tape(self._pipeline, tried, card)
-        if pipeline.counted is not None:  # there is nothing to replay
+        if pipeline.counted is not None or is_told(tried):  # there is nothing to replay
             return None
         capability = card.compute_capability
         key = mode, models_at(pipeline, tried, capability), limit_bytes
@@ -318,7 +323,9 @@ class TorchGrader:
     def _rest(self, mode: str, tried: Settings, card: Card) -> _Rest:
         key = mode, card.compute_capability, tried.get(MULTIPROCESSORS)
         if key not in self._rests:
-            is_estimated = self._spills or self._pipeline.counted is not None
+            is_estimated = (
+                self._spills or self._pipeline.counted is not None or is_told(self._settings)
+            )
             find = self._estimated if is_estimated else self._limited
             self._rests[key] = find(tried, card)
         return self._rests[key]

@@ -32,7 +32,7 @@ from vramplan.errors import OutsideError
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import IDLE, OF_GROUPS
+from vramplan.settings import IDLE, OF_CACHES, OF_GROUPS
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
@@ -302,7 +302,9 @@ def result_key(
     path: Path, pipeline: TorchPipeline, settings: Settings, compute_capability: str
 ) -> str:
     """Return the key of a result: the tape's bytes and everything else the figures depend on."""
-    idle = _NOT_REPLAYED if is_grouped(settings) else _NOT_REPLAYED | OF_GROUPS.keys()
+    # another cache than the growing one is no other replay (`kv_cache`)
+    idle = _NOT_REPLAYED | OF_CACHES.keys()
+    idle = idle if is_grouped(settings) else idle | OF_GROUPS.keys()
     asked = sorted(key for key in settings.keys() - idle if settings[key] != IDLE.get(key))
     chosen = ",".join(f"{key}={settings[key]}" for key in asked)
     chosen += changes_key(pipeline, settings)

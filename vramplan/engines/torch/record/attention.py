@@ -158,7 +158,8 @@ class Attention(TorchFunctionMode):
             queries=query.shape[-2],
             keys=key.shape[-2],
         )
-        kernel = choose_kernel(self.best, asked)
+        is_of_heads = query.dim() == key.dim() == value.dim() == 4
+        kernel = choose_kernel(self.best, asked) if is_of_heads else "math"  # fused ones want heads
         ops = torch.ops.aten
         if kernel == "flash":
             return ops._scaled_dot_product_flash_attention(

@@ -7,8 +7,6 @@
 
 #define MIB ((int64_t)1 << 20)
 #define LARGE_SEGMENT (20 * MIB)
-#define LARGE (10 * MIB)
-#define LARGE_ROUND (2 * MIB)
 #define SPAN ((int64_t)1 << 40)
 
 int grow_room(void **items, int32_t *room, int32_t wanted, size_t each) {
@@ -26,8 +24,21 @@ static int64_t round_up(int64_t size, int64_t step) { return (size + step - 1) /
 
 static int64_t segment_size(int64_t size) {
     if (size <= SMALL) return SMALL_SEGMENT;
-    if (size < LARGE) return LARGE_SEGMENT;
+    if (size < OWN_SEGMENT) return LARGE_SEGMENT;
     return round_up(size, LARGE_ROUND);
+}
+
+void segment_span(int64_t size, int64_t *above, int64_t *most) {
+    if (size <= SMALL) {
+        *above = 0;
+        *most = SMALL;
+    } else if (size <= OWN_SEGMENT - ROUND) { /* requests are rounded up first */
+        *above = SMALL;
+        *most = OWN_SEGMENT - ROUND;
+    } else {
+        *most = round_up(size, LARGE_ROUND);
+        *above = *most - LARGE_ROUND > OWN_SEGMENT - ROUND ? *most - LARGE_ROUND : OWN_SEGMENT - ROUND;
+    }
 }
 
 int allocator_begin(Allocator *a, int64_t limit, int is_expandable) {
@@ -265,8 +276,8 @@ static int32_t following(const Allocator *a, const Pool *pool, int32_t block) {
     return b->higher >= 0 ? b->higher : lowest_from(pool, class_of(b->size) + 1);
 }
 
-int64_t largest_small(const Allocator *a) {
-    const Pool *pool = &a->pools[0];
+int64_t largest_free(const Allocator *a, int which) {
+    const Pool *pool = &a->pools[which];
     if (!pool->used_words) return 0;
     int32_t word = 63 - __builtin_clzll(pool->used_words);
     int32_t block = pool->lowest[word * 64 + 63 - __builtin_clzll(pool->used[word])];

@@ -181,7 +181,8 @@ static int ask_as(Run *r, int64_t size, int64_t written, Slot *slot) {
     int32_t block, live;
     if (written < 0) {
         if (size <= SMALL) r->is_told = 0; /* it stays, where in another run it may be larger */
-        TRY(tell(r, SIZED, largest_small(&r->allocator)));
+        if (is_telling(r)) narrow(&r->journal.run, (int32_t)(-1 - written), 0, size - 1, size);
+        TRY(tell(r, SIZED, largest_free(&r->allocator, 0)));
     } else if (size > SMALL) {
         TRY(tell(r, LARGE, 0));
     }
@@ -222,7 +223,13 @@ static int use_scratch(Run *r, int32_t which) {
     Allocator *a = &r->allocator;
     int64_t size = r->journal.sizes[which], before = a->small_reserved;
     int32_t block;
-    TRY(tell(r, SIZED, largest_small(a)));
+    TRY(tell(r, SIZED, largest_free(a, 0)));
+    if (is_telling(r)) {
+        int64_t room = largest_free(a, size > SMALL);
+        if (size == 0) narrow(&r->journal.run, which, 0, -1, 0);
+        else if (size <= room) narrow_to_room(&r->journal.run, which, 0, size > SMALL, room);
+        else narrow_to_segment(&r->journal.run, which, 0, size, room);
+    }
     if (size) {
         TRY(obtain(r, size, &block));
         if (a->small_reserved != before && is_telling(r)) { /* the small pool has grown for it */
@@ -661,6 +668,7 @@ int add_size(Run *r, const Plans *plans) {
     TRY(make_room((void **)&j->plans, &j->plans_room, j->size_count + 1, sizeof(Plans)));
     TRY(make_room((void **)&r->sized, &r->sized_room, j->size_count + 1, sizeof(Asked)));
     memset(&r->sized[j->size_count], 0, sizeof(Asked));
+    TRY(spans_add(&j->run));
     j->plans[j->size_count] = *plans;
     j->sizes[j->size_count++] = plans->size[0];
     return DONE;
@@ -1076,12 +1084,13 @@ EXPORT void vramplan_run_end(void *run) {
             free(r->modules[i][m].slots);
         free(r->modules[i]);
     }
+    for (int32_t i = 0; i < r->searched_count; i++) free(r->searched[i].bounds.bounds);
     journal_end(&r->journal);
     allocator_end(&r->allocator);
     tries_end(&r->tries);
     line_end(&r->segments.line);
     void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
-                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked, r->tried, r->steps, r->step_requests, r->segments.unused, r->segments.births, r->segments.orders};
+                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked, r->tried, r->searched, r->steps, r->step_requests, r->segments.unused, r->segments.births, r->segments.orders};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     program_end(r->program);
     free(r);
