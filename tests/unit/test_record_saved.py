@@ -22,6 +22,7 @@ from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.saved import (
     recording_child,
     remembered_calls,
+    stand_ins,
     whole_pipeline,
 )
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
@@ -577,3 +578,15 @@ def test_a_pipeline_with_a_mask_is_given_an_image_and_a_batch_of_images_without_
     assert len(filled["prompt"]) == 2
     moved = whole_pipeline.arguments(request, MakesItMove())
     assert [one.size for one in moved["image"]] == [(64, 32)] * 2
+
+
+def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
+    def lacks(*_):
+        raise ImportError("requires the Torchvision library")
+
+    monkeypatch.setattr(stand_ins, "find_class", lambda _: lacks)
+    made = stand_in("transformers.PixtralProcessor", {})
+    asked = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
+    assert "a cat" in made.apply_chat_template(asked, tokenize=False)
+    with pytest.raises(RecordingError, match="Torchvision"):
+        stand_in("transformers.PixtralImageProcessor", {})
