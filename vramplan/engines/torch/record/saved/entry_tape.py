@@ -4,7 +4,7 @@ Each run is recorded in a process of its own, forked from one that holds the com
 else: what a run leaves behind (caches of tables, a scheduler's state) is not there for the next.
 What is remembered of calls (`remembered_calls`) is handed on. Runs under the same words whose
 events are the same are one variant; sizes are found by `size_search`; the whole is held against
-runs that nothing was found from, in which nothing is remembered.
+runs that nothing was found from, in the first of which no layer is remembered.
 """
 
 from __future__ import annotations
