@@ -219,12 +219,15 @@ class _Recordings:
         finder.counts = {name: _count(name, known) for name, known in self._loops.items()}
         if self._generates():
             finder.counts[TOKENS] = "new-1"
-        for routine, streams in self._streams.items():
-            if group in streams:
-                variants = finder.assembled(routine, streams[group])
+        for routine in self._streams:
+            self._found.setdefault(routine, {})
+        # the run itself at last: what it calls says better why runs differ
+        for routine in sorted(self._streams, key=lambda name: name == MAIN):
+            if group in self._streams[routine]:
+                variants = finder.assembled(routine, self._streams[routine][group])
                 for variant in variants:
                     _prune(variant)
-                self._found.setdefault(routine, {})[group] = variants
+                self._found[routine][group] = variants
 
     def record_until_known(self, words: Facts, draw: Draw, count: int) -> Numbers:
         """Record `count` runs, and those it takes for the tape to have code at what is held out.
