@@ -287,7 +287,7 @@ def steps_of(
     """
     if strength is None and "strength" in wanted:
         strength = wanted["strength"].default
-    if isinstance(strength, (int, float)) and 0 < strength and not int(steps * strength):
+    if isinstance(strength, (int, float)) and strength > 0 and not int(steps * strength):
         return math.ceil(steps / strength)
     return steps
 
