@@ -252,9 +252,12 @@ def draw(number: int) -> RandomRun:
         cast_workspace_bytes={4: shares} if chance.random() < 0.5 else {},
         cublas_bytes=chance.choice((8_519_680, 32 * MIB)),
     )
-    expandable = chance.random() < 0.4
+    expandable, has_own = chance.random() < 0.4, chance.random() < 0.3
     return RandomRun(
-        tape=tape, conditions=conditions, expandable_segments=expandable, others=others
+        tape=tape,
+        conditions=replace(conditions, has_own_convolutions=has_own),
+        expandable_segments=expandable,
+        others=replace(others, has_own_convolutions=has_own),
     )
 
 

@@ -163,6 +163,7 @@ class _Known:
         key = (
             tuple(facts.get(name) for name in self.vocabulary.tape.known_facts),
             conditions.offload == "sequential",
+            conditions.has_own_convolutions,
             conditions.skip_components,
             conditions.stays,
         )
@@ -345,6 +346,8 @@ class NativeRehearsal:
         answers = self._answers
         if conditions.cublas_bytes == own.cublas_bytes and sizes == _sizes_under(own, asked):
             run = self._run
+        elif own.has_own_convolutions:  # with no scratch the products come at another place
+            return None
         else:
             scratch = conditions.cublas_bytes.to_bytes(8, "little") + sizes
             known = kin.runs.get(scratch)

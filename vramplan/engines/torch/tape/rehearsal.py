@@ -163,13 +163,13 @@ class Journal(CachingAllocator):
     )
 
     def __init__(self, *, expandable_segments: bool = False) -> None:
-        super().__init__(expandable_segments=expandable_segments)
+        super().__init__(expandable_segments=expandable_segments, limit_is_card=True)
         self.count = 0
         self.is_complete = False
         self.requests = array("q")
         self.growths: list[tuple[int, int]] = []
         self._numbers: dict[Block, int] = {}
-        beginning = CachingAllocator(expandable_segments=expandable_segments)
+        beginning = CachingAllocator(expandable_segments=expandable_segments, limit_is_card=True)
         self.openings = [_Position(beginning, 0, 0, {})]
         self._apart = _APART
         self._lent_peak_bytes = 0
@@ -369,6 +369,10 @@ class _Itinerary(Listener):
         if not plans[0]:  # none does: what would be there if it did?
             self._journal.note_lending(is_grown=False)
             self._journal.note_lent(0)
+
+    def scratch_is_kept(self) -> None:
+        """Tell nothing of other scratch: what comes beside it would lie elsewhere."""
+        self._journal.is_told = False
 
     def loop_begins(self) -> None:
         """Take down a loop."""

@@ -502,6 +502,23 @@ static int32_t find_room(const Allocator *a, const Pool *pool, int64_t size) {
     return -1;
 }
 
+/* The bytes that map_room maps for a block in the run that starts with `first`; -1: a new segment. */
+static int64_t missing(const Allocator *a, int32_t first, int64_t size, int64_t page) {
+    if (first < 0) return round_up(size, page);
+    int64_t have = 0, mapped = 0;
+    for (int32_t block = first; have < size; block = a->blocks[block].next) {
+        const Block *b = &a->blocks[block];
+        if (b->is_mapped) {
+            have += b->size;
+            continue;
+        }
+        int64_t step = round_up(size - have < b->size ? size - have : b->size, page);
+        have += step;
+        mapped += step;
+    }
+    return mapped;
+}
+
 static int map_pages(Allocator *a, int32_t block, int64_t size) {
     remove_unmapped(a, block);
     if (size < a->blocks[block].size) {
@@ -644,6 +661,12 @@ static int32_t add_expandable(Allocator *a, int which) {
 
 static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
     int64_t grown = segment_size(size);
+    int32_t first = -1;
+    if (a->is_expandable) { /* a card counts the pages that are mapped */
+        if (size > SPAN) return FAILED; /* no segment is that large: the Python says what then */
+        first = find_room(a, &a->pools[which], size);
+        grown = missing(a, first, size, a->pools[which].page);
+    }
     int64_t asked = a->reserved + grown;
     if (asked > a->limit) return REFUSED;
     if (asked > a->granted) {
@@ -651,8 +674,6 @@ static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
         a->granted = asked;
     }
     if (a->is_expandable) {
-        if (size > SPAN) return FAILED; /* no segment is that large: the Python says what then */
-        int32_t first = find_room(a, &a->pools[which], size);
         if (first < 0) first = add_expandable(a, which);
         if (first < 0 || map_room(a, first, size, &grown)) return FAILED;
         *block = first;

@@ -721,9 +721,19 @@ static int scratch_size(Run *r, int32_t kind, const int64_t *operands, int64_t c
     }
 }
 
-static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
+/* Let cuBLAS take its workspace for the first product of a thread. */
+static int multiply(Run *r, int64_t thread) {
+    Slot slot;
+    if (r->has_cublas[thread]) return DONE;
+    r->has_cublas[thread] = 1;
+    return ask_as(r, r->cublas, -1, &slot);
+}
+
+/* `thread` multiplies while the scratch is held; -1: nobody does. */
+static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d, int64_t thread) {
     int64_t kind, count, operands[MOST_OPERANDS];
     int32_t size;
+    Slot slot;
     TRY(word(c, 0, r->program->label_count - 1, &kind));
     TRY(word(c, 1, MOST_OPERANDS, &count));
     for (int64_t i = 0; i < count; i++) {
@@ -732,7 +742,13 @@ static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
         operands[i] = d->sizes[which];
     }
     TRY(scratch_size(r, (int32_t)kind, operands, count, &size));
-    return use_scratch(r, size);
+    if (thread < 0 || r->has_cublas[thread] || !r->journal.sizes[size]) {
+        TRY(use_scratch(r, size));
+        return thread < 0 ? DONE : multiply(r, thread);
+    }
+    TRY(ask_as(r, r->journal.sizes[size], -1 - (int64_t)size, &slot));
+    TRY(multiply(r, thread));
+    return give(r, slot);
 }
 
 static int call(Run *r, Cursor *c, Frame *frame, const Variant *v, const Dimensions *d) {
@@ -882,17 +898,15 @@ static int step(Run *r, Cursor *c, int64_t kind, Frame *frame, const Variant *v,
     int64_t one, other;
     switch (kind) {
     case FREE_ELSEWHERE: return free_elsewhere(r, c, frame);
-    case SCRATCH: return scratch(r, c, v, d);
+    case SCRATCH: return scratch(r, c, v, d, -1);
+    case SCRATCH_OF_PRODUCT:
+        TRY(word(c, 0, 1, &one));
+        return scratch(r, c, v, d, one);
     case CALL: return call(r, c, frame, v, d);
     case LOOP: return run_loop(r, c, frame, v, d);
     case PRODUCT:
         TRY(word(c, 0, 1, &one));
-        if (!r->has_cublas[one]) {
-            Slot slot;
-            r->has_cublas[one] = 1;
-            return ask_as(r, r->cublas, -1, &slot);
-        }
-        return DONE;
+        return multiply(r, one);
     case PHASE:
         TRY(word(c, 0, r->program->label_count - 1, &one));
         TRY(word(c, 0, r->program->label_count - 1, &other));
@@ -1005,6 +1019,7 @@ static int first_phase(Run *r, const Dimensions *given, int32_t *phase) {
             *phase = (int32_t)*at;
             return DONE;
         case SCRATCH: skipped = at + 1 < end ? 2 + at[1] : 0; break;
+        case SCRATCH_OF_PRODUCT: skipped = at + 2 < end ? 3 + at[2] : 0; break;
         case CALL: skipped = at + 1 < end ? 2 + 2 * at[1] : 0; break;
         case PRODUCT: skipped = 1; break;
         case ENTER:
