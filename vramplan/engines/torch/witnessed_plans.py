@@ -87,19 +87,32 @@ def _read_sum(plan: str) -> tuple[int, tuple[tuple[int, str, int], ...]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerPlans:
-    """The plans of one layer: lists by the most positions they hold for, and exceptions."""
+class Ranges:
+    """Lists of plans by the most positions they hold for, of the whole output or of an image."""
 
-    ranges: tuple[tuple[int, str], ...]
+    lists: tuple[tuple[int, str], ...]
+    is_by_image: bool = False
+
+    def at(self, shape: Shape) -> str:
+        """Return the list that holds for a shape."""
+        count = shape.image_positions if self.is_by_image else shape.positions
+        return next((text for most, text in self.lists if count <= most), self.lists[-1][1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlans:
+    """The plans of one layer: its ranges, those of several images if they differ, exceptions."""
+
+    ranges: Ranges
+    several: Ranges | None = None
     exceptions: Mapping[str, str]
 
     def sizes_at(self, shape: Shape) -> Sizes:
         """Return the workspaces in the order in which they are tried, in bytes."""
         own = self.exceptions.get("x".join(map(str, (shape.batch, *shape.sides))))
         if own is None:
-            own = next(
-                (text for most, text in self.ranges if shape.positions <= most), self.ranges[-1][1]
-            )
+            is_several = self.several is not None and shape.batch > 1
+            own = (self.several if is_several else self.ranges).at(shape)  # type: ignore[union-attr]  # as it says
         return tuple(work_out(plan, shape) for plan in own.split(" > "))
 
 
@@ -154,9 +167,22 @@ def _plans(raw: Any) -> Plans:
 def _layer(raw: Any) -> LayerPlans:
     """Return one layer's plans: a text, or ranges and exceptions."""
     if isinstance(raw, str):
-        return LayerPlans(ranges=((0, raw),), exceptions={})
-    ranges = tuple((int(most), str(text)) for most, text in raw["up to"])
-    if not ranges:
-        raise ValueError("a layer without plans")
+        return LayerPlans(ranges=Ranges(lists=((0, raw),)), exceptions={})
     exceptions = {str(shape): str(text) for shape, text in raw.get("but", {}).items()}
-    return LayerPlans(ranges=ranges, exceptions=exceptions)
+    if "one image" in raw:
+        return LayerPlans(
+            ranges=_ranges(raw["one image"]),
+            several=_ranges(raw["several"]),
+            exceptions=exceptions,
+        )
+    return LayerPlans(ranges=_ranges(raw), exceptions=exceptions)
+
+
+def _ranges(raw: Any) -> Ranges:
+    is_by_image = "image up to" in raw
+    lists = raw["image up to" if is_by_image else "up to"]
+    if not lists:
+        raise ValueError("a layer without plans")
+    return Ranges(
+        lists=tuple((int(most), str(text)) for most, text in lists), is_by_image=is_by_image
+    )
