@@ -495,3 +495,13 @@ def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
     """Else there is nothing to pad, and to embed."""
     assert stand_in("transformers.LlamaTokenizer", {})("").input_ids == [1]
     assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []
+
+
+def test_a_stand_in_has_special_tokens_where_its_model_looks_for_them() -> None:
+    """A model counts the tokens of its images by their number."""
+    ids = {"image_token_id": 151655, "vision_start_token_id": 2, "video_token_id": -5}
+    made = stand_in("transformers.Qwen2Tokenizer", ids)
+    assert made("<|vision_start|><|image_pad|>a").input_ids[:2] == [2, 151655]
+    assert made.image_token_id == 151655
+    known = made.get_vocab()
+    assert len(set(known.values())) == len(known)

@@ -74,12 +74,20 @@ def record(subject: Subject, report: Report) -> None:
             report(fidelity=_fidelity(subject))
         return
     if problem is not None:
-        for place in ("cpu", "meta"):
+        for place in ("cpu", "meta") if _generates(subject) else ():
             why = _why_not(subject, place)
             if why == said(problem):
                 report(stage="none")
                 raise LookupError(f"nor does its default without a recorder: {why}") from problem
         raise problem
+
+
+def _generates(subject: Subject) -> bool:
+    """Return whether a class is given a prompt, and no more is to be known of it."""
+    import transformers
+
+    ask = getattr(getattr(transformers, subject.class_name), "can_generate", None)
+    return bool(ask()) if callable(ask) else False
 
 
 def _why_not(subject: Subject, place: str) -> str:
