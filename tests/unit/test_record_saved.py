@@ -186,6 +186,23 @@ def test_images_as_with_real_data() -> None:
     assert_same({"model": small(transformers.ViTModel, **config)}, batch=3)
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        (
+            "ASTModel",
+            {"num_attention_heads": 4, "intermediate_size": 64, "max_length": 32,
+             "num_mel_bins": 16, "patch_size": 8, "frequency_stride": 8, "time_stride": 8},
+        ),
+        ("Blip2QFormerModel", {"num_attention_heads": 4, "intermediate_size": 64,
+                               "encoder_hidden_size": 48}),
+    ],
+)  # fmt: skip
+def test_what_a_model_has_to_be_given_is_made_by_its_name(name: str, config) -> None:
+    more = {"hidden_size": 32, "num_hidden_layers": 2}
+    assert_same({"model": small(getattr(transformers, name), **more, **config)})
+
+
 VISION = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "image_size": 32, "patch_size": 8,
