@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -18,12 +19,24 @@ import transformers
 from tools.coverage.real_run import RealDevice, laid_out_plainly
 from vramplan.ask.targets import open_catalog
 from vramplan.engines.torch.open import open_entry
-from vramplan.engines.torch.record.saved import recording_child, remembered_calls
+from vramplan.engines.torch.record.saved import (
+    recording_child,
+    remembered_calls,
+    stand_ins,
+    whole_pipeline,
+)
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
+from vramplan.engines.torch.record.saved.wrapped import (
+    CUDA,
+    Functions,
+    OnDevice,
+    WrappedDevice,
+    cuda_asked_for,
+)
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Alloc, Call, Free
+from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
 from vramplan.engines.torch.replayed import conditions_at, replay_run
 from vramplan.engines.torch.tape.format import parse_tape
 from vramplan.engines.torch.tape_files import find_tape, open_tape
@@ -75,14 +88,16 @@ def _two_layers_are_enough(monkeypatch) -> None:
     monkeypatch.setattr(remembered_calls, "_LEAST_ALIKE", 2)
 
 
+REQUEST = Request(
+    name="tiny", kind="model", class_path="", parts=(), index={}, schedulers={}, dtype="fp32",
+    kernel="efficient", batch=1, image=None, frames=None, prompt_tokens=12,
+)  # fmt: skip
+
+
 def request_for(modules, **more):
     parts = tuple(part_of(name, module) for name, module in modules.items())
-    said = {
-        "name": "tiny", "kind": "model", "class_path": parts[0].class_path, "index": {},
-        "schedulers": {}, "dtype": "fp32", "kernel": "efficient", "batch": 1, "image": None,
-        "frames": None, "prompt_tokens": 12,
-    }  # fmt: skip
-    return Request(**{**said, **more, "parts": parts})
+    said = {"class_path": parts[0].class_path, **more, "parts": parts}
+    return dataclasses.replace(REQUEST, **said)
 
 
 def record(modules, **more):
@@ -233,6 +248,32 @@ WITH_IMAGES = {
         "video_token_id": 13,
         "vision_start_token_id": 9,
         "vision_end_token_id": 10,
+    },
+    "LlavaNextForConditionalGeneration": {
+        "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": {**VISION, "model_type": "clip_vision_model"},
+        "image_token_index": 5,
+        "image_grid_pinpoints": [[32, 64], [64, 64], [64, 96]],
+    },
+    "Idefics3ForConditionalGeneration": {
+        "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": VISION,
+        "image_token_id": 5,
+        "scale_factor": 2,
+    },
+    "Blip2ForConditionalGeneration": {
+        "text_config": {
+            "model_type": "opt", "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "vocab_size": 128, "word_embed_proj_dim": 32,
+            "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1,
+        },
+        "vision_config": VISION,
+        "qformer_config": {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "encoder_hidden_size": 32, "vocab_size": 64,
+        },
+        "num_query_tokens": 4,
+        "image_token_index": 5,
     },
     "CLIPModel": {"text_config": {**TEXT, "vocab_size": 200}, "vision_config": VISION},
 }  # fmt: skip
@@ -502,6 +543,32 @@ def test_a_part_that_is_no_tokenizer_is_not_made() -> None:
             stand_in(f"transformers.{name}", {})
 
 
+def test_numbers_of_the_device_make_a_tensor_of_the_host() -> None:
+    """``torch.Tensor([...])``, as schedulers write tables of sigmas, switches every mode off."""
+    with cuda_asked_for("flash"), WrappedDevice(Stream("main", {}), set()), Functions("flash"):
+        sigmas = torch.tensor([3.0, 2.0]).to(CUDA)
+        made = torch.Tensor([0.5 * one for one in sigmas])
+    assert not isinstance(made, OnDevice)
+    assert made.tolist() == [1.5, 1.0]
+
+
+def test_a_pipeline_with_a_mask_is_given_an_image_and_a_batch_of_images_without_prompts() -> None:
+    class FillsWhatIsMasked:
+        def __call__(self, prompt=None, image=None, mask_image=None):
+            """Take an image, as `arguments` reads it of the signature."""
+
+    class MakesItMove:
+        def __call__(self, image):
+            """Take images alone."""
+
+    request = dataclasses.replace(REQUEST, image=(64, 32), batch=2)
+    filled = whole_pipeline.arguments(request, FillsWhatIsMasked())
+    assert filled["image"].size == filled["mask_image"].size == (64, 32)
+    assert len(filled["prompt"]) == 2
+    moved = whole_pipeline.arguments(request, MakesItMove())
+    assert [one.size for one in moved["image"]] == [(64, 32)] * 2
+
+
 def test_a_stand_in_has_the_special_tokens_that_a_processor_of_its_family_asks_for() -> None:
     made = stand_in("transformers.GlmImageProcessor", {})
     assert made.tokenizer.grid_bos_token == "<|grid_bos|>"
@@ -522,3 +589,15 @@ def test_a_stand_in_has_special_tokens_where_its_model_looks_for_them() -> None:
     assert made.image_token_id == 151655
     known = made.get_vocab()
     assert len(set(known.values())) == len(known)
+
+
+def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
+    def lacks(*_):
+        raise ImportError("requires the Torchvision library")
+
+    monkeypatch.setattr(stand_ins, "find_class", lambda _: lacks)
+    made = stand_in("transformers.PixtralProcessor", {})
+    asked = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
+    assert "a cat" in made.apply_chat_template(asked, tokenize=False)
+    with pytest.raises(RecordingError, match="Torchvision"):
+        stand_in("transformers.PixtralImageProcessor", {})

@@ -36,7 +36,6 @@ _GEMMA = (
     *("<image_soft_token>", "<start_of_image>", "<end_of_image>"),
 )
 _MOST_TOKENS = 1 << 24
-_KINDS = ("Tokenizer", "Processor", "FeatureExtractor")
 #: what a processor asks its tokenizer for, and how many such things it may ask for
 _ASKED = re.compile(r"has no attribute '?([a-z][a-z0-9_]{0,40}_token)'?$")
 _MOST_ASKED = 16
@@ -59,11 +58,8 @@ def stand_in(class_path: str, image_tokens: dict[str, int]) -> Value:
     RecordingError where there is no stand-in.
     """
     name = class_path.rpartition(".")[2]
-    if (
-        not name.removesuffix("Fast")
-        .removesuffix("Pil")
-        .endswith(("Tokenizer", "Processor", "FeatureExtractor"))
-    ):
+    plain = name.removesuffix("Fast").removesuffix("Pil")
+    if not plain.endswith(("Tokenizer", "Processor", "FeatureExtractor")):
         raise RecordingError(f"{class_path} has no weights, and there is no stand-in for it")
     try:
         if "Tokenizer" in name:
@@ -75,6 +71,10 @@ def stand_in(class_path: str, image_tokens: dict[str, int]) -> Value:
     except RecordingError:
         raise
     except Exception as problem:  # noqa: BLE001  # whatever a class does at its defaults
+        of_images = ("ImageProcessor", "VideoProcessor", "FeatureExtractor")
+        if isinstance(problem, ImportError) and not plain.endswith(of_images):
+            # what reads images wants a library; prompts alone do not
+            return _tokenizer(name, image_tokens)
         words = " ".join(str(problem).split())[:200]
         raise RecordingError(f"there is no stand-in for {class_path}: {words}") from None
 
