@@ -601,3 +601,14 @@ def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
     assert "a cat" in made.apply_chat_template(asked, tokenize=False)
     with pytest.raises(RecordingError, match="Torchvision"):
         stand_in("transformers.PixtralImageProcessor", {})
+
+
+def test_a_spectrum_is_laid_out_as_its_model_takes_it() -> None:
+    """Whisper's kind wants its bins first, others one frame after the other."""
+    config = {
+        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+        "vocab_size": 64, "num_conv_layers": 1, "conv_kernel_sizes": (3,), "conv_channels": 64,
+    }  # fmt: skip
+    recorded = record({"model": small(transformers.Speech2TextForConditionalGeneration, **config)})
+    assert recorded.is_generation

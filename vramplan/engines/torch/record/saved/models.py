@@ -20,6 +20,8 @@ Inputs = dict[str, Value]
 _PLAIN_TOKEN = 7
 #: thirty seconds of sound, as speech models are given; one second of raw sound for the others
 _SPECTRA, _SAMPLES = 3000, 16000
+#: how configs call the bins of a spectrum
+_BINS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim")
 _MOST_CHANNELS = 64
 _SIDE = 448
 #: queries of a model that looks at something by them
@@ -192,12 +194,15 @@ def _image(request: Request, vision: Value, config: Value) -> torch.Tensor:
 
 
 def _spectra(request: Request, model: Value) -> Inputs:
-    bins: int = _said(model.config, "num_mel_bins") or 80
-    positions: int = _said(model.config, "max_source_positions") or _SPECTRA // 2
-    frames = 2 * positions
+    bins = next((n for key in _BINS if (n := _said(model.config, key))), 80)
+    positions = _said(model.config, "max_source_positions")
+    frames = 2 * positions or _SPECTRA
     if not 0 < bins <= _LARGEST_SIDE or not 0 < frames <= 1 << 20:
         raise RecordingError("its config tells no size of a spectrum")
-    shape = (request.batch, bins, frames)
+    # Whisper's kind takes a fixed length, its bins first; others any length, frame by frame
+    is_fixed = positions and _said(model.config, "num_mel_bins")
+    sides = (bins, frames) if is_fixed else (_SPECTRA, bins)
+    shape = (request.batch, *sides)
     return _uploaded({"input_features": torch.zeros(shape, dtype=torch.float32)}, model)
 
 
