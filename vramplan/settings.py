@@ -66,7 +66,8 @@ QUANTIZATIONS = (
     *("bnb-8bit", "bnb-4bit", "bnb-4bit-dq"),
     *("torchao-int8", "torchao-fp8", "torchao-int4"),
     *("quanto-int8", "quanto-fp8", "quanto-int4"),
-    *("gguf-q8_0", "gguf-q6_k", "gguf-q5_k", "gguf-q5_0", "gguf-q4_k", "gguf-q4_0"),
+    *("gguf-q8_0", "gguf-q6_k", "gguf-q5_k", "gguf-q5_1", "gguf-q5_0", "gguf-q4_k"),
+    *("gguf-q4_1", "gguf-q4_0", "gguf-q3_k", "gguf-q2_k"),
     "fp8-layerwise",
 )
 #: transformers' `cache_implementation`, without those whose names it is giving up

@@ -46,6 +46,7 @@ class TorchPipeline(Pipeline):
     #: the entry whose list of layers ships (`module_list`), where one does
     module_list: str | None = None
     saved: SavedModel | None = None
+    has_own_defaults: bool = False  # those of a saved model's files, not its entry's
     #: of a language model whose cache may be another than the growing one: its layers
     cache_layers: tuple[CacheLayer, ...] = ()
 

@@ -97,6 +97,7 @@ def conditions_at(
         workspace_bytes=scratches[element_bytes],
         cast_workspace_bytes={size: scratches[size] for size in _WIDTHS},
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
+        has_own_convolutions=_works_out_itself(scratches[element_bytes]),
         loading=pipeline.loading,
         offload=_offload(settings),
         stays=frozenset() if is_grouped(settings) else STAYS_ON_DEVICE,
@@ -115,6 +116,10 @@ def _scratch(
 ) -> WitnessedScratch | Percents:
     witnessed = witnessed_scratch(compute_capability, element_bytes, dtype, multiprocessors)
     return witnessed or convolution_scratch(compute_capability, element_bytes).expected
+
+
+def _works_out_itself(model: WitnessedScratch | Percents) -> bool:
+    return isinstance(model, WitnessedScratch) and model.is_own
 
 
 def knows_plans(conditions: Conditions) -> bool:

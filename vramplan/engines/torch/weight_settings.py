@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from vramplan.engines.torch.diffusers_offload import DENOISERS
+from vramplan.engines.torch.diffusers_offload import DENOISERS, UNET
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
@@ -101,11 +101,9 @@ def _networks(
     pipeline: TorchPipeline, classes: dict[str, str]
 ) -> Iterator[tuple[str, SettingValue]]:
     """Yield the settings of networks beside a denoiser that some are known for (`networks`)."""
-    is_unet = classes.get("unet") == _UNET and "image" in pipeline.defaults
+    is_unet = classes.get(UNET) == _UNET and "image" in pipeline.defaults
     widths = {
-        spec.config.get("cross_attention_dim")
-        for spec in pipeline.components
-        if spec.name == "unet"
+        spec.config.get("cross_attention_dim") for spec in pipeline.components if spec.name == UNET
     }
     is_flux = classes.get("transformer") == _FLUX and (pipeline.class_path or "").endswith(
         _FLUX_PIPELINE

@@ -262,7 +262,10 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         if name in given or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if name in ("image", "control_image", "init_image", "ip_adapter_image", "reference_image"):
-            is_needed = name != "ip_adapter_image" and not _is_from_text(pipe)
+            # a mask is of an image, though its class may be called by what it does with them
+            is_needed = name != "ip_adapter_image" and (
+                "mask_image" in wanted or not _is_from_text(pipe)
+            )
             if parameter.default is inspect.Parameter.empty or is_needed:
                 given[name] = picture
         elif name == "negative_prompt" and _guides_truly(wanted, request):
@@ -270,9 +273,12 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         elif parameter.default is inspect.Parameter.empty:
             raise RecordingError(f"{type(pipe).__name__} wants {name}, which nobody knows here")
     if "prompt" not in wanted and request.batch > 1:
-        if "batch_size" not in wanted:
+        if "batch_size" in wanted:
+            given["batch_size"] = request.batch
+        elif given.get("image") is picture:
+            given["image"] = [picture] * request.batch
+        else:
             raise RecordingError(f"{type(pipe).__name__} is not known to take a batch")
-        given["batch_size"] = request.batch
     return given
 
 
