@@ -17,8 +17,10 @@ from vramplan.engines.torch.kv_cache import with_cache
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.open_saved import find_saved
 from vramplan.errors import UsageError
+from vramplan.known_settings import told
 from vramplan.model import LineKind, Origin
-from vramplan.settings import CACHES, cache_config_of, parse_setting, told
+from vramplan.setting_values import CACHES, cache_config_of
+from vramplan.settings import parse_setting
 
 CATALOG = load_catalog()
 RUN = {"prompt_tokens": 40, "new_tokens": 9, "batch": 2, "dtype": "fp32"}

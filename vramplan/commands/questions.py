@@ -15,9 +15,9 @@ from vramplan.ask import library
 from vramplan.ask.listing import CardFilter, find_cards, find_pipelines
 from vramplan.ask.targets import open_catalog
 from vramplan.errors import UsageError, did_you_mean
+from vramplan.known_settings import SETTING_HELP
 from vramplan.report import cards, catalog, estimate, plan, ranking, verdicts
 from vramplan.report.look import Look
-from vramplan.settings import SETTING_HELP
 
 Setting = str | int | float | bool
 
