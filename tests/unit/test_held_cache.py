@@ -14,11 +14,13 @@ from vramplan.engines.torch.another_cache import as_grown
 from vramplan.engines.torch.estimate import estimate_torch
 from vramplan.engines.torch.held_cache import CacheLayer, held, layers_of, moved_bytes
 from vramplan.engines.torch.kv_cache import with_cache
+from vramplan.engines.torch.measure import place_order
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.open_saved import find_saved
 from vramplan.errors import UsageError
 from vramplan.known_settings import told
 from vramplan.model import LineKind, Origin
+from vramplan.runner.tools import Tools
 from vramplan.setting_values import CACHES, cache_config_of
 from vramplan.settings import parse_setting
 
@@ -410,3 +412,18 @@ def _saved(folder, family, config):
     found = find_saved(str(folder), (), (), lambda _: None)
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("llama-3.2-1b", {"cache_implementation": "static"}, "cache_implementation=static"),
+        ("llama-3.2-1b", {"quantization": "bnb-4bit"}, "quantization=bnb-4bit"),
+        ("sd15", {"controlnet": "canny"}, "controlnet=canny"),
+        ("sd15", {"offload": "group"}, "offload=group"),
+    ],
+)
+def test_a_measurement_does_not_run_another_program_than_is_asked_for(name, settings, said):
+    (job,) = make_jobs([name], CATALOG, settings)
+    with pytest.raises(UsageError, match=f"{said} is estimated, and not run"):
+        place_order(job, Tools(find_gpu=lambda: (_ for _ in ()).throw(AssertionError), is_dry=True))
