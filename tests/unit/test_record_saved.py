@@ -22,6 +22,7 @@ from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.saved import (
     recording_child,
     remembered_calls,
+    stand_ins,
     whole_pipeline,
 )
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
@@ -561,3 +562,15 @@ def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
     """Else there is nothing to pad, and to embed."""
     assert stand_in("transformers.LlamaTokenizer", {})("").input_ids == [1]
     assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []
+
+
+def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
+    def lacks(*_):
+        raise ImportError("requires the Torchvision library")
+
+    monkeypatch.setattr(stand_ins, "find_class", lambda _: lacks)
+    made = stand_in("transformers.PixtralProcessor", {})
+    asked = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
+    assert "a cat" in made.apply_chat_template(asked, tokenize=False)
+    with pytest.raises(RecordingError, match="Torchvision"):
+        stand_in("transformers.PixtralImageProcessor", {})

@@ -4,7 +4,7 @@ Each run is recorded in a process of its own, forked from one that holds the com
 else: what a run leaves behind (caches of tables, a scheduler's state) is not there for the next.
 What is remembered of calls (`remembered_calls`) is handed on. Runs under the same words whose
 events are the same are one variant; sizes are found by `size_search`; the whole is held against
-runs that nothing was found from, in which nothing is remembered.
+runs that nothing was found from, in the first of which no layer is remembered.
 """
 
 from __future__ import annotations
@@ -219,12 +219,15 @@ class _Recordings:
         finder.counts = {name: _count(name, known) for name, known in self._loops.items()}
         if self._generates():
             finder.counts[TOKENS] = "new-1"
-        for routine, streams in self._streams.items():
-            if group in streams:
-                variants = finder.assembled(routine, streams[group])
+        for routine in self._streams:
+            self._found.setdefault(routine, {})
+        # the run itself at last: what it calls says better why runs differ
+        for routine in sorted(self._streams, key=lambda name: name == MAIN):
+            if group in self._streams[routine]:
+                variants = finder.assembled(routine, self._streams[routine][group])
                 for variant in variants:
                     _prune(variant)
-                self._found.setdefault(routine, {})[group] = variants
+                self._found[routine][group] = variants
 
     def record_until_known(self, words: Facts, draw: Draw, count: int) -> Numbers:
         """Record `count` runs, and those it takes for the tape to have code at what is held out.
