@@ -25,7 +25,7 @@ from vramplan.setting_values import CACHES, cache_config_of
 from vramplan.settings import parse_setting
 
 CATALOG = load_catalog()
-RUN = {"prompt_tokens": 40, "new_tokens": 9, "batch": 2, "dtype": "fp32"}
+RUN = {"prompt_tokens": 40, "new_tokens": 5, "batch": 2, "dtype": "fp32"}
 FAMILIES = {
     "Cohere2": {"sliding_window": 16},
     "Cohere": {},
@@ -111,8 +111,9 @@ def test_every_entrys_layers_are_its_classs():
     assert seen >= 18
 
 
-@pytest.mark.parametrize("family", ["Llama", "Gemma3", "GptOss", "Mistral"])
-@pytest.mark.parametrize("asked", [None, 64])
+@pytest.mark.parametrize(
+    ("family", "asked"), [("Llama", None), ("Gemma3", None), ("Gemma3", 64), ("GptOss", 64)]
+)
 def test_a_static_cache_holds_what_the_real_one_does(family, asked):
     """A tiny model generates for real, and its cache's tensors are measured."""
     pytest.importorskip("transformers")
@@ -141,13 +142,21 @@ def _generate(family, **words):
     import transformers
 
     name = f"{family}ForCausalLM"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a model this small waits for others longer than it works
     model = getattr(transformers, name)(_config(transformers, family)(**tiny(family))).eval()
     model.generation_config.eos_token_id = model.generation_config.pad_token_id = None
     ids = torch.full((RUN["batch"], RUN["prompt_tokens"]), 7)
     given = {"max_new_tokens": RUN["new_tokens"], "do_sample": False, **words}
-    out = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True, **given
-    )
+    try:
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            return_dict_in_generate=True,
+            **given,
+        )
+    finally:
+        torch.set_num_threads(threads)
     return out.past_key_values
 
 
@@ -236,9 +245,9 @@ def test_more_is_held_while_tokens_wait_than_when_they_are_quantised():
 def test_an_offloaded_cache_has_two_layers_on_the_gpu():
     layers = [CacheLayer(elements=10), CacheLayer(elements=10, window=8), CacheLayer(elements=10)]
     settings = {**RUN, "dtype": "bf16"}
-    one = 2 * 10 * 48 * 2 * 2
+    one = 2 * 10 * 44 * 2 * 2
     there = held(layers, {**settings, "cache_implementation": "offloaded_static"})["generate"]
-    beside = one * 8 // 48  # a static layer with a window stays
+    beside = one * 8 // 44  # a static layer with a window stays
     assert there.cache.expected_bytes == 2 * one + beside
     assert there.cache.low_bytes == one + beside
 
