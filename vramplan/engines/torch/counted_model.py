@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.compressed_tensors import unpacked
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.saved_model import Part, SavedModel
 
@@ -119,7 +120,7 @@ def _count_part(part: Part) -> CountedPart:
     elements = fixed = parameters = kept = 0
     class_name = part.class_path.rpartition(".")[2]
     classes, kept_name = _KEPT_IN_FP16
-    for tensor in part.tensors:
+    for tensor in unpacked(part):
         sizes[tensor.dtype] += tensor.size_bytes
         parameters += tensor.elements
         if tensor.dtype in SAVED_DTYPES:
