@@ -154,6 +154,21 @@ def test_quantised_weights_are_counted_as_they_are(tmp_path) -> None:
     assert unet.quantised == "f8_e4m3"
 
 
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_transformers_loads_in_the_dtype_that_a_config_names_whatever_its_files(
+    tmp_path, key
+) -> None:
+    folder = tmp_path / "half"
+    saved.write(folder / "model.safetensors", [("model.embed_tokens.weight", "F16", (1000, 64))])
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", key: "float32"}
+    (folder / "config.json").write_text(json.dumps(config))
+    found, said = opened(folder)
+    assert found.defaults["dtype"] == "fp32"
+    assert "in fp32, as its config says (its files are in fp16)" in said[0]
+    (folder / "config.json").write_text(json.dumps(config | {key: "of mine"}))
+    assert opened(folder)[0].defaults["dtype"] == "fp16"
+
+
 @pytest.mark.parametrize(
     ("kind", "columns", "name", "bits"),
     [("I32", 256 // 8, "weight_packed", 4), ("F8_E4M3", 256, "weight", 8)],
