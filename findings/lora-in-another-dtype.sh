@@ -2,9 +2,9 @@
 # diffusers, peft: one LoRA file is loaded in two dtypes, neither of them the file's.
 #
 # Guess: an adapter takes on the device what its file takes.
-# Seen:  diffusers casts it to the model's dtype (a fp32 file halves, on an fp32 model a fp16 file doubles). The
-#        same weights loaded by peft on the same fp16 or bfloat16 model are fp32 whatever the file (autocast_adapter_dtype, on
-#        by default), so a fp16 file doubles, though diffusers too uses peft's layers.
+# Seen:  diffusers casts it to the model's dtype: a fp32 file halves, on an fp32 model a fp16 file doubles. The
+#        same weights loaded by peft on a fp16 or bfloat16 model are fp32 (autocast_adapter_dtype, on by
+#        default), so a fp16 file doubles there, though diffusers uses peft's layers, too.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
