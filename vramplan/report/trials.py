@@ -26,8 +26,8 @@ _LONGEST = 300
 
 #: what a pretended card does not have, by the functions that are asked for it
 _MISSING = {
-    "cudaStreamBeginCapture": "CUDA graphs",
-    "cudaGraph": "CUDA graphs",
+    "cudaStreamBeginCaptureToGraph": "CUDA graphs with conditions",
+    "cudaGraph": "CUDA graphs of this kind",
     "cudaIpc": "memory that processes share",
     "cusolver": "linear algebra by cuSOLVER",
     "cusparse": "sparse products by cuSPARSE",
@@ -36,7 +36,7 @@ _MISSING = {
     "cuLink": "kernels that are linked on the spot",
     "cudaMallocManaged": "managed memory (paged optimisers)",
 }
-_LIBRARIES = {"cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
+_LIBRARIES = {"cuda": "CUDA", "cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
 _COMPILERS = ("TritonMissing", "BackendCompilerFailed", "InductorError")
 _WORDS = {
     TrialOutcome.COMPLETES: ("✓ completes", Tone.FITS),
