@@ -362,8 +362,8 @@ def test_streams_capture_from_the_beginning_to_the_end_and_who_waits_for_them_to
         cuda.cudaEventCreate(c.byref(event))
 
         def capturing():
-            found = c.c_int()
-            return [cuda.cudaStreamIsCapturing(s, c.byref(found)) or found.value for s in (one, two)]
+            found, asked = c.c_int(), cuda.cudaStreamIsCapturing
+            return [asked(each, c.byref(found)) or found.value for each in (one, two)]
 
         print(cuda.cudaStreamEndCapture(one, c.byref(graph)), cuda.cudaStreamBeginCapture(None, 0))
         print(cuda.cudaStreamBeginCapture(one, 0), cuda.cudaStreamBeginCapture(one, 0), capturing())

@@ -67,9 +67,9 @@ def render(
         return render_trials(
             trials,
             program=program,
-            headline=sentences,
+            headline=_sought(trials, smallest, seeks=seeks),
             peaks=_peaks(trials),
-            chapters=[_chapter(one, is_lone=len(trials) == 1) for one in trials],
+            chapters=[_chapter(one) for one in trials],
             notes=_remarks(trials),
         )
     chosen = smallest or trials[-1]
@@ -101,14 +101,14 @@ def _remarks(trials: Sequence[Trial]) -> list[str]:
     return list(dict.fromkeys(remark for one in trials for remark in remarks(one)))
 
 
-def _chapter(one: Trial, *, is_lone: bool) -> dict[str, object]:
+def _chapter(one: Trial) -> dict[str, object]:
     """Return what a page says of one card, its picture aside."""
     word, tone = _WORDS[one.outcome]
     what = sentence(one)
     return {
         "word": word,
         "tone": tone.value,
-        "sentence": "" if is_lone else f"{what[0].upper()}{what[1:]}.",
+        "told": "" if what == "completes" else f"{what[0].upper()}{what[1:]}.",
         "advice": [_advice(advice) for advice in one.advice],
         "tables": [(f"{head[0].upper()}{head[1:]}", table) for head, table in _held_apart(one)],
     }
