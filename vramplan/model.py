@@ -469,6 +469,7 @@ class ComponentSpec:
     class_path: str  # diffusers.X, transformers.X or torch.nn.X; nothing else is ever imported
     config: Mapping[str, object]
     parameters: int | None = None  # as its authors' files have them, where somebody counted
+    tape: str | None = None  # the catalogue's tape of this component alone, where there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -529,7 +530,8 @@ class Judgement:
 
     `is_split` where the runtime itself keeps a part of the model in system memory: that is certain,
     whatever the need. `layers` is how it splits, where that is not the estimate's own. `cards` are
-    several cards, each judged by itself.
+    several cards, each judged by itself; `one_budget_bytes` is what the one of them offers that the
+    job runs on, where it runs on one.
     """
 
     estimate: Estimate
@@ -538,3 +540,4 @@ class Judgement:
     is_split: bool = False
     layers: LayerSplit | None = None
     cards: tuple[CardShare, ...] = ()
+    one_budget_bytes: int | None = None

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
-
+import torch
 
 from tests.unit.test_record_saved import events
 from vramplan.ask.targets import make_jobs, open_catalog
@@ -20,10 +20,17 @@ from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.constant_tape import Recorded
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
-from vramplan.engines.torch.record.saved.finder import MAIN, Finder
+from vramplan.engines.torch.record.saved.finder import MAIN, Finder, GrowingResultError
 from vramplan.engines.torch.record.saved.held_out import hold
+from vramplan.engines.torch.record.saved.remembered_calls import Memory
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
 from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
+from vramplan.engines.torch.record.saved.wrapped import (
+    CUDA,
+    Functions,
+    WrappedDevice,
+    cuda_asked_for,
+)
 from vramplan.engines.torch.record.stream import (
     Alloc,
     Event,
@@ -389,6 +396,54 @@ def test_a_component_that_is_cast_has_its_weights_changed_in_place() -> None:
     assert sizes[-1] == 4 * 3 * 16 * 16
 
 
+def test_a_pipeline_that_begins_with_an_image_takes_a_step_at_least() -> None:
+    """Of three steps a strength of a fifth leaves none."""
+    import inspect
+
+    from vramplan.engines.torch.record.saved.whole_pipeline import steps_of
+
+    def call(image: object, strength: float = 0.2) -> None: ...
+
+    wanted = inspect.signature(call).parameters
+    assert steps_of(wanted, 3) == 15
+    assert steps_of(wanted, 3, 0.5) == 3  # one step: as it was asked for
+    assert steps_of({}, 3) == 3
+
+
+def test_a_weight_that_leaves_the_device_is_no_longer_one() -> None:
+    """What is allocated next may have its identity, and would not be written down."""
+    import torch
+
+    from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
+
+    module = torch.nn.Linear(8, 8)
+    device = WrappedDevice(Stream("main", {}), place_on_device([module]))
+    assert len(device.weights) == 2
+    module.weight = torch.nn.Parameter(torch.zeros(8, 8))
+    assert device.weights == {module.bias.content.untyped_storage()._cdata}
+
+
+@pytest.mark.parametrize("choose", ["topk", "sort"])
+def test_what_is_chosen_of_some_that_nobody_knows_are_different_ones(choose: str) -> None:
+    """A router's experts: code that counts the tokens of each adds them up."""
+    import torch
+
+    from vramplan.engines.torch.record.saved.wrapped import (
+        CUDA,
+        Functions,
+        WrappedDevice,
+        cuda_asked_for,
+    )
+
+    device = WrappedDevice(Stream("main", {}), set())
+    with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
+        scores = torch.empty(1000, 8, device=CUDA)[:100]  # of no content
+        chosen = scores.topk(2).indices if choose == "topk" else scores.sort().indices
+        assert chosen[7].tolist() == list(range(chosen.shape[1]))
+        least = scores.topk(2, dim=0).indices
+        assert least[:, 3].tolist() == [0, 1]
+
+
 def test_settings_that_stay_at_their_defaults_do_so_where_a_tape_is_proved() -> None:
     """FLUX.1 Kontext takes its image at another size for another shape."""
     (job,) = make_jobs(["flux1-kontext-dev"], open_catalog(), {})
@@ -445,3 +500,89 @@ def test_prompts_inside_a_window_and_beyond_have_code_of_their_own() -> None:
     assert beyond["sizes"] == ["64*p", "p*p"]
     with pytest.raises(RecordingError):
         Finder(["p"], ["p"], ()).assembled(MAIN, streams[:5])
+
+
+@pytest.mark.parametrize(("extra", "runs"), [((0, 0, 0, 0), 2), ((0, 1, 0, 0), 4)])
+def test_a_proof_remembers_a_component_that_did_twice_the_same_and_no_other(extra, runs) -> None:
+    class Component(torch.nn.Module):
+        calls = 0
+
+        def forward(self, pixels):
+            for _ in range(extra[self.calls]):
+                pixels + 1
+            self.calls += 1
+            return pixels * 2
+
+    component = Component()
+    device = WrappedDevice(Stream("main", {}), set())
+    Memory(device, {}, (), doubts=True).watch({"component": component})
+    with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
+        pixels = torch.empty(1 << 16).to(CUDA)
+        for _ in range(4):
+            component(pixels)
+    assert component.calls == runs
+    made = [event for event in device.stream.events if isinstance(event, Alloc)]
+    assert len(made) == 1 + 4 + sum(extra)
+
+
+def test_a_list_of_images_is_found_to_grow_with_the_batch() -> None:
+    streams = [
+        stream_of("transformer", {"n": n}, [("a", 512 * n), *[("b", 64)] * n], range(1, n + 1))
+        for n in (1, 2, 1, 3, 1, 5)
+    ]
+    with pytest.raises(GrowingResultError, match="more of its results in a larger batch"):
+        Finder(["n"], ["n"], ()).assembled("transformer", streams)
+
+
+def padded(height: int, width: int) -> Stream:
+    """Return a run that makes an image's tokens up to whole blocks of 32, of 16x16 pixels each."""
+    tokens = height * width // 256
+    whole = -(-tokens // 32) * 32
+    made = [("a", 128 * tokens), ("pad", 128 * (whole - tokens)), ("cat", 128 * whole)]
+    sizes = [one for one in made if one[1]] if whole > tokens else made[:1]
+    sizes.append(("scores", 4 * whole * whole))
+    return stream_of("transformer", {"h": height, "w": width}, sizes, (len(sizes) - 1,))
+
+
+def test_tokens_that_are_made_up_to_whole_blocks_have_code_for_either() -> None:
+    sides = [
+        (2016, 2048),
+        (2048, 64),
+        (64, 1056),
+        (1024, 128),
+        (832, 256),
+        (416, 1248),
+        (720, 1280),
+    ]
+    found = Finder(["h", "w"], ["h", "w"], ()).assembled("transformer", [padded(*s) for s in sides])
+    assert len(found) == 2
+    for height, width in ((1024, 1024), (1088, 1920), (480, 832), (768, 1344), (80, 144)):
+        dims = {"h": height, "w": width}
+        (variant,) = (one for one in found if evaluate(str(one["if"]), dims))
+        derived = derive(variant["derived"], dims)
+        sizes = [evaluate(text, derived) for text in variant["sizes"]]
+        wanted = [one.size_bytes for one in padded(height, width).events if isinstance(one, Alloc)]
+        assert set(sizes) == set(wanted)
+
+
+def test_videos_are_recorded_up_to_a_multiple_of_the_default_one() -> None:
+    (job,) = make_jobs(["wan2.1-t2v-1.3b"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    width, height = pipeline.defaults["image"]
+    usual = width * height * pipeline.defaults["frames"]
+    (words, *_) = words_of(pipeline, "bf16")
+    for times in (1.0, 2.5):
+        draw = Draw(pipeline, times=times)
+        runs = [draw.numbers(place, words) for place in (*range(8), None)]
+        sizes = [run["batch"] * run["width"] * run["height"] * run["frames"] for run in runs]
+        assert 0.9 * times * usual < max(sizes) <= times * usual
+        assert runs[0]["frames"] == pipeline.defaults["frames"]
+
+
+def test_a_list_of_layers_may_have_empty_places() -> None:
+    module = torch.nn.Module()
+    module.layers = torch.nn.ModuleList([torch.nn.Identity(), None, torch.nn.Identity()])
+    device = WrappedDevice(Stream("main", {}), set())
+    Memory(device, {}, ()).watch({"transformer": module})
+    assert module.layers[2](1) == 1
+    assert module.layers[1] is None

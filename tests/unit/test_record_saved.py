@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
-import math
 
 import pytest
 
@@ -16,13 +16,25 @@ import diffusers
 import torch
 import transformers
 
+from tools.coverage.real_run import RealDevice, laid_out_plainly
 from vramplan.ask.targets import open_catalog
 from vramplan.engines.torch.open import open_entry
-from vramplan.engines.torch.record.saved import recording_child, remembered_calls
+from vramplan.engines.torch.record.saved import (
+    recording_child,
+    remembered_calls,
+    stand_ins,
+    whole_pipeline,
+)
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
-from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
+from vramplan.engines.torch.record.saved.wrapped import (
+    CUDA,
+    Functions,
+    OnDevice,
+    WrappedDevice,
+    cuda_asked_for,
+)
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
 from vramplan.engines.torch.replayed import conditions_at, replay_run
@@ -31,31 +43,6 @@ from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import RecordingError
 
 BF16 = torch.bfloat16
-
-
-class Real(WrappedDevice):
-    """The recorder's device with all content real, attention computed: what a GPU would hold."""
-
-    def __init__(self, weights):
-        super().__init__(Stream("main", {}), weights, small=1 << 40, small_whole=1 << 40)
-
-    def attended(self, name, args, kwargs, shapes):
-        out = super().attended(name, args, kwargs, shapes)
-        query, key, value = (one.content.float() for one in args[:3])
-        groups = query.shape[1] // key.shape[1]
-        key, value = (one.repeat_interleave(groups, 1) for one in (key, value))
-        bias = args[3] if "efficient" in name or "cudnn" in name else None
-        places = {"flash": 4, "efficient": 6}
-        place = next((at for kind, at in places.items() if kind in name), 99)
-        is_causal = kwargs.get("is_causal", args[place] if len(args) > place else False)
-        scores = query @ key.transpose(-1, -2) * (kwargs.get("scale") or query.shape[-1] ** -0.5)
-        if bias is not None:
-            scores = scores + bias.content.float()
-        if is_causal:
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            scores = scores.masked_fill(future, -math.inf)
-        out[0].copy_(scores.softmax(-1) @ value)
-        return out
 
 
 def events(recorded):
@@ -101,14 +88,16 @@ def _two_layers_are_enough(monkeypatch) -> None:
     monkeypatch.setattr(remembered_calls, "_LEAST_ALIKE", 2)
 
 
+REQUEST = Request(
+    name="tiny", kind="model", class_path="", parts=(), index={}, schedulers={}, dtype="fp32",
+    kernel="efficient", batch=1, image=None, frames=None, prompt_tokens=12,
+)  # fmt: skip
+
+
 def request_for(modules, **more):
     parts = tuple(part_of(name, module) for name, module in modules.items())
-    said = {
-        "name": "tiny", "kind": "model", "class_path": parts[0].class_path, "index": {},
-        "schedulers": {}, "dtype": "fp32", "kernel": "efficient", "batch": 1, "image": None,
-        "frames": None, "prompt_tokens": 12,
-    }  # fmt: skip
-    return Request(**{**said, **more, "parts": parts})
+    said = {"class_path": parts[0].class_path, **more, "parts": parts}
+    return dataclasses.replace(REQUEST, **said)
 
 
 def record(modules, **more):
@@ -133,11 +122,8 @@ def both(modules, **more):
         held = dict(module.named_buffers())
         for key, buffer in real[name].named_buffers():
             buffer.data = buffer.data.to(held[key].dtype)
-    torch._C._set_mkldnn_enabled(False)  # it lays results out as no GPU does
-    try:
-        return recorded, recording_child.record_modules(request, real, lambda _: None, Real)
-    finally:
-        torch._C._set_mkldnn_enabled(True)
+    with laid_out_plainly():
+        return recorded, recording_child.record_modules(request, real, lambda _: None, RealDevice)
 
 
 def assert_same(modules, **more):
@@ -245,6 +231,32 @@ WITH_IMAGES = {
         "video_token_id": 13,
         "vision_start_token_id": 9,
         "vision_end_token_id": 10,
+    },
+    "LlavaNextForConditionalGeneration": {
+        "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": {**VISION, "model_type": "clip_vision_model"},
+        "image_token_index": 5,
+        "image_grid_pinpoints": [[32, 64], [64, 64], [64, 96]],
+    },
+    "Idefics3ForConditionalGeneration": {
+        "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": VISION,
+        "image_token_id": 5,
+        "scale_factor": 2,
+    },
+    "Blip2ForConditionalGeneration": {
+        "text_config": {
+            "model_type": "opt", "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "vocab_size": 128, "word_embed_proj_dim": 32,
+            "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1,
+        },
+        "vision_config": VISION,
+        "qformer_config": {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "encoder_hidden_size": 32, "vocab_size": 64,
+        },
+        "num_query_tokens": 4,
+        "image_token_index": 5,
     },
     "CLIPModel": {"text_config": {**TEXT, "vocab_size": 200}, "vision_config": VISION},
 }  # fmt: skip
@@ -512,3 +524,53 @@ def test_a_part_that_is_no_tokenizer_is_not_made() -> None:
     for name in ("Trainer", "TrainingArguments", "pipeline"):
         with pytest.raises(RecordingError, match="no stand-in"):
             stand_in(f"transformers.{name}", {})
+
+
+def test_numbers_of_the_device_make_a_tensor_of_the_host() -> None:
+    """``torch.Tensor([...])``, as schedulers write tables of sigmas, switches every mode off."""
+    with cuda_asked_for("flash"), WrappedDevice(Stream("main", {}), set()), Functions("flash"):
+        sigmas = torch.tensor([3.0, 2.0]).to(CUDA)
+        made = torch.Tensor([0.5 * one for one in sigmas])
+    assert not isinstance(made, OnDevice)
+    assert made.tolist() == [1.5, 1.0]
+
+
+def test_a_pipeline_with_a_mask_is_given_an_image_and_a_batch_of_images_without_prompts() -> None:
+    class FillsWhatIsMasked:
+        def __call__(self, prompt=None, image=None, mask_image=None):
+            """Take an image, as `arguments` reads it of the signature."""
+
+    class MakesItMove:
+        def __call__(self, image):
+            """Take images alone."""
+
+    request = dataclasses.replace(REQUEST, image=(64, 32), batch=2)
+    filled = whole_pipeline.arguments(request, FillsWhatIsMasked())
+    assert filled["image"].size == filled["mask_image"].size == (64, 32)
+    assert len(filled["prompt"]) == 2
+    moved = whole_pipeline.arguments(request, MakesItMove())
+    assert [one.size for one in moved["image"]] == [(64, 32)] * 2
+
+
+def test_a_stand_in_has_the_special_tokens_that_a_processor_of_its_family_asks_for() -> None:
+    made = stand_in("transformers.GlmImageProcessor", {})
+    assert made.tokenizer.grid_bos_token == "<|grid_bos|>"
+    assert made.tokenizer("<|grid_bos|>").input_ids[-1] == made.tokenizer.grid_bos_token_id
+
+
+def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
+    """Else there is nothing to pad, and to embed."""
+    assert stand_in("transformers.LlamaTokenizer", {})("").input_ids == [1]
+    assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []
+
+
+def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
+    def lacks(*_):
+        raise ImportError("requires the Torchvision library")
+
+    monkeypatch.setattr(stand_ins, "find_class", lambda _: lacks)
+    made = stand_in("transformers.PixtralProcessor", {})
+    asked = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
+    assert "a cat" in made.apply_chat_template(asked, tokenize=False)
+    with pytest.raises(RecordingError, match="Torchvision"):
+        stand_in("transformers.PixtralImageProcessor", {})

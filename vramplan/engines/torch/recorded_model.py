@@ -11,12 +11,12 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
 
 from vramplan.engines.torch import kept_recordings
+from vramplan.engines.torch.another_cache import is_static
 from vramplan.engines.torch.attention_kernel import attention_kernel
 from vramplan.engines.torch.counted_model import SAVED_DTYPES
 from vramplan.engines.torch.diffusers_offload import CHAIN
@@ -26,11 +26,10 @@ from vramplan.errors import RecordingError, TapeError
 from vramplan.hearing import listener
 from vramplan.model import Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.recording_switch import SWITCH, is_off
 from vramplan.searching import is_search, leave_out
 from vramplan.sources.saved_model import Part, SavedModel
 
-#: set to ``off``, nothing is recorded: weights are counted and the rest is assumed
-SWITCH = "VRAMPLAN_RECORD"
 #: raise it when what is recorded changes
 _VERSION = 1
 _NEEDED = (*LIBRARIES, "resource")  # the last bounds a process, and is not there on Windows
@@ -69,7 +68,7 @@ def _is_plain(dtype: str) -> bool:
 
 def missing_library() -> str | None:
     """Return what recording lacks here, or None: a library, or that it is switched off."""
-    if os.environ.get(SWITCH, "").lower() == "off":
+    if is_off():
         return f"{SWITCH} is off"
     return _first_missing(_NEEDED)
 
@@ -118,6 +117,7 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
             tape=key,
             folders=(kept_recordings.folder(),),
             is_recorded_here=True,
+            cache_layers=(),  # it has the cache that was asked for
         ),
         reason=_closing_window(model, settings),
     )
@@ -175,9 +175,19 @@ def _request(model: SavedModel, settings: Settings, compute_capability: str) -> 
         "image": list(image) if isinstance(image, tuple) else None,
         "frames": settings.get("frames"),
         "prompt_tokens": settings.get("prompt_tokens", 0),
+        **_cache_of(settings),
         # an entry of the catalogue has more settings than a saved model
         **{key: settings[key] for key in ("guidance", "mode") if key in settings},
     }
+
+
+def _cache_of(settings: Settings) -> dict[str, object]:
+    """Return how long the cache is, where it is a static one."""
+    if not is_static(settings):
+        return {}
+    from vramplan.engines.torch.held_cache import static_tokens
+
+    return {"static_cache": static_tokens(settings)}
 
 
 def _part(part: Part) -> dict[str, object]:

@@ -25,6 +25,8 @@ _PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
 _SHORTEST = (1, 2)
 #: what goes over a video in chunks does its first ones in ways of their own
 _LEAST_CHUNKS = 4
+#: and is recorded of few of them, but for the longest
+_FEW_CHUNKS = 6
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
 _STEPS = 8
@@ -112,32 +114,41 @@ class Draw:
         pipeline: TorchPipeline,
         fixed: Collection[str] = (),
         window: Window | None = None,
+        times: float = 1.0,
     ) -> None:
         self._pipeline = pipeline
         self._fixed = fixed  # settings that stay at their defaults
+        self._times = times  # the default video's pixels, in all its frames and a batch of them
         self._window = window
 
-    def numbers(self, place: int | None, words: Words) -> dict[str, int]:
+    def numbers(self, place: int | None, words: Words, again: int = 0) -> dict[str, int]:
         """Return the numbers of the recording at `place`, or of one that is held out.
 
-        Runs under other words are at the same numbers, so that they share calls.
+        `again` draws others to hold out. Runs under other words are at the same numbers, so that
+        they share calls.
         """
         has, drawn = self._pipeline.defaults, dict[str, int]()
         told = f"{self._pipeline.name} {place}" if place is not None else f"{sorted(words.items())}"
+        told += f" {again}" if again else ""
         source = random.Random(told)  # noqa: S311  # no secret
-        if "batch" in has:
+        if "batch" in self._fixed:
+            drawn["batch"] = self._default_batch()
+        elif "batch" in has:
             most = self._bound("batch", "maximum", _LARGEST_BATCH)
             wanted = source.randint(1, most) if place is None else _BATCHES[place % len(_BATCHES)]
             drawn["batch"] = most if place == _BATCHES.index(5) else min(wanted, most)
         image, frames = has.get("image"), has.get("frames")
-        if "image" in self._fixed and isinstance(image, tuple):
-            drawn["width"], drawn["height"] = image
-        elif image is not None:
-            drawn["width"], drawn["height"] = self._sides(source, place, drawn.get("batch", 1))
         if "frames" in self._fixed and isinstance(frames, int):
             drawn["frames"] = frames
         elif frames is not None:
             drawn["frames"] = self._frames(source, place)
+        if "image" in self._fixed and isinstance(image, tuple):
+            drawn["width"], drawn["height"] = image
+        elif image is not None:
+            most = self._most_pixels(drawn.get("frames", 1)) // drawn.get("batch", 1)
+            drawn["width"], drawn["height"] = self._sides(source, place, most)
+        if frames is not None:  # as they are said
+            drawn["frames"] = drawn.pop("frames")
         if "prompt_tokens" in has:
             least = max(_LEAST_PROMPT, self._bound("prompt_tokens", "minimum", 1))
             most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
@@ -183,7 +194,7 @@ class Draw:
         """
         drawn = self.numbers(None, words)
         most = self._bound("batch", "maximum", _LARGEST_BATCH)
-        if "batch" not in drawn or most < 2:
+        if "batch" not in drawn or "batch" in self._fixed or most < 2:
             return None
         found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
         # no more pixels in all
@@ -194,18 +205,32 @@ class Draw:
             found["height"] = max(half, -(-least // step) * step)
         return found
 
+    def _default_batch(self) -> int:
+        default = self._pipeline.defaults["batch"]
+        assert isinstance(default, int)
+        return default
+
     def _bound(self, key: str, which: str, otherwise: int) -> int:
         bounds = self._pipeline.constraints.get(key)
         found = getattr(bounds, which, None) if bounds else None
         return otherwise if found is None else int(found)
 
-    def _sides(self, source: random.Random, place: int | None, batch: int) -> tuple[int, int]:
+    def _most_pixels(self, frames: int) -> int:
+        """Return how many pixels are recorded in an image, or in one of so many frames of videos.
+
+        Of videos a multiple of the default one: much larger ones fail in their own code.
+        """
+        image, usual = self._pipeline.defaults.get("image"), self._pipeline.defaults.get("frames")
+        if not isinstance(image, tuple) or not isinstance(usual, int):
+            return MOST_PIXELS
+        return int(self._times * image[0] * image[1] * usual) // frames
+
+    def _sides(self, source: random.Random, place: int | None, most: int) -> tuple[int, int]:
         """Return width and height: the ends first, and together no more than is recorded."""
         step = self._bound("image", "multiple_of", 8)
         least = self._bound("image", "minimum", step)
-        most = self._bound("image", "maximum", _LARGEST_IMAGE)
-        low, high = -(-least // step), most // step
-        area = max(low * low, MOST_PIXELS // batch // step**2)
+        low, high = -(-least // step), self._bound("image", "maximum", _LARGEST_IMAGE) // step
+        area = max(low * low, most // step**2)
 
         def side(other: int = low) -> int:
             return source.randint(low, max(low, min(high, area // other)))
@@ -225,6 +250,8 @@ class Draw:
         step = frame_step(default)
         low, high = -(-(least - 1) // step), (most - 1) // step
         low = max(low, min(_LEAST_CHUNKS, high))
+        if place is not None:  # the longest is one of them
+            low, high = (high, high) if place == 0 else (low, max(low, min(high, _FEW_CHUNKS)))
         end = 1 if place in _SHORTEST else place
         return 1 + step * _drawn(source, end, low, high, 1)
 

@@ -4,7 +4,7 @@ Each run is recorded in a process of its own, forked from one that holds the com
 else: what a run leaves behind (caches of tables, a scheduler's state) is not there for the next.
 What is remembered of calls (`remembered_calls`) is handed on. Runs under the same words whose
 events are the same are one variant; sizes are found by `size_search`; the whole is held against
-runs that nothing was found from, in which nothing is remembered.
+runs that nothing was found from, in the first of which no layer is remembered.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     window_of,
     words_of,
 )
-from vramplan.engines.torch.record.saved.finder import MAIN, Finder
+from vramplan.engines.torch.record.saved.finder import MAIN, Finder, GrowingResultError
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.recording_child import record_modules
 from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
@@ -63,10 +63,15 @@ _DIMS = {
 #: dimensions that say how often something is done, and decide no size
 _REPEATS = ("steps", "new")
 #: how many settings are recorded under the first words, and under others, whose sizes are
-#: multiples of those; and with a window, where prompts in it and beyond it have code of their own
-_SETTINGS, _FEWER, _BOTH_SIDES = 8, 4, 16
+#: multiples of those: more where a batch of one has code of its own, so that there are three of
+#: either; and with a window, where prompts in it and beyond it have code of their own
+_SETTINGS, _FEWER, _FEWER_APART, _BOTH_SIDES = 8, 4, 6, 16
 #: axes given up, one after the other, where code differs along them in no way that is found
 _GIVEN_UP = ("frames", "image")
+#: so many runs are recorded more where code differs by whether an area is of whole blocks
+_MORE = 6
+#: videos are recorded up to so many times the default one, and where that fails up to it
+_TIMES = (2.5, 1.0)
 _HALVES = ("fp16", "bf16")
 _LEAST_STEPS = 8
 _PATCHES = ("patch_size", "spatial_patch_size")
@@ -83,28 +88,38 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
     torch.set_num_threads(1)
     fixed: list[str] = []
     axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
+    times = list(_TIMES) if "frames" in pipeline.defaults else [1.0]
     while True:
         try:
-            return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed)
+            return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0])
         except RecordingError as problem:
-            if not axes:
+            if isinstance(problem, GrowingResultError) and "batch" not in fixed:
+                fixed.append("batch")
+            elif len(times) > 1:
+                tell(f"{problem}; and not {times.pop(0)} of the default video")
+                continue
+            elif axes:
+                fixed.append(axes.pop(0))
+            else:
                 raise
-            fixed.append(axes.pop(0))
             tell(f"{problem}; with {' and '.join(fixed)} as by default")
 
 
-def _record(pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str]) -> str:
+def _record(
+    pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str], times: float
+) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(pipeline, fixed, window)
+    draw = Draw(pipeline, fixed, window, times)
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     for place, words in enumerate(listed):
-        for count in (_FEWER, most) if place and window is None else (most,):
+        fewer = _FEWER_APART if found.has_code_for_one else _FEWER
+        for count in (fewer, most) if place and window is None else (most,):
             try:
-                found.record(words, [draw.numbers(number, words) for number in range(count)])
+                held_out = found.record_until_known(words, draw, count)
                 # the first without anything remembered, the others with what they do themselves
-                found.prove(words, draw.numbers(None, words), remembers=bool(place))
+                found.prove(words, held_out, remembers=bool(place))
                 for other in draw.others(words):
                     found.prove(words, other, remembers=True)
                 break
@@ -160,7 +175,8 @@ class _Recordings:
     def run(self, facts: Facts, numbers: Numbers, known: Calls | None) -> Recorded:
         """Return one run, recorded in a process forked from this one.
 
-        `known` are calls that are remembered, and gets those of this run; None remembers none.
+        `known` are calls that are remembered, and gets those of this run; with None no layer's are,
+        and a denoising step's when it did twice the same.
         """
         modules = self.modules(facts["dtype"])
         request = request_at(self._pipeline, facts, numbers)
@@ -170,9 +186,9 @@ class _Recordings:
             memories: list[Memory] = []
 
             def watch(device: WrappedDevice, parts: Modules) -> None:
-                if known is not None:
-                    memories.append(Memory(device, known, words))
-                    memories[0].watch(parts)
+                doubts = known is None
+                memories.append(Memory(device, known or {}, words, doubts=doubts))
+                memories[0].watch(parts)
 
             new = (numbers.get("new_tokens", LEAST_TOKENS),)
             recorded = record_modules(
@@ -183,7 +199,7 @@ class _Recordings:
                 watch=watch,
                 placed=self._placed,
             )
-            return recorded, memories[0].fresh if memories else {}
+            return recorded, {} if known is None else memories[0].fresh
 
         recorded: Recorded
         recorded, fresh = _forked(work)
@@ -203,12 +219,30 @@ class _Recordings:
         finder.counts = {name: _count(name, known) for name, known in self._loops.items()}
         if self._generates():
             finder.counts[TOKENS] = "new-1"
-        for routine, streams in self._streams.items():
-            if group in streams:
-                variants = finder.assembled(routine, streams[group])
+        for routine in self._streams:
+            self._found.setdefault(routine, {})
+        # the run itself at last: what it calls says better why runs differ
+        for routine in sorted(self._streams, key=lambda name: name == MAIN):
+            if group in self._streams[routine]:
+                variants = finder.assembled(routine, self._streams[routine][group])
                 for variant in variants:
                     _prune(variant)
-                self._found.setdefault(routine, {})[group] = variants
+                self._found[routine][group] = variants
+
+    def record_until_known(self, words: Facts, draw: Draw, count: int) -> Numbers:
+        """Record `count` runs, and those it takes for the tape to have code at what is held out.
+
+        Return what to hold out. Raises RecordingError as `record` does.
+        """
+        settings = [draw.numbers(number, words) for number in range(count)]
+        for again in range(_MORE + 1):
+            self.record(words, settings)
+            held_out = draw.numbers(None, words, again)
+            tape = parse_tape(write_tape(self.tape()), "the tape")
+            if tape.lacks({**words}, held_out) is None:
+                return held_out
+            settings.append(held_out)
+        raise RecordingError("it has code for too few sizes")
 
     def _add(self, group: Group, numbers: Numbers, recorded: Recorded) -> None:
         (main,) = recorded.runs
@@ -267,11 +301,21 @@ class _Recordings:
             "routines": {name: merged(found) for name, found in self._found.items()},
         }
 
+    @property
+    def has_code_for_one(self) -> bool:
+        """Whether a batch of one has code of its own in what was found so far."""
+        return any(
+            "n==1" in str(variant["if"])
+            for groups in self._found.values()
+            for variants in groups.values()
+            for variant in variants
+        )
+
     def _generates(self) -> bool:
         return "new_tokens" in self._axes()
 
     def _new_finder(self) -> Finder:
-        named = {"frames": ("f",), "image": ("h", "w")}
+        named = {"batch": ("n",), "frames": ("f",), "image": ("h", "w")}
         left_out = {name for key in self._fixed for name in named[key]}
         inner = [_DIMS[key] for key in self._axes() if _DIMS[key] not in (*_REPEATS, *left_out)]
         outer = [*inner, *(["steps"] if "steps" in self._axes() else [])]

@@ -8,12 +8,16 @@ from vramplan.engines.torch.record.assemble import Grammar, assemble
 from vramplan.engines.torch.record.saved.constant_tape import TOKENS
 from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
 from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
-from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Free, Stream
+from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Event, Free, Stream
 from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.errors import RecordingError
 
 #: the routine that is a whole run
 MAIN = "main"
+
+
+class GrowingResultError(RecordingError):
+    """A routine leaves more of its results the larger the batch is: a list of images."""
 
 
 class Finder:
@@ -48,24 +52,67 @@ class Finder:
         splits = ("n==1",) if "n" in self._inner else ()
         try:
             return self._assembled(routine, streams, splits)
+        except GrowingResultError:
+            raise
         except RecordingError:
             if not splits:
-                raise
+                return self._by_area(routine, streams)
         return [
             _under(condition, variant)
             for condition, is_one in (("(n==1)", True), ("(not (n==1))", False))
-            for variant in self._assembled(
-                routine, [one for one in streams if (one.dims["n"] == 1) == is_one], ()
+            for variant in self._by_area(
+                routine, [one for one in streams if (one.dims["n"] == 1) == is_one]
             )
         ]
 
+    def _by_area(self, routine: str, streams: list[Stream]) -> list[dict[str, object]]:
+        """Return the variants, with code of its own for areas of whole blocks.
+
+        Where an image's tokens fill no whole block, some code adds what lacks.
+        """
+        try:
+            return self._assembled(routine, streams, ())
+        except RecordingError:
+            blocks = _blocks(streams) if {"h", "w"} <= {*self._inner} else []
+            if not blocks:
+                raise
+        # sizes tell which block it is, where they depend on it
+        found = [one for block in blocks if (one := self._in_blocks(routine, streams, block))]
+        if not found:
+            raise RecordingError(f"{routine}: no block of {blocks} pixels explains its sizes")
+        # what is between the least and the largest that do is in neither
+        known = found[0] if len(found) == 1 else [found[-1][0], found[0][1]]
+        return [variant for variants in known for variant in variants]
+
+    def _in_blocks(
+        self, routine: str, streams: list[Stream], block: int
+    ) -> list[list[dict[str, object]]]:
+        """Return the variants for areas of whole blocks, and for others; none where none fit."""
+        found = []
+        for condition, is_whole in ((f"(h*w%{block}==0)", True), (f"(h*w%{block}>0)", False)):
+            those = [one for one in streams if (_area(one) % block == 0) == is_whole]
+            if len({(one.dims["h"], one.dims["w"]) for one in those}) < 2:
+                return []
+            try:
+                variants = self._assembled(routine, those, (), (block,))
+            except RecordingError:
+                return []
+            found.append([_under(condition, variant) for variant in variants])
+        return found
+
     def _assembled(
-        self, routine: str, streams: list[Stream], splits: tuple[str, ...]
+        self,
+        routine: str,
+        streams: list[Stream],
+        splits: tuple[str, ...],
+        blocks: tuple[int, ...] = (),
     ) -> list[dict[str, object]]:
+        if routine != MAIN and "n" in self._inner and len(set(map(_left, streams))) > 1:
+            raise GrowingResultError(f"{routine}: it leaves more of its results in a larger batch")
         streams = [_copied(stream) for stream in streams]
         looped = find_repeats(streams)
         names = self._outer if routine == MAIN else self._inner
-        products, search = self._search(names, tuple(looped))
+        products, search = self._search(names, tuple(looped), blocks)
         settings = {tuple(one.dims[name] for name in names if name in one.dims) for one in streams}
         search.has_several = len(settings) > 1
         counts = dict(self.counts) if routine == MAIN else {}
@@ -87,13 +134,37 @@ class Finder:
         return variants
 
     def _search(
-        self, names: tuple[str, ...], indices: tuple[str, ...]
+        self, names: tuple[str, ...], indices: tuple[str, ...], blocks: tuple[int, ...]
     ) -> tuple[Products, SizeSearch]:
-        key = (*names, *indices)
+        decide = (*names, *indices)
+        key = (*decide, *map(str, blocks))
         if key not in self._searches:
-            products = Products(names, self._patches, indices)
-            self._searches[key] = products, SizeSearch(products, key)
+            products = Products(names, self._patches, indices, blocks)
+            self._searches[key] = products, SizeSearch(products, decide)
         return self._searches[key]
+
+
+def _blocks(streams: Sequence[Stream]) -> list[int]:
+    """Return the powers of two, in pixels, whose multiples are alike, as are the others."""
+    kinds = [
+        tuple(_kind(event) for event in stream.events if not isinstance(event, Free))
+        for stream in streams
+    ]
+    found: list[int] = []
+    for block in (1 << bits for bits in range(1, 31)):
+        whole = {kind for kind, one in zip(kinds, streams, strict=True) if not _area(one) % block}
+        others = {kind for kind, one in zip(kinds, streams, strict=True) if _area(one) % block}
+        if len(whole) == len(others) == 1 and whole != others:
+            found.append(block)
+    return found
+
+
+def _area(stream: Stream) -> int:
+    return stream.dims["h"] * stream.dims["w"]
+
+
+def _kind(event: Event) -> tuple[str, str | None]:
+    return type(event).__name__, event.operator if isinstance(event, Alloc) else None
 
 
 def _copied(stream: Stream) -> Stream:

@@ -22,6 +22,10 @@ _PLAIN_TOKEN = 7
 _SPECTRA, _SAMPLES = 3000, 16000
 _SIDE = 448
 _LARGEST_SIDE = 1 << 14
+#: of an image that is cut into tiles: so many along its longer side, and once the whole
+#: (transformers, models/idefics3/image_processing_idefics3.py: `size` is four `max_image_size`)
+_TILES_A_SIDE = 4
+_MOST_TILES = 1 << 10
 
 
 def generates(model: torch.nn.Module) -> bool:
@@ -32,33 +36,62 @@ def generates(model: torch.nn.Module) -> bool:
 
 def run_generation(request: Request, model: Value, device: WrappedDevice, new_tokens: int) -> None:
     """Let a model generate: every pass behind the first is an iteration."""
-    passes = 0
+    passes = depth = 0
     part = request.parts[0].name
 
     def begin(*_: Value) -> None:
-        nonlocal passes
+        nonlocal passes, depth
+        depth += 1
+        if depth > 1:
+            return
         passes += 1
         if passes > 1:
             device.iterate(TOKENS)
         device.begin_phase("generate" if passes > 1 else "prefill", part)
 
-    config = model.generation_config
-    # made-up tokens end nothing, and none is taken for padding
-    config.eos_token_id = config.pad_token_id = None
-    for name in ("forced_decoder_ids", "suppress_tokens", "begin_suppress_tokens"):
-        setattr(config, name, None)
-    hook = model.register_forward_pre_hook(begin)
+    def end(*_: Value) -> None:
+        nonlocal depth
+        depth -= 1
+
+    hooks = []
+    # some leave it to the language model inside of them
+    for one in filter(generates, model.modules()):
+        # made-up tokens end nothing, and none is taken for padding
+        config: Value = one.generation_config
+        config.eos_token_id = config.pad_token_id = None
+        for name in ("forced_decoder_ids", "suppress_tokens", "begin_suppress_tokens"):
+            setattr(config, name, None)
+        hooks += [
+            one.register_forward_pre_hook(begin),
+            one.register_forward_hook(end, always_call=True),
+        ]
     try:
         device.begin_phase("prefill", part)
         given = inputs(request, model, device)
+        if request.static_cache is not None:
+            given |= _static_cache(model, request.static_cache)
         out = model.generate(
             **given, max_new_tokens=new_tokens, min_new_tokens=None, do_sample=False, num_beams=1
         )
         del out, given
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     if passes != new_tokens:
         raise RecordingError(f"{request.class_path} made {passes} passes for {new_tokens} tokens")
+
+
+def _static_cache(model: Value, tokens: int) -> Inputs:
+    """Return what gives `generate` a static cache of so many tokens, whatever it will make.
+
+    ``cache_implementation="static"`` makes the same one, as long as prompt and new tokens are; on
+    CUDA it compiles the model then, which is not recorded.
+    """
+    from transformers import StaticCache
+
+    config = model.config.get_text_config(decoder=True)
+    cache = StaticCache(config=config, max_cache_len=tokens)
+    return {"past_key_values": cache, "disable_compile": True}
 
 
 def run_once(request: Request, model: Value, device: WrappedDevice) -> None:
@@ -117,11 +150,13 @@ def inputs(request: Request, model: Value, device: WrappedDevice) -> Inputs:
     Raises RecordingError for a main input that nobody knows.
     """
     main = getattr(model, "main_input_name", "input_ids")
+    names = inspect.signature(model.forward).parameters
+    if main == "pixel_values" and "input_ids" in names and generates(model):
+        main = "input_ids"  # a prompt goes with the image
     make = _MAKERS.get(main)
     if make is None:
         raise RecordingError(f"{request.class_path} is given {main}, which nobody knows here")
     given = make(request, model)
-    names = inspect.signature(model.forward).parameters
     if main == "input_ids":
         if "pixel_values" in names and getattr(model.config, "vision_config", None) is not None:
             given = _with_image(request, model, device, given)
@@ -147,7 +182,8 @@ def _image(request: Request, vision: Value, config: Value) -> torch.Tensor:
     channels = getattr(vision, "num_channels", 3)
     if not all(type(one) is int and 0 < one <= _LARGEST_SIDE for one in (height, width, channels)):
         raise RecordingError("its config tells no size of an image")
-    return torch.zeros(request.batch, channels, height, width, dtype=torch.float32)
+    # no black one: that is padding to some; and of one number, since nothing here reads more
+    return torch.ones((), dtype=torch.float32).expand(request.batch, channels, height, width)
 
 
 def _spectra(request: Request, model: Value) -> Inputs:
@@ -176,7 +212,9 @@ _MAKERS: Mapping[str, Callable[[Request, Value], Inputs]] = {
 def _uploaded(given: Mapping[str, torch.Tensor], model: Value) -> Inputs:
     """Return inputs on the device, numbers in the model's type, as ``inputs.to(device, dtype)``."""
     return {
-        name: value.to(CUDA, model.dtype) if value.is_floating_point() else value.to(CUDA)
+        name: value.to(CUDA, model.dtype, memory_format=torch.contiguous_format)
+        if value.is_floating_point()
+        else value.to(CUDA)
         for name, value in given.items()
     }
 
@@ -197,8 +235,14 @@ def _with_image(request: Request, model: Value, device: WrappedDevice, text: Inp
         return {**text, **_uploaded({"pixel_values": image}, model)}
     if "image_grid_thw" in names:
         given = _patches(request, model)
+    elif "image_sizes" in names and getattr(config, "image_grid_pinpoints", None):
+        given = _tiles_of_a_grid(request, model)
     else:
-        given = _uploaded({"pixel_values": _image(request, config.vision_config, config)}, model)
+        pixels = _image(request, config.vision_config, config)
+        if "pixel_attention_mask" in names:  # a list of images each, and tiles where they are made
+            tiles = _TILES_A_SIDE**2 + 1 if hasattr(config, "scale_factor") else 1
+            pixels = _tiled(pixels, tiles)
+        given = _uploaded({"pixel_values": pixels}, model)
     tokens = _count_tokens(model, device, given) // request.batch
     ids = torch.full((request.batch, tokens + request.prompt_tokens), _PLAIN_TOKEN)
     ids[:, :tokens] = token
@@ -207,6 +251,32 @@ def _with_image(request: Request, model: Value, device: WrappedDevice, text: Inp
         if name in names:
             whole[name] = (ids == token).to(torch.long)
     return {**given, **_uploaded(whole, model)}
+
+
+def _tiles_of_a_grid(request: Request, model: Value) -> Inputs:
+    """Return an image as tiles of the grid that fits it best, and the whole image before them."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    config = model.config
+    width, height = request.image or (_SIDE, _SIDE)
+    pixels = _image(request, config.vision_config, config)
+    tile = pixels.shape[-1]
+    grid = select_best_resolution((height, width), config.image_grid_pinpoints)
+    tiles = 1 + (-(-grid[0] // tile)) * (-(-grid[1] // tile))
+    if not 1 < tiles <= _MOST_TILES:
+        raise RecordingError("its config tells no grid of tiles")
+    return _uploaded(
+        {
+            "pixel_values": _tiled(pixels, tiles),
+            "image_sizes": torch.tensor([[height, width]] * request.batch),
+        },
+        model,
+    )
+
+
+def _tiled(pixels: torch.Tensor, tiles: int) -> torch.Tensor:
+    """Return images of so many tiles, each as large as the one of each that is given."""
+    return pixels[:, None].expand(-1, tiles, -1, -1, -1)
 
 
 def _patches(request: Request, model: Value) -> Inputs:

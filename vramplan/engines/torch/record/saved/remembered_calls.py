@@ -29,6 +29,8 @@ Value = Any
 _PLAIN = (int, float, str, bool, type(None), torch.dtype, torch.device, torch.Size)
 #: layers of a list that are alike are remembered where there are so many
 _LEAST_ALIKE = 3
+#: what an autoencoder does besides `forward` whose result is a tensor
+_DECODE = "decode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,26 +94,36 @@ Calls = dict[Value, Remembered | None]
 class Memory:
     """The calls that are remembered; `calls` may be handed from one recording to another.
 
-    None stands for a call that could not be remembered, and is not from then on.
+    None stands for a call that could not be remembered, and is not from then on. Where it
+    `doubts`, no layer's call is remembered, and a component's when it did the same again.
     """
 
-    def __init__(self, device: WrappedDevice, calls: Calls, facts: Value) -> None:
+    def __init__(
+        self, device: WrappedDevice, calls: Calls, facts: Value, *, doubts: bool = False
+    ) -> None:
         self._device = device
         self._calls = calls
         self._facts = facts
+        self._doubts = doubts
+        self._once: Calls = {}
         self.fresh: Calls = {}
 
     def watch(self, modules: Mapping[str, torch.nn.Module]) -> None:
         """Remember the calls of components, and of the layers in them that are alike."""
         for name, module in modules.items():
             self._wrap(module, (name,))
+            if callable(getattr(module, _DECODE, None)):
+                self._wrap(module, (name, _DECODE), _DECODE)
+            if self._doubts:
+                continue
             for inside in module.modules():
                 if isinstance(inside, torch.nn.ModuleList) and len(inside) >= _LEAST_ALIKE:
                     for layer in inside:
-                        self._wrap(layer, _description(layer))
+                        if layer is not None:  # a place that a class leaves empty
+                            self._wrap(layer, _description(layer))
 
-    def _wrap(self, module: torch.nn.Module, form: Value) -> None:
-        forward = module.forward
+    def _wrap(self, module: torch.nn.Module, form: Value, method: str = "forward") -> None:
+        forward = getattr(module, method)
         number = layer_number(module)
 
         @functools.wraps(forward)
@@ -125,10 +137,18 @@ class Memory:
             # of a first call that kept a table the others are no likeness: that is kept as None
             if asked is not None and asked.key not in self._calls:
                 found = self._what_happened(asked, result, tree_flatten((args, kwargs))[0])
-                self._calls[asked.key] = self.fresh[asked.key] = found
+                self._keep(asked.key, found)
             return result
 
-        module.forward = remembered
+        setattr(module, method, remembered)
+
+    def _keep(self, key: Value, found: Remembered | None) -> None:
+        if self._doubts:
+            if key not in self._once:
+                self._once[key] = found
+                return
+            found = found if self._once[key] == found else None
+        self._calls[key] = self.fresh[key] = found
 
     def _ask(self, form: Value, number: int | None, args: Value, kwargs: Value) -> _Asked | None:
         """Return what a call is given; None where that cannot be said.

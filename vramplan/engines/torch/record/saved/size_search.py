@@ -42,11 +42,15 @@ class Products:
     `axes` are the dimensions that settings give: ``n`` (batch), ``h`` and ``w`` (pixels), ``f``
     (frames), ``p`` (tokens of a prompt), ``token`` (how many there are behind it), ``steps``.
     `patches` are sides of patches in pixels, beside the powers of two; `indices` are the numbers
-    of loops' iterations.
+    of loops' iterations, `blocks` pixels of the blocks that an image's tokens are made up to.
     """
 
     def __init__(
-        self, axes: Iterable[str], patches: Iterable[int] = (), indices: Iterable[str] = ()
+        self,
+        axes: Iterable[str],
+        patches: Iterable[int] = (),
+        indices: Iterable[str] = (),
+        blocks: Iterable[int] = (),
     ) -> None:
         self.axes = frozenset(axes)
         self.derived: dict[str, str] = {}
@@ -58,6 +62,7 @@ class Products:
         for time in self._times:
             self.derived[f"f{time}"] = _rounded("f", time)
         self.areas = [f"h{k}*w{k}" for k in self._levels]
+        self.areas += [f"((h*w+{block - 1})//{block})" for block in blocks]
         rimmed = [f"(h{k}+{r})*(w{k}+{r})" for k in self._levels for r in _RIMS]
         sides = [f"{side}{k}" for k in self._levels for side in ("h", "w")]
         uneven = [

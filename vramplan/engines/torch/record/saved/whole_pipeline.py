@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -246,7 +247,7 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         "height": height,
         "width": width,
         "num_frames": request.frames,
-        "num_inference_steps": request.steps,
+        "num_inference_steps": steps_of(wanted, request.steps),
         **_guidance(wanted, request),
         "video": [picture] * frames,
         "mask_image": mask,
@@ -262,7 +263,10 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         if name in given or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if name in ("image", "control_image", "init_image", "ip_adapter_image", "reference_image"):
-            is_needed = name != "ip_adapter_image" and not _is_from_text(pipe)
+            # a mask is of an image, though its class may be called by what it does with them
+            is_needed = name != "ip_adapter_image" and (
+                "mask_image" in wanted or not _is_from_text(pipe)
+            )
             if parameter.default is inspect.Parameter.empty or is_needed:
                 given[name] = picture
         elif name == "negative_prompt" and _guides_truly(wanted, request):
@@ -270,10 +274,28 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         elif parameter.default is inspect.Parameter.empty:
             raise RecordingError(f"{type(pipe).__name__} wants {name}, which nobody knows here")
     if "prompt" not in wanted and request.batch > 1:
-        if "batch_size" not in wanted:
+        if "batch_size" in wanted:
+            given["batch_size"] = request.batch
+        elif given.get("image") is picture:
+            given["image"] = [picture] * request.batch
+        else:
             raise RecordingError(f"{type(pipe).__name__} is not known to take a batch")
-        given["batch_size"] = request.batch
     return given
+
+
+def steps_of(
+    wanted: Mapping[str, inspect.Parameter], steps: int, strength: float | None = None
+) -> int:
+    """Return how many steps a pipeline is told, so that it takes any.
+
+    One that begins with an image takes the part of them that its strength says, by default a fifth
+    here and there.
+    """
+    if strength is None and "strength" in wanted:
+        strength = wanted["strength"].default
+    if isinstance(strength, (int, float)) and strength > 0 and not int(steps * strength):
+        return math.ceil(steps / strength)
+    return steps
 
 
 def _guidance(
