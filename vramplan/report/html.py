@@ -250,7 +250,7 @@ def _bar(verdict: Verdict) -> Bar:
         share=plain.share(verdict),
         at_worst=phrases.need(need.high_bytes) if is_doubtful else "",
         tip=next(iter(counsels([verdict])), None),
-        meter=drawn(draw_meter(verdict)),
+        meter=drawn(draw_meter(need, verdict.budget_bytes, verdict.kind)),
     )
 
 
