@@ -26,7 +26,9 @@ def entry(name: str) -> Entry:
 def sizes(name: str) -> dict[str, list[int]]:
     """Return the elements of each tensor of each component of a catalogued pipeline."""
     catalog = open_catalog()
-    tape = read_tape(catalog.folders[-1] / "tapes" / f"{catalog.pipelines[name].text('tape')}.json")
+    told = catalog.pipelines[name].text("tape")
+    file = f"{told}.json" if told else f"{name}.json.gz"
+    tape = read_tape(catalog.folders[-1] / "tapes" / file)
     return {
         component: [size for module in held.modules for size in module if isinstance(size, int)]
         for component, held in tape.components.items()
@@ -81,7 +83,8 @@ def save(
         write(folder / f"{stem}.safetensors", tensors_of(known[component], dtype))
         (folder / "config.json").write_text(json.dumps(config))
         return folder
-    index: dict[str, object] = {"_class_name": "StableDiffusionPipeline"}
+    class_path = entry(name).text("class") or "diffusers.StableDiffusionPipeline"
+    index: dict[str, object] = {"_class_name": class_path.partition(".")[2]}
     for component, (library, class_name) in classes.items():
         if component in without:
             index[component] = [None, None]

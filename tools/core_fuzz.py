@@ -6,9 +6,10 @@ Each number is a tape of its own: sizes from bytes to gigabytes, loops that free
 iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it, once
 more in the same process too, try it under random limits, whatever becomes of scratch that they
 refuse, and look for its least limits; of another run that only takes other scratch too. Every
-figure must be the same. With ``--dense`` a build of the core is taken that keeps how it stood every
-few requests, as others do in runs of thousands. Exit code 1 where a figure is another, 3 without a
-core.
+figure must be the same, and so must the least limits of runs that take over a search from one whose
+scratch is another. With ``--dense`` a build of the core is taken that keeps
+how it stood every few requests, as others do in runs of thousands. Exit code 1 where a figure is
+another, 3 without a core.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.plans import ComparedModel
 from vramplan.engines.torch.tape.reader import build_tape
 from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
+from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 from vramplan.errors import VramplanError
 
@@ -67,6 +69,28 @@ class Halving(ComparedModel):
         first = sum(operands[:3])
         found = tuple(first // self.part**place for place in range(self.count))
         return (*found, 0) if self.ends else found
+
+
+@dataclass(frozen=True)
+class Drawn(ComparedModel):
+    """Scratch of sizes that a seed draws, for each of seven kinds of operands; of one, others."""
+
+    seed: int
+    other: int  # which of the seven, if it is below 7
+    other_seed: int = 0
+
+    def __call__(self, kind: str, operands: tuple[int, ...]) -> int:
+        """Return the first plan's bytes."""
+        return self.plans(kind, operands)[0]
+
+    def plans(self, _kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
+        """Return every plan's bytes."""
+        which = sum(operands) % 7
+        seed = self.other_seed if which == self.other else self.seed
+        chance = random.Random(f"{seed} {which}")  # noqa: S311  # the same ones every time
+        sizes = (0, 512, MIB // 2, MIB, 2 * MIB, 9 * MIB, 10 * MIB, 12 * MIB, 21 * MIB, 64 * MIB)
+        wanted = sorted(chance.choices(sizes, k=chance.randint(1, 3)), reverse=True)
+        return tuple(size + chance.choice((0, 0, 1, 600)) for size in wanted)
 
 
 class _Writer:
@@ -228,9 +252,12 @@ def draw(number: int) -> RandomRun:
         cast_workspace_bytes={4: shares} if chance.random() < 0.5 else {},
         cublas_bytes=chance.choice((8_519_680, 32 * MIB)),
     )
-    expandable = chance.random() < 0.4
+    expandable, has_own = chance.random() < 0.4, chance.random() < 0.3
     return RandomRun(
-        tape=tape, conditions=conditions, expandable_segments=expandable, others=others
+        tape=tape,
+        conditions=replace(conditions, has_own_convolutions=has_own),
+        expandable_segments=expandable,
+        others=replace(others, has_own_convolutions=has_own),
     )
 
 
@@ -290,16 +317,53 @@ def difference(number: int) -> str | None:
         again=reference,
         expandable_segments=drawn.expandable_segments,
     )
-    compared: list[tuple[Conditions, Rehearsed]] = [(drawn.conditions, fast)]
-    if (twin := fast.like(drawn.others)) is not None:
-        compared.append((drawn.others, twin))
-    for conditions, quick in compared:
+
+    def differs(conditions: Conditions, quick: Rehearsed) -> str | None:
         slow = list(_answers(reference(conditions), number))
         for place, (one, other) in enumerate(zip(slow, _answers(quick, number), strict=True)):
             if one != other:
                 kind = "sibling of run" if quick is not fast else "run"
                 return f"{kind} {number}, answer {place}: {one} and {other}"
-    return None
+        return None
+
+    found = differs(drawn.conditions, fast)
+    if found is None and (twin := fast.like(drawn.others)) is not None:
+        found = differs(drawn.others, twin)
+    return found
+
+
+def kin(conditions: Conditions, number: int) -> Iterator[Conditions]:
+    """Yield conditions of which one operator's scratch is another than in the first of them."""
+    yield replace(conditions, workspace_bytes=Drawn(number, 7), cast_workspace_bytes={})
+    for other in range(12):
+        model = Drawn(number, other % 7, -1 - other)
+        yield replace(conditions, workspace_bytes=model, cast_workspace_bytes={})
+
+
+def taken_over(number: int) -> int:
+    """Return how many runs of a number took a search over that was made in another.
+
+    Raises AssertionError where it is not what the run itself says.
+    """
+    drawn = draw(number)
+    first, *others = kin(drawn.conditions, number)
+    run, found = rehearse(drawn.tape, first), 0
+    try:
+        for refused in Refused:
+            find_least_limit(run, refused=refused)
+    except VramplanError:  # it needs no memory
+        return 0
+    for conditions in others:
+        twin = run.like(conditions)
+        if twin is None or isinstance(twin, native.NativeRehearsal):
+            continue  # a run of its own
+        found += 1
+        slow = rehearse_in_python(drawn.tape, conditions)
+        assert twin.most_wanted_bytes == slow.most_wanted_bytes, number
+        for refused in Refused:
+            limit = find_least_limit(twin, refused=refused)
+            assert limit == find_least_limit(slow, refused=refused), number
+    return found
 
 
 def use_dense_core() -> None:
@@ -325,15 +389,19 @@ def main() -> int:
     if core is None:
         print(f"no core: it {words}", file=sys.stderr)
         return 3
-    wrong = alike = 0
+    wrong = alike = shared = 0
     for number in range(args.first, args.first + args.count):
         found = difference(number)
+        try:
+            shared += taken_over(number)
+        except AssertionError as problem:
+            found = found or f"search of another run: {problem}"
         if found is None:
             alike += 1
         else:
             wrong += 1
             print(found[:2000])
-    print(f"{alike} of {args.count} random runs alike")
+    print(f"{alike} of {args.count} random runs alike, {shared} searches taken over")
     return int(bool(wrong))
 
 

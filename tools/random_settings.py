@@ -24,6 +24,7 @@ from vramplan.ask.targets import make_jobs
 from vramplan.catalog import CardChoice, Catalog, load_catalog
 from vramplan.errors import VramplanError
 from vramplan.model import Band, Constraint, Estimate, SettingValue, Verdict, VerdictKind
+from vramplan.settings import DEVICE_MAPS, OFFLOAD_TYPES, QUANTIZATIONS
 
 #: what is drawn for a setting; whole numbers between two, and what a pipeline does not take again
 _SWITCH = ("on", "off")
@@ -32,10 +33,14 @@ _WORDS: Mapping[str, tuple[SettingValue, ...]] = {
     "attention": ("sdpa", "math", "sliced"),
     "offload": ("none", "model", "sequential", "auto"),
     "platform": ("linux", "linux", "windows", "wsl"),
-    "device_map": ("auto", "cuda"),
+    "device_map": DEVICE_MAPS,
     "guidance": (1.0, 7.5),
     "kv_type": ("f16", "q8_0", "q4_0"),
     "flash_attention": ("auto", "on", "off"),
+    "quantization": ("none", *QUANTIZATIONS),
+    "lora": ("none", "none", "rank16", "rank128:fused"),
+    "offload_type": OFFLOAD_TYPES,
+    "use_stream": _SWITCH,
     **dict.fromkeys(
         ("vae_tiling", "vae_slicing", "vae_upcast", "safety_checker", "expandable_segments"),
         _SWITCH,
@@ -43,7 +48,7 @@ _WORDS: Mapping[str, tuple[SettingValue, ...]] = {
 }
 _NUMBERS = {
     "batch": 6, "steps": 30, "prompt_tokens": 300, "new_tokens": 24, "context": 40_000,
-    "ubatch": 2048, "parallel": 6,
+    "ubatch": 2048, "parallel": 6, "num_blocks_per_group": 8, "frames": 60,
 }  # fmt: skip
 _LARGEST_SIDE = 1408
 _STEP = 8

@@ -469,6 +469,7 @@ class ComponentSpec:
     class_path: str  # diffusers.X, transformers.X or torch.nn.X; nothing else is ever imported
     config: Mapping[str, object]
     parameters: int | None = None  # as its authors' files have them, where somebody counted
+    tape: str | None = None  # the catalogue's tape of this component alone, where there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,9 +66,28 @@ QUANTIZATIONS = (
     *("bnb-8bit", "bnb-4bit", "bnb-4bit-dq"),
     *("torchao-int8", "torchao-fp8", "torchao-int4"),
     *("quanto-int8", "quanto-fp8", "quanto-int4"),
-    *("gguf-q8_0", "gguf-q6_k", "gguf-q5_k", "gguf-q5_0", "gguf-q4_k", "gguf-q4_0"),
+    *("gguf-q8_0", "gguf-q6_k", "gguf-q5_k", "gguf-q5_1", "gguf-q5_0", "gguf-q4_k"),
+    *("gguf-q4_1", "gguf-q4_0", "gguf-q3_k", "gguf-q2_k"),
     "fp8-layerwise",
 )
+#: transformers' `cache_implementation`, without those whose names it is giving up
+CACHES = ("dynamic", "static", "offloaded", "offloaded_static", "quantized")
+_CACHE_SYNONYMS = {
+    "default": "dynamic",
+    "quantised": "quantized",
+    # names of before 5.0: the layers say which of them see a window
+    **dict.fromkeys(("hybrid", "sliding_window", "sliding"), "static"),
+    **dict.fromkeys(("offloaded_hybrid", "offloaded_sliding"), "offloaded_static"),
+}
+#: what `cache_config` may say of a quantized cache, each with what transformers takes by itself
+CACHE_CONFIG = "cache_config"
+_CACHE_CONFIG: Mapping[str, str | int] = {
+    "backend": "quanto",
+    "nbits": 4,
+    "q_group_size": 64,
+    "residual_length": 128,
+}
+_CACHE_BITS: Mapping[str, tuple[int, ...]] = {"quanto": (2, 4), "hqq": (1, 2, 3, 4, 8), "fp8": ()}
 #: diffusers' `offload_type` of group offload
 OFFLOAD_TYPES = ("block_level", "leaf_level")
 FLASH_ATTENTIONS = ("on", "off", "auto")
@@ -363,6 +382,50 @@ def quantization_of(value: object) -> tuple[tuple[str | None, str], ...]:
     return tuple((component or None, way) for component, _, way in parts)
 
 
+def _read_cache_config(key: str, text: str) -> str:
+    """Return ``NAME:VALUE`` with semicolons between them, as transformers' dictionary has them."""
+    if text.lower() == NONE:
+        return NONE
+    said: dict[str, str | int] = {}
+    hint = "such as backend:hqq;nbits:8;residual_length:64"
+    for part in (one.strip() for one in text.split(";")):
+        name, _, word = (piece.strip() for piece in part.partition(":"))
+        if name not in _CACHE_CONFIG:
+            near = did_you_mean(name, _CACHE_CONFIG) or "it takes: " + ", ".join(_CACHE_CONFIG)
+            raise UsageError(f"{key} {part[:80]!r}: no such word", hint=near)
+        if name in said:
+            raise UsageError(f"{key}: {name} is said twice", hint=hint)
+        if name != "backend":
+            said[name] = _read_count(f"{key} {name}", word)
+        elif word.lower() in _CACHE_BITS:
+            said[name] = word.lower()
+        else:
+            raise UsageError(f"{key}: no backend {word[:40]!r}", hint="quanto, hqq or fp8")
+    backend = str(said.get("backend", _CACHE_CONFIG["backend"]))
+    if backend == "fp8" and len(said) > 1:
+        raise UsageError(f"{key}: the backend fp8 takes nothing else", hint="backend:fp8")
+    bits = said.get("nbits", _CACHE_CONFIG["nbits"])
+    if backend != "fp8" and bits not in _CACHE_BITS[backend]:
+        takes = ", ".join(map(str, _CACHE_BITS[backend]))
+        raise UsageError(f"{key}: {backend} has no {bits} bits", hint=f"nbits: {takes}")
+    return ";".join(f"{name}:{said[name]}" for name in _CACHE_CONFIG if name in said)
+
+
+def cache_config_of(value: object) -> dict[str, str | int]:
+    """Return what ``cache_config`` says of a quantized cache, and what it leaves to transformers.
+
+    Of the backend fp8 there is nothing else to say.
+    """
+    parts = [] if value in (None, NONE) else str(value).split(";")
+    said = dict(part.split(":") for part in parts)
+    if said.get("backend") == "fp8":
+        return {"backend": "fp8"}
+    return {
+        name: said.get(name, usual) if name == "backend" else int(said.get(name, usual))
+        for name, usual in _CACHE_CONFIG.items()
+    }
+
+
 def overrides_of(value: object) -> tuple[tuple[str, int | None], ...]:
     """Return the patterns of ``override_tensor`` and the card of each; None for host memory."""
     if value == NONE:
@@ -495,6 +558,20 @@ _SETTINGS: Mapping[str, _Setting] = {
         read=_read_tokens, help="tokens of the prompt, without the image's; 2k is 2048"
     ),
     "new_tokens": _Setting(read=_read_tokens, help="tokens to generate; 1k is 1024"),
+    "cache_implementation": _Setting(
+        read=_choice(CACHES, _CACHE_SYNONYMS),
+        help="the KV cache that transformers' generate() is told to use: dynamic (it grows), "
+        "static (max_cache_len from the first token on), offloaded, offloaded_static, quantized",
+    ),
+    "max_cache_len": _Setting(
+        read=_read_tokens_or_auto,
+        help="tokens that a static cache has room for, 4k is 4096; auto for prompt and new tokens",
+    ),
+    "cache_config": _Setting(
+        read=_read_cache_config,
+        help="of a quantized cache: backend:quanto (or hqq, fp8), nbits:4, q_group_size:64, "
+        "residual_length:128, with semicolons between; none for these",
+    ),
     "context": _Setting(
         read=_read_tokens_or_auto,
         help="tokens the KV cache has room for, 16k is 16384; auto for what the engine takes by "
@@ -586,6 +663,18 @@ _SETTINGS: Mapping[str, _Setting] = {
         "or a rank such as rank16 (torch; rank16:bf16, :fused for one in the weights), several "
         "with semicolons; none",
     ),
+    "controlnet": _Setting(
+        read=_read_files,
+        help="ControlNets beside a pipeline of SD 1.5, 2.1, SDXL or FLUX.1: canny, depth and "
+        "others (of FLUX.1 canny, union, union-pro-2.0), a .safetensors file, a folder or "
+        "hf:ORG/NAME, several with semicolons; none",
+    ),
+    "ip_adapter": _Setting(
+        read=_read_files,
+        help="IP-Adapters of SD 1.5, SDXL or FLUX.1, with their image encoder: ip-adapter_sd15, "
+        "ip-adapter-plus_sdxl_vit-h, flux-ip-adapter and others, or a .safetensors file, several "
+        "with semicolons; none",
+    ),
     "control_vector": _Setting(
         read=_read_files,
         help="control vectors beside the model (llama.cpp's --control-vector): .gguf files; none",
@@ -663,8 +752,7 @@ def form_of(key: str) -> Form:
 #: what people add to a model and vramplan does not plan, by the names that they give it
 NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("loras", "lora_scale", "adapter", "adapters"), "LoRA adapters"),
-    **dict.fromkeys(("controlnet", "control_net", "t2i_adapter"), "ControlNets and T2I-Adapters"),
-    **dict.fromkeys(("ip_adapter", "ipadapter"), "IP-Adapters"),
+    **dict.fromkeys(("t2i_adapter", "t2iadapter"), "T2I-Adapters"),
     **dict.fromkeys(("textual_inversion", "embeddings", "hypernetwork"), "embeddings added later"),
     **dict.fromkeys(("refiner", "upscaler", "hires_fix"), "further models behind the first"),
     **dict.fromkeys(("torch_compile", "compile", "cuda_graphs"), "torch.compile and CUDA graphs"),
@@ -673,16 +761,12 @@ NOT_MODELLED: Mapping[str, str] = {
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "num_gpus"), "several GPUs"),
 }
 
-#: what is planned in another way than by a setting
-_ELSEWHERE: Mapping[str, str] = dict.fromkeys(
-    ("controlnet", "control_net"),
-    "a ControlNet makes it another pipeline, with an entry of its own where the catalogue has one: "
-    "vramplan catalog list controlnet",
-)
 #: what some pipelines have a setting for, and others do not
 _MODELLED_BY_SOME: Mapping[str, str] = {
     "lora": "LoRA adapters here",
     "quantization": "weights quantised by torch here",
+    "controlnet": "ControlNets here",
+    "ip_adapter": "IP-Adapters here",
 }
 
 #: how like a setting's name a word must be to be taken for it: 'controlnet' is not 'context'
@@ -693,7 +777,15 @@ SETTING_HELP: dict[str, str] = {key: setting.help for key, setting in _SETTINGS.
 
 
 #: settings that torch's pipelines have and most runs leave alone, at what changes nothing
-IDLE: Mapping[str, SettingValue] = {"quantization": NONE, "lora": NONE}
+IDLE: Mapping[str, SettingValue] = {
+    "quantization": NONE,
+    "lora": NONE,
+    "controlnet": NONE,
+    "ip_adapter": NONE,
+    "cache_implementation": CACHES[0],
+}
+#: those of them that change weights
+OF_WEIGHTS = ("quantization", "lora", "controlnet", "ip_adapter")
 #: and those that say how group offload works
 OF_GROUPS: Mapping[str, SettingValue] = {
     "offload_type": OFFLOAD_TYPES[0],
@@ -701,14 +793,24 @@ OF_GROUPS: Mapping[str, SettingValue] = {
     "use_stream": "off",
 }
 
+#: and those that say how another cache than the growing one works
+OF_CACHES: Mapping[str, SettingValue] = {"max_cache_len": AUTO, CACHE_CONFIG: NONE}
+_TELLS: Mapping[str, tuple[str, ...]] = {
+    "max_cache_len": ("static", "offloaded_static"),
+    CACHE_CONFIG: ("quantized",),
+}
+
 
 def told(chosen: Mapping[str, SettingValue]) -> dict[str, SettingValue]:
     """Return settings without those that have nothing to say: idle ones, and how to do nothing."""
     is_grouped = chosen.get("offload") == "group"
+    cache = chosen.get("cache_implementation")
     return {
         key: value
         for key, value in chosen.items()
-        if value != IDLE.get(key) and (is_grouped or key not in OF_GROUPS)
+        if value != IDLE.get(key)
+        and (is_grouped or key not in OF_GROUPS)
+        and (key not in OF_CACHES or cache in _TELLS[key])
     }
 
 
@@ -749,8 +851,9 @@ def write_target(text: str, settings: Mapping[str, SettingValue]) -> str:
 def _setting(key: str) -> _Setting:
     setting = _SETTINGS.get(key)
     if setting is None:
-        _refuse_unmodelled(key)
-        theirs = _OF_OTHERS.get(key.lower().replace("-", "_").strip("_"))
+        _refuse_unmodelled(key, NOT_MODELLED)
+        plain = key.lower().replace("-", "_").strip("_")
+        theirs = plain if plain in _SETTINGS else _OF_OTHERS.get(plain)
         near = did_you_mean(key, _SETTINGS, likeness=_LIKENESS)
         hint = near or "settings: " + ", ".join(_SETTINGS)
         if theirs is not None:
@@ -773,31 +876,34 @@ _OF_OTHERS = {
     **dict.fromkeys(("no_mmproj_offload",), "mmproj_offload (mmproj_offload=off)"),
     **dict.fromkeys(("fa", "flash_attn"), "flash_attention"),
     "kvu": "kv_unified",
+    **dict.fromkeys(("cache", "kv_cache", "cache_class"), "cache_implementation"),
+    "max_cache_length": "max_cache_len",
     "ts": "tensor_split",
     "sm": "split_mode",
     "mg": "main_gpu",
     "ot": "override_tensor",
     "embeddings": "embedding",
     "lora_scaled": "lora",
+    **dict.fromkeys(("control_net", "controlnets"), "controlnet"),
+    **dict.fromkeys(("ipadapter", "ip_adapters", "ip_adapter_image"), "ip_adapter"),
     **dict.fromkeys(("md", "model_draft"), "draft"),
     "rpc": "a card: --card rtx-4090+rpc:rtx-3090, with the card that the other machine serves",
 }
 
 
-def _refuse_unmodelled(key: str) -> None:
+def _refuse_unmodelled(key: str, unmodelled: Mapping[str, str]) -> None:
     """Raise UsageError for what people add to a model and nobody plans."""
-    word = key.lower().replace("-", "_")
-    what = NOT_MODELLED.get(word) or _MODELLED_BY_SOME.get(word)
+    what = unmodelled.get(key.lower().replace("-", "_"))
     if what is not None:
         hint = "leave it out; what it takes comes on top, and --margin keeps room for it"
-        raise _unmodelled(key, what, _ELSEWHERE.get(word, hint))
+        raise _unmodelled(key, what, hint)
 
 
 def check_setting(pipeline: Configurable, key: str, value: SettingValue) -> None:
     """Raise UsageError when `pipeline` has no setting `key` or does not take `value` for it."""
     if key not in pipeline.defaults:
         _setting(key)
-        _refuse_unmodelled(key)
+        _refuse_unmodelled(key, _MODELLED_BY_SOME)
         known = ", ".join(pipeline.defaults)
         near = did_you_mean(key, pipeline.defaults, likeness=_LIKENESS)
         hint = f"{near} it has: {known}" if near else f"it has: {known}"

@@ -59,7 +59,7 @@ class Setup:
     def replay(self, limit_bytes: int | None = None, *, every_iteration: bool = False) -> Replay:
         """Load and run once, on an allocator of its own."""
         allocator = CachingAllocator(
-            limit_bytes=limit_bytes, expandable_segments=self.is_expandable
+            limit_bytes=limit_bytes, expandable_segments=self.is_expandable, limit_is_card=True
         )
         run = Replay(self.tape, self.conditions, allocator, every_iteration=every_iteration)
         run.load()

@@ -115,3 +115,56 @@ def check_entry(name: str, card: str, asked: dict[str, object]) -> None:
         right, ours = need(entry, asked, on), need(without, asked, on)
     assert ours != right
     assert ours.low_bytes <= right.expected_bytes <= ours.high_bytes, (ours, right)
+
+
+# -------------------------------------------------------------- a decoder with a tape of its own
+def test_an_entry_names_the_tape_of_the_very_autoencoder_it_has() -> None:
+    catalog = open_catalog()
+    named = 0
+    for name in catalog.pipelines:
+        entry = catalog.pipelines[name]
+        for spec in entry.components():
+            if spec.tape is not None:
+                (alone,) = catalog.pipelines[spec.tape].components()
+                assert (spec.class_path, spec.config) == (alone.class_path, alone.config), name
+                named += 1
+    assert named >= 10
+
+
+DECODED = {"chroma": "flux1-vae", "flux1-dev": "flux1-vae", "flux1-schnell": "flux1-vae"}
+
+
+@pytest.mark.parametrize("image", [(512, 512), (1024, 1024)])
+@pytest.mark.parametrize("name", DECODED)
+def test_decoding_by_the_autoencoders_tape_is_near_the_whole_pipelines(name, image) -> None:
+    """Where the whole pipeline has a tape too, it is right, and the decoder's comes near."""
+    catalog = open_catalog()
+    taped = door.open_entry(catalog.pipelines[name], catalog.folders)
+    assert isinstance(taped, TorchPipeline)
+    assert taped.counted is not None
+    assert taped.counted.decoder is not None
+    decoder = replace(taped.counted.decoder, tape=DECODED[name])
+    without = replace(taped, tape_within=None, counted=replace(taped.counted, decoder=decoder))
+    card = catalog.card("rtx-4090").candidates[0]
+    with searching():
+        right, ours = (need(one, {"image": image}, card) for one in (taped, without))
+    assert ours.low_bytes <= right.expected_bytes <= ours.high_bytes, (ours, right)
+    assert abs(ours.expected_bytes - right.expected_bytes) < 0.03 * right.expected_bytes
+    blind = need(replace(without, counted=taped.counted), {"image": image}, card)
+    assert ours.high_bytes - ours.low_bytes < blind.high_bytes - blind.low_bytes
+
+
+def test_a_saved_pipelines_decoder_is_known_by_its_tensors(tmp_path) -> None:
+    """A pipeline that nobody recorded, with the autoencoder of FLUX.1."""
+    folder = saved.save(tmp_path / "mine", "flux1-dev", "BF16")
+    index = (folder / "model_index.json").read_text().replace("FluxPipeline", "ZImagePipeline")
+    (folder / "model_index.json").write_text(index)
+    tensors = saved.tensors_of(saved.sizes("flux1-dev")["vae"], "BF16")
+    last = next(n for n, one in enumerate(tensors) if one[2] == (3 * 128 * 9,))
+    tensors[last] = ("decoder.conv_out.weight", "BF16", (3, 128, 3, 3))
+    saved.write(folder / "vae" / "model.safetensors", tensors)
+    found = find_target(str(folder), open_catalog())
+    assert isinstance(found, TorchPipeline)
+    assert found.counted is not None
+    assert found.counted.decoder is not None
+    assert found.counted.decoder.tape == "flux1-vae"

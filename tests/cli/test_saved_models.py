@@ -94,6 +94,45 @@ def test_a_single_file_is_known_by_its_tensors(tmp_path, name, layout) -> None:
     assert found.defaults.get("safety_checker", "off") == "off"
 
 
+@pytest.mark.parametrize(
+    "name", ["flux1-dev", "llama-3.1-8b", "whisper-small", "qwen-image-vae", "bge-m3"]
+)
+def test_a_fine_tune_of_an_entry_recorded_by_the_generic_recorder_has_its_tape(
+    tmp_path, name
+) -> None:
+    of = open_catalog().pipelines[name]
+    dtype = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}[str(of.defaults["dtype"])]
+    _, said = opened(saved.save(tmp_path / "mine", name, dtype))
+    assert f"the catalogue's {name}" in said[0]
+    assert need(str(tmp_path / "mine")) == need(name)
+
+
+def test_it_is_counted_from_its_own_files_in_a_dtype_that_nobody_recorded(tmp_path) -> None:
+    found, _ = opened(saved.save(tmp_path / "mine", "whisper-small", "F32"))
+    assert found.defaults["dtype"] == "fp32"
+    assert found.counted is not None
+    assert found.counted.counted_from == "the headers of its files"
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("llama-3.1-8b", {"num_attention_heads": 64}),
+        ("mistral-7b-v0.3", {"sliding_window": 4096}),
+        ("qwen2.5-7b", {"sliding_window": 4096, "use_sliding_window": True}),
+        ("gemma-3-4b", {"text_config": {"sliding_window": 512}}),
+    ],
+)
+def test_the_same_sizes_worked_with_otherwise_are_another_architecture(
+    tmp_path, name, config
+) -> None:
+    assert (
+        "there is no tape" in opened(saved.save(tmp_path / "m", name, "BF16", model=config))[1][0]
+    )
+    found = opened(saved.save(tmp_path / "same", name, "BF16", model={"rope_theta": 1e6}))[1]
+    assert f"the catalogue's {name}" in found[0]
+
+
 def test_one_tensor_of_another_size_is_another_architecture(tmp_path) -> None:
     """An inpainting UNet takes nine channels where another takes four."""
     folder = saved.save(tmp_path / "mine", "sd15")
@@ -214,6 +253,7 @@ def test_a_lora_is_no_model(tmp_path, run) -> None:
         [("a.lora_A.weight", "F16", (4, 8)), ("a.lora_B.weight", "F16", (8, 4))],
     )
     assert "a LoRA, no model by itself" in refused(run, path)
+    assert run("check", path, "--card", "8gb").hint.endswith(f"this file with --set lora={path}")
 
 
 @pytest.mark.parametrize(

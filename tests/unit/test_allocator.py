@@ -529,6 +529,19 @@ def test_fraction_and_driver_count_differently_with_expandable_segments():
         CachingAllocator(device_bytes=46 * MIB, expandable_segments=True).malloc(45 * MIB)
 
 
+def test_a_limit_that_stands_for_a_card_counts_the_pages_that_are_mapped():
+    model = CachingAllocator(expandable_segments=True, limit_is_card=True)
+    model.free(model.malloc(25 * MIB))
+    assert (model.reserved_bytes, model.granted_bytes) == (40 * MIB, 40 * MIB)
+    card, _ = model.fork(80 * MIB)
+    held = card.malloc(75 * MIB)  # 40 MiB more, behind the 40 that are free
+    assert (card.reserved_bytes, card.granted_bytes) == (80 * MIB, 80 * MIB)
+    with pytest.raises(OutOfDeviceMemory):
+        card.malloc(6 * MIB)
+    card.free(held)
+    assert card.malloc(80 * MIB).size_bytes == 80 * MIB
+
+
 # -- real GPUs -------------------------------------------------------------------------------
 
 

@@ -64,6 +64,15 @@ def test_what_is_carried_on_is_said_to_be_assumed_and_still_adds_up() -> None:
         assert sum(getattr(one.band, end) for one in found.lines) == getattr(found.peak.device, end)
 
 
+def test_lines_of_adapters_beside_it_are_not_widened_too() -> None:
+    """Their results are activations as well, of a line of their own."""
+    changed = {"prompt_tokens": 12, "batch": 4, "quantization": "bnb-4bit", "lora": "rank16"}
+    found = beyond("qwen3-14b", changed)
+    assert sum(line.kind is LineKind.ACTIVATIONS for line in found.lines) > 1
+    total = sum((line.band for line in found.lines[1:]), found.lines[0].band)
+    assert total == found.peak.device
+
+
 def test_on_the_way_from_the_defaults_all_sizes_go_together() -> None:
     tape = SimpleNamespace(
         domain={"n": (1, 8), "h%16": (0, 0), "n*h*w": (1, 4 << 20)},

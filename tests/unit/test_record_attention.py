@@ -65,6 +65,17 @@ def test_what_no_fused_kernel_takes_is_worked_out_plainly(best, head):
     assert choose_kernel(best, asked) == "math"
 
 
+def test_attention_without_heads_is_worked_out_plainly():
+    """Fused kernels want four dimensions: sdp_utils_cpp.h, check_tensor_shapes."""
+
+    def work() -> None:
+        query = torch.zeros(2, 100, 64, dtype=torch.float16, device=META)
+        out = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        assert out.shape == (2, 100, 64)
+
+    assert any("bmm" in one for one in operators(work))
+
+
 def test_attention_runs_the_kernels_own_operator():
     def work() -> None:
         query = heads(100, 64)

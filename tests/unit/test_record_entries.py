@@ -396,6 +396,40 @@ def test_a_component_that_is_cast_has_its_weights_changed_in_place() -> None:
     assert sizes[-1] == 4 * 3 * 16 * 16
 
 
+def test_a_weight_that_leaves_the_device_is_no_longer_one() -> None:
+    """What is allocated next may have its identity, and would not be written down."""
+    import torch
+
+    from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
+
+    module = torch.nn.Linear(8, 8)
+    device = WrappedDevice(Stream("main", {}), place_on_device([module]))
+    assert len(device.weights) == 2
+    module.weight = torch.nn.Parameter(torch.zeros(8, 8))
+    assert device.weights == {module.bias.content.untyped_storage()._cdata}
+
+
+@pytest.mark.parametrize("choose", ["topk", "sort"])
+def test_what_is_chosen_of_some_that_nobody_knows_are_different_ones(choose: str) -> None:
+    """A router's experts: code that counts the tokens of each adds them up."""
+    import torch
+
+    from vramplan.engines.torch.record.saved.wrapped import (
+        CUDA,
+        Functions,
+        WrappedDevice,
+        cuda_asked_for,
+    )
+
+    device = WrappedDevice(Stream("main", {}), set())
+    with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
+        scores = torch.empty(1000, 8, device=CUDA)[:100]  # of no content
+        chosen = scores.topk(2).indices if choose == "topk" else scores.sort().indices
+        assert chosen[7].tolist() == list(range(chosen.shape[1]))
+        least = scores.topk(2, dim=0).indices
+        assert least[:, 3].tolist() == [0, 1]
+
+
 def test_settings_that_stay_at_their_defaults_do_so_where_a_tape_is_proved() -> None:
     """FLUX.1 Kontext takes its image at another size for another shape."""
     (job,) = make_jobs(["flux1-kontext-dev"], open_catalog(), {})

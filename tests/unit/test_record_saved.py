@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 
 import pytest
 
@@ -17,6 +16,7 @@ import diffusers
 import torch
 import transformers
 
+from tools.coverage.real_run import RealDevice, laid_out_plainly
 from vramplan.ask.targets import open_catalog
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.record.saved import (
@@ -43,31 +43,6 @@ from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import RecordingError
 
 BF16 = torch.bfloat16
-
-
-class Real(WrappedDevice):
-    """The recorder's device with all content real, attention computed: what a GPU would hold."""
-
-    def __init__(self, weights):
-        super().__init__(Stream("main", {}), weights, small=1 << 40, small_whole=1 << 40)
-
-    def attended(self, name, args, kwargs, shapes):
-        out = super().attended(name, args, kwargs, shapes)
-        query, key, value = (one.content.float() for one in args[:3])
-        groups = query.shape[1] // key.shape[1]
-        key, value = (one.repeat_interleave(groups, 1) for one in (key, value))
-        bias = args[3] if "efficient" in name or "cudnn" in name else None
-        places = {"flash": 4, "efficient": 6}
-        place = next((at for kind, at in places.items() if kind in name), 99)
-        is_causal = kwargs.get("is_causal", args[place] if len(args) > place else False)
-        scores = query @ key.transpose(-1, -2) * (kwargs.get("scale") or query.shape[-1] ** -0.5)
-        if bias is not None:
-            scores = scores + bias.content.float()
-        if is_causal:
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            scores = scores.masked_fill(future, -math.inf)
-        out[0].copy_(scores.softmax(-1) @ value)
-        return out
 
 
 def events(recorded):
@@ -147,11 +122,8 @@ def both(modules, **more):
         held = dict(module.named_buffers())
         for key, buffer in real[name].named_buffers():
             buffer.data = buffer.data.to(held[key].dtype)
-    torch._C._set_mkldnn_enabled(False)  # it lays results out as no GPU does
-    try:
-        return recorded, recording_child.record_modules(request, real, lambda _: None, Real)
-    finally:
-        torch._C._set_mkldnn_enabled(True)
+    with laid_out_plainly():
+        return recorded, recording_child.record_modules(request, real, lambda _: None, RealDevice)
 
 
 def assert_same(modules, **more):
@@ -590,3 +562,15 @@ def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
     assert "a cat" in made.apply_chat_template(asked, tokenize=False)
     with pytest.raises(RecordingError, match="Torchvision"):
         stand_in("transformers.PixtralImageProcessor", {})
+
+
+def test_a_stand_in_has_the_special_tokens_that_a_processor_of_its_family_asks_for() -> None:
+    made = stand_in("transformers.GlmImageProcessor", {})
+    assert made.tokenizer.grid_bos_token == "<|grid_bos|>"
+    assert made.tokenizer("<|grid_bos|>").input_ids[-1] == made.tokenizer.grid_bos_token_id
+
+
+def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
+    """Else there is nothing to pad, and to embed."""
+    assert stand_in("transformers.LlamaTokenizer", {})("").input_ids == [1]
+    assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tools.core_fuzz import Halving, RandomRun, draw
+from tools.core_fuzz import Halving, RandomRun, draw, kin, taken_over
 from tools.random_settings import Question
 from tools.random_settings import draw as draw_question
 from vramplan.ask.library import open_target
@@ -128,6 +128,34 @@ def test_a_sibling_is_found_for_many_runs_and_outlives_its_name() -> None:
             assert twin.warm_reserved_peak_bytes() == slow.warm_reserved_peak_bytes()
             assert list(twin.trace.marks) == list(slow.trace.marks)
     assert found >= 15
+
+
+@needs_core
+def test_a_search_stands_for_scratch_of_other_sizes_where_it_goes_alike() -> None:
+    assert sum(taken_over(number) for number in range(80)) >= 30
+
+
+@needs_core
+def test_what_a_search_does_not_answer_is_asked_of_the_run_itself() -> None:
+    asked = 0
+    for number in range(40):
+        drawn = draw(number)
+        first, *others = kin(drawn.conditions, number)
+        run = rehearse(drawn.tape, first)
+        if not run.most_wanted_bytes:
+            continue
+        find_least_limit(run, refused=Refused.NEXT_PLAN)
+        for conditions in others:
+            twin = run.like(conditions)
+            if twin is None or isinstance(twin, native.NativeRehearsal):
+                continue
+            asked += 1
+            slow = rehearse_in_python(drawn.tape, conditions)
+            half = slow.most_wanted_bytes // 2
+            assert twin.trace.marks == slow.trace.marks
+            assert str(twin.attempt(half)) == str(slow.attempt(half))
+            assert twin.warm_reserved_peak_bytes() == slow.warm_reserved_peak_bytes()
+    assert asked >= 10
 
 
 def _figures(question: Question) -> None:

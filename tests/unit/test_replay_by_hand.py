@@ -221,6 +221,19 @@ def test_a_backward_pass_has_a_cublas_workspace_of_its_own() -> None:
     assert trace.allocated_peak_bytes == 2 * WEIGHTS + 16 * MIB
 
 
+def test_torchs_own_convolution_multiplies_while_its_scratch_is_held() -> None:
+    code: list[object] = [["w", "conv", 0], ["w", "dgrad", 0], ["w", "wgrad", 0], ["w", "sum", 0]]
+    tape = _tape(_variant([["p", "train_step"], *code], [M16], []))
+    assert replay(tape, _conditions()).allocated_peak_bytes == 2 * WEIGHTS + 16 * MIB
+    for make in (rehearse, rehearse_in_python):
+        run = make(tape, _conditions(has_own_convolutions=True))
+        # the second workspace is autograd's, and the first is there still
+        assert run.trace.allocated_peak_bytes == 2 * WEIGHTS + (8 + 16 + 8) * MIB
+        assert run.trace.marks[-1].allocated_bytes == 2 * WEIGHTS + 16 * MIB
+        # scratch, the workspace in a segment of 20 MiB; then the scratch again, and so on
+        assert run.trace.reserved_peak_bytes == 2 * WEIGHTS + (16 + 20) * MIB
+
+
 def _text(**changes: object) -> str:
     raw = _raw(_variant([["p", "denoise"], 0, -1], [M16], []))
     return json.dumps({**raw, **changes})

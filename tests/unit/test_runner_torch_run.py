@@ -264,10 +264,10 @@ def test_made_up_weights_have_the_shapes_the_dtype_and_the_ties() -> None:
     second.weight = first.weight
     module = torch.nn.Sequential(first, second)
     module.register_buffer("position_ids", torch.zeros(3, dtype=torch.int64, device="meta"))
-    make_up(module, torch.device("cpu"), is_training=False)
+    make_up(module, torch.device("cpu"))
     assert module[0].weight is module[1].weight
     assert module[0].weight.dtype == torch.float16
-    assert not module[0].weight.requires_grad
+    assert module[0].weight.requires_grad
     assert {tensor.device.type for tensor in tensors_of(module)} == {"cpu"}
     assert module.position_ids.tolist() == [0, 0, 0]
     assert parameters_of(module) == 16 + 4 + 4
@@ -287,7 +287,7 @@ def test_tensors_come_in_the_order_in_which_to_moves_them() -> None:
 def test_a_checkpoint_of_a_folder_is_loaded_without_unpickling(tmp_path: Path) -> None:
     program = a_program("sd15-vae")
     vae = program.build()["vae"]
-    make_up(vae, torch.device("cpu"), is_training=False)
+    make_up(vae, torch.device("cpu"))
     vae.save_pretrained(tmp_path, safe_serialization=True)
     assert list(tmp_path.glob("*.safetensors"))
     loaded = program.load("vae", str(tmp_path), torch.device("cpu"))

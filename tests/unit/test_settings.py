@@ -83,8 +83,13 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     | st.integers(1, 1 << 24).map(lambda mib: f"{mib}MiB"),
     "embedding": switches,
     "pooling": st.sampled_from(settings.POOLINGS),
+    "cache_implementation": st.sampled_from(settings.CACHES),
+    "max_cache_len": st.just(settings.AUTO) | st.integers(1, 10**9 - 1),
+    "cache_config": st.sampled_from(
+        (settings.NONE, "backend:fp8", "nbits:2", "backend:hqq;nbits:8;residual_length:64")
+    ),
     **dict.fromkeys(
-        ("lora", "control_vector", "draft"),
+        ("lora", "controlnet", "ip_adapter", "control_vector", "draft"),
         st.just(settings.NONE)
         | st.lists(st.from_regex(r"[A-Za-z0-9_/.-]{1,20}", fullmatch=True), min_size=1, max_size=4)
         .map(";".join)
@@ -290,13 +295,21 @@ def test_a_setting_without_constraints_takes_any_of_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["loras", "LoRA", "controlnet", "ip-adapter", "tome", "fps", "torch_compile"]
+    "word", ["loras", "adapters", "t2i-adapter", "tome", "fps", "torch_compile"]
 )
 def test_what_is_known_and_not_modelled_is_said_to_be_so(word: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_assignment(f"{word}=on")
     assert "known but not modelled" in str(caught.value)
     assert "did you mean" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("word", ["LoRA", "ControlNet", "ip-adapter", "batch-tokens"])
+def test_a_setting_in_other_letters_is_told_how_it_is_written(word: str) -> None:
+    with pytest.raises(UsageError, match="unknown setting") as caught:
+        parse_setting(word, "1")
+    written = word.lower().replace("-", "_")
+    assert caught.value.hint == f"here it is called {written}"
 
 
 def test_no_word_is_both_a_setting_and_not_modelled() -> None:

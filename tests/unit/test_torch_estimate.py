@@ -181,6 +181,29 @@ def test_slack_may_be_a_segment_more_or_less_where_replays_differ() -> None:
     assert with_chance(same) == same
 
 
+def test_a_run_that_completes_below_its_least_limit_is_tight_and_no_failure() -> None:
+    """As torch does on a B200 that is not there: it completes with 1 % less, and not with 3 %."""
+    (card,) = CATALOG.card("b200").candidates
+    asked = {"mode": "train", "image": (704, 1024), "batch": 2, "steps": 3, "dtype": "fp32"}
+    (job,) = make_jobs(["denoising-ae"], CATALOG, asked)
+    engine = engine_of(job.pipeline)
+    need = engine.estimate(job, card).need.band.expected_bytes
+    for budget, kind in (
+        (need, VerdictKind.TIGHT),
+        (need - MIB, VerdictKind.OOM),  # success is not monotone
+        (need * 99 // 100, VerdictKind.TIGHT),
+        (need * 97 // 100, VerdictKind.OOM),
+    ):
+        found = engine.judge(job, card, budget)
+        assert found.kind is kind
+        assert engine.grader(job)(card, budget).kind is kind
+        if budget < need and kind is VerdictKind.TIGHT:
+            assert (
+                "completes in 2,317 MiB as expected, but not with every amount above"
+                in found.reason
+            )
+
+
 @pytest.mark.parametrize("expandable", ["off", "on"])
 @pytest.mark.parametrize("settings", [{}, {"dtype": "fp32"}])
 def test_what_is_screened_for_advice_is_what_is_judged(

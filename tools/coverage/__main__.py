@@ -6,7 +6,7 @@
 
 DIR is the folder ``tests`` of diffusers' repository at the installed version; another, of an older
 version, may be named behind it for what was dropped since. Each class has a process of its own with
-90 seconds of CPU time, and takes 2 to 6. Results are kept in a file, a line each (`--keep`,
+120 seconds of CPU time, and takes 2 to 10. Results are kept in a file, a line each (`--keep`,
 coverage.jsonl), so that a run may be stopped and goes on. What diffusers' tests import
 (parameterized, requests-mock) has to be there.
 """
@@ -18,6 +18,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tools.coverage import models, page, pipelines
@@ -41,16 +42,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--kind", choices=list(page.TITLES), help="these alone")
     parser.add_argument("--keep", type=Path, default=Path("coverage.jsonl"))
+    parser.add_argument("--quick", action="store_true", help="without the runs with real data")
     parser.add_argument("--page", action="store_true", help="try nothing")
     asked = parser.parse_args(arguments)
     os.environ.update({**QUIET, "TRANSFORMERS_VERBOSITY": "critical"})
-    subjects = [*pipelines.subjects(asked.tests), *models.subjects()]
+    subjects = [
+        *(() if asked.kind in models.KINDS else pipelines.subjects(asked.tests)),
+        *(() if asked.kind == pipelines.KIND else models.subjects()),
+    ]
     done = {(one.kind, one.name): one for one in kept(asked.keep)}
     if not asked.page:
         _import_once()
         for subject in subjects:
             if _is_wanted(subject, asked.names, asked.kind, done):
-                result = _try(subject)
+                result = _try(replace(subject, is_compared=not asked.quick))
                 keep(asked.keep, result)
                 done[result.kind, result.name] = result
     if not asked.names and not asked.kind:
@@ -94,7 +99,7 @@ def _try(subject: Subject) -> Result:
     result = try_apart(subject, pipelines.record if is_pipeline else models.record)
     print(
         f"{result.kind:10} {result.class_name:48.48} {result.stage:9} {result.cpu_seconds:5} s  "
-        f"{result.how or result.reason}",
+        f"{result.how or result.reason} {result.fidelity}",
         flush=True,
     )
     return result

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from tools.coverage.results import Subject
+from tools.coverage.results import Report, Subject
 
 Value = Any
 
@@ -25,6 +25,17 @@ _COUNTS = (
     *("decoder_layers", "encoder_layers", "num_decoder_layers", "num_encoder_layers"),
     *("encoder_num_hidden_layers", "decoder_num_hidden_layers", "depth"),
 )
+#: new tokens of a run with real data
+_REAL_TOKENS = (4,)
+#: sides that a CPU runs at once, by what configs call them
+_SIDES: Mapping[str, int] = {
+    "hidden_size": 64, "d_model": 64, "n_embd": 64, "intermediate_size": 128, "d_ff": 128,
+    "ffn_dim": 128, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "num_attention_heads": 4,
+    "n_head": 4, "num_heads": 4, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "d_kv": 16, "vocab_size": 512,
+    "moe_intermediate_size": 32, "num_local_experts": 4, "num_experts": 4, "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+}  # fmt: skip
 _INNER = (
     *("text_config", "vision_config", "audio_config", "decoder", "encoder", "text_encoder"),
     *("language_config", "backbone_config", "qformer_config", "thinker_config"),
@@ -45,28 +56,115 @@ def subjects() -> Iterator[Subject]:
             yield Subject(kind=kind, name=name, class_name=class_name)
 
 
-def record(subject: Subject, reached: Callable[[str], None]) -> str:
-    """Build one small model and record it. Raises whatever its class does."""
+def record(subject: Subject, report: Report) -> None:
+    """Build one small model and record it. Raises whatever its class does.
+
+    Two layers are tried first, then all of a default config: some do not build with two.
+    """
+    from vramplan.engines.torch.record.saved.build import said
+
+    problem: Exception | None = None
+    for shrink in (shrink_layers, _leave):
+        try:
+            _record(subject, shrink, report)
+        except Exception as other:  # noqa: BLE001  # any class, any failure
+            problem = problem or other
+            continue
+        if subject.is_compared:
+            report(fidelity=_fidelity(subject))
+        return
+    if problem is not None:
+        for place in ("cpu", "meta"):
+            why = _why_not(subject, place)
+            if why == said(problem):
+                report(stage="none")
+                raise LookupError(f"nor does its default without a recorder: {why}") from problem
+        raise problem
+
+
+def _why_not(subject: Subject, place: str) -> str:
+    from vramplan.engines.torch.record.saved.build import said
+
+    try:
+        _run_plainly(subject, place)
+    except Exception as problem:  # noqa: BLE001  # any class, any failure
+        return said(problem)
+    return ""
+
+
+class _Nowhere:
+    """What is told where nothing is recorded."""
+
+    def begin_phase(self, *_: Value) -> None:
+        """Hear nothing."""
+
+    iterate = begin_phase
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Run something."""
+        yield
+
+
+def _run_plainly(subject: Subject, place: str) -> None:
+    """Run a model without any device of ours. Raises whatever its class does.
+
+    On a CPU its sides are small; on `meta` they are its own, and what asks for values fails there.
+    """
     import torch
     import transformers
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from vramplan.engines.torch.record.saved.build import SavedPart, build_part
-    from vramplan.engines.torch.record.saved.constant_tape import write_recording
-    from vramplan.engines.torch.record.saved.recording_child import record_modules
-    from vramplan.engines.torch.record.saved.request import Request
-    from vramplan.engines.torch.tape.format import parse_tape
+    from vramplan.engines.torch.record.saved import models
 
     cls = getattr(transformers, subject.class_name)
+    small = (shrink_sides,) if place == "cpu" else ()
+    with torch.device(place):
+        try:
+            config = _config(subject, cls, shrink_layers, *small)
+            model = cls(config).eval()
+        except Exception:  # noqa: BLE001  # as above: some are made with all their layers alone
+            config = _config(subject, cls, *small)
+            model = cls(config).eval()
+    request = _request(subject, config)
+    nowhere: Value = _Nowhere()
+    models.CUDA = torch.device(place)
+    with torch.no_grad():
+        if models.generates(model):
+            models.run_generation(request, model, nowhere, _REAL_TOKENS[0])
+        else:
+            models.run_once(request, model, nowhere)
+
+
+def _leave(_: Value) -> None:
+    """Leave a config as it is."""
+
+
+def _config(subject: Subject, cls: Value, *shrinks: Callable[[Value], None]) -> Value:
+    """Return a default config: the architecture's, or of a class that wants a part of it, its."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     config = CONFIG_MAPPING[subject.name]()
-    _shrink(config)
+    wanted = cls.config_class
+    if isinstance(wanted, type) and not isinstance(config, wanted):
+        config = wanted()
+    for shrink in shrinks:
+        shrink(config)
+    return config
+
+
+def _request(subject: Subject, config: Value) -> Value:
+    import torch
+    import transformers
+
+    from vramplan.engines.torch.record.saved.build import SavedPart
+    from vramplan.engines.torch.record.saved.request import Request
+
     with torch.device("meta"):
-        elements = sum(one.numel() for one in cls(config).parameters())
+        built = getattr(transformers, subject.class_name)(config)
+    elements = sum(one.numel() for one in built.parameters())
     path = f"transformers.{subject.class_name}"
     part = SavedPart(name="model", class_path=path, config=config.to_dict(), elements=elements)
-    modules = {"model": build_part(part, torch.bfloat16)}
-    reached("built")
-    request = Request(
+    return Request(
         name="small",
         kind="model",
         class_path=path,
@@ -80,12 +178,54 @@ def record(subject: Subject, reached: Callable[[str], None]) -> str:
         frames=None,
         prompt_tokens=_PROMPT_TOKENS,
     )
+
+
+def _record(subject: Subject, shrink: Callable[[Value], None], report: Report) -> None:
+    import torch
+    import transformers
+
+    from vramplan.engines.torch.record.saved.build import build_part
+    from vramplan.engines.torch.record.saved.constant_tape import write_recording
+    from vramplan.engines.torch.record.saved.recording_child import record_modules
+    from vramplan.engines.torch.tape.format import parse_tape
+
+    cls = getattr(transformers, subject.class_name)
+    request = _request(subject, _config(subject, cls, shrink))
+    modules = {"model": build_part(request.parts[0], torch.bfloat16)}
+    report(stage="built")
     recorded = record_modules(request, modules, lambda _: None)
     parse_tape(write_recording("small", recorded, modules, 2), "small")
-    return "its inputs by name"
+    report(stage="recorded", how="its inputs by name" + ("" if shrink is not _leave else ", whole"))
 
 
-def _shrink(config: Value) -> None:
+def _fidelity(subject: Subject) -> str:
+    """Return how the recording is like the same run with real data, at sides that a CPU can run."""
+    import torch
+    import transformers
+
+    from tools.coverage.real_run import HeardDevice, compare, run_heard, run_really
+    from vramplan.engines.torch.record.saved.build import build_part, said
+
+    cls = getattr(transformers, subject.class_name)
+    try:
+        config = _config(subject, cls, shrink_layers, shrink_sides)
+        request = _request(subject, config)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            real = cls(cls.config_class.from_dict(request.parts[0].config))
+        finally:
+            torch.set_default_dtype(before)
+        real = real.eval().requires_grad_(requires_grad=False)
+        hollow = build_part(request.parts[0], torch.bfloat16)
+        really = run_really(request, {"model": real}, _REAL_TOKENS)
+        recorded = run_heard(request, {"model": hollow}, HeardDevice, _REAL_TOKENS)
+    except Exception as problem:  # noqa: BLE001  # any class, any failure
+        return f"no real run: {said(problem)}"
+    return compare(recorded, really)
+
+
+def shrink_layers(config: Value) -> None:
     """Give a config two layers, and lists of layers as many: its first and its last kinds."""
     layers = 2
     before = getattr(config, "num_hidden_layers", None)
@@ -99,4 +239,15 @@ def _shrink(config: Value) -> None:
             setattr(config, name, [value[0], other])
     for inner in _INNER:
         if hasattr(getattr(config, inner, None), "to_dict"):
-            _shrink(getattr(config, inner))
+            shrink_layers(getattr(config, inner))
+
+
+def shrink_sides(config: Value, depth: int = 0) -> None:
+    """Give a config small sides, and the configs in it, as far as it has them."""
+    for key, value in _SIDES.items():
+        if type(getattr(config, key, None)) is int:
+            with suppress(Exception):
+                setattr(config, key, value)
+    for inner in list(vars(config).values()):
+        if hasattr(inner, "to_dict") and depth < 2:
+            shrink_sides(inner, depth + 1)

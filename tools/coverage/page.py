@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -19,13 +20,31 @@ _HEAD = """\
 # What is recorded on the spot
 
 Every class that a user may name, tried: built small, and recorded by the recorder that knows no
-class. Pipelines have the dummy components of diffusers' own tests; models are their class's default
-config with two layers. *Recorded* means that the run was followed from its first allocation to its
-last, and that its tape is one. What is not recorded is counted, and the rest assumed
-([any model](any-model.md)).
+class. Pipelines have the dummy components of diffusers' own tests, or borrow those of their
+relatives; models are their class's default config, with two layers where it can be built with two.
+
+- *Built* counts what was put together and runs, if only on a CPU; the rest is no model, or not one
+  that the installed libraries can run.
+- *Recorded* means that the run was followed from its first allocation to its last, and that its
+  tape is one. What is not recorded is counted, and the rest assumed ([any model](any-model.md)).
+- *Compared* means that the same small run was made once more with real data, on a device that
+  computes what the recorder only follows: *equal* has the same sizes in the same order, and so the
+  same peak.
 
 Made by `python -m tools.coverage`; what was not tried yet is listed as that.
 """
+#: groups of results, in their order, each with what is said above it
+_GROUPS: Mapping[str, str] = {
+    "equal": "Recorded, and equal to the run with real data",
+    "peak": "Recorded; the same peak as the run with real data, another list",
+    "differs": "Recorded; another peak than the run with real data",
+    "alone": "Recorded, not compared",
+    "built": "Not recorded",
+    "none": "Not built",
+    "untried": "Not tried",
+}
+#: what is said of each of these by itself
+_TOLD = ("peak", "differs", "built", "none")
 
 
 def write_page(
@@ -37,7 +56,7 @@ def write_page(
     for kind, title in TITLES.items():
         mine = [one for one in subjects if one.kind == kind]
         if mine:
-            lines += ["", f"## {title}", "", *_rows(mine, known)]
+            lines += ["", f"## {title}", *_groups(mine, known)]
     return "\n".join(lines) + "\n"
 
 
@@ -47,33 +66,65 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 
 def _summary(subjects: Sequence[Subject], known: Mapping[tuple[str, str], Result]) -> Iterator[str]:
-    yield "| | classes | tried | built | recorded | of those built |"
-    yield "|---|--:|--:|--:|--:|--:|"
+    yield (
+        "| | classes | tried | built | recorded | of those built | compared | equal | equal peak |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     for kind, title in TITLES.items():
         mine = [one for one in subjects if one.kind == kind]
-        found = [known[kind, one.name] for one in mine if (kind, one.name) in known]
-        stages = Counter(one.stage for one in found)
-        built, recorded = len(found) - stages["none"], stages["recorded"]
-        share = f"{recorded * 100 // built} %" if built else "-"
+        groups = Counter(_group(known.get((kind, one.name))) for one in mine)
+        tried = len(mine) - groups["untried"]
+        built = tried - groups["none"]
+        recorded = built - groups["built"]
+        compared = recorded - groups["alone"]
+        equal, peak = groups["equal"], groups["equal"] + groups["peak"]
         if mine:
-            yield f"| {title} | {len(mine)} | {len(found)} | {built} | {recorded} | {share} |"
+            yield (
+                f"| {title} | {len(mine)} | {tried} | {built} | {recorded} | "
+                f"{_share(recorded, built)} | {compared} | {_share(equal, compared)} | "
+                f"{_share(peak, compared)} |"
+            )
 
 
-def _rows(subjects: Sequence[Subject], known: Mapping[tuple[str, str], Result]) -> Iterator[str]:
+def _share(some: int, of: int) -> str:
+    return f"{some * 100 // of} %" if of else "-"
+
+
+def _group(result: Result | None) -> str:
+    if result is None:
+        return "untried"
+    if result.stage != "recorded":
+        return result.stage
+    starts = {"equal": "equal", "peak equal": "peak", "differs": "differs"}
+    return next(
+        (group for word, group in starts.items() if result.fidelity.startswith(word)), "alone"
+    )
+
+
+def _groups(subjects: Sequence[Subject], known: Mapping[tuple[str, str], Result]) -> Iterator[str]:
+    found: dict[str, list[tuple[Subject, Result | None]]] = {}
+    for one in sorted(subjects, key=lambda one: one.class_name):
+        result = known.get((one.kind, one.name))
+        found.setdefault(_group(result), []).append((one, result))
+    for group, title in _GROUPS.items():
+        if rows := found.get(group):
+            yield from ("", f"### {title} ({len(rows)})", "")
+            yield from _table(rows) if group in _TOLD else _list(rows)
+
+
+def _list(rows: Sequence[tuple[Subject, Result | None]]) -> Iterator[str]:
+    yield textwrap.fill(
+        ", ".join(f"`{one.class_name}`" for one, _ in rows),
+        100,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _table(rows: Sequence[tuple[Subject, Result | None]]) -> Iterator[str]:
     yield "| class | |"
     yield "|---|---|"
-    order = {"none": 1, "built": 0, "recorded": 3}
-    found = [(known.get((one.kind, one.name)), one) for one in subjects]
-    for result, one in sorted(
-        found, key=lambda row: (2 if row[0] is None else order[row[0].stage], row[1].class_name)
-    ):
-        yield f"| `{one.class_name}` | {_state(result)} |"
-
-
-def _state(result: Result | None) -> str:
-    if result is None:
-        return "not tried"
-    if result.stage == "recorded":
-        return f"recorded, by {result.how}"
-    reason = result.reason.replace("|", "/").replace("<", "(").replace("`", "'").replace("*", "·")
-    return f"{'not built' if result.stage == 'none' else 'not recorded'}: {reason}"
+    for one, result in rows:
+        said = (result.fidelity if result.stage == "recorded" else result.reason) if result else ""
+        plain = said.replace("|", "/").replace("<", "(").replace("`", "'").replace("*", "·")
+        yield f"| `{one.class_name}` | {plain} |"

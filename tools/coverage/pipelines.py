@@ -1,33 +1,24 @@
-"""Pipelines of diffusers with the dummy components of its own tests, which lie in a folder.
-
-The tests come from diffusers' repository at the installed version or near it. What they would fetch
-is made here: tokenizers and processors are stand-ins, small text encoders are built from configs.
-"""
+"""Pipelines of diffusers with dummy components, recorded and run with real data."""
 
 from __future__ import annotations
 
-import ast
-import importlib
-import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tools.coverage.results import Subject
+from tools.coverage import dummies
+from tools.coverage.dummies import Dummies
+from tools.coverage.results import Report, Subject
 
 Value = Any
 
 KIND = "pipeline"
 _NOT_ONE = ("DiffusionPipeline", "ModularPipeline")
 _STEPS = 3
-#: what the small models of diffusers' tests have for sides, whatever their architecture
-_SMALL: Mapping[str, Value] = {
-    "hidden_size": 32, "d_model": 32, "d_ff": 37, "d_kv": 8, "num_layers": 2, "num_heads": 4,
-    "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 2000, "projection_dim": 32,
-    "n_embd": 32, "n_head": 4, "n_layer": 2,
-}  # fmt: skip
+#: the largest side, and the most frames, that dummies are run with
+_LARGEST_SIDE, _MOST_FRAMES = 512, 64
+BY_NAME, BY_TEST = "its arguments by name", "its test's inputs"
 
 
 def subjects(folders: Sequence[Path]) -> Iterator[Subject]:
@@ -37,176 +28,225 @@ def subjects(folders: Sequence[Path]) -> Iterator[Subject]:
     """
     import diffusers
 
-    places: dict[str, str] = {}
-    for folder in reversed(folders):
-        places |= dict(_places(folder.resolve()))
+    known = dummies.find_places(folders)
+    packages = _packages()
     for name in sorted(set(dir(diffusers))):
         if name.endswith("Pipeline") and not name.endswith(_NOT_ONE):
-            yield Subject(kind=KIND, name=name, class_name=name, place=places.get(name, ""))
+            others = () if name in known else dummies.lenders(name, known, packages)
+            yield Subject(
+                kind=KIND, name=name, class_name=name, place=known.get(name, ""), lenders=others
+            )
 
 
-def _places(tests: Path) -> Iterator[tuple[str, str]]:
-    """Yield a pipeline's name with the file and the class that make its dummies."""
-    for path in sorted((tests / "pipelines").rglob("test_*.py"), reverse=True):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        classes = {one.name: one for one in tree.body if isinstance(one, ast.ClassDef)}
-        module = ".".join(path.relative_to(tests.parent).with_suffix("").parts)
-        for name, one in classes.items():
-            pipeline = _assigned(one, classes, "pipeline_class")
-            if pipeline and _has(one, classes, "get_dummy_components"):
-                yield pipeline, f"{tests.parent}:{module}:{name}"
+def _packages() -> dict[str, str]:
+    """Return the folder of diffusers in which each of its pipelines is."""
+    from diffusers import pipelines
 
-
-def _bases(one: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:
-    yield one
-    for base in one.bases:
-        if isinstance(base, ast.Name) and base.id in classes and classes[base.id] is not one:
-            yield from _bases(classes[base.id], classes)
-
-
-def _assigned(one: ast.ClassDef, classes: Mapping[str, ast.ClassDef], name: str) -> str:
-    for body in _bases(one, classes):
-        for line in body.body:
-            if (
-                isinstance(line, ast.Assign)
-                and isinstance(line.value, ast.Name)
-                and any(isinstance(t, ast.Name) and t.id == name for t in line.targets)
-            ):
-                return line.value.id
-    return ""
-
-
-def _has(one: ast.ClassDef, classes: Mapping[str, ast.ClassDef], name: str) -> bool:
-    return any(
-        isinstance(line, ast.FunctionDef) and line.name == name
-        for body in _bases(one, classes)
-        for line in body.body
-    )
-
-
-def record(subject: Subject, reached: Callable[[str], None]) -> str:
-    """Record a pipeline with its dummies. Raises whatever its class, or its test, does."""
-    if not subject.place:
-        raise LookupError("diffusers' tests have no dummy components of it")
-    folder, module, name = subject.place.rsplit(":", 2)
-    sys.path.insert(0, folder)
-    for known in [one for one in sys.modules if one.split(".")[0] == "tests"]:
-        del sys.modules[known]
-    _make_instead_of_fetching()
-    tester = getattr(importlib.import_module(module), name)()
-    components = tester.get_dummy_components()
-    reached("built")
-    inputs = _inputs(tester)
-    try:
-        _record(subject, components, inputs, by_name=True)
-    except Exception as problem:  # noqa: BLE001  # any class, any failure
-        again = tester.get_dummy_components()
-        try:
-            _record(subject, again, inputs, by_name=False)
-        except Exception as other:
-            raise other from problem
-        return "its test's inputs"
-    return "its arguments by name"
-
-
-def _inputs(tester: Value) -> dict[str, Value]:
-    wanted = inspect.signature(tester.get_dummy_inputs).parameters
-    given: dict[str, Value] = tester.get_dummy_inputs(*(["cpu"] if "device" in wanted else []))
-    return given
-
-
-def _record(
-    subject: Subject, components: Mapping[str, Value], inputs: Mapping[str, Value], *, by_name: bool
-) -> None:
-    import diffusers
-    import torch
-
-    from vramplan.engines.torch.record.saved import whole_pipeline
-    from vramplan.engines.torch.record.saved.constant_tape import write_recording
-    from vramplan.engines.torch.record.saved.recording_child import record_modules
-    from vramplan.engines.torch.record.saved.request import Request
-    from vramplan.engines.torch.tape.format import parse_tape
-
-    # some put their parts together anew when they are made: they are run as they then are
-    made = getattr(diffusers, subject.class_name)(**components).components
-    modules = {
-        name: one.to(torch.bfloat16).eval().requires_grad_(requires_grad=False)
-        for name, one in made.items()
-        if isinstance(one, torch.nn.Module)
+    return {
+        name: folder
+        for folder, names in vars(pipelines)["_import_structure"].items()
+        for name in names
     }
-    sides = inputs.get("width"), inputs.get("height")
-    request = Request(
-        name="small",
-        kind="pipeline",
-        class_path=f"diffusers.{subject.class_name}",
-        parts=(),
-        index={},
-        schedulers={},
-        dtype="bf16",
-        kernel="flash",
-        batch=1,
-        image=sides if all(type(side) is int for side in sides) else None,
-        frames=inputs.get("num_frames"),
-        prompt_tokens=0,
-        steps=_STEPS,
-        values={name: one for name, one in components.items() if name not in modules},
-    )
-    if not by_name:
-        given = {**inputs}
-        if "num_inference_steps" in given:
-            given["num_inference_steps"] = _STEPS
-        whole_pipeline.arguments = lambda _request, _pipe: given
-    recorded = record_modules(request, modules, lambda _: None)
-    parse_tape(write_recording("small", recorded, modules, 2), "small")
 
 
-def _make_instead_of_fetching() -> None:
-    """Let whatever a test would fetch from the hub be made here."""
-    import transformers
-    from transformers.image_processing_utils import ImageProcessingMixin
+def record(subject: Subject, report: Report) -> None:
+    """Record a pipeline with dummies. Raises whatever its class, or its test, does.
 
-    from vramplan.engines.torch.record.saved.stand_ins import stand_in
+    Dummies count as built where they were recorded, or at least run on a CPU.
+    """
+    import diffusers
 
-    def tokenizer(cls: type, place: str = "", *_: Value, **__: Value) -> Value:
-        name = cls.__name__
-        if name.startswith("Auto"):
-            kinds = ("CLIP", "T5", "Qwen", "Gemma", "Bert")
-            kind = next((one for one in kinds if one.lower() in str(place).lower()), "")
-            name = f"{kind}Tokenizer"
-        return stand_in(f"transformers.{name}", {})
+    from tools.coverage.fetched_instead import make_instead_of_fetching
+    from vramplan.engines.torch.record.saved.build import said
 
-    def processor(cls: type, *_: Value, **__: Value) -> Value:
-        return stand_in(f"transformers.{cls.__name__}", {})
+    make_instead_of_fetching()
+    cls = getattr(diffusers, subject.class_name)
 
-    def config(cls: Value, place: str = "", *_: Value, **__: Value) -> Value:
-        if cls is not transformers.AutoConfig:
-            return _small(cls)
-        kinds = {"t5": "T5Config", "clip": "CLIPTextConfig", "gemma": "Gemma2Config"}
-        kinds |= {"qwen": "Qwen2Config", "llama": "LlamaConfig", "gpt2": "GPT2Config"}
-        name = next((kinds[one] for one in kinds if one in str(place).lower()), "")
-        if not name:
-            raise LookupError(f"the config of {place} is not here")
-        return _small(getattr(transformers, name))
+    def make() -> Dummies:
+        if subject.place:
+            return dummies.own(subject.place)
+        return dummies.borrowed(cls, subject.lenders)
 
-    def model(cls: Value, *_: Value, **__: Value) -> Value:
-        return cls(_small(cls.config_class))
-
-    replaced: tuple[tuple[Value, Value], ...] = (
-        (transformers.PreTrainedTokenizerBase, tokenizer),
-        (transformers.AutoTokenizer, tokenizer),
-        (transformers.ProcessorMixin, processor),
-        (ImageProcessingMixin, processor),
-        (transformers.PreTrainedConfig, config),
-        (transformers.AutoConfig, config),
-        (transformers.PreTrainedModel, model),
-    )
-    for owner, made in replaced:
-        owner.from_pretrained = classmethod(made)
+    runs = [_Run(subject, cls, make, how, dtype) for dtype in ("bf16", "fp32") for how in _HOW]
+    runs[0].modules(hollow=False)
+    problem: Exception | None = None
+    for run in runs:
+        try:
+            run.record()
+        except Exception as other:  # noqa: BLE001  # any class, any failure
+            problem = problem or other
+            continue
+        report(stage="recorded", how=run.said, reason=said(problem) if problem else "")
+        if subject.is_compared:
+            report(fidelity=run.fidelity())
+        return
+    if problem is not None:
+        _raise(problem, runs[2:], report)
 
 
-def _small(cls: Value) -> Value:
-    made = cls()
-    for key, value in _SMALL.items():
-        if type(getattr(made, key, None)) is int:
-            setattr(made, key, value)
-    return made
+def _raise(problem: Exception, runs: Sequence[_Run], report: Report) -> None:
+    """Say why a pipeline was not recorded: it does not run on a CPU either, or the recorder."""
+    from vramplan.engines.torch.record.saved.build import said
+
+    on_cpu: Exception = problem
+    for run in runs:
+        try:
+            run.on_cpu()
+        except Exception as other:  # noqa: BLE001  # as above
+            on_cpu = other
+            continue
+        report(stage="built")
+        raise problem
+    raise LookupError(f"its dummies do not run on a CPU either: {said(on_cpu)}") from problem
+
+
+_HOW = (BY_NAME, BY_TEST)
+
+
+class _Run:
+    """A pipeline in one type of numbers, called in one way."""
+
+    def __init__(
+        self, subject: Subject, cls: Value, make: Callable[[], Dummies], how: str, dtype: str
+    ) -> None:
+        self._subject, self._cls, self._make = subject, cls, make
+        self._how, self._dtype = how, dtype
+        self._inputs: Mapping[str, Value] = {}
+
+    @property
+    def said(self) -> str:
+        """Say how the pipeline is called."""
+        return self._how + (", in fp32" if self._dtype == "fp32" else "")
+
+    def modules(self, *, hollow: bool) -> tuple[dict[str, Value], dict[str, Value]]:
+        """Return a new pipeline's modules, and its other parts."""
+        import torch
+
+        from vramplan.engines.torch.record.saved.build import load_as
+        from vramplan.engines.torch.record.session import DTYPES
+
+        made = self._make()
+        self._inputs = made.inputs
+        # some put their parts together anew when they are made: they are run as they then are
+        parts = self._cls(**made.components).components
+        modules = {name: one for name, one in parts.items() if isinstance(one, torch.nn.Module)}
+        dtype = DTYPES[self._dtype]
+        to = torch.nn.Module.to  # a test's own module may have another
+        for one in modules.values():
+            to(one, dtype).eval().requires_grad_(requires_grad=False)
+            load_as(one, dtype, is_of_diffusers=type(one).__module__.startswith("diffusers."))
+            if hollow:
+                to(one, "meta")
+        others = {name: one for name, one in made.components.items() if name not in modules}
+        return modules, others
+
+    def _request(self, others: Mapping[str, Value]) -> Value:
+        from vramplan.engines.torch.record.saved.request import Request
+
+        frames = self._inputs.get("num_frames")
+        return Request(
+            name="small",
+            kind="pipeline",
+            class_path=f"diffusers.{self._subject.class_name}",
+            parts=(),
+            index={},
+            schedulers={},
+            dtype=self._dtype,
+            kernel="flash" if self._dtype == "bf16" else "efficient",
+            batch=1,
+            image=sides(self._inputs),
+            frames=min(frames, _MOST_FRAMES) if type(frames) is int else None,
+            prompt_tokens=0,
+            steps=_STEPS,
+            values=others,
+        )
+
+    def record(self) -> None:
+        """Record it, as far as a tape."""
+        from vramplan.engines.torch.record.saved.constant_tape import write_recording
+        from vramplan.engines.torch.record.saved.recording_child import record_modules
+        from vramplan.engines.torch.tape.format import parse_tape
+
+        modules, others = self.modules(hollow=True)
+        with self._arguments():
+            recorded = record_modules(self._request(others), modules, lambda _: None)
+        parse_tape(write_recording("small", recorded, modules, 2), "small")
+
+    def fidelity(self) -> str:
+        """Return how the recording is like the same run with real data."""
+        from tools.coverage.real_run import HeardDevice, compare, run_heard
+        from vramplan.engines.torch.record.saved.build import said
+
+        try:
+            real = self.really()
+        except Exception as problem:  # noqa: BLE001  # any class, any failure
+            if self._how == BY_NAME:  # as large as its class likes images: a test has small ones
+                small = _Run(self._subject, self._cls, self._make, BY_TEST, self._dtype)
+                return small.fidelity()
+            return f"no real run: {said(problem)}"
+        modules, others = self.modules(hollow=True)
+        with self._arguments():
+            recorded = run_heard(self._request(others), modules, HeardDevice)
+        return compare(recorded, real)
+
+    def really(self) -> Value:
+        """Run it with real data. Raises whatever its class does."""
+        from tools.coverage.real_run import run_really
+
+        modules, others = self.modules(hollow=False)
+        with self._arguments():
+            return run_really(self._request(others), modules)
+
+    def on_cpu(self) -> None:
+        """Run it on a CPU, without any device of ours. Raises whatever its class does."""
+        import torch
+
+        from vramplan.engines.torch.record.saved import whole_pipeline
+
+        modules, others = self.modules(hollow=False)
+        request = self._request(others)
+        pipe = whole_pipeline.put_together(request, modules)
+        with self._arguments(), torch.no_grad():
+            pipe(**whole_pipeline.arguments(request, pipe))
+
+    @contextmanager
+    def _arguments(self) -> Iterator[None]:
+        """Call a pipeline with its test's inputs, where these are asked for."""
+        from vramplan.engines.torch.record.saved import whole_pipeline
+
+        before = whole_pipeline.arguments
+        if self._how == BY_TEST:
+            steps = {"num_inference_steps": _STEPS} if "num_inference_steps" in self._inputs else {}
+            given = {**self._inputs, **steps}
+            whole_pipeline.arguments = lambda _request, _pipe: given
+        try:
+            yield
+        finally:
+            whole_pipeline.arguments = before
+
+
+def sides(inputs: Mapping[str, Value]) -> tuple[int, int] | None:
+    """Return the width and the height that a test asks for, or those of an image that it gives."""
+    asked = inputs.get("width"), inputs.get("height")
+    if all(type(one) is int for one in asked):
+        return asked  # type: ignore[return-value]  # both are
+    for name, value in inputs.items():
+        if any(word in name for word in ("image", "video", "pixel")):
+            found = _sides_of(value)
+            if found is not None:
+                return found
+    return None
+
+
+def _sides_of(value: Value) -> tuple[int, int] | None:
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    shape = tuple(getattr(value, "shape", ()))
+    size = getattr(value, "size", None)
+    if len(shape) >= 3:
+        height, width = shape[-3:-1] if shape[-1] in (1, 3, 4) else shape[-2:]
+    elif isinstance(size, tuple) and len(size) == 2:
+        width, height = size
+    else:
+        return None
+    return (int(width), int(height)) if 0 < max(width, height) <= _LARGEST_SIDE else None

@@ -8,9 +8,10 @@ import resource
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol, TextIO
 
 #: what a class may take, in CPU seconds and bytes of data
-_SECONDS, _MOST_BYTES = 90, 8 << 30
+_SECONDS, _MOST_BYTES = 120, 8 << 30
 #: the longest reason that is kept
 _LONGEST = 160
 _UNSAID = 1 << 16
@@ -24,11 +25,16 @@ class Subject:
     name: str
     class_name: str
     place: str = ""  # a test's file that has its dummies
+    lenders: tuple[str, ...] = ()  # those of others, where it has none
+    is_compared: bool = True  # with the same run with real data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one class. `stage`: recorded | built | none; `how` it was called."""
+    """What became of one class. `stage`: recorded | built | none; `how` it was called.
+
+    `fidelity` says how the recording is like the same run with real data (`real_run.compare`).
+    """
 
     kind: str
     name: str
@@ -36,11 +42,19 @@ class Result:
     stage: str
     how: str = ""
     reason: str = ""
+    fidelity: str = ""
     cpu_seconds: float = 0.0
 
 
-#: does what is to be done, tells each stage as it is reached, and returns how it was called
-Try = Callable[[Subject, Callable[[str], None]], str]
+class Report(Protocol):
+    """Tells what is known of a class as it becomes known: `stage`, `how`, `reason`, `fidelity`."""
+
+    def __call__(self, **known: str) -> None:
+        """Tell it."""
+
+
+#: does what is to be done
+Try = Callable[[Subject, Report], None]
 
 
 def try_apart(subject: Subject, work: Try) -> Result:
@@ -55,36 +69,39 @@ def try_apart(subject: Subject, work: Try) -> Result:
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
         resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
         with os.fdopen(writing, "w") as pipe:
-            json.dump(_try_here(subject, work), pipe)
+            _try_here(subject, work, pipe)
         os._exit(0)
     os.close(writing)
+    known = {"stage": "none"}
     with os.fdopen(reading) as pipe:
-        said = pipe.read(_UNSAID)
+        for line in pipe.read(_UNSAID).splitlines():
+            known |= json.loads(line)
     _, status, used = os.wait4(child, 0)
-    ended = "none", "", f"its process was ended by signal {status & 127}"
-    stage, how, reason = json.loads(said) if said else ended
+    if status:
+        ended = f"its process was ended by signal {status & 127}"
+        known |= {"fidelity": ended} if known["stage"] == "recorded" else {"reason": ended}
     return Result(
         kind=subject.kind,
         name=subject.name,
         class_name=subject.class_name,
-        stage=stage,
-        how=how,
-        reason=reason[:_LONGEST],
         cpu_seconds=round(used.ru_utime + used.ru_stime, 1),
+        **{name: value[:_LONGEST] for name, value in known.items()},
     )
 
 
-def _try_here(subject: Subject, work: Try) -> tuple[str, str, str]:
+def _try_here(subject: Subject, work: Try, pipe: TextIO) -> None:
     from vramplan.engines.torch.record.saved.build import said
 
-    stages = ["none"]
+    def report(**known: str) -> None:
+        pipe.write(json.dumps(known) + "\n")
+        pipe.flush()
+
     try:
-        how = work(subject, stages.append)
+        work(subject, report)
     except Exception as problem:  # noqa: BLE001  # whatever a class does is its result
-        return stages[-1], "", said(problem)
+        report(reason=said(problem))
     except SystemExit as problem:
-        return stages[-1], "", f"it ended the program: {problem}"
-    return "recorded", how, ""
+        report(reason=f"it ended the program: {problem}")
 
 
 def kept(path: Path) -> Iterator[Result]:

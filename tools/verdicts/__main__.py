@@ -6,10 +6,10 @@
 
 Each case is a pipeline at settings drawn by a seed, on a card of the catalogue (`drawing`). torch
 runs it with all of the card's memory, with what the case's card has free, and with 1 % more and 1 %
-less than the least that vramplan expects it to need; where that does not come out, with 3 %. A
-case whose need has moved since it was asked (--ours tells) is asked again. The
-results are a line a case in docs/torch_verdicts.jsonl; tools/docs/accuracy.py counts them for
-docs/accuracy.md. A run takes a CPU second or two, and no GPU.
+less than the least that vramplan expects it to need; where that does not come out, with 3 %, and
+with a MiB less, since success is not monotone. A case whose need has moved since it was asked
+(--ours tells) is asked again. The results are a line a case in docs/torch_verdicts.jsonl;
+tools/docs/accuracy.py counts them for docs/accuracy.md. A run takes a CPU second or two, no GPU.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from typing import Any
 from tools.verdicts.asking import ForkedRuns
 from tools.verdicts.drawing import Case, draw_cases, estimate
 from vramplan.ask.targets import make_jobs
-from vramplan.budget.verdict import grade, spills
 from vramplan.catalog import Catalog, load_catalog
 from vramplan.commands.result_file import write_file
+from vramplan.engines.torch.estimate import settled
+from vramplan.engines.torch.judge import judge_torch
+from vramplan.engines.torch.pipeline import of_torch
 from vramplan.errors import MeasurementError
 from vramplan.model import Card, Estimate, Job
 from vramplan.settings import format_setting, parse_setting
@@ -40,6 +42,8 @@ COUNT = 300
 _ROOM = 400 << 30
 #: around the least that a run is expected to need, in per mille; then wider where that is not so
 _AROUND, _WIDER = (1010, 990), (1030, 970)
+#: less than any segment
+_JUST_LESS = 1 << 20
 #: a need that has moved by more since a case was asked: it is asked again
 _MOVED = 0.0005
 
@@ -58,8 +62,8 @@ def ask(case: Case, runs: ForkedRuns) -> Line:
     wider = []
     if more["failure"] is not None:
         wider.append(need * _WIDER[0] // 1000)
-    if less["failure"] is None:
-        wider.append(need * _WIDER[1] // 1000)
+    if less["failure"] is None:  # success is not monotone: a need is what every more is enough for
+        wider += [need - _JUST_LESS, need * _WIDER[1] // 1000]
     if wider:
         answers += runs.run(case.job, case.card, wider)
     room, *tried = answers
@@ -77,7 +81,7 @@ def ask(case: Case, runs: ForkedRuns) -> Line:
             for budget, answer in zip([*budgets[1:], *wider], tried, strict=True)
         ],
     }
-    return with_ours(line, found)
+    return with_ours(line, case.job, case.card, found)
 
 
 def _where(answer: Line) -> str | None:
@@ -85,16 +89,17 @@ def _where(answer: Line) -> str | None:
     return None if failure is None else f"{failure['phase']} {failure['component']}"
 
 
-def with_ours(line: Line, found: Estimate) -> Line:
-    """Return a case with ours as the estimate has it now."""
+def with_ours(line: Line, job: Job, card: Card, found: Estimate) -> Line:
+    """Return a case with ours as the estimate and the verdicts have it now."""
     band, peak = found.need.band, found.peak
     ours = {
         "allocated": peak.allocated_bytes,
         "reserved": peak.reserved_bytes,
         "need": [band.low_bytes, band.expected_bytes, band.high_bytes],
     }
+    pipeline = settled(of_torch(job.pipeline), job.settings, card.compute_capability)
     tried = [
-        {**one, "verdict": grade(band, one["budget"], spills=spills(found.settings)).value}
+        {**one, "verdict": judge_torch(pipeline, job.settings, card, one["budget"]).kind.value}
         for one in line["tried"]
     ]
     return {**line, "ours": ours, "tried": tried}
@@ -105,7 +110,7 @@ def work_out(line: Line, catalog: Catalog) -> Line:
     job, card = job_of(line, catalog)
     found = estimate(job, card)
     assert found is not None, f"{line['pipeline']}: its tape does not hold any more"
-    return with_ours(line, found)
+    return with_ours(line, job, card, found)
 
 
 def job_of(line: Line, catalog: Catalog) -> tuple[Job, Card]:

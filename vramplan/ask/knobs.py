@@ -30,13 +30,14 @@ _MOST_STOPS = 80
 _FARTHEST = {
     "batch": 1 << 8,
     "context": 1 << 17,
+    "max_cache_len": 1 << 17,
     "batch_tokens": 1 << 14,
     "ubatch": 1 << 13,
     "main_gpu": 15,
 }
 _FARTHEST_COUNT = 1 << 10
 #: and begin here where fewer are legal and nobody takes so few
-_NEAREST = {"context": 1 << 8, "batch_tokens": 1 << 5, "ubatch": 1 << 5}
+_NEAREST = {"context": 1 << 8, "max_cache_len": 1 << 8, "batch_tokens": 1 << 5, "ubatch": 1 << 5}
 _NO_BOUNDS = Constraint()
 
 

@@ -63,8 +63,7 @@ def find_target(
         if local is None:
             raise _unknown(text, catalog)
         try:
-            saved = door.open_saved(local, catalog.pipelines.values(), catalog.folders, remark)
-            return saved or door.open_file(local, mmproj, remark)
+            return _open_model(local, catalog, mmproj, remark)
         except SourceError as problem:
             bare = text.partition(":")[2]
             if not bare or not _is_known(bare, catalog):
@@ -72,6 +71,23 @@ def find_target(
             hint = f"the catalogue has it: {bare}; {problem.hint or ''}".rstrip("; ")
             raise SourceError(str(problem), hint=hint) from None
     return catalog.pipeline(text)
+
+
+def _open_model(text: str, catalog: Catalog, mmproj: str | None, remark: Remark) -> Pipeline:
+    """Return the pipeline of a model that is saved here or elsewhere; raises SourceError."""
+    entries = catalog.pipelines.values()
+    saved = door.open_saved(text, entries, catalog.folders, remark)
+    if saved is not None:
+        return saved
+    from vramplan.sources.denoiser_file import DenoiserError, from_gguf
+
+    try:
+        return door.open_file(text, mmproj, remark)
+    except DenoiserError as problem:
+        found = door.open_denoiser(from_gguf(problem.file), entries, catalog.folders, remark)
+        if found is None:
+            raise
+        return found
 
 
 def _is_place(text: str) -> bool:

@@ -226,4 +226,5 @@ def _build_component(name: str, data: Data) -> ComponentSpec:
         class_path=cast("str", data["class"]),
         config=cast("Mapping[str, object]", data.get("config", {})),
         parameters=cast("int | None", data.get("parameters")),
+        tape=cast("str | None", data.get("tape")),
     )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vramplan.measurement.tried import Trial
     from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
     from vramplan.runner.tools import Tools
+    from vramplan.sources.denoiser_file import DenoiserFile
 
 #: is told in a line what a user should know of how a question was understood
 Remark = Callable[[str], None]
@@ -169,6 +170,15 @@ def open_saved(
 def _may_be_saved(text: str) -> bool:
     """Return whether a TARGET may be a saved model: on the hub, a folder, or such a file."""
     return text.startswith("hf:") or text.lower().endswith(".safetensors") or Path(text).is_dir()
+
+
+def open_denoiser(
+    file: DenoiserFile, entries: Iterable[Entry], folders: Sequence[Path], remark: Remark
+) -> Pipeline | None:
+    """Return the catalogue's pipeline that a denoiser's own file belongs to; None for no one's."""
+    from vramplan.engines.torch.open_denoiser import open_denoiser as find
+
+    return find(file, entries, folders, remark)
 
 
 def find_file(text: str, remark: Remark) -> str | None:

@@ -295,7 +295,7 @@ def read_saved_file(path: Path) -> SavedModel:
     if sum(_LORA.fullmatch(one.name) is not None for one in header.tensors) * 2 > len(
         header.tensors
     ):
-        hint = "name the model it is for; a LoRA adds its own bytes to those, and is not modelled"
+        hint = f"name the model it is for, and this file with --set lora={path}"
         raise SourceError(f"{path}: a LoRA, no model by itself", hint=hint)
     found: dict[str, list[Tensor]] = {}
     for tensor in header.tensors:

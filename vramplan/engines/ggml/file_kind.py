@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vramplan.errors import SourceError
+from vramplan.sources.denoiser_file import DenoiserError
 
 if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile
@@ -27,15 +28,23 @@ _DENOISER = (
 )  # fmt: skip
 _AUTOENCODER = ("first_stage_model.", "decoder.conv_in.", "encoder.conv_in.")
 _SOUND = frozenset({"dia", "kokoro", "orpheus", "parler-tts", "wavtokenizer-dec", "whisper"})
-_IMAGES = "vramplan catalog list names pipelines of images; a GGUF of one is not read"
+_IMAGES = (
+    "vramplan catalog list names pipelines of images; no denoiser of theirs has its parameters"
+)
 
 
 def refuse_other_kinds(file: GgufFile) -> None:
-    """Raise SourceError for a file that is no language model, named for what its header says."""
+    """Raise SourceError for a file that is no language model, named for what its header says.
+
+    DenoiserError for one of images or video, which another engine may know.
+    """
     found = _kind(file)
     if found is not None:
         what, hint = found
-        raise SourceError(f"{file.path}: {what}, not a language model", hint=hint)
+        message = f"{file.path}: {what}, not a language model"
+        if hint == _IMAGES:
+            raise DenoiserError(message, hint=hint, file=file)
+        raise SourceError(message, hint=hint)
 
 
 def kind_in_words(file: GgufFile) -> str:

@@ -111,17 +111,16 @@ def _number(start: int, goal: int, place: int, step: int) -> int:
 
 def _widened(found: Estimate, growth_bytes: int, why: str) -> Estimate:
     """Return an estimate whose activations may be so much less or more; its lines still add up."""
-    lines = tuple(
-        replace(
-            line,
-            band=_wider(line.band, min(growth_bytes, line.band.low_bytes), growth_bytes),
-            origin=Origin.ASSUMED,
-            source=why,
-        )
-        if line.kind is LineKind.ACTIVATIONS
-        else line
-        for line in found.lines
+    # adapters' results and unpacked matrices are lines of their own, and of the same kind
+    at = next(n for n, line in enumerate(found.lines) if line.kind is LineKind.ACTIVATIONS)
+    line = found.lines[at]
+    wider = replace(
+        line,
+        band=_wider(line.band, min(growth_bytes, line.band.low_bytes), growth_bytes),
+        origin=Origin.ASSUMED,
+        source=why,
     )
+    lines = (*found.lines[:at], wider, *found.lines[at + 1 :])
     less = sum(a.band.low_bytes - b.band.low_bytes for a, b in zip(found.lines, lines, strict=True))
     need = replace(found.need, band=_wider(found.need.band, less, growth_bytes))
     peak = replace(found.peak, device=_wider(found.peak.device, less, growth_bytes))

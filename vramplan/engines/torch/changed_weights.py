@@ -17,12 +17,13 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Band, Origin, Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import IDLE, OF_GROUPS
+from vramplan.settings import IDLE, OF_GROUPS, OF_WEIGHTS
 
 if TYPE_CHECKING:  # what changes nothing needs none of it
     from vramplan.engines.torch.adapters import Adapter
     from vramplan.engines.torch.counted_model import CountedModel, CountedPart
     from vramplan.engines.torch.module_list import Module, ModuleList
+    from vramplan.engines.torch.networks import Network
     from vramplan.engines.torch.result import PartWeights
     from vramplan.engines.torch.tape.contents import Tape, Weights
     from vramplan.sources.saved_model import SavedModel
@@ -36,8 +37,19 @@ class Changes:
 
     schemes: Mapping[str, str]
     adapters: tuple[Adapter, ...]
+    networks: tuple[Network, ...]
     lists: Mapping[str, ModuleList]
     is_grouped: bool
+
+    def networks_beside(self, component: str) -> tuple[Network, ...]:
+        """Return the networks that share a component's time on the device."""
+        return tuple(one for one in self.networks if one.beside == component)
+
+    def dtype_of(self, part: PartWeights, dtype: str) -> str:
+        """Return what a part is held in; a network beside it is not quantised with it."""
+        if any(network.name == part.name for network in self.networks):
+            return dtype
+        return self.schemes.get(part.component, dtype)
 
 
 def is_grouped(settings: Settings) -> bool:
@@ -48,7 +60,7 @@ def is_grouped(settings: Settings) -> bool:
 def are_changed(settings: Settings) -> bool:
     """Return whether settings change what a component holds on the device."""
     return is_grouped(settings) or any(
-        settings.get(key, value) != value for key, value in IDLE.items()
+        settings.get(key, IDLE[key]) != IDLE[key] for key in OF_WEIGHTS
     )
 
 
@@ -76,11 +88,13 @@ def changes_at(pipeline: TorchPipeline, settings: Settings) -> Changes:
 
 def _changes(lists: Mapping[str, ModuleList], names: Sequence[str], settings: Settings) -> Changes:
     from vramplan.engines.torch.adapters import adapters_of
+    from vramplan.engines.torch.networks import networks_of
     from vramplan.engines.torch.quantised import schemes_at
 
     return Changes(
         schemes=schemes_at(settings, names or list(lists), lists),
         adapters=adapters_of(settings, lists),
+        networks=networks_of(settings, lists),
         lists=lists,
         is_grouped=is_grouped(settings),
     )
@@ -95,10 +109,16 @@ def mostly_linear(pipeline: TorchPipeline) -> bool:
     return 2 * sum(taken for taken, _ in both) > sum(whole for _, whole in both)
 
 
-def how_sure(found: Changes, component: str) -> tuple[Origin, str] | None:
-    """Return how sure a component's bytes are, and why; None where nothing of it is changed."""
+def how_sure(found: Changes, component: str, part: str = "") -> tuple[Origin, str] | None:
+    """Return how sure a component's bytes are, and why; None where nothing of it is changed.
+
+    `part` is what of it is asked about, where that is a network beside it.
+    """
     from vramplan.engines.torch import adapters, quantised
 
+    for network in found.networks:
+        if network.name == part:
+            return network.origin, network.source
     if component not in found.lists:
         return None
     modules, said = found.lists[component], []
@@ -125,7 +145,7 @@ def changes_key(pipeline: TorchPipeline, settings: Settings) -> str:
         return ""
     found = changes_at(pipeline, settings)
     lists = sorted((name, _checksum(ById(modules))) for name, modules in found.lists.items())
-    told = repr((found.schemes, found.adapters, lists))
+    told = repr((found.schemes, found.adapters, found.networks, lists))
     return f" changed={crc32(told.encode()):08x}"
 
 
@@ -151,7 +171,7 @@ def tape_at(pipeline: TorchPipeline, settings: Settings, path: Path) -> Tape:
 
 
 def _asked(settings: Settings) -> tuple[tuple[str, SettingValue], ...]:
-    keys = ("dtype", "offload", *IDLE, *OF_GROUPS)
+    keys = ("dtype", "offload", *OF_WEIGHTS, *OF_GROUPS)
     return tuple((key, settings[key]) for key in keys if key in settings)
 
 
@@ -195,7 +215,26 @@ def _changed(
         there = set(resident(modules, places, sizes, settings))
         held = [tensors if number in there else () for number, tensors in enumerate(held)]
     added = added_tensors(name, modules, found.adapters, element_bytes)
-    return replace(weights, modules=(*held, *((size,) for size in added)))
+    changed = replace(weights, modules=(*held, *((size,) for size in added)))
+    return _with_networks(changed, found.networks_beside(name))
+
+
+def _with_networks(weights: Weights, networks: Sequence[Network]) -> Weights:
+    """Return a component's tensors with those of networks, each a part with a name of its own."""
+    from vramplan.engines.torch.tape.contents import ON_ITS_OWN
+
+    for network in networks:
+        count = len(weights.modules)
+        named = weights.parts or {"": tuple(range(count))}
+        part = f"{ON_ITS_OWN}{network.name}"
+        mine = tuple(range(count, count + len(network.modules)))
+        weights = replace(
+            weights,
+            modules=(*weights.modules, *network.modules),
+            parts={**named, part: mine},
+            part_parameters={**weights.part_parameters, part: network.parameters},
+        )
+    return weights
 
 
 def _tensors(
@@ -263,7 +302,7 @@ def _changed_part(part: CountedPart, found: Changes, settings: Settings) -> Coun
     added = sum(
         in_bytes(size, element_bytes)
         for size in added_tensors(part.name, modules, found.adapters, element_bytes)
-    )
+    ) + sum(one.bytes_at(element_bytes) for one in found.networks_beside(part.name))
     shown = part.quantised if scheme is None else scheme
     if found.is_grouped:
         there = resident(modules, modules.modules, sizes, settings)
@@ -277,15 +316,19 @@ def _changed_part(part: CountedPart, found: Changes, settings: Settings) -> Coun
 # ------------------------------------------------------------------------------ while it runs
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What layers take beside their results: matrices that are unpacked, and adapters' results."""
+    """What layers take beside their results: matrices that are unpacked, and adapters' results.
+
+    `networks` are the results of ControlNets and IP-Adapters.
+    """
 
     unpacked: Band
     adapters: Band
+    networks: Band = _NOTHING
 
     @property
     def band(self) -> Band:
-        """Both together."""
-        return self.unpacked + self.adapters
+        """All together."""
+        return self.unpacked + self.adapters + self.networks
 
 
 NOTHING_BESIDE = Beside(unpacked=_NOTHING, adapters=_NOTHING)
@@ -304,6 +347,15 @@ def beside(
     found = changes_at(pipeline, settings)
     element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
     top = component.partition(".")[0]
+    layers = _beside_layers(found, top, element_bytes, working_bytes)
+    if not found.networks:
+        return layers
+    from vramplan.engines.torch.networks import results_band
+
+    return replace(layers, networks=results_band(found.networks, settings, top, element_bytes))
+
+
+def _beside_layers(found: Changes, top: str, element_bytes: int, working_bytes: int) -> Beside:
     if top not in found.lists and len(found.lists) == 1:  # a part of one model, such as its tower
         top = next(iter(found.lists))
     if top in found.lists:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, SOME, Change
+from vramplan.engines.torch.another_cache import is_told
 from vramplan.engines.torch.changed_weights import mostly_linear
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Settings, SettingValue
 from vramplan.settings import PLACING_MAPS
+from vramplan.units import MIB
 
+#: a cache that is worth a change, in bytes
+_LARGE_CACHE = 256 * MIB
 #: sides of smaller images, in eighths of those asked for
 _EIGHTHS = (7, 6, 5, 4)
 #: bitsandbytes' ways to quantise, and its own words for them
@@ -27,6 +31,7 @@ def changes(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
     yield from _decoding_changes(pipeline, settings)
     yield from _dtype_changes(pipeline, settings)
     yield from _quantised(pipeline, settings)
+    yield from _caches(pipeline, settings)
     yield from _smaller_batches(settings)
     if settings.get("safety_checker") == "on":
         yield Change(
@@ -206,6 +211,36 @@ def _quantised(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
             "bitsandbytes has to be installed",
             price=SOME + step,
             ladder="quantization",
+        )
+
+
+def _caches(pipeline: TorchPipeline, settings: Settings) -> Iterator[Change]:
+    """Yield the caches that take less than the growing one, where that one takes much."""
+    key = "cache_implementation"
+    if not pipeline.cache_layers or is_told(settings):
+        return
+    from vramplan.engines.torch.held_cache import held
+
+    kinds = (
+        (
+            "quantized",
+            "keys and values in 4 bits: slower, and optimum-quanto has to be installed",
+            SOME + 1,
+        ),
+        ("offloaded", "keys and values move over PCIe for every token: many times slower", MUCH),
+    )
+    for kind, cost, price in kinds:
+        if not _takes(pipeline, key, kind):
+            continue
+        there = held(pipeline.cache_layers, {**settings, key: kind})["generate"]
+        if there.grown < _LARGE_CACHE:
+            continue
+        yield Change(
+            settings={key: kind},
+            line=f'model.generate(…, {key}="{kind}")',
+            cost=cost,
+            price=price,
+            ladder=key,
         )
 
 

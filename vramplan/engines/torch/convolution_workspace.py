@@ -183,6 +183,11 @@ class WitnessedScratch(ComparedModel):
 
         return read_plans(profiles_dir(), self.capability)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether cuDNN has no convolutions for the dtype, and torch works them out itself."""
+        return (self.capability, self.dtype) == ("7.5", "bf16")
+
     def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
         """Return the workspaces in the order in which torch tries them, in bytes.
 
@@ -197,7 +202,7 @@ class WitnessedScratch(ComparedModel):
         layer = read_kind(kind)
         if layer is None:
             return (self.otherwise(kind, operands), 0)
-        if (self.capability, self.dtype) == ("7.5", "bf16"):
+        if self.is_own:
             return (_own_kernel_bytes(layer, operands),)
         if not layer.is_channels_last:
             return (self.otherwise(kind, operands), 0)

@@ -12,6 +12,8 @@ decides:
   FLUX.2 and Sana need 29 to 32 on 7.5), or what attention without a fused kernel takes;
 - a language model, by its config: its KV cache, and what a token takes in the widest layer.
 
+Where the catalogue has a tape of the autoencoder alone, that one tells what decoding takes.
+
 `tests/accuracy/test_counted_models.py` holds the band to the replays of every catalogued pipeline.
 """
 
@@ -33,6 +35,7 @@ from vramplan.engines.torch.changed_weights import (
 )
 from vramplan.engines.torch.counted_model import CountedModel, CountedPart
 from vramplan.engines.torch.cublas_workspace import cublas_line
+from vramplan.engines.torch.diffusers_offload import DENOISERS
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import (
     GPU,
@@ -71,12 +74,20 @@ _STATES = 8
 #: scratch of convolutions and small blocks, whatever the model
 _LEAST: tuple[int, int, int] = (8 * MIB, 64 * MIB, 256 * MIB)
 
+_DECODING = "decode_image"
+
 #: of an architecture that nobody recorded, and of settings beyond what its tape holds
 _WHY = "no tape holds at these settings: a band that knows no class"
 
 
-def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
-    """Return the budget of a model without a tape on a card; only its weights are counted."""
+def estimate_counted(
+    pipeline: TorchPipeline, settings: Settings, card: Card, decoded: Band | None = None
+) -> Estimate:
+    """Return the budget of a model without a tape on a card; only its weights are counted.
+
+    `decoded` is what decoding takes beside weights and cuBLAS's workspace, where a tape of the
+    autoencoder alone tells (`decoder_tape`).
+    """
     if pipeline.counted is None:
         raise TypeError(f"{pipeline.name}: it has a tape")
     model = counted_at(pipeline, pipeline.counted, settings)
@@ -84,13 +95,15 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
     if is_grouped(settings):
         whole = counted_at(pipeline, pipeline.counted, {**settings, "offload": "none"})
     # what it works with is that of the weights before they were quantised, or come in groups
-    work, phase, component = _work(pipeline.counted, model, settings, card.compute_capability)
+    work, phase, component = _work(
+        pipeline.counted, model, settings, card.compute_capability, decoded
+    )
     work += beside(pipeline, settings, component, work.expected_bytes).band
     slack = _scaled(work.expected_bytes, _SLACK)
     weights = tuple(_weights(pipeline, model, _resident(model, settings, component), settings))
     lines = (
         *weights,
-        _assumed(LineKind.ACTIVATIONS, "activations", work, phase, component),
+        _assumed(LineKind.ACTIVATIONS, "activations", work, phase, component, _why(decoded, phase)),
         cublas_line(card.compute_capability),
         _assumed(LineKind.ALLOCATOR_SLACK, "allocator slack", slack, None, None),
         context_line(card),
@@ -128,7 +141,7 @@ def estimate_counted(pipeline: TorchPipeline, settings: Settings, card: Card) ->
             device=device,
         ),
         need=Need(band=need, phase=phase, component=component),
-        notes=tuple(_notes(model)),
+        notes=tuple(_notes(model, decoded)),
     )
 
 
@@ -162,10 +175,15 @@ def _weights(
 
 
 def _resident(model: CountedModel, settings: Settings, component: str) -> tuple[CountedPart, ...]:
-    """Return what is on the device while a component works: all, or that one alone."""
+    """Return what is on the device while a component works: all, or that one alone.
+
+    Nobody sends a ControlNet away from beside its denoiser (diffusers, `model_cpu_offload_seq` of
+    the pipelines that have one).
+    """
     if settings.get("offload") not in ("model", "group"):
         return model.parts
-    return tuple(part for part in model.parts if part.name == component)
+    names = {component, "controlnet"} if component in DENOISERS else {component}
+    return tuple(part for part in model.parts if part.name in names)
 
 
 def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
@@ -185,23 +203,33 @@ def _element_bytes(settings: Settings) -> int:
 
 
 def _work(
-    model: CountedModel, held_model: CountedModel, settings: Settings, compute_capability: str
+    model: CountedModel,
+    held_model: CountedModel,
+    settings: Settings,
+    compute_capability: str,
+    decoded: Band | None,
 ) -> tuple[Band, str, str]:
     """Return what is live beside the weights at the peak, and the phase and component there.
 
     The peak is where weights and work together are most: with model offload that is one
-    component's time on the device.
+    component's time on the device. `decoded` is what decoding takes, where a tape tells.
     """
     dtype = str(settings["dtype"])
     held = {
         part.name: sum(one.bytes_in(dtype) for one in _resident(held_model, settings, part.name))
         for part in model.parts
     }
-    uses = list(_uses(model, settings, compute_capability))
+    least = Band(low_bytes=_LEAST[0], expected_bytes=_LEAST[1], high_bytes=_LEAST[2])
+    uses = [
+        (least + band, phase, part)
+        for band, phase, part in _uses(model, settings, compute_capability)
+        if decoded is None or phase != _DECODING
+    ]
+    if decoded is not None and model.decoder is not None:
+        uses.append((decoded, _DECODING, model.decoder.part))
     _, phase, component = max(uses, key=lambda use: held[use[2]] + use[0].expected_bytes)
     sums = [band + Band.exactly(held[part]) for band, _, part in uses]
-    least = Band(low_bytes=_LEAST[0], expected_bytes=_LEAST[1], high_bytes=_LEAST[2])
-    most = least + Band(
+    most = Band(
         low_bytes=max(band.low_bytes for band in sums),
         expected_bytes=max(band.expected_bytes for band in sums),
         high_bytes=max(band.high_bytes for band in sums),
@@ -238,7 +266,7 @@ def _uses(
             tokens = width * height // _PIXELS_OF_A_TOKEN
             scores = _SCORES * 4 * tokens * tokens * batch  # in fp32
             band = _wider(band, _scaled(one + scores, _IN_FULL))
-        yield band, "decode_image", decoder.part
+        yield band, _DECODING, decoder.part
     if model.language is not None:
         language = model.language
         prompt, new = _count(settings, "prompt_tokens"), _count(settings, "new_tokens")
@@ -273,7 +301,12 @@ def _wider(one: Band, other: Band) -> Band:
 
 
 def _assumed(
-    kind: LineKind, name: str, band: Band, phase: str | None, component: str | None
+    kind: LineKind,
+    name: str,
+    band: Band,
+    phase: str | None,
+    component: str | None,
+    why: str = _WHY,
 ) -> Line:
     return Line(
         kind=kind,
@@ -283,11 +316,21 @@ def _assumed(
         component=component,
         band=band,
         origin=Origin.ASSUMED,
-        source=_WHY,
+        source=why,
     )
 
 
-def _notes(model: CountedModel) -> Iterator[str]:
+def _why(decoded: Band | None, phase: str) -> str:
+    if decoded is None or phase != _DECODING:
+        return _WHY
+    return "the tape of the autoencoder alone, and for the rest a band that knows no class"
+
+
+def _notes(model: CountedModel, decoded: Band | None) -> Iterator[str]:
     yield f"weights are counted; activations and slack are assumed: {_WHY}"
-    if model.decoder is not None and model.decoder.is_video:
+    if model.decoder is None:
+        return
+    if decoded is not None:
+        yield f"what decoding takes is told by the tape of its autoencoder, {model.decoder.tape}"
+    elif model.decoder.is_video:
         yield "it decodes video: how many frames are decoded at once is not counted"

@@ -66,6 +66,7 @@ class Decoder:
     channels: int
     is_video: bool
     is_upcast: bool  # the pipeline casts it to fp32 where the rest is fp16
+    tape: str | None = None  # of this autoencoder alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,6 +122,7 @@ def _decoder(spec: ComponentSpec, pipeline: TorchPipeline) -> Decoder | None:
                 channels=first,
                 is_video="frames" in pipeline.defaults or key in _OF_VIDEO,
                 is_upcast=spec.config.get("force_upcast") is True,
+                tape=spec.tape,
             )
     return None
 

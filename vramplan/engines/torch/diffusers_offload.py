@@ -5,8 +5,9 @@ from __future__ import annotations
 #: what no offload moves. Source: StableDiffusionPipeline._exclude_from_cpu_offload
 STAYS_ON_DEVICE = frozenset({"safety_checker"})
 
-#: what pipelines call the part that denoises
-DENOISERS = ("transformer", "transformer_2", "unet", "prior")
+#: what pipelines call the part that denoises, and the one of convolutions among them
+UNET = "unet"
+DENOISERS = ("transformer", "transformer_2", UNET, "prior")
 
 #: how pipelines hand the GPU on, of which each has some. Source: `model_cpu_offload_seq` of Stable
 #: Diffusion to 3.5, SDXL, SVD, FLUX, Wan, LTX-2, Qwen-Image and Z-Image

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vramplan import user_cache
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.engines.torch.activations import activations_line
-from vramplan.engines.torch.allocator_slack import slack_line, with_chance
+from vramplan.engines.torch.allocator_slack import slack_line
+from vramplan.engines.torch.another_cache import as_grown, is_static, is_told
 from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.convolution_workspace import convolution_lines
-from vramplan.engines.torch.cublas_workspace import cublas_band, cublas_line
+from vramplan.engines.torch.cublas_workspace import cublas_line
+from vramplan.engines.torch.decoder_tape import decoded_by_tape
 from vramplan.engines.torch.gradients import gradients_lines
 from vramplan.engines.torch.optimizer_state import optimizer_state_lines
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
     ANY_CAPABILITY,
-    at_most,
     conditions_at,
     has_code_at,
     has_defaults,
@@ -28,12 +28,9 @@ from vramplan.engines.torch.replayed import (
     replay_run,
     result_key,
 )
-from vramplan.engines.torch.result import LeastLimits, Replayed
-from vramplan.engines.torch.shipped_results import (
-    LIMITS,
-    known_replay,
-    remembered,
-)
+from vramplan.engines.torch.result import Replayed
+from vramplan.engines.torch.run_limits import limits_band
+from vramplan.engines.torch.shipped_results import remembered
 from vramplan.engines.torch.tape_files import find_tape, look_for_tape, open_tape, tape_proof
 from vramplan.engines.torch.weights import components, weights_lines
 from vramplan.model import (
@@ -61,12 +58,27 @@ def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> E
 
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
+    if pipeline.cache_layers and is_told(settings):
+        return _estimate_with_cache(pipeline, settings, card)
     if pipeline.counted is not None:
         return _estimate_saved(pipeline, settings, card)
     path = find_tape(pipeline)
     result = replayed(pipeline, on_card(settings, card), card.compute_capability, path)
     run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result)
     return _budget(run)
+
+
+def _estimate_with_cache(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
+    """Return the budget with another cache than the growing one: recorded where it can be."""
+    if pipeline.counted is not None and is_static(settings):
+        from vramplan.engines.torch.recorded_model import record_saved
+
+        if record_saved(pipeline, settings, card.compute_capability).pipeline is not None:
+            return _estimate_saved(pipeline, settings, card)
+    from vramplan.engines.torch.kv_cache import with_cache
+
+    grown = estimate_torch(pipeline, as_grown(settings), card)
+    return with_cache(grown, pipeline.cache_layers, settings)
 
 
 def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate:
@@ -77,7 +89,10 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     if attempt.pipeline is None:
         from vramplan.engines.torch.counted import estimate_counted
 
-        found = carried_on(pipeline, settings, card) or estimate_counted(pipeline, settings, card)
+        found = carried_on(pipeline, settings, card)
+        if found is None:
+            decoded = decoded_by_tape(pipeline, settings, card.compute_capability)
+            found = estimate_counted(pipeline, settings, card, decoded)
         said = filter(None, (pipeline.beyond_tape, attempt.reason))
         return replace(found, notes=(*found.notes, *said))
     found = estimate_torch(attempt.pipeline, settings, card)
@@ -131,11 +146,11 @@ def settled(
         path = look_for_tape(taped)
         if path is None:
             continue
-        is_usual = has_defaults(pipeline, settings) and parse_capability(compute_capability) >= (
-            8,
-            0,
-        )
-        if is_usual or holds_at(taped, settings, compute_capability, open_tape(path)):
+        is_usual = not pipeline.has_own_defaults and has_defaults(pipeline, settings)
+        has_fused = parse_capability(compute_capability) >= (8, 0)
+        if (is_usual and has_fused) or holds_at(
+            taped, settings, compute_capability, open_tape(path)
+        ):
             return taped
         from vramplan.engines.torch.facts import numbers_at
 
@@ -165,57 +180,6 @@ def replayed(
         return replay_run(tape, conditions, compute_capability, expandable_segments=expandable)
 
     return remembered(path, key, replay, lambda: tape_proof(path))
-
-
-def least_limits(
-    pipeline: TorchPipeline, settings: Settings, compute_capability: str
-) -> LeastLimits:
-    """Return the least limits of a run: those of its replays where they are known, or found now.
-
-    They are found without what an estimate shows beside them. Raises as `estimate_torch` does.
-    """
-    path = find_tape(pipeline)
-
-    def find() -> LeastLimits:
-        return _find_least_limits(pipeline, settings, compute_capability, path)
-
-    is_kept = user_cache.in_use() is not None
-    if not is_kept and not has_defaults(pipeline, settings):
-        return find()
-    key = result_key(path, pipeline, settings, compute_capability)
-    known = known_replay(path, key, lambda: tape_proof(path))
-    if known is None:
-        return LIMITS.get(key, find, proof=lambda: tape_proof(path))
-    return LeastLimits(
-        low_bytes=known.low.least_limit_bytes,
-        expected_bytes=known.expected.least_limit_bytes,
-        high_bytes=known.high.least_limit_bytes,
-        phase=known.expected.phase,
-        component=known.expected.component,
-    )
-
-
-def _find_least_limits(
-    pipeline: TorchPipeline, settings: Settings, compute_capability: str, path: Path
-) -> LeastLimits:
-    # a start that replays nothing needs none of it
-    from vramplan.engines.torch.rehearsals import find_least_limits
-
-    tape = tape_at(pipeline, settings, path)
-    conditions = conditions_at(pipeline, settings, compute_capability, tape)
-    low, expected, high = find_least_limits(
-        tape,
-        conditions,
-        at_most(conditions, compute_capability),
-        expandable_segments=settings.get("expandable_segments") == "on",
-    )
-    return LeastLimits(
-        low_bytes=low.limit_bytes,
-        expected_bytes=expected.limit_bytes,
-        high_bytes=high.limit_bytes,
-        phase=expected.phase,
-        component=expected.component,
-    )
 
 
 def _budget(run: RunAtPeak) -> Estimate:
@@ -254,8 +218,10 @@ def _lines(run: RunAtPeak) -> Iterator[Line]:
     yield activations_line(run, sum(line.band.expected_bytes for line in kept))
     if are_changed(run.settings):
         from vramplan.engines.torch.adapter_results import adapter_lines
+        from vramplan.engines.torch.network_results import network_lines
         from vramplan.engines.torch.unpacked_weights import unpacked_lines
 
+        yield from network_lines(run)
         yield from adapter_lines(run)
         yield from unpacked_lines(run)
     yield from convolution_lines(run)
@@ -303,20 +269,6 @@ def _need(run: RunAtPeak, device: Band) -> Need:
         phase=run.result.expected.phase,
         component=run.result.expected.component,
     )
-
-
-def limits_band(low: int, expected: int, high: int, compute_capability: str) -> Band:
-    """Return what a run needs beside the CUDA context, from its three least limits in bytes."""
-    extra = cublas_band(compute_capability)[0]
-    # least limits cross too: with more scratch the cache may be cut at better places
-    packed = with_chance(
-        Band(
-            low_bytes=min(low, expected, high),
-            expected_bytes=expected,
-            high_bytes=max(low, expected, high),
-        )
-    )
-    return replace(packed, high_bytes=packed.high_bytes + extra.high_bytes - extra.expected_bytes)
 
 
 def _notes(run: RunAtPeak) -> Iterator[str]:

@@ -7,8 +7,9 @@ from collections.abc import Hashable, Sequence
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
+from vramplan.engines.torch.another_cache import is_told
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
-from vramplan.engines.torch.estimate import estimate_torch, least_limits, limits_band, with_tape
+from vramplan.engines.torch.estimate import estimate_torch, with_tape
 from vramplan.engines.torch.one_card import refuse_several
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
@@ -19,6 +20,7 @@ from vramplan.engines.torch.replayed import (
     parts_at,
 )
 from vramplan.engines.torch.result import LeastLimits
+from vramplan.engines.torch.run_limits import least_limits, limits_band
 from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import (
     Band,
@@ -65,7 +67,7 @@ def judge_torch(
         if split is not None:
             return split
     if kind.is_failure:
-        found = _stopped_first(pipeline, found, card, budget_bytes)
+        found, kind = _stopped_first(pipeline, found, kind, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
     if pipeline.counted is not None and _is_assumed(found):
         rest = "its tape is carried on" if pipeline.carried_tape else "its weights are counted"
@@ -84,16 +86,35 @@ def judge_torch(
 
 
 def _stopped_first(
-    pipeline: TorchPipeline, found: Estimate, card: Card, budget_bytes: int
-) -> Estimate:
-    """Return an estimate whose need names where the run stops first on this card."""
+    pipeline: TorchPipeline, found: Estimate, kind: VerdictKind, card: Card, budget_bytes: int
+) -> tuple[Estimate, VerdictKind]:
+    """Return an estimate whose need names where the run stops first on this card, and the verdict.
+
+    A run that stops nowhere is `tight`: see `_in_a_gap`.
+    """
+    if is_told(found.settings):  # its tape has another cache
+        return found, kind
     from vramplan.engines.torch.first_stop import find_first_stop
 
     stop = find_first_stop(pipeline, found.settings, card, budget_bytes)
     if stop is None:
-        return found
+        taped = with_tape(pipeline, found.settings, card)
+        return found, _in_a_gap(taped, found.settings, kind)
     phase, component = stop
-    return replace(found, need=replace(found.need, phase=phase, component=component))
+    return replace(found, need=replace(found.need, phase=phase, component=component)), kind
+
+
+def _in_a_gap(pipeline: TorchPipeline, settings: Settings, kind: VerdictKind) -> VerdictKind:
+    """Return the verdict on a run that completes below its least limit.
+
+    Success is not monotone in the limit: a larger one may keep a cache that fragments, and the
+    least limit is that from which on every one is enough. Below it a run that completes under the
+    very budget is not sure to fail, so it is tight. Where weights are changed, or the cache is
+    another, what they take beside the tape's own is in no replay.
+    """
+    is_changed = are_changed(settings) or is_told(settings)
+    is_replayed = pipeline.counted is None and not is_changed
+    return VerdictKind.TIGHT if kind is VerdictKind.OOM and is_replayed else kind
 
 
 # ------------------------------------------------------------------------------ device_map="auto"
@@ -273,6 +294,9 @@ class TorchGrader:
             stop = self._stop(mode, tried, card, budget_bytes - context.expected_bytes)
             if stop is not None:
                 need = Need(band=band, phase=stop[0], component=stop[1])
+            else:
+                kind = _in_a_gap(with_tape(self._pipeline, tried, card), tried, kind)
+        if kind.is_failure:
             return Graded(kind=kind, need=need)
         if self._is_auto and mode != "none":
             return Graded(kind=VerdictKind.OFFLOAD, need=need, is_split=True)
@@ -282,7 +306,7 @@ class TorchGrader:
         self, mode: str, tried: Settings, card: Card, limit_bytes: int
     ) -> tuple[str, str] | None:
         pipeline = with_tape(self._pipeline, tried, card)
-        if pipeline.counted is not None:  # there is nothing to replay
+        if pipeline.counted is not None or is_told(tried):  # there is nothing to replay
             return None
         capability = card.compute_capability
         key = mode, models_at(pipeline, tried, capability), limit_bytes
@@ -299,7 +323,9 @@ class TorchGrader:
     def _rest(self, mode: str, tried: Settings, card: Card) -> _Rest:
         key = mode, card.compute_capability, tried.get(MULTIPROCESSORS)
         if key not in self._rests:
-            is_estimated = self._spills or self._pipeline.counted is not None
+            is_estimated = (
+                self._spills or self._pipeline.counted is not None or is_told(self._settings)
+            )
             find = self._estimated if is_estimated else self._limited
             self._rests[key] = find(tried, card)
         return self._rests[key]

@@ -8,7 +8,7 @@ from pathlib import Path
 from vramplan.catalog.pipelines import Entry
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.engines.torch.pipeline import MODULES, TorchPipeline
-from vramplan.engines.torch.weight_settings import add_weight_settings
+from vramplan.engines.torch.weight_settings import add_cache_settings, add_weight_settings
 from vramplan.quick_dataclass import replace
 
 
@@ -37,6 +37,9 @@ def open_entry(entry: Entry, folders: Sequence[Path]) -> TorchPipeline:
         folders=tuple(folders),
     )
     pipeline = _with_layers(pipeline)
+    if len(pipeline.components) == 1:
+        (spec,) = pipeline.components
+        pipeline = add_cache_settings(pipeline, spec.class_path, spec.config)
     if pipeline.tape is not None:
         return pipeline
     from vramplan.engines.torch.described import describe

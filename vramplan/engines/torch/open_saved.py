@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vramplan.catalog.pipelines import Entry
-from vramplan.engines.torch.counted_model import count, saved_dtype
+from vramplan.engines.torch.counted_model import CountedModel, count, saved_dtype
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
-from vramplan.engines.torch.weight_settings import add_weight_settings
+from vramplan.engines.torch.weight_settings import add_cache_settings, add_weight_settings
 from vramplan.errors import UsageError
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
 from vramplan.settings import check_setting
+from vramplan.sources.denoiser_file import from_checkpoint
 from vramplan.sources.saved_model import (
     LocalFiles,
     SavedModel,
@@ -35,6 +36,10 @@ _SIDE = 1024
 _VIDEO_SIDES, _FRAMES = (832, 480), 81
 _MOST_FRAMES = 2048
 _LARGEST_SIDE = 1 << 14
+#: pipelines that decode another size than they are asked for (the nearest of a table's, or one of
+#: as many pixels). Source: diffusers 0.42.1, `use_resolution_binning` in pipelines/{prx,
+#: pixart_alpha,sana,sana_video,hunyuandit}, hidream_image and flux/pipeline_flux_kontext.py
+_RESIZES = ("PRX", "PixArt", "Sana", "HunyuanDiT", "HiDream", "Kontext")
 _MOST_TOKENS = 1 << 20
 
 
@@ -77,15 +82,27 @@ def _as_pipeline(
     same = find_same(model, entries, folders)
     if same is not None:
         remark(f"{model.place}: the architecture of the catalogue's {same.name}, {_loaded(model)}")
+        is_counted = same.counted is not None  # where its tape does not hold
         return replace(
             same,
             name=name,
             title=f"{name}, of the architecture of {same.title}",
             defaults=_own_defaults(model, same, dtype),
+            constraints=_in_any_dtype(same) if is_counted else same.constraints,
+            has_own_defaults=True,
             source=model.place,
             path=model.place,
             aliases=(),
+            counted=count(model) if is_counted else None,
+            saved=model if is_counted else None,
         )
+    file = from_checkpoint(model)
+    if file is not None:
+        from vramplan.engines.torch.open_denoiser import open_denoiser
+
+        of = open_denoiser(file, entries, folders, remark)
+        if of is not None:
+            return of
     what = model.class_name or "this model"
     rest = (
         f"it is recorded here by its own code, {_loaded(model)}"
@@ -93,7 +110,7 @@ def _as_pipeline(
         else f"its weights are counted, {_loaded(model)}; the rest is assumed, in a wide band"
     )
     remark(f"{model.place}: there is no tape of {what}: {rest}")
-    counted = count(model)
+    counted = _with_decoders_tape(count(model), model, entries, folders)
     defaults: dict[str, SettingValue] = {"batch": 1, "dtype": dtype}
     constraints = {"batch": Constraint(maximum=1024)}
     if counted.decoder is not None:
@@ -122,9 +139,28 @@ def _as_pipeline(
         counted=counted,
         saved=model,
     )
+    if counted.language is not None:
+        (part,) = model.parts
+        pipeline = add_cache_settings(pipeline, part.class_path, model.config)
     if any(part.quantised for part in counted.parts):  # its weights are what they are
         return pipeline
     return add_weight_settings(pipeline, {part.name: part.class_path for part in model.parts})
+
+
+def _with_decoders_tape(
+    counted: CountedModel, model: SavedModel, entries: Iterable[Entry], folders: Sequence[Path]
+) -> CountedModel:
+    """Return what is counted with the tape of its decoder, where the catalogue has it alone."""
+    decoder = counted.decoder
+    if decoder is None or any(word in model.class_name for word in _RESIZES):
+        return counted
+    (part,) = (one for one in model.parts if one.name == decoder.part)
+    lone = replace(model, kind="model", parts=(part,), config=part.config)
+    autoencoders = (one for one in entries if "mode" in one.defaults and "image" in one.defaults)
+    same = find_same(lone, autoencoders, folders)
+    if same is None:
+        return counted
+    return replace(counted, decoder=replace(decoder, tape=same.tape or same.tape_within))
 
 
 def _loaded(model: SavedModel) -> str:
@@ -148,7 +184,14 @@ def _own_defaults(model: SavedModel, same: TorchPipeline, dtype: str) -> Mapping
     if isinstance(side, int) and not isinstance(side, bool) and 0 < side <= _LARGEST_SIDE:
         wanted["image"] = (8 * side, 8 * side)
     kept = {key: value for key, value in wanted.items() if _is_taken(same, key, value)}
+    if same.counted is not None:
+        kept["dtype"] = dtype
     return {**same.defaults, **kept}
+
+
+def _in_any_dtype(same: TorchPipeline) -> Mapping[str, Constraint]:
+    """Return an entry's constraints where nobody has to have recorded a dtype: it is counted."""
+    return {**same.constraints, "dtype": Constraint(choices=tuple(_TORCH_NAMES))}
 
 
 def _is_taken(pipeline: TorchPipeline, key: str, value: SettingValue) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vramplan.budget.pace import PCIE_BYTES_PER_S, Pace
+from vramplan.engines.torch.another_cache import is_told
 from vramplan.engines.torch.changed_weights import is_grouped, tape_at
 from vramplan.engines.torch.estimate import with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -37,6 +38,10 @@ def pace_torch(
         # groups come whenever their component runs; without a stream they are copied back too
         # (diffusers, hooks/group_offloading.py, `_offload_to_memory`)
         pcie_bytes = moved.weight_bytes * (1 if settings.get("use_stream") == "on" else 2)
+    if pipeline.cache_layers and is_told(settings):
+        from vramplan.engines.torch.held_cache import moved_bytes
+
+        pcie_bytes += moved_bytes(pipeline.cache_layers, settings)
     seconds = moved.memory_bytes / card.bandwidth_bytes_per_s + pcie_bytes / PCIE_BYTES_PER_S
     results, name = _results(settings)
     return Pace(seconds=seconds / results, result=name)

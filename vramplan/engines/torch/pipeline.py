@@ -11,6 +11,7 @@ from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the catalogue's pipelines have tapes
     from vramplan.engines.torch.counted_model import CountedModel
+    from vramplan.engines.torch.held_cache import CacheLayer
     from vramplan.sources.saved_model import SavedModel
 
 #: where the lists of layers are that ship, in the catalogue (`module_list`)
@@ -45,6 +46,9 @@ class TorchPipeline(Pipeline):
     #: the entry whose list of layers ships (`module_list`), where one does
     module_list: str | None = None
     saved: SavedModel | None = None
+    has_own_defaults: bool = False  # those of a saved model's files, not its entry's
+    #: of a language model whose cache may be another than the growing one: its layers
+    cache_layers: tuple[CacheLayer, ...] = ()
 
 
 def of_torch(pipeline: Pipeline) -> TorchPipeline:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 
 from vramplan.engines.torch import kept_recordings
+from vramplan.engines.torch.another_cache import is_static
 from vramplan.engines.torch.attention_kernel import attention_kernel
 from vramplan.engines.torch.counted_model import SAVED_DTYPES
 from vramplan.engines.torch.diffusers_offload import CHAIN
@@ -118,6 +119,7 @@ def record_saved(pipeline: TorchPipeline, settings: Settings, compute_capability
             tape=key,
             folders=(kept_recordings.folder(),),
             is_recorded_here=True,
+            cache_layers=(),  # it has the cache that was asked for
         ),
         reason=_closing_window(model, settings),
     )
@@ -175,9 +177,19 @@ def _request(model: SavedModel, settings: Settings, compute_capability: str) -> 
         "image": list(image) if isinstance(image, tuple) else None,
         "frames": settings.get("frames"),
         "prompt_tokens": settings.get("prompt_tokens", 0),
+        **_cache_of(settings),
         # an entry of the catalogue has more settings than a saved model
         **{key: settings[key] for key in ("guidance", "mode") if key in settings},
     }
+
+
+def _cache_of(settings: Settings) -> dict[str, object]:
+    """Return how long the cache is, where it is a static one."""
+    if not is_static(settings):
+        return {}
+    from vramplan.engines.torch.held_cache import static_tokens
+
+    return {"static_cache": static_tokens(settings)}
 
 
 def _part(part: Part) -> dict[str, object]:

@@ -108,6 +108,7 @@ def _key(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> _K
         tuple((size, one) for size, one in models.items() if not size or one != models[0]),
         conditions.cublas_bytes,
         id(tape),
+        conditions.has_own_convolutions,
         tuple(facts.get(name) for name in tape.known_facts),
         tuple(numbers.get(name) for name in tape.known_numbers),
         conditions.element_bytes,

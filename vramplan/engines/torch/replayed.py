@@ -32,7 +32,7 @@ from vramplan.errors import OutsideError
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import IDLE, OF_GROUPS
+from vramplan.settings import IDLE, OF_CACHES, OF_GROUPS
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit
@@ -97,6 +97,7 @@ def conditions_at(
         workspace_bytes=scratches[element_bytes],
         cast_workspace_bytes={size: scratches[size] for size in _WIDTHS},
         cublas_bytes=cublas_band(compute_capability)[0].expected_bytes,
+        has_own_convolutions=_works_out_itself(scratches[element_bytes]),
         loading=pipeline.loading,
         offload=_offload(settings),
         stays=frozenset() if is_grouped(settings) else STAYS_ON_DEVICE,
@@ -115,6 +116,10 @@ def _scratch(
 ) -> WitnessedScratch | Percents:
     witnessed = witnessed_scratch(compute_capability, element_bytes, dtype, multiprocessors)
     return witnessed or convolution_scratch(compute_capability, element_bytes).expected
+
+
+def _works_out_itself(model: WitnessedScratch | Percents) -> bool:
+    return isinstance(model, WitnessedScratch) and model.is_own
 
 
 def knows_plans(conditions: Conditions) -> bool:
@@ -297,7 +302,9 @@ def result_key(
     path: Path, pipeline: TorchPipeline, settings: Settings, compute_capability: str
 ) -> str:
     """Return the key of a result: the tape's bytes and everything else the figures depend on."""
-    idle = _NOT_REPLAYED if is_grouped(settings) else _NOT_REPLAYED | OF_GROUPS.keys()
+    # another cache than the growing one is no other replay (`kv_cache`)
+    idle = _NOT_REPLAYED | OF_CACHES.keys()
+    idle = idle if is_grouped(settings) else idle | OF_GROUPS.keys()
     asked = sorted(key for key in settings.keys() - idle if settings[key] != IDLE.get(key))
     chosen = ",".join(f"{key}={settings[key]}" for key in asked)
     chosen += changes_key(pipeline, settings)

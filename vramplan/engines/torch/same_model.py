@@ -1,30 +1,46 @@
 """Is a saved model the same architecture as one of the catalogue's? Then its tape is that one's.
 
 Fine-tunes, merges and distillations change the values of a model's weights and not their shapes. A
-component is the same where its class is the same, and its floating-point tensors have the
-sizes of the catalogued component's, each as often: names differ between layouts and versions, but
-no other model has the same hundreds of sizes.
+component is the same where its class is the same, its floating-point tensors have the sizes of the
+catalogued component's, each as often (names differ between layouts and versions, but no other model
+has the same hundreds of sizes), and its config says nothing else of how those are worked with.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, Entry
+from vramplan.codec import Json
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.tape.contents import Weights
 from vramplan.engines.torch.tape.format import read_tape
-from vramplan.engines.torch.tape_files import find_tape
+from vramplan.engines.torch.tape_files import look_for_tape
 from vramplan.errors import TapeError
+from vramplan.model import ComponentSpec
+from vramplan.quick_dataclass import replace
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: floating-point types that a component is computed in when it is loaded from them
 _FLOATS = ("F16", "BF16", "F32", "F64")
 #: what a pipeline runs without
 _OPTIONAL = "safety_checker"
+#: what a config says that changes values, and no size: fine-tunes have their own
+_OF_VALUES = frozenset((
+    "attention_dropout", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id",
+    "dropout", "dropout_rate", "embd_pdrop", "eos_token_id", "force_upcast",
+    "forced_decoder_ids", "hidden_dropout_prob", "id2label", "initializer_factor",
+    "initializer_range", "label2id", "latent_magnitude", "latent_shift", "latents_mean",
+    "latents_std", "layer_norm_eps", "max_position_embeddings", "model_type", "norm_eps",
+    "num_labels", "original_max_position_embeddings", "pad_token_id", "problem_type",
+    "projection_dim", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta",
+    "sample_size", "scaling_factor", "shift_factor", "suppress_tokens",
+))  # fmt: skip
+#: layers that keep a window of their cache: a config that has it, where ours has none, is another
+_WINDOW = "sliding_window"
 
 
 def find_same(
@@ -36,7 +52,7 @@ def find_same(
     so. Tapes are looked for in `folders`.
     """
     for entry in entries:
-        if entry.runtime not in TORCH_RUNTIMES or not entry.text("tape"):
+        if entry.runtime not in TORCH_RUNTIMES or not _may_be_same(model, entry):
             continue
         pipeline = open_entry(entry, folders)
         if _is_same(model, pipeline):
@@ -44,25 +60,59 @@ def find_same(
     return None
 
 
+def _may_be_same(model: SavedModel, entry: Entry) -> bool:
+    """Return whether a model's parts may be an entry's, before a tape of it is read."""
+    class_path = entry.text("class")
+    if class_path and model.kind == "pipeline" and _word(class_path) != model.class_name:
+        return False
+    specs = {spec.name: spec for spec in entry.components()}
+    if not specs:
+        return False
+    parts = _named_alike(model, specs.keys())
+    missing = specs.keys() - parts.keys()
+    if parts.keys() - specs.keys() or missing - {_OPTIONAL}:
+        return False
+    if missing and _OPTIONAL not in entry.defaults:
+        return False
+    return all(_is_alike(part, specs[name]) for name, part in parts.items())
+
+
+def _is_alike(part: Part, spec: ComponentSpec) -> bool:
+    """Return whether a part may be a catalogued component: its class, parameters and config."""
+    if part.class_path and _word(part.class_path) != _word(spec.class_path):
+        return False
+    return _is_as_large(part, spec.parameters) and is_configured_alike(part.config, spec.config)
+
+
+def is_configured_alike(config: Mapping[str, Json], ours: Mapping[str, object]) -> bool:
+    """Return whether a saved config says of its work what the catalogue's does.
+
+    What only one of the two says is the class's own default in the other, or of no consequence;
+    tensors' sizes tell the rest.
+    """
+    for key, value in ours.items():
+        said = config.get(key, value)
+        if isinstance(value, Mapping) and isinstance(said, Mapping):
+            if not is_configured_alike(said, value):
+                return False
+        elif key not in _OF_VALUES and said != value:
+            return False
+    if _WINDOW not in ours and config.get("use_sliding_window", True):
+        return not isinstance(config.get(_WINDOW), int)
+    return True
+
+
 def _is_same(model: SavedModel, pipeline: TorchPipeline) -> bool:
-    """Return whether every component is there, and is the same."""
-    specs = {spec.name: spec for spec in pipeline.components}
-    classes = {name: spec.class_path for name, spec in specs.items()}
-    parts = _named_alike(model, classes)
-    missing = classes.keys() - parts.keys()
-    if parts.keys() - classes.keys() or missing - {_OPTIONAL}:
-        return False
-    if missing and _OPTIONAL not in pipeline.defaults:
-        return False
-    if any(part.class_path and _last(part) != _word(classes[n]) for n, part in parts.items()):
-        return False
-    if not all(_is_as_large(part, specs[name].parameters) for name, part in parts.items()):
+    """Return whether every component has the sizes that the pipeline's tape tells."""
+    name = pipeline.tape or pipeline.tape_within
+    path = look_for_tape(replace(pipeline, tape=name)) if name else None
+    if path is None:
         return False
     try:
-        tape = read_tape(find_tape(pipeline))
+        weights = read_tape(path).components
     except TapeError:
         return False
-    weights = tape.components
+    parts = _named_alike(model, [spec.name for spec in pipeline.components])
     return all(
         name in weights and has_sizes_of(part, weights[name]) for name, part in parts.items()
     )
@@ -79,15 +129,11 @@ def _is_as_large(part: Part, parameters: int | None) -> bool:
     return parameters <= saved <= 2 * parameters
 
 
-def _named_alike(model: SavedModel, classes: Mapping[str, str]) -> dict[str, Part]:
+def _named_alike(model: SavedModel, names: Collection[str]) -> dict[str, Part]:
     """Return the parts by the catalogue's names: a lone model is whatever the one there is."""
-    if len(model.parts) == 1 == len(classes):
-        return {next(iter(classes)): model.parts[0]}
+    if len(model.parts) == 1 == len(names):
+        return {next(iter(names)): model.parts[0]}
     return {part.name: part for part in model.parts}
-
-
-def _last(part: Part) -> str:
-    return _word(part.class_path)
 
 
 def _word(class_path: str) -> str:

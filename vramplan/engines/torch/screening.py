@@ -9,6 +9,7 @@ from __future__ import annotations
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
+from vramplan.engines.torch.another_cache import is_told
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.convolution_workspace import NO_SCRATCH
 from vramplan.engines.torch.cublas_workspace import cublas_band
@@ -103,7 +104,7 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
     Raises TapeError where there is no tape, or none that holds for these settings.
     """
     pipeline = with_tape(pipeline, settings, card)
-    if pipeline.counted is not None:
+    if pipeline.counted is not None or is_told(settings):
         return _screen_counted(pipeline, settings, card, budget_bytes)
     path, compute_capability = find_tape(pipeline), card.compute_capability
     settings = on_card(settings, card)

@@ -31,7 +31,8 @@ def weights_lines(run: RunAtPeak) -> Iterator[Line]:
         if held:
             # a cast (SDXL's VAE to fp32) makes the whole component larger than it was loaded
             size = part.weights_bytes * held // totals[part.component]
-            origin, source = (None if found is None else how_sure(found, part.component)) or (
+            told = None if found is None else how_sure(found, part.component, part.name)
+            origin, source = told or (
                 Origin.EXACT,
                 "counted from the class's parameters and buffers",
             )
@@ -59,7 +60,7 @@ def components(run: RunAtPeak) -> Iterator[Component]:
         yield Component(
             name=part.name,
             parameters=part.parameters,
-            dtype=dtype if found is None else found.schemes.get(part.component, dtype),
+            dtype=dtype if found is None else found.dtype_of(part, dtype),
             weights_bytes=whole.get(part.name, part.weights_bytes),
             device="gpu" if stays else "split",
         )

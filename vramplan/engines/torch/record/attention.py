@@ -4,11 +4,15 @@ On the CPU and on `meta`, `scaled_dot_product_attention` decomposes into matrix 
 device picks a fused kernel. Each fused operator's own shape function gives the strides and the
 log-sum-exp tensor CUDA would make. Rules: pytorch,
 aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (2.14).
+
+Torch's own compositions that look whether Python watches (plain attention, linear layers) are told
+here what they do where nobody does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -20,6 +24,42 @@ from vramplan.quick_dataclass import dataclass
 _HALF = (torch.float16, torch.bfloat16)
 
 Value = Any
+
+#: whether a composition is running that adds to its product in place
+_ADDS_IN_PLACE: ContextVar[bool] = ContextVar("whether sums are in place", default=False)
+
+
+def as_on_card(func: Value, name: str) -> tuple[Value, str]:
+    """Return the operator that a card runs in the place of one that a recording device is told of.
+
+    Plain attention adds the mask to its scores in place, and a linear layer its bias to the product
+    of what is not contiguous; but to a copy of them where a mode or a tensor of Python's looks on:
+    ATen/native/transformers/attention.cpp, Linear.cpp, isTensorSubclassLike.
+    """
+    if name == "aten.add.Tensor" and _ADDS_IN_PLACE.get():
+        in_place = torch.ops.aten.add_.Tensor
+        return in_place, str(in_place)
+    return func, name
+
+
+def in_place(func: Callable[..., Value], *args: Value, **kwargs: Value) -> Value:
+    """Return what a composition returns, whose sums are in place."""
+    before = _ADDS_IN_PLACE.set(True)
+    try:
+        return func(*args, **kwargs)
+    finally:
+        _ADDS_IN_PLACE.reset(before)
+
+
+def without_sums(name: str, args: tuple[Value, ...], out: Value) -> Value:
+    """Return an attention's results without the log-sum-exp that a card makes for training alone.
+
+    cuDNN's shape function gives it always. ATen/native/transformers/cuda/attention.cu,
+    _cudnn_attention_forward, compute_logsumexp.
+    """
+    if not name.startswith("aten._scaled_dot_product_cudnn_attention.") or args[4]:
+        return out
+    return out[0], out[1].new_empty(0), *out[2:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +106,11 @@ def choose_kernel(best: str, asked: Asked) -> str:
     return "math"
 
 
+#: what a mode hears of the layers in `multi_head_attention_forward` is that function alone; the one
+#: sum of its own, of two masks, is out of place, and small
+_WITH_LINEAR_LAYERS = (functional.linear, functional.multi_head_attention_forward)
+
+
 class Attention(TorchFunctionMode):
     """Runs the operator a CUDA device would run in place of `scaled_dot_product_attention`."""
 
@@ -83,6 +128,8 @@ class Attention(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
+        if func in _WITH_LINEAR_LAYERS:
+            return in_place(func, *args, **kwargs)
         if func is torch.Tensor.__setitem__ and isinstance(args[2], (bool, int, float)):
             # x[i] = 0 makes a tensor of the number: of a CUDA tensor's on the CPU, of a meta
             # tensor's on `meta` (torch/csrc/autograd/python_variable_indexing.cpp)
@@ -111,38 +158,39 @@ class Attention(TorchFunctionMode):
             queries=query.shape[-2],
             keys=key.shape[-2],
         )
-        kernel = choose_kernel(self.best, asked)
-        if enable_gqa and kernel != "flash":
-            groups = query.shape[-3] // key.shape[-3]
-            key = key.repeat_interleave(groups, -3)
-            value = value.repeat_interleave(groups, -3)
+        is_of_heads = query.dim() == key.dim() == value.dim() == 4
+        kernel = choose_kernel(self.best, asked) if is_of_heads else "math"  # fused ones want heads
         ops = torch.ops.aten
         if kernel == "flash":
             return ops._scaled_dot_product_flash_attention(
                 query, key, value, dropout_p, is_causal, False, scale=scale
             )[0]
-        bias = self._expand_mask(attn_mask, query, key)
+        bias = _additive(attn_mask, query)
+        if kernel == "math":
+            return in_place(
+                ops._scaled_dot_product_attention_math,
+                *(query, key, value, bias, dropout_p, is_causal),
+                scale=scale,
+                enable_gqa=enable_gqa,
+            )[0]
+        if bias is not None:  # left out: its copy with longer rows, where those are not aligned
+            bias = bias.expand(*query.shape[:-1], key.shape[-2])
         if kernel == "cudnn":
             return ops._scaled_dot_product_cudnn_attention(
                 query, key, value, bias, grad, dropout_p, is_causal, False, scale=scale
             )[0]
-        if kernel == "efficient":
-            return ops._scaled_dot_product_efficient_attention(
-                query, key, value, bias, grad, dropout_p, is_causal, scale=scale
-            )[0]
-        return ops._scaled_dot_product_attention_math(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale
+        return ops._scaled_dot_product_efficient_attention(
+            query, key, value, bias, grad, dropout_p, is_causal, scale=scale
         )[0]
 
-    @staticmethod
-    def _expand_mask(
-        mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
-    ) -> torch.Tensor | None:
-        if mask is None:
-            return None
-        if (
-            mask.dtype == torch.bool
-        ):  # torch turns a boolean mask into an additive one of the query's dtype
-            additive = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
-            mask = additive.masked_fill_(mask.logical_not(), float("-inf"))
-        return mask.expand(*query.shape[:-1], key.shape[-2])
+
+def _additive(mask: torch.Tensor | None, query: torch.Tensor) -> torch.Tensor | None:
+    """Return a mask that is added to the scores; a boolean one becomes one of the query's dtype.
+
+    ATen/native/transformers/attention.cpp, convert_boolean_attn_mask.
+    """
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    options: Value = {"dtype": query.dtype, "device": query.device}
+    shut = torch.full((), float("-inf"), **options)
+    return torch.where(mask, torch.full((), 0.0, **options), shut)

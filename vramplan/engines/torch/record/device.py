@@ -17,9 +17,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from vramplan.engines.torch.record.attention import as_on_card, without_sums
 from vramplan.engines.torch.record.layouts import META, has_filter_copy, is_by_channels, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
-from vramplan.engines.torch.record.scratch import kept_bytes, temporaries
+from vramplan.engines.torch.record.scratch import copied_first, kept_bytes, temporaries
 from vramplan.engines.torch.record.stream import (
     Alloc,
     Birth,
@@ -139,7 +140,7 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
         kwargs: dict[str, Value] | None = None,
     ) -> Value:
         kwargs = dict(kwargs or {})
-        name = str(func)
+        func, name = as_on_card(func, str(func))
         loops = self.stream.open_loops
         if loops and loops[-1] in self.until and name.startswith(self.until[loops[-1]]):
             self.end_loop()
@@ -152,10 +153,12 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
             return 0
         if name.startswith("aten._to_copy"):
             return self._copy(func, args, kwargs)
-        out = self._run(func, name, args, kwargs, tensors)
-        if any(is_meta(x) for x in tensors):
-            for event in scratch_events(self.stream, name, args, out):
-                self.write(event)
+        if not any(is_meta(x) for x in tensors):
+            return self._run(func, name, args, kwargs, tensors)
+        with self.holding(copied_first(name, args), name):
+            out = self._run(func, name, args, kwargs, tensors)
+        for event in scratch_events(self.stream, name, args, out):
+            self.write(event)
         return out
 
     def _run(
@@ -176,7 +179,7 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
                 return written  # a real tensor keeps its values: what was computed on meta has none
             if not all(map(is_meta, tensors)):
                 args, kwargs = tree_map(_to_meta, (args, kwargs))
-            out = func(*args, **kwargs)
+            out = without_sums(name, args, func(*args, **kwargs))
             if written is None and not kwargs.get("memory_format"):
                 out = laid_out(func, out, args)
             if isinstance(out, torch.Tensor):

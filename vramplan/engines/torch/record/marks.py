@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vramplan.engines.torch.record.stream import Event, LoopBegin, LoopEnd, LoopNext, Phase, Stream
+from vramplan.engines.torch.record.stream import (
+    Alloc,
+    Event,
+    Free,
+    LoopBegin,
+    LoopEnd,
+    LoopNext,
+    Phase,
+    Stream,
+)
 
 
 class Marks:
@@ -84,3 +93,14 @@ class WrittenMarks(Marks):
             yield
         finally:
             self.stream = outer
+
+    @contextmanager
+    def holding(self, size_bytes: int, operator: str) -> Iterator[None]:
+        """Let so many bytes live while an operator runs; nothing where they are none."""
+        if not size_bytes:
+            yield
+            return
+        birth = self.stream.new_birth()
+        self.write(Alloc(birth, size_bytes, operator))
+        yield
+        self.write(Free(birth))

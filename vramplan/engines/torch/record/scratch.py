@@ -3,8 +3,8 @@
 The shape functions that run on `meta` know an operator's results only. What its CUDA implementation
 allocates besides, and gives back before it returns, is listed here, operator by operator, as
 pytorch's source has it. Left out are temporaries that never reach a MiB (scans' and reductions'
-buffers), cuDNN's own scratch (its size is not in the source) and split-key buffers of one-token
-queries.
+buffers), cuDNN's own scratch (its size is not in the source), split-key buffers of one-token
+queries and masks copied for the sake of their alignment.
 """
 
 from __future__ import annotations
@@ -30,6 +30,22 @@ def temporaries(operator: str, arguments: Arguments, result: Value) -> Groups:
         if operator.startswith(name):
             return rule(arguments, result)
     return ()
+
+
+def copied_first(operator: str, arguments: Arguments) -> int:
+    """Return the bytes of the copy that `operator` makes before its results, and keeps as long.
+
+    A layer norm copies what is not contiguous: ATen/native/cuda/layer_norm_kernel.cu,
+    layer_norm_cuda.
+    """
+    if not operator.startswith("aten.native_layer_norm."):
+        return 0
+    return _copy_bytes(arguments[0])
+
+
+def _copy_bytes(tensor: Value) -> int:
+    """Return the bytes of a tensor that is copied to make it contiguous; 0 where it is so."""
+    return 0 if tensor.is_contiguous() else tensor.numel() * tensor.element_size()
 
 
 def kept_bytes(operator: str, arguments: Arguments, size_bytes: int) -> int:
@@ -73,6 +89,12 @@ def _safe_softmax(arguments: Arguments, _: Value) -> Groups:
     """
     scores, dim = arguments[:2]
     return ((scores.numel(), scores.numel() // scores.shape[dim]),)
+
+
+def _softmax(arguments: Arguments, _: Value) -> Groups:
+    """A copy of what is not contiguous. ATen/native/cuda/SoftMax.cu, host_softmax."""
+    copied = _copy_bytes(arguments[0])
+    return ((copied,),) if copied else ()
 
 
 def _flash_backward(arguments: Arguments, _: Value) -> Groups:
@@ -127,6 +149,8 @@ _RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
     "aten.mse_loss.": _mse_loss,
     "aten.smooth_l1_loss.": _mse_loss,
     "aten._safe_softmax.": _safe_softmax,
+    "aten._softmax.": _softmax,
+    "aten._log_softmax.": _softmax,
     "aten._scaled_dot_product_flash_attention_backward.": _flash_backward,
     "aten._scaled_dot_product_efficient_attention_backward.": _efficient_backward,
 }

@@ -1,13 +1,15 @@
 """Sizes seen at a few settings → one exact expression in the setting's dimensions.
 
 A size is a whole-number combination of at most two products of dimensions (a convolution's scratch
-is input plus output). The candidate products come from the recipe. A fit must reproduce *every*
+is input plus output), or the square of a length (a mask of every token before every token). The
+candidate products come from the recipe. A fit must reproduce *every*
 sample exactly, one more than it needs at least; anything else is a RecordingError, never a
 rounding matter.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -15,6 +17,9 @@ from vramplan.engines.torch.tape.expressions import compile_expressions, evaluat
 from vramplan.errors import RecordingError
 
 Dims = Mapping[str, int]
+
+#: a square has two numbers to be found: a third sample is the proof
+_LEAST_ROOTS = 3
 
 
 class Fitter:
@@ -75,6 +80,10 @@ class Fitter:
                 scales = _pair(a, b, sizes)
                 if scales is not None:
                     return _sum([(scales[0], first), (scales[1], second)])
+        for product, column in zip(self.products, columns, strict=True):
+            square = _square(product, column, sizes)
+            if square is not None:
+                return square
         raise RecordingError(
             f"{what}: no expression gives {sizes[:4]} at {[dict(k) for k in keys[:4]]} "
             f"({len(sizes)} samples, products {self.products[:12]})"
@@ -101,6 +110,22 @@ def _pair(a: list[int], b: list[int], sizes: list[int]) -> tuple[int, int] | Non
         return None
     p, q = x.numerator, y.numerator
     return (p, q) if all(p * u + q * v == s for u, v, s in zip(a, b, sizes, strict=True)) else None
+
+
+def _square(product: str, column: list[int], sizes: list[int]) -> str | None:
+    """Return the square of a length that is the product and a number, by which sizes go."""
+    if not product.isidentifier() or len(set(column)) < _LEAST_ROOTS or min(sizes) <= 0:
+        return None
+    least, most = (column.index(find(column)) for find in (min, max))
+    roots = math.sqrt(sizes[least]), math.sqrt(sizes[most])
+    scale = round(((roots[1] - roots[0]) / (column[most] - column[least])) ** 2)
+    if scale < 1:
+        return None
+    more = round(math.sqrt(sizes[least] / scale)) - column[least]
+    if any(scale * (one + more) ** 2 != size for one, size in zip(column, sizes, strict=True)):
+        return None
+    length = f"({product}{more:+})" if more else product
+    return _written(scale, f"{length}*{length}")
 
 
 def _written(scale: int, product: str) -> str:

@@ -44,18 +44,19 @@ def take_one_block(size_bytes: int, device: torch.device) -> None:
     del block
 
 
-def make_up(module: torch.nn.Module, device: torch.device, *, is_training: bool) -> None:
+def make_up(module: torch.nn.Module, device: torch.device) -> None:
     """Give a module that is on `meta` random weights on `device`; tied tensors stay tied.
 
-    Whole numbers (position ids) become zeros, which are valid wherever they are indices.
+    Whole numbers (position ids) become zeros, which are valid wherever they are indices. Parameters
+    want gradients, as `from_pretrained` of diffusers and transformers leaves them: torch's linear
+    layers look at that though none are worked out (ATen/native/LinearAlgebra.cpp, should_fold).
     """
     made: dict[int, torch.Tensor] = {}
     for owner in _owners(module):
         for name, parameter in owner._parameters.items():
             if parameter is not None:
                 tensor = _made(parameter, device, made)
-                trains = is_training and tensor.is_floating_point()
-                owner._parameters[name] = _parameter(tensor, trains, made, id(parameter))
+                owner._parameters[name] = _parameter(tensor, made, id(parameter))
         for name, buffer in owner._buffers.items():
             if buffer is not None:
                 owner._buffers[name] = _made(buffer, device, made)
@@ -77,11 +78,9 @@ def _made(like: torch.Tensor, device: torch.device, made: dict[int, torch.Tensor
     return made[id(like)]
 
 
-def _parameter(
-    tensor: torch.Tensor, trains: bool, made: dict[int, torch.Tensor], key: int
-) -> torch.nn.Parameter:
+def _parameter(tensor: torch.Tensor, made: dict[int, torch.Tensor], key: int) -> torch.nn.Parameter:
     if isinstance(tensor, torch.nn.Parameter):
         return tensor
-    parameter = torch.nn.Parameter(tensor, requires_grad=trains)
+    parameter = torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
     made[key] = parameter
     return parameter

@@ -146,7 +146,7 @@ class TorchRun:
 
     def _loaded(self, name: str, module: torch.nn.Module, place: torch.device) -> torch.nn.Module:
         if self._task.checkpoint is None:
-            make_up(module, place, is_training=self._program.is_training)
+            make_up(module, place)
             return module
         return self._program.load(name, self._task.checkpoint, place).to(place)
 

@@ -76,7 +76,8 @@ class CachingAllocator:
     refused when reserved + segment exceeds it. `device_bytes` is what the driver has to give.
     Without `expandable_segments` both refuse the same requests. With it they differ as in torch:
     the fraction counts the segment the request would get (so what is reserved may exceed the limit
-    by less than a page of 20 MiB), the driver counts the pages that are mapped.
+    by less than a page of 20 MiB), the driver counts the pages that are mapped. With
+    `limit_is_card` the limit stands for a smaller card, and counts pages too.
 
     The counters are torch's: `allocated_bytes` (allocated_bytes.all.current), `reserved_bytes`
     (reserved_bytes.all.current), their peaks, and `retries` (num_alloc_retries). `granted_bytes` is
@@ -90,6 +91,7 @@ class CachingAllocator:
         "_is_plain",
         "_large",
         "_limit_bytes",
+        "_limit_is_card",
         "_max_split_size_bytes",
         "_next_address",
         "_small",
@@ -108,6 +110,7 @@ class CachingAllocator:
         device_bytes: int | None = None,
         expandable_segments: bool = False,
         max_split_size_bytes: int | None = None,
+        limit_is_card: bool = False,
     ) -> None:
         if max_split_size_bytes is not None and max_split_size_bytes < LARGE_SEGMENT_BYTES:
             raise UsageError(
@@ -117,6 +120,7 @@ class CachingAllocator:
         self._limit_bytes = UNLIMITED_BYTES if limit_bytes is None else limit_bytes
         self._device_bytes = UNLIMITED_BYTES if device_bytes is None else device_bytes
         self._is_expandable = expandable_segments
+        self._limit_is_card = limit_is_card
         self._max_split_size_bytes = max_split_size_bytes
         self._is_plain = not expandable_segments and max_split_size_bytes is None
         self._small = BlockPool(
@@ -293,6 +297,7 @@ class CachingAllocator:
             device_bytes=self._device_bytes,
             expandable_segments=self._is_expandable,
             max_split_size_bytes=self._max_split_size_bytes,
+            limit_is_card=self._limit_is_card,
         )
         twins = self._small.copy_into(twin._small) | self._large.copy_into(twin._large)
         twin._next_address = self._next_address
@@ -346,6 +351,7 @@ class CachingAllocator:
             self._limit_bytes,
             self._device_bytes,
             self._is_expandable,
+            self._limit_is_card,
             self._max_split_size_bytes,
         )
         return settings, tuple(layout), tuple(places.get(block, -1) for block in held)
@@ -386,15 +392,18 @@ class CachingAllocator:
 
     def _grow(self, pool: BlockPool, size_bytes: int) -> Block | None:
         """Return a used block from new memory, or None where a limit refuses it (alloc_block)."""
-        grown_bytes = segment_bytes(size_bytes)
-        asked_bytes = self.reserved_bytes + grown_bytes
+        grown_bytes = counted_bytes = segment_bytes(size_bytes)
+        run = expandable.find_room(pool, size_bytes) if self._is_expandable else []
+        if self._is_expandable and self._limit_is_card:
+            counted_bytes = expandable.missing_bytes(run, size_bytes, pool.page_bytes)
+        asked_bytes = self.reserved_bytes + counted_bytes
         if asked_bytes > self._limit_bytes:
             return None
         self.granted_bytes = max(self.granted_bytes, asked_bytes)
         room_bytes = self._device_bytes - self.reserved_bytes
         block: Block | None
         if self._is_expandable:
-            run = expandable.find_room(pool, size_bytes) or [self._add_expandable(pool)]
+            run = run or [self._add_expandable(pool)]
             block, grown_bytes = expandable.map_room(run, size_bytes, room_bytes)
         elif grown_bytes > room_bytes:
             return None

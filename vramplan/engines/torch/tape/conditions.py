@@ -40,7 +40,8 @@ class Conditions:
     `numbers` are the settings as whole numbers (batch, width, height, steps, …), `facts` the words
     that choose variants (dtype, kernel, …). `workspace_bytes` gives a library's scratch from its
     operands' bytes, and `cast_workspace_bytes` the same, by element size, for components that the
-    pipeline casts to another than `element_bytes`.
+    pipeline casts to another than `element_bytes`. With `has_own_convolutions` no library has any
+    for the dtype: torch's own make them matrix products, for which cuBLAS takes its workspace.
     """
 
     numbers: Mapping[str, int]
@@ -49,6 +50,7 @@ class Conditions:
     workspace_bytes: WorkspaceModel
     cast_workspace_bytes: Mapping[int, WorkspaceModel] = field(default_factory=dict)
     cublas_bytes: int
+    has_own_convolutions: bool = False
     loading: str = "to"
     offload: str = "none"
     stays: frozenset[str] = STAYS_ON_DEVICE  # components that offload leaves on the device

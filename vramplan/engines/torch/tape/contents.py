@@ -11,6 +11,9 @@ from vramplan.engines.torch.tape.code import Code, find_peers, find_windows, wit
 from vramplan.engines.torch.tape.expressions import check_expression, compile_expressions, evaluate
 from vramplan.quick_dataclass import dataclass, field
 
+#: how a part is called that goes with a component and is another model
+ON_ITS_OWN = "+"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
@@ -170,5 +173,7 @@ class Tape:
         """
         if not part:
             return component
+        if part.startswith(ON_ITS_OWN):
+            return part.removeprefix(ON_ITS_OWN)
         has_routines = any(name.startswith(f"{component}.") for name in self.routines)
         return part if len(self.components) == 1 and not has_routines else f"{component}.{part}"

@@ -112,3 +112,14 @@ def _sides(text: str | None, usual: int, count: int) -> tuple[int, ...]:
         return (usual,) * count
     sides = tuple(map(int, text.split("x")))
     return sides * count if len(sides) == 1 else sides
+
+
+def product_thread(kind: str) -> int:
+    """Return whose cuBLAS multiplies where torch works a convolution out itself; 0 for no layer.
+
+    1 is the program's own thread, 2 the one in which autograd works, as in a tape's step ``g``.
+    """
+    product = kind.partition(" ")[0]
+    if product == FORWARD:
+        return 1
+    return 2 if product in (INPUT_GRADIENT, FILTER_GRADIENT) else 0

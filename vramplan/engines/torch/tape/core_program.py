@@ -14,11 +14,13 @@ from vramplan.engines.torch.diffusers_offload import CHAIN
 from vramplan.engines.torch.tape.code import Code
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape, Variant, Weights
+from vramplan.engines.torch.tape.convolution import product_thread
 from vramplan.quick_typing import Any
 
 # core/program.h
 _STEP = -(1 << 40)
 _FREE_ELSEWHERE, _SCRATCH, _PRODUCT, _PHASE, _CALL, _ENTER, _EXIT, _CAST, _LOOP = range(1, 10)
+_SCRATCH_OF_PRODUCT = 10
 _AT, _ALL, _BACK, _SAME = range(4)
 #: labels that the core knows by number
 _LABELS = ("load", "idle", "pipeline")
@@ -48,7 +50,7 @@ class Vocabulary:
             self.names[name]
         self._routines = {name: number for number, name in enumerate(tape.routines)}
         self._components = {name: number for number, name in enumerate(tape.components)}
-        self._variants: dict[tuple[int, bool], tuple[array[int], frozenset[str]]] = {}
+        self._variants: dict[tuple[int, bool, bool], tuple[array[int], frozenset[str]]] = {}
         self._modules = {name: _tensors(weights) for name, weights in tape.components.items()}
 
     def program(self, conditions: Conditions) -> tuple[array[int], bytes]:
@@ -99,7 +101,7 @@ class Vocabulary:
         A condition on dimensions is left to the core.
         """
         facts = conditions.facts
-        is_sequential = conditions.offload == "sequential"
+        is_sequential, own = conditions.offload == "sequential", conditions.has_own_convolutions
         written: dict[str, list[array[int]]] = {}
         ahead = [self.tape.entry]
         while ahead:
@@ -109,7 +111,7 @@ class Vocabulary:
             written[name] = []
             for variant in self.tape.routines[name]:
                 if all(facts.get(key) in values for key, values in variant.when.items()):
-                    code, calls = self._variant(variant, is_sequential)
+                    code, calls = self._variant(variant, is_sequential, own)
                     written[name].append(code)
                     ahead += calls
         parts: list[Iterable[int]] = [(len(self._routines),)]
@@ -128,10 +130,12 @@ class Vocabulary:
         before = self._components[chain[place - 1]] if place else -1
         return self._components[top], before
 
-    def _variant(self, variant: Variant, is_sequential: bool) -> tuple[array[int], frozenset[str]]:
-        key = (id(variant), is_sequential)
+    def _variant(
+        self, variant: Variant, is_sequential: bool, has_own: bool
+    ) -> tuple[array[int], frozenset[str]]:
+        key = (id(variant), is_sequential, has_own)
         if key not in self._variants:
-            coder = _Coder(self, variant, has_modules=is_sequential)
+            coder = _Coder(self, variant, has_modules=is_sequential, has_own_convolutions=has_own)
             body = coder.part(variant.code, ())
             expressions = self.expressions
             words = [
@@ -166,10 +170,18 @@ class Vocabulary:
 class _Coder:
     """Writes the code of one variant; without the marks of modules as its `plain_code` is."""
 
-    def __init__(self, vocabulary: Vocabulary, variant: Variant, *, has_modules: bool) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        variant: Variant,
+        *,
+        has_modules: bool,
+        has_own_convolutions: bool,
+    ) -> None:
         self._vocabulary = vocabulary
         self._variant = variant
         self._left_out = () if has_modules else ("e", "x")
+        self._has_own_convolutions = has_own_convolutions
         self.calls: set[str] = set()
 
     def part(self, code: Code, place: Place) -> list[int]:
@@ -199,7 +211,11 @@ class _Coder:
             case "f":
                 return self._free(step)
             case "w":
-                return [_STEP - _SCRATCH, known.labels[step[1]], len(step) - 2, *step[2:]]
+                words = [known.labels[step[1]], len(step) - 2, *step[2:]]
+                thread = product_thread(step[1]) if self._has_own_convolutions else 0
+                if thread:
+                    return [_STEP - _SCRATCH_OF_PRODUCT, thread - 1, *words]
+                return [_STEP - _SCRATCH, *words]
             case "g":
                 return [_STEP - _PRODUCT, len(step) - 1]
             case "p":

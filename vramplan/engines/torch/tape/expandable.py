@@ -48,6 +48,19 @@ def find_room(pool: BlockPool, size_bytes: int) -> list[Block]:
     return []
 
 
+def missing_bytes(run: list[Block], size_bytes: int, page_bytes: int) -> int:
+    """Return the bytes that `map_room` maps for a block in a run, or in a new segment for none."""
+    have_bytes = mapped_bytes = 0
+    for block in run:
+        if block.mapped:
+            have_bytes += block.size_bytes
+        else:
+            step_bytes = round_up(min(size_bytes - have_bytes, block.size_bytes), page_bytes)
+            have_bytes += step_bytes
+            mapped_bytes += step_bytes
+    return mapped_bytes if run else round_up(size_bytes, page_bytes)
+
+
 def add_segment(pool: BlockPool, address: int, span_bytes: int) -> Block:
     """Return a new segment of `span_bytes` addresses, none of them mapped."""
     block = Block(pool, address, span_bytes)

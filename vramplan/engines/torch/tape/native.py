@@ -116,6 +116,7 @@ def _declare(core: ctypes.CDLL) -> None:
     core.vramplan_marks.argtypes = [pointer, pointer, pointer]
     core.vramplan_attempt.argtypes = [pointer, _LONG, number, _LONGS]
     core.vramplan_lower.argtypes = [pointer, _LONG, number, ctypes.c_double, _LONGS]
+    core.vramplan_known.argtypes = [pointer, pointer, _LONG, _LONG, _LONG, number, _LONGS]
 
 
 class _Program:
@@ -162,6 +163,7 @@ class _Known:
         key = (
             tuple(facts.get(name) for name in self.vocabulary.tape.known_facts),
             conditions.offload == "sequential",
+            conditions.has_own_convolutions,
             conditions.skip_components,
             conditions.stays,
         )
@@ -291,25 +293,61 @@ class NativeRehearsal:
             self._trace = cold
         return self._warm
 
-    def like(self, conditions: Conditions) -> NativeRehearsal | None:
+    def like(self, conditions: Conditions) -> Rehearsed | None:
         """Return the same run with other scratch; None where it may differ in more than that."""
         if self._base is not None:  # only a run that was gone through itself can be followed
             return self._base.like(conditions)
         if self._instead is not None:
             return None
         with self._run.lock:
-            return self._twin(conditions)
+            sizes = _sizes_under(conditions, self._asked())
+            if sizes is None:
+                return None
+            known = self._known_search(sizes, conditions.cublas_bytes, -1, Refused.NEXT_PLAN)
+            if known is not None:
+                return _Alike(self, conditions, sizes, most_wanted_bytes=known[0])
+            return self._twin(conditions, sizes)
 
-    def _twin(self, conditions: Conditions) -> NativeRehearsal | None:
-        asked, kin = self._asked(), self._kin
-        sizes = _sizes_under(conditions, asked)
-        if sizes is None:
+    def known_search(
+        self, sizes: bytes, cublas_bytes: int, limit_bytes: int, refused: Refused
+    ) -> Lowered | None:
+        """Return what `lower` says of this run with other scratch; None where that is not known."""
+        with self._run.lock:
+            known = self._known_search(sizes, cublas_bytes, limit_bytes, refused)
+        return None if known is None else known[1]
+
+    def _known_search(
+        self, sizes: bytes, cublas_bytes: int, limit_bytes: int, refused: Refused
+    ) -> tuple[int, Lowered] | None:
+        """Return what a limit led to, after it; one below 0 is the least that refuses nothing."""
+        found, words = (_LONG * 6)(), array("q", sizes)
+        count = len(words) // (1 + _MOST_PLANS)
+        status = self._core.vramplan_known(
+            *(self._run.address, words.buffer_info()[0], count, cublas_bytes),
+            *(limit_bytes, refused, found),
+        )
+        if status != _REFUSED:
             return None
+        return found[5], self._lowered(list(found))
+
+    def twin(self, conditions: Conditions, sizes: bytes) -> NativeRehearsal | None:
+        """Return the same run with other scratch, of which the sizes are known."""
+        with self._run.lock:
+            return self._twin(conditions, sizes)
+
+    def rehearse_again(self, conditions: Conditions) -> Rehearsed:
+        """Return a run of its own under other conditions."""
+        return self._again(conditions)
+
+    def _twin(self, conditions: Conditions, sizes: bytes) -> NativeRehearsal | None:
+        asked, kin = self._asked(), self._kin
         own = self._conditions
         run: _Run | None = None
         answers = self._answers
         if conditions.cublas_bytes == own.cublas_bytes and sizes == _sizes_under(own, asked):
             run = self._run
+        elif own.has_own_convolutions:  # with no scratch the products come at another place
+            return None
         else:
             scratch = conditions.cublas_bytes.to_bytes(8, "little") + sizes
             known = kin.runs.get(scratch)
@@ -473,20 +511,79 @@ class NativeRehearsal:
                 status = self._core.vramplan_lower(
                     self._run.address, limit_bytes, refused, seconds, found
                 )
-            limit_bytes, phase, component, asked_bytes, tries = found
             if status in (_DONE, _TOO_LONG):
-                return Lowered(limit_bytes=limit_bytes, failure=None, tries=tries)
+                return Lowered(limit_bytes=found[0], failure=None, tries=found[4])
             if status == _REFUSED:
-                labels = self._labels
-                failure = ReplayOutOfMemory(labels[phase], labels[component], asked_bytes)
-                return Lowered(limit_bytes=limit_bytes, failure=failure, tries=tries)
+                return self._lowered(list(found))
+            limit_bytes = found[0]
         return lower_by_attempts(self, limit_bytes, refused=refused, seconds=seconds)
+
+    def _lowered(self, found: Sequence[int]) -> Lowered:
+        labels = self._labels
+        limit_bytes, phase, component, asked_bytes, tries = found[:5]
+        failure = ReplayOutOfMemory(labels[phase], labels[component], asked_bytes)
+        return Lowered(limit_bytes=limit_bytes, failure=failure, tries=tries)
 
     def failure(
         self, limit_bytes: int, *, refused: Refused = Refused.FAILS
     ) -> ReplayOutOfMemory | None:
         """Return how what was run so far fails under a limit; None where it completes."""
         return self.attempt(limit_bytes, refused=refused)[1]
+
+
+class _Alike:
+    """A run that differs from a base in scratch alone, and goes as one that was searched.
+
+    What that search does not answer is asked of the run itself, which is made then (`Rehearsed`).
+    """
+
+    def __init__(
+        self, base: NativeRehearsal, conditions: Conditions, sizes: bytes, *, most_wanted_bytes: int
+    ) -> None:
+        self.tape = base.tape
+        self.most_wanted_bytes = most_wanted_bytes
+        self.request_count = 0  # they are the base's
+        self._base = base
+        self._conditions = conditions
+        self._sizes = sizes
+        self._made: Rehearsed | None = None
+
+    def _itself(self) -> Rehearsed:
+        if self._made is None:
+            twin = self._base.twin(self._conditions, self._sizes)
+            self._made = twin or self._base.rehearse_again(self._conditions)
+        return self._made
+
+    @property
+    def trace(self) -> Trace:
+        """The stretches of the run."""
+        return self._itself().trace
+
+    def like(self, conditions: Conditions) -> Rehearsed | None:
+        """Return the same run with other scratch."""
+        return self._base.like(conditions)
+
+    def warm_reserved_peak_bytes(self) -> int:
+        """Return the reserved peak of this and one more run of the entry, in the same process."""
+        return self._itself().warm_reserved_peak_bytes()
+
+    def attempt(
+        self, limit_bytes: int, *, refused: Refused = Refused.FAILS
+    ) -> tuple[int, ReplayOutOfMemory | None]:
+        """Return what a limit granted the run at most, and how the run fails under it."""
+        return self._itself().attempt(limit_bytes, refused=refused)
+
+    def failure(
+        self, limit_bytes: int, *, refused: Refused = Refused.FAILS
+    ) -> ReplayOutOfMemory | None:
+        """Return how what was run so far fails under a limit; None where it completes."""
+        return self.attempt(limit_bytes, refused=refused)[1]
+
+    def lower(self, limit_bytes: int, *, refused: Refused, seconds: float) -> Lowered:
+        """Try limits downwards from one under which the run completes, until it fails."""
+        cublas_bytes = self._conditions.cublas_bytes
+        known = self._base.known_search(self._sizes, cublas_bytes, limit_bytes, refused)
+        return known or self._itself().lower(limit_bytes, refused=refused, seconds=seconds)
 
 
 def _percents(conditions: Conditions) -> array[int]:

@@ -132,13 +132,13 @@ class Journal(CachingAllocator):
     )
 
     def __init__(self, *, expandable_segments: bool = False) -> None:
-        super().__init__(expandable_segments=expandable_segments)
+        super().__init__(expandable_segments=expandable_segments, limit_is_card=True)
         self.count = 0
         self.is_complete = False
         self.requests = array("q")
         self.growths: list[tuple[int, int]] = []
         self._numbers: dict[Block, int] = {}
-        beginning = CachingAllocator(expandable_segments=expandable_segments)
+        beginning = CachingAllocator(expandable_segments=expandable_segments, limit_is_card=True)
         self.openings = [_Position(beginning, 0, 0, {})]
         self._apart = _APART
 

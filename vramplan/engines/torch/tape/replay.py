@@ -16,6 +16,7 @@ from vramplan.engines.torch.tape.code import Code, Step
 from vramplan.engines.torch.tape.collection import uncollected
 from vramplan.engines.torch.tape.conditions import Conditions, WorkspaceModel
 from vramplan.engines.torch.tape.contents import Tape, Variant
+from vramplan.engines.torch.tape.convolution import product_thread
 from vramplan.engines.torch.tape.expressions import evaluate, evaluate_all
 from vramplan.engines.torch.tape.frames import Frame, resolve
 from vramplan.engines.torch.tape.mark import Mark
@@ -263,8 +264,7 @@ class Replay:
         elif kind == "l":
             self._loop(op, frame, variant, dims)
         elif kind == "g":
-            if len(op) not in self._cublas:
-                self._cublas[len(op)] = self.allocator.malloc(self.conditions.cublas_bytes)
+            self._multiply(len(op))
         elif kind == "p":
             self.begin(cast("str", op[1]), cast("str", op[2]) if len(op) > 2 else "pipeline")
         elif kind == "t":
@@ -292,12 +292,24 @@ class Replay:
             model = conditions.cast_workspace_bytes.get(width, model)
         plans = plans_of(model, kind, operands)
         size = plans[0]
+        thread = product_thread(kind) if conditions.has_own_convolutions else 0
+        if thread and thread not in self._cublas:  # while its own scratch is held
+            block = self.allocator.malloc(size) if size else None
+            self._multiply(thread)
+            if block is not None:
+                self.allocator.free(block)
+            return
         if not size:
             return
         self.listener.plans_known((kind, width, operands), plans)
         self.listener.scratch_begins()
         self.allocator.free(self.allocator.malloc(size))
         self.listener.scratch_ends()
+
+    def _multiply(self, thread: int) -> None:
+        """Let cuBLAS take its workspace for the first product of a thread."""
+        if thread not in self._cublas:
+            self._cublas[thread] = self.allocator.malloc(self.conditions.cublas_bytes)
 
     def _cast(self, component: str, element_bytes: int) -> None:
         self._spend(self.residency.cast(component, element_bytes))

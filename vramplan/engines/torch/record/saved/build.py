@@ -87,12 +87,12 @@ def build_part(part: SavedPart, dtype: torch.dtype) -> torch.nn.Module:
     finally:
         torch.set_default_dtype(before)
     module = module.eval().requires_grad_(False)
-    _load_as(module, dtype, is_of_diffusers=part.class_path.startswith("diffusers."))
+    load_as(module, dtype, is_of_diffusers=part.class_path.startswith("diffusers."))
     _compare(part, module)
     return module
 
 
-def _load_as(module: torch.nn.Module, dtype: torch.dtype, *, is_of_diffusers: bool) -> None:
+def load_as(module: torch.nn.Module, dtype: torch.dtype, *, is_of_diffusers: bool) -> None:
     """Give every tensor the type that `from_pretrained` loads it in, when `dtype` is asked for.
 
     diffusers casts all that is saved, but for what a class keeps in fp32; transformers leaves what

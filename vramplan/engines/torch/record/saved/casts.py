@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from vramplan.engines.torch.record.saved.wrapped import OnDevice, WrappedDevice
+from vramplan.engines.torch.record.saved.wrapped import OnDevice, WrappedDevice, take_for_weight
 from vramplan.engines.torch.record.stream import Cast
 
 Value = Any
@@ -48,9 +48,6 @@ def _cast(device: WrappedDevice, module: torch.nn.Module, dtype: torch.dtype) ->
                 if id(tensor) not in done:
                     done[id(tensor)] = tensor, _as(tensor, dtype, device)
                 tensors[key] = done[id(tensor)][1]  # type: ignore[assignment]  # a parameter
-    for old, new in done.values():
-        if new is not old:  # its identity may be another's soon
-            device.weights.discard(old.content.untyped_storage()._cdata)  # type: ignore[attr-defined]  # ours
 
 
 def _as(tensor: OnDevice, dtype: torch.dtype, device: WrappedDevice) -> OnDevice:
@@ -58,7 +55,7 @@ def _as(tensor: OnDevice, dtype: torch.dtype, device: WrappedDevice) -> OnDevice
         return tensor
     with _disable_current_modes():
         content = tensor.content.to(dtype)
-    device.weights.add(content.untyped_storage()._cdata)
+    take_for_weight(device.weights, content)
     made = OnDevice(content)
     made._is_param = getattr(tensor, "_is_param", False)
     return made

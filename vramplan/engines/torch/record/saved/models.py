@@ -68,6 +68,8 @@ def run_generation(request: Request, model: Value, device: WrappedDevice, new_to
     try:
         device.begin_phase("prefill", part)
         given = inputs(request, model, device)
+        if request.static_cache is not None:
+            given |= _static_cache(model, request.static_cache)
         out = model.generate(
             **given, max_new_tokens=new_tokens, min_new_tokens=None, do_sample=False, num_beams=1
         )
@@ -77,6 +79,19 @@ def run_generation(request: Request, model: Value, device: WrappedDevice, new_to
             hook.remove()
     if passes != new_tokens:
         raise RecordingError(f"{request.class_path} made {passes} passes for {new_tokens} tokens")
+
+
+def _static_cache(model: Value, tokens: int) -> Inputs:
+    """Return what gives `generate` a static cache of so many tokens, whatever it will make.
+
+    ``cache_implementation="static"`` makes the same one, as long as prompt and new tokens are; on
+    CUDA it compiles the model then, which is not recorded.
+    """
+    from transformers import StaticCache
+
+    config = model.config.get_text_config(decoder=True)
+    cache = StaticCache(config=config, max_cache_len=tokens)
+    return {"past_key_values": cache, "disable_compile": True}
 
 
 def run_once(request: Request, model: Value, device: WrappedDevice) -> None:

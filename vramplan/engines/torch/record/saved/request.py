@@ -32,6 +32,8 @@ class Request:
     #: how strongly a pipeline follows its prompt; None leaves it at its own default
     guidance: float | None = None
     mode: str = "both"  # of a lone autoencoder: both | encode | decode
+    #: tokens that a static KV cache has room for; None for one that grows
+    static_cache: int | None = None
     #: what a pipeline's constructor takes beside components and what `index` says
     values: Mapping[str, Value] = field(default_factory=dict)
 

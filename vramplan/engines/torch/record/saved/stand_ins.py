@@ -7,6 +7,7 @@ and pipelines pad prompts to a length of their own. So a folder's tokenizers are
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -34,8 +35,17 @@ _GEMMA = (
     *("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
     *("<image_soft_token>", "<start_of_image>", "<end_of_image>"),
 )
+_KINDS = ("Tokenizer", "Processor", "FeatureExtractor")
+#: what a processor asks its tokenizer for, and how many such things it may ask for
+_ASKED = re.compile(r"has no attribute '?([a-z][a-z0-9_]{0,40}_token)'?$")
+_MOST_ASKED = 16
+#: what stands for an image and for a video in a prompt, whatever the kind
+_PICTURES = {
+    "image_token": ("<|image_pad|>", "<image_soft_token>", "<image>"),
+    "video_token": ("<|video_pad|>",),
+}
 #: how many tokens a prompt has at most, where a pipeline asks the tokenizer
-_LONGEST = {"CLIP": 77, "T5": 512}
+_LONGEST = {"CLIP": 77, "T5": 512, "Bert": 512, "Roberta": 512, "XLMRoberta": 512, "MPNet": 512}
 _LONGEST_OTHER = 4096
 
 
@@ -79,12 +89,12 @@ def _tokenizer(name: str, image_tokens: dict[str, int]) -> Value:
     made = make() if make else _bytewise(_PLAIN, pad="<pad>", eos="</s>", bos="<s>")
     longest = next((n for kind, n in _LONGEST.items() if name.startswith(kind)), _LONGEST_OTHER)
     made.model_max_length = longest
-    if name.startswith("Qwen"):
-        for key, token in (("image_token", "<|image_pad|>"), ("video_token", "<|video_pad|>")):
+    known = made.get_vocab()
+    for key, tokens in _PICTURES.items():
+        token = next((one for one in tokens if one in known), None)
+        if token is not None:
             setattr(made, key, token)
-            setattr(
-                made, f"{key}_id", image_tokens.get(f"{key}_id", made.convert_tokens_to_ids(token))
-            )
+            setattr(made, f"{key}_id", image_tokens.get(f"{key}_id", known[token]))
     return made
 
 
@@ -96,12 +106,17 @@ def _alphabet() -> list[str]:
 
 def _bytewise(specials: tuple[str, ...], **which: str) -> Value:
     import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
     words = [*specials, *_alphabet()]
     made = Tokenizer(models.BPE(vocab={word: n for n, word in enumerate(words)}, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
+    if "bos" in which:  # so an empty prompt is a token too
+        begin = which["bos"]
+        made.post_processor = processors.TemplateProcessing(
+            single=f"{begin} $A", special_tokens=[(begin, words.index(begin))]
+        )
     tokens = {f"{key}_token": token for key, token in which.items()}
     found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **tokens)
     others = [token for token in specials if token not in which.values()]
@@ -133,16 +148,27 @@ def _processor(cls: Value, image_tokens: dict[str, int]) -> Value:
     wanted = inspect.signature(cls.__init__).parameters
     parts: dict[str, Value] = {"tokenizer": tokenizer}
     if "Qwen" in cls.__name__:
-        parts["image_processor"] = transformers.Qwen2VLImageProcessor()
+        is_third = cls.__name__.startswith("Qwen3")
+        patch = {"patch_size": 16} if is_third else {}  # of its own a processor has the second's
+        parts["image_processor"] = transformers.Qwen2VLImageProcessor(**patch)
         if "video_processor" in wanted:
-            is_third = cls.__name__.startswith("Qwen3")
-            video = (
-                transformers.Qwen3VLVideoProcessor
-                if is_third
-                else transformers.Qwen2VLVideoProcessor
-            )
-            parts["video_processor"] = video()
+            kind = "Qwen3VLVideoProcessor" if is_third else "Qwen2VLVideoProcessor"
+            parts["video_processor"] = getattr(transformers, kind)()
     else:
         stem = cls.__name__.removesuffix("Processor")
         parts["image_processor"] = find_class(f"transformers.{stem}ImageProcessor")()
-    return cls(**parts, **({"chat_template": _CHAT} if "chat_template" in wanted else {}))
+    template = {"chat_template": _CHAT} if "chat_template" in wanted else {}
+    for _ in range(_MOST_ASKED):
+        try:
+            return cls(**parts, **template)
+        except AttributeError as problem:  # a special token of this family alone
+            asked = _ASKED.search(str(problem))
+            if asked is None:
+                raise
+            token = f"<|{asked[1].removesuffix('_token')}|>"
+            tokenizer.add_special_tokens(
+                {"additional_special_tokens": [token]}, replace_extra_special_tokens=False
+            )
+            setattr(tokenizer, asked[1], token)
+            setattr(tokenizer, f"{asked[1]}_id", tokenizer.convert_tokens_to_ids(token))
+    raise RecordingError(f"{cls.__name__} wants too many tokens of its own")

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramplan.engines.torch.record.attention import Attention
+from vramplan.engines.torch.record.attention import Attention, as_on_card, without_sums
 from vramplan.engines.torch.record.device import (
     CPU,
     SMALL,
@@ -28,7 +28,7 @@ from vramplan.engines.torch.record.device import (
 )
 from vramplan.engines.torch.record.layouts import META, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
-from vramplan.engines.torch.record.scratch import kept_bytes
+from vramplan.engines.torch.record.scratch import copied_first, kept_bytes
 from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
 
 CUDA = torch.device("cuda", 0)
@@ -138,14 +138,14 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     def __init__(
         self,
         stream: Stream,
-        weights: Iterable[int],
+        weights: set[int],
         *,
         small: int = SMALL,
         small_whole: int = SMALL_WHOLE,
     ) -> None:
         WrittenMarks.__init__(self, stream)
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # as above
-        self.weights = set(weights)
+        self.weights = weights  # the same set: what dies is taken out of it
         self.births: dict[int, Birth] = {}
         self.small, self.small_whole = small, small_whole
         #: how often a value was read that nobody has
@@ -216,7 +216,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         kwargs: dict[str, Value] | None = None,
     ) -> Value:
         kwargs = dict(kwargs or {})
-        name = str(func)
+        func, name = as_on_card(func, str(func))
         here = [*_on_device(args), *_on_device(kwargs)]
         known, answer = self._answer(name, func, args, here)
         if known:
@@ -233,7 +233,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             )
         if device is not None and not _is_cuda(device):  # new_zeros(device="cpu")
             return func(*mapped(_on_host, args), **mapped(_on_host, kwargs))
-        out = self._run(func, name, args, kwargs, here)
+        with self.holding(copied_first(name, args), name):
+            out = self._run(func, name, args, kwargs, here)
         for event in scratch_events(self.stream, name, args, out):
             self.write(event)
         return out
@@ -328,10 +329,14 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             return self._born(torch.ones(out.shape, dtype=out.dtype), name)
         if written is None and not kwargs.get("memory_format"):
             out = laid_out(func, out, inner)
-        return self._wrap(mapped(self._real_if_index(known), out), name, known, args)
+        places = _chosen_along(name, args, kwargs)
+        return self._wrap(mapped(self._real_if_index(known, places), out), name, known, args)
 
-    def _real_if_index(self, known: Mapping[int, OnDevice]) -> Value:
-        """Return what makes small whole numbers real, so that code that reads them goes on."""
+    def _real_if_index(self, known: Mapping[int, OnDevice], places: int | None) -> Value:
+        """Return what makes small whole numbers real, so that code that reads them goes on.
+
+        They are zeros, or along dimension `places` different ones: what is chosen of some is.
+        """
 
         def real(out: Value) -> Value:
             if not is_meta(out) or out.dtype.is_floating_point or out.dtype.is_complex:
@@ -340,10 +345,12 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if out.numel() > self.small or id(out) in known or key in self.births:
                 return out
             stand_in = torch.zeros(out.shape, dtype=out.dtype)
+            if places is not None and out.dim():
+                along = [1] * out.dim()
+                along[places] = -1
+                stand_in += torch.arange(out.shape[places], dtype=out.dtype).reshape(along)
             if key in self.weights:  # a view of a weight: a GPU allocates nothing for it
-                storage = stand_in.untyped_storage()
-                self.weights.add(storage._cdata)
-                weakref.finalize(storage, self.weights.discard, storage._cdata).atexit = False
+                take_for_weight(self.weights, stand_in)
             return stand_in
 
         return real
@@ -359,13 +366,12 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     ) -> Value:
         """Run a fused attention by its shape function, which gives a GPU's strides."""
         shapes = func(*mapped(_shape_of, args), **mapped(_shape_of, kwargs))
+        shapes = without_sums(name, args, shapes)
         if is_hollow:
             out = mapped(lambda x: self._born(x, name) if is_meta(x) else x, shapes)
         else:
             real = self.attended(name, args, kwargs, shapes)
             out = mapped(lambda x: self._born(x, name) if isinstance(x, torch.Tensor) else x, real)
-        for event in scratch_events(self.stream, name, args, out[0]):
-            self.write(event)
         return out
 
     def attended(
@@ -377,6 +383,15 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     ) -> Value:
         """Return real results of the shapes of an attention, whose values nobody reads."""
         return mapped(_zeros_like, shapes)
+
+
+def _chosen_along(name: str, args: tuple[Value, ...], kwargs: Mapping[str, Value]) -> int | None:
+    """Return the dimension along which an operator's whole numbers all differ; None without."""
+    place = {"aten.topk.default": 2, "aten.sort.default": 1}.get(name)
+    if place is None and name != "aten.sort.stable":
+        return None
+    dim: int = kwargs.get("dim", args[place] if place is not None and len(args) > place else -1)
+    return dim
 
 
 _AS_IT_IS = (None, torch.preserve_format)
@@ -514,6 +529,17 @@ def cuda_asked_for(kernel: str) -> Iterator[None]:
             setattr(torch.cuda, name, answer)
 
 
+def take_for_weight(weights: set[int], content: torch.Tensor) -> None:
+    """Add the identity of a tensor's storage to `weights`, for as long as it lives.
+
+    A module that is moved away while a pipeline runs lets its storages go, and whatever is
+    allocated next may be where one of them was.
+    """
+    storage = content.untyped_storage()
+    weights.add(storage._cdata)
+    weakref.finalize(storage, weights.discard, storage._cdata).atexit = False
+
+
 def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
     """Wrap every parameter and buffer of `modules`; return the identities of their storages.
 
@@ -532,7 +558,10 @@ def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
                         made = OnDevice(content)
                         if isinstance(tensor, torch.nn.Parameter):
                             made._is_param = True  # torch's own mark
-                        found.add(content.untyped_storage()._cdata)
+                            # as `from_pretrained` leaves it: linear layers then copy an input that
+                            # is not contiguous. ATen/native/LinearAlgebra.cpp has that: should_fold
+                            made.requires_grad_(content.is_floating_point())
+                        take_for_weight(found, content)
                         wrapped[id(tensor)] = made, tensor  # kept, so that no identity is reused
                     tensors[name] = wrapped[id(tensor)][0]  # type: ignore[assignment]  # a parameter
     return found

@@ -7,8 +7,6 @@
 
 #define MIB ((int64_t)1 << 20)
 #define LARGE_SEGMENT (20 * MIB)
-#define LARGE (10 * MIB)
-#define LARGE_ROUND (2 * MIB)
 #define SPAN ((int64_t)1 << 40)
 
 int grow_room(void **items, int32_t *room, int32_t wanted, size_t each) {
@@ -26,8 +24,21 @@ static int64_t round_up(int64_t size, int64_t step) { return (size + step - 1) /
 
 static int64_t segment_size(int64_t size) {
     if (size <= SMALL) return SMALL_SEGMENT;
-    if (size < LARGE) return LARGE_SEGMENT;
+    if (size < OWN_SEGMENT) return LARGE_SEGMENT;
     return round_up(size, LARGE_ROUND);
+}
+
+void segment_span(int64_t size, int64_t *above, int64_t *most) {
+    if (size <= SMALL) {
+        *above = 0;
+        *most = SMALL;
+    } else if (size <= OWN_SEGMENT - ROUND) { /* requests are rounded up first */
+        *above = SMALL;
+        *most = OWN_SEGMENT - ROUND;
+    } else {
+        *most = round_up(size, LARGE_ROUND);
+        *above = *most - LARGE_ROUND > OWN_SEGMENT - ROUND ? *most - LARGE_ROUND : OWN_SEGMENT - ROUND;
+    }
 }
 
 int allocator_begin(Allocator *a, int64_t limit, int is_expandable) {
@@ -265,8 +276,8 @@ static int32_t following(const Allocator *a, const Pool *pool, int32_t block) {
     return b->higher >= 0 ? b->higher : lowest_from(pool, class_of(b->size) + 1);
 }
 
-int64_t largest_small(const Allocator *a) {
-    const Pool *pool = &a->pools[0];
+int64_t largest_free(const Allocator *a, int which) {
+    const Pool *pool = &a->pools[which];
     if (!pool->used_words) return 0;
     int32_t word = 63 - __builtin_clzll(pool->used_words);
     int32_t block = pool->lowest[word * 64 + 63 - __builtin_clzll(pool->used[word])];
@@ -491,6 +502,23 @@ static int32_t find_room(const Allocator *a, const Pool *pool, int64_t size) {
     return -1;
 }
 
+/* The bytes that map_room maps for a block in the run that starts with `first`; -1: a new segment. */
+static int64_t missing(const Allocator *a, int32_t first, int64_t size, int64_t page) {
+    if (first < 0) return round_up(size, page);
+    int64_t have = 0, mapped = 0;
+    for (int32_t block = first; have < size; block = a->blocks[block].next) {
+        const Block *b = &a->blocks[block];
+        if (b->is_mapped) {
+            have += b->size;
+            continue;
+        }
+        int64_t step = round_up(size - have < b->size ? size - have : b->size, page);
+        have += step;
+        mapped += step;
+    }
+    return mapped;
+}
+
 static int map_pages(Allocator *a, int32_t block, int64_t size) {
     remove_unmapped(a, block);
     if (size < a->blocks[block].size) {
@@ -633,6 +661,12 @@ static int32_t add_expandable(Allocator *a, int which) {
 
 static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
     int64_t grown = segment_size(size);
+    int32_t first = -1;
+    if (a->is_expandable) { /* a card counts the pages that are mapped */
+        if (size > SPAN) return FAILED; /* no segment is that large: the Python says what then */
+        first = find_room(a, &a->pools[which], size);
+        grown = missing(a, first, size, a->pools[which].page);
+    }
     int64_t asked = a->reserved + grown;
     if (asked > a->limit) return REFUSED;
     if (asked > a->granted) {
@@ -640,8 +674,6 @@ static int grow(Allocator *a, int which, int64_t size, int32_t *block) {
         a->granted = asked;
     }
     if (a->is_expandable) {
-        if (size > SPAN) return FAILED; /* no segment is that large: the Python says what then */
-        int32_t first = find_room(a, &a->pools[which], size);
         if (first < 0) first = add_expandable(a, which);
         if (first < 0 || map_room(a, first, size, &grown)) return FAILED;
         *block = first;

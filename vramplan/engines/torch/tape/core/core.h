@@ -32,6 +32,8 @@ enum { FAILS, NEXT_PLAN, WITHOUT };
 #define SMALL ((int64_t)1 << 20) /* the largest request of the small pool */
 #define ROUND ((int64_t)512)
 #define SMALL_SEGMENT (2 * SMALL)
+#define OWN_SEGMENT (10 * SMALL) /* the smallest request that gets a segment of about its size */
+#define LARGE_ROUND (2 * SMALL)
 #define UNLIMITED ((int64_t)1 << 62)
 #define LARGEST ((int64_t)1 << 60)
 
@@ -81,7 +83,9 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit);
 int allocator_malloc(Allocator *a, int64_t size, int32_t *block); /* DONE, REFUSED, PAUSED, FAILED */
 int allocator_free(Allocator *a, int32_t block);
 int allocator_empty_cache(Allocator *a);
-int64_t largest_small(const Allocator *a); /* free block of the small pool; 0 for none */
+int64_t largest_free(const Allocator *a, int which); /* block of a pool; 0 for none */
+/* The requests that get as large a segment as one of so many bytes: above and up to these. */
+void segment_span(int64_t size, int64_t *above, int64_t *most);
 int64_t largest_part(const Allocator *a); /* of a segment that is not wholly free */
 int32_t fitting(const Allocator *a, int64_t size); /* block that a request would get; -1 for none */
 int allocator_large(Allocator *to, const Allocator *from, int64_t limit); /* the large pool alone */

@@ -29,6 +29,7 @@ int journal_begin(Journal *j, int is_expandable) {
 void journal_end(Journal *j) {
     for (int32_t i = 0; i < MOST_OPENINGS; i++) end_state(&j->openings[i]);
     tries_end(&j->tries);
+    spans_end(&j->run);
     if (!j->is_borrowed) free(j->requests);
     free(j->sizes);
     free(j->plans);
@@ -75,15 +76,16 @@ int64_t most_granted(const Journal *j) {
 /* Take scratch by the plan in use, or by the first after it that is not refused. */
 static int take_plan(const Journal *j, State *now, int32_t which, int refused) {
     const Plans *plans = &j->plans[which];
-    int32_t at = now->chosen[which], block;
+    int32_t at = now->chosen[which];
     for (; at < plans->count; at++) {
-        int status = plans->size[at] ? allocator_malloc(&now->allocator, plans->size[at], &block)
-                                     : DONE;
+        int status = lend(&now->allocator, j->search, which, at, plans->size[at]);
         if (status == REFUSED && refused != FAILS) continue;
+        if (status == REFUSED) narrow_to_refusal(j->search, which, at, plans->size[at]);
         if (status) return status;
         now->chosen[which] = (uint8_t)at;
-        return plans->size[at] ? allocator_free(&now->allocator, block) : DONE;
+        return DONE;
     }
+    narrow_to_last(j->search, which, plans, refused);
     if (refused != WITHOUT) return REFUSED;
     now->chosen[which] = (uint8_t)at;
     return DONE;
@@ -109,7 +111,11 @@ static int advance(void *of, State *now, int64_t end, int refused) {
         if (live < 0) {
             status = take_plan(j, now, (int32_t)(-1 - size), refused);
         } else {
-            if (size < 0) size = j->sizes[-1 - size];
+            if (size < 0) {
+                int32_t which = (int32_t)(-1 - size);
+                size = j->sizes[which];
+                narrow(j->search, which, 0, size - 1, size);
+            }
             if (size == 0) continue;
             status = allocator_malloc(a, size, &block);
         }

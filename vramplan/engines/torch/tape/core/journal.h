@@ -2,12 +2,12 @@
 #ifndef VRAMPLAN_JOURNAL_H
 #define VRAMPLAN_JOURNAL_H
 
+#include "spans.h"
 #include "tries.h"
 
 #define GIVEN_BACK 0           /* of a request's size: what is alive under a number is freed */
 #define EMPTY_CACHE INT64_MIN  /* of a request's size */
 #define MOST_OPENINGS 64
-#define MOST_PLANS 8 /* of one library for one operator */
 
 /* A size below 0 is one of the journal's own sizes, the first of them -1. */
 typedef struct {
@@ -20,12 +20,6 @@ typedef struct {
     int64_t request, granted;
 } Growth;
 
-/* What a library would take for an operator, by plan, in the order in which they are tried. */
-typedef struct {
-    int64_t size[MOST_PLANS];
-    int32_t count;
-} Plans;
-
 typedef struct {
     Request *requests;
     int32_t count, room;
@@ -36,6 +30,8 @@ typedef struct {
     int32_t live_count;
     Growth *growths; /* requests that were granted more than any before */
     int32_t growth_count, growth_room;
+    Spans run;     /* which of those sizes make the same run without a limit, of this scratch alone */
+    Spans *search; /* and the same search of a limit, while there is one */
     int is_expandable, is_complete; /* nothing more is written down */
     State openings[MOST_OPENINGS]; /* of the run without a limit, by rising request */
     int32_t opening_count;

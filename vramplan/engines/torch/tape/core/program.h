@@ -6,7 +6,18 @@
 
 /* a step that is no plain allocation or free is one of these, and its operands after it */
 #define STEP (-((int64_t)1 << 40))
-enum { FREE_ELSEWHERE = 1, SCRATCH, PRODUCT, PHASE, CALL, ENTER, EXIT, CAST, LOOP };
+enum {
+    FREE_ELSEWHERE = 1,
+    SCRATCH,
+    PRODUCT,
+    PHASE,
+    CALL,
+    ENTER,
+    EXIT,
+    CAST,
+    LOOP,
+    SCRATCH_OF_PRODUCT /* of which cuBLAS multiplies while it is held */
+};
 enum { AT, ALL, BACK, SAME }; /* which iteration a free means */
 
 typedef struct {

@@ -181,7 +181,8 @@ static int ask_as(Run *r, int64_t size, int64_t written, Slot *slot) {
     int32_t block, live;
     if (written < 0) {
         if (size <= SMALL) r->is_told = 0; /* it stays, where in another run it may be larger */
-        TRY(tell(r, SIZED, largest_small(&r->allocator)));
+        if (is_telling(r)) narrow(&r->journal.run, (int32_t)(-1 - written), 0, size - 1, size);
+        TRY(tell(r, SIZED, largest_free(&r->allocator, 0)));
     } else if (size > SMALL) {
         TRY(tell(r, LARGE, 0));
     }
@@ -222,7 +223,13 @@ static int use_scratch(Run *r, int32_t which) {
     Allocator *a = &r->allocator;
     int64_t size = r->journal.sizes[which], before = a->small_reserved;
     int32_t block;
-    TRY(tell(r, SIZED, largest_small(a)));
+    TRY(tell(r, SIZED, largest_free(a, 0)));
+    if (is_telling(r)) {
+        int64_t room = largest_free(a, size > SMALL);
+        if (size == 0) narrow(&r->journal.run, which, 0, -1, 0);
+        else if (size <= room) narrow_to_room(&r->journal.run, which, 0, size > SMALL, room);
+        else narrow_to_segment(&r->journal.run, which, 0, size, room);
+    }
     if (size) {
         TRY(obtain(r, size, &block));
         if (a->small_reserved != before && is_telling(r)) { /* the small pool has grown for it */
@@ -661,6 +668,7 @@ int add_size(Run *r, const Plans *plans) {
     TRY(make_room((void **)&j->plans, &j->plans_room, j->size_count + 1, sizeof(Plans)));
     TRY(make_room((void **)&r->sized, &r->sized_room, j->size_count + 1, sizeof(Asked)));
     memset(&r->sized[j->size_count], 0, sizeof(Asked));
+    TRY(spans_add(&j->run));
     j->plans[j->size_count] = *plans;
     j->sizes[j->size_count++] = plans->size[0];
     return DONE;
@@ -713,9 +721,19 @@ static int scratch_size(Run *r, int32_t kind, const int64_t *operands, int64_t c
     }
 }
 
-static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
+/* Let cuBLAS take its workspace for the first product of a thread. */
+static int multiply(Run *r, int64_t thread) {
+    Slot slot;
+    if (r->has_cublas[thread]) return DONE;
+    r->has_cublas[thread] = 1;
+    return ask_as(r, r->cublas, -1, &slot);
+}
+
+/* `thread` multiplies while the scratch is held; -1: nobody does. */
+static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d, int64_t thread) {
     int64_t kind, count, operands[MOST_OPERANDS];
     int32_t size;
+    Slot slot;
     TRY(word(c, 0, r->program->label_count - 1, &kind));
     TRY(word(c, 1, MOST_OPERANDS, &count));
     for (int64_t i = 0; i < count; i++) {
@@ -724,7 +742,13 @@ static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d) {
         operands[i] = d->sizes[which];
     }
     TRY(scratch_size(r, (int32_t)kind, operands, count, &size));
-    return use_scratch(r, size);
+    if (thread < 0 || r->has_cublas[thread] || !r->journal.sizes[size]) {
+        TRY(use_scratch(r, size));
+        return thread < 0 ? DONE : multiply(r, thread);
+    }
+    TRY(ask_as(r, r->journal.sizes[size], -1 - (int64_t)size, &slot));
+    TRY(multiply(r, thread));
+    return give(r, slot);
 }
 
 static int call(Run *r, Cursor *c, Frame *frame, const Variant *v, const Dimensions *d) {
@@ -874,17 +898,15 @@ static int step(Run *r, Cursor *c, int64_t kind, Frame *frame, const Variant *v,
     int64_t one, other;
     switch (kind) {
     case FREE_ELSEWHERE: return free_elsewhere(r, c, frame);
-    case SCRATCH: return scratch(r, c, v, d);
+    case SCRATCH: return scratch(r, c, v, d, -1);
+    case SCRATCH_OF_PRODUCT:
+        TRY(word(c, 0, 1, &one));
+        return scratch(r, c, v, d, one);
     case CALL: return call(r, c, frame, v, d);
     case LOOP: return run_loop(r, c, frame, v, d);
     case PRODUCT:
         TRY(word(c, 0, 1, &one));
-        if (!r->has_cublas[one]) {
-            Slot slot;
-            r->has_cublas[one] = 1;
-            return ask_as(r, r->cublas, -1, &slot);
-        }
-        return DONE;
+        return multiply(r, one);
     case PHASE:
         TRY(word(c, 0, r->program->label_count - 1, &one));
         TRY(word(c, 0, r->program->label_count - 1, &other));
@@ -997,6 +1019,7 @@ static int first_phase(Run *r, const Dimensions *given, int32_t *phase) {
             *phase = (int32_t)*at;
             return DONE;
         case SCRATCH: skipped = at + 1 < end ? 2 + at[1] : 0; break;
+        case SCRATCH_OF_PRODUCT: skipped = at + 2 < end ? 3 + at[2] : 0; break;
         case CALL: skipped = at + 1 < end ? 2 + 2 * at[1] : 0; break;
         case PRODUCT: skipped = 1; break;
         case ENTER:
@@ -1061,12 +1084,13 @@ EXPORT void vramplan_run_end(void *run) {
             free(r->modules[i][m].slots);
         free(r->modules[i]);
     }
+    for (int32_t i = 0; i < r->searched_count; i++) free(r->searched[i].bounds.bounds);
     journal_end(&r->journal);
     allocator_end(&r->allocator);
     tries_end(&r->tries);
     line_end(&r->segments.line);
     void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
-                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked, r->tried, r->steps, r->step_requests, r->segments.unused, r->segments.births, r->segments.orders};
+                     r->modules, r->cast,  r->present, r->weight_bytes, r->asked, r->tried, r->searched, r->steps, r->step_requests, r->segments.unused, r->segments.births, r->segments.orders};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     program_end(r->program);
     free(r);

@@ -117,6 +117,14 @@ typedef struct {
     int refused, status;
 } Tried;
 
+/* What a search for a limit came to, from a limit and for all scratch within its bounds. */
+typedef struct {
+    int64_t limit, found[5];
+    int refused, status;
+    int is_top; /* the limit refuses nothing, and is the least that does not */
+    Bounds bounds;
+} Searched;
+
 typedef struct {
     Program *program;
     int64_t *numbers; /* the settings: name, value */
@@ -169,6 +177,8 @@ typedef struct {
     Tries tries; /* by steps */
     Tried *tried;
     int32_t tried_count, tried_room;
+    Searched *searched; /* in this run and its siblings, which ask the one that they follow */
+    int32_t searched_count, searched_next;
     int64_t spent, slots;
     int has_gone, until_clock;
     clock_t began;

@@ -54,8 +54,10 @@ static int follow_sized(Run *r, Following *f, const Event *e) {
     int64_t which = -1 - request->size, size = r->journal.sizes[which], block_size;
     int64_t based = f->base->journal.sizes[which];
     int32_t block;
+    Spans *spans = &r->journal.run;
     if (request->live >= 0) {
         if (based <= SMALL) return FAILED;
+        narrow(spans, (int32_t)which, 0, size - 1, size);
         TRY(obtain_large(r, f, e, size, &block));
         r->blocks[request->live] = block;
         r->allocator.blocks[block].owner = request->live;
@@ -65,11 +67,17 @@ static int follow_sized(Run *r, Following *f, const Event *e) {
     block_size = (size + ROUND - 1) & -ROUND;
     if (has_grown && (size > SMALL || block_size != ((based + ROUND - 1) & -ROUND))) return FAILED;
     if (size > SMALL) {
+        int64_t room = largest_free(&r->allocator, 1);
+        if (size <= room) narrow_to_room(spans, (int32_t)which, 0, 1, room);
+        else narrow_to_segment(spans, (int32_t)which, 0, size, room);
         TRY(obtain_large(r, f, e, size, &block));
         return allocator_free(&r->allocator, block);
     }
     /* of a free block of the small pool nothing stays taken */
     if (!has_grown && block_size > e->of) return FAILED;
+    if (size == 0) narrow(spans, (int32_t)which, 0, -1, 0);
+    else if (has_grown) narrow(spans, (int32_t)which, 0, block_size - ROUND, block_size);
+    else narrow_to_room(spans, (int32_t)which, 0, 0, e->of);
     see_peak(f, r->allocator.allocated + e->now + block_size);
     return DONE;
 }
@@ -160,6 +168,12 @@ static int join(Run *r, const Run *base, int32_t opening, int32_t request) {
                       sizeof(Growth)));
         j->growths[j->growth_count++] = *one;
     }
+    /* scratch that is not the same is not asked for any more */
+    for (int32_t i = 0; i < j->size_count; i++) {
+        if (memcmp(&j->plans[i], &other->plans[i], sizeof(Plans))) continue;
+        const Span *one = &other->run.spans[i * MOST_PLANS];
+        narrow(&j->run, i, 0, one->above, one->most);
+    }
     r->mark_count = base->cold_marks; /* which were copied */
     r->joined = opening;
     return DONE;
@@ -212,17 +226,22 @@ EXPORT void vramplan_asked(const void *run, int64_t *rows) {
     }
 }
 
-/* Take over sizes as they are given: of each how many plans, and MOST_PLANS numbers of bytes. */
+/* Read a size as it is given: how many plans, and MOST_PLANS numbers of bytes. */
+static int read_plans(const int64_t *words, Plans *plans) {
+    memset(plans, 0, sizeof *plans);
+    if (words[0] < 1 || words[0] > MOST_PLANS) return FAILED;
+    plans->count = (int32_t)words[0];
+    for (int32_t i = 0; i < plans->count; i++) {
+        plans->size[i] = words[1 + i];
+        if (plans->size[i] < 0 || plans->size[i] > LARGEST) return FAILED;
+    }
+    return DONE;
+}
+
 static int add_sizes(Run *r, const int64_t *words, int64_t count) {
     for (; count > 0; count--, words += 1 + MOST_PLANS) {
         Plans plans;
-        memset(&plans, 0, sizeof plans);
-        if (words[0] < 1 || words[0] > MOST_PLANS) return FAILED;
-        plans.count = (int32_t)words[0];
-        for (int32_t i = 0; i < plans.count; i++) {
-            plans.size[i] = words[1 + i];
-            if (plans.size[i] < 0 || plans.size[i] > LARGEST) return FAILED;
-        }
+        TRY(read_plans(words, &plans));
         TRY(add_size(r, &plans));
     }
     return DONE;
@@ -272,6 +291,7 @@ enum { TANGLED = 4, AS_BASE = 5 };
 #define STEPS_A_BLOCK 1
 #endif
 #define MOST_TRIED 4096
+#define MOST_SEARCHED 256 /* in one run and its siblings */
 
 static const Run *teller(const Run *r) { return r->base != NULL ? r->base : r; }
 
@@ -316,17 +336,21 @@ static int take_segment(State *now, int32_t number) {
     return line_add(&now->line, number);
 }
 
-/* Scratch that is taken and given back at once. */
-static int borrow(State *now, int64_t part, int64_t size) {
+/* Scratch that is taken and given back at once, by one plan of a size; of the small pool's free
+ * blocks in segments that are partly in use the largest has so many bytes. */
+static int borrow(State *now, Spans *spans, int32_t which, int32_t plan, int64_t size,
+                  int64_t part) {
     Allocator *a = &now->allocator;
-    int32_t block;
-    if (size == 0) return DONE;
-    if (size > SMALL) {
-        int status = allocator_malloc(a, size, &block);
+    if (size == 0 || size > SMALL) {
+        int status = lend(a, spans, which, plan, size);
         see_given_back(now);
-        return status ? status : allocator_free(a, block);
+        return status;
     }
-    if (((size + ROUND - 1) & -ROUND) <= part || now->line.whole) return DONE;
+    if (size <= part || now->line.whole) {
+        narrow_to_room(spans, which, plan, 0, now->line.whole ? SMALL : part);
+        return DONE;
+    }
+    narrow_to_segment(spans, which, plan, size, part);
     TRY(take_segment(now, WHOLE));
     a->outside += SMALL_SEGMENT;
     return DONE;
@@ -338,12 +362,14 @@ static int borrow_plan(const Run *r, State *now, int64_t part, int32_t which, in
     uint8_t *chosen = &now->chosen[which];
     int32_t at = *chosen;
     for (; at < plans->count; at++) {
-        int status = borrow(now, part, plans->size[at]);
+        int status = borrow(now, r->journal.search, which, at, plans->size[at], part);
         if (status == REFUSED && refused != FAILS) continue;
+        if (status == REFUSED) narrow_to_refusal(r->journal.search, which, at, plans->size[at]);
         if (status) return status;
         *chosen = (uint8_t)at;
         return DONE;
     }
+    narrow_to_last(r->journal.search, which, plans, refused);
     if (refused != WITHOUT) return REFUSED;
     *chosen = (uint8_t)at;
     return DONE;
@@ -364,7 +390,11 @@ static int try_step(const Run *r, State *now, const Step *s, int refused) {
     switch (s->kind) {
     case ASKS: return ask_large(now, s->of, s->live);
     case RETURNS: return allocator_free(&now->allocator, now->held[s->live]);
-    case OWN: return ask_large(now, r->journal.sizes[s->of], s->live);
+    case OWN: {
+        int64_t size = r->journal.sizes[s->of];
+        narrow(r->journal.search, (int32_t)s->of, 0, size - 1, size);
+        return ask_large(now, size, s->live);
+    }
     case BORROWS: return borrow_plan(r, now, s->of, s->live, refused);
     case OPENS: return take_segment(now, s->live);
     case CLOSES:
@@ -502,7 +532,8 @@ static int keep_try(Run *r, int64_t limit, int refused, int status, const int64_
 
 static int attempt(Run *r, int64_t limit, int refused, int keeps, int64_t *found) {
     int64_t at = 0;
-    const Tried *known = known_try(r, limit, refused);
+    /* a search that is written down has to go through it all */
+    const Tried *known = r->journal.search == NULL ? known_try(r, limit, refused) : NULL;
     if (known != NULL) {
         memcpy(found, known->found, sizeof known->found);
         return known->status;
@@ -542,14 +573,39 @@ EXPORT int vramplan_attempt(void *run, int64_t limit, int refused, int64_t *foun
     return attempt(run, limit, refused, 0, found);
 }
 
-/* Try limits downwards, from a byte below one under which the run completes: each a byte below what
- * the one before was granted. REFUSED at the first that fails, and found[0] is the limit a byte
- * above it, [1] to [3] how it fails; DONE where none does, and TOO_LONG where so many seconds are
- * over, or FAILED, each with what has been reached. found[4]: how many were tried. Its base's tries
- * are made there, and asked for. */
-EXPORT int vramplan_lower(void *run, int64_t limit, int refused, double seconds, int64_t *found) {
-    Run *r = run, *base = (Run *)r->base;
-    if (refused < FAILS || refused > WITHOUT) return FAILED;
+/* What a search came to in a run or a sibling of it that goes alike; NULL for none. Below 0 the limit
+ * is the least that refuses nothing. */
+static const Searched *known_search(const Run *of, const Plans *plans, int32_t count, int64_t limit,
+                                    int refused) {
+    for (int32_t i = 0; i < of->searched_count; i++) {
+        const Searched *one = &of->searched[i];
+        if (one->refused != refused || (limit < 0 ? !one->is_top : one->limit != limit)) continue;
+        if (are_within(&one->bounds, plans, count)) return one;
+    }
+    return NULL;
+}
+
+static int keep_search(Run *of, const Run *r, const Spans *spans, int64_t limit, int refused,
+                       int status, const int64_t *found) {
+    Bounds bounds;
+    if (of->searched == NULL) of->searched = calloc(MOST_SEARCHED, sizeof(Searched));
+    if (of->searched == NULL || bounds_of(&bounds, spans)) return FAILED;
+    int32_t at = of->searched_count;
+    if (at < MOST_SEARCHED) of->searched_count++;
+    else at = of->searched_next++ % MOST_SEARCHED;
+    Searched *one = &of->searched[at];
+    one->limit = limit;
+    one->refused = refused;
+    one->status = status;
+    one->is_top = limit == most_granted(&r->journal);
+    memcpy(one->found, found, sizeof one->found);
+    free(one->bounds.bounds);
+    one->bounds = bounds;
+    return DONE;
+}
+
+static int search(Run *r, int64_t limit, int refused, double seconds, int64_t *found) {
+    Run *base = (Run *)r->base;
     clock_t began = clock();
     int64_t one[4] = {0, 0, 0, 0}, tries = 0;
     int status = DONE;
@@ -560,14 +616,69 @@ EXPORT int vramplan_lower(void *run, int64_t limit, int refused, double seconds,
         }
         tries++;
         status = attempt(r, limit - 1, refused, 1, one);
-        if (status == AS_BASE) status = attempt(base, limit - 1, refused, 1, one);
+        if (status == AS_BASE) {
+            r->journal.search->is_lost = 1; /* its scratch is asked for there */
+            status = attempt(base, limit - 1, refused, 1, one);
+        }
         if (status) break;
         limit = one[0];
     }
-    forget_states(r);
-    if (base != NULL) forget_states(base);
     found[0] = limit;
     memcpy(found + 1, one + 1, 3 * sizeof(int64_t));
     found[4] = tries;
     return status;
+}
+
+/* Try limits downwards, from a byte below one under which the run completes: each a byte below what
+ * the one before was granted. REFUSED at the first that fails, and found[0] is the limit a byte
+ * above it, [1] to [3] how it fails; DONE where none does, and TOO_LONG where so many seconds are
+ * over, or FAILED, each with what has been reached. found[4]: how many were tried. Its base's tries
+ * are made there, and asked for. */
+EXPORT int vramplan_lower(void *run, int64_t limit, int refused, double seconds, int64_t *found) {
+    Run *r = run, *base = (Run *)r->base, *of = base != NULL ? base : r;
+    if (refused < FAILS || refused > WITHOUT || limit < 0) return FAILED;
+    const Journal *j = &r->journal;
+    const Searched *known = known_search(of, j->plans, j->size_count, limit, refused);
+    if (known != NULL) {
+        memcpy(found, known->found, sizeof known->found);
+        return known->status;
+    }
+    Spans spans;
+    memset(&spans, 0, sizeof spans);
+    int status = spans_copy(&spans, &r->journal.run);
+    if (!status) {
+        forget_states(r); /* what is kept of other tries leaves out what they asked for */
+        spans.is_lost |= !of->is_told;
+        r->journal.search = &spans;
+        status = search(r, limit, refused, seconds, found);
+        r->journal.search = NULL;
+    }
+    forget_states(r);
+    if (base != NULL) forget_states(base);
+    if (status == REFUSED && !spans.is_lost && keep_search(of, r, &spans, limit, refused, status, found))
+        status = FAILED;
+    spans_end(&spans);
+    return status;
+}
+
+/* What a search would come to in a sibling, with sizes and cuBLAS's as one is made of: as
+ * `vramplan_lower` has it, and in found[5] the limit that it began with, if that is below 0 the least
+ * that refuses nothing. FAILED where it is not known. */
+EXPORT int vramplan_known(const void *run, const int64_t *sizes, int64_t count, int64_t cublas,
+                          int64_t limit, int refused, int64_t *found) {
+    const Run *r = run;
+    if (!r->searched_count || count != r->journal.size_count - 1) return FAILED;
+    Plans *plans = calloc((size_t)count + 1, sizeof *plans);
+    if (plans == NULL) return FAILED;
+    int status = DONE;
+    plans[0] = (Plans){{cublas}, 1};
+    for (int64_t i = 0; i < count && !status; i++)
+        status = read_plans(sizes + i * (1 + MOST_PLANS), &plans[i + 1]);
+    const Searched *known =
+        status ? NULL : known_search(r, plans, (int32_t)count + 1, limit, refused);
+    free(plans);
+    if (known == NULL) return FAILED;
+    memcpy(found, known->found, sizeof known->found);
+    found[5] = known->limit;
+    return known->status;
 }

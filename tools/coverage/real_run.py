@@ -1,0 +1,165 @@
+"""The same run with real data, to hold a recording against: every size, in its order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vramplan.engines.torch.record.saved.recording_child import record_modules
+from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, content_of, mapped
+from vramplan.engines.torch.record.stream import Alloc, Birth, Event, Stream
+
+Value = Any
+
+#: no tensor has so many elements
+_ALL = 1 << 40
+#: the stream of what a run itself does not do
+_UNHEARD = "unheard"
+#: where an operator has whether its attention is causal
+_HALF = (torch.bfloat16, torch.float16)
+_CAUSAL = {"flash": 4, "efficient": 6}
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a run allocated, in its order, and the most that it held at once."""
+
+    sizes: list[int] = field(default_factory=list)
+    operators: list[str] = field(default_factory=list)
+    held: int = 0
+    peak: int = 0
+
+
+class HeardDevice(WrappedDevice):
+    """The recorder's device, which also tells what was allocated in whatever routine."""
+
+    def __init__(self, weights: set[int], **small: int) -> None:
+        """Take the identities of the weights' storages, and up to what size content is real."""
+        super().__init__(Stream("main", {}), weights, **small)
+        self.heard = Heard()
+        self._sizes: dict[Birth, int] = {}
+
+    def write(self, event: Event) -> None:
+        """Take an event down."""
+        if isinstance(event, Alloc) and self.stream.routine != _UNHEARD:
+            heard, size = self.heard, event.size_bytes
+            self._sizes[event.birth] = size
+            heard.sizes.append(size)
+            heard.operators.append(event.operator)
+            heard.held += size
+            heard.peak = max(heard.peak, heard.held)
+        super().write(event)
+
+    def _die(self, key: int, birth: Birth) -> None:
+        if self.births.get(key) is birth:
+            self.heard.held -= self._sizes.pop(birth, 0)
+        super()._die(key, birth)
+
+
+class RealDevice(HeardDevice):
+    """The recorder's device with all content real, attention computed: what a GPU would hold."""
+
+    def __init__(self, weights: set[int]) -> None:
+        """Take the identities of the weights' storages."""
+        super().__init__(weights, small=_ALL, small_whole=_ALL)
+
+    def attended(
+        self, name: str, args: tuple[Value, ...], kwargs: Mapping[str, Value], shapes: Value
+    ) -> Value:
+        """Compute an attention, whatever its kernel."""
+        out = super().attended(name, args, kwargs, shapes)
+        query, key, value = (one.content.float() for one in args[:3])
+        groups = query.shape[1] // key.shape[1]
+        key, value = (one.repeat_interleave(groups, 1) for one in (key, value))
+        bias = args[3] if "efficient" in name or "cudnn" in name else None
+        place = next((at for kind, at in _CAUSAL.items() if kind in name), 99)
+        is_causal = kwargs.get("is_causal", args[place] if len(args) > place else False)
+        scores = query @ key.transpose(-1, -2) * (kwargs.get("scale") or query.shape[-1] ** -0.5)
+        if bias is not None:
+            scores = scores + bias.content.float()
+        if is_causal:
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+            scores = scores.masked_fill(future, -math.inf)
+        out[0].copy_(scores.softmax(-1) @ value)
+        return out
+
+    def _run(
+        self,
+        func: Value,
+        name: str,
+        args: tuple[Value, ...],
+        kwargs: dict[str, Value],
+        here: list[Value],
+    ) -> Value:
+        """Keep of a layer norm in half precision what a GPU keeps: its numbers in fp32.
+
+        The CPU's are in half precision too. ATen/native/cuda/layer_norm_kernel.cu.
+        """
+        if name.startswith("aten.native_layer_norm.") and args[0].dtype in _HALF:
+            out, *numbers = func(*mapped(content_of, args), **kwargs)
+            return self._wrap((out, *(one.float() for one in numbers)), name, {})
+        return super()._run(func, name, args, kwargs, here)
+
+
+def run_heard(
+    request: Request,
+    modules: Mapping[str, torch.nn.Module],
+    kind: type[HeardDevice],
+    new_tokens: Sequence[int] = (),
+) -> Heard:
+    """Run modules on a device of a kind, and return what was allocated."""
+    made: list[HeardDevice] = []
+
+    def make(weights: set[int]) -> WrappedDevice:
+        made.append(kind(weights))
+        return made[-1]
+
+    record_modules(request, modules, lambda _: None, make, new_tokens=new_tokens)
+    return made[0].heard
+
+
+def run_really(
+    request: Request, modules: Mapping[str, torch.nn.Module], new_tokens: Sequence[int] = ()
+) -> Heard:
+    """Run modules with real data, and return what was allocated."""
+    with laid_out_plainly():
+        return run_heard(request, modules, RealDevice, new_tokens)
+
+
+@contextmanager
+def laid_out_plainly() -> Iterator[None]:
+    """Leave oneDNN away, which lays results out as no GPU does."""
+    torch.backends.mkldnn.set_flags(_enabled=False)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=True)
+
+
+def compare(recorded: Heard, real: Heard) -> str:
+    """Return how a recording is like the real run: ``equal`` | ``peak equal: …`` | ``differs: …``.
+
+    *Equal* is the list of sizes, in its order, and with it the peak.
+    """
+    if recorded.sizes == real.sizes and recorded.peak == real.peak:
+        return "equal"
+    peak = "peak equal" if recorded.peak == real.peak else "differs"
+    if peak == "differs":
+        peak += f" by {(recorded.peak - real.peak) / real.peak:+.2%} at its peak"
+    pairs = zip(recorded.sizes, real.sizes, strict=False)
+    place = next((n for n, (one, other) in enumerate(pairs) if one != other), None)
+    if place is None:
+        place = min(len(recorded.sizes), len(real.sizes))
+    return f"{peak}: {_at(recorded, place)}, really {_at(real, place)} (of {len(real.sizes)})"
+
+
+def _at(heard: Heard, place: int) -> str:
+    if place >= len(heard.sizes):
+        return f"nothing as number {place}"
+    return f"{heard.operators[place].removeprefix('aten.')} {heard.sizes[place]:,} B at {place}"

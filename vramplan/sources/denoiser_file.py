@@ -1,0 +1,78 @@
+"""A denoiser's own file, as image programs share them: one component of a pipeline, its tensors.
+
+Such files are safetensors or GGUF in their authors' layouts (Black Forest Labs', Stability AI's,
+Tencent's), with queries, keys and values in one tensor or in three; what the layouts have in common
+is how many elements there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from vramplan.errors import SourceError
+from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a GGUF file needs nothing of the other
+    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.saved_model import SavedModel
+
+#: what a checkpoint with more than the denoiser in it puts before the denoiser's tensors
+_BEFORE = "model.diffusion_model."
+#: scales of weights in fp8 and the like, in ComfyUI's names
+_SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", "scaled_fp8")
+
+
+class DenoiserError(SourceError):
+    """A GGUF file of images or video, which is no language model: for another engine, with it."""
+
+    def __init__(self, message: str, *, hint: str | None, file: GgufFile) -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenoiserFile:
+    """What its header says: elements by tensor type, scales of quantised weights apart."""
+
+    place: str
+    stem: str
+    elements: int
+    size_bytes: int
+    type_name: str  # that most of the bytes are of, in the file's own words
+
+
+def from_gguf(file: GgufFile) -> DenoiserFile:
+    """Return what a GGUF file holds, as a denoiser."""
+    rows = [(one.name, one.elements, one.size_bytes, one.type) for one in file.tensors]
+    return _denoiser(file.path, Path(file.path.rpartition(":")[2]).stem, rows)
+
+
+def from_checkpoint(model: SavedModel) -> DenoiserFile | None:
+    """Return the part of a single safetensors file that may be a denoiser; None where none may."""
+    if model.class_name or model.kind not in ("model", "checkpoint"):
+        return None
+    part = next((one for one in model.parts if one.name in ("unet", "model")), None)
+    if part is None:
+        return None
+    rows = [(one.name, one.elements, one.size_bytes, one.dtype) for one in part.tensors]
+    return _denoiser(model.place, Path(model.place).stem, rows)
+
+
+def _denoiser(place: str, stem: str, rows: Iterable[tuple[str, int, int, str]]) -> DenoiserFile:
+    every = list(rows)
+    own = [row for row in every if row[0].startswith(_BEFORE)] or every
+    sizes: Counter[str] = Counter()
+    elements = 0
+    for name, count, size, kind in own:
+        sizes[kind] += size
+        elements += 0 if name.endswith(_SCALES) else count
+    return DenoiserFile(
+        place=place,
+        stem=stem,
+        elements=elements,
+        size_bytes=sizes.total(),
+        type_name=sizes.most_common(1)[0][0] if sizes else "",
+    )
