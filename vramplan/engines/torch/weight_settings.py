@@ -103,9 +103,7 @@ def _networks(
     """Yield the settings of networks beside a denoiser that some are known for (`networks`)."""
     is_unet = classes.get(UNET) == _UNET and "image" in pipeline.defaults
     widths = {
-        spec.config.get("cross_attention_dim")
-        for spec in pipeline.components
-        if spec.name == UNET
+        spec.config.get("cross_attention_dim") for spec in pipeline.components if spec.name == UNET
     }
     is_flux = classes.get("transformer") == _FLUX and (pipeline.class_path or "").endswith(
         _FLUX_PIPELINE
