@@ -612,15 +612,3 @@ def test_a_spectrum_is_laid_out_as_its_model_takes_it() -> None:
     }  # fmt: skip
     recorded = record({"model": small(transformers.Speech2TextForConditionalGeneration, **config)})
     assert recorded.is_generation
-
-
-def test_a_stand_in_has_the_special_tokens_that_a_processor_of_its_family_asks_for() -> None:
-    made = stand_in("transformers.GlmImageProcessor", {})
-    assert made.tokenizer.grid_bos_token == "<|grid_bos|>"
-    assert made.tokenizer("<|grid_bos|>").input_ids[-1] == made.tokenizer.grid_bos_token_id
-
-
-def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
-    """Else there is nothing to pad, and to embed."""
-    assert stand_in("transformers.LlamaTokenizer", {})("").input_ids == [1]
-    assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []
