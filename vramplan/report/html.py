@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan import __version__
+from vramplan.known_settings import told
 from vramplan.model import Card, Estimate, Settings, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
 from vramplan.report import estimate_rows, phrases, plain
@@ -37,7 +38,6 @@ from vramplan.report.verdict_rows import (
     sections,
     whys,
 )
-from vramplan.settings import told
 
 if TYPE_CHECKING:
     import jinja2
