@@ -410,6 +410,18 @@ def test_a_pipeline_that_begins_with_an_image_takes_a_step_at_least() -> None:
     assert steps_of({}, 3) == 3
 
 
+def test_a_progress_bar_may_be_told_how_it_looks() -> None:
+    from types import SimpleNamespace
+
+    from vramplan.engines.torch.record.saved.whole_pipeline import watch_pipeline
+    from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
+
+    device, pipe = WrappedDevice(Stream("main", {}), set()), SimpleNamespace(components={})
+    watched = watch_pipeline(pipe, device)
+    assert list(pipe.progress_bar(range(2), leave=False, desc="a")) == [0, 1]
+    assert list(watched.counts().values()) == [2]
+
+
 def test_a_weight_that_leaves_the_device_is_no_longer_one() -> None:
     """What is allocated next may have its identity, and would not be written down."""
     import torch
@@ -586,3 +598,28 @@ def test_a_list_of_layers_may_have_empty_places() -> None:
     Memory(device, {}, ()).watch({"transformer": module})
     assert module.layers[2](1) == 1
     assert module.layers[1] is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "given_up"),
+    [
+        (RecordingError, [[], [], ["frames"], ["frames", "image"], ["frames", "image", "batch"]]),
+        (GrowingResultError, [[], ["batch"], ["batch"], ["batch", "frames"]]),
+    ],
+)
+def test_axes_are_given_up_one_after_the_other(monkeypatch, problem, given_up) -> None:
+    tries = []
+
+    def fails(*given):
+        fixed, times = given[-2:]
+        tries.append((list(fixed), times))
+        raise problem("it differs") if len(tries) == 1 else RecordingError("it differs")
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["wan2.1-t2v-1.3b"], open_catalog(), {})
+    with pytest.raises(RecordingError):
+        entry_tape.record_entry(of_torch(job.pipeline), lambda _: None)
+    assert [fixed for fixed, _ in tries][: len(given_up)] == given_up
+    times = [times for _, times in tries]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] == 1.0

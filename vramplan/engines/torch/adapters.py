@@ -20,7 +20,7 @@ from vramplan.engines.torch.module_list import LINEAR, ModuleList
 from vramplan.errors import UsageError
 from vramplan.model import Band, Origin, Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import files_of
+from vramplan.setting_values import files_of
 from vramplan.sources.safetensors import Tensor, read_safetensors
 
 _RANK = re.compile(r"rank-?([0-9]{1,4})((?::(?:fp32|fp16|bf16|fused))*)", re.IGNORECASE)

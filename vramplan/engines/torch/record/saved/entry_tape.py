@@ -67,7 +67,7 @@ _REPEATS = ("steps", "new")
 #: either; and with a window, where prompts in it and beyond it have code of their own
 _SETTINGS, _FEWER, _FEWER_APART, _BOTH_SIDES = 8, 4, 6, 16
 #: axes given up, one after the other, where code differs along them in no way that is found
-_GIVEN_UP = ("frames", "image")
+_GIVEN_UP = ("frames", "image", "batch")
 #: so many runs are recorded more where code differs by whether an area is of whole blocks
 _MORE = 6
 #: videos are recorded up to so many times the default one, and where that fails up to it
@@ -93,7 +93,8 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
         try:
             return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0])
         except RecordingError as problem:
-            if isinstance(problem, GrowingResultError) and "batch" not in fixed:
+            if isinstance(problem, GrowingResultError) and "batch" in axes:
+                axes.remove("batch")
                 fixed.append("batch")
             elif len(times) > 1:
                 tell(f"{problem}; and not {times.pop(0)} of the default video")
