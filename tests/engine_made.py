@@ -8,13 +8,13 @@ taken. A program of its own: the engine ends a process that it dislikes.
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,6 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, GGUFWrit
 
 from vramplan.sources.gguf import read_gguf
 
-#: a list of a model's tensors, in the engine's library
-_TENSORS = "_Z29llama_internal_get_tensor_mapPK11llama_model"
 WIDE, HEADS, KV_HEADS, INNER, WORDS, LAYERS = 512, 4, 2, 768, 256, 6
 HEAD = WIDE // HEADS
 #: families with a layer without heads of keys, and those with latent attention
@@ -169,24 +167,10 @@ def make(
     Variants differ in experts, heads of keys and layers without them; the engine takes the keys of
     some, and computes with fewer: whoever asks tries one after another. `kind` is the matrices'.
     """
-    header, full, listed = (folder / f"{name}.{one}" for one in ("keys", "full", "list"))
-    _write(header, name, variant, [])
-    words = [sys.executable, __file__, str(header), str(full), str(listed)]
-    environment = {
-        **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "GGML_NO_BACKTRACE": "1",
-    }  # fmt: skip
-    subprocess.run(words, capture_output=True, check=False, timeout=120, env=environment)
-    header.unlink()
-    if not listed.is_file():
+    found = _tensors(name, variant)
+    if found is None:
         return None
-    # what is on two devices is told twice
-    told = dict(json.loads(listed.read_text(encoding="utf-8")))
-    tensors: Tensors = [(one, tuple(shape)) for one, shape in told.items()]
-    if full.is_file():
-        tensors = [(one.name, one.shape) for one in read_gguf(full).tensors]
-        full.unlink()
-    listed.unlink()
+    tensors: Tensors = list(found)
     there = {one for one, _ in tensors}
     if "token_embd.weight" not in there:  # the engine's writer leaves out an encoder's
         tensors.append(("token_embd.weight", (WIDE, WORDS)))
@@ -213,6 +197,28 @@ def make(
         files.append(folder / f"{stem}.gguf")
         _write(files[-1], name, variant, tensors, kind)
     return tuple(files if common != kept else (*files[:2], files[-1]))
+
+
+@cache
+def _tensors(name: str, variant: int) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+    """Return the tensors that the engine makes of keys; None where it does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        header, full, listed = (Path(folder) / one for one in ("keys", "full", "list"))
+        _write(header, name, variant, [])
+        program = Path(__file__).with_name("engine_makes.py")
+        words = [sys.executable, str(program), str(header), str(full), str(listed)]
+        environment = {
+            **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "GGML_NO_BACKTRACE": "1",
+        }  # fmt: skip
+        subprocess.run(words, capture_output=True, check=False, timeout=120, env=environment)
+        if full.is_file():
+            return tuple((one.name, one.shape) for one in read_gguf(full).tensors)
+        if not listed.is_file():
+            return None
+        # what is on two devices is told twice
+        told = dict(json.loads(listed.read_text(encoding="utf-8")))
+        return tuple((one, tuple(shape)) for one, shape in told.items())
 
 
 def _keys(name: str, variant: int) -> dict[str, object]:
@@ -294,47 +300,3 @@ def _write(
         size = path.stat().st_size
         with path.open("r+b") as file:
             file.truncate(-(-size // 32) * 32 + total)
-
-
-def _engine_makes(header: str, full: str, listed: str) -> None:
-    """Let the engine make a model of a header's keys, list its tensors, and write it."""
-    from vramplan.engines.ggml.witness.ggml_backend import Tensor
-    from vramplan.engines.ggml.witness.llama_library import model_parameters, open_library
-
-    class Init(ctypes.Structure):
-        _fields_ = (("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p))
-
-    spec = importlib.util.find_spec("xllamacpp")
-    assert spec is not None
-    library = open_library(Path(spec.submodule_search_locations[0]))
-    library.llama_backend_init()
-    pointer, text = ctypes.c_void_p, ctypes.c_char_p
-    library.gguf_init_from_file.restype = pointer
-    library.gguf_init_from_file.argtypes = [text, Init]
-    keys = library.gguf_init_from_file(header.encode(), Init(True, None))
-    parameters = model_parameters(library)
-    parameters.use_extra_buffers, parameters.gpu_layers, parameters.load_mode = False, 0, 0
-    kind = ctypes.CFUNCTYPE(None, pointer, pointer)
-    nothing = kind(lambda *_: None)
-    init = library.llama_model_init_from_user
-    init.restype, init.argtypes = pointer, [pointer, kind, pointer, type(parameters)]
-    model = init(keys, nothing, None, parameters)
-    if model:
-        tell = getattr(library, _TENSORS)
-        tell.restype, tell.argtypes = pointer, [pointer]
-        begin, end = (pointer * 2).from_address(tell(model))
-        found = []
-        for at in range(begin or 0, end or 0, 16):  # pairs of pointers: a name, a tensor
-            tensor = Tensor.from_address(pointer.from_address(at + 8).value or 0)
-            shape = list(tensor.shape)
-            while len(shape) > 1 and shape[-1] == 1:
-                shape.pop()
-            found.append((tensor.name.decode(), shape))
-        Path(listed).write_text(json.dumps(found), encoding="utf-8")
-        library.llama_model_save_to_file.argtypes = [pointer, text]
-        library.llama_model_save_to_file(model, full.encode())
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    _engine_makes(*sys.argv[1:])

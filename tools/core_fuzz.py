@@ -261,7 +261,7 @@ def draw(number: int) -> RandomRun:
     )
 
 
-def _answers(run: Rehearsed, number: int) -> Iterator[object]:
+def answers(run: Rehearsed, number: int) -> Iterator[object]:
     """Yield everything that a rehearsal says, in an order that a number decides."""
     chance = random.Random(-1 - number)  # noqa: S311  # the same limits every time
     yield tuple(run.trace.marks)
@@ -319,8 +319,8 @@ def difference(number: int) -> str | None:
     )
 
     def differs(conditions: Conditions, quick: Rehearsed) -> str | None:
-        slow = list(_answers(reference(conditions), number))
-        for place, (one, other) in enumerate(zip(slow, _answers(quick, number), strict=True)):
+        slow = list(answers(reference(conditions), number))
+        for place, (one, other) in enumerate(zip(slow, answers(quick, number), strict=True)):
             if one != other:
                 kind = "sibling of run" if quick is not fast else "run"
                 return f"{kind} {number}, answer {place}: {one} and {other}"

@@ -246,12 +246,14 @@ def _run(words: list[str]) -> int:
 
         check_output(known)
     run = _load(name, "run")
-    if not hasattr(known, "no_cache"):
+    if not hasattr(known, "no_cache"):  # and then no model is asked about
         return cast("int", run(known))
     from vramplan.ask.cache import remembering
     from vramplan.commands.output import remark
+    from vramplan.recording_switch import switched_off
 
-    with remembering(remark, is_wanted=not known.no_cache):
+    wanted = getattr(known, "no_record", False)
+    with remembering(remark, is_wanted=not known.no_cache), switched_off(is_wanted=wanted):
         return cast("int", run(known))
 
 

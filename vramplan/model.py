@@ -530,7 +530,8 @@ class Judgement:
 
     `is_split` where the runtime itself keeps a part of the model in system memory: that is certain,
     whatever the need. `layers` is how it splits, where that is not the estimate's own. `cards` are
-    several cards, each judged by itself.
+    several cards, each judged by itself; `one_budget_bytes` is what the one of them offers that the
+    job runs on, where it runs on one.
     """
 
     estimate: Estimate
@@ -539,3 +540,4 @@ class Judgement:
     is_split: bool = False
     layers: LayerSplit | None = None
     cards: tuple[CardShare, ...] = ()
+    one_budget_bytes: int | None = None

@@ -482,7 +482,9 @@ def test_other_bad_use_is_one_line(run, models, tmp_path, monkeypatch) -> None:
     assert "not installed" in run("check", "ollama:llava:7b").error
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert "cannot be read" in run("check", "hf:a/b:c.gguf").error
+    found = run("check", "hf:a/b:c.gguf")
+    assert "cannot be read" in found.error
+    assert "without a network the model's own folder is enough" in found.err
 
 
 def test_the_catalogue_needs_no_source() -> None:

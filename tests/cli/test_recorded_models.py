@@ -148,3 +148,20 @@ def test_recordings_do_not_grow_for_ever(monkeypatch) -> None:
 def test_it_can_be_switched_off(monkeypatch, value: str) -> None:
     monkeypatch.setenv(recorded_model.SWITCH, value)
     assert recorded_model.missing_library() == f"{recorded_model.SWITCH} is off"
+
+
+def test_a_script_may_have_nothing_recorded(run, monkeypatch) -> None:
+    """``--no-record`` is for the one command: nothing is recorded, and the next one may."""
+    from vramplan import recording_switch
+
+    monkeypatch.delenv(recording_switch.SWITCH)
+    target = "llama-3.2-1b[prompt_tokens=16]"
+    found = run("estimate", target, "--card", "rtx-4090", "--no-record")
+    assert found.code == 0
+    assert "recording" not in found.err
+    assert "it is not recorded here" in found.out
+    assert not recording_switch.is_off()
+    monkeypatch.setenv(recording_switch.SWITCH, "on")
+    with recording_switch.switched_off():
+        assert recording_switch.is_off()
+    assert not recording_switch.is_off()

@@ -110,7 +110,7 @@ def test_a_sweep_judges_several_cards_as_check_does(run, model) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("sd15", "--card", "2xrtx-3090"), "a torch pipeline is planned on one card"),
+        (("llava-1.5-7b-hf", "--card", "2xrtx-3090"), "device_map=auto over several cards"),
         (("MODEL", "--card", "2xrtx-309"), "'rtx-309' is in several cards' names"),
         (("MODEL", "--card", "+"), "not a list of cards"),
         (("MODEL", "--card", "2xrtx-3090", "--set", "split_mode=row"), "split_mode=row: "),
@@ -118,7 +118,7 @@ def test_a_sweep_judges_several_cards_as_check_does(run, model) -> None:
         (("MODEL", "--card", "2xrtx-3090", "--set", "tensor_split=a"), "not a list of shares"),
         (("MODEL", "--card", "rtx-3090", "--set", "main_gpu=1"), "main_gpu=1: there is one card"),
         (("MODEL", "--card", "8gb", "--set", "override_tensor=a=CUDA1"), "there is no CUDA1"),
-        (("sd15", "--card", "rpc:24gb"), "a torch pipeline is planned on one card"),
+        (("sd15", "--card", "rpc:24gb"), "a torch pipeline runs on a card of its own machine"),
         (("MODEL", "--card", "8gb+rpc:nobody"), "unknown card 'nobody'"),
         (("MODEL", "--card", "8gb", "--set", "override_tensor=a(=CPU"), "is no pattern"),
         (("MODEL", "MODEL", "--together", "--card", "2xrtx-3090"), "side by side on several"),
@@ -132,10 +132,30 @@ def test_what_is_not_planned_is_one_line(run, model, arguments, problem) -> None
     assert problem in found.error
 
 
-@pytest.mark.parametrize("command", ["estimate", "sweep", "report"])
-def test_torch_on_several_cards_is_refused_by_every_command(run, command) -> None:
-    found = run(command, "sd15", "--card", "2xrtx-3090")
-    assert "planned on one card" in found.err + found.out
+def test_torch_is_judged_on_one_of_several_cards_and_says_so(run) -> None:
+    several, one = (
+        json.loads(run("check", "sd15", "--card", card, "--json").out)["result"]["verdicts"][0]
+        for card in ("2xrtx-3090", "rtx-3090")
+    )
+    assert "on one of the 2 cards (rtx-3090), for torch runs it on one" in several["reason"]
+    for key in ("verdict", "need_bytes", "need_high_bytes", "budget_bytes", "headroom_bytes"):
+        assert several[key] == one[key]
+
+
+def test_torch_takes_the_card_with_most_room(run) -> None:
+    found = run("check", "sd15", "--card", "8gb+rtx-3090+rpc:80gb", "--json")
+    (verdict,) = json.loads(found.out)["result"]["verdicts"]
+    assert "on one of the 3 cards (rtx-3090)" in verdict["reason"]
+    swept = run("sweep", "sd15", "--card", "8gb+rtx-3090+rpc:80gb", "--format", "csv")
+    head, row = (line.split(",") for line in swept.out.splitlines())
+    assert int(dict(zip(head, row, strict=True))["budget_bytes"]) == verdict["budget_bytes"]
+
+
+@pytest.mark.parametrize("command", ["estimate", "report"])
+def test_torch_on_several_cards_is_answered_by_every_command(run, command) -> None:
+    several, one = (run(command, "sd15", "--card", card) for card in ("2xrtx-3090", "rtx-3090"))
+    assert several.code == one.code == 0
+    assert several.out
 
 
 def test_what_patterns_move_is_said(run, model) -> None:

@@ -62,3 +62,72 @@ def test_class_is_built_without_memory_and_leaves_the_random_numbers() -> None:
     assert found["up.weight"].shape == (10**6, 10**6)
     assert found["up.weight"].is_meta
     assert torch.equal(before, torch.get_rng_state())
+
+
+# ---------------------------------------------------------------- files whose header alone is here
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from vramplan.engines.torch.witness import hollow_files
+
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.setattr(hollow_files, "run_folder", lambda: run)
+    monkeypatch.setattr(hollow_files, "is_ours", lambda place: place.startswith(str(run)))
+    hollow_files._hollow.cache_clear()
+    return hollow_files
+
+
+def _part(path: Path, header: object, rest: int = 0, length: int | None = None) -> str:
+    told = header if isinstance(header, bytes) else json.dumps(header).encode()
+    size = len(told) if length is None else length
+    path.write_bytes(size.to_bytes(8, "little") + told + bytes(rest))
+    return str(path)
+
+
+HEADER = {"a": {"dtype": "F16", "shape": [1000], "data_offsets": [0, 2000]}}
+
+
+def test_file_that_ends_early_is_opened_as_a_hollow_one(opened, tmp_path: Path) -> None:
+    name = _part(tmp_path / "part.safetensors", HEADER, 10)
+    made = opened.hollow_of(name)
+    assert made != name
+    assert opened.hollow_of(name) == made  # once
+    assert opened.hollow_of(made) == made
+    read = safetensors.load_file(made)
+    assert {key: (one.dtype, len(one)) for key, one in read.items()} == {"a": (torch.float16, 1000)}
+
+
+def test_whole_file_is_opened_itself_unless_it_is_large(
+    opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = _part(tmp_path / "whole.safetensors", HEADER, 2000)
+    assert opened.hollow_of(name) == name
+    opened._hollow.cache_clear()
+    monkeypatch.setattr(opened, "_LARGE", 1000)
+    assert opened.hollow_of(name) != name
+
+
+@pytest.mark.parametrize(
+    ("header", "length"),
+    [
+        (b"", 0),
+        (b"{}", 1 << 60),
+        (b"[1, 2]", None),
+        (b"{", None),
+        (b'{"a": 3}', None),
+        (b'{"a": {"data_offsets": ["x", []]}}', None),
+        (b'{"a": {"data_offsets": [0, 99999999999999999999]}}', None),
+        (b'{"a": {"data_offsets": [0, -5000]}}', None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_what_is_no_such_file_is_left_to_the_library(
+    header: bytes, length: int | None, opened, tmp_path: Path
+) -> None:
+    name = _part(tmp_path / "bad.safetensors", header, length=length)
+    assert opened.hollow_of(name) == name
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_file_that_is_not_there_is_left_to_the_library(opened, tmp_path: Path) -> None:
+    assert opened.hollow_of(str(tmp_path / "none")) == str(tmp_path / "none")

@@ -396,6 +396,20 @@ def test_a_component_that_is_cast_has_its_weights_changed_in_place() -> None:
     assert sizes[-1] == 4 * 3 * 16 * 16
 
 
+def test_a_pipeline_that_begins_with_an_image_takes_a_step_at_least() -> None:
+    """Of three steps a strength of a fifth leaves none."""
+    import inspect
+
+    from vramplan.engines.torch.record.saved.whole_pipeline import steps_of
+
+    def call(image: object, strength: float = 0.2) -> None: ...
+
+    wanted = inspect.signature(call).parameters
+    assert steps_of(wanted, 3) == 15
+    assert steps_of(wanted, 3, 0.5) == 3  # one step: as it was asked for
+    assert steps_of({}, 3) == 3
+
+
 def test_a_weight_that_leaves_the_device_is_no_longer_one() -> None:
     """What is allocated next may have its identity, and would not be written down."""
     import torch

@@ -552,18 +552,6 @@ def test_a_pipeline_with_a_mask_is_given_an_image_and_a_batch_of_images_without_
     assert [one.size for one in moved["image"]] == [(64, 32)] * 2
 
 
-def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
-    def lacks(*_):
-        raise ImportError("requires the Torchvision library")
-
-    monkeypatch.setattr(stand_ins, "find_class", lambda _: lacks)
-    made = stand_in("transformers.PixtralProcessor", {})
-    asked = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
-    assert "a cat" in made.apply_chat_template(asked, tokenize=False)
-    with pytest.raises(RecordingError, match="Torchvision"):
-        stand_in("transformers.PixtralImageProcessor", {})
-
-
 def test_a_stand_in_has_the_special_tokens_that_a_processor_of_its_family_asks_for() -> None:
     made = stand_in("transformers.GlmImageProcessor", {})
     assert made.tokenizer.grid_bos_token == "<|grid_bos|>"
@@ -574,3 +562,15 @@ def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
     """Else there is nothing to pad, and to embed."""
     assert stand_in("transformers.LlamaTokenizer", {})("").input_ids == [1]
     assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []
+
+
+def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
+    def lacks(*_):
+        raise ImportError("requires the Torchvision library")
+
+    monkeypatch.setattr(stand_ins, "find_class", lambda _: lacks)
+    made = stand_in("transformers.PixtralProcessor", {})
+    asked = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
+    assert "a cat" in made.apply_chat_template(asked, tokenize=False)
+    with pytest.raises(RecordingError, match="Torchvision"):
+        stand_in("transformers.PixtralImageProcessor", {})

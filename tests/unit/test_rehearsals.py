@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tools.core_fuzz import Halving, RandomRun, draw, kin, taken_over
+from tools.core_fuzz import Halving, RandomRun, answers, draw, kin, taken_over
 from tools.random_settings import Question
 from tools.random_settings import draw as draw_question
 from vramplan.ask.library import open_target
@@ -156,6 +156,22 @@ def test_what_a_search_does_not_answer_is_asked_of_the_run_itself() -> None:
             assert str(twin.attempt(half)) == str(slow.attempt(half))
             assert twin.warm_reserved_peak_bytes() == slow.warm_reserved_peak_bytes()
     assert asked >= 10
+
+
+def test_a_run_that_shares_a_rehearsal_in_python_says_what_its_own_would_say() -> None:
+    shared = 0
+    for number in range(120):
+        drawn = draw(number)
+        first, *others = kin(drawn.conditions, number)
+        run = rehearse_in_python(drawn.tape, first)
+        for conditions in others:
+            twin = run.like(conditions)
+            if twin is None or twin is run:
+                continue
+            shared += 1
+            slow = rehearse_in_python(drawn.tape, conditions)
+            assert list(map(str, answers(twin, number))) == list(map(str, answers(slow, number)))
+    assert shared >= 80
 
 
 def _figures(question: Question) -> None:

@@ -170,7 +170,9 @@ def test_the_reason_says_what_the_need_is_made_of() -> None:
     (job,) = make_jobs(["sd15"], CATALOG, {})
     choice = CATALOG.card("rtx-3060-12gb")
     verdict, found = judge(job, choice)
-    told = re.search(r"with (.*) of weights, (.*) of CUDA context and (.*) at work", verdict.reason)
+    told = re.search(
+        r"with (.*) of weights, (.*) of CUDA context and (.*) to work in", verdict.reason
+    )
     assert told is not None
     weights, context, work = (
         parse_size(size.replace(",", "").replace(" ", "")) for size in told.groups()

@@ -162,7 +162,7 @@ def test_small_copies_are_real_and_large_ones_are_not_made(talk: Talk) -> None:
         cuda.cudaMemcpy(at + MIB, large, 3 * MIB, 1)
         one = c.create_string_buffer(1)
         cuda.cudaMemcpy(one, at + MIB, 1, 2)
-        core.answer_next_copy(c.c_longlong(7))
+        core.answer_next_copies((c.c_longlong * 1)(7), 1)
         count = c.c_longlong(0)
         cuda.cudaMemcpy(c.byref(count), at, 8, 2)
         print(back.raw, one.raw, count.value)

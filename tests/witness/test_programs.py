@@ -324,56 +324,6 @@ def test_what_goes_back_to_the_host_unwritten_takes_no_memory_there(on_card) -> 
     assert on_card(program)["printed"] == [" True [0, 0, 0, 0, 0, 7, 0, 0] 0"]
 
 
-# ------------------------------------------------------------------------------- without weights
-DIFFUSION = """
-import resource
-import torch
-from diffusers import StableDiffusionPipeline
-
-name = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-pipe = StableDiffusionPipeline.from_pretrained(name, torch_dtype=torch.float16, variant="fp16")
-print("> ", pipe.unet.num_parameters(), {one.dtype for one in pipe.unet.parameters()})
-pipe.to("cuda")
-print("> ", pipe("a cat", num_inference_steps=2).images[0].size)
-print("> ", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10 < 2500)
-"""
-
-
-@pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed")
-def test_pipeline_of_the_hub_runs_with_the_catalogues_configs(on_card, tmp_path) -> None:
-    found = on_card(DIFFUSION, "8gb", "--weights", "none", HF_HOME=str(tmp_path / "hub"))
-    assert found["outcome"] == "completes"
-    assert found["printed"] == [" 859520964 {torch.float16}", " (512, 512)", " True"]
-    held = {one["name"]: one["size_bytes"] for one in found["held_at_peak"] if one["name"]}
-    assert held["weights of UNet2DConditionModel"] // MIB == 1653
-    assert any("configs of the catalogue's sd15" in one for one in found["remarks"])
-    assert not (tmp_path / "hub").exists()
-
-
-@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
-def test_folder_of_configs_is_enough_and_an_unknown_name_gets_a_line(on_card, tmp_path) -> None:
-    program = """
-        from pathlib import Path
-        import torch
-        from transformers import AutoModelForCausalLM, LlamaConfig
-        LlamaConfig(
-            hidden_size=512, num_hidden_layers=2, num_attention_heads=8, intermediate_size=1024,
-            vocab_size=1000, dtype="bfloat16", architectures=["LlamaForCausalLM"],
-        ).save_pretrained("configs")
-        model = AutoModelForCausalLM.from_pretrained("configs", device_map="cuda")
-        print("> ", model.dtype, next(model.parameters()).is_cuda, list(Path("configs").iterdir()))
-        try:
-            AutoModelForCausalLM.from_pretrained("nobody/knows")
-        except OSError as problem:
-            print("> ", problem)
-    """
-    found = on_card(program, "8gb", "--weights", "none", HF_HOME=str(tmp_path / "hub"))
-    assert found["outcome"] == "completes"
-    loaded, refused = found["printed"]
-    assert loaded == " torch.bfloat16 True [PosixPath('configs/config.json')]"
-    assert "nobody/knows is neither in vramplan's catalogue nor in the hub's cache" in refused
-
-
 # ------------------------------------------------------------------- what brings kernels of its own
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 def test_triton_and_torch_compile_work(on_card) -> None:

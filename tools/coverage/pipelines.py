@@ -216,8 +216,11 @@ class _Run:
 
         before = whole_pipeline.arguments
         if self._how == BY_TEST:
-            steps = {"num_inference_steps": _STEPS} if "num_inference_steps" in self._inputs else {}
-            given = {**self._inputs, **steps}
+            given = {**self._inputs}
+            if "num_inference_steps" in given:
+                given["num_inference_steps"] = whole_pipeline.steps_of(
+                    {}, _STEPS, given.get("strength")
+                )
             whole_pipeline.arguments = lambda _request, _pipe: given
         try:
             yield

@@ -210,6 +210,8 @@ def weigh(graded: Graded, settings: Settings, budget_bytes: int) -> Weighed:
     """Return what an engine's grade comes to on a card, or on several, beside the platform."""
     if graded.cards:
         return _weigh_cards(graded, settings, budget_bytes)
+    if graded.one_budget_bytes is not None:
+        budget_bytes = graded.one_budget_bytes
     kind, risk = _beside_system(graded.kind, graded.need.band, settings, budget_bytes)
     risk = 1.0 if graded.is_split else risk
     return Weighed(kind=kind, risk=risk, need=graded.need.band, budget_bytes=budget_bytes)

@@ -38,7 +38,8 @@ class Graded:
     """A judgement's figures without its words: what a grid of verdicts is made of.
 
     `layers` and `context` (tokens) are what the engine makes of the card, and `is_split` says that
-    it puts a part elsewhere. `cards` are several cards, each graded by itself.
+    it puts a part elsewhere. `cards` are several cards, each graded by itself; `one_budget_bytes`
+    is what the one of them offers that the job runs on, where it runs on one.
     """
 
     kind: VerdictKind
@@ -47,6 +48,7 @@ class Graded:
     context: int | None = None
     is_split: bool = False
     cards: tuple[CardShare, ...] = ()
+    one_budget_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ def without_words(judgement: Judgement) -> Graded:
         context=tokens if found.layers is not None and isinstance(tokens, int) else None,
         is_split=judgement.is_split,
         cards=judgement.cards,
+        one_budget_bytes=judgement.one_budget_bytes,
     )
 
 

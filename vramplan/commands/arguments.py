@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Action
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,17 @@ def add_cache(parser: ArgumentParser) -> None:
     )
 
 
+def add_recording(parser: ArgumentParser) -> None:
+    """Add ``--no-record``."""
+    parser.add_argument(
+        "--no-record",
+        action="store_true",
+        help="record no model on the spot where it has no tape for these settings, which takes up "
+        "to minutes where torch is installed: its weights are counted, the rest is a wide band "
+        "(VRAMPLAN_RECORD=off does so for all commands)",
+    )
+
+
 def add_cards(parser: ArgumentParser, otherwise: str) -> None:
     """Add ``--card``; `otherwise` says what happens without one."""
     parser.add_argument(
@@ -182,16 +194,39 @@ def _read_setting(read: Callable[[str, str], object], key: str, text: str) -> tu
     return key, read(key, text)
 
 
+class _Format(Action):
+    """Takes a format, and no other one beside it."""
+
+    def __call__(
+        self,
+        _parser: ArgumentParser,
+        namespace: Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep the format, or raise UsageError where another one was asked for."""
+        wanted = self.const if self.const is not None else values
+        known = getattr(namespace, self.dest, None)
+        if known is not None and known != wanted:
+            raise UsageError(
+                f"{option_string}: {wanted} and {known} are two formats",
+                hint="leave one of them out; a second run is quick, for results are kept",
+            )
+        setattr(namespace, self.dest, wanted)
+
+
 def add_output(parser: ArgumentParser, formats: Sequence[str], default: str = "table") -> None:
     """Add ``--format``, ``--json`` and ``-o``."""
     parser.add_argument(
         "--format",
+        action=_Format,
         choices=formats,
         help=f"how the result is written (default: by the suffix of -o FILE, else {default})",
     )
     parser.add_argument(
         "--json",
-        action="store_const",
+        action=_Format,
+        nargs=0,
         const="json",
         dest="format",
         help="the same as --format json: one object, sizes are integers of bytes",

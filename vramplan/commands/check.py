@@ -66,6 +66,7 @@ def configure(parser: ArgumentParser) -> None:
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS)
     arguments.add_cache(parser)
+    arguments.add_recording(parser)
     arguments.add_common(parser)
 
 

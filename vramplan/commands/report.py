@@ -43,6 +43,7 @@ def configure(parser: ArgumentParser) -> None:
     arguments.add_settings(parser)
     arguments.add_output(parser, FORMATS, default="html")
     arguments.add_cache(parser)
+    arguments.add_recording(parser)
     arguments.add_common(parser)
 
 

@@ -33,7 +33,6 @@ _MISSING = {
     "cusparse": "sparse products by cuSPARSE",
     "cufft": "transforms by cuFFT",
     "cudnnGetRNN": "recurrent networks by cuDNN",
-    "nvrtc": "kernels that are compiled on the spot",
     "cuLink": "kernels that are linked on the spot",
     "cudaMallocManaged": "managed memory (paged optimisers)",
 }

@@ -154,7 +154,11 @@ def get(url: str, hub: Hub, most: int, headers: Mapping[str, str]) -> bytes:
         raise _refused(url, problem.code) from None
     except (OSError, ValueError, HTTPException) as problem:
         reason = getattr(problem, "reason", problem)
-        raise SourceError(f"{url}: cannot be read: {reason}") from None
+        hint = (
+            "without a network the model's own folder is enough: vramplan check ./FOLDER, with its "
+            "config files and safetensors headers"
+        )
+        raise SourceError(f"{url}: cannot be read: {reason}", hint=hint) from None
 
 
 def _in_time(ask: Callable[[], bytes], seconds: float) -> bytes:

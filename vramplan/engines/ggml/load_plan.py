@@ -8,6 +8,7 @@ from vramplan.engines.ggml.card_memory import CardMemory
 from vramplan.engines.ggml.card_shares import HOST
 from vramplan.engines.ggml.closed_form import Batch
 from vramplan.engines.ggml.defaults import llama_cpp_choices, ollama_choices
+from vramplan.engines.ggml.draft_guesses import GUESSES, OLLAMA_GUESSES
 from vramplan.engines.ggml.experts import NOTHING_MOVED, HostExperts, Moved
 from vramplan.engines.ggml.kv_cache import (
     QUANTISED,
@@ -142,7 +143,7 @@ class GgmlRun:
     @property
     def guesses(self) -> int:
         """Return how many tokens a draft model guesses ahead."""
-        return _OLLAMA_GUESSES if self.is_ollama else GUESSES
+        return OLLAMA_GUESSES if self.is_ollama else GUESSES
 
 
 def read_run(
@@ -281,10 +282,6 @@ _OF_ONE_MODEL = frozenset({
     *_FILES, "gpu_layers", "cpu_moe", "override_tensor", "key_type", "value_type", "load_mtp",
     "embedding", "pooling", "image",
 })  # fmt: skip
-#: llama.cpp: common/common.h (common_params_speculative_draft, n_max)
-GUESSES = 3
-#: Ollama: api/types.go (DefaultOptions, DraftNumPredict)
-_OLLAMA_GUESSES = 4
 
 
 def _vision(pipeline: GgmlPipeline, rules: EngineRules, chosen: Settings) -> VisionModel | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vramplan.engines.torch.one_card import refuse_several
+from vramplan.engines.torch.one_card import one_of, said_of_one
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.errors import UsageError
 from vramplan.quick_typing import TYPE_CHECKING
@@ -47,15 +47,16 @@ class TorchEngine:
         """Return the budget of a job that gets all the memory it asks for."""
         from vramplan.engines.torch.estimate import estimate_torch
 
-        refuse_several(card)
+        card, _ = one_of(card, job.settings)
         return estimate_torch(_settled(job, card), job.settings, card)
 
     def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
         """Return what becomes of a job on a card that offers so much."""
         from vramplan.engines.torch.judge import judge_torch
 
-        refuse_several(card)
-        return judge_torch(_settled(job, card), job.settings, card, budget_bytes)
+        used, room_bytes = one_of(card, job.settings, budget_bytes)
+        found = judge_torch(_settled(job, used), job.settings, used, room_bytes)
+        return said_of_one(card, found, used, room_bytes)
 
     def grader(self, job: Job) -> Grader:
         """Return what grades a job on one card after another."""
@@ -64,7 +65,7 @@ class TorchEngine:
         graders: dict[str | None, TorchGrader] = {}
 
         def grade(card: Card, budget_bytes: int) -> Graded:
-            pipeline = _settled(job, card)
+            pipeline = _settled(job, one_of(card, job.settings)[0])
             tape = None if pipeline.counted is not None else pipeline.tape or pipeline.name
             if tape not in graders:  # another architecture may have another tape, or none
                 graders[tape] = TorchGrader(pipeline, job.settings)
@@ -88,13 +89,16 @@ class TorchEngine:
         """Return whether a job may fit a card that offers so much."""
         from vramplan.engines.torch.screening import screen_job
 
-        return screen_job(_settled(job, card), job.settings, card, budget_bytes)
+        used, room_bytes = one_of(card, job.settings, budget_bytes)
+        return screen_job(_settled(job, used), job.settings, used, room_bytes)
 
     def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
         """Return how long one result takes at least."""
         from vramplan.engines.torch.pace import pace_torch
 
-        return pace_torch(_settled(job, card), job.settings, card, budget_bytes)
+        used, room_bytes = one_of(card, job.settings, budget_bytes or 0)
+        room = None if budget_bytes is None else room_bytes
+        return pace_torch(_settled(job, used), job.settings, used, room)
 
     def advise(self, question: Question) -> tuple[Advice, ...]:
         """Return the changes with which least is needed, where none makes it fit."""

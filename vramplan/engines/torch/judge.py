@@ -10,7 +10,7 @@ from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.engines.torch.another_cache import is_told
 from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
 from vramplan.engines.torch.estimate import estimate_torch, with_tape
-from vramplan.engines.torch.one_card import refuse_several
+from vramplan.engines.torch.one_card import one_of
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
     MULTIPROCESSORS,
@@ -266,8 +266,12 @@ class TorchGrader:
         self._stops: dict[Hashable, tuple[str, str] | None] = {}
 
     def __call__(self, card: Card, budget_bytes: int) -> Graded:
-        """Return the figures of `judge_torch`."""
-        refuse_several(card)
+        """Return the figures of `judge_torch`, on one of several cards."""
+        used, room_bytes = one_of(card, self._settings, budget_bytes)
+        graded = self._grade(used, room_bytes)
+        return replace(graded, one_budget_bytes=room_bytes) if card.seats else graded
+
+    def _grade(self, card: Card, budget_bytes: int) -> Graded:
         context = context_band(card)
         for mode, settings in self._tried.items():
             tried = on_card(settings, card)
@@ -413,7 +417,7 @@ def _makeup(found: Estimate) -> str:
     rest = found.need.band.expected_bytes - held - context
     return (
         f"{format_size(held, up=True)} of weights, {format_size(context, up=True)} of CUDA context "
-        f"and {format_size(max(0, rest), up=True)} at work"
+        f"and {format_size(max(0, rest), up=True)} to work in"
     )
 
 

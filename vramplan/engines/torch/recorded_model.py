@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -27,11 +26,10 @@ from vramplan.errors import RecordingError, TapeError
 from vramplan.hearing import listener
 from vramplan.model import Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.recording_switch import SWITCH, is_off
 from vramplan.searching import is_search, leave_out
 from vramplan.sources.saved_model import Part, SavedModel
 
-#: set to ``off``, nothing is recorded: weights are counted and the rest is assumed
-SWITCH = "VRAMPLAN_RECORD"
 #: raise it when what is recorded changes
 _VERSION = 1
 _NEEDED = (*LIBRARIES, "resource")  # the last bounds a process, and is not there on Windows
@@ -70,7 +68,7 @@ def _is_plain(dtype: str) -> bool:
 
 def missing_library() -> str | None:
     """Return what recording lacks here, or None: a library, or that it is switched off."""
-    if os.environ.get(SWITCH, "").lower() == "off":
+    if is_off():
         return f"{SWITCH} is off"
     return _first_missing(_NEEDED)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from ctypes import c_bool, c_char_p, c_int, c_size_t, c_void_p
-from typing import Any
 
 from vramplan.engines.ggml.cuda_facts import (
     ALIGNMENT,
@@ -24,6 +23,7 @@ from vramplan.engines.ggml.cuda_facts import (
     has_attention,
 )
 from vramplan.engines.ggml.witness.ggml_backend import Tensor
+from vramplan.quick_typing import Any
 
 _F16 = "f16"
 _NEVER = frozenset(
@@ -33,6 +33,20 @@ _NEVER = frozenset(
 )  # fmt: skip
 
 
+class _Names(dict[int, str]):
+    """The engine's names by number, each asked for once."""
+
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def __missing__(self, number: int) -> str:
+        """Ask the engine."""
+        name: bytes = self._ask(number)
+        self[number] = found = name.decode("ascii")
+        return found
+
+
 class CudaRules:
     """The answers, with the engine's own library to ask for sizes and names."""
 
@@ -40,8 +54,9 @@ class CudaRules:
         self._bytes = _function(library, "ggml_nbytes", c_size_t, c_void_p)
         self._row_bytes = _function(library, "ggml_row_size", c_size_t, c_int, ctypes.c_int64)
         self._is_quantised = _function(library, "ggml_is_quantized", c_bool, c_int)
-        self._op_name = _function(library, "ggml_op_name", c_char_p, c_int)
-        self._type_name = _function(library, "ggml_type_name", c_char_p, c_int)
+        # asked for tens of thousands of tensors, of some dozens of kinds
+        self._op_name = _Names(_function(library, "ggml_op_name", c_char_p, c_int))
+        self._type_name = _Names(_function(library, "ggml_type_name", c_char_p, c_int))
 
     def supports(self, address: int) -> bool:
         """Return whether a kernel computes the tensor."""
@@ -123,12 +138,10 @@ class CudaRules:
         return end - size
 
     def _op(self, tensor: Tensor) -> str:
-        name: bytes = self._op_name(tensor.op)
-        return name.decode("ascii")
+        return self._op_name[tensor.op]
 
     def _type(self, tensor: Tensor) -> str:
-        name: bytes = self._type_name(tensor.type)
-        return name.decode("ascii")
+        return self._type_name[tensor.type]
 
 
 def _function(

@@ -11,11 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
 
-from vramplan.engines.ggml.load_plan import GUESSES
+from vramplan.engines.ggml.draft_guesses import GUESSES
 from vramplan.engines.ggml.witness.llama_library import (
     add_adapters,
     context_parameters,
@@ -30,6 +28,7 @@ from vramplan.engines.ggml.witness.llama_library import (
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard, plug_in
 from vramplan.engines.ggml.witness.unread import leave_data_unread
 from vramplan.errors import MissingError
+from vramplan.quick_typing import Any, cast
 from vramplan.settings import (
     AUTO,
     NONE,
@@ -111,7 +110,7 @@ def request_of(
             "split_mode": settings.get("split_mode", "layer"),
             "main_gpu": int(str(settings.get("main_gpu", 0))),
             "tensor_split": split_of(settings.get("tensor_split", AUTO)),
-            "cards": [asdict(one) for one in cards],
+            "cards": [one.told() for one in cards],
         }
     )
 
@@ -119,7 +118,8 @@ def request_of(
 def main(request: Mapping[str, object]) -> None:
     """Do what a request asks for. Raises MissingError where the engine is not a known one."""
     library = open_engine(request)
-    cards = [PretendedCard(**one) for one in cast("list[dict[str, Any]]", request["cards"])]
+    told: Any = request["cards"]
+    cards = [PretendedCard(**one) for one in told]
     devices = plug_in(library, cards) if cards else None
     say = _speaker()
     library.llama_log_set(say, None)
@@ -177,7 +177,8 @@ def parameters(
     shares = cast("list[float]", request["tensor_split"])
     share_out(library, model, str(request["split_mode"]), int(str(request["main_gpu"])), shares)
     first, stop = cast("list[int]", request["cpu_moe"])
-    overrides = [(str(one[0]), one[1]) for one in cast("list[Any]", request["overrides"])]
+    told: Any = request["overrides"]
+    overrides = [(str(one[0]), one[1]) for one in told]
     if overrides or stop:
         override_tensors(library, model, [*overrides, *expert_patterns(range(first, stop))])
     return model, context

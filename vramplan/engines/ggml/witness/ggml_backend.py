@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_int, c_size_t, c_void_p
-from typing import TYPE_CHECKING
+
+from vramplan.quick_typing import TYPE_CHECKING
 
 #: enum ggml_backend_dev_type
 GPU = 1

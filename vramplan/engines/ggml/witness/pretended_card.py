@@ -53,6 +53,16 @@ class PretendedCard:
     margin_bytes: int = 1 << 30  # what the server leaves (common/common.h, fit_params_target)
     is_remote: bool = False
 
+    def told(self) -> dict[str, object]:
+        """Return what it is made of again, by name."""
+        return {
+            "name": self.name,
+            "total_bytes": self.total_bytes,
+            "free_bytes": self.free_bytes,
+            "margin_bytes": self.margin_bytes,
+            "is_remote": self.is_remote,
+        }
+
 
 def plug_in(library: ctypes.CDLL, cards: Sequence[PretendedCard]) -> object:
     """Make `library` see `cards` as CUDA0, CUDA1, …; what is returned must live as long as it.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ctypes import c_int, c_size_t, c_ssize_t, c_void_p
 from pathlib import Path
 
@@ -44,10 +44,9 @@ def leave_data_unread(path: Path) -> None:
         ),
         "posix_madvise": advice(lambda *_: 0),
     }
-    for name, place in _entries(path):
-        if name in functions:
-            _KEPT.append(functions[name])
-            c_void_p.from_address(base + place).value = ctypes.cast(functions[name], c_void_p).value
+    for name, place in _entries(path, functions):
+        _KEPT.append(functions[name])
+        c_void_p.from_address(base + place).value = ctypes.cast(functions[name], c_void_p).value
 
 
 def _base(path: Path) -> int | None:
@@ -60,8 +59,8 @@ def _base(path: Path) -> int | None:
     return None
 
 
-def _entries(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the functions that a library calls by its table, and their places in it.
+def _entries(path: Path, wanted: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Yield those of the functions that a library calls by its table, and their places in it.
 
     Only those of the table that stays writable (lazy binding) are told.
     """
@@ -78,10 +77,22 @@ def _entries(path: Path) -> Iterator[tuple[str, int]]:
                 continue
             symbols = sections[section[6]]
             names = sections[symbols[6]]
-            for at in range(section[4], section[4] + section[5], 24):
-                place, info = struct.unpack_from("<QQ", data, at)
-                if info & 0xFFFF_FFFF != _JUMP_SLOT:
+            text = data[names[4] : names[4] + names[5]]
+            # thousands of them: looked at for the beginnings of the names, not read one by one
+            begins = {begin: name for name in wanted for begin in _beginnings(text, name)}
+            rows = data[section[4] : section[4] + section[5] // 24 * 24]
+            for place, kind, symbol in struct.iter_unpack("<QII8x", rows):
+                if kind != _JUMP_SLOT:
                     continue
-                (name,) = struct.unpack_from("<I", data, symbols[4] + 24 * (info >> 32))
-                begin = names[4] + name
-                yield data[begin : data.find(b"\0", begin)].decode("ascii", "replace"), place
+                (begin,) = struct.unpack_from("<I", data, symbols[4] + 24 * symbol)
+                if begin in begins:
+                    yield begins[begin], place
+
+
+def _beginnings(text: bytes, name: str) -> Iterator[int]:
+    """Yield where a name stands in a table of names, alone or as the end of a longer one."""
+    word = name.encode("ascii") + b"\0"
+    begin = text.find(word)
+    while begin >= 0:
+        yield begin
+        begin = text.find(word, begin + 1)

@@ -229,6 +229,25 @@ class CachingAllocator:
         keys.insert(index, key)
         blocks.insert(index, block)
 
+    @property
+    def highest_allocated_bytes(self) -> int:
+        """The peak of what was allocated, with what was lent."""
+        return self.peak_allocated_bytes
+
+    def lend(self, size_bytes: int) -> None:
+        """Hand a block out and take it back at once, as library scratch is."""
+        self.free(self.malloc(size_bytes))
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Return whether a request finds a free block: lent then, it leaves nothing behind.
+
+        False where that is not known: only without expandable segments and split limits is it told.
+        """
+        if not self._is_plain:
+            return False
+        keys = (self._large if size_bytes > SMALL_BYTES else self._small).keys
+        return bool(keys) and keys[-1] >> KEY_SHIFT >= size_bytes
+
     def empty_cache(self) -> None:
         """Give back to the driver all free segments, or free pages of expandable segments."""
         for pool in (self._large, self._small):

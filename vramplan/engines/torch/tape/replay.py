@@ -51,6 +51,21 @@ _MOST_REMEMBERED = 1_000
 _QUIET = 6
 
 
+class Quiet:
+    """Tells when the iterations of a loop have stopped changing anything."""
+
+    def __init__(self) -> None:
+        self._quiet = 0
+        self._last = (0, 0)
+
+    def sees(self, reserved_bytes: int, peak_bytes: int) -> bool:
+        """Take what an iteration left reserved and how high it peaked; True where no more come."""
+        now = (reserved_bytes, peak_bytes)
+        self._quiet = self._quiet + 1 if now == self._last else 0
+        self._last = now
+        return self._quiet == _QUIET
+
+
 class Listener:
     """Hears where a replay is; whoever wants to know overrides what they want to know."""
 
@@ -63,17 +78,30 @@ class Listener:
     def scratch_begins(self) -> None:
         """Hear that what is asked for next is a library's scratch."""
 
-    def plans_known(self, layer: tuple[object, ...], plans: tuple[int, ...]) -> None:
+    def plans_known(self, layer: tuple[str, int, tuple[int, ...]], plans: tuple[int, ...]) -> None:
         """Hear which plans a library has for the scratch that comes: bytes, as they are tried.
 
-        The same `layer` has the same plans, and keeps to the one that fitted.
+        None comes where the first of them takes nothing. The same `layer` has the same plans, and
+        keeps to the one that fitted.
         """
 
     def scratch_ends(self) -> None:
         """Hear that it has been asked for."""
 
+    def scratch_is_kept(self) -> None:
+        """Hear that scratch comes which is held while something else is asked for."""
+
     def routine_ended(self, name: str) -> None:
         """Hear that the code of a routine has been gone through."""
+
+    def loop_begins(self) -> None:
+        """Hear that a loop begins that is cut short once it is quiet."""
+
+    def iterated(self, marks: slice, reserved_bytes: int, *, is_quiet: bool, is_last: bool) -> None:
+        """Hear that an iteration of it has ended, which closed these marks.
+
+        Of the loops that have begun and not come to their last iteration the innermost is meant.
+        """
 
 
 class Replay:
@@ -162,7 +190,7 @@ class Replay:
                 Mark(
                     phase=self.phase,
                     component=self.component,
-                    allocated_peak_bytes=allocator.peak_allocated_bytes,
+                    allocated_peak_bytes=allocator.highest_allocated_bytes,
                     reserved_peak_bytes=allocator.peak_reserved_bytes,
                     allocated_bytes=allocator.allocated_bytes,
                     reserved_bytes=allocator.reserved_bytes,
@@ -294,16 +322,17 @@ class Replay:
         size = plans[0]
         thread = product_thread(kind) if conditions.has_own_convolutions else 0
         if thread and thread not in self._cublas:  # while its own scratch is held
+            self.listener.scratch_is_kept()
             block = self.allocator.malloc(size) if size else None
             self._multiply(thread)
             if block is not None:
                 self.allocator.free(block)
             return
+        self.listener.plans_known((kind, width, operands), plans)
         if not size:
             return
-        self.listener.plans_known((kind, width, operands), plans)
         self.listener.scratch_begins()
-        self.allocator.free(self.allocator.malloc(size))
+        self.allocator.lend(size)
         self.listener.scratch_ends()
 
     def _multiply(self, thread: int) -> None:
@@ -345,14 +374,22 @@ class Replay:
         for number, code in enumerate(before):
             iterate(code, number)
         may_cut = not (is_indexed or self.every_iteration or name in variant.peers)
-        quiet, last = 0, (0, 0)
+        quiet, last = Quiet(), len(before) + repeats - 1
+        if may_cut and repeats:
+            self.listener.loop_begins()
         for number in range(len(before), len(before) + repeats):
             marks = len(self.trace.marks)
             iterate(body, number)
-            now = (self.allocator.reserved_bytes, self._peak_since(marks))
-            quiet = quiet + 1 if now == last else 0
-            last = now
-            if may_cut and quiet == _QUIET:
+            if not may_cut:
+                continue
+            reserved_bytes, closed = (
+                self.allocator.reserved_bytes,
+                slice(marks, len(self.trace.marks)),
+            )
+            is_quiet = quiet.sees(reserved_bytes, self._peak_since(marks))
+            is_last = is_quiet or number == last
+            self.listener.iterated(closed, reserved_bytes, is_quiet=is_quiet, is_last=is_last)
+            if is_last:
                 break
         for number, code in enumerate(after, len(before) + repeats):
             iterate(code, number)
@@ -372,7 +409,7 @@ class Replay:
 
     def _peak_since(self, mark: int) -> int:
         peaks = [m.allocated_peak_bytes for m in self.trace.marks[mark:]]
-        return max([self.allocator.peak_allocated_bytes, *peaks])
+        return max([self.allocator.highest_allocated_bytes, *peaks])
 
 
 def replay(
@@ -388,7 +425,9 @@ def replay(
     Raises ReplayOutOfMemory where a run fails under the limit, TapeError where the tape does not
     hold for these settings.
     """
-    allocator = CachingAllocator(limit_bytes=limit_bytes, expandable_segments=expandable_segments)
+    allocator = CachingAllocator(
+        limit_bytes=limit_bytes, expandable_segments=expandable_segments, limit_is_card=True
+    )
     one = Replay(tape, conditions, allocator)
     one.load()
     for _ in range(runs):

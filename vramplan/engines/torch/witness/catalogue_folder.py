@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vramplan.engines.torch.witness import stand_in_tokenizers
+from vramplan.engines.torch.witness import stand_in_processors, stand_in_tokenizers
 
 #: no other library's classes are imported, whatever a catalogue says
 _ALLOWED = ("diffusers", "transformers")
@@ -116,11 +116,11 @@ def _annotated(parameter: inspect.Parameter) -> str:
 
 def _write_beside(folder: Path, config: Mapping[str, Any], remark: Callable[[str], None]) -> None:
     """Write a model's tokenizer and processor into its own folder."""
-    text = config.get("text_config") or config
-    if isinstance(text.get("vocab_size"), int):
+    text = stand_in_tokenizers.text_config(config)
+    if text is not None:
         stand_in_tokenizers.write_tokenizer(folder, "", text)
         remark("a stand-in for a tokenizer: a token for about four characters")
-    stand_in_tokenizers.write_processor(folder, config)
+    stand_in_processors.write_processor(folder, config)
 
 
 def find_class(path: str) -> Any:

@@ -22,7 +22,7 @@ class LoadedCore:
         self._core = core
         core.work_count.restype = ctypes.c_size_t
         core.memory_device.argtypes = [ctypes.c_void_p]
-        core.answer_next_copy.argtypes = [ctypes.c_longlong]
+        core.answer_next_copies.argtypes = [ctypes.POINTER(ctypes.c_longlong), ctypes.c_int]
         self._teller: object = None
 
     @property
@@ -48,13 +48,13 @@ class LoadedCore:
         self._core.work_tell_pending(ctypes.cast(add, ctypes.c_void_p), at, every)
         self._teller = pending  # C has its address
 
-    def answer_next_copy(self, value: int) -> None:
-        """Let the next small copy to the host bring this number, whatever is on the card."""
-        self._core.answer_next_copy(value)
+    def answer_next_copies(self, values: Sequence[int]) -> None:
+        """Let the next small copies to the host bring these numbers, whatever is on the card."""
+        self._core.answer_next_copies((ctypes.c_longlong * len(values))(*values), len(values))
 
-    def drop_answer(self) -> None:
-        """Forget a number that nobody fetched."""
-        self._core.drop_answer()
+    def drop_answers(self) -> None:
+        """Forget numbers that nobody fetched."""
+        self._core.drop_answers()
 
 
 def load_libraries(folder: Path, planner: Sequence[Path] = ()) -> LoadedCore:
@@ -67,6 +67,7 @@ def load_libraries(folder: Path, planner: Sequence[Path] = ()) -> LoadedCore:
     os.environ["TRITON_LIBCUDA_PATH"] = str(folder)  # what it compiles is linked with the driver
     for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):  # what was timed here is not true
         os.environ[name] = str(folder.parent / "compiled" / folder.name)
+    os.environ["USE_PYTORCH_KERNEL_CACHE"] = "0"  # nor is what torch compiles itself a kernel
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # each other would import torch
     core = ctypes.CDLL(str(folder / CORE), mode=ctypes.RTLD_GLOBAL)
     for one in STAND_INS:

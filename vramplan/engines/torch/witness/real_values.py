@@ -52,7 +52,10 @@ _READS = frozenset({"item", "tolist", "__bool__", "__int__", "__float__", "__ind
                     "__array__", "is_nonzero", "equal", "allclose"})  # fmt: skip
 #: torch itself reads a count or a truth from the card while it runs these
 _ASKS_BACK = frozenset({"nonzero", "argwhere", "masked_select", "where", "__getitem__",
-                        "__setitem__", "equal", "index_put_", "index_put"})  # fmt: skip
+                        "__setitem__", "equal", "allclose", "index_put_", "index_put",
+                        "repeat_interleave", "bincount", "one_hot", "unique", "unique_consecutive",
+                        "_unique2", "_return_output", "_return_counts", "_return_inverse",
+                        "_unique_impl", "__contains__"})  # fmt: skip
 _MOVES = frozenset({"to", "cuda", "cpu", "type", "type_as"})
 #: of numbers that follow from what nobody computed, so many are: scores that loops are ended by
 _MOST_GUESSED = 64
@@ -134,12 +137,15 @@ class _Values(TorchFunctionMode):
     def _is_known(self, tensor: torch.Tensor) -> bool:
         if not tensor.is_cuda:
             return True
-        known = self._known.get(tensor.untyped_storage()._cdata)
+        storage = _storage(tensor)
+        known = None if storage is None else self._known.get(storage._cdata)
         return known is not None and not known.expired()
 
     def _learn(self, tensors: list[torch.Tensor], is_known: bool) -> None:
         for one in tensors:
-            storage = one.untyped_storage()
+            storage = _storage(one)
+            if storage is None:
+                continue
             if is_known:
                 self._known[storage._cdata] = _weak_storage(storage)
             else:
@@ -167,38 +173,57 @@ class _Values(TorchFunctionMode):
         if not any(one.is_cuda for one in tensors):
             return func(*args, **kwargs)
         try:
-            count = self._count(name, args)
+            answers = self._answers(name, func, args, kwargs)
         except Exception as problem:  # noqa: BLE001  # as above
             self.failed[f"{name}: {problem}"[:120]] += 1
-            count = 0
-        if count is not None:
-            self._core.answer_next_copy(count)
+            answers = [0]
+        if answers:
+            self._core.answer_next_copies(answers)
         try:
             return func(*args, **kwargs)
         finally:
-            self._core.drop_answer()
+            self._core.drop_answers()
 
-    def _count(self, name: str, args: Any) -> int | None:
-        """Return what torch will read; None where it reads nothing."""
-        if name == "equal":
-            return int(_are_small(args[:2]) and torch.equal(*map(_here, args[:2])))
+    def _answers(self, name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> list[int]:
+        """Return what torch will read, in its order; nothing where it reads nothing."""
+        if name in ("equal", "allclose", "__contains__"):
+            is_small_enough = _are_small(args[:2])
+            return [int(is_small_enough and bool(func(*_map_here(args), **_map_here(kwargs))))]
+        if name == "repeat_interleave":  # their sum; and that none is negative
+            repeats = kwargs.get("repeats", args[1] if len(args) > 1 else args[0])
+            if not isinstance(repeats, torch.Tensor) or kwargs.get("output_size") is not None:
+                return []
+            return [int(_here(repeats).sum()) if is_small(repeats) else 0, 1]
+        if name in ("one_hot", "bincount"):
+            most = int(_here(args[0]).max()) if is_small(args[0]) and args[0].numel() else 0
+            return [0, most] if name == "bincount" else [most]  # that none is negative; the most
+        if "unique" in name or name.startswith("_return_"):
+            if not is_small(args[0]):
+                return [1]
+            own = func(*_map_here(args), **_map_here(kwargs))
+            return [int(_tensors(own)[0].shape[kwargs.get("dim") or 0])]
+        counted = self._counted(name, args)
+        if counted is None:
+            return []
+        return [int(_here(counted).count_nonzero()) if is_small(counted) else 0]
+
+    @staticmethod
+    def _counted(name: str, args: Any) -> torch.Tensor | None:
+        """Return of what torch counts those that are not 0; None where it counts nothing."""
+        asked: torch.Tensor = args[0]
         if name in ("nonzero", "argwhere") or (name == "where" and len(args) == 1):
-            asked = args[0]
-        elif name == "masked_select":
-            asked = args[1].expand(args[0].shape)
-        elif name == "where":
+            return asked
+        if name == "masked_select":
+            return args[1].expand(asked.shape)  # type: ignore[no-any-return]  # a tensor
+        if name == "where":
             return None
-        else:
-            index = args[1] if isinstance(args[1], tuple | list) else (args[1],)
-            masks = [
-                one
-                for one in index
-                if isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8)
-            ]
-            if not any(one.is_cuda for one in masks):
-                return None
-            asked = masks[0]
-        return int(_here(asked).count_nonzero()) if _are_small([asked]) else 0
+        index = args[1] if isinstance(args[1], tuple | list) else (args[1],)
+        masks = [
+            one
+            for one in index
+            if isinstance(one, torch.Tensor) and one.dtype in (torch.bool, torch.uint8)
+        ]
+        return masks[0] if any(one.is_cuda for one in masks) else None
 
     def _after(self, name: str, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> Any:
         """Write the true values where the results are; return the result."""
@@ -262,6 +287,14 @@ class _Values(TorchFunctionMode):
         if len(self.failed) < _MOST_PLACES * 8:
             self.failed[f"{name}: {type(problem).__name__}: {problem}"[:120]] += 1
         self._learn([one for one in _tensors(out) if one.is_cuda], False)
+
+
+def _storage(tensor: torch.Tensor) -> Any:
+    """Return a tensor's storage; None where it has none of its own, as within `vmap`."""
+    try:
+        return tensor.untyped_storage()
+    except RuntimeError:
+        return None
 
 
 def _are_small(tensors: Any) -> bool:

@@ -20,8 +20,8 @@ _OTHERS = {
     "tensorrt": "TensorRT", "pycuda": "PyCUDA", "numba.cuda": "Numba", "warp": "Warp",
     "llama_cpp": "llama.cpp", "ctranslate2": "CTranslate2", "paddle": "PaddlePaddle",
 }  # fmt: skip
-#: the packages whose classes load weights by name, and the variable that says which they may
-_LOADS_WEIGHTS = ("diffusers.", "transformers.")
+#: what loads weights or files by name, and the variable that says which it may
+_LOADS_WEIGHTS = ("diffusers.", "transformers.", "huggingface_hub.", "safetensors")
 _WEIGHTS = "VRAMPLAN_PRETENDED_WEIGHTS"
 
 
@@ -116,6 +116,12 @@ def _watch(_torch: ModuleType) -> None:
 
 
 def _meet(module: ModuleType) -> None:
-    from vramplan.engines.torch.witness import configs_alone
+    from vramplan.engines.torch.witness import configs_alone, hollow_files, hub_alone
 
-    configs_alone.meet(module)
+    if module.__name__ == "safetensors":
+        hollow_files.meet(module)
+    elif module.__name__.startswith("huggingface_hub."):
+        if module.__name__ in hub_alone.MODULES:
+            hub_alone.meet(module)
+    else:
+        configs_alone.meet(module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -246,7 +247,7 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         "height": height,
         "width": width,
         "num_frames": request.frames,
-        "num_inference_steps": request.steps,
+        "num_inference_steps": steps_of(wanted, request.steps),
         **_guidance(wanted, request),
         "video": [picture] * frames,
         "mask_image": mask,
@@ -280,6 +281,21 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         else:
             raise RecordingError(f"{type(pipe).__name__} is not known to take a batch")
     return given
+
+
+def steps_of(
+    wanted: Mapping[str, inspect.Parameter], steps: int, strength: float | None = None
+) -> int:
+    """Return how many steps a pipeline is told, so that it takes any.
+
+    One that begins with an image takes the part of them that its strength says, by default a fifth
+    here and there.
+    """
+    if strength is None and "strength" in wanted:
+        strength = wanted["strength"].default
+    if isinstance(strength, (int, float)) and strength > 0 and not int(steps * strength):
+        return math.ceil(steps / strength)
+    return steps
 
 
 def _guidance(

@@ -94,8 +94,9 @@ void work_tell_pending(int (*ask)(int (*)(void *), void *), int (*pending)(void 
 void work_done(void);
 size_t work_count(void);
 void copy_bytes(void *to, const void *from, size_t bytes);
-void answer_next_copy(long long value);
-int drop_answer(void); /* 1 where it was not fetched */
+#define MOST_ANSWERS 4
+void answer_next_copies(const long long *values, int count);
+void drop_answers(void); /* those that were not fetched */
 void *new_handle(void);
 
 #endif

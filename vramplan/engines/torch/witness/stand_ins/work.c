@@ -27,16 +27,17 @@ void work_done(void)
         ask_python(told, NULL);
 }
 
-/* A value that the next small copy to the host shall bring, whatever is on the card: what a kernel
-   would have counted. */
-static __thread int answers_next;
-static __thread long long next_answer;
-void answer_next_copy(long long value) { answers_next = 1, next_answer = value; }
-int drop_answer(void)
+/* Values that the next small copies to the host shall bring, one each, whatever is on the card: what
+   kernels would have counted. */
+static __thread int answers, answered;
+static __thread long long next_answers[MOST_ANSWERS];
+void answer_next_copies(const long long *values, int count)
 {
-    int was_there = answers_next;
-    return answers_next = 0, was_there;
+    answers = count < MOST_ANSWERS ? count : MOST_ANSWERS, answered = 0;
+    for (int at = 0; at < answers; at++)
+        next_answers[at] = values[at];
 }
+void drop_answers(void) { answers = answered = 0; }
 
 /* Small copies are real, so that time steps, schedules and token ids survive the way to the card
    and back; what comes to the host comes whole, up to a picture's size. */
@@ -76,9 +77,8 @@ static void copy_written(char *to, const char *from, size_t bytes)
 void copy_bytes(void *to, const void *from, size_t bytes)
 {
     int stays = memory_device(to) >= 0;
-    if (!stays && answers_next && bytes <= sizeof next_answer) {
-        memcpy(to, &next_answer, bytes);
-        answers_next = 0;
+    if (!stays && answered < answers && bytes <= sizeof *next_answers) {
+        memcpy(to, &next_answers[answered++], bytes);
     } else if (bytes <= card_state()->copied_bytes) {
         memmove(to, from, bytes);
     } else if (!stays && bytes <= MOST_TO_HOST) {
