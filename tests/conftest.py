@@ -1,11 +1,13 @@
 """What every test shares: golden files, markers left out with the reason printed, all cores.
 
-The whole suite runs on every core, a file's tests in one process (pytest-xdist, of the extra dev);
-a part of it runs as ever, and so does all of it without that plugin, or with ``-n 0``.
+The whole suite runs on every core, a file's tests in one process (pytest-xdist, of the extra dev),
+and one process more, since some tests wait; a part of it runs as ever, and so does all of it
+without that plugin, or with ``-n 0``.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -40,6 +42,9 @@ _left_out = pytest.StashKey[Counter[str]]()
 #: no test takes what an earlier one worked out, nor do the processes that it starts
 os.environ["VRAMPLAN_CACHE"] = "off"
 
+# with torch and its friends loaded each look through all that is alive takes half a second
+gc.set_threshold(200_000, 20, 100)
+
 #: the files that take longest, the longest first (CPU seconds of 2026: 40 to 6): they begin first,
 #: so that no process waits at the end for another that has just begun one of them
 LONGEST = (
@@ -48,7 +53,8 @@ LONGEST = (
     *("test_accuracy.py", "test_record_proof.py", "test_device_witness.py", "test_native.py"),
     *("test_recorded_graphs.py", "test_record_vit_mae.py", "test_record_llava.py"),
     *("test_properties.py", "test_record_autoencoders.py", "test_library.py", "test_codec.py"),
-    *("test_record_entries.py", "test_graph_repeats.py", "test_layers.py"),
+    *("test_record_entries.py", "test_graph_repeats.py", "test_layers.py", "test_run.py"),
+    *("test_recorded_models.py", "test_profile_compare.py", "test_sweep.py"),
 )
 
 #: the name of this process among those that share the tests; the cores are taken then
@@ -74,9 +80,17 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     options = config.option
     is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not options.keyword
     if is_whole and getattr(options, "numprocesses", 0) is None and not options.usepdb:
-        options.numprocesses = "auto"
+        options.numprocesses = _cores() + 1
         options.dist = "loadfile"
         options.loadscopereorder = False  # by what they take (LONGEST), not by how many they are
+
+
+def _cores() -> int:
+    """Return on how many cores this process may run."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # elsewhere than on Linux
+        return os.cpu_count() or 1
 
 
 class Calls:

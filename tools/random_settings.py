@@ -24,7 +24,7 @@ from vramplan.ask.targets import make_jobs
 from vramplan.catalog import CardChoice, Catalog, load_catalog
 from vramplan.errors import VramplanError
 from vramplan.model import Band, Constraint, Estimate, SettingValue, Verdict, VerdictKind
-from vramplan.settings import DEVICE_MAPS, OFFLOAD_TYPES, QUANTIZATIONS
+from vramplan.setting_values import DEVICE_MAPS, OFFLOAD_TYPES, QUANTIZATIONS
 
 #: what is drawn for a setting; whole numbers between two, and what a pipeline does not take again
 _SWITCH = ("on", "off")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -487,3 +488,26 @@ def test_a_mistake_in_the_project_has_its_place(run, tmp_path) -> None:
     assert result.code == 2
     assert result.error.startswith("vramplan.yaml:2:1: cars: unknown key")
     assert result.hint == "did you mean 'cards'?"
+
+
+@pytest.mark.parametrize(
+    ("target", "added"),
+    [
+        ("llama-3.2-1b[cache_implementation=static,max_cache_len=8k]", "kv_cache"),
+        ("llama-3.2-1b[cache_implementation=quantized,cache_config=nbits:2]", "kv_cache"),
+        ("sd15[controlnet=canny,ip_adapter=ip-adapter_sd15]", "activations"),
+    ],
+)
+def test_what_settings_add_is_in_the_json_that_is_promised(run, validate, target, added) -> None:
+    found = run("estimate", target, "--card", "rtx-4090", "--json")
+    document = json.loads(found.out)
+    validate(document)
+    result = document["result"]
+    assert added in {term["kind"] for term in result["terms"]}
+    checked = run("check", target, "--card", "rtx-4090", "--json")
+    document = json.loads(checked.out)
+    validate(document)
+    (verdict,) = document["result"]["verdicts"]
+    assert verdict["verdict"] == "fits"
+    need = result["peak"]["device_bytes"]
+    assert verdict["need_bytes"] <= need

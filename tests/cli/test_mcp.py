@@ -54,6 +54,8 @@ def test_what_runs_on_a_card_is_ranked() -> None:
         ({"settings": {"image": "x" * 10_000}}, "at most 200 characters"),
         ({"settings": {"lora": "/etc/passwd"}}, "files of this machine are not read"),
         ({"settings": {"control_vector": "/etc/passwd"}}, "files of this machine are not read"),
+        ({"settings": {"controlnet": "/etc"}}, "files of this machine are not read"),
+        ({"settings": {"ip_adapter": "a.safetensors"}}, "files of this machine are not read"),
         ({"settings": {"mmproj": "/etc/passwd"}}, "unknown setting 'mmproj'"),
         ({"settings": {"catalog": "/etc"}}, "unknown setting 'catalog'"),
         ({"settings": {"engine_check": True}}, "unknown setting"),

@@ -154,6 +154,57 @@ def test_quantised_weights_are_counted_as_they_are(tmp_path) -> None:
     assert unet.quantised == "f8_e4m3"
 
 
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_transformers_loads_in_the_dtype_that_a_config_names_whatever_its_files(
+    tmp_path, key
+) -> None:
+    folder = tmp_path / "half"
+    saved.write(folder / "model.safetensors", [("model.embed_tokens.weight", "F16", (1000, 64))])
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", key: "float32"}
+    (folder / "config.json").write_text(json.dumps(config))
+    found, said = opened(folder)
+    assert found.defaults["dtype"] == "fp32"
+    assert "in fp32, as its config says (its files are in fp16)" in said[0]
+    (folder / "config.json").write_text(json.dumps(config | {key: "of mine"}))
+    assert opened(folder)[0].defaults["dtype"] == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "name", "bits"),
+    [("I32", 256 // 8, "weight_packed", 4), ("F8_E4M3", 256, "weight", 8)],
+)
+def test_what_compressed_tensors_packed_is_counted_as_the_first_call_unpacks_it(
+    tmp_path, kind, columns, name, bits
+) -> None:
+    folder = tmp_path / "packed"
+    layer = "model.layers.0.mlp.up_proj"
+    tensors = [
+        ("model.embed_tokens.weight", "BF16", (1000, 256)),
+        (f"{layer}.{name}", kind, (512, columns)),
+        (f"{layer}.weight_scale", "BF16", (512, 2)),
+        (f"{layer}.weight_shape", "I64", (2,)),
+    ]
+    saved.write(folder / "model.safetensors", tensors)
+    config: dict[str, object] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    weights = {"num_bits": bits, "strategy": "group", "group_size": 128}
+    groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+    said = {"quant_method": "compressed-tensors", "config_groups": groups}
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": said}))
+    found, remarks = opened(folder)
+    assert found.counted is not None
+    (part,) = found.counted.parts
+    # findings/compressed-tensors-unpacks-for-good.sh: scales and shapes stay beside the weights
+    assert part.bytes_at(2) == 2 * (1000 * 256 + 512 * 256 + 512 * 2) + 16
+    assert part.quantised is None
+    assert "unpacks what compressed-tensors packed" in remarks[0]
+    assert "quantization" not in found.defaults
+    (folder / "config.json").write_text(json.dumps(config))  # what nobody says how to unpack
+    found, _ = opened(folder)
+    assert found.counted is not None
+    size = 512 * columns * (4 if kind == "I32" else 1)
+    assert found.counted.parts[0].fixed_bytes == size + 16
+
+
 def test_what_is_of_no_known_class_is_counted_and_says_so(tmp_path, run) -> None:
     folder = tmp_path / "qwen"
     tensors = [("model.embed_tokens.weight", "BF16", (1000, 64)), ("w", "BF16", (1 << 20, 64))]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.known_settings import SETTING_HELP
 from vramplan.report.sweep import COLUMNS
-from vramplan.settings import SETTING_HELP
 
 ROOT = Path(__file__).parents[2]
 SEED = 12

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vramplan.catalog.axes import read_axis, read_axis_assignment
 from vramplan.errors import UsageError
-from vramplan.settings import SETTING_HELP
+from vramplan.known_settings import SETTING_HELP
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from vramplan.ask.judge import judge
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
-from vramplan.engines.torch.adapters import adapters_of, added_tensors
+from vramplan.engines.torch.adapters import adapter_band, adapters_of, added_tensors
 from vramplan.engines.torch.changed_weights import are_changed, tape_at
 from vramplan.engines.torch.group_offload import resident
 from vramplan.engines.torch.module_list import (
@@ -290,6 +290,47 @@ def test_an_adapter_of_a_language_model_is_held_in_fp32() -> None:
     modules = ModuleList(modules=(linear(64, 32, "q_proj"),), is_of_transformers=True)
     (adapter,) = adapters_of({"lora": "rank8"}, {"model": modules})
     assert added_tensors("model", modules, (adapter,), 2) == [f"{8 * 32 * 4}B", f"{64 * 8 * 4}B"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "length"),
+    [("lora_A", "lora_B", "lora_magnitude_vector"), ("lora_down", "lora_up", "dora_scale")],
+)
+def test_a_dora_makes_its_largest_weight_anew_three_times(
+    tmp_path: Path, first: str, second: str, length: str
+) -> None:
+    thin = [
+        (f"unet.mid.{layer}.{matrix}.weight", "F16", shape)
+        for layer, wide in (("to_q", 640), ("to_k", 320))
+        for matrix, shape in ((first, (8, 320)), (second, (wide, 8)))
+    ]
+    rows = [(f"unet.mid.{layer}.{length}", "F16", (wide,)) for layer, wide in (("to_q", 640),)]
+    lists = unet()
+
+    def work(name: str, tensors: list[tuple[str, str, tuple[int, ...]]], fused: str = "") -> int:
+        path = write(tmp_path / f"{name}.safetensors", tensors)
+        adapters = adapters_of({"lora": f"{path}{fused}"}, lists)
+        return adapter_band("unet", lists["unet"], adapters, 2, 0).expected_bytes
+
+    assert work("lora", thin) == 0
+    # as peft 0.21.0 was seen to: findings/adapters-of-few-parameters-make-whole-matrices.sh
+    assert work("dora", thin + rows) == 3 * 640 * 320 * 2
+    assert work("dora", thin + rows, ":fused") == 0
+
+
+def test_a_dora_in_fp32_copies_the_weight_that_is_not(tmp_path: Path) -> None:
+    layer = "base_model.model.layers.0.q_proj"
+    tensors = [
+        (f"{layer}.lora_A.weight", "BF16", (8, 32)),
+        (f"{layer}.lora_B.weight", "BF16", (64, 8)),
+        (f"{layer}.lora_magnitude_vector", "BF16", (64,)),
+    ]
+    path = write(tmp_path / "dora.safetensors", tensors)
+    modules = ModuleList(modules=(linear(64, 32, "q_proj"),), is_of_transformers=True)
+    adapters = adapters_of({"lora": str(path)}, {"model": modules})
+    # peft 0.21.0 on a weight in bf16: four matrices in fp32, on one in fp32 three
+    assert adapter_band("model", modules, adapters, 2, 0).expected_bytes == 4 * 64 * 32 * 4
+    assert adapter_band("model", modules, adapters, 4, 0).expected_bytes == 3 * 64 * 32 * 4
 
 
 def test_a_file_is_counted_by_its_header(tmp_path: Path) -> None:

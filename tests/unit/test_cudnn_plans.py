@@ -58,6 +58,32 @@ def test_sizes_share_ranges_and_one_that_differs_stands_by_itself(tmp_path) -> N
     assert list(layer["but"]) == ["1x100x100"]
 
 
+def test_what_goes_by_the_image_is_written_so(tmp_path) -> None:
+    """Two of each size, in one image and in four: the whole output's positions tell nothing."""
+    answers = [
+        answer(s, n, *((0,) if s < 64 else (copies(s, n), 0)))
+        for s in (40, 48, 56, 64, 80, 96)
+        for n in (1, 4)
+    ]
+    raw, _ = written(tmp_path, answers)
+    layer = raw["layers"]["fp16"][KIND]
+    assert [text for _, text in layer["image up to"]] == ["0", "x+y+f+16 > 0"]
+
+
+def test_what_one_image_has_to_itself_is_written_so(tmp_path) -> None:
+    answers = [
+        answer(s, n, *((0,) if n == 1 else (copies(s, n), 0)))
+        for s in (40, 48, 56, 64, 80, 96)
+        for n in (1, 4)
+    ]
+    raw, _ = written(tmp_path, answers)
+    layer = raw["layers"]["fp16"][KIND]
+    assert layer == {
+        "one image": {"up to": [[0, "0"]]},
+        "several": {"up to": [[0, "x+y+f+16 > 0"]]},
+    }
+
+
 def test_any_answers_are_given_exactly(tmp_path) -> None:
     chance = random.Random(7)  # noqa: S311  # the same answers every time
     answers = [

@@ -20,7 +20,7 @@ from vramplan.engines.ggml.load_plan import batch_of, read_run
 from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.projector_file import projector_of
 from vramplan.engines.ggml.weights import GgmlModel, place_layers
-from vramplan.settings import overrides_of
+from vramplan.setting_values import overrides_of
 from vramplan.sources.gguf import read_gguf
 
 gguf = pytest.importorskip("gguf")

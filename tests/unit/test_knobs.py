@@ -8,15 +8,10 @@ from vramplan.ask.knobs import find_knobs
 from vramplan.ask.library import open_target
 from vramplan.ask.targets import open_catalog
 from vramplan.errors import UsageError
+from vramplan.known_settings import SETTING_HELP, form_of
 from vramplan.model import Job
-from vramplan.settings import (
-    DTYPES,
-    SETTING_HELP,
-    check_setting,
-    form_of,
-    format_setting,
-    parse_setting,
-)
+from vramplan.setting_values import DTYPES
+from vramplan.settings import check_setting, format_setting, parse_setting
 
 NAMES = list(open_catalog().pipelines)
 

@@ -33,8 +33,7 @@ def test_random_runs_and_limits_are_the_references(first: int) -> None:
     assert not [found for n in range(first, first + 250) if (found := difference(n))]
 
 
-def _check(*, core: str) -> str:
-    words = ["check", "sd15", "--image", "640x576", "--card", "8gb", "--json"]
+def _check(*words: str, core: str) -> str:
     command = f"import sys; from vramplan.cli import main; sys.exit(main({words!r}))"
     environment = {"VRAMPLAN_CORE": core, "PYTHONPATH": str(ROOT), "PATH": ""}
     done = subprocess.run(
@@ -48,8 +47,17 @@ def _check(*, core: str) -> str:
     return done.stdout
 
 
-def test_without_the_core_the_answer_is_the_same() -> None:
-    assert _check(core="off") == _check(core="on")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "sd15", "--image", "640x576", "--card", "8gb", "--json"),
+        ("check", "llava-1.5-7b-hf", "--set", "new_tokens=4", "--card", "16gb", "--json"),
+        ("estimate", "vit-mae-base", "--mode", "train", "--card", "rtx-3090", "--json"),
+    ],
+)
+def test_without_the_core_the_answer_is_the_same(words: tuple[str, ...]) -> None:
+    """There architectures share their runs in Python."""
+    assert _check(*words, core="off") == _check(*words, core="on")
 
 
 def test_a_core_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

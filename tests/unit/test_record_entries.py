@@ -410,6 +410,18 @@ def test_a_pipeline_that_begins_with_an_image_takes_a_step_at_least() -> None:
     assert steps_of({}, 3) == 3
 
 
+def test_a_progress_bar_may_be_told_how_it_looks() -> None:
+    from types import SimpleNamespace
+
+    from vramplan.engines.torch.record.saved.whole_pipeline import watch_pipeline
+    from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
+
+    device, pipe = WrappedDevice(Stream("main", {}), set()), SimpleNamespace(components={})
+    watched = watch_pipeline(pipe, device)
+    assert list(pipe.progress_bar(range(2), leave=False, desc="a")) == [0, 1]
+    assert list(watched.counts().values()) == [2]
+
+
 def test_a_weight_that_leaves_the_device_is_no_longer_one() -> None:
     """What is allocated next may have its identity, and would not be written down."""
     import torch

@@ -201,6 +201,23 @@ def test_images_as_with_real_data() -> None:
     assert_same({"model": small(transformers.ViTModel, **config)}, batch=3)
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        (
+            "ASTModel",
+            {"num_attention_heads": 4, "intermediate_size": 64, "max_length": 32,
+             "num_mel_bins": 16, "patch_size": 8, "frequency_stride": 8, "time_stride": 8},
+        ),
+        ("Blip2QFormerModel", {"num_attention_heads": 4, "intermediate_size": 64,
+                               "encoder_hidden_size": 48}),
+    ],
+)  # fmt: skip
+def test_what_a_model_has_to_be_given_is_made_by_its_name(name: str, config) -> None:
+    more = {"hidden_size": 32, "num_hidden_layers": 2}
+    assert_same({"model": small(getattr(transformers, name), **more, **config)})
+
+
 VISION = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "image_size": 32, "patch_size": 8,
@@ -564,6 +581,16 @@ def test_an_empty_prompt_is_a_token_where_prompts_begin_with_one() -> None:
     assert stand_in("transformers.Qwen2Tokenizer", {})("").input_ids == []
 
 
+def test_a_stand_in_has_special_tokens_where_its_model_looks_for_them() -> None:
+    """A model counts the tokens of its images by their number."""
+    ids = {"image_token_id": 151655, "vision_start_token_id": 2, "video_token_id": -5}
+    made = stand_in("transformers.Qwen2Tokenizer", ids)
+    assert made("<|vision_start|><|image_pad|>a").input_ids[:2] == [2, 151655]
+    assert made.image_token_id == 151655
+    known = made.get_vocab()
+    assert len(set(known.values())) == len(known)
+
+
 def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
     def lacks(*_):
         raise ImportError("requires the Torchvision library")
@@ -574,3 +601,14 @@ def test_prompts_need_no_library_that_reads_images(monkeypatch) -> None:
     assert "a cat" in made.apply_chat_template(asked, tokenize=False)
     with pytest.raises(RecordingError, match="Torchvision"):
         stand_in("transformers.PixtralImageProcessor", {})
+
+
+def test_a_spectrum_is_laid_out_as_its_model_takes_it() -> None:
+    """Whisper's kind wants its bins first, others one frame after the other."""
+    config = {
+        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+        "vocab_size": 64, "num_conv_layers": 1, "conv_kernel_sizes": (3,), "conv_channels": 64,
+    }  # fmt: skip
+    recorded = record({"model": small(transformers.Speech2TextForConditionalGeneration, **config)})
+    assert recorded.is_generation

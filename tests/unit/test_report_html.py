@@ -253,7 +253,7 @@ def test_every_shape_has_its_colour_without_the_style_sheet(samples) -> None:
           for draw in (draw_budget, draw_timeline)),
         *(draw(f"n{n}", one, cards, NARROW) for n, one in enumerate(samples.estimates)
           for draw in (draw_budget, draw_timeline)),
-        *(draw_meter(verdict) for verdict in samples.verdicts),
+        *(draw_meter(one.need, one.budget_bytes, one.kind) for one in samples.verdicts),
         *(draw_swatch(f"fill-{kind}") for kind in KINDS),
         *(draw_swatch(css) for css in ("allocated", "reserved", "base")),
     ]  # fmt: skip
@@ -303,7 +303,7 @@ def test_a_bar_ends_where_the_card_does(samples) -> None:
     verdict = samples.verdicts[0]
     for need, width, is_torn in ((50, 150, False), (100, 300, False), (200, 400, True)):
         need_bytes = verdict.budget_bytes * need // 100
-        svg = _parsed(draw_meter(replace(verdict, need=Band.exactly(need_bytes))))
+        svg = _parsed(draw_meter(Band.exactly(need_bytes), verdict.budget_bytes, verdict.kind))
         bars = [one for one in svg.iter() if "bar-" in one.get("class", "")]
         assert [float(one.get("width")) for one in bars] == [pytest.approx(width, abs=0.5)]
         assert any(one.get("class") == "torn" for one in svg.iter()) is is_torn

@@ -53,7 +53,20 @@ def test_page_says_where_it_ended_what_held_the_memory_and_what_would_help() -> 
     assert "<li>tiles</li>" in text
     assert "4,000 MiB" in text
     assert "By the line that allocated it, when memory ended" in text
-    assert text.count("<svg") == 2 + 3  # wide and narrow, and three swatches
+    assert text.count("<svg") == 2 + 3 + 1  # wide and narrow, three swatches, and the bar
+
+
+def test_top_of_the_page_says_where_it_stops_who_holds_the_memory_and_what_to_change() -> None:
+    top = page(TRIAL).partition("Memory over the run</h3>")[0]
+    assert "It runs out of memory on 8gb." in top
+    assert "≥ <b>7,795 MiB</b> of 7,743 MiB" in top  # context, reserved, and what it asked
+    assert "train.py:15 (train), asking for 300 MiB" in top
+    assert "weights of &lt;i&gt;Net <b>4,000 MiB</b>" in top
+    assert "a smaller batch (about 900 MiB)" in top
+    done = replace(TRIAL, outcome=TrialOutcome.COMPLETES, card="12gb", failed=None, advice=())
+    assert "It completes on 12gb, and runs out of memory on 8gb and 6gb." in page(
+        TRIAL, done, replace(TRIAL, card="6gb")
+    )
 
 
 def test_strangers_text_is_inert_on_the_page() -> None:

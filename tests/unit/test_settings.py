@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramplan import settings
+from vramplan import known_settings
+from vramplan import setting_values as values
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.errors import UsageError
+from vramplan.known_settings import SETTING_HELP
 from vramplan.model import Constraint, Pipeline
+from vramplan.setting_values import SettingValue
 from vramplan.settings import (
-    SETTING_HELP,
-    SettingValue,
     check_setting,
     format_setting,
     parse_assignment,
@@ -23,51 +24,51 @@ from vramplan.settings import (
 counts = st.integers(min_value=1, max_value=999_999_999)
 words = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}", fullmatch=True)
 sides = st.integers(min_value=1, max_value=999_999)
-switches = st.sampled_from(settings.SWITCHES)
+switches = st.sampled_from(values.SWITCHES)
 
 VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "image": st.tuples(sides, sides),
     "batch": counts,
     "frames": counts,
-    "dtype": st.sampled_from(settings.DTYPES),
+    "dtype": st.sampled_from(values.DTYPES),
     "mode": words,
     "steps": counts,
     "guidance": st.integers(min_value=0, max_value=9_999_999_999).map(lambda n: n / 1_000_000),
-    "attention": st.sampled_from(settings.ATTENTIONS),
-    "offload": st.sampled_from(settings.OFFLOADS),
-    "offload_type": st.sampled_from(settings.OFFLOAD_TYPES),
+    "attention": st.sampled_from(values.ATTENTIONS),
+    "offload": st.sampled_from(values.OFFLOADS),
+    "offload_type": st.sampled_from(values.OFFLOAD_TYPES),
     "num_blocks_per_group": counts,
     "use_stream": switches,
-    "quantization": st.just(settings.NONE)
-    | st.sampled_from(settings.QUANTIZATIONS)
-    | st.tuples(words, st.sampled_from(settings.QUANTIZATIONS)).map(":".join),
+    "quantization": st.just(values.NONE)
+    | st.sampled_from(values.QUANTIZATIONS)
+    | st.tuples(words, st.sampled_from(values.QUANTIZATIONS)).map(":".join),
     "vae_tiling": switches,
     "vae_slicing": switches,
     "vae_upcast": switches,
-    "device_map": st.sampled_from(settings.DEVICE_MAPS),
+    "device_map": st.sampled_from(values.DEVICE_MAPS),
     "safety_checker": switches,
     "prompt_tokens": counts,
     "new_tokens": counts,
-    "context": st.just(settings.AUTO) | counts,
-    "ubatch": st.just(settings.AUTO) | counts,
-    "parallel": st.just(settings.AUTO) | counts,
-    "kv_unified": st.sampled_from(settings.KV_UNIFIEDS),
+    "context": st.just(values.AUTO) | counts,
+    "ubatch": st.just(values.AUTO) | counts,
+    "parallel": st.just(values.AUTO) | counts,
+    "kv_unified": st.sampled_from(values.KV_UNIFIEDS),
     "swa_full": switches,
-    "kv_type": st.sampled_from(settings.KV_TYPES),
-    "key_type": st.sampled_from((*settings.KV_TYPES, settings.SAME)),
-    "value_type": st.sampled_from((*settings.KV_TYPES, settings.SAME)),
+    "kv_type": st.sampled_from(values.KV_TYPES),
+    "key_type": st.sampled_from((*values.KV_TYPES, values.SAME)),
+    "value_type": st.sampled_from((*values.KV_TYPES, values.SAME)),
     "kv_offload": switches,
     "mmproj_offload": switches,
     "load_mtp": switches,
-    "flash_attention": st.sampled_from(settings.FLASH_ATTENTIONS),
-    "gpu_layers": st.sampled_from(settings.ALL_LAYERS) | st.integers(0, 999_999_999),
-    "cpu_moe": st.just(settings.ALL_EXPERTS)
+    "flash_attention": st.sampled_from(values.FLASH_ATTENTIONS),
+    "gpu_layers": st.sampled_from(values.ALL_LAYERS) | st.integers(0, 999_999_999),
+    "cpu_moe": st.just(values.ALL_EXPERTS)
     | st.integers(0, 999_999_999)
     | st.tuples(st.integers(0, 9_999), st.integers(0, 9_999)).map(
         lambda two: "{}-{}".format(*sorted(two))
     ),
     "batch_tokens": counts,
-    "override_tensor": st.just(settings.NONE)
+    "override_tensor": st.just(values.NONE)
     | st.lists(
         st.tuples(
             st.from_regex(r"[a-z0-9_.]{1,20}", fullmatch=True),
@@ -79,31 +80,31 @@ VALUES: dict[str, st.SearchStrategy[SettingValue]] = {
     "gpu_offload": st.sampled_from(("auto", "max", "off"))
     | st.integers(0, 10_000).map(lambda n: f"{n / 10_000:.4f}".rstrip("0").rstrip(".")),
     "expert_offload": st.sampled_from(("auto", "max", "off", "0.5")),
-    "guardrail": st.sampled_from(settings.GUARDRAILS)
+    "guardrail": st.sampled_from(values.GUARDRAILS)
     | st.integers(1, 1 << 24).map(lambda mib: f"{mib}MiB"),
     "embedding": switches,
-    "pooling": st.sampled_from(settings.POOLINGS),
-    "cache_implementation": st.sampled_from(settings.CACHES),
-    "max_cache_len": st.just(settings.AUTO) | st.integers(1, 10**9 - 1),
+    "pooling": st.sampled_from(values.POOLINGS),
+    "cache_implementation": st.sampled_from(values.CACHES),
+    "max_cache_len": st.just(values.AUTO) | st.integers(1, 10**9 - 1),
     "cache_config": st.sampled_from(
-        (settings.NONE, "backend:fp8", "nbits:2", "backend:hqq;nbits:8;residual_length:64")
+        (values.NONE, "backend:fp8", "nbits:2", "backend:hqq;nbits:8;residual_length:64")
     ),
     **dict.fromkeys(
         ("lora", "controlnet", "ip_adapter", "control_vector", "draft"),
-        st.just(settings.NONE)
+        st.just(values.NONE)
         | st.lists(st.from_regex(r"[A-Za-z0-9_/.-]{1,20}", fullmatch=True), min_size=1, max_size=4)
         .map(";".join)
-        .filter(lambda text: text.lower() != settings.NONE),
+        .filter(lambda text: text.lower() != values.NONE),
     ),
-    "split_mode": st.sampled_from(settings.SPLIT_MODES),
-    "tensor_split": st.just(settings.AUTO)
+    "split_mode": st.sampled_from(values.SPLIT_MODES),
+    "tensor_split": st.just(values.AUTO)
     | st.lists(st.integers(1, 99_999), min_size=1, max_size=16).map(
         lambda shares: "/".join(map(str, shares))
     ),
     "main_gpu": st.integers(0, 15),
     "engine": words,
     "expandable_segments": switches,
-    "platform": st.sampled_from(settings.PLATFORMS),
+    "platform": st.sampled_from(values.PLATFORMS),
 }
 
 
@@ -226,7 +227,7 @@ def test_assignments_are_read_whole() -> None:
 
 
 def test_dtypes_are_those_with_a_known_size() -> None:
-    assert set(settings.DTYPES) == set(ELEMENT_BYTES)
+    assert set(values.DTYPES) == set(ELEMENT_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_a_setting_in_other_letters_is_told_how_it_is_written(word: str) -> None
 
 
 def test_no_word_is_both_a_setting_and_not_modelled() -> None:
-    assert not settings.NOT_MODELLED.keys() & SETTING_HELP.keys()
+    assert not known_settings.NOT_MODELLED.keys() & SETTING_HELP.keys()
 
 
 @pytest.mark.parametrize(("word", "near"), [("bacth", "batch"), ("stepps", "steps")])
@@ -376,8 +377,8 @@ def test_what_is_no_override_is_said(text: str, problem: str) -> None:
 def test_overrides_are_read_as_llama_cpp_writes_them() -> None:
     """Its -ot has commas between, and the first = of each ends the pattern."""
     read = parse_setting("override_tensor", r"blk\.[0-9]\.ffn_.*=CPU,attn=CUDA1")
-    assert settings.overrides_of(read) == ((r"blk\.[0-9]\.ffn_.*", None), ("attn", 1))
-    assert settings.overrides_of(settings.NONE) == ()
+    assert values.overrides_of(read) == ((r"blk\.[0-9]\.ffn_.*", None), ("attn", 1))
+    assert values.overrides_of(values.NONE) == ()
 
 
 @pytest.mark.parametrize(
@@ -394,7 +395,7 @@ def test_overrides_are_read_as_llama_cpp_writes_them() -> None:
 )
 def test_patterns_that_people_write_are_taken(pattern: str) -> None:
     read = parse_setting("override_tensor", f"{pattern}=CPU")
-    assert settings.overrides_of(read) == ((pattern, None),)
+    assert values.overrides_of(read) == ((pattern, None),)
 
 
 @pytest.mark.parametrize(
@@ -414,8 +415,8 @@ def test_what_is_no_split_is_said(text: str, problem: str) -> None:
 
 def test_shares_have_commas_or_slashes_between_them() -> None:
     assert parse_setting("tensor_split", "3,1") == parse_setting("tensor_split", "3/1") == "3/1"
-    assert settings.split_of("3/1.5") == (3.0, 1.5)
-    assert settings.split_of(settings.AUTO) == ()
+    assert values.split_of("3/1.5") == (3.0, 1.5)
+    assert values.split_of(values.AUTO) == ()
 
 
 @pytest.mark.parametrize("text", ["a;;b", ";", "a\nb", "x" * 9_000, ";".join("a" * 40)])
@@ -449,12 +450,12 @@ def test_what_lm_studio_has_no_word_for_is_said(key: str, text: str, problem: st
 
 def test_shares_and_limits_are_numbers() -> None:
     assert parse_setting("gpu_offload", "0.50") == "0.5"
-    assert [settings.share_of(one) for one in ("auto", "max", "off", "0.5")] == [
+    assert [values.share_of(one) for one in ("auto", "max", "off", "0.5")] == [
         None,
         1.0,
         0.0,
         0.5,
     ]
     assert parse_setting("guardrail", "8GiB") == "8192MiB"
-    assert settings.limit_of("8192MiB") == 8 << 30
-    assert settings.limit_of("strict") is None
+    assert values.limit_of("8192MiB") == 8 << 30
+    assert values.limit_of("strict") is None

@@ -26,18 +26,18 @@ def test_ours_is_what_the_estimate_says_now(lines: list[dict]) -> None:
     assert stale == [], "run: python -m tools.verdicts --ours"
 
 
-#: Qwen3 in bf16 on 7.5, by plain attention, near its need: ours reserves 1 to 6 % less there
-KNOWN_FALSE_FITS: list[int] = []
-
-
-def test_no_verdict_that_fits_has_failed_but_those_that_are_known(lines: list[dict]) -> None:
+def test_no_verdict_that_fits_has_failed_and_hardly_one_that_fails_has_not(
+    lines: list[dict],
+) -> None:
     false = [
         one["number"]
         for one in lines
         for tried in one["tried"]
         if tried["verdict"] == "fits" and tried["failure"]
     ]
-    assert false == KNOWN_FALSE_FITS
+    assert false == []
+    ooms = [one for line in lines for one in line["tried"] if one["verdict"] == "oom"]
+    assert sum(not one["failure"] for one in ooms) <= len(ooms) // 100
 
 
 def test_the_same_seed_draws_the_same_cases_near_a_need_and_not() -> None:

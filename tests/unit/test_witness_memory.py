@@ -343,13 +343,37 @@ def test_kernels_are_of_an_architecture_that_torch_has_some_for(talk: Talk) -> N
     assert talk(program, ada) == "86 86"  # CUB does not know 8.9
 
 
-def test_what_is_refused_is_noted_once(talk: Talk, tmp_path: Path) -> None:
+def test_what_is_not_known_is_noted_once(talk: Talk, tmp_path: Path) -> None:
     program = """
-        nothing = c.c_void_p()
-        print(cuda.cudaStreamBeginCapture(nothing, 0), cuda.cudaStreamBeginCapture(nothing, 0))
+        made, none = c.c_void_p(), c.c_void_p()
+        print(*(cuda.cudaGraphInstantiateWithFlags(c.byref(made), none, 0) for _ in range(2)))
     """
-    assert talk(program) == "801 801"
-    assert read_notes(tmp_path / "cards") == ["cudaStreamBeginCapture"]
+    assert talk(program) == "0 0"
+    assert read_notes(tmp_path / "cards") == ["cuda: what a graph keeps on the card for itself"]
+
+
+def test_streams_capture_from_the_beginning_to_the_end_and_who_waits_for_them_too(
+    talk: Talk,
+) -> None:
+    program = """
+        one, two, event, graph = (c.c_void_p() for _ in range(4))
+        for made in (one, two):
+            cuda.cudaStreamCreate(c.byref(made))
+        cuda.cudaEventCreate(c.byref(event))
+
+        def capturing():
+            found, asked = c.c_int(), cuda.cudaStreamIsCapturing
+            return [asked(each, c.byref(found)) or found.value for each in (one, two)]
+
+        print(cuda.cudaStreamEndCapture(one, c.byref(graph)), cuda.cudaStreamBeginCapture(None, 0))
+        print(cuda.cudaStreamBeginCapture(one, 0), cuda.cudaStreamBeginCapture(one, 0), capturing())
+        cuda.cudaEventRecord(event, one), cuda.cudaStreamWaitEvent(two, event, 0)
+        print(capturing(), cuda.cudaStreamSynchronize(two), cuda.cudaStreamSynchronize(None))
+        print(cuda.cudaStreamEndCapture(one, c.byref(graph)), bool(graph), capturing())
+    """
+    assert talk(program).splitlines() == [
+        "1 900", "0 900 [1, 0]", "[1, 1] 900 0", "0 True [0, 0]"
+    ]  # fmt: skip
 
 
 def test_state_has_the_size_that_the_libraries_expect(talk: Talk, tmp_path: Path) -> None:

@@ -196,7 +196,6 @@ def test_several_cards(on_card) -> None:
 @pytest.mark.parametrize(
     ("program", "said"),
     [
-        ("g = torch.cuda.CUDAGraph()\nwith torch.cuda.graph(g): x * 2", "cudaStreamBeginCapture"),
         ("torch.linalg.svd(torch.ones(64, 64).cuda())", "cusolverDn"),
         ("torch.nn.LSTM(64, 64).cuda()", "cudnnGetRNN"),
     ],
@@ -205,6 +204,32 @@ def test_what_a_pretended_card_does_not_have_is_said(program: str, said: str, on
     found = on_card("import torch\nx = torch.ones(4).cuda()\n" + program)
     assert (found["outcome"], found["code"]) == ("failed", 2)
     assert any(one.startswith(said) for one in found["not_known"])
+
+
+def test_graphs_keep_a_pool_and_refuse_what_a_gpu_would_refuse(on_card) -> None:
+    program = """
+        import torch
+
+        x, net = torch.randn(64, 64, device="cuda"), torch.nn.Linear(64, 64).cuda()
+        other, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = net(x)
+            other.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(other):
+                z = y @ y
+                print("> ", torch.cuda.is_current_stream_capturing())
+            torch.cuda.current_stream().wait_stream(other)
+        graph.replay()
+        print("> ", z.shape, torch.cuda.is_current_stream_capturing())
+        try:
+            with torch.cuda.graph(torch.cuda.CUDAGraph()):
+                x.sum().item()
+        except RuntimeError as problem:
+            print("> ", "not permitted when stream is capturing" in str(problem))
+    """
+    found = on_card(program)
+    assert found["printed"] == [" True", " torch.Size([64, 64]) False", " True"]
+    assert found["not_known"] == ["cuda: what a graph keeps on the card for itself"]
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
@@ -49,14 +49,14 @@ def make_instead_of_fetching() -> None:
             at = str(place).lower()
             kind = next((one for one in _TOKENIZERS if one.lower() in at), _USUAL)
             name = f"{kind}Tokenizer"
-        return stand_in(f"transformers.{name}", {})
+        return _standing_for(f"transformers.{name}", {})
 
     def processor(cls: type, place: str = "", *_: Value, **__: Value) -> Value:
         name = cls.__name__
         if name.startswith("Auto"):
             is_third = "qwen3" in str(place).lower()
             name = "Qwen3VLProcessor" if is_third else "Qwen2VLProcessor"
-        return stand_in(f"transformers.{name}", {})
+        return _standing_for(f"transformers.{name}", {})
 
     def config(cls: Value, place: str = "", *_: Value, **__: Value) -> Value:
         if cls is not transformers.AutoConfig:
@@ -82,6 +82,27 @@ def make_instead_of_fetching() -> None:
     )
     for owner, made in replaced:
         owner.from_pretrained = classmethod(made)
+
+
+def _standing_for(class_path: str, ids: dict[str, int]) -> Value:
+    made = stand_in(class_path, ids)
+    made.stands_for = class_path
+    return made
+
+
+def made_for(part: Value, modules: Iterable[Value]) -> Value:
+    """Return a stand-in again with the special tokens that the models beside it have."""
+    class_path = getattr(part, "stands_for", None)
+    ids: dict[str, int] = {}
+    for one in modules:
+        config = getattr(one, "config", None)
+        if hasattr(config, "get_text_config"):
+            ids |= {
+                key: value
+                for key, value in vars(config).items()
+                if key.endswith("_token_id") and type(value) is int
+            }
+    return part if class_path is None or not ids else _standing_for(class_path, ids)
 
 
 def small_model(cls: Value) -> Value:

@@ -25,6 +25,8 @@ _COUNTS = (
     *("decoder_layers", "encoder_layers", "num_decoder_layers", "num_encoder_layers"),
     *("encoder_num_hidden_layers", "decoder_num_hidden_layers", "depth"),
 )
+#: kinds that are given a prompt alone, so that what fails is not what they are given
+_OF_TEXT = ("causal", "seq2seq")
 #: new tokens of a run with real data
 _REAL_TOKENS = (4,)
 #: sides that a CPU runs at once, by what configs call them
@@ -74,7 +76,7 @@ def record(subject: Subject, report: Report) -> None:
             report(fidelity=_fidelity(subject))
         return
     if problem is not None:
-        for place in ("cpu", "meta"):
+        for place in ("cpu", "meta") if subject.kind in _OF_TEXT else ():
             why = _why_not(subject, place)
             if why == said(problem):
                 report(stage="none")

@@ -122,6 +122,7 @@ class _Run:
         """Return a new pipeline's modules, and its other parts."""
         import torch
 
+        from tools.coverage.fetched_instead import made_for
         from vramplan.engines.torch.record.saved.build import load_as
         from vramplan.engines.torch.record.session import DTYPES
 
@@ -137,7 +138,11 @@ class _Run:
             load_as(one, dtype, is_of_diffusers=type(one).__module__.startswith("diffusers."))
             if hollow:
                 to(one, "meta")
-        others = {name: one for name, one in made.components.items() if name not in modules}
+        others = {
+            name: made_for(one, modules.values())
+            for name, one in made.components.items()
+            if name not in modules
+        }
         return modules, others
 
     def _request(self, others: Mapping[str, Value]) -> Value:

@@ -62,7 +62,27 @@ _FEW = [
     *({"image": image, "batch": "1"} for image in ("448x448", "512x512", "768x512", "1024x1024")),
     {"image": "512x512", "batch": "2"}, {"image": "512x448", "batch": "3"},
 ]  # fmt: skip
-_IMAGES = [{"batch": n} for n in ("1", "4", "16", "48")]
+_IMAGES = [{"batch": n} for n in ("1", "3", "4", "8", "12", "16", "24", "32", "48", "64")]
+#: layers of which another plan comes first at every other size: they are asked about at more
+_RESTLESS = frozenset(
+    f"conv {layer}" for layer in (
+        "3>128 3x3 p1", "128>3 3x3 p1", "128>256 1x1", "256>512 1x1", "256>128 1x1", "512>256 1x1",
+        "128>128 3x3 s2", "256>256 3x3 s2", "512>512 3x3 s2", "512>32 3x3 p1", "3>96 3x3x3",
+    )
+)  # fmt: skip
+_BETWEEN: Mapping[str, Sequence[Settings]] = {
+    "sd3-vae": [
+        {"image": image, "batch": batch} for image, batch in (
+            ("320x512", "1"), ("640x384", "4"), ("896x640", "2"), ("448x832", "3"),
+            ("256x960", "1"),
+        )
+    ],
+    "qwen-image-vae": [
+        {"image": image, "batch": batch} for image, batch in (
+            ("320x512", "2"), ("640x384", "4"), ("896x640", "1"), ("448x832", "2"),
+        )
+    ],
+}  # fmt: skip
 #: of several images a decoder's layers behind its attention have their channels innermost: those
 #: alone are asked about at these sizes
 _SEVERAL = [
@@ -96,6 +116,13 @@ def catalogue_cases() -> set[Case]:
         for case in cases_of(name, {**mode, **size})
     }
     found |= channels_last_cases()
+    found |= {
+        case
+        for name, sizes in _BETWEEN.items()
+        for size in sizes
+        for case in cases_of(name, size)
+        if case[0] in _RESTLESS
+    }
     kinds = {kind for kind, _, _ in found}
     return found | {case for case in other_cases() if case[0] not in kinds}
 

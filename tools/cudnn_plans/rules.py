@@ -1,9 +1,10 @@
 """From cuDNN's answers to rules: sums that give every answer exactly, and what they hold for.
 
-A layer's answers are put in the order of the positions of its output. Neighbours share a list of
-plans as long as the same sums explain all of them; a single one between two that agree is an
-exception and stands by itself. Nothing is rounded to fit: an answer is known to 512 bytes, as
-torch's allocator rounds it, and each sum gives exactly that.
+A layer's answers are put in the order of the positions of its output, or of one image of it; those
+of one image and of several together, or each by themselves: what takes fewest lists. Neighbours
+share a list of plans as long as the same sums explain all of them; a single one between two that
+agree is an exception and stands by itself. Nothing is rounded to fit: an answer is known to 512
+bytes, as torch's allocator rounds it, and each sum gives exactly that.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.tape.convolution import read_kind
 from vramplan.engines.torch.tape.plans import MOST_PLANS
 from vramplan.engines.torch.witnessed_files import SCHEMA_VERSION
-from vramplan.engines.torch.witnessed_plans import Plans, Shape, work_out
+from vramplan.engines.torch.witnessed_plans import LayerPlans, Plans, Ranges, Shape, work_out
 
 Question = tuple[tuple[str, int, tuple[int, ...]], str]
 Answers = Sequence[tuple[Question, list[int] | None]]
@@ -137,9 +138,21 @@ def _cost(text: str) -> tuple[int, int, str]:
     )  # fmt: skip
 
 
-def _runs(rows: Iterable[tuple[Shape, tuple[int, ...]]]) -> list[_Run]:
+def _by_positions(shape: Shape) -> int:
+    return shape.positions
+
+
+def _by_image(shape: Shape) -> int:
+    return shape.image_positions
+
+
+Rows = list[tuple[Shape, tuple[int, ...]]]
+Count = Callable[[Shape], int]
+
+
+def _runs(rows: Rows, count: Count) -> list[_Run]:
     runs: list[_Run] = []
-    for shape, plans in sorted(rows, key=lambda row: (row[0].positions, row[0].batch)):
+    for shape, plans in sorted(rows, key=lambda row: (count(row[0]), row[0].batch)):
         one = _Run([shape], [_candidates(size, shape) for size in plans])
         joined = runs[-1].with_run(one) if runs else None
         if joined is not None:
@@ -155,32 +168,66 @@ def _runs(rows: Iterable[tuple[Shape, tuple[int, ...]]]) -> list[_Run]:
     return runs
 
 
-def _layer(rows: list[tuple[Shape, tuple[int, ...]]]) -> object:
-    """Return a layer's plans as the file has them."""
-    runs = _runs(rows)
-    ranges: list[tuple[int, str]] = []
+def _ranges(rows: Rows, count: Count) -> Ranges:
+    """Return the lists that hold for some rows, in the order of what `count` counts."""
+    runs = _runs(rows, count)
+    lists: list[tuple[int, str]] = []
     for run, following in zip(runs, [*runs[1:], None], strict=True):
         most = 0
         if following is not None:
-            most = math.isqrt(run.shapes[-1].positions * following.shapes[0].positions)
-        if ranges and ranges[-1][1] == run.text():
-            ranges[-1] = (most, run.text())
+            most = math.isqrt(count(run.shapes[-1]) * count(following.shapes[0]))
+        if lists and lists[-1][1] == run.text():
+            lists[-1] = (most, run.text())
         else:
-            ranges.append((most, run.text()))
-    but = {}
+            lists.append((most, run.text()))
+    return Ranges(lists=tuple(lists), is_by_image=count is _by_image)
+
+
+def _forms(rows: Rows) -> Iterator[LayerPlans]:
+    """Yield a layer's plans in every form, the plainest first, without exceptions."""
+    counts = (_by_positions, _by_image)
+    for count in counts:
+        yield LayerPlans(ranges=_ranges(rows, count), exceptions={})
+    one = [row for row in rows if row[0].batch == 1]
+    several = [row for row in rows if row[0].batch > 1]
+    if one and several:
+        for count in counts:
+            yield LayerPlans(
+                ranges=_ranges(one, count), several=_ranges(several, count), exceptions={}
+            )
+
+
+def _exceptions(form: LayerPlans, rows: Rows) -> dict[str, str]:
+    """Return the rows that a form does not give, each by itself."""
+    found = {}
     for shape, plans in rows:
-        text = next((text for most, text in ranges if shape.positions <= most), ranges[-1][1])
-        if _rounded(text, shape) != plans:
+        sizes = tuple(-(-size // _ROUND) * _ROUND for size in form.sizes_at(shape))
+        if sizes != plans:
             own = _Run([shape], [_candidates(size, shape) for size in plans])
-            but["x".join(map(str, (shape.batch, *shape.sides)))] = own.text()
-    if len(ranges) == 1 and not but:
-        return ranges[0][1]
-    return {"up to": [list(one) for one in ranges], **({"but": but} if but else {})}
+            found["x".join(map(str, (shape.batch, *shape.sides)))] = own.text()
+    return found
 
 
-def _rounded(text: str, shape: Shape) -> tuple[int, ...]:
-    sizes = (work_out(plan, shape) for plan in text.split(" > "))
-    return tuple(-(-size // _ROUND) * _ROUND for size in sizes)
+def _layer(rows: Rows) -> object:
+    """Return a layer's plans as the file has them: in the form that takes the fewest lists."""
+    tried = [(form, _exceptions(form, rows)) for form in _forms(rows)]
+    form, but = min(tried, key=lambda one: _lists(one[0]) + len(one[1]))
+    if form.several is not None:
+        described = {"one image": _described(form.ranges), "several": _described(form.several)}
+    else:
+        described = _described(form.ranges)
+        if len(form.ranges.lists) == 1 and not but:
+            return form.ranges.lists[0][1]
+    return {**described, **({"but": but} if but else {})}
+
+
+def _lists(form: LayerPlans) -> int:
+    return len(form.ranges.lists) + (len(form.several.lists) if form.several else 0)
+
+
+def _described(ranges: Ranges) -> dict[str, object]:
+    name = "image up to" if ranges.is_by_image else "up to"
+    return {name: [list(one) for one in ranges.lists]}
 
 
 def _shape(question: Question) -> Shape:

@@ -156,7 +156,7 @@ def _mapping(value: object) -> Schema:
 
 
 def _settings() -> str:
-    from vramplan.settings import SETTING_HELP
+    from vramplan.known_settings import SETTING_HELP
 
     rows = [f"| `{key}` | {escape(meaning)} |" for key, meaning in SETTING_HELP.items()]
     head = (

@@ -24,7 +24,7 @@ from vramplan.hearing import heard_by
 from vramplan.model import Estimate, Job, Pipeline, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING, Protocol
-from vramplan.settings import SIZES
+from vramplan.setting_values import SIZES
 
 if TYPE_CHECKING:
     from vramplan.budget.difference import Before, Comparison

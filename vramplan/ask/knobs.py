@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vramplan.ask.largest import legal_sizes
+from vramplan.known_settings import SETTING_HELP, Form, form_of
 from vramplan.model import Constraint, Job, SettingValue
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import SETTING_HELP, Form, form_of, format_setting
+from vramplan.settings import format_setting
 
 #: what is turned first, in this order
 _FIRST = (

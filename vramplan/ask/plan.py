@@ -23,7 +23,8 @@ from vramplan.hearing import heard_by
 from vramplan.model import Advice, Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.searching import searching
-from vramplan.settings import SIZES, format_setting, write_target
+from vramplan.setting_values import SIZES
+from vramplan.settings import format_setting, write_target
 
 #: so many options are worth reading
 MOST_OPTIONS = 8

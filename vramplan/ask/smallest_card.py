@@ -13,7 +13,7 @@ from vramplan.catalog.cards import class_names
 from vramplan.engines.door import engine_of
 from vramplan.errors import VramplanError
 from vramplan.model import Card, Job, VerdictKind
-from vramplan.settings import AUTO
+from vramplan.setting_values import AUTO
 
 
 def find_smallest(

@@ -17,7 +17,7 @@ from vramplan.engines.door import engine_of
 from vramplan.errors import VramplanError
 from vramplan.model import Card, Estimate, Job, SettingValue, Verdict, VerdictKind
 from vramplan.quick_dataclass import replace
-from vramplan.settings import AUTO
+from vramplan.setting_values import AUTO
 
 #: a verdict, and the estimate behind it
 Judged = tuple[Verdict, Estimate]

@@ -17,7 +17,7 @@ card's size. Contexts are counted apart, so what is kept is that less a context:
 from __future__ import annotations
 
 from vramplan.model import Band, Settings
-from vramplan.settings import SPILLING_PLATFORMS
+from vramplan.setting_values import SPILLING_PLATFORMS
 from vramplan.units import MIB
 
 #: left over by the three reports, in MiB, and the context that is assumed among it

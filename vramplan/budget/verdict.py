@@ -26,7 +26,7 @@ from vramplan.model import (
     VerdictKind,
 )
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.settings import SPILLING_PLATFORMS
+from vramplan.setting_values import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
 #: the 95 % point of the standard normal distribution

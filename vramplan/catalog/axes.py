@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from vramplan.errors import UsageError
-from vramplan.settings import SettingValue, parse_setting
+from vramplan.setting_values import SettingValue
+from vramplan.settings import parse_setting
 
 #: a setting, and the values it takes one after the other
 Axes = Mapping[str, tuple[SettingValue, ...]]

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vramplan.errors import CatalogError, UsageError, did_you_mean
+from vramplan.known_settings import SETTING_HELP
 from vramplan.model import ComponentSpec, Constraint, Pipeline
 from vramplan.quick_dataclass import dataclass
 from vramplan.quick_typing import TYPE_CHECKING, cast
-from vramplan.settings import SETTING_HELP, SettingValue, check_setting, parse_setting
+from vramplan.setting_values import SettingValue
+from vramplan.settings import check_setting, parse_setting
 
 if TYPE_CHECKING:
     from pathlib import Path

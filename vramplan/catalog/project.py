@@ -29,7 +29,8 @@ from vramplan.catalog.target_text import Target, read_target
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import VerdictKind
 from vramplan.quick_dataclass import dataclass, field, replace
-from vramplan.settings import SettingValue, parse_setting
+from vramplan.setting_values import SettingValue
+from vramplan.settings import parse_setting
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:

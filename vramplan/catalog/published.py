@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import setting_text
 from vramplan.errors import CatalogError, UsageError
+from vramplan.known_settings import SETTING_HELP
 from vramplan.model import Pipeline, Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import SETTING_HELP, parse_setting, resolve_settings
+from vramplan.settings import parse_setting, resolve_settings
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from vramplan.catalog.axes import Axes, read_axis
 from vramplan.catalog.pipelines import setting_text
 from vramplan.errors import CatalogError, UsageError
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import SettingValue
+from vramplan.setting_values import SettingValue
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from vramplan.errors import UsageError
 from vramplan.quick_dataclass import dataclass, field
 from vramplan.quick_typing import TypeVar
-from vramplan.settings import SettingValue, parse_assignment
+from vramplan.setting_values import SettingValue
+from vramplan.settings import parse_assignment
 
 #: what is meant for a setting, and is not a bracket in some other name
 _SETTING = r"\s*(?:[A-Za-z_]+\s*(?:=|$)|$)"

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from vramplan.errors import UsageError
+from vramplan.known_settings import SETTING_HELP
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import SETTING_HELP, SettingValue, parse_assignment, parse_setting
+from vramplan.setting_values import SettingValue
+from vramplan.settings import parse_assignment, parse_setting
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:

@@ -10,16 +10,9 @@ from vramplan.ask.targets import open_catalog
 from vramplan.catalog.cards import class_names
 from vramplan.commands import arguments
 from vramplan.commands.streams import write_stdout
+from vramplan.known_settings import SETTING_HELP
 from vramplan.report.shell_script import SHELLS, Kind, Option, Words, render
-from vramplan.settings import (
-    ATTENTIONS,
-    DTYPES,
-    KV_TYPES,
-    OFFLOADS,
-    PLATFORMS,
-    SETTING_HELP,
-    SWITCHES,
-)
+from vramplan.setting_values import ATTENTIONS, DTYPES, KV_TYPES, OFFLOADS, PLATFORMS, SWITCHES
 
 #: what stands for an option's value in its help -> what is completed there
 _KINDS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from vramplan.settings import NOT_MODELLED, SETTING_HELP
+from vramplan.known_settings import NOT_MODELLED, SETTING_HELP
 
 #: another program's option, without dashes -> ours
 _MEANT: Mapping[str, str] = {

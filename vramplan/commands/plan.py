@@ -13,7 +13,7 @@ from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.model import VerdictKind
 from vramplan.report import plan as report
-from vramplan.settings import SIZES, SettingValue
+from vramplan.setting_values import SIZES, SettingValue
 
 Remark = Callable[[str], None]
 

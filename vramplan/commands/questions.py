@@ -15,17 +15,15 @@ from vramplan.ask import library
 from vramplan.ask.listing import CardFilter, find_cards, find_pipelines
 from vramplan.ask.targets import open_catalog
 from vramplan.errors import UsageError, did_you_mean
+from vramplan.known_settings import SETTING_HELP, form_of
 from vramplan.report import cards, catalog, estimate, plan, ranking, verdicts
 from vramplan.report.look import Look
-from vramplan.settings import SETTING_HELP
 
 Setting = str | int | float | bool
 
 _MOST_TARGETS, _MOST_CARDS, _MOST_SETTINGS, _LONGEST = 8, 12, 24, 200
 #: what names a model elsewhere, and cannot lead out of where it is looked up
 _ELSEWHERE = re.compile(r"(?:hf|ollama|lmstudio):(?!.*\.\.)[\w.@+-][\w.:/@+-]{0,180}", re.ASCII)
-#: settings whose values are files
-_OF_FILES = frozenset({"lora", "control_vector", "draft"})
 
 
 def check(
@@ -123,9 +121,9 @@ def _settings(given: Mapping[str, Setting] | None) -> dict[str, Any]:
         raise UsageError(f"{len(found)} settings: at most {_MOST_SETTINGS} at once")
     _texts([*found, *(str(value) for value in found.values())], 2 * _MOST_SETTINGS, "settings")
     for key in found:
-        if key in _OF_FILES:
-            raise UsageError(f"{key}: files of this machine are not read for an assistant")
         if key not in SETTING_HELP:
             hint = did_you_mean(key, SETTING_HELP, likeness=0.7)
             raise UsageError(f"unknown setting {key!r}", hint=hint)
+        if form_of(key).kind == "files":
+            raise UsageError(f"{key}: files of this machine are not read for an assistant")
     return found

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, urlencode
 
 from vramplan.errors import UsageError, VramplanError
+from vramplan.known_settings import form_of
 from vramplan.model import Job, Pipeline, SettingValue
 from vramplan.quick_dataclass import dataclass, field
-from vramplan.settings import check_setting, form_of, format_setting, parse_setting
+from vramplan.settings import check_setting, format_setting, parse_setting
 from vramplan.units import parse_size
 
 #: what is longer is no link of ours

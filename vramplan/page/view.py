@@ -69,7 +69,7 @@ def verdict_view(verdict: Verdict) -> dict[str, Json]:
         "place": phrases.place(verdict.peak_phase, verdict.peak_component),
         "layers": None if verdict.layers is None else verdict.layers.in_words(),
         "reason": clean(verdict.reason),
-        "meter": draw_meter(verdict),
+        "meter": draw_meter(verdict.need, verdict.budget_bytes, verdict.kind),
     }
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import Entry
+from vramplan.known_settings import SETTING_HELP
 from vramplan.model import Constraint, Pipeline
 from vramplan.report import phrases, serial
 from vramplan.report.colour import Tone
 from vramplan.report.rows import Table, cell, table
 from vramplan.report.sheet import Sheet
 from vramplan.report.text import clean
-from vramplan.settings import SETTING_HELP
 
 if TYPE_CHECKING:
     from vramplan.report.serial import Json

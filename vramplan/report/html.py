@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vramplan import __version__
+from vramplan.known_settings import told
 from vramplan.model import Card, Estimate, Settings, Verdict, VerdictKind
 from vramplan.quick_dataclass import dataclass
 from vramplan.report import estimate_rows, phrases, plain
@@ -37,7 +38,6 @@ from vramplan.report.verdict_rows import (
     sections,
     whys,
 )
-from vramplan.settings import told
 
 if TYPE_CHECKING:
     import jinja2
@@ -250,7 +250,7 @@ def _bar(verdict: Verdict) -> Bar:
         share=plain.share(verdict),
         at_worst=phrases.need(need.high_bytes) if is_doubtful else "",
         tip=next(iter(counsels([verdict])), None),
-        meter=drawn(draw_meter(verdict)),
+        meter=drawn(draw_meter(need, verdict.budget_bytes, verdict.kind)),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from vramplan.known_settings import told
 from vramplan.model import Asked, Band, Estimate, Settings, SettingValue, Verdict, VerdictKind
 from vramplan.report.colour import SIGNS
 from vramplan.report.text import NAME_LIMIT, clean
-from vramplan.settings import told
 from vramplan.units import GIB, format_size
 
 #: what a cell shows where there is nothing to show

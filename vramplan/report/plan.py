@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vramplan.budget.pace import HOST_BYTES_PER_S, PCIE_BYTES_PER_S
 from vramplan.budget.plan import Largest, Option, Plan
 from vramplan.model import Settings, VerdictKind
-from vramplan.settings import SIZES
+from vramplan.setting_values import SIZES
 
 if TYPE_CHECKING:
     from vramplan.report.look import Look

@@ -34,7 +34,7 @@ from vramplan.model import (
     buffer_bytes,
 )
 from vramplan.quick_typing import TYPE_CHECKING, TypeAlias
-from vramplan.settings import SIZES
+from vramplan.setting_values import SIZES
 
 if TYPE_CHECKING:
     from vramplan.budget.difference import Comparison, Difference

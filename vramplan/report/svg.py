@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-from vramplan.model import Band, Estimate, Verdict
+from vramplan.model import Band, Estimate
 from vramplan.report import phrases
 from vramplan.report.budget import Offer, Segment, segments
 from vramplan.report.colour import Tone
@@ -240,7 +240,7 @@ def draw_swatch(css: str) -> str:
 _METER_WIDTH, _METER_HEIGHT, _METER_LIMIT = 400, 18, 300
 
 
-def draw_meter(verdict: Verdict) -> str:
+def draw_meter(need: Band, budget_bytes: int, kind: str) -> str:
     """Return a bar of the need as a share of the budget, which is the line at three quarters of it.
 
     The words beside it say the same, so it is nothing to a reader who cannot see it. It is
@@ -249,7 +249,7 @@ def draw_meter(verdict: Verdict) -> str:
     shape = {"xmlns": "http://www.w3.org/2000/svg", "preserveAspectRatio": "none"}
     shape |= {"viewBox": f"0 0 {_METER_WIDTH} {_METER_HEIGHT}", "aria-hidden": "true"}
     svg = ET.Element("svg", {**shape, "class": "meter"})
-    budget, need = max(verdict.budget_bytes, 1), verdict.need
+    budget = max(budget_bytes, 1)
 
     def place(size_bytes: int) -> float:
         return min(_METER_WIDTH, max(0.0, size_bytes / budget * _METER_LIMIT))
@@ -257,7 +257,7 @@ def draw_meter(verdict: Verdict) -> str:
     bar: dict[str, float | str] = {"x": 0, "y": 3, "height": 12}
     add(svg, "rect", {**bar, "width": _METER_WIDTH, "css": "rail"})
     expected = max(place(need.expected_bytes), 2)
-    add(svg, "rect", {**bar, "width": expected, "css": f"bar-{verdict.kind}"})
+    add(svg, "rect", {**bar, "width": expected, "css": f"bar-{kind}"})
     low, high = place(need.low_bytes), place(need.high_bytes)
     steady: dict[str, float | str] = {"vector_effect": "non-scaling-stroke"}
     if high > low:

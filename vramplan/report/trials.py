@@ -26,8 +26,8 @@ _LONGEST = 300
 
 #: what a pretended card does not have, by the functions that are asked for it
 _MISSING = {
-    "cudaStreamBeginCapture": "CUDA graphs",
-    "cudaGraph": "CUDA graphs",
+    "cudaStreamBeginCaptureToGraph": "CUDA graphs with conditions",
+    "cudaGraph": "CUDA graphs of this kind",
     "cudaIpc": "memory that processes share",
     "cusolver": "linear algebra by cuSOLVER",
     "cusparse": "sparse products by cuSPARSE",
@@ -36,7 +36,7 @@ _MISSING = {
     "cuLink": "kernels that are linked on the spot",
     "cudaMallocManaged": "managed memory (paged optimisers)",
 }
-_LIBRARIES = {"cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
+_LIBRARIES = {"cuda": "CUDA", "cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
 _COMPILERS = ("TritonMissing", "BackendCompilerFailed", "InductorError")
 _WORDS = {
     TrialOutcome.COMPLETES: ("✓ completes", Tone.FITS),
@@ -67,9 +67,9 @@ def render(
         return render_trials(
             trials,
             program=program,
-            headline=sentences,
+            headline=_sought(trials, smallest, seeks=seeks),
             peaks=_peaks(trials),
-            chapters=[_chapter(one, is_lone=len(trials) == 1) for one in trials],
+            chapters=[_chapter(one) for one in trials],
             notes=_remarks(trials),
         )
     chosen = smallest or trials[-1]
@@ -101,14 +101,14 @@ def _remarks(trials: Sequence[Trial]) -> list[str]:
     return list(dict.fromkeys(remark for one in trials for remark in remarks(one)))
 
 
-def _chapter(one: Trial, *, is_lone: bool) -> dict[str, object]:
+def _chapter(one: Trial) -> dict[str, object]:
     """Return what a page says of one card, its picture aside."""
     word, tone = _WORDS[one.outcome]
     what = sentence(one)
     return {
         "word": word,
         "tone": tone.value,
-        "sentence": "" if is_lone else f"{what[0].upper()}{what[1:]}.",
+        "told": "" if what == "completes" else f"{what[0].upper()}{what[1:]}.",
         "advice": [_advice(advice) for advice in one.advice],
         "tables": [(f"{head[0].upper()}{head[1:]}", table) for head, table in _held_apart(one)],
     }

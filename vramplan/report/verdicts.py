@@ -100,7 +100,7 @@ def _largest_sheet(
     from vramplan.report.colour import Tone
     from vramplan.report.rows import cell, table
     from vramplan.report.sheet import Sheet
-    from vramplan.settings import SIZES
+    from vramplan.setting_values import SIZES
 
     sizes = [size for size in SIZES if any(size in found for found in largest)]
     rows = []

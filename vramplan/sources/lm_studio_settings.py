@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vramplan.codec import JsonError, Limits, read_object
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import SettingValue
+from vramplan.setting_values import SettingValue
 
 _LIMITS = Limits(text_bytes=4 << 20, parsed_bytes=64 << 20)
 _LONGEST_CONTEXT = 1 << 24

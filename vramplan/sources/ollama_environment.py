@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from vramplan.errors import SourceError, did_you_mean
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import KV_TYPES, SettingValue
+from vramplan.setting_values import KV_TYPES, SettingValue
 
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _LARGEST = 1 << 24

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from vramplan.errors import UsageError
 from vramplan.quick_dataclass import dataclass
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import AUTO, split_of
+from vramplan.setting_values import AUTO, split_of
 from vramplan.units import format_size
 
 if TYPE_CHECKING:

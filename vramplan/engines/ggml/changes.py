@@ -8,7 +8,7 @@ from vramplan.budget.change import LAST_RESORT, LITTLE, MUCH, NO_COST, NOTHING, 
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.typed import OLLAMA, is_said, line, program_of
 from vramplan.model import Settings, SettingValue
-from vramplan.settings import NONE
+from vramplan.setting_values import NONE
 
 
 def changes(pipeline: GgmlPipeline, settings: Settings) -> Iterator[Change]:

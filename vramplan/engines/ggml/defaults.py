@@ -21,7 +21,7 @@ from vramplan.engines.ggml.weights import GgmlModel
 from vramplan.errors import UsageError
 from vramplan.model import Settings, SettingValue
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import AUTO
+from vramplan.setting_values import AUTO
 from vramplan.units import GIB, MIB, format_size
 
 #: total memory from which on Ollama takes so many tokens: a card of 48 or 24 GB has a little less

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, padding_bytes
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import files_of
+from vramplan.setting_values import files_of
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, Placement

@@ -36,7 +36,7 @@ from vramplan.model import (
     buffer_bytes,
 )
 from vramplan.quick_dataclass import replace
-from vramplan.settings import AUTO
+from vramplan.setting_values import AUTO
 from vramplan.units import format_size
 
 _LANGUAGE = frozenset({"language_model"})

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from vramplan.errors import UsageError
 from vramplan.model import Buffer, LineKind, Settings, SettingValue, buffer_bytes
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import AUTO, limit_of, share_of
+from vramplan.setting_values import AUTO, limit_of, share_of
 from vramplan.units import format_size
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import (
+from vramplan.setting_values import (
     AUTO,
     KV_TYPES,
     NONE,

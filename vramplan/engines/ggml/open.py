@@ -15,7 +15,7 @@ from vramplan.errors import SourceError
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import AUTO, NONE, SAME
+from vramplan.setting_values import AUTO, NONE, SAME
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel

@@ -9,6 +9,7 @@ examples/dreambooth/train_dreambooth_lora_flux.py; peft, utils/constants.py.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -19,7 +20,7 @@ from vramplan.engines.torch.module_list import LINEAR, ModuleList
 from vramplan.errors import UsageError
 from vramplan.model import Band, Origin, Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import files_of
+from vramplan.setting_values import files_of
 from vramplan.sources.safetensors import Tensor, read_safetensors
 
 _RANK = re.compile(r"rank-?([0-9]{1,4})((?::(?:fp32|fp16|bf16|fused))*)", re.IGNORECASE)
@@ -34,7 +35,11 @@ _OF_DENOISERS = (
 _OF_LANGUAGE = ("q_proj", "v_proj")
 #: the two matrices, as files call them
 _PAIRS = (("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up"))
-_EXTRA = (".alpha", ".dora_scale", ".lora_magnitude_vector")
+_LENGTHS = (".dora_scale", ".lora_magnitude_vector")  # of DoRA: how long each row of the sum is
+_EXTRA = (".alpha", *_LENGTHS)
+#: what a DoRA layer makes anew at each call, in matrices of its weight's size: the product of its
+#: two matrices, that scaled, and its sum with the weight (peft, tuners/lora/dora.py)
+_DORA_MATRICES = 3
 #: of what is live, in hundredths, expected and at most, for each two bytes of an adapter's element:
 #: its result, and that scaled, beside the layer's own; in fp32 the input once more
 _WORK = (25, 100)
@@ -54,6 +59,7 @@ class Adapter:
     element_bytes: int | None
     is_fused: bool
     tensors: Mapping[str, tuple[int, ...]]  # component -> elements of each, of a file
+    remade: Mapping[str, int]  # component -> elements of the largest weight that DoRA makes anew
 
     def bytes_in(self, component: str, element_bytes: int) -> int:
         """Return the bytes of an element beside a component that is in so many."""
@@ -83,6 +89,7 @@ def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
             element_bytes=_BYTES[dtypes[0]] if dtypes else None,
             is_fused=_FUSED in words,
             tensors={},
+            remade={},
         )
     name, sign, word = text.rpartition(":")
     is_fused = bool(sign) and word.lower() == _FUSED
@@ -100,7 +107,29 @@ def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
         element_bytes=None,
         is_fused=is_fused,
         tensors={name: tuple(sizes) for name, sizes in by_component.items()},
+        remade=_remade(tensors, lists),
     )
+
+
+def _remade(tensors: Sequence[Tensor], lists: Mapping[str, ModuleList]) -> Mapping[str, int]:
+    """Return the elements of the largest weight that has a DoRA, by component."""
+    lengths = {
+        one.name.removesuffix(end) for one in tensors for end in _LENGTHS if one.name.endswith(end)
+    }
+    sides: dict[str, list[int]] = {}  # layer -> its inputs and its outputs
+    for tensor in tensors:
+        for first, second in _PAIRS:
+            layer, mark, _ = tensor.name.partition(f".{first}")
+            if mark and layer in lengths:
+                sides.setdefault(layer, []).append(math.prod(tensor.shape[1:]))
+            layer, mark, _ = tensor.name.partition(f".{second}")
+            if mark and layer in lengths:
+                sides.setdefault(layer, []).append(math.prod(tensor.shape[:1]))
+    found: dict[str, int] = {}
+    for layer, both in sides.items():
+        component = _component_of(layer, lists)
+        found[component] = max(found.get(component, 0), math.prod(both))
+    return found
 
 
 def _in_file(path: Path) -> Sequence[Tensor]:
@@ -185,14 +214,31 @@ def adapter_band(
     element_bytes: int,
     working_bytes: int,
 ) -> Band:
-    """Return what adapters compute beside a layer's own result while a component runs."""
+    """Return what adapters compute beside a layer's own result while a component runs.
+
+    A DoRA's weights are made anew one layer after the other: the largest of them counts.
+    """
     widths = [
         one.bytes_in(component, element_bytes)
         for one in adapters
         if added_tensors(component, modules, (one,), element_bytes)
     ]
     expected, most = (working_bytes * share * max(widths, default=0) // 200 for share in _WORK)
-    return Band(low_bytes=0, expected_bytes=expected, high_bytes=most)
+    remade = max(
+        (_remade_bytes(component, one, element_bytes) for one in adapters if not one.is_fused),
+        default=0,
+    )
+    return Band(low_bytes=0, expected_bytes=expected + remade, high_bytes=most + remade)
+
+
+def _remade_bytes(component: str, adapter: Adapter, element_bytes: int) -> int:
+    """Return what a DoRA makes anew of its largest weight, in the adapter's dtype.
+
+    The weight itself is copied to that dtype where it has another.
+    """
+    width = adapter.bytes_in(component, element_bytes)
+    matrices = _DORA_MATRICES + (width != element_bytes)
+    return matrices * adapter.remade.get(component, 0) * width
 
 
 def how_sure(adapters: Sequence[Adapter]) -> tuple[Origin, str]:

@@ -5,8 +5,8 @@ What the others hold is `held_cache`, and what becomes of a budget `kv_cache`.
 
 from __future__ import annotations
 
+from vramplan.known_settings import IDLE, OF_CACHES
 from vramplan.model import Settings
-from vramplan.settings import IDLE, OF_CACHES
 
 _KEY = "cache_implementation"
 

@@ -14,10 +14,10 @@ from zlib import crc32
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.by_identity import ById
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.known_settings import IDLE, OF_GROUPS, OF_WEIGHTS
 from vramplan.model import Band, Origin, Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import IDLE, OF_GROUPS, OF_WEIGHTS
 
 if TYPE_CHECKING:  # what changes nothing needs none of it
     from vramplan.engines.torch.adapters import Adapter

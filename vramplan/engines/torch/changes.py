@@ -9,7 +9,7 @@ from vramplan.engines.torch.another_cache import is_told
 from vramplan.engines.torch.changed_weights import mostly_linear
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Settings, SettingValue
-from vramplan.settings import PLACING_MAPS
+from vramplan.setting_values import PLACING_MAPS
 from vramplan.units import MIB
 
 #: a cache that is worth a change, in bytes

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.compressed_tensors import unpacked
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: what a dtype of the settings is called in a file
 SAVED_DTYPES: Mapping[str, str] = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp32"}
+#: and what it is called in a config
+_TOLD_DTYPES: Mapping[str, str] = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 #: classes that keep these tensors in fp32 when they are loaded in fp16 (not in bf16): a third of a
 #: T5 by weight. Source: transformers 5.23.0, `_keep_in_fp32_modules` of models/{t5,mt5,umt5,udop,
 #: pop2piano} and modeling_utils.py, where it is applied
@@ -105,6 +108,26 @@ def count(model: SavedModel) -> CountedModel:
 
 
 def saved_dtype(model: SavedModel) -> str:
+    """Return the dtype that a model is taken to be loaded in: its config's, or that of its files.
+
+    Of its files it is that of most floating-point bytes; fp16 where they have none.
+    """
+    return told_dtype(model) or dtype_of_files(model)
+
+
+def told_dtype(model: SavedModel) -> str | None:
+    """Return the dtype that a lone model of transformers names in its config, and is loaded in.
+
+    None where it names none. Source: transformers 5.23.0, modeling_utils.py: dtype="auto" is the
+    default of `from_pretrained`.
+    """
+    if model.runtime != "transformers":
+        return None
+    said = model.config.get("dtype", model.config.get("torch_dtype"))
+    return _TOLD_DTYPES.get(said.removeprefix("torch.")) if isinstance(said, str) else None
+
+
+def dtype_of_files(model: SavedModel) -> str:
     """Return the dtype of most of a model's floating-point bytes; fp16 where it has none."""
     sizes: Counter[str] = Counter()
     for part in model.parts:
@@ -119,7 +142,7 @@ def _count_part(part: Part) -> CountedPart:
     elements = fixed = parameters = kept = 0
     class_name = part.class_path.rpartition(".")[2]
     classes, kept_name = _KEPT_IN_FP16
-    for tensor in part.tensors:
+    for tensor in unpacked(part):
         sizes[tensor.dtype] += tensor.size_bytes
         parameters += tensor.elements
         if tensor.dtype in SAVED_DTYPES:

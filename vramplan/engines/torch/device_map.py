@@ -18,7 +18,7 @@ from vramplan.engines.torch.changed_weights import tape_at
 from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import LayerSplit, Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import NONE
+from vramplan.setting_values import NONE
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.pipeline import TorchPipeline

@@ -46,7 +46,7 @@ from vramplan.model import (
 )
 from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import SPILLING_PLATFORMS
+from vramplan.setting_values import SPILLING_PLATFORMS
 from vramplan.units import format_size
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.model import Band, Origin, Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import CACHE_CONFIG, cache_config_of
+from vramplan.setting_values import CACHE_CONFIG, cache_config_of
 
 DYNAMIC, STATIC, QUANTIZED = "dynamic", "static", "quantized"
 OFFLOADED, OFFLOADED_STATIC = "offloaded", "offloaded_static"

@@ -37,7 +37,7 @@ from vramplan.model import (
 )
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import PLACING_MAPS
+from vramplan.setting_values import PLACING_MAPS
 from vramplan.units import format_size
 
 if TYPE_CHECKING:  # most runs are placed by nobody, and stop nowhere

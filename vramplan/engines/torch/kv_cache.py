@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from vramplan.engines.torch.held_cache import CacheLayer, Held, held, how_sure
 from vramplan.model import Band, Estimate, Line, LineKind, Origin, PhaseUse, Settings
 from vramplan.quick_dataclass import dataclass, replace
-from vramplan.settings import CACHE_CONFIG, cache_config_of
+from vramplan.setting_values import CACHE_CONFIG, cache_config_of
 from vramplan.units import MIB
 
 #: tensors of another size lie otherwise in torch's segments: one more of those that 1 to 10 MiB

@@ -15,6 +15,7 @@ from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.engines.torch.checkpoint import checkpoint_of
 from vramplan.engines.torch.libraries import QUIET, require_libraries
 from vramplan.errors import UsageError
+from vramplan.known_settings import OF_WEIGHTS, told
 from vramplan.measurement.history import part_of
 from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Emulation, FailureKind, Run, Witness
@@ -78,6 +79,7 @@ def measure(job: Job, tools: Tools) -> Run:
 
 def place_order(job: Job, tools: Tools) -> Order:
     """Return what is asked for as an order, with everything looked for that it needs."""
+    _refuse_unmeasured(job)
     if tools.is_dry and tools.history is not None:
         raise UsageError("--events are those of torch's allocator on a GPU: leave it out")
     checkpoint = checkpoint_of(tools.weights, job.pipeline)
@@ -95,6 +97,23 @@ def place_order(job: Job, tools: Tools) -> Order:
         history=None if tools.history is None else str(tools.history),
         command=tools.command,
     )
+
+
+def _refuse_unmeasured(job: Job) -> None:
+    """Raise UsageError for settings that the measured program does not have: it would be another.
+
+    Those that are told and change nothing are none of them.
+    """
+    chosen = told(job.settings)
+    unmeasured = [key for key in (*OF_WEIGHTS, "cache_implementation") if key in chosen]
+    unmeasured += ["offload"] if chosen.get("offload") == "group" else []
+    if unmeasured:
+        key = unmeasured[0]
+        raise UsageError(
+            f"{key}={format_setting(key, chosen[key])} is estimated, and not run by a measurement",
+            hint="leave it out, or measure a program of yours that does it: vramplan run --card "
+            "CARD -- PROGRAM",
+        )
 
 
 def _place(tools: Tools) -> tuple[Gpu | None, str]:

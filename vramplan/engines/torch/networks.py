@@ -18,7 +18,7 @@ from vramplan.engines.torch.module_list import Module, ModuleList
 from vramplan.errors import SourceError, UsageError, did_you_mean
 from vramplan.model import Band, Origin, Settings
 from vramplan.quick_dataclass import dataclass, field, replace
-from vramplan.settings import files_of
+from vramplan.setting_values import files_of
 from vramplan.sources.hub_address import REPOSITORY
 from vramplan.sources.other_formats import PICKLE_HINT
 from vramplan.sources.safetensors import Tensor, read_safetensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vramplan.errors import UsageError
 from vramplan.model import Card, Judgement, Settings
 from vramplan.quick_dataclass import replace
-from vramplan.settings import PLACING_MAPS
+from vramplan.setting_values import PLACING_MAPS
 
 
 def one_of(card: Card, settings: Settings, budget_bytes: int = 0) -> tuple[Card, int]:

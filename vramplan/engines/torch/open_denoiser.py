@@ -16,7 +16,7 @@ from vramplan.engines.torch.diffusers_offload import DENOISERS
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.quick_dataclass import replace
-from vramplan.settings import QUANTIZATIONS
+from vramplan.setting_values import QUANTIZATIONS
 from vramplan.sources.denoiser_file import DenoiserFile
 from vramplan.units import format_size
 

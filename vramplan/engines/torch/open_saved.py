@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vramplan.catalog.pipelines import Entry
-from vramplan.engines.torch.counted_model import CountedModel, count, saved_dtype
+from vramplan.engines.torch.compressed_tensors import is_compressed
+from vramplan.engines.torch.counted_model import CountedModel, count, dtype_of_files, saved_dtype
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
@@ -142,7 +143,8 @@ def _as_pipeline(
     if counted.language is not None:
         (part,) = model.parts
         pipeline = add_cache_settings(pipeline, part.class_path, model.config)
-    if any(part.quantised for part in counted.parts):  # its weights are what they are
+    is_packed = any(is_compressed(part) for part in model.parts)
+    if is_packed or any(part.quantised for part in counted.parts):  # its weights are what they are
         return pipeline
     return add_weight_settings(pipeline, {part.name: part.class_path for part in model.parts})
 
@@ -166,7 +168,12 @@ def _with_decoders_tape(
 def _loaded(model: SavedModel) -> str:
     """Return in which dtype it is taken to be loaded, and what has to be typed for that."""
     dtype = saved_dtype(model)
+    of_files = dtype_of_files(model)
     words = f"in {dtype}, as its files are"
+    if dtype != of_files:
+        words = f"in {dtype}, as its config says (its files are in {of_files})"
+    if any(is_compressed(part) for part in model.parts):
+        words = f"in {dtype}, since the first call unpacks what compressed-tensors packed"
     if model.runtime == "diffusers" and dtype != "fp32":
         return f"{words} (load it with torch_dtype=torch.{_TORCH_NAMES[dtype]})"
     return words

@@ -21,7 +21,7 @@ from vramplan.engines.torch.module_list import LINEAR, OTHER, Module, ModuleList
 from vramplan.errors import UsageError
 from vramplan.model import Band, Origin, Settings
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import NONE, quantization_of
+from vramplan.setting_values import NONE, quantization_of
 from vramplan.sources.block_sizes import BLOCKS
 
 #: a GGUF file holds the part that denoises, and diffusers' own casting is switched on for it

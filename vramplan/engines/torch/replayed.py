@@ -29,10 +29,10 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape_files import tape_key
 from vramplan.errors import OutsideError
+from vramplan.known_settings import IDLE, OF_CACHES, OF_GROUPS
 from vramplan.model import Card, Settings
 from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import IDLE, OF_CACHES, OF_GROUPS
 
 if TYPE_CHECKING:  # a result that ships needs nothing that replays
     from vramplan.engines.torch.least_limit import LeastLimit

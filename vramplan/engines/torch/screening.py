@@ -28,7 +28,7 @@ from vramplan.known_results import KnownResults
 from vramplan.model import Band, Card, Settings
 from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
-from vramplan.settings import PLACING_MAPS, SPILLING_PLATFORMS
+from vramplan.setting_values import PLACING_MAPS, SPILLING_PLATFORMS
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.conditions import Conditions

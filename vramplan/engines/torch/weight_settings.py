@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 
 from vramplan.engines.torch.diffusers_offload import DENOISERS, UNET
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.known_settings import IDLE, OF_CACHES, OF_GROUPS
 from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
-from vramplan.settings import CACHES, IDLE, OF_CACHES, OF_GROUPS
+from vramplan.setting_values import CACHES
 
 _TRAIN = "train"
 #: classes that hardly have a linear layer, by how their names begin

@@ -62,6 +62,32 @@ class Shape:
         return count * self.element_bytes
 
 
+class _AtWork:
+    """A layer at work, and what plans of it take: architectures have many of them in common."""
+
+    __slots__ = ("image_positions", "name", "positions", "shape", "sizes")
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.positions = shape.positions
+        self.image_positions = shape.image_positions
+        self.name = "x".join(map(str, (shape.batch, *shape.sides)))
+        self.sizes: dict[str, Sizes] = {}
+
+
+@lru_cache(maxsize=1024)  # every architecture is asked about the same ones, one after the other
+def _at_work(kind: str, operands: tuple[int, ...]) -> _AtWork | None:
+    """Return the layer of a step of scratch; None where it is none."""
+    layer = read_kind(kind)
+    if layer is None or len(operands) != 4 + len(layer.kernel):
+        return None
+    filter_count = layer.in_channels // layer.groups * layer.out_channels
+    element_bytes = operands[2] // (filter_count * math.prod(layer.kernel))
+    return _AtWork(
+        Shape(layer=layer, batch=operands[3], sides=operands[4:], element_bytes=element_bytes)
+    )
+
+
 def work_out(plan: str, shape: Shape) -> int:
     """Return the bytes of a plan's sum. Raises ValueError for what is no such sum."""
     number, terms = _read_sum(plan)
@@ -87,20 +113,39 @@ def _read_sum(plan: str) -> tuple[int, tuple[tuple[int, str, int], ...]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerPlans:
-    """The plans of one layer: lists by the most positions they hold for, and exceptions."""
+class Ranges:
+    """Lists of plans by the most positions they hold for, of the whole output or of an image."""
 
-    ranges: tuple[tuple[int, str], ...]
+    lists: tuple[tuple[int, str], ...]
+    is_by_image: bool = False
+
+    def at(self, shape: Shape | _AtWork) -> str:
+        """Return the list that holds for a shape."""
+        count = shape.image_positions if self.is_by_image else shape.positions
+        return next((text for most, text in self.lists if count <= most), self.lists[-1][1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlans:
+    """The plans of one layer: its ranges, those of several images if they differ, exceptions."""
+
+    ranges: Ranges
+    several: Ranges | None = None
     exceptions: Mapping[str, str]
 
     def sizes_at(self, shape: Shape) -> Sizes:
         """Return the workspaces in the order in which they are tried, in bytes."""
-        own = self.exceptions.get("x".join(map(str, (shape.batch, *shape.sides))))
+        return self.sizes_of(_AtWork(shape))
+
+    def sizes_of(self, work: _AtWork) -> Sizes:
+        """Return the same of what may have been asked about before."""
+        own = self.exceptions.get(work.name)
         if own is None:
-            own = next(
-                (text for most, text in self.ranges if shape.positions <= most), self.ranges[-1][1]
-            )
-        return tuple(work_out(plan, shape) for plan in own.split(" > "))
+            is_several = self.several is not None and work.shape.batch > 1
+            own = (self.several if is_several else self.ranges).at(work)  # type: ignore[union-attr]  # as it says
+        if own not in work.sizes:
+            work.sizes[own] = tuple(work_out(plan, work.shape) for plan in own.split(" > "))
+        return work.sizes[own]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +159,9 @@ class Plans:
 
         `operands` are the step's: bytes read, written and of the filter, batch, input's sides.
         """
-        layer = read_kind(kind)
         known = self.layers.get(dtype, {}).get(kind)
-        if known is None or layer is None or len(operands) != 4 + len(layer.kernel):
-            return None
-        filter_count = layer.in_channels // layer.groups * layer.out_channels
-        element_bytes = operands[2] // (filter_count * math.prod(layer.kernel))
-        shape = Shape(
-            layer=layer,
-            batch=operands[3],
-            sides=tuple(operands[4:]),
-            element_bytes=element_bytes,
-        )
-        return known.sizes_at(shape)
+        found = None if known is None else _at_work(kind, tuple(operands))
+        return None if known is None or found is None else known.sizes_of(found)
 
 
 @lru_cache(maxsize=16)
@@ -154,9 +189,22 @@ def _plans(raw: Any) -> Plans:
 def _layer(raw: Any) -> LayerPlans:
     """Return one layer's plans: a text, or ranges and exceptions."""
     if isinstance(raw, str):
-        return LayerPlans(ranges=((0, raw),), exceptions={})
-    ranges = tuple((int(most), str(text)) for most, text in raw["up to"])
-    if not ranges:
-        raise ValueError("a layer without plans")
+        return LayerPlans(ranges=Ranges(lists=((0, raw),)), exceptions={})
     exceptions = {str(shape): str(text) for shape, text in raw.get("but", {}).items()}
-    return LayerPlans(ranges=ranges, exceptions=exceptions)
+    if "one image" in raw:
+        return LayerPlans(
+            ranges=_ranges(raw["one image"]),
+            several=_ranges(raw["several"]),
+            exceptions=exceptions,
+        )
+    return LayerPlans(ranges=_ranges(raw), exceptions=exceptions)
+
+
+def _ranges(raw: Any) -> Ranges:
+    is_by_image = "image up to" in raw
+    lists = raw["image up to" if is_by_image else "up to"]
+    if not lists:
+        raise ValueError("a layer without plans")
+    return Ranges(
+        lists=tuple((int(most), str(text)) for most, text in lists), is_by_image=is_by_image
+    )

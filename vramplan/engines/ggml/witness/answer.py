@@ -25,7 +25,7 @@ from vramplan.errors import MeasurementError, MissingError
 from vramplan.extras import install_command
 from vramplan.model import LineKind
 from vramplan.quick_dataclass import dataclass
-from vramplan.settings import key_type, value_type
+from vramplan.setting_values import key_type, value_type
 from vramplan.units import MIB
 
 LIBRARY = "xllamacpp"

@@ -29,7 +29,7 @@ from vramplan.engines.ggml.witness.pretended_card import PretendedCard, plug_in
 from vramplan.engines.ggml.witness.unread import leave_data_unread
 from vramplan.errors import MissingError
 from vramplan.quick_typing import Any, cast
-from vramplan.settings import (
+from vramplan.setting_values import (
     AUTO,
     NONE,
     experts_of,

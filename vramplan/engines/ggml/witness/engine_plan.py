@@ -19,7 +19,8 @@ from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError
 from vramplan.model import Band, Device, LineKind, Origin, buffer_bytes
 from vramplan.quick_dataclass import replace
-from vramplan.settings import AUTO, files_of, format_setting
+from vramplan.setting_values import AUTO, files_of
+from vramplan.settings import format_setting
 from vramplan.units import MIB
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from vramplan.engine_buffer import in_our_words
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.errors import UsageError
 from vramplan.model import GPU, HOST, LANGUAGE_MODEL, PROJECTOR, Device, LineKind
-from vramplan.settings import NONE, format_setting
+from vramplan.setting_values import NONE
+from vramplan.settings import format_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,7 +15,7 @@ import torch
 from vramplan.engines.torch.facts import facts_at, numbers_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.live import Begin
-from vramplan.engines.torch.record.pretrained import load_component
+from vramplan.engines.torch.record.pretrained import load_part
 from vramplan.engines.torch.record.saved import models, whole_pipeline
 from vramplan.engines.torch.record.saved.build import build_part
 from vramplan.engines.torch.record.saved.entry_tape import request_at
@@ -63,15 +63,8 @@ class DescribedWorkload:
 
     def load(self, name: str, checkpoint: str, device: torch.device) -> torch.nn.Module:
         """Return a component with a checkpoint's weights; see `pretrained.load_component`."""
-        spec = next(spec for spec in self._pipeline.components if spec.name == name)
         whole = self._request.kind == "model"
-        return load_component(
-            spec,
-            checkpoint,
-            self.dtype,
-            folder=None if whole else name,
-            device=device if self.loading == "device_map" else None,
-        )
+        return load_part(self._pipeline, name, checkpoint, self.dtype, device, is_whole=whole)
 
     def prepare(
         self, modules: Mapping[str, torch.nn.Module], target: torch.device, begin: Begin

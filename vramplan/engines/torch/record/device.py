@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from vramplan.engines.torch.record.attention import as_on_card, without_sums
+from vramplan.engines.torch.record.known_results import results_of
 from vramplan.engines.torch.record.layouts import META, has_filter_copy, is_by_channels, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
 from vramplan.engines.torch.record.scratch import copied_first, kept_bytes, temporaries
@@ -179,7 +180,7 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
                 return written  # a real tensor keeps its values: what was computed on meta has none
             if not all(map(is_meta, tensors)):
                 args, kwargs = tree_map(_to_meta, (args, kwargs))
-            out = without_sums(name, args, func(*args, **kwargs))
+            out = without_sums(name, args, results_of(func, name, args, kwargs))
             if written is None and not kwargs.get("memory_format"):
                 out = laid_out(func, out, args)
             if isinstance(out, torch.Tensor):

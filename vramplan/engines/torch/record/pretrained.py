@@ -9,12 +9,35 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.classes import find_class
 from vramplan.errors import MissingError, UsageError
 from vramplan.model import ComponentSpec
 
 #: the variants that repositories keep beside their fp32 files
 _VARIANTS = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+def load_part(
+    pipeline: TorchPipeline,
+    name: str,
+    checkpoint: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    is_whole: bool,
+) -> torch.nn.Module:
+    """Return a pipeline's component with a checkpoint's weights, loaded as its entry says.
+
+    `is_whole`: the checkpoint is that of the component itself, and not in a folder of its name.
+    """
+    return load_component(
+        next(spec for spec in pipeline.components if spec.name == name),
+        checkpoint,
+        dtype,
+        folder=None if is_whole else name,
+        device=device if pipeline.loading == "device_map" else None,
+    )
 
 
 def load_component(

@@ -9,7 +9,7 @@ import torch
 from vramplan.engines.torch.facts import facts_at, numbers_at, switched_off
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.live import Begin, Live
-from vramplan.engines.torch.record.pretrained import load_component
+from vramplan.engines.torch.record.pretrained import load_part
 from vramplan.engines.torch.record.recipes.registry import recipe_for
 from vramplan.engines.torch.record.session import DTYPES, Sample
 from vramplan.engines.torch.tape.expressions import derive
@@ -49,15 +49,8 @@ class Workload:
 
     def load(self, name: str, checkpoint: str, device: torch.device) -> torch.nn.Module:
         """Return a component with a checkpoint's weights; see `pretrained.load_component`."""
-        spec = next(spec for spec in self._pipeline.components if spec.name == name)
         whole = len(self._pipeline.components) == 1
-        return load_component(
-            spec,
-            checkpoint,
-            self.dtype,
-            folder=None if whole else name,
-            device=device if self.loading == "device_map" else None,
-        )
+        return load_part(self._pipeline, name, checkpoint, self.dtype, device, is_whole=whole)
 
     def prepare(
         self, modules: Mapping[str, torch.nn.Module], target: torch.device, begin: Begin

@@ -27,7 +27,7 @@ Value = Any
 _MOST_MODULES = 100_000
 #: a constructor may make this many times what its files hold, and so much more: parameters that
 #: are tied afterwards are made before, and some are made more than once
-_TIMES, _SLACK_ELEMENTS = 4, 1 << 22
+_TIMES, _SLACK_ELEMENTS = 8, 1 << 22
 #: no number of a config is beyond this: lists of so many layers would be made before a module is
 _LARGEST = 1 << 28
 #: a built model is the saved one where it has its elements within so many in a thousand

@@ -20,7 +20,12 @@ Inputs = dict[str, Value]
 _PLAIN_TOKEN = 7
 #: thirty seconds of sound, as speech models are given; one second of raw sound for the others
 _SPECTRA, _SAMPLES = 3000, 16000
+#: how configs call the bins of a spectrum
+_BINS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim")
+_MOST_CHANNELS = 64
 _SIDE = 448
+#: queries of a model that looks at something by them
+_QUERIES = 32
 _LARGEST_SIDE = 1 << 14
 #: of an image that is cut into tiles: so many along its longer side, and once the whole
 #: (transformers, models/idefics3/image_processing_idefics3.py: `size` is four `max_image_size`)
@@ -156,7 +161,9 @@ def inputs(request: Request, model: Value, device: WrappedDevice) -> Inputs:
     make = _MAKERS.get(main)
     if make is None:
         raise RecordingError(f"{request.class_path} is given {main}, which nobody knows here")
-    given = make(request, model)
+    is_taken = main in names or main != "input_ids"  # that is what it is where nothing is said
+    given = make(request, model) if is_taken else {}
+    given |= _needed(request, model, {name: names[name] for name in names if name not in given})
     if main == "input_ids":
         if "pixel_values" in names and getattr(model.config, "vision_config", None) is not None:
             given = _with_image(request, model, device, given)
@@ -187,17 +194,39 @@ def _image(request: Request, vision: Value, config: Value) -> torch.Tensor:
 
 
 def _spectra(request: Request, model: Value) -> Inputs:
-    bins = getattr(model.config, "num_mel_bins", None) or 80
-    positions: int = getattr(model.config, "max_source_positions", 0) or _SPECTRA // 2
-    frames = 2 * positions
+    bins = next((n for key in _BINS if (n := _said(model.config, key))), 80)
+    positions = _said(model.config, "max_source_positions")
+    frames = 2 * positions or _SPECTRA
     if not 0 < bins <= _LARGEST_SIDE or not 0 < frames <= 1 << 20:
         raise RecordingError("its config tells no size of a spectrum")
-    shape = (request.batch, bins, frames)
+    # Whisper's kind takes a fixed length, its bins first; others any length, frame by frame
+    is_fixed = positions and _said(model.config, "num_mel_bins")
+    sides = (bins, frames) if is_fixed else (_SPECTRA, bins)
+    shape = (request.batch, *sides)
     return _uploaded({"input_features": torch.zeros(shape, dtype=torch.float32)}, model)
 
 
+def _said(config: Value, key: str) -> int:
+    """Return a number of a config, or of a config in it; 0 where none has it."""
+    inner = [one for one in vars(config).values() if hasattr(one, "to_dict")]
+    found = (getattr(one, key, None) for one in (config, *inner))
+    return next((one for one in found if type(one) is int), 0)
+
+
 def _samples(request: Request, model: Value) -> Inputs:
-    sound = torch.zeros(request.batch, _SAMPLES, dtype=torch.float32)
+    config = model.config
+    bins, length = getattr(config, "num_mel_bins", 0), getattr(config, "max_length", 0)
+    shape: tuple[int, ...] = (request.batch, _SAMPLES)
+    if bins and length:  # a spectrum that is taken for an image
+        if not 0 < bins <= _LARGEST_SIDE or not 0 < length <= _LARGEST_SIDE:
+            raise RecordingError("its config tells no size of a spectrum")
+        shape = request.batch, length, bins
+    elif hasattr(config, "codebook_size"):  # a codec has channels
+        channels = getattr(config, "audio_channels", 1)
+        if not 0 < channels <= _MOST_CHANNELS:
+            raise RecordingError("its config tells no channels of its sound")
+        shape = request.batch, channels, _SAMPLES
+    sound = torch.zeros(shape, dtype=torch.float32)
     return _uploaded({"input_values": sound}, model)
 
 
@@ -207,6 +236,42 @@ _MAKERS: Mapping[str, Callable[[Request, Value], Inputs]] = {
     "input_features": _spectra,
     "input_values": _samples,
 }
+
+
+def _needed(request: Request, model: Value, names: Mapping[str, inspect.Parameter]) -> Inputs:
+    """Return what else a model has to be given, by the names of its arguments.
+
+    Raises RecordingError for a size that its config has no number for.
+    """
+    config, batch = model.config, request.batch
+    tokens = max(1, request.prompt_tokens)
+
+    def width(*keys: str) -> int:
+        found = next((n for key in keys if type(n := getattr(config, key, None)) is int), 0)
+        if not 0 < found <= _LARGEST_SIDE:
+            raise RecordingError(f"its config tells none of {', '.join(keys)}")
+        return found
+
+    makers: Mapping[str, Callable[[], torch.Tensor]] = {
+        "query_embeds": lambda: torch.zeros(batch, _QUERIES, width("hidden_size")),
+        "inputs_embeds": lambda: torch.zeros(batch, tokens, width("hidden_size", "d_model")),
+        "encoder_hidden_states": lambda: torch.zeros(
+            batch, tokens, width("encoder_hidden_size", "hidden_size", "d_model")
+        ),
+        "attention_mask": lambda: torch.ones(batch, tokens, dtype=torch.long),
+        "bbox": lambda: torch.zeros(batch, tokens, getattr(config, "dim_bbox", 4)),
+    }
+    refused = {"bbox"}  # what has a default that is refused
+    if hasattr(config, "cross_attention_frequency"):
+        refused.add("encoder_hidden_states")
+    made = {
+        name: makers[name]()
+        for name, one in names.items()
+        if name in makers
+        and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+        and (one.default is one.empty or name in refused)
+    }
+    return _uploaded(made, model)
 
 
 def _uploaded(given: Mapping[str, torch.Tensor], model: Value) -> Inputs:

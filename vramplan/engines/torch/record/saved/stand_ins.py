@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vramplan.engines.torch.record.classes import find_class
@@ -35,14 +35,16 @@ _GEMMA = (
     *("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
     *("<image_soft_token>", "<start_of_image>", "<end_of_image>"),
 )
-_KINDS = ("Tokenizer", "Processor", "FeatureExtractor")
+_MOST_TOKENS = 1 << 24
 #: what a processor asks its tokenizer for, and how many such things it may ask for
 _ASKED = re.compile(r"has no attribute '?([a-z][a-z0-9_]{0,40}_token)'?$")
 _MOST_ASKED = 16
-#: what stands for an image and for a video in a prompt, whatever the kind
+#: what stands for an image and for a video in a prompt, and around them, whatever the kind
 _PICTURES = {
     "image_token": ("<|image_pad|>", "<image_soft_token>", "<image>"),
     "video_token": ("<|video_pad|>",),
+    "vision_start_token": ("<|vision_start|>", "<start_of_image>"),
+    "vision_end_token": ("<|vision_end|>", "<end_of_image>"),
 }
 #: how many tokens a prompt has at most, where a pipeline asks the tokenizer
 _LONGEST = {"CLIP": 77, "T5": 512, "Bert": 512, "Roberta": 512, "XLMRoberta": 512, "MPNet": 512}
@@ -78,15 +80,21 @@ def stand_in(class_path: str, image_tokens: dict[str, int]) -> Value:
 
 
 def _tokenizer(name: str, image_tokens: dict[str, int]) -> Value:
+    ids = {
+        token: image_tokens[f"{key}_id"]
+        for key, tokens in _PICTURES.items()
+        if f"{key}_id" in image_tokens
+        for token in tokens
+    }
     kinds: tuple[tuple[str, Callable[[], Value]], ...] = (
         ("CLIP", _clip),
         ("T5", _t5),
-        ("Qwen", lambda: _bytewise(_QWEN, pad="<|endoftext|>", eos="<|im_end|>")),
-        ("Gemma", lambda: _bytewise(_GEMMA, pad="<pad>", eos="<eos>", bos="<bos>")),
-        ("Bert", lambda: _bytewise(("[PAD]", "[UNK]", "[CLS]", "[SEP]"), pad="[PAD]")),
+        ("Qwen", lambda: _bytewise(_QWEN, ids, pad="<|endoftext|>", eos="<|im_end|>")),
+        ("Gemma", lambda: _bytewise(_GEMMA, ids, pad="<pad>", eos="<eos>", bos="<bos>")),
+        ("Bert", lambda: _bytewise(("[PAD]", "[UNK]", "[CLS]", "[SEP]"), ids, pad="[PAD]")),
     )
     make = next((make for kind, make in kinds if name.startswith(kind)), None)
-    made = make() if make else _bytewise(_PLAIN, pad="<pad>", eos="</s>", bos="<s>")
+    made = make() if make else _bytewise(_PLAIN, ids, pad="<pad>", eos="</s>", bos="<s>")
     longest = next((n for kind, n in _LONGEST.items() if name.startswith(kind)), _LONGEST_OTHER)
     made.model_max_length = longest
     known = made.get_vocab()
@@ -94,7 +102,7 @@ def _tokenizer(name: str, image_tokens: dict[str, int]) -> Value:
         token = next((one for one in tokens if one in known), None)
         if token is not None:
             setattr(made, key, token)
-            setattr(made, f"{key}_id", image_tokens.get(f"{key}_id", known[token]))
+            setattr(made, f"{key}_id", known[token])
     return made
 
 
@@ -104,18 +112,19 @@ def _alphabet() -> list[str]:
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def _bytewise(specials: tuple[str, ...], **which: str) -> Value:
+def _bytewise(specials: tuple[str, ...], ids: Mapping[str, int], **which: str) -> Value:
+    """Return a tokenizer of bytes; `ids` are what a model's config says of special tokens."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
     words = [*specials, *_alphabet()]
-    made = Tokenizer(models.BPE(vocab={word: n for n, word in enumerate(words)}, merges=[]))
+    made = Tokenizer(models.BPE(vocab=_numbered(words, ids), merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     if "bos" in which:  # so an empty prompt is a token too
         begin = which["bos"]
         made.post_processor = processors.TemplateProcessing(
-            single=f"{begin} $A", special_tokens=[(begin, words.index(begin))]
+            single=f"{begin} $A", special_tokens=[(begin, made.token_to_id(begin))]
         )
     tokens = {f"{key}_token": token for key, token in which.items()}
     found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **tokens)
@@ -123,6 +132,14 @@ def _bytewise(specials: tuple[str, ...], **which: str) -> Value:
     found.add_special_tokens({"additional_special_tokens": others})
     found.chat_template = _CHAT
     return found
+
+
+def _numbered(words: Sequence[str], ids: Mapping[str, int]) -> dict[str, int]:
+    """Give words numbers one after the other, but for those that have theirs."""
+    own = {word: ids[word] for word in words if 0 <= ids.get(word, -1) < _MOST_TOKENS}
+    taken = set(own.values())
+    free = (number for number in range(len(words) + len(own)) if number not in taken)
+    return {word: own[word] if word in own else next(free) for word in words}
 
 
 def _clip() -> Value:

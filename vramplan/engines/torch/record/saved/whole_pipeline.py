@@ -134,7 +134,9 @@ class Watched:
     def _began(self, label: str) -> None:
         self._phases.began(label)
 
-    def _progress_bar(self, iterable: Value = None, total: int | None = None) -> _Bar:
+    def _progress_bar(
+        self, iterable: Value = None, total: int | None = None, **_: Value
+    ) -> _Bar:  # what else it takes is how it looks
         name = f"{STEPS}{len(self._bars) + 1}"
         self._bars.append(_Bar(self._device, self._phases, name, iterable, total))
         return self._bars[-1]

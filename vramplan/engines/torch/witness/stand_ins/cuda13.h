@@ -12,7 +12,7 @@
 enum { /* cudaError_t and CUresult share their numbers where both have a name */
     OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONFIGURATION = 9, INVALID_SYMBOL = 13,
     MISSING_CONFIGURATION = 52, NO_DEVICE = 100, INVALID_DEVICE = 101, NOT_READY = 600,
-    NOT_SUPPORTED = 801
+    NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900
 };
 
 struct dim3 { unsigned x, y, z; };

@@ -173,6 +173,18 @@ int nvmlDeviceGetMemoryBusWidth(void *device, unsigned *bits)
         return INVALID;
     return *bits = (unsigned)card->bus_bits, card->bus_bits ? OK : NOT_SUPPORTED;
 }
+/* A card that computes nothing is not busy; what it would measure of itself it has not. */
+int nvmlDeviceGetUtilizationRates(void *device, unsigned told[2])
+{
+    return card_at(device) ? (told[0] = told[1] = 0, OK) : INVALID;
+}
+int nvmlDeviceGetTemperature(void) { return NOT_SUPPORTED; }
+int nvmlDeviceGetPowerUsage(void) { return NOT_SUPPORTED; }
+int nvmlDeviceGetPowerManagementLimit(void) { return NOT_SUPPORTED; }
+int nvmlDeviceGetEnforcedPowerLimit(void) { return NOT_SUPPORTED; }
+int nvmlDeviceGetTotalEnergyConsumption(void) { return NOT_SUPPORTED; }
+int nvmlDeviceGetFanSpeed(void) { return NOT_SUPPORTED; }
+int nvmlDeviceGetClockInfo(void) { return NOT_SUPPORTED; }
 /* what torch looks up when an allocation fails, and need not know */
 int nvmlDeviceGetNvLinkRemoteDeviceType(void) { return NOT_SUPPORTED; }
 int nvmlDeviceGetNvLinkRemotePciInfo_v2(void) { return NOT_SUPPORTED; }

@@ -207,22 +207,6 @@ int cudaStreamCreateWithPriority(void **stream, unsigned flags, int priority)
     return (void)flags, (void)priority, *stream = new_handle(), OK;
 }
 int cudaStreamGetPriority(void *stream, int *priority) { return (void)stream, *priority = 0, OK; }
-int cudaStreamIsCapturing(void *stream, int *status) { return (void)stream, *status = 0, OK; }
-int cudaStreamGetCaptureInfo(void *stream, int *status, unsigned long long *id, void **graph,
-                             const void **nodes, const void **edges, size_t *count)
-{
-    (void)stream, (void)graph, (void)nodes, (void)edges;
-    *status = 0;
-    if (id)
-        *id = 0;
-    if (count)
-        *count = 0;
-    return OK;
-}
-int cudaStreamBeginCapture(void *stream, int mode)
-{
-    return (void)stream, (void)mode, card_note("cudaStreamBeginCapture"), say(NOT_SUPPORTED);
-}
 int cudaThreadExchangeStreamCaptureMode(int *mode) { return *mode = 0, OK; }
 int cudaEventCreate(void **event) { return *event = new_handle(), OK; }
 int cudaEventCreateWithFlags(void **event, unsigned flags)
@@ -239,6 +223,134 @@ int cudaStreamAddCallback(void *stream, void (*call)(void *, int, void *), void 
 {
     return (void)flags, call(stream, OK, data), OK;
 }
+
+/* ------------------------------------------------------------------------------- CUDA graphs */
+/* What is captured has its memory while it is captured, and is done then; a launch of the graph is a
+   launch. A stream that waits for what a capturing one has recorded captures, too. */
+#define MOST_CAPTURING 256
+static struct capturing {
+    void *one, *graph; /* a stream or an event, and what it goes into */
+    unsigned long long id;
+} capturing[MOST_CAPTURING];
+static pthread_mutex_t capture_lock = PTHREAD_MUTEX_INITIALIZER;
+static int captures; /* at work; mostly none is, and nobody waits for the lock */
+
+static struct capturing capture_of(void *one)
+{
+    struct capturing found = {0};
+    if (!__atomic_load_n(&captures, __ATOMIC_ACQUIRE))
+        return found;
+    pthread_mutex_lock(&capture_lock);
+    for (int at = 0; one && at < MOST_CAPTURING; at++)
+        if (capturing[at].id && capturing[at].one == one)
+            found = capturing[at];
+    pthread_mutex_unlock(&capture_lock);
+    return found;
+}
+/* Put a stream or an event into a capture; with an id of 0 take it out of its own. */
+static int set_capture(void *one, struct capturing its)
+{
+    int room = -1;
+    if (!its.id && !__atomic_load_n(&captures, __ATOMIC_ACQUIRE))
+        return 0;
+    pthread_mutex_lock(&capture_lock);
+    for (int at = MOST_CAPTURING; at-- > 0;) {
+        if (capturing[at].one == one)
+            capturing[at].id = 0;
+        if (!capturing[at].id)
+            room = at;
+    }
+    its.one = one;
+    if (its.id && room >= 0)
+        capturing[room] = its;
+    pthread_mutex_unlock(&capture_lock);
+    return its.id && room < 0 ? -1 : 0;
+}
+int cudaStreamIsCapturing(void *stream, int *status)
+{
+    return *status = capture_of(stream).id != 0, OK;
+}
+int cudaStreamGetCaptureInfo(void *stream, int *status, unsigned long long *id, void **graph,
+                             const void **nodes, const void **edges, size_t *count)
+{
+    struct capturing its = capture_of(stream);
+    *status = its.id != 0;
+    if (id)
+        *id = its.id;
+    if (graph)
+        *graph = its.graph;
+    if (nodes)
+        *nodes = NULL;
+    if (edges)
+        *edges = NULL;
+    if (count)
+        *count = 0;
+    return OK;
+}
+int cudaStreamBeginCapture(void *stream, int mode)
+{
+    static unsigned long long last;
+    struct capturing its = {stream, new_handle(), __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED)};
+    (void)mode;
+    if (!stream || capture_of(stream).id || set_capture(stream, its))
+        return say(CAPTURE_UNSUPPORTED);
+    return __atomic_add_fetch(&captures, 1, __ATOMIC_RELEASE), OK;
+}
+int cudaStreamEndCapture(void *stream, void **graph)
+{
+    struct capturing its = capture_of(stream);
+    if (!its.id)
+        return say(INVALID_VALUE);
+    pthread_mutex_lock(&capture_lock);
+    for (int at = 0; at < MOST_CAPTURING; at++)
+        if (capturing[at].id == its.id)
+            capturing[at].id = 0;
+    pthread_mutex_unlock(&capture_lock);
+    __atomic_sub_fetch(&captures, 1, __ATOMIC_RELEASE);
+    return *graph = its.graph, OK;
+}
+int cudaEventRecord(void *event, void *stream)
+{
+    return set_capture(event, capture_of(stream)) ? say(CAPTURE_UNSUPPORTED) : OK;
+}
+int cudaEventRecordWithFlags(void *event, void *stream, unsigned flags)
+{
+    return (void)flags, cudaEventRecord(event, stream);
+}
+int cudaStreamWaitEvent(void *stream, void *event, unsigned flags)
+{
+    struct capturing its = capture_of(event);
+    (void)flags;
+    return its.id && set_capture(stream, its) ? say(CAPTURE_UNSUPPORTED) : OK;
+}
+int cudaStreamSynchronize(void *stream)
+{
+    return capture_of(stream).id ? say(CAPTURE_UNSUPPORTED) : OK;
+}
+int cudaStreamUpdateCaptureDependencies(void *stream) { return (void)stream, OK; }
+int cudaGraphGetNodes(void *graph, void **nodes, size_t *count)
+{
+    if (nodes && *count)
+        *nodes = graph;
+    return *count = 1, OK;
+}
+int cudaGraphNodeGetDependencies(void *node, void **nodes, void *edges, size_t *count)
+{
+    return (void)node, (void)nodes, (void)edges, *count = 0, OK;
+}
+int cudaGraphInstantiateWithFlags(void **made, void *graph, unsigned long long flags)
+{
+    (void)graph, (void)flags;
+    card_note("cuda: what a graph keeps on the card for itself");
+    return *made = new_handle(), OK;
+}
+int cudaGraphRetainUserObject(void *graph) { return (void)graph, OK; }
+int cudaGraphLaunch(void *made, void *stream)
+{
+    return (void)made, (void)stream, work_done(), OK;
+}
+int cudaGraphDestroy(void *graph) { return (void)graph, OK; }
+int cudaGraphExecDestroy(void *made) { return (void)made, OK; }
 
 /* ------------------------------------------------------------------------------------ kernels */
 struct kernel {
@@ -460,6 +572,7 @@ const char *cudaGetErrorString(int error)
     case INVALID_SYMBOL: return "invalid device symbol";
     case NO_DEVICE: return "no CUDA-capable device is detected";
     case INVALID_DEVICE: return "invalid device ordinal";
+    case CAPTURE_UNSUPPORTED: return "operation not permitted when stream is capturing";
     case NOT_SUPPORTED: return "operation not supported on a pretended card";
     default: {
         static __thread char text[64];
