@@ -62,12 +62,12 @@ def _without_core() -> Iterator[None]:
     """Let the reference answer, each run of it on its own: nothing is taken over from another."""
     find, native.find_core = native.find_core, lambda: (None, "left out")
     like = Rehearsal.like
-    Rehearsal.like = lambda *_: None  # type: ignore[method-assign]
+    Rehearsal.like = lambda *_: None  # type: ignore[method-assign]  # for as long as this lasts
     try:
         yield
     finally:
         native.find_core = find
-        Rehearsal.like = like  # type: ignore[method-assign]
+        Rehearsal.like = like  # type: ignore[method-assign]  # what it was
 
 
 def main() -> int:

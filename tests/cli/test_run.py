@@ -59,7 +59,7 @@ def test_result_goes_to_a_file_and_the_output_stays(process, tmp_path) -> None:
     [
         ("raise SystemExit(7)", 7, "status 7"),
         ("raise ValueError('mine')", 1, "status 1"),
-        ("import os; os.kill(os.getpid(), 9)", -9, "killed by signal 9"),
+        ("import os; os.kill(os.getpid(), 9)", -9, "killed by SIGKILL"),
     ],
 )
 def test_program_that_fails_by_itself_is_exit_2_and_its_status_is_told(
@@ -140,6 +140,14 @@ def test_file_that_is_no_program_gets_a_line(process, tmp_path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_script_that_cannot_be_run_by_itself_is_named_with_python(process, tmp_path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text("print(1)")
+    result = process("run", "--card", "8gb", "--", str(script))
+    assert result.code == 2
+    assert f"-- python {script}" in result.err
+
+
 def test_torch_without_cuda_is_nothing_to_measure_with(process) -> None:
     import torch
 

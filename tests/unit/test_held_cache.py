@@ -289,9 +289,9 @@ def test_what_says_nothing_is_not_told():
 
 
 # -------------------------------------------------------------------------------- of a budget
-def estimate(name, **settings):
+def estimate(name, card="rtx-4090", **settings):
     (job,) = make_jobs([name], CATALOG, settings)
-    return engine_of(job.pipeline).estimate(job, CATALOG.card("rtx-4090").candidates[0])
+    return engine_of(job.pipeline).estimate(job, CATALOG.card(card).candidates[0])
 
 
 LONG = {"prompt_tokens": 4096, "new_tokens": 512, "batch": 4}
@@ -372,11 +372,25 @@ def test_a_plan_offers_a_smaller_cache_where_it_takes_much():
     assert not any("cache_implementation" in one for one in offered())  # some 100 MiB
 
 
+def test_attention_without_a_fused_kernel_works_on_all_of_a_static_layer():
+    layers = [CacheLayer(elements=1024)] * 2
+    settings = {**RUN, "dtype": "bf16", "cache_implementation": "static", "max_cache_len": 4096}
+    keys = 1024 * 4096 * RUN["batch"] * 2
+    assert held(layers, settings, "math")["generate"].work == (6 * keys, 6 * keys)
+    assert held(layers, settings, "flash")["generate"].work == (0, 0)
+    old, new = (
+        estimate("llama-3.1-8b", card, cache_implementation="static", max_cache_len=1 << 16)
+        for card in ("rtx-2080-ti", "rtx-4090")
+    )
+    more = 6 * 1024 * (1 << 16) * 2  # 8 heads of 128
+    assert old.bytes_of(LineKind.ACTIVATIONS) >= more > new.bytes_of(LineKind.ACTIVATIONS)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("recorder")
 @pytest.mark.parametrize("family", ["Llama", "Gemma3", "Qwen2"])
-@pytest.mark.parametrize("room", [None, 4096])
-def test_the_band_holds_what_a_recording_says(tmp_path, family, room):
+@pytest.mark.parametrize(("room", "card"), [(None, "rtx-4090"), (4096, "rtx-2080-ti")])
+def test_the_band_holds_what_a_recording_says(tmp_path, family, room, card):
     """A saved model with a static cache, recorded; and the band from the growing cache's run."""
     pytest.importorskip("transformers")
     config = {
@@ -391,7 +405,7 @@ def test_the_band_holds_what_a_recording_says(tmp_path, family, room):
         "model_type": {"Gemma3": "gemma3_text"}.get(family, family.lower()),
     }
     pipeline = _saved(tmp_path, family, config)
-    card = CATALOG.card("rtx-4090").candidates[0]
+    card = CATALOG.card(card).candidates[0]
     settings = {**pipeline.defaults, "cache_implementation": "static"}
     if room is not None:
         settings["max_cache_len"] = room
@@ -401,7 +415,8 @@ def test_the_band_holds_what_a_recording_says(tmp_path, family, room):
         assert any(line.origin is Origin.REPLAYED for line in one.lines)
     found = with_cache(grown, pipeline.cache_layers, settings)
     assert found.peak.phase == recorded.peak.phase
-    assert abs(found.peak.allocated_bytes - recorded.peak.allocated_bytes) < 1 << 20
+    off = abs(found.peak.allocated_bytes - recorded.peak.allocated_bytes)
+    assert off < 0.01 * recorded.peak.allocated_bytes
     band = found.need.band
     assert band.low_bytes <= recorded.need.band.expected_bytes <= band.high_bytes
     assert band.high_bytes - grown.need.band.high_bytes < 64 << 20

@@ -41,6 +41,15 @@ def test_plain_attentions_softmax_holds_a_mask_of_its_scores():
     assert temporaries(named, (scores, -1), scores) == ((65_536, 1_024),)
 
 
+def test_a_softmaxs_gradient_is_first_multiplied_with_the_softmax():
+    """As torch 2.14.1 allocates for 2 x 16 x 500 x 500 in fp32: the result, and as much beside."""
+    scores = meta(2, 16, 500, 500, dtype=torch.float32)
+    named = "aten._softmax_backward_data.default"
+    assert temporaries(named, (scores, scores, -1, torch.float32), scores) == ((32_000_000,),)
+    named = "aten._log_softmax_backward_data.default"
+    assert temporaries(named, (scores, scores, -1, torch.float32), scores) == ()
+
+
 def test_a_reduced_loss_keeps_a_storage_of_its_operands_size():
     pair = (meta(32, 1), meta(32, 10))
     for name in ("aten.mse_loss.default", "aten.smooth_l1_loss.default"):

@@ -154,6 +154,14 @@ def test_program_that_an_error_ends_is_out_of_memory(make) -> None:
     assert dict(one.versions) == {"torch": "2.14.1", "cudnn": "92400"}
 
 
+def test_program_that_fails_says_where_and_with_which_words(make) -> None:
+    where = {"file": "a.py", "line": 3, "function": "main"}
+    one = make(1, told(uncaught="KeyError", end={"where": where, "saying": "'unet'"}))
+    assert sentence(one) == "it failed by itself: status 1, KeyError in a.py:3 (main): 'unet'"
+    assert sentence(make(-6)) == "it failed by itself: killed by SIGABRT"
+    assert sentence(make(-99)) == "it failed by itself: killed by signal 99"
+
+
 def test_program_that_goes_on_completes_after_so_many_errors(make) -> None:
     from dataclasses import replace
 

@@ -99,6 +99,8 @@ class Trial:
     context_bytes: tuple[int, int, int]
     status: int
     ended_by: str | None = None  # the exception that ended it, where one did
+    ended_at: CodePlace | None = None
+    ended_saying: str = ""  # the first line of what that exception says
     allocated_peak_bytes: int
     reserved_peak_bytes: int
     device_peak_bytes: int

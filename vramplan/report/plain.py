@@ -17,7 +17,7 @@ WORDS: Mapping[VerdictKind, str] = {
 }
 MEANINGS: Mapping[VerdictKind, str] = {
     VerdictKind.FITS: "even the high estimate of the need is within what the card offers",
-    VerdictKind.TIGHT: "the expected need is within what the card offers, the high estimate is not",
+    VerdictKind.TIGHT: "as expected it completes in what the card offers, by the high estimate not",
     VerdictKind.OFFLOAD: "it runs, but a part of it waits or works in system memory",
     VerdictKind.OOM: "it fails for want of memory",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Iterable, Sequence
 
 from vramplan.measurement.tried import (
@@ -118,7 +119,9 @@ def sentence(one: Trial) -> str:
     """Return how a program ended on a card."""
     if one.outcome is TrialOutcome.FAILED:
         by = "" if one.ended_by is None else f", {clean(one.ended_by, 80)}"
-        return f"it failed by itself: {_status(one.status)}{by}"
+        at = "" if one.ended_at is None else f" in {_place(one.ended_at)}"
+        saying = f": {clean(one.ended_saying, _LONGEST)}" if one.ended_saying else ""
+        return f"it failed by itself: {_status(one.status)}{by}{at}{saying}"
     if one.outcome is TrialOutcome.OUT_OF_MEMORY:
         failed = one.failed
         return "out of memory" if failed is None else f"out of memory {_failure(failed)}"
@@ -141,7 +144,11 @@ def _failure(failed: FailedAllocation) -> str:
 
 
 def _status(status: int) -> str:
-    return f"killed by signal {-status}" if status < 0 else f"status {status}"
+    if status >= 0:
+        return f"status {status}"
+    named = {int(one): one.name for one in signal.Signals}.get(-status)
+    why = ", as a system does whose own memory has ended" if named == "SIGKILL" else ""
+    return f"killed by {named or f'signal {-status}'}{why}"
 
 
 def _place(place: CodePlace) -> str:
@@ -288,6 +295,8 @@ def trial_object(one: Trial) -> dict[str, Json]:
         "is_tight": one.is_tight,
         "status": one.status,
         "ended_by": one.ended_by,
+        "ended_at": _place_object(one.ended_at),
+        "ended_saying": one.ended_saying,
         "allocated_peak_bytes": one.allocated_peak_bytes,
         "reserved_peak_bytes": one.reserved_peak_bytes,
         "device_peak_bytes": one.device_peak_bytes,

@@ -48,6 +48,10 @@ _WORK: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "hqq": ((18, 18), (4, 22)),
     "fp8": ((4, 5), (6, 7)),
 }
+#: of a static layer's keys in half precision, what attention without a fused kernel makes of it for
+#: one token: keys, scaled keys and values in fp32 (aten/src/ATen/native/transformers/attention.cpp,
+#: `_scaled_dot_product_attention_math`; as recordings have it)
+_COPIES = 6
 #: bytes that hold so many of HQQ's 3-bit numbers
 _THREE_BITS, _WORD = 10, 4
 
@@ -112,8 +116,13 @@ def _number(config: Mapping[str, object], key: str) -> int:
 
 
 # ---------------------------------------------------------------------------------- what is held
-def held(layers: Sequence[CacheLayer], settings: Settings) -> dict[str, Held]:
-    """Return what is held in each phase that has a cache: prefill and generate."""
+def held(
+    layers: Sequence[CacheLayer], settings: Settings, kernel: str = "flash"
+) -> dict[str, Held]:
+    """Return what is held in each phase that has a cache: prefill and generate.
+
+    `kernel` is the attention's: without a fused one a step works on all of a static layer, in fp32.
+    """
     run = _run(layers, settings)
     kind = str(settings["cache_implementation"])
     if kind == QUANTIZED:
@@ -123,8 +132,12 @@ def held(layers: Sequence[CacheLayer], settings: Settings) -> dict[str, Held]:
         sizes = [2 * run.layer(one, min(room, one.window or room)) for one in layers]
     else:
         sizes = [2 * run.layer(one, run.last) for one in layers]
+    there = _there(sizes, layers, kind)
+    # both halves of a layer are in its size, and copies are counted in keys
+    copies = _COPIES * max(sizes) // 2 if kernel == "math" and "static" in kind else 0
     return {
-        phase: run.held(_there(sizes, layers, kind), phase) for phase in ("prefill", "generate")
+        "prefill": run.held(there, "prefill"),
+        "generate": run.held(there, "generate", (copies, copies)),
     }
 
 

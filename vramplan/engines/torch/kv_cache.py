@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from vramplan.engines.torch.attention_kernel import attention_kernel
 from vramplan.engines.torch.held_cache import CacheLayer, Held, held, how_sure
 from vramplan.model import Band, Estimate, Line, LineKind, Origin, PhaseUse, Settings
 from vramplan.quick_dataclass import dataclass, replace
@@ -52,7 +53,8 @@ class _Exchanged:
 def with_cache(found: Estimate, layers: Sequence[CacheLayer], settings: Settings) -> Estimate:
     """Return the budget of a run at `settings` from that of the same run with a growing cache."""
     kind = str(settings["cache_implementation"])
-    holds = held(layers, settings)
+    kernel = attention_kernel(found.compute_capability, "sdpa", str(settings.get("dtype", "fp32")))
+    holds = held(layers, settings, kernel)
     phases = [_exchanged(found, phase, holds) for phase in found.phases]
     peak = max(phases, key=lambda one: one.whole.expected_bytes)
     at_work = _spread([one.whole for one in phases], peak)

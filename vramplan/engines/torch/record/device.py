@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from vramplan.engines.torch.record.attention import as_on_card, without_sums
-from vramplan.engines.torch.record.known_results import results_of
 from vramplan.engines.torch.record.layouts import META, has_filter_copy, is_by_channels, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
+from vramplan.engines.torch.record.norm_results import results_of
 from vramplan.engines.torch.record.scratch import copied_first, kept_bytes, temporaries
 from vramplan.engines.torch.record.stream import (
     Alloc,

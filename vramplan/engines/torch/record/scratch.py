@@ -97,6 +97,11 @@ def _softmax(arguments: Arguments, _: Value) -> Groups:
     return ((copied,),) if copied else ()
 
 
+def _softmax_backward(arguments: Arguments, _: Value) -> Groups:
+    """The gradient times the softmax. ATen/native/cuda/SoftMax.cu, softmax_backward_cuda_out."""
+    return ((arguments[1].numel() * arguments[1].element_size(),),)
+
+
 def _flash_backward(arguments: Arguments, _: Value) -> Groups:
     """The softmax's derivative, and the query's gradient summed in fp32.
 
@@ -151,6 +156,7 @@ _RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
     "aten._safe_softmax.": _safe_softmax,
     "aten._softmax.": _softmax,
     "aten._log_softmax.": _softmax,
+    "aten._softmax_backward_data.": _softmax_backward,
     "aten._scaled_dot_product_flash_attention_backward.": _flash_backward,
     "aten._scaled_dot_product_efficient_attention_backward.": _efficient_backward,
 }

@@ -24,6 +24,8 @@ MODULES = (
 )
 _OF_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".msgpack")
 _MOST_FILES = 10_000
+_NO_COMMIT = "0" * 40
+_WRITES_REFERENCE = "_cache_commit_hash_for_specific_revision"
 #: what a model is for, by its class's name; as the hub calls it
 _TASKS = (
     ("WhisperForConditionalGeneration", "automatic-speech-recognition"),
@@ -39,6 +41,9 @@ def meet(module: ModuleType) -> None:
     named: Any = module
     if module.__name__ == MODULES[0]:
         named.hf_hub_download = _met(named.hf_hub_download, _download)
+        # what is answered here is no commit of the hub's: the cache shall not take it for one
+        if hasattr(named, _WRITES_REFERENCE):
+            setattr(named, _WRITES_REFERENCE, _without_ours(getattr(named, _WRITES_REFERENCE)))
     elif module.__name__ == MODULES[1]:
         named.snapshot_download = _met(named.snapshot_download, _snapshot)
     else:
@@ -62,6 +67,15 @@ def _met(original: Callable[..., Any], answer: Callable[..., Any]) -> Any:
         return answer(original, bound)
 
     return ask
+
+
+def _without_ours(write: Callable[..., Any]) -> Callable[..., None]:
+    @functools.wraps(write)
+    def write_others(folder: str, revision: str, commit: str) -> None:
+        if commit != _NO_COMMIT:
+            write(folder, revision, commit)
+
+    return write_others
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -160,11 +174,23 @@ def _info(_original: Callable[..., Any], asked: inspect.BoundArguments) -> Any:
         downloads=0,
         likes=0,
         tags=[],
-        sha="0" * 40,
+        sha=_commit(repository),
         pipeline_tag=_task(repository),
         library_name="diffusers" if "model_index.json" in files else "transformers",
         siblings=[{"rfilename": name} for name in files],
     )
+
+
+def _commit(repository: str) -> str:
+    """Return the commit that the hub's cache has of a repository, else none of any."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    named = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "refs" / "main"
+    try:
+        told = named.read_text()[:64].strip()
+    except OSError:
+        return _NO_COMMIT
+    return told or _NO_COMMIT
 
 
 def _task(repository: str) -> str | None:

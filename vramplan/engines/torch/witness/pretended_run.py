@@ -57,7 +57,10 @@ def check_program(command: Sequence[str], cards: Sequence[Card]) -> None:
     torch_files.check_machine()
     found = shutil.which(command[0])
     if found is None:
-        raise UsageError(f"{command[0]}: there is no such program", hint="its path, or its name")
+        hint = "its path, or its name"
+        if command[0].endswith(".py") and Path(command[0]).is_file():
+            hint = f"vramplan run … -- python {command[0]}"
+        raise UsageError(f"{command[0]}: there is no such program", hint=hint)
     for card in cards:
         describe_card(card)
 
@@ -162,6 +165,8 @@ def _trial(card: Card, status: int, state: Path, records: list[dict[str, Any]]) 
     held = _most(records, "held", "bytes")
     reads = [one["value_reads"] for one in records if one.get("value_reads")]
     band = context_band(card)
+    ended = next((one for one in records if one.get("uncaught")), {})
+    end = ended.get("end") or {}
     return Trial(
         outcome=_outcome(status, records, errors),
         card=card.name,
@@ -170,7 +175,9 @@ def _trial(card: Card, status: int, state: Path, records: list[dict[str, Any]]) 
         total_bytes=card.total_bytes - card.reserved_bytes,
         context_bytes=(band.low_bytes, band.expected_bytes, band.high_bytes),
         status=status,
-        ended_by=next((str(one["uncaught"]) for one in records if one.get("uncaught")), None),
+        ended_by=str(ended["uncaught"]) if ended else None,
+        ended_at=_place(end["where"]) if end.get("where") else None,
+        ended_saying=str(end.get("saying") or ""),
         allocated_peak_bytes=_highest(records, "allocated"),
         reserved_peak_bytes=_highest(records, "reserved"),
         device_peak_bytes=max(use.peak_bytes for use in uses),

@@ -11,6 +11,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from traceback import walk_tb
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ _LAUNCHES_A_LOOK = 1_500
 _LAUNCHES_A_MOMENT = 50
 #: of failures so many are told with who held the memory, and so many at all
 _MOST_DESCRIBED, _MOST_FAILURES = 8, 64
+_LONGEST_SAYING = 300
 
 
 def watch() -> None:
@@ -80,6 +82,7 @@ class _Watcher:
         self._failure_count = 0
         self._errors = 0
         self._uncaught: str | None = None
+        self._end: dict[str, Any] = {}
         self._notes: list[str] = []
         self._peaks: dict[int, dict[str, int]] = {}
         self._held: dict[int, dict[str, Any]] = {}
@@ -157,9 +160,21 @@ class _Watcher:
             kind: type[BaseException], problem: BaseException, trace: TracebackType | None
         ) -> None:
             self._uncaught = _named(problem)
+            self._remember_end(problem, trace)
             hook(kind, problem, trace)
 
         sys.excepthook = remember
+
+    @_quietly
+    def _remember_end(self, problem: BaseException, trace: TracebackType | None) -> None:
+        """Take down where an exception came from that ends the program, and what it says."""
+        places = [
+            (frame.f_code.co_filename, line, frame.f_code.co_qualname)
+            for frame, line in walk_tb(trace)
+        ]
+        first, *_ = str(problem).strip().splitlines() or [""]
+        where = _place(own_place(reversed(places)))
+        self._end = {"where": where, "saying": first[:_LONGEST_SAYING]}
 
     # -------------------------------------------------------------------------------- failures
     @_quietly
@@ -264,6 +279,7 @@ class _Watcher:
                 "failures": self._failures,
                 "errors": self._errors,
                 "uncaught": self._uncaught,
+                "end": self._end,
                 "value_reads": self._values.reads(),
                 "notes": self._notes,
                 "remarks": program_record.REMARKS,

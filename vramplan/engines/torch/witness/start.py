@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 #: what looks for a driver or a card
@@ -20,6 +20,11 @@ _OTHERS = {
     "tensorrt": "TensorRT", "pycuda": "PyCUDA", "numba.cuda": "Numba", "warp": "Warp",
     "llama_cpp": "llama.cpp", "ctranslate2": "CTranslate2", "paddle": "PaddlePaddle",
 }  # fmt: skip
+#: libraries that import such where it is installed, and use it only when they are asked to
+_OFFER_OTHERS = frozenset({
+    "accelerate", "datasets", "diffusers", "einops", "evaluate", "keras", "peft", "tensorboard",
+    "torch", "transformers",
+})  # fmt: skip
 #: what loads weights or files by name, and the variable that says which it may
 _LOADS_WEIGHTS = ("diffusers.", "transformers.", "huggingface_hub.", "safetensors")
 _WEIGHTS = "VRAMPLAN_PRETENDED_WEIGHTS"
@@ -71,8 +76,14 @@ def _load() -> None:
 
 
 def _tell_of(other: str) -> None:
-    """Take down that the program has another way to a GPU, for a run without torch too."""
+    """Take down that the program has another way to a GPU, for a run without torch too.
+
+    Not where a library imports it that only offers it besides.
+    """
     import atexit
+
+    if _importer() in _OFFER_OTHERS:
+        return
 
     from vramplan.engines.torch.witness import program_record
 
@@ -80,6 +91,18 @@ def _tell_of(other: str) -> None:
         atexit.register(_tell_alone)
     text = f"{other} talks to a GPU by itself: it sees no pretended card, and what it would take "
     program_record.REMARKS.append(f"{text}is not in these figures")
+
+
+def _importer() -> str:
+    """Return the package whose code imports what is being imported."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        is_ours = name.startswith("vramplan.") or name == __name__
+        if not is_ours and not name.startswith(("importlib", "_frozen_importlib")):
+            return name.partition(".")[0]
+        frame = frame.f_back
+    return ""
 
 
 def _tell_alone() -> None:

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from vramplan.engines.torch.record import known_results
+from vramplan.engines.torch.record import norm_results
 
 GROUP, LAYER = torch.ops.aten.native_group_norm.default, torch.ops.aten.native_layer_norm.default
 
@@ -36,27 +36,27 @@ def cases():
 
 
 def test_what_is_known_is_what_torch_works_out(monkeypatch) -> None:
-    monkeypatch.setattr(known_results, "_known", {})
+    monkeypatch.setattr(norm_results, "_known", {})
     for func, args in cases():
         worked_out = described(func(*args))
         for _ in range(2):  # worked out and kept, then known
-            assert described(known_results.results_of(func, str(func), args, {})) == worked_out
-    assert len(known_results._known) == len(list(cases()))
+            assert described(norm_results.results_of(func, str(func), args, {})) == worked_out
+    assert len(norm_results._known) == len(list(cases()))
 
 
 def test_results_are_new_ones_each_time() -> None:
     func, args = next(cases())
-    first, again = (known_results.results_of(func, str(func), args, {}) for _ in range(2))
+    first, again = (norm_results.results_of(func, str(func), args, {}) for _ in range(2))
     places = {one.untyped_storage()._cdata for one in (*first, *again)}
     assert len(places) == 6
 
 
 def test_nothing_is_kept_of_what_is_no_storage_of_its_own(monkeypatch) -> None:
-    monkeypatch.setattr(known_results, "_known", {})
+    monkeypatch.setattr(norm_results, "_known", {})
 
     def half(*_args):
         return (torch.empty(8, device="meta")[:4],)
 
     for _ in range(2):
-        known_results.results_of(half, "aten.native_layer_norm.default", (), {})
-    assert not known_results._known
+        norm_results.results_of(half, "aten.native_layer_norm.default", (), {})
+    assert not norm_results._known

@@ -35,9 +35,9 @@ def results_of(
         found = func(*args)
         known = tuple((tuple(one.shape), one.stride(), one.dtype) for one in found)
         if all(map(_is_whole, found)):
-            if len(_known) >= _MOST_KNOWN:
-                _known.clear()
             _known[key] = known
+            while len(_known) > _MOST_KNOWN:
+                del _known[next(iter(_known))]
         return found
     return tuple(
         torch.empty_strided(shape, stride, dtype=dtype, device=META)
