@@ -175,8 +175,7 @@ class TorchEngine:
     def tape_versions(self, pipeline: Pipeline) -> Mapping[str, str] | None:
         """Return the versions that a pipeline's tape was recorded with; None of what is counted."""
         from vramplan.engines.torch.estimate import settled
-        from vramplan.engines.torch.tape.format import read_tape
-        from vramplan.engines.torch.tape_files import find_tape
+        from vramplan.engines.torch.tape_files import find_tape, open_tape
 
         found = settled(of_torch(pipeline), pipeline.defaults)
-        return None if found.counted is not None else read_tape(find_tape(found)).recorded_with
+        return None if found.counted is not None else open_tape(find_tape(found)).recorded_with
