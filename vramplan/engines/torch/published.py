@@ -15,6 +15,7 @@ from vramplan.catalog.published import Claim, settings_of, sum_of
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.estimate import estimate_torch, settled
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.rehearsals import rehearse_once
 from vramplan.engines.torch.replayed import conditions_at, parts_at, result_key
 from vramplan.engines.torch.shipped_results import find_result
 from vramplan.engines.torch.tape.allocator import CachingAllocator
@@ -83,9 +84,8 @@ class Figures:
         shipped = find_result(path.parent, key)
         if shipped is not None:
             return shipped.expected.allocated_peak_bytes
-        run = Replay(self._read(), self._conditions(), self._allocator())
-        run.load()
-        run.run()
+        is_expandable = self._settings().get("expandable_segments") == "on"
+        run = rehearse_once(self._read(), self._conditions(), expandable_segments=is_expandable)
         return run.trace.allocated_peak_bytes
 
     def _above_weights(self) -> tuple[int, int]:
