@@ -28,7 +28,7 @@ class VerdictKind(StrEnum):
     """Whether a pipeline fits a card; ordered from best to worst."""
 
     FITS = "fits"  # even the high estimate is within the budget
-    TIGHT = "tight"  # the expected need is within the budget, the high one is not
+    TIGHT = "tight"  # it completes, not surely: the high need is more, or some larger limit fails
     OFFLOAD = "offload"  # it will run, but partly from system memory
     OOM = "oom"  # it will fail
 
