@@ -105,6 +105,16 @@ def test_one_in_fp8_says_what_loading_makes_of_it(tmp_path, run) -> None:
     assert need(run, str(path), *kept) == need(run, "flux1-dev", *kept)
 
 
+def test_what_keeps_fp8_is_said_of_the_component_that_it_is(tmp_path, run) -> None:
+    path = tmp_path / "sdxl_fp8.safetensors"
+    saved.write(path, saved.tensors_of(saved.sizes("sdxl")["unet"], "F8_E4M3"))
+    _, said = opened(path)
+    assert "the unet of the catalogue's sdxl" in said
+    assert "--set quantization=unet:fp8-layerwise keeps them in fp8" in said
+    kept = ("--set", "quantization=unet:fp8-layerwise")
+    assert need(run, str(path), *kept) == need(run, "sdxl", *kept)
+
+
 def test_no_denoiser_of_the_catalogue_is_counted_as_before(tmp_path) -> None:
     path = tmp_path / "small.safetensors"
     saved.write(path, [("double_blocks.0.img_attn.qkv.weight", "BF16", (96, 32))])

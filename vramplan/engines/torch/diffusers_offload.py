@@ -9,6 +9,9 @@ STAYS_ON_DEVICE = frozenset({"safety_checker"})
 UNET = "unet"
 DENOISERS = ("transformer", "transformer_2", UNET, "prior")
 
+#: and the part that makes images of what was denoised
+DECODER = "vae"
+
 #: how pipelines hand the GPU on, of which each has some. Source: `model_cpu_offload_seq` of Stable
 #: Diffusion to 3.5, SDXL, SVD, FLUX, Wan, LTX-2, Qwen-Image and Z-Image
 CHAIN = (

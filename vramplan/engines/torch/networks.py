@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from vramplan.engines.torch.diffusers_offload import DECODER, UNET
 from vramplan.engines.torch.module_list import Module, ModuleList
 from vramplan.errors import SourceError, UsageError, did_you_mean
 from vramplan.model import Band, Origin, Settings
@@ -138,7 +139,7 @@ _BY_PROJECTION: Mapping[str, Mapping[int, int]] = {
 #: the allocator are cut otherwise. The replays of sd15-controlnet and sdxl-controlnet need 1.2 to 5
 #: times as much more than those of sd15 and sdxl, mostly twice (tests/unit/test_networks.py)
 _RULE = (10, 20, 40)
-_DENOISERS, _DECODER = ("unet", "transformer"), "vae"
+_DENOISERS = (UNET, "transformer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +173,9 @@ class Network:
 # ----------------------------------------------------------------------------- which there are
 def family_of(lists: Mapping[str, ModuleList]) -> tuple[str, str] | None:
     """Return the denoiser's name, and its family; None for one that neither is known for."""
-    if "unet" in lists:
-        width = next((one.columns for one in lists["unet"].modules if _is_cross(one)), 0)
-        return ("unet", _BY_WIDTH[width]) if width in (768, 1024, 2048) else None
+    if UNET in lists:
+        width = next((one.columns for one in lists[UNET].modules if _is_cross(one)), 0)
+        return (UNET, _BY_WIDTH[width]) if width in (768, 1024, 2048) else None
     if "transformer" in lists:
         modules = lists["transformer"].modules
         width = next((one.columns for one in modules if one.name == "context_embedder"), 0)
@@ -421,7 +422,7 @@ def results_band(
     networks: Sequence[Network], settings: Settings, component: str, element_bytes: int
 ) -> Band:
     """Return what is live beside a component's own while it runs."""
-    if component not in (*_DENOISERS, _DECODER):
+    if component not in (*_DENOISERS, DECODER):
         return Band.exactly(0)
     size = result_bytes(networks, settings, element_bytes)
     low, expected, high = (size * share // 10 for share in _RULE)
@@ -446,7 +447,7 @@ def _copies(settings: Settings, denoiser: str) -> int:
     batch, guidance = settings.get("batch", 1), settings.get("guidance", 1)
     count = batch if isinstance(batch, int) else 1
     is_guided = isinstance(guidance, int | float) and guidance > 1
-    return 2 * count if is_guided and denoiser == "unet" else count
+    return 2 * count if is_guided and denoiser == UNET else count
 
 
 def result_bytes(networks: Sequence[Network], settings: Settings, element_bytes: int) -> int:
@@ -459,7 +460,7 @@ def result_bytes(networks: Sequence[Network], settings: Settings, element_bytes:
     if not nets or not isinstance(image, tuple):
         return 0
     width, height = image
-    if nets[0].beside == "unet":
+    if nets[0].beside == UNET:
         results = max(_maps(one.config, width // 8, height // 8) for one in nets)
         pixels = 3 * width * height * len(nets)
     else:

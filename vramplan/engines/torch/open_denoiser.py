@@ -51,7 +51,8 @@ def open_denoiser(
     called = f" (or {', '.join(others)}: name that instead)" if others else ""
     remark(
         f"{file.place}: the {component} of the catalogue's {name}{called}, by its "
-        f"{file.elements:,} parameters; planned with the rest of that pipeline{_held(file)}"
+        f"{file.elements:,} parameters; planned with the rest of that pipeline"
+        f"{_held(file, component)}"
     )
     defaults = dict(pipeline.defaults)
     way = f"gguf-{file.type_name.lower()}"
@@ -69,7 +70,7 @@ def open_denoiser(
     )
 
 
-def _held(file: DenoiserFile) -> str:
+def _held(file: DenoiserFile, component: str) -> str:
     """Return how the file holds its weights, and what diffusers makes of that."""
     size = format_size(file.size_bytes)
     if file.type_name in _FLOATS:
@@ -77,7 +78,7 @@ def _held(file: DenoiserFile) -> str:
     if f"gguf-{file.type_name.lower()}" in QUANTIZATIONS:
         return f"; {size} in the file, most of it {file.type_name}"
     if file.type_name.startswith("F8"):
-        keep = f"--set {_SETTING}=transformer:fp8-layerwise keeps them in fp8"
+        keep = f"--set {_SETTING}={component}:fp8-layerwise keeps them in fp8"
         return f"; {size} of fp8 in the file, which from_single_file casts ({keep})"
     return f"; {size} of {file.type_name} in the file, which is cast where it is loaded"
 

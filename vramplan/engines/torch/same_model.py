@@ -17,8 +17,7 @@ from vramplan.codec import Json
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.tape.contents import Weights
-from vramplan.engines.torch.tape.format import read_tape
-from vramplan.engines.torch.tape_files import look_for_tape
+from vramplan.engines.torch.tape_files import look_for_tape, open_tape
 from vramplan.errors import TapeError
 from vramplan.model import ComponentSpec
 from vramplan.quick_dataclass import replace
@@ -81,10 +80,10 @@ def _is_alike(part: Part, spec: ComponentSpec) -> bool:
     """Return whether a part may be a catalogued component: its class, parameters and config."""
     if part.class_path and _word(part.class_path) != _word(spec.class_path):
         return False
-    return _is_as_large(part, spec.parameters) and is_configured_alike(part.config, spec.config)
+    return _is_as_large(part, spec.parameters) and _is_configured_alike(part.config, spec.config)
 
 
-def is_configured_alike(config: Mapping[str, Json], ours: Mapping[str, object]) -> bool:
+def _is_configured_alike(config: Mapping[str, Json], ours: Mapping[str, object]) -> bool:
     """Return whether a saved config says of its work what the catalogue's does.
 
     What only one of the two says is the class's own default in the other, or of no consequence;
@@ -93,7 +92,7 @@ def is_configured_alike(config: Mapping[str, Json], ours: Mapping[str, object]) 
     for key, value in ours.items():
         said = config.get(key, value)
         if isinstance(value, Mapping) and isinstance(said, Mapping):
-            if not is_configured_alike(said, value):
+            if not _is_configured_alike(said, value):
                 return False
         elif key not in _OF_VALUES and said != value:
             return False
@@ -109,7 +108,7 @@ def _is_same(model: SavedModel, pipeline: TorchPipeline) -> bool:
     if path is None:
         return False
     try:
-        weights = read_tape(path).components
+        weights = open_tape(path).components
     except TapeError:
         return False
     parts = _named_alike(model, [spec.name for spec in pipeline.components])
