@@ -8,9 +8,8 @@ are told by their tensors); mmwillet/TTS.cpp, include/common.h (SUPPORTED_ARCHIT
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.errors import SourceError
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.sources.denoiser_file import DenoiserError
 
 if TYPE_CHECKING:

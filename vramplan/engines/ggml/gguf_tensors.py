@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.coverage import NO_OUTPUT
 from vramplan.engines.ggml.file_kind import refuse_other_kinds
@@ -13,6 +12,7 @@ from vramplan.engines.ggml.gguf_shapes import language_shape
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole
 from vramplan.engines.ggml.windows import windows_of
 from vramplan.errors import SourceError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.sources.gguf import GgufFile, GgufTensor
