@@ -42,6 +42,11 @@ _left_out = pytest.StashKey[Counter[str]]()
 #: no test takes what an earlier one worked out, nor do the processes that it starts
 os.environ["VRAMPLAN_CACHE"] = "off"
 
+# the tests start hundreds of processes: where byte code is not to be kept, each of them would
+# compile all of the package anew, and each of those that share the tests every test
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # with torch and its friends loaded each look through all that is alive takes half a second
 gc.set_threshold(200_000, 20, 100)
 
