@@ -10,14 +10,8 @@ from urllib.parse import quote
 
 from vramplan.codec import JsonError, Limits, parse_json
 from vramplan.errors import SourceError
-from vramplan.sources.gguf import (
-    LONGEST_HEADER,
-    GgufFile,
-    join_parts,
-    part_names,
-    read_gguf,
-    read_header,
-)
+from vramplan.sources.gguf import LONGEST_HEADER, join_parts, part_names, read_gguf, read_header
+from vramplan.sources.gguf_header import GgufFile
 from vramplan.sources.hub_address import PREFIX, REPOSITORY
 from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, snapshots
 

@@ -19,7 +19,7 @@ from vramplan.setting_values import AUTO, NONE, SAME
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
     from vramplan.sources.ollama_store import OllamaModel
 
 
