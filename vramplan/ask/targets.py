@@ -37,7 +37,8 @@ def find_target(
     """Return what a TARGET stands for: an entry by its name or in a YAML file, or a model file.
 
     A repository on the hub is an entry where the catalogue has one for it, which takes no network;
-    what lies on this machine under a bare ``ORG/NAME`` goes before. `mmproj` is the projector of a
+    what lies on this machine under a bare ``ORG/NAME`` goes before. What the catalogue does not
+    know may be installed in Ollama, under ``NAME:TAG``. `mmproj` is the projector of a
     model file. Raises UsageError for a name nobody knows, and SourceError for a model that is not
     there or not usable.
     """
@@ -70,7 +71,20 @@ def find_target(
                 raise
             hint = f"the catalogue has it: {bare}; {problem.hint or ''}".rstrip("; ")
             raise SourceError(str(problem), hint=hint) from None
-    return catalog.pipeline(text)
+    return _find_named(text, catalog, mmproj, remark)
+
+
+def _find_named(text: str, catalog: Catalog, mmproj: str | None, remark: Remark) -> Pipeline:
+    """Return what Ollama has installed under a name like ``NAME:TAG``; raises UsageError."""
+    if ":" not in text:
+        return catalog.pipeline(text)
+    if door.is_installed(text):
+        return _open_model(f"{_OLLAMA}{text}", catalog, mmproj, remark)
+    try:
+        return catalog.pipeline(text)
+    except UsageError as problem:
+        hint = f"{problem.hint}; {_OLLAMA}{text} looks it up in Ollama's library"
+        raise UsageError(str(problem), hint=hint) from None
 
 
 def _open_model(text: str, catalog: Catalog, mmproj: str | None, remark: Remark) -> Pipeline:

@@ -181,6 +181,13 @@ def open_denoiser(
     return find(file, entries, folders, remark)
 
 
+def is_installed(name: str) -> bool:
+    """Return whether Ollama has a model of the name, such as ``qwen3:8b``, on this machine."""
+    from vramplan.engines.ggml.stores import is_installed as find
+
+    return find(name)
+
+
 def find_file(text: str, remark: Remark) -> str | None:
     """Return what `open_file` takes for a TARGET; None for a name that is no model here."""
     from vramplan.engines.ggml.open import find_local
