@@ -177,3 +177,11 @@ def test_what_is_wrong_in_an_entry_is_named(change: dict[str, object], message: 
     with pytest.raises(CatalogError) as caught:
         header_of(described(**change))
     assert message in str(caught.value)
+
+
+def test_what_an_entry_leaves_out_is_the_engines_default(tmp_path: Path) -> None:
+    text = (profiles_dir() / "pipelines" / "ollama-qwen3-0.6b.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("  parallel: 1\n", "").replace("  gpu_layers: auto\n", ""))
+    found = open_entry(load_pipeline_file(path))
+    assert found.defaults == entry(profiles_dir() / "pipelines" / "ollama-qwen3-0.6b.yaml").defaults

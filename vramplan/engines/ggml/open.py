@@ -51,7 +51,7 @@ def open_entry(entry: Entry) -> GgmlPipeline:
         title=entry.title,
         summary=entry.summary,
         runtime=entry.runtime,
-        defaults={**_several_cards(entry.runtime), **entry.defaults},
+        defaults={**_plain_defaults(entry.runtime), **entry.defaults},
         constraints=entry.constraints,
         source=entry.source,
         path=entry.path,
@@ -312,21 +312,15 @@ def _pipeline(
     title = header.text("general.name")[:120].strip()
     trained = model.trained_context
     defaults: dict[str, SettingValue] = {
+        **_plain_defaults(runtime),
         "context": min(_CONTEXT, trained),
-        "ubatch": 512,
-        "kv_type": "f16",
         "key_type": SAME,
         "value_type": SAME,
         "kv_offload": "on",
-        "flash_attention": "auto",
-        "gpu_layers": "auto",
         **_sharing(runtime, model),
         "draft": NONE,
-        **_several_cards(runtime),
         "override_tensor": NONE,
         "lora": NONE,
-        "engine": _BUILDS[runtime],
-        "platform": "linux",
     }
     if image is not None:  # images keep their size: the one that is reserved for
         defaults["image"] = image
@@ -384,6 +378,21 @@ def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
     if model.window:
         chosen["swa_full"] = "off"
     return chosen
+
+
+def _plain_defaults(runtime: str) -> dict[str, SettingValue]:
+    """Return what is asked of any model unless an entry or a file says otherwise."""
+    return {
+        "context": _CONTEXT,
+        "ubatch": 512,
+        "kv_type": "f16",
+        "flash_attention": "auto",
+        "gpu_layers": "auto",
+        "parallel": 1,
+        **_several_cards(runtime),
+        "engine": _BUILDS[runtime],
+        "platform": "linux",
+    }
 
 
 def _several_cards(runtime: str) -> dict[str, SettingValue]:
