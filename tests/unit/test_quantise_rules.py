@@ -182,6 +182,9 @@ def test_what_is_wrong_in_an_entry_is_named(change: dict[str, object], message: 
 def test_what_an_entry_leaves_out_is_the_engines_default(tmp_path: Path) -> None:
     text = (profiles_dir() / "pipelines" / "ollama-qwen3-0.6b.yaml").read_text()
     path = tmp_path / "mine.yaml"
-    path.write_text(text.replace("  parallel: 1\n", "").replace("  gpu_layers: auto\n", ""))
+    for line in ("  parallel: 1\n", "  parallel: {max: 256}\n", "  flash_attention: auto\n"):
+        assert line in text
+        text = text.replace(line, "")
+    path.write_text(text)
     found = open_entry(load_pipeline_file(path))
     assert found.defaults == entry(profiles_dir() / "pipelines" / "ollama-qwen3-0.6b.yaml").defaults
