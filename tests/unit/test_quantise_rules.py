@@ -53,6 +53,7 @@ def described(**changes: object) -> GgmlPipeline:
 
 #: bits a weight and GiB of Llama 3.1 8B. Source: llama.cpp, tools/quantize/README.md
 PUBLISHED = {
+    "iq3_xxs": (3.2548, 3.04),
     "q2_k": (3.1593, 2.95), "q3_k_s": (3.6429, 3.41), "q3_k_m": (3.9960, 3.74),
     "q3_k_l": (4.2979, 4.02), "iq4_xs": (4.4597, 4.17), "iq4_nl": (4.6818, 4.38),
     "q4_k_s": (4.6672, 4.36), "q4_k_m": (4.8944, 4.58), "q5_k_s": (5.5704, 5.21),

@@ -1,8 +1,8 @@
 """Which type `llama-quantize` gives each matrix of a model, for the usual quantisations.
 
 A quantisation such as q4_k_m is a mixture: the output matrix, the values' and the last matrix of a
-feed-forward get more bits in some layers. Ollama quantises with the same program. Without an
-importance matrix; files made with one differ in few matrices of few bits.
+feed-forward get more bits in some layers. Ollama quantises with the same program. It is without an
+importance matrix, with which few matrices of few bits differ, but for iq3_xxs, which wants one.
 Source: llama.cpp, src/llama-quant.cpp (tensor_allows_quantization, llama_tensor_get_type_impl,
 tensor_type_fallback); ollama/ollama, server/quantization.go.
 """
@@ -21,7 +21,8 @@ TYPES: Mapping[str, str] = {
     "f32": "f32", "f16": "f16", "bf16": "bf16", "q8_0": "q8_0", "q6_k": "q6_k", "q5_k_m": "q5_k",
     "q5_k_s": "q5_k", "q5_1": "q5_1", "q5_0": "q5_0", "q4_k_m": "q4_k", "q4_k_s": "q4_k",
     "q4_1": "q4_1", "q4_0": "q4_0", "iq4_nl": "iq4_nl", "iq4_xs": "iq4_xs", "q3_k_l": "q3_k",
-    "q3_k_m": "q3_k", "q3_k_s": "q3_k", "q2_k": "q2_k", "mxfp4": "mxfp4",
+    "q3_k_m": "q3_k", "q3_k_s": "q3_k", "q2_k": "q2_k", "iq3_xxs": "iq3_xxs",
+    "mxfp4": "mxfp4",
 }  # fmt: skip
 
 #: numbers of general.file_type. Source: ggml-org/llama.cpp, include/llama.h (llama_ftype)
@@ -36,7 +37,7 @@ FILE_TYPES: Mapping[int, str] = {
 #: matrices whose rows are no whole blocks of a type get another, in the end f16
 _FALLBACKS = {
     "q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0",
-    "iq4_xs": "iq4_nl",
+    "iq4_xs": "iq4_nl", "iq3_xxs": "iq4_nl", "iq3_s": "iq4_nl", "iq2_s": "iq4_nl",
 }  # fmt: skip
 
 #: small matrices that stay as the converter wrote them: f32
@@ -83,6 +84,8 @@ def quantised(
                 kind = _of_output(shape, plain, mixture)
             elif mixture.quantisation == "mxfp4":
                 kind = "mxfp4" if len(shape) > 2 and shape[2] > 1 else "q8_0"
+            elif name == TABLE:
+                kind = _TABLES.get(mixture.quantisation, plain)
             elif place is not Part.PLAIN:
                 kind = _in_layer(place, layer, values, mixture) or plain
             yield name, shape, _that_fits(kind, shape[0])
@@ -102,6 +105,7 @@ class Part(StrEnum):
     KEPT = "kept"  # no matrix, or one that stays as the converter wrote it: f32
     VALUES = "values"
     KEYS = "keys"
+    QUERIES = "queries"
     ATTENTION = "attention"  # its output matrix
     LAST = "last"  # of the feed-forward
     PLAIN = "plain"
@@ -120,6 +124,7 @@ _PARTS = {
     "attn_qkv.weight": Part.VALUES,
     "attn_kv_b.weight": Part.VALUES,
     "attn_k.weight": Part.KEYS,
+    "attn_q.weight": Part.QUERIES,
     "attn_output.weight": Part.ATTENTION,
     "ffn_down": Part.LAST,
 }
@@ -128,6 +133,8 @@ _PARTS = {
 def _of_output(shape: tuple[int, ...], plain: str, mixture: Mixture) -> str:
     if mixture.quantisation == "mxfp4" or shape[0] % BLOCKS[plain][0]:
         return "q8_0"
+    if plain == "iq3_xxs":
+        return "q5_k"
     return plain if plain == "q8_0" else "q6_k"
 
 
@@ -142,18 +149,24 @@ def _in_layer(place: Part, layer: int, values: int, mixture: Mixture) -> str | N
     """Return the type of a layer's matrix where the mixture has one of its own for it."""
     if place is Part.VALUES:
         return _of_values(layer, values, mixture)
-    if place is Part.KEYS:
-        return "q8_0" if mixture.experts == 8 else None
+    if place is Part.KEYS and mixture.experts == 8:
+        return "q8_0"
+    if place in (Part.KEYS, Part.QUERIES):
+        return _LOOKED_UP.get(mixture.quantisation)
     if place is Part.LAST:
         return _of_last(layer, mixture)
     own = _OUTPUTS_OF_EIGHT if mixture.experts == 8 else _OUTPUTS
     return own.get(mixture.quantisation)
 
 
+#: what the matrices of queries and keys get, and the table of words where it is no output matrix
+_LOOKED_UP = {"iq3_xxs": "iq2_s"}
+_TABLES = {"iq3_xxs": "iq3_s"}
+
 #: what attention's own output matrix gets; with eight experts q5_k of whatever is smaller
-_OUTPUTS = {"q2_k": "q3_k", "q3_k_m": "q4_k", "q3_k_l": "q5_k"}
+_OUTPUTS = {"q2_k": "q3_k", "q3_k_m": "q4_k", "q3_k_l": "q5_k", "iq3_xxs": "iq3_s"}
 _OUTPUTS_OF_EIGHT = dict.fromkeys(
-    ("q2_k", "q3_k_s", "q3_k_m", "iq4_nl", "iq4_xs", "q4_k_s", "q4_k_m"), "q5_k"
+    ("q2_k", "iq3_xxs", "q3_k_s", "q3_k_m", "iq4_nl", "iq4_xs", "q4_k_s", "q4_k_m"), "q5_k"
 )
 
 
@@ -170,6 +183,8 @@ def _of_values(layer: int, values: int, mixture: Mixture) -> str | None:
             kind = "q5_k"
         case "iq4_nl" | "iq4_xs" if mixture.heads_a_key >= 4:
             kind = "q5_k"
+        case "iq3_xxs" if mixture.heads_a_key >= 4:
+            kind = "q4_k"
         case "q4_k_m" | "q5_k_m" if _deserves_more_bits(layer, values):
             kind = "q6_k"
         case "q4_k_s" if layer < 4:
