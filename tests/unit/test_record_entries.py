@@ -33,6 +33,7 @@ from vramplan.engines.torch.record.saved.wrapped import (
 )
 from vramplan.engines.torch.record.stream import (
     Alloc,
+    Birth,
     Event,
     Free,
     LoopBegin,
@@ -41,6 +42,7 @@ from vramplan.engines.torch.record.stream import (
     Stream,
 )
 from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.tape.code import loop_parts
 from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.engines.torch.tape.format import parse_tape
 from vramplan.engines.torch.tape_files import look_for_tape, open_tape
@@ -222,6 +224,43 @@ def test_how_often_a_marked_loop_runs_does_not_make_a_run_the_smaller_one() -> N
     assert len(streams[0].events) < len(streams[1].events)
     # both images of the smallest run are one iteration and what comes before it
     assert find_repeats(streams) == {"row1": [2, 1, 4]}
+
+
+def each_frees_the_one_before(batch: int) -> Stream:
+    """Return a run whose images are told apart by what they free: the first, and the last.
+
+    Three tensors of one operator are made of each, as fused attention does.
+    """
+    stream = Stream("main", {"n": batch})
+
+    def make(operator: str, size: int) -> Birth:
+        birth = stream.new_birth()
+        stream.events.append(Alloc(birth, size, operator))
+        return birth
+
+    last = make("zeros", 8 * batch)
+    for number in range(batch):
+        out, sums, seed = (make("attention", size) for size in (400, 16, 8))
+        stream.events += [Free(last), Free(seed)]
+        last = out
+        if number < batch - 1:  # the last image's are there until the end
+            stream.events.append(Free(sums))
+    whole = make("cat", 400 * batch)
+    stream.events += [Free(sums), Free(last), Free(whole)]
+    return stream
+
+
+def test_images_are_a_loop_where_the_smallest_batch_has_a_first_and_a_last_alone() -> None:
+    streams = [each_frees_the_one_before(batch) for batch in (3, 2, 5, 4)]
+    assert find_repeats(streams, is_whole=True) == {"row1": [3, 2, 5, 4]}
+    finder = Finder(["n"], ["n"], ())
+    (variant,) = finder.assembled(
+        "main", [each_frees_the_one_before(batch) for batch in (3, 2, 5, 4)]
+    )
+    assert variant["if"] is None
+    (loop,) = (step for step in variant["code"] if isinstance(step, list) and step[0] == "l")
+    # the last frees less, and the first something else: what is between them repeats
+    assert [len(part) for part in loop_parts(loop)] == [6, 6, 5]
 
 
 def test_runs_that_differ_otherwise_are_refused() -> None:
