@@ -1,13 +1,14 @@
 """The shipped catalogue as one JSON file, so that no command parses forty YAML files.
 
 `profiles/snapshot.json` holds the checked data of every shipped pipeline and card and of the
-published figures, a source in a line, and before them an index: of each source its size, its CRC-32,
-the names in it and where its line begins behind the index. A line is read when somebody asks for
-what is in it, so that a command takes no longer where the catalogue is longer, and no YAML parser. It is believed only while every source
-still has the size it was made from, and a line only while its source has those bytes (a CRC against
-edits, not against malice: who can write the sources can write the snapshot). A stale one is passed
-over in favour of the sources, so that an edit shows at once, slowly, and `python -m tools.snapshot`
-makes it quick again. Times of files are not compared: a checkout sets them anew.
+published figures, a source in a line, and before them an index: of each source its size, its
+CRC-32, the names in it and where its line begins behind the index. A line is read when somebody
+asks for what is in it, so that a command takes no longer where the catalogue is longer, and no YAML
+parser. It is believed only while every source still has the size it was made from, and a line only
+while its source has those bytes (a CRC against edits, not against malice: who can write the sources
+can write the snapshot). A stale one is passed over in favour of the sources, so that an edit shows
+at once, slowly, and `python -m tools.snapshot` makes it quick again. Times of files are not
+compared: a checkout sets them anew.
 """
 
 from __future__ import annotations
