@@ -47,6 +47,10 @@ class _Family:
     has_qk_norm: bool = False
     norms_behind: bool = False
     is_fused: bool = False  # one matrix for queries, keys and values, and one for gate and up
+    has_output_bias: bool = False
+    has_sinks: bool = False
+    has_expert_biases: bool = False
+    norm_between: bool = False  # behind attention, in place of the feed-forward's own
 
 
 _FAMILIES: Mapping[str, _Family] = {
@@ -54,6 +58,13 @@ _FAMILIES: Mapping[str, _Family] = {
     "gemma": _Family(),
     "gemma2": _Family(norms_behind=True),
     "gemma3": _Family(norms_behind=True, has_qk_norm=True),
+    "gpt-oss": _Family(
+        has_qkv_bias=True,
+        has_output_bias=True,
+        has_sinks=True,
+        has_expert_biases=True,
+        norm_between=True,
+    ),
     "phi3": _Family(is_fused=True),  # Phi 4 too
     "qwen2": _Family(has_qkv_bias=True),
     "qwen3": _Family(has_qk_norm=True),
@@ -227,6 +238,13 @@ def _attention(sizes: _Sizes, family: _Family) -> Iterator[tuple[str, tuple[int,
         yield "attn_q_norm.weight", (head,)
         yield "attn_k_norm.weight", (head,)
     yield "attn_output.weight", (queries, wide)
+    if family.has_output_bias:
+        yield "attn_output.bias", (wide,)
+    if family.has_sinks:
+        yield "attn_sinks.weight", (sizes.heads,)
+    if family.norm_between:
+        yield "post_attention_norm.weight", (wide,)
+        return
     if family.norms_behind:
         yield "post_attention_norm.weight", (wide,)
         yield "post_ffw_norm.weight", (wide,)
@@ -241,6 +259,10 @@ def _feed_forward(sizes: _Sizes, family: _Family) -> Iterator[tuple[str, tuple[i
         yield "ffn_gate_exps.weight", (wide, own, sizes.experts)
         yield "ffn_up_exps.weight", (wide, own, sizes.experts)
         yield "ffn_down_exps.weight", (own, wide, sizes.experts)
+        if family.has_expert_biases:
+            yield "ffn_gate_inp.bias", (sizes.experts,)
+            for name, rows in (("gate", own), ("up", own), ("down", wide)):
+                yield f"ffn_{name}_exps.bias", (rows, sizes.experts)
         return
     if family.is_fused:
         yield "ffn_up.weight", (wide, 2 * inner)
