@@ -77,7 +77,8 @@ def test_llama_3_1_in_every_quantisation_is_as_llama_cpp_publishes_it(
 LISTED = {
     "codellama:7b": 3.8, "deepseek-r1:14b": 9.0, "deepseek-r1:32b": 20, "deepseek-r1:7b": 4.7,
     "deepseek-r1:8b": 5.2, "gemma2:27b": 16, "gemma2:2b": 1.6, "gemma2:9b": 5.4,
-    "gemma3:1b": 0.815, "gpt-oss:20b": 14, "gpt-oss:120b": 65, "llama2:7b": 3.8, "llama3.1:8b": 4.9, "llama3.2:1b": 1.3,
+    "gemma3:1b": 0.815, "gpt-oss:20b": 14, "gpt-oss:120b": 65,
+    "llama2:7b": 3.8, "llama3.1:8b": 4.9, "llama3.2:1b": 1.3,
     "llama3.2:3b": 2.0, "llama3.3:70b": 43, "llama3:8b": 4.7, "mistral-nemo:12b": 7.1,
     "mistral-small:24b": 14, "mistral:7b": 4.4, "mixtral:8x7b": 26, "phi4:14b": 9.1,
     "qwen2.5:0.5b": 0.398, "qwen2.5:1.5b": 0.986, "qwen2.5:14b": 9.0, "qwen2.5:32b": 20,
