@@ -13,6 +13,7 @@ from vramplan.catalog.shipped import profiles_dir
 from vramplan.engines.ggml.open import open_entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.engines.ggml.quantise_rules import TYPES, Mixture, quantised
+from vramplan.engines.ggml.quantised_name import read_name
 from vramplan.engines.ggml.read_model import header_of, read_model
 from vramplan.errors import CatalogError
 
@@ -206,3 +207,21 @@ def test_gpt_oss_has_the_parameters_that_its_authors_count(
     pipeline = entry(profiles_dir() / "pipelines" / f"{name}.yaml")
     assert read_model(pipeline).parameters == parameters
     assert len(header_of(pipeline).tensors) == tensors
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("qwen3:8b-q8_0", ("qwen3:8b", "q8_0")),
+        ("llama3.1:8b-instruct-q5_K_M", ("llama3.1:8b", "q5_k_m")),
+        ("mistral:7b-instruct-v0.3-fp16", ("mistral:7b", "f16")),
+        ("mixtral:8x7b-q3_K_S", ("mixtral:8x7b", "q3_k_s")),
+        ("qwen3:8b", None),
+        ("qwen3:8b-q9_0", None),
+        ("qwen3:q8_0", None),
+        ("qwen3:8b-vision-q8_0", None),
+        ("qwen3", None),
+    ],
+)
+def test_a_tag_names_a_quantisation(name: str, read: tuple[str, str] | None) -> None:
+    assert read_name(name) == read

@@ -71,19 +71,32 @@ def find_target(
                 raise
             hint = f"the catalogue has it: {bare}; {problem.hint or ''}".rstrip("; ")
             raise SourceError(str(problem), hint=hint) from None
-    return _find_named(text, catalog, mmproj, remark)
+    return _find_installed(text, catalog, mmproj, remark)
 
 
-def _find_named(text: str, catalog: Catalog, mmproj: str | None, remark: Remark) -> Pipeline:
-    """Return what Ollama has installed under a name like ``NAME:TAG``; raises UsageError."""
+def find_named(text: str, catalog: Catalog) -> Entry:
+    """Return the catalogue's entry of a name, in the quantisation that Ollama's tag names.
+
+    Raises UsageError, with the nearest name.
+    """
+    return door.find_quantised(text, catalog.pipeline) or catalog.pipeline(text)
+
+
+def _find_installed(text: str, catalog: Catalog, mmproj: str | None, remark: Remark) -> Pipeline:
+    """Return what Ollama has installed under a name like ``NAME:TAG``, else what it stands for.
+
+    That is a catalogued model in the quantisation of the tag. Raises UsageError for no such name.
+    """
     if ":" not in text:
         return catalog.pipeline(text)
     if door.is_installed(text):
         return _open_model(f"{_OLLAMA}{text}", catalog, mmproj, remark)
     try:
-        return catalog.pipeline(text)
+        return find_named(text, catalog)
     except UsageError as problem:
-        hint = f"{problem.hint}; {_OLLAMA}{text} looks it up in Ollama's library"
+        hint = f"{_OLLAMA}{text} looks it up in Ollama's library"
+        near = problem.hint or ""
+        hint = f"{near} {hint}" if near.endswith("?") else hint
         raise UsageError(str(problem), hint=hint) from None
 
 
