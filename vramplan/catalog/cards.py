@@ -41,7 +41,8 @@ _BARE = r"[0-9]+"
 _NUMBER = r"[0-9]{4}"
 _SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"
 _CAPABILITY = r"[1-9][0-9]?\.[0-9]"
-_MAKER = r"^(nvidia-)?((geforce|tesla|quadro)-)?"
+#: what people write before a card's name, behind the maker's
+_SERIES = ("geforce-", "tesla-", "quadro-")
 
 
 def usable_bytes(card: Card) -> int:
@@ -246,9 +247,12 @@ def _slug(text: str) -> str:
 
     "NVIDIA GeForce RTX 3060 12GB" and "rtx_3060_12gb" are both ``rtx-3060-12gb``.
     """
-    words = re.sub(r"[\s_]+", "-", text.strip().lower())
-    words = re.sub(r"([0-9])-gb\b", r"\1gb", words).replace("-laptop-gpu", "-laptop")
-    return re.sub(_MAKER, "", words)
+    words = "-".join(text.lower().replace("_", " ").split())
+    if "-gb" in words:
+        words = re.sub(r"([0-9])-gb\b", r"\1gb", words)
+    words = words.replace("-laptop-gpu", "-laptop").removeprefix("nvidia-")
+    series = next((one for one in _SERIES if words.startswith(one)), "")
+    return words.removeprefix(series)
 
 
 def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
