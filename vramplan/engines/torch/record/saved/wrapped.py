@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramplan.engines.torch.record.attention import Attention, as_on_card, without_sums
+from vramplan.engines.torch.record.attention import KERNELS, Attention, as_on_card, without_sums
 from vramplan.engines.torch.record.device import (
     CPU,
     SMALL,
@@ -150,6 +150,12 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         self.small, self.small_whole = small, small_whole
         #: how often a value was read that nobody has
         self.unknown_reads = 0
+        #: the architectures, by their kernels, on which what was done is the same
+        self.alike = frozenset(KERNELS)
+
+    def chose(self, alike: frozenset[str]) -> None:
+        """Hear on which architectures something is done as on this one."""
+        self.alike &= alike
 
     # ------------------------------------------------------------------ events
     def _die(self, key: int, birth: Birth) -> None:
@@ -510,11 +516,21 @@ _CAPABILITIES = {"flash": (8, 6), "cudnn": (9, 0), "efficient": (7, 5), "math": 
 
 
 @contextmanager
-def cuda_asked_for(kernel: str) -> Iterator[None]:
-    """Let torch be asked for ``cuda`` where it was built without, or has no GPU."""
-    pretended = {
+def cuda_asked_for(
+    kernel: str, chose: Callable[[frozenset[str]], None] = lambda _: None
+) -> Iterator[None]:
+    """Let torch be asked for ``cuda`` where it was built without, or has no GPU.
+
+    `chose` hears where it is asked which architecture it is.
+    """
+
+    def capability(_device: Value = None) -> tuple[int, int]:
+        chose(frozenset({kernel}))
+        return _CAPABILITIES[kernel]
+
+    pretended: dict[str, Value] = {
         "_lazy_init": lambda: None,
-        "get_device_capability": lambda _device=None: _CAPABILITIES[kernel],
+        "get_device_capability": capability,
         "current_device": lambda: 0,
         "synchronize": lambda _device=None: None,
         "empty_cache": lambda: None,
