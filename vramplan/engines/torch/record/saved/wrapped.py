@@ -152,6 +152,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         self.unknown_reads = 0
         #: the architectures, by their kernels, on which what was done is the same
         self.alike = frozenset(KERNELS)
+        self._shapes: dict[Value, tuple[Value, Value, torch.dtype]] = {}
 
     def chose(self, alike: frozenset[str]) -> None:
         """Hear on which architectures something is done as on this one."""
@@ -329,14 +330,30 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         if name.startswith("aten.masked_fill") and isinstance(inner[2], torch.Tensor):
             inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
         inner, named = mapped(_hollow, inner), mapped(_hollow, named)
-        out = func(*inner, **named)
+        out = self._shaped(func, inner, named, is_new=written is None)
         if name.startswith("aten.all.") and written is None and self._is_small(out):
             # whether a mask that nobody has hides nothing: what is asked for here hides nothing
             return self._born(torch.ones(out.shape, dtype=out.dtype), name)
-        if written is None and not kwargs.get("memory_format"):
-            out = laid_out(func, out, inner)
         places = _chosen_along(name, args, kwargs)
         return self._wrap(mapped(self._real_if_index(known, places), out), name, known, args)
+
+    def _shaped(
+        self, func: Operator, inner: Value, named: dict[str, Value], *, is_new: bool
+    ) -> Value:
+        """Return what an operator makes of operands without content, or gives of them.
+
+        Shape functions are slow, many of them Python: what one made of the same is made again.
+        """
+        key = _form(func, inner, named) if is_new else None
+        if key is not None and (known := self._shapes.get(key)) is not None:
+            shape, strides, dtype = known
+            return torch.empty_strided(shape, strides, dtype=dtype, device=META)
+        out = func(*inner, **named)
+        if is_new and not named.get("memory_format"):
+            out = laid_out(func, out, inner)
+        if key is not None and _is_made_plainly(out):
+            self._shapes[key] = tuple(out.shape), out.stride(), out.dtype
+        return out
 
     def _real_if_index(self, known: Mapping[int, OnDevice], places: int | None) -> Value:
         """Return what makes small whole numbers real, so that code that reads them goes on.
@@ -401,6 +418,41 @@ def _chosen_along(name: str, args: tuple[Value, ...], kwargs: Mapping[str, Value
 
 
 _AS_IT_IS = (None, torch.preserve_format)
+
+
+def _form(func: Operator, inner: Value, named: dict[str, Value]) -> Value | None:
+    """Return what decides the shape of a pointwise result or a convolution's; None for others.
+
+    None, too, where an operand has content: code may go by it.
+    """
+    if torch.Tag.pointwise not in func.tags and func is not torch.ops.aten.convolution.default:
+        return None
+    if any(one.alias_info is not None for one in func._schema.returns):
+        return None
+    told: list[Value] = [func]
+    for value in (*inner, *named.items()):
+        if isinstance(value, torch.Tensor):
+            if not is_meta(value) or value.layout is not torch.strided:
+                return None
+            told.append((value.shape, value.stride(), value.dtype))
+        elif isinstance(value, list):
+            told.append(tuple(value))
+        else:
+            told.append((type(value), value))
+    return tuple(told)
+
+
+def _is_made_plainly(out: Value) -> bool:
+    """Return whether a result is one tensor without content that begins where its storage does."""
+    return (
+        isinstance(out, torch.Tensor)
+        and is_meta(out)
+        and out.storage_offset() == 0
+        and out.untyped_storage().nbytes()
+        == torch.empty_strided(out.shape, out.stride(), dtype=out.dtype, device=META)
+        .untyped_storage()
+        .nbytes()
+    )
 
 
 def _zeros_like(value: Value) -> Value:
