@@ -566,7 +566,7 @@ def test_a_proof_remembers_a_component_that_did_twice_the_same_and_no_other(extr
 
     component = Component()
     device = WrappedDevice(Stream("main", {}), set())
-    Memory(device, {}, (), doubts=True).watch({"component": component})
+    Memory(device, {}, "bf16", "flash", doubts=True).watch({"component": component})
     with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
         pixels = torch.empty(1 << 16).to(CUDA)
         for _ in range(4):
@@ -574,6 +574,36 @@ def test_a_proof_remembers_a_component_that_did_twice_the_same_and_no_other(extr
     assert component.calls == runs
     made = [event for event in device.stream.events if isinstance(event, Alloc)]
     assert len(made) == 1 + 4 + sum(extra)
+
+
+@pytest.mark.parametrize(
+    ("work", "runs"),
+    [
+        (lambda pixels: pixels * 2, 1),
+        (lambda pixels: torch.nn.functional.scaled_dot_product_attention(*[pixels] * 3), 2),
+        (lambda pixels: torch.nn.functional.scaled_dot_product_attention(*[pixels.half()] * 3), 3),
+        (lambda pixels: pixels * torch.cuda.get_device_capability()[0], 3),
+    ],
+)
+def test_a_call_is_remembered_for_the_architectures_on_which_it_does_the_same(work, runs) -> None:
+    class Component(torch.nn.Module):
+        calls = 0
+
+        def forward(self, pixels):
+            self.calls += 1
+            return work(pixels)
+
+    calls, component = {}, Component()
+    for kernel in ("flash", "cudnn", "math", "flash"):
+        device = WrappedDevice(Stream("main", {}), set())
+        component.__dict__.pop("forward", None)
+        memory = Memory(device, calls, "fp32", kernel)
+        memory.watch({"component": component})
+        asked = cuda_asked_for(kernel, device.chose), Functions(kernel, chose=device.chose)
+        with asked[0], device, asked[1], torch.no_grad():
+            component(torch.empty(1, 1, 1 << 10, 64).to(CUDA))
+        calls.update(memory.fresh)
+    assert component.calls == runs
 
 
 def test_a_list_of_images_is_found_to_grow_with_the_batch() -> None:
@@ -634,7 +664,7 @@ def test_a_list_of_layers_may_have_empty_places() -> None:
     module = torch.nn.Module()
     module.layers = torch.nn.ModuleList([torch.nn.Identity(), None, torch.nn.Identity()])
     device = WrappedDevice(Stream("main", {}), set())
-    Memory(device, {}, ()).watch({"transformer": module})
+    Memory(device, {}, "bf16", "flash").watch({"transformer": module})
     assert module.layers[2](1) == 1
     assert module.layers[1] is None
 
