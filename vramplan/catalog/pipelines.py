@@ -229,4 +229,5 @@ def _build_component(name: str, data: Data) -> ComponentSpec:
         config=cast("Mapping[str, object]", data.get("config", {})),
         parameters=cast("int | None", data.get("parameters")),
         tape=cast("str | None", data.get("tape")),
+        dtype=cast("str | None", data.get("dtype")),
     )

@@ -18,6 +18,8 @@ from vramplan.codec import Json
 _MOST = 512
 #: what the user's cache calls one
 _KIND = "recording"
+#: where the code is that makes one
+_RECORDER = "engines/torch/record"
 #: characters of one of the texts that a recording is kept as there, and of a whole recording
 _PIECE, _LARGEST = 1 << 16, 64 << 20
 
@@ -39,7 +41,7 @@ def find(key: str) -> bool:
     if (folder() / "tapes" / f"{key}.json").is_file():
         return True
     cache = user_cache.in_use()
-    text = None if cache is None else _unpacked(cache.find(_KIND, key))
+    text = None if cache is None else _unpacked(cache.find(_KIND, _named(key)))
     if text is None:
         return False
     _put(key, text)
@@ -50,7 +52,12 @@ def keep(key: str, text: str) -> None:
     """Keep a recording, in the user's cache too; the oldest goes where there are many."""
     _put(key, text)
     if (cache := user_cache.in_use()) is not None:
-        cache.keep(_KIND, key, _packed(text))
+        cache.keep(_KIND, _named(key), _packed(text))
+
+
+def _named(key: str) -> str:
+    """Return the key in the user's cache: what records is not in the stamp of all our code."""
+    return f"{key} {user_cache.code_stamp(_RECORDER)}"
 
 
 def _put(key: str, text: str) -> None:

@@ -218,7 +218,7 @@ class _Recordings:
 
             def watch(device: WrappedDevice, parts: Modules) -> None:
                 doubts = known is None
-                memories.append(Memory(device, known or {}, words, doubts=doubts))
+                memories.append(Memory(device, known or {}, *words, doubts=doubts))
                 memories[0].watch(parts)
 
             new = (numbers.get("new_tokens", LEAST_TOKENS),)
@@ -463,6 +463,7 @@ def _parts(pipeline: TorchPipeline) -> Iterable[SavedPart]:
             config=spec.config,
             elements=None,
             parameters=spec.parameters,
+            dtype=spec.dtype,
         )
 
 

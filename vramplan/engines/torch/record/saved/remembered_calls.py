@@ -20,6 +20,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from vramplan.engines.torch.record.attention import KERNELS
 from vramplan.engines.torch.record.device import is_meta
 from vramplan.engines.torch.record.saved.layer_caches import NUMBERS, LayerCache, layer_number
 from vramplan.engines.torch.record.saved.wrapped import OnDevice, WrappedDevice, content_of
@@ -71,6 +72,7 @@ class Remembered:
     events: tuple[Value, ...]
     leaves: tuple[Value, ...]
     spec: Value
+    alike: frozenset[str]  # the architectures, by their kernels, on which it does so
     kept: tuple[tuple[int, str, Value], ...] = ()
 
 
@@ -78,7 +80,7 @@ class Remembered:
 class _Asked:
     """A call before it runs: what it is given, and where its events will begin."""
 
-    key: Value
+    what: Value
     cache: LayerCache
     others: Value  # what the cache keeps for other layers
     storages: Mapping[int, int]  # of what is given, by their identities
@@ -96,15 +98,23 @@ class Memory:
     """The calls that are remembered; `calls` may be handed from one recording to another.
 
     None stands for a call that could not be remembered, and is not from then on. Where it
-    `doubts`, no layer's call is remembered, and a component's when it did the same again.
+    `doubts`, no layer's call is remembered, and a component's when it did the same again. What is
+    remembered goes by the `dtype` of the run and the `kernel` of its architecture, and by those of
+    the others on which a call would have chosen the same.
     """
 
     def __init__(
-        self, device: WrappedDevice, calls: Calls, facts: Value, *, doubts: bool = False
+        self,
+        device: WrappedDevice,
+        calls: Calls,
+        dtype: str,
+        kernel: str,
+        *,
+        doubts: bool = False,
     ) -> None:
         self._device = device
         self._calls = calls
-        self._facts = facts
+        self._dtype, self._kernel = dtype, kernel
         self._doubts = doubts
         self._once: Calls = {}
         self.fresh: Calls = {}
@@ -130,26 +140,35 @@ class Memory:
         @functools.wraps(forward)
         def remembered(*args: Value, **kwargs: Value) -> Value:
             asked = self._ask(form, number, args, kwargs)
-            known = None if asked is None else self._calls.get(asked.key)
+            known = None if asked is None else self._calls.get(self._key(asked))
             if asked is not None and known is not None:
+                self._device.chose(known.alike)
                 given, _ = _given(tree_flatten((args, kwargs))[0], asked.cache)
                 return self._again(known, given, asked.cache)
+            before, self._device.alike = self._device.alike, frozenset(KERNELS)
             result = forward(*args, **kwargs)
             # of a first call that kept a table the others are no likeness: that is kept as None
-            if asked is not None and asked.key not in self._calls:
+            if asked is not None and self._key(asked) not in self._calls:
                 found = self._what_happened(asked, result, tree_flatten((args, kwargs))[0])
-                self._keep(asked.key, found)
+                self._keep(asked, found)
+            self._device.chose(before)
             return result
 
         setattr(module, method, remembered)
 
-    def _keep(self, key: Value, found: Remembered | None) -> None:
+    def _key(self, asked: _Asked, kernel: str | None = None) -> Value:
+        return self._dtype, kernel or self._kernel, asked.what
+
+    def _keep(self, asked: _Asked, found: Remembered | None) -> None:
         if self._doubts:
+            key = self._key(asked)
             if key not in self._once:
                 self._once[key] = found
                 return
             found = found if self._once[key] == found else None
-        self._calls[key] = self.fresh[key] = found
+        for kernel in (self._kernel,) if found is None else found.alike:
+            key = self._key(asked, kernel)
+            self._calls[key] = self.fresh[key] = found
 
     def _ask(self, form: Value, number: int | None, args: Value, kwargs: Value) -> _Asked | None:
         """Return what a call is given; None where that cannot be said.
@@ -164,7 +183,7 @@ class Memory:
         if described is None:
             return None
         return _Asked(
-            key=(self._facts, form, str(spec), described, cache.form()),
+            what=(form, str(spec), described, cache.form()),
             cache=cache,
             others=cache.others(),
             storages=storages,
@@ -209,7 +228,11 @@ class Memory:
         if told.is_unknown or alive - told.left:  # it keeps something
             return None
         return Remembered(
-            events=tuple(events), leaves=tuple(described), spec=spec, kept=tuple(keeps)
+            events=tuple(events),
+            leaves=tuple(described),
+            spec=spec,
+            alike=self._device.alike,
+            kept=tuple(keeps),
         )
 
     def _again(self, known: Remembered, given: Sequence[Value], cache: LayerCache) -> Value:
