@@ -736,7 +736,7 @@ def test_a_call_is_not_remembered_for_another_mask() -> None:
     calls: dict = {}
     sizes = run(calls, 64, 16, 64)
     assert [one for one in sizes if one > 1 << 12][1:] == [1 << 18, 1 << 16, 1 << 18]
-    assert len(calls) == 2
+    assert len({id(one) for one in calls.values()}) == 2  # whatever the kernel
     assert run(calls, 64, 16, 64) == sizes
 
 
