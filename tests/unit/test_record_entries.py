@@ -91,6 +91,15 @@ def llama():
     )
 
 
+def clip():
+    return tiny(
+        "transformers.CLIPTextModel",
+        CLIP,
+        {"prompt_tokens": 64},
+        {"prompt_tokens": Constraint(minimum=2, maximum=70)},
+    )
+
+
 def vae():
     image = Constraint(multiple_of=2, minimum=16, maximum=200)
     return tiny("diffusers.AutoencoderKL", VAE, {"image": (64, 64)}, {"image": image})
@@ -682,7 +691,7 @@ def test_axes_are_given_up_one_after_the_other(monkeypatch, problem, given_up) -
     def fails(*given):
         fixed, times = given[-2:]
         tries.append((list(fixed), times))
-        raise problem("it differs") if len(tries) == 1 else RecordingError("it differs")
+        raise (problem if len(tries) == 1 else RecordingError)(f"it differs by {'x' * len(tries)}")
 
     monkeypatch.setattr(entry_tape, "_record", fails)
     (job,) = make_jobs(["wan2.1-t2v-1.3b"], open_catalog(), {})
@@ -692,3 +701,72 @@ def test_axes_are_given_up_one_after_the_other(monkeypatch, problem, given_up) -
     times = [times for _, times in tries]
     assert times == sorted(times, reverse=True)
     assert times[-1] == 1.0
+
+
+def test_an_axis_whose_giving_up_changes_nothing_is_kept(monkeypatch) -> None:
+    """Qwen-Image-Edit Plus takes one prompt alone: that is no reason to record one size."""
+    tries = []
+
+    def fails(*given):
+        tries.append(list(given[-2]))
+        if "batch" not in tries[-1]:
+            raise RecordingError(f"no more than one, and not {len(tries)}")
+        return "a tape"
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["flux1-dev"], open_catalog(), {})
+    assert entry_tape.record_entry(of_torch(job.pipeline), lambda _: None) == "a tape"
+    assert tries == [[], ["image"], ["batch"]]
+
+
+def test_a_call_is_not_remembered_for_another_mask() -> None:
+    """Lumina 2 cuts prompts to what their masks leave: an unguided one had a guided one's size."""
+
+    def run(calls, *kept):
+        device = WrappedDevice(Stream("main", {}), set())
+        module = torch.nn.Module()
+        module.forward = lambda tokens, mask: tokens[:, : int(mask.sum())] * 2
+        Memory(device, calls, "bf16", "flash").watch({"transformer": module})
+        with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
+            tokens = torch.empty(1, 64, 1 << 10).to(CUDA)
+            for count in kept:
+                module(tokens, (torch.arange(64)[None] < count).to(CUDA))
+        return [event.size_bytes for event in device.stream.events if isinstance(event, Alloc)]
+
+    calls: dict = {}
+    sizes = run(calls, 64, 16, 64)
+    assert [one for one in sizes if one > 1 << 12][1:] == [1 << 18, 1 << 16, 1 << 18]
+    assert len({id(one) for one in calls.values()}) == 2  # whatever the kernel
+    assert run(calls, 64, 16, 64) == sizes
+
+
+def test_what_is_edited_keeps_its_size_where_the_result_is_told_another() -> None:
+    from vramplan.engines.torch.record.saved.whole_pipeline import arguments
+    from vramplan.quick_dataclass import replace
+
+    class EditPipeline:
+        def __call__(self, image, prompt=None, height=None, width=None): ...
+
+    (job,) = make_jobs(["qwen-image-edit"], open_catalog(), {})
+    facts = {"dtype": "bf16", "kernel": "flash"}
+    asked = entry_tape.request_at(of_torch(job.pipeline), facts, {"width": 512, "height": 256})
+    given = arguments(asked, EditPipeline())
+    assert (given["width"], given["height"]) == (512, 256)
+    assert given["image"].size == (1024, 1024)
+    assert arguments(replace(asked, picture=None), EditPipeline())["image"].size == (512, 256)
+
+
+def test_a_kernel_that_cannot_be_proved_is_left_out_and_the_others_stay(monkeypatch) -> None:
+    real = entry_tape._Recordings.record
+
+    def record_but(self, words, settings):
+        if words["kernel"] == "math":
+            raise RecordingError("it differs")
+        real(self, words, settings)
+
+    monkeypatch.setattr(entry_tape._Recordings, "record", record_but)
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6", "7.5"))
+    tape, told = record(clip())
+    assert [line for line in told if "without math attention" in line]
+    whens = [variant.when["kernel"] for one in tape.routines.values() for variant in one]
+    assert {kernel for one in whens for kernel in one} == {"flash"}

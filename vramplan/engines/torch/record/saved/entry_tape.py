@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,10 +91,15 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
     fixed: list[str] = []
     axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
     times = list(_TIMES) if "frames" in pipeline.defaults else [1.0]
+    known = ""  # what it failed for where an axis was given up the last time
     while True:
         try:
             return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0])
         except RecordingError as problem:
+            said = re.sub(r"\d+", "0", str(problem))
+            if axes and said == known:  # not for that axis
+                fixed.pop()
+            known = ""
             if isinstance(problem, GrowingResultError) and "batch" in axes:
                 axes.remove("batch")
                 fixed.append("batch")
@@ -102,6 +108,7 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
                 continue
             elif axes:
                 fixed.append(axes.pop(0))
+                known = said
             else:
                 raise
             tell(f"{problem}; with {' and '.join(fixed)} as by default")
@@ -423,7 +430,7 @@ def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Reque
     if pipeline.scheduler is not None:
         index["scheduler"] = pipeline.scheduler.class_path.split(".", 1)
     guided = facts.get("guided")
-    size = numbers.get("width"), numbers.get("height")
+    size, usual = (numbers.get("width"), numbers.get("height")), pipeline.defaults.get("image")
     return Request(
         name=pipeline.name,
         kind="model"
@@ -438,6 +445,8 @@ def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Reque
         batch=numbers.get("batch", 1),
         image=size if None not in size else None,  # type: ignore[arg-type]  # both or none
         frames=numbers.get("frames"),
+        # what is edited is one size, which some round in ways of their own
+        picture=usual if isinstance(usual, tuple) else None,
         prompt_tokens=numbers.get("prompt_tokens", 0),
         steps=numbers.get("steps", _LEAST_STEPS),
         guidance=None if guided is None else _GUIDED if guided == "1" else _UNGUIDED,
