@@ -626,13 +626,13 @@ class _Generator(torch._C.Generator, metaclass=_KindOfGenerator):
 
     def __new__(cls, device: Value = "cpu") -> Value:
         if _is_cuda(device):
-            return super().__new__(cls, "cpu")
+            return super().__new__(cls, "cpu")  # type: ignore[call-arg]  # its stub has none
         return torch._C.Generator(device)
 
     def __init__(self, device: Value = "cpu") -> None:
         """Be as `__new__` made it."""
 
-    device = property(lambda _: CUDA)  # type: ignore[assignment]  # an attribute of torch's
+    device = property(lambda _: CUDA)
 
 
 def take_for_weight(weights: set[int], content: torch.Tensor) -> None:
