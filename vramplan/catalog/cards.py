@@ -38,6 +38,7 @@ _DEFAULT_MULTIPROCESSORS = 28
 # compiled where one is used: few of them are in a run
 _CLASS = r"(?ai)([0-9]{1,4})\s*(?:gb?)?"
 _BARE = r"[0-9]+"
+_NUMBER = r"[0-9]{4}"
 _SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"
 _CAPABILITY = r"[1-9][0-9]?\.[0-9]"
 #: what people write before a card's name, behind the maker's
@@ -258,8 +259,11 @@ def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
     slug = _slug(text)
     by_alias = {alias: card for card in cards.values() for alias in card.aliases}
     found = cards.get(slug) or by_alias.get(slug)
-    if found is not None or not slug or re.fullmatch(_CLASS, slug):
+    if found is not None or not slug or _is_size(slug):
         return found
+    slug = _written_out(slug, cards)
+    if slug in cards:
+        return cards[slug]
     sized = re.compile(re.escape(slug) + r"-[0-9]+gb")
     sizes = [
         name for name, card in cards.items() if any(map(sized.fullmatch, (name, *card.aliases)))
@@ -267,6 +271,19 @@ def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
     if len(sizes) > 1:
         raise UsageError(f"{text!r} comes in several sizes", hint="use " + " or ".join(sizes))
     return cards[sizes[0]] if sizes else None
+
+
+def _is_size(slug: str) -> bool:
+    """Return whether a text may be a class: a bare number of four digits is rather a card's."""
+    return bool(re.fullmatch(_CLASS, slug)) and not re.fullmatch(_NUMBER, slug)
+
+
+def _written_out(slug: str, cards: Iterable[str]) -> str:
+    """Return ``rtx-4060-ti`` for ``4060ti`` and ``rtx4060ti``, as cards' names begin."""
+    short = slug.replace("-", "")
+    wanted = (short, f"rtx{short}", f"gtx{short}")
+    stems = (re.sub(r"-[0-9]+gb$", "", name) for name in cards)
+    return next((stem for stem in stems if stem.replace("-", "") in wanted), slug)
 
 
 def _match_class(class_gib: int, cards: Iterable[Card]) -> CardChoice:

@@ -23,7 +23,7 @@ from vramplan.setting_values import files_of
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, Placement
     from vramplan.model import Settings
-    from vramplan.sources.gguf import GgufFile, GgufTensor
+    from vramplan.sources.gguf_header import GgufFile, GgufTensor
 
 _F32 = 4
 _A, _B = ".lora_a", ".lora_b"

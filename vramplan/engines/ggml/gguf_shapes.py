@@ -23,7 +23,7 @@ from vramplan.errors import SourceError
 from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 _MOST_HEADS = 1 << 14
 _MOST_WORDS = 1 << 24

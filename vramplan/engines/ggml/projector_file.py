@@ -15,7 +15,7 @@ from vramplan.errors import SourceError
 from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 _F32 = 4
 _COLOURS = 3

@@ -298,7 +298,7 @@ def _changed_part(part: CountedPart, found: Changes, settings: Settings) -> Coun
     modules = found.lists.get(part.name)
     if modules is None:
         return part
-    element_bytes = ELEMENT_BYTES[str(settings["dtype"])]
+    element_bytes = ELEMENT_BYTES[part.dtype or str(settings["dtype"])]
     scheme = found.schemes.get(part.name)
     sizes = sizes_of(modules, scheme, element_bytes)
     added = sum(

@@ -29,7 +29,7 @@ from vramplan.searching import is_search, leave_out
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: raise it when what is recorded changes
-_VERSION = 1
+_VERSION = 2
 _NEEDED = (*LIBRARIES, "resource")  # the last bounds a process, and is not there on Windows
 _LIBRARIES_OF_PARTS = ("diffusers.", "transformers.")
 
@@ -195,6 +195,7 @@ def _part(part: Part) -> dict[str, object]:
         "class_path": part.class_path,
         "config": dict(part.config),
         "elements": sum(floats),
+        **({"dtype": part.dtype} if part.dtype else {}),
     }
 
 
