@@ -91,6 +91,15 @@ def llama():
     )
 
 
+def clip():
+    return tiny(
+        "transformers.CLIPTextModel",
+        CLIP,
+        {"prompt_tokens": 64},
+        {"prompt_tokens": Constraint(minimum=2, maximum=70)},
+    )
+
+
 def vae():
     image = Constraint(multiple_of=2, minimum=16, maximum=200)
     return tiny("diffusers.AutoencoderKL", VAE, {"image": (64, 64)}, {"image": image})
@@ -580,7 +589,7 @@ def test_a_proof_remembers_a_component_that_did_twice_the_same_and_no_other(extr
 
     component = Component()
     device = WrappedDevice(Stream("main", {}), set())
-    Memory(device, {}, (), doubts=True).watch({"component": component})
+    Memory(device, {}, "bf16", "flash", doubts=True).watch({"component": component})
     with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
         pixels = torch.empty(1 << 16).to(CUDA)
         for _ in range(4):
@@ -588,6 +597,36 @@ def test_a_proof_remembers_a_component_that_did_twice_the_same_and_no_other(extr
     assert component.calls == runs
     made = [event for event in device.stream.events if isinstance(event, Alloc)]
     assert len(made) == 1 + 4 + sum(extra)
+
+
+@pytest.mark.parametrize(
+    ("work", "runs"),
+    [
+        (lambda pixels: pixels * 2, 1),
+        (lambda pixels: torch.nn.functional.scaled_dot_product_attention(*[pixels] * 3), 2),
+        (lambda pixels: torch.nn.functional.scaled_dot_product_attention(*[pixels.half()] * 3), 3),
+        (lambda pixels: pixels * torch.cuda.get_device_capability()[0], 3),
+    ],
+)
+def test_a_call_is_remembered_for_the_architectures_on_which_it_does_the_same(work, runs) -> None:
+    class Component(torch.nn.Module):
+        calls = 0
+
+        def forward(self, pixels):
+            self.calls += 1
+            return work(pixels)
+
+    calls, component = {}, Component()
+    for kernel in ("flash", "cudnn", "math", "flash"):
+        device = WrappedDevice(Stream("main", {}), set())
+        component.__dict__.pop("forward", None)
+        memory = Memory(device, calls, "fp32", kernel)
+        memory.watch({"component": component})
+        asked = cuda_asked_for(kernel, device.chose), Functions(kernel, chose=device.chose)
+        with asked[0], device, asked[1], torch.no_grad():
+            component(torch.empty(1, 1, 1 << 10, 64).to(CUDA))
+        calls.update(memory.fresh)
+    assert component.calls == runs
 
 
 def test_a_list_of_images_is_found_to_grow_with_the_batch() -> None:
@@ -648,7 +687,7 @@ def test_a_list_of_layers_may_have_empty_places() -> None:
     module = torch.nn.Module()
     module.layers = torch.nn.ModuleList([torch.nn.Identity(), None, torch.nn.Identity()])
     device = WrappedDevice(Stream("main", {}), set())
-    Memory(device, {}, ()).watch({"transformer": module})
+    Memory(device, {}, "bf16", "flash").watch({"transformer": module})
     assert module.layers[2](1) == 1
     assert module.layers[1] is None
 
@@ -666,7 +705,7 @@ def test_axes_are_given_up_one_after_the_other(monkeypatch, problem, given_up) -
     def fails(*given):
         fixed, times = given[-2:]
         tries.append((list(fixed), times))
-        raise problem("it differs") if len(tries) == 1 else RecordingError("it differs")
+        raise (problem if len(tries) == 1 else RecordingError)(f"it differs by {'x' * len(tries)}")
 
     monkeypatch.setattr(entry_tape, "_record", fails)
     (job,) = make_jobs(["wan2.1-t2v-1.3b"], open_catalog(), {})
@@ -676,3 +715,72 @@ def test_axes_are_given_up_one_after_the_other(monkeypatch, problem, given_up) -
     times = [times for _, times in tries]
     assert times == sorted(times, reverse=True)
     assert times[-1] == 1.0
+
+
+def test_an_axis_whose_giving_up_changes_nothing_is_kept(monkeypatch) -> None:
+    """Qwen-Image-Edit Plus takes one prompt alone: that is no reason to record one size."""
+    tries = []
+
+    def fails(*given):
+        tries.append(list(given[-2]))
+        if "batch" not in tries[-1]:
+            raise RecordingError(f"no more than one, and not {len(tries)}")
+        return "a tape"
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["flux1-dev"], open_catalog(), {})
+    assert entry_tape.record_entry(of_torch(job.pipeline), lambda _: None) == "a tape"
+    assert tries == [[], ["image"], ["batch"]]
+
+
+def test_a_call_is_not_remembered_for_another_mask() -> None:
+    """Lumina 2 cuts prompts to what their masks leave: an unguided one had a guided one's size."""
+
+    def run(calls, *kept):
+        device = WrappedDevice(Stream("main", {}), set())
+        module = torch.nn.Module()
+        module.forward = lambda tokens, mask: tokens[:, : int(mask.sum())] * 2
+        Memory(device, calls, "bf16", "flash").watch({"transformer": module})
+        with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
+            tokens = torch.empty(1, 64, 1 << 10).to(CUDA)
+            for count in kept:
+                module(tokens, (torch.arange(64)[None] < count).to(CUDA))
+        return [event.size_bytes for event in device.stream.events if isinstance(event, Alloc)]
+
+    calls: dict = {}
+    sizes = run(calls, 64, 16, 64)
+    assert [one for one in sizes if one > 1 << 12][1:] == [1 << 18, 1 << 16, 1 << 18]
+    assert len({id(one) for one in calls.values()}) == 2  # whatever the kernel
+    assert run(calls, 64, 16, 64) == sizes
+
+
+def test_what_is_edited_keeps_its_size_where_the_result_is_told_another() -> None:
+    from vramplan.engines.torch.record.saved.whole_pipeline import arguments
+    from vramplan.quick_dataclass import replace
+
+    class EditPipeline:
+        def __call__(self, image, prompt=None, height=None, width=None): ...
+
+    (job,) = make_jobs(["qwen-image-edit"], open_catalog(), {})
+    facts = {"dtype": "bf16", "kernel": "flash"}
+    asked = entry_tape.request_at(of_torch(job.pipeline), facts, {"width": 512, "height": 256})
+    given = arguments(asked, EditPipeline())
+    assert (given["width"], given["height"]) == (512, 256)
+    assert given["image"].size == (1024, 1024)
+    assert arguments(replace(asked, picture=None), EditPipeline())["image"].size == (512, 256)
+
+
+def test_a_kernel_that_cannot_be_proved_is_left_out_and_the_others_stay(monkeypatch) -> None:
+    real = entry_tape._Recordings.record
+
+    def record_but(self, words, settings):
+        if words["kernel"] == "math":
+            raise RecordingError("it differs")
+        real(self, words, settings)
+
+    monkeypatch.setattr(entry_tape._Recordings, "record", record_but)
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6", "7.5"))
+    tape, told = record(clip())
+    assert [line for line in told if "without math attention" in line]
+    whens = [variant.when["kernel"] for one in tape.routines.values() for variant in one]
+    assert {kernel for one in whens for kernel in one} == {"flash"}
