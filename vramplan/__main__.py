@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+
 from vramplan import late_corners
 from vramplan.quick_typing import NoReturn
+
+#: most of what a command makes it needs to its end: looked through less often than by default
+_GARBAGE = 50_000
 
 
 def start() -> NoReturn:
     """Be the process that its arguments ask for; see `cli.start`."""
+    gc.set_threshold(_GARBAGE)
     late_corners.load("argparse", "gettext")
     late_corners.load("pathlib", "urllib.parse")
     from vramplan.cli import start

@@ -135,9 +135,6 @@ def _columns() -> int:
 # about languages for it; ours are English, and so are the messages that are taken apart here
 argparse._ = lambda text: text  # type: ignore[attr-defined]  # which is told to nobody
 
-#: most of what a command makes it needs to its end: looked through less often than by default
-_GARBAGE = 50_000
-
 
 def build_parser(configured: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """Return the parser with the commands of `configured`; with none of them, all by name alone."""
@@ -171,7 +168,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     words = sys.argv[1:] if arguments is None else list(arguments)
     own = words[: words.index("--")] if "--" in words else words  # the rest is another program's
-    gc.set_threshold(_GARBAGE)
     open_streams()
     try:
         code = _run(words)
