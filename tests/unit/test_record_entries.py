@@ -517,6 +517,9 @@ def test_what_is_chosen_of_some_that_nobody_knows_are_different_ones(choose: str
         assert chosen[7].tolist() == list(range(chosen.shape[1]))
         least = scores.topk(2, dim=0).indices
         assert least[:, 3].tolist() == [0, 1]
+        many = torch.empty(20_000, 8, device=CUDA)  # tokens of an image, in HiDream
+        counts = many.topk(2).indices.view(-1).bincount().tolist()
+        assert counts == [20_000, 20_000]
 
 
 def test_settings_that_stay_at_their_defaults_do_so_where_a_tape_is_proved() -> None:

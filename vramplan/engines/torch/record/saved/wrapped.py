@@ -369,7 +369,10 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if not is_meta(out) or out.dtype.is_floating_point or out.dtype.is_complex:
                 return out
             key = out.untyped_storage()._cdata
-            if out.numel() > self.small or id(out) in known or key in self.births:
+            # where a token goes is counted and sorted, however many there are: without values a
+            # router's experts would have none
+            most = self.small if places is None else self.small_whole
+            if out.numel() > most or id(out) in known or key in self.births:
                 return out
             stand_in = torch.zeros(out.shape, dtype=out.dtype)
             if places is not None and out.dim():
