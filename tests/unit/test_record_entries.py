@@ -20,6 +20,7 @@ from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.constant_tape import Recorded
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
+from vramplan.engines.torch.record.saved.entry_tape import FailedRunError
 from vramplan.engines.torch.record.saved.finder import MAIN, Finder, GrowingResultError
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.remembered_calls import Memory
@@ -734,6 +735,25 @@ def test_an_axis_whose_giving_up_changes_nothing_is_kept(monkeypatch) -> None:
     (job,) = make_jobs(["flux1-dev"], open_catalog(), {})
     assert entry_tape.record_entry(of_torch(job.pipeline), lambda _: None) == "a tape"
     assert tries == [[], ["image"], ["batch"]]
+
+
+def test_fewer_at_once_are_recorded_where_the_largest_batch_fails(monkeypatch) -> None:
+    """LLaVA-OneVision makes 3,699 tokens of an image: 64 prompts have more than keep values."""
+    tries = []
+
+    def fails(*given):
+        tries.append((list(given[3]), given[5]))
+        raise (FailedRunError if given[5] is None else RecordingError)("tokens do not match")
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["llava-onevision-7b"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    with pytest.raises(RecordingError):
+        entry_tape.record_entry(pipeline, lambda _: None)
+    assert tries == [([], None), ([], 8), (["batch"], 8)]
+    words = next(words_of(pipeline, "fp16"))
+    batches = [Draw(pipeline, most_at_once=8).numbers(place, words)["batch"] for place in range(8)]
+    assert max(batches) == 8
 
 
 def test_a_call_is_not_remembered_for_another_mask() -> None:
