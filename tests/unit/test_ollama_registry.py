@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from vramplan.errors import SourceError
-from vramplan.sources.ollama_registry import read_from_registry
+from vramplan.sources.ollama_registry import is_on_hub, read_from_registry
 
 pytest.importorskip("gguf")
 
@@ -144,6 +144,8 @@ def test_a_repository_of_the_hub_is_asked_at_the_hub(registry, header) -> None:
     environment = {"HF_ENDPOINT": registry.address, "HF_TOKEN": "secret"}
     found = read_from_registry("hf.co/org/name-GGUF:Q4_K_M", environment)
     assert found.model.architecture == "llama"
+    assert is_on_hub("hf.co/org/name-GGUF:Q4_K_M")
+    assert not is_on_hub("me/hf.co:7b")
     tokens = {path: token for path, _, token in registry.asked}
     assert tokens["/v2/org/name-GGUF/manifests/Q4_K_M"] == "Bearer secret"
     assert all(token is None for path, token in tokens.items() if not path.startswith("/v2/"))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
 
 from vramplan.ask import library
 from vramplan.ask.listing import CardFilter, find_cards, find_pipelines
 from vramplan.ask.targets import find_named, open_catalog
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.known_settings import SETTING_HELP, form_of
+from vramplan.quick_typing import Any, cast
 from vramplan.report import cards, catalog, estimate, plan, ranking, verdicts
 from vramplan.report.look import Look
 

@@ -77,6 +77,11 @@ def read_from_registry(name: str, environment: Mapping[str, str] | None = None) 
     )
 
 
+def is_on_hub(name: str) -> bool:
+    """Return whether a name is of a repository on the Hugging Face hub."""
+    return name.partition("/")[0] in _HUBS
+
+
 def _registry(name: str, environ: Mapping[str, str]) -> _Registry:
     """Return who is asked for a model: the library, to which no token goes, or the hub."""
     host, owner, model, tag = name_parts(name)

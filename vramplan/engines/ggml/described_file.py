@@ -26,6 +26,8 @@ _SIZES: Mapping[str, int] = {
     "vocabulary": 1 << 21,
     "trained_context": 1 << 24,
 }
+#: what the authors count: held against what the sizes come to
+PARAMETERS = "parameters"
 #: those that most models leave out
 _MORE: Mapping[str, int] = {
     "head_size": 1 << 14,
@@ -98,7 +100,9 @@ def described_header(section: Section, path: str) -> GgufFile:
     Raises CatalogError for a key that is missing, unknown or has no usable value.
     """
     switches = ("tied", "rotation_factors", "types")
-    section.refuse_others(*_SIZES, *_MORE, *switches, "architecture", "quantisation", "projector")
+    section.refuse_others(
+        *_SIZES, *_MORE, *switches, "architecture", "quantisation", "projector", PARAMETERS
+    )
     architecture = section.word("architecture", _FAMILIES)
     quantisation = section.word("quantisation", TYPES)
     sizes = _sizes(section)
@@ -116,6 +120,7 @@ def described_header(section: Section, path: str) -> GgufFile:
         GgufTensor(name=name, shape=shape, type=own.get(_part(name), kind) if own else kind)
         for name, shape, kind in named
     )
+    _check_parameters(section, sum(one.elements for one in tensors))
     return GgufFile(
         path=path,
         version=3,
@@ -146,6 +151,14 @@ def _sizes(section: Section) -> _Sizes:
         is_tied=section.flag("tied"),
         has_rotation_factors=section.flag("rotation_factors"),
     )
+
+
+def _check_parameters(section: Section, counted: int) -> None:
+    """Raise where an entry says another number of parameters than its sizes come to."""
+    if section.has(PARAMETERS):
+        said = section.count(PARAMETERS, most=1 << 44)
+        if said != counted:
+            raise section.error(PARAMETERS, f"{said:,} are said, and its sizes make {counted:,}")
 
 
 def _own_types(section: Section) -> Mapping[str, str]:

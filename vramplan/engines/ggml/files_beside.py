@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, padding_bytes
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.setting_values import files_of
 
 if TYPE_CHECKING:

@@ -238,7 +238,7 @@ def _from_library(
 
     Raises SourceError where there is none, with what is installed of a like name.
     """
-    from vramplan.sources.ollama_registry import read_from_registry
+    from vramplan.sources.ollama_registry import is_on_hub, read_from_registry
     from vramplan.sources.ollama_store import nearest_installed
 
     try:
@@ -247,7 +247,8 @@ def _from_library(
         near = nearest_installed(name)
         hint = "; ".join(one for one in (near, problem.hint) if one)
         raise SourceError(str(problem), hint=hint or None) from None
-    remark(f"{OLLAMA}{name}: not installed, read in Ollama's library")
+    where = "on the hub" if is_on_hub(name) else "in Ollama's library"
+    remark(f"{OLLAMA}{name}: not installed, read {where}")
     if found.left_out:
         remark(f"left out, until it is installed: {' and '.join(found.left_out)}")
     if found.projector is not None and found.projector.architecture != "clip":

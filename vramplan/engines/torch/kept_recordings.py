@@ -6,13 +6,16 @@ A recording is a tape by a key of everything that it depends on.
 from __future__ import annotations
 
 import binascii
-import tempfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
 
 from vramplan import user_cache
 from vramplan.codec import Json
+from vramplan.quick_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 #: recordings of one process; a sweep over sizes makes one for each
 _MOST = 512
@@ -25,8 +28,10 @@ _PIECE, _LARGEST = 1 << 16, 64 << 20
 
 
 @lru_cache(maxsize=1)
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="vramplan-recordings-")
+def _folder() -> TemporaryDirectory[str]:
+    from tempfile import TemporaryDirectory  # long to load
+
+    return TemporaryDirectory(prefix="vramplan-recordings-")
 
 
 def folder() -> Path:
