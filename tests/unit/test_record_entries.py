@@ -487,6 +487,27 @@ def stream_of(routine, dims, sizes, left):
     return stream
 
 
+def test_a_list_that_is_freed_at_once_is_freed_behind_the_loop_that_makes_it() -> None:
+    """The shortest run has one iteration, and all but it before the loop."""
+    streams = []
+    for steps in (8, 9, 11, 13, 16):
+        stream, listed = Stream(MAIN, {"steps": steps}), []
+        for _ in range(steps):
+            work, kept = (Alloc(stream.new_birth(), 512, name) for name in ("log", "mul"))
+            stream.events += [work, kept, Free(work.birth)]
+            listed.append(kept.birth)
+        table = Alloc(stream.new_birth(), 4 * steps, "copy")
+        stream.events += [*map(Free, listed), table, Free(table.birth)]
+        streams.append(stream)
+    (variant,) = Finder(["steps"], ["steps"], ()).assembled(MAIN, streams)
+    assert variant["sizes"] == ["512", "4*steps"]
+    # the loop, then the frees of what came before it and of all that it made
+    loop = next(step for step in variant["code"] if isinstance(step, list) and step[0] == "l")
+    assert (loop[1], loop[2]) == ("row1", "-7+steps")
+    behind = variant["code"][variant["code"].index(loop) + 1 :]
+    assert ["f", 0, [[0, "all"]], 1] in behind
+
+
 def test_a_result_that_is_made_in_a_loop_is_refused() -> None:
     """A tape has no name for it: its caller would get nothing."""
     streams = []

@@ -23,6 +23,8 @@ _PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
 #: where a video is the shortest: once alone and once in a batch, since code of its own for either
 #: is known from its shortest video on
 _SHORTEST = (1, 2)
+#: where a video is as by default, that the tape holds there: where none is larger, no other is
+_DEFAULT = 4
 #: what goes over a video in chunks does its first ones in ways of their own
 _LEAST_CHUNKS = 4
 #: and is recorded of few of them, but for the longest
@@ -149,6 +151,7 @@ class Draw:
             drawn["width"], drawn["height"] = self._sides(source, place, most)
         if frames is not None:  # as they are said
             drawn["frames"] = drawn.pop("frames")
+            drawn |= self._default_video(place, drawn)
         if "prompt_tokens" in has:
             least = max(_LEAST_PROMPT, self._bound("prompt_tokens", "minimum", 1))
             most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
@@ -205,8 +208,18 @@ class Draw:
             found["height"] = max(half, -(-least // step) * step)
         return found
 
+    def _default_video(self, place: int | None, drawn: Mapping[str, int]) -> dict[str, int]:
+        """Return the default video's numbers where it is the largest, and this the place for it."""
+        image, frames = self._pipeline.defaults.get("image"), self._pipeline.defaults["frames"]
+        is_here = place == _DEFAULT and drawn.get("batch", 1) == self._default_batch()
+        if self._times > 1 or not is_here:
+            return {}
+        if not isinstance(image, tuple) or not isinstance(frames, int):
+            return {}
+        return {"width": image[0], "height": image[1], "frames": frames}
+
     def _default_batch(self) -> int:
-        default = self._pipeline.defaults["batch"]
+        default = self._pipeline.defaults.get("batch", 1)
         assert isinstance(default, int)
         return default
 

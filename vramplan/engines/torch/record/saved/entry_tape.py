@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.facts import numbers_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.recorder import Group, describe_weights, merged, versions
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
@@ -130,7 +131,10 @@ def _record(
     for half in _HALVES:
         if dtype in _HALVES and half != dtype and half in dtypes_of(pipeline):
             found.serve(half, listed, draw)
-    return write_tape(found.tape())
+    text = write_tape(found.tape())
+    if outside := parse_tape(text, "the tape").outside(numbers_at(pipeline.defaults)):
+        raise RecordingError(f"it does not hold as the entry is by default: {outside}")
+    return text
 
 
 class _Recordings:

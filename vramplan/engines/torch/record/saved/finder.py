@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vramplan.engines.torch.record.assemble import Grammar, assemble
 from vramplan.engines.torch.record.saved.constant_tape import TOKENS
@@ -109,8 +109,25 @@ class Finder:
     ) -> list[dict[str, object]]:
         if routine != MAIN and "n" in self._inner and len(set(map(_left, streams))) > 1:
             raise GrowingResultError(f"{routine}: it leaves more of its results in a larger batch")
-        streams = [_copied(stream) for stream in streams]
-        looped = find_repeats(streams)
+        copied = [_copied(stream) for stream in streams]
+        looped = find_repeats(copied)
+        try:
+            return self._with_loops(routine, copied, looped, splits, blocks)
+        except RecordingError:
+            if not looped:
+                raise
+        copied = [_copied(stream) for stream in streams]
+        looped = find_repeats(copied, frees_behind=True)
+        return self._with_loops(routine, copied, looped, splits, blocks)
+
+    def _with_loops(
+        self,
+        routine: str,
+        streams: list[Stream],
+        looped: Mapping[str, Sequence[int]],
+        splits: tuple[str, ...],
+        blocks: tuple[int, ...],
+    ) -> list[dict[str, object]]:
         names = self._outer if routine == MAIN else self._inner
         products, search = self._search(names, tuple(looped), blocks)
         settings = {tuple(one.dims[name] for name in names if name in one.dims) for one in streams}
