@@ -29,9 +29,11 @@ class Finder:
         outer: Sequence[str],
         patches: Iterable[int],
         sides: Sequence[str] = (),
+        strides: Iterable[int] = (),
     ) -> None:
         self._inner, self._outer = tuple(inner), tuple(outer)  # dimensions of routines, of the run
         self._patches = tuple(patches)
+        self._strides = tuple(strides)
         self._sides = tuple(sides)  # conditions on a run that lead to code of their own
         self.counts: dict[str, str] = {}  # how often the loops run that are marked
         self._searches: dict[tuple[str, ...], tuple[Products, SizeSearch]] = {}
@@ -156,7 +158,7 @@ class Finder:
         decide = (*names, *indices)
         key = (*decide, *map(str, blocks))
         if key not in self._searches:
-            products = Products(names, self._patches, indices, blocks)
+            products = Products(names, self._patches, indices, blocks, self._strides)
             self._searches[key] = products, SizeSearch(products, decide)
         return self._searches[key]
 
