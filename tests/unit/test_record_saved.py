@@ -35,6 +35,7 @@ from vramplan.engines.torch.record.saved.wrapped import (
     OnDevice,
     WrappedDevice,
     cuda_asked_for,
+    place_on_device,
 )
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Alloc, Call, Cast, Free, Stream
@@ -573,6 +574,37 @@ def test_numbers_of_the_device_make_a_tensor_of_the_host() -> None:
         made = torch.Tensor([0.5 * one for one in sigmas])
     assert not isinstance(made, OnDevice)
     assert made.tolist() == [1.5, 1.0]
+
+
+def test_a_generator_of_the_device_can_be_made_where_there_is_no_gpu() -> None:
+    torchs_own = torch.Generator
+    with cuda_asked_for("flash"), WrappedDevice(Stream("main", {}), set()) as device:
+        drawn = torch.Generator(device="cuda").manual_seed(3)
+        assert (drawn.device.type, drawn.initial_seed()) == ("cuda", 3)
+        assert isinstance(drawn, torch.Generator)
+        assert isinstance(torch.default_generator, torch.Generator)
+        assert torch.Generator().device.type == "cpu"
+        noise = torch.randn(5, generator=drawn, device="cuda")
+        noise.normal_(generator=drawn)
+    assert [e.size_bytes for e in device.stream.events if isinstance(e, Alloc)] == [20]
+    assert torch.Generator is torchs_own
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda:0"])
+def test_one_of_chances_that_nobody_has_can_be_drawn(place: str) -> None:
+    with cuda_asked_for("flash"), WrappedDevice(Stream("main", {}), set()), Functions("flash"):
+        chances = torch.zeros(2, 5).to(place)
+        drawn = torch.multinomial(chances, 1).cpu()
+    assert drawn.shape == (2, 1)
+    assert ((drawn >= 0) & (drawn < 5)).all()
+
+
+def test_a_part_of_two_modules_is_placed_once() -> None:
+    part = torch.nn.Linear(4, 4)
+    modules = torch.nn.Sequential(part), torch.nn.ModuleList([part, torch.nn.Linear(4, 2)])
+    placed = place_on_device(modules)
+    assert len(placed) == 4
+    assert type(part.weight.content) is not type(part.weight)
 
 
 def test_a_pipeline_with_a_mask_is_given_an_image_and_a_batch_of_images_without_prompts() -> None:

@@ -11,6 +11,7 @@ a list it was given, is given an object that nobody knows) is run each time. A K
 from __future__ import annotations
 
 import functools
+import hashlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -433,7 +434,8 @@ def _single_number(value: Value) -> _Number | None:
 def _describe(given: Sequence[Value], storages: dict[int, int], numbers_from: int) -> Value | None:
     """Return what a call is given; None where that cannot be said.
 
-    Of tensors this has no values but single numbers from `numbers_from` on, which a cache keeps.
+    Of tensors this has no values but those of masks and tokens, by which code cuts others, and
+    single numbers from `numbers_from` on, which a cache keeps.
     """
     parts: list[Value] = []
     for place, leaf in enumerate(given):
@@ -443,13 +445,25 @@ def _describe(given: Sequence[Value], storages: dict[int, int], numbers_from: in
             is_here = isinstance(leaf, OnDevice)
             number = storages.setdefault(key, len(storages)) if is_here else -1
             where = (is_here, is_meta(content), number)
-            value = _single_number(leaf) if place >= numbers_from else None
+            value = _single_number(leaf) if place >= numbers_from else _checksum(content)
             parts.append((tuple(leaf.shape), tuple(content.stride()), leaf.dtype, *where, value))
         elif isinstance(leaf, _PLAIN):
             parts.append((type(leaf).__name__, leaf))
         else:
             return None
     return tuple(parts)
+
+
+def _checksum(content: torch.Tensor) -> str | None:
+    """Return what tells the values of whole numbers in rows: which tokens are there, or count.
+
+    None for what has no values. A step's time is a number for each row, and no part of this.
+    """
+    is_whole = not (content.dtype.is_floating_point or content.dtype.is_complex)
+    if is_meta(content) or not is_whole or content.dim() < 2 or content.shape[-1] < 2:
+        return None
+    with _disable_current_modes():
+        return hashlib.sha256(content.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _description(layer: torch.nn.Module) -> Value:

@@ -233,6 +233,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         if name.startswith("aten.copy_") and here and not isinstance(args[0], OnDevice):
             source = content_of(args[1])  # to the host: what has no content changes nothing
             return args[0] if is_meta(source) else args[0].copy_(source)
+        if name.startswith("aten.multinomial."):
+            args = (_drawable(args[0]), *args[1:])
         device = kwargs.get("device")
         if not here:
             return (
@@ -478,6 +480,15 @@ def _on_host(value: Value) -> Value:
     return torch.zeros(content.shape, dtype=content.dtype) if is_meta(content) else content
 
 
+def _drawable(chances: torch.Tensor) -> torch.Tensor:
+    """Return chances of which one can be drawn: where nobody has them, they are all alike."""
+    content = content_of(chances)
+    if is_meta(content) or bool((content.sum(-1) > 0).all()):
+        return chances
+    alike = torch.ones_like(content)
+    return OnDevice(alike) if isinstance(chances, OnDevice) else alike
+
+
 def _as_indices(indices: Iterable[Value]) -> Iterator[Value]:
     for index in indices:
         if isinstance(index, torch.Tensor) and not is_meta(index) and index.dtype in _MASKS:
@@ -588,13 +599,40 @@ def cuda_asked_for(
         "empty_cache": lambda: None,
     }
     real = {name: getattr(torch.cuda, name) for name in pretended}
+    generator = torch.Generator
     try:
         for name, answer in pretended.items():
             setattr(torch.cuda, name, answer)
+        torch.Generator = _Generator  # type: ignore[misc]  # a class in the place of a class
         yield
     finally:
+        torch.Generator = generator  # type: ignore[misc]  # as above
         for name, answer in real.items():
             setattr(torch.cuda, name, answer)
+
+
+class _KindOfGenerator(type(torch._C.Generator)):  # type: ignore[misc]  # its own kind
+    """What says of any generator that it is one, also where `_Generator` has taken its place."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, torch._C.Generator)
+
+
+class _Generator(torch._C.Generator, metaclass=_KindOfGenerator):
+    """A generator of the device; of another device, torch's own.
+
+    Its numbers are a CPU's, and nobody draws them: `WrappedDevice` leaves it away.
+    """
+
+    def __new__(cls, device: Value = "cpu") -> Value:
+        if _is_cuda(device):
+            return super().__new__(cls, "cpu")  # type: ignore[call-arg]  # its stub has none
+        return torch._C.Generator(device)
+
+    def __init__(self, device: Value = "cpu") -> None:
+        """Be as `__new__` made it."""
+
+    device = property(lambda _: CUDA)
 
 
 def take_for_weight(weights: set[int], content: torch.Tensor) -> None:
@@ -619,7 +657,7 @@ def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
         for part in module.modules():
             for tensors in (part._parameters, part._buffers):
                 for name, tensor in list(tensors.items()):
-                    if tensor is None:
+                    if tensor is None or isinstance(tensor, OnDevice):  # of a part of two modules
                         continue
                     if id(tensor) not in wrapped:
                         content = tensor.detach()
