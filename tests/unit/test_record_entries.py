@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 from pathlib import Path
 
@@ -20,11 +21,16 @@ from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.constant_tape import Recorded
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
+from vramplan.engines.torch.record.saved.entry_tape import FailedRunError
 from vramplan.engines.torch.record.saved.finder import MAIN, Finder, GrowingResultError
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.remembered_calls import Memory
-from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
-from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
+from vramplan.engines.torch.record.saved.size_search import (
+    Products,
+    SizeSearch,
+    TooFewSettingsError,
+)
+from vramplan.engines.torch.record.saved.unmarked_loops import Way, find_repeats
 from vramplan.engines.torch.record.saved.wrapped import (
     CUDA,
     Functions,
@@ -33,6 +39,7 @@ from vramplan.engines.torch.record.saved.wrapped import (
 )
 from vramplan.engines.torch.record.stream import (
     Alloc,
+    Birth,
     Event,
     Free,
     LoopBegin,
@@ -41,6 +48,7 @@ from vramplan.engines.torch.record.stream import (
     Stream,
 )
 from vramplan.engines.torch.replayed import conditions_at
+from vramplan.engines.torch.tape.code import loop_parts
 from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.engines.torch.tape.format import parse_tape
 from vramplan.engines.torch.tape_files import look_for_tape, open_tape
@@ -86,6 +94,15 @@ def llama():
         LLAMA,
         {"prompt_tokens": 64, "new_tokens": 8},
         {"prompt_tokens": Constraint(minimum=2, maximum=400)},
+    )
+
+
+def clip():
+    return tiny(
+        "transformers.CLIPTextModel",
+        CLIP,
+        {"prompt_tokens": 64},
+        {"prompt_tokens": Constraint(minimum=2, maximum=70)},
     )
 
 
@@ -162,6 +179,42 @@ def test_two_settings_prove_what_was_found_before_and_nothing_else() -> None:
     assert all(evaluate(doubled, dims) == 2 * size for dims, size in rows)
 
 
+def test_more_settings_are_asked_for_where_they_might_tell_and_not_where_none_would() -> None:
+    products = Products(IMAGES)
+    rows = [(dims, 2 * size + 7) for dims, size in sizes_from(products, "h8*w8*h8", 9, IMAGES)]
+    with pytest.raises(TooFewSettingsError):
+        SizeSearch(products, tuple(IMAGES)).fit(rows[:4], "a size")
+    with pytest.raises(RecordingError) as refused:
+        SizeSearch(products, tuple(IMAGES)).fit(rows, "a size")
+    assert not isinstance(refused.value, TooFewSettingsError)
+
+
+def test_runs_are_recorded_more_until_every_size_is_proved() -> None:
+    """Z-Image's scores are squares of its whole blocks, of which eight runs may have too few."""
+    counts = []
+    (folder,) = open_catalog().folders
+
+    class Recordings(entry_tape._Recordings):
+        def record(self, words, settings):
+            counts.append(len(settings))
+            if len(settings) < 10 or not words:
+                raise TooFewSettingsError("it has too few")
+
+        def tape(self):
+            text = Path(folder, "tapes", "clip-vit-l-14.json.gz").read_bytes()
+            return json.loads(gzip.decompress(text))
+
+    (job,) = make_jobs(["clip-vit-l-14"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    recordings, draw = Recordings(pipeline, lambda _: None, ()), Draw(pipeline)
+    words = next(words_of(pipeline, str(job.settings["dtype"])))
+    held_out = recordings.record_until_known(words, draw, 8, has_more=True)
+    assert counts == [8, 9, 10]
+    assert held_out == draw.numbers(None, words, 2)  # not one of those that were recorded
+    with pytest.raises(TooFewSettingsError):
+        recordings.record_until_known(words, draw, 8, has_more=False)
+
+
 def test_what_a_loop_does_in_one_run_alone_proves_no_constant() -> None:
     """Wan's VAE had a tensor of its longest video's image as a constant, in every other image."""
     products = Products(["h", "w", "f"], (), ["row1"])
@@ -222,6 +275,57 @@ def test_how_often_a_marked_loop_runs_does_not_make_a_run_the_smaller_one() -> N
     assert len(streams[0].events) < len(streams[1].events)
     # both images of the smallest run are one iteration and what comes before it
     assert find_repeats(streams) == {"row1": [2, 1, 4]}
+
+
+def test_a_list_of_places_is_a_tensor_of_the_device() -> None:
+    """Muse Spark turns an image's rows and columns so, and got a grid of nothing."""
+    stream = Stream("main", {})
+    device = WrappedDevice(stream, set())
+    with cuda_asked_for("flash"), device, Functions("flash"):
+        grid = torch.tensor([[1, 4, 6]]).to(CUDA)
+        turned = grid[:, [0, 2, 1]]
+        assert turned.tolist() == [[1, 6, 4]]
+        grid[0, [0, 1]] = 5
+        assert grid.tolist() == [[5, 5, 6]]
+    made = [event.operator for event in stream.events if isinstance(event, Alloc)]
+    assert made[:3] == ["aten._to_copy", "aten._to_copy", "aten.index.Tensor"]
+
+
+def each_frees_the_one_before(batch: int) -> Stream:
+    """Return a run whose images are told apart by what they free: the first, and the last.
+
+    Three tensors of one operator are made of each, as fused attention does.
+    """
+    stream = Stream("main", {"n": batch})
+
+    def make(operator: str, size: int) -> Birth:
+        birth = stream.new_birth()
+        stream.events.append(Alloc(birth, size, operator))
+        return birth
+
+    last = make("zeros", 8 * batch)
+    for number in range(batch):
+        out, sums, seed = (make("attention", size) for size in (400, 16, 8))
+        stream.events += [Free(last), Free(seed)]
+        last = out
+        if number < batch - 1:  # the last image's are there until the end
+            stream.events.append(Free(sums))
+    whole = make("cat", 400 * batch)
+    stream.events += [Free(sums), Free(last), Free(whole)]
+    return stream
+
+
+def test_images_are_a_loop_where_the_smallest_batch_has_a_first_and_a_last_alone() -> None:
+    streams = [each_frees_the_one_before(batch) for batch in (3, 2, 5, 4)]
+    assert find_repeats(streams, Way(is_whole=True)) == {"row1": [3, 2, 5, 4]}
+    finder = Finder(["n"], ["n"], ())
+    (variant,) = finder.assembled(
+        "main", [each_frees_the_one_before(batch) for batch in (3, 2, 5, 4)]
+    )
+    assert variant["if"] is None
+    (loop,) = (step for step in variant["code"] if isinstance(step, list) and step[0] == "l")
+    # the last frees less, and the first something else: what is between them repeats
+    assert [len(part) for part in loop_parts(loop)] == [6, 6, 5]
 
 
 def test_runs_that_differ_otherwise_are_refused() -> None:
@@ -454,6 +558,9 @@ def test_what_is_chosen_of_some_that_nobody_knows_are_different_ones(choose: str
         assert chosen[7].tolist() == list(range(chosen.shape[1]))
         least = scores.topk(2, dim=0).indices
         assert least[:, 3].tolist() == [0, 1]
+        many = torch.empty(20_000, 8, device=CUDA)  # tokens of an image, in HiDream
+        counts = many.topk(2).indices.view(-1).bincount().tolist()
+        assert counts == [20_000, 20_000]
 
 
 def test_settings_that_stay_at_their_defaults_do_so_where_a_tape_is_proved() -> None:
@@ -485,6 +592,27 @@ def stream_of(routine, dims, sizes, left):
     made = [Alloc(stream.new_birth(), size, operator) for operator, size in sizes]
     stream.events = [*made, *(Free(one.birth) for n, one in enumerate(made) if n not in left)]
     return stream
+
+
+def test_a_list_that_is_freed_at_once_is_freed_behind_the_loop_that_makes_it() -> None:
+    """The shortest run has one iteration, and all but it before the loop."""
+    streams = []
+    for steps in (8, 9, 11, 13, 16):
+        stream, listed = Stream(MAIN, {"steps": steps}), []
+        for _ in range(steps):
+            work, kept = (Alloc(stream.new_birth(), 512, name) for name in ("log", "mul"))
+            stream.events += [work, kept, Free(work.birth)]
+            listed.append(kept.birth)
+        table = Alloc(stream.new_birth(), 4 * steps, "copy")
+        stream.events += [*map(Free, listed), table, Free(table.birth)]
+        streams.append(stream)
+    (variant,) = Finder(["steps"], ["steps"], ()).assembled(MAIN, streams)
+    assert [evaluate(text, {"steps": 40}) for text in variant["sizes"]] == [512, 160]
+    # the loop, then the frees of what came before it and of all that it made
+    loop = next(step for step in variant["code"] if isinstance(step, list) and step[0] == "l")
+    assert (loop[1], loop[2]) == ("row1", "-7+steps")
+    behind = variant["code"][variant["code"].index(loop) + 1 :]
+    assert ["f", 0, [[0, "all"]], 1] in behind
 
 
 def test_a_result_that_is_made_in_a_loop_is_refused() -> None:
@@ -527,7 +655,7 @@ def test_a_proof_remembers_a_component_that_did_twice_the_same_and_no_other(extr
 
     component = Component()
     device = WrappedDevice(Stream("main", {}), set())
-    Memory(device, {}, (), doubts=True).watch({"component": component})
+    Memory(device, {}, "bf16", "flash", doubts=True).watch({"component": component})
     with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
         pixels = torch.empty(1 << 16).to(CUDA)
         for _ in range(4):
@@ -535,6 +663,36 @@ def test_a_proof_remembers_a_component_that_did_twice_the_same_and_no_other(extr
     assert component.calls == runs
     made = [event for event in device.stream.events if isinstance(event, Alloc)]
     assert len(made) == 1 + 4 + sum(extra)
+
+
+@pytest.mark.parametrize(
+    ("work", "runs"),
+    [
+        (lambda pixels: pixels * 2, 1),
+        (lambda pixels: torch.nn.functional.scaled_dot_product_attention(*[pixels] * 3), 2),
+        (lambda pixels: torch.nn.functional.scaled_dot_product_attention(*[pixels.half()] * 3), 3),
+        (lambda pixels: pixels * torch.cuda.get_device_capability()[0], 3),
+    ],
+)
+def test_a_call_is_remembered_for_the_architectures_on_which_it_does_the_same(work, runs) -> None:
+    class Component(torch.nn.Module):
+        calls = 0
+
+        def forward(self, pixels):
+            self.calls += 1
+            return work(pixels)
+
+    calls, component = {}, Component()
+    for kernel in ("flash", "cudnn", "math", "flash"):
+        device = WrappedDevice(Stream("main", {}), set())
+        component.__dict__.pop("forward", None)
+        memory = Memory(device, calls, "fp32", kernel)
+        memory.watch({"component": component})
+        asked = cuda_asked_for(kernel, device.chose), Functions(kernel, chose=device.chose)
+        with asked[0], device, asked[1], torch.no_grad():
+            component(torch.empty(1, 1, 1 << 10, 64).to(CUDA))
+        calls.update(memory.fresh)
+    assert component.calls == runs
 
 
 def test_a_list_of_images_is_found_to_grow_with_the_batch() -> None:
@@ -587,15 +745,32 @@ def test_videos_are_recorded_up_to_a_multiple_of_the_default_one() -> None:
         draw = Draw(pipeline, times=times)
         runs = [draw.numbers(place, words) for place in (*range(8), None)]
         sizes = [run["batch"] * run["width"] * run["height"] * run["frames"] for run in runs]
-        assert 0.9 * times * usual < max(sizes) <= times * usual
+        # at least the entry's own, which is recorded itself where none is larger
+        assert usual <= max(sizes) <= times * usual
         assert runs[0]["frames"] == pipeline.defaults["frames"]
+
+
+def test_a_video_that_is_decoded_in_parts_is_recorded_with_a_last_part_as_long_as_its_own() -> None:
+    (job,) = make_jobs(["hunyuanvideo"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    (words, *_) = words_of(pipeline, "bf16")
+    draw = Draw(pipeline, stride=12)
+    frames = [draw.numbers(place, words)["frames"] for place in (*range(8), None)]
+    assert frames[0] == pipeline.defaults["frames"] == 129
+    assert {one % 12 for one in frames} == {129 % 12}
+    decoder = torch.nn.Module()
+    assert entry_settings.stride_of(decoder) is None
+    decoder.tile_sample_stride_num_frames, decoder.use_framewise_decoding = 12, True
+    assert entry_settings.stride_of(decoder) == 12
+    decoder.use_framewise_decoding = False
+    assert entry_settings.stride_of(decoder) is None
 
 
 def test_a_list_of_layers_may_have_empty_places() -> None:
     module = torch.nn.Module()
     module.layers = torch.nn.ModuleList([torch.nn.Identity(), None, torch.nn.Identity()])
     device = WrappedDevice(Stream("main", {}), set())
-    Memory(device, {}, ()).watch({"transformer": module})
+    Memory(device, {}, "bf16", "flash").watch({"transformer": module})
     assert module.layers[2](1) == 1
     assert module.layers[1] is None
 
@@ -611,9 +786,9 @@ def test_axes_are_given_up_one_after_the_other(monkeypatch, problem, given_up) -
     tries = []
 
     def fails(*given):
-        fixed, times = given[-2:]
+        fixed, times = given[3:5]
         tries.append((list(fixed), times))
-        raise problem("it differs") if len(tries) == 1 else RecordingError("it differs")
+        raise (problem if len(tries) == 1 else RecordingError)(f"it differs by {'x' * len(tries)}")
 
     monkeypatch.setattr(entry_tape, "_record", fails)
     (job,) = make_jobs(["wan2.1-t2v-1.3b"], open_catalog(), {})
@@ -623,3 +798,91 @@ def test_axes_are_given_up_one_after_the_other(monkeypatch, problem, given_up) -
     times = [times for _, times in tries]
     assert times == sorted(times, reverse=True)
     assert times[-1] == 1.0
+
+
+def test_an_axis_whose_giving_up_changes_nothing_is_kept(monkeypatch) -> None:
+    """Qwen-Image-Edit Plus takes one prompt alone: that is no reason to record one size."""
+    tries = []
+
+    def fails(*given):
+        tries.append(list(given[3]))
+        if "batch" not in tries[-1]:
+            raise RecordingError(f"no more than one, and not {len(tries)}")
+        return "a tape"
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["flux1-dev"], open_catalog(), {})
+    assert entry_tape.record_entry(of_torch(job.pipeline), lambda _: None) == "a tape"
+    assert tries == [[], ["image"], ["batch"]]
+
+
+def test_fewer_at_once_are_recorded_where_the_largest_batch_fails(monkeypatch) -> None:
+    """LLaVA-OneVision makes 3,699 tokens of an image: 64 prompts have more than keep values."""
+    tries = []
+
+    def fails(*given):
+        tries.append((list(given[3]), given[5]))
+        raise (FailedRunError if given[5] is None else RecordingError)("tokens do not match")
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["llava-onevision-7b"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    with pytest.raises(RecordingError):
+        entry_tape.record_entry(pipeline, lambda _: None)
+    assert tries == [([], None), ([], 8), (["batch"], 8)]
+    words = next(words_of(pipeline, "fp16"))
+    batches = [Draw(pipeline, most_at_once=8).numbers(place, words)["batch"] for place in range(8)]
+    assert max(batches) == 8
+
+
+def test_a_call_is_not_remembered_for_another_mask() -> None:
+    """Lumina 2 cuts prompts to what their masks leave: an unguided one had a guided one's size."""
+
+    def run(calls, *kept):
+        device = WrappedDevice(Stream("main", {}), set())
+        module = torch.nn.Module()
+        module.forward = lambda tokens, mask: tokens[:, : int(mask.sum())] * 2
+        Memory(device, calls, "bf16", "flash").watch({"transformer": module})
+        with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
+            tokens = torch.empty(1, 64, 1 << 10).to(CUDA)
+            for count in kept:
+                module(tokens, (torch.arange(64)[None] < count).to(CUDA))
+        return [event.size_bytes for event in device.stream.events if isinstance(event, Alloc)]
+
+    calls: dict = {}
+    sizes = run(calls, 64, 16, 64)
+    assert [one for one in sizes if one > 1 << 12][1:] == [1 << 18, 1 << 16, 1 << 18]
+    assert len({id(one) for one in calls.values()}) == 2  # whatever the kernel
+    assert run(calls, 64, 16, 64) == sizes
+
+
+def test_what_is_edited_keeps_its_size_where_the_result_is_told_another() -> None:
+    from vramplan.engines.torch.record.saved.whole_pipeline import arguments
+    from vramplan.quick_dataclass import replace
+
+    class EditPipeline:
+        def __call__(self, image, prompt=None, height=None, width=None): ...
+
+    (job,) = make_jobs(["qwen-image-edit"], open_catalog(), {})
+    facts = {"dtype": "bf16", "kernel": "flash"}
+    asked = entry_tape.request_at(of_torch(job.pipeline), facts, {"width": 512, "height": 256})
+    given = arguments(asked, EditPipeline())
+    assert (given["width"], given["height"]) == (512, 256)
+    assert given["image"].size == (1024, 1024)
+    assert arguments(replace(asked, picture=None), EditPipeline())["image"].size == (512, 256)
+
+
+def test_a_kernel_that_cannot_be_proved_is_left_out_and_the_others_stay(monkeypatch) -> None:
+    real = entry_tape._Recordings.record
+
+    def record_but(self, words, settings):
+        if words["kernel"] == "math":
+            raise RecordingError("it differs")
+        real(self, words, settings)
+
+    monkeypatch.setattr(entry_tape._Recordings, "record", record_but)
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6", "7.5"))
+    tape, told = record(clip())
+    assert [line for line in told if "without math attention" in line]
+    whens = [variant.when["kernel"] for one in tape.routines.values() for variant in one]
+    assert {kernel for one in whens for kernel in one} == {"flash"}

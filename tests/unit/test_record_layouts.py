@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 import torch
 
 from vramplan.engines.torch.record.device import Device, scratch_events
-from vramplan.engines.torch.record.layouts import META, has_filter_copy, is_by_channels
+from vramplan.engines.torch.record.layouts import META, has_filter_copy, is_by_channels, laid_out
 from vramplan.engines.torch.record.stream import Alloc, Free, Stream, Workspace
 from vramplan.engines.torch.reduction_workspace import INNER, OUTER
 
@@ -31,6 +31,56 @@ def test_several_images_keep_their_channels_innermost_and_one_does_not() -> None
     assert not is_by_channels(upsampled(1))  # the stride of a batch of one tells nothing
     real = behind_attention(1).new_empty(0, device="cpu")
     assert not is_by_channels(real)
+
+
+LAYOUTS = {
+    "a row of a longer batch": ((1, 4, 6, 5), (240, 30, 5, 1)),
+    "by rows": ((1, 4, 6, 5), (120, 30, 5, 1)),
+    "by channels": ((1, 4, 6, 5), (120, 1, 20, 4)),
+    "by channels, a batch of one": ((1, 4, 6, 5), (4, 1, 20, 4)),
+    "columns first": ((1, 4, 6, 5), (120, 30, 1, 6)),
+    "one channel by channels": ((2, 1, 6, 5), (30, 1, 5, 1)),
+    "one channel by rows": ((2, 1, 6, 5), (30, 30, 5, 1)),
+    "no sides": ((2, 8, 1, 1), (8, 1, 8, 8)),
+    "one frame by channels": ((1, 4, 1, 6, 5), (120, 1, 120, 20, 4)),
+    "tokens, turned": ((1, 6, 4), (24, 1, 6)),
+}
+POINTWISE = {
+    **{
+        name: lambda op, x, _: (op, x) for name in ("silu", "gelu", "sigmoid", "clone", "hardswish")
+    },
+    **{name: lambda op, x, y: (op.Tensor, x, y) for name in ("add", "mul", "div", "eq")},
+    "maximum": lambda op, x, y: (op, x, y),
+    "addcmul": lambda op, x, y: (op, x, y, x),
+    "mul by a number": lambda op, x, _: (op.Tensor, x, 2.0),
+    "mul by a tensor of one": lambda op, x, _: (op.Tensor, x, x.new_ones(())),
+    "eq to a number": lambda op, x, _: (op.Scalar, x, 2.0),
+    "pow of a number": lambda op, x, _: (op.Scalar, 2.0, x),
+    "pow by a number": lambda op, x, _: (op.Tensor_Scalar, x, 2),
+    "where": lambda op, x, y: (op.self, x > y, x, y),
+    "lerp": lambda op, x, y: (op.Scalar, x, y, 0.5),
+    "masked_fill": lambda op, x, y: (op.Scalar, x, y > 0, 0.0),
+}
+
+
+@pytest.mark.parametrize("said", POINTWISE)
+def test_a_pointwise_result_is_laid_out_as_torch_does(said: str) -> None:
+    operator = getattr(torch.ops.aten, said.split(maxsplit=1)[0])
+    compared = 0
+    for shape, first in LAYOUTS.values():
+        for other, second in LAYOUTS.values():
+            if other != shape:
+                continue
+            strides = []
+            for device in ("cpu", "meta"):
+                sources = (torch.empty_strided(shape, s, device=device) for s in (first, second))
+                func, *args = POINTWISE[said](operator, *sources)
+                func = getattr(func, "default", func)
+                out = func(*args)
+                strides.append((laid_out(func, out, args) if device == "meta" else out).stride())
+            assert strides[1] == strides[0], (said, shape, first, second)
+            compared += 1
+    assert compared == 32
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -19,6 +19,7 @@ import transformers
 from tools.coverage.real_run import RealDevice, laid_out_plainly
 from vramplan.ask.targets import open_catalog
 from vramplan.engines.torch.open import open_entry
+from vramplan.engines.torch.record.recorder import describe_weights
 from vramplan.engines.torch.record.saved import (
     recording_child,
     remembered_calls,
@@ -34,9 +35,10 @@ from vramplan.engines.torch.record.saved.wrapped import (
     OnDevice,
     WrappedDevice,
     cuda_asked_for,
+    place_on_device,
 )
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
+from vramplan.engines.torch.record.stream import Alloc, Call, Cast, Free, Stream
 from vramplan.engines.torch.replayed import conditions_at, replay_run
 from vramplan.engines.torch.tape.format import parse_tape
 from vramplan.engines.torch.tape_files import find_tape, open_tape
@@ -94,8 +96,12 @@ REQUEST = Request(
 )  # fmt: skip
 
 
-def request_for(modules, **more):
-    parts = tuple(part_of(name, module) for name, module in modules.items())
+def request_for(modules, own=None, **more):
+    """Return the request for some modules, of which some have a dtype of their own."""
+    parts = tuple(
+        dataclasses.replace(part_of(name, module), dtype=(own or {}).get(name))
+        for name, module in modules.items()
+    )
     said = {"class_path": parts[0].class_path, **more, "parts": parts}
     return dataclasses.replace(REQUEST, **said)
 
@@ -118,10 +124,10 @@ def both(modules, **more):
     real = {
         n: copy.deepcopy(one).to(dtype).eval().requires_grad_(False) for n, one in modules.items()
     }
-    for name, module in hollow.items():  # tables that the class keeps in fp32, and does not save
-        held = dict(module.named_buffers())
-        for key, buffer in real[name].named_buffers():
-            buffer.data = buffer.data.to(held[key].dtype)
+    for name, module in hollow.items():  # what the class keeps in fp32, saved or not
+        held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        for key, tensor in (*real[name].named_parameters(), *real[name].named_buffers()):
+            tensor.data = tensor.data.to(held[key].dtype)
     with laid_out_plainly():
         return recorded, recording_child.record_modules(request, real, lambda _: None, RealDevice)
 
@@ -276,6 +282,21 @@ WITH_IMAGES = {
         "image_token_index": 5,
     },
     "CLIPModel": {"text_config": {**TEXT, "vocab_size": 200}, "vision_config": VISION},
+    "Mistral3ForConditionalGeneration": {  # images of any size, each said
+        "text_config": {**TEXT, "model_type": "mistral"},
+        "vision_config": {**VISION, "model_type": "pixtral", "image_size": 128, "head_dim": 8},
+        "image_token_index": 5,
+        "spatial_merge_size": 2,
+    },
+    "PaddleOCRVLForConditionalGeneration": {  # each patch an image of its own
+        "text_config": {
+            **TEXT,
+            "head_dim": 16,
+            "rope_parameters": {"mrope_section": [2, 3, 3], "rope_type": "default"},
+        },
+        "vision_config": VISION,
+        "image_token_id": 5,
+    },
 }  # fmt: skip
 
 
@@ -384,16 +405,34 @@ def z_image():
     return modules, "ZImagePipeline", "Qwen2Tokenizer", {"image": (32, 32)}
 
 
-@pytest.mark.parametrize("make", [wan, qwen_image, z_image])
-def test_other_pipelines_as_with_real_data(make) -> None:
-    modules, name, tokenizer, more = make()
+def asked(name, tokenizer, more):
+    """Return what a pipeline is asked for."""
     index = {
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "tokenizer": ["transformers", tokenizer],
     }
-    more = {"kind": "pipeline", "class_path": f"diffusers.{name}", "index": index, **more}
-    recorded = assert_same(modules, prompt_tokens=0, **more)
+    whole = {"kind": "pipeline", "class_path": f"diffusers.{name}", "index": index, **more}
+    return {"prompt_tokens": 0, **whole}
+
+
+@pytest.mark.parametrize("make", [wan, qwen_image, z_image])
+def test_other_pipelines_as_with_real_data(make) -> None:
+    modules, name, tokenizer, more = make()
+    recorded = assert_same(modules, **asked(name, tokenizer, more))
     assert {one.routine.partition(".")[0] for one in recorded.routines} == set(modules)
+
+
+def test_a_part_with_a_dtype_of_its_own_as_with_real_data() -> None:
+    modules, name, tokenizer, more = wan()
+    own, of_half = {"vae": "fp32"}, {"dtype": "bf16", "kernel": "flash"}
+    recorded = assert_same(modules, own=own, **of_half, **asked(name, tokenizer, more))
+    # so its scratch is that of fp32, and none of its weights comes or goes
+    assert recorded.runs[0].events[0] == Cast("vae", 4)
+    request = request_for(modules, own=own, **of_half, **asked(name, tokenizer, more))
+    built = {part.name: build_part(part, BF16) for part in request.parts}
+    tensors = describe_weights(built["vae"], {}, BF16.itemsize)["modules"]
+    elements = sum(one.numel() for one in modules["vae"].parameters())
+    assert sum(int(size[:-1]) for module in tensors for size in module) == 4 * elements
 
 
 @pytest.mark.parametrize(
@@ -550,6 +589,37 @@ def test_numbers_of_the_device_make_a_tensor_of_the_host() -> None:
         made = torch.Tensor([0.5 * one for one in sigmas])
     assert not isinstance(made, OnDevice)
     assert made.tolist() == [1.5, 1.0]
+
+
+def test_a_generator_of_the_device_can_be_made_where_there_is_no_gpu() -> None:
+    torchs_own = torch.Generator
+    with cuda_asked_for("flash"), WrappedDevice(Stream("main", {}), set()) as device:
+        drawn = torch.Generator(device="cuda").manual_seed(3)
+        assert (drawn.device.type, drawn.initial_seed()) == ("cuda", 3)
+        assert isinstance(drawn, torch.Generator)
+        assert isinstance(torch.default_generator, torch.Generator)
+        assert torch.Generator().device.type == "cpu"
+        noise = torch.randn(5, generator=drawn, device="cuda")
+        noise.normal_(generator=drawn)
+    assert [e.size_bytes for e in device.stream.events if isinstance(e, Alloc)] == [20]
+    assert torch.Generator is torchs_own
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda:0"])
+def test_one_of_chances_that_nobody_has_can_be_drawn(place: str) -> None:
+    with cuda_asked_for("flash"), WrappedDevice(Stream("main", {}), set()), Functions("flash"):
+        chances = torch.zeros(2, 5).to(place)
+        drawn = torch.multinomial(chances, 1).cpu()
+    assert drawn.shape == (2, 1)
+    assert ((drawn >= 0) & (drawn < 5)).all()
+
+
+def test_a_part_of_two_modules_is_placed_once() -> None:
+    part = torch.nn.Linear(4, 4)
+    modules = torch.nn.Sequential(part), torch.nn.ModuleList([part, torch.nn.Linear(4, 2)])
+    placed = place_on_device(modules)
+    assert len(placed) == 4
+    assert type(part.weight.content) is not type(part.weight)
 
 
 def test_a_pipeline_with_a_mask_is_given_an_image_and_a_batch_of_images_without_prompts() -> None:

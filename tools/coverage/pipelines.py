@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -216,12 +217,16 @@ class _Run:
 
     @contextmanager
     def _arguments(self) -> Iterator[None]:
-        """Call a pipeline with its test's inputs, where these are asked for."""
+        """Call a pipeline with its test's inputs, where these are asked for.
+
+        A class without a test of its own takes not all of another's.
+        """
         from vramplan.engines.torch.record.saved import whole_pipeline
 
         before = whole_pipeline.arguments
         if self._how == BY_TEST:
-            given = {**self._inputs}
+            taken = inspect.signature(self._cls.__call__).parameters
+            given = {name: one for name, one in self._inputs.items() if name in taken}
             if "num_inference_steps" in given:
                 given["num_inference_steps"] = whole_pipeline.steps_of(
                     {}, _STEPS, given.get("strength")

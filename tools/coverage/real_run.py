@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.record.layouts import laid_out
 from vramplan.engines.torch.record.saved.recording_child import record_modules
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, content_of, mapped
@@ -24,6 +25,15 @@ _UNHEARD = "unheard"
 #: where an operator has whether its attention is causal
 _HALF = (torch.bfloat16, torch.float16)
 _CAUSAL = {"flash": 4, "efficient": 6}
+#: products, which take a CPU many times as long in half precision
+_CONVOLUTION = "aten.convolution."
+_PRODUCTS = (_CONVOLUTION, "aten.mm.", "aten.addmm.", "aten.bmm.", "aten.baddbmm.")
+#: what a run with real data may take, in CPU seconds
+_SECONDS = 30
+
+
+class TookTooLongError(Exception):
+    """A run with real data is too large for a CPU."""
 
 
 @dataclass(slots=True)
@@ -68,6 +78,7 @@ class RealDevice(HeardDevice):
     def __init__(self, weights: set[int]) -> None:
         """Take the identities of the weights' storages."""
         super().__init__(weights, small=_ALL, small_whole=_ALL)
+        self._until = time.process_time() + _SECONDS
 
     def attended(
         self, name: str, args: tuple[Value, ...], kwargs: Mapping[str, Value], shapes: Value
@@ -80,13 +91,16 @@ class RealDevice(HeardDevice):
         bias = args[3] if "efficient" in name or "cudnn" in name else None
         place = next((at for kind, at in _CAUSAL.items() if kind in name), 99)
         is_causal = kwargs.get("is_causal", args[place] if len(args) > place else False)
-        scores = query @ key.transpose(-1, -2) * (kwargs.get("scale") or query.shape[-1] ** -0.5)
-        if bias is not None:
-            scores = scores + bias.content.float()
-        if is_causal:
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            scores = scores.masked_fill(future, -math.inf)
-        out[0].copy_(scores.softmax(-1) @ value)
+        with torch._C.DisableTorchFunction():  # noqa: SLF001  # nobody is told of a CPU's kernel
+            attended = torch.nn.functional.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=None if bias is None else bias.content.float(),
+                is_causal=is_causal,
+                scale=kwargs.get("scale"),
+            )
+        out[0].copy_(attended)
         return out
 
     def _run(
@@ -97,14 +111,33 @@ class RealDevice(HeardDevice):
         kwargs: dict[str, Value],
         here: list[Value],
     ) -> Value:
-        """Keep of a layer norm in half precision what a GPU keeps: its numbers in fp32.
+        """Compute what the recorder follows, in the types and the layouts that a GPU gives it.
 
-        The CPU's are in half precision too. ATen/native/cuda/layer_norm_kernel.cu.
+        A layer norm in half precision keeps its numbers in fp32 there, and in half precision on a
+        CPU: ATen/native/cuda/layer_norm_kernel.cu. cuDNN's convolutions keep their operands'
+        layout by channels, and a CPU's without oneDNN do not.
         """
+        if time.process_time() > self._until:
+            raise TookTooLongError(f"a run with real data takes more than {_SECONDS} CPU seconds")
         if name.startswith("aten.native_layer_norm.") and args[0].dtype in _HALF:
             out, *numbers = func(*mapped(content_of, args), **kwargs)
             return self._wrap((out, *(one.float() for one in numbers)), name, {})
+        if name.startswith(_PRODUCTS) and here[0].dtype in _HALF and not kwargs:
+            out = func(*mapped(_in_full, mapped(content_of, args))).to(here[0].dtype)
+            return self._wrap(_as_laid_out(func, out, args), name, {})
+        if name.startswith(_CONVOLUTION):
+            return self._wrap(_as_laid_out(func, func(*mapped(content_of, args)), args), name, {})
         return super()._run(func, name, args, kwargs, here)
+
+
+def _in_full(value: Value) -> Value:
+    is_half = isinstance(value, torch.Tensor) and value.dtype in _HALF
+    return value.float() if is_half else value
+
+
+def _as_laid_out(func: Value, out: torch.Tensor, args: tuple[Value, ...]) -> torch.Tensor:
+    shape = laid_out(func, out, args)
+    return out if shape.stride() == out.stride() else shape.copy_(out)
 
 
 def run_heard(

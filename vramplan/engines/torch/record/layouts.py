@@ -5,6 +5,7 @@ By the layout of its operands a convolution is planned, and operators copy or do
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,23 +24,79 @@ def laid_out(func: Operator, out: Value, args: Sequence[Value]) -> Value:
     operands = next((n for kind, n in _LAID_OUT.items() if name.startswith(kind)), 0)
     if operands:
         return _laid_by_channels(out, args[:operands])
-    return _laid_alike(out, args) if torch.Tag.pointwise in func.tags else out
+    if name.startswith(_BY_ROWS):
+        return _laid(out, _strides_in(tuple(out.shape), torch.contiguous_format))
+    if torch.Tag.pointwise in func.tags or name.startswith(_UNTAGGED):
+        return out if name.startswith(_COPIES) else _laid_alike(func, out, args)
+    return out
 
 
-def _laid_alike(out: Value, operands: Iterable[Value]) -> Value:
-    """Return a pointwise result with its operands' strides, where those are all the same.
+def _laid_alike(func: Operator, out: Value, operands: Sequence[Value]) -> Value:
+    """Return a pointwise result laid out by operands of its shape, where these alone decide.
 
-    ATen/TensorIterator.cpp, fast_set_up. Some shape functions on `meta` give a batch of one another
-    stride than its operands have, by which later operators choose a layout.
+    Some shape functions on `meta` do otherwise where a side is one, and by the strides of a batch
+    of one, too, later operators choose a layout.
     """
     tensors = [one for one in operands if isinstance(one, torch.Tensor) and one.dim()]
     if not isinstance(out, torch.Tensor) or not tensors:
         return out
-    strides = tensors[0].stride()
-    is_alike = all(one.shape == out.shape and one.stride() == strides for one in tensors)
-    if not is_alike or out.stride() == strides or not _is_dense(tensors[0]):
+    if any(one.shape != out.shape for one in tensors):
+        return out
+    strides = (_strides_of_one if _meets_number(func, operands) else _strides_of_alike)(tensors)
+    return out if strides is None else _laid(out, strides)
+
+
+def _laid(out: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+    if out.stride() == strides:
         return out
     return torch.empty_strided(out.shape, strides, dtype=out.dtype, device=META)
+
+
+def _meets_number(func: Operator, operands: Sequence[Value]) -> bool:
+    """Return whether an operand is one number, which is another shape than the others have."""
+    if any(isinstance(one, torch.Tensor) and not one.dim() for one in operands):
+        return True
+    if func._overloadname.startswith("Scalar"):
+        return not str(func).startswith("aten.lerp.")  # its weight is no operand
+    return any(
+        isinstance(one, (int, float, complex)) and isinstance(argument.type, torch.TensorType)
+        for argument, one in zip(func._schema.arguments, operands, strict=False)
+    )
+
+
+def _strides_of_one(tensors: Sequence[torch.Tensor]) -> tuple[int, ...] | None:
+    """Return the strides of what is made of one tensor and numbers; None where there are more.
+
+    ATen/TensorIterator.cpp, reorder_dimensions. Of a tensor of no dimension `meta` makes the same.
+    """
+    if len(tensors) != 1:
+        return None
+    return _strides_with_number(tuple(tensors[0].shape), tensors[0].stride())
+
+
+@functools.lru_cache(maxsize=4096)
+def _strides_with_number(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    alike = torch.empty_strided(shape, strides, device=META)
+    return tuple(torch.ops.aten.mul.Tensor(alike, torch.empty((), device=META)).stride())
+
+
+def _strides_of_alike(tensors: Sequence[torch.Tensor]) -> tuple[int, ...] | None:
+    """Return the strides of what is made of tensors of one shape; None where it depends on more.
+
+    ATen/TensorIterator.cpp, compute_fast_setup_type, in its order: where a side is one, a tensor
+    may be laid out by rows and by channels at once.
+    """
+    shape, strides = tensors[0].shape, tensors[0].stride()
+    for layout in (torch.contiguous_format, torch.channels_last)[: 2 if len(shape) == 4 else 1]:
+        if all(one.is_contiguous(memory_format=layout) for one in tensors):
+            return _strides_in(tuple(shape), layout)
+    is_alike = all(one.stride() == strides for one in tensors)
+    return tuple(strides) if is_alike and _is_dense(tensors[0]) else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _strides_in(shape: tuple[int, ...], layout: torch.memory_format) -> tuple[int, ...]:
+    return tuple(torch.empty(shape, device=META, memory_format=layout).stride())
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
@@ -95,5 +152,11 @@ def is_by_channels(tensor: torch.Tensor) -> bool:
 
 #: dimensions of a tensor -> its layout by channels
 _BY_CHANNELS = {4: torch.channels_last, 5: torch.channels_last_3d}
+#: pointwise operators whose results are laid out by rows, whatever their operands are:
+#: ATen/native/TensorAdvancedIndexing.cpp, masked_fill; Pow.cpp, TORCH_META_FUNC2(pow, Scalar)
+_BY_ROWS = ("aten.masked_fill.", "aten.pow.Scalar")
+#: what is called pointwise and is not, and what is and is not called so
+_COPIES = ("aten.clone.",)
+_UNTAGGED = ("aten.hardswish.",)
 #: operators whose results CUDA lays out by channels if their input, or a convolution's weight, is
 _LAID_OUT = {"aten.convolution.": 2, "aten.upsample_nearest": 1}

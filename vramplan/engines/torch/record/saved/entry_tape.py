@@ -4,7 +4,8 @@ Each run is recorded in a process of its own, forked from one that holds the com
 else: what a run leaves behind (caches of tables, a scheduler's state) is not there for the next.
 What is remembered of calls (`remembered_calls`) is handed on. Runs under the same words whose
 events are the same are one variant; sizes are found by `size_search`; the whole is held against
-runs that nothing was found from, in the first of which no layer is remembered.
+runs that nothing was found from, in the first of which no layer is remembered; what those do is
+remembered for them alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.facts import numbers_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.recorder import Group, describe_weights, merged, versions
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
@@ -28,6 +31,7 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     Draw,
     Window,
     dtypes_of,
+    stride_of,
     window_of,
     words_of,
 )
@@ -36,6 +40,7 @@ from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.recording_child import record_modules
 from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
 from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.size_search import TooFewSettingsError
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Call, Stream
@@ -72,10 +77,16 @@ _GIVEN_UP = ("frames", "image", "batch")
 _MORE = 6
 #: videos are recorded up to so many times the default one, and where that fails up to it
 _TIMES = (2.5, 1.0)
+#: where a run of the largest batch fails in a class's own code: an image of many tiles fills it
+_FEWER_AT_ONCE = 8
 _HALVES = ("fp16", "bf16")
 _LEAST_STEPS = 8
 _PATCHES = ("patch_size", "spatial_patch_size")
 _GUIDED, _UNGUIDED = 5.0, 1.0
+
+
+class FailedRunError(RecordingError):
+    """A run ended in a class's own code."""
 
 
 def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) -> str:
@@ -89,10 +100,23 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
     fixed: list[str] = []
     axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
     times = list(_TIMES) if "frames" in pipeline.defaults else [1.0]
+    at_once: int | None = None
+    is_large = "batch" in axes and Draw(pipeline).largest_batch > _FEWER_AT_ONCE
+    known = ""  # what it failed for where an axis was given up the last time
     while True:
         try:
-            return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0])
+            return _record(
+                pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0], at_once
+            )
         except RecordingError as problem:
+            if isinstance(problem, FailedRunError) and is_large:
+                at_once, is_large = _FEWER_AT_ONCE, False
+                tell(f"{problem}; and batches of at most {at_once}")
+                continue
+            said = re.sub(r"\d+", "0", str(problem))
+            if axes and said == known:  # not for that axis
+                fixed.pop()
+            known = ""
             if isinstance(problem, GrowingResultError) and "batch" in axes:
                 axes.remove("batch")
                 fixed.append("batch")
@@ -101,36 +125,67 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
                 continue
             elif axes:
                 fixed.append(axes.pop(0))
+                known = said
             else:
                 raise
             tell(f"{problem}; with {' and '.join(fixed)} as by default")
 
 
 def _record(
-    pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str], times: float
+    pipeline: TorchPipeline,
+    tell: Tell,
+    dtype: str,
+    fixed: Sequence[str],
+    times: float,
+    at_once: int | None,
 ) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(pipeline, fixed, window, times)
+    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype))
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
+    left_out: set[str] = set()  # kernels
     for place, words in enumerate(listed):
+        if (kernel := words["kernel"]) in left_out:
+            continue
         fewer = _FEWER_APART if found.has_code_for_one else _FEWER
-        for count in (fewer, most) if place and window is None else (most,):
-            try:
-                held_out = found.record_until_known(words, draw, count)
-                # the first without anything remembered, the others with what they do themselves
-                found.prove(words, held_out, remembers=bool(place))
-                for other in draw.others(words):
-                    found.prove(words, other, remembers=True)
-                break
-            except RecordingError:
-                if count == most:
-                    raise
+        counts = (fewer, most) if place and window is None else (most,)
+        try:
+            _record_under(words, found, draw, counts, remembers=bool(place))
+        except RecordingError as problem:
+            if kernel == listed[0]["kernel"]:
+                raise
+            # better none for these architectures than for one size alone of the others
+            tell(f"{problem}; without {kernel} attention")
+            left_out.add(kernel)
+            found.leave_out(kernel)
+    listed = [words for words in listed if words["kernel"] not in left_out]
     for half in _HALVES:
         if dtype in _HALVES and half != dtype and half in dtypes_of(pipeline):
             found.serve(half, listed, draw)
-    return write_tape(found.tape())
+    text = write_tape(found.tape())
+    if outside := parse_tape(text, "the tape").outside(numbers_at(pipeline.defaults)):
+        raise RecordingError(f"it does not hold as the entry is by default: {outside}")
+    return text
+
+
+def _record_under(
+    words: Facts, found: _Recordings, draw: Draw, counts: Sequence[int], *, remembers: bool
+) -> None:
+    """Record and prove what an entry does under some words, in as few runs as will do.
+
+    The first words are proved without anything remembered, others with what they do themselves.
+    """
+    for count in counts:
+        try:
+            held_out = found.record_until_known(words, draw, count, has_more=count == counts[-1])
+            found.prove(words, held_out, remembers=remembers)
+            for other in draw.others(words):
+                found.prove(words, other, remembers=True)
+            return
+        except RecordingError:
+            if count == counts[-1]:
+                raise
 
 
 class _Recordings:
@@ -143,14 +198,16 @@ class _Recordings:
         self._dtype, self._modules = "", dict[str, torch.nn.Module]()
         self._placed: set[int] = set()
         self._remembered: Calls = {}
+        self._proved: Calls = {}  # what runs did that nothing was found from
         self._streams: dict[str, dict[Group, list[Stream]]] = {}
         self._found: dict[str, dict[Group, list[dict[str, object]]]] = {}
         self._finder: Finder | None = None
         self._dtype_facts: dict[str, dict[str, str]] = {}
         self._loops: dict[str, dict[int, int]] = {}  # a loop's name -> its count at so many steps
         self._components: dict[str, object] = {}
-        self._runs: list[dict[str, int]] = []
+        self._runs: dict[Group, list[dict[str, int]]] = {}
         self._window: Window | None = None
+        self._stride: int | None = None
 
     # ------------------------------------------------------------------ runs
     def modules(self, dtype: str) -> Modules:
@@ -188,7 +245,7 @@ class _Recordings:
 
             def watch(device: WrappedDevice, parts: Modules) -> None:
                 doubts = known is None
-                memories.append(Memory(device, known or {}, words, doubts=doubts))
+                memories.append(Memory(device, known or {}, *words, doubts=doubts))
                 memories[0].watch(parts)
 
             new = (numbers.get("new_tokens", LEAST_TOKENS),)
@@ -230,25 +287,44 @@ class _Recordings:
                     _prune(variant)
                 self._found[routine][group] = variants
 
-    def record_until_known(self, words: Facts, draw: Draw, count: int) -> Numbers:
+    def record_until_known(
+        self, words: Facts, draw: Draw, count: int, *, has_more: bool
+    ) -> Numbers:
         """Record `count` runs, and those it takes for the tape to have code at what is held out.
 
-        Return what to hold out. Raises RecordingError as `record` does.
+        Where it `has_more`, also those it takes for every size to be proved. Return what to hold
+        out. Raises RecordingError as `record` does.
         """
         settings = [draw.numbers(number, words) for number in range(count)]
         for again in range(_MORE + 1):
-            self.record(words, settings)
             held_out = draw.numbers(None, words, again)
+            try:
+                self.record(words, settings)
+            except TooFewSettingsError:
+                if again == _MORE or not has_more:
+                    raise
+                settings.append(held_out)
+                continue
             tape = parse_tape(write_tape(self.tape()), "the tape")
             if tape.lacks({**words}, held_out) is None:
                 return held_out
             settings.append(held_out)
         raise RecordingError("it has code for too few sizes")
 
+    def leave_out(self, kernel: str) -> None:
+        """Forget what was recorded under a kernel of attention."""
+
+        def kept(groups: Mapping[Group, Value]) -> dict[Group, Value]:
+            return {one: groups[one] for one in groups if ("kernel", kernel) not in one}
+
+        self._streams = {k: those for k, one in self._streams.items() if (those := kept(one))}
+        self._found = {k: those for k, one in self._found.items() if (those := kept(one))}
+        self._runs = kept(self._runs)
+
     def _add(self, group: Group, numbers: Numbers, recorded: Recorded) -> None:
         (main,) = recorded.runs
         dims = {_DIMS[key]: value for key, value in numbers.items()}
-        self._runs.append(dims)
+        self._runs.setdefault(group, []).append(dims)
         inner = {name: value for name, value in dims.items() if name not in _REPEATS}
         for stream in (main, *recorded.routines):
             stream.dims = dims if stream is main else inner
@@ -264,7 +340,7 @@ class _Recordings:
     def prove(self, words: Facts, numbers: Numbers, *, remembers: bool) -> None:
         """Hold what was found against a run that it was not found from."""
         self._tell(f"{_shown(words, numbers)}  proving")
-        fresh = self.run(words, numbers, known={} if remembers else None)
+        fresh = self.run(words, numbers, known=self._proved if remembers else None)
         hold(parse_tape(write_tape(self.tape()), "the tape"), numbers, words, fresh)
 
     def serve(self, dtype: str, listed: Sequence[Facts], draw: Draw) -> None:
@@ -321,7 +397,15 @@ class _Recordings:
         inner = [_DIMS[key] for key in self._axes() if _DIMS[key] not in (*_REPEATS, *left_out)]
         outer = [*inner, *(["steps"] if "steps" in self._axes() else [])]
         outer += [TOKENS] if self._generates() else []
-        return Finder(inner, outer, self._patches(), self._window.sides if self._window else ())
+        sides = self._window.sides if self._window else ()
+        strides = [self._stride] if self._stride else []
+        return Finder(inner, outer, self._patches(), sides, strides)
+
+    def stride(self, dtype: str) -> int | None:
+        """Return by how many frames parts of a video are apart, where it is decoded in parts."""
+        if "frames" in self._axes():
+            self._stride = next(filter(None, map(stride_of, self.modules(dtype).values())), None)
+        return self._stride
 
     def window(self, dtype: str) -> Window | None:
         """Return the window of tokens that some layers see, where a language model has one."""
@@ -338,16 +422,18 @@ class _Recordings:
             ranges.append("n*p")
         if "f" in dims:
             ranges.append(f"{ranges[-1]}*f" if "h" in dims else "f")
-        values = {
-            text: [evaluate(text, run) for run in self._runs] for text in dict.fromkeys(ranges)
-        }
+        runs = [run for those in self._runs.values() for run in those]
+        values = {text: [evaluate(text, run) for run in runs] for text in dict.fromkeys(ranges)}
         domain = {text: [min(found), max(found)] for text, found in values.items()}
         domain |= self._window.domain if self._window else {}
         if "h" in dims:
             step = gcd(*values["h"], *values["w"])
             domain |= {f"{side}%{step}": [0, 0] for side in ("h", "w") if step > 1}
-        if "f" in dims and (step := gcd(*(frames - 1 for frames in values["f"]))) > 1:
-            domain[f"f%{step}"] = [1, 1]
+        if "f" in dims:
+            first = values["f"][0] % self._stride if self._stride else 1
+            step = gcd(*(frames - first for frames in values["f"]))
+            if step > 1:
+                domain[f"f%{step}"] = [first % step] * 2
         return domain
 
     def _patches(self) -> set[int]:
@@ -382,7 +468,7 @@ def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Reque
     if pipeline.scheduler is not None:
         index["scheduler"] = pipeline.scheduler.class_path.split(".", 1)
     guided = facts.get("guided")
-    size = numbers.get("width"), numbers.get("height")
+    size, usual = (numbers.get("width"), numbers.get("height")), pipeline.defaults.get("image")
     return Request(
         name=pipeline.name,
         kind="model"
@@ -397,6 +483,8 @@ def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Reque
         batch=numbers.get("batch", 1),
         image=size if None not in size else None,  # type: ignore[arg-type]  # both or none
         frames=numbers.get("frames"),
+        # what is edited is one size, which some round in ways of their own
+        picture=usual if isinstance(usual, tuple) else None,
         prompt_tokens=numbers.get("prompt_tokens", 0),
         steps=numbers.get("steps", _LEAST_STEPS),
         guidance=None if guided is None else _GUIDED if guided == "1" else _UNGUIDED,
@@ -413,6 +501,7 @@ def _parts(pipeline: TorchPipeline) -> Iterable[SavedPart]:
             config=spec.config,
             elements=None,
             parameters=spec.parameters,
+            dtype=spec.dtype,
         )
 
 
@@ -477,5 +566,5 @@ def _forked(work: Callable[[], Value]) -> Value:
         warnings.simplefilter("ignore")  # torch's own tree specs warn of being made
         what, answer = pickle.loads(data)  # noqa: S301  # our own process wrote it a moment ago
     if what == "failed":
-        raise RecordingError(answer)
+        raise FailedRunError(answer)
     return answer

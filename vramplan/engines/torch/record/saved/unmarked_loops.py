@@ -5,15 +5,20 @@ and no hook says so. Where a run at larger settings does again what it and the s
 done, and goes on as that one does, that is one more iteration of a loop. Where the loop begins is
 told by the run at the smallest settings: there it is one iteration long. That it is a loop, how
 often it runs and what it frees is proved as for any other (`assemble`).
+
+Where the smallest run goes over two images, and so each in a way of its own (the first follows
+nothing, nothing follows the last), that one iteration is like no other. Then loops are told from
+their first iteration on (`is_whole`): what came before and is alike, byte for byte, belongs to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vramplan.engines.torch.record.stream import (
     Alloc,
+    Birth,
     Call,
     Event,
     Free,
@@ -30,34 +35,101 @@ Token = tuple[Any, ...]
 #: so many steps after an iteration have to be the other run's
 _AHEAD = 6
 _LONGEST, _MOST = 20_000, 400
+_LEAST_TIMES = 2
 _BEGIN, _NEXT, _END = ("LoopBegin",), ("LoopNext",), ("LoopEnd",)
 
 
-def find_repeats(streams: Sequence[Stream]) -> dict[str, list[int]]:
+class Way(NamedTuple):
+    """A way to look for loops.
+
+    With `is_whole` an iteration is what repeats to the byte, and loops begin where that begins in
+    all of the streams. With `frees_behind` what the last iteration frees and the others do not is
+    freed behind the loop: a list of what each of them made.
+    """
+
+    is_whole: bool = False
+    frees_behind: bool = False
+
+
+#: the ways to look, one after the other
+WAYS = (Way(), Way(is_whole=True), Way(frees_behind=True))
+
+
+def find_repeats(streams: Sequence[Stream], way: Way | None = None) -> dict[str, list[int]]:
     """Mark the loops by which streams of one routine differ; return how often each ran in each.
 
     Raises RecordingError where they differ by anything else.
     """
-    told = [_Told(stream) for stream in streams]
+    way = way or WAYS[0]
+    told = [_Told(stream, is_whole=way.is_whole) for stream in streams]
     least = min(told, key=lambda one: _steps_once(one.steps))
     if all(one.steps == least.steps for one in told):
         return {}
     periods: dict[int, int] = {}  # where a loop's one iteration ends in `least` -> its steps
     seen = [_compare(least, one, periods) for one in told]
     ends = sorted(periods)
-    # loops that run equally often have one name: an iteration may free what the same one made there
-    alike: dict[tuple[int, ...], str] = {}
-    counts = {end: tuple(found.count(end) for found in seen) for end in ends}
-    names = {end: alike.setdefault(counts[end], f"row{len(alike) + 1}") for end in ends}
     shifts: dict[int, int] = {}
     for end in ends:
         one, found = max(zip(told, seen, strict=True), key=lambda pair: pair[1].count(end))
         start = found.place(end) - periods[end]
         shifts[end] = _shift(one.sizes, start, periods[end], found.count(end))
-    for one, found in zip(told, seen, strict=True):
-        places = {end: found.place(end) - periods[end] - shifts[end] for end in ends}
-        _mark(one, [(names[end], places[end], periods[end], found.count(end)) for end in ends])
+    loops = [
+        [
+            _Repeat(found.place(end) - periods[end] - shifts[end], periods[end], found.count(end))
+            for end in ends
+        ]
+        for found in seen
+    ]
+    if way.is_whole:
+        loops = _begun_earlier(told, loops)
+    # loops that run equally often have one name: an iteration may free what the same one made there
+    alike: dict[tuple[int, ...], str] = {}
+    counts = [tuple(one.times for one in across) for across in zip(*loops, strict=True)]
+    names = [alike.setdefault(count, f"row{len(alike) + 1}") for count in counts]
+    freed = [
+        _freed_each_time(told, across) if way.frees_behind else None
+        for across in zip(*loops, strict=True)
+    ]
+    for one, those in zip(told, loops, strict=True):
+        _mark(one, names, those, freed)
     return {name: list(count) for count, name in alike.items()}
+
+
+class _Repeat(NamedTuple):
+    """A loop in a run: its first step, the steps of an iteration, and how many there are."""
+
+    start: int
+    period: int
+    times: int
+
+
+def _begun_earlier(
+    told: Sequence[_Told], loops: Sequence[Sequence[_Repeat]]
+) -> list[list[_Repeat]]:
+    """Return the loops of each run with what is before them and alike in all of the runs."""
+    earlier = [_earlier(one, those) for one, those in zip(told, loops, strict=True)]
+    least = [min(across) for across in zip(*earlier, strict=True)]
+    return [
+        [
+            _Repeat(one.start - more * one.period, one.period, one.times + more)
+            for one, more in zip(those, least, strict=True)
+        ]
+        for those in loops
+    ]
+
+
+def _earlier(told: _Told, loops: Sequence[_Repeat]) -> list[int]:
+    """Return how many iterations like its first there are before each loop of a run."""
+    found: list[int] = []
+    free = 0  # where no other loop is any more
+    for start, period, count in loops:
+        first = told.sizes[start : start + period]
+        more, at = 0, start - period
+        while at >= free and told.sizes[at : at + period] == first:
+            more, at = more + 1, at - period
+        found.append(more)
+        free = start + count * period
+    return found
 
 
 class _Seen:
@@ -83,8 +155,9 @@ class _Seen:
 class _Told:
     """A stream's events but for what is freed, as what can be compared."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, is_whole: bool) -> None:
         self.stream = stream
+        self.is_whole = is_whole
         self.places: list[int] = []
         self.steps: list[Token] = []
         self.sizes: list[Token] = []
@@ -94,6 +167,33 @@ class _Told:
             self.places.append(place)
             self.steps.append(_step(event))
             self.sizes.append((_step(event), _size(event)))
+
+    def behind(self, step: int) -> list[Free]:
+        """Return what is freed between a step and the next."""
+        place = self.places[step + 1] if step + 1 < len(self.places) else None
+        events = self.stream.events[self.places[step] + 1 : place]
+        return [event for event in events if isinstance(event, Free)]
+
+    def frees(self, start: int, end: int) -> set[int]:
+        """Return what is freed behind the last of some steps, by how far behind `start` it was."""
+        born = self.born()
+        numbers = (born.get(id(event.birth)) for event in self.behind(end - 1))
+        return {number - start for number in numbers if number is not None}
+
+    def born(self) -> dict[int, int]:
+        """Return in which step each storage was made, by its birth's identity."""
+        events = self.stream.events
+        return {
+            id(birth): number
+            for number, place in enumerate(self.places)
+            for birth in _births(events[place])
+        }
+
+
+def _births(event: Event) -> Sequence[Birth]:
+    if isinstance(event, Call):
+        return event.outputs
+    return [event.birth] if isinstance(event, Alloc) else []
 
 
 def _step(event: Event) -> Token:
@@ -126,7 +226,7 @@ def _compare(least: _Told, other: _Told, periods: dict[int, int]) -> _Seen:
         elif one == two:
             i, j = i + 1, j + 1
         else:
-            period, repeats = _repeated(a, b, i, j, periods.get(i))
+            period, repeats = _repeated(least, other, i, j, periods.get(i))
             if not period:
                 raise RecordingError(
                     f"{least.stream.routine}: the events differ between settings, and not by a "
@@ -168,14 +268,32 @@ def _last_iteration(steps: Sequence[Token], place: int) -> int:
             last = place + 1
 
 
-def _repeated(
-    a: Sequence[Token], b: Sequence[Token], i: int, j: int, known: int | None
+def _repeated(least: _Told, other: _Told, i: int, j: int, known: int | None) -> tuple[int, int]:
+    """Return the steps of what `other` repeats at `j`, and how often.
+
+    Behind that it is as `least` at `i`. Both are 0 where it repeats nothing.
+    """
+    a, b = least.steps, other.steps
+    # several steps of one operator are told apart by what they make
+    for alike in (other.sizes, b) if other.is_whole else (b,):
+        found = _repeated_alike(a, b, alike, i, j, known)
+        if found[0]:
+            return found
+    return 0, 0
+
+
+def _repeated_alike(
+    a: Sequence[Token],
+    b: Sequence[Token],
+    alike: Sequence[Token],
+    i: int,
+    j: int,
+    known: int | None,
 ) -> tuple[int, int]:
-    """Return the steps of what `b` repeats at `j`, and how often, before it is as `a` at `i`."""
     for steps in (_AHEAD, 1):  # another loop may begin at once
         ahead = a[i : i + steps]
         for period in [known] if known else range(1, min(i, _LONGEST, len(b) - j) + 1):
-            if b[j] != b[j - period] or b[j : j + period] != b[j - period : j]:
+            if b[j] != b[j - period] or alike[j : j + period] != alike[j - period : j]:
                 continue
             repeats = 1
             while b[(after := j + repeats * period) : after + steps] != ahead:
@@ -190,32 +308,73 @@ def _repeated(
 def _shift(sizes: Sequence[Token], start: int, period: int, count: int) -> int:
     """Return how many steps earlier a loop's iterations begin than where runs part.
 
-    What comes behind a loop may begin as its iterations do: sizes tell.
+    What comes behind a loop may begin as its iterations do: sizes tell. A few may differ from one
+    iteration to the next (what is joined grows); where fewest do, they begin.
     """
-    for shift in range(min(period, start + 1)):
-        steps = sizes[start - shift : start - shift + period * count]
-        if all(steps[n] == steps[n - period] for n in range(period, len(steps))):
-            return shift
-    return 0
+    others = [0]  # how many of the steps so far are of another size than one iteration before
+    first = max(0, start - period + 1)
+    for n in range(first + period, start + period * count):
+        others.append(others[-1] + (sizes[n] != sizes[n - period]))
+    last = len(others) - 1
+    length = period * (count - 1)
+    differ = [
+        others[last - shift] - others[last - shift - length] for shift in range(start - first + 1)
+    ]
+    return differ.index(min(differ))
 
 
-def _mark(told: _Told, loops: Sequence[tuple[str, int, int, int]]) -> None:
-    """Mark loops in a stream, each a name, its first step, the steps of an iteration, a count.
+def _freed_each_time(told: Sequence[_Told], across: Sequence[_Repeat]) -> set[int] | None:
+    """Return what a loop's iterations free behind their last step, but for the last one.
 
-    What is freed behind an iteration's last step belongs to it.
+    Each by how far behind the iteration's first step it was made. None where no run has two.
+    """
+    one, loop = max(zip(told, across, strict=True), key=lambda pair: pair[1].times)
+    if loop.times < _LEAST_TIMES:
+        return None
+    start = loop.start + (loop.times - 2) * loop.period
+    return one.frees(start, start + loop.period)
+
+
+def _mark(
+    told: _Told,
+    names: Sequence[str],
+    loops: Sequence[_Repeat],
+    freed: Sequence[set[int] | None],
+) -> None:
+    """Mark loops in a stream.
+
+    What is freed behind an iteration's last step belongs to it; in the last iteration, where
+    `freed` says it, only what the others free there too.
     """
     before: dict[int, list[Event]] = {}
-    for name, start, period, count in loops:
+    behind: dict[int, list[Free]] = {}  # what comes behind the ends of loops before a step
+    born = told.born() if any(one is not None for one in freed) else {}
+    stream = told.stream
+    for name, (start, period, count), kept in zip(names, loops, freed, strict=True):
         for number in range(count):
             begun: list[Event] = [LoopBegin(name)] if not number else []
             before.setdefault(start + number * period, []).extend([*begun, LoopNext()])
-        before.setdefault(start + count * period, []).insert(0, LoopEnd())
-    stream = told.stream
+        end = start + count * period
+        before.setdefault(end, []).insert(0, LoopEnd())
+        if kept is not None:
+            behind[end] = [
+                event
+                for event in told.behind(end - 1)
+                if born.get(id(event.birth), -1) - (end - period) not in kept
+            ]
+    moved = {id(event) for freed_behind in behind.values() for event in freed_behind}
     events: list[Event] = []
+
+    def mark(step: int) -> None:
+        marks = before.get(step, [])
+        ends = sum(isinstance(one, LoopEnd) for one in marks)
+        events.extend([*marks[:ends], *behind.get(step, ()), *marks[ends:]])
+
     steps = {place: number for number, place in enumerate(told.places)}
     for place, event in enumerate(stream.events):
         if place in steps:
-            events.extend(before.get(steps[place], ()))
-        events.append(event)
-    events.extend(before.get(len(told.places), ()))
+            mark(steps[place])
+        if id(event) not in moved:
+            events.append(event)
+    mark(len(told.places))
     stream.events = events

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramplan.engines.torch.record.attention import Attention, as_on_card, without_sums
+from vramplan.engines.torch.record.attention import KERNELS, Attention, as_on_card, without_sums
 from vramplan.engines.torch.record.device import (
     CPU,
     SMALL,
@@ -150,6 +150,13 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         self.small, self.small_whole = small, small_whole
         #: how often a value was read that nobody has
         self.unknown_reads = 0
+        #: the architectures, by their kernels, on which what was done is the same
+        self.alike = frozenset(KERNELS)
+        self._shapes: dict[Value, tuple[Value, Value, torch.dtype]] = {}
+
+    def chose(self, alike: frozenset[str]) -> None:
+        """Hear on which architectures something is done as on this one."""
+        self.alike &= alike
 
     # ------------------------------------------------------------------ events
     def _die(self, key: int, birth: Birth) -> None:
@@ -163,9 +170,11 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     def unheard(self) -> Iterator[None]:
         """Run something that the run itself does not do, and whose tensors do not outlive it."""
         before = dict(self.births)
-        with self.into(Stream("unheard", {})):
-            yield
-        self.births = before
+        try:
+            with self.into(Stream("unheard", {})):
+                yield
+        finally:
+            self.births = before
 
     def _born(self, tensor: torch.Tensor, name: str, args: tuple[Value, ...] = ()) -> OnDevice:
         """Return `tensor` wrapped; a storage that is new is written down."""
@@ -226,6 +235,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         if name.startswith("aten.copy_") and here and not isinstance(args[0], OnDevice):
             source = content_of(args[1])  # to the host: what has no content changes nothing
             return args[0] if is_meta(source) else args[0].copy_(source)
+        if name.startswith("aten.multinomial."):
+            args = (_drawable(args[0]), *args[1:])
         device = kwargs.get("device")
         if not here:
             return (
@@ -323,14 +334,30 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         if name.startswith("aten.masked_fill") and isinstance(inner[2], torch.Tensor):
             inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
         inner, named = mapped(_hollow, inner), mapped(_hollow, named)
-        out = func(*inner, **named)
+        out = self._shaped(func, inner, named, is_new=written is None)
         if name.startswith("aten.all.") and written is None and self._is_small(out):
             # whether a mask that nobody has hides nothing: what is asked for here hides nothing
             return self._born(torch.ones(out.shape, dtype=out.dtype), name)
-        if written is None and not kwargs.get("memory_format"):
-            out = laid_out(func, out, inner)
         places = _chosen_along(name, args, kwargs)
         return self._wrap(mapped(self._real_if_index(known, places), out), name, known, args)
+
+    def _shaped(
+        self, func: Operator, inner: Value, named: dict[str, Value], *, is_new: bool
+    ) -> Value:
+        """Return what an operator makes of operands without content, or gives of them.
+
+        Shape functions are slow, many of them Python: what one made of the same is made again.
+        """
+        key = _form(func, inner, named) if is_new else None
+        if key is not None and (known := self._shapes.get(key)) is not None:
+            shape, strides, dtype = known
+            return torch.empty_strided(shape, strides, dtype=dtype, device=META)
+        out = func(*inner, **named)
+        if is_new and not named.get("memory_format"):
+            out = laid_out(func, out, inner)
+        if key is not None and _is_made_plainly(out):
+            self._shapes[key] = tuple(out.shape), out.stride(), out.dtype
+        return out
 
     def _real_if_index(self, known: Mapping[int, OnDevice], places: int | None) -> Value:
         """Return what makes small whole numbers real, so that code that reads them goes on.
@@ -342,7 +369,10 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if not is_meta(out) or out.dtype.is_floating_point or out.dtype.is_complex:
                 return out
             key = out.untyped_storage()._cdata
-            if out.numel() > self.small or id(out) in known or key in self.births:
+            # where a token goes is counted and sorted, however many there are: without values a
+            # router's experts would have none
+            most = self.small if places is None else self.small_whole
+            if out.numel() > most or id(out) in known or key in self.births:
                 return out
             stand_in = torch.zeros(out.shape, dtype=out.dtype)
             if places is not None and out.dim():
@@ -397,6 +427,41 @@ def _chosen_along(name: str, args: tuple[Value, ...], kwargs: Mapping[str, Value
 _AS_IT_IS = (None, torch.preserve_format)
 
 
+def _form(func: Operator, inner: Value, named: dict[str, Value]) -> Value | None:
+    """Return what decides the shape of a pointwise result or a convolution's; None for others.
+
+    None, too, where an operand has content: code may go by it.
+    """
+    if torch.Tag.pointwise not in func.tags and func is not torch.ops.aten.convolution.default:
+        return None
+    if any(one.alias_info is not None for one in func._schema.returns):
+        return None
+    told: list[Value] = [func]
+    for value in (*inner, *named.items()):
+        if isinstance(value, torch.Tensor):
+            if not is_meta(value) or value.layout is not torch.strided:
+                return None
+            told.append((value.shape, value.stride(), value.dtype))
+        elif isinstance(value, list):
+            told.append(tuple(value))
+        else:
+            told.append((type(value), value))
+    return tuple(told)
+
+
+def _is_made_plainly(out: Value) -> bool:
+    """Return whether a result is one tensor without content that begins where its storage does."""
+    return (
+        isinstance(out, torch.Tensor)
+        and is_meta(out)
+        and out.storage_offset() == 0
+        and out.untyped_storage().nbytes()
+        == torch.empty_strided(out.shape, out.stride(), dtype=out.dtype, device=META)
+        .untyped_storage()
+        .nbytes()
+    )
+
+
 def _zeros_like(value: Value) -> Value:
     if not is_meta(value):
         return value
@@ -418,6 +483,15 @@ def _hollow(value: Value) -> Value:
 def _on_host(value: Value) -> Value:
     content = content_of(value)
     return torch.zeros(content.shape, dtype=content.dtype) if is_meta(content) else content
+
+
+def _drawable(chances: torch.Tensor) -> torch.Tensor:
+    """Return chances of which one can be drawn: where nobody has them, they are all alike."""
+    content = content_of(chances)
+    if is_meta(content) or bool((content.sum(-1) > 0).all()):
+        return chances
+    alike = torch.ones_like(content)
+    return OnDevice(alike) if isinstance(chances, OnDevice) else alike
 
 
 def _as_indices(indices: Iterable[Value]) -> Iterator[Value]:
@@ -459,7 +533,22 @@ class Functions(Attention):
             return moved.clone() if moved is args[0] else moved
         if func is torch.rms_norm and isinstance(args[0], OnDevice):
             return _rms_norm(*args, **kwargs)
+        if func in _CHOOSING and isinstance(args[0], OnDevice):
+            args = args[0], _with_indices(args[1]), *args[2:]
         return super().__torch_function__(func, types, args, kwargs)
+
+
+def _with_indices(index: Value) -> Value:
+    """Return what a tensor is indexed with, lists of numbers as tensors of the device.
+
+    torch makes them there itself, where its own code sees a tensor of `meta` and makes one without
+    values.
+    """
+    if isinstance(index, tuple):
+        return tuple(map(_with_indices, index))
+    if isinstance(index, list) and index and all(type(one) in (int, bool) for one in index):
+        return torch.tensor(index).to(CUDA)
+    return index
 
 
 def _number_of(value: Value) -> Value:
@@ -475,6 +564,7 @@ def _kind_of_numbers(data: Value) -> torch.dtype | None:
 
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
+_CHOOSING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 _TO_HOST = (torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.numpy)
 _AS_NUMBERS = (torch.Tensor.__float__, torch.Tensor.__int__, torch.Tensor.__index__)
 
@@ -510,23 +600,60 @@ _CAPABILITIES = {"flash": (8, 6), "cudnn": (9, 0), "efficient": (7, 5), "math": 
 
 
 @contextmanager
-def cuda_asked_for(kernel: str) -> Iterator[None]:
-    """Let torch be asked for ``cuda`` where it was built without, or has no GPU."""
-    pretended = {
+def cuda_asked_for(
+    kernel: str, chose: Callable[[frozenset[str]], None] = lambda _: None
+) -> Iterator[None]:
+    """Let torch be asked for ``cuda`` where it was built without, or has no GPU.
+
+    `chose` hears where it is asked which architecture it is.
+    """
+
+    def capability(_device: Value = None) -> tuple[int, int]:
+        chose(frozenset({kernel}))
+        return _CAPABILITIES[kernel]
+
+    pretended: dict[str, Value] = {
         "_lazy_init": lambda: None,
-        "get_device_capability": lambda _device=None: _CAPABILITIES[kernel],
+        "get_device_capability": capability,
         "current_device": lambda: 0,
         "synchronize": lambda _device=None: None,
         "empty_cache": lambda: None,
     }
     real = {name: getattr(torch.cuda, name) for name in pretended}
+    generator = torch.Generator
     try:
         for name, answer in pretended.items():
             setattr(torch.cuda, name, answer)
+        torch.Generator = _Generator  # type: ignore[misc]  # a class in the place of a class
         yield
     finally:
+        torch.Generator = generator  # type: ignore[misc]  # as above
         for name, answer in real.items():
             setattr(torch.cuda, name, answer)
+
+
+class _KindOfGenerator(type(torch._C.Generator)):  # type: ignore[misc]  # its own kind
+    """What says of any generator that it is one, also where `_Generator` has taken its place."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, torch._C.Generator)
+
+
+class _Generator(torch._C.Generator, metaclass=_KindOfGenerator):
+    """A generator of the device; of another device, torch's own.
+
+    Its numbers are a CPU's, and nobody draws them: `WrappedDevice` leaves it away.
+    """
+
+    def __new__(cls, device: Value = "cpu") -> Value:
+        if _is_cuda(device):
+            return super().__new__(cls, "cpu")  # type: ignore[call-arg]  # its stub has none
+        return torch._C.Generator(device)
+
+    def __init__(self, device: Value = "cpu") -> None:
+        """Be as `__new__` made it."""
+
+    device = property(lambda _: CUDA)
 
 
 def take_for_weight(weights: set[int], content: torch.Tensor) -> None:
@@ -551,7 +678,7 @@ def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
         for part in module.modules():
             for tensors in (part._parameters, part._buffers):
                 for name, tensor in list(tensors.items()):
-                    if tensor is None:
+                    if tensor is None or isinstance(tensor, OnDevice):  # of a part of two modules
                         continue
                     if id(tensor) not in wrapped:
                         content = tensor.detach()
