@@ -55,6 +55,10 @@ static int follow_sized(Run *r, Following *f, const Event *e) {
     int64_t based = f->base->journal.sizes[which];
     int32_t block;
     Spans *spans = &r->journal.run;
+    if (f->base->journal.run.spans[which * MOST_PLANS].most == 0) { /* only nothing is the same */
+        if (size) return FAILED;
+        narrow(spans, (int32_t)which, 0, -1, 0);
+    }
     if (request->live >= 0) {
         if (based <= SMALL) return FAILED;
         narrow(spans, (int32_t)which, 0, size - 1, size);
