@@ -28,6 +28,7 @@ from vramplan.engines.torch.record.device import (
 )
 from vramplan.engines.torch.record.layouts import META, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
+from vramplan.engines.torch.record.norm_results import kept_of_batch_norm
 from vramplan.engines.torch.record.scratch import copied_first, kept_bytes
 from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
 
@@ -309,7 +310,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if name.startswith("aten.histc") and not inner[0].dtype.is_floating_point:
                 counts = func(inner[0].float(), *inner[1:], **named)  # the CPU counts floats alone
                 return self._born(counts.to(inner[0].dtype), name)
-            return self._wrap(func(*inner, **named), name, known)
+            out = kept_of_batch_norm(name, inner, func(*inner, **named))
+            return self._wrap(out, name, known)
         written = written_argument(func, args)
         if written is not None and not is_meta(content_of(written)):
             return written  # a real tensor keeps its values: what was computed on meta has none
@@ -325,7 +327,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         if name.startswith("aten.masked_fill") and isinstance(inner[2], torch.Tensor):
             inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
         inner, named = mapped(_hollow, inner), mapped(_hollow, named)
-        out = func(*inner, **named)
+        out = kept_of_batch_norm(name, inner, func(*inner, **named))
         if name.startswith("aten.all.") and written is None and self._is_small(out):
             # whether a mask that nobody has hides nothing: what is asked for here hides nothing
             return self._born(torch.ones(out.shape, dtype=out.dtype), name)
