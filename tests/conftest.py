@@ -41,6 +41,8 @@ _left_out = pytest.StashKey[Counter[str]]()
 
 #: no test takes what an earlier one worked out, nor do the processes that it starts
 os.environ["VRAMPLAN_CACHE"] = "off"
+#: nor does any ask a server of others'
+os.environ["VRAMPLAN_OLLAMA_REGISTRY"] = "http://127.0.0.1:9"
 
 # with torch and its friends loaded each look through all that is alive takes half a second
 gc.set_threshold(200_000, 20, 100)

@@ -6,7 +6,8 @@
 
 What is quantised, cast or moved in groups goes by a layer's class, name and shape, which neither a
 tape nor a catalogue's entry has. Each class is built on `meta`, and the libraries themselves are
-asked which of its layers they leave alone. Needs diffusers and transformers.
+asked which of its layers they leave alone. Needs diffusers and transformers. What of each list is
+linear is told beside them, so that whoever asks only that need not read it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vramplan.engines.torch.module_list import LINEAR_FILE, shipped_modules
+from vramplan.engines.torch.quantised import linear_in_all
+from vramplan.known_results import shipped_text
 
 if TYPE_CHECKING:
     import torch
@@ -193,7 +198,15 @@ def main(arguments: Sequence[str]) -> int:
         else:
             path.write_bytes(data)
             print(f"{pipeline.name}: {len(data):,} bytes", flush=True)
+    if not asked.check:
+        (FOLDER / LINEAR_FILE).write_text(linear_text(), encoding="utf-8", newline="\n")
     return int(differing > 0)
+
+
+def linear_text() -> str:
+    """Return what the file beside the lists says of each: its linear layers' elements, and all."""
+    names = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
+    return shipped_text([(name, list(linear_in_all(shipped_modules(name)))) for name in names])
 
 
 if __name__ == "__main__":

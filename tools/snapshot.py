@@ -33,6 +33,7 @@ def snapshot_text(profiles: Path) -> str:
     """
     index: dict[str, dict[str, Mapping[str, object]]] = {}
     lines: list[str] = []
+    at = 0
     for kind, check in _CHECKS.items():
         sources = index[kind] = {}
         for name in source_files(profiles, kind):
@@ -44,11 +45,12 @@ def snapshot_text(profiles: Path) -> str:
             data = cast("dict[str, Plain]", document.data)
             if kind == "cards":  # so that no start reads hundreds of sizes
                 data = with_sizes_in_bytes(data)
-            sources[name] = {"bytes": len(raw), "crc32": zlib.crc32(raw)}
+            sources[name] = {"bytes": len(raw), "crc32": zlib.crc32(raw), "at": at}
             if kind == "pipelines":
                 called = {key: data.get(key, []) for key in ("aliases", "repositories")}
                 sources[name] = {**sources[name], "name": data["name"], **called}
             lines.append(f"{_dense(line_name(kind, name))}:{_dense(data)}")
+            at += len(lines[-1].encode()) + 2  # a comma, and the line's end
     head = [f'{{"snapshot":{VERSION},', f'"index":{_dense(index)}']
     return "\n".join([head[0], ",\n".join([head[1], *lines])]) + "\n}\n"
 

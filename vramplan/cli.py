@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib
 import os
 import re
 import sys
@@ -162,7 +161,7 @@ def build_parser(configured: Collection[str] = tuple(COMMANDS)) -> argparse.Argu
 
 
 def _load(command: str, function: str) -> Callable[..., int | None]:
-    module = importlib.import_module(f"vramplan.commands.{command}")
+    module = __import__(f"vramplan.commands.{command}", fromlist=[function])
     return cast("Callable[..., int | None]", getattr(module, function))
 
 

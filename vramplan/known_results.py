@@ -4,13 +4,14 @@ A result has a key, a text that says everything it depends on. It is looked for 
 made where it is nowhere: among those that this process has had, in a file that ships beside what
 the result was made from, and in the user's cache, if one is in use.
 
-A file that ships is one object of JSON with a result a line, ``"KEY":RESULT``, so that one result
-is read without the others.
+A file that ships is one object of JSON with a result a line, ``"KEY":RESULT``, in the order of
+their bytes: one result is found without reading the others.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,8 @@ Result = TypeVar("Result")
 #: results of this process: the oldest of more is forgotten
 _MOST = 256
 _LIMITS = Limits()
+#: read at once: more than a line
+_PIECE = 8192
 
 
 def _nothing() -> str:
@@ -109,40 +112,50 @@ class KnownResults(Generic[Result]):
 
 def find_shipped(path: Path, key: str, read: Callable[[Json], Result | None]) -> Result | None:
     """Return the result that ships for a key; None where none does, or what does is damaged."""
-    text = _text(path)
-    begins = f"{json.dumps(key)}:"
-    at = 1 if text.startswith(begins, 1) else text.find(f"\n{begins}") + 1
-    if not at:
+    begins = f"{json.dumps(key)}:".encode()
+    line = _line(path, begins)
+    if not line:
         return None
-    at += len(begins)
-    end = text.find("\n", at) - 1  # a comma is before it, behind the last result a brace
-    try:
-        return read(parse_json(text[at : max(at, end)], str(path), _LIMITS))
+    try:  # a comma is at its end, or the last one's brace
+        return read(parse_json(line[len(begins) : -1], str(path), _LIMITS))
     except JsonError:
         return None
 
 
 def has_shipped(path: Path, beginning: str) -> bool:
     """Return whether a result ships whose key has this beginning."""
-    begins = json.dumps(beginning)[:-1]
-    text = _text(path)
-    return text.startswith(begins, 1) or f"\n{begins}" in text
+    return bool(_line(path, json.dumps(beginning)[:-1].encode()))
 
 
 def shipped_text(results: list[tuple[str, Json]]) -> str:
-    """Return the text of a file of results that ship, a line each, in the order of their keys."""
-    lines = [
-        f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}"
-        for key, value in sorted(results, key=lambda one: one[0])
-    ]
+    """Return the text of a file of results that ship, a line each, in the order of their bytes."""
+    lines = sorted(
+        f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in results
+    )
     return "{" + ",\n".join(lines) + "}\n"
 
 
-@lru_cache(maxsize=8)
-def _text(path: Path) -> str:
+@lru_cache(maxsize=64)
+def _line(path: Path, begins: bytes) -> bytes:
+    """Return the first line of a file in order that begins so; nothing where none does."""
     try:
         with open_file(path) as file:
-            data = file.read(_LIMITS.text_bytes + 1)
-        return data.decode() if len(data) <= _LIMITS.text_bytes else ""
-    except (OSError, UnicodeDecodeError):
-        return ""
+            low, high = 0, file.seek(0, os.SEEK_END)
+            while high - low > 2 * _PIECE:  # it begins between the two, or at one of them
+                middle = (low + high) // 2
+                file.seek(middle)
+                piece = file.read(_PIECE)
+                start = piece.find(b"\n") + 1
+                if not start or middle + start >= high:
+                    break
+                if piece[start : start + len(begins)] < begins:
+                    low = middle + start
+                else:
+                    high = middle + start
+            file.seek(low)
+            text = file.read(high - low) + file.readline(_LIMITS.text_bytes)
+    except OSError:
+        return b""
+    text = b"\n" + text.removeprefix(b"{")
+    at = text.find(b"\n" + begins) + 1
+    return text[at : text.find(b"\n", at)] if at else b""

@@ -470,6 +470,7 @@ class ComponentSpec:
     config: Mapping[str, object]
     parameters: int | None = None  # as its authors' files have them, where somebody counted
     tape: str | None = None  # the catalogue's tape of this component alone, where there is one
+    dtype: str | None = None  # its own, whatever the setting says; None for the setting's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

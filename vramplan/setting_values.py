@@ -117,20 +117,28 @@ _MOST_CARDS = 16
 # compiled where one is used: few of them are in a run
 _SHARE = r"[0-9]{1,5}(?:\.[0-9]{1,4})?"
 _RANGE = r"([0-9]{1,4})-([0-9]{1,4})"
-_COUNT = r"[0-9]{1,9}"
-_THOUSANDS = r"([0-9]{1,5})[kK]"
-_NUMBER = r"[0-9]{1,4}(\.[0-9]{1,6})?"
-_IMAGE = r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?"
-_WORD = r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}"
+# what every run has is read without a pattern
+_MOST_DIGITS = 9
+_LONGEST_WORD = 64
+_WORD_SIGNS = dict.fromkeys(map(ord, "._+:-"))
+
+
+def _is_count(text: str, digits: int = _MOST_DIGITS) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= digits
+
+
+def _is_word(text: str) -> bool:
+    """Return whether a text begins with a letter or a digit and has those and ``._+:-`` alone."""
+    is_plain = text.isascii() and len(text) <= _LONGEST_WORD
+    return is_plain and text[:1].isalnum() and text.translate(_WORD_SIGNS).isalnum()
 
 
 def read_image(key: str, text: str) -> tuple[int, int]:
     """Return a size in pixels; one number is a square."""
-    match = re.fullmatch(_IMAGE, text)
-    if not match:
+    sides = text.replace("X", "x").split("x")
+    if len(sides) > 2 or not all(_is_count(side, 6) for side in sides):
         raise _not_a(key, text, "a size", "write WIDTHxHEIGHT in pixels, such as 768x512, or 512")
-    width = int(match.group(1))
-    height = int(match.group(2)) if match.group(2) else width
+    width, height = int(sides[0]), int(sides[-1])
     if width < 1 or height < 1:
         raise UsageError(f"{key} {text}: width and height must be at least 1")
     return width, height
@@ -138,7 +146,7 @@ def read_image(key: str, text: str) -> tuple[int, int]:
 
 def read_count(key: str, text: str) -> int:
     """Return a whole number of at least 1: no setting makes sense at 0."""
-    if not re.fullmatch(_COUNT, text):
+    if not _is_count(text):
         if re.fullmatch(r"-[0-9]+", text):
             raise UsageError(f"{key} {text}: must be at least 1")
         raise _not_a(key, text, "a whole number", None)
@@ -154,8 +162,9 @@ def read_count_or_auto(key: str, text: str) -> SettingValue:
 
 def read_tokens(key: str, text: str) -> int:
     """Return a number of tokens: ``16k`` is 16,384, as contexts are counted."""
-    found = re.fullmatch(_THOUSANDS, text)
-    return read_count(key, found[1]) * 1024 if found else read_count(key, text)
+    number, sign = text[:-1], text[-1:]
+    is_thousands = sign in ("k", "K") and _is_count(number, 5)
+    return read_count(key, number) * 1024 if is_thousands else read_count(key, text)
 
 
 def read_tokens_or_auto(key: str, text: str) -> SettingValue:
@@ -165,14 +174,15 @@ def read_tokens_or_auto(key: str, text: str) -> SettingValue:
 
 def read_number(key: str, text: str) -> float:
     """Return a number that may have decimals."""
-    if not re.fullmatch(_NUMBER, text):
+    whole, point, part = text.partition(".")
+    if not _is_count(whole, 4) or (point and not _is_count(part, 6)):
         raise _not_a(key, text, "a number from 0 to 9999", "such as 7.5")
     return float(text)
 
 
 def read_word(key: str, text: str) -> str:
     """Return a word as it is."""
-    if not re.fullmatch(_WORD, text):
+    if not _is_word(text):
         raise _not_a(key, text, "a word", "letters, digits and . _ + : - are accepted")
     return text
 
@@ -181,7 +191,7 @@ def read_layers(key: str, text: str) -> SettingValue:
     """Return a number of layers, 0 among them, or a word for as many as there are."""
     if text.lower() in ALL_LAYERS:
         return text.lower()
-    if not re.fullmatch(_COUNT, text):
+    if not _is_count(text):
         raise _not_a(key, text, "a number of layers", "write a number, all or auto")
     return int(text)  # 0 is meant: every layer on the CPU
 
@@ -195,7 +205,7 @@ def read_experts(key: str, text: str) -> SettingValue:
         if first > last:
             raise UsageError(f"{key} {text}: the first layer is behind the last")
         return f"{first}-{last}"
-    if not re.fullmatch(_COUNT, text):
+    if not _is_count(text):
         hint = "write a number, layers such as 6-39, or all; 0 keeps none there"
         raise _not_a(key, text, "a number of layers", hint)
     return int(text)
@@ -211,12 +221,12 @@ def experts_of(value: object) -> tuple[int, int]:
     text = str(value)
     if found := re.fullmatch(_RANGE, text):
         return int(found[1]), int(found[2]) + 1
-    return 0, int(text) if re.fullmatch(_COUNT, text) else 0
+    return 0, int(text) if _is_count(text) else 0
 
 
 def read_index(key: str, text: str) -> int:
     """Return a card's number, from 0 on."""
-    if not re.fullmatch(r"[0-9]{1,2}", text) or int(text) >= _MOST_CARDS:
+    if not _is_count(text, 2) or int(text) >= _MOST_CARDS:
         raise _not_a(key, text, f"a card's number from 0 to {_MOST_CARDS - 1}", None)
     return int(text)
 
@@ -324,7 +334,7 @@ def read_quantization(key: str, text: str) -> str:
         if way not in QUANTIZATIONS or len(said) >= _MOST_FILES:
             hint = did_you_mean(way, QUANTIZATIONS) or "it takes: " + ", ".join(QUANTIZATIONS)
             raise UsageError(f"{key} {part[:80]!r}: no way to quantise", hint=hint)
-        if sign and not re.fullmatch(_WORD, component.strip()):
+        if sign and not _is_word(component.strip()):
             raise _not_a(key, component[:80], "a component's name", "such as transformer:bnb-4bit")
         said.append(f"{component.strip()}:{way}" if sign else way)
     return ";".join(said)

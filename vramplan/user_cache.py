@@ -57,7 +57,7 @@ class UserCache:
     def folder(self) -> Path:
         """Where the entries of this version and this code are."""
         if self._folder is None:
-            self._folder = self.root / f"{_OURS}{_FORM}-{self._version}-{_code_stamp()}"
+            self._folder = self.root / f"{_OURS}{_FORM}-{self._version}-{code_stamp()}"
         return self._folder
 
     def find(self, kind: str, key: str) -> Json:
@@ -297,19 +297,22 @@ def _remove(folder: Path, *, is_strict: bool = False) -> None:
 
 
 # -------------------------------------------------------------------------- what the code is
-#: folders of modules that show results, or measure: none of them makes one that is kept
+#: folders of modules that show results, measure, or run the real engine: none of them makes one
+#: that is kept under the stamp of all (a recording has `record` in its key)
 _OTHERS = frozenset({
-    "ask", "commands", "compare", "measurement", "page", "probe", "report", "runner",
+    "ask", "commands", "compare", "measurement", "page", "probe", "record", "report", "run",
+    "runner", "witness",
 })  # fmt: skip
 
 
-def _code_stamp() -> str:
+def code_stamp(below: str = "") -> str:
     """Return what changes when our code does: of each module its name, its size and its time.
 
-    Nothing is read: hundreds of modules are looked at in a millisecond.
+    Nothing is read: hundreds of modules are looked at in a millisecond. Only those are that are
+    `below` a folder of ours.
     """
     found: list[str] = []
-    waiting = [os.path.dirname(__file__)]  # noqa: PTH120  # as text: quicker
+    waiting = [f"{os.path.dirname(__file__)}/{below}"]  # noqa: PTH120  # as text: quicker
     for folder in waiting:
         with os.scandir(folder) as listing:
             for one in listing:

@@ -42,7 +42,7 @@ CARD = ("--card", "8gb")
         (["sd15", *CARD, "--set", "controlnet=cany"], "controlnet 'cany': no", "'canny'?"),
         (["sd15", *CARD, "--set", "fps=8"], "'fps' is known but not modelled", "--margin"),
         (["sd15", "--card", "m3-max"], "'m3-max' is known but not modelled", "--card 24GiB"),
-        (["sd15", "--card", "3060"], "'3060' is in several cards' names", "rtx-3060-12gb"),
+        (["sd15", "--card", "3060"], "'3060' comes in several sizes", "rtx-3060-12gb"),
         (["sd15", *CARD, "--set", "bacth=2"], "unknown setting 'bacth'", "did you mean 'batch'?"),
         (["sd15", *CARD, "--set", "batch"], "not a setting: 'batch'", "key=value"),
         (["sd15", *CARD, "--dtype", "fp17"], "unknown dtype 'fp17'", "did you mean 'fp16'?"),
@@ -50,7 +50,7 @@ CARD = ("--card", "8gb")
         (
             ["gemma", *CARD],
             "unknown pipeline 'gemma'",
-            "use one of gemma-3-12b, gemma-3-4b",
+            "6 begin so, such as gemma-3-12b, gemma-3-4b",
         ),
         (["sd15", *CARD, "--mode", "txt2vid"], "sd15 has no mode 'txt2vid'", "txt2img"),
         (

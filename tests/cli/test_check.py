@@ -281,7 +281,7 @@ def test_an_alias_in_any_case_is_a_target(run) -> None:
         ("hf:sd15", "hf:sd15: not a repository", "the catalogue has it: sd15; hf:ORG/NAME"),
         (
             "ollama:llava:7b",
-            "ollama:llava:7b: not installed in ",
+            "ollama:llava:7b: not installed, and http",
             "the catalogue has it: llava:7b; ollama pull llava:7b",
         ),
         (".", ".: no GGUF file in it", "name a .gguf file"),
@@ -511,3 +511,16 @@ def test_what_settings_add_is_in_the_json_that_is_promised(run, validate, target
     assert verdict["verdict"] == "fits"
     need = result["peak"]["device_bytes"]
     assert verdict["need_bytes"] <= need
+
+
+def test_a_class_whose_oldest_cards_alone_fail_says_so(run) -> None:
+    """bf16 has no convolution of cuDNN's on compute capability 7.5, nor attention that saves."""
+    (verdict,) = run("check", "flux1-vae", "--card", "8gb", "--json").json["result"]["verdicts"]
+    assert verdict["verdict"] == "oom"
+    assert (
+        "that is on compute capability 7.5: on 6.1, 8.6, 8.9 or 12.0 it needs" in verdict["reason"]
+    )
+    assert verdict["reason"].endswith("(fits)")
+    (verdict,) = run("check", "flux1-vae", "--card", "24gb", "--json").json["result"]["verdicts"]
+    assert verdict["verdict"] == "fits"
+    assert "that is on" not in verdict["reason"]

@@ -111,3 +111,19 @@ def test_a_repository_nobody_knows_has_a_hint(run, text, hint) -> None:
 def test_show_lists_the_repositories(run) -> None:
     shown = run("catalog", "show", "hf:runwayml/stable-diffusion-v1-5").out
     assert "on the hub: stable-diffusion-v1-5/stable-diffusion-v1-5, runwayml/" in shown
+
+
+def test_a_model_of_ollamas_library_is_known_in_other_quantisations(run) -> None:
+    for name, quantisation, gigabytes in (
+        ("qwen3:8b-q8_0", "q8_0", 8.9),  # as ollama.com/library lists their downloads
+        ("llama3.1:8b-instruct-q5_K_M", "q5_k_m", 5.7),
+        ("qwen2.5:7b-instruct-fp16", "f16", 15),
+    ):
+        shown = run("estimate", name, "--json").json["result"]
+        (model,) = shown["components"]
+        assert (shown["pipeline"], model["dtype"]) == (name, quantisation)
+        file_bytes = model["weights_bytes"] + 6e6  # a header with its words
+        assert round(file_bytes / 1e9, 1 if gigabytes < 10 else None) == gigabytes
+    refused = run("check", "qwen3:9b-q8_0")
+    assert "unknown pipeline 'qwen3:9b-q8_0'" in refused.error
+    assert "? ollama:qwen3:9b-q8_0 looks it up in Ollama's library" in refused.err

@@ -125,6 +125,14 @@ def test_check_as_json_loads_only_what_it_needs() -> None:
     assert reports == {f"vramplan.report.{name}" for name in ("look", "serial", "verdicts")}
 
 
+@pytest.mark.parametrize("card", ["8gb", "12gb"])
+def test_a_table_and_advice_load_no_slow_module(card: str) -> None:
+    """Neither does a model that replays: `dataclasses` takes longer than the replay."""
+    _, modules = imported("check", "sdxl", "--image", "1032x1024", "--card", card, "--no-cache")
+    assert "vramplan.report.verdict_rows" in modules
+    assert not loaded(modules, [*HEAVY, "typing", "dataclasses", "inspect"] if is_fresh() else [])
+
+
 def is_fresh() -> bool:
     """Whether the snapshot of the catalogue is what its sources say; else YAML is read."""
     from vramplan.catalog.shipped import profiles_dir

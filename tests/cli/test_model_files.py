@@ -117,7 +117,7 @@ def test_what_would_bring_everything_back_is_a_smaller_file(run, models) -> None
     assert (settings["change"], settings["effect"]) == ("-ngl 999", "fits")
     assert "instead of using the CPU, should it not fit" in settings["cost"]
     assert file["change"] == (
-        "a smaller file of the model: q3_k_s, 3.6 bits a weight where this one has 4.5"
+        "a smaller file of the model: q3_k_s, 3.5 bits a weight where this one has 4.5"
     )
 
 

@@ -96,6 +96,13 @@ def test_on_the_way_from_the_defaults_all_sizes_go_together() -> None:
     assert last_inside(tape, {**start, "batch": 9}, {**start, "batch": 40}) is None
 
 
+def test_a_tape_of_one_image_says_nothing_of_several() -> None:
+    """Z-Image's transformer gives a list: one image was recorded, and no size is of a batch."""
+    assert asked("z-image-turbo", {})[0].counted is None
+    assert beyond("z-image-turbo", {"image": (2048, 2048)}) is not None
+    assert beyond("z-image-turbo", {"batch": 4}) is None
+
+
 def test_a_tape_without_the_code_is_not_carried_on() -> None:
     pipeline, settings = asked("flux1-vae", {"image": (4096, 4096)})
     assert pipeline.carried_tape == "flux1-vae"

@@ -129,8 +129,8 @@ def test_a_size_is_what_cuda_offers_on_every_capability() -> None:
         ("9gb", "no card of the class 9gb is known", "known classes: 8gb, 12gb; write 9GiB"),
         ("rtx-3060", "'rtx-3060' comes in several sizes", "rtx-3060-8gb or rtx-3060-12gb"),
         ("8M", "not a card: '8M'", "11.6GiB or 11900MiB"),
-        ("3060", "'3060' is in several cards' names", "use rtx-3060-8gb or rtx-3060-12gb"),
-        ("RTX3060", "'RTX3060' is in several cards' names", "use rtx-3060-8gb or rtx-3060-12gb"),
+        ("3060", "'3060' comes in several sizes", "use rtx-3060-8gb or rtx-3060-12gb"),
+        ("RTX3060", "'RTX3060' comes in several sizes", "use rtx-3060-8gb or rtx-3060-12gb"),
         ("9", "no card of the class 9gb is known", "write 9GiB"),
         ("m3-max", "'m3-max' is known but not modelled", "a size is judged as an NVIDIA card's"),
         ("RX 7900 XTX", "vramplan does not plan for AMD's GPUs", "--card 24GiB"),
@@ -312,6 +312,23 @@ def test_a_card_of_the_reports_is_known(asked: str, name: str, usable_mib: int) 
     """cases/23: names as people wrote them, with what the driver or CUDA reports."""
     (found,) = match_card(asked, SHIPPED).candidates
     assert (found.name, usable_bytes(found) // MIB) == (name, usable_mib)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("4090", "rtx-4090"),
+        ("rtx4090", "rtx-4090"),
+        ("4060", "rtx-4060"),
+        ("2080ti", "rtx-2080-ti"),
+        ("1080Ti", "gtx-1080-ti"),
+        ("gtx1660", "gtx-1660"),
+        ("4070 Ti Super", "rtx-4070-ti-super"),
+        ("4090laptop", "rtx-4090-laptop"),
+    ],
+)
+def test_a_card_is_known_by_its_number_alone(asked: str, name: str) -> None:
+    assert match_card(asked, SHIPPED).label == name
 
 
 def test_orin_alone_names_several_boards() -> None:

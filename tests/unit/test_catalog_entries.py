@@ -18,7 +18,7 @@ from vramplan.engines.torch.tape_files import look_for_tape, open_tape
 CATALOG = load_catalog()
 ENTRIES = tuple(CATALOG.pipelines.values())
 #: those that say their parameters: their own classes run, and not a sketch of ours
-DESCRIBED = [one for one in ENTRIES if one.parameters is not None]
+DESCRIBED = [one for one in ENTRIES if one.components() and one.parameters is not None]
 FOLDERS = (profiles_dir(),)
 _UNITS = {"M": 10**6, "B": 10**9}
 

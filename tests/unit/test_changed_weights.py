@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.saved_models import write
+from tools.module_lists import FOLDER, linear_text
 from vramplan.ask.judge import judge
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
@@ -17,20 +18,29 @@ from vramplan.engines.torch.changed_weights import are_changed, tape_at
 from vramplan.engines.torch.group_offload import resident
 from vramplan.engines.torch.module_list import (
     LINEAR,
+    LINEAR_FILE,
     OTHER,
     Module,
     ModuleList,
     match,
+    shipped_linear,
     shipped_modules,
 )
 from vramplan.engines.torch.pipeline import of_torch
-from vramplan.engines.torch.quantised import quantise
+from vramplan.engines.torch.quantised import linear_in_all, quantise
 from vramplan.engines.torch.tape.contents import Weights
 from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import UsageError
 from vramplan.model import Estimate, LineKind, Origin, SettingValue
 
 CATALOG = load_catalog()
+
+
+def test_what_of_a_list_is_linear_ships_as_the_lists_say() -> None:
+    """`python -m tools.module_lists` writes it anew."""
+    assert (FOLDER / LINEAR_FILE).read_text(encoding="utf-8") == linear_text()
+    assert shipped_linear("sdxl") == linear_in_all(shipped_modules("sdxl"))
+    assert shipped_linear("nowhere") is None
 
 
 def linear(rows: int, columns: int, name: str = "to_q") -> Module:

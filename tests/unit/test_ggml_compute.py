@@ -19,7 +19,8 @@ from vramplan.engines.ggml.compute_buffer import uses_graph
 from vramplan.engines.ggml.engine_pools import language_pool
 from vramplan.engines.ggml.kv_cache import layer_cache_bytes
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
-from vramplan.engines.ggml.weights import GgmlModel, place_layers, read_model
+from vramplan.engines.ggml.read_model import read_model
+from vramplan.engines.ggml.weights import GgmlModel, place_layers
 from vramplan.errors import UsageError
 from vramplan.units import MIB
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
+from vramplan.engines.ggml.read_model import read_model
 from vramplan.engines.ggml.weights import (
     BLOCKS,
     GgmlModel,
     GgmlTensor,
     TensorRole,
     place_layers,
-    read_model,
     row_bytes,
 )
 from vramplan.errors import CatalogError
@@ -150,8 +150,8 @@ def test_rows_are_whole_blocks() -> None:
         ({"layers": "32"}, "not '32'"),
         ({"heads": 33}, "ggml.heads: 33 does not divide"),
         ({"kv_heads": 5}, "ggml.kv_heads: 5 does not divide the 32 heads"),
-        ({"embedding": 4064}, "ggml.embedding: 4064 is not a multiple of q4_0's 256"),
-        ({"feed_forward": 14000}, "ggml.feed_forward: 14000 is not a multiple"),
+        ({"embedding": 4080, "heads": 16}, "ggml.embedding: 4080 is not a multiple of q4_0's 32"),
+        ({"feed_forward": 14001}, "ggml.feed_forward: 14001 is not a multiple"),
         ({"architecture": "lama"}, "ggml.architecture: unknown architecture 'lama'"),
         ({"quantisation": "q4_1k"}, "ggml.quantisation: unknown quantisation 'q4_1k'"),
         ({"quantization": "q4_0"}, "ggml.quantization: unknown key"),

@@ -21,7 +21,8 @@ from vramplan import user_cache
 from vramplan.errors import SourceError
 from vramplan.sources import gguf as module
 from vramplan.sources.block_sizes import BLOCKS, TYPES
-from vramplan.sources.gguf import GgufFile, read_gguf, read_header
+from vramplan.sources.gguf import read_gguf, read_header
+from vramplan.sources.gguf_header import GgufFile
 from vramplan.user_cache import UserCache
 
 gguf = pytest.importorskip("gguf")

@@ -100,3 +100,11 @@ def test_an_address_of_something_else_is_refused(text, said) -> None:
 )
 def test_a_repository_is_known_by_its_form(text, repository) -> None:
     assert repository_named(text) == repository
+
+
+def test_what_ollama_run_takes_of_the_hub_is_ollamas() -> None:
+    assert (
+        read_address("hf.co/org/na.me-GGUF:Q4_K_M", NOWHERE) == "ollama:hf.co/org/na.me-GGUF:Q4_K_M"
+    )
+    with pytest.raises(UsageError, match="not the address of a model"):
+        read_address("https://hf.co/org/name:Q4_K_M", NOWHERE)

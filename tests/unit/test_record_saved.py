@@ -19,6 +19,7 @@ import transformers
 from tools.coverage.real_run import RealDevice, laid_out_plainly
 from vramplan.ask.targets import open_catalog
 from vramplan.engines.torch.open import open_entry
+from vramplan.engines.torch.record.recorder import describe_weights
 from vramplan.engines.torch.record.saved import (
     recording_child,
     remembered_calls,
@@ -37,7 +38,7 @@ from vramplan.engines.torch.record.saved.wrapped import (
     place_on_device,
 )
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Alloc, Call, Free, Stream
+from vramplan.engines.torch.record.stream import Alloc, Call, Cast, Free, Stream
 from vramplan.engines.torch.replayed import conditions_at, replay_run
 from vramplan.engines.torch.tape.format import parse_tape
 from vramplan.engines.torch.tape_files import find_tape, open_tape
@@ -95,8 +96,12 @@ REQUEST = Request(
 )  # fmt: skip
 
 
-def request_for(modules, **more):
-    parts = tuple(part_of(name, module) for name, module in modules.items())
+def request_for(modules, own=None, **more):
+    """Return the request for some modules, of which some have a dtype of their own."""
+    parts = tuple(
+        dataclasses.replace(part_of(name, module), dtype=(own or {}).get(name))
+        for name, module in modules.items()
+    )
     said = {"class_path": parts[0].class_path, **more, "parts": parts}
     return dataclasses.replace(REQUEST, **said)
 
@@ -119,10 +124,10 @@ def both(modules, **more):
     real = {
         n: copy.deepcopy(one).to(dtype).eval().requires_grad_(False) for n, one in modules.items()
     }
-    for name, module in hollow.items():  # tables that the class keeps in fp32, and does not save
-        held = dict(module.named_buffers())
-        for key, buffer in real[name].named_buffers():
-            buffer.data = buffer.data.to(held[key].dtype)
+    for name, module in hollow.items():  # what the class keeps in fp32, saved or not
+        held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        for key, tensor in (*real[name].named_parameters(), *real[name].named_buffers()):
+            tensor.data = tensor.data.to(held[key].dtype)
     with laid_out_plainly():
         return recorded, recording_child.record_modules(request, real, lambda _: None, RealDevice)
 
@@ -385,16 +390,34 @@ def z_image():
     return modules, "ZImagePipeline", "Qwen2Tokenizer", {"image": (32, 32)}
 
 
-@pytest.mark.parametrize("make", [wan, qwen_image, z_image])
-def test_other_pipelines_as_with_real_data(make) -> None:
-    modules, name, tokenizer, more = make()
+def asked(name, tokenizer, more):
+    """Return what a pipeline is asked for."""
     index = {
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "tokenizer": ["transformers", tokenizer],
     }
-    more = {"kind": "pipeline", "class_path": f"diffusers.{name}", "index": index, **more}
-    recorded = assert_same(modules, prompt_tokens=0, **more)
+    whole = {"kind": "pipeline", "class_path": f"diffusers.{name}", "index": index, **more}
+    return {"prompt_tokens": 0, **whole}
+
+
+@pytest.mark.parametrize("make", [wan, qwen_image, z_image])
+def test_other_pipelines_as_with_real_data(make) -> None:
+    modules, name, tokenizer, more = make()
+    recorded = assert_same(modules, **asked(name, tokenizer, more))
     assert {one.routine.partition(".")[0] for one in recorded.routines} == set(modules)
+
+
+def test_a_part_with_a_dtype_of_its_own_as_with_real_data() -> None:
+    modules, name, tokenizer, more = wan()
+    own, of_half = {"vae": "fp32"}, {"dtype": "bf16", "kernel": "flash"}
+    recorded = assert_same(modules, own=own, **of_half, **asked(name, tokenizer, more))
+    # so its scratch is that of fp32, and none of its weights comes or goes
+    assert recorded.runs[0].events[0] == Cast("vae", 4)
+    request = request_for(modules, own=own, **of_half, **asked(name, tokenizer, more))
+    built = {part.name: build_part(part, BF16) for part in request.parts}
+    tensors = describe_weights(built["vae"], {}, BF16.itemsize)["modules"]
+    elements = sum(one.numel() for one in modules["vae"].parameters())
+    assert sum(int(size[:-1]) for module in tensors for size in module) == 4 * elements
 
 
 @pytest.mark.parametrize(

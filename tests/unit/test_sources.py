@@ -20,7 +20,7 @@ from vramplan.sources.model_folder import (
     find_projector_file,
     model_files,
 )
-from vramplan.sources.ollama_store import find_installed, store_folders
+from vramplan.sources.ollama_store import find_installed, nearest_installed, store_folders
 
 pytest.importorskip("gguf")
 
@@ -98,9 +98,11 @@ def test_an_installed_model_is_found_by_its_names(store, name) -> None:
 
 
 def test_a_model_that_is_not_installed_names_the_nearest(store) -> None:
-    with pytest.raises(SourceError, match="ollama:llava:13b: not installed") as raised:
-        find_installed("llava:13b", {"OLLAMA_MODELS": str(store)})
-    assert raised.value.hint == "did you mean 'llava:7b'? if not: ollama pull llava:13b"
+    environment = {"OLLAMA_MODELS": str(store)}
+    assert find_installed("llava:13b", environment) is None
+    assert nearest_installed("llava:13b", environment) == "did you mean 'llava:7b'?"
+    assert nearest_installed("x", environment) == "installed: llava:7b, me/mine:latest"
+    assert nearest_installed("x", {"OLLAMA_MODELS": str(store / "none")}) is None
 
 
 def test_a_blob_that_is_gone_is_named(store) -> None:
@@ -331,11 +333,39 @@ def test_all_answers_together_have_a_limit(hub, tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "file"),
+    [
+        ("Q4_K_M", "m-Q4_K_M.gguf"),
+        ("q8_0", "big/m-q8_0-00001-of-00002.gguf"),
+        ("UD-Q4_K_XL", "m-UD-Q4_K_XL.gguf"),
+        ("bf16", "m.BF16.gguf"),
+    ],
+)
+def test_a_quantisation_names_its_file(hub, tmp_path, asked, file) -> None:
+    names = [
+        "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "m-Q4_K_M_L.gguf", "m-IQ4_XS.gguf", "m-UD-Q4_K_XL.gguf",
+        "big/m-q8_0-00001-of-00002.gguf", "big/m-q8_0-00002-of-00002.gguf", "m.BF16.gguf",
+        "mmproj-BF16.gguf", "README.md",
+    ]  # fmt: skip
+    hub.listing = json.dumps([{"path": name} for name in names]).encode()
+    read_from_hub(f"org/name:{asked}", at(hub, tmp_path))
+    assert f"/org/name/resolve/main/{file}" in [path for path, *_ in hub.asked]
+
+
+@pytest.mark.parametrize("asked", ["Q3_K_M", "Q4_0"])
+def test_a_quantisation_of_no_file_or_of_several_names_none(hub, tmp_path, asked) -> None:
+    hub.listing = b'[{"path": "a-Q4_0.gguf"}, {"path": "b-Q4_0.gguf"}]'
+    with pytest.raises(SourceError, match="name a file") as raised:
+        read_from_hub(f"org/name:{asked}", at(hub, tmp_path))
+    assert raised.value.hint == "hf:org/name:a-Q4_0.gguf, b-Q4_0.gguf"
+
+
+@pytest.mark.parametrize(
     "listing", [b"[" * 100_000, b"{", b'[1, {}, {"path": 3}]', b"\xff", b"9" * 5_000, b"null"]
 )
 def test_a_listing_that_is_none_lists_nothing(hub, tmp_path, listing) -> None:
     hub.listing = listing
-    with pytest.raises(SourceError, match="no GGUF file at its top"):
+    with pytest.raises(SourceError, match="no GGUF file in it"):
         read_from_hub("org/name", at(hub, tmp_path))
 
 

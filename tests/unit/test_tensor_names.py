@@ -11,7 +11,8 @@ from vramplan.engines.ggml.coverage import KNOWN
 from vramplan.engines.ggml.family_tensors import READ
 from vramplan.engines.ggml.tensor_names import IN_LAYERS, OUTSIDE, refuse_unknown, stem_of
 from vramplan.errors import SourceError
-from vramplan.sources.gguf import GgufFile, GgufTensor, read_gguf
+from vramplan.sources.gguf import read_gguf
+from vramplan.sources.gguf_header import GgufFile, GgufTensor
 
 pytest.importorskip("gguf")
 

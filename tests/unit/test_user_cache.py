@@ -171,18 +171,18 @@ def test_code_that_was_changed_is_another_version(tmp_path, monkeypatch) -> None
     for name in ("one.py", "inner/two.py", "inner/core.so", "inner/notes.txt"):
         (package / name).write_text("x = 1\n")
     monkeypatch.setattr(user_cache, "__file__", str(package / "user_cache.py"))
-    first = user_cache._code_stamp()
+    first = user_cache.code_stamp()
     (package / "inner" / "notes.txt").write_text("y")
     (package / "report").mkdir()
     (package / "report" / "page.py").write_text("")
-    assert user_cache._code_stamp() == first
+    assert user_cache.code_stamp() == first
     for name in ("one.py", "inner/two.py", "inner/core.so"):
         os.utime(package / name, (1, 1))
-        changed = user_cache._code_stamp()
+        changed = user_cache.code_stamp()
         assert changed != first
         first = changed
     (package / "inner" / "three.py").write_text("")
-    assert user_cache._code_stamp() != first
+    assert user_cache.code_stamp() != first
 
 
 def test_clearing_removes_what_is_ours_and_nothing_else(cache, tmp_path) -> None:

@@ -11,7 +11,7 @@ from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 from vramplan.engines.ggml.kv_cache import layer_caches, window_tokens
 from vramplan.engines.ggml.windows import windows_of
 from vramplan.errors import SourceError
-from vramplan.sources.gguf import GgufFile, GgufTensor
+from vramplan.sources.gguf_header import GgufFile, GgufTensor
 
 MIB = 1 << 20
 SIXTH = (True, True, True, True, True, False)

@@ -148,7 +148,9 @@ def test_older_cards_and_those_between_have_an_answer_too() -> None:
         "[]",
         '{"schema_version": 2}',
         '{"schema_version": 1, "versions": {}, "layers": []}',
+        '{"schema_version": 1, "versions": {}, "layers": {"fp16": []}}',
         '{"schema_version": 1, "versions": {}, "layers": {"fp16": {"conv": {"up to": []}}}}',
+        '{"schema_version": 1, "versions": {}, "layers": {"fp16": {"conv": 1}}}',
     ],
 )
 def test_a_file_that_is_none_is_said(tmp_path, text: str) -> None:
@@ -156,6 +158,6 @@ def test_a_file_that_is_none_is_said(tmp_path, text: str) -> None:
     folder.mkdir()
     (folder / file_name("8.6")).write_text(text)
     with pytest.raises(CatalogError, match=r"cudnn-8\.6\.json: not what tools/cudnn_plans writes"):
-        read_plans(tmp_path, "8.6")
+        read_plans(tmp_path, "8.6").sizes("fp16", "conv", ())
     with pytest.raises(CatalogError, match=r"cudnn-8\.9\.json: cannot be read"):
         read_plans(tmp_path, "8.9")

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.hollow_file import write
-from vramplan.sources.gguf import GgufFile
+from vramplan.sources.gguf_header import GgufFile
 
 _SECONDS = 60
 #: questions that a pipe holds

@@ -23,7 +23,8 @@ from vramplan.engines.ggml.load_plan import NEVER_FLASH, GgmlRun
 from vramplan.engines.ggml.witnessed import settle
 from vramplan.errors import VramplanError
 from vramplan.model import Origin
-from vramplan.sources.gguf import GgufFile, read_gguf
+from vramplan.sources.gguf import read_gguf
+from vramplan.sources.gguf_header import GgufFile
 
 #: how many layers are on the card
 PLACED = ("0", "1", "half", "all")

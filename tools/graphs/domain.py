@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.graphs.asking import Asking, EngineError
 from tools.graphs.samples import request_of, run_of
 from vramplan.engines.ggml.graph.tape import class_of
-from vramplan.sources.gguf import GgufFile, Value
+from vramplan.sources.gguf_header import GgufFile, Value
 
 _KEY = re.compile(rb"\0%s\.([a-z][a-z0-9_.]+)(?=\0)")
 #: keys that are no numbers of a model's graph

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tools.graphs.asking import Asking
 from tools.graphs.own_keys import UNREAL, own_keys
-from vramplan.sources.gguf import GgufFile, GgufTensor, Value
+from vramplan.sources.gguf_header import GgufFile, GgufTensor, Value
 
 #: families with a layer without heads of keys, and those with latent attention
 HYBRID = frozenset({

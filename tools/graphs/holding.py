@@ -23,7 +23,7 @@ from vramplan.engines.ggml.graph_tape import compose
 from vramplan.engines.ggml.layer_fit import as_asked
 from vramplan.engines.ggml.load_plan import NEVER_FLASH, GgmlRun
 from vramplan.errors import VramplanError
-from vramplan.sources.gguf import GgufFile
+from vramplan.sources.gguf_header import GgufFile
 
 _FIRST_SEED = 1_000
 _HEADERS, _DEPTHS = 2, (5, 8, 13, 18)

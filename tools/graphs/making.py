@@ -25,7 +25,7 @@ from vramplan.engines.ggml.load_plan import NEVER_FLASH
 from vramplan.engines.ggml.tape_quantities import OF_SETTINGS
 from vramplan.engines.ggml.windows import RULES
 from vramplan.errors import VramplanError
-from vramplan.sources.gguf import GgufFile
+from vramplan.sources.gguf_header import GgufFile
 
 #: made models that a tape is laid of, and of architectures with several kinds of layer
 _HEADERS, _MORE_HEADERS = 9, 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
-from vramplan.sources.gguf import Value
+from vramplan.sources.gguf_header import Value
 
 #: tensors that the engine would make of a header's keys and dies of: no file has them
 UNREAL: Mapping[str, str] = {"rwkv6qwen2": ".time_mix_first.weight"}

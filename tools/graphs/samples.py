@@ -16,7 +16,7 @@ from vramplan.engines.ggml.load_plan import GgmlRun, read_run
 from vramplan.engines.ggml.open import open_header
 from vramplan.engines.ggml.tape_quantities import Quantities, features
 from vramplan.settings import format_setting, resolve_settings
-from vramplan.sources.gguf import GgufFile, Value
+from vramplan.sources.gguf_header import GgufFile, Value
 
 _MISSING = re.compile(r"key not found in model: [^.]+\.([a-z0-9_.]+)")
 #: flash attention, and how sequences share a cache: one alone, several apart, several in one

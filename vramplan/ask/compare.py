@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.ask.targets import home_of, make_jobs, open_pipelines, silent
 from vramplan.catalog import load_catalog
@@ -16,6 +15,7 @@ from vramplan.measurement.files import SUFFIXES, find_runs, history_of, is_run_f
 from vramplan.measurement.run import Run
 from vramplan.model import Card, Job, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.ask.observe import Seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from vramplan.budget.system_share import beside_share, system_share
 from vramplan.budget.verdict import (
@@ -54,25 +54,68 @@ def judge(
     if len(candidates) == 1:
         return _judge_card(job, choice, *candidates[0])
     grading = grader or engine_of(job.pipeline).grader(job)
-    card, budget, *_ = find_worst(job.settings, grading, candidates)
-    return _judge_card(job, choice, card, budget)
+    graded = list(_graded(job.settings, grading, candidates))
+    worst = max(graded, key=_rank)
+    verdict, estimate = _judge_card(job, choice, *worst[:2])
+    better = _elsewhere(worst, graded)
+    return replace(verdict, reason=verdict.reason + better) if better else verdict, estimate
+
+
+#: a candidate, its budget, and what grading it came to
+_Candidate = tuple[Card, int, "Weighed", Graded]
 
 
 def find_worst(
     settings: Settings, grader: Grader, candidates: Iterable[tuple[Card, int]]
-) -> tuple[Card, int, Weighed, Graded]:
+) -> _Candidate:
     """Return the candidate of the worst verdict, the first of several, with its budget and figures.
 
     Grading is what can be told without an estimate of every line.
     """
-    found = []
+    return max(_graded(settings, grader, candidates), key=_rank)
+
+
+def _graded(
+    settings: Settings, grader: Grader, candidates: Iterable[tuple[Card, int]]
+) -> Iterator[_Candidate]:
     for card, budget in candidates:
         graded = grader(card, budget)
-        weighed = weigh(graded, settings, budget)
-        rank = badness(weighed.kind, weighed.risk, weighed.need)
-        found.append((rank, card, budget, weighed, graded))
-    _, card, budget, weighed, graded = max(found, key=lambda one: one[0])
-    return card, budget, weighed, graded
+        yield card, budget, weigh(graded, settings, budget), graded
+
+
+def _rank(candidate: _Candidate) -> tuple[int, float, int]:
+    weighed = candidate[2]
+    return badness(weighed.kind, weighed.risk, weighed.need)
+
+
+def _elsewhere(worst: _Candidate, graded: Sequence[_Candidate]) -> str:
+    """Return what a class's other architectures come to, where the worst does not fit.
+
+    It is said where they have a better verdict, or need two thirds or less: kernels of attention
+    that old cards do not have make most of such a need.
+    """
+    card, _, weighed, _ = worst
+    if weighed.kind is VerdictKind.FITS:
+        return ""
+    need = weighed.need.expected_bytes
+    better = [
+        (one[0].compute_capability, one[2])
+        for one in graded
+        if _RANKS[one[2].kind] < _RANKS[weighed.kind] or 3 * one[2].need.expected_bytes <= 2 * need
+    ]
+    if not better:
+        return ""
+    needs = [one.need.expected_bytes for _, one in better]
+    names = list(dict.fromkeys(name for name, _ in better))
+    kinds = list(dict.fromkeys(one.kind for _, one in better))
+    least, most = (format_size(size, up=True) for size in (min(needs), max(needs)))
+    as_bad = kinds == [weighed.kind]
+    return (
+        f"; that is on compute capability {card.compute_capability}: on "
+        f"{' or '.join((', '.join(names[:-1]), names[-1]) if names[1:] else names)} it needs "
+        f"{least if least == most else f'{least} to {most}'} "
+        f"({' or '.join(kind.value for kind in kinds)}{' too' * as_bad})"
+    )
 
 
 def judge_together(

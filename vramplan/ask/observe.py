@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.catalog.cards import assumed_card, capability_named
 from vramplan.catalog.multiprocessors import find_printed
 from vramplan.errors import MissingError, UsageError
 from vramplan.measurement.reading import DeviceMemory, ProcessMemory
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.units import MIB
 
 if TYPE_CHECKING:

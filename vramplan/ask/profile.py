@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.ask.compare import compare_measured
 from vramplan.ask.events_file import events_beside, written_beside
@@ -16,6 +15,7 @@ from vramplan.errors import UsageError, VramplanError
 from vramplan.measurement.run import FailureKind, Run
 from vramplan.model import Card, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.runner.tools import Hear, Tools, unheard
 
 if TYPE_CHECKING:

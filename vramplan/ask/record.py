@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.ask.targets import find_target, home_of, open_pipelines
 from vramplan.catalog import profiles_dir
 from vramplan.engines.door import engine_of
 from vramplan.errors import TapeError, UsageError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.runner.tools import Hear, unheard
 
 if TYPE_CHECKING:

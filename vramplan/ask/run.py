@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import IO, TYPE_CHECKING
 
 from vramplan.ask.cards import choose_cards
 from vramplan.ask.profile import played_card
@@ -13,7 +11,8 @@ from vramplan.engines.door import Remark, can_pretend, check_program, try_progra
 from vramplan.errors import UsageError
 from vramplan.measurement.tried import Trial, TrialOutcome
 from vramplan.model import Card
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.catalog import Catalog

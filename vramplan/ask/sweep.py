@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from vramplan import __version__
 from vramplan.ask.cards import choose_cards, choose_default_cards
@@ -38,6 +37,7 @@ from vramplan.model import (
     VerdictKind,
 )
 from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING, TypeVar
 from vramplan.searching import searching
 from vramplan.settings import check_setting, format_setting
 

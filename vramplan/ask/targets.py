@@ -37,7 +37,8 @@ def find_target(
     """Return what a TARGET stands for: an entry by its name or in a YAML file, or a model file.
 
     A repository on the hub is an entry where the catalogue has one for it, which takes no network;
-    what lies on this machine under a bare ``ORG/NAME`` goes before. `mmproj` is the projector of a
+    what lies on this machine under a bare ``ORG/NAME`` goes before. What the catalogue does not
+    know may be installed in Ollama, under ``NAME:TAG``. `mmproj` is the projector of a
     model file. Raises UsageError for a name nobody knows, and SourceError for a model that is not
     there or not usable.
     """
@@ -70,7 +71,33 @@ def find_target(
                 raise
             hint = f"the catalogue has it: {bare}; {problem.hint or ''}".rstrip("; ")
             raise SourceError(str(problem), hint=hint) from None
-    return catalog.pipeline(text)
+    return _find_installed(text, catalog, mmproj, remark)
+
+
+def find_named(text: str, catalog: Catalog) -> Entry:
+    """Return the catalogue's entry of a name, in the quantisation that Ollama's tag names.
+
+    Raises UsageError, with the nearest name.
+    """
+    return door.find_quantised(text, catalog.pipeline) or catalog.pipeline(text)
+
+
+def _find_installed(text: str, catalog: Catalog, mmproj: str | None, remark: Remark) -> Pipeline:
+    """Return what Ollama has installed under a name like ``NAME:TAG``, else what it stands for.
+
+    That is a catalogued model in the quantisation of the tag. Raises UsageError for no such name.
+    """
+    if ":" not in text:
+        return catalog.pipeline(text)
+    if door.is_installed(text):
+        return _open_model(f"{_OLLAMA}{text}", catalog, mmproj, remark)
+    try:
+        return find_named(text, catalog)
+    except UsageError as problem:
+        hint = f"{_OLLAMA}{text} looks it up in Ollama's library"
+        near = problem.hint or ""
+        hint = f"{near} {hint}" if near.endswith("?") else hint
+        raise UsageError(str(problem), hint=hint) from None
 
 
 def _open_model(text: str, catalog: Catalog, mmproj: str | None, remark: Remark) -> Pipeline:

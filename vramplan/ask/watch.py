@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.ask.targets import make_jobs, silent
 from vramplan.catalog.cards import DEFAULT_CAPABILITY, assumed_card
@@ -15,6 +14,7 @@ from vramplan.engines.door import Remark, engine_of
 from vramplan.errors import MissingError
 from vramplan.measurement.watched import Plan, Watched
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.catalog import Catalog

@@ -6,12 +6,11 @@ A plan's figures are those of verdicts: each option was judged as `check` judges
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 
 from vramplan.budget.change import Change
 from vramplan.budget.pace import Pace, slowdown
 from vramplan.model import Advice, Settings, SettingValue, Verdict, VerdictKind
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,9 +34,10 @@ TIMES = " x "
 
 def is_group(text: str) -> bool:
     """Return whether a CARD of the command line is several cards."""
-    return (
-        _PLUS in text or is_remote(text.strip()) or re.fullmatch(_COUNTED, text.strip()) is not None
-    )
+    name = text.strip()
+    if _PLUS in text or is_remote(name):
+        return True
+    return "x" in name.lower() and re.fullmatch(_COUNTED, name) is not None
 
 
 def is_remote(name: str) -> bool:

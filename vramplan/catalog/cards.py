@@ -38,9 +38,11 @@ _DEFAULT_MULTIPROCESSORS = 28
 # compiled where one is used: few of them are in a run
 _CLASS = r"(?ai)([0-9]{1,4})\s*(?:gb?)?"
 _BARE = r"[0-9]+"
+_NUMBER = r"[0-9]{4}"
 _SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"
 _CAPABILITY = r"[1-9][0-9]?\.[0-9]"
-_MAKER = r"^(nvidia-)?((geforce|tesla|quadro)-)?"
+#: what people write before a card's name, behind the maker's
+_SERIES = ("geforce-", "tesla-", "quadro-")
 
 
 def usable_bytes(card: Card) -> int:
@@ -245,17 +247,23 @@ def _slug(text: str) -> str:
 
     "NVIDIA GeForce RTX 3060 12GB" and "rtx_3060_12gb" are both ``rtx-3060-12gb``.
     """
-    words = re.sub(r"[\s_]+", "-", text.strip().lower())
-    words = re.sub(r"([0-9])-gb\b", r"\1gb", words).replace("-laptop-gpu", "-laptop")
-    return re.sub(_MAKER, "", words)
+    words = "-".join(text.lower().replace("_", " ").split())
+    if "-gb" in words:
+        words = re.sub(r"([0-9])-gb\b", r"\1gb", words)
+    words = words.replace("-laptop-gpu", "-laptop").removeprefix("nvidia-")
+    series = next((one for one in _SERIES if words.startswith(one)), "")
+    return words.removeprefix(series)
 
 
 def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
     slug = _slug(text)
     by_alias = {alias: card for card in cards.values() for alias in card.aliases}
     found = cards.get(slug) or by_alias.get(slug)
-    if found is not None or not slug or re.fullmatch(_CLASS, slug):
+    if found is not None or not slug or _is_size(slug):
         return found
+    slug = _written_out(slug, cards)
+    if slug in cards:
+        return cards[slug]
     sized = re.compile(re.escape(slug) + r"-[0-9]+gb")
     sizes = [
         name for name, card in cards.items() if any(map(sized.fullmatch, (name, *card.aliases)))
@@ -263,6 +271,19 @@ def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
     if len(sizes) > 1:
         raise UsageError(f"{text!r} comes in several sizes", hint="use " + " or ".join(sizes))
     return cards[sizes[0]] if sizes else None
+
+
+def _is_size(slug: str) -> bool:
+    """Return whether a text may be a class: a bare number of four digits is rather a card's."""
+    return bool(re.fullmatch(_CLASS, slug)) and not re.fullmatch(_NUMBER, slug)
+
+
+def _written_out(slug: str, cards: Iterable[str]) -> str:
+    """Return ``rtx-4060-ti`` for ``4060ti`` and ``rtx4060ti``, as cards' names begin."""
+    short = slug.replace("-", "")
+    wanted = (short, f"rtx{short}", f"gtx{short}")
+    stems = (re.sub(r"-[0-9]+gb$", "", name) for name in cards)
+    return next((stem for stem in stems if stem.replace("-", "") in wanted), slug)
 
 
 def _match_class(class_gib: int, cards: Iterable[Card]) -> CardChoice:

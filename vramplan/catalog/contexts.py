@@ -7,11 +7,11 @@ The rule of `vramplan.budget.cuda_context` is found from some of them and held a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.shipped import CONTEXTS_FILE
 from vramplan.errors import CatalogError, UsageError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.units import parse_size
 
 if TYPE_CHECKING:

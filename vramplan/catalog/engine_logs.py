@@ -8,7 +8,6 @@ comes with marks and is checked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import setting_text
 from vramplan.catalog.shipped import ENGINE_LOGS
@@ -16,6 +15,7 @@ from vramplan.engine_buffer import EngineBuffer, in_our_words
 from vramplan.errors import CatalogError, UsageError
 from vramplan.model import LANGUAGE_MODEL, LineKind, Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.settings import parse_setting
 from vramplan.units import MIB
 

@@ -54,7 +54,13 @@ class Entry(Pipeline):
 
     @property
     def parameters(self) -> int | None:
-        """The parameters of all components; None where one of them does not say its own."""
+        """The parameters of all components; None where one of them does not say its own.
+
+        Of a model file, those of the language model in it.
+        """
+        of_file = (self.section("ggml") or {}).get("parameters")
+        if isinstance(of_file, int):
+            return of_file
         counts = [part.parameters for part in self.components()]
         known = [count for count in counts if count is not None]
         return sum(known) if known and len(known) == len(counts) else None
@@ -229,4 +235,5 @@ def _build_component(name: str, data: Data) -> ComponentSpec:
         config=cast("Mapping[str, object]", data.get("config", {})),
         parameters=cast("int | None", data.get("parameters")),
         tape=cast("str | None", data.get("tape")),
+        dtype=cast("str | None", data.get("dtype")),
     )

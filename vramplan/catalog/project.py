@@ -22,13 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import Entry, build_pipeline, check_pipeline, setting_text
 from vramplan.catalog.target_text import Target, read_target
 from vramplan.errors import CatalogError, UsageError, did_you_mean
 from vramplan.model import VerdictKind
 from vramplan.quick_dataclass import dataclass, field, replace
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.setting_values import SettingValue
 from vramplan.settings import parse_setting
 from vramplan.units import parse_size

@@ -9,13 +9,13 @@ it was written.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import setting_text
 from vramplan.errors import CatalogError, UsageError
 from vramplan.known_settings import SETTING_HELP
 from vramplan.model import Pipeline, Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.settings import parse_setting, resolve_settings
 from vramplan.units import parse_size
 

@@ -1,13 +1,14 @@
 """The shipped catalogue as one JSON file, so that no command parses forty YAML files.
 
 `profiles/snapshot.json` holds the checked data of every shipped pipeline and card and of the
-published figures, a source in a line, and before them an index: of each source its size, its CRC-32
-and the names in it. A line is read when somebody asks for what is in it, so that a command takes no
-longer where the catalogue is longer, and no YAML parser. It is believed only while every source
-still has the size it was made from, and a line only while its source has those bytes (a CRC against
-edits, not against malice: who can write the sources can write the snapshot). A stale one is passed
-over in favour of the sources, so that an edit shows at once, slowly, and `python -m tools.snapshot`
-makes it quick again. Times of files are not compared: a checkout sets them anew.
+published figures, a source in a line, and before them an index: of each source its size, its
+CRC-32, the names in it and where its line begins behind the index. A line is read when somebody
+asks for what is in it, so that a command takes no longer where the catalogue is longer, and no YAML
+parser. It is believed only while every source still has the size it was made from, and a line only
+while its source has those bytes (a CRC against edits, not against malice: who can write the sources
+can write the snapshot). A stale one is passed over in favour of the sources, so that an edit shows
+at once, slowly, and `python -m tools.snapshot` makes it quick again. Times of files are not
+compared: a checkout sets them anew.
 """
 
 from __future__ import annotations
@@ -32,16 +33,20 @@ if TYPE_CHECKING:
     from vramplan.catalog.yaml_reader import Plain
 
     class Source(TypedDict):
-        """One YAML file as it was: its bytes' length and CRC-32; what a pipeline is called."""
+        """One YAML file as it was: its bytes' length and CRC-32; what a pipeline is called.
+
+        `at` is where its line begins, in bytes behind the index.
+        """
 
         bytes: int
         crc32: int
+        at: int
         name: str
         aliases: list[str]
         repositories: list[str]
 
 
-VERSION = 2
+VERSION = 3
 NAME = "snapshot.json"
 PUBLISHED = "published"
 
@@ -50,11 +55,12 @@ PUBLISHED = "published"
 class Snapshot:
     """The shipped catalogue, of which nothing is read before it is asked for.
 
-    `sources` are, by kind, the files that it was made from, by name.
+    `lines` are what stands behind the index. `sources` are, by kind, the files that it was made
+    from, by name.
     """
 
     profiles: Path
-    text: str
+    lines: bytes
     sources: Mapping[str, Mapping[str, Source]]
 
     def pipeline(self, file: str) -> Entry | None:
@@ -87,12 +93,13 @@ class Snapshot:
         )
 
     def _data(self, kind: str, file: str) -> dict[str, Plain] | None:
-        begins = f"\n{json.dumps(line_name(kind, file), ensure_ascii=False)}:"
-        at = self.text.find(begins) + len(begins)
-        if at < len(begins) or not self._is_as_it_was(kind, file):
+        begins = f"{json.dumps(line_name(kind, file), ensure_ascii=False)}:".encode()
+        at = self.sources[kind][file]["at"]
+        if not self.lines.startswith(begins, at) or not self._is_as_it_was(kind, file):
             return None
+        line = self.lines[at + len(begins) : self.lines.find(b"\n", at)]
         try:
-            found = json.loads(self.text[at : self.text.find("\n", at)].removesuffix(","))
+            found = json.loads(line.removesuffix(b","))
         except ValueError:
             return None
         return found if isinstance(found, dict) else None
@@ -138,12 +145,11 @@ def read_snapshot(profiles: Path) -> Snapshot | None:
     """
     try:
         with open_file(profiles / NAME) as file:
-            text = file.read().decode()
-        head, index = text.split("\n", 2)[:2]
-        sources = json.loads(index.removeprefix('"index":').removesuffix(","))
+            head, index, lines = file.read().split(b"\n", 2)
+        sources = json.loads(index.removeprefix(b'"index":').removesuffix(b","))
     except (OSError, ValueError):
         return None
-    if head != f'{{"snapshot":{VERSION},' or not isinstance(sources, dict):
+    if head != b'{"snapshot":%d,' % VERSION or not isinstance(sources, dict):
         return None
     try:
         for kind in ("pipelines", "cards"):
@@ -152,7 +158,7 @@ def read_snapshot(profiles: Path) -> Snapshot | None:
                 return None
     except (AttributeError, LookupError, TypeError):
         return None
-    return Snapshot(profiles=profiles, text=text, sources={PUBLISHED: {}, **sources})
+    return Snapshot(profiles=profiles, lines=lines, sources={PUBLISHED: {}, **sources})
 
 
 def read_published(profiles: Path) -> dict[str, Plain] | None:

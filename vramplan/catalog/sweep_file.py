@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.axes import Axes, read_axis
 from vramplan.catalog.pipelines import setting_text
 from vramplan.errors import CatalogError, UsageError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.setting_values import SettingValue
 from vramplan.units import parse_size
 

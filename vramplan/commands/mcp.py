@@ -5,12 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
 
 from vramplan import __version__
 from vramplan.commands import arguments
 from vramplan.errors import MissingError, VramplanError
 from vramplan.extras import install_command
+from vramplan.quick_typing import Any
 
 _INSTRUCTIONS = (
     "Will an AI model fit a GPU's memory, and if not, what is the cheapest change? "

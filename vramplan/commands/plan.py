@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import Any
 
 from vramplan.commands import arguments
 from vramplan.commands.left_out import saying_what_is_left_out
@@ -12,6 +11,7 @@ from vramplan.commands.output import remark, show
 from vramplan.commands.progress import progress
 from vramplan.errors import UsageError
 from vramplan.model import VerdictKind
+from vramplan.quick_typing import Any
 from vramplan.report import plan as report
 from vramplan.setting_values import SIZES, SettingValue
 

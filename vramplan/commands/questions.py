@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
 
 from vramplan.ask import library
 from vramplan.ask.listing import CardFilter, find_cards, find_pipelines
-from vramplan.ask.targets import open_catalog
+from vramplan.ask.targets import find_named, open_catalog
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.known_settings import SETTING_HELP, form_of
+from vramplan.quick_typing import Any, cast
 from vramplan.report import cards, catalog, estimate, plan, ranking, verdicts
 from vramplan.report.look import Look
 
@@ -99,7 +99,7 @@ def _targets(names: Sequence[str]) -> list[str]:
     known = open_catalog(())
     for name in asked:
         if not _ELSEWHERE.fullmatch(name):
-            known.pipeline(name)  # raises UsageError, with the nearest name
+            find_named(name, known)  # raises UsageError, with the nearest name
     return asked
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
 from vramplan.commands.output import note
 from vramplan.commands.result_file import check_file, write_through
 from vramplan.commands.streams import write_stdout
 from vramplan.errors import UsageError
+from vramplan.quick_typing import IO, TYPE_CHECKING
 from vramplan.report.row_file import RowFile, unfinished
 
 if TYPE_CHECKING:

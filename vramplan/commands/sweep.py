@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from vramplan.catalog.axes import read_axis, read_axis_assignment
 from vramplan.catalog.sweep_file import HERE, PLACES, RAY
@@ -17,6 +16,7 @@ from vramplan.commands.row_output import PARQUET, rows_output
 from vramplan.errors import UsageError
 from vramplan.interrupts import ending_tidily
 from vramplan.model import SettingValue
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.ask.sweep import Sweep

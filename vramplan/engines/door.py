@@ -181,6 +181,31 @@ def open_denoiser(
     return find(file, entries, folders, remark)
 
 
+def find_quantised(name: str, find: Callable[[str], Entry]) -> Entry | None:
+    """Return the entry of a model in another quantisation, by Ollama's name; None for no such.
+
+    `find` returns the catalogue's entry of a name; raises UsageError.
+    """
+    from vramplan.engines.ggml.quantised_name import read_name, requantised
+
+    read = read_name(name)
+    if read is None:
+        return None
+    plain, quantisation = read
+    try:
+        entry = find(plain)
+    except UsageError:
+        return None
+    return requantised(entry, name, quantisation)
+
+
+def is_installed(name: str) -> bool:
+    """Return whether Ollama has a model of the name, such as ``qwen3:8b``, on this machine."""
+    from vramplan.engines.ggml.stores import is_installed as find
+
+    return find(name)
+
+
 def find_file(text: str, remark: Remark) -> str | None:
     """Return what `open_file` takes for a TARGET; None for a name that is no model here."""
     from vramplan.engines.ggml.open import find_local

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.report.look import Look
 
 if TYPE_CHECKING:

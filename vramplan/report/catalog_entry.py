@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
 
 from vramplan.catalog.pipelines import Entry
 from vramplan.known_settings import SETTING_HELP
 from vramplan.model import Constraint, Pipeline
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.report import phrases, serial
 from vramplan.report.colour import Tone
 from vramplan.report.rows import Table, cell, table

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from vramplan.compare.comparison import Comparison, Explanation
 from vramplan.compare.pair import Pair
 from vramplan.compare.waterfall import Waterfall
 from vramplan.measurement.run import Run
 from vramplan.measurement.run_json import encode_run
+from vramplan.quick_typing import cast
 from vramplan.report.event_serial import events_object
 from vramplan.report.serial import Json
 

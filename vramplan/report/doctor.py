@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.probe.finding import Finding, State
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.report.look import Look
 
 if TYPE_CHECKING:

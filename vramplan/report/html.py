@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan import __version__
 from vramplan.known_settings import told
 from vramplan.model import Card, Estimate, Settings, Verdict, VerdictKind
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.report import estimate_rows, phrases, plain
 from vramplan.report.budget import Offer, card_offers, segments
 from vramplan.report.colour import Tone

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.budget.pace import HOST_BYTES_PER_S, PCIE_BYTES_PER_S
 from vramplan.budget.plan import Largest, Option, Plan
 from vramplan.model import Settings, VerdictKind
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.setting_values import SIZES
 
 if TYPE_CHECKING:

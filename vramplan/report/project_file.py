@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.report.text import clean
 
 if TYPE_CHECKING:

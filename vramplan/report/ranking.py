@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.budget.ranked import FileFit, Ranked, Ranking
 from vramplan.model import VerdictKind
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.report.colour import Tone
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.budget.difference import Became, Comparison, Difference
 from vramplan.model import Verdict
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.report import phrases
 from vramplan.report.colour import Tone, verdict_tone
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from vramplan.known_settings import SETTING_HELP
 from vramplan.model import Settings, SettingValue, SweepRow
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.report.serial import advice_object
 from vramplan.report.text import clean as clean_text
 from vramplan.settings import format_setting

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
 
 from vramplan.errors import MissingError
 from vramplan.extras import install_command
+from vramplan.quick_typing import IO, Any
 from vramplan.report.sweep import COLUMNS, NUMBERS
 
 #: rows of a row group: what is in memory at a time

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum
 
 from vramplan.model import Advice, Asked, Estimate, Verdict, VerdictKind
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.report import phrases
 from vramplan.report.colour import Tone, verdict_tone
 from vramplan.report.rows import Cell, Table, cell, table

@@ -16,7 +16,7 @@ from vramplan.quick_dataclass import dataclass
 from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a GGUF file needs nothing of the other
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
     from vramplan.sources.saved_model import SavedModel
 
 #: what a checkpoint with more than the denoiser in it puts before the denoiser's tensors

@@ -12,18 +12,18 @@ import os
 import re
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from math import prod
 from pathlib import Path
 
 from vramplan.codec import Json, rows, text_of, whole
 from vramplan.errors import SourceError
 from vramplan.known_results import KnownResults
 from vramplan.opened_file import open_file
-from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import BinaryIO, NoReturn
 from vramplan.sources.block_sizes import BLOCKS, TYPES
+from vramplan.sources.gguf_header import GgufFile, GgufTensor, Value
 
 MAGIC = b"GGUF"
 #: no model's header is larger; what is longer is not read
@@ -47,8 +47,6 @@ _MOST_DIMENSIONS = 4
 _LARGEST_SIDE = 1 << 40
 _LARGEST_TENSOR = 1 << 44  # bytes; 16 TiB
 
-Value = str | int | float | bool | tuple[int | float | bool, ...]
-
 _NUMBERS = {
     0: struct.Struct("<B"), 1: struct.Struct("<b"), 2: struct.Struct("<H"), 3: struct.Struct("<h"),
     4: struct.Struct("<I"), 5: struct.Struct("<i"), 6: struct.Struct("<f"), 7: struct.Struct("<?"),
@@ -56,69 +54,6 @@ _NUMBERS = {
 }  # fmt: skip
 _TEXT, _LIST = 8, 9
 _U32, _U64 = _NUMBERS[4], _NUMBERS[10]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgufTensor:
-    """One tensor; `shape` begins with the contiguous dimension."""
-
-    name: str
-    shape: tuple[int, ...]
-    type: str
-
-    @property
-    def elements(self) -> int:
-        """The number of its elements."""
-        return prod(self.shape)
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes of its data."""
-        block, size = BLOCKS[self.type]
-        return self.elements // block * size
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgufFile:
-    """A header; of a split model all parts' tensors. `lengths` are of lists that were skipped.
-
-    `identity` tells which state of which file it is of, so that what is made of it may be kept;
-    empty where that is not certain.
-    """
-
-    path: str
-    version: int
-    metadata: Mapping[str, Value]
-    lengths: Mapping[str, int]
-    tensors: tuple[GgufTensor, ...]
-    identity: str = ""
-
-    @property
-    def architecture(self) -> str:
-        """The model's architecture; empty where the file does not say."""
-        found = self.metadata.get("general.architecture", "")
-        return found if isinstance(found, str) else ""
-
-    def text(self, key: str, otherwise: str = "") -> str:
-        """Return a text of the metadata."""
-        found = self.metadata.get(key, otherwise)
-        return found if isinstance(found, str) else otherwise
-
-    def number(self, key: str, otherwise: int = 0) -> int:
-        """Return a whole number of the metadata that is not negative."""
-        found = self.metadata.get(key, otherwise)
-        if isinstance(found, tuple):
-            found = max(found, default=otherwise)
-        if isinstance(found, bool) or not isinstance(found, int) or found < 0:
-            return otherwise
-        return found
-
-    def numbers(self, key: str, count: int, otherwise: int = 0) -> tuple[int, ...]:
-        """Return a whole number for each of `count` layers: one for all, or a list."""
-        found = self.metadata.get(key, otherwise)
-        if isinstance(found, tuple) and len(found) == count:
-            return tuple(int(one) if isinstance(one, (int, bool)) else otherwise for one in found)
-        return (self.number(key, otherwise),) * count
 
 
 def read_gguf(path: Path) -> GgufFile:

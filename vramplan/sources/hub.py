@@ -10,25 +10,24 @@ from urllib.parse import quote
 
 from vramplan.codec import JsonError, Limits, parse_json
 from vramplan.errors import SourceError
-from vramplan.sources.gguf import (
-    LONGEST_HEADER,
-    GgufFile,
-    join_parts,
-    part_names,
-    read_gguf,
-    read_header,
-)
+from vramplan.sources.gguf import LONGEST_HEADER, join_parts, part_names, read_gguf, read_header
+from vramplan.sources.gguf_header import GgufFile
 from vramplan.sources.hub_address import PREFIX, REPOSITORY
 from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, snapshots
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)
+#: what llama.cpp's users name a file by: Q4_K_M, IQ4_XS, UD-Q4_K_XL, F16, BF16
+_QUANTISATION = re.compile(r"(?!.*\.gguf$)[A-Za-z]{1,4}[A-Za-z0-9_-]{1,30}", re.IGNORECASE)
+_LATER_PART = re.compile(r"-(?!00001)[0-9]{5}-of-[0-9]{5}\.gguf$", re.IGNORECASE)
+_MOST_NAMED = 20
 _LISTING = Limits(text_bytes=8 << 20)
 
 
 def read_from_hub(text: str, environment: Mapping[str, str] | None = None) -> GgufFile:
-    """Return the header that ``ORG/NAME:FILE.gguf`` names.
+    """Return the header that ``ORG/NAME:FILE.gguf`` names, or ``ORG/NAME:Q4_K_M``.
 
-    Raises SourceError, with the files there are where none was named.
+    The latter is llama.cpp's way (``-hf``): the file with that quantisation in its name. Raises
+    SourceError, with the files there are where none was named, or several have it.
     """
     environ = os.environ if environment is None else environment
     repository, _, file = text.partition(":")
@@ -36,7 +35,9 @@ def read_from_hub(text: str, environment: Mapping[str, str] | None = None) -> Gg
         raise SourceError(f"{PREFIX}{text}: not a repository", hint="hf:ORG/NAME:FILE.gguf")
     hub = ask_hub(environ)
     if not file:
-        raise _name_one(repository, hub)
+        raise _name_one(repository, _listed(repository, hub))
+    if _QUANTISATION.fullmatch(file):
+        file = _quantised(repository, file, hub)
     if not _FILE.fullmatch(file) or ".." in file:
         raise SourceError(f"{PREFIX}{text}: not a GGUF file", hint="hf:ORG/NAME:FILE.gguf")
     cached = _cached(repository, file, environ)
@@ -63,21 +64,40 @@ def _cached(repository: str, file: str, environ: Mapping[str, str]) -> Path | No
     return next((path for path in sorted(there) if path.is_file()), None)
 
 
-def _name_one(repository: str, hub: Hub) -> SourceError:
-    """Return the error that lists a repository's GGUF files."""
-    url = f"{hub.endpoint}/api/models/{repository}/tree/main"
+def _quantised(repository: str, quantisation: str, hub: Hub) -> str:
+    """Return the file with a quantisation in its name, the first of its parts where it is split."""
+    word = re.compile(rf"(?<![a-z0-9]){re.escape(quantisation)}(?![a-z0-9_])", re.IGNORECASE)
+    names = _listed(repository, hub)
+    found = [
+        name
+        for name in names
+        if word.search(name) and "mmproj" not in name.lower() and not _LATER_PART.search(name)
+    ]
+    if len(found) != 1:
+        raise _name_one(repository, found or names)
+    return found[0]
+
+
+def _listed(repository: str, hub: Hub) -> list[str]:
+    """Return a repository's GGUF files, those in its folders too."""
+    url = f"{hub.endpoint}/api/models/{repository}/tree/main?recursive=true"
     try:
         listed = parse_json(get(url, hub, _LISTING.text_bytes, {}), url, _LISTING)
     except JsonError:
         listed = []
-    names = [
+    return [
         str(one.get("path", ""))
         for one in (listed if isinstance(listed, list) else [])
-        if isinstance(one, dict) and str(one.get("path", "")).lower().endswith(".gguf")
-    ][:20]
+        if isinstance(one, dict) and _FILE.fullmatch(str(one.get("path", "")))
+    ]
+
+
+def _name_one(repository: str, names: list[str]) -> SourceError:
+    """Return the error that lists GGUF files of a repository."""
     if not names:
-        message = f"{PREFIX}{repository}: no GGUF file at its top"
+        message = f"{PREFIX}{repository}: no GGUF file in it"
         return SourceError(message, hint="other models are in the catalogue: vramplan catalog list")
     return SourceError(
-        f"{PREFIX}{repository}: name a file", hint=f"{PREFIX}{repository}:" + ", ".join(names)
+        f"{PREFIX}{repository}: name a file",
+        hint=f"{PREFIX}{repository}:" + ", ".join(names[:_MOST_NAMED]),
     )

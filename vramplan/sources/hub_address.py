@@ -1,7 +1,8 @@
 """What people paste for a model that is elsewhere: addresses of the hub and of Ollama's library.
 
 ``https://huggingface.co/ORG/NAME/tree/main`` names a repository as ``hf:ORG/NAME`` does; a page of
-a GGUF file (``/blob/main/FILE.gguf``, ``/resolve/main/FILE.gguf``) names the file.
+a GGUF file (``/blob/main/FILE.gguf``, ``/resolve/main/FILE.gguf``) names the file. What ``ollama
+run`` takes of the hub, ``hf.co/ORG/NAME:Q4_K_M``, is Ollama's.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def read_address(text: str, environment: Mapping[str, str] | None = None) -> str
     """
     text = text.strip()
     environ = os.environ if environment is None else environment
-    if not _SCHEME.match(text):
+    is_bare = not _SCHEME.match(text)
+    if is_bare:
         host = text.partition("/")[0].lower().removeprefix("www.")
         if host not in (*_HUBS, _LIBRARY) or "/" not in text:
             return None
@@ -48,6 +50,8 @@ def read_address(text: str, environment: Mapping[str, str] | None = None) -> str
     steps = [unquote(step) for step in parts.path.split("/") if step]
     if host == _LIBRARY:
         return _from_library(text, steps)
+    if host in _HUBS and is_bare and len(steps) == 2 and ":" in steps[1]:
+        return f"ollama:{host}/{'/'.join(steps)}"  # as `ollama run` takes it
     if host not in _HUBS and not _is_endpoint(parts, environ):
         raise _unknown(text)
     return _from_hub(text, steps)

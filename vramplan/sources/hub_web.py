@@ -34,6 +34,14 @@ _PIECE = 1 << 16
 _LATER = (429, 500, 502, 503, 504)
 
 
+class RefusedError(SourceError):
+    """A server's answer that is none; `code` is HTTP's."""
+
+    def __init__(self, message: str, *, hint: str | None, code: int) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
 @dataclass(frozen=True, slots=True)
 class Hub:
     """The hub that the environment names, and until when it may answer."""
@@ -70,13 +78,13 @@ def snapshots(repository: str, environ: Mapping[str, str]) -> Path:
 
 def _endpoint(environ: Mapping[str, str]) -> str:
     endpoint = environ.get("HF_ENDPOINT", "").strip().rstrip("/") or "https://huggingface.co"
-    if not _is_address(endpoint):  # it may hold a password: it is not shown
+    if not is_address(endpoint):  # it may hold a password: it is not shown
         hint = "such as https://huggingface.co, without a name and a password in it"
         raise SourceError("HF_ENDPOINT: not the address of a hub", hint=hint)
     return endpoint
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     """Return whether a text is an address of the web, with a host and nobody's password in it."""
     try:
         parts = urlsplit(text)
@@ -210,15 +218,20 @@ def _body(answer: HTTPResponse, most: int, until: float) -> bytes:
     return data
 
 
-def _refused(url: str, code: int) -> SourceError:
+def _refused(url: str, code: int) -> RefusedError:
+    said = f"HTTP {code}"
+    hint: str | None = None
     if code in (401, 403):
-        hint = "accept its terms on the hub, and set HF_TOKEN"
-        return SourceError(f"{url}: not for everybody (HTTP {code})", hint=hint)
-    if code == 404 and "/api/models/" in url:
-        return SourceError(f"{url}: there is no such repository", hint="hf:ORG/NAME:FILE.gguf")
-    if code == 404:
-        return SourceError(f"{url}: there is no such file", hint="hf:ORG/NAME lists the files")
-    if 300 <= code < 400:
-        return SourceError(f"{url}: sent on in a circle, or to no web address (HTTP {code})")
-    later = "the server is busy or has a fault: try again later" if code in _LATER else None
-    return SourceError(f"{url}: HTTP {code}", hint=later)
+        said, hint = (
+            f"not for everybody (HTTP {code})",
+            "accept its terms on the hub, and set HF_TOKEN",
+        )
+    elif code == 404 and "/api/models/" in url:
+        said, hint = "there is no such repository", "hf:ORG/NAME:FILE.gguf"
+    elif code == 404:
+        said, hint = "there is no such file", "hf:ORG/NAME lists the files"
+    elif 300 <= code < 400:
+        said = f"sent on in a circle, or to no web address (HTTP {code})"
+    elif code in _LATER:
+        hint = "the server is busy or has a fault: try again later"
+    return RefusedError(f"{url}: {said}", hint=hint, code=code)

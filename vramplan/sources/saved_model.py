@@ -62,6 +62,7 @@ class Part:
     class_path: str  # diffusers.X, transformers.X; of a single file what it is by its tensors
     config: Mapping[str, Json]
     tensors: tuple[Tensor, ...]
+    dtype: str | None = None  # what it is loaded in, where that is not what is asked for
 
     @property
     def size_bytes(self) -> int:

@@ -8,6 +8,7 @@ from vramplan.budget.advice import Question, advise
 from vramplan.budget.change import MUCH, NO_COST, Change, combine
 from vramplan.engines.ggml.changes import changes
 from vramplan.engines.ggml.pipeline import GgmlPipeline
+from vramplan.engines.ggml.read_model import read_model
 from vramplan.engines.ggml.smaller_file import smaller_file
 from vramplan.errors import VramplanError
 from vramplan.model import Advice, Estimate, Settings, SettingValue, Verdict
@@ -61,7 +62,13 @@ def find_smaller_file(pipeline: GgmlPipeline, question: Question) -> Advice | No
     except VramplanError:
         return None
     is_fitted = question.job.settings.get("gpu_layers") == "auto"
-    return smaller_file(whole, question.verdict, is_fitted=is_fitted, is_ollama=pipeline.is_ollama)
+    return smaller_file(
+        read_model(pipeline),
+        whole,
+        question.verdict,
+        is_fitted=is_fitted,
+        is_ollama=pipeline.is_ollama,
+    )
 
 
 def _settled(estimate: Estimate) -> dict[str, SettingValue]:

@@ -8,13 +8,11 @@ are told by their tensors); mmwillet/TTS.cpp, include/common.h (SUPPORTED_ARCHIT
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.errors import SourceError
-from vramplan.sources.denoiser_file import DenoiserError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 _DIFFUSION = frozenset({
     "aura", "chroma", "cosmos", "flux", "flux2", "hidream", "hunyuan_video", "hyvid", "hyvideo",
@@ -43,6 +41,8 @@ def refuse_other_kinds(file: GgufFile) -> None:
         what, hint = found
         message = f"{file.path}: {what}, not a language model"
         if hint == _IMAGES:
+            from vramplan.sources.denoiser_file import DenoiserError
+
             raise DenoiserError(message, hint=hint, file=file)
         raise SourceError(message, hint=hint)
 

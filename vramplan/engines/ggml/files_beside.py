@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, padding_bytes
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.setting_values import files_of
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, Placement
     from vramplan.model import Settings
-    from vramplan.sources.gguf import GgufFile, GgufTensor
+    from vramplan.sources.gguf_header import GgufFile, GgufTensor
 
 _F32 = 4
 _A, _B = ".lora_a", ".lora_b"

@@ -8,7 +8,6 @@ docs/gguf.md; what is left out there has the defaults of llama.cpp, src/llama-mo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.coverage import ENCODERS
 from vramplan.engines.ggml.graph.shapes import (
@@ -21,9 +20,10 @@ from vramplan.engines.ggml.graph.shapes import (
 from vramplan.engines.ggml.kept_states import keeps_states, kept_elements, most_elements
 from vramplan.engines.ggml.windows import Windows, layers_with_cache, window_heads
 from vramplan.errors import SourceError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 _MOST_HEADS = 1 << 14
 _MOST_WORDS = 1 << 24

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.coverage import NO_OUTPUT
 from vramplan.engines.ggml.file_kind import refuse_other_kinds
 from vramplan.engines.ggml.gguf_shapes import language_shape
+from vramplan.engines.ggml.quantise_rules import FILE_TYPES
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor, TensorRole
 from vramplan.engines.ggml.windows import windows_of
 from vramplan.errors import SourceError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile, GgufTensor
+    from vramplan.sources.gguf_header import GgufFile, GgufTensor
 
 #: encoders and decoders of one model count their layers alike
 _BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.([0-9]{1,4})\.")
@@ -138,19 +139,9 @@ def _tensor(tensor: GgufTensor, role: TensorRole, layer: int | None = None) -> G
     )
 
 
-#: numbers of general.file_type. Source: ggml-org/llama.cpp, include/llama.h (llama_ftype)
-_FILE_TYPES = {
-    0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 7: "q8_0", 8: "q5_0", 9: "q5_1", 10: "q2_k",
-    11: "q3_k_s", 12: "q3_k_m", 13: "q3_k_l", 14: "q4_k_s", 15: "q4_k_m", 16: "q5_k_s",
-    17: "q5_k_m", 18: "q6_k", 19: "iq2_xxs", 20: "iq2_xs", 21: "q2_k_s", 22: "iq3_xs",
-    23: "iq3_xxs", 24: "iq1_s", 25: "iq4_nl", 26: "iq3_s", 27: "iq3_m", 28: "iq2_s", 29: "iq2_m",
-    30: "iq4_xs", 31: "iq1_m", 32: "bf16", 36: "tq1_0", 37: "tq2_0", 38: "mxfp4",
-}  # fmt: skip
-
-
 def quantisation_of(file: GgufFile) -> str:
     """Return what the file calls its quantisation, else the type that most of its bytes have."""
-    named = _FILE_TYPES.get(file.number("general.file_type", 1 << 20))
+    named = FILE_TYPES.get(file.number("general.file_type", 1 << 20))
     if named is not None:
         return named
     sizes: Counter[str] = Counter()

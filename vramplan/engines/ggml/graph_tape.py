@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.engines.ggml.graph.tape import (
@@ -26,6 +25,7 @@ from vramplan.engines.ggml.graph.tape import (
 from vramplan.engines.ggml.graph.tape_file import read_tapes
 from vramplan.engines.ggml.tape_quantities import SHAPED, Quantities, features, is_of_layer
 from vramplan.engines.ggml.windows import RULES
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ src/llama-hparams.cpp (n_embd_r, n_embd_s), src/models (is_recr_impl).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from vramplan.errors import SourceError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 _MOST = 1 << 32
 _SHIFTS = 2  # tokens that RWKV mixes with the one at hand, where the file does not say

@@ -19,9 +19,10 @@ from vramplan.engines.ggml.kv_cache import (
     window_tokens,
 )
 from vramplan.engines.ggml.ollama_versions import PREFIX, OllamaVersion, said_of, version_of
-from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
+from vramplan.engines.ggml.pipeline import GgmlPipeline
+from vramplan.engines.ggml.read_model import read_model
 from vramplan.engines.ggml.recurrent_state import layer_states
-from vramplan.engines.ggml.weights import GgmlModel, once_each, read_model
+from vramplan.engines.ggml.weights import GgmlModel
 from vramplan.errors import UsageError, did_you_mean
 from vramplan.model import Settings, SettingValue
 from vramplan.quick_dataclass import dataclass, replace
@@ -159,7 +160,7 @@ def read_run(
     say what it must.
     """
     asked = {**pipeline.defaults, **settings}
-    model = once_each(pipeline, _model_of)
+    model = read_model(pipeline)
     said: list[str] = []
     if pipeline.is_lm_studio:
         words, said = lm_studio.in_engine_words(model, asked)
@@ -290,15 +291,6 @@ def _vision(pipeline: GgmlPipeline, rules: EngineRules, chosen: Settings) -> Vis
     from vramplan.engines.ggml.vision_model import at_build
 
     return at_build(read_projector(pipeline), rules.build, _image(chosen))
-
-
-def _model_of(pipeline: GgmlPipeline) -> GgmlModel:
-    """Return the model of a file's header, else that of the catalogue's entry."""
-    if isinstance(pipeline.model, ModelFile):
-        from vramplan.engines.ggml.gguf_tensors import model_from_gguf
-
-        return model_from_gguf(pipeline.model.header)
-    return read_model(pipeline)
 
 
 def batch_of(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.pipeline import ModelFile, of_ggml
 from vramplan.errors import MissingError, UsageError
@@ -14,6 +13,7 @@ from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Emulation, Run, Witness
 from vramplan.model import Job
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.runner.eyes import measured_gpu, open_eyes
 from vramplan.settings import format_setting
 

@@ -19,7 +19,7 @@ from vramplan.setting_values import AUTO, NONE, SAME
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.weights import GgmlModel
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
     from vramplan.sources.ollama_store import OllamaModel
 
 
@@ -51,7 +51,7 @@ def open_entry(entry: Entry) -> GgmlPipeline:
         title=entry.title,
         summary=entry.summary,
         runtime=entry.runtime,
-        defaults={**_several_cards(entry.runtime), **entry.defaults},
+        defaults={**_plain_defaults(entry.runtime), **entry.defaults},
         constraints=entry.constraints,
         source=entry.source,
         path=entry.path,
@@ -200,28 +200,60 @@ def _told(path: Path) -> tuple[bool, str]:
 
 
 def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
-    from vramplan.sources.gguf import read_gguf
+    """Return the pipeline of a model that Ollama has installed, else of its library's."""
     from vramplan.sources.ollama_environment import read_environment
     from vramplan.sources.ollama_store import find_installed
 
     found = find_installed(name)
+    if found is None:
+        header, projector, parameters = _from_library(name, remark)
+    else:
+        from vramplan.sources.gguf import read_gguf
+
+        header, parameters = read_gguf(found.model), found.parameters
+        projector = None if found.projector is None else _read_projector(found.projector)
+    if mmproj:
+        projector = _read_projector(Path(mmproj))
     environment = read_environment()
-    header = read_gguf(found.model)
-    beside = Path(mmproj) if mmproj else found.projector
-    projector = _read_projector(beside) if beside is not None else None
     given: dict[str, SettingValue] = {"context": AUTO, "ubatch": AUTO, **environment.settings}
     for theirs, ours in _PARAMETERS.items():
-        value = found.parameters.get(theirs)
+        value = parameters.get(theirs)
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24:
             given[ours] = value  # the template wins over the environment
-    main_gpu = found.parameters.get("main_gpu")  # with it Ollama keeps to one card
+    main_gpu = parameters.get("main_gpu")  # with it Ollama keeps to one card
     if isinstance(main_gpu, int) and not isinstance(main_gpu, bool) and 0 <= main_gpu < 64:
         given |= {"split_mode": "none", "main_gpu": main_gpu}
-    given.update(_files_beside(found))
+    if found is not None:
+        given.update(_files_beside(found))
     if environment.used:
         remark(f"unless asked otherwise, from the environment: {', '.join(environment.used)}")
     pipeline = _pipeline(name, header, projector, "ollama", given)
     return replace(pipeline, overhead_bytes=environment.overhead_bytes)
+
+
+def _from_library(
+    name: str, remark: Remark
+) -> tuple[GgufFile, GgufFile | None, Mapping[str, object]]:
+    """Return the headers of a model and of its projector in Ollama's library, and its parameters.
+
+    Raises SourceError where there is none, with what is installed of a like name.
+    """
+    from vramplan.sources.ollama_registry import is_on_hub, read_from_registry
+    from vramplan.sources.ollama_store import nearest_installed
+
+    try:
+        found = read_from_registry(name)
+    except SourceError as problem:
+        near = nearest_installed(name)
+        hint = "; ".join(one for one in (near, problem.hint) if one)
+        raise SourceError(str(problem), hint=hint or None) from None
+    where = "on the hub" if is_on_hub(name) else "in Ollama's library"
+    remark(f"{OLLAMA}{name}: not installed, read {where}")
+    if found.left_out:
+        remark(f"left out, until it is installed: {' and '.join(found.left_out)}")
+    if found.projector is not None and found.projector.architecture != "clip":
+        raise SourceError(f"{OLLAMA}{name}: its projector is none")
+    return found.model, found.projector, found.parameters
 
 
 def _files_beside(found: OllamaModel) -> Iterator[tuple[str, SettingValue]]:
@@ -281,21 +313,15 @@ def _pipeline(
     title = header.text("general.name")[:120].strip()
     trained = model.trained_context
     defaults: dict[str, SettingValue] = {
+        **_plain_defaults(runtime),
         "context": min(_CONTEXT, trained),
-        "ubatch": 512,
-        "kv_type": "f16",
         "key_type": SAME,
         "value_type": SAME,
         "kv_offload": "on",
-        "flash_attention": "auto",
-        "gpu_layers": "auto",
         **_sharing(runtime, model),
         "draft": NONE,
-        **_several_cards(runtime),
         "override_tensor": NONE,
         "lora": NONE,
-        "engine": _BUILDS[runtime],
-        "platform": "linux",
     }
     if image is not None:  # images keep their size: the one that is reserved for
         defaults["image"] = image
@@ -353,6 +379,21 @@ def _sharing(runtime: str, model: GgmlModel) -> dict[str, SettingValue]:
     if model.window:
         chosen["swa_full"] = "off"
     return chosen
+
+
+def _plain_defaults(runtime: str) -> dict[str, SettingValue]:
+    """Return what is asked of any model unless an entry or a file says otherwise."""
+    return {
+        "context": _CONTEXT,
+        "ubatch": 512,
+        "kv_type": "f16",
+        "flash_attention": "auto",
+        "gpu_layers": "auto",
+        "parallel": 1,
+        **_several_cards(runtime),
+        "engine": _BUILDS[runtime],
+        "platform": "linux",
+    }
 
 
 def _several_cards(runtime: str) -> dict[str, SettingValue]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.closed_form import reserved_tokens
 from vramplan.engines.ggml.figures import over_cards
@@ -20,6 +19,7 @@ from vramplan.engines.ggml.witness.pretended_card import PretendedCard
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.model import Band, Origin
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import format_setting
 from vramplan.units import MIB
 

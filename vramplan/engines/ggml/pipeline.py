@@ -9,7 +9,7 @@ from vramplan.quick_dataclass import dataclass
 from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from vramplan.engines.ggml.entry_section import Section, once_each, open_section
 from vramplan.engines.ggml.graph.vision_shapes import VisionShape, VisionTensor
 from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
 from vramplan.engines.ggml.vision_image import image_sizes
 from vramplan.engines.ggml.vision_model import VisionModel
-from vramplan.engines.ggml.weights import (
-    GgmlTensor,
-    Section,
-    TensorRole,
-    once_each,
-    open_section,
-)
+from vramplan.engines.ggml.weights import GgmlTensor, TensorRole
 from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -6,16 +6,16 @@ Source: ggml-org/llama.cpp, tools/mtmd/clip-impl.h (the keys), clip.cpp (load_hp
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.graph.vision_shapes import VisionShape, VisionTensor
 from vramplan.engines.ggml.vision_image import RULES, ImageSizes, image_sizes
 from vramplan.engines.ggml.vision_model import Guess, VisionModel
 from vramplan.engines.ggml.weights import GgmlTensor, TensorRole
 from vramplan.errors import SourceError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 _F32 = 4
 _COLOURS = 3

@@ -30,3 +30,10 @@ def models_below(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
     for folder in folders:
         for path in files_below(folder):
             yield str(folder), str(path)
+
+
+def is_installed(name: str) -> bool:
+    """Return whether Ollama has a model of the name here, whatever became of its files."""
+    from vramplan.sources.ollama_store import is_installed as find
+
+    return find(name)

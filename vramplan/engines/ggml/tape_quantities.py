@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from vramplan.engines.ggml.closed_form import Batch, reserved_tokens
 from vramplan.engines.ggml.weights import GgmlModel, GgmlTensor
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:

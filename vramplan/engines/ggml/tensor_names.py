@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from vramplan.errors import SourceError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 _BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.[0-9]{1,4}\.")
 _END = re.compile(r"\.(?:weight|bias|scales?|input_scale)$")

@@ -1,14 +1,12 @@
 """A ggml model as its list of tensors: types, sizes, layers, and which of them go to the GPU.
 
-`GgmlModel` is the seam for model files. Today it is filled from a catalogue entry; a GGUF header
-names the same tensors with the same types, so a reader of headers can fill it as well, and nothing
-above this module needs to know which of the two it was.
+It comes from a file's header, or from one that a catalogue's entry stands for; nothing above this
+module needs to know which of the two it was.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from math import prod
@@ -16,17 +14,13 @@ from math import prod
 from vramplan.engines.ggml.card_shares import HOST, cards_of
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, ROW_STEP
 from vramplan.engines.ggml.experts import NOTHING_MOVED, Moved, has_experts
-from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
-from vramplan.errors import CatalogError, did_you_mean
-from vramplan.quick_dataclass import dataclass, field, replace
-from vramplan.quick_typing import TYPE_CHECKING, TypeVar, cast
+from vramplan.quick_dataclass import dataclass, field
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.sources.block_sizes import BLOCKS
 
 if TYPE_CHECKING:
     from vramplan.engines.ggml.graph.shapes import LanguageShape
-    from vramplan.sources.gguf import Value
-
-T = TypeVar("T")
+    from vramplan.sources.gguf_header import Value
 
 #: the embeddings of words
 TABLE = "token_embd.weight"
@@ -285,216 +279,3 @@ def _parts(
             has_output=place_of.get(output) == card,
             weights_bytes=weights_bytes,
         )
-
-
-class Section:
-    """A mapping of a catalogue entry, read key by key; whatever is not right is a CatalogError."""
-
-    def __init__(self, data: object, path: str, where: str) -> None:
-        self._path, self._where = path, where
-        if not isinstance(data, Mapping):
-            raise self.error("", "must be a mapping")
-        self._data: Mapping[object, object] = data
-
-    def error(self, key: str, message: str, *, hint: str | None = None) -> CatalogError:
-        """Return an error about `key`, or about the whole section."""
-        place = f"{self._where}.{key}" if key else self._where
-        return CatalogError(f"{self._path}: {place}: {message}", hint=hint)
-
-    def count(self, key: str, *, most: int = 1 << 24) -> int:
-        """Return the whole number from 1 to `most` that stands at `key`."""
-        value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise self.error(key, f"must be a whole number from 1 to {most:,}, not {value!r}")
-        return value
-
-    def word(self, key: str, known: Mapping[str, object]) -> str:
-        """Return the word at `key`, one of `known`."""
-        value = self._get(key)
-        if not isinstance(value, str) or value not in known:
-            hint = did_you_mean(str(value), known) or "use " + ", ".join(known)
-            raise self.error(key, f"unknown {key} {value!r}", hint=hint)
-        return value
-
-    def section(self, key: str) -> Section | None:
-        """Return the mapping at `key`, or None where there is none."""
-        if key not in self._data:
-            return None
-        return Section(self._data[key], self._path, f"{self._where}.{key}")
-
-    def refuse_others(self, *known: str) -> None:
-        """Raise for a key that means nothing here."""
-        for key in self._data:
-            if key not in known:
-                hint = did_you_mean(str(key), known) or "known keys: " + ", ".join(known)
-                raise self.error(str(key), "unknown key", hint=hint)
-
-    def spelt(self) -> str:
-        """Return all that it says, the same text for the same."""
-        return json.dumps(self._data, sort_keys=True, default=str)
-
-    def _get(self, key: str) -> object:
-        if key not in self._data:
-            raise self.error("", f"the key {key!r} is missing")
-        return self._data[key]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Recipe:
-    """Which type `llama-quantize` gives a matrix: most, a better one for some, the last."""
-
-    matrices: str
-    better: str  # attn_v and ffn_down of the layers that `_deserves_more_bits` picks
-    output: str
-
-
-#: Source: llama.cpp, src/llama-quant.cpp (llama_tensor_get_type): but for f16 and q8_0 the output
-#: matrix is q6_k; norms are f32 in every file
-_RECIPES: Mapping[str, _Recipe] = {
-    "f16": _Recipe(matrices="f16", better="f16", output="f16"),
-    "q8_0": _Recipe(matrices="q8_0", better="q8_0", output="q8_0"),
-    "q6_k": _Recipe(matrices="q6_k", better="q6_k", output="q6_k"),
-    "q5_k_m": _Recipe(matrices="q5_k", better="q6_k", output="q6_k"),
-    "q5_0": _Recipe(matrices="q5_0", better="q5_0", output="q6_k"),
-    "q4_k_m": _Recipe(matrices="q4_k", better="q6_k", output="q6_k"),
-    "q4_0": _Recipe(matrices="q4_0", better="q4_0", output="q6_k"),
-}
-
-
-def read_model(pipeline: GgmlPipeline) -> GgmlModel:
-    """Return the language model that the catalogue entry's `ggml` mapping describes.
-
-    Raises CatalogError for a key that is missing, unknown or has no usable value.
-    """
-    return once_each(pipeline, _read_model)
-
-
-def once_each(pipeline: GgmlPipeline, read: Callable[[GgmlPipeline], T]) -> T:
-    """Return what `read` makes of a pipeline; a check asks once per card and architecture."""
-    known = _READ.setdefault(read, {})
-    if id(pipeline) not in known:
-        # holding the pipeline keeps its id its own
-        known[id(pipeline)] = (pipeline, read(pipeline))
-    found = known[id(pipeline)][1]
-    while len(known) > _MOST_READ:
-        del known[next(iter(known))]  # the oldest
-    return cast("T", found)
-
-
-#: by reader, of which there are three, and pipeline
-_READ: dict[object, dict[int, tuple[GgmlPipeline, object]]] = {}
-_MOST_READ = 256
-
-
-def _read_model(pipeline: GgmlPipeline) -> GgmlModel:
-    section = open_section(pipeline)
-    section.refuse_others(*_SIZES, "architecture", "quantisation", "projector")
-    architecture = section.word("architecture", _ARCHITECTURES)
-    quantisation = section.word("quantisation", _RECIPES)
-    sizes = {key: section.count(key, most=most) for key, most in _SIZES.items()}
-    heads, kv_heads, embedding = sizes["heads"], sizes["kv_heads"], sizes["embedding"]
-    if embedding % heads:
-        raise section.error("heads", f"{heads} does not divide the embedding of {embedding}")
-    if heads % kv_heads:
-        raise section.error("kv_heads", f"{kv_heads} does not divide the {heads} heads")
-    recipe = _RECIPES[quantisation]
-    block = max(BLOCKS[kind][0] for kind in (recipe.matrices, recipe.better, recipe.output))
-    for key in ("embedding", "feed_forward"):
-        if sizes[key] % block:
-            raise section.error(key, f"{sizes[key]} is not a multiple of {quantisation}'s {block}")
-    model = GgmlModel(
-        architecture=architecture,
-        quantisation=quantisation,
-        head_size=embedding // heads,
-        tensors=(),
-        next_tensors=(),
-        language=None,
-        identity=section.spelt(),
-        pooling="none",
-        keys={},
-        **sizes,
-    )
-    tensors = tuple(_ARCHITECTURES[architecture](model, recipe))
-    return replace(model, tensors=tensors, language=_shape(model, tensors))
-
-
-def _shape(model: GgmlModel, tensors: tuple[GgmlTensor, ...]) -> LanguageShape:
-    """Return the shapes of the graph, which are every layer's."""
-    from vramplan.engines.ggml.graph.shapes import LanguageShape, LayerShape
-
-    layer = LayerShape(
-        heads=model.heads,
-        kv_heads=model.kv_heads,
-        head_k=model.head_size,
-        head_v=model.head_size,
-        feed_forward=model.feed_forward,
-    )
-    return LanguageShape(
-        architecture=model.architecture,
-        embedding=model.embedding,
-        vocabulary=model.vocabulary,
-        layers=(layer,) * model.layers,
-        names=frozenset(tensor.name for tensor in tensors),
-    )
-
-
-def open_section(pipeline: GgmlPipeline) -> Section:
-    """Return the `ggml` mapping of a catalogue's entry, ready to be read."""
-    said = pipeline.model.section if isinstance(pipeline.model, Described) else {}
-    return Section(said, pipeline.path or pipeline.name, "ggml")
-
-
-#: key -> the largest value that is not absurd
-_SIZES: Mapping[str, int] = {
-    "layers": 1024,
-    "embedding": 1 << 17,
-    "feed_forward": 1 << 20,
-    "heads": 1024,
-    "kv_heads": 1024,
-    "vocabulary": 1 << 21,
-    "trained_context": 1 << 24,
-}
-
-
-def _llama_tensors(model: GgmlModel, recipe: _Recipe) -> Iterator[GgmlTensor]:
-    """Yield the tensors of LLaMA and everything built like it (Mistral, Vicuna).
-
-    Source: llama.cpp, gguf-py/gguf/constants.py (MODEL_ARCH.LLAMA) and src/llama-arch.cpp.
-    """
-    wide, inner, vocabulary = model.embedding, model.feed_forward, model.vocabulary
-    kv_width = model.kv_heads * model.head_size
-    yield _tensor("token_embd.weight", (wide, vocabulary), recipe.matrices, TensorRole.INPUT)
-    for layer in range(model.layers):
-        better = recipe.better if _deserves_more_bits(layer, model.layers) else recipe.matrices
-        parts = (
-            ("attn_norm", (wide,), "f32"),
-            ("attn_q", (wide, wide), recipe.matrices),
-            ("attn_k", (wide, kv_width), recipe.matrices),
-            ("attn_v", (wide, kv_width), better),
-            ("attn_output", (wide, wide), recipe.matrices),
-            ("ffn_norm", (wide,), "f32"),
-            ("ffn_gate", (wide, inner), recipe.matrices),
-            ("ffn_up", (wide, inner), recipe.matrices),
-            ("ffn_down", (inner, wide), better),
-        )
-        for part, shape, kind in parts:
-            yield _tensor(f"blk.{layer}.{part}.weight", shape, kind, TensorRole.BLOCK, layer)
-    yield _tensor("output_norm.weight", (wide,), "f32", TensorRole.OUTPUT)
-    yield _tensor("output.weight", (wide, vocabulary), recipe.output, TensorRole.OUTPUT)
-
-
-def _tensor(
-    name: str, shape: tuple[int, ...], kind: str, role: TensorRole, layer: int | None = None
-) -> GgmlTensor:
-    return GgmlTensor(name=name, shape=shape, type=kind, role=role, layer=layer)
-
-
-def _deserves_more_bits(layer: int, layers: int) -> bool:
-    """Return whether a `_k_m` recipe gives a layer more bits (llama-quant.cpp, use_more_bits)."""
-    eighth = layers // 8
-    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
-
-
-_ARCHITECTURES: Mapping[str, Callable[[GgmlModel, _Recipe], Iterator[GgmlTensor]]] = {
-    "llama": _llama_tensors,
-}

@@ -9,13 +9,13 @@ ggml-org/llama.cpp, src/models (load_arch_hparams) and src/llama-hparams.cpp (se
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 _WIDEST = 1 << 30
 

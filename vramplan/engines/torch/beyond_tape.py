@@ -35,8 +35,11 @@ def estimate_beyond(
 ) -> Estimate | None:
     """Return the budget by a tape beyond where it holds; None where it cannot be carried on.
 
-    `estimate` replays it at any settings, and raises TapeError where it has no code for them.
+    `estimate` replays it at any settings, and raises TapeError where it has no code for them. What
+    a tape was recorded at one value of is in none of its expressions: it says nothing of others.
     """
+    if _is_at_another(tape, settings):
+        return None
     edge = last_inside(tape, defaults, settings)
     if edge is None:
         return None
@@ -76,6 +79,15 @@ def last_inside(tape: Tape, start: Settings, goal: Settings) -> Settings | None:
         else:
             outside = middle
     return at(inside)
+
+
+def _is_at_another(tape: Tape, settings: Settings) -> bool:
+    """Return whether settings differ from the one value of them that a tape was recorded at."""
+    numbers = numbers_at(settings)
+    return any(
+        low == high and tape.dims.get(text) in numbers and numbers[tape.dims[text]] != low
+        for text, (low, high) in tape.domain.items()
+    )
 
 
 def _steps(tape: Tape) -> Mapping[str, int]:

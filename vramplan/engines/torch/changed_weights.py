@@ -102,11 +102,13 @@ def _changes(lists: Mapping[str, ModuleList], names: Sequence[str], settings: Se
 
 def mostly_linear(pipeline: TorchPipeline) -> bool:
     """Return whether most of a pipeline's weights are in layers that quantisers take."""
-    from vramplan.engines.torch.quantised import linear_and_all
+    from vramplan.engines.torch.module_list import shipped_linear
+    from vramplan.engines.torch.quantised import linear_in_all
 
-    lists = lists_of(pipeline.module_list, pipeline.saved)
-    both = [linear_and_all(modules) for modules in lists.values()]
-    return 2 * sum(taken for taken, _ in both) > sum(whole for _, whole in both)
+    name = pipeline.module_list
+    told = None if name is None else shipped_linear(name)
+    taken, whole = told or linear_in_all(lists_of(name, pipeline.saved))
+    return 2 * taken > whole
 
 
 def how_sure(found: Changes, component: str, part: str = "") -> tuple[Origin, str] | None:
@@ -296,7 +298,7 @@ def _changed_part(part: CountedPart, found: Changes, settings: Settings) -> Coun
     modules = found.lists.get(part.name)
     if modules is None:
         return part
-    element_bytes = ELEMENT_BYTES[str(settings["dtype"])]
+    element_bytes = ELEMENT_BYTES[part.dtype or str(settings["dtype"])]
     scheme = found.schemes.get(part.name)
     sizes = sizes_of(modules, scheme, element_bytes)
     added = sum(

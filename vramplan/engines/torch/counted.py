@@ -155,7 +155,7 @@ def _weights(
     dtype = str(settings["dtype"])
     found = changes_at(pipeline, settings) if are_changed(settings) else None
     for part in resident:
-        is_sure = dtype == "fp32" or not part.keeps_more
+        is_sure = (part.dtype or dtype) == "fp32" or not part.keeps_more
         origin, source = Origin.EXACT, f"counted from {model.counted_from}"
         if found is not None and (told := how_sure(found, part.name)) is not None:
             origin, source = told
@@ -192,7 +192,7 @@ def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
         yield Component(
             name=part.name,
             parameters=part.parameters,
-            dtype=part.quantised or str(settings["dtype"]),
+            dtype=part.quantised or part.dtype or str(settings["dtype"]),
             weights_bytes=part.bytes_in(str(settings["dtype"])),
             device="split" if is_split else "gpu",
         )
@@ -258,10 +258,11 @@ def _uses(
         decoder = model.decoder
         image = settings.get("image")
         width, height = image if isinstance(image, tuple) else (0, 0)
-        wide = 4 if decoder.is_upcast and settings["dtype"] == "fp16" else size
+        dtype = decoder.dtype_in(str(settings["dtype"]))
+        wide = ELEMENT_BYTES[dtype]
         one = width * height * decoder.channels * wide * batch
         band = _scaled(one, _VIDEO if decoder.is_video else _IMAGES)
-        if settings["dtype"] == "bf16" and parse_capability(compute_capability) < (8, 0):
+        if dtype == "bf16" and parse_capability(compute_capability) < (8, 0):
             band = _wider(band, _scaled(one, _IMAGES_IN_COPIES))
             tokens = width * height // _PIXELS_OF_A_TOKEN
             scores = _SCORES * 4 * tokens * tokens * batch  # in fp32

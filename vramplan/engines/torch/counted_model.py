@@ -50,6 +50,7 @@ class CountedPart:
     quantised: str | None  # the type of most of its bytes, where that is no float
     kept_elements: int = 0  # of `elements`, those that are in fp32 where the rest is in fp16
     keeps_more: bool = False  # its class keeps others in fp32 in half precision
+    dtype: str | None = None  # its own, whatever is asked for: all of it is fixed then
 
     def bytes_in(self, dtype: str) -> int:
         """Return what it takes on the device when it is loaded in `dtype`."""
@@ -70,6 +71,11 @@ class Decoder:
     is_video: bool
     is_upcast: bool  # the pipeline casts it to fp32 where the rest is fp16
     tape: str | None = None  # of this autoencoder alone
+    dtype: str | None = None  # its own, whatever the rest's
+
+    def dtype_in(self, dtype: str) -> str:
+        """Return what it decodes in where the pipeline is in `dtype`."""
+        return self.dtype or ("fp32" if self.is_upcast and dtype == "fp16" else dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +161,12 @@ def _count_part(part: Part) -> CountedPart:
     return CountedPart(
         name=part.name,
         parameters=parameters,
-        elements=elements,
-        fixed_bytes=fixed,
+        elements=0 if part.dtype else elements,
+        fixed_bytes=fixed + (elements * ELEMENT_BYTES[part.dtype] if part.dtype else 0),
         quantised=None if most in SAVED_DTYPES else most.lower() or None,
         kept_elements=kept,
         keeps_more=class_name.startswith(_KEEPS_MORE),
+        dtype=part.dtype,
     )
 
 

@@ -27,11 +27,9 @@ def decoded_by_tape(
     decoder = counted.decoder if counted is not None else None
     if counted is None or decoder is None or decoder.tape is None:
         return None
-    dtype = settings.get("dtype")
-    if decoder.is_upcast and dtype == "fp16":
-        dtype = "fp32"
+    dtype = decoder.dtype_in(str(settings.get("dtype")))
     asked = {key: settings[key] for key in ("image", "frames", "batch") if key in settings}
-    at: Settings = {"mode": "decode", **asked, "dtype": str(dtype)}
+    at: Settings = {"mode": "decode", **asked, "dtype": dtype}
     for name in (f"{decoder.tape}.{dtype}", decoder.tape):
         alone = replace(
             pipeline,
@@ -51,7 +49,7 @@ def decoded_by_tape(
             found.low_bytes, found.expected_bytes, found.high_bytes, compute_capability
         )
         (weights,) = (part for part in counted.parts if part.name == decoder.part)
-        held = weights.bytes_in(str(dtype)) + cublas_band(compute_capability)[0].expected_bytes
+        held = weights.bytes_in(dtype) + cublas_band(compute_capability)[0].expected_bytes
         return Band(
             low_bytes=max(0, band.low_bytes - held),
             expected_bytes=max(0, band.expected_bytes - held),

@@ -77,6 +77,7 @@ def _part(spec: ComponentSpec, file_type: str) -> Part:
         class_path=spec.class_path,
         config=_json(spec.config),
         tensors=(all_of_it,),
+        dtype=spec.dtype,
     )
 
 
@@ -123,6 +124,7 @@ def _decoder(spec: ComponentSpec, pipeline: TorchPipeline) -> Decoder | None:
                 is_video="frames" in pipeline.defaults or key in _OF_VIDEO,
                 is_upcast=spec.config.get("force_upcast") is True,
                 tape=spec.tape,
+                dtype=spec.dtype,
             )
     return None
 

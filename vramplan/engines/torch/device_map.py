@@ -11,13 +11,13 @@ Host memory is taken to have room.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.changed_weights import tape_at
 from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import LayerSplit, Settings
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING, cast
 from vramplan.setting_values import NONE
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NoReturn
 
 from vramplan.compare.comparison import Comparison, compare_run
 from vramplan.compare.pair import Pair
@@ -15,6 +14,7 @@ from vramplan.errors import MeasurementError, MissingError
 from vramplan.hearing import listener
 from vramplan.model import Card, Job
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import NoReturn
 from vramplan.runner.tools import Tools
 
 

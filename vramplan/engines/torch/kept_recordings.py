@@ -6,25 +6,32 @@ A recording is a tape by a key of everything that it depends on.
 from __future__ import annotations
 
 import binascii
-import tempfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
 
 from vramplan import user_cache
 from vramplan.codec import Json
+from vramplan.quick_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 #: recordings of one process; a sweep over sizes makes one for each
 _MOST = 512
 #: what the user's cache calls one
 _KIND = "recording"
+#: where the code is that makes one
+_RECORDER = "engines/torch/record"
 #: characters of one of the texts that a recording is kept as there, and of a whole recording
 _PIECE, _LARGEST = 1 << 16, 64 << 20
 
 
 @lru_cache(maxsize=1)
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="vramplan-recordings-")
+def _folder() -> TemporaryDirectory[str]:
+    from tempfile import TemporaryDirectory  # long to load
+
+    return TemporaryDirectory(prefix="vramplan-recordings-")
 
 
 def folder() -> Path:
@@ -39,7 +46,7 @@ def find(key: str) -> bool:
     if (folder() / "tapes" / f"{key}.json").is_file():
         return True
     cache = user_cache.in_use()
-    text = None if cache is None else _unpacked(cache.find(_KIND, key))
+    text = None if cache is None else _unpacked(cache.find(_KIND, _named(key)))
     if text is None:
         return False
     _put(key, text)
@@ -50,7 +57,12 @@ def keep(key: str, text: str) -> None:
     """Keep a recording, in the user's cache too; the oldest goes where there are many."""
     _put(key, text)
     if (cache := user_cache.in_use()) is not None:
-        cache.keep(_KIND, key, _packed(text))
+        cache.keep(_KIND, _named(key), _packed(text))
+
+
+def _named(key: str) -> str:
+    """Return the key in the user's cache: what records is not in the stamp of all our code."""
+    return f"{key} {user_cache.code_stamp(_RECORDER)}"
 
 
 def _put(key: str, text: str) -> None:

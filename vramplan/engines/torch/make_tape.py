@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.engines.torch.libraries import QUIET, require_libraries
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.record.session import Recipe, Sample

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.catalog.cards import DEFAULT_CAPABILITY
 from vramplan.engines.torch.checkpoint import checkpoint_of
@@ -21,6 +20,7 @@ from vramplan.measurement.reading import DeviceMemory
 from vramplan.measurement.run import Emulation, FailureKind, Run, Witness
 from vramplan.model import Card, Job
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.runner.eyes import measured_gpu, open_eyes
 from vramplan.runner.played_card import leave_bytes
 from vramplan.settings import format_setting

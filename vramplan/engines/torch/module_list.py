@@ -11,17 +11,21 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.codec import JsonError, Limits, read_object, rows, text_of, whole
 from vramplan.engines.torch.pipeline import MODULES
 from vramplan.errors import TapeError
+from vramplan.known_results import find_shipped
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.contents import Weights
     from vramplan.sources.saved_model import Part, SavedModel
+
+#: beside the lists, what of each is linear
+LINEAR_FILE = "linear.json"
 
 #: a layer that multiplies a matrix; another that a hook can cast or move; what is neither
 LINEAR, LAYER, OTHER = "linear", "layer", "other"
@@ -107,6 +111,22 @@ def shipped_modules(name: str) -> Mapping[str, ModuleList]:
     """
     path = profiles_dir() / MODULES / f"{name}.json.gz"
     return _read(path) if path.is_file() else {}
+
+
+def shipped_linear(name: str) -> tuple[int, int] | None:
+    """Return what `quantised.linear_and_all` gives of all components of an entry of ours.
+
+    It ships beside the lists, which are long; None where it does not.
+    """
+    return find_shipped(profiles_dir() / MODULES / LINEAR_FILE, name, _two)
+
+
+def _two(raw: object) -> tuple[int, int] | None:
+    try:
+        taken, every = map(whole, rows(raw, 2))
+    except ValueError:
+        return None
+    return taken, every
 
 
 @lru_cache(maxsize=4)

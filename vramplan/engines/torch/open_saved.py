@@ -82,7 +82,13 @@ def _as_pipeline(
     dtype = saved_dtype(model)
     same = find_same(model, entries, folders)
     if same is not None:
-        remark(f"{model.place}: the architecture of the catalogue's {same.name}, {_loaded(model)}")
+        own = {spec.name: spec.dtype for spec in same.components if spec.dtype}
+        beside = "".join(f", its {part} in {told}" for part, told in own.items())
+        remark(
+            f"{model.place}: the architecture of the catalogue's {same.name}, "
+            f"{_loaded(model)}{beside}"
+        )
+        model = _with_own_dtypes(model, own)
         is_counted = same.counted is not None  # where its tape does not hold
         return replace(
             same,
@@ -147,6 +153,12 @@ def _as_pipeline(
     if is_packed or any(part.quantised for part in counted.parts):  # its weights are what they are
         return pipeline
     return add_weight_settings(pipeline, {part.name: part.class_path for part in model.parts})
+
+
+def _with_own_dtypes(model: SavedModel, own: Mapping[str, str]) -> SavedModel:
+    """Return a model whose parts are loaded as those of the catalogue's entry are."""
+    parts = tuple(replace(part, dtype=own.get(part.name)) for part in model.parts)
+    return replace(model, parts=parts) if own else model
 
 
 def _with_decoders_tape(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import cast
 
 from vramplan.catalog.cards import assumed_card
 from vramplan.catalog.published import Claim, settings_of, sum_of
@@ -25,6 +24,7 @@ from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import UsageError
 from vramplan.model import Settings
 from vramplan.quick_dataclass import replace
+from vramplan.quick_typing import cast
 
 #: runs before the one that is measured, as in the benchmarks that measure above the weights
 _WARM_UPS = 2

@@ -199,6 +199,12 @@ def linear_and_all(modules: ModuleList) -> tuple[int, int]:
     return _linear_and_all(ById(modules))
 
 
+def linear_in_all(lists: Mapping[str, ModuleList]) -> tuple[int, int]:
+    """Return the same of all components."""
+    both = [linear_and_all(modules) for modules in lists.values()]
+    return sum(taken for taken, _ in both), sum(whole for _, whole in both)
+
+
 @lru_cache(maxsize=256)
 def _linear_and_all(modules: ById[ModuleList]) -> tuple[int, int]:
     every = modules.of.modules

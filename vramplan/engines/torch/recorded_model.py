@@ -8,11 +8,9 @@ are constants, and is replayed as any other.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache, lru_cache
 
 from vramplan.engines.torch import kept_recordings
@@ -25,13 +23,13 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.errors import RecordingError, TapeError
 from vramplan.hearing import listener
 from vramplan.model import Settings
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.recording_switch import SWITCH, is_off
 from vramplan.searching import is_search, leave_out
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: raise it when what is recorded changes
-_VERSION = 1
+_VERSION = 2
 _NEEDED = (*LIBRARIES, "resource")  # the last bounds a process, and is not there on Windows
 _LIBRARIES_OF_PARTS = ("diffusers.", "transformers.")
 
@@ -197,6 +195,7 @@ def _part(part: Part) -> dict[str, object]:
         "class_path": part.class_path,
         "config": dict(part.config),
         "elements": sum(floats),
+        **({"dtype": part.dtype} if part.dtype else {}),
     }
 
 
@@ -209,4 +208,6 @@ def _key(request: Mapping[str, object]) -> str:
 @cache
 def _versions() -> dict[str, str]:
     """Return the versions of what records, read once: each is a file of its own."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+    from importlib.metadata import version  # long to load, and asked only by what is recorded
+
+    return {name: version(name) for name in LIBRARIES}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, Entry
 from vramplan.codec import Json
+from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.tape.contents import Weights
@@ -147,9 +148,13 @@ def has_sizes_of(part: Part, weights: Weights) -> bool:
     if any(not _is_counted(tensor.dtype) for tensor in part.tensors):
         return False  # quantised: other tensors, and other work
     saved = Counter(one.elements for one in part.tensors if one.dtype in _FLOATS)
-    held = Counter(size for module in weights.modules for size in module if isinstance(size, int))
-    # a text such as ``616B`` stands for a buffer of fixed bytes
-    if saved - held:
+    sizes = [size for module in weights.modules for size in module]
+    held = Counter(size for size in sizes if isinstance(size, int))
+    # a text such as ``616B`` stands for a buffer of fixed bytes, or for what stays in fp32
+    kept = Counter(
+        int(size[:-1]) // ELEMENT_BYTES["fp32"] for size in sizes if isinstance(size, str)
+    )
+    if saved - held - kept:
         return False
     return sum(size * count for size, count in saved.items()) >= weights.parameters
 

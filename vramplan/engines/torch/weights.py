@@ -53,14 +53,16 @@ def components(run: RunAtPeak) -> Iterator[Component]:
     dtype = str(run.settings.get("dtype", "fp32"))
     is_split = run.settings.get("offload", "none") != "none"
     found = changes_at(run.pipeline, run.settings) if are_changed(run.settings) else None
+    own = {spec.name: spec.dtype or dtype for spec in run.pipeline.components}
     whole = whole_bytes(run.pipeline, run.settings) if is_grouped(run.settings) else {}
     for part in run.result.parts:
         is_kept = part.component in STAYS_ON_DEVICE and not is_grouped(run.settings)
         stays = not is_split or is_kept
+        loaded = own.get(part.component, dtype)
         yield Component(
             name=part.name,
             parameters=part.parameters,
-            dtype=dtype if found is None else found.dtype_of(part, dtype),
+            dtype=loaded if found is None else found.dtype_of(part, loaded),
             weights_bytes=whole.get(part.name, part.weights_bytes),
             device="gpu" if stays else "split",
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -148,6 +148,37 @@ class LayerPlans:
         return work.sizes[own]
 
 
+class _Layers(Mapping[str, LayerPlans]):
+    """The layers of one dtype by kind, each read when it is asked for: a run meets few of them.
+
+    Raises CatalogError then for what is not what the tool writes.
+    """
+
+    def __init__(self, path: Path, raw: Mapping[str, Any]) -> None:
+        self._path = path
+        self._raw = raw
+        self._read: dict[str, LayerPlans] = {}
+
+    def __getitem__(self, kind: str) -> LayerPlans:
+        """Return the plans of a kind; raises KeyError."""
+        found = self._read.get(kind)
+        if found is None:
+            raw = self._raw[kind]
+            try:
+                found = self._read[kind] = _layer(raw)
+            except (AttributeError, KeyError, TypeError, ValueError) as problem:
+                raise not_ours(self._path, problem) from None
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the kinds."""
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._raw)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plans:
     """What was witnessed on one architecture, by dtype and layer."""
@@ -170,20 +201,11 @@ def read_plans(profiles: Path, capability: str) -> Plans:
 
     Raises CatalogError for a file that is not there, or not what the tool writes.
     """
-    raw = read_file(profiles, capability)
-    try:
-        return _plans(raw)
-    except (AttributeError, KeyError, TypeError, ValueError) as problem:
-        raise not_ours(profiles / FOLDER / file_name(capability), problem) from None
-
-
-def _plans(raw: Any) -> Plans:
-    return Plans(
-        layers={
-            str(dtype): {str(kind): _layer(one) for kind, one in layers.items()}
-            for dtype, layers in raw["layers"].items()
-        },
-    )
+    layers = read_file(profiles, capability).get("layers")
+    path = profiles / FOLDER / file_name(capability)
+    if not isinstance(layers, dict) or not all(isinstance(one, dict) for one in layers.values()):
+        raise not_ours(path, "layers are not by dtype and kind")
+    return Plans(layers={dtype: _Layers(path, one) for dtype, one in layers.items()})
 
 
 def _layer(raw: Any) -> LayerPlans:

@@ -13,7 +13,6 @@ whenever it runs and are dropped afterwards (accelerate.hooks.AlignDevicesHook).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
 from vramplan.engines.torch.tape.code import Code, Step
@@ -22,6 +21,7 @@ from vramplan.engines.torch.tape.contents import Tape, Variant
 from vramplan.engines.torch.tape.expressions import evaluate, evaluate_all
 from vramplan.errors import TapeError
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import cast
 
 #: a tape may come from a stranger: calls within calls, and steps that are gone through
 _DEEPEST = 32

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from vramplan.codec import JsonError, Limits, parse_json, rows, text_of, whole
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT, padding_bytes
@@ -24,6 +23,7 @@ from vramplan.engines.ggml.graph.tensor import Shape, Tensor
 from vramplan.errors import MeasurementError, MissingError
 from vramplan.extras import install_command
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.sources.block_sizes import BLOCKS
 from vramplan.units import MIB
 

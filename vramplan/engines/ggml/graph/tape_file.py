@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from vramplan.codec import JsonError, Limits, read_object, rows, text_of, whole
 from vramplan.engines.ggml.graph.tape import (
@@ -29,6 +28,7 @@ from vramplan.engines.ggml.graph.tape import (
     Tapes,
 )
 from vramplan.errors import TapeError
+from vramplan.quick_typing import Any
 from vramplan.sources.block_sizes import BLOCKS
 from vramplan.units import MIB
 

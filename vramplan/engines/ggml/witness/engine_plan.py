@@ -24,7 +24,7 @@ from vramplan.settings import format_setting
 from vramplan.units import MIB
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile
+    from vramplan.sources.gguf_header import GgufFile
 
 #: the engine prints hundredths of a MiB
 _ROUNDING_BYTES = MIB // 200

@@ -19,7 +19,7 @@ from vramplan.errors import MeasurementError
 from vramplan.sources.block_sizes import TYPES
 
 if TYPE_CHECKING:
-    from vramplan.sources.gguf import GgufFile, Value
+    from vramplan.sources.gguf_header import GgufFile, Value
 
 _ALIGNMENT = 32
 _NUMBERS = {name: number for number, name in TYPES.items()}

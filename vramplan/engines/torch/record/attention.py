@@ -74,6 +74,11 @@ class Asked:
     is_trained: bool = False  # something of it wants a gradient
     queries: int = 1
     keys: int = 1
+    is_of_run: bool = True  # in the dtype of the run, for which the architecture prefers a kernel
+
+
+#: what an architecture may prefer
+KERNELS = ("flash", "cudnn", "efficient", "math")
 
 
 def choose_kernel(best: str, asked: Asked) -> str:
@@ -83,12 +88,13 @@ def choose_kernel(best: str, asked: Asked) -> str:
     (before 8.0) or `math` (asked for, or bf16 before 8.0). Head sizes above 256 have no flash
     kernel, and flash masks what is to come only where queries and keys are equally many; cuDNN
     takes multiples of 8 up to 256, and for training none between 128 and 256; the memory-efficient
-    kernel takes any aligned head size. A test holds this against what torch 2.14.1 chose on cards
-    of seven architectures that were not there, but for one thing: on 10.x a query of one token has
-    no cuDNN kernel, and gets the next one.
+    kernel takes any aligned head size. Operands of another dtype than the run's, as those of a VAE
+    in fp32 beside bf16, have it before 8.0 too. A test holds this against what torch 2.14.1 chose
+    on cards of seven architectures that were not there, but for one thing: on 10.x a query of one
+    token has no cuDNN kernel, and gets the next one.
     """
     head, half = asked.head, asked.is_half
-    if best == "math":
+    if best == "math" and asked.is_of_run:
         return "math"
     same_head = head == asked.value_head
     has_cudnn = head <= 128 or (
@@ -112,11 +118,22 @@ _WITH_LINEAR_LAYERS = (functional.linear, functional.multi_head_attention_forwar
 
 
 class Attention(TorchFunctionMode):
-    """Runs the operator a CUDA device would run in place of `scaled_dot_product_attention`."""
+    """Runs the operator a CUDA device would run in place of `scaled_dot_product_attention`.
 
-    def __init__(self, best: str) -> None:
+    `best` is what the architecture prefers for the run's `dtype`; `chose` hears for which others
+    the same kernel would have been chosen.
+    """
+
+    def __init__(
+        self,
+        best: str,
+        dtype: torch.dtype | None = None,
+        chose: Callable[[frozenset[str]], None] = lambda _: None,
+    ) -> None:
         super().__init__()
         self.best = best
+        self._dtype = dtype
+        self._chose = chose
 
     def __torch_function__(
         self,
@@ -157,9 +174,12 @@ class Attention(TorchFunctionMode):
             is_trained=grad,
             queries=query.shape[-2],
             keys=key.shape[-2],
+            is_of_run=self._dtype in (None, query.dtype),
         )
         is_of_heads = query.dim() == key.dim() == value.dim() == 4
         kernel = choose_kernel(self.best, asked) if is_of_heads else "math"  # fused ones want heads
+        if is_of_heads:
+            self._chose(frozenset(k for k in KERNELS if choose_kernel(k, asked) == kernel))
         ops = torch.ops.aten
         if kernel == "flash":
             return ops._scaled_dot_product_flash_attention(

@@ -16,7 +16,6 @@ back, and what is cut up until then may stay in the way. Success is not monotone
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
 
 from vramplan.engines.torch.tape import expandable
 from vramplan.engines.torch.tape.blocks import (
@@ -32,6 +31,7 @@ from vramplan.engines.torch.tape.blocks import (
     segment_bytes,
 )
 from vramplan.errors import UsageError
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable

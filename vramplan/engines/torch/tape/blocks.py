@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import TYPE_CHECKING
 
+from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.units import MIB
 
 if TYPE_CHECKING:

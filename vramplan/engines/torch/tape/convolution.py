@@ -18,7 +18,8 @@ from vramplan.quick_dataclass import dataclass
 #: the layer itself, the gradient of its input and that of its filter
 FORWARD, INPUT_GRADIENT, FILTER_GRADIENT = "conv", "dgrad", "wgrad"
 
-_KIND = re.compile(
+# compiled where a tape is read: a result that is known needs none
+_KIND = (
     r"(conv|dgrad|wgrad) ([0-9]{1,6})>([0-9]{1,6}) ([0-9x]{1,20})"
     r"(?: s([0-9x]{1,20}))?(?: p([0-9x]{1,20}))?(?: d([0-9x]{1,20}))?(?: g([0-9]{1,6}))?( t)?"
     r"( nhwc)?"
@@ -81,7 +82,7 @@ def _short(sides: tuple[int, ...]) -> str:
 @lru_cache(maxsize=4096)
 def read_kind(kind: str) -> Convolution | None:
     """Return the layer that a step's kind names; None where it names none."""
-    found = _KIND.fullmatch(kind)
+    found = re.fullmatch(_KIND, kind)
     if found is None:
         return None
     product, inside, outside, kernel, stride, padding, dilation, groups, *marks = found.groups()

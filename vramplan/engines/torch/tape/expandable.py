@@ -8,9 +8,8 @@ try_allocate_expandable_block, unmap_block and release_expandable_segment.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vramplan.engines.torch.tape.blocks import Block, round_up
+from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vramplan.engines.torch.tape.blocks import BlockPool

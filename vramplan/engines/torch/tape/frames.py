@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from vramplan.engines.torch.tape.allocator import Block
 from vramplan.engines.torch.tape.code import read_slots
+from vramplan.quick_typing import cast
 
 
 class Frame:

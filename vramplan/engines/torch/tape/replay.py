@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import process_time
-from typing import cast
 
 from vramplan.engines.torch.tape.allocator import Block, CachingAllocator, OutOfDeviceMemory
 from vramplan.engines.torch.tape.code import Code, Step
@@ -24,6 +23,7 @@ from vramplan.engines.torch.tape.plans import plans_of
 from vramplan.engines.torch.tape.residency import Residency
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
+from vramplan.quick_typing import cast
 
 __all__ = [
     "Conditions",

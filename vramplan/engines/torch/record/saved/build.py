@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from vramplan.engines.torch.record.classes import find_class
 from vramplan.engines.torch.record.layouts import META
+from vramplan.engines.torch.record.session import DTYPES
 from vramplan.errors import RecordingError
 from vramplan.quick_dataclass import dataclass
 
@@ -53,7 +54,7 @@ class SavedPart:
     """What is known of a component: its class, its config, the elements that its files have.
 
     The catalogue's own descriptions have no files: `elements` is None. They may say the parameters
-    of the class, to the unit.
+    of the class, to the unit, and a dtype that it has whatever is asked for.
     """
 
     name: str
@@ -61,14 +62,16 @@ class SavedPart:
     config: Mapping[str, Value]
     elements: int | None
     parameters: int | None = None
+    dtype: str | None = None  # its own; None for the one that is asked for
 
 
 def build_part(part: SavedPart, dtype: torch.dtype) -> torch.nn.Module:
-    """Return the component on `meta` in `dtype`, for inference.
+    """Return the component on `meta` in its own dtype, else in `dtype`, for inference.
 
     Raises RecordingError where its config is refused, fails, or builds another model than its files
     hold; CatalogError for a class that is none of the libraries'.
     """
+    dtype = DTYPES[part.dtype] if part.dtype else dtype
     refused = _REFUSED & _keys(part.config, 0)
     if refused:
         raise RecordingError(f"{part.name}: a config with {', '.join(sorted(refused))}")

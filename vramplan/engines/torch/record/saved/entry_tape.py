@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.recording_child import record_modules
 from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
 from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.size_search import TooFewSettingsError
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Call, Stream
@@ -89,10 +91,15 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
     fixed: list[str] = []
     axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
     times = list(_TIMES) if "frames" in pipeline.defaults else [1.0]
+    known = ""  # what it failed for where an axis was given up the last time
     while True:
         try:
             return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0])
         except RecordingError as problem:
+            said = re.sub(r"\d+", "0", str(problem))
+            if axes and said == known:  # not for that axis
+                fixed.pop()
+            known = ""
             if isinstance(problem, GrowingResultError) and "batch" in axes:
                 axes.remove("batch")
                 fixed.append("batch")
@@ -101,6 +108,7 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
                 continue
             elif axes:
                 fixed.append(axes.pop(0))
+                known = said
             else:
                 raise
             tell(f"{problem}; with {' and '.join(fixed)} as by default")
@@ -114,23 +122,45 @@ def _record(
     draw = Draw(pipeline, fixed, window, times)
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
+    left_out: set[str] = set()  # kernels
     for place, words in enumerate(listed):
+        if (kernel := words["kernel"]) in left_out:
+            continue
         fewer = _FEWER_APART if found.has_code_for_one else _FEWER
-        for count in (fewer, most) if place and window is None else (most,):
-            try:
-                held_out = found.record_until_known(words, draw, count)
-                # the first without anything remembered, the others with what they do themselves
-                found.prove(words, held_out, remembers=bool(place))
-                for other in draw.others(words):
-                    found.prove(words, other, remembers=True)
-                break
-            except RecordingError:
-                if count == most:
-                    raise
+        counts = (fewer, most) if place and window is None else (most,)
+        try:
+            _record_under(words, found, draw, counts, remembers=bool(place))
+        except RecordingError as problem:
+            if kernel == listed[0]["kernel"]:
+                raise
+            # better none for these architectures than for one size alone of the others
+            tell(f"{problem}; without {kernel} attention")
+            left_out.add(kernel)
+            found.leave_out(kernel)
+    listed = [words for words in listed if words["kernel"] not in left_out]
     for half in _HALVES:
         if dtype in _HALVES and half != dtype and half in dtypes_of(pipeline):
             found.serve(half, listed, draw)
     return write_tape(found.tape())
+
+
+def _record_under(
+    words: Facts, found: _Recordings, draw: Draw, counts: Sequence[int], *, remembers: bool
+) -> None:
+    """Record and prove what an entry does under some words, in as few runs as will do.
+
+    The first words are proved without anything remembered, others with what they do themselves.
+    """
+    for count in counts:
+        try:
+            held_out = found.record_until_known(words, draw, count, has_more=count == counts[-1])
+            found.prove(words, held_out, remembers=remembers)
+            for other in draw.others(words):
+                found.prove(words, other, remembers=True)
+            return
+        except RecordingError:
+            if count == counts[-1]:
+                raise
 
 
 class _Recordings:
@@ -149,7 +179,7 @@ class _Recordings:
         self._dtype_facts: dict[str, dict[str, str]] = {}
         self._loops: dict[str, dict[int, int]] = {}  # a loop's name -> its count at so many steps
         self._components: dict[str, object] = {}
-        self._runs: list[dict[str, int]] = []
+        self._runs: dict[Group, list[dict[str, int]]] = {}
         self._window: Window | None = None
 
     # ------------------------------------------------------------------ runs
@@ -188,7 +218,7 @@ class _Recordings:
 
             def watch(device: WrappedDevice, parts: Modules) -> None:
                 doubts = known is None
-                memories.append(Memory(device, known or {}, words, doubts=doubts))
+                memories.append(Memory(device, known or {}, *words, doubts=doubts))
                 memories[0].watch(parts)
 
             new = (numbers.get("new_tokens", LEAST_TOKENS),)
@@ -230,25 +260,44 @@ class _Recordings:
                     _prune(variant)
                 self._found[routine][group] = variants
 
-    def record_until_known(self, words: Facts, draw: Draw, count: int) -> Numbers:
+    def record_until_known(
+        self, words: Facts, draw: Draw, count: int, *, has_more: bool
+    ) -> Numbers:
         """Record `count` runs, and those it takes for the tape to have code at what is held out.
 
-        Return what to hold out. Raises RecordingError as `record` does.
+        Where it `has_more`, also those it takes for every size to be proved. Return what to hold
+        out. Raises RecordingError as `record` does.
         """
         settings = [draw.numbers(number, words) for number in range(count)]
         for again in range(_MORE + 1):
-            self.record(words, settings)
             held_out = draw.numbers(None, words, again)
+            try:
+                self.record(words, settings)
+            except TooFewSettingsError:
+                if again == _MORE or not has_more:
+                    raise
+                settings.append(held_out)
+                continue
             tape = parse_tape(write_tape(self.tape()), "the tape")
             if tape.lacks({**words}, held_out) is None:
                 return held_out
             settings.append(held_out)
         raise RecordingError("it has code for too few sizes")
 
+    def leave_out(self, kernel: str) -> None:
+        """Forget what was recorded under a kernel of attention."""
+
+        def kept(groups: Mapping[Group, Value]) -> dict[Group, Value]:
+            return {one: groups[one] for one in groups if ("kernel", kernel) not in one}
+
+        self._streams = {k: those for k, one in self._streams.items() if (those := kept(one))}
+        self._found = {k: those for k, one in self._found.items() if (those := kept(one))}
+        self._runs = kept(self._runs)
+
     def _add(self, group: Group, numbers: Numbers, recorded: Recorded) -> None:
         (main,) = recorded.runs
         dims = {_DIMS[key]: value for key, value in numbers.items()}
-        self._runs.append(dims)
+        self._runs.setdefault(group, []).append(dims)
         inner = {name: value for name, value in dims.items() if name not in _REPEATS}
         for stream in (main, *recorded.routines):
             stream.dims = dims if stream is main else inner
@@ -338,9 +387,8 @@ class _Recordings:
             ranges.append("n*p")
         if "f" in dims:
             ranges.append(f"{ranges[-1]}*f" if "h" in dims else "f")
-        values = {
-            text: [evaluate(text, run) for run in self._runs] for text in dict.fromkeys(ranges)
-        }
+        runs = [run for those in self._runs.values() for run in those]
+        values = {text: [evaluate(text, run) for run in runs] for text in dict.fromkeys(ranges)}
         domain = {text: [min(found), max(found)] for text, found in values.items()}
         domain |= self._window.domain if self._window else {}
         if "h" in dims:
@@ -382,7 +430,7 @@ def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Reque
     if pipeline.scheduler is not None:
         index["scheduler"] = pipeline.scheduler.class_path.split(".", 1)
     guided = facts.get("guided")
-    size = numbers.get("width"), numbers.get("height")
+    size, usual = (numbers.get("width"), numbers.get("height")), pipeline.defaults.get("image")
     return Request(
         name=pipeline.name,
         kind="model"
@@ -397,6 +445,8 @@ def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Reque
         batch=numbers.get("batch", 1),
         image=size if None not in size else None,  # type: ignore[arg-type]  # both or none
         frames=numbers.get("frames"),
+        # what is edited is one size, which some round in ways of their own
+        picture=usual if isinstance(usual, tuple) else None,
         prompt_tokens=numbers.get("prompt_tokens", 0),
         steps=numbers.get("steps", _LEAST_STEPS),
         guidance=None if guided is None else _GUIDED if guided == "1" else _UNGUIDED,
@@ -413,6 +463,7 @@ def _parts(pipeline: TorchPipeline) -> Iterable[SavedPart]:
             config=spec.config,
             elements=None,
             parameters=spec.parameters,
+            dtype=spec.dtype,
         )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vramplan.engines.torch.record.assemble import Grammar, assemble
 from vramplan.engines.torch.record.saved.constant_tape import TOKENS
-from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.saved.size_search import (
+    Products,
+    SizeSearch,
+    TooFewSettingsError,
+)
 from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
 from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Event, Free, Stream
 from vramplan.engines.torch.tape.expressions import derive, evaluate
@@ -77,9 +81,17 @@ class Finder:
             if not blocks:
                 raise
         # sizes tell which block it is, where they depend on it
-        found = [one for block in blocks if (one := self._in_blocks(routine, streams, block))]
+        found: list[list[list[dict[str, object]]]] = []
+        problem = RecordingError(f"{routine}: no block of {blocks} pixels explains its sizes")
+        for block in blocks:
+            try:
+                found.append(self._in_blocks(routine, streams, block))
+            except TooFewSettingsError as too_few:
+                problem = too_few
+            except RecordingError:
+                continue
         if not found:
-            raise RecordingError(f"{routine}: no block of {blocks} pixels explains its sizes")
+            raise problem
         # what is between the least and the largest that do is in neither
         known = found[0] if len(found) == 1 else [found[-1][0], found[0][1]]
         return [variant for variants in known for variant in variants]
@@ -87,16 +99,16 @@ class Finder:
     def _in_blocks(
         self, routine: str, streams: list[Stream], block: int
     ) -> list[list[dict[str, object]]]:
-        """Return the variants for areas of whole blocks, and for others; none where none fit."""
+        """Return the variants for areas of whole blocks, and for others.
+
+        Raises RecordingError where sizes do not fit, or too few settings tell.
+        """
         found = []
         for condition, is_whole in ((f"(h*w%{block}==0)", True), (f"(h*w%{block}>0)", False)):
             those = [one for one in streams if (_area(one) % block == 0) == is_whole]
             if len({(one.dims["h"], one.dims["w"]) for one in those}) < 2:
-                return []
-            try:
-                variants = self._assembled(routine, those, (), (block,))
-            except RecordingError:
-                return []
+                raise TooFewSettingsError(f"{routine}: too few areas in blocks of {block} pixels")
+            variants = self._assembled(routine, those, (), (block,))
             found.append([_under(condition, variant) for variant in variants])
         return found
 
@@ -109,8 +121,27 @@ class Finder:
     ) -> list[dict[str, object]]:
         if routine != MAIN and "n" in self._inner and len(set(map(_left, streams))) > 1:
             raise GrowingResultError(f"{routine}: it leaves more of its results in a larger batch")
-        streams = [_copied(stream) for stream in streams]
-        looped = find_repeats(streams)
+        copied = [_copied(stream) for stream in streams]
+        try:
+            looped = find_repeats(copied)
+            return self._folded(routine, copied, looped, splits, blocks)
+        except RecordingError as problem:
+            copied = [_copied(stream) for stream in streams]
+            try:
+                looped = find_repeats(copied, is_whole=True)
+                return self._folded(routine, copied, looped, splits, blocks)
+            except RecordingError:
+                raise problem from None
+
+    def _folded(
+        self,
+        routine: str,
+        streams: list[Stream],
+        looped: Mapping[str, Sequence[int]],
+        splits: tuple[str, ...],
+        blocks: tuple[int, ...],
+    ) -> list[dict[str, object]]:
+        """Return the variants of a routine whose loops are marked."""
         names = self._outer if routine == MAIN else self._inner
         products, search = self._search(names, tuple(looped), blocks)
         settings = {tuple(one.dims[name] for name in names if name in one.dims) for one in streams}

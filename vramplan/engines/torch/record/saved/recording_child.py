@@ -31,7 +31,7 @@ from vramplan.engines.torch.record.saved.wrapped import (
     place_on_device,
 )
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Stream
+from vramplan.engines.torch.record.stream import Cast, Stream
 from vramplan.errors import RecordingError, VramplanError
 
 #: the exit status of a recording that did not succeed; its reason is the last line of stderr
@@ -96,7 +96,7 @@ def remembering(request: Request) -> Watch:
     calls: Calls = {}
 
     def watch(device: WrappedDevice, modules: Modules) -> None:
-        Memory(device, calls, (request.dtype, request.kernel)).watch(modules)
+        Memory(device, calls, request.dtype, request.kernel).watch(modules)
 
     return watch
 
@@ -150,7 +150,15 @@ def _recording(request: Request, device: WrappedDevice, dims: dict[str, int]) ->
     gc.freeze()
     gc.disable()  # cycles would be freed at moments that differ from run to run
     try:
-        with cuda_asked_for(request.kernel), device, Functions(request.kernel), torch.no_grad():
+        asked, functions = (
+            cuda_asked_for(request.kernel, device.chose),
+            Functions(request.kernel, DTYPES[request.dtype], device.chose),
+        )
+        with asked, device, functions, torch.no_grad():
+            for part in request.parts:  # what is loaded in a width of its own is as if cast to it
+                own = DTYPES[part.dtype or request.dtype].itemsize
+                if own != DTYPES[request.dtype].itemsize:
+                    device.write(Cast(part.name, own))
             yield stream
             device.end_loops()
     finally:

@@ -11,6 +11,7 @@ a list it was given, is given an object that nobody knows) is run each time. A K
 from __future__ import annotations
 
 import functools
+import hashlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from vramplan.engines.torch.record.attention import KERNELS
 from vramplan.engines.torch.record.device import is_meta
 from vramplan.engines.torch.record.saved.layer_caches import NUMBERS, LayerCache, layer_number
 from vramplan.engines.torch.record.saved.wrapped import OnDevice, WrappedDevice, content_of
@@ -70,6 +72,7 @@ class Remembered:
     events: tuple[Value, ...]
     leaves: tuple[Value, ...]
     spec: Value
+    alike: frozenset[str]  # the architectures, by their kernels, on which it does so
     kept: tuple[tuple[int, str, Value], ...] = ()
 
 
@@ -77,7 +80,7 @@ class Remembered:
 class _Asked:
     """A call before it runs: what it is given, and where its events will begin."""
 
-    key: Value
+    what: Value
     cache: LayerCache
     others: Value  # what the cache keeps for other layers
     storages: Mapping[int, int]  # of what is given, by their identities
@@ -95,15 +98,23 @@ class Memory:
     """The calls that are remembered; `calls` may be handed from one recording to another.
 
     None stands for a call that could not be remembered, and is not from then on. Where it
-    `doubts`, no layer's call is remembered, and a component's when it did the same again.
+    `doubts`, no layer's call is remembered, and a component's when it did the same again. What is
+    remembered goes by the `dtype` of the run and the `kernel` of its architecture, and by those of
+    the others on which a call would have chosen the same.
     """
 
     def __init__(
-        self, device: WrappedDevice, calls: Calls, facts: Value, *, doubts: bool = False
+        self,
+        device: WrappedDevice,
+        calls: Calls,
+        dtype: str,
+        kernel: str,
+        *,
+        doubts: bool = False,
     ) -> None:
         self._device = device
         self._calls = calls
-        self._facts = facts
+        self._dtype, self._kernel = dtype, kernel
         self._doubts = doubts
         self._once: Calls = {}
         self.fresh: Calls = {}
@@ -129,26 +140,35 @@ class Memory:
         @functools.wraps(forward)
         def remembered(*args: Value, **kwargs: Value) -> Value:
             asked = self._ask(form, number, args, kwargs)
-            known = None if asked is None else self._calls.get(asked.key)
+            known = None if asked is None else self._calls.get(self._key(asked))
             if asked is not None and known is not None:
+                self._device.chose(known.alike)
                 given, _ = _given(tree_flatten((args, kwargs))[0], asked.cache)
                 return self._again(known, given, asked.cache)
+            before, self._device.alike = self._device.alike, frozenset(KERNELS)
             result = forward(*args, **kwargs)
             # of a first call that kept a table the others are no likeness: that is kept as None
-            if asked is not None and asked.key not in self._calls:
+            if asked is not None and self._key(asked) not in self._calls:
                 found = self._what_happened(asked, result, tree_flatten((args, kwargs))[0])
-                self._keep(asked.key, found)
+                self._keep(asked, found)
+            self._device.chose(before)
             return result
 
         setattr(module, method, remembered)
 
-    def _keep(self, key: Value, found: Remembered | None) -> None:
+    def _key(self, asked: _Asked, kernel: str | None = None) -> Value:
+        return self._dtype, kernel or self._kernel, asked.what
+
+    def _keep(self, asked: _Asked, found: Remembered | None) -> None:
         if self._doubts:
+            key = self._key(asked)
             if key not in self._once:
                 self._once[key] = found
                 return
             found = found if self._once[key] == found else None
-        self._calls[key] = self.fresh[key] = found
+        for kernel in (self._kernel,) if found is None else found.alike:
+            key = self._key(asked, kernel)
+            self._calls[key] = self.fresh[key] = found
 
     def _ask(self, form: Value, number: int | None, args: Value, kwargs: Value) -> _Asked | None:
         """Return what a call is given; None where that cannot be said.
@@ -163,7 +183,7 @@ class Memory:
         if described is None:
             return None
         return _Asked(
-            key=(self._facts, form, str(spec), described, cache.form()),
+            what=(form, str(spec), described, cache.form()),
             cache=cache,
             others=cache.others(),
             storages=storages,
@@ -208,7 +228,11 @@ class Memory:
         if told.is_unknown or alive - told.left:  # it keeps something
             return None
         return Remembered(
-            events=tuple(events), leaves=tuple(described), spec=spec, kept=tuple(keeps)
+            events=tuple(events),
+            leaves=tuple(described),
+            spec=spec,
+            alike=self._device.alike,
+            kept=tuple(keeps),
         )
 
     def _again(self, known: Remembered, given: Sequence[Value], cache: LayerCache) -> Value:
@@ -410,7 +434,8 @@ def _single_number(value: Value) -> _Number | None:
 def _describe(given: Sequence[Value], storages: dict[int, int], numbers_from: int) -> Value | None:
     """Return what a call is given; None where that cannot be said.
 
-    Of tensors this has no values but single numbers from `numbers_from` on, which a cache keeps.
+    Of tensors this has no values but those of masks and tokens, by which code cuts others, and
+    single numbers from `numbers_from` on, which a cache keeps.
     """
     parts: list[Value] = []
     for place, leaf in enumerate(given):
@@ -420,13 +445,25 @@ def _describe(given: Sequence[Value], storages: dict[int, int], numbers_from: in
             is_here = isinstance(leaf, OnDevice)
             number = storages.setdefault(key, len(storages)) if is_here else -1
             where = (is_here, is_meta(content), number)
-            value = _single_number(leaf) if place >= numbers_from else None
+            value = _single_number(leaf) if place >= numbers_from else _checksum(content)
             parts.append((tuple(leaf.shape), tuple(content.stride()), leaf.dtype, *where, value))
         elif isinstance(leaf, _PLAIN):
             parts.append((type(leaf).__name__, leaf))
         else:
             return None
     return tuple(parts)
+
+
+def _checksum(content: torch.Tensor) -> str | None:
+    """Return what tells the values of whole numbers in rows: which tokens are there, or count.
+
+    None for what has no values. A step's time is a number for each row, and no part of this.
+    """
+    is_whole = not (content.dtype.is_floating_point or content.dtype.is_complex)
+    if is_meta(content) or not is_whole or content.dim() < 2 or content.shape[-1] < 2:
+        return None
+    with _disable_current_modes():
+        return hashlib.sha256(content.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _description(layer: torch.nn.Module) -> Value:

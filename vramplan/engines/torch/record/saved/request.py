@@ -31,6 +31,9 @@ class Request:
     steps: int = 3
     #: how strongly a pipeline follows its prompt; None leaves it at its own default
     guidance: float | None = None
+    #: pixels of the image that a pipeline begins with and that is told its result's size apart;
+    #: None for those of `image`
+    picture: tuple[int, int] | None = None
     mode: str = "both"  # of a lone autoencoder: both | encode | decode
     #: tokens that a static KV cache has room for; None for one that grows
     static_cache: int | None = None

@@ -36,6 +36,10 @@ _RIMS = (1, 2)
 _TIME_RIMS = (1, 2, 3)
 
 
+class TooFewSettingsError(RecordingError):
+    """A size, or a constant, that more settings would prove or refute."""
+
+
 class Products:
     """What sizes may be made of: `derived` dimensions, and products of them by their texts.
 
@@ -161,7 +165,8 @@ class SizeSearch:
     def fit(self, samples: Sequence[tuple[Dims, int]], what: str) -> str:
         """Return the expression that gives each sample's size at its dimensions.
 
-        Raises RecordingError where none does, or too few settings were recorded to prove one.
+        Raises RecordingError where none does, as TooFewSettingsError where more settings might
+        give one.
         """
         names = [name for name in self._names if name in samples[0][0]]
         seen: dict[tuple[int, ...], int] = {}
@@ -176,21 +181,26 @@ class SizeSearch:
         if len(set(sizes)) == 1:
             if self.has_several and len({self._setting(dims) for dims in full.values()}) < 2:
                 # what a loop does the more often in one run alone is the same there, not elsewhere
-                raise RecordingError(f"{what}: one setting is too few to prove a constant")
+                raise TooFewSettingsError(f"{what}: one setting is too few to prove a constant")
             return str(sizes[0])
         known = (keys, sizes)
         if known not in self._found and (hinted := self._hinted([*full.values()], sizes)):
             self._found[known] = hinted
         if known not in self._found:
             if len(keys) < LEAST_SETTINGS:
-                raise RecordingError(f"{what}: {len(keys)} settings are too few to prove a size")
+                raise TooFewSettingsError(
+                    f"{what}: {len(keys)} settings are too few to prove a size"
+                )
             if keys not in self._tables:
                 rows = [evaluate_all(self._code, full[key]) for key in keys]
                 self._tables[keys] = _Table(rows)
             found = self._search(self._tables[keys], sizes)
             if found is None:
                 shown = dict(zip(names, keys[0], strict=True))
-                raise RecordingError(f"{what}: no expression gives {sizes[0]} at {shown}")
+                problem = f"{what}: no expression gives {sizes[0]} at {shown}"
+                if len(keys) <= _MOST_TERMS:  # one of as many terms would need more to be proved
+                    raise TooFewSettingsError(problem)
+                raise RecordingError(problem)
             self._found[known] = _written((x, self._singles[i]) for x, i in found)
             self._hints[self._found[known]] = None
         return self._found[known]

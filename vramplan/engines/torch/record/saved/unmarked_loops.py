@@ -5,12 +5,16 @@ and no hook says so. Where a run at larger settings does again what it and the s
 done, and goes on as that one does, that is one more iteration of a loop. Where the loop begins is
 told by the run at the smallest settings: there it is one iteration long. That it is a loop, how
 often it runs and what it frees is proved as for any other (`assemble`).
+
+Where the smallest run goes over two images, and so each in a way of its own (the first follows
+nothing, nothing follows the last), that one iteration is like no other. Then loops are told from
+their first iteration on (`is_whole`): what came before and is alike, byte for byte, belongs to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vramplan.engines.torch.record.stream import (
     Alloc,
@@ -33,31 +37,77 @@ _LONGEST, _MOST = 20_000, 400
 _BEGIN, _NEXT, _END = ("LoopBegin",), ("LoopNext",), ("LoopEnd",)
 
 
-def find_repeats(streams: Sequence[Stream]) -> dict[str, list[int]]:
+def find_repeats(streams: Sequence[Stream], *, is_whole: bool = False) -> dict[str, list[int]]:
     """Mark the loops by which streams of one routine differ; return how often each ran in each.
 
-    Raises RecordingError where they differ by anything else.
+    With `is_whole` an iteration is what repeats to the byte, and loops begin where that begins in
+    all of the streams. Raises RecordingError where they differ by anything else.
     """
-    told = [_Told(stream) for stream in streams]
+    told = [_Told(stream, is_whole=is_whole) for stream in streams]
     least = min(told, key=lambda one: _steps_once(one.steps))
     if all(one.steps == least.steps for one in told):
         return {}
     periods: dict[int, int] = {}  # where a loop's one iteration ends in `least` -> its steps
     seen = [_compare(least, one, periods) for one in told]
     ends = sorted(periods)
-    # loops that run equally often have one name: an iteration may free what the same one made there
-    alike: dict[tuple[int, ...], str] = {}
-    counts = {end: tuple(found.count(end) for found in seen) for end in ends}
-    names = {end: alike.setdefault(counts[end], f"row{len(alike) + 1}") for end in ends}
     shifts: dict[int, int] = {}
     for end in ends:
         one, found = max(zip(told, seen, strict=True), key=lambda pair: pair[1].count(end))
         start = found.place(end) - periods[end]
         shifts[end] = _shift(one.sizes, start, periods[end], found.count(end))
-    for one, found in zip(told, seen, strict=True):
-        places = {end: found.place(end) - periods[end] - shifts[end] for end in ends}
-        _mark(one, [(names[end], places[end], periods[end], found.count(end)) for end in ends])
+    loops = [
+        [
+            _Repeat(found.place(end) - periods[end] - shifts[end], periods[end], found.count(end))
+            for end in ends
+        ]
+        for found in seen
+    ]
+    if is_whole:
+        loops = _begun_earlier(told, loops)
+    # loops that run equally often have one name: an iteration may free what the same one made there
+    alike: dict[tuple[int, ...], str] = {}
+    counts = [tuple(one.times for one in across) for across in zip(*loops, strict=True)]
+    names = [alike.setdefault(count, f"row{len(alike) + 1}") for count in counts]
+    for one, those in zip(told, loops, strict=True):
+        _mark(one, names, those)
     return {name: list(count) for count, name in alike.items()}
+
+
+class _Repeat(NamedTuple):
+    """A loop in a run: its first step, the steps of an iteration, and how many there are."""
+
+    start: int
+    period: int
+    times: int
+
+
+def _begun_earlier(
+    told: Sequence[_Told], loops: Sequence[Sequence[_Repeat]]
+) -> list[list[_Repeat]]:
+    """Return the loops of each run with what is before them and alike in all of the runs."""
+    earlier = [_earlier(one, those) for one, those in zip(told, loops, strict=True)]
+    least = [min(across) for across in zip(*earlier, strict=True)]
+    return [
+        [
+            _Repeat(one.start - more * one.period, one.period, one.times + more)
+            for one, more in zip(those, least, strict=True)
+        ]
+        for those in loops
+    ]
+
+
+def _earlier(told: _Told, loops: Sequence[_Repeat]) -> list[int]:
+    """Return how many iterations like its first there are before each loop of a run."""
+    found: list[int] = []
+    free = 0  # where no other loop is any more
+    for start, period, count in loops:
+        first = told.sizes[start : start + period]
+        more, at = 0, start - period
+        while at >= free and told.sizes[at : at + period] == first:
+            more, at = more + 1, at - period
+        found.append(more)
+        free = start + count * period
+    return found
 
 
 class _Seen:
@@ -83,8 +133,9 @@ class _Seen:
 class _Told:
     """A stream's events but for what is freed, as what can be compared."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, is_whole: bool) -> None:
         self.stream = stream
+        self.is_whole = is_whole
         self.places: list[int] = []
         self.steps: list[Token] = []
         self.sizes: list[Token] = []
@@ -126,7 +177,7 @@ def _compare(least: _Told, other: _Told, periods: dict[int, int]) -> _Seen:
         elif one == two:
             i, j = i + 1, j + 1
         else:
-            period, repeats = _repeated(a, b, i, j, periods.get(i))
+            period, repeats = _repeated(least, other, i, j, periods.get(i))
             if not period:
                 raise RecordingError(
                     f"{least.stream.routine}: the events differ between settings, and not by a "
@@ -168,14 +219,32 @@ def _last_iteration(steps: Sequence[Token], place: int) -> int:
             last = place + 1
 
 
-def _repeated(
-    a: Sequence[Token], b: Sequence[Token], i: int, j: int, known: int | None
+def _repeated(least: _Told, other: _Told, i: int, j: int, known: int | None) -> tuple[int, int]:
+    """Return the steps of what `other` repeats at `j`, and how often.
+
+    Behind that it is as `least` at `i`. Both are 0 where it repeats nothing.
+    """
+    a, b = least.steps, other.steps
+    # several steps of one operator are told apart by what they make
+    for alike in (other.sizes, b) if other.is_whole else (b,):
+        found = _repeated_alike(a, b, alike, i, j, known)
+        if found[0]:
+            return found
+    return 0, 0
+
+
+def _repeated_alike(
+    a: Sequence[Token],
+    b: Sequence[Token],
+    alike: Sequence[Token],
+    i: int,
+    j: int,
+    known: int | None,
 ) -> tuple[int, int]:
-    """Return the steps of what `b` repeats at `j`, and how often, before it is as `a` at `i`."""
     for steps in (_AHEAD, 1):  # another loop may begin at once
         ahead = a[i : i + steps]
         for period in [known] if known else range(1, min(i, _LONGEST, len(b) - j) + 1):
-            if b[j] != b[j - period] or b[j : j + period] != b[j - period : j]:
+            if b[j] != b[j - period] or alike[j : j + period] != alike[j - period : j]:
                 continue
             repeats = 1
             while b[(after := j + repeats * period) : after + steps] != ahead:
@@ -199,13 +268,13 @@ def _shift(sizes: Sequence[Token], start: int, period: int, count: int) -> int:
     return 0
 
 
-def _mark(told: _Told, loops: Sequence[tuple[str, int, int, int]]) -> None:
-    """Mark loops in a stream, each a name, its first step, the steps of an iteration, a count.
+def _mark(told: _Told, names: Sequence[str], loops: Sequence[_Repeat]) -> None:
+    """Mark loops in a stream.
 
     What is freed behind an iteration's last step belongs to it.
     """
     before: dict[int, list[Event]] = {}
-    for name, start, period, count in loops:
+    for name, (start, period, count) in zip(names, loops, strict=True):
         for number in range(count):
             begun: list[Event] = [LoopBegin(name)] if not number else []
             before.setdefault(start + number * period, []).extend([*begun, LoopNext()])

@@ -241,7 +241,9 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
 
     wanted = inspect.signature(pipe.__call__).parameters
     width, height = request.image or (None, None)
-    picture = Image.new("RGB", (width or 512, height or 512))
+    is_apart = request.picture is not None and {"width", "height"} <= wanted.keys()
+    sides = request.picture if is_apart else request.image
+    picture = Image.new("RGB", sides or (512, 512))
     mask = Image.new("L", picture.size, 255)
     frames = request.frames or 1
     known: dict[str, Value] = {
@@ -255,6 +257,8 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         "mask_image": mask,
     }
     given = {name: known[name] for name in known if name in wanted and known[name] is not None}
+    if "intermediate_timesteps" in wanted:  # of two steps alone; others are without
+        given["intermediate_timesteps"] = None
     if (
         "video" in given
         and wanted["video"].default is not inspect.Parameter.empty

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramplan.engines.torch.record.attention import Attention, as_on_card, without_sums
+from vramplan.engines.torch.record.attention import KERNELS, Attention, as_on_card, without_sums
 from vramplan.engines.torch.record.device import (
     CPU,
     SMALL,
@@ -77,6 +77,10 @@ class OnDevice(torch.Tensor):
     def get_device(self) -> int:
         """Return the number of its device."""
         return 0
+
+    def __format__(self, how: str) -> str:  # torch's own asks whether it is no class of another
+        """Return a single number as one, and anything else by its shape."""
+        return format(self.item() if not self.dim() else repr(self), how)
 
     def __repr__(self, **_: Value) -> str:  # type: ignore[override]  # there is no data to print
         """Return its shape and type."""
@@ -151,6 +155,13 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         self.small, self.small_whole = small, small_whole
         #: how often a value was read that nobody has
         self.unknown_reads = 0
+        #: the architectures, by their kernels, on which what was done is the same
+        self.alike = frozenset(KERNELS)
+        self._shapes: dict[Value, tuple[Value, Value, torch.dtype]] = {}
+
+    def chose(self, alike: frozenset[str]) -> None:
+        """Hear on which architectures something is done as on this one."""
+        self.alike &= alike
 
     # ------------------------------------------------------------------ events
     def _die(self, key: int, birth: Birth) -> None:
@@ -327,14 +338,30 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         if name.startswith("aten.masked_fill") and isinstance(inner[2], torch.Tensor):
             inner = (*inner[:2], inner[2].to(META))  # its shape function wants the number there too
         inner, named = mapped(_hollow, inner), mapped(_hollow, named)
-        out = kept_of_batch_norm(name, inner, func(*inner, **named))
+        out = self._shaped(func, inner, named, is_new=written is None)
         if name.startswith("aten.all.") and written is None and self._is_small(out):
             # whether a mask that nobody has hides nothing: what is asked for here hides nothing
             return self._born(torch.ones(out.shape, dtype=out.dtype), name)
-        if written is None and not kwargs.get("memory_format"):
-            out = laid_out(func, out, inner)
         places = _chosen_along(name, args, kwargs)
         return self._wrap(mapped(self._real_if_index(known, places), out), name, known, args)
+
+    def _shaped(
+        self, func: Operator, inner: Value, named: dict[str, Value], *, is_new: bool
+    ) -> Value:
+        """Return what an operator makes of operands without content, or gives of them.
+
+        Shape functions are slow, many of them Python: what one made of the same is made again.
+        """
+        key = _form(func, inner, named) if is_new else None
+        if key is not None and (known := self._shapes.get(key)) is not None:
+            shape, strides, dtype = known
+            return torch.empty_strided(shape, strides, dtype=dtype, device=META)
+        out = kept_of_batch_norm(str(func), inner, func(*inner, **named))
+        if is_new and not named.get("memory_format"):
+            out = laid_out(func, out, inner)
+        if key is not None and _is_made_plainly(out):
+            self._shapes[key] = tuple(out.shape), out.stride(), out.dtype
+        return out
 
     def _real_if_index(self, known: Mapping[int, OnDevice], places: int | None) -> Value:
         """Return what makes small whole numbers real, so that code that reads them goes on.
@@ -399,6 +426,41 @@ def _chosen_along(name: str, args: tuple[Value, ...], kwargs: Mapping[str, Value
 
 
 _AS_IT_IS = (None, torch.preserve_format)
+
+
+def _form(func: Operator, inner: Value, named: dict[str, Value]) -> Value | None:
+    """Return what decides the shape of a pointwise result or a convolution's; None for others.
+
+    None, too, where an operand has content: code may go by it.
+    """
+    if torch.Tag.pointwise not in func.tags and func is not torch.ops.aten.convolution.default:
+        return None
+    if any(one.alias_info is not None for one in func._schema.returns):
+        return None
+    told: list[Value] = [func]
+    for value in (*inner, *named.items()):
+        if isinstance(value, torch.Tensor):
+            if not is_meta(value) or value.layout is not torch.strided:
+                return None
+            told.append((value.shape, value.stride(), value.dtype))
+        elif isinstance(value, list):
+            told.append(tuple(value))
+        else:
+            told.append((type(value), value))
+    return tuple(told)
+
+
+def _is_made_plainly(out: Value) -> bool:
+    """Return whether a result is one tensor without content that begins where its storage does."""
+    return (
+        isinstance(out, torch.Tensor)
+        and is_meta(out)
+        and out.storage_offset() == 0
+        and out.untyped_storage().nbytes()
+        == torch.empty_strided(out.shape, out.stride(), dtype=out.dtype, device=META)
+        .untyped_storage()
+        .nbytes()
+    )
 
 
 def _zeros_like(value: Value) -> Value:
@@ -523,11 +585,21 @@ _CAPABILITIES = {"flash": (8, 6), "cudnn": (9, 0), "efficient": (7, 5), "math": 
 
 
 @contextmanager
-def cuda_asked_for(kernel: str) -> Iterator[None]:
-    """Let torch be asked for ``cuda`` where it was built without, or has no GPU."""
-    pretended = {
+def cuda_asked_for(
+    kernel: str, chose: Callable[[frozenset[str]], None] = lambda _: None
+) -> Iterator[None]:
+    """Let torch be asked for ``cuda`` where it was built without, or has no GPU.
+
+    `chose` hears where it is asked which architecture it is.
+    """
+
+    def capability(_device: Value = None) -> tuple[int, int]:
+        chose(frozenset({kernel}))
+        return _CAPABILITIES[kernel]
+
+    pretended: dict[str, Value] = {
         "_lazy_init": lambda: None,
-        "get_device_capability": lambda _device=None: _CAPABILITIES[kernel],
+        "get_device_capability": capability,
         "current_device": lambda: 0,
         "synchronize": lambda _device=None: None,
         "empty_cache": lambda: None,
@@ -560,13 +632,13 @@ class _Generator(torch._C.Generator, metaclass=_KindOfGenerator):
 
     def __new__(cls, device: Value = "cpu") -> Value:
         if _is_cuda(device):
-            return super().__new__(cls, "cpu")
+            return super().__new__(cls, "cpu")  # type: ignore[call-arg]  # its stub has none
         return torch._C.Generator(device)
 
     def __init__(self, device: Value = "cpu") -> None:
         """Be as `__new__` made it."""
 
-    device = property(lambda _: CUDA)  # type: ignore[assignment]  # an attribute of torch's
+    device = property(lambda _: CUDA)
 
 
 def take_for_weight(weights: set[int], content: torch.Tensor) -> None:
