@@ -54,7 +54,7 @@ def kept_of_batch_norm(name: str, args: tuple[Any, ...], out: Any) -> Any:
     ATen/native/Normalization.cpp, _batch_norm_impl_index; cudnn/BatchNorm.cpp; cuda/
     Normalization.cu, batch_norm_cuda.
     """
-    if not name.startswith("aten.native_batch_norm.") or args[5]:  # while it trains, both alike
+    if not name.startswith("aten.native_batch_norm."):
         return out
     source, weight, bias = args[:3]
     types = {one.dtype for one in (source, weight, bias) if one is not None}
@@ -66,7 +66,7 @@ def kept_of_batch_norm(name: str, args: tuple[Any, ...], out: Any) -> Any:
         and source.shape[0] <= _MOST_OF_CUDNN
     )
     wide = torch.float32 if source.dtype in (torch.float16, torch.bfloat16) else source.dtype
-    kept = 0 if is_cudnn else source.shape[1]
+    kept = 0 if is_cudnn and not args[5] else source.shape[1]
     return out[0], *(out[0].new_empty(kept, dtype=wide) for _ in range(2))
 
 
