@@ -251,7 +251,6 @@ def test_a_codec_reads_the_sizes_of_its_kernels() -> None:
     more = {
         "intermediate_size": 32,
         "codebook_size": 16,
-        "codebook_dim": 8,
         "num_quantizers": 2,
         "upsample_groups": 16,
     }

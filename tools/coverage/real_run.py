@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,6 +150,7 @@ def run_heard(
 ) -> Heard:
     """Run modules on a device of a kind, and return what was allocated."""
     made: list[HeardDevice] = []
+    _forget_what_was_made()
 
     def make(weights: set[int]) -> WrappedDevice:
         made.append(kind(weights))
@@ -155,6 +158,16 @@ def run_heard(
 
     record_modules(request, modules, lambda _: None, make, new_tokens=new_tokens)
     return made[0].heard
+
+
+def _forget_what_was_made() -> None:
+    """Empty the libraries' caches of functions: tensors of another device may be in them."""
+    gc.unfreeze()
+    for one in gc.get_objects():
+        if type(one) is functools._lru_cache_wrapper:  # noqa: SLF001  # a class without a name
+            library = (getattr(one, "__module__", None) or "").partition(".")[0]
+            if library in ("transformers", "diffusers"):
+                one.cache_clear()
 
 
 def run_really(

@@ -45,7 +45,8 @@ def generates(model: torch.nn.Module) -> bool:
     ask = getattr(model, "can_generate", None)
     if not callable(ask) or not ask():
         return False
-    return "generation_config" in inspect.signature(model.generate).parameters
+    own: Value = model.generate
+    return "generation_config" in inspect.signature(own).parameters
 
 
 def run_generation(request: Request, model: Value, device: WrappedDevice, new_tokens: int) -> None:
@@ -171,6 +172,8 @@ def inputs(request: Request, model: Value, device: WrappedDevice) -> Inputs:
     if isinstance(main, (list, tuple)) and main:
         main = main[0]  # the others are told by their names
     names = inspect.signature(model.forward).parameters
+    if main not in names:  # what its base class said is not always what it takes
+        main = next((one for one in _MAKERS if one in names), main)
     if main == "pixel_values" and "input_ids" in names and generates(model):
         main = "input_ids"  # a prompt goes with the image
     make = _MAKERS.get(main) if isinstance(main, str) else None

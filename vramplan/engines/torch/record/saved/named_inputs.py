@@ -241,6 +241,8 @@ def needed_inputs(
         wanted.add("encoder_hidden_states")
     if not generates and "input_ids" in given and not _sees_beside(model.config):
         wanted |= _OTHERS
+    if not generates and main == "pixel_values":
+        wanted.add("input_ids")  # what is looked for in an image
     sizes = _Sizes(request, model.config, names)
     return {
         name: _MAKERS[name](sizes)
