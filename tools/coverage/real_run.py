@@ -129,12 +129,24 @@ class RealDevice(HeardDevice):
             return self._wrap(_as_laid_out(func, out, args), name, {})
         if name.startswith(_CONVOLUTION):
             return self._wrap(_as_laid_out(func, func(*mapped(content_of, args)), args), name, {})
-        return super()._run(func, name, args, kwargs, here)
+        try:
+            return super()._run(func, name, args, kwargs, here)
+        except (NotImplementedError, RuntimeError) as problem:
+            half = next((one.dtype for one in here if one.dtype in _HALF), None)
+            if half is None or "not implemented for" not in str(problem):
+                raise
+            out = func(*mapped(_in_full, mapped(content_of, args)), **kwargs)
+            return self._wrap(mapped(lambda one: _as_half(one, half), out), name, {})
 
 
 def _in_full(value: Value) -> Value:
     is_half = isinstance(value, torch.Tensor) and value.dtype in _HALF
     return value.float() if is_half else value
+
+
+def _as_half(value: Value, dtype: torch.dtype) -> Value:
+    is_full = isinstance(value, torch.Tensor) and value.dtype == torch.float32
+    return value.to(dtype) if is_full else value
 
 
 def _as_laid_out(func: Value, out: torch.Tensor, args: tuple[Value, ...]) -> torch.Tensor:
