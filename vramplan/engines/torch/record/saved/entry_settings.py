@@ -115,8 +115,10 @@ class Draw:
         fixed: Collection[str] = (),
         window: Window | None = None,
         times: float = 1.0,
+        most_at_once: int | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._most_at_once = most_at_once  # in a batch, where that is less than it may be
         self._fixed = fixed  # settings that stay at their defaults
         self._times = times  # the default video's pixels, in all its frames and a batch of them
         self._window = window
@@ -134,7 +136,7 @@ class Draw:
         if "batch" in self._fixed:
             drawn["batch"] = self._default_batch()
         elif "batch" in has:
-            most = self._bound("batch", "maximum", _LARGEST_BATCH)
+            most = self.largest_batch
             wanted = source.randint(1, most) if place is None else _BATCHES[place % len(_BATCHES)]
             drawn["batch"] = most if place == _BATCHES.index(5) else min(wanted, most)
         image, frames = has.get("image"), has.get("frames")
@@ -193,7 +195,7 @@ class Draw:
         Code of its own for either is found from half of the runs. None where there is no batch.
         """
         drawn = self.numbers(None, words)
-        most = self._bound("batch", "maximum", _LARGEST_BATCH)
+        most = self.largest_batch
         if "batch" not in drawn or "batch" in self._fixed or most < 2:
             return None
         found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
@@ -209,6 +211,12 @@ class Draw:
         default = self._pipeline.defaults["batch"]
         assert isinstance(default, int)
         return default
+
+    @property
+    def largest_batch(self) -> int:
+        """How many are drawn at once, at most."""
+        most = self._bound("batch", "maximum", _LARGEST_BATCH)
+        return most if self._most_at_once is None else min(most, self._most_at_once)
 
     def _bound(self, key: str, which: str, otherwise: int) -> int:
         bounds = self._pipeline.constraints.get(key)

@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.record.saved.image_inputs import LARGEST_SIDE, PLAIN_TOKEN
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.errors import RecordingError
 
 Value = Any
 Make = Callable[["_Sizes"], torch.Tensor]
 
-#: an id that is no special token of any family
-_PLAIN_TOKEN = 7
-_LARGEST = 1 << 14
 #: queries of a model that looks at something by them, and objects that a detector found
 _QUERIES, _OBJECTS = 32, 36
 #: seconds of sound as codecs take it, and spectra of a sound
@@ -47,7 +45,7 @@ class _Sizes:
             if type(value := _first(getattr(one, key, None))) is int
         )
         number: int = next(found, otherwise)
-        if not 0 < number <= _LARGEST:
+        if not 0 < number <= LARGEST_SIDE:
             raise RecordingError(f"its config tells none of {', '.join(keys)}")
         return number
 
@@ -84,7 +82,7 @@ def _first(value: Value) -> Value:
 
 
 def _ids(sizes: _Sizes) -> torch.Tensor:
-    return torch.full((sizes.batch, sizes.tokens), _PLAIN_TOKEN)
+    return torch.full((sizes.batch, sizes.tokens), PLAIN_TOKEN)
 
 
 def _ones(sizes: _Sizes) -> torch.Tensor:
