@@ -23,14 +23,22 @@ def entry(name: str) -> Entry:
     return open_catalog().pipelines[name]
 
 
-def sizes(name: str) -> dict[str, list[int]]:
-    """Return the elements of each tensor of each component of a catalogued pipeline."""
+def sizes(name: str, *, in_fp32: bool = False) -> dict[str, list[int]]:
+    """Return the elements of each tensor of each component of a catalogued pipeline.
+
+    With `in_fp32` those too that it has in fp32 where the rest is not.
+    """
     catalog = open_catalog()
     told = catalog.pipelines[name].text("tape")
     file = f"{told}.json" if told else f"{name}.json.gz"
     tape = read_tape(catalog.folders[-1] / "tapes" / file)
     return {
-        component: [size for module in held.modules for size in module if isinstance(size, int)]
+        component: [
+            size if isinstance(size, int) else int(size[:-1]) // 4
+            for module in held.modules
+            for size in module
+            if in_fp32 or isinstance(size, int)
+        ]
         for component, held in tape.components.items()
     }
 
@@ -65,11 +73,17 @@ def tensors_of(counts: Iterable[int], dtype: str = "F16", before: str = "") -> l
 
 
 def save(
-    folder: Path, name: str, dtype: str = "F16", *, without: Sequence[str] = (), **configs: dict
+    folder: Path,
+    name: str,
+    dtype: str = "F16",
+    *,
+    without: Sequence[str] = (),
+    in_fp32: bool = False,
+    **configs: dict,
 ) -> Path:
     """Save a folder that is of a catalogued pipeline's architecture; `configs` are components'."""
     classes = {spec.name: spec.class_path.split(".") for spec in entry(name).components()}
-    known = sizes(name)
+    known = sizes(name, in_fp32=in_fp32)
     if len(classes) == 1:
         ((component, (library, class_name)),) = classes.items()
         is_of_diffusers = library == "diffusers"

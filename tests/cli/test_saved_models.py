@@ -107,6 +107,14 @@ def test_a_fine_tune_of_an_entry_recorded_by_the_generic_recorder_has_its_tape(
     assert need(str(tmp_path / "mine")) == need(name)
 
 
+def test_a_part_that_is_loaded_in_a_dtype_of_its_own_is_so_in_a_fine_tune_too(tmp_path) -> None:
+    folder = saved.save(tmp_path / "mine", "wan2.1-t2v-1.3b", "BF16", in_fp32=True)
+    _, said = opened(folder)
+    assert "the catalogue's wan2.1-t2v-1.3b" in said[0]
+    assert "its vae in fp32" in said[0]
+    assert need(str(folder)) == need("wan2.1-t2v-1.3b")
+
+
 def test_it_is_counted_from_its_own_files_in_a_dtype_that_nobody_recorded(tmp_path) -> None:
     found, _ = opened(saved.save(tmp_path / "mine", "whisper-small", "F32"))
     assert found.defaults["dtype"] == "fp32"

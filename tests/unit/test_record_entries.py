@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 from pathlib import Path
 
@@ -20,11 +21,16 @@ from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.constant_tape import Recorded
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
+from vramplan.engines.torch.record.saved.entry_tape import FailedRunError
 from vramplan.engines.torch.record.saved.finder import MAIN, Finder, GrowingResultError
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.remembered_calls import Memory
-from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
-from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
+from vramplan.engines.torch.record.saved.size_search import (
+    Products,
+    SizeSearch,
+    TooFewSettingsError,
+)
+from vramplan.engines.torch.record.saved.unmarked_loops import Way, find_repeats
 from vramplan.engines.torch.record.saved.wrapped import (
     CUDA,
     Functions,
@@ -173,6 +179,42 @@ def test_two_settings_prove_what_was_found_before_and_nothing_else() -> None:
     assert all(evaluate(doubled, dims) == 2 * size for dims, size in rows)
 
 
+def test_more_settings_are_asked_for_where_they_might_tell_and_not_where_none_would() -> None:
+    products = Products(IMAGES)
+    rows = [(dims, 2 * size + 7) for dims, size in sizes_from(products, "h8*w8*h8", 9, IMAGES)]
+    with pytest.raises(TooFewSettingsError):
+        SizeSearch(products, tuple(IMAGES)).fit(rows[:4], "a size")
+    with pytest.raises(RecordingError) as refused:
+        SizeSearch(products, tuple(IMAGES)).fit(rows, "a size")
+    assert not isinstance(refused.value, TooFewSettingsError)
+
+
+def test_runs_are_recorded_more_until_every_size_is_proved() -> None:
+    """Z-Image's scores are squares of its whole blocks, of which eight runs may have too few."""
+    counts = []
+    (folder,) = open_catalog().folders
+
+    class Recordings(entry_tape._Recordings):
+        def record(self, words, settings):
+            counts.append(len(settings))
+            if len(settings) < 10 or not words:
+                raise TooFewSettingsError("it has too few")
+
+        def tape(self):
+            text = Path(folder, "tapes", "clip-vit-l-14.json.gz").read_bytes()
+            return json.loads(gzip.decompress(text))
+
+    (job,) = make_jobs(["clip-vit-l-14"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    recordings, draw = Recordings(pipeline, lambda _: None, ()), Draw(pipeline)
+    words = next(words_of(pipeline, str(job.settings["dtype"])))
+    held_out = recordings.record_until_known(words, draw, 8, has_more=True)
+    assert counts == [8, 9, 10]
+    assert held_out == draw.numbers(None, words, 2)  # not one of those that were recorded
+    with pytest.raises(TooFewSettingsError):
+        recordings.record_until_known(words, draw, 8, has_more=False)
+
+
 def test_what_a_loop_does_in_one_run_alone_proves_no_constant() -> None:
     """Wan's VAE had a tensor of its longest video's image as a constant, in every other image."""
     products = Products(["h", "w", "f"], (), ["row1"])
@@ -275,7 +317,7 @@ def each_frees_the_one_before(batch: int) -> Stream:
 
 def test_images_are_a_loop_where_the_smallest_batch_has_a_first_and_a_last_alone() -> None:
     streams = [each_frees_the_one_before(batch) for batch in (3, 2, 5, 4)]
-    assert find_repeats(streams, is_whole=True) == {"row1": [3, 2, 5, 4]}
+    assert find_repeats(streams, Way(is_whole=True)) == {"row1": [3, 2, 5, 4]}
     finder = Finder(["n"], ["n"], ())
     (variant,) = finder.assembled(
         "main", [each_frees_the_one_before(batch) for batch in (3, 2, 5, 4)]
@@ -552,6 +594,27 @@ def stream_of(routine, dims, sizes, left):
     return stream
 
 
+def test_a_list_that_is_freed_at_once_is_freed_behind_the_loop_that_makes_it() -> None:
+    """The shortest run has one iteration, and all but it before the loop."""
+    streams = []
+    for steps in (8, 9, 11, 13, 16):
+        stream, listed = Stream(MAIN, {"steps": steps}), []
+        for _ in range(steps):
+            work, kept = (Alloc(stream.new_birth(), 512, name) for name in ("log", "mul"))
+            stream.events += [work, kept, Free(work.birth)]
+            listed.append(kept.birth)
+        table = Alloc(stream.new_birth(), 4 * steps, "copy")
+        stream.events += [*map(Free, listed), table, Free(table.birth)]
+        streams.append(stream)
+    (variant,) = Finder(["steps"], ["steps"], ()).assembled(MAIN, streams)
+    assert [evaluate(text, {"steps": 40}) for text in variant["sizes"]] == [512, 160]
+    # the loop, then the frees of what came before it and of all that it made
+    loop = next(step for step in variant["code"] if isinstance(step, list) and step[0] == "l")
+    assert (loop[1], loop[2]) == ("row1", "-7+steps")
+    behind = variant["code"][variant["code"].index(loop) + 1 :]
+    assert ["f", 0, [[0, "all"]], 1] in behind
+
+
 def test_a_result_that_is_made_in_a_loop_is_refused() -> None:
     """A tape has no name for it: its caller would get nothing."""
     streams = []
@@ -682,8 +745,25 @@ def test_videos_are_recorded_up_to_a_multiple_of_the_default_one() -> None:
         draw = Draw(pipeline, times=times)
         runs = [draw.numbers(place, words) for place in (*range(8), None)]
         sizes = [run["batch"] * run["width"] * run["height"] * run["frames"] for run in runs]
-        assert 0.9 * times * usual < max(sizes) <= times * usual
+        # at least the entry's own, which is recorded itself where none is larger
+        assert usual <= max(sizes) <= times * usual
         assert runs[0]["frames"] == pipeline.defaults["frames"]
+
+
+def test_a_video_that_is_decoded_in_parts_is_recorded_with_a_last_part_as_long_as_its_own() -> None:
+    (job,) = make_jobs(["hunyuanvideo"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    (words, *_) = words_of(pipeline, "bf16")
+    draw = Draw(pipeline, stride=12)
+    frames = [draw.numbers(place, words)["frames"] for place in (*range(8), None)]
+    assert frames[0] == pipeline.defaults["frames"] == 129
+    assert {one % 12 for one in frames} == {129 % 12}
+    decoder = torch.nn.Module()
+    assert entry_settings.stride_of(decoder) is None
+    decoder.tile_sample_stride_num_frames, decoder.use_framewise_decoding = 12, True
+    assert entry_settings.stride_of(decoder) == 12
+    decoder.use_framewise_decoding = False
+    assert entry_settings.stride_of(decoder) is None
 
 
 def test_a_list_of_layers_may_have_empty_places() -> None:
@@ -734,6 +814,25 @@ def test_an_axis_whose_giving_up_changes_nothing_is_kept(monkeypatch) -> None:
     (job,) = make_jobs(["flux1-dev"], open_catalog(), {})
     assert entry_tape.record_entry(of_torch(job.pipeline), lambda _: None) == "a tape"
     assert tries == [[], ["image"], ["batch"]]
+
+
+def test_fewer_at_once_are_recorded_where_the_largest_batch_fails(monkeypatch) -> None:
+    """LLaVA-OneVision makes 3,699 tokens of an image: 64 prompts have more than keep values."""
+    tries = []
+
+    def fails(*given):
+        tries.append((list(given[3]), given[5]))
+        raise (FailedRunError if given[5] is None else RecordingError)("tokens do not match")
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["llava-onevision-7b"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    with pytest.raises(RecordingError):
+        entry_tape.record_entry(pipeline, lambda _: None)
+    assert tries == [([], None), ([], 8), (["batch"], 8)]
+    words = next(words_of(pipeline, "fp16"))
+    batches = [Draw(pipeline, most_at_once=8).numbers(place, words)["batch"] for place in range(8)]
+    assert max(batches) == 8
 
 
 def test_a_call_is_not_remembered_for_another_mask() -> None:

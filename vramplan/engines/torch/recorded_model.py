@@ -29,7 +29,7 @@ from vramplan.searching import is_search, leave_out
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: raise it when what is recorded changes
-_VERSION = 2
+_VERSION = 3
 _NEEDED = (*LIBRARIES, "resource")  # the last bounds a process, and is not there on Windows
 _LIBRARIES_OF_PARTS = ("diffusers.", "transformers.")
 

@@ -23,6 +23,8 @@ _PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
 #: where a video is the shortest: once alone and once in a batch, since code of its own for either
 #: is known from its shortest video on
 _SHORTEST = (1, 2)
+#: where a video is as by default, that the tape holds there: where none is larger, no other is
+_DEFAULT = 4
 #: what goes over a video in chunks does its first ones in ways of their own
 _LEAST_CHUNKS = 4
 #: and is recorded of few of them, but for the longest
@@ -95,6 +97,17 @@ class Window:
         return {f"(p+new)*(p<{self.tokens})": [0, self._inside - 1]} if self.sides else {}
 
 
+def stride_of(module: Any) -> int | None:
+    """Return by how many frames parts of a video are apart that an autoencoder decodes at once.
+
+    None where it decodes a video otherwise, or in ways that its length alone decides. Source:
+    diffusers 0.42.1, `use_framewise_decoding` in models/autoencoders.
+    """
+    stride = getattr(module, "tile_sample_stride_num_frames", None)
+    is_used = getattr(module, "use_framewise_decoding", False) is True
+    return stride if is_used and type(stride) is int and stride > 0 else None
+
+
 def window_of(module: Any) -> Window | None:
     """Return the window of a model's layers, by its config; None where they see everything."""
     config: Any = getattr(module, "config", None)
@@ -116,12 +129,14 @@ class Draw:
         window: Window | None = None,
         times: float = 1.0,
         most_at_once: int | None = None,
+        stride: int | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._most_at_once = most_at_once  # in a batch, where that is less than it may be
         self._fixed = fixed  # settings that stay at their defaults
         self._times = times  # the default video's pixels, in all its frames and a batch of them
         self._window = window
+        self._stride = stride  # frames from one part that is decoded at once to the next
 
     def numbers(self, place: int | None, words: Words, again: int = 0) -> dict[str, int]:
         """Return the numbers of the recording at `place`, or of one that is held out.
@@ -130,7 +145,7 @@ class Draw:
         they share calls.
         """
         has, drawn = self._pipeline.defaults, dict[str, int]()
-        told = f"{self._pipeline.name} {place}" if place is not None else f"{sorted(words.items())}"
+        told = f"{self._pipeline.name} {place}" if place is not None else self._told(words)
         told += f" {again}" if again else ""
         source = random.Random(told)  # noqa: S311  # no secret
         if "batch" in self._fixed:
@@ -151,6 +166,7 @@ class Draw:
             drawn["width"], drawn["height"] = self._sides(source, place, most)
         if frames is not None:  # as they are said
             drawn["frames"] = drawn.pop("frames")
+            drawn |= self._default_video(place, drawn)
         if "prompt_tokens" in has:
             least = max(_LEAST_PROMPT, self._bound("prompt_tokens", "minimum", 1))
             most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
@@ -207,8 +223,28 @@ class Draw:
             found["height"] = max(half, -(-least // step) * step)
         return found
 
+    def _told(self, words: Words) -> str:
+        """Return what numbers to hold out are drawn by.
+
+        A video is held out at the same ones under all words but its dtype's and mode's: most of
+        its work goes by no other, and takes long.
+        """
+        is_video = "frames" in self._pipeline.defaults
+        kept = {key: words[key] for key in words if not is_video or key in ("dtype", "mode")}
+        return f"{sorted(kept.items())}"
+
+    def _default_video(self, place: int | None, drawn: Mapping[str, int]) -> dict[str, int]:
+        """Return the default video's numbers where it is the largest, and this the place for it."""
+        image, frames = self._pipeline.defaults.get("image"), self._pipeline.defaults["frames"]
+        is_here = place == _DEFAULT and drawn.get("batch", 1) == self._default_batch()
+        if self._times > 1 or not is_here:
+            return {}
+        if not isinstance(image, tuple) or not isinstance(frames, int):
+            return {}
+        return {"width": image[0], "height": image[1], "frames": frames}
+
     def _default_batch(self) -> int:
-        default = self._pipeline.defaults["batch"]
+        default = self._pipeline.defaults.get("batch", 1)
         assert isinstance(default, int)
         return default
 
@@ -255,13 +291,14 @@ class Draw:
         least = self._bound("frames", "minimum", 1)
         # longer ones do the same more often, and take as much longer to record
         most = min(self._bound("frames", "maximum", default), default)
-        step = frame_step(default)
-        low, high = -(-(least - 1) // step), (most - 1) // step
+        step = self._stride or frame_step(default)
+        first = 1 + (default - 1) % step  # the last part is as long in all of them
+        low, high = max(0, -(-(least - first) // step)), (most - first) // step
         low = max(low, min(_LEAST_CHUNKS, high))
         if place is not None:  # the longest is one of them
             low, high = (high, high) if place == 0 else (low, max(low, min(high, _FEW_CHUNKS)))
         end = 1 if place in _SHORTEST else place
-        return 1 + step * _drawn(source, end, low, high, 1)
+        return first + step * _drawn(source, end, low, high, 1)
 
 
 def frame_step(default: int) -> int:

@@ -4,7 +4,8 @@ Each run is recorded in a process of its own, forked from one that holds the com
 else: what a run leaves behind (caches of tables, a scheduler's state) is not there for the next.
 What is remembered of calls (`remembered_calls`) is handed on. Runs under the same words whose
 events are the same are one variant; sizes are found by `size_search`; the whole is held against
-runs that nothing was found from, in the first of which no layer is remembered.
+runs that nothing was found from, in the first of which no layer is remembered; what those do is
+remembered for them alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.facts import numbers_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.recorder import Group, describe_weights, merged, versions
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
@@ -29,6 +31,7 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     Draw,
     Window,
     dtypes_of,
+    stride_of,
     window_of,
     words_of,
 )
@@ -138,7 +141,7 @@ def _record(
 ) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(pipeline, fixed, window, times, at_once)
+    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype))
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     left_out: set[str] = set()  # kernels
@@ -160,7 +163,10 @@ def _record(
     for half in _HALVES:
         if dtype in _HALVES and half != dtype and half in dtypes_of(pipeline):
             found.serve(half, listed, draw)
-    return write_tape(found.tape())
+    text = write_tape(found.tape())
+    if outside := parse_tape(text, "the tape").outside(numbers_at(pipeline.defaults)):
+        raise RecordingError(f"it does not hold as the entry is by default: {outside}")
+    return text
 
 
 def _record_under(
@@ -192,6 +198,7 @@ class _Recordings:
         self._dtype, self._modules = "", dict[str, torch.nn.Module]()
         self._placed: set[int] = set()
         self._remembered: Calls = {}
+        self._proved: Calls = {}  # what runs did that nothing was found from
         self._streams: dict[str, dict[Group, list[Stream]]] = {}
         self._found: dict[str, dict[Group, list[dict[str, object]]]] = {}
         self._finder: Finder | None = None
@@ -200,6 +207,7 @@ class _Recordings:
         self._components: dict[str, object] = {}
         self._runs: dict[Group, list[dict[str, int]]] = {}
         self._window: Window | None = None
+        self._stride: int | None = None
 
     # ------------------------------------------------------------------ runs
     def modules(self, dtype: str) -> Modules:
@@ -332,7 +340,7 @@ class _Recordings:
     def prove(self, words: Facts, numbers: Numbers, *, remembers: bool) -> None:
         """Hold what was found against a run that it was not found from."""
         self._tell(f"{_shown(words, numbers)}  proving")
-        fresh = self.run(words, numbers, known={} if remembers else None)
+        fresh = self.run(words, numbers, known=self._proved if remembers else None)
         hold(parse_tape(write_tape(self.tape()), "the tape"), numbers, words, fresh)
 
     def serve(self, dtype: str, listed: Sequence[Facts], draw: Draw) -> None:
@@ -389,7 +397,15 @@ class _Recordings:
         inner = [_DIMS[key] for key in self._axes() if _DIMS[key] not in (*_REPEATS, *left_out)]
         outer = [*inner, *(["steps"] if "steps" in self._axes() else [])]
         outer += [TOKENS] if self._generates() else []
-        return Finder(inner, outer, self._patches(), self._window.sides if self._window else ())
+        sides = self._window.sides if self._window else ()
+        strides = [self._stride] if self._stride else []
+        return Finder(inner, outer, self._patches(), sides, strides)
+
+    def stride(self, dtype: str) -> int | None:
+        """Return by how many frames parts of a video are apart, where it is decoded in parts."""
+        if "frames" in self._axes():
+            self._stride = next(filter(None, map(stride_of, self.modules(dtype).values())), None)
+        return self._stride
 
     def window(self, dtype: str) -> Window | None:
         """Return the window of tokens that some layers see, where a language model has one."""
@@ -413,8 +429,11 @@ class _Recordings:
         if "h" in dims:
             step = gcd(*values["h"], *values["w"])
             domain |= {f"{side}%{step}": [0, 0] for side in ("h", "w") if step > 1}
-        if "f" in dims and (step := gcd(*(frames - 1 for frames in values["f"]))) > 1:
-            domain[f"f%{step}"] = [1, 1]
+        if "f" in dims:
+            first = values["f"][0] % self._stride if self._stride else 1
+            step = gcd(*(frames - first for frames in values["f"]))
+            if step > 1:
+                domain[f"f%{step}"] = [first % step] * 2
         return domain
 
     def _patches(self) -> set[int]:

@@ -11,7 +11,7 @@ from vramplan.engines.torch.record.saved.size_search import (
     SizeSearch,
     TooFewSettingsError,
 )
-from vramplan.engines.torch.record.saved.unmarked_loops import find_repeats
+from vramplan.engines.torch.record.saved.unmarked_loops import WAYS, find_repeats
 from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Event, Free, Stream
 from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.errors import RecordingError
@@ -33,9 +33,11 @@ class Finder:
         outer: Sequence[str],
         patches: Iterable[int],
         sides: Sequence[str] = (),
+        strides: Iterable[int] = (),
     ) -> None:
         self._inner, self._outer = tuple(inner), tuple(outer)  # dimensions of routines, of the run
         self._patches = tuple(patches)
+        self._strides = tuple(strides)
         self._sides = tuple(sides)  # conditions on a run that lead to code of their own
         self.counts: dict[str, str] = {}  # how often the loops run that are marked
         self._searches: dict[tuple[str, ...], tuple[Products, SizeSearch]] = {}
@@ -121,17 +123,16 @@ class Finder:
     ) -> list[dict[str, object]]:
         if routine != MAIN and "n" in self._inner and len(set(map(_left, streams))) > 1:
             raise GrowingResultError(f"{routine}: it leaves more of its results in a larger batch")
-        copied = [_copied(stream) for stream in streams]
-        try:
-            looped = find_repeats(copied)
-            return self._folded(routine, copied, looped, splits, blocks)
-        except RecordingError as problem:
+        first: RecordingError | None = None
+        for way in WAYS:
             copied = [_copied(stream) for stream in streams]
             try:
-                looped = find_repeats(copied, is_whole=True)
+                looped = find_repeats(copied, way)
                 return self._folded(routine, copied, looped, splits, blocks)
-            except RecordingError:
-                raise problem from None
+            except RecordingError as problem:
+                first = first or problem
+        assert first is not None
+        raise first
 
     def _folded(
         self,
@@ -170,7 +171,7 @@ class Finder:
         decide = (*names, *indices)
         key = (*decide, *map(str, blocks))
         if key not in self._searches:
-            products = Products(names, self._patches, indices, blocks)
+            products = Products(names, self._patches, indices, blocks, self._strides)
             self._searches[key] = products, SizeSearch(products, decide)
         return self._searches[key]
 

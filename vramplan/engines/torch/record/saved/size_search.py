@@ -46,7 +46,8 @@ class Products:
     `axes` are the dimensions that settings give: ``n`` (batch), ``h`` and ``w`` (pixels), ``f``
     (frames), ``p`` (tokens of a prompt), ``token`` (how many there are behind it), ``steps``.
     `patches` are sides of patches in pixels, beside the powers of two; `indices` are the numbers
-    of loops' iterations, `blocks` pixels of the blocks that an image's tokens are made up to.
+    of loops' iterations, `blocks` pixels of the blocks that an image's tokens are made up to,
+    `strides` frames from one part of a video that is decoded at once to the next.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Products:
         patches: Iterable[int] = (),
         indices: Iterable[str] = (),
         blocks: Iterable[int] = (),
+        strides: Iterable[int] = (),
     ) -> None:
         self.axes = frozenset(axes)
         self.derived: dict[str, str] = {}
         self._levels = sorted({*_LEVELS, *patches}) if "h" in self.axes else []
-        self._times = _TIMES if "f" in self.axes else ()
+        self._times = sorted({*_TIMES, *strides}) if "f" in self.axes else []
         for level in self._levels:
             for side in ("h", "w"):
                 self.derived[f"{side}{level}"] = _rounded(side, level)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from vramplan.engines.torch.record.stream import (
     Alloc,
+    Birth,
     Call,
     Event,
     Free,
@@ -34,16 +35,33 @@ Token = tuple[Any, ...]
 #: so many steps after an iteration have to be the other run's
 _AHEAD = 6
 _LONGEST, _MOST = 20_000, 400
+_LEAST_TIMES = 2
 _BEGIN, _NEXT, _END = ("LoopBegin",), ("LoopNext",), ("LoopEnd",)
 
 
-def find_repeats(streams: Sequence[Stream], *, is_whole: bool = False) -> dict[str, list[int]]:
-    """Mark the loops by which streams of one routine differ; return how often each ran in each.
+class Way(NamedTuple):
+    """A way to look for loops.
 
     With `is_whole` an iteration is what repeats to the byte, and loops begin where that begins in
-    all of the streams. Raises RecordingError where they differ by anything else.
+    all of the streams. With `frees_behind` what the last iteration frees and the others do not is
+    freed behind the loop: a list of what each of them made.
     """
-    told = [_Told(stream, is_whole=is_whole) for stream in streams]
+
+    is_whole: bool = False
+    frees_behind: bool = False
+
+
+#: the ways to look, one after the other
+WAYS = (Way(), Way(is_whole=True), Way(frees_behind=True))
+
+
+def find_repeats(streams: Sequence[Stream], way: Way | None = None) -> dict[str, list[int]]:
+    """Mark the loops by which streams of one routine differ; return how often each ran in each.
+
+    Raises RecordingError where they differ by anything else.
+    """
+    way = way or WAYS[0]
+    told = [_Told(stream, is_whole=way.is_whole) for stream in streams]
     least = min(told, key=lambda one: _steps_once(one.steps))
     if all(one.steps == least.steps for one in told):
         return {}
@@ -62,14 +80,18 @@ def find_repeats(streams: Sequence[Stream], *, is_whole: bool = False) -> dict[s
         ]
         for found in seen
     ]
-    if is_whole:
+    if way.is_whole:
         loops = _begun_earlier(told, loops)
     # loops that run equally often have one name: an iteration may free what the same one made there
     alike: dict[tuple[int, ...], str] = {}
     counts = [tuple(one.times for one in across) for across in zip(*loops, strict=True)]
     names = [alike.setdefault(count, f"row{len(alike) + 1}") for count in counts]
+    freed = [
+        _freed_each_time(told, across) if way.frees_behind else None
+        for across in zip(*loops, strict=True)
+    ]
     for one, those in zip(told, loops, strict=True):
-        _mark(one, names, those)
+        _mark(one, names, those, freed)
     return {name: list(count) for count, name in alike.items()}
 
 
@@ -145,6 +167,33 @@ class _Told:
             self.places.append(place)
             self.steps.append(_step(event))
             self.sizes.append((_step(event), _size(event)))
+
+    def behind(self, step: int) -> list[Free]:
+        """Return what is freed between a step and the next."""
+        place = self.places[step + 1] if step + 1 < len(self.places) else None
+        events = self.stream.events[self.places[step] + 1 : place]
+        return [event for event in events if isinstance(event, Free)]
+
+    def frees(self, start: int, end: int) -> set[int]:
+        """Return what is freed behind the last of some steps, by how far behind `start` it was."""
+        born = self.born()
+        numbers = (born.get(id(event.birth)) for event in self.behind(end - 1))
+        return {number - start for number in numbers if number is not None}
+
+    def born(self) -> dict[int, int]:
+        """Return in which step each storage was made, by its birth's identity."""
+        events = self.stream.events
+        return {
+            id(birth): number
+            for number, place in enumerate(self.places)
+            for birth in _births(events[place])
+        }
+
+
+def _births(event: Event) -> Sequence[Birth]:
+    if isinstance(event, Call):
+        return event.outputs
+    return [event.birth] if isinstance(event, Alloc) else []
 
 
 def _step(event: Event) -> Token:
@@ -259,32 +308,73 @@ def _repeated_alike(
 def _shift(sizes: Sequence[Token], start: int, period: int, count: int) -> int:
     """Return how many steps earlier a loop's iterations begin than where runs part.
 
-    What comes behind a loop may begin as its iterations do: sizes tell.
+    What comes behind a loop may begin as its iterations do: sizes tell. A few may differ from one
+    iteration to the next (what is joined grows); where fewest do, they begin.
     """
-    for shift in range(min(period, start + 1)):
-        steps = sizes[start - shift : start - shift + period * count]
-        if all(steps[n] == steps[n - period] for n in range(period, len(steps))):
-            return shift
-    return 0
+    others = [0]  # how many of the steps so far are of another size than one iteration before
+    first = max(0, start - period + 1)
+    for n in range(first + period, start + period * count):
+        others.append(others[-1] + (sizes[n] != sizes[n - period]))
+    last = len(others) - 1
+    length = period * (count - 1)
+    differ = [
+        others[last - shift] - others[last - shift - length] for shift in range(start - first + 1)
+    ]
+    return differ.index(min(differ))
 
 
-def _mark(told: _Told, names: Sequence[str], loops: Sequence[_Repeat]) -> None:
+def _freed_each_time(told: Sequence[_Told], across: Sequence[_Repeat]) -> set[int] | None:
+    """Return what a loop's iterations free behind their last step, but for the last one.
+
+    Each by how far behind the iteration's first step it was made. None where no run has two.
+    """
+    one, loop = max(zip(told, across, strict=True), key=lambda pair: pair[1].times)
+    if loop.times < _LEAST_TIMES:
+        return None
+    start = loop.start + (loop.times - 2) * loop.period
+    return one.frees(start, start + loop.period)
+
+
+def _mark(
+    told: _Told,
+    names: Sequence[str],
+    loops: Sequence[_Repeat],
+    freed: Sequence[set[int] | None],
+) -> None:
     """Mark loops in a stream.
 
-    What is freed behind an iteration's last step belongs to it.
+    What is freed behind an iteration's last step belongs to it; in the last iteration, where
+    `freed` says it, only what the others free there too.
     """
     before: dict[int, list[Event]] = {}
-    for name, (start, period, count) in zip(names, loops, strict=True):
+    behind: dict[int, list[Free]] = {}  # what comes behind the ends of loops before a step
+    born = told.born() if any(one is not None for one in freed) else {}
+    stream = told.stream
+    for name, (start, period, count), kept in zip(names, loops, freed, strict=True):
         for number in range(count):
             begun: list[Event] = [LoopBegin(name)] if not number else []
             before.setdefault(start + number * period, []).extend([*begun, LoopNext()])
-        before.setdefault(start + count * period, []).insert(0, LoopEnd())
-    stream = told.stream
+        end = start + count * period
+        before.setdefault(end, []).insert(0, LoopEnd())
+        if kept is not None:
+            behind[end] = [
+                event
+                for event in told.behind(end - 1)
+                if born.get(id(event.birth), -1) - (end - period) not in kept
+            ]
+    moved = {id(event) for freed_behind in behind.values() for event in freed_behind}
     events: list[Event] = []
+
+    def mark(step: int) -> None:
+        marks = before.get(step, [])
+        ends = sum(isinstance(one, LoopEnd) for one in marks)
+        events.extend([*marks[:ends], *behind.get(step, ()), *marks[ends:]])
+
     steps = {place: number for number, place in enumerate(told.places)}
     for place, event in enumerate(stream.events):
         if place in steps:
-            events.extend(before.get(steps[place], ()))
-        events.append(event)
-    events.extend(before.get(len(told.places), ()))
+            mark(steps[place])
+        if id(event) not in moved:
+            events.append(event)
+    mark(len(told.places))
     stream.events = events
