@@ -60,3 +60,29 @@ def test_nothing_is_kept_of_what_is_no_storage_of_its_own(monkeypatch) -> None:
     for _ in range(2):
         norm_results.results_of(half, "aten.native_layer_norm.default", (), {})
     assert not norm_results._known
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weight", "shape", "is_training", "kept"),
+    [
+        (torch.bfloat16, torch.bfloat16, (2, 8, 4, 4), False, 8),  # torch's own kernel
+        (torch.float16, torch.float32, (2, 8, 4, 4), False, 0),  # cuDNN's
+        (torch.float16, torch.float16, (2, 8, 4, 4), False, 8),
+        (torch.float32, torch.float32, (2, 8, 4, 4), False, 0),
+        (torch.float32, torch.float32, (2, 8), False, 8),
+        (torch.float32, torch.float32, (70000, 8, 1), False, 8),
+        (torch.float32, None, (2, 8, 4, 4), False, 8),
+        (torch.float32, torch.float32, (2, 8, 4, 4), True, 8),
+    ],
+)
+def test_what_a_batch_norm_keeps_is_as_cuda_has_it(
+    dtype, weight, shape, is_training, kept: int
+) -> None:
+    source = torch.empty(shape, dtype=dtype, device="meta")
+    own = None if weight is None else torch.empty(shape[1], dtype=weight, device="meta")
+    args = (source, own, own, own, own, is_training, 0.1, 1e-5)
+    name = "aten.native_batch_norm.default"
+    out, *numbers = norm_results.kept_of_batch_norm(name, args, (source, None, None))
+    assert out is source
+    assert [(one.numel(), one.dtype) for one in numbers] == [(kept, torch.float32)] * 2
+    assert norm_results.kept_of_batch_norm("aten.relu.default", args, source) is source

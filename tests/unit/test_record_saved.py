@@ -217,6 +217,14 @@ def test_images_as_with_real_data() -> None:
         ),
         ("Blip2QFormerModel", {"num_attention_heads": 4, "intermediate_size": 64,
                                "encoder_hidden_size": 48}),
+        ("LayoutLMModel", {"num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 64}),
+        ("LxmertModel", {"num_attention_heads": 4, "intermediate_size": 64, "l_layers": 1,
+                         "x_layers": 1, "r_layers": 1, "vocab_size": 64}),
+        ("VideoMAEModel", {"num_attention_heads": 4, "intermediate_size": 64, "image_size": 32,
+                           "num_frames": 4}),
+        ("Siglip2VisionModel", {"num_attention_heads": 4, "intermediate_size": 64,
+                                "num_patches": 16}),
+        ("MobileNetV1Model", {"depth_multiplier": 0.25}),
     ],
 )  # fmt: skip
 def test_what_a_model_has_to_be_given_is_made_by_its_name(name: str, config) -> None:
@@ -228,6 +236,36 @@ VISION = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "image_size": 32, "patch_size": 8,
 }  # fmt: skip
+
+
+def test_patches_are_made_where_a_grid_of_them_is_told() -> None:
+    sides = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4}
+    config = {**sides, "out_hidden_size": 32, "fullatt_block_indexes": [1]}
+    name = "Qwen2_5_VisionTransformerPretrainedModel"
+    cls = getattr(transformers.models.qwen2_5_vl.modeling_qwen2_5_vl, name)
+    assert_same({"model": small(cls, **config)})
+
+
+def test_a_codec_reads_the_sizes_of_its_kernels() -> None:
+    sides = {"num_filters": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    more = {
+        "intermediate_size": 32,
+        "codebook_size": 16,
+        "num_quantizers": 2,
+        "upsample_groups": 16,
+    }
+    model = small(transformers.MimiModel, **sides, **more, head_dim=8, num_key_value_heads=2)
+    assert_same({"model": model}, dtype="fp32", kernel="efficient")
+
+
+def test_what_hears_a_sentence_at_once_is_run_once() -> None:
+    sides = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = {"encoder_config": {**sides, "intermediate_size": 64}, "vocab_size": 32}
+    recorded = record({"model": small(transformers.ParakeetForCTC, **config)})
+    assert not recorded.is_generation
+    assert len(recorded.runs) == 1
+
+
 WITH_IMAGES = {
     "LlavaForConditionalGeneration": {
         "text_config": {**TEXT, "model_type": "llama"},
@@ -544,6 +582,18 @@ def test_a_config_that_builds_another_model_is_refused(config, said: str) -> Non
     assert "\n" not in str(refusal.value)
 
 
+def test_a_tensor_that_many_share_is_counted_once() -> None:
+    ties = {**T5, "vocab_size": 400_000, "num_layers": 1, "tie_word_embeddings": True}
+    config = transformers.T5Config(**ties)
+    with torch.device("meta"):
+        elements = sum(
+            p.numel() for p in transformers.T5ForConditionalGeneration(config).parameters()
+        )
+    cls = "transformers.T5ForConditionalGeneration"
+    module = build_part(part(config.to_dict(), elements, cls), BF16)
+    assert sum(p.numel() for p in module.parameters()) == elements
+
+
 def test_only_classes_of_the_libraries_are_built() -> None:
     from vramplan.errors import CatalogError
 
@@ -612,6 +662,12 @@ def test_one_of_chances_that_nobody_has_can_be_drawn(place: str) -> None:
         drawn = torch.multinomial(chances, 1).cpu()
     assert drawn.shape == (2, 1)
     assert ((drawn >= 0) & (drawn < 5)).all()
+
+
+def test_a_number_of_the_device_is_written_as_one() -> None:
+    with WrappedDevice(Stream("main", {}), set()), Functions("flash"):
+        assert f"expert_{torch.tensor(3).to(CUDA)}" == "expert_3"
+        assert "(2,)" in f"{torch.zeros(2).to(CUDA)}"
 
 
 def test_a_part_of_two_modules_is_placed_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
@@ -39,6 +40,8 @@ _SIDES: Mapping[str, int] = {
     "moe_intermediate_size": 32, "num_local_experts": 4, "num_experts": 4, "n_routed_experts": 4,
     "num_experts_per_tok": 2,
 }  # fmt: skip
+#: parameters of a model that a CPU runs with real data
+_MOST_REAL = 300_000_000
 _INNER = (
     *("text_config", "vision_config", "audio_config", "decoder", "encoder", "text_encoder"),
     *("language_config", "backbone_config", "qformer_config", "thinker_config"),
@@ -62,19 +65,21 @@ def subjects() -> Iterator[Subject]:
 def record(subject: Subject, report: Report) -> None:
     """Build one small model and record it. Raises whatever its class does.
 
-    Two layers are tried first, then all of a default config: some do not build with two.
+    Two layers are tried first, then eight, among which is one of each kind where kinds alternate,
+    then all of a default config: some do not build with two. What does not run in half precision is
+    recorded in full.
     """
     from vramplan.engines.torch.record.saved.build import said
 
     problem: Exception | None = None
-    for shrink in (shrink_layers, _leave):
+    for way in _WAYS:
         try:
-            _record(subject, shrink, report)
+            _record(subject, way, report)
         except Exception as other:  # noqa: BLE001  # any class, any failure
             problem = problem or other
             continue
         if subject.is_compared:
-            report(fidelity=_fidelity(subject))
+            report(fidelity=_fidelity(subject, way))
         return
     if problem is not None:
         for place in ("cpu", "meta") if subject.kind in _OF_TEXT else ():
@@ -156,7 +161,7 @@ def _config(subject: Subject, cls: Value, *shrinks: Callable[[Value], None]) -> 
     return config
 
 
-def _request(subject: Subject, config: Value) -> Value:
+def _request(subject: Subject, config: Value, dtype: str = "bf16") -> Value:
     import torch
     import transformers
 
@@ -175,8 +180,8 @@ def _request(subject: Subject, config: Value) -> Value:
         parts=(part,),
         index={},
         schedulers={},
-        dtype="bf16",
-        kernel="flash",
+        dtype=dtype,
+        kernel="flash" if dtype == "bf16" else "efficient",
         batch=1,
         image=None,
         frames=None,
@@ -184,54 +189,67 @@ def _request(subject: Subject, config: Value) -> Value:
     )
 
 
-def _record(subject: Subject, shrink: Callable[[Value], None], report: Report) -> None:
-    import torch
+def _record(subject: Subject, way: _Way, report: Report) -> None:
     import transformers
 
     from vramplan.engines.torch.record.saved.build import build_part
     from vramplan.engines.torch.record.saved.constant_tape import write_recording
     from vramplan.engines.torch.record.saved.recording_child import record_modules
+    from vramplan.engines.torch.record.session import DTYPES
     from vramplan.engines.torch.tape.format import parse_tape
 
-    cls = getattr(transformers, subject.class_name)
-    request = _request(subject, _config(subject, cls, shrink))
-    modules = {"model": build_part(request.parts[0], torch.bfloat16)}
+    cls, dtype = getattr(transformers, subject.class_name), DTYPES[way.dtype]
+    request = _request(subject, _config(subject, cls, way.shrink), way.dtype)
+    modules = {"model": build_part(request.parts[0], dtype)}
     report(stage="built")
     recorded = record_modules(request, modules, lambda _: None)
-    parse_tape(write_recording("small", recorded, modules, 2), "small")
-    report(stage="recorded", how="its inputs by name" + ("" if shrink is not _leave else ", whole"))
+    parse_tape(write_recording("small", recorded, modules, dtype.itemsize), "small")
+    report(stage="recorded", how=f"its inputs by name{way.said}")
 
 
-def _fidelity(subject: Subject) -> str:
-    """Return how the recording is like the same run with real data, at sides that a CPU can run."""
+def _fidelity(subject: Subject, way: _Way) -> str:
+    """Return how the recording is like the same run with real data, at sides that a CPU can run.
+
+    Sides that do not fit together are tried as the class has them.
+    """
+    from vramplan.engines.torch.record.saved.build import said
+
+    problem: Exception | None = None
+    for shrinks in ((way.shrink, shrink_sides), (way.shrink,)):
+        try:
+            return _compared(subject, way.dtype, *shrinks)
+        except Exception as other:  # noqa: BLE001  # any class, any failure
+            problem = problem or other
+    return f"no real run: {said(problem)}" if problem is not None else ""
+
+
+def _compared(subject: Subject, dtype: str, *shrinks: Callable[[Value], None]) -> str:
     import torch
     import transformers
 
     from tools.coverage.real_run import HeardDevice, compare, run_heard, run_really
-    from vramplan.engines.torch.record.saved.build import build_part, said
+    from vramplan.engines.torch.record.saved.build import build_part
+    from vramplan.engines.torch.record.session import DTYPES
 
     cls = getattr(transformers, subject.class_name)
+    request = _request(subject, _config(subject, cls, *shrinks), dtype)
+    if request.parts[0].elements > _MOST_REAL:
+        raise MemoryError(f"{request.parts[0].elements:,} parameters are too many for a CPU")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(DTYPES[dtype])
     try:
-        config = _config(subject, cls, shrink_layers, shrink_sides)
-        request = _request(subject, config)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)
-        try:
-            real = cls(cls.config_class.from_dict(request.parts[0].config))
-        finally:
-            torch.set_default_dtype(before)
-        real = real.eval().requires_grad_(requires_grad=False)
-        hollow = build_part(request.parts[0], torch.bfloat16)
-        really = run_really(request, {"model": real}, _REAL_TOKENS)
-        recorded = run_heard(request, {"model": hollow}, HeardDevice, _REAL_TOKENS)
-    except Exception as problem:  # noqa: BLE001  # any class, any failure
-        return f"no real run: {said(problem)}"
+        real = cls(cls.config_class.from_dict(request.parts[0].config))
+    finally:
+        torch.set_default_dtype(before)
+    real = real.eval().requires_grad_(requires_grad=False)
+    hollow = build_part(request.parts[0], DTYPES[dtype])
+    really = run_really(request, {"model": real}, _REAL_TOKENS)
+    recorded = run_heard(request, {"model": hollow}, HeardDevice, _REAL_TOKENS)
     return compare(recorded, really)
 
 
-def shrink_layers(config: Value) -> None:
-    """Give a config two layers, and lists of layers as many: its first and its last kinds."""
-    layers = 2
+def shrink_layers(config: Value, layers: int = 2) -> None:
+    """Give a config few layers, and lists of layers as many: of two, its first and another kind."""
     before = getattr(config, "num_hidden_layers", None)
     of_layers = config.to_dict().get("per_layer_config")
     for name in _COUNTS:
@@ -241,7 +259,8 @@ def shrink_layers(config: Value) -> None:
     for name, value in list(vars(config).items()):
         if isinstance(value, (list, tuple)) and len(value) == before and len(value) > layers:
             other = next((one for one in value if one != value[0]), value[-1])
-            setattr(config, name, type(value)([value[0], other]))
+            few = [value[0], other] if layers == 2 else value[:layers]
+            setattr(config, name, type(value)(few))
         elif name.endswith("_indices") and isinstance(value, list) and layers <= (before or 0):
             setattr(config, name, [min(one, layers - 1) for one in value])  # as many as before
     if of_layers:
@@ -250,7 +269,29 @@ def shrink_layers(config: Value) -> None:
         }
     for inner in _INNER:
         if hasattr(getattr(config, inner, None), "to_dict"):
-            shrink_layers(getattr(config, inner))
+            shrink_layers(getattr(config, inner), layers)
+
+
+def _shrink_to_eight(config: Value) -> None:
+    shrink_layers(config, 8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """One way to make a class small: what is done to its config, its type of numbers, in words."""
+
+    shrink: Callable[[Value], None]
+    dtype: str = "bf16"
+    said: str = ""
+
+
+_WAYS = (
+    _Way(shrink=shrink_layers),
+    _Way(shrink=_shrink_to_eight, said=", eight layers"),
+    _Way(shrink=_leave, said=", whole"),
+    _Way(shrink=shrink_layers, dtype="fp32", said=", in fp32"),
+    _Way(shrink=_leave, dtype="fp32", said=", whole, in fp32"),
+)
 
 
 #: how configs call the token of an image or of a video

@@ -25,8 +25,9 @@ relatives; models are their class's default config, with two layers where it can
 Where its parts are the defaults of several classes and do not fit together (a vision tower wider
 than the text model, an image of fewer patches than are pooled), they are made to.
 
-- *Built* counts what was put together and runs, if only on a CPU; the rest is no model, or not one
-  that the installed libraries can run.
+- *Built* counts what was put together and runs, if only on a CPU. What its class makes of a default
+  config, or of its dummies, and does not run with real data either is no failure of the recorder's;
+  it has a list of its own, and so has what cannot be put together here.
 - *Recorded* means that the run was followed from its first allocation to its last, and that its
   tape is one. What is not recorded is counted, and the rest assumed ([any model](any-model.md)).
 - *Compared* means that the same small run was made once more with real data, on a device that
@@ -42,11 +43,14 @@ _GROUPS: Mapping[str, str] = {
     "differs": "Recorded; another peak than the run with real data",
     "alone": "Recorded, not compared",
     "built": "Not recorded",
+    "broken": "Does not run with real data either",
     "none": "Not built",
     "untried": "Not tried",
 }
 #: what is said of each of these by itself
-_TOLD = ("peak", "differs", "built", "none")
+_TOLD = ("peak", "differs", "built", "broken", "none")
+#: words in the reason of what was built, and tried without a recorder
+_EITHER = ("nor does", "do not run on a CPU either")
 
 
 def write_page(
@@ -72,20 +76,28 @@ def _summary(subjects: Sequence[Subject], known: Mapping[tuple[str, str], Result
         "| | classes | tried | built | recorded | of those built | compared | equal | equal peak |"
     )
     yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    whole: Counter[str] = Counter()
     for kind, title in TITLES.items():
-        mine = [one for one in subjects if one.kind == kind]
-        groups = Counter(_group(known.get((kind, one.name))) for one in mine)
-        tried = len(mine) - groups["untried"]
-        built = tried - groups["none"]
-        recorded = built - groups["built"]
-        compared = recorded - groups["alone"]
-        equal, peak = groups["equal"], groups["equal"] + groups["peak"]
-        if mine:
-            yield (
-                f"| {title} | {len(mine)} | {tried} | {built} | {recorded} | "
-                f"{_share(recorded, built)} | {compared} | {_share(equal, compared)} | "
-                f"{_share(peak, compared)} |"
-            )
+        groups = Counter(
+            _group(known.get((kind, one.name))) for one in subjects if one.kind == kind
+        )
+        whole += groups
+        if groups:
+            yield _row(title, groups)
+    yield _row("All", whole)
+
+
+def _row(title: str, groups: Counter[str]) -> str:
+    classes = groups.total()
+    tried = classes - groups["untried"]
+    built = tried - groups["none"] - groups["broken"]
+    recorded = built - groups["built"]
+    compared = recorded - groups["alone"]
+    equal, peak = groups["equal"], groups["equal"] + groups["peak"]
+    return (
+        f"| {title} | {classes} | {tried} | {built} | {recorded} | {_share(recorded, built)} | "
+        f"{compared} | {_share(equal, compared)} | {_share(peak, compared)} |"
+    )
 
 
 def _share(some: int, of: int) -> str:
@@ -96,7 +108,7 @@ def _group(result: Result | None) -> str:
     if result is None:
         return "untried"
     if result.stage != "recorded":
-        return result.stage
+        return "broken" if any(one in result.reason for one in _EITHER) else result.stage
     starts = {"equal": "equal", "peak equal": "peak", "differs": "differs"}
     return next(
         (group for word, group in starts.items() if result.fidelity.startswith(word)), "alone"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -127,12 +129,24 @@ class RealDevice(HeardDevice):
             return self._wrap(_as_laid_out(func, out, args), name, {})
         if name.startswith(_CONVOLUTION):
             return self._wrap(_as_laid_out(func, func(*mapped(content_of, args)), args), name, {})
-        return super()._run(func, name, args, kwargs, here)
+        try:
+            return super()._run(func, name, args, kwargs, here)
+        except (NotImplementedError, RuntimeError) as problem:
+            half = next((one.dtype for one in here if one.dtype in _HALF), None)
+            if half is None or "not implemented for" not in str(problem):
+                raise
+            out = func(*mapped(_in_full, mapped(content_of, args)), **kwargs)
+            return self._wrap(mapped(lambda one: _as_half(one, half), out), name, {})
 
 
 def _in_full(value: Value) -> Value:
     is_half = isinstance(value, torch.Tensor) and value.dtype in _HALF
     return value.float() if is_half else value
+
+
+def _as_half(value: Value, dtype: torch.dtype) -> Value:
+    is_full = isinstance(value, torch.Tensor) and value.dtype == torch.float32
+    return value.to(dtype) if is_full else value
 
 
 def _as_laid_out(func: Value, out: torch.Tensor, args: tuple[Value, ...]) -> torch.Tensor:
@@ -148,6 +162,7 @@ def run_heard(
 ) -> Heard:
     """Run modules on a device of a kind, and return what was allocated."""
     made: list[HeardDevice] = []
+    _forget_what_was_made()
 
     def make(weights: set[int]) -> WrappedDevice:
         made.append(kind(weights))
@@ -155,6 +170,16 @@ def run_heard(
 
     record_modules(request, modules, lambda _: None, make, new_tokens=new_tokens)
     return made[0].heard
+
+
+def _forget_what_was_made() -> None:
+    """Empty the libraries' caches of functions: tensors of another device may be in them."""
+    gc.unfreeze()
+    for one in gc.get_objects():
+        if type(one) is functools._lru_cache_wrapper:  # noqa: SLF001  # a class without a name
+            library = (getattr(one, "__module__", None) or "").partition(".")[0]
+            if library in ("transformers", "diffusers"):
+                one.cache_clear()
 
 
 def run_really(

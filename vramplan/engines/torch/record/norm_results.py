@@ -17,6 +17,8 @@ from vramplan.engines.torch.record.layouts import META
 #: results are new tensors, and nothing that is given is written to
 _IN_PARTS = ("aten.native_group_norm.default", "aten.native_layer_norm.default")
 _MOST_KNOWN = 4096
+#: images of a batch that cuDNN normalises
+_MOST_OF_CUDNN = 65535
 
 #: shape, stride and type of each result
 _Results = tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], ...]
@@ -43,6 +45,29 @@ def results_of(
         torch.empty_strided(shape, stride, dtype=dtype, device=META)
         for shape, stride, dtype in known
     )
+
+
+def kept_of_batch_norm(name: str, args: tuple[Any, ...], out: Any) -> Any:
+    """Return a batch norm's results with the numbers that CUDA keeps of its channels.
+
+    cuDNN keeps none where nothing is trained, torch's own kernel one of each kind in fp32.
+    ATen/native/Normalization.cpp, _batch_norm_impl_index; cudnn/BatchNorm.cpp; cuda/
+    Normalization.cu, batch_norm_cuda.
+    """
+    if not name.startswith("aten.native_batch_norm."):
+        return out
+    source, weight, bias = args[:3]
+    types = {one.dtype for one in (source, weight, bias) if one is not None}
+    is_cudnn = (
+        None not in (weight, bias)
+        and torch.bfloat16 not in types
+        and (source.dtype != torch.float16 or weight.dtype == torch.float32)
+        and source.dim() >= 3
+        and source.shape[0] <= _MOST_OF_CUDNN
+    )
+    wide = torch.float32 if source.dtype in (torch.float16, torch.bfloat16) else source.dtype
+    kept = 0 if is_cudnn and not args[5] else source.shape[1]
+    return out[0], *(out[0].new_empty(kept, dtype=wide) for _ in range(2))
 
 
 def _described(value: Any) -> object:

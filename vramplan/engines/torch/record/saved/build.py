@@ -15,6 +15,7 @@ from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from vramplan.engines.torch.record.classes import find_class
 from vramplan.engines.torch.record.layouts import META
@@ -81,7 +82,7 @@ def build_part(part: SavedPart, dtype: torch.dtype) -> torch.nn.Module:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with META, _bounded(part):
+        with META, _NumbersStay(), _bounded(part):
             module = _make(cls, part)
     except RecordingError:
         raise
@@ -160,14 +161,35 @@ def _make(cls: Value, part: SavedPart) -> torch.nn.Module:
     return built
 
 
+class _NumbersStay(TorchFunctionMode):
+    """Lets a whole number that a constructor makes a tensor keep its value: code reads it.
+
+    Codecs have their kernels' sizes as buffers that no file has, and pad by them.
+    """
+
+    def __torch_function__(
+        self, func: Value, types: Value, args: Sequence[Value] = (), kwargs: Value = None
+    ) -> Value:
+        kwargs = dict(kwargs or {})
+        if func is torch.tensor and args and isinstance(args[0], int):
+            dtype = kwargs.get("dtype")
+            if dtype is None or not dtype.is_floating_point:
+                kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def _bounded(part: SavedPart) -> Iterator[None]:
     """Stop a constructor that makes far more than the files of its component hold."""
     counts = {"modules": 0, "elements": 0}
+    seen: dict[int, Value] = {}  # kept, so that no identity is used again
     most = _TIMES * (_LARGEST_MODEL if part.elements is None else part.elements) + _SLACK_ELEMENTS
 
     def count_tensor(_: Value, __: str, tensor: Value) -> None:
-        counts["elements"] += tensor.numel() if tensor is not None else 0
+        if tensor is None or id(tensor) in seen:  # one that is tied is registered once more
+            return
+        seen[id(tensor)] = tensor
+        counts["elements"] += max(1, tensor.numel())
         if counts["elements"] > most:
             raise RecordingError(f"{part.name}: its config builds far more than its files hold")
 

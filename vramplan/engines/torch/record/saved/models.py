@@ -16,6 +16,12 @@ from vramplan.engines.torch.record.saved.image_inputs import (
     uploaded,
     with_image,
 )
+from vramplan.engines.torch.record.saved.named_inputs import (
+    is_in_pieces,
+    is_known,
+    needed_inputs,
+    tokens_of,
+)
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.wrapped import CUDA, WrappedDevice
 from vramplan.errors import RecordingError
@@ -30,14 +36,18 @@ _BINS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim
 _MOST_CHANNELS = 64
 #: of an image (transformers, models/pix2struct/image_processing_pix2struct.py: `max_patches`)
 _FLAT_PATCHES = 2048
-#: queries of a model that looks at something by them
-_QUERIES = 32
 
 
 def generates(model: torch.nn.Module) -> bool:
-    """Return whether a model makes tokens one after the other."""
+    """Return whether a model makes tokens one after the other.
+
+    Those that say all that they hear at once (CTC) have a `generate` that is not told how many.
+    """
     ask = getattr(model, "can_generate", None)
-    return bool(ask()) if callable(ask) else False
+    if not callable(ask) or not ask():
+        return False
+    own: Value = model.generate
+    return "generation_config" in inspect.signature(own).parameters
 
 
 def run_generation(request: Request, model: Value, device: WrappedDevice, new_tokens: int) -> None:
@@ -65,6 +75,10 @@ def run_generation(request: Request, model: Value, device: WrappedDevice, new_to
         # made-up tokens end nothing, and none is taken for padding
         config: Value = one.generation_config
         config.eos_token_id = config.pad_token_id = None
+        if config.decoder_start_token_id is None and config.bos_token_id is None:
+            config.decoder_start_token_id = (
+                PLAIN_TOKEN  # a default config says none, and any will do
+            )
         for name in ("forced_decoder_ids", "suppress_tokens", "begin_suppress_tokens"):
             setattr(config, name, None)
         hooks += [
@@ -156,15 +170,24 @@ def inputs(request: Request, model: Value, device: WrappedDevice) -> Inputs:
     Raises RecordingError for a main input that nobody knows.
     """
     main = getattr(model, "main_input_name", "input_ids")
+    if isinstance(main, (list, tuple)) and main:
+        main = main[0]  # the others are told by their names
     names = inspect.signature(model.forward).parameters
+    if main not in names:  # what its base class said is not always what it takes
+        main = next((one for one in _MAKERS if one in names), main)
     if main == "pixel_values" and "input_ids" in names and generates(model):
         main = "input_ids"  # a prompt goes with the image
-    make = _MAKERS.get(main)
-    if make is None:
+    make = _MAKERS.get(main) if isinstance(main, str) else None
+    is_said = any(is_known(name) and one.default is one.empty for name, one in names.items())
+    if make is None and not is_said and not is_known(main):
         raise RecordingError(f"{request.class_path} is given {main}, which nobody knows here")
-    is_taken = main in names or main != "input_ids"  # that is what it is where nothing is said
-    given = make(request, model) if is_taken else {}
-    given |= _needed(request, model, {name: names[name] for name in names if name not in given})
+    # a token's id is what it is where nothing is said
+    is_taken = main in names or (main != "input_ids" and not is_said)
+    if main == "pixel_values" and is_in_pieces(names, model.config):
+        make = None
+    given = make(request, model) if make is not None and is_taken else {}
+    has_more = needed_inputs(request, model, names, given, main=main, generates=generates(model))
+    given |= uploaded(has_more, model)
     if main == "input_ids":
         if "pixel_values" in names and getattr(model.config, "vision_config", None) is not None:
             given = with_image(request, model, device, given)
@@ -175,7 +198,7 @@ def inputs(request: Request, model: Value, device: WrappedDevice) -> Inputs:
 
 
 def _ids(request: Request, model: Value) -> Inputs:
-    ids = torch.full((request.batch, request.prompt_tokens), PLAIN_TOKEN)
+    ids = torch.full((request.batch, tokens_of(request, model.config)), PLAIN_TOKEN)
     return uploaded({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, model)
 
 
@@ -237,39 +260,3 @@ _MAKERS: Mapping[str, Callable[[Request, Value], Inputs]] = {
     "input_values": _samples,
     "flattened_patches": _flat_patches,
 }
-
-
-def _needed(request: Request, model: Value, names: Mapping[str, inspect.Parameter]) -> Inputs:
-    """Return what else a model has to be given, by the names of its arguments.
-
-    Raises RecordingError for a size that its config has no number for.
-    """
-    config, batch = model.config, request.batch
-    tokens = max(1, request.prompt_tokens)
-
-    def width(*keys: str) -> int:
-        found = next((n for key in keys if type(n := getattr(config, key, None)) is int), 0)
-        if not 0 < found <= LARGEST_SIDE:
-            raise RecordingError(f"its config tells none of {', '.join(keys)}")
-        return found
-
-    makers: Mapping[str, Callable[[], torch.Tensor]] = {
-        "query_embeds": lambda: torch.zeros(batch, _QUERIES, width("hidden_size")),
-        "inputs_embeds": lambda: torch.zeros(batch, tokens, width("hidden_size", "d_model")),
-        "encoder_hidden_states": lambda: torch.zeros(
-            batch, tokens, width("encoder_hidden_size", "hidden_size", "d_model")
-        ),
-        "attention_mask": lambda: torch.ones(batch, tokens, dtype=torch.long),
-        "bbox": lambda: torch.zeros(batch, tokens, getattr(config, "dim_bbox", 4)),
-    }
-    refused = {"bbox"}  # what has a default that is refused
-    if hasattr(config, "cross_attention_frequency"):
-        refused.add("encoder_hidden_states")
-    made = {
-        name: makers[name]()
-        for name, one in names.items()
-        if name in makers
-        and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-        and (one.default is one.empty or name in refused)
-    }
-    return uploaded(made, model)

@@ -28,6 +28,7 @@ from vramplan.engines.torch.record.device import (
 )
 from vramplan.engines.torch.record.layouts import META, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
+from vramplan.engines.torch.record.norm_results import kept_of_batch_norm
 from vramplan.engines.torch.record.scratch import copied_first, kept_bytes
 from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
 
@@ -76,6 +77,10 @@ class OnDevice(torch.Tensor):
     def get_device(self) -> int:
         """Return the number of its device."""
         return 0
+
+    def __format__(self, how: str) -> str:  # torch's own asks whether it is no class of another
+        """Return a single number as one, and anything else by its shape."""
+        return format(self.item() if not self.dim() else repr(self), how)
 
     def __repr__(self, **_: Value) -> str:  # type: ignore[override]  # there is no data to print
         """Return its shape and type."""
@@ -318,7 +323,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if name.startswith("aten.histc") and not inner[0].dtype.is_floating_point:
                 counts = func(inner[0].float(), *inner[1:], **named)  # the CPU counts floats alone
                 return self._born(counts.to(inner[0].dtype), name)
-            return self._wrap(func(*inner, **named), name, known)
+            out = kept_of_batch_norm(name, inner, func(*inner, **named))
+            return self._wrap(out, name, known)
         written = written_argument(func, args)
         if written is not None and not is_meta(content_of(written)):
             return written  # a real tensor keeps its values: what was computed on meta has none
@@ -352,7 +358,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         if key is not None and (known := self._shapes.get(key)) is not None:
             shape, strides, dtype = known
             return torch.empty_strided(shape, strides, dtype=dtype, device=META)
-        out = func(*inner, **named)
+        out = kept_of_batch_norm(str(func), inner, func(*inner, **named))
         if is_new and not named.get("memory_format"):
             out = laid_out(func, out, inner)
         if key is not None and _is_made_plainly(out):
