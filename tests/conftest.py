@@ -44,6 +44,11 @@ os.environ["VRAMPLAN_CACHE"] = "off"
 #: nor does any ask a server of others'
 os.environ["VRAMPLAN_OLLAMA_REGISTRY"] = "http://127.0.0.1:9"
 
+# the tests start hundreds of processes: where byte code is not to be kept, each of them would
+# compile all of the package anew, and each of those that share the tests every test
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # with torch and its friends loaded each look through all that is alive takes half a second
 gc.set_threshold(200_000, 20, 100)
 

@@ -15,7 +15,7 @@ from functools import cache
 import pytest
 
 from tools.results import results_text
-from vramplan.catalog import load_pipeline_file, profiles_dir
+from vramplan.catalog import load_catalog, profiles_dir
 from vramplan.catalog.published import Claim
 from vramplan.catalog.search import load_published
 from vramplan.engines.door import engine_of, open_entry
@@ -35,7 +35,7 @@ from vramplan.units import MIB
 
 PROFILES = profiles_dir()
 TAPES = PROFILES / "tapes"
-ENTRIES = [load_pipeline_file(file) for file in sorted((PROFILES / "pipelines").glob("*.yaml"))]
+ENTRIES = list(load_catalog().pipelines.values())
 #: each architecture that a recipe of ours records once: its tape has its name, and no class's own
 #: code is its run; those that any class's code records have tests where that is made
 RECIPES = [

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from vramplan.ask.targets import make_jobs, open_catalog
-from vramplan.engines.torch.estimate import estimate_torch, settled
+from vramplan.engines.torch.changed_weights import tape_at
+from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.pipeline import of_torch
-from vramplan.engines.torch.tape_files import open_tape
+from vramplan.engines.torch.rehearsals import rehearse_once
+from vramplan.engines.torch.replayed import conditions_at, on_card
+from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import OutsideError
 from vramplan.model import SettingValue
 
@@ -32,8 +35,11 @@ def peak(name: str, card: str, changed: dict[str, SettingValue]) -> int | None:
     pipeline = settled(of_torch(job.pipeline), job.settings, on.compute_capability)
     if pipeline.counted is not None:
         return None
+    settings = on_card(job.settings, on)
+    tape = tape_at(pipeline, settings, find_tape(pipeline))
     try:
-        return estimate_torch(pipeline, job.settings, on).peak.allocated_bytes
+        conditions = conditions_at(pipeline, settings, on.compute_capability, tape)
+        return rehearse_once(tape, conditions, expandable_segments=False).trace.allocated_peak_bytes
     except OutsideError:
         return None
 

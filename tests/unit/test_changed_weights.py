@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -31,14 +32,18 @@ from vramplan.engines.torch.quantised import linear_in_all, quantise
 from vramplan.engines.torch.tape.contents import Weights
 from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import UsageError
+from vramplan.known_results import shipped_text
 from vramplan.model import Estimate, LineKind, Origin, SettingValue
 
 CATALOG = load_catalog()
 
 
 def test_what_of_a_list_is_linear_ships_as_the_lists_say() -> None:
-    """`python -m tools.module_lists` writes it anew."""
-    assert (FOLDER / LINEAR_FILE).read_text(encoding="utf-8") == linear_text()
+    """`python -m tools.module_lists` writes it anew; a list that it lacks is read itself."""
+    told = (FOLDER / LINEAR_FILE).read_text(encoding="utf-8")
+    known = json.loads(linear_text())
+    assert all(known[name] == both for name, both in json.loads(told).items())
+    assert told == shipped_text(list(json.loads(told).items()))
     assert shipped_linear("sdxl") == linear_in_all(shipped_modules("sdxl"))
     assert shipped_linear("nowhere") is None
 

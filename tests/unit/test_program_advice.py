@@ -13,7 +13,8 @@ def model(name: str, size: float, **more: Any) -> dict[str, Any]:
     return {
         "name": name, "bytes": int(size * GIB), "card_bytes": int(size * GIB), "single_bytes": 0,
         "frozen_bytes": 0, "trained_bytes": 0, "gradient_bytes": 0, "can_checkpoint": False,
-        "checkpoints": False, "is_at_work": False, "is_training": False, **more,
+        "checkpoints": False, "waits_for_train": False, "is_at_work": False,
+        "is_training": False, **more,
     }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def test_pipeline_that_offloads_already_is_not_told_to() -> None:
 def trained(activations: float, **more: Any) -> dict[str, Any]:
     """One GiB of weights that are trained, with gradients, beside so many activations."""
     net = model("Net", 1, trained_bytes=GIB, gradient_bytes=GIB, single_bytes=GIB, **more)
-    adam = {"name": "AdamW", "bytes": 0, "trained_bytes": GIB}
+    adam = {"name": "AdamW", "bytes": 0, "trained_bytes": GIB, "embedding_bytes": 0}
     return failure(2 + activations, net, optimisers=[adam])
 
 
@@ -102,6 +103,21 @@ def test_what_is_not_trained_of_a_model_with_adapters_goes_into_half_precision()
 def test_checkpointing_is_for_models_that_can_and_do_not_yet() -> None:
     for more in ({}, {"can_checkpoint": True, "checkpoints": True}):
         assert not any("checkpointing" in text for text in texts(trained(4, **more)))
+
+
+def test_checkpointing_that_is_on_in_eval_is_told_of_train() -> None:
+    told = trained(4, can_checkpoint=True, waits_for_train=True)
+    (found,) = [one for one in advise(told, 8 * GIB) if "checkpointing" in one.text]
+    assert found.text.startswith("call train() on Net")
+    assert found.saves_bytes == 2 * GIB
+
+
+def test_optimiser_of_8_bits_spares_nothing_of_embeddings_that_are_left_in_32() -> None:
+    told = trained(0)
+    told["state"]["optimisers"][0]["embedding_bytes"] = GIB // 2
+    (found,) = [one for one in advise(told, 8 * GIB) if "8-bit optimiser" in one.text]
+    assert found.saves_bytes == GIB * 3 // 4  # of 1 GiB in fp32 a quarter is left, beside the other
+    assert found.text.endswith("Trainer leaves embeddings so")
 
 
 def test_optimiser_of_8_bits_is_not_told_to_become_one() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,14 +10,13 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from vramplan.catalog.pipelines import load_pipeline_file
+from vramplan.catalog import load_catalog
 from vramplan.engines.torch.open import open_entry
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.recipes.registry import recipe_for
 from vramplan.errors import UsageError
 from vramplan.model import ComponentSpec
 
-PIPELINES = sorted((Path(__file__).parents[2] / "profiles" / "pipelines").glob("*.yaml"))
 #: what tells the families apart: the dimensions of a run
 DIMS = {
     "sd15": {"n", "h", "w", "steps"},
@@ -33,7 +31,7 @@ DIMS = {
 
 def recorded() -> list[TorchPipeline]:
     # an entry may have another's tape: that one's recipe made it
-    entries = [one for one in map(load_pipeline_file, PIPELINES) if one.text("tape") == one.name]
+    entries = [one for one in load_catalog().pipelines.values() if one.text("tape") == one.name]
     return [open_entry(entry, ()) for entry in entries]
 
 

@@ -282,6 +282,21 @@ WITH_IMAGES = {
         "image_token_index": 5,
     },
     "CLIPModel": {"text_config": {**TEXT, "vocab_size": 200}, "vision_config": VISION},
+    "Mistral3ForConditionalGeneration": {  # images of any size, each said
+        "text_config": {**TEXT, "model_type": "mistral"},
+        "vision_config": {**VISION, "model_type": "pixtral", "image_size": 128, "head_dim": 8},
+        "image_token_index": 5,
+        "spatial_merge_size": 2,
+    },
+    "PaddleOCRVLForConditionalGeneration": {  # each patch an image of its own
+        "text_config": {
+            **TEXT,
+            "head_dim": 16,
+            "rope_parameters": {"mrope_section": [2, 3, 3], "rope_type": "default"},
+        },
+        "vision_config": VISION,
+        "image_token_id": 5,
+    },
 }  # fmt: skip
 
 

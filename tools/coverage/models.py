@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from math import isqrt
 from typing import Any
 
 from tools.coverage.results import Report, Subject
@@ -151,6 +152,7 @@ def _config(subject: Subject, cls: Value, *shrinks: Callable[[Value], None]) -> 
         config = wanted()
     for shrink in shrinks:
         shrink(config)
+    complete(config)
     return config
 
 
@@ -231,17 +233,87 @@ def shrink_layers(config: Value) -> None:
     """Give a config two layers, and lists of layers as many: its first and its last kinds."""
     layers = 2
     before = getattr(config, "num_hidden_layers", None)
+    of_layers = config.to_dict().get("per_layer_config")
     for name in _COUNTS:
         if type(getattr(config, name, None)) is int:
             with suppress(Exception):
                 setattr(config, name, layers)
     for name, value in list(vars(config).items()):
-        if isinstance(value, list) and len(value) == before and len(value) > layers:
+        if isinstance(value, (list, tuple)) and len(value) == before and len(value) > layers:
             other = next((one for one in value if one != value[0]), value[-1])
-            setattr(config, name, [value[0], other])
+            setattr(config, name, type(value)([value[0], other]))
+        elif name.endswith("_indices") and isinstance(value, list) and layers <= (before or 0):
+            setattr(config, name, [min(one, layers - 1) for one in value])  # as many as before
+    if of_layers:
+        config.per_layer_config = {
+            int(number): told for number, told in of_layers.items() if int(number) < layers
+        }
     for inner in _INNER:
         if hasattr(getattr(config, inner, None), "to_dict"):
             shrink_layers(getattr(config, inner))
+
+
+#: how configs call the token of an image or of a video
+_IMAGE_TOKENS = ("image_token_id", "image_token_index", "video_token_index")
+#: and how wide a vision tower's result is, which its text model has to take
+_HANDED_ON = ("out_hidden_size", "text_hidden_size", "projection_dim")
+
+
+def complete(config: Value) -> None:
+    """Let the default config of a model that sees agree with itself.
+
+    Its parts are the defaults of other classes: a tower hands on what is wider than the text model,
+    an image has fewer patches than the projector pools, and no token stands for it.
+    """
+    text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
+    if not hasattr(text, "hidden_size") or not hasattr(vision, "to_dict"):
+        return
+    for name in _IMAGE_TOKENS:
+        if getattr(config, name, 0) is None:
+            setattr(config, name, text.vocab_size - 1)
+    for name in _HANDED_ON:
+        if type(getattr(vision, name, None)) is int:
+            setattr(vision, name, text.hidden_size)
+    if hasattr(vision, "embed_dim") and hasattr(
+        vision, "hidden_size"
+    ):  # then that is what it gives
+        vision.hidden_size = text.hidden_size
+    if getattr(config, "visual_indicator_token_ids", None):  # a table of looks, as wide as text
+        config.hidden_size = text.hidden_size
+    if ratio := getattr(vision, "pixel_shuffle_ratio", None):  # four patches are one, side by side
+        vision.hidden_size = int(vision.intermediate_size * ratio**2)
+        vision.vision_output_dim = vision.projector_output_dim
+    if hasattr(config, "audio_start_token_id") and not hasattr(config, "vision_start_token_id"):
+        config.vision_start_token_id = text.vocab_size - 2  # read where an image is looked for
+    _complete_image(config, vision)
+    _complete_positions(text)
+
+
+def _complete_image(config: Value, vision: Value) -> None:
+    """Give an image as many patches as what pools them takes."""
+    patch, side = getattr(vision, "patch_size", 0), getattr(vision, "image_size", 0)
+    if type(patch) is not int or type(side) is not int or not patch or not side:
+        return
+    pooled = getattr(config, "mm_tokens_per_image", None)
+    queries = getattr(config, "projector_patch_to_query_dict", None)
+    if pooled and side // patch < isqrt(pooled):
+        vision.image_size = isqrt(pooled) * patch
+    elif queries:
+        vision.image_size = isqrt(min(map(int, queries))) * patch
+    elif scale := getattr(config, "scale_factor", None):
+        vision.image_size = -(-side // (patch * scale)) * patch * scale
+
+
+def _complete_positions(text: Value) -> None:
+    """Say which part of a head tells time, rows and columns, where a class would guess it."""
+    rope = getattr(text, "rope_parameters", None)
+    if "mrope_section" not in getattr(text, "ignore_keys_at_rope_validation", ()) or not rope:
+        return
+    if "mrope_section" not in rope:
+        heads = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        pairs = len(range(0, int(heads * rope.get("partial_rotary_factor", 1.0)), 2))
+        side = 3 * pairs // 8
+        rope["mrope_section"] = [pairs - 2 * side, side, side]
 
 
 def shrink_sides(config: Value, depth: int = 0) -> None:

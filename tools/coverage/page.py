@@ -22,6 +22,8 @@ _HEAD = """\
 Every class that a user may name, tried: built small, and recorded by the recorder that knows no
 class. Pipelines have the dummy components of diffusers' own tests, or borrow those of their
 relatives; models are their class's default config, with two layers where it can be built with two.
+Where its parts are the defaults of several classes and do not fit together (a vision tower wider
+than the text model, an image of fewer patches than are pooled), they are made to.
 
 - *Built* counts what was put together and runs, if only on a CPU; the rest is no model, or not one
   that the installed libraries can run.

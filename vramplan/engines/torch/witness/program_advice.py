@@ -97,8 +97,15 @@ def _of_training(failure: Mapping[str, Any], state: Mapping[str, Any]) -> Iterat
     )
     activations = max(0, int(failure["allocated_bytes"]) - named)
     models = [one for one in state["models"] if one["trained_bytes"] or one["is_at_work"]]
+    waiting = [one for one in models if one["waits_for_train"] and not one["checkpoints"]]
     plain = [one for one in models if one["can_checkpoint"] and not one["checkpoints"]]
-    if plain and activations > _MIB:
+    if waiting and activations > _MIB:
+        yield Advice(
+            text=f"call train() on {waiting[0]['name']}: gradient checkpointing is on, and does "
+            "nothing in eval(), in which from_pretrained leaves a model of transformers",
+            saves_bytes=activations // 2,
+        )
+    elif plain and activations > _MIB:
         yield Advice(
             text=f"gradient checkpointing of {plain[0]['name']}: --gradient_checkpointing, or "
             "enable_gradient_checkpointing() in diffusers, gradient_checkpointing_enable() in "
@@ -116,10 +123,14 @@ def _of_training(failure: Mapping[str, Any], state: Mapping[str, Any]) -> Iterat
     ]
     due = sum(2 * int(one["trained_bytes"]) for one in adam)
     if due > _MIB:
+        embedded = sum(2 * int(one["embedding_bytes"]) for one in adam)
+        is_much = embedded > _LEAST_SHARE * due
+        others = "; transformers' Trainer leaves embeddings so" if is_much else ""
         yield Advice(
             text=f"an 8-bit optimiser (bitsandbytes' AdamW8bit, --use_8bit_adam, "
-            f"--optim adamw_bnb_8bit): {adam[0]['name']} keeps two numbers of 32 bits a weight",
-            saves_bytes=due - due // _EIGHT_BITS,
+            f"--optim adamw_bnb_8bit): {adam[0]['name']} keeps two numbers of 32 bits a "
+            f"weight{others}",
+            saves_bytes=(due - embedded) - (due - embedded) // _EIGHT_BITS,
         )
     if trained > _LEAST_SHARE * int(failure["allocated_bytes"]):
         yield Advice(

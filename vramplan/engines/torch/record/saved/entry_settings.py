@@ -34,6 +34,8 @@ _LEAST_PROMPT = 16
 _STEPS = 8
 #: and so many more: with an image as by default, tables of them are told by these alone
 _MORE_STEPS = (0, 2, 2, 0, 3, 5, 4, 3)
+#: of a video the shortest has the fewest, alone and in a batch: loops are told from that one
+_MORE_STEPS_OF_VIDEO = (5, 0, 0, 3, 3, 6, 4, 2)
 _TOKENS = (6, 7, 7, 6, 9, 9, 6, 6)
 #: pixels of a batch that are recorded: some code does otherwise with tensors of 2^31 elements
 MOST_PIXELS = 1 << 23
@@ -128,9 +130,11 @@ class Draw:
         fixed: Collection[str] = (),
         window: Window | None = None,
         times: float = 1.0,
+        most_at_once: int | None = None,
         stride: int | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._most_at_once = most_at_once  # in a batch, where that is less than it may be
         self._fixed = fixed  # settings that stay at their defaults
         self._times = times  # the default video's pixels, in all its frames and a batch of them
         self._window = window
@@ -149,7 +153,7 @@ class Draw:
         if "batch" in self._fixed:
             drawn["batch"] = self._default_batch()
         elif "batch" in has:
-            most = self._bound("batch", "maximum", _LARGEST_BATCH)
+            most = self.largest_batch
             wanted = source.randint(1, most) if place is None else _BATCHES[place % len(_BATCHES)]
             drawn["batch"] = most if place == _BATCHES.index(5) else min(wanted, most)
         image, frames = has.get("image"), has.get("frames")
@@ -177,7 +181,8 @@ class Draw:
         if "new_tokens" in has:
             drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
         if "steps" in has:
-            more = 1 if place is None else _MORE_STEPS[place % len(_MORE_STEPS)]
+            listed = _MORE_STEPS if frames is None else _MORE_STEPS_OF_VIDEO
+            more = 1 if place is None else listed[place % len(listed)]
             drawn["steps"] = _STEPS + more
         return drawn
 
@@ -209,7 +214,7 @@ class Draw:
         Code of its own for either is found from half of the runs. None where there is no batch.
         """
         drawn = self.numbers(None, words)
-        most = self._bound("batch", "maximum", _LARGEST_BATCH)
+        most = self.largest_batch
         if "batch" not in drawn or "batch" in self._fixed or most < 2:
             return None
         found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
@@ -245,6 +250,12 @@ class Draw:
         default = self._pipeline.defaults.get("batch", 1)
         assert isinstance(default, int)
         return default
+
+    @property
+    def largest_batch(self) -> int:
+        """How many are drawn at once, at most."""
+        most = self._bound("batch", "maximum", _LARGEST_BATCH)
+        return most if self._most_at_once is None else min(most, self._most_at_once)
 
     def _bound(self, key: str, which: str, otherwise: int) -> int:
         bounds = self._pipeline.constraints.get(key)

@@ -77,10 +77,16 @@ _GIVEN_UP = ("frames", "image", "batch")
 _MORE = 6
 #: videos are recorded up to so many times the default one, and where that fails up to it
 _TIMES = (2.5, 1.0)
+#: where a run of the largest batch fails in a class's own code: an image of many tiles fills it
+_FEWER_AT_ONCE = 8
 _HALVES = ("fp16", "bf16")
 _LEAST_STEPS = 8
 _PATCHES = ("patch_size", "spatial_patch_size")
 _GUIDED, _UNGUIDED = 5.0, 1.0
+
+
+class FailedRunError(RecordingError):
+    """A run ended in a class's own code."""
 
 
 def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) -> str:
@@ -94,11 +100,19 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
     fixed: list[str] = []
     axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
     times = list(_TIMES) if "frames" in pipeline.defaults else [1.0]
+    at_once: int | None = None
+    is_large = "batch" in axes and Draw(pipeline).largest_batch > _FEWER_AT_ONCE
     known = ""  # what it failed for where an axis was given up the last time
     while True:
         try:
-            return _record(pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0])
+            return _record(
+                pipeline, tell, dtype or dtypes_of(pipeline)[0], fixed, times[0], at_once
+            )
         except RecordingError as problem:
+            if isinstance(problem, FailedRunError) and is_large:
+                at_once, is_large = _FEWER_AT_ONCE, False
+                tell(f"{problem}; and batches of at most {at_once}")
+                continue
             said = re.sub(r"\d+", "0", str(problem))
             if axes and said == known:  # not for that axis
                 fixed.pop()
@@ -118,11 +132,16 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
 
 
 def _record(
-    pipeline: TorchPipeline, tell: Tell, dtype: str, fixed: Sequence[str], times: float
+    pipeline: TorchPipeline,
+    tell: Tell,
+    dtype: str,
+    fixed: Sequence[str],
+    times: float,
+    at_once: int | None,
 ) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(pipeline, fixed, window, times, found.stride(dtype))
+    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype))
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     left_out: set[str] = set()  # kernels
@@ -547,5 +566,5 @@ def _forked(work: Callable[[], Value]) -> Value:
         warnings.simplefilter("ignore")  # torch's own tree specs warn of being made
         what, answer = pickle.loads(data)  # noqa: S301  # our own process wrote it a moment ago
     if what == "failed":
-        raise RecordingError(answer)
+        raise FailedRunError(answer)
     return answer

@@ -9,6 +9,13 @@ from typing import Any
 import torch
 
 from vramplan.engines.torch.record.saved.constant_tape import TOKENS
+from vramplan.engines.torch.record.saved.image_inputs import (
+    LARGEST_SIDE,
+    PLAIN_TOKEN,
+    image_of,
+    uploaded,
+    with_image,
+)
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.wrapped import CUDA, WrappedDevice
 from vramplan.errors import RecordingError
@@ -16,21 +23,15 @@ from vramplan.errors import RecordingError
 Value = Any
 Inputs = dict[str, Value]
 
-#: an id that is no special token of any family
-_PLAIN_TOKEN = 7
 #: thirty seconds of sound, as speech models are given; one second of raw sound for the others
 _SPECTRA, _SAMPLES = 3000, 16000
 #: how configs call the bins of a spectrum
 _BINS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim")
 _MOST_CHANNELS = 64
-_SIDE = 448
+#: of an image (transformers, models/pix2struct/image_processing_pix2struct.py: `max_patches`)
+_FLAT_PATCHES = 2048
 #: queries of a model that looks at something by them
 _QUERIES = 32
-_LARGEST_SIDE = 1 << 14
-#: of an image that is cut into tiles: so many along its longer side, and once the whole
-#: (transformers, models/idefics3/image_processing_idefics3.py: `size` is four `max_image_size`)
-_TILES_A_SIDE = 4
-_MOST_TILES = 1 << 10
 
 
 def generates(model: torch.nn.Module) -> bool:
@@ -166,44 +167,43 @@ def inputs(request: Request, model: Value, device: WrappedDevice) -> Inputs:
     given |= _needed(request, model, {name: names[name] for name in names if name not in given})
     if main == "input_ids":
         if "pixel_values" in names and getattr(model.config, "vision_config", None) is not None:
-            given = _with_image(request, model, device, given)
+            given = with_image(request, model, device, given)
         elif "decoder_input_ids" in names and not generates(model):
-            start = torch.full((request.batch, 1), _PLAIN_TOKEN)
+            start = torch.full((request.batch, 1), PLAIN_TOKEN)
             given["decoder_input_ids"] = start.to(CUDA)
     return given
 
 
 def _ids(request: Request, model: Value) -> Inputs:
-    ids = torch.full((request.batch, request.prompt_tokens), _PLAIN_TOKEN)
-    return _uploaded({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, model)
+    ids = torch.full((request.batch, request.prompt_tokens), PLAIN_TOKEN)
+    return uploaded({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, model)
 
 
 def _pixels(request: Request, model: Value) -> Inputs:
     vision = getattr(model.config, "vision_config", None) or model.config
-    return _uploaded({"pixel_values": _image(request, vision, model.config)}, model)
-
-
-def _image(request: Request, vision: Value, config: Value) -> torch.Tensor:
-    size = getattr(vision, "image_size", None) or getattr(config, "image_size", None) or 224
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    channels = getattr(vision, "num_channels", 3)
-    if not all(type(one) is int and 0 < one <= _LARGEST_SIDE for one in (height, width, channels)):
-        raise RecordingError("its config tells no size of an image")
-    # no black one: that is padding to some; and of one number, since nothing here reads more
-    return torch.ones((), dtype=torch.float32).expand(request.batch, channels, height, width)
+    return uploaded({"pixel_values": image_of(request, vision, model.config)}, model)
 
 
 def _spectra(request: Request, model: Value) -> Inputs:
     bins = next((n for key in _BINS if (n := _said(model.config, key))), 80)
     positions = _said(model.config, "max_source_positions")
     frames = 2 * positions or _SPECTRA
-    if not 0 < bins <= _LARGEST_SIDE or not 0 < frames <= 1 << 20:
+    if not 0 < bins <= LARGEST_SIDE or not 0 < frames <= 1 << 20:
         raise RecordingError("its config tells no size of a spectrum")
     # Whisper's kind takes a fixed length, its bins first; others any length, frame by frame
     is_fixed = positions and _said(model.config, "num_mel_bins")
     sides = (bins, frames) if is_fixed else (_SPECTRA, bins)
     shape = (request.batch, *sides)
-    return _uploaded({"input_features": torch.zeros(shape, dtype=torch.float32)}, model)
+    return uploaded({"input_features": torch.zeros(shape, dtype=torch.float32)}, model)
+
+
+def _flat_patches(request: Request, model: Value) -> Inputs:
+    """Return an image as patches, each behind its row and column, as Pix2Struct takes it."""
+    values = _said(model.config, "patch_embed_hidden_size")
+    if not 0 < values <= LARGEST_SIDE:
+        raise RecordingError("its config tells no size of a patch")
+    shape = (request.batch, _FLAT_PATCHES, 2 + values)
+    return uploaded({"flattened_patches": torch.zeros(shape, dtype=torch.float32)}, model)
 
 
 def _said(config: Value, key: str) -> int:
@@ -218,7 +218,7 @@ def _samples(request: Request, model: Value) -> Inputs:
     bins, length = getattr(config, "num_mel_bins", 0), getattr(config, "max_length", 0)
     shape: tuple[int, ...] = (request.batch, _SAMPLES)
     if bins and length:  # a spectrum that is taken for an image
-        if not 0 < bins <= _LARGEST_SIDE or not 0 < length <= _LARGEST_SIDE:
+        if not 0 < bins <= LARGEST_SIDE or not 0 < length <= LARGEST_SIDE:
             raise RecordingError("its config tells no size of a spectrum")
         shape = request.batch, length, bins
     elif hasattr(config, "codebook_size"):  # a codec has channels
@@ -227,7 +227,7 @@ def _samples(request: Request, model: Value) -> Inputs:
             raise RecordingError("its config tells no channels of its sound")
         shape = request.batch, channels, _SAMPLES
     sound = torch.zeros(shape, dtype=torch.float32)
-    return _uploaded({"input_values": sound}, model)
+    return uploaded({"input_values": sound}, model)
 
 
 _MAKERS: Mapping[str, Callable[[Request, Value], Inputs]] = {
@@ -235,6 +235,7 @@ _MAKERS: Mapping[str, Callable[[Request, Value], Inputs]] = {
     "pixel_values": _pixels,
     "input_features": _spectra,
     "input_values": _samples,
+    "flattened_patches": _flat_patches,
 }
 
 
@@ -248,7 +249,7 @@ def _needed(request: Request, model: Value, names: Mapping[str, inspect.Paramete
 
     def width(*keys: str) -> int:
         found = next((n for key in keys if type(n := getattr(config, key, None)) is int), 0)
-        if not 0 < found <= _LARGEST_SIDE:
+        if not 0 < found <= LARGEST_SIDE:
             raise RecordingError(f"its config tells none of {', '.join(keys)}")
         return found
 
@@ -271,100 +272,4 @@ def _needed(request: Request, model: Value, names: Mapping[str, inspect.Paramete
         and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
         and (one.default is one.empty or name in refused)
     }
-    return _uploaded(made, model)
-
-
-def _uploaded(given: Mapping[str, torch.Tensor], model: Value) -> Inputs:
-    """Return inputs on the device, numbers in the model's type, as ``inputs.to(device, dtype)``."""
-    return {
-        name: value.to(CUDA, model.dtype, memory_format=torch.contiguous_format)
-        if value.is_floating_point()
-        else value.to(CUDA)
-        for name, value in given.items()
-    }
-
-
-def _with_image(request: Request, model: Value, device: WrappedDevice, text: Inputs) -> Inputs:
-    """Return a prompt with an image before it: as many of its tokens as the model makes of one."""
-    config, names = model.config, inspect.signature(model.forward).parameters
-    token = next(
-        (
-            value
-            for key in ("image_token_id", "image_token_index")
-            if type(value := getattr(config, key, None)) is int
-        ),
-        None,
-    )
-    if token is None or not hasattr(model, "get_image_features"):  # both apart, as CLIP takes them
-        image = _image(request, config.vision_config, config)
-        return {**text, **_uploaded({"pixel_values": image}, model)}
-    if "image_grid_thw" in names:
-        given = _patches(request, model)
-    elif "image_sizes" in names and getattr(config, "image_grid_pinpoints", None):
-        given = _tiles_of_a_grid(request, model)
-    else:
-        pixels = _image(request, config.vision_config, config)
-        if "pixel_attention_mask" in names:  # a list of images each, and tiles where they are made
-            tiles = _TILES_A_SIDE**2 + 1 if hasattr(config, "scale_factor") else 1
-            pixels = _tiled(pixels, tiles)
-        given = _uploaded({"pixel_values": pixels}, model)
-    tokens = _count_tokens(model, device, given) // request.batch
-    ids = torch.full((request.batch, tokens + request.prompt_tokens), _PLAIN_TOKEN)
-    ids[:, :tokens] = token
-    whole: dict[str, torch.Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    for name in ("token_type_ids", "mm_token_type_ids"):
-        if name in names:
-            whole[name] = (ids == token).to(torch.long)
-    return {**given, **_uploaded(whole, model)}
-
-
-def _tiles_of_a_grid(request: Request, model: Value) -> Inputs:
-    """Return an image as tiles of the grid that fits it best, and the whole image before them."""
-    from transformers.image_processing_utils import select_best_resolution
-
-    config = model.config
-    width, height = request.image or (_SIDE, _SIDE)
-    pixels = _image(request, config.vision_config, config)
-    tile = pixels.shape[-1]
-    grid = select_best_resolution((height, width), config.image_grid_pinpoints)
-    tiles = 1 + (-(-grid[0] // tile)) * (-(-grid[1] // tile))
-    if not 1 < tiles <= _MOST_TILES:
-        raise RecordingError("its config tells no grid of tiles")
-    return _uploaded(
-        {
-            "pixel_values": _tiled(pixels, tiles),
-            "image_sizes": torch.tensor([[height, width]] * request.batch),
-        },
-        model,
-    )
-
-
-def _tiled(pixels: torch.Tensor, tiles: int) -> torch.Tensor:
-    """Return images of so many tiles, each as large as the one of each that is given."""
-    return pixels[:, None].expand(-1, tiles, -1, -1, -1)
-
-
-def _patches(request: Request, model: Value) -> Inputs:
-    """Return an image cut into patches, as models take it whose images are of any size."""
-    vision = model.config.vision_config
-    patch, merge = vision.patch_size, getattr(vision, "spatial_merge_size", 2)
-    channels: int = getattr(vision, "in_channels", 0) or getattr(vision, "in_chans", 3)
-    width, height = request.image or (_SIDE, _SIDE)
-    step = patch * merge
-    rows, columns = (max(1, side // step) * merge for side in (height, width))
-    size = channels * getattr(vision, "temporal_patch_size", 1) * patch * patch
-    pixels = torch.zeros(request.batch * rows * columns, size, dtype=torch.float32)
-    grid = torch.tensor([[1, rows, columns]] * request.batch)
-    return _uploaded({"pixel_values": pixels, "image_grid_thw": grid}, model)
-
-
-def _count_tokens(model: Value, device: WrappedDevice, given: Inputs) -> int:
-    """Return how many tokens a model makes of its images, by asking it; nothing is recorded."""
-    from torch.utils._pytree import tree_leaves
-
-    with device.unheard():
-        known = inspect.signature(model.get_image_features).parameters
-        found = model.get_image_features(**{k: v for k, v in given.items() if k in known})
-        made = getattr(found, "pooler_output", None)
-        leaves = tree_leaves(made if made is not None else found)
-        return sum(one.numel() // one.shape[-1] for one in leaves if isinstance(one, torch.Tensor))
+    return uploaded(made, model)

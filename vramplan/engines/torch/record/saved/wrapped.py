@@ -170,9 +170,11 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     def unheard(self) -> Iterator[None]:
         """Run something that the run itself does not do, and whose tensors do not outlive it."""
         before = dict(self.births)
-        with self.into(Stream("unheard", {})):
-            yield
-        self.births = before
+        try:
+            with self.into(Stream("unheard", {})):
+                yield
+        finally:
+            self.births = before
 
     def _born(self, tensor: torch.Tensor, name: str, args: tuple[Value, ...] = ()) -> OnDevice:
         """Return `tensor` wrapped; a storage that is new is written down."""
@@ -367,7 +369,10 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if not is_meta(out) or out.dtype.is_floating_point or out.dtype.is_complex:
                 return out
             key = out.untyped_storage()._cdata
-            if out.numel() > self.small or id(out) in known or key in self.births:
+            # where a token goes is counted and sorted, however many there are: without values a
+            # router's experts would have none
+            most = self.small if places is None else self.small_whole
+            if out.numel() > most or id(out) in known or key in self.births:
                 return out
             stand_in = torch.zeros(out.shape, dtype=out.dtype)
             if places is not None and out.dim():
@@ -528,7 +533,22 @@ class Functions(Attention):
             return moved.clone() if moved is args[0] else moved
         if func is torch.rms_norm and isinstance(args[0], OnDevice):
             return _rms_norm(*args, **kwargs)
+        if func in _CHOOSING and isinstance(args[0], OnDevice):
+            args = args[0], _with_indices(args[1]), *args[2:]
         return super().__torch_function__(func, types, args, kwargs)
+
+
+def _with_indices(index: Value) -> Value:
+    """Return what a tensor is indexed with, lists of numbers as tensors of the device.
+
+    torch makes them there itself, where its own code sees a tensor of `meta` and makes one without
+    values.
+    """
+    if isinstance(index, tuple):
+        return tuple(map(_with_indices, index))
+    if isinstance(index, list) and index and all(type(one) in (int, bool) for one in index):
+        return torch.tensor(index).to(CUDA)
+    return index
 
 
 def _number_of(value: Value) -> Value:
@@ -544,6 +564,7 @@ def _kind_of_numbers(data: Value) -> torch.dtype | None:
 
 
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
+_CHOOSING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 _TO_HOST = (torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.numpy)
 _AS_NUMBERS = (torch.Tensor.__float__, torch.Tensor.__int__, torch.Tensor.__index__)
 

@@ -78,7 +78,8 @@ static int take_plan(const Journal *j, State *now, int32_t which, int refused) {
     const Plans *plans = &j->plans[which];
     int32_t at = now->chosen[which];
     for (; at < plans->count; at++) {
-        int status = lend(&now->allocator, j->search, which, at, plans->size[at]);
+        int status = lend(&now->allocator, j->search, which, at, plans->size[at],
+                          largest_free(&now->allocator, 0));
         if (status == REFUSED && refused != FAILS) continue;
         if (status == REFUSED) narrow_to_refusal(j->search, which, at, plans->size[at]);
         if (status) return status;

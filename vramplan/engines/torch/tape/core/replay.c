@@ -225,10 +225,10 @@ static int use_scratch(Run *r, int32_t which) {
     int32_t block;
     TRY(tell(r, SIZED, largest_free(a, 0)));
     if (is_telling(r)) {
-        int64_t room = largest_free(a, size > SMALL);
-        if (size == 0) narrow(&r->journal.run, which, 0, -1, 0);
-        else if (size <= room) narrow_to_room(&r->journal.run, which, 0, size > SMALL, room);
-        else narrow_to_segment(&r->journal.run, which, 0, size, room);
+        if (size == 0 || fitting(a, size) >= 0)
+            narrow_to_room(&r->journal.run, which, 0, largest_free(a, 0), a);
+        else
+            narrow_to_segment(&r->journal.run, which, 0, size, largest_free(a, size > SMALL));
     }
     if (size) {
         TRY(obtain(r, size, &block));
@@ -743,6 +743,8 @@ static int scratch(Run *r, Cursor *c, const Variant *v, const Dimensions *d, int
     }
     TRY(scratch_size(r, (int32_t)kind, operands, count, &size));
     if (thread < 0 || r->has_cublas[thread] || !r->journal.sizes[size]) {
+        /* any at all would be held while the first product takes its workspace */
+        if (thread >= 0 && !r->has_cublas[thread]) narrow(&r->journal.run, size, 0, -1, 0);
         TRY(use_scratch(r, size));
         return thread < 0 ? DONE : multiply(r, thread);
     }

@@ -66,18 +66,19 @@ static int follow_sized(Run *r, Following *f, const Event *e) {
     int has_grown = e->of < 0;
     block_size = (size + ROUND - 1) & -ROUND;
     if (has_grown && (size > SMALL || block_size != ((based + ROUND - 1) & -ROUND))) return FAILED;
+    int64_t small = has_grown ? -1 - e->of : e->of;
     if (size > SMALL) {
-        int64_t room = largest_free(&r->allocator, 1);
-        if (size <= room) narrow_to_room(spans, (int32_t)which, 0, 1, room);
-        else narrow_to_segment(spans, (int32_t)which, 0, size, room);
+        if (fitting(&r->allocator, size) >= 0)
+            narrow_to_room(spans, (int32_t)which, 0, small, &r->allocator);
+        else
+            narrow_to_segment(spans, (int32_t)which, 0, size, largest_free(&r->allocator, 1));
         TRY(obtain_large(r, f, e, size, &block));
         return allocator_free(&r->allocator, block);
     }
     /* of a free block of the small pool nothing stays taken */
     if (!has_grown && block_size > e->of) return FAILED;
-    if (size == 0) narrow(spans, (int32_t)which, 0, -1, 0);
-    else if (has_grown) narrow(spans, (int32_t)which, 0, block_size - ROUND, block_size);
-    else narrow_to_room(spans, (int32_t)which, 0, 0, e->of);
+    if (has_grown) narrow(spans, (int32_t)which, 0, block_size - ROUND, block_size);
+    else narrow_to_room(spans, (int32_t)which, 0, small, &r->allocator);
     see_peak(f, r->allocator.allocated + e->now + block_size);
     return DONE;
 }
@@ -172,7 +173,7 @@ static int join(Run *r, const Run *base, int32_t opening, int32_t request) {
     for (int32_t i = 0; i < j->size_count; i++) {
         if (memcmp(&j->plans[i], &other->plans[i], sizeof(Plans))) continue;
         const Span *one = &other->run.spans[i * MOST_PLANS];
-        narrow(&j->run, i, 0, one->above, one->most);
+        narrow_as(&j->run, i, 0, one);
     }
     r->mark_count = base->cold_marks; /* which were copied */
     r->joined = opening;
@@ -341,14 +342,11 @@ static int take_segment(State *now, int32_t number) {
 static int borrow(State *now, Spans *spans, int32_t which, int32_t plan, int64_t size,
                   int64_t part) {
     Allocator *a = &now->allocator;
-    if (size == 0 || size > SMALL) {
-        int status = lend(a, spans, which, plan, size);
+    int64_t small = now->line.whole ? SMALL : part;
+    if (size <= small || size > SMALL) {
+        int status = lend(a, spans, which, plan, size, small);
         see_given_back(now);
         return status;
-    }
-    if (size <= part || now->line.whole) {
-        narrow_to_room(spans, which, plan, 0, now->line.whole ? SMALL : part);
-        return DONE;
     }
     narrow_to_segment(spans, which, plan, size, part);
     TRY(take_segment(now, WHOLE));

@@ -1,9 +1,9 @@
 /* For which scratch a search of limits went as it did.
  *
- * Scratch is given back at once, so it leaves nothing behind where a free block has room for it, and
- * else a segment, whose size is the same for many sizes of scratch; or it is refused, as more would
- * be. So a search that is the same for some sizes of scratch is the same for all between two bounds,
- * and runs that differ in nothing else need one search.
+ * Scratch is given back at once, so it leaves nothing behind where a free block has room for it, of
+ * whichever pool, and else a segment, whose size is the same for many sizes of scratch; or it is
+ * refused, as more would be. So a search that is the same for some sizes of scratch is the same for
+ * all within bounds, and runs that differ in nothing else need one search.
  */
 
 #include "spans.h"
@@ -11,12 +11,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const Span ANY = {-1, LARGEST, LARGEST, LARGEST};
+
+static int is_any(const Span *one) { return !memcmp(one, &ANY, sizeof ANY); }
+
+static int is_within(const Span *one, int64_t size) {
+    if (size <= one->above || size > one->most) return 0;
+    return size == 0 || size <= (size > SMALL ? one->large : one->small);
+}
+
 int spans_add(Spans *s) {
     int32_t count = s->count + 1;
     TRY(make_room((void **)&s->spans, &s->span_room, count * MOST_PLANS, sizeof(Span)));
     TRY(make_room((void **)&s->counted, &s->counted_room, count, sizeof(uint8_t)));
-    for (int32_t p = 0; p < MOST_PLANS; p++)
-        s->spans[s->count * MOST_PLANS + p] = (Span){-1, LARGEST};
+    for (int32_t p = 0; p < MOST_PLANS; p++) s->spans[s->count * MOST_PLANS + p] = ANY;
     s->counted[s->count] = 0;
     s->count = count;
     return DONE;
@@ -41,19 +49,31 @@ void spans_end(Spans *s) {
     memset(s, 0, sizeof *s);
 }
 
-void narrow(Spans *s, int32_t which, int32_t plan, int64_t above, int64_t most) {
-    if (s == NULL) return;
-    if (which >= s->count) {
-        s->is_lost = 1;
-        return;
-    }
-    Span *one = &s->spans[which * MOST_PLANS + plan];
-    if (above > one->above) one->above = above;
-    if (most < one->most) one->most = most;
+static Span *span_of(Spans *s, int32_t which, int32_t plan) {
+    if (s == NULL) return NULL;
+    if (which >= s->count) s->is_lost = 1;
+    return which < s->count ? &s->spans[which * MOST_PLANS + plan] : NULL;
 }
 
-void narrow_to_room(Spans *s, int32_t which, int32_t plan, int pool, int64_t room) {
-    narrow(s, which, plan, pool ? SMALL : 0, pool || room < SMALL ? room : SMALL);
+void narrow_as(Spans *s, int32_t which, int32_t plan, const Span *other) {
+    Span *one = span_of(s, which, plan);
+    if (one == NULL) return;
+    if (other->above > one->above) one->above = other->above;
+    if (other->most < one->most) one->most = other->most;
+    if (other->small < one->small) one->small = other->small;
+    if (other->large < one->large) one->large = other->large;
+}
+
+void narrow(Spans *s, int32_t which, int32_t plan, int64_t above, int64_t most) {
+    Span other = {above, most, LARGEST, LARGEST};
+    narrow_as(s, which, plan, &other);
+}
+
+void narrow_to_room(Spans *s, int32_t which, int32_t plan, int64_t small, const Allocator *a) {
+    Span *one = span_of(s, which, plan);
+    if (one == NULL) return;
+    if (small < one->small) one->small = small;
+    if (one->large > SMALL && fitting(a, one->large) < 0) one->large = largest_free(a, 1);
 }
 
 void narrow_to_segment(Spans *s, int32_t which, int32_t plan, int64_t size, int64_t room) {
@@ -96,8 +116,7 @@ int bounds_of(Bounds *bounds, const Spans *s) {
     for (int32_t i = 0; i < s->count; i++) {
         count += s->counted[i] != 0;
         for (int32_t p = 0; p < MOST_PLANS; p++) {
-            const Span *one = &s->spans[i * MOST_PLANS + p];
-            count += one->above >= 0 || one->most < LARGEST;
+            count += !is_any(&s->spans[i * MOST_PLANS + p]);
         }
     }
     bounds->bounds = malloc(((size_t)count + 1) * sizeof(Bound));
@@ -106,11 +125,11 @@ int bounds_of(Bounds *bounds, const Spans *s) {
     bounds->count = count;
     Bound *next = bounds->bounds;
     for (int32_t i = 0; i < s->count; i++) {
-        if (s->counted[i]) *next++ = (Bound){i, COUNTED, s->counted[i] - 1, s->counted[i]};
+        int32_t plans = s->counted[i];
+        if (plans) *next++ = (Bound){i, COUNTED, {plans - 1, plans, plans, plans}};
         for (int32_t p = 0; p < MOST_PLANS; p++) {
             const Span *one = &s->spans[i * MOST_PLANS + p];
-            if (one->above >= 0 || one->most < LARGEST)
-                *next++ = (Bound){i, p, one->above, one->most};
+            if (!is_any(one)) *next++ = (Bound){i, p, *one};
         }
     }
     return DONE;
@@ -123,27 +142,26 @@ int are_within(const Bounds *bounds, const Plans *plans, int32_t count) {
         const Plans *its = &plans[one->which];
         if (one->plan >= its->count) return 0;
         int64_t is = one->plan == COUNTED ? its->count : its->size[one->plan];
-        if (is <= one->above || is > one->most) return 0;
+        if (!is_within(&one->span, is)) return 0;
     }
     return 1;
 }
 
-int lend(Allocator *a, Spans *s, int32_t which, int32_t plan, int64_t size) {
+int lend(Allocator *a, Spans *s, int32_t which, int32_t plan, int64_t size, int64_t small) {
     int32_t block;
-    int pool = size > SMALL;
     if (size == 0) {
-        narrow(s, which, plan, -1, 0);
+        narrow_to_room(s, which, plan, small, a);
         return DONE;
     }
     if (a->is_expandable) { /* nobody asks for what this would do */
         TRY(allocator_malloc(a, size, &block));
         return allocator_free(a, block);
     }
-    int64_t room = largest_free(a, pool);
-    if (size <= room) { /* blocks are of whole steps, as it would be */
-        narrow_to_room(s, which, plan, pool, room);
+    if (size > SMALL ? fitting(a, size) >= 0 : size <= small) {
+        narrow_to_room(s, which, plan, small, a);
         return DONE;
     }
+    int64_t room = size > SMALL ? largest_free(a, 1) : small;
     int status = allocator_malloc(a, size, &block);
     if (status == REFUSED) {
         narrow_to_refused(s, which, plan, size, room, a->limit - a->reserved);

@@ -12,9 +12,10 @@ typedef struct {
     int32_t count;
 } Plans;
 
-/* More than so many bytes, and no more than those. */
+/* More than so many bytes, and no more than those; and nothing, or what the free blocks of its pool had
+ * room for wherever it was lent. */
 typedef struct {
-    int64_t above, most;
+    int64_t above, most, small, large;
 } Span;
 
 /* Of each of a journal's sizes where its plans may lie, and how many there must be. */
@@ -34,14 +35,17 @@ void narrow(Spans *s, int32_t which, int32_t plan, int64_t above, int64_t most);
 void narrow_to_refusal(Spans *s, int32_t which, int32_t plan, int64_t size);
 /* There were no more plans, of which the last is what a try fails for unless it needs none. */
 void narrow_to_last(Spans *s, int32_t which, const Plans *plans, int refused);
-/* It had room in a pool whose largest free block has so many bytes. */
-void narrow_to_room(Spans *s, int32_t which, int32_t plan, int pool, int64_t room);
+/* It had room, as anything has that is no larger than the largest free block of its pool: so many
+ * bytes in the small one, and in the large one what is there. */
+void narrow_to_room(Spans *s, int32_t which, int32_t plan, int64_t small, const Allocator *a);
+/* It is as narrow as another. */
+void narrow_as(Spans *s, int32_t which, int32_t plan, const Span *other);
 /* It had not, and got a segment. */
 void narrow_to_segment(Spans *s, int32_t which, int32_t plan, int64_t size, int64_t room);
 /* What is kept of spans: those of the plans that were asked for, and how many there must be. */
 typedef struct {
     int32_t which, plan;
-    int64_t above, most;
+    Span span;
 } Bound;
 typedef struct {
     Bound *bounds;
@@ -51,7 +55,8 @@ typedef struct {
 int bounds_of(Bounds *bounds, const Spans *s);
 /* Whether so many sizes with these plans would have gone alike. */
 int are_within(const Bounds *bounds, const Plans *plans, int32_t count);
-/* Scratch that is taken and given back at once, by one plan of a size. */
-int lend(Allocator *a, Spans *s, int32_t which, int32_t plan, int64_t size);
+/* Scratch that is taken and given back at once, by one plan of a size; the small pool's largest free
+ * block has so many bytes. */
+int lend(Allocator *a, Spans *s, int32_t which, int32_t plan, int64_t size, int64_t small);
 
 #endif
