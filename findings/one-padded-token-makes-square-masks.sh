@@ -2,10 +2,10 @@
 # transformers, torch: one token of padding costs tokens x tokens numbers for each sequence of the batch.
 #
 # Guess: padding is told by a row of tokens a sequence, and the causal half by a flag; nothing is square.
-# Seen:  so it is while no token is padded. With one, in any sequence, a causal model makes booleans of tokens x
-#        tokens for each sequence, a model of two kinds of layer (Gemma 3, ModernBERT) two of them, and torch makes
-#        them numbers of the query's dtype again in each layer. So does BERT, where all rows are the same. For
-#        eight prompts of 8,192 tokens in bfloat16, 0.5 GiB, and 1 GiB beside it at a time.
+# Seen:  so it is with full attention while no token is padded. With one, in any sequence, a causal model makes
+#        booleans of tokens x tokens for each sequence, and torch makes them numbers of the query's dtype again in each
+#        layer. So does BERT, where all rows are the same. Windows (Gemma 3, ModernBERT) make one without padding,
+#        too, and with it two. For eight prompts of 8,192 tokens in bfloat16, 0.5 GiB, and 1 GiB beside it at a time.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

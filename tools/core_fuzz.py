@@ -5,11 +5,11 @@
 Each number is a tape of its own: sizes from bytes to gigabytes, loops that free what earlier
 iterations left, calls, casts, scratch, every offload, expandable segments or not. Both run it, once
 more in the same process too, try it under random limits, whatever becomes of scratch that they
-refuse, and look for its least limits; of another run that only takes other scratch too. Every
-figure must be the same, and so must the least limits of runs that take over a search from one whose
-scratch is another. With ``--dense`` a build of the core is taken that keeps
-how it stood every few requests, as others do in runs of thousands. Exit code 1 where a figure is
-another, 3 without a core.
+refuse, and look for its least limits; of another run that only takes other scratch too, and of a
+long loop that repeats itself. Every figure must be the same, and so must the least limits of runs
+that take over a search from one whose scratch is another. With ``--dense`` a build of the core is
+taken that keeps how it stood every few requests, as others do in runs of thousands. Exit code 1
+where a figure is another, 3 without a core.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _routine(chance: random.Random, *, calls: bool, component: str | None) -> di
 def draw(number: int) -> RandomRun:
     """Return the random run of a number."""
     chance = random.Random(number)  # noqa: S311  # the same runs every time
-    components = {}
+    components: dict[str, object] = {}
     for name in COMPONENTS:
         modules = [
             [
@@ -195,21 +195,10 @@ def draw(number: int) -> RandomRun:
             for _ in range(chance.randint(1, 3))
         ]
         components[name] = {"parameters": 1, "modules": modules}
-    routines = {"main": [_routine(chance, calls=True, component=None)]}
+    routines: dict[str, object] = {"main": [_routine(chance, calls=True, component=None)]}
     for name in COMPONENTS:
         routines[name] = [_routine(chance, calls=False, component=name)]
-    tape = build_tape(
-        {
-            "pipeline": f"random {number}",
-            "recorded_with": {},
-            "dims": {"n": "batch"},
-            "least": {},
-            "dtype_facts": {},
-            "entry": "main",
-            "components": components,
-            "routines": routines,
-        }
-    )
+    tape = _tape(f"random {number}", components, routines)
     percent = chance.choice((0, 50, 100, 125))
     shares = Percents(
         input_percent=percent,
@@ -261,6 +250,78 @@ def draw(number: int) -> RandomRun:
     )
 
 
+#: sizes of what a long loop works with
+_WORK = (MIB // 2, 2 * MIB, 3 * MIB, 9 * MIB, 12 * MIB, 31 * MIB, 64 * MIB)
+
+
+def draw_repeating(number: int) -> RandomRun:
+    """Return a run of one loop of which many iterations ask for the same.
+
+    It keeps some of an iteration until the next one's end. Every eighth is of thousands of
+    requests, so that a try keeps how it stood several times.
+    """
+    chance = random.Random(f"repeating {number}")  # noqa: S311  # the same runs every time
+    sizes = [str(chance.choice(_WORK) + chance.choice((0, 512, 70_000))) for _ in range(8)]
+
+    def some(count: int) -> list[int]:
+        return [chance.randrange(len(sizes)) for _ in range(count)]
+
+    body: list[object] = []
+    used: list[int] = []
+    slots = 0
+    for _ in range(chance.randint(6, 16) if number % 8 else chance.randint(200, 300)):
+        kind = chance.random()
+        if kind < 0.55:
+            body.extend(some(1))
+            used.append(slots)
+            slots += 1
+        elif kind < 0.85 and used:
+            body.append(-1 - used.pop(chance.randrange(len(used))))
+        else:
+            body.append(["w", "conv", *some(3)])
+    while len(used) > 2:
+        body.append(-1 - used.pop(chance.randrange(len(used))))
+    back = [["f", 1, [[0, ["back", 1]]], *used]] if used else []
+    last = [["f", 0, [[0, -1]], *used]] if used else []
+    before, after = some(3), some(chance.randint(0, 3))
+    loop = ["l", "loop0", "n", [body], [*body, *back], []]
+    freed = [-4 - place for place in range(len(after))]
+    main: dict[str, object] = {
+        "when": {}, "if": None, "indices": [], "derived": {}, "sizes": sizes, "outputs": [],
+        "code": [*before, -2, loop, *after, *freed, *last, -1, -3],
+    }  # fmt: skip
+    components: dict[str, object] = {"unet": {"parameters": 1, "modules": [[4096, 3 * MIB]]}}
+    tape = _tape(f"repeating {number}", components, {"main": [main]})
+    conditions = Conditions(
+        numbers={"batch": chance.randint(7, 12)},
+        facts={},
+        element_bytes=2,
+        workspace_bytes=Drawn(seed=number, other=7),
+        cast_workspace_bytes={},
+        cublas_bytes=8_519_680,
+        loading="to",
+        offload="none",
+        skip_components=frozenset(),
+    )
+    others = replace(conditions, workspace_bytes=Drawn(seed=number, other=1, other_seed=1))
+    return RandomRun(tape=tape, conditions=conditions, expandable_segments=False, others=others)
+
+
+def _tape(name: str, components: dict[str, object], routines: dict[str, object]) -> Tape:
+    return build_tape(
+        {
+            "pipeline": name,
+            "recorded_with": {},
+            "dims": {"n": "batch"},
+            "least": {},
+            "dtype_facts": {},
+            "entry": "main",
+            "components": components,
+            "routines": routines,
+        }
+    )
+
+
 def answers(run: Rehearsed, number: int) -> Iterator[object]:
     """Yield everything that a rehearsal says, in an order that a number decides."""
     chance = random.Random(-1 - number)  # noqa: S311  # the same limits every time
@@ -292,12 +353,12 @@ def answers(run: Rehearsed, number: int) -> Iterator[object]:
     yield tuple(run.trace.marks)
 
 
-def difference(number: int) -> str | None:
-    """Return where the core says something else about a number's run; None where nowhere.
+def difference(number: int, drawn: RandomRun | None = None) -> str | None:
+    """Return where the core says something else about a number's run, or one drawn by it.
 
-    Raises CannotRun for a run that the core leaves to the reference.
+    None where nowhere. Raises CannotRun for a run that the core leaves to the reference.
     """
-    drawn = draw(number)
+    drawn = drawn or draw(number)
     core, _ = native.find_core()
     assert core is not None
 
@@ -391,7 +452,7 @@ def main() -> int:
         return 3
     wrong = alike = shared = 0
     for number in range(args.first, args.first + args.count):
-        found = difference(number)
+        found = difference(number) or difference(number, draw_repeating(number))
         try:
             shared += taken_over(number)
         except AssertionError as problem:

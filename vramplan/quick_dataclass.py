@@ -133,7 +133,7 @@ def _first_init(made: type) -> Callable[..., None]:
     def __init__(self: Any, /, *args: object, **values: object) -> None:  # noqa: N807  # it becomes one
         nonlocal count
         count += 1
-        if values.keys() != names and not args:
+        if len(values) < len(names) and not args:
             for name, one in fields.items():
                 if name in values:
                     continue

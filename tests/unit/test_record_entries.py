@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 from pathlib import Path
 
@@ -20,10 +21,15 @@ from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.constant_tape import Recorded
 from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
+from vramplan.engines.torch.record.saved.entry_tape import FailedRunError
 from vramplan.engines.torch.record.saved.finder import MAIN, Finder, GrowingResultError
 from vramplan.engines.torch.record.saved.held_out import hold
 from vramplan.engines.torch.record.saved.remembered_calls import Memory
-from vramplan.engines.torch.record.saved.size_search import Products, SizeSearch
+from vramplan.engines.torch.record.saved.size_search import (
+    Products,
+    SizeSearch,
+    TooFewSettingsError,
+)
 from vramplan.engines.torch.record.saved.unmarked_loops import Way, find_repeats
 from vramplan.engines.torch.record.saved.wrapped import (
     CUDA,
@@ -171,6 +177,42 @@ def test_two_settings_prove_what_was_found_before_and_nothing_else() -> None:
         search.fit(halved, "half of it is no multiple")
     doubled = search.fit([(dims, 2 * size) for dims, size in rows[:2]], "twice")
     assert all(evaluate(doubled, dims) == 2 * size for dims, size in rows)
+
+
+def test_more_settings_are_asked_for_where_they_might_tell_and_not_where_none_would() -> None:
+    products = Products(IMAGES)
+    rows = [(dims, 2 * size + 7) for dims, size in sizes_from(products, "h8*w8*h8", 9, IMAGES)]
+    with pytest.raises(TooFewSettingsError):
+        SizeSearch(products, tuple(IMAGES)).fit(rows[:4], "a size")
+    with pytest.raises(RecordingError) as refused:
+        SizeSearch(products, tuple(IMAGES)).fit(rows, "a size")
+    assert not isinstance(refused.value, TooFewSettingsError)
+
+
+def test_runs_are_recorded_more_until_every_size_is_proved() -> None:
+    """Z-Image's scores are squares of its whole blocks, of which eight runs may have too few."""
+    counts = []
+    (folder,) = open_catalog().folders
+
+    class Recordings(entry_tape._Recordings):
+        def record(self, words, settings):
+            counts.append(len(settings))
+            if len(settings) < 10 or not words:
+                raise TooFewSettingsError("it has too few")
+
+        def tape(self):
+            text = Path(folder, "tapes", "clip-vit-l-14.json.gz").read_bytes()
+            return json.loads(gzip.decompress(text))
+
+    (job,) = make_jobs(["clip-vit-l-14"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    recordings, draw = Recordings(pipeline, lambda _: None, ()), Draw(pipeline)
+    words = next(words_of(pipeline, str(job.settings["dtype"])))
+    held_out = recordings.record_until_known(words, draw, 8, has_more=True)
+    assert counts == [8, 9, 10]
+    assert held_out == draw.numbers(None, words, 2)  # not one of those that were recorded
+    with pytest.raises(TooFewSettingsError):
+        recordings.record_until_known(words, draw, 8, has_more=False)
 
 
 def test_what_a_loop_does_in_one_run_alone_proves_no_constant() -> None:
@@ -772,6 +814,25 @@ def test_an_axis_whose_giving_up_changes_nothing_is_kept(monkeypatch) -> None:
     (job,) = make_jobs(["flux1-dev"], open_catalog(), {})
     assert entry_tape.record_entry(of_torch(job.pipeline), lambda _: None) == "a tape"
     assert tries == [[], ["image"], ["batch"]]
+
+
+def test_fewer_at_once_are_recorded_where_the_largest_batch_fails(monkeypatch) -> None:
+    """LLaVA-OneVision makes 3,699 tokens of an image: 64 prompts have more than keep values."""
+    tries = []
+
+    def fails(*given):
+        tries.append((list(given[3]), given[5]))
+        raise (FailedRunError if given[5] is None else RecordingError)("tokens do not match")
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["llava-onevision-7b"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    with pytest.raises(RecordingError):
+        entry_tape.record_entry(pipeline, lambda _: None)
+    assert tries == [([], None), ([], 8), (["batch"], 8)]
+    words = next(words_of(pipeline, "fp16"))
+    batches = [Draw(pipeline, most_at_once=8).numbers(place, words)["batch"] for place in range(8)]
+    assert max(batches) == 8
 
 
 def test_a_call_is_not_remembered_for_another_mask() -> None:

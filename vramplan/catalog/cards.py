@@ -36,7 +36,7 @@ _DEFAULT_MULTIPROCESSORS = 28
 
 #: ``8gb``, and ``8g`` and ``8``: a card is never meant to have 8 of anything else
 # compiled where one is used: few of them are in a run
-_CLASS = r"(?ai)([0-9]{1,4})\s*(?:gb?)?"
+_CLASS = r"(?a)([0-9]{1,4})\s*(?:[gG][bB]?)?"
 _BARE = r"[0-9]+"
 _NUMBER = r"[0-9]{4}"
 _SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"

@@ -139,6 +139,10 @@ class _Position:
         return self.allocator.malloc(0)
 
 
+# a journal is written at every request: `super` would be found anew for each
+_malloc, _free = CachingAllocator.malloc, CachingAllocator.free
+
+
 class Journal(CachingAllocator):
     """The allocator without a limit, writing down what is asked of it.
 
@@ -229,10 +233,10 @@ class Journal(CachingAllocator):
 
     def malloc(self, size_bytes: int) -> Block:
         """Return a block of at least `size_bytes`."""
-        if self.is_complete:
-            return super().malloc(size_bytes)
         granted_bytes = self.granted_bytes
-        block = super().malloc(size_bytes)
+        block = _malloc(self, size_bytes)
+        if self.is_complete:
+            return block
         if self.granted_bytes > granted_bytes:  # the driver was asked for more than ever before
             self.growths.append((len(self.requests), self.granted_bytes))
         self.requests.append(size_bytes)
@@ -243,9 +247,11 @@ class Journal(CachingAllocator):
 
     def free(self, block: Block) -> None:
         """Take `block` back."""
-        super().free(block)
-        if block in self._numbers and not self.is_complete:
-            self.requests.append(-1 - self._numbers.pop(block))
+        _free(self, block)
+        if not self.is_complete:
+            number = self._numbers.pop(block, None)
+            if number is not None:
+                self.requests.append(-1 - number)
 
     def empty_cache(self) -> None:
         """Give back to the driver what is free."""

@@ -1090,6 +1090,7 @@ EXPORT void vramplan_run_end(void *run) {
     journal_end(&r->journal);
     allocator_end(&r->allocator);
     tries_end(&r->tries);
+    turns_end(&r->loops);
     line_end(&r->segments.line);
     void *owned[] = {r->blocks,  r->turns, r->unused,  r->marks,        r->places, r->weights, r->whole, r->numbers, r->sized, r->events,
                      r->modules, r->cast,  r->present, r->weight_bytes, r->asked, r->tried, r->searched, r->steps, r->step_requests, r->segments.unused, r->segments.births, r->segments.orders};

@@ -6,6 +6,7 @@
 
 #include "journal.h"
 #include "program.h"
+#include "turns.h"
 
 #define MOST_OPERANDS 15
 #define MOST_WIDTHS 4
@@ -78,16 +79,6 @@ typedef struct {
      * bytes given back by the small pool; ITERATED: was it the last? */
     int64_t of;
 } Event;
-
-/* An event as a try needs it: in the large pool bytes for a tensor that is numbered so, or its
- * return; one of the journal's sizes, for a tensor; scratch, of which size, and the largest free
- * block of small segments that are partly in use; of the small pool's segments one in use and one
- * wholly free, or two in order; or the cache given back. */
-enum { ASKS, RETURNS, OWN, BORROWS, OPENS, CLOSES, ORDERS, EMPTIES };
-typedef struct {
-    int64_t of;
-    int32_t live, kind;
-} Step;
 
 /* The small pool's segments that are in use, as they are told. */
 typedef struct {
@@ -168,6 +159,7 @@ typedef struct {
     Step *steps; /* of the events that are not about marks and loops */
     int32_t *step_requests; /* whose they are */
     int32_t step_count;
+    AllTurns loops; /* of the steps */
     Segments segments;
     int64_t small_peak;
     int is_told; /* are events written down? */

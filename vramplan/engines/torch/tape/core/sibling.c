@@ -155,7 +155,7 @@ static int32_t alike_from(const Run *r, const Run *base) {
 static int has_joined(const Run *r, const Following *f, const State *base) {
     const Allocator *a = &r->allocator, *b = &base->allocator;
     return !f->loop_count && a->reserved == b->reserved && a->granted == b->granted &&
-           is_same_pool(a, b, 1);
+           is_same_pool(a, b, 1, NULL, NULL);
 }
 
 /* Take over what the base is granted from a request on: until then it was granted as much. */
@@ -408,16 +408,28 @@ static int try_step(const Run *r, State *now, const Step *s, int refused) {
 }
 
 static int advance_steps(void *of, State *now, int64_t end, int refused) {
-    const Run *r = of;
-    const Step *steps = teller(r)->steps;
-    for (int64_t at = now->request; at < end; at++) {
-        int status = try_step(r, now, &steps[at], refused);
-        if (status) {
-            now->request = at;
-            return status;
+    Run *r = of;
+    const Run *told = teller(r);
+    const Step *steps = told->steps;
+    while (now->request < end) {
+        const Turns *loop;
+        int32_t which;
+        int64_t place = next_turn(&told->loops, now->request, &loop, &which);
+        if (place == now->request) {
+            TRY(turn(&r->tries, now, loop, which));
+            if (now->request > place) continue; /* behind the loop */
+            place = next_turn(&told->loops, place + 1, &loop, &which);
         }
+        int64_t stop = place < end ? place : end;
+        for (int64_t at = now->request; at < stop; at++) {
+            int status = try_step(r, now, &steps[at], refused);
+            if (status) {
+                now->request = at;
+                return status;
+            }
+        }
+        now->request = stop;
     }
-    now->request = end;
     return DONE;
 }
 
@@ -451,6 +463,29 @@ static int step_of(const Run *r, const Event *e, Step *s) {
     }
 }
 
+/* Note where the iterations of its loops begin that are in no other. */
+static int note_turns(Run *r) {
+    int64_t *at = malloc(((size_t)r->event_count + 1) * sizeof(int64_t)), step = 0;
+    int32_t depth = 0, count = 0;
+    if (at == NULL) return FAILED;
+    int status = DONE;
+    for (int32_t i = 0; i < r->event_count && !status; i++) {
+        const Event *e = &r->events[i];
+        Step one;
+        int is_begun = i + 1 < r->event_count && r->events[i + 1].kind == ITERATING;
+        if (e->kind == LOOPING && is_begun && !depth++) count = 0; /* else it has no iteration */
+        if (e->kind == ITERATING && depth == 1) at[count++] = step;
+        if (e->kind == ITERATED && e->of && !--depth) {
+            at[count] = step;
+            status = turns_add(&r->loops, r->steps, at, count, r->journal.live_count,
+                               r->segments.count);
+        }
+        step += step_of(r, e, &one);
+    }
+    free(at);
+    return status;
+}
+
 int note_steps(Run *r) {
     if (!r->is_told) return DONE;
     size_t count = (size_t)r->event_count + 1;
@@ -461,7 +496,7 @@ int note_steps(Run *r) {
         if (!step_of(r, &r->events[i], &r->steps[r->step_count])) continue;
         r->step_requests[r->step_count++] = r->events[i].request;
     }
-    return DONE;
+    return note_turns(r);
 }
 
 /* The first step of a request or one behind it. */

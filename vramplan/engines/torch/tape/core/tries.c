@@ -45,13 +45,14 @@ void end_state(State *state) {
     line_end(&state->line);
 }
 
-static int copy_state(State *to, const State *from, int32_t held, int64_t limit, int32_t sizes) {
+int copy_state(State *to, const State *from, int32_t held, int64_t limit, int32_t sizes) {
     TRY(keep(to, &from->allocator, from->held, held, from->request, limit));
     TRY(line_copy(&to->line, &from->line));
     return keep_chosen(to, from, sizes);
 }
 
-int is_same_pool(const Allocator *one, const Allocator *other, int which) {
+int is_same_pool(const Allocator *one, const Allocator *other, int which, const int32_t *its,
+                 const int32_t *others) {
     if (one->pools[which].free_count != other->pools[which].free_count) return 0;
     int32_t x = one->pools[which].first_segment, y = other->pools[which].first_segment;
     while (x >= 0 && y >= 0) {
@@ -60,7 +61,11 @@ int is_same_pool(const Allocator *one, const Allocator *other, int which) {
             const Block *p = &one->blocks[b], *q = &other->blocks[c];
             if (p->size != q->size || p->is_free != q->is_free || p->is_mapped != q->is_mapped)
                 return 0;
-            if (!p->is_free && p->is_mapped && p->owner != q->owner) return 0;
+            if (!p->is_free && p->is_mapped) {
+                if (its == NULL ? p->owner != q->owner
+                                : its[p->owner] < 0 || its[p->owner] != others[q->owner])
+                    return 0;
+            }
             b = p->next;
             c = q->next;
         }
@@ -76,8 +81,8 @@ static int is_same(const State *first, const State *second) {
     const Allocator *one = &first->allocator, *other = &second->allocator;
     return one->reserved == other->reserved && one->allocated == other->allocated &&
            !memcmp(first->chosen, second->chosen, (size_t)first->chosen_count) &&
-           line_is_same(&first->line, &second->line) && is_same_pool(one, other, 0) &&
-           is_same_pool(one, other, 1);
+           line_is_same(&first->line, &second->line) &&
+           is_same_pool(one, other, 0, NULL, NULL) && is_same_pool(one, other, 1, NULL, NULL);
 }
 
 /* --------------------------------------------------------------------------------------- tries */
@@ -97,8 +102,17 @@ State *tries_begin(Tries *t, const Way *way, int64_t position, int64_t apart, in
     t->count = (int32_t)count;
     t->known = t->is_complete = 0;
     t->tried_before = before;
-    for (int32_t i = 0; i < t->count; i++) t->checkpoints[i].request = position + interval * i;
+    for (int32_t i = 0; i < t->count; i++) {
+        t->checkpoints[i].request = position + interval * i;
+        t->checkpoints[i].is_left_out = 0;
+    }
     return &t->checkpoints[0];
+}
+
+/* The last checkpoint up to one at which it is known how the try stood. */
+static int32_t known_before(const Tries *t, int32_t checkpoint) {
+    while (t->checkpoints[checkpoint].is_left_out) checkpoint--; /* the first is not */
+    return checkpoint;
 }
 
 int32_t tries_resume(const Tries *t, int64_t limit, int refused) {
@@ -107,8 +121,9 @@ int32_t tries_resume(const Tries *t, int64_t limit, int refused) {
         return -1;
     int32_t from = 0;
     while (from < t->known - 1 && t->checkpoints[from].granted <= limit) from++;
-    if (t->is_complete && from == t->count - 1 && t->checkpoints[from].granted <= limit) from++;
-    return from;
+    if (t->is_complete && from == t->count - 1 && t->checkpoints[from].granted <= limit)
+        return t->count;
+    return known_before(t, from);
 }
 
 /* What was granted at most before a checkpoint. */
@@ -119,12 +134,30 @@ static int64_t most_before(const Tries *t, int32_t checkpoint) {
     return most;
 }
 
+/* Leave out the checkpoints that a try has gone past; return the last of them. What may have been
+ * granted behind each is what was in the iterations that stand for those there. */
+static int32_t leave_out(Tries *t, int32_t checkpoint, int64_t *granted) {
+    *granted = 0;
+    for (int32_t i = checkpoint; i >= 0; i--) {
+        if (t->checkpoints[i].granted > *granted) *granted = t->checkpoints[i].granted;
+        if (t->checkpoints[i].request <= t->repeated) break;
+    }
+    while (checkpoint + 1 < t->count && t->checkpoints[checkpoint + 1].request < t->now.request) {
+        State *one = &t->checkpoints[++checkpoint];
+        one->granted = *granted;
+        one->is_left_out = 1;
+    }
+    return checkpoint;
+}
+
 /* Go through all that is behind a checkpoint; where it stops, `reached` is the checkpoint before. */
 static int go_on(Tries *t, const Way *way, int32_t from, int64_t limit, int refused,
                  int32_t *reached) {
     State *now = &t->now;
     int32_t known = t->known;
+    int64_t granted = 0;
     *reached = from;
+    t->kept_count = 0;
     TRY(make_room((void **)&now->held, &now->held_room, way->lives + 1, sizeof(int32_t)));
     memset(now->held, 0xff, ((size_t)way->lives + 1) * sizeof(int32_t));
     State *start = &t->checkpoints[from];
@@ -133,22 +166,30 @@ static int go_on(Tries *t, const Way *way, int32_t from, int64_t limit, int refu
         int is_last = i + 1 == t->count;
         State *here = &t->checkpoints[i], *next = here + 1;
         *reached = i;
-        now->allocator.granted = 0;
+        now->allocator.granted = granted;
         TRY(way->advance(way->of, now, is_last ? way->end : next->request, refused));
         here->granted = now->allocator.granted;
+        if (!is_last && now->request > next->request) {
+            i = leave_out(t, i, &granted) - 1; /* and on from there to the next */
+            continue;
+        }
+        granted = 0;
         if (is_last) {
             known = t->count;
             t->is_complete = 1;
             break;
         }
-        if (i + 1 >= known || !is_same(now, next)) {
+        if (i + 1 >= known || next->is_left_out || !is_same(now, next)) {
             TRY(copy_state(next, now, way->lives, limit, way->sizes));
+            next->is_left_out = 0;
             continue;
         }
         /* from here on it is the try before this one, up to what this limit refuses */
         int32_t k = i + 1;
         while (k < known - 1 && t->checkpoints[k].granted <= limit) k++;
         if (t->is_complete && k == t->count - 1 && t->checkpoints[k].granted <= limit) break;
+        k = known_before(t, k);
+        t->kept_count = 0;
         start = &t->checkpoints[k];
         TRY(copy_state(now, start, start->held_count, limit, way->sizes));
         i = k - 1;
@@ -181,5 +222,6 @@ void tries_end(Tries *t) {
     for (int32_t i = 0; i < t->room; i++) end_state(&t->checkpoints[i]);
     free(t->checkpoints);
     end_state(&t->now);
+    for (int32_t i = 0; i < KEPT; i++) end_state(&t->kept[i]);
     memset(t, 0, sizeof *t);
 }

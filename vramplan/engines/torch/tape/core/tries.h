@@ -13,6 +13,7 @@ typedef struct State {
     uint8_t *chosen; /* by size: which plan is in use, since those before it were refused */
     int32_t chosen_count, chosen_room; /* sizes behind these have their first */
     Line line;                 /* where the small pool is not kept, or not by itself */
+    uint8_t is_left_out;       /* the last try did not come by here: it went on behind a loop */
     const struct State *small; /* where its small pool is, if it has only the large one */
 } State;
 
@@ -20,18 +21,25 @@ int keep(State *state, const Allocator *a, const int32_t *held, int32_t held_cou
          int64_t request, int64_t limit);
 /* Give a state no more than `from` has chosen of so many sizes; nothing where `from` is NULL. */
 int keep_chosen(State *state, const State *from, int32_t count);
+/* Make a state another one, with so much that may be alive and so many sizes, under a limit. */
+int copy_state(State *to, const State *from, int32_t held, int64_t limit, int32_t sizes);
 void end_state(State *state);
-/* True where a pool's states cannot be told apart by any requests. */
-int is_same_pool(const Allocator *one, const Allocator *other, int which);
+/* True where a pool's states cannot be told apart by any requests, with what is alive under names of
+ * its own in each, or under its numbers where those are NULL. */
+int is_same_pool(const Allocator *one, const Allocator *other, int which, const int32_t *its,
+                 const int32_t *others);
 
 /* What a try goes through, from a position up to the end. */
 typedef struct {
     void *of;
-    /* up to a position, which is where the state stands then; what stopped it, if anything did */
+    /* up to a position, which is where the state stands then, or behind it where it has gone on
+     * behind a loop; what stopped it, if anything did */
     int (*advance)(void *of, State *now, int64_t end, int refused);
     int64_t end;
     int32_t lives, sizes;
 } Way;
+
+#define KEPT 2 /* places of a loop */
 
 typedef struct {
     State *checkpoints; /* of the last try, at positions that rise */
@@ -41,6 +49,9 @@ typedef struct {
     int64_t tried_limit, tried_before; /* its limit; what was granted before the first */
     int tried_refused;                 /* what was done about refused scratch */
     State now;                         /* of the try that is on */
+    State kept[KEPT]; /* how it stood where the loop's latest iterations began, the latest first */
+    int32_t kept_count;
+    int64_t repeated; /* where those begin that stand for the ones that were left out last */
 } Tries;
 
 /* Make room for a try that starts at a position, with checkpoints that far apart at least, and not
