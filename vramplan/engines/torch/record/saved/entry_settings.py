@@ -34,6 +34,8 @@ _LEAST_PROMPT = 16
 _STEPS = 8
 #: and so many more: with an image as by default, tables of them are told by these alone
 _MORE_STEPS = (0, 2, 2, 0, 3, 5, 4, 3)
+#: of a video the shortest has the fewest, alone and in a batch: loops are told from that one
+_MORE_STEPS_OF_VIDEO = (5, 0, 0, 3, 3, 6, 4, 2)
 _TOKENS = (6, 7, 7, 6, 9, 9, 6, 6)
 #: pixels of a batch that are recorded: some code does otherwise with tensors of 2^31 elements
 MOST_PIXELS = 1 << 23
@@ -179,7 +181,8 @@ class Draw:
         if "new_tokens" in has:
             drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
         if "steps" in has:
-            more = 1 if place is None else _MORE_STEPS[place % len(_MORE_STEPS)]
+            listed = _MORE_STEPS if frames is None else _MORE_STEPS_OF_VIDEO
+            more = 1 if place is None else listed[place % len(listed)]
             drawn["steps"] = _STEPS + more
         return drawn
 
