@@ -27,6 +27,7 @@ from vramplan.quick_dataclass import replace
 #: places on the way from the defaults to what is asked for
 _PLACES = 1 << 10
 
+_CARRIED_ON = "carried on"
 _WHY = "what it grows by from there on is not proved: none of it, or twice as much"
 
 
@@ -48,8 +49,13 @@ def estimate_beyond(
     except TapeError:
         return None
     shown = ", ".join(f"{key} {_shown(edge[key])}" for key in edge if edge[key] != settings[key])
-    why = f"tape {tape.pipeline}, which holds at {shown}, carried on: {_WHY}"
+    why = f"tape {tape.pipeline}, which holds at {shown}, {_CARRIED_ON}: {_WHY}"
     return _widened(there, abs(there.need.band.expected_bytes - last.need.band.expected_bytes), why)
+
+
+def is_carried_on(estimate: Estimate) -> bool:
+    """Return whether a budget is by a tape beyond where it holds."""
+    return any(f"{_CARRIED_ON}: " in line.source for line in estimate.lines)
 
 
 def last_inside(tape: Tape, start: Settings, goal: Settings) -> Settings | None:

@@ -70,7 +70,9 @@ def judge_torch(
         found, kind = _stopped_first(pipeline, found, kind, card, budget_bytes)
     reason = _reason(found, kind, budget_bytes)
     if pipeline.counted is not None and _is_assumed(found):
-        rest = "its tape is carried on" if pipeline.carried_tape else "its weights are counted"
+        from vramplan.engines.torch.beyond_tape import is_carried_on
+
+        rest = "its tape is carried on" if is_carried_on(found) else "its weights are counted"
         reason += f"; {rest}, the rest is assumed"
     if not is_auto or mode == "none":
         return Judgement(estimate=found, kind=kind, reason=reason)
