@@ -354,7 +354,7 @@ def _complete_positions(text: Value) -> None:
         heads = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         pairs = len(range(0, int(heads * rope.get("partial_rotary_factor", 1.0)), 2))
         side = 3 * pairs // 8
-        rope["mrope_section"] = [pairs - 2 * side, side, side]
+        rope["mrope_section"] = [side, side, pairs - 2 * side]
 
 
 def shrink_sides(config: Value, depth: int = 0) -> None:
