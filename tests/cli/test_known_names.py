@@ -127,3 +127,16 @@ def test_a_model_of_ollamas_library_is_known_in_other_quantisations(run) -> None
     refused = run("check", "qwen3:9b-q8_0")
     assert "unknown pipeline 'qwen3:9b-q8_0'" in refused.error
     assert "? ollama:qwen3:9b-q8_0 looks it up in Ollama's library" in refused.err
+
+
+def test_weights_of_a_file_that_nobody_has_read_are_not_called_exact(run) -> None:
+    """The library's files are seen in a log, or described by what llama-quantize would write."""
+    for name, origin in (
+        ("llava:7b", "exact"),
+        ("qwen3:32b", "exact"),
+        ("qwen3:32b-q8_0", "assumed"),
+        ("llama3.1:8b", "assumed"),
+    ):
+        terms = run("estimate", name, "--card", "48gb", "--json").json["result"]["terms"]
+        found = {term["origin"] for term in terms if term["kind"] == "weights"}
+        assert found == {origin}, name

@@ -48,6 +48,7 @@ MISTRAL: dict[str, object] = {
     "kv_heads": 8,
     "vocabulary": 32000,
     "trained_context": 32768,
+    "log": "ollama/ollama#2706",
 }
 
 

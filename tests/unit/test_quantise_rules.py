@@ -173,6 +173,7 @@ def test_mxfp4_is_for_experts_alone() -> None:
         ({"experts": 2, "experts_used": 3}, "3 of 2 experts cannot be used"),
         ({"experts_used": 3}, "3 of 0 experts cannot be used"),
         ({"parameters": 8_000_000_000}, "8,000,000,000 are said, and its sizes make 8,030,261,312"),
+        ({"log": 2706}, "ggml.log: must be a text, not 2706"),
         ({"head_size": 0}, "ggml.head_size: must be a whole number"),
         ({"window": "4096"}, "ggml.window: must be a whole number"),
     ],

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from vramplan.engines.ggml.entry_section import Section
+from vramplan.engines.ggml.pipeline import LOG
 from vramplan.engines.ggml.quantise_rules import FILE_TYPES, TYPES, Mixture, quantised
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.block_sizes import BLOCKS
@@ -101,8 +102,9 @@ def described_header(section: Section, path: str) -> GgufFile:
     """
     switches = ("tied", "rotation_factors", "types")
     section.refuse_others(
-        *_SIZES, *_MORE, *switches, "architecture", "quantisation", "projector", PARAMETERS
+        *_SIZES, *_MORE, *switches, "architecture", "quantisation", "projector", PARAMETERS, LOG
     )
+    section.text(LOG)
     architecture = section.word("architecture", _FAMILIES)
     quantisation = section.word("quantisation", TYPES)
     sizes = _sizes(section)

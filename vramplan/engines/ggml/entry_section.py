@@ -54,6 +54,13 @@ class Section:
             raise self.error(key, f"must be true or false, not {value!r}")
         return value
 
+    def text(self, key: str) -> str:
+        """Return the text at `key`, empty where it is left out."""
+        value = self._data.get(key, "")
+        if not isinstance(value, str):
+            raise self.error(key, f"must be a text, not {value!r}")
+        return value
+
     def has(self, key: str) -> bool:
         """Return whether something stands at `key`."""
         return key in self._data

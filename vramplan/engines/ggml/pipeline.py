@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from vramplan.sources.gguf_header import GgufFile
 
 
+#: the key of an entry that names where a log of its file is posted
+LOG = "log"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
     """A model's header, and that of the projector that belongs to it."""
@@ -25,6 +29,11 @@ class Described:
     """What the catalogue says of a model file that is not at hand: its `ggml` section."""
 
     section: Mapping[str, object]
+
+    @property
+    def is_seen(self) -> bool:
+        """Return whether the file itself was seen: in a log of its types or buffers, by `log`."""
+        return LOG in self.section
 
     @property
     def projector(self) -> object | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from vramplan.catalog.pipelines import Entry
+from vramplan.engines.ggml.pipeline import LOG
 from vramplan.engines.ggml.quantise_rules import TYPES
 from vramplan.quick_dataclass import replace
 
@@ -41,10 +42,12 @@ def requantised(entry: Entry, name: str, quantisation: str) -> Entry | None:
     if described is None:
         return None
     title, _, runner = entry.title.partition(", ")
+    # a log is of the entry's own file
+    shapes = {key: value for key, value in described.items() if key != LOG}
     return replace(
         entry,
         name=name,
         title=f"{title}, {quantisation.upper()}{runner[runner.find(' (') :] if runner else ''}",
         aliases=(),
-        body={**entry.body, "ggml": {**described, "quantisation": quantisation}},
+        body={**entry.body, "ggml": {**shapes, "quantisation": quantisation}},
     )
