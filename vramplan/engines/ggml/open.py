@@ -227,8 +227,28 @@ def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
         given.update(_files_beside(found))
     if environment.used:
         remark(f"unless asked otherwise, from the environment: {', '.join(environment.used)}")
-    pipeline = _pipeline(name, header, projector, "ollama", given)
+    pipeline = _of_ollama(name, header, projector, given)
     return replace(pipeline, overhead_bytes=environment.overhead_bytes)
+
+
+def _of_ollama(
+    name: str, header: GgufFile, projector: GgufFile | None, given: Mapping[str, SettingValue]
+) -> GgmlPipeline:
+    """Return the pipeline of a file as Ollama shows it to llama.cpp."""
+    from vramplan.engines.ggml.ollama_files import translated
+
+    shown = translated(header)
+    if shown is None:
+        return _pipeline(name, header, projector, "ollama", given)
+    inner = shown.projector if projector is None else None
+    pipeline = _pipeline(name, shown.model, inner or projector, "ollama", given)
+    model = ModelFile(
+        header=shown.model,
+        projector=inner or projector,
+        written_as=shown.written_as,
+        encoder_bytes=0 if inner is None else shown.encoder_bytes,
+    )
+    return replace(pipeline, model=model)
 
 
 def _from_library(
