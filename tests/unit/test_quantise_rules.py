@@ -12,9 +12,9 @@ from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.engines.ggml.open import open_entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
+from vramplan.engines.ggml.projector_entry import read_projector
 from vramplan.engines.ggml.quantise_rules import TYPES, Mixture, quantised
 from vramplan.engines.ggml.quantised_name import read_name
-from vramplan.engines.ggml.projector_entry import read_projector
 from vramplan.engines.ggml.read_model import header_of, read_model
 from vramplan.errors import CatalogError
 
