@@ -171,6 +171,11 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         birth.alive = False
         self.stream.events.append(Free(birth))
 
+    def begin_run(self, dims: dict[str, int]) -> Stream:
+        """Return the stream of a run that begins now: what was heard before is no part of it."""
+        stream = self.stream = Stream("main", dims)
+        return stream
+
     @contextmanager
     def unheard(self) -> Iterator[None]:
         """Run something that the run itself does not do, and whose tensors do not outlive it."""
