@@ -63,8 +63,19 @@ _HELP = "help"
 #: llama.cpp's option, which argparse would take for ``-o t``: a file called ``t`` would be written
 _SWALLOWED = "-ot"
 
+_DIGITS = frozenset("0123456789")
+
 #: what argparse takes for an option without a value, of which its readers are not told
 _NO_VALUE = r"--?[a-z][a-z-]*=--"
+
+
+class _Negative:
+    """What argparse asks whether a word is a negative number, without a pattern to compile."""
+
+    @staticmethod
+    def match(word: str) -> bool:
+        """Return whether a word is a value that begins with a minus: ``-1GiB``."""
+        return word[:1] == "-" and word[1:2] in _DIGITS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,7 +87,7 @@ class _Parser(argparse.ArgumentParser):
             allow_abbrev=False,  # an abbreviation that works today is ambiguous tomorrow
             **options,  # type: ignore[arg-type]  # argparse hands over what add_parser was given
         )
-        self._negative_number_matcher = re.compile(r"-[0-9].*")
+        self._negative_number_matcher = _Negative()  # type: ignore[assignment]  # `match` is called
 
     def error(self, message: str) -> NoReturn:
         hint = f"{self.prog} --help"

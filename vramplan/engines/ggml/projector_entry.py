@@ -95,6 +95,11 @@ def _clip(sizes: Mapping[str, int], quantisation: str, identity: str) -> VisionM
     patch, image, wide = sizes["patch_size"], sizes["image_size"], sizes["embedding"]
     patches = (image // patch) ** 2
     tensors = tuple(_clip_tensors(sizes, patches + 1))
+    # layers are alike: one object for all tensors of a type and shape
+    kinds = {
+        (kind, shape): VisionTensor(shape=shape, type=kind)
+        for kind, shape in {(one.type, one.shape) for one in tensors}
+    }
     return VisionModel(
         quantisation=quantisation,
         tokens=patches + 1,
@@ -113,7 +118,7 @@ def _clip(sizes: Mapping[str, int], quantisation: str, identity: str) -> VisionM
             layers=sizes["layers"],
             patch=patch,
             merge=1,
-            tensors={one.name: VisionTensor(shape=one.shape, type=one.type) for one in tensors},
+            tensors={one.name: kinds[one.type, one.shape] for one in tensors},
             identity=identity,
         ),
         sizes=image_sizes("mlp", image=image, patch=patch, merge=1),
