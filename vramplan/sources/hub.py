@@ -56,7 +56,7 @@ def find_on_hub(text: str, environment: Mapping[str, str] | None = None) -> OnHu
     if REPOSITORY.fullmatch(repository) and (not file or _QUANTISATION.fullmatch(file)):
         listed = _listed(repository, ask_hub(environ))
         file = _quantised(repository, file, listed) if file else _usual(repository, listed)
-    header = read_from_hub(f"{repository}:{file}", environ)
+    header = read_from_hub(f"{repository}:{file}" if file else text, environ)
     if listed is None:
         try:
             listed = _listed(repository, ask_hub(environ))
