@@ -100,8 +100,11 @@ def test_a_repository_that_is_misspelt_in_a_file_is_refused(run, tiny) -> None:
     [
         (
             "stabilityai/sd-vae-ft-mze",
-            "did you mean 'stabilityai/sd-vae-ft-mse'? a model on the hub is hf:stabilityai"
-            + "/sd-vae-ft-mze, a GGUF file there hf:stabilityai/sd-vae-ft-mze:FILE.gguf",
+            (
+                "did you mean 'stabilityai/sd-vae-ft-mse'? a model on the hub is "
+                "hf:stabilityai/sd-vae-ft-mze, a GGUF file there "
+                "hf:stabilityai/sd-vae-ft-mze:FILE.gguf"
+            ),
         ),
         ("nobody/x", "a model on the hub is hf:nobody/x, a GGUF file there hf:nobody/x:FILE.gguf"),
     ],
