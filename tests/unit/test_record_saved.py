@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import types
 
 import pytest
 
@@ -26,7 +27,7 @@ from vramplan.engines.torch.record.saved import (
     stand_ins,
     whole_pipeline,
 )
-from vramplan.engines.torch.record.saved.asked_model import generates
+from vramplan.engines.torch.record.saved.asked_model import AskedModel, generates
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
@@ -257,6 +258,80 @@ def test_a_codec_reads_the_sizes_of_its_kernels() -> None:
     }
     model = small(transformers.MimiModel, **sides, **more, head_dim=8, num_key_value_heads=2)
     assert_same({"model": model}, dtype="fp32", kernel="efficient")
+
+
+class Ears(torch.nn.Module):
+    """Says nothing of channels, and takes a sound of so many dimensions."""
+
+    main_input_name = "input_values"
+    dtype, device = torch.float32, CUDA
+    config = types.SimpleNamespace()
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.dimensions, self.heard = dimensions, []
+
+    def forward(self, input_values):
+        self.heard.append(tuple(input_values.shape))
+        kept = input_values + 1
+        if kept.dim() != self.dimensions:
+            raise ValueError(f"not of {kept.dim()} dimensions")
+        return kept
+
+
+def hear(ears):
+    request = dataclasses.replace(REQUEST, parts=(part({}),))
+    return recording_child.record_modules(request, {"model": ears}, lambda _: None)
+
+
+def test_a_sound_is_given_in_the_form_that_the_class_takes() -> None:
+    ears = Ears(dimensions=3)
+    recorded = hear(ears)
+    assert ears.heard == [(1, 16000), (1, 1, 16000)]
+    # nothing is left of the form that was not taken
+    allocs = [one for one in recorded.runs[0].events if isinstance(one, Alloc)]
+    assert [one.size_bytes for one in allocs] == [64000, 64000]
+
+
+def test_what_takes_no_form_says_why_the_first_failed() -> None:
+    with pytest.raises(ValueError, match="not of 2 dimensions"):
+        hear(Ears(dimensions=9))
+
+
+def test_a_number_is_found_in_the_config_of_the_part_that_it_is_of() -> None:
+    def config(**known):
+        return types.SimpleNamespace(to_dict=dict, **known)
+
+    whole = config(
+        image_size=8,
+        text_config=config(patch_size=1, vocab_size=3),
+        vision_config=config(backbone_config=config(patch_size=[4, 4], image_size=64)),
+    )
+    model = types.SimpleNamespace(config=whole)
+    asked = AskedModel(request=REQUEST, model=model, names={}, main="input_ids", generates=False)
+    assert asked.said("patch_size", part="vision") == 4
+    assert asked.said("patch_size") == 1
+    assert asked.said("image_size", part="vision") == 64
+    assert asked.said("image_size") == 8
+    with pytest.raises(RecordingError, match="none of no_such_size"):
+        asked.said("no_such_size")
+    whole.image_size = 1 << 20
+    with pytest.raises(RecordingError, match="image_size"):
+        asked.said("image_size")
+
+
+def test_a_product_of_two_types_is_refused_as_torch_does() -> None:
+    for is_strict in (False, True):
+        device = WrappedDevice(Stream("main", {}), set())
+        device.is_strict = is_strict
+        with device:
+            one, other = torch.empty(600, 600, device="cuda"), torch.empty(600, 600, device="cuda")
+            other = other.to(torch.bfloat16)
+            if is_strict:
+                with pytest.raises(RuntimeError, match="same dtype"):
+                    torch.mm(one, other)
+            else:
+                torch.mm(one, other)
 
 
 class Anything(torch.nn.Module):
