@@ -251,16 +251,19 @@ def _run(words: list[str]) -> int:
         from vramplan.commands.output import check_output
 
         check_output(known)
-    run = _load(name, "run")
-    if not hasattr(known, "no_cache"):  # and then no model is asked about
-        return cast("int", run(known))
-    from vramplan.ask.cache import remembering
     from vramplan.commands.output import remark
-    from vramplan.recording_switch import switched_off
+    from vramplan.hearing import remarked_to
 
-    wanted = getattr(known, "no_record", False)
-    with remembering(remark, is_wanted=not known.no_cache), switched_off(is_wanted=wanted):
-        return cast("int", run(known))
+    run = _load(name, "run")
+    with remarked_to(remark):
+        if not hasattr(known, "no_cache"):  # and then no model is asked about
+            return cast("int", run(known))
+        from vramplan.ask.cache import remembering
+        from vramplan.recording_switch import switched_off
+
+        wanted = getattr(known, "no_record", False)
+        with remembering(remark, is_wanted=not known.no_cache), switched_off(is_wanted=wanted):
+            return cast("int", run(known))
 
 
 def _unknown_argument(
