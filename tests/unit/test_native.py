@@ -14,6 +14,8 @@ from tools.core_fuzz import difference
 from tools.random_settings import draw
 from vramplan.catalog import load_catalog
 from vramplan.engines.torch.tape import native
+from vramplan.engines.torch.tape.core_program import Vocabulary
+from vramplan.engines.torch.tape_files import open_tape
 
 ROOT = Path(__file__).parents[2]
 CATALOG = load_catalog()
@@ -87,6 +89,8 @@ def test_a_core_of_other_sources_is_said_once() -> None:
     command = f"""
 import sys
 from vramplan.engines.torch.tape import native
+from vramplan.engines.torch.tape.core_program import Vocabulary
+from vramplan.engines.torch.tape_files import open_tape
 {given}
 from vramplan.cli import main
 sys.exit(main(("check", "sd15-vae", "denoising-ae", "--batch", "3", "--card", "8gb", "--no-cache")))
@@ -127,3 +131,12 @@ def test_a_core_that_is_no_library_is_not_used(
     finally:
         native.find_core.cache_clear()
     assert (core, words.partition(":")[0]) == (None, "cannot be loaded")
+
+
+def test_a_tape_with_other_weights_shares_the_code_that_is_written() -> None:
+    tape = open_tape(ROOT / "profiles" / "tapes" / "sd15-vae.json")
+    first = Vocabulary(tape)
+    lighter = replace(tape, components=dict(tape.components))
+    other = replace(tape, routines=dict(tape.routines))
+    assert Vocabulary(lighter, [first]).written is first.written
+    assert Vocabulary(other, [first]).written is not first.written  # whose code may be freed

@@ -36,11 +36,10 @@ class _Numbers(dict[str, int]):
         return number
 
 
-class Vocabulary:
-    """What the programs of one tape have in common: its texts by number, its code as words."""
+class _Written:
+    """What a tape's code is written with: its texts by number, and what has been written of it."""
 
     def __init__(self, tape: Tape) -> None:
-        self.tape = tape
         self.names = _Numbers()
         self.labels = _Numbers()
         self.expressions = _Numbers()
@@ -48,10 +47,36 @@ class Vocabulary:
             self.labels[label]  # takes its number
         for name in tape.known_numbers:
             self.names[name]
-        self._routines = {name: number for number, name in enumerate(tape.routines)}
-        self._components = {name: number for number, name in enumerate(tape.components)}
-        self._variants: dict[tuple[int, bool, bool], tuple[array[int], frozenset[str]]] = {}
+        self.routines = {name: number for number, name in enumerate(tape.routines)}
+        self.components = {name: number for number, name in enumerate(tape.components)}
+        self.variants: dict[tuple[int, bool, bool], tuple[array[int], frozenset[str]]] = {}
+
+
+class Vocabulary:
+    """What the programs of one tape have in common: its texts by number, its code as words.
+
+    A tape whose code is that of one which is known, with other weights, shares them with it.
+    """
+
+    def __init__(self, tape: Tape, known: Iterable[Vocabulary] = ()) -> None:
+        self.tape = tape
+        same = next((other.written for other in known if other.has_code_of(tape)), None)
+        written = same or _Written(tape)
+        self.written: _Written = written
+        self.names, self.labels = written.names, written.labels
+        self.expressions, self._variants = written.expressions, written.variants
+        self._routines, self._components = written.routines, written.components
         self._modules = {name: _tensors(weights) for name, weights in tape.components.items()}
+
+    def has_code_of(self, tape: Tape) -> bool:
+        """Return whether a tape is this one's with other weights: the very same code."""
+        own = self.tape
+        return (
+            own.routines is tape.routines
+            and own.dims is tape.dims
+            and own.known_numbers is tape.known_numbers
+            and list(own.components) == list(tape.components)
+        )
 
     def program(self, conditions: Conditions) -> tuple[array[int], bytes]:
         """Return the words and the text of what runs under some conditions."""

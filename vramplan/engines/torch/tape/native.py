@@ -173,7 +173,9 @@ class _Known:
 
     def __init__(self, core: ctypes.CDLL, tape: Tape) -> None:
         self._core = core
-        self.vocabulary = Vocabulary(tape)
+        self.vocabulary: Vocabulary = Vocabulary(
+            tape, [other.vocabulary for other in _known.values()]
+        )
         self._programs: dict[object, _Program] = {}
 
     def program(self, conditions: Conditions) -> _Program:
