@@ -36,9 +36,12 @@ _SERVER = f"""
 import ctypes, importlib.util, json, os, runpy, socket, sys
 for name in {PROGRAMS!r}:
     __import__(name)
+from vramplan.engines.ggml.witness import dry_run, unread
 from vramplan.engines.ggml.witness.llama_library import open_library
 from pathlib import Path
-open_library(Path(importlib.util.find_spec("xllamacpp").submodule_search_locations[0]))
+folder = Path(importlib.util.find_spec("xllamacpp").submodule_search_locations[0])
+unread.leave_data_unread(Path(open_library(folder)._name))  # which a copy need not do again
+unread.leave_data_unread = dry_run.leave_data_unread = lambda _: None
 asked = socket.socket(fileno=int(sys.argv[1]))
 while True:
     head, streams, _, _ = socket.recv_fds(asked, 8, 2)

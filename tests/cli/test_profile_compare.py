@@ -219,7 +219,9 @@ def test_an_interrupt_leaves_no_process_and_no_file(tmp_path, number) -> None:
     pytest.importorskip("torch")
     if signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip("ignored here, as below nohup: it stays so")
-    words = ["profile", "sd15", "--dry-run", "-o", "run.json"]  # the real shapes: minutes
+    # so many rows take minutes
+    words = ["profile", "log-anomaly-ae", "--mode=train", "--batch=100000"]
+    words += ["--dry-run", "-o", "run.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen(
         [sys.executable, "-m", "vramplan", *words],

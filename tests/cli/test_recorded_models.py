@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -40,12 +42,32 @@ def origins(found: dict) -> dict[str, str]:
     return {line["kind"]: line["origin"] for line in found["terms"]}
 
 
+ASKED = ("--set", "prompt_tokens=64", "--set", "new_tokens=32")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> tuple[Path, Path, str, str]:
+    """Return a model, a cache that remembers its recording, and what was printed and said."""
+    for name in ("torch", "diffusers", "transformers"):
+        pytest.importorskip(name)
+    folder = tmp_path_factory.mktemp("recorded")
+    model, cache = language_model(folder / "mine"), folder / "cache"
+    words = ["estimate", str(model), *ASKED, "--card", "rtx-4090", "--json"]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        patch.delenv(recorded_model.SWITCH, raising=False)
+        patch.setenv("VRAMPLAN_CACHE", str(cache))
+        assert main(words) == 0
+    return model, cache, out.getvalue(), err.getvalue()
+
+
 @pytest.mark.usefixtures("recorder")
-def test_a_model_without_a_tape_is_recorded(tmp_path, capsys, monkeypatch) -> None:
-    folder = language_model(tmp_path / "mine")
-    found, said = estimate(
-        capsys, str(folder), "--set", "prompt_tokens=64", "--set", "new_tokens=32"
-    )
+def test_a_model_without_a_tape_is_recorded(recorded, capsys, monkeypatch) -> None:
+    folder, _, printed, said = recorded
+    found = json.loads(printed)["result"]
     assert origins(found)["weights"] == "exact"
     assert origins(found)["activations"] == "replayed"
     (line,) = [line for line in found["terms"] if line["kind"] == "activations"]
@@ -108,17 +130,19 @@ def forget_in_this_process() -> None:
 
 
 @pytest.mark.usefixtures("recorder")
-def test_a_recording_is_remembered(tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setenv("VRAMPLAN_CACHE", str(tmp_path / "cache"))
-    folder = language_model(tmp_path / "mine")
-    first, _ = estimate(capsys, str(folder))
+def test_a_recording_is_remembered(recorded, capsys, monkeypatch) -> None:
+    folder, cache, printed, _ = recorded
+    monkeypatch.setenv("VRAMPLAN_CACHE", str(cache))
+    first = json.loads(printed)["result"]
     assert origins(first)["activations"] == "replayed"
     monkeypatch.setattr(recorded_model, "_record", None)
     forget_in_this_process()
-    again, _ = estimate(capsys, str(folder))
+    again, _ = estimate(capsys, str(folder), *ASKED)
     assert again == first
     forget_in_this_process()
-    assert main(["plan", str(folder), "--card", "rtx-4090"]) == 0  # a search: it records nothing
+    assert (
+        main(["plan", str(folder), *ASKED, "--card", "rtx-4090"]) == 0
+    )  # a search: it records nothing
     assert "assumed" not in capsys.readouterr().out
 
 

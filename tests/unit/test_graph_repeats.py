@@ -11,10 +11,13 @@ import pytest
 
 from vramplan.engines.ggml import encoder_graph, reserved_graph
 from vramplan.engines.ggml.card_shares import HOST
+from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT
 from vramplan.engines.ggml.experts import Moved
 from vramplan.engines.ggml.graph.builder import Graph
 from vramplan.engines.ggml.graph.graph_allocator import allocate
 from vramplan.engines.ggml.graph.repeats import Repeats, UnlikeError, few_of
+from vramplan.engines.ggml.graph.split import gpu_part
+from vramplan.engines.ggml.graph.vision import encode_graph
 from vramplan.engines.ggml.graph.vision_shapes import Encoding
 from vramplan.engines.ggml.load_plan import batch_of, read_run
 from vramplan.engines.ggml.open import open_model
@@ -168,6 +171,12 @@ def test_a_projectors_buffer_is_that_of_all_its_layers(name, has_flash, tmp_path
     encoding = Encoding(width=20 * shape.patch, height=20 * shape.patch, has_flash=has_flash)
     few = encoder_graph.encoder_sizes(shape, encoding)
     assert few == encoder_graph.sizes_in(shape, encoding, 0)
+    # one graph is allocated twice there, and each time as if it were built anew
+    built = encode_graph(shape, encoding, period=0)
+    part = gpu_part(built)
+    part.leaves = [leaf for leaf in built.leaves if not leaf.is_input and not leaf.is_external]
+    whole = allocate(encode_graph(shape, encoding, period=0), (HOST_ALIGNMENT,))
+    assert few == (*whole, *allocate(part, (ALIGNMENT,)))
 
 
 def test_it_is_few_that_are_built(monkeypatch, tmp_path) -> None:

@@ -6,7 +6,7 @@ What is said of them is `projector_compute`'s.
 from __future__ import annotations
 
 from vramplan.engines.ggml.cuda_facts import ALIGNMENT, HOST_ALIGNMENT
-from vramplan.engines.ggml.graph.graph_allocator import allocate
+from vramplan.engines.ggml.graph.graph_allocator import allocate, take_back
 from vramplan.engines.ggml.graph.repeats import in_periods
 from vramplan.engines.ggml.graph.split import gpu_part
 from vramplan.engines.ggml.graph.vision import encode_graph
@@ -29,8 +29,9 @@ def sizes_in(shape: VisionShape, encoding: Encoding, period: int) -> tuple[int, 
 
     Raises UnlikeError where they do not.
     """
-    whole = allocate(encode_graph(shape, encoding, period=period), (HOST_ALIGNMENT,))[0]
     graph = encode_graph(shape, encoding, period=period)
+    whole = allocate(graph, (HOST_ALIGNMENT,))[0]
+    take_back(graph)
     part = gpu_part(graph)
     part.leaves = [leaf for leaf in graph.leaves if not leaf.is_input and not leaf.is_external]
     return whole, allocate(part, (ALIGNMENT,))[0]

@@ -11,7 +11,7 @@ from vramplan.codec import Json
 from vramplan.engines.torch.changed_weights import tape_at
 from vramplan.engines.torch.estimate import replayed, with_tape
 from vramplan.engines.torch.pipeline import TorchPipeline
-from vramplan.engines.torch.replayed import conditions_at, on_card, result_key
+from vramplan.engines.torch.replayed import conditions_at, on_card, parts_at, result_key
 from vramplan.engines.torch.tape_files import find_tape, tape_proof
 from vramplan.known_results import KnownResults
 from vramplan.model import Card, Settings
@@ -129,8 +129,9 @@ def stop_in_load(
         limit_bytes=limit_bytes, expandable_segments=expandable_segments, limit_is_card=True
     )
     run = Replay(tape, conditions, allocator)
-    weights = (tape.components[name] for name in run.residency.at_load())
-    if sum(one.total_bytes(conditions.element_bytes) for one in weights) <= limit_bytes:
+    loaded = set(run.residency.at_load())
+    parts = parts_at(tape, conditions)
+    if sum(one.weights_bytes for one in parts if one.component in loaded) <= limit_bytes:
         return None
     try:
         run.load()

@@ -108,6 +108,15 @@ def allocate(graph: Graph, alignments: Sequence[int] = (32,)) -> list[int]:
     return _Allocation(graph, alignments).run()
 
 
+def take_back(graph: Graph) -> None:
+    """Make a graph that was allocated as it was when it was built."""
+    for node in (*graph.leaves, *graph.nodes):
+        for tensor in (node, node.view_of, *node.sources):
+            if tensor is not None:
+                tensor.place, tensor.address, tensor.is_own = -1, -1, False
+                tensor.children = tensor.views = 0
+
+
 class _Allocation:
     """One graph being given its memory."""
 
