@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from _frozen_importlib import BuiltinImporter, ModuleSpec  # `importlib.machinery` is long to load
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
-from _imp import _fix_co_filename as name_file_of  # type: ignore[attr-defined]
+from _imp import _fix_co_filename as name_file_of  # type: ignore[attr-defined]  # no stub
 from marshal import loads
 from os import stat
 
