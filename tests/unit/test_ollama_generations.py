@@ -308,6 +308,30 @@ def test_a_load_that_an_image_is_too_large_for_was_none_that_failed(
     assert judge_ggml(pipeline, reserved, card, need - 64 * MIB).kind is not VerdictKind.OOM
 
 
+def test_how_many_layers_are_loaded_does_not_go_by_an_image_to_come(
+    store: Store, sparse: ModuleType, tmp_path: Path
+) -> None:
+    model = sparse.dense_layers(sparse.language_model(layers=12, feed_forward=65_536))
+    text = sparse.write(tmp_path / "m.gguf", model)
+    clip = sparse.write(tmp_path / "p.gguf", sparse.sibling("sparse_projectors").qwen25vl())
+    pipeline = open_model(store(("model", text), ("projector", Path(clip))), None)
+    card = load_catalog().card("rtx-3090").candidates[0]
+    asked = {"context": 4096, "parallel": 1}
+
+    def judged(room: int, **more: SettingValue) -> tuple[VerdictKind, int, str]:
+        found = judge_ggml(pipeline, settings_of(pipeline, {**asked, **more}), card, room)
+        assert found.estimate.layers is not None
+        return found.kind, found.estimate.layers.on_gpu, found.reason
+
+    _, layers, _ = judged(5 * GIB)
+    assert 0 < layers < 13
+    assert judged(5 * GIB, image=(4000, 3000))[1] == layers
+    kind, _, said = judged(4 * GIB, image=(8000, 6000))
+    assert kind is VerdictKind.OOM, said
+    assert "loads, and fails at an image of this size with" in said
+    assert judged(4 * GIB)[0] is VerdictKind.OFFLOAD
+
+
 def test_a_model_that_only_ollamas_own_engine_ran(
     store: Store, sparse: ModuleType, tmp_path: Path
 ) -> None:

@@ -380,6 +380,43 @@ def test_a_model_alone_comes_alone(hub, tmp_path) -> None:
     assert (found.file, found.projector) == ("m-Q5_K_M.gguf", None)
 
 
+def test_nobody_asks_for_a_projector_where_one_is_given(hub, tmp_path) -> None:
+    hub.listing = b'[{"path": "m-Q4_K_M.gguf"}, {"path": "mmproj-F16.gguf"}]'
+    found = find_on_hub("org/name", at(hub, tmp_path), wants_projector=False)
+    assert (found.file, found.projector) == ("m-Q4_K_M.gguf", None)
+    assert not any("mmproj" in path for path, *_ in hub.asked)
+
+
+def _keep(hub: Hub, tmp_path: Path, *names: str) -> dict[str, str]:
+    """Return an environment whose local cache has these files."""
+    folder = tmp_path / "none" / "hub" / "models--org--name" / "snapshots" / "abc"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(hub.data)
+    return at(hub, tmp_path, HF_HUB_OFFLINE="1")
+
+
+def test_without_a_network_what_was_kept_is_enough(hub, tmp_path) -> None:
+    environ = _keep(hub, tmp_path, "q/m-Q4_K_M.gguf", "mmproj-F16.gguf")
+    for asked in ("org/name", "org/name:Q4_K_M", "org/name:q/m-Q4_K_M.gguf"):
+        found = find_on_hub(asked, environ)
+        assert (found.file, found.projector_file) == ("q/m-Q4_K_M.gguf", "mmproj-F16.gguf")
+    for asked in ("org/name:other.gguf", "org/other", "org/other:Q8_0"):
+        with pytest.raises(SourceError, match="not in the local cache, and HF_HUB_OFFLINE is set"):
+            find_on_hub(asked, environ)
+    assert hub.asked == []
+    nobody = {**environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert find_on_hub("org/name", nobody).file == "q/m-Q4_K_M.gguf"
+
+
+def test_of_several_usual_files_none_is_taken_nor_the_next_quantisation(hub, tmp_path) -> None:
+    names = ["a-Q4_K_M.gguf", "b-Q4_K_M.gguf", "a-Q8_0.gguf"]
+    hub.listing = json.dumps([{"path": name} for name in names]).encode()
+    with pytest.raises(SourceError, match="name a file") as raised:
+        find_on_hub("org/name", at(hub, tmp_path))
+    assert raised.value.hint == "hf:org/name:a-Q4_K_M.gguf, b-Q4_K_M.gguf"
+
+
 @pytest.mark.parametrize("listing", [b"[", b"{}", b'[{"path": 1}]'])
 def test_a_file_is_read_where_nothing_is_listed(hub, tmp_path, listing) -> None:
     hub.listing = listing

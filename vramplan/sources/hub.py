@@ -18,7 +18,7 @@ from vramplan.quick_dataclass import dataclass
 from vramplan.sources.gguf import LONGEST_HEADER, join_parts, part_names, read_gguf, read_header
 from vramplan.sources.gguf_header import GgufFile
 from vramplan.sources.hub_address import PREFIX, REPOSITORY
-from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, snapshots
+from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, is_offline, snapshots
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)
 #: what llama.cpp's users name a file by: Q4_K_M, IQ4_XS, UD-Q4_K_XL, F16, BF16
@@ -44,25 +44,30 @@ class OnHub:
     projector: GgufFile | None = None
 
 
-def find_on_hub(text: str, environment: Mapping[str, str] | None = None) -> OnHub:
+def find_on_hub(
+    text: str, environment: Mapping[str, str] | None = None, *, wants_projector: bool = True
+) -> OnHub:
     """Return the model that ``ORG/NAME``, with a file or a quantisation behind it, stands for.
 
     The projector is that in the model's folder or above it, the nearest in folders and then in the
-    bits of its type. Raises SourceError as `read_from_hub`.
+    bits of its type; that of the local cache is enough for a file that is there. Raises SourceError
+    as `read_from_hub`.
     """
     environ = os.environ if environment is None else environment
     repository, _, file = text.partition(":")
     listed: list[str] | None = None
     if REPOSITORY.fullmatch(repository) and (not file or _QUANTISATION.fullmatch(file)):
-        listed = _listed(repository, ask_hub(environ))
+        listed = _there(repository, environ)
         file = _quantised(repository, file, listed) if file else _usual(repository, listed)
     header = read_from_hub(f"{repository}:{file}" if file else text, environ)
-    if listed is None:
+    if not wants_projector:
+        return OnHub(file=file, header=header)
+    projector = _projector_of(file, listed or _cached_names(repository, environ))
+    if projector is None and listed is None:
         try:
-            listed = _listed(repository, ask_hub(environ))
+            projector = _projector_of(file, _there(repository, environ))
         except SourceError:  # the file was read, from the cache or a server that lists nothing
             return OnHub(file=file, header=header)
-    projector = _projector_of(file, listed)
     if projector is None:
         return OnHub(file=file, header=header)
     found = read_from_hub(f"{repository}:{projector}", environ)
@@ -81,14 +86,16 @@ def read_from_hub(text: str, environment: Mapping[str, str] | None = None) -> Gg
         raise SourceError(f"{PREFIX}{text}: not a repository", hint="hf:ORG/NAME:FILE.gguf")
     hub = ask_hub(environ)
     if not file:
-        raise _name_one(repository, _listed(repository, hub))
+        raise _name_one(repository, _there(repository, environ))
     if _QUANTISATION.fullmatch(file):
-        file = _quantised(repository, file, _listed(repository, hub))
+        file = _quantised(repository, file, _there(repository, environ))
     if not _FILE.fullmatch(file) or ".." in file:
         raise SourceError(f"{PREFIX}{text}: not a GGUF file", hint="hf:ORG/NAME:FILE.gguf")
     cached = _cached(repository, file, environ)
     if cached is not None:
         return read_gguf(cached)
+    if is_offline(environ):
+        raise _not_cached(f"{repository}:{file}")
     first = _read_part(repository, file, hub)
     folder, slash, name = file.rpartition("/")
     others = [f"{folder}{slash}{part}" for part in part_names(first, name)]
@@ -110,6 +117,33 @@ def _cached(repository: str, file: str, environ: Mapping[str, str]) -> Path | No
     return next((path for path in sorted(there) if path.is_file()), None)
 
 
+def _cached_names(repository: str, environ: Mapping[str, str]) -> list[str]:
+    """Return a repository's GGUF files in the hub's local cache."""
+    there = snapshots(repository, environ)
+    found = {path.relative_to(there) for path in there.glob("*/**/*.gguf")}
+    names = {Path(*path.parts[1:]).as_posix() for path in found}
+    return sorted(name for name in names if _FILE.fullmatch(name))
+
+
+def _there(repository: str, environ: Mapping[str, str]) -> list[str]:
+    """Return a repository's GGUF files: the hub's, else those in its local cache."""
+    kept = _cached_names(repository, environ)
+    if not is_offline(environ):
+        try:
+            return _listed(repository, ask_hub(environ)) or kept
+        except SourceError:
+            if not kept:
+                raise
+    elif not kept:
+        raise _not_cached(repository)
+    return kept
+
+
+def _not_cached(name: str) -> SourceError:
+    message = f"{PREFIX}{name}: not in the local cache, and HF_HUB_OFFLINE is set"
+    return SourceError(message, hint=f"hf download {name.replace(':', ' ')} fetches it")
+
+
 def _quantised(repository: str, quantisation: str, names: list[str]) -> str:
     """Return the file with a quantisation in its name, the first of its parts where it is split."""
     word = re.compile(rf"(?<![a-z0-9]){re.escape(quantisation)}(?![a-z0-9_])", re.IGNORECASE)
@@ -124,7 +158,9 @@ def _usual(repository: str, names: list[str]) -> str:
     models = [name for name in names if _is_model(name)]
     for quantisation in _USUAL:
         found = [name for name in models if quantisation.lower() in name.lower()]
-        if len(found) == 1:
+        if len(found) > 1:
+            raise _name_one(repository, found)
+        if found:
             return found[0]
     if len(models) != 1:
         raise _name_one(repository, names)

@@ -14,7 +14,7 @@ from vramplan.codec import Json, JsonError, Limits, parse_json
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.hub_address import PREFIX, REPOSITORY
-from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, snapshots
+from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, is_offline, snapshots
 from vramplan.sources.safetensors import LONGEST, SafetensorsHeader, read_header
 from vramplan.sources.saved_model import (
     CONFIG,
@@ -29,7 +29,6 @@ _CONFIGS = Limits(text_bytes=1 << 20, parsed_bytes=32 << 20)
 _LISTING = Limits(text_bytes=8 << 20)
 #: most headers are shorter: one answer tells all
 _FIRST = 256 << 10
-_OFFLINE = ("1", "on", "yes", "true")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def read_saved_on_hub(text: str, environment: Mapping[str, str] | None = None) -
         return None
     if (cached := _cached(repository, environ)) is not None:
         return cached
-    if environ.get("HF_HUB_OFFLINE", "").lower() in _OFFLINE:
+    if is_offline(environ):
         message = f"{PREFIX}{repository}: not in the local cache, and HF_HUB_OFFLINE is set"
         raise SourceError(message, hint=f"hf download {repository} fetches it")
     hub = ask_hub(environ)

@@ -31,6 +31,7 @@ _LONGEST_ANSWER = 120
 #: and all answers to one question: a header comes in steps, and a model may be of a thousand parts
 _LONGEST_QUESTION = 600
 _PIECE = 1 << 16
+_OFFLINE = ("1", "on", "yes", "true")
 _LATER = (429, 500, 502, 503, 504)
 
 
@@ -63,6 +64,11 @@ class Hub:
 def ask_hub(environ: Mapping[str, str]) -> Hub:
     """Return the hub that the environment names, which may answer from now on."""
     return Hub(environ, time.monotonic() + _LONGEST_QUESTION)
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Return whether the local cache alone may be asked."""
+    return environ.get("HF_HUB_OFFLINE", "").lower() in _OFFLINE
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:

@@ -52,8 +52,12 @@ def judge_ggml(
     Raises as `estimate_ggml` does.
     """
     found = _judge(pipeline, settings, card, budget_bytes)
-    if pipeline.is_ollama and found.kind is VerdictKind.OOM:
-        found = _retried(pipeline, settings, card, budget_bytes, found)
+    if found.kind is VerdictKind.OOM:
+        if _does_load(pipeline, settings, card, budget_bytes):
+            rest = found.reason.removeprefix(f"fails to {found.estimate.need.phase}")
+            found = replace(found, reason=f"loads, and fails at an image of this size{rest}")
+        elif pipeline.is_ollama:
+            found = _retried(pipeline, settings, card, budget_bytes, found)
     if pipeline.is_lm_studio:
         said = lm_studio.guardrail_in_words(found.estimate.settings, found.estimate.buffers)
     else:
@@ -69,25 +73,32 @@ def _retried(
     """Return what Ollama comes to after a load that ran out of memory.
 
     It tries once more with the projector on the CPU, then with the next lower context where nobody
-    gave one. A load that an image alone is too large for has come to its end long before. Source:
-    ollama/ollama, llm/llama_server.go (retryWithMMProjCPUOffload), server/sched.go
-    (reduceAutoNumCtxForLoadOOM).
+    gave one. Source: ollama/ollama, llm/llama_server.go (retryWithMMProjCPUOffload),
+    server/sched.go (reduceAutoNumCtxForLoadOOM).
     """
     version = version_of(str(settings.get("engine", "")))
     if version is not None and not version.has_server:
         return failed
-    image = pipeline.defaults.get("image")
-    if image is not None and settings.get("image", image) != image:
-        loaded = _judge(pipeline, {**settings, "image": image}, card, budget_bytes)
-        if loaded.kind is not VerdictKind.OOM:
-            rest = failed.reason.removeprefix(f"fails to {failed.estimate.need.phase}")
-            return replace(failed, reason=f"loads, and fails at an image of this size{rest}")
     for change, words in _retries(settings, failed.estimate):
         again = _judge(pipeline, {**settings, **change}, card, budget_bytes)
         if again.kind is not VerdictKind.OOM:
             said = f"the first try runs out of memory, and Ollama loads it again with {words}"
             return replace(again, reason=f"{again.reason}; {said}")
     return failed
+
+
+def _has_larger_image(pipeline: GgmlPipeline, settings: Settings) -> bool:
+    """Return whether another image is asked for than what is reserved for at load."""
+    reserved = pipeline.defaults.get("image")
+    return reserved is not None and settings.get("image", reserved) != reserved
+
+
+def _does_load(pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes: int) -> bool:
+    """Return whether what fails is an image alone, which is sent long after the load."""
+    if not _has_larger_image(pipeline, settings):
+        return False
+    at_load = {**settings, "image": pipeline.defaults["image"]}
+    return _judge(pipeline, at_load, card, budget_bytes).kind is not VerdictKind.OOM
 
 
 def _retries(settings: Settings, failed: Estimate) -> Iterator[tuple[Settings, str]]:
@@ -116,6 +127,11 @@ def _judge(pipeline: GgmlPipeline, settings: Settings, card: Card, budget_bytes:
     cards = _judge_cards(placed, card, settings)
     is_free = settings.get("gpu_layers") == "auto" and settings.get("gpu_offload", AUTO) == AUTO
     if is_free and _has_moved(asked, placed):
+        if len(gpus) == 1 and _has_larger_image(pipeline, settings):
+            kind = grade(placed.need.band, budget_bytes, spills=spills(settings))
+            if kind is VerdictKind.OOM:
+                reason = _ggml_reason(placed, kind, budget_bytes, bool(left))
+                return Judgement(estimate=placed, kind=kind, reason=reason)
         whole = estimate_whole(pipeline, {**settings, **left}, gpus)
         # the need that decides is the whole model's; what is placed is what will run
         shown = replace(placed, need=whole.need)

@@ -98,7 +98,8 @@ def margin_bytes(run: GgmlRun, free_bytes: int) -> int:
     from vramplan.engines.ggml.projector_compute import projector_compute
 
     weights = run.vision.weights_bytes
-    compute = projector_compute(run.vision, has_flash=run.has_vision_flash).expected_bytes
+    at_load = replace(run.vision, image=None)  # nobody knows yet which image will be sent
+    compute = projector_compute(at_load, has_flash=run.has_vision_flash).expected_bytes
     return other_margin_bytes(run, free_bytes) + weights + compute
 
 

@@ -40,6 +40,7 @@ _BUILDS = {"ollama": "b10488", "llama.cpp": "b11549", "lmstudio": "b11549"}
 _CONTEXT = 4096
 _MOST_TOLD = 16  # files of a folder whose headers are read
 _LARGEST_IMAGE = 1 << 16  # a side in pixels, which no camera reaches
+_OTHER_WIDTH = "{} is of another width than the model: llama.cpp refuses such a pair"
 #: what Ollama's templates may set, and our name for it
 _PARAMETERS = {"num_ctx": "context", "num_batch": "ubatch", "num_gpu": "gpu_layers"}
 
@@ -97,15 +98,21 @@ def _from_hub(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     """Return the pipeline of a file on the hub, with the projector that llama.cpp fetches too."""
     from vramplan.sources.hub import find_on_hub
 
-    found = find_on_hub(name)
+    found = find_on_hub(name, wants_projector=not mmproj)
     projector = _read_projector(Path(mmproj)) if mmproj else found.projector
     said = f"{HUB}{name}: {found.file}" if not name.endswith(found.file) else ""
     if projector is not None and projector is found.projector:
         if projector.architecture == "clip" and _does_fit(projector, found.header):
             beside = f"with the projector beside it: {found.projector_file}"
-            said = f"{said}, {beside}" if said else beside
         else:
+            beside = (
+                f"left out: {found.projector_file} beside it, which is no projector of a model of "
+                "this width"
+            )
             projector = None
+        said = f"{said}, {beside}" if said else beside
+    elif projector is not None and not _does_fit(projector, found.header):
+        said = _OTHER_WIDTH.format(Path(projector.path).name)
     title = found.file.rpartition("/")[2].removesuffix(".gguf")
     pipeline = _pipeline(title, found.header, projector, "llama.cpp", {})
     if said:
@@ -166,9 +173,7 @@ def _from_path(
         projector = _read_projector(beside)
         does_fit = _does_fit(projector, header)
         if mmproj and not does_fit:
-            said = (
-                f"{beside.name} is of another width than the model: llama.cpp refuses such a pair"
-            )
+            said = _OTHER_WIDTH.format(beside.name)
         elif not does_fit:
             said = (
                 f"left out: {beside.name} beside it is another model's projector, whose embeddings "
