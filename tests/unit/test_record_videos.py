@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     words_of,
 )
 from vramplan.engines.torch.record.saved.finder import Finder
+from vramplan.engines.torch.record.saved.models import run_once
 from vramplan.engines.torch.record.saved.taking_over import part_steps, steps_before
 from vramplan.engines.torch.record.saved.whole_pipeline import (
     _make_no_pictures,
@@ -226,3 +228,32 @@ def test_the_last_part_of_a_video_that_is_shorter_than_the_others_is_no_part_of_
     ]
     run = in_parts(105, 256)
     assert all_made == [event.size_bytes for event in run.events if isinstance(event, Alloc)]
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_a_decoder_that_denoises_is_given_a_time_for_each_video(conditioned) -> None:
+    given = []
+
+    class Autoencoder(torch.nn.Conv3d):
+        dtype = torch.float16
+        config = type("Config", (), {"timestep_conditioning": conditioned})
+
+        def encode(self, pixels):
+            return SimpleNamespace(latent=pixels[:, :, ::8, ::32, ::32])
+
+        def decode(self, latents, *times):
+            given.extend(times)
+            return SimpleNamespace(sample=latents * 2)
+
+    request = SimpleNamespace(
+        class_path="diffusers.AutoencoderKLLTXVideo",
+        parts=[SimpleNamespace(name="vae")],
+        image=(64, 64),
+        frames=9,
+        batch=3,
+        mode="both",
+    )
+    device = WrappedDevice(Stream("main", {}), set())
+    with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
+        run_once(request, Autoencoder(1, 1, 1), device)
+    assert [tuple(one.shape) for one in given] == ([(3,)] if conditioned else [])
