@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     words_of,
 )
 from vramplan.engines.torch.record.saved.finder import Finder
+from vramplan.engines.torch.record.saved.models import run_once
 from vramplan.engines.torch.record.saved.taking_over import part_steps, steps_before
 from vramplan.engines.torch.record.saved.whole_pipeline import (
     _make_no_pictures,
@@ -34,12 +36,13 @@ from vramplan.engines.torch.record.saved.wrapped import (
 from vramplan.engines.torch.record.stream import (
     Alloc,
     Call,
+    Free,
     LoopBegin,
     LoopEnd,
     LoopNext,
     Stream,
 )
-from vramplan.engines.torch.tape.expressions import evaluate
+from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.errors import RecordingError
 
 
@@ -178,3 +181,79 @@ def test_a_video_is_no_list_of_pictures_on_the_host() -> None:
     video = pipe.video_processor.postprocess_video(torch.zeros(2, 3, 5, 64, 32), "pil")
     assert [len(frames) for frames in video] == [5, 5]
     assert {frame.size for frames in video for frame in frames} == {(1, 1)}
+
+
+def in_parts(frames: int, width: int) -> Stream:
+    """Return a video of 9, 21, 33, … frames, decoded in parts: the last is what is left of it.
+
+    Each is freed when the next one is there.
+    """
+    stream = Stream("vae.decoder", {"f": frames, "h": 64, "w": width})
+    parts = -(-frames // 12)
+    before = None
+    for part in range(parts):
+        left = 3 if part == parts - 1 else 5
+        made = [Alloc(stream.new_birth(), 64 * width * left * n, name) for n, name in WORK]
+        stream.events += [*made, *(Free(one.birth) for one in made[:-1])]
+        if before is not None:
+            stream.events.append(Free(before))
+        before = made[-1].birth
+    stream.events.append(Free(before))
+    return stream
+
+
+WORK = [(512, "convolution"), (1024, "silu"), (2048, "add")]
+
+
+def test_the_last_part_of_a_video_that_is_shorter_than_the_others_is_no_part_of_the_loop() -> None:
+    settings = [(129, 64), (57, 160), (69, 96), (57, 1024), (81, 512), (69, 320)]
+    names = ["f", "h", "w"]
+    finder = Finder(names, names, (), strides=(12,))
+    (variant,) = finder.assembled("vae.decoder", [in_parts(*setting) for setting in settings])
+    (loop,) = (step for step in variant["code"] if isinstance(step, list) and step[0] == "l")
+    dims = derive(variant["derived"], {"f": 105, "h": 64, "w": 256})
+    sizes = [evaluate(text, dims) for text in variant["sizes"]]
+    before, body, behind = loop[3:6]
+    times = evaluate(loop[2], dims) - len(before) - len(behind)
+
+    def made(code: list) -> list[int]:
+        return [sizes[step] for step in code if isinstance(step, int) and step >= 0]
+
+    place = variant["code"].index(loop)
+    inside = [*before, *[body] * times, *behind]
+    all_made = [
+        *made(variant["code"][:place]),
+        *(size for code in inside for size in made(code)),
+        *made(variant["code"][place + 1 :]),
+    ]
+    run = in_parts(105, 256)
+    assert all_made == [event.size_bytes for event in run.events if isinstance(event, Alloc)]
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_a_decoder_that_denoises_is_given_a_time_for_each_video(conditioned) -> None:
+    given = []
+
+    class Autoencoder(torch.nn.Conv3d):
+        dtype = torch.float16
+        config = type("Config", (), {"timestep_conditioning": conditioned})
+
+        def encode(self, pixels):
+            return SimpleNamespace(latent=pixels[:, :, ::8, ::32, ::32])
+
+        def decode(self, latents, *times):
+            given.extend(times)
+            return SimpleNamespace(sample=latents * 2)
+
+    request = SimpleNamespace(
+        class_path="diffusers.AutoencoderKLLTXVideo",
+        parts=[SimpleNamespace(name="vae")],
+        image=(64, 64),
+        frames=9,
+        batch=3,
+        mode="both",
+    )
+    device = WrappedDevice(Stream("main", {}), set())
+    with cuda_asked_for("flash"), device, Functions("flash"), torch.no_grad():
+        run_once(request, Autoencoder(1, 1, 1), device)
+    assert [tuple(one.shape) for one in given] == ([(3,)] if conditioned else [])

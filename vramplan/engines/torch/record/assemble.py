@@ -43,7 +43,7 @@ def assemble(
             sides.setdefault(tuple(bool(evaluate(c, known)) for c in chosen), []).append(
                 (tree, dims)
             )
-        shapes = [Shape([tree for tree, _ in side]) for side in sides.values()]
+        shapes = [Shape([tree for tree, _ in side], grammar.apart) for side in sides.values()]
         if all(shape.is_one() for shape in shapes):
             return [
                 _assemble_alike(routine, side, shape, grammar, _conjunction(chosen, truth), search)
@@ -52,7 +52,7 @@ def assemble(
                 )
             ]
         different = [
-            _difference(side)
+            _difference(side, shape)
             for side, shape in zip(sides.values(), shapes, strict=True)
             if not shape.is_one()
         ]
@@ -69,8 +69,7 @@ def _conjunction(conditions: tuple[str, ...], truth: tuple[bool, ...]) -> str | 
     return " and ".join(f"({part})" for part in parts) if parts else None
 
 
-def _difference(trees: list[tuple[Sequence, Dims]]) -> str:
-    shape = Shape([tree for tree, _ in trees])
+def _difference(trees: list[tuple[Sequence, Dims]], shape: Shape) -> str:
     first, first_dims = trees[0]
     for tree, dims in trees[1:]:
         one, other = shape.form(first, ()), shape.form(tree, ())

@@ -15,7 +15,8 @@ class Grammar:
     `derived` defines further dimensions (rounded levels, token counts; they may use loop names as
     indices), `products` are what sizes are made of, `counts` how often each loop runs, `splits` are
     conditions under which the code itself may differ. In the loops of `fixed` no size changes, so
-    that no number of iterations is needed to find one.
+    that no number of iterations is needed to find one. The last iteration of the loops of `apart`
+    is of sizes of its own.
     """
 
     products: tuple[str, ...] = ()
@@ -23,6 +24,7 @@ class Grammar:
     counts: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[str, ...] = ("n==1",)
     fixed: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
 
     def complete(self, dims: Mapping[str, int]) -> dict[str, int]:
         """Return `dims` with the derived ones; a loop's index is 0 outside of the loop."""

@@ -23,11 +23,12 @@ class Shape:
     """How the loops of alike trees fold: which iterations are special, which are the body.
 
     The tree with the most iterations of a loop decides; the others must agree, with fewer or no
-    repetitions of the body.
+    repetitions of the body. Of the loops of `apart` the last iteration is no part of the body.
     """
 
-    def __init__(self, trees: list[Sequence]) -> None:
+    def __init__(self, trees: list[Sequence], apart: frozenset[str] = frozenset()) -> None:
         self.trees = trees
+        self._apart = apart
         self.folds: dict[Path, tuple[int, int]] = {}
         loops: dict[Path, list[Loop]] = {}
         for tree in trees:
@@ -52,7 +53,7 @@ class Shape:
         first, last = best
         if last - first < 2:  # nothing repeats: every iteration is special
             return len(forms), 0
-        return first, len(forms) - last
+        return first, len(forms) - last or int(loop.name in self._apart)
 
     def fold(self, loop: Loop, path: Path) -> tuple[list[Sequence], list[Sequence], list[Sequence]]:
         """Return the iterations before, in and after the body."""

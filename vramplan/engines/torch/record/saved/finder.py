@@ -11,7 +11,7 @@ from vramplan.engines.torch.record.saved.size_search import (
     SizeSearch,
     TooFewSettingsError,
 )
-from vramplan.engines.torch.record.saved.unmarked_loops import WAYS, find_repeats
+from vramplan.engines.torch.record.saved.unmarked_loops import WAYS, ends_otherwise, find_repeats
 from vramplan.engines.torch.record.stream import Alloc, Birth, Call, Event, Free, Stream
 from vramplan.engines.torch.tape.expressions import derive, evaluate
 from vramplan.errors import RecordingError
@@ -127,7 +127,8 @@ class Finder:
             copied = [_copied(stream) for stream in streams]
             try:
                 looped = find_repeats(copied, way)
-                return self._folded(routine, copied, looped, splits, blocks)
+                apart = ends_otherwise(copied, looped) if way.ends_apart else frozenset[str]()
+                return self._folded(routine, copied, looped, splits, blocks, apart)
             except RecordingError as problem:
                 first = first or problem
         assert first is not None
@@ -140,6 +141,7 @@ class Finder:
         looped: Mapping[str, Sequence[int]],
         splits: tuple[str, ...],
         blocks: tuple[int, ...],
+        apart: frozenset[str],
     ) -> list[dict[str, object]]:
         """Return the variants of a routine whose loops are marked."""
         names = self._outer if routine == MAIN else self._inner
@@ -155,7 +157,11 @@ class Finder:
             ]
             counts[name] = search.fit(samples, f"{routine}: how often a loop runs")
         grammar = Grammar(
-            derived=products.derived, counts=counts, splits=splits, fixed=frozenset(self.counts)
+            derived=products.derived,
+            counts=counts,
+            splits=splits,
+            fixed=frozenset(self.counts),
+            apart=apart,
         )
         variants = assemble(routine, streams, grammar, search)
         left = _left(streams[0])

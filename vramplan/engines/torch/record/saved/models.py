@@ -119,8 +119,11 @@ def _run_autoencoder(request: Request, model: Value, device: WrappedDevice) -> N
     # one after the other, and nothing of the first is left for the second but its result's shape
     device.begin_phase("decode_image", part)
     latents = torch.empty(shape, dtype=model.dtype).to(CUDA)
-    image = model.decode(latents).sample
-    del latents, image
+    times: tuple[torch.Tensor, ...] = ()
+    if getattr(model.config, "timestep_conditioning", False):  # LTX-Video's decoder denoises, too
+        times = (torch.zeros(request.batch, dtype=model.dtype).to(CUDA),)
+    image = model.decode(latents, *times).sample
+    del latents, image, times
 
 
 def _latents(out: Value) -> torch.Tensor:

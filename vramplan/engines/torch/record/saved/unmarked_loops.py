@@ -13,7 +13,7 @@ their first iteration on (`is_whole`): what came before and is alike, byte for b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vramplan.engines.torch.record.stream import (
@@ -44,15 +44,22 @@ class Way(NamedTuple):
 
     With `is_whole` an iteration is what repeats to the byte, and loops begin where that begins in
     all of the streams. With `frees_behind` what the last iteration frees and the others do not is
-    freed behind the loop: a list of what each of them made.
+    freed behind the loop: a list of what each of them made. With `ends_apart` the last iteration
+    is of sizes of its own: what is left of a video when it is decoded in parts.
     """
 
     is_whole: bool = False
     frees_behind: bool = False
+    ends_apart: bool = False
 
 
 #: the ways to look, one after the other
-WAYS = (Way(), Way(is_whole=True), Way(frees_behind=True))
+WAYS = (
+    Way(),
+    Way(is_whole=True),
+    Way(frees_behind=True),
+    Way(is_whole=True, ends_apart=True),
+)
 
 
 def find_repeats(streams: Sequence[Stream], way: Way | None = None) -> dict[str, list[int]]:
@@ -81,7 +88,7 @@ def find_repeats(streams: Sequence[Stream], way: Way | None = None) -> dict[str,
         for found in seen
     ]
     if way.is_whole:
-        loops = _begun_earlier(told, loops)
+        loops = _begun_earlier(told, loops, ends_apart=way.ends_apart)
     # loops that run equally often have one name: an iteration may free what the same one made there
     alike: dict[tuple[int, ...], str] = {}
     counts = [tuple(one.times for one in across) for across in zip(*loops, strict=True)]
@@ -95,6 +102,37 @@ def find_repeats(streams: Sequence[Stream], way: Way | None = None) -> dict[str,
     return {name: list(count) for count, name in alike.items()}
 
 
+def ends_otherwise(streams: Sequence[Stream], loops: Mapping[str, Sequence[int]]) -> frozenset[str]:
+    """Return the marked loops whose last iteration is of other sizes than the one before it.
+
+    `loops` are how often each ran in each of the streams.
+    """
+    found: set[str] = set()
+    for name, counts in loops.items():
+        stream, count = max(zip(streams, counts, strict=True), key=lambda pair: pair[1])
+        if count >= _LEAST_TIMES:
+            found |= {name for *_, one, last in _iterations(stream, name) if one != last}
+    return frozenset(found)
+
+
+def _iterations(stream: Stream, name: str) -> Iterator[list[list[object]]]:
+    """Yield the sizes of what each iteration makes, for each loop of a name."""
+    depth = 0  # of loops, from the one that is meant
+    sizes: list[list[object]] = []
+    for event in stream.events:
+        if isinstance(event, LoopBegin):
+            depth += bool(depth) or event.name == name
+        elif isinstance(event, LoopEnd):
+            depth -= bool(depth)
+            if not depth and sizes:
+                yield sizes
+                sizes = []
+        elif isinstance(event, LoopNext) and depth == 1:
+            sizes.append([])
+        elif depth and (size := _size(event)) is not None:
+            sizes[-1].append(size)
+
+
 class _Repeat(NamedTuple):
     """A loop in a run: its first step, the steps of an iteration, and how many there are."""
 
@@ -104,10 +142,12 @@ class _Repeat(NamedTuple):
 
 
 def _begun_earlier(
-    told: Sequence[_Told], loops: Sequence[Sequence[_Repeat]]
+    told: Sequence[_Told], loops: Sequence[Sequence[_Repeat]], *, ends_apart: bool
 ) -> list[list[_Repeat]]:
     """Return the loops of each run with what is before them and alike in all of the runs."""
-    earlier = [_earlier(one, those) for one, those in zip(told, loops, strict=True)]
+    earlier = [
+        _earlier(one, those, ends_apart=ends_apart) for one, those in zip(told, loops, strict=True)
+    ]
     least = [min(across) for across in zip(*earlier, strict=True)]
     return [
         [
@@ -118,13 +158,19 @@ def _begun_earlier(
     ]
 
 
-def _earlier(told: _Told, loops: Sequence[_Repeat]) -> list[int]:
-    """Return how many iterations like its first there are before each loop of a run."""
+def _earlier(told: _Told, loops: Sequence[_Repeat], *, ends_apart: bool) -> list[int]:
+    """Return how many iterations like its first there are before each loop of a run.
+
+    With `ends_apart` they are like the one before its first, which may be its last.
+    """
     found: list[int] = []
     free = 0  # where no other loop is any more
     for start, period, count in loops:
+        at = start - period
         first = told.sizes[start : start + period]
-        more, at = 0, start - period
+        if ends_apart and at >= free and told.steps[at:start] == told.steps[start : start + period]:
+            first = told.sizes[at:start]
+        more = 0
         while at >= free and told.sizes[at : at + period] == first:
             more, at = more + 1, at - period
         found.append(more)
