@@ -1,7 +1,8 @@
 """Who hears what long work is doing, where the one who does it may not print and gets no listener.
 
 A question that may take long is asked inside `heard_by`; whoever answers it says its steps to the
-`listener`, which a thread of its own has to be given.
+`listener`, which a thread of its own has to be given. What is said once of all answers goes to
+`remark`, of every thread.
 """
 
 from __future__ import annotations
@@ -30,3 +31,26 @@ def listener() -> Callable[[str], None]:
 
 def _nobody(_step: str) -> None:
     return
+
+
+_remarks: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def remarked_to(tell: Callable[[str], None]) -> Iterator[None]:
+    """Let `tell` have what is remarked inside."""
+    _remarks.append(tell)
+    try:
+        yield
+    finally:
+        _remarks.remove(tell)
+
+
+def remark(text: str) -> None:
+    """Tell whoever wants to know; where nobody does it is a warning of Python's."""
+    if _remarks:
+        _remarks[-1](text)
+        return
+    import warnings  # only then
+
+    warnings.warn(text, RuntimeWarning, stacklevel=2)

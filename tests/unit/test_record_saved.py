@@ -26,6 +26,7 @@ from vramplan.engines.torch.record.saved import (
     stand_ins,
     whole_pipeline,
 )
+from vramplan.engines.torch.record.saved.asked_model import generates
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
@@ -258,6 +259,39 @@ def test_a_codec_reads_the_sizes_of_its_kernels() -> None:
     assert_same({"model": model}, dtype="fp32", kernel="efficient")
 
 
+class Anything(torch.nn.Module):
+    """As GraniteSpeech is: what it is told goes on to the library's own `generate`."""
+
+    def can_generate(self):
+        return True
+
+    def forward(self, input_ids=None, input_features=None):
+        return input_ids, input_features
+
+    def generate(self, *args, **kwargs):
+        return args, kwargs
+
+
+class Named(Anything):
+    """As Nemotron's transcriber, InstructBLIP and Kosmos-2 are."""
+
+    def generate(self, input_ids=None, input_features=None, **kwargs):
+        return input_ids, input_features, kwargs
+
+
+class AtOnce(Named):
+    """As CTC's kind is."""
+
+    def forward(self, input_features):
+        return input_features
+
+
+def test_what_hands_on_what_it_is_told_makes_tokens_too() -> None:
+    assert generates(Anything())
+    assert generates(Named())
+    assert not generates(AtOnce())
+
+
 def test_what_hears_a_sentence_at_once_is_run_once() -> None:
     sides = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = {"encoder_config": {**sides, "intermediate_size": 64}, "vocab_size": 32}
@@ -266,6 +300,20 @@ def test_what_hears_a_sentence_at_once_is_run_once() -> None:
     assert len(recorded.runs) == 1
 
 
+OPT = {
+    "model_type": "opt", "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "vocab_size": 128, "word_embed_proj_dim": 32,
+    "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1,
+}  # fmt: skip
+QFORMER = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "encoder_hidden_size": 32, "vocab_size": 64,
+}  # fmt: skip
+INSTRUCT = {  # the prompt goes to what looks at the image, too
+    "text_config": {**OPT, "max_position_embeddings": 256}, "vision_config": VISION,
+    "qformer_config": QFORMER, "num_query_tokens": 4, "image_token_index": 5,
+    "video_token_index": 5,
+}  # fmt: skip
 WITH_IMAGES = {
     "LlavaForConditionalGeneration": {
         "text_config": {**TEXT, "model_type": "llama"},
@@ -306,18 +354,20 @@ WITH_IMAGES = {
         "scale_factor": 2,
     },
     "Blip2ForConditionalGeneration": {
-        "text_config": {
-            "model_type": "opt", "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "vocab_size": 128, "word_embed_proj_dim": 32,
-            "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1,
-        },
+        "text_config": OPT,
         "vision_config": VISION,
-        "qformer_config": {
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "encoder_hidden_size": 32, "vocab_size": 64,
-        },
+        "qformer_config": QFORMER,
         "num_query_tokens": 4,
         "image_token_index": 5,
+    },
+    "InstructBlipForConditionalGeneration": INSTRUCT,
+    "InstructBlipVideoForConditionalGeneration": INSTRUCT,
+    "Kosmos2ForConditionalGeneration": {  # an image is where a mask of the prompt says
+        "text_config": {
+            "embed_dim": 32, "layers": 2, "ffn_dim": 64, "attention_heads": 4, "vocab_size": 128,
+        },
+        "vision_config": VISION,
+        "latent_query_num": 4,
     },
     "CLIPModel": {"text_config": {**TEXT, "vocab_size": 200}, "vision_config": VISION},
     "Mistral3ForConditionalGeneration": {  # images of any size, each said
@@ -341,7 +391,8 @@ WITH_IMAGES = {
 @pytest.mark.parametrize("name", WITH_IMAGES)
 def test_images_and_text_as_with_real_data(name: str) -> None:
     model = small(getattr(transformers, name), **WITH_IMAGES[name])
-    assert_same({"model": model}, image=(64, 64))
+    recorded = assert_same({"model": model}, image=(64, 64))
+    assert recorded.is_generation == (name != "CLIPModel")
 
 
 def vae(channels: int = 4):

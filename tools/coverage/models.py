@@ -123,6 +123,7 @@ def _run_plainly(subject: Subject, place: str) -> None:
     import transformers
 
     from vramplan.engines.torch.record.saved import models
+    from vramplan.engines.torch.record.saved.asked_model import generates
 
     cls = getattr(transformers, subject.class_name)
     small = (shrink_sides,) if place == "cpu" else ()
@@ -135,9 +136,8 @@ def _run_plainly(subject: Subject, place: str) -> None:
             model = cls(config).eval()
     request = _request(subject, config)
     nowhere: Value = _Nowhere()
-    models.CUDA = torch.device(place)
     with torch.no_grad():
-        if models.generates(model):
+        if generates(model):
             models.run_generation(request, model, nowhere, _REAL_TOKENS[0])
         else:
             models.run_once(request, model, nowhere)

@@ -169,13 +169,14 @@ def read_run(
     engine = str(asked["engine"])
     version = _version(engine, is_ollama=is_ollama)
     rules = rules_of(f"b{version.build}" if version else engine)
+    written_as = pipeline.model.written_as or model.architecture
     is_own = version is not None and version.runs_itself(
-        model.architecture, has_projector_file=has_vision
+        written_as, has_projector_file=has_vision and not pipeline.model.has_encoder_inside
     )
     if version is not None:
-        said.append(said_of(version, model.architecture, is_own=is_own))
+        said.append(said_of(version, written_as, is_own=is_own))
         if asked["flash_attention"] == AUTO:
-            flash = version.flash_attention(model.architecture, is_own=is_own)
+            flash = version.flash_attention(written_as, is_own=is_own)
             asked = {**asked, "flash_attention": flash}
     has_flash = has_flash_attention(str(asked["flash_attention"]), rules, compute_capability)
     has_flash = has_flash and model.architecture not in NEVER_FLASH
