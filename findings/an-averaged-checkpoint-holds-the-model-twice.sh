@@ -9,7 +9,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q torch==2.13.0 ema-pytorch==0.8.3
+"$folder/venv/bin/pip" install -q torch==2.13.0 ema-pytorch==0.8.3 numpy==2.4.6
 cat > "$folder/see.py" <<'PYTHON'
 import os
 import sys
