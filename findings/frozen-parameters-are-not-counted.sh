@@ -4,7 +4,7 @@
 # Guess: the number of parameters that stands beside the operations is the model's.
 # Seen:  both sum what asks for a gradient, and both call it the model's total. A model under LoRA has as many
 #        parameters as its adapters (0.9 million for a Llama of 135 million); one made ready for inference by
-#        requires_grad_(False) has 0, and as many bytes. The operations beside it are right.
+#        requires_grad_(False) has 0. The operations beside it are right.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -2,11 +2,10 @@
 # transformers: without its kernels a Mamba layer takes 109 times its width in every token, a Llama's 5.
 #
 # Guess: a recurrent model's prompt is read token by token with a small state: less memory than a transformer's.
-# Seen:  where mamba-ssm is not installed (pip does not bring it, and it must be compiled), the state of every token
-#        is written out: six tensors of tokens x width x 16 in float32 stand at the same time in Mamba, chunks of
-#        tokens x tokens and states for every head in Mamba-2. At the shapes of Mamba 2.8B a prompt of 4,096 tokens
-#        takes 4.3 GiB more than the weights, whose bfloat16 does not help. One line is logged: "correct but much
-#        slower".
+# Seen:  where mamba-ssm is not installed (transformers does not ask for it), the state of every token is written out:
+#        three tensors of tokens x width x 16 in float32 stand at the same time in Mamba, chunks of tokens x tokens
+#        and states for every head in Mamba-2. At the shapes of Mamba 2.8B a prompt of 4,096 tokens takes 4.3 GiB more
+#        than the weights, whose bfloat16 does not help. One line is logged: "correct but much slower".
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -4,7 +4,7 @@
 # Guess: images of one call are encoded each by itself, and ten take ten times the memory of one.
 # Seen:  their patches are joined into one sequence, in which a mask of all patches x all patches keeps them apart. It
 #        grows with the square of the number of images: ten of 1024 x 1024 (4,096 patches each, Mistral Small's vision
-#        tower too) make 3.1 GiB in bfloat16, one 32 MiB. Called one by one, no image needs any.
+#        tower too) make 3.1 GiB in bfloat16, one 32 MiB. An image alone needs none, and gets one.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# diffusers: a layer in 4 or 5 bits of GGUF is unpacked in 5 to 10 bytes a weight, at each call.
+# diffusers: a layer in 4 or 5 bits of GGUF is unpacked in 4 to 12 bytes a weight, at each call.
 #
 # Guess: a packed layer takes its weight in bfloat16 beside it for as long as it computes: 2 bytes a weight.
 # Seen:  without the kernels that must be installed and asked for, the steps of unpacking stand beside each other: 4
-#        bytes a weight for Q8_0 and Q4_0, 5.2 for Q4_K, 5.1 for Q6_K, 7.2 for Q5_K, and 10 for Q5_0, whose fifth bits
-#        pass through int32. FLUX.1's widest layer (3072 to 21504) takes 630 MiB in Q5_0, not 126.
+#        bytes a weight for Q8_0 and Q4_0, 5.2 for Q4_K, 5.1 for Q6_K, 7.2 for Q5_K, 10 for Q5_0, whose fifth bits
+#        pass through int32, and 12 for IQ4_NL and IQ4_XS, which index a table. FLUX.1's widest layer (3072 to 21504)
+#        takes 770 MiB in IQ4_XS, not 126.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -50,7 +51,10 @@ class Counted(TorchDispatchMode):
         self.now -= self.known.pop(which, 0)
 
 
-for name, expected in (("Q8_0", 4), ("Q4_0", 4), ("Q4_K", 5.2), ("Q6_K", 5.1), ("Q5_K", 7.2), ("Q5_0", 10)):
+for name, expected in (
+    ("Q8_0", 4), ("Q4_0", 4), ("Q4_K", 5.2), ("Q6_K", 5.1), ("Q5_K", 7.2), ("Q5_0", 10), ("IQ4_NL", 12),
+    ("IQ4_XS", 12.2),
+):
     kind = GGMLQuantizationType[name]
     block, size = GGML_QUANT_SIZES[kind]
     layer = GGUFLinear(COLUMNS, ROWS, bias=False, compute_dtype=HALF)
