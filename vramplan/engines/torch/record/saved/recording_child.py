@@ -27,6 +27,7 @@ from vramplan.engines.torch.record.saved.constant_tape import Recorded, write_re
 from vramplan.engines.torch.record.saved.inputs import count_forms
 from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
 from vramplan.engines.torch.record.saved.request import Request, read_request
+from vramplan.engines.torch.record.saved.taking_over import part_steps
 from vramplan.engines.torch.record.saved.wrapped import (
     Functions,
     WrappedDevice,
@@ -131,6 +132,7 @@ def record_modules(
         with _recording(request, device, {}) as stream:
             tell("running the pipeline")
             calls, loops = whole_pipeline.run_pipeline(request, pipe, device)
+        loops = part_steps(stream, loops)
         return Recorded(runs=[stream], routines=list(calls.routines.values()), loops=loops)
     (model,) = modules.values()
     problem: Exception | None = None

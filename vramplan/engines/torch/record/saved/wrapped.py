@@ -35,6 +35,8 @@ from vramplan.engines.torch.record.stream import Alloc, Birth, Free, Stream
 CUDA = torch.device("cuda", 0)
 #: token ids and masks of a long prompt keep their values too: code reads whether any is masked
 SMALL_WHOLE = 1 << 18
+#: elements of the largest tensor that is real because all it was made of are
+_LARGEST_REAL = 1 << 26
 
 #: indexing operators, whose masks become indices as they do on a GPU (`nonzero`)
 _INDEXING = ("aten.index.", "aten.index_put", "aten._unsafe_index")
@@ -129,6 +131,16 @@ def _on_device(value: Value) -> Iterator[OnDevice]:
 def content_of(value: Value) -> Value:
     """Return what is behind a wrapper; everything else as it is."""
     return value.content if isinstance(value, OnDevice) else value
+
+
+def _grows_large(func: Operator, here: Iterable[OnDevice]) -> bool:
+    """Return whether an operator would make a real tensor of many elements out of few.
+
+    A mask between all of a video's tokens is made of their numbers, which are expanded first; what
+    only looks at them in another way takes no memory.
+    """
+    is_view = any(one.alias_info is not None for one in func._schema.returns)
+    return not is_view and any(one.content.numel() > _LARGEST_REAL for one in here)
 
 
 def _is_cuda(device: Value) -> bool:
@@ -321,7 +333,7 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         kwargs: dict[str, Value],
         here: list[OnDevice],
     ) -> Value:
-        is_hollow = any(is_meta(one.content) for one in here)
+        is_hollow = any(is_meta(one.content) for one in here) or _grows_large(func, here)
         if name.startswith(_ATTENTION) and "math" not in name:
             return self._attend(func, name, args, kwargs, is_hollow=is_hollow)
         if self.is_strict:
