@@ -8,6 +8,7 @@ the class's own code takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from vramplan.engines.torch.record.saved.asked_model import (
     Tensors,
 )
 from vramplan.engines.torch.record.saved.image_inputs import image_of
+from vramplan.quick_dataclass import replace
 
 Value = Any
 Make = Callable[[AskedModel], torch.Tensor]
@@ -256,7 +258,7 @@ _SPECTRA_FORMS = (_spectra, _bins_first, _stacked, _more_bins, _as_an_image)
 
 
 def _spectra_mask(asked: AskedModel) -> torch.Tensor:
-    spectra = _form_of(_SPECTRA_FORMS, asked)(asked)
+    spectra = _form_of(_SPECTRA_FORMS, asked.form)(asked)
     return torch.ones(len(spectra), max(spectra.shape[1:3]), dtype=torch.long)
 
 
@@ -303,8 +305,8 @@ def _latents(asked: AskedModel) -> torch.Tensor:
     return _zeros(asked.request.batch, width, asked.tokens)
 
 
-def _form_of(makers: tuple[Make, ...], asked: AskedModel) -> Make:
-    return makers[min(asked.form, len(makers) - 1)]
+def _form_of(makers: tuple[Make, ...], form: int) -> Make:
+    return makers[min(form, len(makers) - 1)]
 
 
 #: by the name of an argument, its forms in their order
@@ -355,6 +357,13 @@ MAIN = ("input_ids", "pixel_values", "input_features", "input_values", "flattene
 #: arguments that tell how an image was cut into patches, and of these, those with an image each
 _CUT = frozenset(("grid_thw", "image_grid_thw", "spatial_shapes", "pixel_position_ids"))
 _APART = frozenset(("spatial_shapes", "pixel_position_ids"))
+#: whose form decides an argument's
+_FORM_OF: Mapping[str, str] = {
+    "input_features_mask": "input_features",
+    "grid_thw": "pixel_values",
+    "image_grid_thw": "pixel_values",
+}
+_MOST_FORMS = 16
 #: what has a default that is refused
 _REFUSED = frozenset(
     ("bbox", "visual_feats", "visual_pos", "actions", "rewards", "returns_to_go", "timesteps")
@@ -371,9 +380,13 @@ def is_known(name: Value) -> bool:
 
 
 def count_forms(asked: AskedModel) -> int:
-    """Return how many forms the inputs of a model may have by their names."""
-    names = _wanted(asked) | (_HEARD & asked.names.keys() if asked.generates else set())
-    return max((len(_MAKERS[name]) for name in names), default=1)
+    """Return how many forms the inputs of a model may have by their names, each with each.
+
+    The last is a prompt alone, where something else may go with it.
+    """
+    others = _others(asked)
+    names = _wanted(asked) | others | (_HEARD & asked.names.keys() if asked.generates else set())
+    return min(_MOST_FORMS, prod(_counts(names).values())) + bool(others)
 
 
 def by_name(asked: AskedModel, given: frozenset[str]) -> Tensors:
@@ -381,10 +394,30 @@ def by_name(asked: AskedModel, given: frozenset[str]) -> Tensors:
 
     Raises RecordingError for a size that its config has no number for.
     """
+    wanted, others = _wanted(asked, given), _others(asked)
+    if others and asked.form < count_forms(asked) - 1:
+        wanted |= others
+    forms, left = {}, asked.form
+    for name, count in _counts(wanted).items():
+        left, forms[name] = divmod(left, count)
     made: Tensors = {}
-    for name in sorted(_wanted(asked, given) - given):
-        made[name] = _form_of(_MAKERS[name], asked)(asked)
+    for name in sorted(wanted - given):
+        form = forms.get(_FORM_OF.get(name, name), 0)
+        made[name] = _form_of(_MAKERS[name], form)(replace(asked, form=form))
     return made
+
+
+def _counts(names: set[str]) -> dict[str, int]:
+    """Return how many forms each of these names has that has several, and no other decides."""
+    deciding = sorted({_FORM_OF.get(name, name) for name in names})
+    return {name: len(_MAKERS[name]) for name in deciding if len(_MAKERS[name]) > 1}
+
+
+def _others(asked: AskedModel) -> set[str]:
+    """Return the names of what goes with a prompt where nothing is generated."""
+    if asked.generates or asked.main != "input_ids" or asked.sees_in_a_prompt:
+        return set()
+    return set(_OTHERS & asked.names.keys()) - asked.required
 
 
 def _wanted(asked: AskedModel, given: frozenset[str] = frozenset()) -> set[str]:
@@ -404,8 +437,6 @@ def _wanted(asked: AskedModel, given: frozenset[str] = frozenset()) -> set[str]:
     if not asked.generates:
         if asked.main == "input_features":
             wanted |= {"input_features_mask"} & names
-        if asked.main == "input_ids" and not asked.sees_in_a_prompt:
-            wanted |= _OTHERS & names
         if asked.main == "pixel_values":
             wanted |= {"input_ids"} & names  # what is looked for in an image
         if asked.main == "input_ids":
