@@ -163,7 +163,7 @@ def _clip() -> Value:
         ]
     )
     first, last = ((word, vocab[word]) for word in words[-2:])
-    made.post_processor = processors.RobertaProcessing(sep=last, cls=first)
+    made.post_processor = processors.RobertaProcessing(last, first)
     return transformers.CLIPTokenizerFast(tokenizer_object=made)
 
 
