@@ -164,6 +164,7 @@ def siglip(family: str, image: int, patch: int, wide: int, inner: int, heads: in
 def gemma3(image: int = 896) -> object:
     """Return SigLIP-400M/14-896 with Gemma 3's projector."""
     model = siglip("gemma3", image, 14, 1152, 4304, 16)
+    model.meta["vision.projection_dim"] = 2560
     model.add("mm.input_projection.weight", 2560, 1152, kind=F16)
     model.add("mm.soft_emb_norm.weight", 1152)
     return model

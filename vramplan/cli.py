@@ -63,8 +63,19 @@ _HELP = "help"
 #: llama.cpp's option, which argparse would take for ``-o t``: a file called ``t`` would be written
 _SWALLOWED = "-ot"
 
+_DIGITS = frozenset("0123456789")
+
 #: what argparse takes for an option without a value, of which its readers are not told
 _NO_VALUE = r"--?[a-z][a-z-]*=--"
+
+
+class _Negative:
+    """What argparse asks whether a word is a negative number, without a pattern to compile."""
+
+    @staticmethod
+    def match(word: str) -> bool:
+        """Return whether a word is a value that begins with a minus: ``-1GiB``."""
+        return word[:1] == "-" and word[1:2] in _DIGITS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,7 +87,7 @@ class _Parser(argparse.ArgumentParser):
             allow_abbrev=False,  # an abbreviation that works today is ambiguous tomorrow
             **options,  # type: ignore[arg-type]  # argparse hands over what add_parser was given
         )
-        self._negative_number_matcher = re.compile(r"-[0-9].*")
+        self._negative_number_matcher = _Negative()  # type: ignore[assignment]  # `match` is called
 
     def error(self, message: str) -> NoReturn:
         hint = f"{self.prog} --help"
@@ -240,16 +251,19 @@ def _run(words: list[str]) -> int:
         from vramplan.commands.output import check_output
 
         check_output(known)
-    run = _load(name, "run")
-    if not hasattr(known, "no_cache"):  # and then no model is asked about
-        return cast("int", run(known))
-    from vramplan.ask.cache import remembering
     from vramplan.commands.output import remark
-    from vramplan.recording_switch import switched_off
+    from vramplan.hearing import remarked_to
 
-    wanted = getattr(known, "no_record", False)
-    with remembering(remark, is_wanted=not known.no_cache), switched_off(is_wanted=wanted):
-        return cast("int", run(known))
+    run = _load(name, "run")
+    with remarked_to(remark):
+        if not hasattr(known, "no_cache"):  # and then no model is asked about
+            return cast("int", run(known))
+        from vramplan.ask.cache import remembering
+        from vramplan.recording_switch import switched_off
+
+        wanted = getattr(known, "no_record", False)
+        with remembering(remark, is_wanted=not known.no_cache), switched_off(is_wanted=wanted):
+            return cast("int", run(known))
 
 
 def _unknown_argument(

@@ -1,7 +1,8 @@
 """Who hears what long work is doing, where the one who does it may not print and gets no listener.
 
 A question that may take long is asked inside `heard_by`; whoever answers it says its steps to the
-`listener`, which a thread of its own has to be given.
+`listener`, which a thread of its own has to be given. What is said once of all answers goes to
+`remark`, of every thread.
 """
 
 from __future__ import annotations
@@ -30,3 +31,30 @@ def listener() -> Callable[[str], None]:
 
 def _nobody(_step: str) -> None:
     return
+
+
+class _Told:
+    """Who is told remarks."""
+
+    tell: Callable[[str], None] | None = None
+
+
+@contextmanager
+def remarked_to(tell: Callable[[str], None]) -> Iterator[None]:
+    """Let `tell` have what is remarked inside."""
+    before = _Told.tell
+    _Told.tell = staticmethod(tell)
+    try:
+        yield
+    finally:
+        _Told.tell = before if before is None else staticmethod(before)
+
+
+def remark(text: str) -> None:
+    """Tell whoever wants to know; where nobody does it is a warning of Python's."""
+    if _Told.tell is not None:
+        _Told.tell(text)
+        return
+    import warnings  # only then
+
+    warnings.warn(text, RuntimeWarning, stacklevel=2)

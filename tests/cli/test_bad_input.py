@@ -50,7 +50,7 @@ CARD = ("--card", "8gb")
         (
             ["gemma", *CARD],
             "unknown pipeline 'gemma'",
-            "6 begin so, such as gemma-3-12b, gemma-3-4b",
+            "begin so, such as gemma-3-12b, gemma-3-4b",
         ),
         (["sd15", *CARD, "--mode", "txt2vid"], "sd15 has no mode 'txt2vid'", "txt2img"),
         (

@@ -279,7 +279,9 @@ def test_no_hint_names_what_cannot_be_done(run, tmp_path, name) -> None:
 
 def test_a_list_by_words(run) -> None:
     found = run("catalog", "list", "llava", "OLLAMA", "--json").json["result"]["pipelines"]
-    assert [one["name"] for one in found] == ["llava:7b"]
+    named = [one["name"] for one in found]
+    assert "llava:7b" in named
+    assert all("llava" in name for name in named)
     done = run("catalog", "list", "lava7")
     assert (done.code, done.out) == (2, "")
     assert "no pipeline of the catalogue has 'lava7' in it" in done.error

@@ -98,7 +98,14 @@ def test_a_repository_that_is_misspelt_in_a_file_is_refused(run, tiny) -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("stabilityai/sd-vae-ft-mze", "did you mean 'stabilityai/sd-vae-ft-mse'?"),
+        (
+            "stabilityai/sd-vae-ft-mze",
+            (
+                "did you mean 'stabilityai/sd-vae-ft-mse'? a model on the hub is "
+                "hf:stabilityai/sd-vae-ft-mze, a GGUF file there "
+                "hf:stabilityai/sd-vae-ft-mze:FILE.gguf"
+            ),
+        ),
         ("nobody/x", "a model on the hub is hf:nobody/x, a GGUF file there hf:nobody/x:FILE.gguf"),
     ],
 )

@@ -444,8 +444,11 @@ def test_a_copy_in_the_cache_goes_before(hub, tmp_path, monkeypatch) -> None:
 
 def test_a_repository_of_other_files_is_left_to_the_readers_of_those(hub, run) -> None:
     hub.folder.mkdir()
-    (hub.folder / "m.gguf").write_bytes(b"")
+    for name in ("a.gguf", "b.gguf"):
+        (hub.folder / name).write_bytes(b"")
     assert "name a file" in refused(run, "hf:org/name")
+    (hub.folder / "b.gguf").unlink()
+    assert "a.gguf: not a GGUF file, but an empty file" in refused(run, "hf:org/name")
 
 
 def test_a_saved_model_may_be_loaded_in_four_bits(run, tmp_path, monkeypatch) -> None:

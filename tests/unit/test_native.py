@@ -21,7 +21,7 @@ needs_core = pytest.mark.skipif(native.find_core()[0] is None, reason=native.fin
 
 
 #: tokens that a drawn question generates at most: the reference walks through each of them
-MOST_TOKENS = 48
+MOST_TOKENS = 16
 
 
 @needs_core
@@ -79,6 +79,41 @@ def test_a_core_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) ->
         native.find_core.cache_clear()
     assert core is None
     assert "older than its sources" in words or "was not built" in words
+
+
+def test_a_core_of_other_sources_is_said_once() -> None:
+    """A replay in Python takes a hundred times as long: who changes the core wants to know why."""
+    given = "native.sources_checksum = lambda: 1" if native.LIBRARY.is_file() else ""
+    command = f"""
+import sys
+from vramplan.engines.torch.tape import native
+{given}
+from vramplan.cli import main
+sys.exit(main(("check", "sd15-vae", "denoising-ae", "--batch", "3", "--card", "8gb", "--no-cache")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1)
+    said = [line for line in done.stderr.splitlines() if "older than its sources" in line]
+    wanted = (
+        "note: the compiled core is older than its sources, so replays run in Python, up to a "
+        "hundred times slower: build it with 'python hatch_build.py'"
+    )
+    assert said == ([wanted] if given else [])
+
+
+def test_what_nobody_hears_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "find_core", lambda: (None, native._STALE))
+    native.say_if_stale.cache_clear()
+    with pytest.warns(RuntimeWarning, match="older than its sources"):
+        native.say_if_stale()
+    native.say_if_stale()  # and not again
+    native.say_if_stale.cache_clear()
 
 
 def test_a_core_that_is_no_library_is_not_used(

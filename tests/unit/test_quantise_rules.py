@@ -12,6 +12,7 @@ from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.engines.ggml.open import open_entry
 from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
+from vramplan.engines.ggml.projector_entry import read_projector
 from vramplan.engines.ggml.quantise_rules import TYPES, Mixture, quantised
 from vramplan.engines.ggml.quantised_name import read_name
 from vramplan.engines.ggml.read_model import header_of, read_model
@@ -76,6 +77,9 @@ def test_llama_3_1_in_every_quantisation_is_as_llama_cpp_publishes_it(
 #: what Ollama's library says of a download, GB as it rounds them (ollama.com/library, 2025 and
 #: 2026); with a header of words, 6 to 16 MB, and licences of some kilobytes
 LISTED = {
+    "bakllava:7b": 4.7, "gemma3:4b": 3.3, "gemma3:12b": 8.1, "gemma3:27b": 17, "llava:13b": 8.0,
+    "llava:34b": 20, "llava-llama3:8b": 5.5, "mistral-small3.1:24b": 15, "qwen2.5vl:7b": 6.0,
+    "qwen2.5vl:32b": 21,
     "codellama:7b": 3.8, "deepseek-r1:14b": 9.0, "deepseek-r1:32b": 20, "deepseek-r1:7b": 4.7,
     "deepseek-r1:8b": 5.2, "gemma2:27b": 16, "gemma2:2b": 1.6, "gemma2:9b": 5.4,
     "gemma3:1b": 0.815, "gpt-oss:20b": 14, "gpt-oss:120b": 65,
@@ -93,10 +97,28 @@ LISTED = {
 def test_entries_are_as_large_as_ollamas_library_says(path: Path) -> None:
     pipeline = entry(path)
     listed = LISTED[pipeline.name]
-    least = read_model(pipeline).weights_bytes
+    vision = read_projector(pipeline)
+    least = read_model(pipeline).weights_bytes + (vision.counted_bytes if vision else 0)
     digit = 0.001 if listed < 1 else 0.1 if listed < 10 else 1.0
     assert least / 1e9 + 0.0005 <= listed + digit / 2
     assert (least + 16.1e6) / 1e9 >= listed - digit / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("qwen2.5vl-7b", 8_292_166_656),  # Qwen/Qwen2.5-VL-7B-Instruct
+        ("mistral-small3.1-24b", 24_011_361_280),  # mistralai/Mistral-Small-3.1-24B-Base-2503
+    ],
+)
+def test_models_that_see_have_as_many_parameters_as_their_authors_files(
+    name: str, parameters: int
+) -> None:
+    pipeline = entry(next(path for path in ENTRIES if path.stem == f"ollama-{name}"))
+    vision = read_projector(pipeline)
+    made = [one for one in vision.tensors if one.name == "v.token_embd.img_break"]
+    counted = read_model(pipeline).parameters + sum(one.elements for one in vision.tensors)
+    assert counted - sum(one.elements for one in made) == parameters
 
 
 def test_downloads_that_ollamas_documentation_counts_to_the_byte() -> None:

@@ -778,7 +778,7 @@ def test_a_list_of_layers_may_have_empty_places() -> None:
 @pytest.mark.parametrize(
     ("problem", "given_up"),
     [
-        (RecordingError, [[], [], ["frames"], ["frames", "image"], ["frames", "image", "batch"]]),
+        (RecordingError, [[], [], ["batch"], ["batch", "frames"], ["batch", "frames", "image"]]),
         (GrowingResultError, [[], ["batch"], ["batch"], ["batch", "frames"]]),
     ],
 )

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import sys
+import types
 
 import pytest
 
@@ -27,6 +28,7 @@ from vramplan.engines.torch.record.saved import (
     stand_ins,
     whole_pipeline,
 )
+from vramplan.engines.torch.record.saved.asked_model import AskedModel, generates
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.stand_ins import stand_in
@@ -271,6 +273,113 @@ def test_a_codec_reads_the_sizes_of_its_kernels() -> None:
     assert_same({"model": model}, dtype="fp32", kernel="efficient")
 
 
+class Ears(torch.nn.Module):
+    """Says nothing of channels, and takes a sound of so many dimensions."""
+
+    main_input_name = "input_values"
+    dtype, device = torch.float32, CUDA
+    config = types.SimpleNamespace()
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.dimensions, self.heard = dimensions, []
+
+    def forward(self, input_values):
+        self.heard.append(tuple(input_values.shape))
+        kept = input_values + 1
+        if kept.dim() != self.dimensions:
+            raise ValueError(f"not of {kept.dim()} dimensions")
+        return kept
+
+
+def hear(ears):
+    request = dataclasses.replace(REQUEST, parts=(part({}),))
+    return recording_child.record_modules(request, {"model": ears}, lambda _: None)
+
+
+def test_a_sound_is_given_in_the_form_that_the_class_takes() -> None:
+    ears = Ears(dimensions=3)
+    recorded = hear(ears)
+    assert ears.heard == [(1, 16000), (1, 1, 16000)]
+    # nothing is left of the form that was not taken
+    allocs = [one for one in recorded.runs[0].events if isinstance(one, Alloc)]
+    assert [one.size_bytes for one in allocs] == [64000, 64000]
+
+
+def test_what_takes_no_form_says_why_the_first_failed() -> None:
+    with pytest.raises(ValueError, match="not of 2 dimensions"):
+        hear(Ears(dimensions=9))
+
+
+def test_a_number_is_found_in_the_config_of_the_part_that_it_is_of() -> None:
+    def config(**known):
+        return types.SimpleNamespace(to_dict=dict, **known)
+
+    whole = config(
+        image_size=8,
+        text_config=config(patch_size=1, vocab_size=3),
+        vision_config=config(backbone_config=config(patch_size=[4, 4], image_size=64)),
+    )
+    model = types.SimpleNamespace(config=whole)
+    asked = AskedModel(request=REQUEST, model=model, names={}, main="input_ids", generates=False)
+    assert asked.said("patch_size", part="vision") == 4
+    assert asked.said("patch_size") == 1
+    assert asked.said("image_size", part="vision") == 64
+    assert asked.said("image_size") == 8
+    with pytest.raises(RecordingError, match="none of no_such_size"):
+        asked.said("no_such_size")
+    whole.image_size = 1 << 20
+    with pytest.raises(RecordingError, match="image_size"):
+        asked.said("image_size")
+
+
+def test_a_product_of_two_types_is_refused_as_torch_does() -> None:
+    for is_strict in (False, True):
+        device = WrappedDevice(Stream("main", {}), set())
+        device.is_strict = is_strict
+        with device:
+            one, other = torch.empty(600, 600, device="cuda"), torch.empty(600, 600, device="cuda")
+            other = other.to(torch.bfloat16)
+            if is_strict:
+                with pytest.raises(RuntimeError, match="same dtype"):
+                    torch.mm(one, other)
+            else:
+                torch.mm(one, other)
+
+
+class Anything(torch.nn.Module):
+    """As GraniteSpeech is: what it is told goes on to the library's own `generate`."""
+
+    def can_generate(self):
+        return True
+
+    def forward(self, input_ids=None, input_features=None):
+        return input_ids, input_features
+
+    def generate(self, *args, **kwargs):
+        return args, kwargs
+
+
+class Named(Anything):
+    """As Nemotron's transcriber, InstructBLIP and Kosmos-2 are."""
+
+    def generate(self, input_ids=None, input_features=None, **kwargs):
+        return input_ids, input_features, kwargs
+
+
+class AtOnce(Named):
+    """As CTC's kind is."""
+
+    def forward(self, input_features):
+        return input_features
+
+
+def test_what_hands_on_what_it_is_told_makes_tokens_too() -> None:
+    assert generates(Anything())
+    assert generates(Named())
+    assert not generates(AtOnce())
+
+
 def test_what_hears_a_sentence_at_once_is_run_once() -> None:
     sides = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = {"encoder_config": {**sides, "intermediate_size": 64}, "vocab_size": 32}
@@ -279,6 +388,20 @@ def test_what_hears_a_sentence_at_once_is_run_once() -> None:
     assert len(recorded.runs) == 1
 
 
+OPT = {
+    "model_type": "opt", "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "vocab_size": 128, "word_embed_proj_dim": 32,
+    "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1,
+}  # fmt: skip
+QFORMER = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "encoder_hidden_size": 32, "vocab_size": 64,
+}  # fmt: skip
+INSTRUCT = {  # the prompt goes to what looks at the image, too
+    "text_config": {**OPT, "max_position_embeddings": 256}, "vision_config": VISION,
+    "qformer_config": QFORMER, "num_query_tokens": 4, "image_token_index": 5,
+    "video_token_index": 5,
+}  # fmt: skip
 WITH_IMAGES = {
     "LlavaForConditionalGeneration": {
         "text_config": {**TEXT, "model_type": "llama"},
@@ -319,18 +442,20 @@ WITH_IMAGES = {
         "scale_factor": 2,
     },
     "Blip2ForConditionalGeneration": {
-        "text_config": {
-            "model_type": "opt", "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "vocab_size": 128, "word_embed_proj_dim": 32,
-            "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1,
-        },
+        "text_config": OPT,
         "vision_config": VISION,
-        "qformer_config": {
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "encoder_hidden_size": 32, "vocab_size": 64,
-        },
+        "qformer_config": QFORMER,
         "num_query_tokens": 4,
         "image_token_index": 5,
+    },
+    "InstructBlipForConditionalGeneration": INSTRUCT,
+    "InstructBlipVideoForConditionalGeneration": INSTRUCT,
+    "Kosmos2ForConditionalGeneration": {  # an image is where a mask of the prompt says
+        "text_config": {
+            "embed_dim": 32, "layers": 2, "ffn_dim": 64, "attention_heads": 4, "vocab_size": 128,
+        },
+        "vision_config": VISION,
+        "latent_query_num": 4,
     },
     "CLIPModel": {"text_config": {**TEXT, "vocab_size": 200}, "vision_config": VISION},
     "Mistral3ForConditionalGeneration": {  # images of any size, each said
@@ -354,7 +479,8 @@ WITH_IMAGES = {
 @pytest.mark.parametrize("name", WITH_IMAGES)
 def test_images_and_text_as_with_real_data(name: str) -> None:
     model = small(of(transformers, name), **WITH_IMAGES[name])
-    assert_same({"model": model}, image=(64, 64))
+    recorded = assert_same({"model": model}, image=(64, 64))
+    assert recorded.is_generation == (name != "CLIPModel")
 
 
 def vae(channels: int = 4):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vramplan.errors import SourceError
-from vramplan.sources.hub import read_from_hub
+from vramplan.sources.hub import find_on_hub, read_from_hub
 from vramplan.sources.model_folder import (
     find_in_lm_studio,
     find_projector_file,
@@ -350,6 +350,41 @@ def test_a_quantisation_names_its_file(hub, tmp_path, asked, file) -> None:
     hub.listing = json.dumps([{"path": name} for name in names]).encode()
     read_from_hub(f"org/name:{asked}", at(hub, tmp_path))
     assert f"/org/name/resolve/main/{file}" in [path for path, *_ in hub.asked]
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "projector"),
+    [
+        ("org/name:Q4_K_M", "m-Q4_K_M.gguf", "mmproj-Q8_0.gguf"),
+        ("org/name:BF16", "big/m-BF16.gguf", "big/mmproj-F16.gguf"),
+        ("org/name:q6_k/m-Q6_K.gguf", "q6_k/m-Q6_K.gguf", "mmproj-Q8_0.gguf"),
+        ("org/name", "m-Q4_K_M.gguf", "mmproj-Q8_0.gguf"),
+    ],
+)
+def test_a_projector_comes_along(hub, tmp_path, asked, model, projector) -> None:
+    names = [
+        "imatrix.gguf", "m-Q4_K_M.gguf", "m-Q8_0.gguf", "mtp-m-Q4_K_M.gguf", "big/m-BF16.gguf",
+        "big/mmproj-F16.gguf", "mmproj-F16.gguf", "mmproj-Q8_0.gguf", "other/mmproj-Q4_0.gguf",
+        "q6_k/m-Q6_K.gguf",
+    ]  # fmt: skip
+    hub.listing = json.dumps([{"path": name} for name in names]).encode()
+    found = find_on_hub(asked, at(hub, tmp_path))
+    assert (found.file, found.projector_file) == (model, projector)
+    read = [path.rpartition("resolve/main/")[2] for path, *_ in hub.asked if "resolve" in path]
+    assert set(read) == {model, projector}
+
+
+def test_a_model_alone_comes_alone(hub, tmp_path) -> None:
+    hub.listing = b'[{"path": "m-Q5_K_M.gguf"}, {"path": "other/mmproj-F16.gguf"}]'
+    found = find_on_hub("org/name", at(hub, tmp_path))
+    assert (found.file, found.projector) == ("m-Q5_K_M.gguf", None)
+
+
+@pytest.mark.parametrize("listing", [b"[", b"{}", b'[{"path": 1}]'])
+def test_a_file_is_read_where_nothing_is_listed(hub, tmp_path, listing) -> None:
+    hub.listing = listing
+    found = find_on_hub("org/name:m.gguf", at(hub, tmp_path))
+    assert (found.file, found.projector) == ("m.gguf", None)
 
 
 @pytest.mark.parametrize("asked", ["Q3_K_M", "Q4_0"])

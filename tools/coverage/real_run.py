@@ -57,6 +57,12 @@ class HeardDevice(WrappedDevice):
         self.heard = Heard()
         self._sizes: dict[Birth, int] = {}
 
+    def begin_run(self, dims: dict[str, int]) -> Stream:
+        """Hear from here on."""
+        self.heard = Heard()
+        self._sizes.clear()
+        return super().begin_run(dims)
+
     def write(self, event: Event) -> None:
         """Take an event down."""
         if isinstance(event, Alloc) and self.stream.routine != _UNHEARD:

@@ -25,7 +25,7 @@ from vramplan.budget.verdict import Grader, candidate_budgets, judged_as
 from vramplan.catalog.axes import read_axis_assignment
 from vramplan.catalog.sweep_file import HERE, RAY, Grid, is_sweep_file, load_sweep
 from vramplan.catalog.target_text import split_target
-from vramplan.engines.door import Remark, engine_of
+from vramplan.engines.door import Remark, engine_of, say_if_core_is_stale
 from vramplan.errors import UsageError, VramplanError
 from vramplan.model import (
     Advice,
@@ -403,6 +403,8 @@ def compute_in_order(
     grow with the rows. Raises MissingError without Ray, VramplanError where a process ends early.
     """
     tasks = sweep.tasks(start)
+    if jobs != 1:
+        say_if_core_is_stale()  # nobody hears the other processes
     if on == RAY:
         from vramplan.runner.cluster import map_on_ray
 

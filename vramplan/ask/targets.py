@@ -158,7 +158,7 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
         if repository
         else None
     )
-    hint = near or on_hub or "vramplan catalog list shows them"
+    hint = " ".join(one for one in (near, on_hub) if one) or "vramplan catalog list shows them"
     return UsageError(f"unknown pipeline {text!r}", hint=hint)
 
 

@@ -37,8 +37,6 @@ _DEFAULT_MULTIPROCESSORS = 28
 #: ``8gb``, and ``8g`` and ``8``: a card is never meant to have 8 of anything else
 # compiled where one is used: few of them are in a run
 _CLASS = r"(?a)([0-9]{1,4})\s*(?:[gG][bB]?)?"
-_BARE = r"[0-9]+"
-_NUMBER = r"[0-9]{4}"
 _SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"
 _CAPABILITY = r"[1-9][0-9]?\.[0-9]"
 #: what people write before a card's name, behind the maker's
@@ -172,7 +170,7 @@ def match_card(text: str, cards: Mapping[str, Card]) -> CardChoice:
     stripped = text.strip()
     if match := re.fullmatch(_CLASS, stripped):
         classes = class_names(cards.values())
-        if re.fullmatch(_BARE, stripped) and f"{stripped}gb" not in classes:
+        if stripped.isdecimal() and f"{stripped}gb" not in classes:
             _refuse_part(text, cards.values())
         return _match_class(int(match.group(1)), cards.values())
     if re.fullmatch(_SIZE, stripped):
@@ -275,7 +273,8 @@ def _match_name(text: str, cards: Mapping[str, Card]) -> Card | None:
 
 def _is_size(slug: str) -> bool:
     """Return whether a text may be a class: a bare number of four digits is rather a card's."""
-    return bool(re.fullmatch(_CLASS, slug)) and not re.fullmatch(_NUMBER, slug)
+    is_number = len(slug) == 4 and slug.isdecimal()
+    return bool(re.fullmatch(_CLASS, slug)) and not is_number
 
 
 def _written_out(slug: str, cards: Iterable[str]) -> str:

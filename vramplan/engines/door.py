@@ -285,6 +285,13 @@ def core_in_words() -> tuple[bool, str]:
     return core is not None, words
 
 
+def say_if_core_is_stale() -> None:
+    """Remark, once, where the compiled core is older than its sources, and not in use."""
+    from vramplan.engines.torch.tape.native import say_if_stale
+
+    say_if_stale()
+
+
 def install(runtime: str, engine: Engine) -> None:
     """Let `engine` run the pipelines of `runtime` in this process; the last one installed wins."""
     _others[runtime] = engine

@@ -1,4 +1,8 @@
-"""GGUF files on the Hugging Face hub: their headers, by HTTP ranges or from the local cache."""
+"""GGUF files on the Hugging Face hub: their headers, by HTTP ranges or from the local cache.
+
+Which file a quantisation names, and which projector comes with it, is as llama.cpp's ``-hf`` has
+it. Source: ggml-org/llama.cpp, common/download.cpp (find_best_model, find_best_sibling).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from urllib.parse import quote
 
 from vramplan.codec import JsonError, Limits, parse_json
 from vramplan.errors import SourceError
+from vramplan.quick_dataclass import dataclass
 from vramplan.sources.gguf import LONGEST_HEADER, join_parts, part_names, read_gguf, read_header
 from vramplan.sources.gguf_header import GgufFile
 from vramplan.sources.hub_address import PREFIX, REPOSITORY
@@ -19,8 +24,49 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)
 #: what llama.cpp's users name a file by: Q4_K_M, IQ4_XS, UD-Q4_K_XL, F16, BF16
 _QUANTISATION = re.compile(r"(?!.*\.gguf$)[A-Za-z]{1,4}[A-Za-z0-9_-]{1,30}", re.IGNORECASE)
 _LATER_PART = re.compile(r"-(?!00001)[0-9]{5}-of-[0-9]{5}\.gguf$", re.IGNORECASE)
+#: files beside models, by what llama.cpp knows them by
+_BESIDE = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
+#: what is taken of a repository of which no file was named
+_USUAL = ("Q4_K_M", "Q8_0")
+_TAG = re.compile(r"[-.]([A-Z0-9_]+?)(?:-[0-9]{5}-of-[0-9]{5})?\.gguf$", re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9]{1,4}")
 _MOST_NAMED = 20
 _LISTING = Limits(text_bytes=8 << 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnHub:
+    """A model's header, and that of the projector in its repository, with their files."""
+
+    file: str
+    header: GgufFile
+    projector_file: str = ""
+    projector: GgufFile | None = None
+
+
+def find_on_hub(text: str, environment: Mapping[str, str] | None = None) -> OnHub:
+    """Return the model that ``ORG/NAME``, with a file or a quantisation behind it, stands for.
+
+    The projector is that in the model's folder or above it, the nearest in folders and then in the
+    bits of its type. Raises SourceError as `read_from_hub`.
+    """
+    environ = os.environ if environment is None else environment
+    repository, _, file = text.partition(":")
+    listed: list[str] | None = None
+    if REPOSITORY.fullmatch(repository) and (not file or _QUANTISATION.fullmatch(file)):
+        listed = _listed(repository, ask_hub(environ))
+        file = _quantised(repository, file, listed) if file else _usual(repository, listed)
+    header = read_from_hub(f"{repository}:{file}" if file else text, environ)
+    if listed is None:
+        try:
+            listed = _listed(repository, ask_hub(environ))
+        except SourceError:  # the file was read, from the cache or a server that lists nothing
+            return OnHub(file=file, header=header)
+    projector = _projector_of(file, listed)
+    if projector is None:
+        return OnHub(file=file, header=header)
+    found = read_from_hub(f"{repository}:{projector}", environ)
+    return OnHub(file=file, header=header, projector_file=projector, projector=found)
 
 
 def read_from_hub(text: str, environment: Mapping[str, str] | None = None) -> GgufFile:
@@ -37,7 +83,7 @@ def read_from_hub(text: str, environment: Mapping[str, str] | None = None) -> Gg
     if not file:
         raise _name_one(repository, _listed(repository, hub))
     if _QUANTISATION.fullmatch(file):
-        file = _quantised(repository, file, hub)
+        file = _quantised(repository, file, _listed(repository, hub))
     if not _FILE.fullmatch(file) or ".." in file:
         raise SourceError(f"{PREFIX}{text}: not a GGUF file", hint="hf:ORG/NAME:FILE.gguf")
     cached = _cached(repository, file, environ)
@@ -64,18 +110,50 @@ def _cached(repository: str, file: str, environ: Mapping[str, str]) -> Path | No
     return next((path for path in sorted(there) if path.is_file()), None)
 
 
-def _quantised(repository: str, quantisation: str, hub: Hub) -> str:
+def _quantised(repository: str, quantisation: str, names: list[str]) -> str:
     """Return the file with a quantisation in its name, the first of its parts where it is split."""
     word = re.compile(rf"(?<![a-z0-9]){re.escape(quantisation)}(?![a-z0-9_])", re.IGNORECASE)
-    names = _listed(repository, hub)
-    found = [
-        name
-        for name in names
-        if word.search(name) and "mmproj" not in name.lower() and not _LATER_PART.search(name)
-    ]
+    found = [name for name in names if word.search(name) and _is_model(name)]
     if len(found) != 1:
         raise _name_one(repository, found or names)
     return found[0]
+
+
+def _usual(repository: str, names: list[str]) -> str:
+    """Return the file of a repository of which none was named."""
+    models = [name for name in names if _is_model(name)]
+    for quantisation in _USUAL:
+        found = [name for name in models if quantisation.lower() in name.lower()]
+        if len(found) == 1:
+            return found[0]
+    if len(models) != 1:
+        raise _name_one(repository, names)
+    return models[0]
+
+
+def _is_model(name: str) -> bool:
+    last = name.rpartition("/")[2].lower()
+    return not any(word in last for word in _BESIDE) and not _LATER_PART.search(name)
+
+
+def _projector_of(file: str, names: list[str]) -> str | None:
+    """Return the projector that goes with a model; of several as near the first in the list."""
+    folder, found, best = file.rpartition("/")[0], None, (0, 0)
+    for name in names:
+        at, _, last = name.rpartition("/")
+        if "mmproj" not in last or not (not at or folder == at or folder.startswith(f"{at}/")):
+            continue
+        rank = (at.count("/") + bool(at), -abs(_bits(name) - _bits(file)))
+        if found is None or rank > best:
+            found, best = name, rank
+    return found
+
+
+def _bits(name: str) -> int:
+    """Return the first number of a file's type: 4 of Q4_K_M, 16 of BF16; 0 where it has none."""
+    tag = _TAG.search(name)
+    digits = _DIGITS.search(tag[1]) if tag else None
+    return int(digits[0]) if digits else 0
 
 
 def _listed(repository: str, hub: Hub) -> list[str]:

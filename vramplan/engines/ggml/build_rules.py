@@ -6,7 +6,6 @@ in its file LLAMA_CPP_VERSION (b10488 in August 2026).
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 from vramplan.errors import UsageError
@@ -16,7 +15,6 @@ from vramplan.quick_dataclass import dataclass
 WITNESS_BUILD = 11549
 WITNESS_ENGINE = f"b{WITNESS_BUILD}"
 
-_BUILD = r"b([1-9][0-9]{2,5})"
 
 # The first build of each rule, taken from the merge date of the pull request named. Tags of that
 # day were not looked up: builds within some dozens of the number are not told apart.
@@ -75,11 +73,12 @@ def rules_of(engine: str) -> EngineRules:
 
     Raises UsageError for anything else.
     """
-    match = re.fullmatch(_BUILD, engine)
-    if match is None:
+    number = engine.removeprefix("b")
+    is_build = number != engine and number.isascii() and number.isdecimal()
+    if not is_build or number[0] == "0" or not 3 <= len(number) <= 6:
         hint = "write llama.cpp's build, such as b10488, or of Ollama's ollama-0.32.3"
         raise UsageError(f"unknown engine {engine!r}", hint=hint)
-    build = int(match.group(1))
+    build = int(number)
     return EngineRules(
         build=build,
         has_input_buffer=build < _INPUTS_IN_COMPUTE,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from vramplan.engines.ggml.entry_section import Section
-from vramplan.engines.ggml.pipeline import LOG
+from vramplan.engines.ggml.pipeline import LOG, WRITTEN_AS
 from vramplan.engines.ggml.quantise_rules import FILE_TYPES, TYPES, Mixture, quantised
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.block_sizes import BLOCKS
@@ -58,6 +58,7 @@ class _Family:
 
 _FAMILIES: Mapping[str, _Family] = {
     "llama": _Family(),  # Mistral, Mixtral, Vicuna and many more are written as it
+    "mistral3": _Family(),
     "gemma": _Family(),
     "gemma2": _Family(norms_behind=True),
     "gemma3": _Family(norms_behind=True, has_qk_norm=True),
@@ -70,6 +71,7 @@ _FAMILIES: Mapping[str, _Family] = {
     ),
     "phi3": _Family(is_fused=True),  # Phi 4 too
     "qwen2": _Family(has_qkv_bias=True),
+    "qwen2vl": _Family(has_qkv_bias=True),
     "qwen3": _Family(has_qk_norm=True),
     "qwen3moe": _Family(has_qk_norm=True),
 }
@@ -102,9 +104,11 @@ def described_header(section: Section, path: str) -> GgufFile:
     """
     switches = ("tied", "rotation_factors", "types")
     section.refuse_others(
-        *_SIZES, *_MORE, *switches, "architecture", "quantisation", "projector", PARAMETERS, LOG
-    )
+        *_SIZES, *_MORE, *switches, "architecture", "quantisation", "projector", PARAMETERS, LOG,
+        WRITTEN_AS,
+    )  # fmt: skip
     section.text(LOG)
+    section.text(WRITTEN_AS)
     architecture = section.word("architecture", _FAMILIES)
     quantisation = section.word("quantisation", TYPES)
     sizes = _sizes(section)

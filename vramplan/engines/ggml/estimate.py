@@ -14,7 +14,7 @@ from vramplan.engines.ggml.card_shares import HOST as NOWHERE
 from vramplan.engines.ggml.closed_form import is_pipeline
 from vramplan.engines.ggml.compute_buffer import uses_graph
 from vramplan.engines.ggml.experts import Moved
-from vramplan.engines.ggml.figures import WEIGHTS_SOURCE, Figures
+from vramplan.engines.ggml.figures import Figures, weights_source
 from vramplan.engines.ggml.gpu_seats import Gpu, gpus_of, memory_of, oldest_capability
 from vramplan.engines.ggml.graph_buffer import graph_note
 from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu, layers_of
@@ -282,9 +282,10 @@ def _vision_lines(run: GgmlRun, vision: VisionModel) -> Iterator[Line]:
     from vramplan.engines.ggml.projector_compute import projector_compute, projector_source
 
     device = Device(gpu=run.projector_card)
+    known = weights_source(run.pipeline)
     for component, role in _PARTS:
         band = Band.exactly(vision.part(role)[1])
-        yield _line(LineKind.WEIGHTS, component, band, Origin.EXACT, WEIGHTS_SOURCE, device)
+        yield _line(LineKind.WEIGHTS, component, band, *known, device)
     band = projector_compute(vision, has_flash=run.has_vision_flash)
     found = projector_source(vision)
     yield _line(LineKind.PROJECTOR_COMPUTE, VISION_ENCODER, band, *found, device)

@@ -13,12 +13,12 @@ from vramplan.engines.ggml.compute_buffer import compute_buffers, uses_graph
 from vramplan.engines.ggml.graph_buffer import graph_source, is_told
 from vramplan.engines.ggml.kv_cache import cache_source, most_cache_bytes
 from vramplan.engines.ggml.layer_fit import Fit
-from vramplan.engines.ggml.pipeline import Described
+from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.engines.ggml.weights import TensorRole
 from vramplan.model import Band, Origin
 from vramplan.quick_dataclass import dataclass
 
-WEIGHTS_SOURCE = "counted: every tensor's shape and type"
+_WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 _DESCRIBED_SOURCE = (
     "counted from the authors' sizes, with the type that llama-quantize gives each matrix; the "
     "file itself was not read"
@@ -54,6 +54,14 @@ class Figure:
     def bands(self) -> tuple[Band, ...]:
         """Return the size on each card."""
         return self.cards or (self.band,)
+
+
+def weights_source(pipeline: GgmlPipeline) -> tuple[Origin, str]:
+    """Return how far the weights of a known family are known, and whence."""
+    file = pipeline.model
+    if isinstance(file, Described) and not file.is_seen:
+        return Origin.ASSUMED, _DESCRIBED_SOURCE
+    return Origin.EXACT, _WEIGHTS_SOURCE
 
 
 def over_cards(bands: Sequence[Band], origin: Origin, source: str) -> Figure:
@@ -129,10 +137,7 @@ def _weights(fit: Fit) -> Figure:
     model, parts = fit.run.model, fit.placement.cards
     if coverage.is_known(model):
         bands = [Band.exactly(part.weights_bytes) for part in parts]
-        file = fit.run.pipeline.model
-        if isinstance(file, Described) and not file.is_seen:
-            return over_cards(bands, Origin.ASSUMED, _DESCRIBED_SOURCE)
-        return over_cards(bands, Origin.EXACT, WEIGHTS_SOURCE)
+        return over_cards(bands, *weights_source(fit.run.pipeline))
     rest = sum(tensor.cuda_bytes for tensor in model.tensors if tensor.role is TensorRole.INPUT)
     copies = sum(tensor.cuda_bytes for tensor in model.tensors if tensor.is_shared)
     source = (

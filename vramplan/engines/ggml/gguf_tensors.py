@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -18,8 +17,6 @@ from vramplan.quick_typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vramplan.sources.gguf_header import GgufFile, GgufTensor
 
-#: encoders and decoders of one model count their layers alike
-_BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.([0-9]{1,4})\.")
 _MOST_LAYERS = 512  # llama.cpp, src/llama-hparams.h (LLAMA_MAX_LAYERS)
 _WIDEST = 1 << 20
 
@@ -96,9 +93,9 @@ def _tensors(file: GgufFile) -> Iterator[GgmlTensor]:
     has_output = False
     table: GgufTensor | None = None
     for tensor in file.tensors:
-        block = _BLOCK.match(tensor.name)
-        if block is not None:
-            yield _tensor(tensor, TensorRole.BLOCK, int(block[1]))
+        layer = _layer_of(tensor.name)
+        if layer is not None:
+            yield _tensor(tensor, TensorRole.BLOCK, layer)
             continue
         role = _role(tensor.name)
         has_output = has_output or tensor.name == "output.weight"
@@ -122,6 +119,15 @@ _INPUTS = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
 _OUTPUTS = ("output", "cls", "dense_2", "dense_3", "enc.output_norm", "dec.output_norm", "altup_")
 #: a norm that the engine keeps beside the output matrix, before the layers or behind them
 _NORM = "token_embd_norm"
+
+
+def _layer_of(name: str) -> int | None:
+    """Return the layer of a tensor called ``blk.7.…``: encoders and decoders count theirs alike."""
+    own = name[4:] if name.startswith(("enc.", "dec.")) else name
+    number, dot, _ = own.removeprefix("blk.").partition(".")
+    is_layer = dot and own.startswith("blk.") and len(number) <= 4
+    # a pattern that says so would take as long to compile as a model's names to look through
+    return int(number) if is_layer and number.isascii() and number.isdecimal() else None
 
 
 def _role(name: str) -> TensorRole:

@@ -85,7 +85,7 @@ def has_projector_on_gpu(run: GgmlRun, free_bytes: int | None) -> bool:
         return True
     if run.wanted_layers is not None and run.wanted_layers < run.model.total_layers:
         return False
-    return free_bytes is None or free_bytes >= run.vision.weights_bytes + MARGIN_BYTES
+    return free_bytes is None or free_bytes >= run.vision.counted_bytes + MARGIN_BYTES
 
 
 def margin_bytes(run: GgmlRun, free_bytes: int) -> int:
@@ -105,7 +105,7 @@ def margin_bytes(run: GgmlRun, free_bytes: int) -> int:
 def other_margin_bytes(run: GgmlRun, free_bytes: int) -> int:
     """Return what the engine wants to leave free on each card but the first."""
     if run.is_ollama and run.vision is not None and has_projector_on_gpu(run, free_bytes):
-        return MARGIN_BYTES + -(-run.vision.weights_bytes // MIB) * MIB  # it passes whole MiB
+        return MARGIN_BYTES + -(-run.vision.counted_bytes // MIB) * MIB  # it passes whole MiB
     return MARGIN_BYTES
 
 

@@ -89,13 +89,28 @@ def open_model(text: str, mmproj: str | None, remark: Remark = lambda _: None) -
     if text.startswith(LM_STUDIO):
         return _from_lm_studio(text.removeprefix(LM_STUDIO), mmproj, remark)
     if text.startswith(HUB):
-        from vramplan.sources.hub import read_from_hub
-
-        header = read_from_hub(text.removeprefix(HUB))
-        projector = _read_projector(Path(mmproj)) if mmproj else None
-        name = text.rpartition("/")[2].rpartition(":")[2]
-        return _pipeline(name.removesuffix(".gguf"), header, projector, "llama.cpp", {})
+        return _from_hub(text.removeprefix(HUB), mmproj, remark)
     return _from_path(Path(text), mmproj, remark)
+
+
+def _from_hub(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
+    """Return the pipeline of a file on the hub, with the projector that llama.cpp fetches too."""
+    from vramplan.sources.hub import find_on_hub
+
+    found = find_on_hub(name)
+    projector = _read_projector(Path(mmproj)) if mmproj else found.projector
+    said = f"{HUB}{name}: {found.file}" if not name.endswith(found.file) else ""
+    if projector is not None and projector is found.projector:
+        if projector.architecture == "clip" and _does_fit(projector, found.header):
+            beside = f"with the projector beside it: {found.projector_file}"
+            said = f"{said}, {beside}" if said else beside
+        else:
+            projector = None
+    title = found.file.rpartition("/")[2].removesuffix(".gguf")
+    pipeline = _pipeline(title, found.header, projector, "llama.cpp", {})
+    if said:
+        remark(said)
+    return pipeline
 
 
 def open_header(header: GgufFile) -> GgmlPipeline:
@@ -227,8 +242,32 @@ def _from_ollama(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
         given.update(_files_beside(found))
     if environment.used:
         remark(f"unless asked otherwise, from the environment: {', '.join(environment.used)}")
-    pipeline = _pipeline(name, header, projector, "ollama", given)
+    pipeline = _of_ollama(name, header, projector, given)
     return replace(pipeline, overhead_bytes=environment.overhead_bytes)
+
+
+def _of_ollama(
+    name: str, header: GgufFile, projector: GgufFile | None, given: Mapping[str, SettingValue]
+) -> GgmlPipeline:
+    """Return the pipeline of a file as Ollama shows it to llama.cpp."""
+    from vramplan.engines.ggml.ollama_files import translated
+    from vramplan.engines.ggml.ollama_versions import RUN_BY_OLLAMA_ALONE
+    from vramplan.engines.ggml.tensor_names import refuse_unknown
+
+    shown = translated(header)
+    if header.architecture not in RUN_BY_OLLAMA_ALONE:
+        refuse_unknown(header if shown is None else shown.model)
+    if shown is None:
+        return _pipeline(name, header, projector, "ollama", given)
+    inner = shown.projector if projector is None else None
+    pipeline = _pipeline(name, shown.model, inner or projector, "ollama", given)
+    model = ModelFile(
+        header=shown.model,
+        projector=inner or projector,
+        written_as=shown.written_as,
+        encoder_bytes=0 if inner is None else shown.encoder_bytes,
+    )
+    return replace(pipeline, model=model)
 
 
 def _from_library(
@@ -301,7 +340,7 @@ def _pipeline(
     from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 
     model = model_from_gguf(header)
-    if runtime != "ollama":  # Ollama's own files may have a vision encoder in them
+    if runtime != "ollama":  # which shows some files to the engine as others
         from vramplan.engines.ggml.tensor_names import refuse_unknown
 
         refuse_unknown(header)

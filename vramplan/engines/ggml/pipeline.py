@@ -14,14 +14,28 @@ if TYPE_CHECKING:
 
 #: the key of an entry that names where a log of its file is posted
 LOG = "log"
+#: the keys of an entry that name the architecture in its file, and say that its projector is there
+WRITTEN_AS, INSIDE = "written_as", "inside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """A model's header, and that of the projector that belongs to it."""
+    """A model's header, and that of the projector that belongs to it.
+
+    Of a file that Ollama shows to llama.cpp as another (`ollama_files`) both are what is shown:
+    `written_as` is the architecture that it names itself, and `encoder_bytes` what the encoders in
+    it take there.
+    """
 
     header: GgufFile
     projector: GgufFile | None = None
+    written_as: str = ""
+    encoder_bytes: int = 0
+
+    @property
+    def has_encoder_inside(self) -> bool:
+        """Return whether model and projector are one file."""
+        return self.encoder_bytes > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +53,17 @@ class Described:
     def projector(self) -> object | None:
         """What is said of a projector; None for a model without one."""
         return self.section.get("projector")
+
+    @property
+    def written_as(self) -> str:
+        """Return the architecture that the file names, where that is not llama.cpp's name."""
+        return str(self.section.get(WRITTEN_AS, ""))
+
+    @property
+    def has_encoder_inside(self) -> bool:
+        """Return whether model and projector are one file."""
+        projector = self.projector
+        return isinstance(projector, Mapping) and projector.get(INSIDE) is True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

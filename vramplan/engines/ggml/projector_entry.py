@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 
 from vramplan.engines.ggml.entry_section import Section, once_each, open_section
 from vramplan.engines.ggml.graph.vision_shapes import VisionShape, VisionTensor
-from vramplan.engines.ggml.pipeline import GgmlPipeline, ModelFile
+from vramplan.engines.ggml.pipeline import INSIDE, GgmlPipeline, ModelFile
 from vramplan.engines.ggml.vision_image import image_sizes
 from vramplan.engines.ggml.vision_model import VisionModel
 from vramplan.engines.ggml.weights import GgmlTensor, TensorRole
+from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,7 +33,14 @@ _SIZES: Mapping[str, int] = {
     "layers": 256,
     "projection": 1 << 17,
 }
-_ARCHITECTURES = {"clip": None}
+#: what an entry may describe -> the sizes it has beside those of all (`described_projector`)
+_ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
+    "clip": (),
+    "gemma3": (),
+    "pixtral": ("merge",),
+    "qwen2.5vl": ("merge", "full_layers"),
+}
+_MOST_MERGED = 16
 _QUANTISATIONS = {"f16": None}
 
 
@@ -49,17 +57,28 @@ def _read_projector(pipeline: GgmlPipeline) -> VisionModel | None:
     if isinstance(pipeline.model, ModelFile):
         from vramplan.engines.ggml.projector_file import projector_of
 
-        projector = pipeline.model.projector
-        return None if projector is None else projector_of(projector)
+        file = pipeline.model
+        if file.projector is None:
+            return None
+        return replace(projector_of(file.projector), told_bytes=file.encoder_bytes)
     section = open_section(pipeline).section("projector")
     if section is None:
         return None
-    section.refuse_others(*_SIZES, "architecture", "quantisation")
-    section.word("architecture", _ARCHITECTURES)
+    architecture = section.word("architecture", _ARCHITECTURES)
+    more = _ARCHITECTURES[architecture]
+    section.refuse_others(*_SIZES, *more, "architecture", "quantisation", INSIDE)
     quantisation = section.word("quantisation", _QUANTISATIONS)
     sizes = {key: section.count(key, most=most) for key, most in _SIZES.items()}
+    sizes |= {key: section.count(key, most=_MOST_MERGED) for key in more}
+    is_inside = section.flag(INSIDE)
     _check(section, sizes)
-    return _clip(sizes, quantisation, section.spelt())
+    if architecture == "clip":
+        return _clip(sizes, quantisation, section.spelt())
+    from vramplan.engines.ggml.described_projector import described_projector, written_bytes
+    from vramplan.engines.ggml.projector_file import projector_of
+
+    header = described_projector(architecture, sizes, pipeline.path, section.spelt())
+    return replace(projector_of(header), told_bytes=written_bytes(header) if is_inside else 0)
 
 
 def _check(section: Section, sizes: Mapping[str, int]) -> None:
@@ -76,6 +95,11 @@ def _clip(sizes: Mapping[str, int], quantisation: str, identity: str) -> VisionM
     patch, image, wide = sizes["patch_size"], sizes["image_size"], sizes["embedding"]
     patches = (image // patch) ** 2
     tensors = tuple(_clip_tensors(sizes, patches + 1))
+    # layers are alike: one object for all tensors of a type and shape
+    kinds = {
+        (kind, shape): VisionTensor(shape=shape, type=kind)
+        for kind, shape in {(one.type, one.shape) for one in tensors}
+    }
     return VisionModel(
         quantisation=quantisation,
         tokens=patches + 1,
@@ -94,7 +118,7 @@ def _clip(sizes: Mapping[str, int], quantisation: str, identity: str) -> VisionM
             layers=sizes["layers"],
             patch=patch,
             merge=1,
-            tensors={one.name: VisionTensor(shape=one.shape, type=one.type) for one in tensors},
+            tensors={one.name: kinds[one.type, one.shape] for one in tensors},
             identity=identity,
         ),
         sizes=image_sizes("mlp", image=image, patch=patch, merge=1),

@@ -34,7 +34,8 @@ class VisionModel:
     """A projector file, the build that runs it, and the image it is asked to encode.
 
     `shape` and `sizes` are None where the encoder's graph is not known, and `guesses` stand for it;
-    `image` is None where nobody said what will be sent.
+    `image` is None where nobody said what will be sent. `told_bytes` are what Ollama takes its
+    weights for, where they are widened as they are loaded.
     """
 
     quantisation: str
@@ -51,11 +52,17 @@ class VisionModel:
     guesses: tuple[Guess, ...] = ()
     build: int = WITNESS_BUILD
     image: tuple[int, int] | None = None
+    told_bytes: int = 0
 
     @cached_property
     def weights_bytes(self) -> int:
         """Return the bytes of all tensors."""
         return sum(tensor.size_bytes for tensor in self.tensors)
+
+    @property
+    def counted_bytes(self) -> int:
+        """Return the weights' bytes as Ollama counts them: those in the file."""
+        return self.told_bytes or self.weights_bytes
 
     def part(self, role: TensorRole) -> tuple[int, int]:
         """Return the parameters and the bytes of the tensors of `role`."""

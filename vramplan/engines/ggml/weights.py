@@ -63,7 +63,7 @@ class GgmlTensor:
     @property
     def size_bytes(self) -> int:
         """Return the bytes of its data."""
-        return row_bytes(self.type, self.shape[0]) * prod(self.shape[1:])
+        return _size_bytes(self.type, self.shape)
 
     @property
     def cuda_bytes(self) -> int:
@@ -195,6 +195,12 @@ def row_bytes(type_name: str, elements: int) -> int:
     if elements % block:
         raise ValueError(f"{elements} is not a multiple of {type_name}'s block of {block}")
     return elements // block * size
+
+
+@lru_cache(maxsize=1024)
+def _size_bytes(type_name: str, shape: tuple[int, ...]) -> int:
+    """Return the bytes of a tensor: the layers of a model are alike, and are summed up often."""
+    return row_bytes(type_name, shape[0]) * prod(shape[1:])
 
 
 @lru_cache(maxsize=4096)

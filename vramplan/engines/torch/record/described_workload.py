@@ -17,6 +17,7 @@ from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.record.live import Begin
 from vramplan.engines.torch.record.pretrained import load_part
 from vramplan.engines.torch.record.saved import models, whole_pipeline
+from vramplan.engines.torch.record.saved.asked_model import generates
 from vramplan.engines.torch.record.saved.build import build_part
 from vramplan.engines.torch.record.saved.entry_tape import request_at
 from vramplan.engines.torch.record.session import DTYPES
@@ -74,7 +75,7 @@ class DescribedWorkload:
         request = self._request
         if request.kind != "pipeline":
             (model,) = modules.values()
-            if models.generates(model):
+            if generates(model):
                 return lambda: models.run_generation(request, model, heard, self._new_tokens)
             return lambda: models.run_once(request, model, heard)
         pipe = whole_pipeline.put_together(request, modules)

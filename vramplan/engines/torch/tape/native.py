@@ -33,6 +33,7 @@ from vramplan.engines.torch.tape.rehearsed import (
 )
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory, Trace
 from vramplan.errors import TapeError
+from vramplan.hearing import remark
 
 FOLDER = Path(__file__).parent / "core"
 LIBRARY = FOLDER / ("_core.dll" if sys.platform == "win32" else "_core.so")
@@ -56,6 +57,11 @@ _MOST_PLANS = 8
 _MOST_OPERANDS = 15
 #: of one run so many with other scratch are told apart
 _MOST_TWINS = 256
+
+
+_STALE = "is older than its sources; install vramplan again"
+#: what builds the core where it lies, which only a checkout has
+_BUILDER = "hatch_build.py"
 
 
 class CannotRun(Exception):
@@ -86,9 +92,22 @@ def find_core() -> tuple[ctypes.CDLL | None, str]:
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded: {error}"
     if sources_checksum() not in (0, built_from):
-        return None, "is older than its sources; install vramplan again"
+        return None, _STALE
     _declare(core)
     return core, f"{LIBRARY.name}, built from {built_from:08x}"
+
+
+@cache  # once is enough
+def say_if_stale() -> None:
+    """Remark where replays run in Python because the core is older than its sources."""
+    if find_core()[1] != _STALE:
+        return
+    builder = FOLDER.parents[4] / _BUILDER
+    how = f"build it with 'python {_BUILDER}'" if builder.is_file() else "install vramplan again"
+    remark(
+        "the compiled core is older than its sources, so replays run in Python, "
+        f"up to a hundred times slower: {how}"
+    )
 
 
 def _declare(core: ctypes.CDLL) -> None:

@@ -41,4 +41,5 @@ def rehearse(tape: Tape, conditions: Conditions, *, expandable_segments: bool = 
                 again=again,
                 expandable_segments=expandable_segments,
             )
+    native.say_if_stale()
     return reference()

@@ -23,15 +23,18 @@ _PROMPTS = {0: 0, 2: 1, _BATCHES.index(5): 0}
 #: where a video is the shortest: once alone and once in a batch, since code of its own for either
 #: is known from its shortest video on
 _SHORTEST = (1, 2)
+#: where it is by one step longer than that, so that no coarser steps are all that is recorded
+_NEXT_LONGER = 3
 #: where a video is as by default, that the tape holds there: where none is larger, no other is
 _DEFAULT = 4
-#: what goes over a video in chunks does its first ones in ways of their own
-_LEAST_CHUNKS = 4
-#: and is recorded of few of them, but for the longest
-_FEW_CHUNKS = 6
+#: what goes over a video in chunks does its first ones in ways of their own, and is recorded of few
+#: of them, but for the longest: at least so many and at most, also where each is one latent frame
+_CHUNKS, _LATENTS = (4, 6), (6, 9)
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
 _STEPS = 8
+#: where a second transformer takes over, each has a few that are none of the others'
+_STEPS_OF_TWO = 12
 #: and so many more: with an image as by default, tables of them are told by these alone
 _MORE_STEPS = (0, 2, 2, 0, 3, 5, 4, 3)
 #: of a video the shortest has the fewest, alone and in a batch: loops are told from that one
@@ -72,6 +75,11 @@ def words_of(pipeline: TorchPipeline, dtype: str) -> Iterator[dict[str, str]]:
                 yield {key: word for key, word in words.items() if word is not None}
 
 
+def least_steps(pipeline: TorchPipeline) -> int:
+    """Return how many denoising steps are recorded at least: with fewer there is no loop."""
+    return _STEPS_OF_TWO if pipeline.parts.get("boundary_ratio") else _STEPS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """The last tokens that some layers of a language model see: beyond them masks are made.
@@ -110,6 +118,23 @@ def stride_of(module: Any) -> int | None:
     return stride if is_used and type(stride) is int and stride > 0 else None
 
 
+def step_of(module: Any) -> int | None:
+    """Return by how many frames videos may differ of an autoencoder that goes over them by latents.
+
+    One that takes several latent frames at once does otherwise with what is left of them. None
+    where it does not say. Source: diffusers 0.42.1, models/autoencoders: Wan's and Hunyuan 1.5's
+    take one latent frame at once, or all.
+    """
+    config = getattr(module, "config", None)
+    if type(getattr(module, "num_sample_frames_batch_size", None)) is int:
+        return None
+    for key in ("scale_factor_temporal", "temporal_compression_ratio"):
+        step = getattr(config, key, None)
+        if type(step) is int and step > 1:
+            return step
+    return None
+
+
 def window_of(module: Any) -> Window | None:
     """Return the window of a model's layers, by its config; None where they see everything."""
     config: Any = getattr(module, "config", None)
@@ -132,6 +157,7 @@ class Draw:
         times: float = 1.0,
         most_at_once: int | None = None,
         stride: int | None = None,
+        step: int | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._most_at_once = most_at_once  # in a batch, where that is less than it may be
@@ -139,6 +165,7 @@ class Draw:
         self._times = times  # the default video's pixels, in all its frames and a batch of them
         self._window = window
         self._stride = stride  # frames from one part that is decoded at once to the next
+        self._step = step  # and by how many they may differ where there are no such parts
 
     def numbers(self, place: int | None, words: Words, again: int = 0) -> dict[str, int]:
         """Return the numbers of the recording at `place`, or of one that is held out.
@@ -183,7 +210,7 @@ class Draw:
         if "steps" in has:
             listed = _MORE_STEPS if frames is None else _MORE_STEPS_OF_VIDEO
             more = 1 if place is None else listed[place % len(listed)]
-            drawn["steps"] = _STEPS + more
+            drawn["steps"] = least_steps(self._pipeline) + more
         return drawn
 
     def others(self, words: Words) -> Iterator[dict[str, int]]:
@@ -294,12 +321,15 @@ class Draw:
         least = self._bound("frames", "minimum", 1)
         # longer ones do the same more often, and take as much longer to record
         most = min(self._bound("frames", "maximum", default), default)
-        step = self._stride or frame_step(default)
+        step = self._stride or self._step or frame_step(default)
         first = 1 + (default - 1) % step  # the last part is as long in all of them
         low, high = max(0, -(-(least - first) // step)), (most - first) // step
-        low = max(low, min(_LEAST_CHUNKS, high))
+        least, few = _LATENTS if self._step and not self._stride else _CHUNKS
+        low = max(low, min(least, high))
         if place is not None:  # the longest is one of them
-            low, high = (high, high) if place == 0 else (low, max(low, min(high, _FEW_CHUNKS)))
+            low, high = (high, high) if place == 0 else (low, max(low, min(high, few)))
+        if place == _NEXT_LONGER:
+            return first + step * min(low + 1, high)
         end = 1 if place in _SHORTEST else place
         return first + step * _drawn(source, end, low, high, 1)
 

@@ -24,6 +24,7 @@ import torch
 
 from vramplan.engines.torch.facts import numbers_at
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.record.classes import find_class
 from vramplan.engines.torch.record.recorder import Group, describe_weights, merged, versions
 from vramplan.engines.torch.record.saved.build import SavedPart, build_part
 from vramplan.engines.torch.record.saved.constant_tape import LEAST_TOKENS, TOKENS, Recorded
@@ -31,6 +32,8 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     Draw,
     Window,
     dtypes_of,
+    least_steps,
+    step_of,
     stride_of,
     window_of,
     words_of,
@@ -41,6 +44,7 @@ from vramplan.engines.torch.record.saved.recording_child import record_modules
 from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.size_search import TooFewSettingsError
+from vramplan.engines.torch.record.saved.taking_over import SECOND, steps_before
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Call, Stream
@@ -71,8 +75,9 @@ _REPEATS = ("steps", "new")
 #: multiples of those: more where a batch of one has code of its own, so that there are three of
 #: either; and with a window, where prompts in it and beyond it have code of their own
 _SETTINGS, _FEWER, _FEWER_APART, _BOTH_SIDES = 8, 4, 6, 16
-#: axes given up, one after the other, where code differs along them in no way that is found
-_GIVEN_UP = ("frames", "image", "batch")
+#: axes given up, one after the other, where code differs along them in no way that is found; few
+#: make several videos at once
+_GIVEN_UP, _GIVEN_UP_OF_VIDEOS = ("image", "batch"), ("batch", "frames", "image")
 #: so many runs are recorded more where code differs by whether an area is of whole blocks
 _MORE = 6
 #: videos are recorded up to so many times the default one, and where that fails up to it
@@ -80,7 +85,7 @@ _TIMES = (2.5, 1.0)
 #: where a run of the largest batch fails in a class's own code: an image of many tiles fills it
 _FEWER_AT_ONCE = 8
 _HALVES = ("fp16", "bf16")
-_LEAST_STEPS = 8
+_MOST_STEPS = 1000
 _PATCHES = ("patch_size", "spatial_patch_size")
 _GUIDED, _UNGUIDED = 5.0, 1.0
 
@@ -98,8 +103,10 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
     """
     torch.set_num_threads(1)
     fixed: list[str] = []
-    axes = [axis for axis in _GIVEN_UP if axis in pipeline.defaults]
-    times = list(_TIMES) if "frames" in pipeline.defaults else [1.0]
+    is_video = "frames" in pipeline.defaults
+    given_up = _GIVEN_UP_OF_VIDEOS if is_video else _GIVEN_UP
+    axes = [axis for axis in given_up if axis in pipeline.defaults]
+    times = list(_TIMES) if is_video else [1.0]
     at_once: int | None = None
     is_large = "batch" in axes and Draw(pipeline).largest_batch > _FEWER_AT_ONCE
     known = ""  # what it failed for where an axis was given up the last time
@@ -141,7 +148,7 @@ def _record(
 ) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype))
+    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype), found.step(dtype))
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     left_out: set[str] = set()  # kernels
@@ -208,6 +215,7 @@ class _Recordings:
         self._runs: dict[Group, list[dict[str, int]]] = {}
         self._window: Window | None = None
         self._stride: int | None = None
+        self._before = ""  # how many steps there are before a second transformer takes over
 
     # ------------------------------------------------------------------ runs
     def modules(self, dtype: str) -> Modules:
@@ -274,7 +282,7 @@ class _Recordings:
             self._add(group, numbers, self.run(words, numbers, self._remembered))
         self._tell(f"{_shown(words, {})}  finding the sizes")
         finder = self._finder = self._finder or self._new_finder()
-        finder.counts = {name: _count(name, known) for name, known in self._loops.items()}
+        finder.counts = self._counts()
         if self._generates():
             finder.counts[TOKENS] = "new-1"
         for routine in self._streams:
@@ -362,7 +370,7 @@ class _Recordings:
     def tape(self) -> dict[str, object]:
         """Return the tape as JSON-ready data."""
         dims = {_DIMS[key]: key for key in self._axes()}
-        least = {"steps": _LEAST_STEPS} if "steps" in self._axes() else {}
+        least = {"steps": least_steps(self._pipeline)} if "steps" in self._axes() else {}
         if self._generates():
             least["new_tokens"] = LEAST_TOKENS
         return {
@@ -377,6 +385,34 @@ class _Recordings:
             "components": self._components,
             "routines": {name: merged(found) for name, found in self._found.items()},
         }
+
+    def _counts(self) -> dict[str, str]:
+        """Return how often each loop of steps runs, as expressions."""
+        seconds = [name for name in self._loops if name.endswith(SECOND)]
+        if seconds and not self._before:
+            self._before = self._steps_before()
+        counts: dict[str, str] = {}
+        for name, known in self._loops.items():
+            if seconds and name.removesuffix(SECOND) + SECOND in seconds:
+                is_second = name in seconds
+                counts[name] = f"steps-{self._before}" if is_second else self._before
+                if any(evaluate(counts[name], {"steps": k}) != v for k, v in known.items()):
+                    raise RecordingError(f"loop {name} runs {known} times, not {counts[name]}")
+            else:
+                counts[name] = _count(name, known)
+        return counts
+
+    def _steps_before(self) -> str:
+        """Return how many steps there are before a second transformer takes over."""
+        boundary, scheduler = self._pipeline.parts.get("boundary_ratio"), self._pipeline.scheduler
+        if not isinstance(boundary, float) or scheduler is None:
+            raise RecordingError("when the second transformer takes over is not known")
+        bounds = self._pipeline.constraints.get("steps")
+        most = int(bounds.maximum) if bounds and bounds.maximum else _MOST_STEPS
+        cls: Value = find_class(scheduler.class_path)
+        return steps_before(
+            cls.from_config(dict(scheduler.config)), boundary, least_steps(self._pipeline), most
+        )
 
     @property
     def has_code_for_one(self) -> bool:
@@ -406,6 +442,10 @@ class _Recordings:
         if "frames" in self._axes():
             self._stride = next(filter(None, map(stride_of, self.modules(dtype).values())), None)
         return self._stride
+
+    def step(self, dtype: str) -> int | None:
+        """Return by how many frames videos may differ, where an autoencoder says it."""
+        return next(filter(None, map(step_of, self.modules(dtype).values())), None)
 
     def window(self, dtype: str) -> Window | None:
         """Return the window of tokens that some layers see, where a language model has one."""
@@ -486,7 +526,7 @@ def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Reque
         # what is edited is one size, which some round in ways of their own
         picture=usual if isinstance(usual, tuple) else None,
         prompt_tokens=numbers.get("prompt_tokens", 0),
-        steps=numbers.get("steps", _LEAST_STEPS),
+        steps=numbers.get("steps", least_steps(pipeline)),
         guidance=None if guided is None else _GUIDED if guided == "1" else _UNGUIDED,
         mode=facts.get("mode", "both"),
         values=values,

@@ -66,9 +66,8 @@ class Finder:
         return [
             _under(condition, variant)
             for condition, is_one in (("(n==1)", True), ("(not (n==1))", False))
-            for variant in self._by_area(
-                routine, [one for one in streams if (one.dims["n"] == 1) == is_one]
-            )
+            if (those := [one for one in streams if (one.dims["n"] == 1) == is_one])
+            for variant in self._by_area(routine, those)
         ]
 
     def _by_area(self, routine: str, streams: list[Stream]) -> list[dict[str, object]]:

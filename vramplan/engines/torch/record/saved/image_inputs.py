@@ -14,18 +14,20 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.record.saved.asked_model import (
+    LARGEST_SIDE,
+    PLAIN_TOKEN,
+    AskedModel,
+    Tensors,
+    uploaded,
+)
 from vramplan.engines.torch.record.saved.request import Request
-from vramplan.engines.torch.record.saved.wrapped import CUDA, WrappedDevice
+from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
 from vramplan.errors import RecordingError
 
 Value = Any
-Inputs = dict[str, Value]
-Tensors = dict[str, torch.Tensor]
 
-#: an id that is no special token of any family
-PLAIN_TOKEN = 7
 _SIDE = 448
-LARGEST_SIDE = 1 << 14
 #: of an image that is cut into tiles: so many along its longer side, and once the whole
 #: (transformers, models/idefics3/image_processing_idefics3.py: `size` is four `max_image_size`)
 _TILES_A_SIDE = 4
@@ -39,18 +41,10 @@ _TEMPORAL = ("temporal_patch_size", "patch_temporal")
 _MERGED = ("spatial_merge_size", "merge_size")
 #: what may say which of a prompt's tokens are an image's
 _KINDS = ("token_type_ids", "mm_token_type_ids")
+#: what goes on to what makes them, where that takes more than it says
+_HANDED_ON = ("image_merge_sizes",)
 #: what makes an image's tokens; some only have one for an image as a video of a few frames
 _FEATURES = ("get_image_features", "get_video_features")
-
-
-def uploaded(given: Mapping[str, torch.Tensor], model: Value) -> Inputs:
-    """Return inputs on the device, numbers in the model's type, as ``inputs.to(device, dtype)``."""
-    return {
-        name: value.to(CUDA, model.dtype, memory_format=torch.contiguous_format)
-        if value.is_floating_point()
-        else value.to(CUDA)
-        for name, value in given.items()
-    }
 
 
 def image_of(request: Request, vision: Value, config: Value) -> torch.Tensor:
@@ -71,18 +65,21 @@ def _pixels(request: Request, vision: Value, height: Value, width: Value) -> tor
     return torch.ones((), dtype=torch.float32).expand(request.batch, channels, height, width)
 
 
-def with_image(request: Request, model: Value, device: WrappedDevice, text: Inputs) -> Inputs:
-    """Return a prompt with an image before it: as many of its tokens as the model makes of one.
+def in_a_prompt(asked: AskedModel, device: WrappedDevice) -> Tensors:
+    """Return an image that goes with a prompt: before it, as many tokens as the model makes of it.
 
-    Raises RecordingError, or what the class's own code does, where it takes no image made here.
+    Nothing for a model that takes no such. Raises RecordingError, or what the class's own code
+    does, where it takes no image made here.
     """
-    config, names = model.config, inspect.signature(model.forward).parameters
+    if not asked.sees_in_a_prompt or asked.main not in ("input_ids", "pixel_values"):
+        return {}
+    request, model, names = asked.request, asked.model, asked.names
     token = next(
-        (value for key in _TOKENS if type(value := getattr(config, key, None)) is int), None
+        (value for key in _TOKENS if type(value := getattr(asked.config, key, None)) is int), None
     )
     ask = _asked(model)
     if token is None or ask is None:
-        return {**text, **_beside(request, model, names)}
+        return _beside(request, model, names)
     given, tokens = _taken(request, model, ask, device)
     ids = torch.full((request.batch, tokens + request.prompt_tokens), PLAIN_TOKEN)
     ids[:, :tokens] = token
@@ -90,7 +87,7 @@ def with_image(request: Request, model: Value, device: WrappedDevice, text: Inpu
     for name in _KINDS:
         if name in names:
             whole[name] = (ids == token).to(torch.long)
-    return {**given, **uploaded(whole, model)}
+    return {**given, **whole}
 
 
 def _asked(model: Value) -> Callable[..., Value] | None:
@@ -105,9 +102,11 @@ def _asked(model: Value) -> Callable[..., Value] | None:
 
 
 # ------------------------------------------------------------- images that are no tokens
-def _beside(request: Request, model: Value, names: Mapping[str, Value]) -> Inputs:
+def _beside(request: Request, model: Value, names: Mapping[str, Value]) -> Tensors:
     """Return an image that is given apart from the prompt, as CLIP takes it."""
     config = model.config
+    if "spatial_shapes" in names:
+        return next(_patches_with_a_mask(request, config))
     pixels = image_of(request, config.vision_config, config)
     batch, tokens = request.batch, max(1, request.prompt_tokens)
     more: Tensors = {}
@@ -131,13 +130,13 @@ def _beside(request: Request, model: Value, names: Mapping[str, Value]) -> Input
         mask[:, :places] = 1
         more["image_embeds_position_mask"] = mask
         more |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return uploaded({"pixel_values": pixels, **more}, model)
+    return {"pixel_values": pixels, **more}
 
 
 # ------------------------------------------------------------- images that are tokens
 def _taken(
     request: Request, model: Value, ask: Callable[..., Value], device: WrappedDevice
-) -> tuple[Inputs, int]:
+) -> tuple[Tensors, int]:
     """Return the first of what an image may be given as that is taken, and its tokens."""
     problem: Exception | None = None
     for given in _looks(request, model, ask):
@@ -147,7 +146,7 @@ def _taken(
             # without what it was raised from: that would keep the try's tensors alive
             problem = problem or other.with_traceback(None)
             continue
-        return uploaded(given, model), tokens // request.batch
+        return given, tokens // request.batch
     raise problem or RecordingError(f"{request.class_path}: how it is given an image is not known")
 
 
@@ -156,10 +155,12 @@ def _looks(request: Request, model: Value, ask: Callable[..., Value]) -> Iterato
     config = model.config
     names = {*inspect.signature(model.forward).parameters}
     names |= {*inspect.signature(ask).parameters}
+    merges = "image_merge_sizes" in names
     for name, make in _BY_NAME.items():
         if name in names:
             with suppress(RecordingError):  # what its config does not tell
-                yield from make(request, config)
+                for given in make(request, config):
+                    yield {**given, **_merges(request, config)} if merges else given
     pixels = image_of(request, config.vision_config, config)
     if "pixel_attention_mask" in names:  # a list of images each, and tiles where they are made
         tiles = _TILES_A_SIDE**2 + 1 if hasattr(config, "scale_factor") else 1
@@ -179,6 +180,12 @@ def _looks(request: Request, model: Value, ask: Callable[..., Value]) -> Iterato
         yield from _patches_apart(request, config)
 
 
+def _merges(request: Request, config: Value) -> Tensors:
+    """Return of each image how many of its patches are merged along a side."""
+    merge = _merged_of(config.vision_config, config)
+    return {"image_merge_sizes": torch.full((request.batch,), merge)}
+
+
 def _count_tokens(
     model: Value, ask: Callable[..., Value], device: WrappedDevice, given: Tensors
 ) -> int:
@@ -186,8 +193,10 @@ def _count_tokens(
     from torch.utils._pytree import tree_leaves
 
     with device.unheard():
-        known = inspect.signature(ask).parameters
+        known: Mapping[str, Value] = inspect.signature(ask).parameters
         there = uploaded(given, model)
+        if any(one.kind is one.VAR_KEYWORD for one in known.values()):
+            known = {**known, **dict.fromkeys(_HANDED_ON)}
         found = ask(**{name: value for name, value in there.items() if name in known})
         made = getattr(found, "pooler_output", None)
         leaves = tree_leaves(made if made is not None else found)

@@ -2,63 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+from vramplan.engines.torch.record.saved.asked_model import PLAIN_TOKEN, Inputs, generates
 from vramplan.engines.torch.record.saved.constant_tape import TOKENS
-from vramplan.engines.torch.record.saved.image_inputs import (
-    LARGEST_SIDE,
-    PLAIN_TOKEN,
-    image_of,
-    uploaded,
-    with_image,
-)
-from vramplan.engines.torch.record.saved.named_inputs import (
-    is_in_pieces,
-    is_known,
-    needed_inputs,
-    tokens_of,
-)
+from vramplan.engines.torch.record.saved.inputs import inputs
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.wrapped import CUDA, WrappedDevice
 from vramplan.errors import RecordingError
 
 Value = Any
-Inputs = dict[str, Value]
-
-#: thirty seconds of sound, as speech models are given; one second of raw sound for the others
-_SPECTRA, _SAMPLES = 3000, 16000
-#: how configs call the bins of a spectrum
-_BINS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim")
-_MOST_CHANNELS = 64
-#: of an image (transformers, models/pix2struct/image_processing_pix2struct.py: `max_patches`)
-_FLAT_PATCHES = 2048
 
 
-def generates(model: torch.nn.Module) -> bool:
-    """Return whether a model makes tokens one after the other.
-
-    Those that say all that they hear at once (CTC) have a `generate` that is not told how many.
-    """
-    ask = getattr(model, "can_generate", None)
-    if not callable(ask) or not ask():
-        return False
-    own: Value = model.generate
-    return "generation_config" in inspect.signature(own).parameters
-
-
-def run_generation(request: Request, model: Value, device: WrappedDevice, new_tokens: int) -> None:
+def run_generation(
+    request: Request, model: Value, device: WrappedDevice, new_tokens: int, form: int = 0
+) -> None:
     """Let a model generate: every pass behind the first is an iteration."""
     passes = depth = 0
     part = request.parts[0].name
+    first: Value = None  # what makes the tokens: others may make more of each, inside of it or not
 
-    def begin(*_: Value) -> None:
-        nonlocal passes, depth
+    def begin(module: Value, *_: Value) -> None:
+        nonlocal passes, depth, first
         depth += 1
-        if depth > 1:
+        first = first or module
+        if depth > 1 or module is not first:
             return
         passes += 1
         if passes > 1:
@@ -87,7 +57,7 @@ def run_generation(request: Request, model: Value, device: WrappedDevice, new_to
         ]
     try:
         device.begin_phase("prefill", part)
-        given = inputs(request, model, device)
+        given = inputs(request, model, device, form)
         if request.static_cache is not None:
             given |= _static_cache(model, request.static_cache)
         out = model.generate(
@@ -114,7 +84,7 @@ def _static_cache(model: Value, tokens: int) -> Inputs:
     return {"past_key_values": cache, "disable_compile": True}
 
 
-def run_once(request: Request, model: Value, device: WrappedDevice) -> None:
+def run_once(request: Request, model: Value, device: WrappedDevice, form: int = 0) -> None:
     """Run a model's forward once; of an autoencoder, encode and decode."""
     part = request.parts[0].name
     if request.class_path.startswith("diffusers."):
@@ -122,7 +92,7 @@ def run_once(request: Request, model: Value, device: WrappedDevice) -> None:
         return
     is_text = getattr(model, "main_input_name", "input_ids") == "input_ids"
     device.begin_phase("encode_prompt" if is_text else "encode_image", part)
-    given = inputs(request, model, device)
+    given = inputs(request, model, device, form)
     out = model(**given)
     del out, given
 
@@ -161,102 +131,3 @@ def _latents(out: Value) -> torch.Tensor:
     if not isinstance(made, torch.Tensor):
         raise RecordingError("an encoder whose result is not known")
     return made
-
-
-# ------------------------------------------------------------------------------- inputs
-def inputs(request: Request, model: Value, device: WrappedDevice) -> Inputs:
-    """Return what a model is given, by its main input and the names of its arguments.
-
-    Raises RecordingError for a main input that nobody knows.
-    """
-    main = getattr(model, "main_input_name", "input_ids")
-    if isinstance(main, (list, tuple)) and main:
-        main = main[0]  # the others are told by their names
-    names = inspect.signature(model.forward).parameters
-    if main not in names:  # what its base class said is not always what it takes
-        main = next((one for one in _MAKERS if one in names), main)
-    if main == "pixel_values" and "input_ids" in names and generates(model):
-        main = "input_ids"  # a prompt goes with the image
-    make = _MAKERS.get(main) if isinstance(main, str) else None
-    is_said = any(is_known(name) and one.default is one.empty for name, one in names.items())
-    if make is None and not is_said and not is_known(main):
-        raise RecordingError(f"{request.class_path} is given {main}, which nobody knows here")
-    # a token's id is what it is where nothing is said
-    is_taken = main in names or (main != "input_ids" and not is_said)
-    if main == "pixel_values" and is_in_pieces(names, model.config):
-        make = None
-    given = make(request, model) if make is not None and is_taken else {}
-    has_more = needed_inputs(request, model, names, given, main=main, generates=generates(model))
-    given |= uploaded(has_more, model)
-    if main == "input_ids":
-        if "pixel_values" in names and getattr(model.config, "vision_config", None) is not None:
-            given = with_image(request, model, device, given)
-        elif "decoder_input_ids" in names and not generates(model):
-            start = torch.full((request.batch, 1), PLAIN_TOKEN)
-            given["decoder_input_ids"] = start.to(CUDA)
-    return given
-
-
-def _ids(request: Request, model: Value) -> Inputs:
-    ids = torch.full((request.batch, tokens_of(request, model.config)), PLAIN_TOKEN)
-    return uploaded({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, model)
-
-
-def _pixels(request: Request, model: Value) -> Inputs:
-    vision = getattr(model.config, "vision_config", None) or model.config
-    return uploaded({"pixel_values": image_of(request, vision, model.config)}, model)
-
-
-def _spectra(request: Request, model: Value) -> Inputs:
-    bins = next((n for key in _BINS if (n := _said(model.config, key))), 80)
-    positions = _said(model.config, "max_source_positions")
-    frames = 2 * positions or _SPECTRA
-    if not 0 < bins <= LARGEST_SIDE or not 0 < frames <= 1 << 20:
-        raise RecordingError("its config tells no size of a spectrum")
-    # Whisper's kind takes a fixed length, its bins first; others any length, frame by frame
-    is_fixed = positions and _said(model.config, "num_mel_bins")
-    sides = (bins, frames) if is_fixed else (_SPECTRA, bins)
-    shape = (request.batch, *sides)
-    return uploaded({"input_features": torch.zeros(shape, dtype=torch.float32)}, model)
-
-
-def _flat_patches(request: Request, model: Value) -> Inputs:
-    """Return an image as patches, each behind its row and column, as Pix2Struct takes it."""
-    values = _said(model.config, "patch_embed_hidden_size")
-    if not 0 < values <= LARGEST_SIDE:
-        raise RecordingError("its config tells no size of a patch")
-    shape = (request.batch, _FLAT_PATCHES, 2 + values)
-    return uploaded({"flattened_patches": torch.zeros(shape, dtype=torch.float32)}, model)
-
-
-def _said(config: Value, key: str) -> int:
-    """Return a number of a config, or of a config in it; 0 where none has it."""
-    inner = [one for one in vars(config).values() if hasattr(one, "to_dict")]
-    found = (getattr(one, key, None) for one in (config, *inner))
-    return next((one for one in found if type(one) is int), 0)
-
-
-def _samples(request: Request, model: Value) -> Inputs:
-    config = model.config
-    bins, length = getattr(config, "num_mel_bins", 0), getattr(config, "max_length", 0)
-    shape: tuple[int, ...] = (request.batch, _SAMPLES)
-    if bins and length:  # a spectrum that is taken for an image
-        if not 0 < bins <= LARGEST_SIDE or not 0 < length <= LARGEST_SIDE:
-            raise RecordingError("its config tells no size of a spectrum")
-        shape = request.batch, length, bins
-    elif hasattr(config, "codebook_size"):  # a codec has channels
-        channels = getattr(config, "audio_channels", 1)
-        if not 0 < channels <= _MOST_CHANNELS:
-            raise RecordingError("its config tells no channels of its sound")
-        shape = request.batch, channels, _SAMPLES
-    sound = torch.zeros(shape, dtype=torch.float32)
-    return uploaded({"input_values": sound}, model)
-
-
-_MAKERS: Mapping[str, Callable[[Request, Value], Inputs]] = {
-    "input_ids": _ids,
-    "pixel_values": _pixels,
-    "input_features": _spectra,
-    "input_values": _samples,
-    "flattened_patches": _flat_patches,
-}

@@ -1,117 +1,126 @@
-"""What a model of transformers is given, by its arguments' names and its config's numbers."""
+"""What a model of transformers is given, by its arguments' names and its config's numbers.
+
+A name does not always tell a form: sound is given with its channels or without, a spectrum's bins
+come first or last. Then there are several makers, the most usual first, and the first is taken that
+the class's own code takes.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from vramplan.engines.torch.record.saved.image_inputs import LARGEST_SIDE, PLAIN_TOKEN
-from vramplan.engines.torch.record.saved.request import Request
-from vramplan.errors import RecordingError
+from vramplan.engines.torch.record.saved.asked_model import (
+    PLAIN_TOKEN,
+    AskedModel,
+    Tensors,
+)
+from vramplan.engines.torch.record.saved.image_inputs import image_of
 
 Value = Any
-Make = Callable[["_Sizes"], torch.Tensor]
+Make = Callable[[AskedModel], torch.Tensor]
 
 #: queries of a model that looks at something by them, and objects that a detector found
 _QUERIES, _OBJECTS = 32, 36
-#: seconds of sound as codecs take it, and spectra of a sound
+#: one second of raw sound; thirty seconds of it as spectra
 _SAMPLES, _SPECTRA = 16000, 3000
 #: an image that is cut into patches, and frames of a video
 _SIDE, _FRAMES = 224, 16
-#: how configs call the bins of a spectrum, and the width of what a decoder takes
-_BINS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim")
+#: of an image (transformers, models/pix2struct/image_processing_pix2struct.py: `max_patches`)
+_FLAT_PATCHES = 2048
+#: how configs call the bins of a spectrum
+_BINS = (
+    *("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim"),
+    *("input_feat_size",),
+)
+#: bins where nothing is said, the second of newer models
+_USUAL_BINS, _MORE_BINS = 80, 128
+_MERGED = ("spatial_merge_size", "merge_size", "pooling_kernel_size")
+_SIDES = ("image_size", "crop_size", "max_img_size")
+_CHANNELS = ("in_channels", "in_chans", "num_channels")
+#: a side of an image that is looked at in parts, and at lower resolutions too
+_LARGE = 1536
 
 
-class _Sizes:
-    """A request's and a config's numbers, as makers ask for them."""
-
-    def __init__(self, request: Request, config: Value, names: Mapping[str, Value]) -> None:
-        self.batch, self.tokens = request.batch, tokens_of(request, config)
-        self.config, self.names = config, names
-
-    def said(self, *keys: str, otherwise: int = 0) -> int:
-        """Return the first of these numbers that a config, or one in it, has.
-
-        Raises RecordingError for a number that no size is, and where there is none.
-        """
-        inner = [one for one in vars(self.config).values() if hasattr(one, "to_dict")]
-        found = (
-            value
-            for one in (self.config, *inner)
-            for key in keys
-            if type(value := _first(getattr(one, key, None))) is int
-        )
-        number: int = next(found, otherwise)
-        if not 0 < number <= LARGEST_SIDE:
-            raise RecordingError(f"its config tells none of {', '.join(keys)}")
-        return number
-
-    def grid(self) -> tuple[int, int, int]:
-        """Return how an image is cut: frames, rows and columns of patches that can be merged."""
-        merge = self.said("spatial_merge_size", "merge_size", otherwise=2)
-        kernel = _first(getattr(self.config, "merge_kernel_size", None))
-        merge *= kernel if type(kernel) is int and 0 < kernel <= merge else 1
-        side = max(1, _SIDE // (self.said("patch_size", otherwise=16) * merge)) * merge
-        return 1, side, side
-
-    def patch(self) -> int:
-        """Return the numbers of a patch."""
-        channels = self.said("in_channels", "in_chans", "num_channels", otherwise=3)
-        frames = self.said("temporal_patch_size", "patch_temporal", otherwise=1)
-        return channels * frames * self.said("patch_size", otherwise=16) ** 2
-
-    def patches(self) -> int:
-        """Return the patches of one image."""
-        frames, rows, columns = self.grid()
-        return frames * rows * columns
+def _zeros(*sides: int) -> torch.Tensor:
+    """Return numbers of a shape, that take no memory here: a stranger's config says how many."""
+    return torch.zeros(()).expand(sides)
 
 
-def tokens_of(request: Request, config: Value) -> int:
-    """Return the tokens of a prompt: as many as asked for, and no more than a model has places."""
-    inner = getattr(config, "text_config", None)
-    places = (getattr(one, "max_position_embeddings", None) for one in (config, inner))
-    most = next((n for n in places if type(n) is int and n > 0), request.prompt_tokens)
-    return max(1, min(request.prompt_tokens, most))
+# ---------------------------------------------------------------------------------- text
+def _ids(asked: AskedModel) -> torch.Tensor:
+    return torch.full((asked.request.batch, asked.tokens), PLAIN_TOKEN)
 
 
-def _first(value: Value) -> Value:
-    return value[0] if isinstance(value, (list, tuple)) and value else value
+def _first_id(asked: AskedModel) -> torch.Tensor:
+    return torch.full((asked.request.batch, 1), PLAIN_TOKEN)
 
 
-def _ids(sizes: _Sizes) -> torch.Tensor:
-    return torch.full((sizes.batch, sizes.tokens), PLAIN_TOKEN)
+def _ones(asked: AskedModel) -> torch.Tensor:
+    return torch.ones(asked.request.batch, asked.tokens, dtype=torch.long)
 
 
-def _ones(sizes: _Sizes) -> torch.Tensor:
-    return torch.ones(sizes.batch, sizes.tokens, dtype=torch.long)
+def _of_tokens(*keys: str) -> Make:
+    """Return what makes a vector for each token, as wide as a config says."""
+    return lambda asked: _zeros(asked.request.batch, asked.tokens, asked.said(*keys))
 
 
-def _spectra_mask(sizes: _Sizes) -> torch.Tensor:
-    return torch.ones(sizes.batch, _SPECTRA, dtype=torch.long)
+def _task(asked: AskedModel) -> torch.Tensor:
+    tokens = asked.said("task_seq_len", otherwise=asked.tokens)
+    return torch.full((asked.request.batch, tokens), PLAIN_TOKEN)
 
 
-def _box(sizes: _Sizes) -> torch.Tensor:
+def _box(asked: AskedModel) -> torch.Tensor:
     """Return places on a page: numbers where a config says how many, else indices of a table."""
-    corners = getattr(sizes.config, "dim_bbox", 0)
+    corners = getattr(asked.config, "dim_bbox", 0)
     if corners:
-        return torch.zeros(sizes.batch, sizes.tokens, sizes.said("dim_bbox"))
-    return torch.zeros(sizes.batch, sizes.tokens, 4, dtype=torch.long)
+        return _zeros(asked.request.batch, asked.tokens, asked.said("dim_bbox"))
+    return torch.zeros(asked.request.batch, asked.tokens, 4, dtype=torch.long)
 
 
-def _image(sizes: _Sizes) -> torch.Tensor:
+# -------------------------------------------------------------------------------- images
+def _image(asked: AskedModel) -> torch.Tensor:
     """Return images: whole, or where their grid is told or their patches' places, cut."""
-    if {"grid_thw", "image_grid_thw"} & sizes.names.keys():
-        return torch.zeros(sizes.batch * sizes.patches(), sizes.patch())
-    if {"pixel_position_ids", "spatial_shapes"} & sizes.names.keys():
-        return torch.zeros(sizes.batch, sizes.patches(), sizes.patch())
-    if _is_of_frames(sizes.config):
-        return _video(sizes)
-    side = sizes.said("image_size", otherwise=_SIDE)
-    channels = sizes.said("num_channels", "in_channels", "in_chans", otherwise=3)
-    return torch.ones(()).expand(sizes.batch, channels, side, side)
+    if _CUT & asked.names.keys():
+        sides = (asked.request.batch,) if _APART & asked.names.keys() else ()
+        count = _patches(asked) if sides else asked.request.batch * _patches(asked)
+        return _zeros(*sides, count, _patch(asked))
+    if "target_sizes" in asked.names:
+        return _row(asked)
+    if _is_of_frames(asked.config):
+        return _video(asked)
+    config = asked.config
+    seen = (one for one in asked.configs("vision") if getattr(one, "image_size", None))
+    return image_of(asked.request, next(seen, config), config)
+
+
+def _other_image(asked: AskedModel) -> torch.Tensor:
+    """Return an image's patches each as an image; where none is cut, two images side by side."""
+    if not _CUT & asked.names.keys():
+        return _image(asked)[:, None].expand(-1, 2, -1, -1, -1)
+    patch = asked.said("patch_size", part="vision", otherwise=16)
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
+    return _zeros(asked.request.batch * _patches(asked), channels, patch, patch)
+
+
+def _last_image(asked: AskedModel) -> torch.Tensor:
+    """Return what becomes one token as one piece, its channels last; else a large image."""
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
+    if not _CUT & asked.names.keys():
+        return torch.ones(()).expand(asked.request.batch, channels, _LARGE, _LARGE)
+    merge = _merge(asked)
+    side = merge * asked.said("patch_size", part="vision", otherwise=16)
+    count = asked.request.batch * _patches(asked) // merge**2
+    return _zeros(count, side, side, channels)
+
+
+def _row(asked: AskedModel) -> torch.Tensor:
+    """Return the patches of all images side by side, as one image of their height."""
+    patch = asked.said("patch_size", part="vision", otherwise=16)
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
+    return _zeros(1, channels, patch, asked.request.batch * _patches(asked) * patch)
 
 
 def _is_of_frames(config: Value) -> bool:
@@ -119,94 +128,241 @@ def _is_of_frames(config: Value) -> bool:
     return type(frames) is int and frames > 1
 
 
-def _video(sizes: _Sizes) -> torch.Tensor:
-    frames = sizes.said("num_frames", "frames_per_clip", otherwise=_FRAMES)
-    side = sizes.said("image_size", "crop_size", otherwise=_SIDE)
-    channels = sizes.said("num_channels", "in_chans", otherwise=3)
-    return torch.ones(()).expand(sizes.batch, frames, channels, side, side)
+def _video(asked: AskedModel) -> torch.Tensor:
+    frames = asked.said("num_frames", "frames_per_clip", part="vision", otherwise=_FRAMES)
+    side = asked.said(*_SIDES, part="vision", otherwise=_SIDE)
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
+    return torch.ones(()).expand(asked.request.batch, frames, channels, side, side)
 
 
-def _hidden(sizes: _Sizes) -> torch.Tensor:
-    """Return what an encoder begins with: an image's patches, or what another made."""
-    if "grid_thw" in sizes.names:
-        return _image(sizes)
-    return torch.zeros(sizes.batch, sizes.tokens, sizes.said("hidden_size", "d_model"))
+def _merge(asked: AskedModel) -> int:
+    """Return how many patches are merged along a side of an image."""
+    merge = asked.said(*_MERGED, part="vision", otherwise=2)
+    if asked.has("merge_kernel_size", part="vision"):
+        merge *= asked.said("merge_kernel_size", part="vision")
+    return merge
 
 
-def _grid(sizes: _Sizes) -> torch.Tensor:
-    return torch.tensor([sizes.grid()] * sizes.batch)
+def _grid_of(asked: AskedModel) -> tuple[int, int, int]:
+    """Return how an image is cut: frames, rows and columns of patches that can be merged."""
+    merge = _merge(asked)
+    patch = asked.said("patch_size", part="vision", otherwise=16)
+    side = max(1, _SIDE // (patch * merge)) * merge
+    return 1, side, side
 
 
-def _places(sizes: _Sizes) -> torch.Tensor:
+def _patch(asked: AskedModel) -> int:
+    """Return the numbers of a patch."""
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
+    frames = asked.said("temporal_patch_size", "patch_temporal", part="vision", otherwise=1)
+    return channels * frames * asked.said("patch_size", part="vision", otherwise=16) ** 2
+
+
+def _patches(asked: AskedModel) -> int:
+    """Return the patches of one image."""
+    frames, rows, columns = _grid_of(asked)
+    return frames * rows * columns
+
+
+def _grid(asked: AskedModel) -> torch.Tensor:
+    return torch.tensor([_grid_of(asked)] * asked.request.batch)
+
+
+def _merged_grid(asked: AskedModel) -> torch.Tensor:
+    frames, rows, columns = _grid_of(asked)
+    merge = _merge(asked)
+    return torch.tensor([(frames, rows // merge, columns // merge)] * asked.request.batch)
+
+
+def _plane(asked: AskedModel) -> torch.Tensor:
+    return torch.tensor([_grid_of(asked)[1:]] * asked.request.batch)
+
+
+def _places(asked: AskedModel) -> torch.Tensor:
     """Return the column and the row of each patch."""
-    _, rows, columns = sizes.grid()
+    _, rows, columns = _grid_of(asked)
     at = torch.arange(rows * columns)
     one = torch.stack((at % columns, at // columns), dim=-1)
-    return one[None].repeat(sizes.batch, 1, 1)
+    return one[None].repeat(asked.request.batch, 1, 1)
 
 
-def _sound(sizes: _Sizes) -> torch.Tensor:
-    return torch.zeros(sizes.batch, sizes.said("audio_channels", otherwise=1), _SAMPLES)
+def _patch_mask(asked: AskedModel) -> torch.Tensor:
+    return torch.ones(asked.request.batch, _patches(asked), dtype=torch.long)
 
 
-def _spectra(sizes: _Sizes) -> torch.Tensor:
-    return torch.zeros(sizes.batch, _SPECTRA, sizes.said(*_BINS, otherwise=80))
+def _hidden(asked: AskedModel) -> torch.Tensor:
+    """Return what an encoder begins with: an image's patches, or what another made."""
+    if "grid_thw" in asked.names:
+        return _image(asked)
+    return _of_tokens("hidden_size", "d_model")(asked)
 
 
-def _series(sizes: _Sizes) -> torch.Tensor:
-    length = sizes.said("context_length", otherwise=512)
-    if getattr(sizes.config, "num_input_channels", 0):
-        return torch.zeros(sizes.batch, length, sizes.said("num_input_channels"))
-    return torch.zeros(sizes.batch, length)
+def _for_first_convolution(asked: AskedModel) -> torch.Tensor:
+    """Return what the first convolution of a model takes: a sound, or channels before time."""
+    channels = next((one.in_channels for one in _layers(asked, torch.nn.Conv1d)), 1)
+    return _zeros(asked.request.batch, channels, asked.tokens if channels > 2 else _SAMPLES)
 
 
-#: by the name of an argument
-_MAKERS: Mapping[str, Make] = {
-    "input_ids": _ids,
-    "decoder_input_ids": _ids,
-    "task_inputs": _ids,
-    "attention_mask": _ones,
-    "input_features": _spectra,
-    "input_features_mask": _spectra_mask,
-    "input_values": _sound,
-    "query_embeds": lambda s: torch.zeros(s.batch, _QUERIES, s.said("hidden_size")),
-    "inputs_embeds": lambda s: torch.zeros(s.batch, s.tokens, s.said("hidden_size", "d_model")),
-    "encoder_hidden_states": lambda s: torch.zeros(
-        s.batch, s.tokens, s.said("encoder_hidden_size", "hidden_size", "d_model")
-    ),
-    "bbox": _box,
-    "pixel_values": _image,
-    "pixel_values_videos": _video,
-    "prompt_pixel_values": _image,
-    "prompt_masks": _image,
-    "hidden_states": _hidden,
-    "grid_thw": _grid,
-    "image_grid_thw": _grid,
-    "merge_sizes": lambda s: torch.ones(s.batch, dtype=torch.long),
-    "pixel_position_ids": _places,
-    "pixel_attention_mask": lambda s: torch.ones(s.batch, s.patches(), dtype=torch.long),
-    "spatial_shapes": lambda s: torch.tensor([s.grid()[1:]] * s.batch),
-    "target_sizes": lambda s: torch.tensor([s.grid()[1:]] * s.batch),
-    "visual_feats": lambda s: torch.zeros(s.batch, _OBJECTS, s.said("visual_feat_dim")),
-    "visual_pos": lambda s: torch.zeros(s.batch, _OBJECTS, s.said("visual_pos_dim")),
-    "past_values": _series,
-    "past_values_padding": _series,
-    "freq": lambda s: torch.zeros(s.batch, 1, dtype=torch.long),
-    "latents": lambda s: torch.zeros(s.batch, s.said("hidden_size", "latent_dim"), s.tokens),
-    "states": lambda s: torch.zeros(s.batch, s.tokens, s.said("state_dim")),
-    "actions": lambda s: torch.zeros(s.batch, s.tokens, s.said("act_dim")),
-    "rewards": lambda s: torch.zeros(s.batch, s.tokens, 1),
-    "returns_to_go": lambda s: torch.zeros(s.batch, s.tokens, 1),
-    "timesteps": lambda s: torch.zeros(s.batch, s.tokens, dtype=torch.long),
+def _for_first_layer(asked: AskedModel) -> torch.Tensor:
+    """Return a vector for each token, as wide as a model's first linear layer takes it."""
+    layers = _layers(asked, torch.nn.Linear)
+    width = next((one.in_features for one in layers), 0) or asked.said("hidden_size", "d_model")
+    return _zeros(asked.request.batch, asked.tokens, width)
+
+
+def _layers(asked: AskedModel, kind: type[torch.nn.Module]) -> Iterator[Value]:
+    return (one for one in asked.model.modules() if isinstance(one, kind))
+
+
+def _flat_patches(asked: AskedModel) -> torch.Tensor:
+    """Return an image as patches, each behind its row and column, as Pix2Struct takes it."""
+    values = asked.said("patch_embed_hidden_size")
+    return _zeros(asked.request.batch, _FLAT_PATCHES, 2 + values)
+
+
+# --------------------------------------------------------------------------------- sound
+def _spectra(asked: AskedModel) -> torch.Tensor:
+    """Return spectra of a sound. Whisper's kind takes a fixed length, its bins first."""
+    bins = asked.said(*_BINS, part="audio", otherwise=_USUAL_BINS)
+    if asked.has("max_source_positions", part="audio"):
+        frames = 2 * asked.said("max_source_positions", part="audio")
+        if asked.has("num_mel_bins", part="audio"):
+            return _zeros(asked.request.batch, bins, frames)
+    return _zeros(asked.request.batch, _SPECTRA, bins)
+
+
+def _bins_first(asked: AskedModel) -> torch.Tensor:
+    spectra = _spectra(asked)
+    return spectra.transpose(1, 2) if spectra.shape[1] > spectra.shape[2] else spectra
+
+
+def _stacked(asked: AskedModel) -> torch.Tensor:
+    """Return spectra of which several are one vector, as wide as the first layer takes them."""
+    spectra = _spectra(asked)
+    width = asked.said("input_size", part="audio", otherwise=_for_first_layer(asked).shape[-1])
+    return _zeros(len(spectra), max(1, spectra[0].numel() // width), width)
+
+
+def _more_bins(asked: AskedModel) -> torch.Tensor:
+    return _zeros(asked.request.batch, _SPECTRA, _MORE_BINS)
+
+
+def _as_an_image(asked: AskedModel) -> torch.Tensor:
+    """Return spectra of ten seconds as an image of one channel."""
+    return _spectra(asked)[:, None, : _SPECTRA // 3]
+
+
+_SPECTRA_FORMS = (_spectra, _bins_first, _stacked, _more_bins, _as_an_image)
+
+
+def _spectra_mask(asked: AskedModel) -> torch.Tensor:
+    spectra = _form_of(_SPECTRA_FORMS, asked)(asked)
+    return torch.ones(len(spectra), max(spectra.shape[1:3]), dtype=torch.long)
+
+
+def _no_padding(asked: AskedModel) -> torch.Tensor:
+    return torch.zeros(asked.request.batch, _SPECTRA, dtype=torch.bool)
+
+
+def _samples(asked: AskedModel) -> torch.Tensor:
+    """Return a sound as it is sampled, or a spectrum that is taken for an image."""
+    config, batch = asked.config, asked.request.batch
+    if getattr(config, "num_mel_bins", 0) and getattr(config, "max_length", 0):
+        return _zeros(batch, asked.said("max_length"), asked.said("num_mel_bins"))
+    if hasattr(config, "codebook_size"):  # a codec has channels
+        return _channels(asked)
+    return _zeros(batch, _SAMPLES)
+
+
+def _channels(asked: AskedModel) -> torch.Tensor:
+    channels = asked.said("audio_channels", part="audio", otherwise=1)
+    return _zeros(asked.request.batch, channels, _SAMPLES)
+
+
+def _three_seconds(asked: AskedModel) -> torch.Tensor:
+    return _samples(asked)[..., :1].expand(*_samples(asked).shape[:-1], 3 * _SAMPLES)
+
+
+def _series(asked: AskedModel) -> torch.Tensor:
+    length = asked.said("context_length", otherwise=512)
+    if getattr(asked.config, "num_input_channels", 0):
+        return _zeros(asked.request.batch, length, asked.said("num_input_channels"))
+    return _zeros(asked.request.batch, length)
+
+
+def _of_objects(key: str) -> Make:
+    return lambda asked: _zeros(asked.request.batch, _OBJECTS, asked.said(key))
+
+
+def _queries(asked: AskedModel) -> torch.Tensor:
+    return _zeros(asked.request.batch, _QUERIES, asked.said("hidden_size"))
+
+
+def _latents(asked: AskedModel) -> torch.Tensor:
+    width = asked.said("hidden_size", "latent_dim")
+    return _zeros(asked.request.batch, width, asked.tokens)
+
+
+def _form_of(makers: tuple[Make, ...], asked: AskedModel) -> Make:
+    return makers[min(asked.form, len(makers) - 1)]
+
+
+#: by the name of an argument, its forms in their order
+_MAKERS: Mapping[str, tuple[Make, ...]] = {
+    "input_ids": (_ids,),
+    "decoder_input_ids": (_first_id,),
+    "task_inputs": (_task,),
+    "attention_mask": (_ones,),
+    "input_features": _SPECTRA_FORMS,
+    "input_features_mask": (_spectra_mask,),
+    "input_values": (_samples, _channels, _three_seconds),
+    "audio_mel": (lambda asked: _zeros(asked.request.batch, _SPECTRA, asked.said(*_BINS)),),
+    "audio_mel_mask": (_no_padding,),
+    "flattened_patches": (_flat_patches,),
+    "query_embeds": (_queries,),
+    "inputs_embeds": (_of_tokens("hidden_size", "d_model"),),
+    "encoder_hidden_states": (_of_tokens("encoder_hidden_size", "hidden_size", "d_model"),),
+    "bbox": (_box, lambda asked: _zeros(asked.request.batch, asked.tokens, 4)),
+    "pixel_values": (_image, _other_image, _last_image),
+    "pixel_values_videos": (_video,),
+    "prompt_pixel_values": (_image,),
+    "prompt_masks": (_image,),
+    "hidden_states": (_hidden, _for_first_convolution),
+    "inputs": (_of_tokens("d_model", "hidden_size"),),
+    "noise_embeds": (_of_tokens("hidden_size"),),
+    "context_hidden_states": (_for_first_layer,),
+    "grid_thw": (_grid, _grid, _merged_grid),
+    "image_grid_thw": (_grid, _grid, _merged_grid),
+    "merge_sizes": (lambda asked: torch.ones(asked.request.batch, dtype=torch.long),),
+    "pixel_position_ids": (_places,),
+    "pixel_attention_mask": (_patch_mask,),
+    "spatial_shapes": (_plane,),
+    "target_sizes": (_plane,),
+    "visual_feats": (_of_objects("visual_feat_dim"),),
+    "visual_pos": (_of_objects("visual_pos_dim"),),
+    "past_values": (_series,),
+    "past_values_padding": (_series,),
+    "freq": (lambda asked: torch.zeros(asked.request.batch, 1, dtype=torch.long),),
+    "latents": (_latents,),
+    "states": (_of_tokens("state_dim"),),
+    "actions": (_of_tokens("act_dim"),),
+    "rewards": (lambda asked: _zeros(asked.request.batch, asked.tokens, 1),),
+    "returns_to_go": (lambda asked: _zeros(asked.request.batch, asked.tokens, 1),),
+    "timesteps": (lambda asked: torch.zeros(asked.request.batch, asked.tokens, dtype=torch.long),),
 }
-#: arguments that tell how an image was cut into patches
+#: what may be a model's main input where it is not the one that its class says
+MAIN = ("input_ids", "pixel_values", "input_features", "input_values", "flattened_patches")
+#: arguments that tell how an image was cut into patches, and of these, those with an image each
 _CUT = frozenset(("grid_thw", "image_grid_thw", "spatial_shapes", "pixel_position_ids"))
+_APART = frozenset(("spatial_shapes", "pixel_position_ids"))
 #: what has a default that is refused
 _REFUSED = frozenset(
     ("bbox", "visual_feats", "visual_pos", "actions", "rewards", "returns_to_go", "timesteps")
 )
-#: what goes with these where nothing is generated: other halves of models of two kinds of input
+#: what goes with a prompt where nothing is generated: other halves of models of two kinds of input
 _OTHERS = frozenset(("input_features", "input_values", "pixel_values", "pixel_values_videos"))
+#: what may go with a prompt that is answered
+_HEARD = frozenset(("input_features", "input_values"))
 
 
 def is_known(name: Value) -> bool:
@@ -214,44 +370,46 @@ def is_known(name: Value) -> bool:
     return isinstance(name, str) and name in _MAKERS
 
 
-def is_in_pieces(names: Mapping[str, Value], config: Value) -> bool:
-    """Return whether images are not given whole: cut into patches, or several of a video."""
-    return bool(_CUT & names.keys()) or _is_of_frames(config)
+def count_forms(asked: AskedModel) -> int:
+    """Return how many forms the inputs of a model may have by their names."""
+    names = _wanted(asked) | (_HEARD & asked.names.keys() if asked.generates else set())
+    return max((len(_MAKERS[name]) for name in names), default=1)
 
 
-def needed_inputs(
-    request: Request,
-    model: Value,
-    names: Mapping[str, inspect.Parameter],
-    given: Mapping[str, Value],
-    *,
-    main: Value,
-    generates: bool,
-) -> dict[str, torch.Tensor]:
-    """Return what a model has to be given of `names` beside what is `given` already.
-
-    `main` is what its class calls its main input.
+def by_name(asked: AskedModel, given: frozenset[str]) -> Tensors:
+    """Return what a model has to be given beside what is `given` already.
 
     Raises RecordingError for a size that its config has no number for.
     """
-    wanted = {*_REFUSED, main} if is_known(main) else set(_REFUSED)
-    if hasattr(model.config, "cross_attention_frequency"):
-        wanted.add("encoder_hidden_states")
-    if not generates and "input_ids" in given and not _sees_beside(model.config):
-        wanted |= _OTHERS
-    if not generates and main == "pixel_values":
-        wanted.add("input_ids")  # what is looked for in an image
-    sizes = _Sizes(request, model.config, names)
-    return {
-        name: _MAKERS[name](sizes)
-        for name, one in names.items()
-        if name in _MAKERS
-        and name not in given
-        and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-        and (one.default is one.empty or name in wanted)
-    }
+    made: Tensors = {}
+    for name in sorted(_wanted(asked, given) - given):
+        made[name] = _form_of(_MAKERS[name], asked)(asked)
+    return made
 
 
-def _sees_beside(config: Value) -> bool:
-    """Return whether a model's images are given with its prompt, in the place of tokens."""
-    return getattr(config, "vision_config", None) is not None
+def _wanted(asked: AskedModel, given: frozenset[str] = frozenset()) -> set[str]:
+    """Return the names of what a model is given, as far as it can be made."""
+    names, config = asked.names.keys(), asked.config
+    # a token's id is what it is where nothing is said
+    is_said = any(map(is_known, asked.required))
+    is_taken = asked.main in names or (asked.main != "input_ids" and not is_said)
+    wanted = {asked.main} if is_taken else set()
+    wanted |= asked.required | (_REFUSED & names)
+    if hasattr(config, "cross_attention_frequency"):
+        wanted |= {"encoder_hidden_states"} & names
+    if asked.generates and asked.form:
+        wanted |= _HEARD & names  # a prompt alone was not enough
+    if "pixel_values" in wanted:
+        wanted |= {"target_sizes"} & names
+    if not asked.generates:
+        if asked.main == "input_features":
+            wanted |= {"input_features_mask"} & names
+        if asked.main == "input_ids" and not asked.sees_in_a_prompt:
+            wanted |= _OTHERS & names
+        if asked.main == "pixel_values":
+            wanted |= {"input_ids"} & names  # what is looked for in an image
+        if asked.main == "input_ids":
+            wanted |= {"decoder_input_ids"} & names
+    if "input_ids" in wanted | given and (asked.main == "input_ids" or "attention_mask" in names):
+        wanted.add("attention_mask")  # they are made together
+    return {name for name in wanted if is_known(name)}

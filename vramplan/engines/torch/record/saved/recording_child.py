@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,10 +21,13 @@ import torch
 
 from vramplan.engines.torch.libraries import STEP
 from vramplan.engines.torch.record.saved import models, whole_pipeline
+from vramplan.engines.torch.record.saved.asked_model import generates
 from vramplan.engines.torch.record.saved.build import build_part, said
 from vramplan.engines.torch.record.saved.constant_tape import Recorded, write_recording
+from vramplan.engines.torch.record.saved.inputs import count_forms
 from vramplan.engines.torch.record.saved.remembered_calls import Calls, Memory
 from vramplan.engines.torch.record.saved.request import Request, read_request
+from vramplan.engines.torch.record.saved.taking_over import part_steps
 from vramplan.engines.torch.record.saved.wrapped import (
     Functions,
     WrappedDevice,
@@ -119,6 +123,8 @@ def record_modules(
     """
     weights = place_on_device(modules.values()) if placed is None else placed
     device = make_device(weights) if make_device else WrappedDevice(Stream("main", {}), weights)
+    # code of diffusers asks for autocast, which is not there where CUDA is not
+    device.is_strict = request.kind == "model" and request.class_path.startswith("transformers.")
     if watch is not None:
         watch(device, modules)
     if request.kind == "pipeline":
@@ -126,18 +132,39 @@ def record_modules(
         with _recording(request, device, {}) as stream:
             tell("running the pipeline")
             calls, loops = whole_pipeline.run_pipeline(request, pipe, device)
+        loops = part_steps(stream, loops)
         return Recorded(runs=[stream], routines=list(calls.routines.values()), loops=loops)
     (model,) = modules.values()
-    if not models.generates(model):
+    problem: Exception | None = None
+    for form in range(count_forms(request, model)):
+        try:
+            return _record_model(request, model, device, tell, new_tokens, form)
+        except Exception as other:  # noqa: BLE001  # any class's code, in any way
+            traceback.clear_frames(other.__traceback__)  # which would keep the run's tensors alive
+            problem = problem or other
+    assert problem is not None
+    raise problem
+
+
+def _record_model(
+    request: Request,
+    model: Value,
+    device: WrappedDevice,
+    tell: Tell,
+    new_tokens: Sequence[int],
+    form: int,
+) -> Recorded:
+    """Return the recording of a lone model that is given its inputs in one form."""
+    if not generates(model):
         with _recording(request, device, {}) as stream:
             tell("running the model")
-            models.run_once(request, model, device)
+            models.run_once(request, model, device, form)
         return Recorded(runs=[stream])
     runs = []
     for new in new_tokens:
         with _recording(request, device, {"new": new}) as stream:
             tell(f"generating {new} tokens")
-            models.run_generation(request, model, device, new)
+            models.run_generation(request, model, device, new, form)
         runs.append(stream)
     return Recorded(runs=runs, is_generation=True)
 
@@ -145,7 +172,7 @@ def record_modules(
 @contextmanager
 def _recording(request: Request, device: WrappedDevice, dims: dict[str, int]) -> Iterator[Stream]:
     """Record what is done inside into one stream."""
-    stream = device.stream = Stream("main", dims)
+    stream = device.begin_run(dims)
     gc.collect()
     gc.freeze()
     gc.disable()  # cycles would be freed at moments that differ from run to run

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -34,6 +36,7 @@ def put_together(request: Request, modules: Mapping[str, torch.nn.Module]) -> Va
     if not issubclass(cls, diffusers.DiffusionPipeline):
         raise RecordingError(f"{request.class_path} is no pipeline")
     wanted = inspect.signature(cls.__init__).parameters
+    _stand_in_for_ftfy(cls)
     parts: dict[str, Value] = {}
     for name, parameter in wanted.items():
         if name == "self":
@@ -54,6 +57,14 @@ def put_together(request: Request, modules: Mapping[str, torch.nn.Module]) -> Va
     pipe = cls(**parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def _stand_in_for_ftfy(cls: type) -> None:
+    """Let prompts stay as they are where ftfy, which mends their letters, is not installed.
+
+    Wan's pipelines from an image want it without asking whether it is there (diffusers 0.42.1).
+    """
+    vars(sys.modules[cls.__module__]).setdefault("ftfy", SimpleNamespace(fix_text=str))
 
 
 def _told_by_type(parameter: inspect.Parameter) -> str | None:
@@ -100,9 +111,22 @@ def run_pipeline(
 ) -> tuple[Calls, dict[str, int]]:
     """Call a pipeline; return its components' calls, and how often each of its loops ran."""
     watched = watch_pipeline(pipe, device)
+    if request.frames:
+        _make_no_pictures(pipe)
     result = pipe(**arguments(request, pipe))
     del result
     return watched.calls, watched.counts()
+
+
+def _make_no_pictures(pipe: Value) -> None:
+    """Let a video stay an array on the host: gigabytes of zeros would be scaled frame by frame."""
+    from diffusers.image_processor import VaeImageProcessor
+    from PIL import Image
+
+    picture = Image.new("RGB", (1, 1))
+    for part in vars(pipe).values():
+        if isinstance(part, VaeImageProcessor):
+            part.__dict__["numpy_to_pil"] = lambda frames: [picture] * len(frames)
 
 
 def watch_pipeline(pipe: Value, device: WrappedDevice) -> Watched:
