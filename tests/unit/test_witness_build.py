@@ -151,6 +151,15 @@ def test_who_asks_how_much_memory_is_refused_and_not_answered_with_what_stood_th
     assert "int cusolverDnSgeqrf(void) { return 0; }" in text
 
 
+def test_a_variable_that_is_wanted_is_one_and_zero() -> None:
+    """torch 2.15.0 wants one of NVSHMEM's, and cannot be imported without."""
+    shared = named("libnvshmem_host.so.3")
+    text = stub_text(shared, ["nvshmem_ptr", "nvshmem_transport"], {"nvshmem_transport"})
+    assert "long nvshmem_transport[32];" in text
+    assert "int nvshmem_ptr(void)" in text
+    assert "nvshmem_transport(void)" not in text
+
+
 def test_version_scripts_give_each_function_the_version_that_is_wanted() -> None:
     script = version_script({"a": "lib.so.1", "b": "lib.so.1", "c": ""}, ["d"])
     assert "lib.so.1 { global: a; b; };" in script

@@ -1,6 +1,6 @@
 """A model without a tape: its weights are counted, and what it works with is assumed, in a band.
 
-The band knows no class. Three things are looked for in configs and tensors, and the largest
+The band knows no class. Four things are looked for in configs and tensors, and the largest
 decides:
 
 - any component: 1.5 to 20 % of the largest one's weights live as activations: up to 20 % for each
@@ -10,7 +10,9 @@ decides:
   512 to 2048 pixels, in fp16 and fp32); a decoder of video up to 160, for its frames; before 8.0,
   where cuDNN's plans in bf16 take whole copies in fp32, up to 32 (the replayed decoders of FLUX.1,
   FLUX.2 and Sana need 29 to 32 on 7.5), or what attention without a fused kernel takes;
-- a language model, by its config: its KV cache, and what a token takes in the widest layer.
+- a language model, by its config: its KV cache, and what a token takes in the widest layer;
+- a model that sees, by the same: its vision tower's patches, its image's tokens in the prompt, and
+  where no fused kernel is, the scores of its attention. These two tell all of it.
 
 Where the catalogue has a tape of the autoencoder alone, that one tells what decoding takes.
 
@@ -24,7 +26,7 @@ from math import isqrt
 
 from vramplan.budget.cuda_context import context_band, context_line
 from vramplan.dtypes import ELEMENT_BYTES
-from vramplan.engines.torch.attention_kernel import parse_capability
+from vramplan.engines.torch.attention_kernel import attention_kernel, parse_capability
 from vramplan.engines.torch.changed_weights import (
     are_changed,
     beside,
@@ -33,10 +35,11 @@ from vramplan.engines.torch.changed_weights import (
     how_sure,
     is_grouped,
 )
-from vramplan.engines.torch.counted_model import CountedModel, CountedPart
+from vramplan.engines.torch.counted_model import CountedModel, CountedPart, Language
 from vramplan.engines.torch.cublas_workspace import cublas_line
 from vramplan.engines.torch.diffusers_offload import DENOISERS
 from vramplan.engines.torch.pipeline import TorchPipeline
+from vramplan.engines.torch.sight import LOOKED_AT
 from vramplan.model import (
     GPU,
     Band,
@@ -67,6 +70,8 @@ _IN_FULL: _Rule = (0, 700, 1_250)
 #: of a token's hidden states and of the widest layer's
 _TOKENS: _Rule = (300, 1_000, 2_000)
 _CACHE: _Rule = (700, 1_000, 1_300)
+#: of the scores of attention without a fused kernel, before and behind softmax
+_ATTENDED: _Rule = (700, 1_000, 1_250)
 #: what torch keeps beside what is live, of what is
 _SLACK: _Rule = (0, 300, 1_000)
 #: hidden states that are live in a layer: residual, normed, queries, keys, values, result …
@@ -253,7 +258,9 @@ def _uses(
     phase = "denoise" if len(model.parts) > 1 else "generate"
     low, expected, high = _ANY
     rule = isqrt(low * low * batch), isqrt(expected * expected * batch), high * batch
-    yield _scaled(largest.bytes_at(size), rule), phase, largest.name
+    if model.language is None or model.language.sight is None or model.language.is_routed:
+        # else each of its parts tells
+        yield _scaled(largest.bytes_at(size), rule), phase, largest.name
     if model.decoder is not None:
         decoder = model.decoder
         image = settings.get("image")
@@ -269,17 +276,41 @@ def _uses(
             band = _wider(band, _scaled(one + scores, _IN_FULL))
         yield band, _DECODING, decoder.part
     if model.language is not None:
-        language = model.language
-        prompt, new = _count(settings, "prompt_tokens"), _count(settings, "new_tokens")
-        states = _STATES * language.hidden + 3 * language.intermediate
-        cache = language.cache_elements * size * (prompt + new) * batch
-        words = 4 * language.words * batch  # logits, in fp32
-        band = (
-            _scaled(cache, _CACHE)
-            + _scaled(prompt * states * size * batch, _TOKENS)
-            + Band(low_bytes=0, expected_bytes=2 * words, high_bytes=4 * words)
-        )
-        yield band, "prefill" if prompt > new else "generate", language.part
+        yield from _language_uses(model.language, settings, compute_capability)
+
+
+def _language_uses(
+    language: Language, settings: Settings, compute_capability: str
+) -> Iterator[tuple[Band, str, str]]:
+    """Yield what is live in a language model, and in its vision tower where it sees."""
+    size, batch = _element_bytes(settings), _count(settings, "batch")
+    prompt, new = _count(settings, "prompt_tokens"), _count(settings, "new_tokens")
+    kernel = attention_kernel(compute_capability, "auto", str(settings["dtype"]))
+    scores = _SCORES * 4 if kernel == "math" else 0  # in fp32
+    begun = Band.exactly(0)
+    sight = language.sight
+    if sight is not None:
+        image = settings.get("image")
+        looked_at = image if isinstance(image, tuple) else LOOKED_AT
+        images, patches = sight.images(looked_at) * batch, sight.patches(looked_at)
+        states = _STATES * sight.hidden + 3 * sight.intermediate
+        begun = Band.exactly(images * patches * sight.patch_elements * size)
+        seen = _scaled(images * patches * states * size, _TOKENS)
+        at_once = 1 if sight.looks_apart else images
+        seen += _scaled(at_once * sight.heads * patches * patches * scores, _ATTENDED)
+        yield begun + seen, "prefill", language.part
+        prompt += sight.images(looked_at) * sight.tokens(looked_at)
+    states = _STATES * language.hidden + 3 * language.intermediate
+    cache = language.cache_elements * size * (prompt + new) * batch
+    words = 4 * language.words * batch  # logits, in fp32
+    band = (
+        begun
+        + _scaled(cache, _CACHE)
+        + _scaled(prompt * states * size * batch, _TOKENS)
+        + _scaled(language.heads * prompt * prompt * scores * batch, _ATTENDED)
+        + Band(low_bytes=0, expected_bytes=2 * words, high_bytes=4 * words)
+    )
+    yield band, "prefill" if prompt > new else "generate", language.part
 
 
 def _count(settings: Settings, key: str) -> int:

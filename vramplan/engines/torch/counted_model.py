@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.compressed_tensors import unpacked
+from vramplan.engines.torch.sight import Sight, find_sight
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.saved_model import Part, SavedModel
 
@@ -32,6 +33,8 @@ _KEEPS_MORE = (
 #: a config's numbers: what is beyond is no model's, or no number
 _LARGEST = 1 << 24
 _LAST_CONVOLUTION = ("decoder.conv_out.weight", "decoder.conv_out.conv.weight")
+#: how configs call the number of experts
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
@@ -80,13 +83,19 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """A part that generates text; `cache_elements` are keys and values of one token, all layers."""
+    """A part that generates text; `cache_elements` are keys and values of one token, all layers.
+
+    `heads` are those of its queries.
+    """
 
     part: str
     hidden: int
     intermediate: int
     words: int
     cache_elements: int
+    heads: int = 0
+    is_routed: bool = False  # to experts: which of them work is not counted
+    sight: Sight | None = None  # how it sees, where it does and its config tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +210,9 @@ def _find_language(model: SavedModel) -> Language | None:
         intermediate=_number(config, ("intermediate_size", "d_ff", "n_inner")) or 4 * hidden,
         words=_number(config, ("vocab_size",)),
         cache_elements=2 * layers * key_heads * width,
+        heads=heads,
+        sight=find_sight(model.config, model.class_name),
+        is_routed=any(config.get(key) for key in _EXPERTS),
     )
 
 

@@ -11,6 +11,7 @@ from vramplan.engines.torch.counted_model import CountedModel, count, dtype_of_f
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
+from vramplan.engines.torch.sight import LOOKED_AT
 from vramplan.engines.torch.weight_settings import add_cache_settings, add_weight_settings
 from vramplan.errors import UsageError
 from vramplan.model import Constraint, SettingValue
@@ -131,6 +132,10 @@ def _as_pipeline(
         defaults |= {"prompt_tokens": 512, "new_tokens": 256}
         for key in ("prompt_tokens", "new_tokens"):
             constraints[key] = Constraint(maximum=_MOST_TOKENS)
+        sight = counted.language.sight
+        if sight is not None and sight.looks_apart:  # others make every image their own size
+            defaults["image"] = LOOKED_AT
+            constraints["image"] = Constraint(minimum=16, maximum=_LARGEST_SIDE)
     if len(counted.parts) > 1:
         defaults["offload"] = "none"
         constraints["offload"] = Constraint(choices=("none", "model"))

@@ -96,8 +96,11 @@ def _compile_all(
     libraries: Sequence[library_table.StandIn] = STAND_INS,
 ) -> None:
     wanted: dict[str, str] = {}
+    objects: set[str] = set()
     for library in torch.libraries:
-        asked = elf_symbols.undefined_functions(library)
+        variables = elf_symbols.undefined_objects(library)
+        objects.update(variables)
+        asked = elf_symbols.undefined_functions(library) | variables
         ours = {name: told for name, told in asked.items() if library_table.is_of_ours(name, told)}
         wanted = ours | wanted  # torch's own come first
     shares = library_table.share_out(wanted)
@@ -111,7 +114,7 @@ def _compile_all(
         own = {name for path in sources for name in library_table.defined_functions(path)}
         symbols = shares[one.soname]
         stubs = folder / f"{one.soname}.stubs.c"
-        stubs.write_text(library_table.stub_text(one, sorted(set(symbols) - own)))
+        stubs.write_text(library_table.stub_text(one, sorted(set(symbols) - own), objects))
         flags = [f"-I{SOURCES}", f"-L{folder}", f"-l:{CORE}", "-Wl,-rpath,$ORIGIN"]
         flags += [f"-Wl,-soname,{one.soname}", "-ldl", "-lpthread"]
         script = library_table.version_script(symbols, own)

@@ -23,6 +23,7 @@ _NEED_VERSION = struct.Struct("<IHHII")
 _STRINGS, _DYNAMIC_SYMBOLS = 3, 11
 _VERSIONS_NEEDED, _VERSION_OF = 0x6FFFFFFE, 0x6FFFFFFF
 _FUNCTION_OR_UNTYPED = (0, 2)  # STT_NOTYPE, STT_FUNC
+_OBJECT = (1,)  # STT_OBJECT
 
 #: a library of torch's has some 200,000 symbols; a damaged one may say anything
 _LONGEST_TABLE = 256 << 20
@@ -33,14 +34,23 @@ def undefined_functions(path: Path) -> dict[str, str]:
 
     Raises SourceError for what is no such library, OSError where it cannot be read.
     """
+    return _wanted(path, _FUNCTION_OR_UNTYPED)
+
+
+def undefined_objects(path: Path) -> dict[str, str]:
+    """Return the variables that a library wants of others, as `undefined_functions` does."""
+    return _wanted(path, _OBJECT)
+
+
+def _wanted(path: Path, kinds: tuple[int, ...]) -> dict[str, str]:
     with path.open("rb") as file:
         try:
-            return dict(_undefined(file))
+            return dict(_undefined(file, kinds))
         except (struct.error, UnicodeDecodeError, IndexError, ValueError) as problem:
             raise SourceError(f"{path}: not a shared library for Linux on x86-64") from problem
 
 
-def _undefined(file: BinaryIO) -> Iterator[tuple[str, str]]:
+def _undefined(file: BinaryIO, kinds: tuple[int, ...]) -> Iterator[tuple[str, str]]:
     sections = _sections(file)
     table = _only(sections, _DYNAMIC_SYMBOLS)
     if table is None:
@@ -52,7 +62,7 @@ def _undefined(file: BinaryIO) -> Iterator[tuple[str, str]]:
     versions = _versions(file, sections)
     for place, fields in enumerate(_SYMBOL.iter_unpack(symbols)):
         name_at, info, _, section = fields[:4]
-        if section != 0 or not name_at or info & 15 not in _FUNCTION_OR_UNTYPED:
+        if section != 0 or not name_at or info & 15 not in kinds:
             continue
         number = struct.unpack_from("<H", numbers, 2 * place)[0] & 0x7FFF if numbers else 0
         yield _text(names, name_at), versions.get(number, "")

@@ -7,7 +7,7 @@ nothing, or, where it would have to tell how much memory is needed, it is refuse
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,10 @@ CORE_SOURCES = ("card.c", "memory.c", "work.c")
 
 #: of names that a stub must not answer with success: whoever asks reads a number then
 _SIZES = r"bufferSize|Size|MakePlan|[wW]orkEstimation|WorkspaceSize|Nnz"
+
+
+#: of a variable whose type nobody tells (torch 2.15.0 wants one of NVSHMEM's, a number)
+_WORDS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,15 @@ def owner(symbol: str) -> StandIn | None:
     return next((one for one in STAND_INS if one.wants(symbol)), None)
 
 
-def stub_text(library: StandIn, symbols: Iterable[str]) -> str:
-    """Return the C source of a library's stubs."""
+def stub_text(
+    library: StandIn, symbols: Iterable[str], objects: Container[str] = frozenset()
+) -> str:
+    """Return the C source of a library's stubs; those in `objects` are variables, and zero."""
     lines = ["extern void card_note(const char *);"]
     for symbol in symbols:
+        if symbol in objects:
+            lines.append(f"long {symbol}[{_WORDS}];")
+            continue
         code = library.code(symbol)
         note = f'card_note("{symbol}"); ' if code else ""
         lines.append(f"int {symbol}(void) {{ {note}return {code}; }}")
