@@ -9,8 +9,6 @@ taken. A program of its own: the engine ends a process that it dislikes.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,6 +19,10 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, GGUFWriter
 
 from vramplan.sources.gguf import read_gguf
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import engine_forks  # after the path
 
 WIDE, HEADS, KV_HEADS, INNER, WORDS, LAYERS = 512, 4, 2, 768, 256, 6
 HEAD = WIDE // HEADS
@@ -205,13 +207,7 @@ def _tensors(name: str, variant: int) -> tuple[tuple[str, tuple[int, ...]], ...]
     with tempfile.TemporaryDirectory() as folder:
         header, full, listed = (Path(folder) / one for one in ("keys", "full", "list"))
         _write(header, name, variant, [])
-        program = Path(__file__).with_name("engine_makes.py")
-        words = [sys.executable, str(program), str(header), str(full), str(listed)]
-        environment = {
-            **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "GGML_NO_BACKTRACE": "1",
-        }  # fmt: skip
-        subprocess.run(words, capture_output=True, check=False, timeout=120, env=environment)
+        engine_forks.make(str(header), str(full), str(listed))
         if full.is_file():
             return tuple((one.name, one.shape) for one in read_gguf(full).tensors)
         if not listed.is_file():

@@ -33,23 +33,27 @@ def _nobody(_step: str) -> None:
     return
 
 
-_remarks: list[Callable[[str], None]] = []
+class _Told:
+    """Who is told remarks."""
+
+    tell: Callable[[str], None] | None = None
 
 
 @contextmanager
 def remarked_to(tell: Callable[[str], None]) -> Iterator[None]:
     """Let `tell` have what is remarked inside."""
-    _remarks.append(tell)
+    before = _Told.tell
+    _Told.tell = staticmethod(tell)
     try:
         yield
     finally:
-        _remarks.remove(tell)
+        _Told.tell = before if before is None else staticmethod(before)
 
 
 def remark(text: str) -> None:
     """Tell whoever wants to know; where nobody does it is a warning of Python's."""
-    if _remarks:
-        _remarks[-1](text)
+    if _Told.tell is not None:
+        _Told.tell(text)
         return
     import warnings  # only then
 

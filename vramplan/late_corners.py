@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
+from _thread import _count as count_threads
 
 _Module = type(sys)
 
@@ -17,9 +18,10 @@ _Module = type(sys)
 def load(name: str, corner: str) -> None:
     """Import the module `name`, which takes functions of the module `corner`, without that one.
 
-    Nothing is done where either is loaded already.
+    Nothing is done where either is loaded already, nor beside other threads, which could get hold
+    of what stands in for the corner.
     """
-    if name in sys.modules or corner in sys.modules:
+    if name in sys.modules or corner in sys.modules or count_threads():
         return
     stand_in = _Module(corner)
 
@@ -42,6 +44,19 @@ def load(name: str, corner: str) -> None:
         del sys.modules[corner]
 
 
+#: what is taken of a pattern before it is of use
+_METHODS = (
+    "match",
+    "fullmatch",
+    "search",
+    "sub",
+    "subn",
+    "split",
+    "findall",
+    "finditer",
+)
+
+
 class _LatePattern:
     """A compiled pattern, compiled when one of its methods is called."""
 
@@ -54,6 +69,9 @@ class _LatePattern:
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name not in _METHODS:
+            value: object = getattr(re.compile(self._pattern, self._flags), name)
+            return value
 
         def call(*args: object, **options: object) -> object:
             compiled = re.compile(self._pattern, self._flags)  # known after the first time
@@ -66,9 +84,9 @@ class _LatePattern:
 def load_json() -> None:
     """Import `json`, whose patterns are compiled when they are used.
 
-    Nothing is done where it is loaded already.
+    Nothing is done where it is loaded already, nor beside other threads, as in `load`.
     """
-    if "json" in sys.modules:
+    if "json" in sys.modules or count_threads():
         return
     stand_in = _Module("re")
     stand_in.__dict__.update(re.__dict__, compile=_LatePattern)

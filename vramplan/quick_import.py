@@ -10,8 +10,9 @@ ever.
 from __future__ import annotations
 
 import sys
-from _frozen_importlib import ModuleSpec  # what `importlib.machinery` has, which is long to load
+from _frozen_importlib import BuiltinImporter, ModuleSpec  # `importlib.machinery` is long to load
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
+from _imp import _fix_co_filename as name_file_of  # type: ignore[attr-defined]  # no stub
 from marshal import loads
 from os import stat
 
@@ -40,6 +41,7 @@ class _Loader(SourceFileLoader):
         if raw is None:
             return super().get_code(fullname)
         code: CodeType = loads(memoryview(raw)[_HEAD_BYTES:])  # noqa: S302  # as Python does
+        name_file_of(code, self.path)  # compiled elsewhere, where a folder was moved or copied
         return code
 
 
@@ -82,7 +84,12 @@ def _read(name: str, folder: str, file: str) -> ModuleSpec | None:
 
 
 def install() -> None:
-    """Find our modules so from now on, in this process, unless Python is told another way."""
+    """Find our modules so from now on, in this process, unless Python is told another way.
+
+    Whoever comes before Python's own finders, such as a tool that changes what it loads, still
+    does.
+    """
     if sys.flags.optimize or sys.pycache_prefix:
         return  # byte code is of another kind, or lies elsewhere
-    sys.meta_path.insert(0, _Finder)
+    if BuiltinImporter in sys.meta_path:
+        sys.meta_path.insert(sys.meta_path.index(BuiltinImporter), _Finder)

@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import saved_models as saved  # after the path
 
+from vramplan.ask.targets import open_pipelines
+
 _PATH = Path(__file__).parents[1] / "sparse_gguf.py"
 _SPEC = importlib.util.spec_from_file_location("sparse_gguf", _PATH)
 sparse = sys.modules.setdefault("sparse_gguf", importlib.util.module_from_spec(_SPEC))
@@ -77,6 +79,18 @@ SAMPLE = (
 )
 
 
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """Let the catalogue have no more than the sample, where the rest is looked at elsewhere."""
+    from vramplan.ask import fit
+
+    monkeypatch.setattr(
+        fit,
+        "open_pipelines",
+        lambda entries, known: open_pipelines([e for e in entries if e.name in SAMPLE], known),
+    )
+
+
 def rows(result) -> list[dict]:
     return result.json["result"]["models"]
 
@@ -106,7 +120,7 @@ def test_every_row_says_what_check_says_and_they_are_in_order(run, validate, car
     assert places == {"catalogue", "Ollama", "LM Studio"}
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("home", "few")
 def test_what_cannot_be_read_says_why_and_comes_last(run) -> None:
     last = rows(run("fit", "--card", "8gb", "--json"))[-1]
     assert (last["name"], last["verdict"]) == ("ollama:gone:7b", None)
@@ -156,6 +170,7 @@ def test_rates_are_bounds_by_bandwidth(run, folder) -> None:
     assert split["some-q4_0"]["pace"]["per_second"] < pace["per_second"] / 2
 
 
+@pytest.mark.usefixtures("few")
 def test_settings_are_for_those_that_have_them(run, folder) -> None:
     words = ("fit", folder, "--card", "12gb", "--json")
     short, long = (

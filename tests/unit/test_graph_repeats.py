@@ -56,6 +56,15 @@ def test_few_stand_for_many() -> None:
     assert few_of("aaaaaaaaa", 0) == Repeats(numbers=tuple(range(9)))
 
 
+def test_few_stand_for_many_that_take_turns() -> None:
+    whole = Repeats(numbers=(0, 1, 2, 3, 4, 5, 6))
+    assert few_of("abababa", 1) == whole  # a round, a period behind the next, and a round
+    assert few_of("ababababa", 1) == Repeats(numbers=(*range(7),), alike=((2, 4),))
+    assert few_of("xabababababy", 1) == Repeats(numbers=(*range(9), 11), alike=((3, 5),))
+    assert few_of("aabaabaabaabaab", 1) == Repeats(numbers=(*range(12),), alike=((3, 6),))
+    assert few_of("ab" * 12, 6) == Repeats(numbers=(*range(12),), alike=((2, 8),))
+
+
 def stretched(model: GgmlModel, times: int) -> GgmlModel:
     """Return a model with each of its layers so many times in a row."""
     language = model.language
@@ -194,3 +203,26 @@ def test_layers_that_leave_memory_otherwise_are_refused() -> None:
     graph.compare_ends(ends, Repeats(numbers=(0, 1, 2, 3, 4), alike=((1, 3),)))
     with pytest.raises(UnlikeError):
         allocate(graph)
+
+
+def test_a_graph_is_laid_out_once_however_many_layers_are_where(monkeypatch, tmp_path) -> None:
+    path = sparse.write(tmp_path / "m.gguf", FAMILIES["llama"])
+    run = read_run(open_model(str(path), None), {}, "8.6")
+    model = stretched(run.model, 20)
+    batch = batch_of(model, run.settings, run.rules, has_flash=True, is_shared=True)
+    split, built = reserved_graph._split, []
+
+    def counted(*args):
+        built.append(args)
+        return split(*args)
+
+    monkeypatch.setattr(reserved_graph, "_split", counted)
+    found = {}
+    for on_gpu in range(model.total_layers + 1):
+        placement = place_layers(model, on_gpu, output_first=True)
+        found[on_gpu] = reserved_graph.split_sizes(model, batch, placement, run.rules)
+    assert len(built) < len(found) / 2
+    monkeypatch.setattr(reserved_graph, "_PERIODS", ())
+    for on_gpu in (7, 8, 23):
+        placement = place_layers(model, on_gpu, output_first=True)
+        assert found[on_gpu] == reserved_graph.split_sizes(model, batch, placement, run.rules)

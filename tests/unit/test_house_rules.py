@@ -85,7 +85,6 @@ FILLED = {
     ("vramplan/engines/ggml/witness/llama_library.py", "_KEPT"): "one load a process: a child's",
     ("vramplan/engines/torch/witness/program_record.py", "CORE"): "one load a process: a child's",
     ("vramplan/engines/torch/witness/program_record.py", "REMARKS"): "a process has 16 at most",
-    ("vramplan/hearing.py", "_remarks"): "as many as are told inside one another",
     ("vramplan/engines/ggml/witness/unread.py", "_KEPT"): "one library a process: a child's",
 }
 

@@ -31,6 +31,7 @@ print(json.loads(' {"a": [1, 2.5e3, "\\u00e9"]} \\n'), json.dumps("\u00e9"))
 from json import decoder, encoder, scanner
 print(ascii(decoder.py_scanstring('a\\\\n"', 0)[0]), encoder.py_encode_basestring_ascii("\u00e9"))
 print(scanner.NUMBER_RE.match("-1.5e3,").group())
+print(decoder.WHITESPACE.pattern, encoder.ESCAPE.groups, hasattr(encoder.ESCAPE, "strange"))
 try:
     json.loads("{,}")
 except json.JSONDecodeError as error:
@@ -54,8 +55,38 @@ def test_json_reads_and_writes_with_patterns_that_are_compiled_late() -> None:
         "{'a': [1, 2500.0, 'é']} \"\\u00e9\"",
         "'a\\n' \"\\u00e9\"",
         "-1.5e3",
+        r"[ \t\n\r]* 0 False",
         "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
     ]
+
+
+_ASKED_BESIDE_A_THREAD = """
+import _thread, sys
+from vramplan import late_corners
+
+held = _thread.allocate_lock()
+held.acquire()
+_thread.start_new_thread(held.acquire, ())
+while not _thread._count():
+    pass
+late_corners.load_json()
+late_corners.load("argparse", "gettext")
+print("json" in sys.modules, "argparse" in sys.modules)
+held.release()
+"""
+
+
+def test_nothing_stands_in_for_a_module_beside_other_threads() -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-I", "-S", "-c"),
+            f"import sys; sys.path[:0] = {sys.path!r}\n{_ASKED_BESIDE_A_THREAD}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "False"]
 
 
 def test_a_corner_is_loaded_when_it_is_called() -> None:

@@ -21,7 +21,7 @@ needs_core = pytest.mark.skipif(native.find_core()[0] is None, reason=native.fin
 
 
 #: tokens that a drawn question generates at most: the reference walks through each of them
-MOST_TOKENS = 48
+MOST_TOKENS = 16
 
 
 @needs_core

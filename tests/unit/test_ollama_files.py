@@ -393,10 +393,48 @@ def test_an_embedding_model_is_another_architecture() -> None:
         lengths=file.lengths,
         tensors=(*file.tensors, *dense),
     )
-    found = shown(file).model
+    found = shown(
+        _with_keys(file, {"gemma3.attention.sliding_window_pattern": (True, False)})
+    ).model
     assert found.architecture == "gemma-embedding"
     assert {"dense_2.weight", "dense_3.weight"} < set(by_name(found.tensors))
+    assert "gemma-embedding.attention.sliding_window_pattern" not in found.metadata
     assert found.number("gemma-embedding.block_count") == 2
+
+
+def _seeing(architecture: str, keys: dict[str, object], *tensors: tuple) -> GgufFile:
+    """Return the projector that is made of one of the rarer files."""
+    file = _text(architecture)
+    told = {f"{architecture}.vision.{key}": value for key, value in keys.items()}
+    more = [GgufTensor(name=name, shape=shape, type="f16") for name, shape in tensors]
+    found = shown(
+        GgufFile(
+            path="m",
+            version=3,
+            metadata={**file.metadata, **told},
+            lengths=file.lengths,
+            tensors=(*file.tensors, *more),
+        )
+    ).projector
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("shape", [(1280, 16384), (16384, 1280), (1, 16384, 1280)])
+def test_positions_of_a_larger_image_are_shrunk(shape: tuple[int, ...]) -> None:
+    keys = {"image_size": 512, "patch_size": 16, "embedding_length": 1280}
+    found = _seeing("nemotron_h_omni", keys, ("v.position_embd", shape), ("a.x", (64,)))
+    assert by_name(found.tensors) == {"v.position_embd.weight": ((1280, 1024), "f32")}
+
+
+def test_keys_of_other_names_are_found() -> None:
+    keys = {"intermediate_size": 2816, "out_hidden_size": 1536, "embedding_length": 1024}
+    found = projector_of(_seeing("glmocr", keys, ("v.patch_embd_0.weight", (14, 14, 3, 1024))))
+    assert (found.feed_forward, found.projection) == (2816, 1536)
+    sam = ("s.patch_embd.weight", (16, 16, 3, 768))
+    seen = _seeing("deepseekocr", {"head_count": 12}, sam, ("v.class_embd", (1024,)))
+    assert projector_of(seen).heads == 12
+    assert by_name(seen.tensors)["s.patch_embd.weight"][1] == "f32"
 
 
 def test_layers_that_guess_go_behind_the_others() -> None:
@@ -457,6 +495,8 @@ def test_experts_of_gemma4_are_stacked_but_where_something_scales_them() -> None
     model = sparse.language_model("gemma4")
     model.meta |= {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 512}
     file = header(sparse.dense_layers(model, "experts"))
+    assert translated(file) is None, "llama.cpp's own converter leaves them apart too"
+    file = _with_keys(file, {"tokenizer.ggml.model": "llama"})
     found = by_name(shown(file).model.tensors)
     assert found["blk.0.ffn_gate_up_exps.weight"] == ((4096, 1024, 4), "q4_0")
     assert "blk.0.ffn_gate_exps.weight" not in found

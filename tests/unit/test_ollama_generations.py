@@ -290,6 +290,56 @@ def test_after_a_failed_load_the_projector_goes_to_the_cpu(
     assert told.need.band.expected_bytes < need
 
 
+def test_a_load_that_an_image_is_too_large_for_was_none_that_failed(
+    store: Store, dense: Path, sparse: ModuleType, tmp_path: Path
+) -> None:
+    seeing = sparse.sibling("sparse_projectors").qwen25vl()
+    clip = sparse.write(tmp_path / "p.gguf", seeing)
+    pipeline = open_model(store(("model", dense), ("projector", Path(clip))), None)
+    card = load_catalog().card("rtx-3090").candidates[0]
+    chosen = settings_of(
+        pipeline, {"context": 4096, "gpu_layers": "all", "image": (4000, 3000), "parallel": 1}
+    )
+    need = judge_ggml(pipeline, chosen, card, 20 * GIB).estimate.need.band.expected_bytes
+    found = judge_ggml(pipeline, chosen, card, need - 64 * MIB)
+    assert found.kind is VerdictKind.OOM
+    assert "loads, and fails at an image of this size with all" in found.reason
+    reserved = {**chosen, "image": pipeline.defaults["image"]}
+    assert judge_ggml(pipeline, reserved, card, need - 64 * MIB).kind is not VerdictKind.OOM
+
+
+def test_a_model_that_only_ollamas_own_engine_ran(
+    store: Store, sparse: ModuleType, tmp_path: Path
+) -> None:
+    model = sparse.dense_layers(sparse.language_model("mllama", layers=2))
+    model.add("v.blk.0.attn_q.weight", 64, 64)
+    pipeline = open_model(store(("model", sparse.write(tmp_path / "m.gguf", model))), None)
+    for engine in ("b10488", "ollama-0.30.0"):
+        with pytest.raises(UsageError, match="llama-server has no architecture mllama"):
+            read_run(pipeline, settings_of(pipeline, {"engine": engine}), "8.6")
+    run = read_run(pipeline, settings_of(pipeline, {"engine": "ollama-0.24.0"}), "8.6")
+    assert run.model.architecture == "mllama"
+
+
+def test_an_encoder_that_ollama_does_not_hand_over_is_refused_by_llama_server(
+    store: Store, sparse: ModuleType, tmp_path: Path
+) -> None:
+    model = sparse.dense_layers(sparse.language_model(layers=2))
+    model.add("v.blk.0.attn_q.weight", 64, 64)
+    target = store(("model", sparse.write(tmp_path / "m.gguf", model)))
+    with pytest.raises(SourceError, match=r"refuses it: wrong number .* know v\.blk\.0"):
+        open_model(target, None)
+
+
+@pytest.mark.parametrize("name", ["gptoss", "qwen25vl", "mllama"])
+def test_llama_cpp_itself_does_not_know_what_ollamas_converter_calls_otherwise(
+    sparse: ModuleType, tmp_path: Path, name: str
+) -> None:
+    path = sparse.write(tmp_path / "m.gguf", sparse.dense_layers(sparse.language_model(name)))
+    with pytest.raises(SourceError, match=f"unknown model architecture: '{name}'"):
+        open_model(str(path), None)
+
+
 def test_after_a_failed_load_a_context_nobody_gave_is_lower(store: Store, dense: Path) -> None:
     pipeline = open_model(store(("model", dense)), None)
     card = load_catalog().card("rtx-3090").candidates[0]

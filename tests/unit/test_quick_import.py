@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,10 +46,10 @@ def _write(path: Path, value: int, seconds: int = 1_700_000_000) -> None:
     os.utime(path, (seconds, seconds))
 
 
-def _ask(package: Path, *options: str, **environment: str) -> str:
+def _ask(package: Path, *options: str, asked: str = _ASKED, **environment: str) -> str:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(
-        [sys.executable, "-S", *options, "-c", _ASKED],
+        [sys.executable, "-S", *options, "-c", asked],
         capture_output=True,
         text=True,
         check=False,
@@ -72,6 +74,50 @@ def test_byte_code_is_taken_while_its_source_is_as_it_was(package: Path) -> None
     assert _ask(package) == "34 SourceFileLoader", "another Python's"
     compiled.write_bytes(compiled.read_bytes()[:9])
     assert _ask(package) == "34 SourceFileLoader", "cut short"
+
+
+_ASKED_FIRST = """
+import sys
+
+class Asked:
+    seen = []
+
+    @classmethod
+    def find_spec(cls, name, path, target=None):
+        cls.seen.append(name)
+
+sys.meta_path.insert(0, Asked)
+"""
+
+
+def test_whoever_looks_before_python_still_does(package: Path) -> None:
+    _ask(package)
+    asked = f"{_ASKED_FIRST}{_ASKED}\nprint('vramplan.inner.leaf' in Asked.seen)"
+    assert _ask(package, asked=asked).split() == ["1", "_Loader", "True"]
+
+
+def test_a_folder_that_was_copied_with_its_byte_code_tells_its_own_files(
+    package: Path, tmp_path: Path
+) -> None:
+    leaf = package / "vramplan" / "inner" / "leaf.py"
+    leaf.write_text("VALUE = 1\ndef call(): pass\n", encoding="utf-8")
+    os.utime(leaf, (1_700_000_000, 1_700_000_000))
+    _ask(package)
+    copied = tmp_path / "copied"
+    shutil.copytree(package / "vramplan", copied / "vramplan")
+    asked = f"{_ASKED}\nassert leaf.call.__code__.co_filename == leaf.__file__"
+    assert _ask(copied, asked=asked) == "1 _Loader"
+
+
+def test_no_module_of_ours_is_two_things_at_once() -> None:
+    """Python takes a package before a module, and an extension before both."""
+    own = Path(quick_import.__file__).parent
+    files = [path for path in own.rglob("*") if path.suffix in (".py", ".so", ".pyd")]
+    packages = [path.parent for path in files if path.name == "__init__.py"]
+    modules = [path for path in files if path.name != "__init__.py"]
+    names = [*packages, *(path.parent / path.name.partition(".")[0] for path in modules)]
+    assert len(names) > 100
+    assert [name for name, times in Counter(names).items() if times > 1] == []
 
 
 def test_byte_code_of_another_kind_is_left_to_python(package: Path) -> None:

@@ -12,10 +12,18 @@ import torch
 
 from vramplan.ask.targets import make_jobs, open_catalog
 from vramplan.engines.torch.pipeline import of_torch
-from vramplan.engines.torch.record.saved.entry_settings import Draw, step_of, words_of
+from vramplan.engines.torch.record.saved.entry_settings import (
+    Draw,
+    least_steps,
+    step_of,
+    words_of,
+)
 from vramplan.engines.torch.record.saved.finder import Finder
 from vramplan.engines.torch.record.saved.taking_over import part_steps, steps_before
-from vramplan.engines.torch.record.saved.whole_pipeline import _stand_in_for_ftfy
+from vramplan.engines.torch.record.saved.whole_pipeline import (
+    _make_no_pictures,
+    _stand_in_for_ftfy,
+)
 from vramplan.engines.torch.record.saved.wrapped import (
     CUDA,
     Functions,
@@ -147,3 +155,26 @@ def test_a_pipeline_that_mends_letters_without_asking_is_put_together_without_it
     _stand_in_for_ftfy(WanImageToVideoPipeline)
     assert module.prompt_clean("  a &amp; b ") == "a & b"
     assert had is None or vars(module)["ftfy"] is had
+
+
+def test_steps_of_two_transformers_are_recorded_with_more_of_them() -> None:
+    least = {}
+    for name in ("wan2.1-i2v-14b", "wan2.2-i2v-a14b"):
+        (job,) = make_jobs([name], open_catalog(), {})
+        pipeline = of_torch(job.pipeline)
+        (words, *_) = words_of(pipeline, "bf16")
+        drawn = [Draw(pipeline).numbers(place, words)["steps"] for place in (*range(8), None)]
+        least[name] = min(drawn)
+        assert min(drawn) == least_steps(pipeline)
+    assert least == {"wan2.1-i2v-14b": 8, "wan2.2-i2v-a14b": 12}
+
+
+def test_a_video_is_no_list_of_pictures_on_the_host() -> None:
+    from diffusers.video_processor import VideoProcessor
+
+    pipe = type("Pipe", (), {})()
+    pipe.video_processor = VideoProcessor(vae_scale_factor=8)
+    _make_no_pictures(pipe)
+    video = pipe.video_processor.postprocess_video(torch.zeros(2, 3, 5, 64, 32), "pil")
+    assert [len(frames) for frames in video] == [5, 5]
+    assert {frame.size for frames in video for frame in frames} == {(1, 1)}

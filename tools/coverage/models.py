@@ -294,6 +294,10 @@ _WAYS = (
 )
 
 
+#: how the names of special tokens end
+_TOKEN_NAMES = ("_token_id", "_token_index")
+#: how configs call how many of an image's tokens become one along a side
+_SCALES = ("scale_factor", "pixel_shuffle_factor")
 #: how configs call the token of an image or of a video
 _IMAGE_TOKENS = ("image_token_id", "image_token_index", "video_token_index")
 #: and how wide a vision tower's result is, which its text model has to take
@@ -307,6 +311,8 @@ def complete(config: Value) -> None:
     an image has fewer patches than the projector pools, and no token stands for it.
     """
     text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
+    if text is None:
+        _complete_positions(config)
     if not hasattr(text, "hidden_size") or not hasattr(vision, "to_dict"):
         return
     for name in _IMAGE_TOKENS:
@@ -341,7 +347,7 @@ def _complete_image(config: Value, vision: Value) -> None:
         vision.image_size = isqrt(pooled) * patch
     elif queries:
         vision.image_size = isqrt(min(map(int, queries))) * patch
-    elif scale := getattr(config, "scale_factor", None):
+    elif scale := next((n for key in _SCALES if (n := getattr(config, key, None))), None):
         vision.image_size = -(-side // (patch * scale)) * patch * scale
 
 
@@ -366,3 +372,19 @@ def shrink_sides(config: Value, depth: int = 0) -> None:
     for inner in list(vars(config).values()):
         if hasattr(inner, "to_dict") and depth < 2:
             shrink_sides(inner, depth + 1)
+    _number_tokens(config)
+
+
+def _number_tokens(config: Value) -> None:
+    """Give special tokens that are beyond a small vocabulary numbers in it, each its own."""
+    words = getattr(config, "vocab_size", None)
+    words = words or getattr(getattr(config, "text_config", None), "vocab_size", None)
+    if type(words) is not int:
+        return
+    beyond = [
+        name
+        for name, value in vars(config).items()
+        if name.endswith(_TOKEN_NAMES) and type(value) is int and value >= words
+    ]
+    for place, name in enumerate(beyond, start=1):
+        setattr(config, name, words - place)

@@ -69,12 +69,19 @@ def _retried(
     """Return what Ollama comes to after a load that ran out of memory.
 
     It tries once more with the projector on the CPU, then with the next lower context where nobody
-    gave one. Source: ollama/ollama, llm/llama_server.go (retryWithMMProjCPUOffload),
-    server/sched.go (reduceAutoNumCtxForLoadOOM).
+    gave one. A load that an image alone is too large for has come to its end long before. Source:
+    ollama/ollama, llm/llama_server.go (retryWithMMProjCPUOffload), server/sched.go
+    (reduceAutoNumCtxForLoadOOM).
     """
     version = version_of(str(settings.get("engine", "")))
     if version is not None and not version.has_server:
         return failed
+    image = pipeline.defaults.get("image")
+    if image is not None and settings.get("image", image) != image:
+        loaded = _judge(pipeline, {**settings, "image": image}, card, budget_bytes)
+        if loaded.kind is not VerdictKind.OOM:
+            rest = failed.reason.removeprefix(f"fails to {failed.estimate.need.phase}")
+            return replace(failed, reason=f"loads, and fails at an image of this size{rest}")
     for change, words in _retries(settings, failed.estimate):
         again = _judge(pipeline, {**settings, **change}, card, budget_bytes)
         if again.kind is not VerdictKind.OOM:

@@ -18,7 +18,13 @@ from vramplan.engines.ggml.kv_cache import (
     layer_caches,
     window_tokens,
 )
-from vramplan.engines.ggml.ollama_versions import PREFIX, OllamaVersion, said_of, version_of
+from vramplan.engines.ggml.ollama_versions import (
+    PREFIX,
+    RUN_BY_OLLAMA_ALONE,
+    OllamaVersion,
+    said_of,
+    version_of,
+)
 from vramplan.engines.ggml.pipeline import GgmlPipeline
 from vramplan.engines.ggml.read_model import read_model
 from vramplan.engines.ggml.recurrent_state import layer_states
@@ -173,6 +179,11 @@ def read_run(
     is_own = version is not None and version.runs_itself(
         written_as, has_projector_file=has_vision and not pipeline.model.has_encoder_inside
     )
+    if is_ollama and written_as in RUN_BY_OLLAMA_ALONE and (version is None or version.has_server):
+        hint = "Ollama until 0.24 runs it with an engine of its own: --set engine=ollama-0.24.0"
+        raise UsageError(
+            f"{pipeline.name}: llama-server has no architecture {written_as}", hint=hint
+        )
     if version is not None:
         said.append(said_of(version, written_as, is_own=is_own))
         if asked["flash_attention"] == AUTO:

@@ -38,13 +38,15 @@ class Draft:
 class _Rule:
     """What becomes of the encoder of one architecture.
 
-    `renames` are made in the first place that a tensor's name has; `widened` become f32; `told` are
-    keys that no file has; `edits` come before the renames.
+    `renames` are made in the first place that a tensor's name has; `widened` become f32; `copied`
+    are keys that a file has under another name, below the architecture's; `told` are keys that no
+    file has; `edits` come before the renames.
     """
 
     family: str
     renames: tuple[tuple[str, str], ...] = ()
     widened: tuple[str, ...] = ()
+    copied: tuple[tuple[str, str], ...] = ()
     told: tuple[tuple[str, int], ...] = ()
     edits: tuple[Callable[[Draft], None], ...] = ()
 
@@ -66,6 +68,10 @@ def projector_in(file: GgufFile) -> GgufFile:
         for key, value in file.metadata.items():
             if key.startswith(before):
                 keys[f"clip.{kind}.{key.removeprefix(before)}"] = value
+    for before, after in rule.copied:
+        found_value = file.metadata.get(f"{name}.{before}")
+        if found_value is not None:
+            keys[f"clip.vision.{after}"] = found_value
     keys["clip.has_vision_encoder"] = True
     width = file.number(f"{name}.embedding_length")
     if width:
@@ -174,6 +180,30 @@ def _sound_of_gemma4(draft: Draft) -> None:
     draft.keys["clip.vision.projector_type"] = "gemma4v"
     draft.keys["clip.has_audio_encoder"] = any(key.startswith("a.") for key in draft.tensors)
     draft.keys["clip.audio.projector_type"] = "gemma4a"
+
+
+def _positions_of_nemotron(draft: Draft) -> None:
+    """Shrink the table of positions to those of the image's size, in f32.
+
+    The file has it for a larger image: a square of positions, before or behind the width.
+    """
+    found = draft.tensors.get("v.position_embd", draft.tensors.get(_PLACES))
+    vision = f"{draft.file.architecture}.vision"
+    patch = draft.file.number(f"{vision}.patch_size", _NEMOTRON_PATCH)
+    side = draft.file.number(f"{vision}.image_size", _NEMOTRON_IMAGE) // max(patch, 1)
+    wide = draft.file.number(f"{vision}.embedding_length", _NEMOTRON_WIDTH)
+    if found is None or not 0 < side <= _WIDEST or not 0 < wide <= _WIDEST:
+        return
+    sides = [one for one in found.shape if one > 1]
+    if len(sides) != _TABLE or not any(isqrt(one) ** 2 == one for one in sides):
+        return
+    del draft.tensors[found.name]
+    shape = (wide, side * side)
+    draft.tensors[_PLACES] = replace(found, name=_PLACES, shape=shape, type="f32")
+
+
+_NEMOTRON_IMAGE, _NEMOTRON_PATCH, _NEMOTRON_WIDTH = 512, 16, 1280
+_TABLE = 2  # dimensions of one
 
 
 def _without_sound(draft: Draft) -> None:
@@ -302,7 +332,11 @@ ENCODERS: Mapping[str, _Rule] = {
         ),
         edits=(_shuffle_of_llama4,),
     ),
-    "deepseekocr": _Rule(family="deepseekocr", widened=(_PATCHES, _PLACES)),
+    "deepseekocr": _Rule(
+        family="deepseekocr",
+        widened=(_PATCHES, _PLACES, "s.patch_embd.weight"),
+        copied=(("vision.head_count", "attention.head_count"),),
+    ),
     "glmocr": _Rule(
         family="glm4v",
         renames=(
@@ -310,11 +344,15 @@ ENCODERS: Mapping[str, _Rule] = {
             ("v.patch_embd_1.weight", "v.patch_embd.weight.1"),
         ),
         widened=_BOTH,
+        copied=(
+            ("vision.intermediate_size", "feed_forward_length"),
+            ("vision.out_hidden_size", "projection_dim"),
+        ),
     ),
     "nemotron_h_omni": _Rule(
         family="nemotron_v2_vl",
         renames=(("v.cls_embd", "v.class_embd"),),
-        widened=("v.class_embd", _PATCHES, _PLACES),
-        edits=(_without_sound,),
+        widened=("v.class_embd", _PATCHES),
+        edits=(_without_sound, _positions_of_nemotron),
     ),
 }

@@ -62,7 +62,7 @@ def translated(file: GgufFile) -> Translated | None:
         return None
     if written_as == "gemma3" and any(one.name == "dense.0.weight" for one in file.tensors):
         rule = _EMBEDDING_GEMMA
-    elif rule.name and rule.name == _MAMBA and not file.number(f"{written_as}.expert_count"):
+    elif rule.name and rule.name == _MAMBA and not any(map(file.number, _EXPERT_COUNTS)):
         rule = replace(rule, name=_MAMBA.removesuffix("_moe"))
     model = _model(file, rule)
     inside = [one for one in file.tensors if one.name.startswith(_ENCODERS)]
@@ -142,7 +142,13 @@ def _words_of_gemma3n(draft: Draft) -> None:
 
 
 def _experts_of_gemma4(draft: Draft) -> None:
-    """Join the experts' gates and ups, where both are alike and nothing scales them."""
+    """Join the experts' gates and ups, where both are alike and nothing scales them.
+
+    llama.cpp's own converter leaves them apart too: of such a file they stay so.
+    """
+    is_ollamas = draft.file.text("tokenizer.ggml.model") == "llama"
+    if not is_ollamas and not any(key.startswith(_IN_GEMMA4) for key in draft.tensors):
+        return
     for gate in [key for key in draft.tensors if key.endswith(".ffn_gate_exps.weight")]:
         at = gate.removesuffix("ffn_gate_exps.weight")
         up, both = f"{at}ffn_up_exps.weight", f"{at}ffn_gate_up_exps.weight"
@@ -159,6 +165,7 @@ def _experts_of_gemma4(draft: Draft) -> None:
         draft.tensors[told] = replace(draft.tensors.pop(key), name=told)
 
 
+_IN_GEMMA4 = ("a.", "v.", "mm.", "model.vision_tower.")
 _SCALES = ("scale", "input_scale")
 _STACKED = 3
 
@@ -266,6 +273,14 @@ def _experts_of_deepseek_ocr(draft: Draft) -> None:
         _tell(draft.keys, f"{draft.name}.expert_shared_count", shared // inner)
 
 
+def _embeddings_of_gemma(draft: Draft) -> None:
+    """Name the last norm as llama.cpp does, and leave the pattern of windows to it."""
+    draft.keys.pop(f"{draft.name}.attention.sliding_window_pattern", None)
+    if "norm.weight" in draft.tensors:
+        norm = draft.tensors.pop("norm.weight")
+        draft.tensors.setdefault("output_norm.weight", replace(norm, name="output_norm.weight"))
+
+
 def _gates_of_glm(draft: Draft) -> None:
     """Join every gate with the matrix beside it."""
     for up in [key for key in draft.tensors if key.endswith(".ffn_up.weight")]:
@@ -283,12 +298,13 @@ def _latents_of_nemotron(draft: Draft) -> None:
 
 
 _MAMBA = "nemotron_h_moe"
+_EXPERT_COUNTS = ("nemotron_h_omni.expert_count", "nemotron_h_omni.expert_used_count")
 _SEEING = ("v.", "mm.")
 _LATENTS = ((".ffn_latent_in", ".ffn_latent_down"), (".ffn_latent_out", ".ffn_latent_up"))
 _RULES: Mapping[str, _Rule] = {
     "gemma3": _Rule(hidden=_SEEING),
     "gemma3n": _Rule(mend=(_words_of_gemma3n,)),
-    "gemma4": _Rule(hidden=("a.", *_SEEING, "model.vision_tower."), mend=(_experts_of_gemma4,)),
+    "gemma4": _Rule(hidden=_IN_GEMMA4, mend=(_experts_of_gemma4,)),
     "qwen35": _Rule(hidden=(*_SEEING, "mtp."), mend=(_states_of_qwen, _guesses_of_qwen)),
     "qwen35moe": _Rule(hidden=(*_SEEING, "mtp."), mend=(_states_of_qwen, _guesses_of_qwen)),
     "qwen3next": _Rule(mend=(_states_of_qwen,)),
@@ -333,4 +349,5 @@ _RULES: Mapping[str, _Rule] = {
 _EMBEDDING_GEMMA = _Rule(
     name="gemma-embedding",
     renames=(("dense.0.weight", "dense_2.weight"), ("dense.1.weight", "dense_3.weight")),
+    mend=(_embeddings_of_gemma,),
 )

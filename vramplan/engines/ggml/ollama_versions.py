@@ -52,6 +52,8 @@ _OWN: dict[Version, tuple[str, ...]] = {
     (0, 20, 0): ("gemma4",),
     (0, 22, 0): ("laguna", "nemotron_h_omni"),
 }
+#: what llama.cpp never had a graph of: since 0.30 "unknown model architecture" (ollama#16547)
+RUN_BY_OLLAMA_ALONE = ("mllama",)
 #: from which version on it turns flash attention on for what, where nobody said anything
 _FLASH: dict[Version, tuple[str, ...]] = {
     (0, 11, 8): ("gpt-oss", "gptoss"),

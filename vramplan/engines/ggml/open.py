@@ -251,8 +251,12 @@ def _of_ollama(
 ) -> GgmlPipeline:
     """Return the pipeline of a file as Ollama shows it to llama.cpp."""
     from vramplan.engines.ggml.ollama_files import translated
+    from vramplan.engines.ggml.ollama_versions import RUN_BY_OLLAMA_ALONE
+    from vramplan.engines.ggml.tensor_names import refuse_unknown
 
     shown = translated(header)
+    if header.architecture not in RUN_BY_OLLAMA_ALONE:
+        refuse_unknown(header if shown is None else shown.model)
     if shown is None:
         return _pipeline(name, header, projector, "ollama", given)
     inner = shown.projector if projector is None else None
@@ -336,7 +340,7 @@ def _pipeline(
     from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 
     model = model_from_gguf(header)
-    if runtime != "ollama":  # Ollama's own files may have a vision encoder in them
+    if runtime != "ollama":  # which shows some files to the engine as others
         from vramplan.engines.ggml.tensor_names import refuse_unknown
 
         refuse_unknown(header)

@@ -72,17 +72,29 @@ _OTHER_NAMES = """
 """
 
 
+#: what llama.cpp calls otherwise, or has no graph of: files that Ollama's own converter wrote
+OLLAMAS = frozenset({
+    "deepseekocr", "glm4moelite", "glmocr", "gptoss", "mllama", "nemotron_h_omni", "olmo3",
+    "qwen25vl",
+})  # fmt: skip
+
+
 IN_LAYERS, OUTSIDE = frozenset(_LAYER_NAMES.split()), frozenset(_OTHER_NAMES.split())
 
 
 def refuse_unknown(file: GgufFile) -> None:
     """Raise SourceError for a file with tensors that llama.cpp does not read in its family.
 
-    Of families that are not known the engine may have names that are not here.
+    So for a family that Ollama's converter alone calls so. Of others that are not known the engine
+    may have names that are not here.
     """
     from vramplan.engines.ggml.family_tensors import READ
 
     family = file.architecture
+    if family in OLLAMAS:
+        message = f"{file.path}: llama.cpp refuses it: unknown model architecture: '{family}'"
+        whose = "Ollama's own converter wrote it: ollama:NAME asks what Ollama makes of it"
+        raise SourceError(message, hint=whose)
     if family not in READ:
         return
     in_layers, outside = (frozenset(names.split()) for names in READ[family])

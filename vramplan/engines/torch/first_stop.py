@@ -19,6 +19,8 @@ from vramplan.quick_dataclass import dataclass
 from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vramplan.engines.torch.tape.conditions import Conditions
+    from vramplan.engines.torch.tape.contents import Tape
     from vramplan.engines.torch.tape.rehearsed import Rehearsed
 
 
@@ -100,14 +102,41 @@ def stop_under(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, limit_bytes: int
 ) -> tuple[str, str] | None:
     """Return where a run stops that torch refuses more than a limit, known or not."""
-    # what fits needs none of it
-    from vramplan.engines.torch.rehearsals import rehearse_once
-
     tape = tape_at(pipeline, settings, find_tape(pipeline))
     conditions = conditions_at(pipeline, settings, compute_capability, tape)
     is_expandable = settings.get("expandable_segments") == "on"
+    stop = stop_in_load(tape, conditions, limit_bytes, expandable_segments=is_expandable)
+    if stop is not None:
+        return stop
+    from vramplan.engines.torch.rehearsals import rehearse_once  # what fits needs none of it
+
     run = rehearse_once(tape, conditions, expandable_segments=is_expandable)
     return find_refusal(run, limit_bytes)
+
+
+def stop_in_load(
+    tape: Tape, conditions: Conditions, limit_bytes: int, *, expandable_segments: bool
+) -> tuple[str, str] | None:
+    """Return where a run stops whose weights alone are more than a limit; None for any other.
+
+    A run goes through its load whatever comes behind it, and that is a hundredth of it.
+    """
+    from vramplan.engines.torch.tape.allocator import CachingAllocator
+    from vramplan.engines.torch.tape.replay import Replay, ReplayOutOfMemory
+
+    limit_bytes = max(0, limit_bytes)
+    allocator = CachingAllocator(
+        limit_bytes=limit_bytes, expandable_segments=expandable_segments, limit_is_card=True
+    )
+    run = Replay(tape, conditions, allocator)
+    weights = (tape.components[name] for name in run.residency.at_load())
+    if sum(one.total_bytes(conditions.element_bytes) for one in weights) <= limit_bytes:
+        return None
+    try:
+        run.load()
+    except ReplayOutOfMemory as stop:
+        return stop.phase, stop.component
+    return None
 
 
 def find_refusal(run: Rehearsed, limit_bytes: int) -> tuple[str, str] | None:

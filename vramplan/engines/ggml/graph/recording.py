@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from vramplan.codec import JsonError, Limits, parse_json, rows, text_of, whole
@@ -103,7 +102,7 @@ def record(request: Mapping[str, object], *, tokens: int, outputs: int) -> Recor
         raise MissingError(message, hint=install_command("engine"))
     build = f"{LIBRARY} {importlib.metadata.version(LIBRARY)}"
     asked = json.dumps({**request, "tokens": tokens, "outputs": outputs})
-    told = _listen([sys.executable, "-m", _CHILD, asked], build)
+    told = _listen(["-m", _CHILD, asked], build)
     try:
         recording = read_recording(parse_json(told, build, _LIMITS), build)
     except (JsonError, ValueError) as problem:
@@ -121,21 +120,11 @@ def _listen(command: list[str], build: str) -> bytes:
     import subprocess
     import tempfile
 
-    environment = {
-        "PATH": "",
-        "GGML_NO_BACKTRACE": "1",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
+    from vramplan.engines.ggml import engine_process
+
     with (
         tempfile.TemporaryFile() as said,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env=environment,
-            start_new_session=True,
-        ) as engine,
+        engine_process.start(command, stdout=subprocess.PIPE, stderr=said) as engine,
     ):
         assert engine.stdout is not None
         text, problem = _read_within(engine)

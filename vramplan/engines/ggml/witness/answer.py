@@ -11,12 +11,12 @@ import importlib.metadata
 import importlib.util
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vramplan.engine_buffer import EngineBuffer, in_our_words
+from vramplan.engines.ggml import engine_process
 from vramplan.engines.ggml.run.load_log import EngineLog, read_log
 from vramplan.engines.ggml.witness.dry_run import ADAPTERS_DONE, WITH_ADAPTERS, request_of
 from vramplan.engines.ggml.witness.llama_library import NOT_KNOWN
@@ -122,7 +122,7 @@ def ask_engine(
     """
     server = _command(model, settings)
     request = request_of(model, settings, card, LIBRARY, others)
-    command = [sys.executable, "-m", "vramplan.engines.ggml.witness.dry_run", request]
+    command = ["-m", "vramplan.engines.ggml.witness.dry_run", request]
     has_adapters = settings.get(WITH_ADAPTERS) == "on"
     text = _listen(command, ADAPTERS_DONE if has_adapters else _GRAPH, model)
     if has_adapters and ADAPTERS_DONE not in text:
@@ -162,7 +162,6 @@ def _command(model: Path, settings: Mapping[str, object], mmproj: Path | None = 
         message = f"--engine-check needs {LIBRARY}, which is not installed"
         raise MissingError(message, hint=install_command(EXTRA))
     return [
-        sys.executable,
         "-c",
         _CHILD,
         str(model),
@@ -196,15 +195,7 @@ def _listen(command: list[str], last: str, model: Path) -> str:
     The server it would start then may hang where two of its threads meet. Raises MeasurementError
     where it is not done in time.
     """
-    environment = {"PATH": "", "GGML_NO_BACKTRACE": "1", "PYTHONPATH": _paths()}
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    ) as engine:
+    with engine_process.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as engine:
         is_late = threading.Event()
 
         def end() -> None:
@@ -231,12 +222,6 @@ def _listen(command: list[str], last: str, model: Path) -> str:
         message = f"{model}: the engine was not done within {_SECONDS} seconds; it refused nothing"
         raise MeasurementError(message, hint="leave --engine-check out, or ask on another machine")
     return text
-
-
-def _paths() -> str:
-    import os
-
-    return os.pathsep.join(path for path in sys.path if path)
 
 
 def _why(log: EngineLog, text: str) -> str:

@@ -33,6 +33,8 @@ _CHUNKS, _LATENTS = (4, 6), (6, 9)
 #: of one token alone code makes a vector
 _LEAST_PROMPT = 16
 _STEPS = 8
+#: where a second transformer takes over, each has a few that are none of the others'
+_STEPS_OF_TWO = 12
 #: and so many more: with an image as by default, tables of them are told by these alone
 _MORE_STEPS = (0, 2, 2, 0, 3, 5, 4, 3)
 #: of a video the shortest has the fewest, alone and in a batch: loops are told from that one
@@ -71,6 +73,11 @@ def words_of(pipeline: TorchPipeline, dtype: str) -> Iterator[dict[str, str]]:
             for mode in modes:
                 words = {"dtype": dtype, "kernel": kernel, "guided": choice, "mode": mode}
                 yield {key: word for key, word in words.items() if word is not None}
+
+
+def least_steps(pipeline: TorchPipeline) -> int:
+    """Return how many denoising steps are recorded at least: with fewer there is no loop."""
+    return _STEPS_OF_TWO if pipeline.parts.get("boundary_ratio") else _STEPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +210,7 @@ class Draw:
         if "steps" in has:
             listed = _MORE_STEPS if frames is None else _MORE_STEPS_OF_VIDEO
             more = 1 if place is None else listed[place % len(listed)]
-            drawn["steps"] = _STEPS + more
+            drawn["steps"] = least_steps(self._pipeline) + more
         return drawn
 
     def others(self, words: Words) -> Iterator[dict[str, int]]:

@@ -32,6 +32,7 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     Draw,
     Window,
     dtypes_of,
+    least_steps,
     step_of,
     stride_of,
     window_of,
@@ -84,7 +85,7 @@ _TIMES = (2.5, 1.0)
 #: where a run of the largest batch fails in a class's own code: an image of many tiles fills it
 _FEWER_AT_ONCE = 8
 _HALVES = ("fp16", "bf16")
-_LEAST_STEPS, _MOST_STEPS = 8, 1000
+_MOST_STEPS = 1000
 _PATCHES = ("patch_size", "spatial_patch_size")
 _GUIDED, _UNGUIDED = 5.0, 1.0
 
@@ -369,7 +370,7 @@ class _Recordings:
     def tape(self) -> dict[str, object]:
         """Return the tape as JSON-ready data."""
         dims = {_DIMS[key]: key for key in self._axes()}
-        least = {"steps": _LEAST_STEPS} if "steps" in self._axes() else {}
+        least = {"steps": least_steps(self._pipeline)} if "steps" in self._axes() else {}
         if self._generates():
             least["new_tokens"] = LEAST_TOKENS
         return {
@@ -409,7 +410,9 @@ class _Recordings:
         bounds = self._pipeline.constraints.get("steps")
         most = int(bounds.maximum) if bounds and bounds.maximum else _MOST_STEPS
         cls: Value = find_class(scheduler.class_path)
-        return steps_before(cls.from_config(dict(scheduler.config)), boundary, _LEAST_STEPS, most)
+        return steps_before(
+            cls.from_config(dict(scheduler.config)), boundary, least_steps(self._pipeline), most
+        )
 
     @property
     def has_code_for_one(self) -> bool:
@@ -523,7 +526,7 @@ def request_at(pipeline: TorchPipeline, facts: Facts, numbers: Numbers) -> Reque
         # what is edited is one size, which some round in ways of their own
         picture=usual if isinstance(usual, tuple) else None,
         prompt_tokens=numbers.get("prompt_tokens", 0),
-        steps=numbers.get("steps", _LEAST_STEPS),
+        steps=numbers.get("steps", least_steps(pipeline)),
         guidance=None if guided is None else _GUIDED if guided == "1" else _UNGUIDED,
         mode=facts.get("mode", "both"),
         values=values,

@@ -41,6 +41,8 @@ _TEMPORAL = ("temporal_patch_size", "patch_temporal")
 _MERGED = ("spatial_merge_size", "merge_size")
 #: what may say which of a prompt's tokens are an image's
 _KINDS = ("token_type_ids", "mm_token_type_ids")
+#: what goes on to what makes them, where that takes more than it says
+_HANDED_ON = ("image_merge_sizes",)
 #: what makes an image's tokens; some only have one for an image as a video of a few frames
 _FEATURES = ("get_image_features", "get_video_features")
 
@@ -103,6 +105,8 @@ def _asked(model: Value) -> Callable[..., Value] | None:
 def _beside(request: Request, model: Value, names: Mapping[str, Value]) -> Tensors:
     """Return an image that is given apart from the prompt, as CLIP takes it."""
     config = model.config
+    if "spatial_shapes" in names:
+        return next(_patches_with_a_mask(request, config))
     pixels = image_of(request, config.vision_config, config)
     batch, tokens = request.batch, max(1, request.prompt_tokens)
     more: Tensors = {}
@@ -151,10 +155,12 @@ def _looks(request: Request, model: Value, ask: Callable[..., Value]) -> Iterato
     config = model.config
     names = {*inspect.signature(model.forward).parameters}
     names |= {*inspect.signature(ask).parameters}
+    merges = "image_merge_sizes" in names
     for name, make in _BY_NAME.items():
         if name in names:
             with suppress(RecordingError):  # what its config does not tell
-                yield from make(request, config)
+                for given in make(request, config):
+                    yield {**given, **_merges(request, config)} if merges else given
     pixels = image_of(request, config.vision_config, config)
     if "pixel_attention_mask" in names:  # a list of images each, and tiles where they are made
         tiles = _TILES_A_SIDE**2 + 1 if hasattr(config, "scale_factor") else 1
@@ -174,6 +180,12 @@ def _looks(request: Request, model: Value, ask: Callable[..., Value]) -> Iterato
         yield from _patches_apart(request, config)
 
 
+def _merges(request: Request, config: Value) -> Tensors:
+    """Return of each image how many of its patches are merged along a side."""
+    merge = _merged_of(config.vision_config, config)
+    return {"image_merge_sizes": torch.full((request.batch,), merge)}
+
+
 def _count_tokens(
     model: Value, ask: Callable[..., Value], device: WrappedDevice, given: Tensors
 ) -> int:
@@ -181,8 +193,10 @@ def _count_tokens(
     from torch.utils._pytree import tree_leaves
 
     with device.unheard():
-        known = inspect.signature(ask).parameters
+        known: Mapping[str, Value] = inspect.signature(ask).parameters
         there = uploaded(given, model)
+        if any(one.kind is one.VAR_KEYWORD for one in known.values()):
+            known = {**known, **dict.fromkeys(_HANDED_ON)}
         found = ask(**{name: value for name, value in there.items() if name in known})
         made = getattr(found, "pooler_output", None)
         leaves = tree_leaves(made if made is not None else found)

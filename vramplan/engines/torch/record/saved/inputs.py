@@ -55,7 +55,8 @@ def ask(request: Request, model: Value, form: int = 0) -> AskedModel:
     if isinstance(main, (list, tuple)) and main:
         main = main[0]  # the others are told by their names
     names = inspect.signature(model.forward).parameters
-    if main not in names:  # what its base class said is not always what it takes
+    # what its base class said is not always what it takes, or is any input
+    if main not in names or main == "inputs":
         main = next((one for one in named_inputs.MAIN if one in names), main)
     is_generation = generates(model)
     if main == "pixel_values" and "input_ids" in names and is_generation:

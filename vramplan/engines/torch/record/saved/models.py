@@ -22,11 +22,13 @@ def run_generation(
     """Let a model generate: every pass behind the first is an iteration."""
     passes = depth = 0
     part = request.parts[0].name
+    first: Value = None  # what makes the tokens: others may make more of each, inside of it or not
 
-    def begin(*_: Value) -> None:
-        nonlocal passes, depth
+    def begin(module: Value, *_: Value) -> None:
+        nonlocal passes, depth, first
         depth += 1
-        if depth > 1:
+        first = first or module
+        if depth > 1 or module is not first:
             return
         passes += 1
         if passes > 1:

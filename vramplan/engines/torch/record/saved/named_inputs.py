@@ -7,7 +7,7 @@ the class's own code takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -31,8 +31,17 @@ _SIDE, _FRAMES = 224, 16
 #: of an image (transformers, models/pix2struct/image_processing_pix2struct.py: `max_patches`)
 _FLAT_PATCHES = 2048
 #: how configs call the bins of a spectrum
-_BINS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim")
-_CHANNELS = ("num_channels", "in_channels", "in_chans")
+_BINS = (
+    *("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_dim"),
+    *("input_feat_size",),
+)
+#: bins where nothing is said, the second of newer models
+_USUAL_BINS, _MORE_BINS = 80, 128
+_MERGED = ("spatial_merge_size", "merge_size", "pooling_kernel_size")
+_SIDES = ("image_size", "crop_size", "max_img_size")
+_CHANNELS = ("in_channels", "in_chans", "num_channels")
+#: a side of an image that is looked at in parts, and at lower resolutions too
+_LARGE = 1536
 
 
 def _zeros(*sides: int) -> torch.Tensor:
@@ -58,6 +67,11 @@ def _of_tokens(*keys: str) -> Make:
     return lambda asked: _zeros(asked.request.batch, asked.tokens, asked.said(*keys))
 
 
+def _task(asked: AskedModel) -> torch.Tensor:
+    tokens = asked.said("task_seq_len", otherwise=asked.tokens)
+    return torch.full((asked.request.batch, tokens), PLAIN_TOKEN)
+
+
 def _box(asked: AskedModel) -> torch.Tensor:
     """Return places on a page: numbers where a config says how many, else indices of a table."""
     corners = getattr(asked.config, "dim_bbox", 0)
@@ -73,10 +87,40 @@ def _image(asked: AskedModel) -> torch.Tensor:
         sides = (asked.request.batch,) if _APART & asked.names.keys() else ()
         count = _patches(asked) if sides else asked.request.batch * _patches(asked)
         return _zeros(*sides, count, _patch(asked))
+    if "target_sizes" in asked.names:
+        return _row(asked)
     if _is_of_frames(asked.config):
         return _video(asked)
     config = asked.config
-    return image_of(asked.request, getattr(config, "vision_config", None) or config, config)
+    seen = (one for one in asked.configs("vision") if getattr(one, "image_size", None))
+    return image_of(asked.request, next(seen, config), config)
+
+
+def _other_image(asked: AskedModel) -> torch.Tensor:
+    """Return an image's patches each as an image; where none is cut, two images side by side."""
+    if not _CUT & asked.names.keys():
+        return _image(asked)[:, None].expand(-1, 2, -1, -1, -1)
+    patch = asked.said("patch_size", part="vision", otherwise=16)
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
+    return _zeros(asked.request.batch * _patches(asked), channels, patch, patch)
+
+
+def _last_image(asked: AskedModel) -> torch.Tensor:
+    """Return what becomes one token as one piece, its channels last; else a large image."""
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
+    if not _CUT & asked.names.keys():
+        return torch.ones(()).expand(asked.request.batch, channels, _LARGE, _LARGE)
+    merge = _merge(asked)
+    side = merge * asked.said("patch_size", part="vision", otherwise=16)
+    count = asked.request.batch * _patches(asked) // merge**2
+    return _zeros(count, side, side, channels)
+
+
+def _row(asked: AskedModel) -> torch.Tensor:
+    """Return the patches of all images side by side, as one image of their height."""
+    patch = asked.said("patch_size", part="vision", otherwise=16)
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
+    return _zeros(1, channels, patch, asked.request.batch * _patches(asked) * patch)
 
 
 def _is_of_frames(config: Value) -> bool:
@@ -86,16 +130,22 @@ def _is_of_frames(config: Value) -> bool:
 
 def _video(asked: AskedModel) -> torch.Tensor:
     frames = asked.said("num_frames", "frames_per_clip", part="vision", otherwise=_FRAMES)
-    side = asked.said("image_size", "crop_size", part="vision", otherwise=_SIDE)
+    side = asked.said(*_SIDES, part="vision", otherwise=_SIDE)
     channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
     return torch.ones(()).expand(asked.request.batch, frames, channels, side, side)
 
 
-def _grid_of(asked: AskedModel) -> tuple[int, int, int]:
-    """Return how an image is cut: frames, rows and columns of patches that can be merged."""
-    merge = asked.said("spatial_merge_size", "merge_size", part="vision", otherwise=2)
+def _merge(asked: AskedModel) -> int:
+    """Return how many patches are merged along a side of an image."""
+    merge = asked.said(*_MERGED, part="vision", otherwise=2)
     if asked.has("merge_kernel_size", part="vision"):
         merge *= asked.said("merge_kernel_size", part="vision")
+    return merge
+
+
+def _grid_of(asked: AskedModel) -> tuple[int, int, int]:
+    """Return how an image is cut: frames, rows and columns of patches that can be merged."""
+    merge = _merge(asked)
     patch = asked.said("patch_size", part="vision", otherwise=16)
     side = max(1, _SIDE // (patch * merge)) * merge
     return 1, side, side
@@ -103,7 +153,7 @@ def _grid_of(asked: AskedModel) -> tuple[int, int, int]:
 
 def _patch(asked: AskedModel) -> int:
     """Return the numbers of a patch."""
-    channels = asked.said("in_channels", "in_chans", "num_channels", part="vision", otherwise=3)
+    channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
     frames = asked.said("temporal_patch_size", "patch_temporal", part="vision", otherwise=1)
     return channels * frames * asked.said("patch_size", part="vision", otherwise=16) ** 2
 
@@ -116,6 +166,12 @@ def _patches(asked: AskedModel) -> int:
 
 def _grid(asked: AskedModel) -> torch.Tensor:
     return torch.tensor([_grid_of(asked)] * asked.request.batch)
+
+
+def _merged_grid(asked: AskedModel) -> torch.Tensor:
+    frames, rows, columns = _grid_of(asked)
+    merge = _merge(asked)
+    return torch.tensor([(frames, rows // merge, columns // merge)] * asked.request.batch)
 
 
 def _plane(asked: AskedModel) -> torch.Tensor:
@@ -138,8 +194,24 @@ def _hidden(asked: AskedModel) -> torch.Tensor:
     """Return what an encoder begins with: an image's patches, or what another made."""
     if "grid_thw" in asked.names:
         return _image(asked)
-    width = asked.said("hidden_size", "d_model")
+    return _of_tokens("hidden_size", "d_model")(asked)
+
+
+def _for_first_convolution(asked: AskedModel) -> torch.Tensor:
+    """Return what the first convolution of a model takes: a sound, or channels before time."""
+    channels = next((one.in_channels for one in _layers(asked, torch.nn.Conv1d)), 1)
+    return _zeros(asked.request.batch, channels, asked.tokens if channels > 2 else _SAMPLES)
+
+
+def _for_first_layer(asked: AskedModel) -> torch.Tensor:
+    """Return a vector for each token, as wide as a model's first linear layer takes it."""
+    layers = _layers(asked, torch.nn.Linear)
+    width = next((one.in_features for one in layers), 0) or asked.said("hidden_size", "d_model")
     return _zeros(asked.request.batch, asked.tokens, width)
+
+
+def _layers(asked: AskedModel, kind: type[torch.nn.Module]) -> Iterator[Value]:
+    return (one for one in asked.model.modules() if isinstance(one, kind))
 
 
 def _flat_patches(asked: AskedModel) -> torch.Tensor:
@@ -151,7 +223,7 @@ def _flat_patches(asked: AskedModel) -> torch.Tensor:
 # --------------------------------------------------------------------------------- sound
 def _spectra(asked: AskedModel) -> torch.Tensor:
     """Return spectra of a sound. Whisper's kind takes a fixed length, its bins first."""
-    bins = asked.said(*_BINS, part="audio", otherwise=80)
+    bins = asked.said(*_BINS, part="audio", otherwise=_USUAL_BINS)
     if asked.has("max_source_positions", part="audio"):
         frames = 2 * asked.said("max_source_positions", part="audio")
         if asked.has("num_mel_bins", part="audio"):
@@ -159,8 +231,37 @@ def _spectra(asked: AskedModel) -> torch.Tensor:
     return _zeros(asked.request.batch, _SPECTRA, bins)
 
 
+def _bins_first(asked: AskedModel) -> torch.Tensor:
+    spectra = _spectra(asked)
+    return spectra.transpose(1, 2) if spectra.shape[1] > spectra.shape[2] else spectra
+
+
+def _stacked(asked: AskedModel) -> torch.Tensor:
+    """Return spectra of which several are one vector, as wide as the first layer takes them."""
+    spectra = _spectra(asked)
+    width = asked.said("input_size", part="audio", otherwise=_for_first_layer(asked).shape[-1])
+    return _zeros(len(spectra), max(1, spectra[0].numel() // width), width)
+
+
+def _more_bins(asked: AskedModel) -> torch.Tensor:
+    return _zeros(asked.request.batch, _SPECTRA, _MORE_BINS)
+
+
+def _as_an_image(asked: AskedModel) -> torch.Tensor:
+    """Return spectra of ten seconds as an image of one channel."""
+    return _spectra(asked)[:, None, : _SPECTRA // 3]
+
+
+_SPECTRA_FORMS = (_spectra, _bins_first, _stacked, _more_bins, _as_an_image)
+
+
 def _spectra_mask(asked: AskedModel) -> torch.Tensor:
-    return torch.ones(asked.request.batch, _SPECTRA, dtype=torch.long)
+    spectra = _form_of(_SPECTRA_FORMS, asked)(asked)
+    return torch.ones(len(spectra), max(spectra.shape[1:3]), dtype=torch.long)
+
+
+def _no_padding(asked: AskedModel) -> torch.Tensor:
+    return torch.zeros(asked.request.batch, _SPECTRA, dtype=torch.bool)
 
 
 def _samples(asked: AskedModel) -> torch.Tensor:
@@ -176,6 +277,10 @@ def _samples(asked: AskedModel) -> torch.Tensor:
 def _channels(asked: AskedModel) -> torch.Tensor:
     channels = asked.said("audio_channels", part="audio", otherwise=1)
     return _zeros(asked.request.batch, channels, _SAMPLES)
+
+
+def _three_seconds(asked: AskedModel) -> torch.Tensor:
+    return _samples(asked)[..., :1].expand(*_samples(asked).shape[:-1], 3 * _SAMPLES)
 
 
 def _series(asked: AskedModel) -> torch.Tensor:
@@ -198,31 +303,36 @@ def _latents(asked: AskedModel) -> torch.Tensor:
     return _zeros(asked.request.batch, width, asked.tokens)
 
 
-def _whole_numbers(make: Make) -> Make:
-    return lambda asked: make(asked).to(torch.long)
+def _form_of(makers: tuple[Make, ...], asked: AskedModel) -> Make:
+    return makers[min(asked.form, len(makers) - 1)]
 
 
 #: by the name of an argument, its forms in their order
 _MAKERS: Mapping[str, tuple[Make, ...]] = {
     "input_ids": (_ids,),
     "decoder_input_ids": (_first_id,),
-    "task_inputs": (_ids,),
+    "task_inputs": (_task,),
     "attention_mask": (_ones,),
-    "input_features": (_spectra,),
+    "input_features": _SPECTRA_FORMS,
     "input_features_mask": (_spectra_mask,),
-    "input_values": (_samples, _channels),
+    "input_values": (_samples, _channels, _three_seconds),
+    "audio_mel": (lambda asked: _zeros(asked.request.batch, _SPECTRA, asked.said(*_BINS)),),
+    "audio_mel_mask": (_no_padding,),
     "flattened_patches": (_flat_patches,),
     "query_embeds": (_queries,),
     "inputs_embeds": (_of_tokens("hidden_size", "d_model"),),
     "encoder_hidden_states": (_of_tokens("encoder_hidden_size", "hidden_size", "d_model"),),
-    "bbox": (_box,),
-    "pixel_values": (_image,),
+    "bbox": (_box, lambda asked: _zeros(asked.request.batch, asked.tokens, 4)),
+    "pixel_values": (_image, _other_image, _last_image),
     "pixel_values_videos": (_video,),
     "prompt_pixel_values": (_image,),
     "prompt_masks": (_image,),
-    "hidden_states": (_hidden,),
-    "grid_thw": (_grid,),
-    "image_grid_thw": (_grid,),
+    "hidden_states": (_hidden, _for_first_convolution),
+    "inputs": (_of_tokens("d_model", "hidden_size"),),
+    "noise_embeds": (_of_tokens("hidden_size"),),
+    "context_hidden_states": (_for_first_layer,),
+    "grid_thw": (_grid, _grid, _merged_grid),
+    "image_grid_thw": (_grid, _grid, _merged_grid),
     "merge_sizes": (lambda asked: torch.ones(asked.request.batch, dtype=torch.long),),
     "pixel_position_ids": (_places,),
     "pixel_attention_mask": (_patch_mask,),
@@ -251,6 +361,8 @@ _REFUSED = frozenset(
 )
 #: what goes with a prompt where nothing is generated: other halves of models of two kinds of input
 _OTHERS = frozenset(("input_features", "input_values", "pixel_values", "pixel_values_videos"))
+#: what may go with a prompt that is answered
+_HEARD = frozenset(("input_features", "input_values"))
 
 
 def is_known(name: Value) -> bool:
@@ -260,7 +372,8 @@ def is_known(name: Value) -> bool:
 
 def count_forms(asked: AskedModel) -> int:
     """Return how many forms the inputs of a model may have by their names."""
-    return max((len(_MAKERS[name]) for name in _wanted(asked)), default=1)
+    names = _wanted(asked) | (_HEARD & asked.names.keys() if asked.generates else set())
+    return max((len(_MAKERS[name]) for name in names), default=1)
 
 
 def by_name(asked: AskedModel, given: frozenset[str]) -> Tensors:
@@ -270,8 +383,7 @@ def by_name(asked: AskedModel, given: frozenset[str]) -> Tensors:
     """
     made: Tensors = {}
     for name in sorted(_wanted(asked, given) - given):
-        forms = _MAKERS[name]
-        made[name] = forms[min(asked.form, len(forms) - 1)](asked)
+        made[name] = _form_of(_MAKERS[name], asked)(asked)
     return made
 
 
@@ -285,7 +397,13 @@ def _wanted(asked: AskedModel, given: frozenset[str] = frozenset()) -> set[str]:
     wanted |= asked.required | (_REFUSED & names)
     if hasattr(config, "cross_attention_frequency"):
         wanted |= {"encoder_hidden_states"} & names
+    if asked.generates and asked.form:
+        wanted |= _HEARD & names  # a prompt alone was not enough
+    if "pixel_values" in wanted:
+        wanted |= {"target_sizes"} & names
     if not asked.generates:
+        if asked.main == "input_features":
+            wanted |= {"input_features_mask"} & names
         if asked.main == "input_ids" and not asked.sees_in_a_prompt:
             wanted |= _OTHERS & names
         if asked.main == "pixel_values":

@@ -123,6 +123,8 @@ def record_modules(
     """
     weights = place_on_device(modules.values()) if placed is None else placed
     device = make_device(weights) if make_device else WrappedDevice(Stream("main", {}), weights)
+    # code of diffusers asks for autocast, which is not there where CUDA is not
+    device.is_strict = request.kind == "model" and request.class_path.startswith("transformers.")
     if watch is not None:
         watch(device, modules)
     if request.kind == "pipeline":

@@ -147,7 +147,24 @@ def _clip() -> Value:
 
     words = [*_alphabet(), *(f"{word}</w>" for word in _alphabet())]
     words += ["<|startoftext|>", "<|endoftext|>"]
-    return transformers.CLIPTokenizer(vocab={word: n for n, word in enumerate(words)}, merges=[])
+    vocab = {word: n for n, word in enumerate(words)}
+    if _takes_words(transformers.CLIPTokenizer):
+        return transformers.CLIPTokenizer(vocab=vocab, merges=[])
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    made = Tokenizer(
+        models.BPE(vocab, [], unk_token="<|endoftext|>", end_of_word_suffix="</w>")  # noqa: S106  # no secret
+    )
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    first, last = ((word, vocab[word]) for word in words[-2:])
+    made.post_processor = processors.RobertaProcessing(last, first)
+    return transformers.CLIPTokenizerFast(tokenizer_object=made)
 
 
 def _t5() -> Value:
@@ -155,7 +172,24 @@ def _t5() -> Value:
 
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
     pieces += [(chr(code), -3.0) for code in range(33, 127)]
-    return transformers.T5Tokenizer(vocab=pieces, extra_ids=0)
+    if _takes_words(transformers.T5TokenizerFast):
+        return transformers.T5TokenizerFast(vocab=pieces, extra_ids=0)
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    made = Tokenizer(models.Unigram(pieces, 2))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return transformers.T5TokenizerFast(tokenizer_object=made, extra_ids=0)
+
+
+def _takes_words(cls: Value) -> bool:
+    """True where a tokenizer is made of words.
+
+    Before transformers 5 it is read from files; one in tokenizers' own form is taken by each.
+    """
+    return "vocab" in inspect.signature(cls.__init__).parameters
 
 
 def _processor(cls: Value, image_tokens: dict[str, int]) -> Value:
@@ -183,9 +217,8 @@ def _processor(cls: Value, image_tokens: dict[str, int]) -> Value:
             if asked is None:
                 raise
             token = f"<|{asked[1].removesuffix('_token')}|>"
-            tokenizer.add_special_tokens(
-                {"additional_special_tokens": [token]}, replace_extra_special_tokens=False
-            )
+            more = {"additional_special_tokens": [token]}
+            tokenizer.add_special_tokens(more, False)  # besides those it has; its name has changed
             setattr(tokenizer, asked[1], token)
             setattr(tokenizer, f"{asked[1]}_id", tokenizer.convert_tokens_to_ids(token))
     raise RecordingError(f"{cls.__name__} wants too many tokens of its own")

@@ -41,6 +41,8 @@ _LARGEST_REAL = 1 << 26
 #: indexing operators, whose masks become indices as they do on a GPU (`nonzero`)
 _INDEXING = ("aten.index.", "aten.index_put", "aten._unsafe_index")
 _MASKS = (torch.bool, torch.uint8)
+#: products, and where their factors are among the arguments
+_PRODUCTS = {"aten.mm.": 0, "aten.bmm.": 0, "aten.addmm.": 1, "aten.baddbmm.": 1}
 _SCALARS = ("aten._local_scalar_dense", "aten.item")
 _TRUTHS = ("aten.equal.", "aten.is_nonzero")
 _ATTENTION = "aten._scaled_dot_product_"
@@ -165,6 +167,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         self.weights = weights  # the same set: what dies is taken out of it
         self.births: dict[int, Birth] = {}
         self.small, self.small_whole = small, small_whole
+        #: whether a product of two types of numbers is refused, as torch does where nothing casts
+        self.is_strict = False
         #: how often a value was read that nobody has
         self.unknown_reads = 0
         #: the architectures, by their kernels, on which what was done is the same
@@ -332,6 +336,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         is_hollow = any(is_meta(one.content) for one in here) or _grows_large(func, here)
         if name.startswith(_ATTENTION) and "math" not in name:
             return self._attend(func, name, args, kwargs, is_hollow=is_hollow)
+        if self.is_strict:
+            _refuse_two_types(name, args)
         known = {id(one.content): one for one in here}
         inner, named = mapped(content_of, args), mapped(content_of, kwargs)
         if "device" in named and named["device"] is not None:
@@ -436,6 +442,18 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
     ) -> Value:
         """Return real results of the shapes of an attention, whose values nobody reads."""
         return mapped(_zeros_like, shapes)
+
+
+def _refuse_two_types(name: str, args: tuple[Value, ...]) -> None:
+    """Raise what torch does for a product of two types of numbers: shape functions take any."""
+    place = next((at for kind, at in _PRODUCTS.items() if name.startswith(kind)), None)
+    if place is None:
+        return
+    one, other = args[place].dtype, args[place + 1].dtype
+    if one != other:
+        raise RuntimeError(
+            f"expected mat1 and mat2 to have the same dtype, but got: {one}, {other}"
+        )
 
 
 def _chosen_along(name: str, args: tuple[Value, ...], kwargs: Mapping[str, Value]) -> int | None:

@@ -20,6 +20,28 @@ int grow_room(void **items, int32_t *room, int32_t wanted, size_t each) {
     return DONE;
 }
 
+#define LINE 64 /* bytes of the processor's cache that are read at a time */
+
+/* Make room for blocks, and for what is beside them. */
+static int make_blocks(Allocator *a, int32_t wanted) {
+    if (wanted <= a->block_room) return DONE;
+    int64_t room = a->block_room < 16 ? 16 : (int64_t)a->block_room * 2;
+    while (room < wanted) room *= 2;
+    if (room > INT32_MAX / 2) return FAILED;
+    Beside *beside = realloc(a->beside, (size_t)room * sizeof(Beside));
+    if (beside == NULL) return FAILED;
+    a->beside = beside;
+    void *memory = malloc((size_t)room * sizeof(Block) + LINE);
+    if (memory == NULL) return FAILED;
+    Block *blocks = (Block *)(((uintptr_t)memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    if (a->block_count) memcpy(blocks, a->blocks, (size_t)a->block_count * sizeof(Block));
+    free(a->blocks_memory);
+    a->blocks_memory = memory;
+    a->blocks = blocks;
+    a->block_room = (int32_t)room;
+    return DONE;
+}
+
 static int64_t round_up(int64_t size, int64_t step) { return (size + step - 1) / step * step; }
 
 static int64_t segment_size(int64_t size) {
@@ -48,47 +70,56 @@ int allocator_begin(Allocator *a, int64_t limit, int is_expandable) {
     a->spare = -1;
     for (int i = 0; i < 2; i++) {
         a->pools[i].first_segment = a->pools[i].last_segment = -1;
-        a->pools[i].lowest = malloc(CLASS_WORDS * 64 * sizeof(int32_t));
+        a->pools[i].found = malloc(CLASS_WORDS * 64 * sizeof(Found));
     }
     a->pools[0].page = SMALL_SEGMENT;
     a->pools[0].least_rest = ROUND;
     a->pools[1].page = LARGE_SEGMENT;
     a->pools[1].least_rest = is_expandable ? ROUND : SMALL + ROUND;
-    return a->pools[0].lowest && a->pools[1].lowest ? DONE : FAILED;
+    return a->pools[0].found && a->pools[1].found ? DONE : FAILED;
 }
 
 void allocator_end(Allocator *a) {
     for (int i = 0; i < 2; i++) {
-        free(a->pools[i].lowest);
+        free(a->pools[i].found);
         free(a->pools[i].unmapped);
     }
-    free(a->blocks);
+    free(a->blocks_memory);
+    free(a->beside);
     memset(a, 0, sizeof *a);
 }
 
 static int pool_copy(Pool *to, const Pool *from) {
     TRY(make_room((void **)&to->unmapped, &to->unmapped_room, from->unmapped_count,
                   sizeof(int32_t)));
-    if (to->lowest == NULL) to->lowest = malloc(CLASS_WORDS * 64 * sizeof(int32_t));
-    if (to->lowest == NULL) return FAILED;
+    if (to->found == NULL) to->found = malloc(CLASS_WORDS * 64 * sizeof(Found));
+    if (to->found == NULL) return FAILED;
     Pool old = *to;
     *to = *from;
-    to->lowest = old.lowest;
+    to->found = old.found;
     to->unmapped = old.unmapped;
     to->unmapped_room = old.unmapped_room;
     if (from->unmapped_count)
         memcpy(to->unmapped, from->unmapped, (size_t)from->unmapped_count * sizeof(int32_t));
     for (uint64_t words = from->used_words; words; words &= words - 1) {
         int word = __builtin_ctzll(words);
-        memcpy(to->lowest + 64 * word, from->lowest + 64 * word, 64 * sizeof(int32_t));
+        memcpy(to->found + 64 * word, from->found + 64 * word, 64 * sizeof(Found));
     }
     return DONE;
+}
+
+/* Give an allocator back the memory of its own blocks. */
+static void keep_memory(Allocator *a, const Allocator *old) {
+    a->blocks = old->blocks;
+    a->blocks_memory = old->blocks_memory;
+    a->beside = old->beside;
+    a->block_room = old->block_room;
 }
 
 /* Make `to`, all 0 or one that has begun, the same as `from` under another limit; its room is used
  * again. */
 int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
-    TRY(make_room((void **)&to->blocks, &to->block_room, from->block_count, sizeof(Block)));
+    TRY(make_blocks(to, from->block_count));
     for (int i = 0; i < 2; i++) TRY(pool_copy(&to->pools[i], &from->pools[i]));
     Allocator old = *to;
     *to = *from;
@@ -96,10 +127,11 @@ int allocator_copy(Allocator *to, const Allocator *from, int64_t limit) {
     to->is_watched = 0;
     to->pools[0] = old.pools[0];
     to->pools[1] = old.pools[1];
-    to->blocks = old.blocks;
-    to->block_room = old.block_room;
-    if (from->block_count)
+    keep_memory(to, &old);
+    if (from->block_count) {
         memcpy(to->blocks, from->blocks, (size_t)from->block_count * sizeof(Block));
+        memcpy(to->beside, from->beside, (size_t)from->block_count * sizeof(Beside));
+    }
     return DONE;
 }
 
@@ -108,18 +140,15 @@ static int32_t moved(const int32_t *places, int32_t block) {
     return block < 0 ? -1 : places[block];
 }
 
-static void move_pool(Pool *pool, const int32_t *places, int32_t count) {
+static void move_pool(Pool *pool, const int32_t *places) {
     pool->first_segment = moved(places, pool->first_segment);
     pool->last_segment = moved(places, pool->last_segment);
     for (int32_t word = 0; word < CLASS_WORDS; word++)
         for (uint64_t bits = pool->used[word]; bits; bits &= bits - 1) {
-            int32_t *lowest = &pool->lowest[word * 64 + __builtin_ctzll(bits)];
-            *lowest = places[*lowest];
+            Found *found = &pool->found[word * 64 + __builtin_ctzll(bits)];
+            found->lowest = places[found->lowest];
+            found->near = places[found->near];
         }
-    for (int32_t i = 0; i < 64; i++) {
-        int32_t near = pool->latest[i];
-        pool->latest[i] = near < count && places[near] >= 0 ? places[near] : 0;
-    }
 }
 
 /* Number the large pool's blocks anew, by address, and leave out all others. */
@@ -127,9 +156,10 @@ static int move_large(Allocator *to, const Allocator *from) {
     int32_t *places = malloc(((size_t)from->block_count + 1) * sizeof(int32_t)), count = 0;
     if (places == NULL) return FAILED;
     memset(places, 0xff, ((size_t)from->block_count + 1) * sizeof(int32_t));
-    for (int32_t s = from->pools[1].first_segment; s >= 0; s = from->blocks[s].later)
+    for (int32_t s = from->pools[1].first_segment; s >= 0; s = from->beside[s].later)
         for (int32_t b = s; b >= 0; b = from->blocks[b].next) places[b] = count++;
-    if (make_room((void **)&to->blocks, &to->block_room, count, sizeof(Block))) {
+    to->block_count = 0; /* nothing of what it has is kept */
+    if (make_blocks(to, count)) {
         free(places);
         return FAILED;
     }
@@ -137,19 +167,21 @@ static int move_large(Allocator *to, const Allocator *from) {
     for (int32_t i = 0; i < from->block_count; i++) {
         if (places[i] < 0) continue;
         Block *b = &to->blocks[places[i]];
+        Beside *beside = &to->beside[places[i]];
         *b = from->blocks[i];
+        *beside = from->beside[i];
         b->previous = moved(places, b->previous);
         b->next = moved(places, b->next);
-        if (b->is_free) {
+        if (is_free(b)) {
             b->lower = moved(places, b->lower);
             b->higher = moved(places, b->higher);
         }
         if (b->previous < 0) {
-            b->earlier = moved(places, b->earlier);
-            b->later = moved(places, b->later);
+            beside->earlier = moved(places, beside->earlier);
+            beside->later = moved(places, beside->later);
         }
     }
-    move_pool(&to->pools[1], places, from->block_count);
+    move_pool(&to->pools[1], places);
     free(places);
     return DONE;
 }
@@ -157,8 +189,8 @@ static int move_large(Allocator *to, const Allocator *from) {
 int allocator_large(Allocator *to, const Allocator *from, int64_t limit) {
     if (from->is_expandable) return FAILED; /* blocks of no memory are told from others by address */
     Pool *small = &to->pools[0];
-    if (small->lowest == NULL) small->lowest = malloc(CLASS_WORDS * 64 * sizeof(int32_t));
-    if (small->lowest == NULL) return FAILED;
+    if (small->found == NULL) small->found = malloc(CLASS_WORDS * 64 * sizeof(Found));
+    if (small->found == NULL) return FAILED;
     TRY(pool_copy(&to->pools[1], &from->pools[1]));
     Allocator old = *to;
     *to = *from;
@@ -166,8 +198,7 @@ int allocator_large(Allocator *to, const Allocator *from, int64_t limit) {
     to->is_watched = 0;
     to->pools[0] = old.pools[0];
     to->pools[1] = old.pools[1];
-    to->blocks = old.blocks;
-    to->block_room = old.block_room;
+    keep_memory(to, &old);
     to->spare = -1;
     small->used_words = 0;
     memset(small->used, 0, sizeof small->used);
@@ -187,27 +218,34 @@ static void relocate(int32_t *block, int32_t by) {
 int allocator_graft(Allocator *to, const Allocator *from_small, const Allocator *from_large,
                     int64_t limit) {
     int32_t by = from_small->block_count, count = from_large->block_count;
-    TRY(make_room((void **)&to->blocks, &to->block_room, by + count, sizeof(Block)));
+    TRY(make_blocks(to, by + count));
     TRY(allocator_copy(to, from_small, limit));
     TRY(pool_copy(&to->pools[1], &from_large->pools[1]));
     to->block_count = by + count;
-    if (count) memcpy(to->blocks + by, from_large->blocks, (size_t)count * sizeof(Block));
+    if (count) {
+        memcpy(to->blocks + by, from_large->blocks, (size_t)count * sizeof(Block));
+        memcpy(to->beside + by, from_large->beside, (size_t)count * sizeof(Beside));
+    }
     for (int32_t i = by; i < by + count; i++) {
         Block *b = &to->blocks[i];
         relocate(&b->previous, by);
         relocate(&b->next, by);
-        relocate(&b->lower, by);
-        relocate(&b->higher, by);
-        relocate(&b->earlier, by);
-        relocate(&b->later, by);
+        if (is_free(b)) {
+            relocate(&b->lower, by);
+            relocate(&b->higher, by);
+        }
+        relocate(&to->beside[i].earlier, by);
+        relocate(&to->beside[i].later, by);
     }
     Pool *pool = &to->pools[1];
     relocate(&pool->first_segment, by);
     relocate(&pool->last_segment, by);
     for (int32_t word = 0; word < CLASS_WORDS; word++)
-        for (uint64_t bits = pool->used[word]; bits; bits &= bits - 1)
-            pool->lowest[word * 64 + __builtin_ctzll(bits)] += by;
-    for (int32_t i = 0; i < 64; i++) relocate(&pool->latest[i], by);
+        for (uint64_t bits = pool->used[word]; bits; bits &= bits - 1) {
+            Found *found = &pool->found[word * 64 + __builtin_ctzll(bits)];
+            found->lowest += by;
+            found->near += by;
+        }
     if (from_large->next_address > to->next_address) to->next_address = from_large->next_address;
     to->allocated = from_small->small_allocated + from_large->allocated;
     to->reserved = from_large->reserved; /* which counts the small pool's */
@@ -238,17 +276,7 @@ static int32_t lowest_from(const Pool *pool, int32_t class) {
         word = bit_below(words);
         bits = pool->used[word];
     }
-    return pool->lowest[word * 64 + bit_below(bits)];
-}
-
-/* A free block of a class that has one: the latest that was put in where it is still there. */
-static int32_t near_in(const Allocator *a, const Pool *pool, int32_t class) {
-    int32_t near = pool->latest[class & 63];
-    if (near < 0 || near >= a->block_count) return pool->lowest[class];
-    const Block *b = &a->blocks[near];
-    if (!b->is_free || &a->pools[b->pool] != pool || class_of(b->size) != class)
-        return pool->lowest[class];
-    return near;
+    return pool->found[word * 64 + bit_below(bits)].lowest;
 }
 
 /* The smallest free block of at least `size`, of these the one of lowest address; -1 for none. */
@@ -256,7 +284,7 @@ static int32_t best_fit(const Allocator *a, const Pool *pool, int64_t size) {
     int32_t class = class_of(size);
     if (pool->used[class >> 6] >> (class & 63) & 1) {
         const Block *blocks = a->blocks;
-        int32_t block = near_in(a, pool, class);
+        int32_t block = pool->found[class].near;
         if (blocks[block].size >= size) {
             while (blocks[block].lower >= 0 && blocks[blocks[block].lower].size >= size)
                 block = blocks[block].lower;
@@ -280,7 +308,7 @@ int64_t largest_free(const Allocator *a, int which) {
     const Pool *pool = &a->pools[which];
     if (!pool->used_words) return 0;
     int32_t word = 63 - __builtin_clzll(pool->used_words);
-    int32_t block = pool->lowest[word * 64 + 63 - __builtin_clzll(pool->used[word])];
+    int32_t block = pool->found[word * 64 + 63 - __builtin_clzll(pool->used[word])].lowest;
     while (a->blocks[block].higher >= 0) block = a->blocks[block].higher;
     return a->blocks[block].size;
 }
@@ -295,7 +323,7 @@ int64_t largest_part(const Allocator *a) {
             int32_t bit = 63 - __builtin_clzll(bits);
             bits &= ~((uint64_t)1 << bit);
             /* a segment that is wholly free is larger than any part of one */
-            int32_t found = -1, block = pool->lowest[word * 64 + bit];
+            int32_t found = -1, block = pool->found[word * 64 + bit].lowest;
             for (; block >= 0 && a->blocks[block].size < SMALL_SEGMENT; block = a->blocks[block].higher)
                 found = block;
             if (found >= 0) return a->blocks[found].size;
@@ -310,17 +338,17 @@ int32_t fitting(const Allocator *a, int64_t size) {
 
 static void take_out(Allocator *a, int32_t block) {
     const Block *b = &a->blocks[block];
-    Pool *pool = &a->pools[b->pool];
+    Pool *pool = &a->pools[pool_of(b)];
     pool->free_count--;
     int32_t class = class_of(b->size), word = class >> 6;
-    if (pool->latest[class & 63] == block) pool->latest[class & 63] = b->lower;
+    if (pool->found[class].near == block) pool->found[class].near = b->lower >= 0 ? b->lower : b->higher;
     if (b->higher >= 0) a->blocks[b->higher].lower = b->lower;
     if (b->lower >= 0) {
         a->blocks[b->lower].higher = b->higher;
         return;
     }
     if (b->higher >= 0) {
-        pool->lowest[class] = b->higher;
+        pool->found[class].lowest = b->higher;
     } else {
         pool->used[word] &= ~((uint64_t)1 << (class & 63));
         if (!pool->used[word]) pool->used_words &= ~((uint64_t)1 << word);
@@ -328,17 +356,17 @@ static void take_out(Allocator *a, int32_t block) {
 }
 
 static int is_before(const Block *one, const Block *other) {
-    return one->size < other->size || (one->size == other->size && one->address < other->address);
+    return one->size < other->size || (one->size == other->size && one->place < other->place);
 }
 
 static void put_in(Allocator *a, int32_t block) {
     Block *blocks = a->blocks, *b = &blocks[block];
-    Pool *pool = &a->pools[b->pool];
+    Pool *pool = &a->pools[pool_of(b)];
     int32_t class = class_of(b->size), word = class >> 6;
     uint64_t bit = (uint64_t)1 << (class & 63);
     int32_t lower = -1, higher = -1;
     if (pool->used[word] & bit) {
-        int32_t near = near_in(a, pool, class);
+        int32_t near = pool->found[class].near;
         if (is_before(&blocks[near], b)) {
             lower = near;
             higher = blocks[near].higher;
@@ -359,12 +387,12 @@ static void put_in(Allocator *a, int32_t block) {
         pool->used_words |= (uint64_t)1 << word;
     }
     if (lower >= 0) blocks[lower].higher = block;
-    else pool->lowest[class] = block;
+    else pool->found[class].lowest = block;
     if (higher >= 0) blocks[higher].lower = block;
     b->lower = lower;
     b->higher = higher;
-    b->is_free = 1;
-    pool->latest[class & 63] = block;
+    b->place |= IS_FREE;
+    pool->found[class].near = block;
     pool->free_count++;
 }
 
@@ -374,18 +402,14 @@ static int32_t new_block(Allocator *a, int pool, int64_t address, int64_t size, 
     if (block >= 0) {
         a->spare = a->blocks[block].next;
     } else {
-        if (make_room((void **)&a->blocks, &a->block_room, a->block_count + 1, sizeof(Block)))
-            return -1;
+        if (make_blocks(a, a->block_count + 1)) return -1;
         block = a->block_count++;
     }
     Block *b = &a->blocks[block];
-    b->address = address;
+    b->place = address | IS_MAPPED | (pool ? IS_LARGE : 0);
     b->size = size;
     b->previous = previous;
     b->next = next;
-    b->is_free = 0;
-    b->is_mapped = 1;
-    b->pool = (uint8_t)pool;
     return block;
 }
 
@@ -394,26 +418,26 @@ static int32_t new_segment(Allocator *a, int which, int64_t address, int64_t siz
     int32_t block = new_block(a, which, address, size, -1, -1);
     if (block < 0) return -1;
     Pool *pool = &a->pools[which];
-    a->blocks[block].earlier = pool->last_segment;
-    a->blocks[block].later = -1;
-    if (pool->last_segment >= 0) a->blocks[pool->last_segment].later = block;
+    a->beside[block].earlier = pool->last_segment;
+    a->beside[block].later = -1;
+    if (pool->last_segment >= 0) a->beside[pool->last_segment].later = block;
     else pool->first_segment = block;
     pool->last_segment = block;
     return block;
 }
 
 static void drop_block(Allocator *a, int32_t block) {
-    a->blocks[block].is_free = 0;
+    a->blocks[block].place &= ~(int64_t)IS_FREE;
     a->blocks[block].next = a->spare;
     a->spare = block;
 }
 
 static void drop_segment(Allocator *a, int32_t block) {
-    const Block *b = &a->blocks[block];
-    Pool *pool = &a->pools[b->pool];
-    if (b->earlier >= 0) a->blocks[b->earlier].later = b->later;
+    Pool *pool = &a->pools[pool_of(&a->blocks[block])];
+    const Beside *b = &a->beside[block];
+    if (b->earlier >= 0) a->beside[b->earlier].later = b->later;
     else pool->first_segment = b->later;
-    if (b->later >= 0) a->blocks[b->later].earlier = b->earlier;
+    if (b->later >= 0) a->beside[b->later].earlier = b->earlier;
     else pool->last_segment = b->earlier;
     drop_block(a, block);
 }
@@ -421,10 +445,10 @@ static void drop_segment(Allocator *a, int32_t block) {
 /* Keep the first `size` and return the rest, as mapped as this and not free; -1 without room. */
 static int32_t cut(Allocator *a, int32_t block, int64_t size) {
     Block b = a->blocks[block];
-    int32_t rest = new_block(a, b.pool, b.address + size, b.size - size, block, b.next);
+    int32_t rest = new_block(a, pool_of(&b), address_of(&b) + size, b.size - size, block, b.next);
     if (rest < 0) return -1;
-    a->blocks[rest].is_mapped = b.is_mapped;
-    a->blocks[rest].segment = b.segment;
+    if (!is_mapped(&b)) a->blocks[rest].place &= ~(int64_t)IS_MAPPED;
+    a->beside[rest].segment = a->beside[block].segment;
     if (b.next >= 0) a->blocks[b.next].previous = rest;
     a->blocks[block].next = rest;
     a->blocks[block].size = size;
@@ -444,13 +468,13 @@ static void absorb(Allocator *a, int32_t block) {
 /* --------------------------------------------------------------------- expandable segments */
 
 static int add_unmapped(Allocator *a, int32_t block) {
-    Pool *pool = &a->pools[a->blocks[block].pool];
+    Pool *pool = &a->pools[pool_of(&a->blocks[block])];
     if (make_room((void **)&pool->unmapped, &pool->unmapped_room, pool->unmapped_count + 1,
                   sizeof(int32_t)))
         return FAILED;
     int32_t index = pool->unmapped_count;
     while (index > 0 &&
-           a->blocks[pool->unmapped[index - 1]].address > a->blocks[block].address)
+           a->blocks[pool->unmapped[index - 1]].place > a->blocks[block].place)
         index--;
     memmove(pool->unmapped + index + 1, pool->unmapped + index,
             (size_t)(pool->unmapped_count - index) * sizeof(int32_t));
@@ -460,7 +484,7 @@ static int add_unmapped(Allocator *a, int32_t block) {
 }
 
 static void remove_unmapped(Allocator *a, int32_t block) {
-    Pool *pool = &a->pools[a->blocks[block].pool];
+    Pool *pool = &a->pools[pool_of(&a->blocks[block])];
     for (int32_t i = 0; i < pool->unmapped_count; i++)
         if (pool->unmapped[i] == block) {
             pool->unmapped_count--;
@@ -472,7 +496,7 @@ static void remove_unmapped(Allocator *a, int32_t block) {
 
 static int64_t growable(const Allocator *a, int32_t block) {
     const Block *b = &a->blocks[block];
-    if (b->next < 0 || a->blocks[b->next].is_mapped) return b->size;
+    if (b->next < 0 || is_mapped(&a->blocks[b->next])) return b->size;
     return b->size + a->blocks[b->next].size;
 }
 
@@ -489,11 +513,11 @@ static int32_t find_room(const Allocator *a, const Pool *pool, int64_t size) {
     for (int32_t i = 0; i < pool->unmapped_count; i++) {
         int32_t first = pool->unmapped[i];
         int32_t before = a->blocks[first].previous;
-        if (before >= 0 && a->blocks[before].is_free) first = before;
+        if (before >= 0 && is_free(&a->blocks[before])) first = before;
         int64_t found = 0;
         int32_t block = first;
         while (found < size && block >= 0 &&
-               (a->blocks[block].is_free || !a->blocks[block].is_mapped)) {
+               (is_free(&a->blocks[block]) || !is_mapped(&a->blocks[block]))) {
             found += a->blocks[block].size;
             block = a->blocks[block].next;
         }
@@ -508,7 +532,7 @@ static int64_t missing(const Allocator *a, int32_t first, int64_t size, int64_t 
     int64_t have = 0, mapped = 0;
     for (int32_t block = first; have < size; block = a->blocks[block].next) {
         const Block *b = &a->blocks[block];
-        if (b->is_mapped) {
+        if (is_mapped(b)) {
             have += b->size;
             continue;
         }
@@ -525,13 +549,13 @@ static int map_pages(Allocator *a, int32_t block, int64_t size) {
         int32_t rest = cut(a, block, size);
         if (rest < 0 || add_unmapped(a, rest)) return FAILED;
     }
-    a->blocks[block].is_mapped = 1;
+    a->blocks[block].place |= IS_MAPPED;
     return DONE;
 }
 
 /* Make one used block of at least `size` from the run that starts with `first` (map_room). */
 static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) {
-    int64_t page = a->pools[a->blocks[first].pool].page;
+    int64_t page = a->pools[pool_of(&a->blocks[first])].page;
     /* the run is every neighbour up to the one with which it adds up */
     int64_t found = a->blocks[first].size;
     int32_t left = 1;
@@ -543,7 +567,7 @@ static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) 
     int32_t block = first;
     for (int is_first = 1; left > 0; left--, is_first = 0) {
         if (!is_first) block = a->blocks[first].next;
-        if (a->blocks[block].is_mapped) {
+        if (is_mapped(&a->blocks[block])) {
             take_out(a, block);
         } else {
             int64_t missing = is_first ? size : size - a->blocks[first].size;
@@ -556,36 +580,36 @@ static int map_room(Allocator *a, int32_t first, int64_t size, int64_t *mapped) 
         if (!is_first) absorb(a, first);
     }
     int32_t next = a->blocks[first].next;
-    if (next >= 0 && a->blocks[next].is_free) {
+    if (next >= 0 && is_free(&a->blocks[next])) {
         take_out(a, next);
         absorb(a, first);
     }
-    a->blocks[first].is_free = 0;
+    a->blocks[first].place &= ~(int64_t)IS_FREE;
     return DONE;
 }
 
 static int unmap(Allocator *a, int32_t block, int64_t begin, int64_t end) {
     take_out(a, block);
-    if (begin > a->blocks[block].address) {
+    if (begin > address_of(&a->blocks[block])) {
         int32_t front = block;
-        block = cut(a, front, begin - a->blocks[front].address);
+        block = cut(a, front, begin - address_of(&a->blocks[front]));
         if (block < 0) return FAILED;
         put_in(a, front);
     }
-    if (end < a->blocks[block].address + a->blocks[block].size) {
+    if (end < address_of(&a->blocks[block]) + a->blocks[block].size) {
         int32_t rest = cut(a, block, end - begin);
         if (rest < 0) return FAILED;
         put_in(a, rest);
     }
-    a->blocks[block].is_free = 0;
-    a->blocks[block].is_mapped = 0;
+    a->blocks[block].place &= ~(int64_t)IS_FREE;
+    a->blocks[block].place &= ~(int64_t)IS_MAPPED;
     int32_t next = a->blocks[block].next;
-    if (next >= 0 && !a->blocks[next].is_mapped) {
+    if (next >= 0 && !is_mapped(&a->blocks[next])) {
         remove_unmapped(a, next);
         absorb(a, block);
     }
     int32_t previous = a->blocks[block].previous;
-    if (previous >= 0 && !a->blocks[previous].is_mapped) {
+    if (previous >= 0 && !is_mapped(&a->blocks[previous])) {
         absorb(a, previous);
         block = previous;
     } else if (add_unmapped(a, block)) {
@@ -609,8 +633,8 @@ static int release_pages(Allocator *a, int which) {
     int status = DONE;
     for (int32_t i = 0; i < count && !status; i++) {
         const Block *b = &a->blocks[blocks[i]];
-        int64_t begin = round_up(b->address, pool->page);
-        int64_t end = (b->address + b->size) / pool->page * pool->page;
+        int64_t begin = round_up(address_of(b), pool->page);
+        int64_t end = (address_of(b) + b->size) / pool->page * pool->page;
         if (begin < end) {
             a->reserved -= end - begin;
             if (which == 0) a->small_reserved -= end - begin;
@@ -655,7 +679,7 @@ static int32_t add_expandable(Allocator *a, int which) {
     a->next_address = address + span;
     int32_t block = new_segment(a, which, address, span);
     if (block < 0) return -1;
-    a->blocks[block].is_mapped = 0;
+    a->blocks[block].place &= ~(int64_t)IS_MAPPED;
     return add_unmapped(a, block) ? -1 : block;
 }
 
@@ -698,7 +722,7 @@ int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
     if (found >= 0) {
         if (a->is_expandable) found = choose(a, pool, found);
         take_out(a, found);
-        a->blocks[found].is_free = 0;
+        a->blocks[found].place &= ~(int64_t)IS_FREE;
     } else {
         int status = grow(a, which, size, &found);
         if (status == REFUSED) {
@@ -725,13 +749,13 @@ int allocator_malloc(Allocator *a, int64_t size, int32_t *block) {
 
 int allocator_free(Allocator *a, int32_t block) {
     a->allocated -= a->blocks[block].size;
-    if (a->blocks[block].pool == 0) a->small_allocated -= a->blocks[block].size;
+    if (pool_of(&a->blocks[block]) == 0) a->small_allocated -= a->blocks[block].size;
     int32_t next = a->blocks[block].next, previous = a->blocks[block].previous;
-    if (next >= 0 && a->blocks[next].is_free) {
+    if (next >= 0 && is_free(&a->blocks[next])) {
         take_out(a, next);
         absorb(a, block);
     }
-    if (previous >= 0 && a->blocks[previous].is_free) {
+    if (previous >= 0 && is_free(&a->blocks[previous])) {
         take_out(a, previous);
         absorb(a, previous);
         block = previous;

@@ -39,23 +39,44 @@ enum { FAILS, NEXT_PLAN, WITHOUT };
 
 /* ------------------------------------------------------------------ the allocator (allocator.c) */
 
+/* What every request reads and writes: two of them fill a line of the processor's cache, so a run's
+ * hundreds stay in the part of it that answers at once. */
 typedef struct {
-    int64_t address, size;
+    int64_t place; /* its address, and which of the following it is: addresses are multiples of ROUND */
+    int64_t size;
     int32_t previous, next; /* blocks, -1 for none */
     int32_t lower, higher;  /* of the free ones of its class, by size, then address */
-    int32_t earlier, later; /* of a segment's first block: of the segments before and after it */
-    int32_t owner;          /* while it is used: whom it is for, which the allocator does not ask */
-    int32_t segment;        /* nor this; what is cut off has the same */
-    uint8_t is_free, is_mapped, pool;
 } Block;
+#define IS_FREE 1
+#define IS_MAPPED 2
+#define IS_LARGE 4 /* of the large pool */
+
+/* What is read of few blocks. */
+typedef struct {
+    int32_t earlier, later; /* of a segment's first block: of the segments before and after it */
+    int32_t segment;        /* which the allocator does not ask; what is cut off has the same */
+} Beside;
+
+static inline int is_free(const Block *b) { return (int)(b->place & IS_FREE); }
+static inline int is_mapped(const Block *b) { return (int)(b->place & IS_MAPPED); }
+static inline int pool_of(const Block *b) { return (b->place & IS_LARGE) != 0; }
+static inline int64_t address_of(const Block *b) { return b->place & -ROUND; }
+/* While a block is used: whom it is for, which the allocator does not ask. It is in no list then. */
+static inline int32_t owner_of(const Block *b) { return b->lower; }
+static inline void set_owner(Block *b, int32_t owner) { b->lower = owner; }
 
 /* Sizes fall into classes, 64 to a doubling, so that the best fit is found by looking at bits. */
 #define CLASS_WORDS 50
 
+/* Two free blocks of a class: the lowest, and one near to where something was last: the next is
+ * often near it, too. */
+typedef struct {
+    int32_t lowest, near;
+} Found;
+
 typedef struct {
     uint64_t used_words, used[CLASS_WORDS]; /* which words are not 0, which classes have a block */
-    int32_t *lowest;                        /* free block of a class that is used */
-    int32_t latest[64]; /* free block of one of so many classes, perhaps: the next is often near it */
+    Found *found;                           /* of a class that is used */
     int32_t free_count;
     int32_t first_segment, last_segment; /* by address; -1 */
     int32_t *unmapped; /* by address */
@@ -65,7 +86,9 @@ typedef struct {
 
 typedef struct {
     Pool pools[2]; /* small, large */
-    Block *blocks;
+    Block *blocks; /* at the beginning of a line of the cache, in memory that begins before it */
+    void *blocks_memory;
+    Beside *beside;
     int32_t block_count, block_room;
     int32_t spare; /* blocks to be used again, chained through next */
     int is_expandable;

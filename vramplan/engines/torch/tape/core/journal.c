@@ -126,7 +126,7 @@ static int advance(void *of, State *now, int64_t end, int refused) {
         }
         if (live >= 0) {
             held[live] = block;
-            a->blocks[block].owner = live;
+            set_owner(&a->blocks[block], live);
         }
     }
     now->request = end;
@@ -165,9 +165,9 @@ static int graft(State *to, const State *from, int64_t limit) {
     TRY(keep_chosen(to, NULL, 0));
     TRY(allocator_graft(&to->allocator, &small->allocator, &from->allocator, limit));
     const Block *blocks = to->allocator.blocks;
-    for (int32_t s = to->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
+    for (int32_t s = to->allocator.pools[1].first_segment; s >= 0; s = to->allocator.beside[s].later)
         for (int32_t b = s; b >= 0; b = blocks[b].next)
-            if (!blocks[b].is_free) to->held[blocks[b].owner] = b;
+            if (!is_free(&blocks[b])) to->held[owner_of(&blocks[b])] = b;
     return DONE;
 }
 

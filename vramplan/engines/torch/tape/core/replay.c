@@ -99,10 +99,10 @@ static int was_ordered(Run *r, int32_t one, int32_t other, int *was) {
 /* Blocks of one size that are free in several segments are told apart by the segments' order. */
 static int tell_order(Run *r, int32_t block) {
     const Block *blocks = r->allocator.blocks;
-    int32_t one = blocks[block].segment, seen = 0;
+    int32_t one = r->allocator.beside[block].segment, seen = 0;
     for (int32_t b = blocks[block].higher; b >= 0 && blocks[b].size == blocks[block].size;
          b = blocks[b].higher) {
-        int32_t other = blocks[b].segment;
+        int32_t other = r->allocator.beside[b].segment;
         int was;
         if (++seen > MOST_ALIKE) {
             r->is_told = 0;
@@ -127,7 +127,7 @@ static int obtain_small(Run *r, int64_t size, int32_t *block) {
             TRY(name_segment(r, &number));
             TRY(tell(r, TAKEN, number));
             if (!line_take(line, number)) return FAILED;
-            a->blocks[found].segment = number;
+            a->beside[found].segment = number;
         }
     }
     int64_t before = a->small_reserved;
@@ -138,8 +138,8 @@ static int obtain_small(Run *r, int64_t size, int32_t *block) {
         TRY(line_add(line, number));
         if (line->count > MOST_SEGMENTS) r->is_told = 0;
         int32_t rest = a->blocks[*block].next;
-        a->blocks[*block].segment = number;
-        if (rest >= 0) a->blocks[rest].segment = number;
+        a->beside[*block].segment = number;
+        if (rest >= 0) a->beside[rest].segment = number;
     }
     if (a->small_allocated > r->small_peak) r->small_peak = a->small_allocated;
     return DONE;
@@ -148,9 +148,10 @@ static int obtain_small(Run *r, int64_t size, int32_t *block) {
 /* Tell of a segment of the small pool that is wholly free once a block is. */
 static int tell_return(Run *r, int32_t block) {
     const Block *blocks = r->allocator.blocks, *b = &blocks[block];
-    int32_t before = b->previous, after = b->next, number = b->segment;
-    if (before >= 0 && (!blocks[before].is_free || blocks[before].previous >= 0)) return DONE;
-    if (after >= 0 && (!blocks[after].is_free || blocks[after].next >= 0)) return DONE;
+    int32_t before = b->previous, after = b->next;
+    int32_t number = r->allocator.beside[block].segment;
+    if (before >= 0 && (!is_free(&blocks[before]) || blocks[before].previous >= 0)) return DONE;
+    if (after >= 0 && (!is_free(&blocks[after]) || blocks[after].next >= 0)) return DONE;
     Segments *s = &r->segments;
     TRY(tell(r, RETURNED, number));
     line_return(&s->line, number);
@@ -189,7 +190,7 @@ static int ask_as(Run *r, int64_t size, int64_t written, Slot *slot) {
     TRY(size > SMALL ? obtain(r, size, &block) : obtain_small(r, size, &block));
     TRY(new_live(r, &live));
     r->blocks[live] = block;
-    r->allocator.blocks[block].owner = live;
+    set_owner(&r->allocator.blocks[block], live);
     slot->live = live;
     slot->turn = r->turns[live];
     return note_request(&r->journal, written, live);
@@ -202,7 +203,7 @@ static int give(Run *r, Slot slot) {
     if (r->turns[slot.live] != slot.turn) return FAILED; /* free already */
     r->turns[slot.live]++;
     int32_t block = r->blocks[slot.live];
-    if (r->allocator.blocks[block].pool) TRY(tell(r, LARGE, 0));
+    if (pool_of(&r->allocator.blocks[block])) TRY(tell(r, LARGE, 0));
     else if (is_telling(r)) TRY(tell_return(r, block));
     TRY(allocator_free(&r->allocator, block));
     TRY(make_room((void **)&r->unused, &r->unused_room, r->unused_count + 1, sizeof(int32_t)));

@@ -64,7 +64,7 @@ static int follow_sized(Run *r, Following *f, const Event *e) {
         narrow(spans, (int32_t)which, 0, size - 1, size);
         TRY(obtain_large(r, f, e, size, &block));
         r->blocks[request->live] = block;
-        r->allocator.blocks[block].owner = request->live;
+        set_owner(&r->allocator.blocks[block], request->live);
         return DONE;
     }
     int has_grown = e->of < 0;
@@ -98,7 +98,7 @@ static int follow_event(Run *r, Following *f, const Event *e) {
         int32_t block;
         TRY(obtain_large(r, f, e, request->size, &block));
         r->blocks[request->live] = block;
-        a->blocks[block].owner = request->live;
+        set_owner(&a->blocks[block], request->live);
         return DONE;
     }
     case SIZED: return follow_sized(r, f, e);
@@ -311,9 +311,9 @@ static int open_large(const Run *r, State *start, const State *from, int64_t lim
     TRY(allocator_large(&start->allocator, &from->allocator, limit));
     start->allocator.outside = start->line.whole * SMALL_SEGMENT;
     const Block *blocks = start->allocator.blocks;
-    for (int32_t s = start->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
+    for (int32_t s = start->allocator.pools[1].first_segment; s >= 0; s = start->allocator.beside[s].later)
         for (int32_t b = s; b >= 0; b = blocks[b].next)
-            if (!blocks[b].is_free) start->held[blocks[b].owner] = b;
+            if (!is_free(&blocks[b])) start->held[owner_of(&blocks[b])] = b;
     return DONE;
 }
 
@@ -383,7 +383,7 @@ static int ask_large(State *now, int64_t size, int32_t live) {
     see_given_back(now);
     if (status) return status;
     now->held[live] = block;
-    now->allocator.blocks[block].owner = live;
+    set_owner(&now->allocator.blocks[block], live);
     return DONE;
 }
 

@@ -59,19 +59,19 @@ int is_same_pool(const Allocator *one, const Allocator *other, int which, const 
         int32_t b = x, c = y;
         while (b >= 0 && c >= 0) {
             const Block *p = &one->blocks[b], *q = &other->blocks[c];
-            if (p->size != q->size || p->is_free != q->is_free || p->is_mapped != q->is_mapped)
+            if (p->size != q->size || (p->place ^ q->place) & (IS_FREE | IS_MAPPED))
                 return 0;
-            if (!p->is_free && p->is_mapped) {
-                if (its == NULL ? p->owner != q->owner
-                                : its[p->owner] < 0 || its[p->owner] != others[q->owner])
+            if (!is_free(p) && is_mapped(p)) {
+                if (its == NULL ? owner_of(p) != owner_of(q)
+                                : its[owner_of(p)] < 0 || its[owner_of(p)] != others[owner_of(q)])
                     return 0;
             }
             b = p->next;
             c = q->next;
         }
         if (b >= 0 || c >= 0) return 0;
-        x = one->blocks[x].later;
-        y = other->blocks[y].later;
+        x = one->beside[x].later;
+        y = other->beside[y].later;
     }
     return x < 0 && y < 0;
 }

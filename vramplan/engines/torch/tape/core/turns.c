@@ -209,12 +209,12 @@ static int rename_all(State *now, const Turns *loop, int32_t which) {
     const int32_t *names = names_at(loop, which);
     Block *blocks = now->allocator.blocks;
     memset(now->held, 0xff, (size_t)loop->lives * sizeof(int32_t));
-    for (int32_t s = now->allocator.pools[1].first_segment; s >= 0; s = blocks[s].later)
+    for (int32_t s = now->allocator.pools[1].first_segment; s >= 0; s = now->allocator.beside[s].later)
         for (int32_t b = s; b >= 0; b = blocks[b].next) {
-            if (blocks[b].is_free) continue;
-            int32_t name = names[blocks[b].owner];
+            if (is_free(&blocks[b])) continue;
+            int32_t name = names[owner_of(&blocks[b])];
             if (name < 0) return FAILED;
-            blocks[b].owner = name;
+            set_owner(&blocks[b], name);
             now->held[name] = b;
         }
     for (int32_t i = 0; i < now->line.count; i++)
