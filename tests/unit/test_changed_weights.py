@@ -28,7 +28,7 @@ from vramplan.engines.torch.module_list import (
     shipped_modules,
 )
 from vramplan.engines.torch.pipeline import of_torch
-from vramplan.engines.torch.quantised import linear_in_all, quantise
+from vramplan.engines.torch.quantised import linear_in_all, quantise, unpacked_band
 from vramplan.engines.torch.tape.contents import Weights
 from vramplan.engines.torch.tape_files import find_tape, open_tape
 from vramplan.errors import UsageError
@@ -157,6 +157,28 @@ def test_weights_in_four_bits_are_exact_and_what_is_unpacked_is_a_band() -> None
     assert unpacked.origin is Origin.ASSUMED
     assert unpacked.band.low_bytes == 0 < unpacked.band.high_bytes
     assert small.need.band.expected_bytes < whole.need.band.expected_bytes
+
+
+@pytest.mark.parametrize(
+    ("scheme", "element_bytes", "hundredths"),
+    [
+        ("torchao-fp8", 2, 1000),
+        ("torchao-fp8", 4, 800),
+        ("gguf-q8_0", 2, 400),
+        ("gguf-q8_0", 4, 604),  # 601, in whole hundredths of the matrix
+        ("gguf-q5_0", 2, 1000),
+        ("gguf-q4_k", 2, 520),
+        ("bnb-4bit", 2, 200),
+    ],
+)
+def test_a_layer_is_unpacked_in_as_many_bytes_as_its_library_was_seen_to_take(
+    scheme: str, element_bytes: int, hundredths: int
+) -> None:
+    """findings/: float8-weights-are-unpacked-in-ten-bytes, diffusers-unpacks-gguf-in-four-to-…"""
+    modules = shipped_modules("flux1-dev")["transformer"]
+    largest = max(one.elements for one in modules.modules if one.kind == LINEAR)
+    band = unpacked_band(scheme, modules, element_bytes, 0)
+    assert band.expected_bytes == band.high_bytes == largest * hundredths // 100
 
 
 def test_verdicts_of_a_check_and_of_a_sweep_agree_where_weights_are_quantised() -> None:

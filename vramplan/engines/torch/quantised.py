@@ -47,21 +47,30 @@ class _Unpacked:
 #: bitsandbytes, autograd/_functions.py: MatMul4Bit unpacks the whole matrix; MatMul8bitLt has the
 #: input in int8 (half of it) and a result in int32 (twice the one in half precision).
 #: torchao, workflows/int8: the matrix is cast, the product scaled afterwards. optimum-quanto,
-#: library/qbytes_mm.py: cast, then scaled. diffusers, gguf/utils.py: whole blocks at a time, in
-#: fp32 or fp16, before the cast. hooks/layerwise_casting.py: both copies while one is made
+#: library/qbytes_mm.py: cast, then scaled; workflows/float8: cast to fp32, scaled there, and cast
+#: (findings/float8-weights-are-unpacked-in-ten-bytes.sh). diffusers, hooks/layerwise_casting.py:
+#: both copies while one is made
 _UNPACKED: Mapping[str, _Unpacked] = {
     "bnb-4bit": _Unpacked(matrix=(100, 100)),
     "bnb-4bit-dq": _Unpacked(matrix=(100, 100)),
     "bnb-8bit": _Unpacked(matrix=(0, 0), work=(50, 200)),
     "torchao-int8": _Unpacked(matrix=(100, 100), work=(0, 100)),
-    "torchao-fp8": _Unpacked(matrix=(100, 200)),
+    "torchao-fp8": _Unpacked(matrix=(500, 500)),  # of fp32's own matrix 200
     "torchao-int4": _Unpacked(matrix=(0, 100)),
     "quanto-int8": _Unpacked(matrix=(100, 200)),
     "quanto-fp8": _Unpacked(matrix=(100, 200)),
     "quanto-int4": _Unpacked(matrix=(100, 300)),
-    _GGUF: _Unpacked(matrix=(100, 400)),
     _LAYERWISE: _Unpacked(matrix=(50, 100)),
 }
+
+#: what diffusers unpacks a weight of a GGUF file in, hundredths of a byte, all steps that stand
+#: beside one another, in bf16; fp16 takes as much or less, fp32 no less than _GGUF_FP32. Counted
+#: by findings/diffusers-unpacks-gguf-in-four-to-twelve-bytes.sh (diffusers 0.42.1, gguf/utils.py)
+_GGUF_UNPACKED: Mapping[str, int] = {
+    "q8_0": 400, "q4_0": 400, "q4_1": 500, "q5_0": 1000, "q5_1": 1000,
+    "q2_k": 525, "q3_k": 532, "q4_k": 519, "q5_k": 719, "q6_k": 513,
+}  # fmt: skip
+_GGUF_FP32 = 601
 
 
 def schemes_at(
@@ -224,6 +233,19 @@ def how_sure(scheme: str, modules: ModuleList) -> tuple[Origin, str]:
     return Origin.EXACT, f"counted from the class's layers, {scheme} with its scales"
 
 
+def _rule(scheme: str, element_bytes: int) -> _Unpacked:
+    """Return what a scheme unpacks, of a matrix in numbers of this many bytes."""
+    if scheme.startswith(_GGUF):
+        hundredths = _GGUF_UNPACKED[scheme.removeprefix(_GGUF)]
+        if element_bytes == _FP32:
+            hundredths = max(hundredths, _GGUF_FP32)
+        share = -(-hundredths // element_bytes)
+        return _Unpacked(matrix=(share, share))
+    if scheme == "torchao-fp8" and element_bytes == _FP32:
+        return _Unpacked(matrix=(200, 200))
+    return _UNPACKED[scheme]
+
+
 def unpacked_band(scheme: str, modules: ModuleList, element_bytes: int, working_bytes: int) -> Band:
     """Return what a quantised layer may take beside its result while it runs.
 
@@ -231,7 +253,7 @@ def unpacked_band(scheme: str, modules: ModuleList, element_bytes: int, working_
     they are less than a tenth (an autoencoder's few) they see maps far smaller than those at the
     peak.
     """
-    rule = _UNPACKED[_GGUF if scheme.startswith(_GGUF) else scheme]
+    rule = _rule(scheme, element_bytes)
     largest = _largest(ById(modules), scheme, element_bytes)
     matrix = largest * element_bytes
     if scheme == "bnb-4bit-dq":  # the scales are unpacked first, to fp32
