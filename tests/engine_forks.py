@@ -57,7 +57,8 @@ while True:
         for number, stream in enumerate(streams, 1):
             os.dup2(stream, number)
             os.close(stream)
-        program, *words = json.loads(raw)
+        folder, program, *words = json.loads(raw)
+        os.chdir(folder)
         sys.argv = [program, *words]
         if program.endswith(".py"):
             runpy.run_path(program, run_name="__main__")
@@ -106,7 +107,7 @@ class Forked:
     """A copy that runs a program: as much of `subprocess.Popen` as is asked of one."""
 
     def __init__(self, words: Sequence[str], stdout: int, stderr: int | IO[bytes]) -> None:
-        raw = json.dumps(list(words)).encode()
+        raw = json.dumps([str(Path.cwd()), *words]).encode()
         self.returncode: int | None = None
         self.stdout, out = _stream(stdout)
         self.stderr, err = _stream(stderr)

@@ -18,10 +18,18 @@ _SPEC.loader.exec_module(engine_forks)
 
 
 @pytest.fixture(autouse=True, scope="session")
+def engine_server() -> Iterator[None]:
+    """Let the process that is copied end with the tests."""
+    yield
+    engine_forks.end()
+
+
+@pytest.fixture(autouse=True, scope="module")
 def forked_engines() -> Iterator[None]:
     """Let the engine's processes start at once, where processes can be copied.
 
-    `test_engine_forks` holds them to those that users start.
+    `test_engine_forks` holds them to those that users start. Tests of other folders, which may run
+    in between, start theirs as users do.
     """
     if sys.platform != "linux":
         yield
@@ -29,4 +37,3 @@ def forked_engines() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_process, "start", engine_forks.start)
         yield
-    engine_forks.end()

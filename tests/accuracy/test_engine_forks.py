@@ -16,6 +16,7 @@ from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.witness.answer import RefusedError, ask_engine
 from vramplan.engines.ggml.witness.dry_run import request_of
 from vramplan.engines.ggml.witness.pretended_card import PretendedCard
+from vramplan.model import Settings
 from vramplan.settings import resolve_settings
 
 pytest.importorskip("xllamacpp")
@@ -56,3 +57,15 @@ def test_a_copy_that_fails_is_told_by_its_exit_code() -> None:
     with forks.Forked(["no-such-program.py"], nothing, subprocess.PIPE) as copy:
         assert b"no-such-program" in copy.stderr.read()
         assert copy.wait() == 1
+
+
+def test_a_copy_works_in_the_folder_of_who_asks(tmp_path, monkeypatch) -> None:
+    sparse.write(tmp_path / "model.gguf", sparse.families()["llama"])
+    ask_engine(tmp_path / "model.gguf", _chosen(tmp_path), card=CARD)  # what is copied runs now
+    monkeypatch.chdir(tmp_path)
+    assert ask_engine(Path("model.gguf"), _chosen(tmp_path), card=CARD) is not None
+
+
+def _chosen(folder: Path) -> Settings:
+    pipeline = open_model(str(folder / "model.gguf"), None)
+    return resolve_settings(pipeline, {"context": 2048})
