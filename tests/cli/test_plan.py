@@ -96,6 +96,16 @@ def test_a_language_model_with_nothing_to_change_is_told_what_else_people_do(run
     done = run("plan", "gpt-oss-20b", "--card", "2GiB")
     assert "it cannot be made to fit: no setting is left to change" in done.out
     assert "not tried: weights in 8 or 4 bits" in done.out
+
+
+def test_a_class_that_old_cards_are_of_says_whose_plan_it_is(run) -> None:
+    """24 GB cards begin with the Tesla P40, whose attention writes out all scores of a video."""
+    done = run("plan", "wan2.2-t2v-a14b", "--card", "24gb")
+    words = " ".join(done.out.split())
+    assert "that is for compute capability 6.1: name your card where it is another" in words
+    named = run("plan", "wan2.2-t2v-a14b", "--card", "rtx-4090").out
+    assert "it fits in" in named
+    assert "name your card" not in named
     assert "not tried: a .gguf file of it" in done.out
 
 

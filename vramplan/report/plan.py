@@ -97,11 +97,15 @@ def summary(plan: Plan) -> str:
         return f"it {what} in {ways}"
     whole = plan.everything
     start = "it is tight as it is, and" if plan.succeeds else "it"
+    judged = phrases.judged(plan.verdict)
+    # a class is judged by the worst of its cards, often older by far than the reader's own
+    elsewhere = f"; that is for {judged}: name your card where it is another" if judged else ""
     if whole is None:
-        return f"{start} cannot be made to fit: no setting is left to change"
+        return f"{start} cannot be made to fit: no setting is left to change{elsewhere}"
     missing = phrases.need(plan.missing_bytes or 0)
     where = "" if whole.verdict.kind.is_failure else " at the high end of the estimate"
-    return f"{start} cannot be made to fit: with everything below it misses by {missing}{where}"
+    misses = f"with everything below it misses by {missing}{where}{elsewhere}"
+    return f"{start} cannot be made to fit: {misses}"
 
 
 def largest_words(name: str, found: Largest | None) -> str:
