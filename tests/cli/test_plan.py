@@ -96,6 +96,7 @@ def test_a_language_model_with_nothing_to_change_is_told_what_else_people_do(run
     done = run("plan", "gpt-oss-20b", "--card", "2GiB")
     assert "it cannot be made to fit: no setting is left to change" in done.out
     assert "not tried: weights in 8 or 4 bits" in done.out
+    assert "not tried: a .gguf file of it" in done.out
 
 
 def test_a_class_that_old_cards_are_of_says_whose_plan_it_is(run) -> None:
@@ -106,7 +107,6 @@ def test_a_class_that_old_cards_are_of_says_whose_plan_it_is(run) -> None:
     named = run("plan", "wan2.2-t2v-a14b", "--card", "rtx-4090").out
     assert "it fits in" in named
     assert "name your card" not in named
-    assert "not tried: a .gguf file of it" in done.out
 
 
 def test_the_page_shows_what_is_printed(run) -> None:
