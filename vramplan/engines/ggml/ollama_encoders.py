@@ -33,6 +33,10 @@ class Draft:
     keys: Keys
     tensors: Tensors
 
+    def rename(self, before: str, after: str) -> None:
+        """Call a tensor otherwise; it goes behind the others."""
+        self.tensors[after] = replace(self.tensors.pop(before), name=after)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
@@ -240,7 +244,7 @@ def _deepstack(draft: Draft) -> None:
         for key in [key for key in draft.tensors if key.startswith(before)]:
             part = key.removeprefix(before).replace("linear_fc", "fc")
             name = f"v.deepstack.{layer}.{part}"
-            draft.tensors[name] = replace(draft.tensors.pop(key), name=name)
+            draft.rename(key, name)
 
 
 _QWEN3VL = _Rule(

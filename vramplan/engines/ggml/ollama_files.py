@@ -105,11 +105,6 @@ def _model(file: GgufFile, rule: _Rule) -> GgufFile:
     return replace(file, metadata=keys, lengths=lengths, tensors=tuple(tensors.values()))
 
 
-def _tell(keys: Keys, key: str, value: int) -> None:
-    """Set a key that a file does not have."""
-    keys.setdefault(key, value)
-
-
 def _rows(tensors: Mapping[str, GgufTensor], name: str, side: int) -> int:
     """Return one side of a tensor; 0 where there is no such tensor, or no such side."""
     found = tensors.get(name)
@@ -119,16 +114,15 @@ def _rows(tensors: Mapping[str, GgufTensor], name: str, side: int) -> int:
 def _experts_of_gpt_oss(draft: Draft) -> None:
     """Tell an expert's width by its matrix, and name the sinks as a weight."""
     for key in [key for key in draft.tensors if key.endswith(".attn_sinks")]:
-        draft.tensors[f"{key}.weight"] = replace(draft.tensors.pop(key), name=f"{key}.weight")
+        draft.rename(key, f"{key}.weight")
     if rows := _rows(draft.tensors, "blk.0.ffn_gate_exps.weight", 1):
-        _tell(draft.keys, f"{draft.name}.expert_feed_forward_length", rows)
+        draft.keys.setdefault(f"{draft.name}.expert_feed_forward_length", rows)
 
 
 def _norm_of_lfm2(draft: Draft) -> None:
     """Exchange a norm's name, and take the feed-forward's width from its matrix."""
     if "token_embd_norm.weight" not in draft.tensors and "output_norm.weight" in draft.tensors:
-        norm = draft.tensors.pop("output_norm.weight")
-        draft.tensors["token_embd_norm.weight"] = replace(norm, name="token_embd_norm.weight")
+        draft.rename("output_norm.weight", "token_embd_norm.weight")
         if rows := _rows(draft.tensors, "blk.0.ffn_gate.weight", 1):
             draft.keys[f"{draft.name}.feed_forward_length"] = rows
 
@@ -162,7 +156,7 @@ def _experts_of_gemma4(draft: Draft) -> None:
             draft.tensors[both] = replace(one, name=both, shape=(wide, 2 * rows, count))
     for key in [key for key in draft.tensors if key.endswith(".ffn_gate_inp.per_expert_scale")]:
         told = key.replace("ffn_gate_inp.per_expert_scale", "ffn_down_exps.scale")
-        draft.tensors[told] = replace(draft.tensors.pop(key), name=told)
+        draft.rename(key, told)
 
 
 _IN_GEMMA4 = ("a.", "v.", "mm.", "model.vision_tower.")
@@ -173,7 +167,7 @@ _STACKED = 3
 def _states_of_qwen(draft: Draft) -> None:
     """Name the time steps' biases as biases, and give all layers the most KV heads of any."""
     for key in [key for key in draft.tensors if key.endswith(".ssm_dt")]:
-        draft.tensors[f"{key}.bias"] = replace(draft.tensors.pop(key), name=f"{key}.bias")
+        draft.rename(key, f"{key}.bias")
     heads = f"{draft.name}.attention.head_count_kv"
     told = draft.keys.get(heads)
     if isinstance(told, tuple):
@@ -261,16 +255,15 @@ def _latent_heads(draft: Draft) -> None:
 
 def _deepstack_of_qwen3vl(draft: Draft) -> None:
     told = draft.keys.get(f"{draft.name}.vision.deepstack_visual_indexes")
-    _tell(
-        draft.keys, f"{draft.name}.n_deepstack_layers", len(told) if isinstance(told, tuple) else 0
-    )
+    count = len(told) if isinstance(told, tuple) else 0
+    draft.keys.setdefault(f"{draft.name}.n_deepstack_layers", count)
 
 
 def _experts_of_deepseek_ocr(draft: Draft) -> None:
     if inner := _rows(draft.tensors, "blk.1.ffn_down_exps.weight", 0):
-        _tell(draft.keys, f"{draft.name}.expert_feed_forward_length", inner)
+        draft.keys.setdefault(f"{draft.name}.expert_feed_forward_length", inner)
         shared = _rows(draft.tensors, "blk.1.ffn_down_shexp.weight", 0)
-        _tell(draft.keys, f"{draft.name}.expert_shared_count", shared // inner)
+        draft.keys.setdefault(f"{draft.name}.expert_shared_count", shared // inner)
 
 
 def _embeddings_of_gemma(draft: Draft) -> None:
@@ -294,7 +287,7 @@ def _gates_of_glm(draft: Draft) -> None:
 def _latents_of_nemotron(draft: Draft) -> None:
     found = [key for key in draft.tensors if key.endswith(".ffn_latent_down.weight")]
     if found:
-        _tell(draft.keys, f"{draft.name}.moe_latent_size", _rows(draft.tensors, found[0], 1))
+        draft.keys.setdefault(f"{draft.name}.moe_latent_size", _rows(draft.tensors, found[0], 1))
 
 
 _MAMBA = "nemotron_h_moe"
