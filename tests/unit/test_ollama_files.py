@@ -13,10 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from vramplan.engines.ggml import described_projector, ollama_files, projector_entry
+from vramplan.engines.ggml.estimate import estimate_ggml
 from vramplan.engines.ggml.ollama_files import Translated, translated
+from vramplan.engines.ggml.ollama_versions import RUN_BY_OLLAMA_ALONE
 from vramplan.engines.ggml.open import open_model
 from vramplan.engines.ggml.projector_file import projector_of
 from vramplan.engines.ggml.read_model import read_model
+from vramplan.engines.ggml.tensor_names import OLLAMAS
+from vramplan.model import Band, LineKind, Origin
+from vramplan.settings import resolve_settings
 from vramplan.sources.gguf_header import GgufFile, GgufTensor
 
 pytest.importorskip("gguf")
@@ -519,6 +525,32 @@ def test_a_file_of_llama_cpps_converter_stays_as_it_is(architecture: str) -> Non
     if architecture == "qwen3vl":
         file = _with_keys(file, {"qwen3vl.n_deepstack_layers": 3})
     assert translated(file) is None
+
+
+def test_names_of_ollamas_own_are_refused_by_llama_cpp_itself() -> None:
+    renamed = {name for name, rule in ollama_files._RULES.items() if rule.name}
+    assert renamed | set(RUN_BY_OLLAMA_ALONE) == OLLAMAS
+
+
+def test_an_entry_may_describe_every_projector_whose_tensors_are_known() -> None:
+    assert set(projector_entry._ARCHITECTURES) == {"clip", *described_projector.FAMILIES}
+
+
+@pytest.mark.parametrize(("engine", "is_known"), [("b10488", True), ("ollama-0.24.0", False)])
+def test_what_ollamas_own_engine_makes_of_an_encoder_is_assumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, is_known: bool
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
+    _install(tmp_path / "models", _write_joined(tmp_path / "blob", "gemma3"))
+    pipeline = open_model("ollama:seeing", None)
+    chosen = resolve_settings(pipeline, {"engine": engine})
+    lines = estimate_ggml(pipeline, chosen, "8.6", Band.exactly(0)).lines
+    seeing = [one for one in lines if one.component in ("vision_encoder", "projector")]
+    weights = {one.origin for one in seeing if one.kind is LineKind.WEIGHTS}
+    (compute,) = [one for one in seeing if one.kind is LineKind.PROJECTOR_COMPUTE]
+    assert weights == {Origin.EXACT if is_known else Origin.ASSUMED}
+    assert compute.origin is (Origin.PUBLISHED if is_known else Origin.ASSUMED)
+    assert (compute.band.high_bytes > 1.9 * compute.band.expected_bytes) is not is_known
 
 
 def _install(folder: Path, blob: Path) -> None:

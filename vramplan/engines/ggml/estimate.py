@@ -14,7 +14,7 @@ from vramplan.engines.ggml.card_shares import HOST as NOWHERE
 from vramplan.engines.ggml.closed_form import is_pipeline
 from vramplan.engines.ggml.compute_buffer import uses_graph
 from vramplan.engines.ggml.experts import Moved
-from vramplan.engines.ggml.figures import Figures, weights_source
+from vramplan.engines.ggml.figures import Figures, encoder_weights_source, of_own_engine
 from vramplan.engines.ggml.gpu_seats import Gpu, gpus_of, memory_of, oldest_capability
 from vramplan.engines.ggml.graph_buffer import graph_note
 from vramplan.engines.ggml.layer_fit import Fit, has_projector_on_gpu, layers_of
@@ -282,12 +282,15 @@ def _vision_lines(run: GgmlRun, vision: VisionModel) -> Iterator[Line]:
     from vramplan.engines.ggml.projector_compute import projector_compute, projector_source
 
     device = Device(gpu=run.projector_card)
-    known = weights_source(run.pipeline)
+    known = encoder_weights_source(run)
     for component, role in _PARTS:
         band = Band.exactly(vision.part(role)[1])
         yield _line(LineKind.WEIGHTS, component, band, *known, device)
     band = projector_compute(vision, has_flash=run.has_vision_flash)
     found = projector_source(vision)
+    if run.is_own_engine:
+        (band,), origin, said = of_own_engine([band])
+        found = origin, said
     yield _line(LineKind.PROJECTOR_COMPUTE, VISION_ENCODER, band, *found, device)
     band = engine_pools.vision_pool(vision, has_flash=run.has_vision_flash)
     source = engine_pools.SOURCE

@@ -17,6 +17,10 @@ from vramplan.engines.ggml.pipeline import Described, GgmlPipeline
 from vramplan.engines.ggml.weights import TensorRole
 from vramplan.model import Band, Origin
 from vramplan.quick_dataclass import dataclass
+from vramplan.quick_typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vramplan.engines.ggml.load_plan import GgmlRun
 
 _WEIGHTS_SOURCE = "counted: every tensor's shape and type"
 _DESCRIBED_SOURCE = (
@@ -36,6 +40,7 @@ _OTHER_CACHE = (
 
 
 _OWN_ENGINE = "llama.cpp's graph: that of Ollama's own engine is not known"
+_OWN_WEIGHTS = "as llama.cpp would load them: how Ollama's own engine holds them is not known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +112,7 @@ def counted(fit: Fit) -> Figures:
         origin, source = Origin.ASSUMED, _OTHER_CACHE
         bands = tuple(_wide(bands))
     if run.is_own_engine:
-        origin, source = Origin.ASSUMED, _OWN_ENGINE
-        bands = tuple(_wide(bands))
+        bands, origin, source = of_own_engine(bands)
     cache, states = _cache(fit), _states(fit)
     return Figures(
         weights=_weights(fit),
@@ -121,6 +125,18 @@ def counted(fit: Fit) -> Figures:
         host_compute_bytes=compute.host_bytes,
         experts_on_cpu=placement.blocks_without_experts,
     )
+
+
+def of_own_engine(bands: Iterable[Band]) -> tuple[tuple[Band, ...], Origin, str]:
+    """Return what llama.cpp computes in for what Ollama's own engine does, and how far it holds."""
+    return tuple(_wide(bands)), Origin.ASSUMED, _OWN_ENGINE
+
+
+def encoder_weights_source(run: GgmlRun) -> tuple[Origin, str]:
+    """Return how far the weights of a vision encoder are known, and whence."""
+    if run.is_own_engine:  # llama.cpp widens some of them as it loads them
+        return Origin.ASSUMED, _OWN_WEIGHTS
+    return weights_source(run.pipeline)
 
 
 def _wide(bands: Iterable[Band]) -> Iterable[Band]:
