@@ -114,7 +114,8 @@ def _from_hub(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
     elif projector is not None and not _does_fit(projector, found.header):
         said = _OTHER_WIDTH.format(Path(projector.path).name)
     title = found.file.rpartition("/")[2].removesuffix(".gguf")
-    pipeline = _pipeline(title, found.header, projector, "llama.cpp", {})
+    file = ModelFile(header=found.header, projector=projector)
+    pipeline = _pipeline(title, file, "llama.cpp", {})
     if said:
         remark(said)
     return pipeline
@@ -122,7 +123,7 @@ def _from_hub(name: str, mmproj: str | None, remark: Remark) -> GgmlPipeline:
 
 def open_header(header: GgufFile) -> GgmlPipeline:
     """Return the pipeline of a header that has been read. Raises SourceError as `open_model`."""
-    return _pipeline(Path(header.path).stem, header, None, "llama.cpp", {})
+    return _pipeline(Path(header.path).stem, ModelFile(header=header), "llama.cpp", {})
 
 
 def open_draft(path: str, beside: GgmlPipeline) -> GgmlPipeline:
@@ -135,7 +136,7 @@ def open_draft(path: str, beside: GgmlPipeline) -> GgmlPipeline:
     place = Path(path)
     if not place.is_file():
         raise SourceError(f"{path}: no such file", hint="draft names a .gguf of a small model")
-    found = _pipeline(place.stem, read_gguf(place), None, beside.runtime, {})
+    found = _pipeline(place.stem, ModelFile(header=read_gguf(place)), beside.runtime, {})
     return replace(found, name=f"{beside.name} + {place.stem}")
 
 
@@ -182,7 +183,8 @@ def _from_path(
             projector = None
         elif not mmproj:
             said = f"with the projector beside it: {beside.name}"
-    found = _pipeline(path.stem, header, projector, runtime, given)
+    file = ModelFile(header=header, projector=projector)
+    found = _pipeline(path.stem, file, runtime, given)
     if said:  # of what is no model the projector beside it is nobody's business
         remark(said)
     return found
@@ -262,17 +264,12 @@ def _of_ollama(
     shown = translated(header)
     if header.architecture not in RUN_BY_OLLAMA_ALONE:
         refuse_unknown(header if shown is None else shown.model)
-    if shown is None:
-        return _pipeline(name, header, projector, "ollama", given)
-    inner = shown.projector if projector is None else None
-    pipeline = _pipeline(name, shown.model, inner or projector, "ollama", given)
-    model = ModelFile(
-        header=shown.model,
-        projector=inner or projector,
-        written_as=shown.written_as,
-        encoder_bytes=0 if inner is None else shown.encoder_bytes,
-    )
-    return replace(pipeline, model=model)
+    file = ModelFile(header=header, projector=projector)
+    if shown is not None:
+        file = replace(file, header=shown.model, written_as=shown.written_as)
+        if projector is None:  # a named one goes before that in the file
+            file = replace(file, projector=shown.projector, encoder_bytes=shown.encoder_bytes)
+    return _pipeline(name, file, "ollama", given)
 
 
 def _from_library(
@@ -336,14 +333,11 @@ def _read_projector(path: Path) -> GgufFile:
 
 
 def _pipeline(
-    name: str,
-    header: GgufFile,
-    projector: GgufFile | None,
-    runtime: str,
-    given: Mapping[str, SettingValue],
+    name: str, file: ModelFile, runtime: str, given: Mapping[str, SettingValue]
 ) -> GgmlPipeline:
     from vramplan.engines.ggml.gguf_tensors import model_from_gguf
 
+    header, projector = file.header, file.projector
     model = model_from_gguf(header)
     if runtime != "ollama":  # which shows some files to the engine as others
         from vramplan.engines.ggml.tensor_names import refuse_unknown
@@ -400,7 +394,7 @@ def _pipeline(
         },
         source=header.path,
         path=header.path,
-        model=ModelFile(header=header, projector=projector),
+        model=file,
     )
 
 
