@@ -147,6 +147,35 @@ def test_check_compares_and_writes_nothing(run, recorder, own: Path) -> None:
 
 
 @pytest.mark.usefixtures("recorder")
+def test_another_dtype_has_a_tape_of_its_own(run, own: Path, monkeypatch) -> None:
+    """In a file beside the default one's, which `--check` holds too."""
+    entry = PIPELINE.replace("tape: mine-tape\n", "").replace(
+        "fp16}\n", "fp16}\nconstraints: {dtype: {choices: [fp16, fp32]}}\n"
+    )
+    (own / "pipelines" / "mine.yaml").write_text(entry, encoding="utf-8")
+    module = ModuleType("entry_tape")
+    module.record_entry = lambda pipeline, _: f"{pipeline.defaults['dtype']}\n"
+    monkeypatch.setitem(sys.modules, "vramplan.engines.torch.record.saved.entry_tape", module)
+    registry = sys.modules["vramplan.engines.torch.record.recipes.registry"]
+    monkeypatch.setattr(registry, "find_recipe", lambda _: None)
+    words = ("record", "mine", "--catalog", own)
+    assert run(*words, "--dtype", "fp32").code == 0
+    assert (own / "tapes" / "mine.fp32.json").read_text(encoding="utf-8") == "fp32\n"
+    assert run(*words, "--dtype", "fp32", "--check").code == 0
+    assert run(*words, "--dtype", "fp16").code == 0
+    assert (own / "tapes" / "mine.json").read_text(encoding="utf-8") == "fp16\n"
+    result = run(*words, "--dtype", "bf16")
+    assert result.code == 2
+    assert "takes fp16, fp32" in result.err
+
+
+def test_a_tape_for_every_dtype_has_none_for_one(run, own: Path) -> None:
+    result = run("record", "mine", "--catalog", own, "--dtype", "fp32")
+    assert result.code == 2
+    assert "its tape is for every dtype" in result.err
+
+
+@pytest.mark.usefixtures("recorder")
 def test_what_the_libraries_are_told_is_left_to_the_user(run, own, monkeypatch) -> None:
     import os
 

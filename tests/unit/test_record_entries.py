@@ -390,6 +390,30 @@ def test_a_tape_is_proved_with_a_batch_of_one_and_with_several(name: str) -> Non
         assert other_area <= max(area, 64 * 2048)
 
 
+@pytest.mark.parametrize(
+    ("name", "dtypes"),
+    [
+        ("all-minilm-l6-v2", ("fp32", "fp16")),
+        ("bge-m3", ("fp16", "fp32")),
+        ("nomic-embed-text-v1.5", ("fp32", "fp16")),
+        ("clip-vit-l-14", ("fp32",)),
+        ("siglip-base", ("fp32",)),
+    ],
+)
+def test_a_tape_holds_for_the_shortest_prompt(name: str, dtypes: tuple[str, ...]) -> None:
+    """As the entry says: nothing is generated, so that a prompt may be two tokens long."""
+    (job,) = make_jobs([name], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    shortest = int(pipeline.constraints["prompt_tokens"].minimum)
+    assert shortest == 2
+    drawn = [Draw(pipeline).numbers(place, {})["prompt_tokens"] for place in range(8)]
+    assert min(drawn) == shortest
+    for dtype in dtypes:
+        for capability in ("7.5", "8.6", "9.0"):
+            at = {**job.settings, "prompt_tokens": shortest, "batch": 1, "dtype": dtype}
+            assert settled(pipeline, at, capability).counted is None
+
+
 LAYERS = {**LLAMA, "num_hidden_layers": 4}
 #: every second layer sees a window, which the prompt is longer than
 GEMMA = {**LAYERS, "head_dim": 8, "sliding_window": 12, "sliding_window_pattern": 2}

@@ -10,7 +10,7 @@ from vramplan.ask.targets import find_target, home_of, open_pipelines
 from vramplan.catalog import profiles_dir
 from vramplan.engines.door import engine_of
 from vramplan.errors import TapeError, UsageError
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.runner.tools import Hear, unheard
 
@@ -70,18 +70,22 @@ def record(
     catalog: Catalog,
     *,
     output: str | None = None,
+    dtype: str | None = None,
     is_proved: bool = True,
     progress: Hear = unheard,
 ) -> Recorded:
     """Return the tape of a TARGET as it is recorded now, for its place or for the file `output`.
 
-    Unless `is_proved` is False it has been held against fresh runs. Raises UsageError for a
-    pipeline that uses no tape or whose place is not ours to write to, MissingError without the
-    libraries, RecordingError where what was recorded does not hold.
+    With a `dtype` it is that one's tape. Unless `is_proved` is False it has been held against fresh
+    runs. Raises UsageError for a pipeline that uses no tape, or none for that dtype alone, or whose
+    place is not ours to write to, MissingError without the libraries, RecordingError where what was
+    recorded does not hold.
     """
     (pipeline,) = open_pipelines([find_target(target, catalog)], catalog)
     engine = engine_of(pipeline)
-    name = engine.tape_name(pipeline)
+    name = engine.tape_name(pipeline, dtype)
+    if dtype is not None:
+        pipeline = replace(pipeline, defaults={**pipeline.defaults, "dtype": dtype})
     path = Path(output) if output is not None else _place(pipeline, name)
     text = engine.make_tape(pipeline, progress, is_proved=is_proved)
     return Recorded(path=path, text=text, pipeline=pipeline)

@@ -18,8 +18,13 @@ from vramplan.report.drift_lines import drift_text
 def configure(parser: ArgumentParser) -> None:
     """Say what ``record`` takes."""
     arguments.describe(parser, "record")
-    parser.usage = "%(prog)s TARGET [-o FILE] [--check] [option ...]"
+    parser.usage = "%(prog)s TARGET [--dtype TYPE] [-o FILE] [--check] [option ...]"
     parser.add_argument("target", metavar="TARGET", help=arguments.TARGET_HELP)
+    parser.add_argument(
+        "--dtype",
+        metavar="TYPE",
+        help="the tape for another dtype than the pipeline's default, which is a file of its own",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -46,6 +51,7 @@ def run(args: Namespace) -> int:
             args.target,
             open_catalog(args.catalog),
             output=args.output,
+            dtype=args.dtype,
             is_proved=not args.check,
             progress=progress,
         )

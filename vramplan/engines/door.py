@@ -101,8 +101,11 @@ class Engine(Protocol):
     def compare_events(self, job: Job, compute_capability: str, history: Path) -> EventComparison:
         """Return the allocator's own events in a history's file beside those that are planned."""
 
-    def tape_name(self, pipeline: Pipeline) -> str:
-        """Return the name of a pipeline's tape; raises UsageError where the engine uses none."""
+    def tape_name(self, pipeline: Pipeline, dtype: str | None = None) -> str:
+        """Return the name of a pipeline's tape, or of its tape for another dtype than its default.
+
+        Raises UsageError where the engine uses none, or none for a dtype alone.
+        """
 
     def make_tape(
         self, pipeline: Pipeline, progress: Callable[[str], None], *, is_proved: bool = True

@@ -200,8 +200,9 @@ class FakeEngine:
         del compute_capability, history
         raise UsageError(f"{job.pipeline.name}: a number has no events")
 
-    def tape_name(self, pipeline: Pipeline) -> str:
+    def tape_name(self, pipeline: Pipeline, dtype: str | None = None) -> str:
         """Raise UsageError: a number has no tape."""
+        del dtype
         raise UsageError(f"{pipeline.name}: a number has no tape")
 
     def make_tape(

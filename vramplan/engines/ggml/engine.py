@@ -135,8 +135,9 @@ class GgmlEngine:
         del compute_capability, history
         raise UsageError(f"--events: {job.pipeline.runtime} has no allocator that tells its events")
 
-    def tape_name(self, pipeline: Pipeline) -> str:
+    def tape_name(self, pipeline: Pipeline, dtype: str | None = None) -> str:
         """Raise UsageError: a model file has no tape."""
+        del dtype
         hint = "its buffers follow from its model file: vramplan estimate " + pipeline.name
         message = f"{pipeline.name}: {pipeline.runtime} runs it, no tape is used"
         raise UsageError(message, hint=hint)

@@ -9,6 +9,7 @@ from vramplan.engines.torch.one_card import one_of, said_of_one
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.errors import UsageError
 from vramplan.quick_typing import TYPE_CHECKING
+from vramplan.settings import check_setting
 
 if TYPE_CHECKING:
     from vramplan.budget.advice import Question
@@ -154,9 +155,20 @@ class TorchEngine:
         pipeline = _settled(job)
         return compare_event_lists(pipeline, job.settings, compute_capability, history)
 
-    def tape_name(self, pipeline: Pipeline) -> str:
-        """Return the name of a pipeline's tape."""
-        return of_torch(pipeline).tape or pipeline.name
+    def tape_name(self, pipeline: Pipeline, dtype: str | None = None) -> str:
+        """Return the name of a pipeline's tape, or of its tape for another dtype than its default.
+
+        Raises UsageError for a dtype that it does not take, or has no tape of its own.
+        """
+        whole = of_torch(pipeline).tape
+        if dtype is None:
+            return whole or pipeline.name
+        if whole is not None:
+            message = f"{pipeline.name}: its tape is for every dtype"
+            raise UsageError(message, hint="leave out --dtype")
+        check_setting(pipeline, "dtype", dtype)
+        usual = pipeline.defaults.get("dtype")
+        return pipeline.name if dtype == usual else f"{pipeline.name}.{dtype}"
 
     def make_tape(
         self, pipeline: Pipeline, progress: Callable[[str], None], *, is_proved: bool = True

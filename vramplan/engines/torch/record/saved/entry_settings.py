@@ -30,8 +30,8 @@ _DEFAULT = 4
 #: what goes over a video in chunks does its first ones in ways of their own, and is recorded of few
 #: of them, but for the longest: at least so many and at most, also where each is one latent frame
 _CHUNKS, _LATENTS = (4, 6), (6, 9)
-#: of one token alone code makes a vector
-_LEAST_PROMPT = 16
+#: of one token alone code makes a vector; one that something is generated from has a chat around it
+_LEAST_PROMPT, _LEAST_TO_GENERATE = 2, 16
 _STEPS = 8
 #: where a second transformer takes over, each has a few that are none of the others'
 _STEPS_OF_TWO = 12
@@ -197,7 +197,8 @@ class Draw:
             drawn["frames"] = drawn.pop("frames")
             drawn |= self._default_video(place, drawn)
         if "prompt_tokens" in has:
-            least = max(_LEAST_PROMPT, self._bound("prompt_tokens", "minimum", 1))
+            least = _LEAST_TO_GENERATE if "new_tokens" in has else _LEAST_PROMPT
+            least = max(least, self._bound("prompt_tokens", "minimum", 1))
             most = self._bound("prompt_tokens", "maximum", _LARGEST_PROMPT)
             most = max(least, min(most, MOST_TOKENS // drawn.get("batch", 1)))
             low, high = self._side(place, least, most)
