@@ -193,6 +193,18 @@ def test_several_cards(on_card) -> None:
     assert found["allocated_peak_bytes"] > 1 << 30
 
 
+def test_a_few_equations_are_solved_and_what_they_take_besides_is_said(on_card) -> None:
+    """As the UniPC scheduler does in each step of Wan."""
+    program = """
+        import torch
+        a, b = torch.ones(2, 2, device="cuda"), torch.ones(2, device="cuda")
+        print("> ", torch.linalg.solve(a, b).shape)
+    """
+    found = on_card(program)
+    assert (found["outcome"], found["printed"]) == ("completes", [" torch.Size([2])"])
+    assert found["not_known"] == ["cusolver: the workspace of a small matrix"]
+
+
 @pytest.mark.parametrize(
     ("program", "said"),
     [
