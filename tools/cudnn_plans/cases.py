@@ -96,6 +96,8 @@ _SEVERAL = [
 
 _WHISPER = [{"new_tokens": "8", "batch": n} for n in ("1", "4", "12", "32")]
 _LARGE = [{"image": image} for image in ("512x512", "768x512", "1024x1024", "1152x896")]
+_SDXL = [*_FEW, *_LARGE[3:]]
+_USUAL: list[Settings] = [{}]
 _PATCHES = [{}, {"image": "448x448"}, {"image": "672x896"}]
 #: the entries that no recipe knows, whose layers are asked about where no other has them
 _OTHERS: Mapping[str, Sequence[Settings]] = {
@@ -113,18 +115,19 @@ _OTHERS: Mapping[str, Sequence[Settings]] = {
     **dict.fromkeys(("qwen2-vl-2b", "qwen2-vl-7b", "qwen3-vl-2b"), _PATCHES),
     **dict.fromkeys(("qwen3-vl-4b", "qwen3-vl-8b"), _PATCHES),
     "qwen2.5-vl-3b": [{}],
-    **dict.fromkeys(("sdxl-refiner", "sdxl-controlnet", "sd15-controlnet"), [*_FEW, *_LARGE[3:]]),
+    **dict.fromkeys(("sdxl-refiner", "sdxl-controlnet", "sd15-controlnet"), _SDXL),
     "sd3.5-large": _LARGE,
-    **dict.fromkeys(("sana-0.6b", "sana-1.6b", "sana-sprint-1.6b"), [{}]),
-    **dict.fromkeys(("pixart-alpha", "pixart-sigma", "hunyuan-dit"), [{}]),
-    **dict.fromkeys(("qwen-image-edit", "qwen-image-edit-plus", "qwen2.5-vl-7b"), [{}]),
+    **dict.fromkeys(("sana-0.6b", "sana-1.6b", "sana-sprint-1.6b"), _USUAL),
+    **dict.fromkeys(("pixart-alpha", "pixart-sigma", "hunyuan-dit"), _USUAL),
+    **dict.fromkeys(("qwen-image-edit", "qwen-image-edit-plus", "qwen2.5-vl-7b"), _USUAL),
 }
 _FRAMES = [{"image": image} for image in ("832x480", "1024x576", "480x832", "512x512", "704x544")]
 _WAN = [*_FRAMES, {"image": "320x256", "frames": "33"}]
+_CHUNKS = [*_WAN, {"image": "480x416", "batch": "2"}]
 _CLIPS = [{}, {"image": "512x320"}, {"image": "768x512"}, {"image": "1024x576"}]
 #: videos: what their layers share with those of images is asked about at their sizes, too
 _VIDEOS: Mapping[str, Sequence[Settings]] = {
-    **dict.fromkeys(("wan-vae", "wan2.2-vae"), [*_WAN, {"image": "480x416", "batch": "2"}]),
+    **dict.fromkeys(("wan-vae", "wan2.2-vae"), _CHUNKS),
     "cogvideox-vae": [{}, {"image": "480x320"}, {"image": "608x416"}],
     **dict.fromkeys(("wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.1-i2v-14b"), _WAN),
     **dict.fromkeys(("wan2.2-t2v-a14b", "wan2.2-i2v-a14b"), _WAN),

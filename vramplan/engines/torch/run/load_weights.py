@@ -49,11 +49,11 @@ def take_one_block(size_bytes: int, device: torch.device) -> None:
 def make_up(module: torch.nn.Module, device: torch.device) -> None:
     """Give a module that is on `meta` random weights on `device`; tied tensors stay tied.
 
-    Whole numbers (position ids) become zeros, which are valid wherever they are indices. Tables that
-    a class keeps without registering them (Lumina's and Qwen-Image's rotary ones) stay in system
-    memory, where `from_pretrained` makes them, and are zeros. Parameters
-    want gradients, as `from_pretrained` of diffusers and transformers leaves them: torch's linear
-    layers look at that though none are worked out (ATen/native/LinearAlgebra.cpp, should_fold).
+    Whole numbers (position ids) become zeros, which are valid wherever they are indices. Tables
+    that a class keeps without registering them (Lumina's and Qwen-Image's rotary ones) stay in
+    system memory, where `from_pretrained` makes them, and are zeros. Parameters want gradients, as
+    `from_pretrained` of diffusers and transformers leaves them: torch's linear layers look at that
+    though none are worked out (ATen/native/LinearAlgebra.cpp, should_fold).
     """
     made: dict[int, torch.Tensor] = {}
     for owner in _owners(module):
