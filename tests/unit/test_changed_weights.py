@@ -15,8 +15,9 @@ from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch.adapters import adapter_band, adapters_of, added_tensors
-from vramplan.engines.torch.changed_weights import are_changed, tape_at
+from vramplan.engines.torch.changed_weights import are_changed
 from vramplan.engines.torch.group_offload import resident
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.module_list import (
     LINEAR,
     LINEAR_FILE,

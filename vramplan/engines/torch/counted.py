@@ -37,7 +37,7 @@ from vramplan.engines.torch.changed_weights import (
 )
 from vramplan.engines.torch.counted_model import CountedModel, CountedPart, Language
 from vramplan.engines.torch.cublas_workspace import cublas_line
-from vramplan.engines.torch.diffusers_offload import DENOISERS
+from vramplan.engines.torch.diffusers_offload import DENOISERS, stays_on_device
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.sight import LOOKED_AT
 from vramplan.model import (
@@ -99,13 +99,16 @@ def estimate_counted(
     whole = model
     if is_grouped(settings):
         whole = counted_at(pipeline, pipeline.counted, {**settings, "offload": "none"})
+    kept = stays_on_device(pipeline.run_class, str(settings.get("offload", "none")))
     # what it works with is that of the weights before they were quantised, or come in groups
     work, phase, component = _work(
-        pipeline.counted, model, settings, card.compute_capability, decoded
+        pipeline.counted, model, settings, card.compute_capability, decoded, kept
     )
     work += beside(pipeline, settings, component, work.expected_bytes).band
     slack = _scaled(work.expected_bytes, _SLACK)
-    weights = tuple(_weights(pipeline, model, _resident(model, settings, component), settings))
+    weights = tuple(
+        _weights(pipeline, model, _resident(model, settings, component, kept), settings)
+    )
     lines = (
         *weights,
         _assumed(LineKind.ACTIVATIONS, "activations", work, phase, component, _why(decoded, phase)),
@@ -127,7 +130,7 @@ def estimate_counted(
         runtime=pipeline.runtime,
         settings=settings,
         compute_capability=card.compute_capability,
-        components=tuple(_components(whole, settings)),
+        components=tuple(_components(whole, settings, kept)),
         phases=(
             PhaseUse(
                 name=phase,
@@ -179,19 +182,23 @@ def _weights(
         )
 
 
-def _resident(model: CountedModel, settings: Settings, component: str) -> tuple[CountedPart, ...]:
-    """Return what is on the device while a component works: all, or that one alone.
+def _resident(
+    model: CountedModel, settings: Settings, component: str, kept: frozenset[str]
+) -> tuple[CountedPart, ...]:
+    """Return what is on the device while a component works: all, or that one and what is `kept`.
 
     Nobody sends a ControlNet away from beside its denoiser (diffusers, `model_cpu_offload_seq` of
     the pipelines that have one).
     """
     if settings.get("offload") not in ("model", "group"):
         return model.parts
-    names = {component, "controlnet"} if component in DENOISERS else {component}
+    names = {component, *kept, *({"controlnet"} if component in DENOISERS else ())}
     return tuple(part for part in model.parts if part.name in names)
 
 
-def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
+def _components(
+    model: CountedModel, settings: Settings, kept: frozenset[str]
+) -> Iterator[Component]:
     is_split = settings.get("offload") in ("model", "group")
     for part in model.parts:
         yield Component(
@@ -199,7 +206,7 @@ def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
             parameters=part.parameters,
             dtype=part.quantised or part.dtype or str(settings["dtype"]),
             weights_bytes=part.bytes_in(str(settings["dtype"])),
-            device="split" if is_split else "gpu",
+            device="split" if is_split and part.name not in kept else "gpu",
         )
 
 
@@ -213,15 +220,19 @@ def _work(
     settings: Settings,
     compute_capability: str,
     decoded: Band | None,
+    kept: frozenset[str],
 ) -> tuple[Band, str, str]:
     """Return what is live beside the weights at the peak, and the phase and component there.
 
     The peak is where weights and work together are most: with model offload that is one
-    component's time on the device. `decoded` is what decoding takes, where a tape tells.
+    component's time on the device, with what is `kept` there. `decoded` is what decoding takes,
+    where a tape tells.
     """
     dtype = str(settings["dtype"])
     held = {
-        part.name: sum(one.bytes_in(dtype) for one in _resident(held_model, settings, part.name))
+        part.name: sum(
+            one.bytes_in(dtype) for one in _resident(held_model, settings, part.name, kept)
+        )
         for part in model.parts
     }
     least = Band(low_bytes=_LEAST[0], expected_bytes=_LEAST[1], high_bytes=_LEAST[2])

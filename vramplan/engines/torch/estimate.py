@@ -10,11 +10,12 @@ from vramplan.engines.torch.activations import activations_line
 from vramplan.engines.torch.allocator_slack import slack_line
 from vramplan.engines.torch.another_cache import as_grown, is_static, is_told
 from vramplan.engines.torch.attention_kernel import parse_capability
-from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, has_adapters
 from vramplan.engines.torch.convolution_workspace import convolution_lines
 from vramplan.engines.torch.cublas_workspace import cublas_line
 from vramplan.engines.torch.decoder_tape import decoded_by_tape
 from vramplan.engines.torch.gradients import gradients_lines
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.optimizer_state import optimizer_state_lines
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -33,6 +34,7 @@ from vramplan.engines.torch.run_limits import limits_band
 from vramplan.engines.torch.shipped_results import remembered
 from vramplan.engines.torch.tape_files import find_tape, look_for_tape, open_tape, tape_proof
 from vramplan.engines.torch.weights import components, weights_lines
+from vramplan.known_settings import IDLE
 from vramplan.model import (
     Band,
     Card,
@@ -64,7 +66,11 @@ def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> E
         return _estimate_saved(pipeline, settings, card)
     path = find_tape(pipeline)
     result = replayed(pipeline, on_card(settings, card), card.compute_capability, path)
-    run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result)
+    bare = None
+    if has_adapters(settings):
+        without = on_card({**settings, "lora": IDLE["lora"]}, card)
+        bare = replayed(pipeline, without, card.compute_capability, path)
+    run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result, bare=bare)
     return _budget(run)
 
 

@@ -24,7 +24,7 @@ from vramplan.engines.torch.convolution_workspace import (
     witnessed_scratch,
 )
 from vramplan.engines.torch.cublas_workspace import cublas_band
-from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
+from vramplan.engines.torch.diffusers_offload import stays_on_device
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape_files import tape_key
@@ -100,7 +100,7 @@ def conditions_at(
         has_own_convolutions=_works_out_itself(scratches[element_bytes]),
         loading=pipeline.loading,
         offload=_offload(settings),
-        stays=frozenset() if is_grouped(settings) else STAYS_ON_DEVICE,
+        stays=stays_on_device(pipeline.run_class, str(settings.get("offload", "none"))),
         skip_components=switched_off(tape.components, facts),
     )
 

@@ -10,10 +10,11 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
 from vramplan.engines.torch.another_cache import is_told
-from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit
 from vramplan.engines.torch.convolution_workspace import NO_SCRATCH
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import estimate_torch, with_tape
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
     at_most,
