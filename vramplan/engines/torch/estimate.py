@@ -17,6 +17,7 @@ from vramplan.engines.torch.decoder_tape import decoded_by_tape
 from vramplan.engines.torch.gradients import gradients_lines
 from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.optimizer_state import optimizer_state_lines
+from vramplan.engines.torch.padding import padding_note
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
@@ -283,6 +284,8 @@ def _notes(run: RunAtPeak) -> Iterator[str]:
         "need is the CUDA context and the least limit under which the whole run completes; the "
         "device shows more where there is room, because torch keeps freed blocks"
     )
+    if (padded := padding_note(run.pipeline, run.settings)) is not None:
+        yield padded
     warm, cold = result.warm_reserved_peak_bytes, result.expected.reserved_peak_bytes
     if warm != cold:
         yield (
