@@ -67,7 +67,7 @@ def test_what_is_carried_on_is_said_to_be_assumed_and_still_adds_up() -> None:
 def test_lines_of_adapters_beside_it_are_not_widened_too() -> None:
     """Their results are activations as well, of a line of their own."""
     changed = {"prompt_tokens": 4096, "batch": 40, "quantization": "bnb-4bit", "lora": "rank16"}
-    found = beyond("qwen3-14b", changed)
+    found = beyond("qwen3-8b", changed)
     assert sum(line.kind is LineKind.ACTIVATIONS for line in found.lines) > 1
     total = sum((line.band for line in found.lines[1:]), found.lines[0].band)
     assert total == found.peak.device
