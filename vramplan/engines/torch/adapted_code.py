@@ -3,8 +3,8 @@
 peft runs ``result + lora_B(lora_A(x)) * scaling`` behind a layer, of ``x`` in the adapter's dtype,
 and gives back the sum in the layer's own (tuners/lora/layer.py, the same from 0.17 to 0.21, which
 diffusers runs too). A tape has no names of layers. An allocation is taken for a layer's result
-where it has a result's bytes for some count of tokens, an input of as many is live, and half of the
-shapes that read so wide an input (two, where there are several) are met with that many. What an
+where it has a result's bytes for some count of tokens, an input of as many is live, and as many
+shapes that read so wide an input are met with that count as with the usual one. What an
 activation function makes of a layer's result is as large, and takes the place of one that goes
 then: between sides that differ, such a one is none. Behind each that is taken a routine is called
 that allocates what peft does. Some that are as large as a layer's are taken too: it is a bound.
@@ -98,11 +98,12 @@ class _Allocated:
 class _Met:
     """What was seen of a component: shapes and tokens, and allocations by place."""
 
-    __slots__ = ("live_bytes", "places", "tokens")
+    __slots__ = ("live_bytes", "often", "places", "tokens")
 
     def __init__(self) -> None:
         self.live_bytes: dict[Place, int] = {}  # the most there is
         self.tokens: dict[Shape, set[int]] = {}
+        self.often: dict[int, Counter[int]] = {}  # inputs -> how often so many tokens were met
         self.places: dict[Place, set[tuple[Shape, int]]] = {}
 
 
@@ -231,6 +232,7 @@ class _Watch(Replay):
             layers = [layer for layer in one.layers if self._may_be(one, *layer)]
             for shape, tokens in layers:
                 met.tokens.setdefault(shape, set()).add(tokens)
+                met.often.setdefault(shape[0], Counter())[tokens] += 1
             if not self._is_anothers(one, layers):
                 met.places.setdefault(one.place, set()).update(layers)
                 known = met.live_bytes.get(one.place, 0)
@@ -256,10 +258,20 @@ class _Watch(Replay):
 
     def _taken(self, component: str, met: _Met) -> Iterator[tuple[Place, Shape]]:
         adapted = self._adapted[component]
+        widths = Counter(inside for inside, _ in self._shapes[component])
+        usual = {
+            (shape, tokens)
+            for shape, those in met.tokens.items()
+            for tokens in those
+            if self._is_usual(component, met, shape, tokens)
+        }
+        # a width that one shape alone reads says nothing of tokens: as many as others have, at most
+        most = max((tokens for shape, tokens in usual if widths[shape[0]] > 1), default=0)
+        usual = {one for one in usual if not most or one[1] <= most}
         taken: dict[Place, list[tuple[Shape, int]]] = {}
         for place, layers in met.places.items():
             for shape, tokens in layers:
-                if shape in adapted and self._is_usual(component, met, shape, tokens):
+                if shape in adapted and (shape, tokens) in usual:
                     taken.setdefault(place, []).append((shape, tokens))
         widest = {
             place: max(layers, key=lambda layer: self._taken_bytes(adapted, *layer))
@@ -281,10 +293,18 @@ class _Watch(Replay):
         return tokens * (copied + 2 * outside * width)
 
     def _is_usual(self, component: str, met: _Met, shape: Shape, tokens: int) -> bool:
-        """Return whether half of the shapes with such inputs have so many tokens, two at least."""
+        """Return whether enough of the shapes with such inputs are met with so many tokens.
+
+        As many as with the number that is met most often, half of them, and two of several.
+        """
         alike = [one for one in self._shapes[component] if one[0] == shape[0]]
-        count = sum(tokens in met.tokens.get(one, ()) for one in alike)
-        if 2 * count < len(alike) or count < min(2, len(alike)):
+
+        def count(number: int) -> int:
+            return sum(number in met.tokens.get(one, ()) for one in alike)
+
+        usual = max(met.often[shape[0]], key=met.often[shape[0]].__getitem__)
+        least = max(count(usual), -(-len(alike) // 2), min(2, len(alike)))
+        if count(tokens) < least:
             return False
         # what looks like an input of so many tokens may be a wider layer's result, of fewer
         return not any(
