@@ -65,6 +65,30 @@ def test_what_no_fused_kernel_takes_is_worked_out_plainly(best, head):
     assert choose_kernel(best, asked) == "math"
 
 
+@pytest.mark.parametrize("strided", ["query", "key", "value", "mask"])
+@pytest.mark.parametrize("best", ["cudnn", "flash", "efficient"])
+def test_what_is_transposed_along_its_last_side_is_worked_out_plainly(best, strided):
+    """As torch 2.14.1 chose on a T4, an RTX 4090, an H100 and a B200 that were not there."""
+    given = {name: heads(64, 32) for name in ("query", "key", "value")}
+    given["attn_mask"] = torch.zeros(1, 1, 64, 64, dtype=torch.float16, device=META)
+    name = "attn_mask" if strided == "mask" else strided
+    chosen = []
+    with Attention(best, chose=chosen.append):
+        torch.nn.functional.scaled_dot_product_attention(**given)
+        given[name] = given[name].mT.contiguous().mT
+        torch.nn.functional.scaled_dot_product_attention(**given)
+        wide = torch.zeros(1, 1, 64, 1, dtype=torch.float16, device=META)
+        given |= {name: heads(64, 32) for name in ("query", "key", "value")}
+        given["attn_mask"] = wide.expand(1, 1, 64, 64)
+        torch.nn.functional.scaled_dot_product_attention(**given)
+    assert ["math" in one and best in one for one in chosen] == [False, True, True]
+
+
+def test_heads_of_one_number_may_lie_anywhere():
+    asked = Asked(head=1, value_head=1, is_half=True, is_strided=True)
+    assert choose_kernel("flash", asked) == choose_kernel("cudnn", asked) == "flash"
+
+
 def test_attention_without_heads_is_worked_out_plainly():
     """Fused kernels want four dimensions: sdp_utils_cpp.h, check_tensor_shapes."""
 

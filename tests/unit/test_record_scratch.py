@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from torch.nn import functional
 
 from vramplan.engines.torch.record.device import Device, weights_of
 from vramplan.engines.torch.record.layouts import META
@@ -95,3 +96,96 @@ def test_the_device_takes_them_after_the_result_and_gives_them_back():
     assert isinstance(events[-1], Free)
     assert events[-1].birth is events[-2].birth
     del loss
+
+
+def _by_rows() -> torch.Tensor:
+    return torch.empty(2, 128, 64, 64, dtype=torch.bfloat16, device=META)
+
+
+def _transposed() -> torch.Tensor:
+    return torch.empty(2, 64, 128, 64, dtype=torch.bfloat16, device=META).permute(0, 2, 1, 3)
+
+
+def _sliced() -> torch.Tensor:
+    wide = torch.empty(2, 128, 64, 70, dtype=torch.bfloat16, device=META)
+    return wide.to(memory_format=torch.channels_last)[..., :64]
+
+
+def _by_channels() -> torch.Tensor:
+    return _by_rows().to(memory_format=torch.channels_last)
+
+
+def _video(by_channels: bool) -> torch.Tensor:
+    video = torch.empty(1, 128, 8, 32, 32, dtype=torch.bfloat16, device=META)
+    return video.to(memory_format=torch.channels_last_3d) if by_channels else video
+
+
+def _sound() -> torch.Tensor:
+    return torch.empty(2, 4096, 128, dtype=torch.bfloat16, device=META).mT
+
+
+_MIB2 = 2 << 20
+_FILTER = {"weight": torch.empty(128, 128, 3, 3, dtype=torch.bfloat16, device=META), "padding": 1}
+_SHORT_FILTER = {
+    "weight": torch.empty(128, 128, 3, dtype=torch.bfloat16, device=META), "padding": 1
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("work", "source", "options", "allocated"),
+    [
+        (functional.conv2d, _by_rows, _FILTER, [_MIB2]),
+        (functional.conv2d, _transposed, _FILTER, [_MIB2, _MIB2]),
+        (functional.conv2d, _sliced, _FILTER, [_MIB2, _MIB2, 294_912]),
+        (functional.conv1d, _sound, _SHORT_FILTER, [_MIB2, _MIB2]),
+        (functional.avg_pool2d, _by_rows, {"kernel_size": 2}, [_MIB2 // 4]),
+        (functional.avg_pool2d, _transposed, {"kernel_size": 2}, [_MIB2 // 4, _MIB2]),
+        (functional.avg_pool2d, _sliced, {"kernel_size": 2}, [_MIB2 // 4, _MIB2]),
+        (functional.avg_pool2d, _by_channels, {"kernel_size": 2}, [_MIB2 // 4]),
+        (functional.avg_pool1d, _sound, {"kernel_size": 2}, [_MIB2 // 2]),
+        (functional.max_pool2d, _transposed, {"kernel_size": 2}, [_MIB2 // 4, _MIB2, _MIB2]),
+        (functional.adaptive_avg_pool2d, _transposed, {"output_size": 8}, [_MIB2, 32_768]),
+        (functional.adaptive_avg_pool2d, _sliced, {"output_size": 8}, [32_768]),
+        (functional.interpolate, _by_rows, {"scale_factor": 2.0}, [4 * _MIB2]),
+        (functional.interpolate, _transposed, {"scale_factor": 2.0}, [4 * _MIB2, _MIB2]),
+        (functional.interpolate, _sliced, {"scale_factor": 2.0}, [4 * _MIB2, _MIB2]),
+        (functional.interpolate, _by_channels, {"scale_factor": 2.0}, [4 * _MIB2]),
+        (functional.interpolate, _sound, {"scale_factor": 2.0}, [2 * _MIB2, _MIB2]),
+        (
+            functional.interpolate,
+            lambda: _video(True),
+            {"scale_factor": 2.0},
+            [8 * _MIB2, 8 * _MIB2, _MIB2],
+        ),
+        (
+            functional.interpolate,
+            _sliced,
+            {"scale_factor": 2.0, "mode": "bilinear"},
+            [4 * _MIB2, _MIB2],
+        ),
+        (
+            functional.interpolate,
+            _transposed,
+            {"scale_factor": 2.0, "mode": "bilinear"},
+            [4 * _MIB2],
+        ),
+        (functional.avg_pool3d, lambda: _video(True), {"kernel_size": 2}, [_MIB2 // 8, _MIB2]),
+        (functional.avg_pool3d, lambda: _video(False), {"kernel_size": 2}, [_MIB2 // 8]),
+        (
+            functional.pad,
+            _by_channels,
+            {"pad": (1, 1, 1, 1), "mode": "reflect"},
+            [2_230_272, _MIB2],
+        ),
+        (functional.pad, _by_rows, {"pad": (1, 1, 1, 1), "mode": "reflect"}, [2_230_272]),
+    ],
+)
+def test_what_a_kernel_wants_laid_out_otherwise_is_copied(work, source, options, allocated):
+    """As torch 2.14.1 allocated on a B200 and an RTX 4090 that were not there."""
+    stream = Stream("", {})
+    with torch.no_grad(), Device(stream, weights_of([])):
+        given = source()
+        made = len(stream.events)
+        work(given, **options)
+    found = [event.size_bytes for event in stream.events[made:] if isinstance(event, Alloc)]
+    assert found == allocated

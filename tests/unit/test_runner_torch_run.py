@@ -274,6 +274,19 @@ def test_made_up_weights_have_the_shapes_the_dtype_and_the_ties() -> None:
     assert size_of(module) == 2 * 24 + 8 * 3
 
 
+def test_tables_that_a_class_does_not_register_stay_in_system_memory() -> None:
+    module = torch.nn.Linear(2, 2, device="meta")
+    module.tables = [torch.ones(3, device="meta"), (torch.ones(2, device="meta"), "axes")]
+    module.angles, module.sizes = torch.ones(5, dtype=torch.complex64, device="meta"), [1, 2]
+    sizes = module.sizes
+    make_up(module, torch.device("cpu"))
+    assert module.tables[0].tolist() == [0, 0, 0]
+    assert module.tables[1][0].tolist() == [0, 0]
+    assert module.tables[1][1] == "axes"
+    assert (module.angles.device.type, module.angles.dtype) == ("cpu", torch.complex64)
+    assert module.sizes is sizes
+
+
 def test_tensors_come_in_the_order_in_which_to_moves_them() -> None:
     module = torch.nn.Module()
     module.own = torch.nn.Parameter(torch.zeros(1))

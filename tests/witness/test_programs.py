@@ -193,6 +193,20 @@ def test_several_cards(on_card) -> None:
     assert found["allocated_peak_bytes"] > 1 << 30
 
 
+def test_a_few_equations_are_solved_and_what_they_take_besides_is_said(on_card) -> None:
+    """As the UniPC scheduler does in each step of Wan."""
+    program = """
+        import torch
+        before = [torch.full((64,), 7, dtype=torch.int32).cuda() for _ in range(16)]
+        a, b = 2 * torch.eye(2, device="cuda"), torch.ones(2, device="cuda")
+        del before  # what it left behind is no error of the solver's
+        print("> ", torch.linalg.solve(a, b).tolist())
+    """
+    found = on_card(program)
+    assert (found["outcome"], found["printed"]) == ("completes", [" [0.5, 0.5]"])
+    assert found["not_known"] == ["cusolver: the workspace of a small matrix"]
+
+
 @pytest.mark.parametrize(
     ("program", "said"),
     [

@@ -42,14 +42,27 @@ Question = tuple[Case, str]  # and the dtype
 
 
 def ask(card: str, questions: Sequence[Question], path: Path) -> None:
-    """Ask what is not in the file yet, and write each answer to its end."""
+    """Ask what is not in the file yet, and write each answer to its end.
+
+    One process asks after the other: what came before may leave it too little room, and only a
+    question that the next one fails at as well is given up.
+    """
     known = {one for one, _ in read_answers(path)} if path.is_file() else set()
     ahead = [one for one in questions if one not in known]
-    if not ahead:
-        return
+    failed: Question | None = None
+    while ahead:
+        answered = _ask_some(card, ahead, path)
+        ahead = ahead[answered:]
+        if ahead and not answered and ahead[0] == failed:
+            case, dtype = failed
+            raise SystemExit(f"{card}: no answer to {case} in {dtype}")
+        failed = ahead[0] if ahead else None
+
+
+def _ask_some(card: str, questions: Sequence[Question], path: Path) -> int:
+    """Ask in a process of its own until it ends; return how many it answered."""
     (chosen,) = load_catalog(()).card(card).candidates
     command = [sys.executable, "-m", "tools.cudnn_plans.asking"]
-    lines = "".join(json.dumps([*case, dtype]) + "\n" for case, dtype in ahead)
     with PretendedGpu(chosen) as gpu, path.open("a", encoding="utf-8") as file:
         child = subprocess.Popen(
             command,
@@ -66,14 +79,15 @@ def ask(card: str, questions: Sequence[Question], path: Path) -> None:
             versions = child.stdout.readline()
             if not path.stat().st_size:
                 file.write(versions)
-            for (case, dtype), line in zip(ahead, lines.splitlines(keepends=True), strict=True):
-                child.stdin.write(line)
+            for count, (case, dtype) in enumerate(questions):
+                child.stdin.write(json.dumps([*case, dtype]) + "\n")
                 child.stdin.flush()
                 answer = child.stdout.readline()
                 if not answer:
-                    raise SystemExit(f"{card}: no answer to {case} in {dtype}")
+                    return count
                 file.write(json.dumps([*case, dtype, json.loads(answer)]) + "\n")
             child.stdin.close()
+    return len(questions)
 
 
 def read_answers(path: Path) -> list[tuple[Question, list[int] | None]]:

@@ -94,14 +94,48 @@ _SEVERAL = [
     {"image": "1280x1280", "batch": "2"}, {"image": "1536x1536", "batch": "2"},
 ]  # fmt: skip
 
+_WHISPER = [{"new_tokens": "8", "batch": n} for n in ("1", "4", "12", "32")]
+_LARGE = [{"image": image} for image in ("512x512", "768x512", "1024x1024", "1152x896")]
+_SDXL = [*_FEW, *_LARGE[3:]]
+_USUAL: list[Settings] = [{}]
+_PATCHES = [{}, {"image": "448x448"}, {"image": "672x896"}]
 #: the entries that no recipe knows, whose layers are asked about where no other has them
 _OTHERS: Mapping[str, Sequence[Settings]] = {
-    **dict.fromkeys(("taesd", "sd3-vae", "flux1-vae", "flux2-vae", "qwen-image-vae"), _FEW),
+    **dict.fromkeys(("taesd", "taef1", "sd3-vae", "flux1-vae", "flux2-vae"), _FEW),
+    **dict.fromkeys(("qwen-image-vae", "dc-ae-f32c32-sana"), _FEW),
     **dict.fromkeys(("sd15-inpaint", "kandinsky-movq", "sd2.1"), _FEW),
     "sd3.5-medium": _FEW[1:],
-    "whisper-tiny": [{"new_tokens": "8", "batch": n} for n in ("1", "4", "12", "32")],
+    "whisper-tiny": _WHISPER,
     **dict.fromkeys(("dinov2-small", "dinov2-base", "dinov2-large", "dinov2-giant"), _IMAGES),
     **dict.fromkeys(("siglip-base", "siglip-so400m", "clip-vit-l-14", "clip-vit-h-14"), _IMAGES),
+    **dict.fromkeys(("whisper-base", "whisper-small", "whisper-medium"), _WHISPER),
+    **dict.fromkeys(("whisper-large-v3", "whisper-large-v3-turbo"), _WHISPER),
+    **dict.fromkeys(("florence-2-base", "florence-2-large"), _IMAGES[:3]),
+    "blip2-opt-2.7b": _IMAGES[:3],
+    **dict.fromkeys(("qwen2-vl-2b", "qwen2-vl-7b", "qwen3-vl-2b"), _PATCHES),
+    **dict.fromkeys(("qwen3-vl-4b", "qwen3-vl-8b"), _PATCHES),
+    "qwen2.5-vl-3b": [{}],
+    **dict.fromkeys(("sdxl-refiner", "sdxl-controlnet", "sd15-controlnet"), _SDXL),
+    "sd3.5-large": _LARGE,
+    **dict.fromkeys(("sana-0.6b", "sana-1.6b", "sana-sprint-1.6b"), _USUAL),
+    **dict.fromkeys(("pixart-alpha", "pixart-sigma", "hunyuan-dit"), _USUAL),
+    **dict.fromkeys(("qwen-image-edit", "qwen-image-edit-plus", "qwen2.5-vl-7b"), _USUAL),
+}
+_FRAMES = [{"image": image} for image in ("832x480", "1024x576", "480x832", "512x512", "704x544")]
+_WAN = [*_FRAMES, {"image": "320x256", "frames": "33"}]
+_CHUNKS = [*_WAN, {"image": "480x416", "batch": "2"}]
+_CLIPS = [{}, {"image": "512x320"}, {"image": "768x512"}, {"image": "1024x576"}]
+#: videos: what their layers share with those of images is asked about at their sizes, too
+_VIDEOS: Mapping[str, Sequence[Settings]] = {
+    **dict.fromkeys(("wan-vae", "wan2.2-vae"), _CHUNKS),
+    "cogvideox-vae": [{}, {"image": "480x320"}, {"image": "608x416"}],
+    **dict.fromkeys(("wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.1-i2v-14b"), _WAN),
+    **dict.fromkeys(("wan2.2-t2v-a14b", "wan2.2-i2v-a14b"), _WAN),
+    "wan2.2-ti2v-5b": [{}, *_WAN],
+    **dict.fromkeys(("ltx-video-vae", "ltx-video-0.9", "ltx-video-0.9.7", "ltx-2"), _CLIPS),
+    "hunyuanvideo": [{}, {"image": "1280x720"}, *_FRAMES[:3]],
+    "animatediff": [{}, {"image": "512x320"}, {"frames": "8"}],
+    "svd-xt": [{}, {"image": "768x512"}],
 }
 
 
@@ -122,6 +156,9 @@ def catalogue_cases() -> set[Case]:
         for size in sizes
         for case in cases_of(name, size)
         if case[0] in _RESTLESS
+    }
+    found |= {
+        case for name, sizes in _VIDEOS.items() for size in sizes for case in cases_of(name, size)
     }
     kinds = {kind for kind, _, _ in found}
     return found | {case for case in other_cases() if case[0] not in kinds}

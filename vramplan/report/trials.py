@@ -37,7 +37,13 @@ _MISSING = {
     "cuLink": "kernels that are linked on the spot",
     "cudaMallocManaged": "managed memory (paged optimisers)",
 }
-_LIBRARIES = {"cuda": "CUDA", "cudnn": "cuDNN", "nccl": "NCCL", "cufft": "cuFFT"}
+_LIBRARIES = {
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "nccl": "NCCL",
+    "cufft": "cuFFT",
+    "cusolver": "cuSOLVER",
+}
 _COMPILERS = ("TritonMissing", "BackendCompilerFailed", "InductorError")
 _WORDS = {
     TrialOutcome.COMPLETES: ("✓ completes", Tone.FITS),

@@ -75,6 +75,8 @@ class Asked:
     queries: int = 1
     keys: int = 1
     is_of_run: bool = True  # in the dtype of the run, for which the architecture prefers a kernel
+    is_strided: bool = False  # neighbours along heads are apart, in one operand at least
+    has_strided_mask: bool = False  # or along keys, in the mask
 
 
 #: what an architecture may prefer
@@ -88,13 +90,16 @@ def choose_kernel(best: str, asked: Asked) -> str:
     (before 8.0) or `math` (asked for, or bf16 before 8.0). Head sizes above 256 have no flash
     kernel, and flash masks what is to come only where queries and keys are equally many; cuDNN
     takes multiples of 8 up to 256, and for training none between 128 and 256; the memory-efficient
-    kernel takes any aligned head size. Operands of another dtype than the run's, as those of a VAE
+    kernel takes any aligned head size. None of them takes operands or a mask that are transposed or
+    expanded along their last side. Operands of another dtype than the run's, as those of a VAE
     in fp32 beside bf16, have it before 8.0 too. A test holds this against what torch 2.14.1 chose
     on cards of seven architectures that were not there, but for one thing: on 10.x a query of one
     token has no cuDNN kernel, and gets the next one.
     """
     head, half = asked.head, asked.is_half
     if best == "math" and asked.is_of_run:
+        return "math"
+    if asked.has_strided_mask or (asked.is_strided and head > 1):
         return "math"
     same_head = head == asked.value_head
     has_cudnn = head <= 128 or (
@@ -175,6 +180,8 @@ class Attention(TorchFunctionMode):
             queries=query.shape[-2],
             keys=key.shape[-2],
             is_of_run=self._dtype in (None, query.dtype),
+            is_strided=any(operand.stride(-1) != 1 for operand in (query, key, value)),
+            has_strided_mask=attn_mask is not None and attn_mask.stride(-1) != 1,
         )
         is_of_heads = query.dim() == key.dim() == value.dim() == 4
         kernel = choose_kernel(self.best, asked) if is_of_heads else "math"  # fused ones want heads

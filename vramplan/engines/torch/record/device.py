@@ -158,8 +158,8 @@ class Device(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped-call] 
             return self._run(func, name, args, kwargs, tensors)
         with self.holding(copied_first(name, args), name):
             out = self._run(func, name, args, kwargs, tensors)
-        for event in scratch_events(self.stream, name, args, out):
-            self.write(event)
+            for event in scratch_events(self.stream, name, args, out):
+                self.write(event)
         return out
 
     def _run(

@@ -116,10 +116,10 @@ def _laid_by_channels(out: torch.Tensor, operands: Iterable[torch.Tensor]) -> to
     functions on `meta` lay a convolution's result out by rows, and take some batches of one for
     laid out by channels.
     """
-    if out.dim() not in _BY_CHANNELS:
+    if out.dim() not in BY_CHANNELS:
         return out
     by_channels = any(is_by_channels(one) for one in operands)
-    layout = _BY_CHANNELS[out.dim()] if by_channels else torch.contiguous_format
+    layout = BY_CHANNELS[out.dim()] if by_channels else torch.contiguous_format
     return torch.empty_like(out, memory_format=layout)
 
 
@@ -130,7 +130,7 @@ def has_filter_copy(source: torch.Tensor, weight: torch.Tensor) -> bool:
     """
     if not is_by_channels(source):
         return False
-    return not weight.is_contiguous(memory_format=_BY_CHANNELS[weight.dim()])
+    return not weight.is_contiguous(memory_format=BY_CHANNELS[weight.dim()])
 
 
 def is_by_channels(tensor: torch.Tensor) -> bool:
@@ -140,7 +140,7 @@ def is_by_channels(tensor: torch.Tensor) -> bool:
     in torch._prims_common does not look at the stride of a batch of one.)
     """
     sizes, strides = tensor.shape, tensor.stride()
-    if tensor.dim() not in _BY_CHANNELS or strides[1] == 0:
+    if tensor.dim() not in BY_CHANNELS or strides[1] == 0:
         return False
     least = 0
     for side in (1, *range(tensor.dim() - 1, 1, -1), 0):
@@ -151,7 +151,7 @@ def is_by_channels(tensor: torch.Tensor) -> bool:
 
 
 #: dimensions of a tensor -> its layout by channels
-_BY_CHANNELS = {4: torch.channels_last, 5: torch.channels_last_3d}
+BY_CHANNELS = {4: torch.channels_last, 5: torch.channels_last_3d}
 #: pointwise operators whose results are laid out by rows, whatever their operands are:
 #: ATen/native/TensorAdvancedIndexing.cpp, masked_fill; Pow.cpp, TORCH_META_FUNC2(pow, Scalar)
 _BY_ROWS = ("aten.masked_fill.", "aten.pow.Scalar")

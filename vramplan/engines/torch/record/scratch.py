@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from vramplan.engines.torch.record.layouts import BY_CHANNELS, is_by_channels
+
 Value = Any
 Arguments = tuple[Value, ...]
 #: bytes of temporaries that are held together; the next group comes when they are gone
@@ -35,17 +37,28 @@ def temporaries(operator: str, arguments: Arguments, result: Value) -> Groups:
 def copied_first(operator: str, arguments: Arguments) -> int:
     """Return the bytes of the copy that `operator` makes before its results, and keeps as long.
 
-    A layer norm copies what is not contiguous: ATen/native/cuda/layer_norm_kernel.cu,
-    layer_norm_cuda.
+    A layer norm copies what is not contiguous, a convolution and an adaptive pool what is laid out
+    neither by rows nor by channels: ATen/native/cuda/layer_norm_kernel.cu, layer_norm_cuda;
+    Convolution.cpp, _convolution; cuda/AdaptiveAveragePooling.cu, adaptive_avg_pool2d_out_cuda.
     """
-    if not operator.startswith("aten.native_layer_norm."):
-        return 0
-    return _copy_bytes(arguments[0])
+    if operator.startswith("aten.native_layer_norm."):
+        return _copy_bytes(arguments[0])
+    if operator.startswith(_CONVOLUTIONS):
+        source, weight = arguments[:2]
+        return _copy_bytes(source, is_by_channels(source) or is_by_channels(weight))
+    if operator.startswith("aten._adaptive_avg_pool2d.") and not is_by_channels(arguments[0]):
+        return _copy_bytes(arguments[0])
+    return 0
 
 
-def _copy_bytes(tensor: Value) -> int:
-    """Return the bytes of a tensor that is copied to make it contiguous; 0 where it is so."""
-    return 0 if tensor.is_contiguous() else tensor.numel() * tensor.element_size()
+_CONVOLUTIONS = ("aten.convolution.", "aten._convolution.")
+
+
+def _copy_bytes(tensor: Value, by_channels: bool = False) -> int:
+    """Return the bytes of a tensor that is copied to lay it out; 0 where it lies so."""
+    layout = BY_CHANNELS[tensor.dim()] if by_channels else torch.contiguous_format
+    is_so = tensor.is_contiguous(memory_format=layout)
+    return 0 if is_so else tensor.numel() * tensor.element_size()
 
 
 def kept_bytes(operator: str, arguments: Arguments, size_bytes: int) -> int:
@@ -89,6 +102,41 @@ def _safe_softmax(arguments: Arguments, _: Value) -> Groups:
     """
     scores, dim = arguments[:2]
     return ((scores.numel(), scores.numel() // scores.shape[dim]),)
+
+
+def _laid_by_rows(arguments: Arguments, _: Value) -> Groups:
+    """A copy of what is not contiguous.
+
+    ATen/native/cuda/AveragePool3d.cu, UpSampleNearest1d.cu, ReflectionPad.cu.
+    """
+    copied = _copy_bytes(arguments[0])
+    return ((copied,),) if copied else ()
+
+
+def _laid_as_it_is(arguments: Arguments, _: Value) -> Groups:
+    """A copy of what is laid out neither by rows nor by channels.
+
+    ATen/native/cuda/AveragePool2d.cu, DilatedMaxPool2d.cu.
+    """
+    copied = _copy_bytes(arguments[0], is_by_channels(arguments[0]))
+    return ((copied,),) if copied else ()
+
+
+def _nearest(arguments: Arguments, result: Value) -> Groups:
+    """Copies by rows, of the result too; images of four channels and more may lie by channels.
+
+    ATen/native/cuda/UpSampleNearest2d.cu, UpSampleNearest3d.cu.
+    """
+    source = arguments[0]
+    if source.dim() == 4 and source.shape[1] >= 4 and is_by_channels(source):
+        return _laid_as_it_is(arguments, result)
+    copies = tuple(size for size in (_copy_bytes(result), _copy_bytes(source)) if size)
+    return (copies,) if copies else ()
+
+
+def _bilinear(arguments: Arguments, result: Value) -> Groups:
+    """A copy of what is by channels but has gaps. ATen/native/cuda/UpSampleBilinear2d.cu."""
+    return _laid_as_it_is(arguments, result) if is_by_channels(arguments[0]) else ()
 
 
 def _softmax(arguments: Arguments, _: Value) -> Groups:
@@ -156,6 +204,18 @@ _RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
     "aten._safe_softmax.": _safe_softmax,
     "aten._softmax.": _softmax,
     "aten._log_softmax.": _softmax,
+    "aten.avg_pool2d.": _laid_as_it_is,
+    "aten.max_pool2d_with_indices.": _laid_as_it_is,
+    "aten.avg_pool3d.": _laid_by_rows,
+    "aten.reflection_pad1d.": _laid_by_rows,
+    "aten.reflection_pad2d.": _laid_by_rows,
+    "aten.upsample_nearest1d.": _laid_by_rows,
+    "aten._upsample_nearest_exact1d.": _laid_by_rows,
+    "aten.upsample_nearest2d.": _nearest,
+    "aten._upsample_nearest_exact2d.": _nearest,
+    "aten.upsample_nearest3d.": _nearest,
+    "aten._upsample_nearest_exact3d.": _nearest,
+    "aten.upsample_bilinear2d.": _bilinear,
     "aten._softmax_backward_data.": _softmax_backward,
     "aten._scaled_dot_product_flash_attention_backward.": _flash_backward,
     "aten._scaled_dot_product_efficient_attention_backward.": _efficient_backward,

@@ -6,7 +6,9 @@ Memory depends on shapes, so random weights cost what real ones do. The order is
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -47,9 +49,11 @@ def take_one_block(size_bytes: int, device: torch.device) -> None:
 def make_up(module: torch.nn.Module, device: torch.device) -> None:
     """Give a module that is on `meta` random weights on `device`; tied tensors stay tied.
 
-    Whole numbers (position ids) become zeros, which are valid wherever they are indices. Parameters
-    want gradients, as `from_pretrained` of diffusers and transformers leaves them: torch's linear
-    layers look at that though none are worked out (ATen/native/LinearAlgebra.cpp, should_fold).
+    Whole numbers (position ids) become zeros, which are valid wherever they are indices. Tables
+    that a class keeps without registering them (Lumina's and Qwen-Image's rotary ones) stay in
+    system memory, where `from_pretrained` makes them, and are zeros. Parameters want gradients, as
+    `from_pretrained` of diffusers and transformers leaves them: torch's linear layers look at that
+    though none are worked out (ATen/native/LinearAlgebra.cpp, should_fold).
     """
     made: dict[int, torch.Tensor] = {}
     for owner in _owners(module):
@@ -60,6 +64,18 @@ def make_up(module: torch.nn.Module, device: torch.device) -> None:
         for name, buffer in owner._buffers.items():
             if buffer is not None:
                 owner._buffers[name] = _made(buffer, device, made)
+        for name, value in list(vars(owner).items()):
+            vars(owner)[name] = _table(value, made)
+
+
+def _table(value: Any, made: dict[int, torch.Tensor]) -> Any:
+    """Return an attribute of a module with what is on `meta` of it in system memory."""
+    if isinstance(value, torch.Tensor) and value.is_meta:
+        return _made(value, torch.device("cpu"), made)
+    if type(value) in (list, tuple):
+        found = [_table(one, made) for one in value]
+        return value if all(map(operator.is_, found, value)) else type(value)(found)
+    return value
 
 
 def _owners(module: torch.nn.Module) -> Iterator[torch.nn.Module]:

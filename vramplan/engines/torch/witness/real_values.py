@@ -55,7 +55,10 @@ _ASKS_BACK = frozenset({"nonzero", "argwhere", "masked_select", "where", "__geti
                         "__setitem__", "equal", "allclose", "index_put_", "index_put",
                         "repeat_interleave", "bincount", "one_hot", "unique", "unique_consecutive",
                         "_unique2", "_return_output", "_return_counts", "_return_inverse",
-                        "_unique_impl", "__contains__"})  # fmt: skip
+                        "_unique_impl", "__contains__", "linalg_solve", "linalg_inv", "inverse",
+                        "linalg_lu_factor"})  # fmt: skip
+#: and of these whether a matrix has no solution
+_SOLVES = frozenset({"linalg_solve", "linalg_inv", "inverse", "linalg_lu_factor"})
 _MOVES = frozenset({"to", "cuda", "cpu", "type", "type_as"})
 #: of numbers that follow from what nobody computed, so many are: scores that loops are ended by
 _MOST_GUESSED = 64
@@ -186,6 +189,8 @@ class _Values(TorchFunctionMode):
 
     def _answers(self, name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> list[int]:
         """Return what torch will read, in its order; nothing where it reads nothing."""
+        if name in _SOLVES:
+            return [0]
         if name in ("equal", "allclose", "__contains__"):
             is_small_enough = _are_small(args[:2])
             return [int(is_small_enough and bool(func(*_map_here(args), **_map_here(kwargs))))]

@@ -143,7 +143,8 @@ class Watched:
         self._phases = _Phases(device)
         modules = {n: m for n, m in pipe.components.items() if isinstance(m, torch.nn.Module)}
         self.calls = Calls(device, modules, self._began)
-        watch_casts(device, modules)
+        if isinstance(device, WrappedDevice):  # torch itself casts on a real one, and says so
+            watch_casts(device, modules)
         pipe.progress_bar = self._progress_bar
 
     def begin(self) -> None:

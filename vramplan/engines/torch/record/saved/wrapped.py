@@ -272,8 +272,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             return func(*mapped(_on_host, args), **mapped(_on_host, kwargs))
         with self.holding(copied_first(name, args), name):
             out = self._run(func, name, args, kwargs, here)
-        for event in scratch_events(self.stream, name, args, out):
-            self.write(event)
+            for event in scratch_events(self.stream, name, args, out):
+                self.write(event)
         return out
 
     def _answer(
