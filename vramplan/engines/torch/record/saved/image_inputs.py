@@ -57,6 +57,12 @@ def image_of(request: Request, vision: Value, config: Value) -> torch.Tensor:
     return _pixels(request, vision, height, width)
 
 
+def is_of_frames(config: Value) -> bool:
+    """Return whether a config is of a model that looks at several frames at once."""
+    frames = getattr(config, "num_frames", None)
+    return type(frames) is int and 1 < frames <= LARGEST_SIDE
+
+
 def _pixels(request: Request, vision: Value, height: Value, width: Value) -> torch.Tensor:
     channels = getattr(vision, "num_channels", 3)
     if not all(type(one) is int and 0 < one <= LARGEST_SIDE for one in (height, width, channels)):
@@ -118,6 +124,8 @@ def _beside(request: Request, model: Value, names: Mapping[str, Value]) -> Tenso
         more["aspect_ratio_ids"] = torch.ones(batch, 1, dtype=torch.long)
         more["aspect_ratio_mask"] = torch.ones(batch, 1, tiles, dtype=torch.long)
         more["cross_attention_mask"] = torch.ones(batch, tokens, 1, tiles, dtype=torch.long)
+    elif is_of_frames(config.vision_config):
+        pixels = _tiled(pixels, config.vision_config.num_frames)
     elif "image_attention_mask" in names:  # a list of images each
         pixels = pixels[:, None]
         more["image_attention_mask"] = torch.ones(batch, tokens, 1, dtype=torch.long)
