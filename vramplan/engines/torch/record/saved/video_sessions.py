@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from vramplan.engines.torch.record.saved.asked_model import AskedModel
-from vramplan.engines.torch.record.saved.wrapped import CUDA, WrappedDevice
+from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
 from vramplan.errors import RecordingError
 
 Value = Any
@@ -67,9 +67,9 @@ def _session(asked: AskedModel, count: int) -> Value:
         video=frame,
         video_height=side,
         video_width=side,
-        inference_device=CUDA,
-        inference_state_device=CUDA,
-        video_storage_device=CUDA,
+        inference_device=asked.model.device,
+        inference_state_device=asked.model.device,
+        video_storage_device=asked.model.device,
         dtype=asked.model.dtype,
     )
     if not hasattr(session, "add_point_inputs"):
