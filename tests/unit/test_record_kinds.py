@@ -15,6 +15,7 @@ import transformers
 
 from tests.unit.test_record_saved import (
     REQUEST,
+    TEXT,
     assert_same,
     hear,
     of,
@@ -192,6 +193,18 @@ def test_a_sound_goes_with_a_video_where_both_are_taken() -> None:
     assert last.keys() == {"input_values"}
 
 
+def test_where_a_series_has_no_values_is_told_in_whole_numbers() -> None:
+    """Of fractions that many a mask would have no values, and code asks whether any is masked."""
+
+    def forward(past_values, past_values_padding):
+        return past_values, past_values_padding
+
+    made = named_inputs.by_name(asked_of(forward, "past_values", context_length=64), frozenset())
+    assert made["past_values_padding"].dtype == torch.long
+    assert made["past_values_padding"].shape == made["past_values"].shape == (1, 64)
+    assert not made["past_values_padding"].any()
+
+
 def test_a_video_is_as_large_as_the_layers_are_built_for() -> None:
     def forward(pixel_values_videos):
         return pixel_values_videos
@@ -239,6 +252,23 @@ def test_what_holds_of_all_that_nobody_has_is_taken_to_hold() -> None:
         assert bool(torch.all(small_product >= 0))
         assert bool(torch.all(many >= 0))
         assert not bool(torch.all(few * 0 + 1 < 0))  # numbers that are there decide
+
+
+def test_a_sound_is_so_many_tokens_before_a_prompt() -> None:
+    """Ninety-six spectra are halved by the encoder, and four of what it makes are one token."""
+    ears = {
+        **SIDES, "model_type": "voxtral_encoder", "hidden_size": 16, "num_mel_bins": 8,
+        "max_source_positions": 48,
+    }  # fmt: skip
+    config = {"audio_config": ears, "text_config": {**TEXT, "model_type": "llama"}}
+    cls = of(transformers, "VoxtralForConditionalGeneration")
+    recorded = assert_same({"model": small(cls, **config, audio_token_id=5)})
+    first = next(
+        one
+        for one in recorded.runs[0].events
+        if isinstance(one, Alloc) and one.operator.startswith("aten.embedding")
+    )
+    assert first.size_bytes == (12 + REQUEST.prompt_tokens) * TEXT["hidden_size"] * 4
 
 
 def test_inference_mode_is_no_obstacle() -> None:

@@ -275,7 +275,7 @@ def _compared(subject: Subject, dtype: str, *shrinks: Callable[[Value], None]) -
     import transformers
 
     from tools.coverage.real_run import HeardDevice, compare, run_heard, run_really
-    from vramplan.engines.torch.record.saved.build import build_part
+    from vramplan.engines.torch.record.saved.build import build_part, load_as
     from vramplan.engines.torch.record.session import DTYPES
 
     cls = getattr(transformers, subject.class_name)
@@ -289,6 +289,7 @@ def _compared(subject: Subject, dtype: str, *shrinks: Callable[[Value], None]) -
     finally:
         torch.set_default_dtype(before)
     real = real.eval().requires_grad_(requires_grad=False)
+    load_as(real, DTYPES[dtype], is_of_diffusers=False)  # what a class keeps in fp32
     hollow = build_part(request.parts[0], DTYPES[dtype])
     really = run_really(request, {"model": real}, _REAL_TOKENS)
     recorded = run_heard(request, {"model": hollow}, HeardDevice, _REAL_TOKENS)
@@ -357,6 +358,8 @@ def complete(config: Value) -> None:
     Its parts are the defaults of other classes: a tower hands on what is wider than the text model,
     an image has fewer patches than the projector pools, and no token stands for it.
     """
+    if hasattr(config, "audio_config") and getattr(config, "audio_token_id", 0) is None:
+        config.audio_token_id = config.get_text_config().vocab_size - 1
     text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
     if text is None:
         _complete_positions(config)

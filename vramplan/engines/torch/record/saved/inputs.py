@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from vramplan.engines.torch.record.saved import image_inputs, named_inputs
+from vramplan.engines.torch.record.saved import image_inputs, named_inputs, sound_inputs
 from vramplan.engines.torch.record.saved.asked_model import (
     AskedModel,
     Inputs,
@@ -22,6 +22,7 @@ from vramplan.errors import RecordingError
 #: is given already
 _SOURCES: tuple[Callable[[AskedModel, WrappedDevice, frozenset[str]], Tensors], ...] = (
     lambda asked, device, _: image_inputs.in_a_prompt(asked, device),
+    lambda asked, device, _: sound_inputs.in_a_prompt(asked, device),
     lambda asked, _, given: named_inputs.by_name(asked, given),
 )
 

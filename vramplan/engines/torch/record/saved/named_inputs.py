@@ -308,6 +308,11 @@ def _series(asked: AskedModel) -> torch.Tensor:
     return _zeros(asked.request.batch, length)
 
 
+def _no_gaps(asked: AskedModel) -> torch.Tensor:
+    """Return where a series has no values, as whole numbers: nowhere."""
+    return torch.zeros(_series(asked).shape[:2], dtype=torch.long)
+
+
 def _of_objects(key: str) -> Make:
     return lambda asked: _zeros(asked.request.batch, _OBJECTS, asked.said(key))
 
@@ -359,7 +364,7 @@ _MAKERS: Mapping[str, tuple[Make, ...]] = {
     "visual_feats": (_of_objects("visual_feat_dim"),),
     "visual_pos": (_of_objects("visual_pos_dim"),),
     "past_values": (_series,),
-    "past_values_padding": (_series,),
+    "past_values_padding": (_no_gaps,),
     "freq": (lambda asked: torch.zeros(asked.request.batch, 1, dtype=torch.long),),
     "latents": (_latents,),
     "states": (_of_tokens("state_dim"),),
@@ -398,6 +403,16 @@ def is_known(name: Value) -> bool:
     return isinstance(name, str) and name in _MAKERS
 
 
+def count_forms_of(name: str) -> int:
+    """Return how many forms an argument of a name may have."""
+    return len(_MAKERS[name])
+
+
+def made(asked: AskedModel, name: str, form: int) -> torch.Tensor:
+    """Return an argument in one of its forms. Raises RecordingError for a size that nobody says."""
+    return _form_of(_MAKERS[name], form)(replace(asked, form=form))
+
+
 def count_forms(asked: AskedModel) -> int:
     """Return how many forms the inputs of a model may have by their names, each with each.
 
@@ -419,11 +434,11 @@ def by_name(asked: AskedModel, given: frozenset[str]) -> Tensors:
     forms, left = {}, asked.form
     for name, count in _counts(wanted).items():
         left, forms[name] = divmod(left, count)
-    made: Tensors = {}
+    inputs: Tensors = {}
     for name in sorted(wanted - given):
         form = forms.get(_FORM_OF.get(name, name), 0)
-        made[name] = _form_of(_MAKERS[name], form)(replace(asked, form=form))
-    return made
+        inputs[name] = made(asked, name, form)
+    return inputs
 
 
 def _counts(names: set[str]) -> dict[str, int]:
