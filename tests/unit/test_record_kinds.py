@@ -25,11 +25,17 @@ from tests.unit.test_record_saved import (
     small,
 )
 from tools.coverage.real_run import HeardDevice, compare, run_heard, run_really
-from vramplan.engines.torch.record.saved import named_inputs, recording_child
+from vramplan.engines.torch.record.saved import inputs, named_inputs, recording_child
 from vramplan.engines.torch.record.saved.asked_model import AskedModel
 from vramplan.engines.torch.record.saved.build import build_part
 from vramplan.engines.torch.record.saved.constant_tape import write_recording
-from vramplan.engines.torch.record.saved.wrapped import CUDA, Functions, OnDevice, WrappedDevice
+from vramplan.engines.torch.record.saved.wrapped import (
+    CUDA,
+    Functions,
+    OnDevice,
+    WrappedDevice,
+    cuda_asked_for,
+)
 from vramplan.engines.torch.record.stream import Alloc, LoopNext, Phase, Stream
 from vramplan.engines.torch.tape.format import parse_tape
 from vramplan.errors import RecordingError
@@ -269,6 +275,37 @@ def test_a_sound_is_so_many_tokens_before_a_prompt() -> None:
         if isinstance(one, Alloc) and one.operator.startswith("aten.embedding")
     )
     assert first.size_bytes == (12 + REQUEST.prompt_tokens) * TEXT["hidden_size"] * 4
+
+
+class HearsNothing(torch.nn.Module):
+    """Says how many tokens a sound is, and takes none."""
+
+    dtype, device = torch.float32, CUDA
+    config = types.SimpleNamespace(audio_token_id=5, max_position_embeddings=64)
+
+    def can_generate(self):
+        return True
+
+    def get_audio_features(self, input_features):
+        return input_features[:, :4]
+
+    def forward(self, input_ids=None, input_features=None, **_):
+        return input_ids, input_features
+
+    def generate(self, input_ids=None, input_features=None, **kwargs):
+        return self(input_ids, input_features, **kwargs)
+
+
+def test_a_sound_that_is_not_taken_leaves_the_prompt_alone() -> None:
+    model = HearsNothing()
+    device = WrappedDevice(Stream("main", {}), set())
+    with cuda_asked_for("flash"), device, Functions("flash"):
+        count = inputs.count_forms(REQUEST, model)
+        first, last = (inputs.inputs(REQUEST, model, device, form) for form in (0, count - 1))
+    assert first["input_ids"].shape == (1, 4 + REQUEST.prompt_tokens)
+    assert "input_features" in first
+    assert last.keys() == {"input_ids", "attention_mask"}
+    assert last["input_ids"].shape == (1, REQUEST.prompt_tokens)
 
 
 def test_inference_mode_is_no_obstacle() -> None:

@@ -38,12 +38,8 @@ def in_a_prompt(asked: AskedModel, device: WrappedDevice) -> Tensors:
     Nothing for a model that takes no such, or none of the forms made here; one that sees too is
     given an image.
     """
-    if not asked.generates or asked.main != "input_ids" or asked.sees_in_a_prompt:
-        return {}
-    said = (getattr(asked.config, key, None) for key in _TOKENS)
-    token = next((one for one in said if type(one) is int), None)
-    found = _asked(asked)
-    if token is None or found is None:
+    token, found = _token(asked), _asked(asked)
+    if token is None or found is None or asked.form:
         return {}
     sound, ask = found
     for form in range(named_inputs.count_forms_of(sound)):
@@ -63,6 +59,19 @@ def _with_prompt(asked: AskedModel, token: int, tokens: int) -> Tensors:
     ids = torch.full((asked.request.batch, tokens + asked.tokens), PLAIN_TOKEN)
     ids[:, :tokens] = token
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def is_taken(asked: AskedModel) -> bool:
+    """Return whether a sound goes with a model's prompt."""
+    return _token(asked) is not None and _asked(asked) is not None
+
+
+def _token(asked: AskedModel) -> int | None:
+    """Return what stands for a part of a sound in a prompt; None where none goes with it."""
+    if not asked.generates or asked.main != "input_ids" or asked.sees_in_a_prompt:
+        return None
+    said = (getattr(asked.config, key, None) for key in _TOKENS)
+    return next((one for one in said if type(one) is int), None)
 
 
 def _asked(asked: AskedModel) -> tuple[str, Callable[..., Value]] | None:
