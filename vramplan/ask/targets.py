@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from vramplan.catalog import Catalog, find_pipeline, load_catalog, user_folders
@@ -20,6 +21,8 @@ _YAML = (".yaml", ".yml")
 _SUFFIXES = (".gguf", ".safetensors")
 _PREFIXES = ("hf:", "ollama:", "lmstudio:")
 _OLLAMA = "ollama:"
+#: models in a folder that a message names
+_MOST_NAMED = 5
 
 
 def silent(_text: str, _done: int = 0, _total: int = 0) -> None:
@@ -45,9 +48,11 @@ def find_target(
     if "\0" in text:
         raise UsageError(f"{text[:200]!r}: no model's name has a NUL")
     text = _plain(text, catalog)
-    if _is_known(text, catalog):
-        return catalog.pipeline(text)
     path = Path(text)
+    if _is_known(text, catalog):
+        if path.is_dir():
+            remark(f"{text}: the catalogue's; the folder is ./{text}")
+        return catalog.pipeline(text)
     if path.name == PROJECT_FILE:
         hint = "run vramplan check beside it, without a TARGET"
         raise UsageError(f"{text}: describes a project, not a pipeline", hint=hint)
@@ -106,6 +111,7 @@ def _open_model(text: str, catalog: Catalog, mmproj: str | None, remark: Remark)
     saved = door.open_saved(text, entries, catalog.folders, remark)
     if saved is not None:
         return saved
+    _check_folder(Path(text))
     from vramplan.sources.denoiser_file import DenoiserError, from_gguf
 
     try:
@@ -115,6 +121,19 @@ def _open_model(text: str, catalog: Catalog, mmproj: str | None, remark: Remark)
         if found is None:
             raise
         return found
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise SourceError for a folder without a model of its own that has some below, with those."""
+    from vramplan.ask.folders import saved_in
+
+    if not folder.is_dir() or any(folder.glob("*.gguf")):
+        return
+    below = list(islice(saved_in(folder), _MOST_NAMED + 1))
+    if below:
+        more = ", …" if len(below) > _MOST_NAMED else ""
+        hint = f"name one: {', '.join(map(str, below[:_MOST_NAMED]))}{more}"
+        raise SourceError(f"{folder}: no model itself, but some are in it", hint=hint)
 
 
 def _is_place(text: str) -> bool:

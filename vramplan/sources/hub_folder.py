@@ -19,6 +19,7 @@ from vramplan.sources.safetensors import LONGEST, SafetensorsHeader, read_header
 from vramplan.sources.saved_model import (
     CONFIG,
     INDEX,
+    INDEX_LIMITS,
     LocalFiles,
     SavedModel,
     is_saved_folder,
@@ -52,9 +53,16 @@ class _HubFiles:
 
     def read_config(self, path: str) -> dict[str, Json]:
         """Return an object of JSON; raises SourceError."""
-        data = get(self._url(path), self.hub, _CONFIGS.text_bytes + 1, {})
+        return self._read_object(path, _CONFIGS)
+
+    def read_index(self, path: str) -> dict[str, Json]:
+        """Return an object of JSON that may name each tensor; raises SourceError."""
+        return self._read_object(path, INDEX_LIMITS)
+
+    def _read_object(self, path: str, limits: Limits) -> dict[str, Json]:
+        data = get(self._url(path), self.hub, limits.text_bytes + 1, {})
         try:
-            found = parse_json(data, f"{self.place}/{path}", _CONFIGS)
+            found = parse_json(data, f"{self.place}/{path}", limits)
         except JsonError as problem:
             raise SourceError(str(problem)) from None
         if not isinstance(found, dict):

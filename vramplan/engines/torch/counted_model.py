@@ -152,6 +152,16 @@ def dtype_of_files(model: SavedModel) -> str:
     return sizes.most_common(1)[0][0] if sizes else "fp16"
 
 
+def quantised_type(model: SavedModel) -> str | None:
+    """Return the type of most of a model's bytes, in its files' words; None where it is a float."""
+    sizes: Counter[str] = Counter()
+    for part in model.parts:
+        for tensor in part.tensors:
+            sizes[tensor.dtype] += tensor.size_bytes
+    most = sizes.most_common(1)[0][0] if sizes else ""
+    return None if most in SAVED_DTYPES else most or None
+
+
 def _count_part(part: Part) -> CountedPart:
     sizes: Counter[str] = Counter()
     elements = fixed = parameters = kept = 0

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines.torch.compressed_tensors import is_compressed
-from vramplan.engines.torch.counted_model import CountedModel, count, dtype_of_files, saved_dtype
+from vramplan.engines.torch.counted_model import (
+    CountedModel,
+    count,
+    dtype_of_files,
+    quantised_type,
+    saved_dtype,
+)
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
@@ -81,12 +87,15 @@ def _as_pipeline(
 ) -> TorchPipeline:
     """Return a saved model as a pipeline called `name`, and remark how it was understood."""
     dtype = saved_dtype(model)
-    same = find_same(model, entries, folders)
-    if same is not None:
+    alike = find_same(model, entries, folders, name)
+    if alike:
+        same, *others = alike
         own = {spec.name: spec.dtype for spec in same.components if spec.dtype}
         beside = "".join(f", its {part} in {told}" for part, told in own.items())
+        names = ", ".join(other.name for other in others)
+        called = f" (or {names}: name that instead)" if others else ""
         remark(
-            f"{model.place}: the architecture of the catalogue's {same.name}, "
+            f"{model.place}: the architecture of the catalogue's {same.name}{called}, "
             f"{_loaded(model)}{beside}"
         )
         model = _with_own_dtypes(model, own)
@@ -176,9 +185,10 @@ def _with_decoders_tape(
     (part,) = (one for one in model.parts if one.name == decoder.part)
     lone = replace(model, kind="model", parts=(part,), config=part.config)
     autoencoders = (one for one in entries if "mode" in one.defaults and "image" in one.defaults)
-    same = find_same(lone, autoencoders, folders)
-    if same is None:
+    found = find_same(lone, autoencoders, folders)
+    if not found:
         return counted
+    same = found[0]
     return replace(counted, decoder=replace(decoder, tape=same.tape or same.tape_within))
 
 
@@ -189,6 +199,9 @@ def _loaded(model: SavedModel) -> str:
     words = f"in {dtype}, as its files are"
     if dtype != of_files:
         words = f"in {dtype}, as its config says (its files are in {of_files})"
+    quantised = quantised_type(model)
+    if quantised is not None:
+        words = f"as they are in its files (most in {quantised}), the rest in {dtype}"
     if any(is_compressed(part) for part in model.parts):
         words = f"in {dtype}, since the first call unpacks what compressed-tensors packed"
     if model.runtime == "diffusers" and dtype != "fp32":
