@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
 import threading
@@ -514,6 +515,8 @@ class Hub(ThreadingHTTPServer):
 
     folder: Path
     asked: list[tuple[str, str | None]]
+    page: int
+    elsewhere: str
     daemon_threads = True
 
 
@@ -529,10 +532,10 @@ class Handler(BaseHTTPRequestHandler):
         if "/api/models/" in self.path:
             listed = [
                 {"type": "file", "path": str(path.relative_to(root))}
-                for path in root.rglob("*")
+                for path in sorted(root.rglob("*"))
                 if path.is_file()
             ]
-            self.reply(200, json.dumps(listed).encode())
+            self.list(listed)
             return
         path = root / self.path.partition("/resolve/main/")[2]
         if not path.is_file():
@@ -546,6 +549,18 @@ class Handler(BaseHTTPRequestHandler):
             file.seek(first)
             self.reply(206, file.read(last - first + 1))
 
+    def list(self, listed: list[dict[str, str]]) -> None:
+        """Answer with a page of them, and where it goes on."""
+        first = int(self.path.partition("&cursor=")[2] or 0)
+        last = first + self.server.page
+        self.send_response(200)
+        if last < len(listed):
+            here = self.path.partition("&")[0]
+            to = self.server.elsewhere or here
+            self.send_header("Link", f'<{to}&cursor={last}>; rel="next"')
+        self.end_headers()
+        self.wfile.write(json.dumps(listed[first:last]).encode())
+
     def reply(self, status: int, data: bytes) -> None:
         self.send_response(status)
         self.end_headers()
@@ -556,6 +571,7 @@ class Handler(BaseHTTPRequestHandler):
 def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
     with Hub(("127.0.0.1", 0), Handler) as server:
         server.folder, server.asked = tmp_path / "there", []
+        server.page, server.elsewhere = 1000, ""
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
@@ -571,6 +587,44 @@ def test_a_repository_is_answered_by_the_beginnings_of_its_files(hub) -> None:
     assert "hf:org/fine-tune: the architecture of the catalogue's sd15, in bf16" in said[0]
     ranges = [asked for path, asked in hub.asked if path.endswith(".safetensors")]
     assert ranges == ["bytes=0-262143"] * 4, "a header each, at once, and no data"
+
+
+def test_a_list_of_files_is_read_to_its_last_page(hub, run) -> None:
+    """The hub tells a thousand at once: what is on the next page is no part that is not there."""
+    saved.save(hub.folder, "sd15", "BF16")
+    hub.page = 3
+    assert "the catalogue's sd15" in opened("hf:org/fine-tune")[1][0]
+    hub.elsewhere = "http://elsewhere.example/list?"
+    assert "goes on at another host" in refused(run, "hf:org/fine-tune")
+    hub.elsewhere, hub.page = "", 0
+    assert "more files than 100 pages" in refused(run, "hf:org/fine-tune")
+
+
+def test_a_component_that_is_named_and_not_there_is_no_smaller_model(tmp_path, run) -> None:
+    folder = saved.save(tmp_path / "mine", "sd15")
+    for path in sorted((folder / "text_encoder").iterdir()):
+        path.unlink()
+    assert "text_encoder: not there, and model_index.json names it" in refused(run, folder)
+
+
+def test_a_file_of_a_repository_is_read_as_one_here(hub, run, monkeypatch) -> None:
+    saved.save_checkpoint(hub.folder / "a" / "merge.safetensors", "sd15", saved.LAYOUT)
+    endpoint = os.environ["HF_ENDPOINT"]
+    for target in ("hf:org/name:a/merge.safetensors", "hf:org/name"):
+        found, said = opened(target)
+        assert "the catalogue's sd15" in said[0]
+        assert found.name in ("merge", "name")
+    _, said = opened(f"{endpoint}/org/name/blob/main/a/merge.safetensors")
+    assert "hf:org/name/a/merge.safetensors: the architecture" in said[0]
+    tensors = [("a.lora_A.weight", "F16", (4, 8)), ("a.lora_B.weight", "F16", (8, 4))]
+    saved.write(hub.folder / "b.safetensors", tensors)
+    assert "name a file" in refused(run, "hf:org/name")
+    told = run("check", "hf:org/name", "--card", "8gb").hint
+    assert told == "hf:org/name:a/merge.safetensors, b.safetensors"
+    told = run("check", "hf:org/name:b.safetensors", "--card", "8gb").hint
+    assert told.endswith("--set lora=FILE, once it is here")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "not in the local cache" in refused(run, "hf:org/name:b.safetensors")
 
 
 def test_a_copy_in_the_cache_goes_before(hub, tmp_path, monkeypatch) -> None:

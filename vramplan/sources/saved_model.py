@@ -43,6 +43,13 @@ _WEIGHTS = re.compile(
     r"(?:-(?P<part>[0-9]{1,6})-of-(?P<parts>[0-9]{1,6}))?(?P<late>\.\w{1,20})?\.safetensors",
     re.ASCII,
 )
+#: classes with weights: schedulers, tokenizers and processors have none, and are not looked for;
+#: a safety checker is often left out
+_WITH_WEIGHTS = (
+    *("Model", "ModelWithProjection", "ForConditionalGeneration", "ForCausalLM", "Encoder"),
+    *("Vocoder", "Connectors", "Adapter"),
+)
+_AUTOENCODER = "Autoencoder"
 _PICKLE = re.compile(r".*\.(?:bin|ckpt|pt|pth|pkl)", re.IGNORECASE)
 
 
@@ -205,6 +212,11 @@ def _read_parts(files: Files, index: Mapping[str, Json]) -> Iterator[Part]:
             raise SourceError(f"{files.place}/{INDEX}: {name[:80]!r} is not a component's name")
         there = files.names(name)
         if CONFIG not in there:
+            if class_name.endswith(_WITH_WEIGHTS) or class_name.startswith(_AUTOENCODER):
+                raise SourceError(
+                    f"{files.place}/{name}: not there, and {INDEX} names it: {class_name[:80]}",
+                    hint=f"download or save it too; null in {INDEX} for a pipeline without it",
+                )
             continue
         config = files.read_config(f"{name}/{CONFIG}")
         tensors = _read_tensors(files, there, f"{name}/", config)
@@ -402,15 +414,17 @@ def read_saved_file(path: Path) -> SavedModel:
 
     Raises SourceError for a LoRA and for learnt words, which are no models by themselves.
     """
-    return _from_header(read_safetensors(path))
+    return read_saved_header(read_safetensors(path))
 
 
-def _from_header(header: SafetensorsHeader) -> SavedModel:
+def read_saved_header(header: SafetensorsHeader) -> SavedModel:
+    """Return the same of a file whose header was read, wherever it is."""
     path = header.path
     if not header.tensors:
         raise SourceError(f"{path}: no tensors in it")
     if is_adapter(header.tensors):
-        hint = f"name the model it is for, and this file with --set lora={path}"
+        here = "FILE, once it is here" if ":" in path.partition("/")[0] else path
+        hint = f"name the model it is for, and this file with --set lora={here}"
         raise SourceError(f"{path}: a LoRA, no model by itself", hint=hint)
     if all(one.name in _EMBEDDINGS for one in header.tensors):
         hint = "name the model whose prompts it is for: it takes some KiB beside that"

@@ -63,7 +63,7 @@ def find_saved(
         from vramplan.sources.hub_folder import read_saved_on_hub
 
         found = read_saved_on_hub(text)
-        name = text.rpartition("/")[2]
+        name = text.rpartition("/")[2].rpartition(":")[2].removesuffix(SUFFIX)
     elif (path := Path(text)).is_dir():
         found = read_saved_folder(LocalFiles(path)) if is_saved_folder(path) else None
         name = path.resolve().name
