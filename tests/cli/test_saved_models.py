@@ -157,6 +157,19 @@ def test_what_is_tied_is_counted_once(tmp_path) -> None:
         assert [part.parameters for part in counted(folder)] == [elements]
 
 
+def test_who_quantised_weights_is_said_and_not_that_files_are_in_half_precision(tmp_path) -> None:
+    folder = saved.save(tmp_path / "mine", "vit-mae-base")
+    tensors = [("a.weight", "U8", (512, 1)), ("a.weight.absmax", "U8", (16,))]
+    saved.write(folder / "model.safetensors", [*tensors, ("words.weight", "BF16", (4096, 1))])
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    (said, *_) = opened(folder)[1]
+    assert "those quantised as they are in its files (bitsandbytes), the others in bf16" in said
+    path = saved.write(tmp_path / "t5_fp8.safetensors", [("a.weight", "F8_E4M3", (512, 1))])
+    assert "as they are in its files (f8_e4m3), the others in fp16" in opened(path)[1][0]
+
+
 def counted(place: Path) -> tuple[CountedPart, ...]:
     found = opened(place)[0].counted
     assert found is not None

@@ -11,7 +11,7 @@ from vramplan.engines.torch.counted_model import (
     CountedModel,
     count,
     dtype_of_files,
-    quantised_type,
+    quantised_by,
     saved_dtype,
 )
 from vramplan.engines.torch.pipeline import TorchPipeline
@@ -199,9 +199,9 @@ def _loaded(model: SavedModel) -> str:
     words = f"in {dtype}, as its files are"
     if dtype != of_files:
         words = f"in {dtype}, as its config says (its files are in {of_files})"
-    quantised = quantised_type(model)
+    quantised = quantised_by(model)
     if quantised is not None:
-        words = f"as they are in its files (most in {quantised}), the rest in {dtype}"
+        words = f"those quantised as they are in its files ({quantised}), the others in {dtype}"
     if any(is_compressed(part) for part in model.parts):
         words = f"in {dtype}, since the first call unpacks what compressed-tensors packed"
     if model.runtime == "diffusers" and dtype != "fp32":
