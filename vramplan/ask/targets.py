@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ _YAML = (".yaml", ".yml")
 _SUFFIXES = (".gguf", ".safetensors")
 _PREFIXES = ("hf:", "ollama:", "lmstudio:")
 _OLLAMA = "ollama:"
+_COMPOSE = re.compile(r"(?:docker-)?compose[\w.-]{0,80}\.ya?ml", re.IGNORECASE)
 #: models in a folder that a message names
 _MOST_NAMED = 5
 
@@ -56,6 +58,11 @@ def find_target(
     if path.name == PROJECT_FILE:
         hint = "run vramplan check beside it, without a TARGET"
         raise UsageError(f"{text}: describes a project, not a pipeline", hint=hint)
+    if _COMPOSE.fullmatch(path.name) and path.is_file():
+        hint = (
+            "name the model that a service loads, such as ollama:qwen3:8b or qwen3:8b[context=8k]"
+        )
+        raise UsageError(f"{text}: describes services, not a pipeline", hint=hint)
     if path.suffix.lower() in _YAML:
         from vramplan.catalog import load_pipeline_file
 
