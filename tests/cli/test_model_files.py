@@ -509,3 +509,9 @@ def test_what_runs_a_model_is_told_from_one(run, tmp_path, name, said, hint) -> 
     path.write_text("FROM: qwen3:8b\n")
     result = run("check", path, "--card", "8gb")
     assert (result.code, said in result.error, hint in result.hint) == (2, True, True)
+
+
+@pytest.mark.parametrize("place", ["./nowhere", "../no/where", "/no/where"])
+def test_a_path_that_is_none_is_no_unknown_pipeline(run, tmp_path, monkeypatch, place) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("check", place, "--card", "8gb").error == f"{place}: no such file or folder"

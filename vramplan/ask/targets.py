@@ -177,6 +177,8 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
     """Return the error for an ``ORG/NAME`` that is neither here nor in the catalogue."""
     from vramplan.sources.hub_address import repository_named
 
+    if text.startswith((".", "/", "~")):
+        return UsageError(f"{text}: no such file or folder")
     near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories))
     repository = repository_named(text)
     on_hub = (
