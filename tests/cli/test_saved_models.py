@@ -417,6 +417,13 @@ def test_an_index_names_the_parts_however_they_are_called(tmp_path, run) -> None
         assert message in refused(run, folder)
 
 
+@pytest.mark.parametrize("name", ["controlnet_cond_embedding.a", "control_model.zero_convs.0.a"])
+def test_a_controlnet_alone_says_what_plans_both(tmp_path, name) -> None:
+    path = saved.write(tmp_path / "canny.safetensors", [(name, "F16", (64, 64))])
+    assert f"'sdxl[controlnet={path}]' plans both, where it is SDXL's" in opened(path)[1][1]
+    assert not opened(saved.write(tmp_path / "other.safetensors", [("a", "F16", (8, 8))]))[1][1:]
+
+
 def test_a_folder_of_models_names_them(tmp_path, run) -> None:
     folder = saved.save(tmp_path / "models" / "mine", "vit-mae-base")
     assert "no model itself, but some are in it" in refused(run, tmp_path / "models")
@@ -460,7 +467,9 @@ def test_a_lora_is_no_model(tmp_path, run) -> None:
 def test_other_adapters_are_no_models_either(tmp_path, run, names) -> None:
     tensors = [(name, "F16", (4, 8)) for name in names]
     path = saved.write(tmp_path / "l.safetensors", tensors)
-    assert "a LoRA, no model by itself" in refused(run, path)
+    said = refused(run, path)
+    assert "no model by itself" in said
+    assert ("a LoRA," in said) == ("lora." in names[0]) == ("lora=" in run("check", path).hint)
 
 
 def test_learnt_words_are_no_model(tmp_path, run) -> None:

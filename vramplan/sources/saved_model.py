@@ -400,6 +400,7 @@ _TRAINING_ONLY = ("logit_scale",)
 _LORA = re.compile(
     r"[._](?:lora|hada|lokr|oft|ia3)[._]|[._](?:alpha|dora_scale|diff|diff_b)$", re.ASCII
 )
+_MATRICES = re.compile(r"[._]lora[._]", re.ASCII)
 #: words that a text encoder learnt: a few rows as wide as it is
 _EMBEDDINGS = frozenset({"emb_params", "clip_l", "clip_g", "t5xxl", "string_to_param.*"})
 
@@ -423,6 +424,9 @@ def read_saved_header(header: SafetensorsHeader) -> SavedModel:
     if not header.tensors:
         raise SourceError(f"{path}: no tensors in it")
     if is_adapter(header.tensors):
+        if not any(_MATRICES.search(one.name) for one in header.tensors):
+            hint = "name the model it is for: fused into its weights it takes nothing beside them"
+            raise SourceError(f"{path}: a LoHa, LoKr or the like, no model by itself", hint=hint)
         here = "FILE, once it is here" if ":" in path.partition("/")[0] else path
         hint = f"name the model it is for, and this file with --set lora={here}"
         raise SourceError(f"{path}: a LoRA, no model by itself", hint=hint)

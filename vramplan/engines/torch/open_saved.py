@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -43,6 +44,8 @@ _SIDE = 1024
 #: and of a video: what Wan and its like make, 4n + 1 frames
 _VIDEO_SIDES, _FRAMES = (832, 480), 81
 _MOST_FRAMES = 2048
+#: what a ControlNet has and no denoiser, in diffusers' and in its authors' names
+_CONTROL = re.compile(r"^(?:control_model\.|controlnet_|input_hint_block\.|zero_convs\.)")
 _LARGEST_SIDE = 1 << 14
 #: pipelines that decode another size than they are asked for (the nearest of a table's, or one of
 #: as many pixels). Source: diffusers 0.42.1, `use_resolution_binning` in pipelines/{prx,
@@ -120,6 +123,11 @@ def _as_pipeline(
         of = open_denoiser(file, entries, folders, remark)
         if of is not None:
             return of
+    _say_that_there_is_no_tape(model, remark)
+    return _counted_pipeline(model, name, dtype, entries, folders)
+
+
+def _say_that_there_is_no_tape(model: SavedModel, remark: Remark) -> None:
     what = model.class_name or "this model"
     rest = (
         f"it is recorded here by its own code, {_loaded(model)}"
@@ -127,6 +135,21 @@ def _as_pipeline(
         else f"its weights are counted, {_loaded(model)}; the rest is assumed, in a wide band"
     )
     remark(f"{model.place}: there is no tape of {what}: {rest}")
+    if _is_controlnet(model):
+        remark(
+            f"{model.place}: a ControlNet runs beside a pipeline: "
+            f"'sdxl[controlnet={model.place}]' plans both, where it is SDXL's"
+        )
+
+
+def _counted_pipeline(
+    model: SavedModel,
+    name: str,
+    dtype: str,
+    entries: Iterable[Entry],
+    folders: Sequence[Path],
+) -> TorchPipeline:
+    """Return a saved model without a tape, with the settings that it has then."""
     counted = _with_decoders_tape(count(model), model, entries, folders)
     defaults: dict[str, SettingValue] = {"batch": 1, "dtype": dtype}
     constraints = {"batch": Constraint(maximum=1024)}
@@ -167,6 +190,13 @@ def _as_pipeline(
     if is_packed or any(part.quantised for part in counted.parts):  # its weights are what they are
         return pipeline
     return add_weight_settings(pipeline, {part.name: part.class_path for part in model.parts})
+
+
+def _is_controlnet(model: SavedModel) -> bool:
+    """Return whether a model is a ControlNet alone: by its class, or its tensors' names."""
+    if model.class_name:
+        return "ControlNet" in model.class_name and model.kind == "model"
+    return any(_CONTROL.search(one.name) for part in model.parts for one in part.tensors)
 
 
 def _with_own_dtypes(model: SavedModel, own: Mapping[str, str]) -> SavedModel:
