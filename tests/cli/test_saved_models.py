@@ -133,6 +133,9 @@ def test_of_pipelines_with_the_same_tensors_configs_and_names_tell_which(tmp_pat
         (folder / "scheduler" / "scheduler_config.json").write_text(f'{{"shift": {shift}}}')
         _, said = opened(folder)
         assert f"the catalogue's {name} (or {other}: name that instead)" in said[0]
+    for name, of in (("finetuning", "sdxl"), ("my-sdxl-turbo", "sdxl-turbo")):
+        path = saved.save_checkpoint(tmp_path / f"{name}.safetensors", "sdxl", saved.LAYOUT_XL)
+        assert f"the catalogue's {of} (or " in opened(path)[1][0]
     told = {"sample_size": 1024, "scaling_factor": 0.13025}
     _, said = opened(saved.save(tmp_path / "vae", "sd15-vae", vae=told))
     assert "the catalogue's sdxl-vae (or sd15-vae" in said[0]

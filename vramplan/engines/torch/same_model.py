@@ -64,7 +64,8 @@ def find_same(
             found.append((pipeline, _agreement(model, entry)))
     if len(found) > 1:
         called = " ".join((name, *_told_names(model)))
-        found.sort(key=lambda one: (-one[1], -likeness(one[0].name, called), len(one[0].name)))
+        names = [pipeline.name for pipeline, _ in found]
+        found.sort(key=lambda one: (-one[1], -_fitness(one[0].name, called, names)))
     return tuple(pipeline for pipeline, _ in found)
 
 
@@ -97,11 +98,25 @@ def _told_names(model: SavedModel) -> Iterator[str]:
 
 def likeness(name: str, text: str) -> int:
     """Return how well a text names an entry: characters that both have, less the others."""
-    one, other = (
-        "".join(letter for letter in said.lower() if letter.isalnum()) for said in (name, text)
-    )
+    return _in_both(name, text) - len(_letters(name))
+
+
+def _fitness(name: str, text: str, names: Sequence[str]) -> int:
+    """Return how well a text names one of some entries: what a name adds to another's has to be."""
+    bases = [one for one in names if one != name and name.startswith(one)]
+    added = len(name) - len(max(bases, key=len)) if bases else 0
+    return _in_both(name, text) - added
+
+
+def _in_both(name: str, text: str) -> int:
+    """Return twice the letters of the runs that both have."""
+    one, other = _letters(name), _letters(text)
     blocks = SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
-    return 2 * sum(block.size for block in blocks if block.size > 1) - len(one)
+    return 2 * sum(block.size for block in blocks if block.size > 1)
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
 def _may_be_same(model: SavedModel, entry: Entry) -> bool:
