@@ -152,6 +152,20 @@ def dtype_of_files(model: SavedModel) -> str:
     return sizes.most_common(1)[0][0] if sizes else "fp16"
 
 
+def quantised_by(model: SavedModel) -> str | None:
+    """Return who quantised a model's weights, or in which type most of a part is; None where none.
+
+    Such weights are held as they are in their files.
+    """
+    for part in model.parts:
+        said = part.config.get("quantization_config")
+        method = said.get("quant_method") if isinstance(said, Mapping) else None
+        if isinstance(method, str):
+            return method[:40]
+    kinds = [_count_part(part).quantised for part in model.parts]
+    return next((kind for kind in kinds if kind), None)
+
+
 def _count_part(part: Part) -> CountedPart:
     sizes: Counter[str] = Counter()
     elements = fixed = parameters = kept = 0
