@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from vramplan.engines.torch.attention_kernel import KERNELS
 from vramplan.quick_dataclass import dataclass
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -75,10 +76,6 @@ class Asked:
     queries: int = 1
     keys: int = 1
     is_of_run: bool = True  # in the dtype of the run, for which the architecture prefers a kernel
-
-
-#: what an architecture may prefer
-KERNELS = ("flash", "cudnn", "efficient", "math")
 
 
 def choose_kernel(best: str, asked: Asked) -> str:
