@@ -48,7 +48,9 @@ def estimate_beyond(
         there, last = estimate(settings), estimate(edge)
     except TapeError:
         return None
-    shown = ", ".join(f"{key} {_shown(edge[key])}" for key in edge if edge[key] != settings[key])
+    shown = ", ".join(
+        f"{key} {shown_setting(edge[key])}" for key in edge if edge[key] != settings[key]
+    )
     why = f"tape {tape.pipeline}, which holds at {shown}, {_CARRIED_ON}: {_WHY}"
     return _widened(there, abs(there.need.band.expected_bytes - last.need.band.expected_bytes), why)
 
@@ -153,5 +155,6 @@ def _wider(band: Band, less_bytes: int, more_bytes: int) -> Band:
     )
 
 
-def _shown(value: SettingValue) -> str:
+def shown_setting(value: SettingValue) -> str:
+    """Return a setting's value as it is written."""
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,6 +1,6 @@
 """A model without a tape: its weights are counted, and what it works with is assumed, in a band.
 
-The band knows no class. Four things are looked for in configs and tensors, and the largest
+The band knows no class. Five things are looked for in configs and tensors, and the largest
 decides:
 
 - any component: 1.5 to 20 % of the largest one's weights live as activations: up to 20 % for each
@@ -9,7 +9,12 @@ decides:
   5 to 14 tensors live at once (the replayed decoders of SD 1.5 and SDXL need 6.6 to 12.7 at
   512 to 2048 pixels, in fp16 and fp32); a decoder of video up to 160, for its frames; before 8.0,
   where cuDNN's plans in bf16 take whole copies in fp32, up to 32 (the replayed decoders of FLUX.1,
-  FLUX.2 and Sana need 29 to 32 on 7.5), or what attention without a fused kernel takes;
+  FLUX.2 and Sana need 29 to 32 on 7.5), or what attention without a fused kernel takes. Those that
+  decode all frames of a video at once need up to 9 tensors for each (SVD), 2 to 5 in parts;
+- a denoiser, where no fused kernel takes its dtype (bf16 before 8.0): the scores of its attention,
+  of a token for 16 by 16 pixels and 4 frames, in up to 130 heads. The replayed ones keep as many as
+  14 (Wan 2.1 1.3B) to 125 (Qwen-Image-Edit, whose tokens are twice as many) would; those that see
+  smaller latents fewer (LTX, Wan 2.2 5B: less than 2), and linear attention none (Sana);
 - a language model, by its config: its KV cache, and what a token takes in the widest layer;
 - a model that sees, by the same: its vision tower's patches, its image's tokens in the prompt, and
   where no fused kernel is, the scores of its attention. These two tell all of it.
@@ -64,6 +69,11 @@ _ANY: _Rule = (15, 60, 200)
 _IMAGES: _Rule = (5_000, 10_000, 14_000)
 _IMAGES_IN_COPIES: _Rule = (5_000, 20_000, 32_000)
 _VIDEO: _Rule = (5_000, 40_000, 160_000)
+#: at most so many for each frame; in bf16 before 8.0 as many more as of images
+_OF_A_FRAME = 10
+#: a denoiser's scores without a fused kernel, of so large patches and so many frames: so many heads
+_DENOISED: _Rule = (0, 40_000, 130_000)
+_PIXELS_OF_A_PATCH, _FRAMES_OF_A_LATENT = 256, 4
 #: a decoder's attention without a fused kernel: so many matrices of scores, of so large patches
 _SCORES, _PIXELS_OF_A_TOKEN = 2, 64
 _IN_FULL: _Rule = (0, 700, 1_250)
@@ -257,6 +267,8 @@ def _uses(
     largest = model.largest
     phase = "denoise" if len(model.parts) > 1 else "generate"
     low, expected, high = _ANY
+    if model.language is not None:  # which tells the least itself
+        low = 0
     rule = isqrt(low * low * batch), isqrt(expected * expected * batch), high * batch
     if model.language is None or model.language.sight is None or model.language.is_routed:
         # else each of its parts tells
@@ -268,15 +280,43 @@ def _uses(
         dtype = decoder.dtype_in(str(settings["dtype"]))
         wide = ELEMENT_BYTES[dtype]
         one = width * height * decoder.channels * wide * batch
-        band = _scaled(one, _VIDEO if decoder.is_video else _IMAGES)
+        band = _scaled(one, _video(settings) if decoder.is_video else _IMAGES)
         if dtype == "bf16" and parse_capability(compute_capability) < (8, 0):
-            band = _wider(band, _scaled(one, _IMAGES_IN_COPIES))
+            copies = _IMAGES_IN_COPIES
+            if decoder.is_video:
+                more = _video(settings)[2] * _IMAGES_IN_COPIES[2] // _IMAGES[2]
+                copies = (*_IMAGES_IN_COPIES[:2], more)
+            band = _wider(band, _scaled(one, copies))
             tokens = width * height // _PIXELS_OF_A_TOKEN
             scores = _SCORES * 4 * tokens * tokens * batch  # in fp32
             band = _wider(band, _scaled(one + scores, _IN_FULL))
         yield band, _DECODING, decoder.part
+    yield from _denoised(model, settings, compute_capability)
     if model.language is not None:
         yield from _language_uses(model.language, settings, compute_capability)
+
+
+def _video(settings: Settings) -> _Rule:
+    """Return the rule of a decoder of video, which may decode all frames at once."""
+    low, expected, high = _VIDEO
+    return low, expected, max(high, 1000 * _OF_A_FRAME * _count(settings, "frames"))
+
+
+def _denoised(
+    model: CountedModel, settings: Settings, compute_capability: str
+) -> Iterator[tuple[Band, str, str]]:
+    """Yield what scores of attention a denoiser keeps, where no fused kernel takes its dtype."""
+    image = settings.get("image")
+    if not isinstance(image, tuple):
+        return
+    if attention_kernel(compute_capability, "auto", str(settings["dtype"])) != "math":
+        return
+    latents = -(-_count(settings, "frames") // _FRAMES_OF_A_LATENT)
+    tokens = image[0] * image[1] // _PIXELS_OF_A_PATCH * latents
+    scores = _SCORES * 4 * tokens * tokens * _count(settings, "batch")  # in fp32
+    for part in model.parts:
+        if part.name in DENOISERS:
+            yield _scaled(scores, _DENOISED), "denoise", part.name
 
 
 def _language_uses(
