@@ -89,7 +89,7 @@ def test_what_is_too_much_together_is_less_of_each() -> None:
     ("name", "key", "values", "at"),
     [
         ("z-image", "batch", (1, 2, 4, 16), 1),
-        ("ltx-2", "frames", (25, 97, 121, 161, 257), 121),
+        ("svd-xt", "frames", (14, 25, 50), 25),
         ("pixart-sigma", "image", ((512, 512), (1024, 1024), (2048, 2048)), (1024, 1024)),
     ],
 )

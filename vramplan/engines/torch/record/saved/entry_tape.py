@@ -80,8 +80,9 @@ _SETTINGS, _FEWER, _FEWER_APART, _BOTH_SIDES = 8, 4, 6, 16
 #: axes given up, one after the other, where code differs along them in no way that is found; few
 #: make several videos at once
 _GIVEN_UP, _GIVEN_UP_OF_VIDEOS = ("image", "batch"), ("batch", "frames", "image")
-#: so many runs are recorded more where code differs by whether an area is of whole blocks
-_MORE = 6
+#: so many runs are recorded more where code differs by whether an area is of whole blocks, every
+#: other one of which is: squares of tokens take four of either
+_MORE = 10
 #: videos are recorded up to so many times the default one, and where that fails up to it
 _TIMES = (2.5, 1.0)
 #: where a run of the largest batch fails in a class's own code: an image of many tiles fills it
