@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vramplan.ask.targets import make_jobs, open_catalog
+from vramplan.budget.cuda_context import context_band
 from vramplan.engines.torch import near_tape
 from vramplan.engines.torch.estimate import estimate_torch, settled
 from vramplan.engines.torch.facts import numbers_at
@@ -143,6 +144,12 @@ def test_plain_attention_needs_no_less_than_a_fused_kernel_does(monkeypatch) -> 
     assert blind.need.band.low_bytes < need.low_bytes <= right.low_bytes
     assert need.low_bytes > 0.9 * fused.low_bytes
     assert right.expected_bytes <= need.high_bytes
+    context = context_band(on)
+    ends = [
+        getattr(need, end) - getattr(context, end)
+        for end in ("low_bytes", "expected_bytes", "high_bytes")
+    ]
+    assert ends == sorted(ends)  # a grade takes the context off again
     (line,) = (one for one in ours.lines if one.kind is LineKind.ACTIVATIONS)
     assert "no less than by tape ltx-video-0.9 with flash attention" in line.source
     total = sum((one.band for one in ours.lines[1:]), ours.lines[0].band)

@@ -138,13 +138,17 @@ def _toward(value: SettingValue, default: SettingValue | None, *, larger: bool) 
     return value
 
 
-def _ratio(settings: Settings, there: Settings) -> Fraction:
-    """Return how many times as large a tensor may be, that goes with all that differs."""
+def _ratio(settings: Settings, there: Settings, power: int = 1) -> Fraction:
+    """Return how many times as large a tensor may be, that goes with all that differs.
+
+    Or with a power of it: each of a batch has scores of its own.
+    """
     asked, found = numbers_at(settings), numbers_at(there)
     ratio = Fraction(1)
     for name in asked.keys() & found.keys():
         if asked[name] != found[name]:
-            ratio *= Fraction(asked[name], max(1, found[name]))
+            one = Fraction(asked[name], max(1, found[name]))
+            ratio *= one if name == "batch" else one**power
     return ratio
 
 
@@ -218,8 +222,7 @@ def _moved(
             found.need.band.high_bytes,
         )
     )
-    ratio = _ratio(settings, there)
-    most = ratio * ratio if is_square else ratio
+    ratio, most = _ratio(settings, there), _ratio(settings, there, 2 if is_square else 1)
     if ratio >= 1:
         growth = int((ratio - 1) * work[1])
         move = _Move(
@@ -266,10 +269,22 @@ def _moved(
             ),
         ),
         peak=replace(found.peak, allocated_bytes=allocated, reserved_bytes=reserved, device=device),
-        need=replace(found.need, band=move.of(found.need.band)),
+        need=replace(found.need, band=_moved_need(found, move)),
         timeline=(),
         notes=(f"by its tape at {shown}: {_WHY}",),
     )
+
+
+def _moved_need(found: Estimate, move: _Move) -> Band:
+    """Return the need with all but the CUDA context moved: a grade takes that off again."""
+    context = next(one.band for one in found.lines if one.kind is LineKind.CUDA_CONTEXT)
+    need = found.need.band
+    rest = Band(
+        low_bytes=need.low_bytes - context.low_bytes,
+        expected_bytes=need.expected_bytes - context.expected_bytes,
+        high_bytes=need.high_bytes - context.high_bytes,
+    )
+    return context + move.of(rest)
 
 
 #: what goes with no size that is asked for, beside cuBLAS's workspace
@@ -306,7 +321,7 @@ def raised(found: Estimate, pipeline: TorchPipeline, settings: Settings, card: C
     return replace(
         found,
         lines=tuple(lines),
-        need=replace(found.need, band=move.of(found.need.band)),
+        need=replace(found.need, band=_moved_need(found, move)),
         phases=tuple(
             replace(
                 one,
