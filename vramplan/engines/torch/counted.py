@@ -430,4 +430,4 @@ def _notes(model: CountedModel, decoded: Band | None) -> Iterator[str]:
     if decoded is not None:
         yield f"what decoding takes is told by the tape of its autoencoder, {model.decoder.tape}"
     elif model.decoder.is_video:
-        yield "it decodes video: how many frames are decoded at once is not counted"
+        yield "it decodes video: at once a few frames, or at most all of them"
