@@ -359,6 +359,38 @@ def test_a_tape_is_a_fresh_recording_at_settings_drawn_at_random(entry) -> None:
         )
 
 
+def test_a_kernel_is_added_to_a_tape_that_lacks_it_and_nothing_else_of_it_changes(
+    monkeypatch,
+) -> None:
+    pipeline = clip()
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6",))
+    before = entry_tape.record_entry(pipeline, lambda _: None)
+    assert parse_tape(before, "tape").known_facts["kernel"] == ("flash",)
+    with pytest.raises(RecordingError, match="no architecture prefers math"):
+        entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", before)
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6", "7.5"))
+    after = entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", before)
+    tape = parse_tape(after, "tape")
+    assert set(tape.known_facts["kernel"]) == {"flash", "math"}
+    fresh = entry_tape._Recordings(pipeline, lambda _: None, ())
+    for words in words_of(pipeline, "bf16"):
+        numbers = Draw(pipeline).numbers(None, {"seed": words["kernel"]})
+        run = fresh.run(words, numbers, None)
+        hold(tape, numbers, words, run)
+    with pytest.raises(RecordingError, match=r"has ."):  # the other kernel's events are others
+        hold(tape, numbers, {**words, "kernel": "flash"}, run)
+    old, new = json.loads(before), json.loads(after)
+    assert {**new, "routines": None} == {**old, "routines": None}
+    with pytest.raises(RecordingError, match="has math attention"):
+        entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", after)
+    old["components"]["model"]["parameters"] += 1
+    with pytest.raises(RecordingError, match="of other weights"):
+        entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", json.dumps(old))
+    old["recorded_with"]["torch"] = "1.0"
+    with pytest.raises(RecordingError, match=r"1\.0.*record all of it"):
+        entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", json.dumps(old))
+
+
 def test_a_loop_that_would_run_less_than_never_is_a_proof_that_fails() -> None:
     """So that more is recorded, instead of nothing: what was found from few runs may say so."""
     (folder,) = open_catalog().folders

@@ -96,10 +96,13 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     if attempt.pipeline is None:
         from vramplan.engines.torch.counted import estimate_counted
 
-        found = carried_on(pipeline, settings, card)
+        found = carried_on(pipeline, settings, card) or near(pipeline, settings, card)
         if found is None:
+            from vramplan.engines.torch.near_tape import raised
+
             decoded = decoded_by_tape(pipeline, settings, card.compute_capability)
             found = estimate_counted(pipeline, settings, card, decoded)
+            found = raised(found, pipeline, settings, card)
         said = filter(None, (pipeline.beyond_tape, attempt.reason))
         return replace(found, notes=(*found.notes, *said))
     found = estimate_torch(attempt.pipeline, settings, card)
@@ -125,6 +128,17 @@ def carried_on(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estim
         pipeline.defaults,
         settings,
         lambda at: estimate_torch(carried, at, card),
+    )
+
+
+def near(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate | None:
+    """Return the budget by the nearest settings that a tape has the code for, or None."""
+    if pipeline.tape_within is None:
+        return None
+    from vramplan.engines.torch.near_tape import estimate_near
+
+    return estimate_near(
+        pipeline, settings, card, lambda taped, there: estimate_torch(taped, there, card)
     )
 
 

@@ -46,6 +46,8 @@ MOST_PIXELS = 1 << 23
 MOST_TOKENS = 1 << 17
 #: a window that a prompt with an image leaves fewer tokens of is recorded beyond it alone
 _LEAST_INSIDE = 256
+#: an image of sides of so many steps each is of whole blocks of tokens, of up to 64 of them
+_BLOCK = 8
 #: where the entry's constraints say nothing
 _LARGEST_IMAGE, _LARGEST_BATCH, _LARGEST_PROMPT = 2048, 16, 8192
 
@@ -192,7 +194,7 @@ class Draw:
             drawn["width"], drawn["height"] = image
         elif image is not None:
             most = self._most_pixels(drawn.get("frames", 1)) // drawn.get("batch", 1)
-            drawn["width"], drawn["height"] = self._sides(source, place, most)
+            drawn["width"], drawn["height"] = self._sides(source, place, most, again % 2)
         if frames is not None:  # as they are said
             drawn["frames"] = drawn.pop("frames")
             drawn |= self._default_video(place, drawn)
@@ -300,9 +302,14 @@ class Draw:
             return MOST_PIXELS
         return int(self._times * image[0] * image[1] * usual) // frames
 
-    def _sides(self, source: random.Random, place: int | None, most: int) -> tuple[int, int]:
-        """Return width and height: the ends first, and together no more than is recorded."""
-        step = self._bound("image", "multiple_of", 8)
+    def _sides(
+        self, source: random.Random, place: int | None, most: int, is_whole: int
+    ) -> tuple[int, int]:
+        """Return width and height: the ends first, and together no more than is recorded.
+
+        Of whole blocks of tokens, which few areas are, where that is asked for.
+        """
+        step = self._bound("image", "multiple_of", 8) * (_BLOCK if is_whole else 1)
         least = self._bound("image", "minimum", step)
         low, high = -(-least // step), self._bound("image", "maximum", _LARGEST_IMAGE) // step
         area = max(low * low, most // step**2)

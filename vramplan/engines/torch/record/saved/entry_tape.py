@@ -11,12 +11,14 @@ remembered for them alone.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import pickle
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from math import gcd
 from typing import Any
 
@@ -78,14 +80,17 @@ _SETTINGS, _FEWER, _FEWER_APART, _BOTH_SIDES = 8, 4, 6, 16
 #: axes given up, one after the other, where code differs along them in no way that is found; few
 #: make several videos at once
 _GIVEN_UP, _GIVEN_UP_OF_VIDEOS = ("image", "batch"), ("batch", "frames", "image")
-#: so many runs are recorded more where code differs by whether an area is of whole blocks
-_MORE = 6
+#: so many runs are recorded more where code differs by whether an area is of whole blocks, every
+#: other one of which is: squares of tokens take four of either
+_MORE = 10
 #: videos are recorded up to so many times the default one, and where that fails up to it
 _TIMES = (2.5, 1.0)
 #: where a run of the largest batch fails in a class's own code: an image of many tiles fills it
 _FEWER_AT_ONCE = 8
 _HALVES = ("fp16", "bf16")
 _MOST_STEPS = 1000
+#: the words that code is recorded under, in the order of `words_of`
+_WORDS = ("dtype", "kernel", "guided", "mode")
 _PATCHES = ("patch_size", "spatial_patch_size")
 _GUIDED, _UNGUIDED = 5.0, 1.0
 
@@ -136,6 +141,53 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
             else:
                 raise
             tell(f"{problem}; with {' and '.join(fixed)} as by default")
+
+
+def add_kernel(pipeline: TorchPipeline, tell: Tell, dtype: str, kernel: str, text: str) -> str:
+    """Return the text of an entry's tape with the code under one more kernel of attention.
+
+    It is recorded at the settings that the tape was, found apart from the other kernels' code, and
+    proved in the tape as it is then. Raises RecordingError as `record_entry` does, and for a tape
+    that has the kernel, or is of other libraries or weights.
+    """
+    torch.set_num_threads(1)
+    known = json.loads(text)
+    kernels = parse_tape(text, "the tape").known_facts.get("kernel", ())
+    if kernel in kernels:
+        raise RecordingError(f"its tape has {kernel} attention")
+    if known["recorded_with"] != versions():
+        raise RecordingError(f"its tape is of {known['recorded_with']}: record all of it")
+    domain: dict[str, list[int]] = known["domain"]
+    names = {"batch": ("n",), "frames": ("f",), "image": ("h", "w")}
+    fixed = [
+        axis
+        for axis, dims in names.items()
+        if axis in pipeline.defaults and all(domain[dim][0] == domain[dim][1] for dim in dims)
+    ]
+    at_once = domain["n"][1] if "n" in domain else None
+    found = _Recordings(pipeline, tell, fixed)
+    found.go_on(known, dtype)
+    window = found.window(dtype)
+    times = _TIMES[0] if _is_beyond_default(pipeline, domain) else _TIMES[1]
+    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype), found.step(dtype))
+    listed = [words for words in words_of(pipeline, dtype) if words["kernel"] == kernel]
+    if not listed:
+        raise RecordingError(f"no architecture prefers {kernel} attention for {dtype}")
+    counts = (_FEWER, _FEWER_APART, _SETTINGS) if window is None else (_BOTH_SIDES,)
+    for words in listed:
+        _record_under(words, found, draw, counts, remembers=True)
+    for half in known["dtype_facts"]:
+        found.hold_in(half, listed, draw)
+    return write_tape(found.tape())
+
+
+def _is_beyond_default(pipeline: TorchPipeline, domain: Mapping[str, Sequence[int]]) -> bool:
+    """Return whether videos were recorded of more pixels than the default one has."""
+    image, frames = pipeline.defaults.get("image"), pipeline.defaults.get("frames")
+    if not isinstance(image, tuple) or not isinstance(frames, int):
+        return False
+    largest = next((most for text, (_, most) in domain.items() if text.endswith("h*w*f")), 0)
+    return largest > image[0] * image[1] * frames
 
 
 def _record(
@@ -216,6 +268,26 @@ class _Recordings:
         self._window: Window | None = None
         self._stride: int | None = None
         self._before = ""  # how many steps there are before a second transformer takes over
+        self._known_domain: dict[str, list[int]] | None = None  # of a tape that is gone on with
+
+    def go_on(self, known: Mapping[str, Any], dtype: str) -> None:
+        """Begin with what is in a tape, given as JSON; it says for which settings it all holds.
+
+        Raises RecordingError where that is of other weights.
+        """
+        self.modules(dtype)
+        if known["components"] != self._components:
+            raise RecordingError("its tape is of other weights: record all of it")
+        self._known_domain = known["domain"]
+        self._dtype_facts = known["dtype_facts"]
+        for routine, variants in known["routines"].items():
+            groups = self._found.setdefault(routine, {})
+            for variant in variants:
+                # facts in the order that recordings have them
+                when = {name: variant["when"][name] for name in _WORDS if name in variant["when"]}
+                code = {key: variant[key] for key in variant if key != "when"}
+                for words in product(*when.values()):
+                    groups.setdefault(tuple(zip(when, words, strict=True)), []).append(code)
 
     # ------------------------------------------------------------------ runs
     def modules(self, dtype: str) -> Modules:
@@ -353,18 +425,22 @@ class _Recordings:
 
     def serve(self, dtype: str, listed: Sequence[Facts], draw: Draw) -> None:
         """Let the tape be another dtype's too, where that makes the same events and weights."""
-        tape = parse_tape(write_tape(self.tape()), "the tape")
         try:
-            for words in (one for one in listed if one.get("guided") != "0"):
-                numbers = draw.numbers(None, {**words, "dtype": dtype})
-                self._tell(f"{_shown({**words, 'dtype': dtype}, numbers)}  held against the tape")
-                fresh = self.run({**words, "dtype": dtype}, numbers, known={})
-                self._refuse_other_weights()
-                hold(tape, numbers, words, fresh)
+            self.hold_in(dtype, listed, draw)
         except RecordingError as problem:
             self._tell(f"{dtype} needs a tape of its own: {problem}")
         else:
             self._dtype_facts[dtype] = {"dtype": listed[0]["dtype"]}
+
+    def hold_in(self, dtype: str, listed: Sequence[Facts], draw: Draw) -> None:
+        """Hold the tape against runs in another dtype than it was recorded in."""
+        tape = parse_tape(write_tape(self.tape()), "the tape")
+        for words in (one for one in listed if one.get("guided") != "0"):
+            numbers = draw.numbers(None, {**words, "dtype": dtype})
+            self._tell(f"{_shown({**words, 'dtype': dtype}, numbers)}  held against the tape")
+            fresh = self.run({**words, "dtype": dtype}, numbers, known={})
+            self._refuse_other_weights()
+            hold(tape, numbers, words, fresh)
 
     # ------------------------------------------------------------------ tape
     def tape(self) -> dict[str, object]:
@@ -455,6 +531,8 @@ class _Recordings:
 
     def _domain(self, dims: Mapping[str, str]) -> dict[str, list[int]]:
         """Return between what dimensions were recorded, and how much of them together."""
+        if self._known_domain is not None:
+            return self._known_domain
         ranges = [name for name in dims if name not in _REPEATS]
         if "h" in dims:
             ranges.append("n*h*w" if "n" in dims else "h*w")

@@ -16,7 +16,8 @@ from typing import Any, Self
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramplan.engines.torch.record.attention import KERNELS, Attention, as_on_card, without_sums
+from vramplan.engines.torch.attention_kernel import KERNELS
+from vramplan.engines.torch.record.attention import Attention, as_on_card, without_sums
 from vramplan.engines.torch.record.device import (
     CPU,
     SMALL,
