@@ -89,7 +89,7 @@ def _frames(pipeline: TorchPipeline, settings: Settings) -> int | None:
 def _image(pipeline: TorchPipeline, settings: Settings) -> tuple[int, int] | None:
     """Return what HiDream makes of an image: of its shape, and as many pixels as its largest.
 
-    In floating point as its own code does, which is how some squares lose a patch.
+    None where it would make another of that one: then no settings say what it makes.
     """
     asked, config = settings.get("image"), _vae(pipeline)
     if _name(pipeline) != _HIDREAM or not isinstance(asked, tuple) or config is None:
@@ -97,11 +97,20 @@ def _image(pipeline: TorchPipeline, settings: Settings) -> tuple[int, int] | Non
     levels = config.get("block_out_channels")
     if not isinstance(levels, list | tuple) or len(levels) != _HIDREAM_LEVELS:
         return None
+    made = _scaled(asked)
+    return made if _scaled(made) == made else None
+
+
+def _scaled(image: tuple[int, int]) -> tuple[int, int]:
+    """Return an image as HiDream scales it.
+
+    In floating point as its own code does, which is how some squares lose a patch.
+    """
     to_pixels = 1 << (_HIDREAM_LEVELS - 1)
     step = 2 * to_pixels
-    scale = sqrt((_HIDREAM_SIDE * to_pixels) ** 2 / (asked[0] * asked[1]))
-    width, height = (int(side * scale // step * step) for side in asked)
-    return width, height
+    scale = sqrt((_HIDREAM_SIDE * to_pixels) ** 2 / (image[0] * image[1]))
+    width, height = (int(side * scale // step * step) for side in image)
+    return max(width, step), max(height, step)
 
 
 def _vae(pipeline: TorchPipeline) -> Mapping[str, object] | None:
