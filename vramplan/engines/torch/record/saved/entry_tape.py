@@ -37,6 +37,7 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     least_steps,
     step_of,
     stride_of,
+    tile_of,
     window_of,
     words_of,
 )
@@ -49,7 +50,7 @@ from vramplan.engines.torch.record.saved.size_search import TooFewSettingsError
 from vramplan.engines.torch.record.saved.taking_over import SECOND, steps_before
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Call, Stream
+from vramplan.engines.torch.record.stream import Call, LoopBegin, LoopEnd, LoopNext, Stream
 from vramplan.engines.torch.tape.code import loop_parts
 from vramplan.engines.torch.tape.expressions import check_expression, evaluate
 from vramplan.engines.torch.tape.format import SCHEMA, parse_tape, write_tape
@@ -71,6 +72,8 @@ _DIMS = {
     "new_tokens": "new",
     "steps": "steps",
 }
+#: events that say where a loop is
+_MARKS = (LoopBegin, LoopNext, LoopEnd)
 #: dimensions that say how often something is done, and decide no size
 _REPEATS = ("steps", "new")
 #: how many settings are recorded under the first words, and under others, whose sizes are
@@ -78,8 +81,9 @@ _REPEATS = ("steps", "new")
 #: either; and with a window, where prompts in it and beyond it have code of their own
 _SETTINGS, _FEWER, _FEWER_APART, _BOTH_SIDES = 8, 4, 6, 16
 #: axes given up, one after the other, where code differs along them in no way that is found; few
-#: make several videos at once
-_GIVEN_UP, _GIVEN_UP_OF_VIDEOS = ("image", "batch"), ("batch", "frames", "image")
+#: make several videos at once; steps are none of which one does as another, where noise is drawn
+#: from a tree that grows with every step
+_GIVEN_UP, _GIVEN_UP_OF_VIDEOS = ("image", "batch", "steps"), ("batch", "frames", "image")
 #: so many runs are recorded more where code differs by whether an area is of whole blocks, every
 #: other one of which is: squares of tokens take four of either
 _MORE = 10
@@ -200,7 +204,16 @@ def _record(
 ) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype), found.step(dtype))
+    draw = Draw(
+        pipeline,
+        fixed,
+        window,
+        times,
+        at_once,
+        stride=found.stride(dtype),
+        step=found.step(dtype),
+        tile=found.tile(dtype),
+    )
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     left_out: set[str] = set()  # kernels
@@ -267,6 +280,7 @@ class _Recordings:
         self._runs: dict[Group, list[dict[str, int]]] = {}
         self._window: Window | None = None
         self._stride: int | None = None
+        self._tile: int | None = None
         self._before = ""  # how many steps there are before a second transformer takes over
         self._known_domain: dict[str, list[int]] | None = None  # of a tape that is gone on with
 
@@ -403,6 +417,10 @@ class _Recordings:
 
     def _add(self, group: Group, numbers: Numbers, recorded: Recorded) -> None:
         (main,) = recorded.runs
+        loops = recorded.loops
+        if "steps" in self._fixed:
+            main.events = [one for one in main.events if not isinstance(one, _MARKS)]
+            loops = {}
         dims = {_DIMS[key]: value for key, value in numbers.items()}
         self._runs.setdefault(group, []).append(dims)
         inner = {name: value for name, value in dims.items() if name not in _REPEATS}
@@ -412,7 +430,7 @@ class _Recordings:
                 if isinstance(event, Call):
                     event.dims = inner
             self._streams.setdefault(stream.routine, {}).setdefault(group, []).append(stream)
-        for name, count in recorded.loops.items():
+        for name, count in loops.items():
             known = self._loops.setdefault(name, {})
             if known.setdefault(numbers.get("steps", 0), count) != count:
                 raise RecordingError(f"loop {name} runs {known} times, or {count}")
@@ -446,7 +464,8 @@ class _Recordings:
     def tape(self) -> dict[str, object]:
         """Return the tape as JSON-ready data."""
         dims = {_DIMS[key]: key for key in self._axes()}
-        least = {"steps": least_steps(self._pipeline)} if "steps" in self._axes() else {}
+        has_loop = "steps" in self._axes() and "steps" not in self._fixed
+        least = {"steps": least_steps(self._pipeline)} if has_loop else {}
         if self._generates():
             least["new_tokens"] = LEAST_TOKENS
         return {
@@ -504,10 +523,10 @@ class _Recordings:
         return "new_tokens" in self._axes()
 
     def _new_finder(self) -> Finder:
-        named = {"batch": ("n",), "frames": ("f",), "image": ("h", "w")}
+        named = {"batch": ("n",), "frames": ("f",), "image": ("h", "w"), "steps": ("steps",)}
         left_out = {name for key in self._fixed for name in named[key]}
         inner = [_DIMS[key] for key in self._axes() if _DIMS[key] not in (*_REPEATS, *left_out)]
-        outer = [*inner, *(["steps"] if "steps" in self._axes() else [])]
+        outer = [*inner, *(["steps"] if "steps" in {*self._axes()} - {*self._fixed} else [])]
         outer += [TOKENS] if self._generates() else []
         sides = self._window.sides if self._window else ()
         strides = [self._stride] if self._stride else []
@@ -523,6 +542,11 @@ class _Recordings:
         """Return by how many frames videos may differ, where an autoencoder says it."""
         return next(filter(None, map(step_of, self.modules(dtype).values())), None)
 
+    def tile(self, dtype: str) -> int | None:
+        """Return the side of a vision model's windows, where it has any."""
+        self._tile = next(filter(None, map(tile_of, self.modules(dtype).values())), None)
+        return self._tile
+
     def window(self, dtype: str) -> Window | None:
         """Return the window of tokens that some layers see, where a language model has one."""
         if self._generates():
@@ -533,7 +557,7 @@ class _Recordings:
         """Return between what dimensions were recorded, and how much of them together."""
         if self._known_domain is not None:
             return self._known_domain
-        ranges = [name for name in dims if name not in _REPEATS]
+        ranges = [name for name in dims if name not in _REPEATS or name in self._fixed]
         if "h" in dims:
             ranges.append("n*h*w" if "n" in dims else "h*w")
         if "p" in dims and "n" in dims:
@@ -556,7 +580,7 @@ class _Recordings:
 
     def _patches(self) -> set[int]:
         """Return the sides of patches, and of what is merged of them, that configs tell."""
-        found: set[int] = set()
+        found: set[int] = set() if self._tile is None else {self._tile}
         for spec in self._pipeline.components:
             for config in (spec.config, *spec.config.values()):
                 if isinstance(config, Mapping):
