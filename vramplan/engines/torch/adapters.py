@@ -25,6 +25,8 @@ from vramplan.sources.safetensors import Tensor, read_safetensors
 
 _RANK = re.compile(r"rank-?([0-9]{1,4})((?::(?:fp32|fp16|bf16|fused))*)", re.IGNORECASE)
 _SUFFIX = ".safetensors"
+#: a UNet has some forty
+_MOST_SHAPES = 512
 _FUSED = "fused"
 _BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 #: layers that training scripts put an adapter on, by the end of their names
@@ -136,11 +138,18 @@ def _sides(tensors: Sequence[Tensor]) -> dict[str, tuple[int, int, int]]:
 def _layers(
     tensors: Sequence[Tensor], lists: Mapping[str, ModuleList]
 ) -> dict[str, dict[tuple[int, int], int]]:
-    """Return which layers a file has adapters for, by component, and the widest rank of each."""
+    """Return which layers a file has adapters for, by component, and the widest rank of each.
+
+    Raises UsageError for more shapes of layers than any model has.
+    """
     found: dict[str, dict[tuple[int, int], int]] = {}
     for layer, (inside, outside, rank) in _sides(tensors).items():
+        if min(inside, outside, rank) < 1:  # a file may say so; it computes nothing
+            continue
         known = found.setdefault(_component_of(layer, lists), {})
         known[inside, outside] = max(rank, known.get((inside, outside), 0))
+        if len(known) > _MOST_SHAPES:
+            raise UsageError(f"lora: adapters for more than {_MOST_SHAPES} shapes of layers")
     return found
 
 
