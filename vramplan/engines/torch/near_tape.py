@@ -25,9 +25,9 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.codec import Json
 from vramplan.engines.torch.attention_kernel import FUSED, PLAIN
 from vramplan.engines.torch.beyond_tape import last_inside, shown_setting
-from vramplan.engines.torch.changed_weights import tape_at
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.facts import numbers_at
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
     bare,
