@@ -3,6 +3,7 @@
     python -m tools.catalogue_tapes [NAME...]    those that are not there yet, or those named anew
     python -m tools.catalogue_tapes --list       which there are, and which not
     python -m tools.catalogue_tapes --dtype fp32 NAME...    for another dtype than its default
+    python -m tools.catalogue_tapes --kernel math NAME...   add a kernel of attention that it lacks
 
 Each is recorded and proved in a process of its own; one that fails is said, and the next goes on.
 So it may be stopped and started again. Some ten to ninety seconds of CPU time an entry.
@@ -22,6 +23,7 @@ from pathlib import Path
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, Entry, load_pipeline_file
 from vramplan.catalog.search import catalog_files
 from vramplan.catalog.shipped import profiles_dir
+from vramplan.engines.torch.attention_kernel import KERNELS
 from vramplan.engines.torch.libraries import QUIET
 from vramplan.engines.torch.open import open_entry
 from vramplan.errors import VramplanError
@@ -39,15 +41,24 @@ def place_of(profiles: Path, name: str, dtype: str | None) -> Path:
     return profiles / "tapes" / (f"{name}.{dtype}.json.gz" if dtype else f"{name}.json.gz")
 
 
-def record(profiles: Path, entry: Entry, dtype: str | None) -> None:
-    """Write the tape of one entry. Raises VramplanError where it cannot be recorded."""
-    os.environ.update(QUIET)
-    from vramplan.engines.torch.record.saved.entry_tape import record_entry
+def record(profiles: Path, entry: Entry, dtype: str | None, kernel: str | None) -> None:
+    """Write the tape of one entry, or add a kernel to it.
 
-    text = record_entry(
-        open_entry(entry, (profiles,)), lambda line: print(line, file=sys.stderr), dtype
-    )
-    place = place_of(profiles, entry.name, dtype)
+    Raises VramplanError where it cannot be recorded.
+    """
+    os.environ.update(QUIET)
+    from vramplan.engines.torch.record.saved.entry_settings import dtypes_of
+    from vramplan.engines.torch.record.saved.entry_tape import add_kernel, record_entry
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    pipeline, place = open_entry(entry, (profiles,)), place_of(profiles, entry.name, dtype)
+    if kernel is None:
+        text = record_entry(pipeline, tell, dtype)
+    else:
+        known = gzip.decompress(place.read_bytes()).decode()
+        text = add_kernel(pipeline, tell, dtype or dtypes_of(pipeline)[0], kernel, known)
     place.parent.mkdir(exist_ok=True)
     part = place.with_suffix(".part")
     part.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
@@ -59,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.catalogue_tapes", description=__doc__)
     parser.add_argument("names", metavar="NAME", nargs="*", help="entries; all that have no tape")
     parser.add_argument("--dtype", help="another dtype than an entry's default")
+    parser.add_argument("--kernel", choices=KERNELS, help="add it to tapes that lack it")
     parser.add_argument("--list", action="store_true", help="say which there are, and which not")
     parser.add_argument("--profiles", type=Path, default=profiles_dir(), help="the catalogue")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
@@ -68,6 +80,10 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         print(f"error: no entry whose tape is made here: {', '.join(unknown)}", file=sys.stderr)
         return 2
+    lacking = [n for n in args.names if not place_of(args.profiles, n, args.dtype).is_file()]
+    if args.kernel and (lacking or not args.names):
+        print(f"error: no tape to add to: {', '.join(lacking) or 'none named'}", file=sys.stderr)
+        return 2
     if args.list:
         for name in known:
             place = place_of(args.profiles, name, args.dtype)
@@ -76,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if args.one:
         try:
-            record(args.profiles, known[args.names[0]], args.dtype)
+            record(args.profiles, known[args.names[0]], args.dtype, args.kernel)
         except VramplanError as problem:
             print(f"error: {problem}", file=sys.stderr)
             return 1
@@ -90,6 +106,7 @@ def main(arguments: Sequence[str]) -> int:
 def _apart(args: argparse.Namespace, name: str) -> int:
     """Record one entry in a process of its own, and say what became of it in a line."""
     more = ["--dtype", args.dtype] if args.dtype else []
+    more += ["--kernel", args.kernel] if args.kernel else []
     command = [sys.executable, "-m", "tools.catalogue_tapes", "--one", name]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(

@@ -11,8 +11,10 @@ import pytest
 from vramplan.ask.targets import find_target, open_catalog
 from vramplan.engines import door
 from vramplan.engines.torch import open_saved
+from vramplan.engines.torch.estimate import estimate_torch, settled
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Band, Job
+from vramplan.recording_switch import switched_off
 from vramplan.searching import searching
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -67,7 +69,7 @@ def counted(folder: Path, name: str, monkeypatch) -> TorchPipeline:
         last = next(n for n, one in enumerate(tensors) if one[2] == (3 * 128 * 9,))
         tensors[last] = ("decoder.conv_out.weight", "F16", (3, 128, 3, 3))
         saved.write(path, tensors)
-    monkeypatch.setattr(open_saved, "find_same", lambda *_: None)
+    monkeypatch.setattr(open_saved, "find_same", lambda *_: ())
     found = find_target(str(folder), open_catalog())
     assert isinstance(found, TorchPipeline)
     assert found.counted is not None
@@ -139,6 +141,44 @@ def check_entry(name: str, card: str, asked: dict[str, object]) -> Band:
     assert ours != right
     assert ours.low_bytes <= right.expected_bytes <= ours.high_bytes, (ours, right)
     return ours
+
+
+# -------------------------------------------------------------- the whole catalogue
+#: an architecture of each kind of kernel, and one with convolutions of its own
+EACH = ("gtx-1080-ti", "t4", "rtx-3090", "h100-80gb")
+FUSED = EACH[2:]
+
+
+def test_the_band_holds_the_replays_of_nearly_all_that_is_catalogued() -> None:
+    """As the entries are by default: 434 of 442 are held, and 183 of 190 in a narrow band too.
+
+    Of videos it is not known how many frames are worked on at once, nor of plain attention how many
+    heads there are: those bands are honest, and wide.
+    """
+    catalog = open_catalog()
+    held: list[bool] = []
+    narrow: list[bool] = []
+    with switched_off():
+        for name, entry in catalog.pipelines.items():
+            pipeline = door.open_entry(entry, catalog.folders)
+            if not isinstance(pipeline, TorchPipeline) or pipeline.counted is None:
+                continue
+            for card in EACH:
+                on = catalog.card(card).candidates[0]
+                right = settled(pipeline, pipeline.defaults, on.compute_capability)
+                if right.counted is not None:
+                    continue
+                asked = estimate_torch(right, pipeline.defaults, on).need.band.expected_bytes
+                without = replace(pipeline, tape_within=None)
+                ours = estimate_torch(without, pipeline.defaults, on).need.band
+                held.append(ours.low_bytes <= asked <= ours.high_bytes)
+                # never far off, and on the side of too little least
+                assert 0.98 * asked <= ours.high_bytes, (name, card)
+                if card in FUSED and "frames" not in pipeline.defaults:
+                    narrow.append(held[-1] and ours.high_bytes <= 3 * ours.low_bytes)
+    assert len(held) > 430
+    assert sum(held) >= 0.97 * len(held), f"{sum(held)} of {len(held)}"
+    assert sum(narrow) >= 0.95 * len(narrow), f"{sum(narrow)} of {len(narrow)}"
 
 
 # -------------------------------------------------------------- a decoder with a tape of its own

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from vramplan.ask.targets import make_jobs, open_catalog
-from vramplan.engines.torch.changed_weights import tape_at
 from vramplan.engines.torch.estimate import settled
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.rehearsals import rehearse_once
 from vramplan.engines.torch.replayed import conditions_at, on_card

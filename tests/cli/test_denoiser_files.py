@@ -115,6 +115,65 @@ def test_what_keeps_fp8_is_said_of_the_component_that_it_is(tmp_path, run) -> No
     assert need(run, str(path), *kept) == need(run, "sdxl", *kept)
 
 
+def test_scales_and_notes_of_quantised_weights_are_no_parameters(tmp_path) -> None:
+    """As ComfyUI writes fp8 in its two ways, and NVFP4: two numbers in a byte."""
+    for name, kind, by, beside in (
+        ("scaled", "F8_E4M3", 1, [("scale_weight", "F32", ())]),
+        ("mixed", "F8_E4M3", 1, [("weight_scale", "F32", ()), ("comfy_quant", "U8", (27,))]),
+        ("nvfp4", "U8", 2, [("weight_scale", "F8_E4M3", (9,)), ("weight_scale_2", "F32", ())]),
+    ):
+        tensors: list[saved.Described] = [("scaled_fp8", "F8_E4M3", (2,))]
+        for of, shape in flux():
+            if len(shape) == 1:
+                tensors.append((of, "BF16", shape))
+                continue
+            tensors.append((of, kind, (shape[0], shape[1] // by)))
+            tensors += [(f"{of.removesuffix('.weight')}.{last}", *rest) for last, *rest in beside]
+        path = saved.write(tmp_path / f"flux1-dev_{name}.safetensors", tensors)
+        assert "the catalogue's flux1-dev (or" in opened(path)[1]
+
+
+def test_a_table_of_positions_in_the_file_is_no_parameter_where_diffusers_makes_it(
+    tmp_path, run
+) -> None:
+    """SD 3.5's own file: with an autoencoder and text encoders, which were left out."""
+    before = "model.diffusion_model."
+    sizes = saved.sizes("sd3.5-medium")
+    table = max(sizes["transformer"])
+    assert table == 384 * 384 * 1536
+    sizes["transformer"].remove(table)
+    path = saved.write(
+        tmp_path / "sd3.5_medium_incl_clips_t5xxl.safetensors",
+        [
+            (f"{before}pos_embed", "F16", (1, 384 * 384, 1536)),
+            *saved.tensors_of(sizes["transformer"], "F16", before),
+            *saved.tensors_of(sizes["text_encoder_3"], "F16", "text_encoders.t5xxl.transformer."),
+        ],
+    )
+    assert "the catalogue's sd3.5-medium" in opened(path)[1]
+    assert need(run, str(path)) == need(run, "sd3.5-medium")
+
+
+def test_of_two_denoisers_alike_the_first_is_said_and_both_are_quantised(tmp_path) -> None:
+    path = tmp_path / "wan2.2_t2v_high_noise_14B_fp8.safetensors"
+    _, said = opened(saved.write(path, saved.tensors_of([14_288_491_584], "F8_E4M3")))
+    assert "the transformer of the catalogue's wan2.2-t2v-a14b" in said
+    assert "'quantization=transformer:fp8-layerwise;transformer_2:fp8-layerwise'" in said
+
+
+def test_a_folder_of_a_denoiser_alone_is_planned_with_the_rest_too(tmp_path, run) -> None:
+    folder = tmp_path / "transformer"
+    saved.write(
+        folder / "diffusion_pytorch_model.safetensors",
+        saved.tensors_of(saved.sizes("flux1-dev")["transformer"], "BF16"),
+    )
+    (folder / "config.json").write_text('{"_class_name": "FluxTransformer2DModel"}')
+    assert "the transformer of the catalogue's flux1-dev" in opened(folder)[1]
+    assert need(run, str(folder)) == need(run, "flux1-dev")
+    (folder / "config.json").write_text('{"_class_name": "SomethingElse"}')
+    assert "there is no tape of SomethingElse" in opened(folder)[1]
+
+
 def test_no_denoiser_of_the_catalogue_is_counted_as_before(tmp_path) -> None:
     path = tmp_path / "small.safetensors"
     saved.write(path, [("double_blocks.0.img_attn.qkv.weight", "BF16", (96, 32))])

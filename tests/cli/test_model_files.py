@@ -493,3 +493,25 @@ def test_the_catalogue_needs_no_source() -> None:
     code += " for m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "hint"),
+    [
+        ("app.py", "but a Python program", "vramplan run --card 8gb -- python FILE.py"),
+        ("a.ipynb", "but a notebook", "jupyter nbconvert --to script"),
+        ("Modelfile", "but an Ollama Modelfile", "the model behind its FROM"),
+        ("docker-compose.gpu.yml", "describes services, not a pipeline", "name the model"),
+    ],
+)
+def test_what_runs_a_model_is_told_from_one(run, tmp_path, name, said, hint) -> None:
+    path = tmp_path / name
+    path.write_text("FROM: qwen3:8b\n")
+    result = run("check", path, "--card", "8gb")
+    assert (result.code, said in result.error, hint in result.hint) == (2, True, True)
+
+
+@pytest.mark.parametrize("place", ["./nowhere", "../no/where", "/no/where"])
+def test_a_path_that_is_none_is_no_unknown_pipeline(run, tmp_path, monkeypatch, place) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("check", place, "--card", "8gb").error == f"{place}: no such file or folder"

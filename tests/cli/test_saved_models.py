@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from vramplan.ask.targets import find_target, make_jobs, open_catalog
 from vramplan.engines import door
+from vramplan.engines.torch.counted_model import CountedPart
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.errors import SourceError
 from vramplan.model import Origin
@@ -105,6 +107,101 @@ def test_a_fine_tune_of_an_entry_recorded_by_the_generic_recorder_has_its_tape(
     _, said = opened(saved.save(tmp_path / "mine", name, dtype))
     assert f"the catalogue's {name}" in said[0]
     assert need(str(tmp_path / "mine")) == need(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "configs"),
+    [
+        ("flux1-dev", {"text_encoder_2": {"tie_word_embeddings": True}}),
+        ("sana-1.6b", {"text_encoder": {"sliding_window": 4096}}),
+        ("gpt-oss-20b", {"model": {"sliding_window": 128}}),
+    ],
+)
+def test_what_its_class_says_by_itself_makes_it_no_other(tmp_path, name, configs) -> None:
+    """As transformers writes configs: T5's ties its words, Gemma 2's has its window."""
+    _, said = opened(saved.save(tmp_path / "mine", name, "BF16", **configs))
+    assert f"the architecture of the catalogue's {name}" in said[0]
+
+
+def test_of_pipelines_with_the_same_tensors_configs_and_names_tell_which(tmp_path) -> None:
+    folder = saved.save(tmp_path / "mine", "z-image", "BF16")
+    (folder / "scheduler").mkdir()
+    for shift, name, other in (
+        (3.0, "z-image-turbo", "z-image"),
+        (6.0, "z-image", "z-image-turbo"),
+    ):
+        (folder / "scheduler" / "scheduler_config.json").write_text(f'{{"shift": {shift}}}')
+        _, said = opened(folder)
+        assert f"the catalogue's {name} (or {other}: name that instead)" in said[0]
+    for name, of in (("finetuning", "sdxl"), ("my-sdxl-turbo", "sdxl-turbo")):
+        path = saved.save_checkpoint(tmp_path / f"{name}.safetensors", "sdxl", saved.LAYOUT_XL)
+        assert f"the catalogue's {of} (or " in opened(path)[1][0]
+    told = {"sample_size": 1024, "scaling_factor": 0.13025}
+    _, said = opened(saved.save(tmp_path / "vae", "sd15-vae", vae=told))
+    assert "the catalogue's sdxl-vae (or sd15-vae" in said[0]
+    tensors = saved.tensors_of(saved.sizes("wan-vae", in_fp32=True)["vae"], "BF16")
+    for name in ("wan", "qwen-image"):
+        _, said = opened(saved.write(tmp_path / f"{name}_vae.safetensors", tensors))
+        assert f"the catalogue's {name}-vae (or" in said[0]
+
+
+def test_what_is_tied_is_counted_once(tmp_path) -> None:
+    """Files of T5 for image programs have its words twice, and some language models their head."""
+    words = ("encoder.embed_tokens.weight", "F16", (32, 16))
+    path = tmp_path / "t5xxl_fp16.safetensors"
+    saved.write(path, [("shared.weight", "F16", (32, 16)), words, ("a.weight", "F16", (4, 4))])
+    assert [part.parameters for part in counted(path)] == [32 * 16 + 16]
+    folder = saved.save(tmp_path / "mine", "vit-mae-base")
+    tensors = [("model.embed_tokens.weight", "F16", (32, 16)), ("lm_head.weight", "F16", (32, 16))]
+    saved.write(folder / "model.safetensors", tensors)
+    for tied, elements in ((True, 512), (False, 1024)):
+        told = {"architectures": ["XForCausalLM"], "text_config": {"tie_word_embeddings": tied}}
+        (folder / "config.json").write_text(json.dumps(told))
+        assert [part.parameters for part in counted(folder)] == [elements]
+
+
+def test_who_quantised_weights_is_said_and_not_that_files_are_in_half_precision(tmp_path) -> None:
+    folder = saved.save(tmp_path / "mine", "vit-mae-base")
+    tensors = [("a.weight", "U8", (512, 1)), ("a.weight.absmax", "U8", (16,))]
+    saved.write(folder / "model.safetensors", [*tensors, ("words.weight", "BF16", (4096, 1))])
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    (said, *_) = opened(folder)[1]
+    assert "those quantised as they are in its files (bitsandbytes), the others in bf16" in said
+    path = saved.write(tmp_path / "t5_fp8.safetensors", [("a.weight", "F8_E4M3", (512, 1))])
+    assert "as they are in its files (f8_e4m3), the others in fp16" in opened(path)[1][0]
+
+
+def counted(place: Path) -> tuple[CountedPart, ...]:
+    found = opened(place)[0].counted
+    assert found is not None
+    return found.parts
+
+
+def test_a_single_files_encoders_and_autoencoder_are_counted_too(tmp_path) -> None:
+    """As image programs put everything into one file, and of no catalogued denoiser."""
+    path = saved.write(
+        tmp_path / "all_in_one.safetensors",
+        [
+            ("model.diffusion_model.a.weight", "F16", (1000, 100)),
+            ("text_encoders.t5xxl.transformer.b.weight", "F8_E4M3", (500, 100)),
+            ("text_encoders.t5xxl.logit_scale", "F32", (1,)),
+            ("text_encoders.qwen3_4b.transformer.b.weight", "F16", (300, 100)),
+            ("vae.decoder.c.weight", "F16", (200, 100)),
+            ("vocoder.d.weight", "F16", (2000, 1000)),
+            ("betas", "F32", (1000,)),
+            ("model_ema.a", "F32", (1000, 100)),
+        ],
+    )
+    found = {part.name: part.parameters for part in counted(path)}
+    assert found == {
+        "unet": 100_000,
+        "text_encoder_3": 50_000,
+        "text_encoder_qwen3_4b": 30_000,
+        "vae": 20_000,
+        "vocoder": 2_000_000,
+    }
 
 
 def test_a_part_that_is_loaded_in_a_dtype_of_its_own_is_so_in_a_fine_tune_too(tmp_path) -> None:
@@ -300,6 +397,51 @@ def test_a_missing_part_is_named(tmp_path, run) -> None:
     assert "1 of 3 parts" in refused(run, folder)
 
 
+def test_an_index_names_the_parts_however_they_are_called(tmp_path, run) -> None:
+    folder = saved.save(tmp_path / "mine", "vit-mae-base")
+    whole = saved.tensors_of(next(iter(saved.sizes("vit-mae-base").values())))
+    (folder / "model.safetensors").unlink()
+    parts = [f"model.safetensors-{number:05d}-of-00002.safetensors" for number in (1, 2)]
+    for part, tensors in zip(parts, (whole[:90], whole[90:]), strict=True):
+        saved.write(folder / part, tensors)
+    index = folder / "model.safetensors.index.json"
+    told = {name: parts[number >= 90] for number, (name, _, _) in enumerate(whole)}
+    index.write_text(json.dumps({"weight_map": told}))
+    assert "the catalogue's vit-mae-base" in opened(folder)[1][0]
+    (folder / parts[1]).unlink()
+    assert "1 of 2 parts of its weights are there, by its model.safetensors" in refused(run, folder)
+    assert run("check", folder, "--card", "8gb").hint == f"{parts[1]} is missing"
+    for said, message in (
+        ({}, "no weight_map"),
+        ({"weight_map": {"a": "../../x.safetensors"}}, "not a file of weights beside it"),
+        ({"weight_map": {"a": 1}}, "not a file of weights beside it"),
+    ):
+        index.write_text(json.dumps(said))
+        assert message in refused(run, folder)
+
+
+@pytest.mark.parametrize("name", ["controlnet_cond_embedding.a", "control_model.zero_convs.0.a"])
+def test_a_controlnet_alone_says_what_plans_both(tmp_path, name) -> None:
+    path = saved.write(tmp_path / "canny.safetensors", [(name, "F16", (64, 64))])
+    assert f"'sdxl[controlnet={path}]' plans both, where it is SDXL's" in opened(path)[1][1]
+    assert not opened(saved.write(tmp_path / "other.safetensors", [("a", "F16", (8, 8))]))[1][1:]
+
+
+def test_a_folder_of_models_names_them(tmp_path, run) -> None:
+    folder = saved.save(tmp_path / "models" / "mine", "vit-mae-base")
+    assert "no model itself, but some are in it" in refused(run, tmp_path / "models")
+    assert run("check", tmp_path / "models", "--card", "8gb").hint == f"name one: {folder}"
+
+
+def test_a_folder_that_is_called_as_the_catalogues_model_is_said(
+    tmp_path, run, monkeypatch
+) -> None:
+    saved.save(tmp_path / "sd15", "vit-mae-base")
+    monkeypatch.chdir(tmp_path)
+    result = run("check", "sd15", "--card", "8gb", "--format", "markdown")
+    assert "sd15: the catalogue's; the folder is ./sd15" in result.err
+
+
 def test_code_of_its_own_is_not_run(tmp_path, run) -> None:
     folder = saved.save(tmp_path / "mine", "vit-mae-base")
     (folder / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}')
@@ -313,6 +455,30 @@ def test_a_lora_is_no_model(tmp_path, run) -> None:
     )
     assert "a LoRA, no model by itself" in refused(run, path)
     assert run("check", path, "--card", "8gb").hint.endswith(f"this file with --set lora={path}")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.processor.to_q_lora.down.weight", "a.processor.to_q_lora.up.weight"),
+        ("unet.a.to_q.lora.down.weight", "unet.a.to_q.lora_linear_layer.up.weight"),
+        ("lora_unet_a.hada_w1_a", "lora_unet_a.hada_w2_b", "lora_unet_a.alpha"),
+        ("lycoris_a.lokr_w1", "lycoris_a.lokr_w2_a"),
+        ("diffusion_model.a.diff", "diffusion_model.a.diff_b"),
+    ],
+)
+def test_other_adapters_are_no_models_either(tmp_path, run, names) -> None:
+    tensors = [(name, "F16", (4, 8)) for name in names]
+    path = saved.write(tmp_path / "l.safetensors", tensors)
+    said = refused(run, path)
+    assert "no model by itself" in said
+    assert ("a LoRA," in said) == ("lora." in names[0]) == ("lora=" in run("check", path).hint)
+
+
+def test_learnt_words_are_no_model(tmp_path, run) -> None:
+    tensors = [("clip_l", "F16", (4, 768)), ("clip_g", "F16", (4, 1280))]
+    path = saved.write(tmp_path / "words.safetensors", tensors)
+    assert "an embedding (textual inversion)" in refused(run, path)
 
 
 @pytest.mark.parametrize(
@@ -374,6 +540,8 @@ class Hub(ThreadingHTTPServer):
 
     folder: Path
     asked: list[tuple[str, str | None]]
+    page: int
+    elsewhere: str
     daemon_threads = True
 
 
@@ -389,10 +557,10 @@ class Handler(BaseHTTPRequestHandler):
         if "/api/models/" in self.path:
             listed = [
                 {"type": "file", "path": str(path.relative_to(root))}
-                for path in root.rglob("*")
+                for path in sorted(root.rglob("*"))
                 if path.is_file()
             ]
-            self.reply(200, json.dumps(listed).encode())
+            self.list(listed)
             return
         path = root / self.path.partition("/resolve/main/")[2]
         if not path.is_file():
@@ -406,6 +574,18 @@ class Handler(BaseHTTPRequestHandler):
             file.seek(first)
             self.reply(206, file.read(last - first + 1))
 
+    def list(self, listed: list[dict[str, str]]) -> None:
+        """Answer with a page of them, and where it goes on."""
+        first = int(self.path.partition("&cursor=")[2] or 0)
+        last = first + self.server.page
+        self.send_response(200)
+        if last < len(listed):
+            here = self.path.partition("&")[0]
+            to = self.server.elsewhere or here
+            self.send_header("Link", f'<{to}&cursor={last}>; rel="next"')
+        self.end_headers()
+        self.wfile.write(json.dumps(listed[first:last]).encode())
+
     def reply(self, status: int, data: bytes) -> None:
         self.send_response(status)
         self.end_headers()
@@ -416,6 +596,7 @@ class Handler(BaseHTTPRequestHandler):
 def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
     with Hub(("127.0.0.1", 0), Handler) as server:
         server.folder, server.asked = tmp_path / "there", []
+        server.page, server.elsewhere = 1000, ""
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
@@ -431,6 +612,44 @@ def test_a_repository_is_answered_by_the_beginnings_of_its_files(hub) -> None:
     assert "hf:org/fine-tune: the architecture of the catalogue's sd15, in bf16" in said[0]
     ranges = [asked for path, asked in hub.asked if path.endswith(".safetensors")]
     assert ranges == ["bytes=0-262143"] * 4, "a header each, at once, and no data"
+
+
+def test_a_list_of_files_is_read_to_its_last_page(hub, run) -> None:
+    """The hub tells a thousand at once: what is on the next page is no part that is not there."""
+    saved.save(hub.folder, "sd15", "BF16")
+    hub.page = 3
+    assert "the catalogue's sd15" in opened("hf:org/fine-tune")[1][0]
+    hub.elsewhere = "http://elsewhere.example/list?"
+    assert "goes on at another host" in refused(run, "hf:org/fine-tune")
+    hub.elsewhere, hub.page = "", 0
+    assert "more files than 100 pages" in refused(run, "hf:org/fine-tune")
+
+
+def test_a_component_that_is_named_and_not_there_is_no_smaller_model(tmp_path, run) -> None:
+    folder = saved.save(tmp_path / "mine", "sd15")
+    for path in sorted((folder / "text_encoder").iterdir()):
+        path.unlink()
+    assert "text_encoder: not there, and model_index.json names it" in refused(run, folder)
+
+
+def test_a_file_of_a_repository_is_read_as_one_here(hub, run, monkeypatch) -> None:
+    saved.save_checkpoint(hub.folder / "a" / "merge.safetensors", "sd15", saved.LAYOUT)
+    endpoint = os.environ["HF_ENDPOINT"]
+    for target in ("hf:org/name:a/merge.safetensors", "hf:org/name"):
+        found, said = opened(target)
+        assert "the catalogue's sd15" in said[0]
+        assert found.name in ("merge", "name")
+    _, said = opened(f"{endpoint}/org/name/blob/main/a/merge.safetensors")
+    assert "hf:org/name/a/merge.safetensors: the architecture" in said[0]
+    tensors = [("a.lora_A.weight", "F16", (4, 8)), ("a.lora_B.weight", "F16", (8, 4))]
+    saved.write(hub.folder / "b.safetensors", tensors)
+    assert "name a file" in refused(run, "hf:org/name")
+    told = run("check", "hf:org/name", "--card", "8gb").hint
+    assert told == "hf:org/name:a/merge.safetensors, b.safetensors"
+    told = run("check", "hf:org/name:b.safetensors", "--card", "8gb").hint
+    assert told.endswith("--set lora=FILE, once it is here")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "not in the local cache" in refused(run, "hf:org/name:b.safetensors")
 
 
 def test_a_copy_in_the_cache_goes_before(hub, tmp_path, monkeypatch) -> None:

@@ -55,6 +55,34 @@ def test_where_a_tape_ends_its_estimate_goes_on_without_a_jump() -> None:
     assert [expected for _, expected, _ in found] == sorted(expected for _, expected, _ in found)
 
 
+@pytest.mark.parametrize(
+    ("name", "card", "inside", "outside"),
+    [
+        # its expected scratch grows faster than its least need
+        ("ltx-video-vae", "t4", 161, 169),
+        # its least limit is smaller with four frames more
+        ("wan2.1-t2v-1.3b", "rtx-3090", 81, 85),
+        ("ltx-video-vae", "gtx-1080-ti", 33, 25),
+    ],
+)
+def test_beyond_where_a_tape_ends_more_is_needed_of_more_and_less_of_less(
+    name, card, inside, outside
+) -> None:
+    on = CATALOG.card(card).candidates[0]
+    found = []
+    for frames in (inside, outside):
+        (job,) = make_jobs([name], CATALOG, {"frames": frames})
+        pipeline = settled(of_torch(job.pipeline), job.settings, on.compute_capability)
+        assert (pipeline.counted is None) == (frames == inside)
+        if frames == inside:
+            found.append(estimate_torch(pipeline, job.settings, on))
+        else:
+            found.append(carried_on(pipeline, job.settings, on))
+    small, large = map(needs, found if inside < outside else reversed(found))
+    assert small[0] <= large[0]
+    assert small[2] <= large[2]
+
+
 def test_what_is_carried_on_is_said_to_be_assumed_and_still_adds_up() -> None:
     found = beyond("flux1-vae", {"image": (4096, 4096)})
     (line,) = (line for line in found.lines if line.kind is LineKind.ACTIVATIONS)
@@ -66,8 +94,8 @@ def test_what_is_carried_on_is_said_to_be_assumed_and_still_adds_up() -> None:
 
 def test_lines_of_adapters_beside_it_are_not_widened_too() -> None:
     """Their results are activations as well, of a line of their own."""
-    changed = {"prompt_tokens": 12, "batch": 4, "quantization": "bnb-4bit", "lora": "rank16"}
-    found = beyond("qwen3-14b", changed)
+    changed = {"prompt_tokens": 4096, "batch": 40, "quantization": "bnb-4bit", "lora": "rank16"}
+    found = beyond("qwen3-8b", changed)
     assert sum(line.kind is LineKind.ACTIVATIONS for line in found.lines) > 1
     total = sum((line.band for line in found.lines[1:]), found.lines[0].band)
     assert total == found.peak.device

@@ -133,6 +133,8 @@ def test_a_size_is_what_cuda_offers_on_every_capability() -> None:
         ("RTX3060", "'RTX3060' comes in several sizes", "use rtx-3060-8gb or rtx-3060-12gb"),
         ("9", "no card of the class 9gb is known", "write 9GiB"),
         ("m3-max", "'m3-max' is known but not modelled", "a size is judged as an NVIDIA card's"),
+        ("H100 1g.10gb", "is a MIG slice, which is known but not modelled", "--card 9.5GiB"),
+        ("8gb,12gb", "unknown card '8gb,12gb'", "name each one with a --card of its own"),
         ("RX 7900 XTX", "vramplan does not plan for AMD's GPUs", "--card 24GiB"),
         ("mi300x", "vramplan does not plan for AMD's GPUs", "--card 24GiB"),
         ("Intel Arc A770", "vramplan does not plan for Intel's GPUs", "--card 24GiB"),

@@ -15,8 +15,9 @@ from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
 from vramplan.engines.torch.adapters import adapter_band, adapters_of, added_tensors
-from vramplan.engines.torch.changed_weights import are_changed, tape_at
+from vramplan.engines.torch.changed_weights import are_changed
 from vramplan.engines.torch.group_offload import resident
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.module_list import (
     LINEAR,
     LINEAR_FILE,
@@ -353,6 +354,25 @@ def test_a_dora_makes_its_largest_weight_anew_three_times(
     # as peft 0.21.0 was seen to: findings/adapters-of-few-parameters-make-whole-matrices.sh
     assert work("dora", thin + rows) == 3 * 640 * 320 * 2
     assert work("dora", thin + rows, ":fused") == 0
+
+
+def test_a_file_of_layers_that_no_model_has_is_refused(tmp_path: Path) -> None:
+    """And sides of nothing are none: what computes nothing divides nothing."""
+    lists = unet()
+    rows = [
+        (f"unet.{n}.to_q.{matrix}.weight", "F16", shape)
+        for n in range(513)
+        for matrix, shape in (("lora_A", (1, 8 + n)), ("lora_B", (8, 1)))
+    ]
+    path = write(tmp_path / "many.safetensors", rows)
+    with pytest.raises(UsageError, match="more than 512 shapes"):
+        adapters_of({"lora": str(path)}, lists)
+    empty = [
+        ("unet.0.to_q.lora_A.weight", "F16", (4, 8)),
+        ("unet.0.to_q.lora_B.weight", "F16", (0, 4)),
+    ]
+    (adapter,) = adapters_of({"lora": str(write(tmp_path / "empty.safetensors", empty))}, lists)
+    assert adapter.layers.get("unet", {}) == {}
 
 
 def test_a_dora_in_fp32_copies_the_weight_that_is_not(tmp_path: Path) -> None:

@@ -30,11 +30,22 @@ def result(
 def test_what_was_not_tried_is_listed_as_that() -> None:
     results = [result("APipeline", "recorded"), result("llama", "built", "causal", "a|b `c` <d>")]
     page = write_page(SUBJECTS, results, {"torch": "2.13.0"})
-    assert "| Pipelines of diffusers | 2 | 1 | 1 | 1 | 100 % | 0 | - | - |" in page
-    assert "| Language models of transformers | 1 | 1 | 1 | 0 | 0 % | 0 | - | - |" in page
+    assert "| Pipelines of diffusers | 2 | 1 | 0 | 0 | 1 | 1 | 100 % | 0 | - | - |" in page
+    assert "| Language models of transformers | 1 | 1 | 0 | 0 | 1 | 0 | 0 % | 0 | - | - |" in page
     assert "### Recorded, not compared (1)\n\n`APipeline`\n" in page
     assert "### Not tried (1)\n\n`BPipeline`\n" in page
     assert "| `LlamaForCausalLM` | a/b 'c' (d> |" in page
+
+
+def test_what_cannot_run_is_in_the_total_and_no_recording() -> None:
+    why = "LookupError: nor does its default without a recorder: TypeError: no window"
+    results = [result("APipeline", "none", reason="no dummies"), result("BPipeline", "none")]
+    results.append(result("llama", "none", "causal", why))
+    page = write_page(SUBJECTS, results, {})
+    assert "| Language models of transformers | 1 | 1 | 0 | 1 | 0 | 0 | - | 0 | - | - |" in page
+    assert "| All | 3 | 3 | 2 | 1 | 0 | 0 | - | 0 | - | - |" in page
+    assert "### Cannot run: it does not with real data either (1)" in page
+    assert f"| `LlamaForCausalLM` | {why} |" in page
 
 
 def test_a_recording_is_listed_by_how_it_is_like_a_real_run() -> None:
@@ -43,7 +54,7 @@ def test_a_recording_is_listed_by_how_it_is_like_a_real_run() -> None:
         result("BPipeline", "recorded", fidelity="peak equal: add 3 B at 1, really mul 2 B at 1"),
     ]
     page = write_page(SUBJECTS, results, {})
-    assert "| Pipelines of diffusers | 2 | 2 | 2 | 2 | 100 % | 2 | 50 % | 100 % |" in page
+    assert "| Pipelines of diffusers | 2 | 2 | 0 | 0 | 2 | 2 | 100 % | 2 | 50 % | 100 % |" in page
     assert "equal to the run with real data (1)\n\n`APipeline`\n" in page
     assert "| `BPipeline` | peak equal: add 3 B at 1, really mul 2 B at 1 |" in page
 

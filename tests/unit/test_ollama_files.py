@@ -551,6 +551,9 @@ def test_what_ollamas_own_engine_makes_of_an_encoder_is_assumed(
     assert weights == {Origin.EXACT if is_known else Origin.ASSUMED}
     assert compute.origin is (Origin.PUBLISHED if is_known else Origin.ASSUMED)
     assert (compute.band.high_bytes > 1.9 * compute.band.expected_bytes) is not is_known
+    (cache,) = [one for one in lines if one.kind is LineKind.KV_CACHE]
+    assert cache.origin is (Origin.EXACT if is_known else Origin.ASSUMED)
+    assert (cache.band.low_bytes < cache.band.expected_bytes) is not is_known
 
 
 def _install(folder: Path, blob: Path) -> None:

@@ -272,7 +272,7 @@ def test_where_memory_ends_the_largest_is_not_said_to_be_the_last_that_is_known(
 
 
 def test_frames_that_no_band_counts_have_no_largest() -> None:
-    largest = find_plan(question("mochi-1", "24gb"), with_options=False).largest
+    largest = find_plan(question("hunyuanvideo-1.5", "rtx-4090"), with_options=False).largest
     assert set(largest) == {"image", "batch"}
 
 

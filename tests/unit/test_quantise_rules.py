@@ -79,7 +79,7 @@ def test_llama_3_1_in_every_quantisation_is_as_llama_cpp_publishes_it(
 LISTED = {
     "bakllava:7b": 4.7, "gemma3:4b": 3.3, "gemma3:12b": 8.1, "gemma3:27b": 17, "llava:13b": 8.0,
     "llava:34b": 20, "llava-llama3:8b": 5.5, "mistral-small3.1:24b": 15, "qwen2.5vl:7b": 6.0,
-    "qwen2.5vl:32b": 21,
+    "qwen2.5vl:32b": 21, "gemma3:4b-it-qat": 4.0, "gemma3:12b-it-qat": 8.9, "gemma3:27b-it-qat": 18,
     "codellama:7b": 3.8, "deepseek-r1:14b": 9.0, "deepseek-r1:32b": 20, "deepseek-r1:7b": 4.7,
     "deepseek-r1:8b": 5.2, "gemma2:27b": 16, "gemma2:2b": 1.6, "gemma2:9b": 5.4,
     "gemma3:1b": 0.815, "gpt-oss:20b": 14, "gpt-oss:120b": 65,
@@ -119,6 +119,19 @@ def test_models_that_see_have_as_many_parameters_as_their_authors_files(
     made = [one for one in vision.tensors if one.name == "v.token_embd.img_break"]
     counted = read_model(pipeline).parameters + sum(one.elements for one in vision.tensors)
     assert counted - sum(one.elements for one in made) == parameters
+
+
+@pytest.mark.parametrize(("size", "published"), [("4b", 3.16), ("12b", 8.07), ("27b", 17.2)])
+def test_gemma_3_trained_for_four_bits_is_as_large_as_googles_files(
+    size: str, published: float
+) -> None:
+    """The text model alone, beside a header of words of 6 MB.
+
+    Source: google/gemma-3-SIZE-it-qat-q4_0-gguf, as the cards of stduhpf's smaller ones list them.
+    """
+    path = next(path for path in ENTRIES if path.stem == f"ollama-gemma3-{size}-it-qat")
+    bytes_of_file = read_model(entry(path)).weights_bytes + 6_500_000
+    assert round(bytes_of_file / 1e9, 1 if published > 10 else 2) == published
 
 
 def test_downloads_that_ollamas_documentation_counts_to_the_byte() -> None:

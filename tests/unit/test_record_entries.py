@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,7 @@ from vramplan.engines.torch.estimate import settled
 from vramplan.engines.torch.pipeline import TorchPipeline, of_torch
 from vramplan.engines.torch.record.saved import entry_settings, entry_tape
 from vramplan.engines.torch.record.saved.constant_tape import Recorded
-from vramplan.engines.torch.record.saved.entry_settings import Draw, words_of
+from vramplan.engines.torch.record.saved.entry_settings import Draw, tile_of, words_of
 from vramplan.engines.torch.record.saved.entry_tape import FailedRunError
 from vramplan.engines.torch.record.saved.finder import MAIN, Finder, GrowingResultError
 from vramplan.engines.torch.record.saved.held_out import hold
@@ -228,6 +229,65 @@ def test_what_a_loop_does_in_one_run_alone_proves_no_constant() -> None:
     assert search.fit([*samples, ({**other, "row1": 2}, 4096)], "a size") == "4096"
 
 
+def test_prompts_of_either_half_of_a_guided_batch_may_be_of_two_lengths() -> None:
+    """Mochi takes the tokens of each row that are no padding: fewer where there is no prompt."""
+    products = Products(["n", "h", "w"], (), ["row1"])
+    search = SizeSearch(products, ("n", "h", "w", "row1"))
+
+    def samples(*batches: int):
+        for batch in batches:
+            dims = derive(products.derived, {"n": batch, "h": 64 * batch, "w": 96})
+            for row in range(2 * batch):
+                tokens = dims["h16"] * dims["w16"] + (73 if row >= batch else 1)
+                yield {**dims, "row1": row}, 512 * tokens
+
+    found = search.fit([*samples(1, 2, 3)], "a row's query")
+    assert all(evaluate(found, dims) == size for dims, size in samples(4, 5))
+
+
+def test_steps_that_are_none_as_another_are_recorded_as_many_as_there_are() -> None:
+    """Stable Audio draws its noise from a tree that grows with every step."""
+    (job,) = make_jobs(["stable-audio-open"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    words = next(words_of(pipeline, "fp16"))
+    draw = Draw(pipeline, ["steps"])
+    runs = [draw.numbers(place, words) for place in (*range(8), None)]
+    assert {run["steps"] for run in runs} == {job.settings["steps"]} == {100}
+    assert len({run["batch"] for run in runs}) > 2
+    assert len({Draw(pipeline).numbers(place, words)["steps"] for place in range(8)}) > 2
+
+
+def test_a_run_without_loops_has_its_steps_one_behind_the_other() -> None:
+    (job,) = make_jobs(["stable-audio-open"], open_catalog(), {})
+    runs = entry_tape._Recordings(of_torch(job.pipeline), lambda _: None, ["steps"])
+    stream = image_by_image(1)
+    made = len(stream.events)
+    stream.events = [LoopBegin("step1"), LoopNext(), *stream.events, LoopEnd()]
+    recorded = Recorded(runs=[stream], loops={"step1": 1})
+    runs._add((("dtype", "fp16"),), {"batch": 1, "steps": 100}, recorded)
+    assert len(stream.events) == made
+    assert not runs._counts()  # nothing is done as often as there are steps
+    assert runs._domain({"n": "batch", "steps": "steps"})["steps"] == [100, 100]
+
+
+def test_images_of_a_model_that_looks_through_windows_are_of_whole_ones() -> None:
+    (job,) = make_jobs(["qwen2.5-vl-3b"], open_catalog(), {})
+    pipeline = of_torch(job.pipeline)
+    words = next(words_of(pipeline, "bf16"))
+    draw = Draw(pipeline, tile=112)
+    runs = [draw.numbers(place, words) for place in (*range(8), None)] + [*draw.others(words)]
+    assert all(run[side] % 112 == 0 for run in runs for side in ("width", "height"))
+    assert min(min(run["width"], run["height"]) for run in runs) == 112
+
+    def tile(**vision: object) -> int | None:
+        config = SimpleNamespace(vision_config=SimpleNamespace(**vision))
+        return tile_of(SimpleNamespace(config=config))
+
+    assert tile(window_size=112, fullatt_block_indexes=[7]) == 112
+    assert tile(window_size=12) is None  # Florence-2's, in tokens
+    assert tile_of(SimpleNamespace()) is None
+
+
 def image_by_image(batch: int) -> Stream:
     """Return a run that makes two tensors for each image of a batch, and puts them together."""
     stream = Stream("main", {"n": batch})
@@ -357,6 +417,38 @@ def test_a_tape_is_a_fresh_recording_at_settings_drawn_at_random(entry) -> None:
         hold(
             tape, numbers, words, fresh.run(words, {**numbers, "batch": numbers["batch"] - 1}, None)
         )
+
+
+def test_a_kernel_is_added_to_a_tape_that_lacks_it_and_nothing_else_of_it_changes(
+    monkeypatch,
+) -> None:
+    pipeline = clip()
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6",))
+    before = entry_tape.record_entry(pipeline, lambda _: None)
+    assert parse_tape(before, "tape").known_facts["kernel"] == ("flash",)
+    with pytest.raises(RecordingError, match="no architecture prefers math"):
+        entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", before)
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6", "7.5"))
+    after = entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", before)
+    tape = parse_tape(after, "tape")
+    assert set(tape.known_facts["kernel"]) == {"flash", "math"}
+    fresh = entry_tape._Recordings(pipeline, lambda _: None, ())
+    for words in words_of(pipeline, "bf16"):
+        numbers = Draw(pipeline).numbers(None, {"seed": words["kernel"]})
+        run = fresh.run(words, numbers, None)
+        hold(tape, numbers, words, run)
+    with pytest.raises(RecordingError, match=r"has ."):  # the other kernel's events are others
+        hold(tape, numbers, {**words, "kernel": "flash"}, run)
+    old, new = json.loads(before), json.loads(after)
+    assert {**new, "routines": None} == {**old, "routines": None}
+    with pytest.raises(RecordingError, match="has math attention"):
+        entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", after)
+    old["components"]["model"]["parameters"] += 1
+    with pytest.raises(RecordingError, match="of other weights"):
+        entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", json.dumps(old))
+    old["recorded_with"]["torch"] = "1.0"
+    with pytest.raises(RecordingError, match=r"1\.0.*record all of it"):
+        entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", json.dumps(old))
 
 
 def test_a_loop_that_would_run_less_than_never_is_a_proof_that_fails() -> None:

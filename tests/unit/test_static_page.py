@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import hatch_build
 from tools.static_page import wasm_core
 from tools.static_page.__main__ import RUNTIME, main, with_policy, write_page
 from vramplan.page.in_browser import Answering
@@ -36,6 +38,29 @@ def test_it_is_the_server_s_page_but_for_how_it_asks(written: Path) -> None:
     assert "script-src 'self' 'wasm-unsafe-eval'" in page
     assert "default-src 'none'" in page
     assert "unsafe-inline" not in page
+
+
+CC = shutil.which("cc") or ""
+
+
+@pytest.mark.skipif(not CC, reason="no C compiler here")
+def test_what_the_core_takes_of_the_c_library_is_declared_for_the_browser() -> None:
+    """A compiler for WebAssembly brings no headers: ours beside it have to say all of it."""
+    own = subprocess.run(
+        [CC, "-print-file-name=include"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    where = ("-nostdinc", "-isystem", str(wasm_core.INCLUDE), "-isystem", own)
+    sources = [str(path) for path in hatch_build.sources() if path.suffix == ".c"]
+    said = subprocess.run(
+        [
+            *(CC, "-std=c99", "-fsyntax-only", "-ffreestanding", *where),
+            *("-Werror=implicit-function-declaration", *sources),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
 
 
 def test_a_page_without_its_first_line_is_refused() -> None:

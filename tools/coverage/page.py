@@ -25,9 +25,11 @@ relatives; models are their class's default config, with two layers where it can
 Where its parts are the defaults of several classes and do not fit together (a vision tower wider
 than the text model, an image of fewer patches than are pooled), they are made to.
 
-- *Built* counts what was put together and runs, if only on a CPU. What its class makes of a default
-  config, or of its dummies, and does not run with real data either is no failure of the recorder's;
-  it has a list of its own, and so has what cannot be put together here.
+- *Cannot be built* is what its class refuses to make of its default config, or for which there are
+  no dummies, or a library is missing here. *Cannot run* is what is built and does not run on a CPU
+  with real data either, given the same: its default config, or its dummies, do not fit together.
+  Its list has the real run's error. Neither is a failure of the recorder's, nor a recording; *runs*
+  is what is left of those tried.
 - *Recorded* means that the run was followed from its first allocation to its last, and that its
   tape is one. What is not recorded is counted, and the rest assumed ([any model](any-model.md)).
 - *Compared* means that the same small run was made once more with real data, on a device that
@@ -43,8 +45,8 @@ _GROUPS: Mapping[str, str] = {
     "differs": "Recorded; another peak than the run with real data",
     "alone": "Recorded, not compared",
     "built": "Not recorded",
-    "broken": "Does not run with real data either",
-    "none": "Not built",
+    "broken": "Cannot run: it does not with real data either",
+    "none": "Cannot be built",
     "untried": "Not tried",
 }
 #: what is said of each of these by itself
@@ -73,9 +75,10 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 def _summary(subjects: Sequence[Subject], known: Mapping[tuple[str, str], Result]) -> Iterator[str]:
     yield (
-        "| | classes | tried | built | recorded | of those built | compared | equal | equal peak |"
+        "| | classes | tried | cannot be built | cannot run | runs | recorded | of those that run "
+        "| compared | equal | equal peak |"
     )
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    yield "|---" + "|--:" * 10 + "|"
     whole: Counter[str] = Counter()
     for kind, title in TITLES.items():
         groups = Counter(
@@ -90,13 +93,14 @@ def _summary(subjects: Sequence[Subject], known: Mapping[tuple[str, str], Result
 def _row(title: str, groups: Counter[str]) -> str:
     classes = groups.total()
     tried = classes - groups["untried"]
-    built = tried - groups["none"] - groups["broken"]
-    recorded = built - groups["built"]
+    runs = tried - groups["none"] - groups["broken"]
+    recorded = runs - groups["built"]
     compared = recorded - groups["alone"]
     equal, peak = groups["equal"], groups["equal"] + groups["peak"]
     return (
-        f"| {title} | {classes} | {tried} | {built} | {recorded} | {_share(recorded, built)} | "
-        f"{compared} | {_share(equal, compared)} | {_share(peak, compared)} |"
+        f"| {title} | {classes} | {tried} | {groups['none']} | {groups['broken']} | {runs} "
+        f"| {recorded} | {_share(recorded, runs)} | {compared} "
+        f"| {_share(equal, compared)} | {_share(peak, compared)} |"
     )
 
 

@@ -12,10 +12,15 @@ from typing import Any
 
 import torch
 
-from vramplan.engines.torch.record.layouts import laid_out
+from vramplan.engines.torch.record.layouts import META, laid_out
 from vramplan.engines.torch.record.saved.recording_child import record_modules
 from vramplan.engines.torch.record.saved.request import Request
-from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, content_of, mapped
+from vramplan.engines.torch.record.saved.wrapped import (
+    OnDevice,
+    WrappedDevice,
+    content_of,
+    mapped,
+)
 from vramplan.engines.torch.record.stream import Alloc, Birth, Event, Stream
 
 Value = Any
@@ -29,6 +34,7 @@ _HALF = (torch.bfloat16, torch.float16)
 _CAUSAL = {"flash": 4, "efficient": 6}
 #: products, which take a CPU many times as long in half precision
 _CONVOLUTION = "aten.convolution."
+_BAG = "aten._embedding_bag"
 _PRODUCTS = (_CONVOLUTION, "aten.mm.", "aten.addmm.", "aten.bmm.", "aten.baddbmm.")
 #: what a run with real data may take, in CPU seconds
 _SECONDS = 30
@@ -123,7 +129,8 @@ class RealDevice(HeardDevice):
 
         A layer norm in half precision keeps its numbers in fp32 there, and in half precision on a
         CPU: ATen/native/cuda/layer_norm_kernel.cu. cuDNN's convolutions keep their operands'
-        layout by channels, and a CPU's without oneDNN do not.
+        layout by channels, and a CPU's without oneDNN do not. A bag of embeddings notes for each
+        index which bag it is of, and a CPU does so for each bag: cuda/EmbeddingBag.cu.
         """
         if time.process_time() > self._until:
             raise TookTooLongError(f"a run with real data takes more than {_SECONDS} CPU seconds")
@@ -133,6 +140,9 @@ class RealDevice(HeardDevice):
         if name.startswith(_PRODUCTS) and here[0].dtype in _HALF and not kwargs:
             out = func(*mapped(_in_full, mapped(content_of, args))).to(here[0].dtype)
             return self._wrap(_as_laid_out(func, out, args), name, {})
+        if name.startswith(_BAG):
+            made, shapes = func(*mapped(content_of, args)), func(*mapped(_hollow, args))
+            return self._wrap(tuple(map(_as_large, made, shapes)), name, {})
         if name.startswith(_CONVOLUTION):
             return self._wrap(_as_laid_out(func, func(*mapped(content_of, args)), args), name, {})
         try:
@@ -143,6 +153,15 @@ class RealDevice(HeardDevice):
                 raise
             out = func(*mapped(_in_full, mapped(content_of, args)), **kwargs)
             return self._wrap(mapped(lambda one: _as_half(one, half), out), name, {})
+
+
+def _hollow(value: Value) -> Value:
+    return value.content.to(META) if isinstance(value, OnDevice) else value
+
+
+def _as_large(made: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
+    """Return a result, or where a GPU's has another shape one of that."""
+    return made if made.shape == shape.shape else torch.zeros(shape.shape, dtype=shape.dtype)
 
 
 def _in_full(value: Value) -> Value:

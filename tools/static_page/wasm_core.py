@@ -18,10 +18,10 @@ import hatch_build
 #: where the core looks for itself (engines/torch/tape/native.py)
 PLACE = "vramplan/engines/torch/tape/core/_core.so"
 
-_INCLUDE = Path(__file__).parent / "include"
+INCLUDE = Path(__file__).parent / "include"
 _COMPILE = (
     *("cc", "-target", "wasm32-freestanding", "-c", "-O3", "-std=c99", "-fPIC"),
-    *("-fvisibility=hidden", "-fno-sanitize=all", "-isystem", str(_INCLUDE)),
+    *("-fvisibility=hidden", "-fno-sanitize=all", "-isystem", str(INCLUDE)),
 )
 _LINK = ("wasm-ld", "-shared", "--experimental-pic", "--allow-undefined", "--strip-debug")
 

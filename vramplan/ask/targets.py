@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from vramplan.catalog import Catalog, find_pipeline, load_catalog, user_folders
@@ -20,6 +22,9 @@ _YAML = (".yaml", ".yml")
 _SUFFIXES = (".gguf", ".safetensors")
 _PREFIXES = ("hf:", "ollama:", "lmstudio:")
 _OLLAMA = "ollama:"
+_COMPOSE = re.compile(r"(?:docker-)?compose[\w.-]{0,80}\.ya?ml", re.IGNORECASE)
+#: models in a folder that a message names
+_MOST_NAMED = 5
 
 
 def silent(_text: str, _done: int = 0, _total: int = 0) -> None:
@@ -45,12 +50,19 @@ def find_target(
     if "\0" in text:
         raise UsageError(f"{text[:200]!r}: no model's name has a NUL")
     text = _plain(text, catalog)
-    if _is_known(text, catalog):
-        return catalog.pipeline(text)
     path = Path(text)
+    if _is_known(text, catalog):
+        if path.is_dir():
+            remark(f"{text}: the catalogue's; the folder is ./{text}")
+        return catalog.pipeline(text)
     if path.name == PROJECT_FILE:
         hint = "run vramplan check beside it, without a TARGET"
         raise UsageError(f"{text}: describes a project, not a pipeline", hint=hint)
+    if _COMPOSE.fullmatch(path.name) and path.is_file():
+        hint = (
+            "name the model that a service loads, such as ollama:qwen3:8b or qwen3:8b[context=8k]"
+        )
+        raise UsageError(f"{text}: describes services, not a pipeline", hint=hint)
     if path.suffix.lower() in _YAML:
         from vramplan.catalog import load_pipeline_file
 
@@ -106,6 +118,7 @@ def _open_model(text: str, catalog: Catalog, mmproj: str | None, remark: Remark)
     saved = door.open_saved(text, entries, catalog.folders, remark)
     if saved is not None:
         return saved
+    _check_folder(Path(text))
     from vramplan.sources.denoiser_file import DenoiserError, from_gguf
 
     try:
@@ -115,6 +128,19 @@ def _open_model(text: str, catalog: Catalog, mmproj: str | None, remark: Remark)
         if found is None:
             raise
         return found
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise SourceError for a folder without a model of its own that has some below, with those."""
+    from vramplan.ask.folders import saved_in
+
+    if not folder.is_dir() or any(folder.glob("*.gguf")):
+        return
+    below = list(islice(saved_in(folder), _MOST_NAMED + 1))
+    if below:
+        more = ", …" if len(below) > _MOST_NAMED else ""
+        hint = f"name one: {', '.join(map(str, below[:_MOST_NAMED]))}{more}"
+        raise SourceError(f"{folder}: no model itself, but some are in it", hint=hint)
 
 
 def _is_place(text: str) -> bool:
@@ -151,6 +177,8 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
     """Return the error for an ``ORG/NAME`` that is neither here nor in the catalogue."""
     from vramplan.sources.hub_address import repository_named
 
+    if text.startswith((".", "/", "~")):
+        return UsageError(f"{text}: no such file or folder")
     near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories))
     repository = repository_named(text)
     on_hub = (

@@ -38,6 +38,8 @@ _DEFAULT_MULTIPROCESSORS = 28
 # compiled where one is used: few of them are in a run
 _CLASS = r"(?a)([0-9]{1,4})\s*(?:[gG][bB]?)?"
 _SIZE = r"(?ai)[-+]?[0-9.]+\s*[a-z]*"
+#: a part of a GPU, as nvidia-smi calls it: so many sevenths of its work, and its memory
+_MIG = r"(?ai)\b[1-7]g\.[0-9]{1,3}gb\b"
 _CAPABILITY = r"[1-9][0-9]?\.[0-9]"
 #: what people write before a card's name, behind the maker's
 _SERIES = ("geforce-", "tesla-", "quadro-")
@@ -188,6 +190,13 @@ def _unknown(text: str, cards: Mapping[str, Card]) -> UsageError:
         hint = "a size is judged as an NVIDIA card's: --card 24GiB; vramplan cards shows the cards"
         message = f"{text!r} is known but not modelled: vramplan does not plan for {maker}"
         return UsageError(message, hint=hint)
+    if re.search(_MIG, text):
+        message = f"{text!r} is a MIG slice, which is known but not modelled"
+        hint = "nvidia-smi -L and NVML tell its size, which is judged as a card's: --card 9.5GiB"
+        return UsageError(message, hint=hint)
+    if "," in text:
+        hint = "name each one with a --card of its own, or several as one: rtx-4090+rtx-3060-12gb"
+        return UsageError(f"unknown card {text!r}", hint=hint)
     try:
         _refuse_part(text, cards.values())
     except UsageError as refused:

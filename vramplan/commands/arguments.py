@@ -40,9 +40,9 @@ SHORT_FORMS = {
 TARGET_HELP = (
     "a pipeline's name in the catalogue (sd15, qwen3:8b), a YAML file with one, a .gguf file or a "
     "folder with one, a folder or .safetensors file that diffusers or transformers saved, "
-    "lmstudio:PUBLISHER/MODEL, ollama:NAME:TAG, hf:ORG/NAME, of GGUF files there "
-    "hf:ORG/NAME:FILE.gguf or hf:ORG/NAME:Q4_K_M; settings of its own behind it in brackets, in "
-    "quotes for the shell: 'sd15[offload=model,image=768x768]'"
+    "lmstudio:PUBLISHER/MODEL, ollama:NAME:TAG, hf:ORG/NAME, of files there "
+    "hf:ORG/NAME:FILE.safetensors, hf:ORG/NAME:FILE.gguf or hf:ORG/NAME:Q4_K_M; settings of its "
+    "own behind it in brackets, in quotes for the shell: 'sd15[offload=model,image=768x768]'"
 )
 CARD_HELP = (
     "a card: its name (rtx-3060-12gb), a class (8gb), a size (11.6GiB), or auto for this machine's "

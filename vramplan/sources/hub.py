@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from vramplan.codec import JsonError, Limits, parse_json
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass
 from vramplan.sources.gguf import LONGEST_HEADER, join_parts, part_names, read_gguf, read_header
 from vramplan.sources.gguf_header import GgufFile
 from vramplan.sources.hub_address import PREFIX, REPOSITORY
-from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, is_offline, snapshots
+from vramplan.sources.hub_web import Hub, Ranges, ask_hub, is_offline, list_files, snapshots
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.gguf", re.IGNORECASE)
 #: what llama.cpp's users name a file by: Q4_K_M, IQ4_XS, UD-Q4_K_XL, F16, BF16
@@ -31,7 +30,6 @@ _USUAL = ("Q4_K_M", "Q8_0")
 _TAG = re.compile(r"[-.]([A-Z0-9_]+?)(?:-[0-9]{5}-of-[0-9]{5})?\.gguf$", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]{1,4}")
 _MOST_NAMED = 20
-_LISTING = Limits(text_bytes=8 << 20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,17 +191,8 @@ def _bits(name: str) -> int:
 
 
 def _listed(repository: str, hub: Hub) -> list[str]:
-    """Return a repository's GGUF files, those in its folders too."""
-    url = f"{hub.endpoint}/api/models/{repository}/tree/main?recursive=true"
-    try:
-        listed = parse_json(get(url, hub, _LISTING.text_bytes, {}), url, _LISTING)
-    except JsonError:
-        listed = []
-    return [
-        str(one.get("path", ""))
-        for one in (listed if isinstance(listed, list) else [])
-        if isinstance(one, dict) and _FILE.fullmatch(str(one.get("path", "")))
-    ]
+    """Return a repository's GGUF files, those in its folders too; none where it lists nothing."""
+    return [name for name in list_files(repository, hub) if _FILE.fullmatch(name)]
 
 
 def _name_one(repository: str, names: list[str]) -> SourceError:

@@ -18,6 +18,12 @@ PREFIX = "hf:"
 
 #: ORG/NAME
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
+#: a single file of a model, which is none of those that a config lies beside
+FILE_OF_WEIGHTS = re.compile(
+    r"(?!(?:.*/)?(?:diffusion_pytorch_model|model)[.-])"
+    r"[A-Za-z0-9][A-Za-z0-9_.+/ -]{0,299}\.safetensors",
+    re.IGNORECASE,
+)
 _HUBS = frozenset({"huggingface.co", "hf.co"})
 _LIBRARY = "ollama.com"
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
@@ -30,7 +36,7 @@ _LONGEST = 2_000
 
 
 def read_address(text: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """Return the TARGET that an address stands for: ``hf:ORG/NAME``, with ``:FILE.gguf`` behind it.
+    """Return the TARGET that an address stands for: ``hf:ORG/NAME``, with ``:FILE`` behind it.
 
     None for what is no address. Raises UsageError for one that is no model's, and for a file of
     another revision than main.
@@ -89,7 +95,8 @@ def _from_hub(text: str, steps: list[str]) -> str:
     if not REPOSITORY.fullmatch(repository):
         raise _unknown(text)
     file = "/".join(steps[4:])
-    if len(steps) < 5 or steps[2] not in _SHOWS or not file.lower().endswith(".gguf"):
+    is_file = file.lower().endswith(".gguf") or FILE_OF_WEIGHTS.fullmatch(file)
+    if len(steps) < 5 or steps[2] not in _SHOWS or not is_file:
         return f"{PREFIX}{repository}"
     if steps[3] != _MAIN:
         raise UsageError(f"{text[:200]}: only the revision main is read")

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from glob import escape
 from urllib.parse import quote
 
 from vramplan.codec import Json, JsonError, Limits, parse_json
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass
-from vramplan.sources.hub_address import PREFIX, REPOSITORY
-from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, is_offline, snapshots
+from vramplan.sources.hub_address import FILE_OF_WEIGHTS, PREFIX, REPOSITORY
+from vramplan.sources.hub_web import Hub, Ranges, ask_hub, get, is_offline, list_files, snapshots
 from vramplan.sources.safetensors import LONGEST, SafetensorsHeader, read_header
 from vramplan.sources.saved_model import (
     CONFIG,
     INDEX,
+    INDEX_LIMITS,
     LocalFiles,
     SavedModel,
     is_saved_folder,
+    read_saved_file,
     read_saved_folder,
+    read_saved_header,
 )
 
 _CONFIGS = Limits(text_bytes=1 << 20, parsed_bytes=32 << 20)
-_LISTING = Limits(text_bytes=8 << 20)
+_MOST_NAMED = 20
 #: most headers are shorter: one answer tells all
 _FIRST = 256 << 10
 
@@ -52,9 +56,16 @@ class _HubFiles:
 
     def read_config(self, path: str) -> dict[str, Json]:
         """Return an object of JSON; raises SourceError."""
-        data = get(self._url(path), self.hub, _CONFIGS.text_bytes + 1, {})
+        return self._read_object(path, _CONFIGS)
+
+    def read_index(self, path: str) -> dict[str, Json]:
+        """Return an object of JSON that may name each tensor; raises SourceError."""
+        return self._read_object(path, INDEX_LIMITS)
+
+    def _read_object(self, path: str, limits: Limits) -> dict[str, Json]:
+        data = get(self._url(path), self.hub, limits.text_bytes + 1, {})
         try:
-            found = parse_json(data, f"{self.place}/{path}", _CONFIGS)
+            found = parse_json(data, f"{self.place}/{path}", limits)
         except JsonError as problem:
             raise SourceError(str(problem)) from None
         if not isinstance(found, dict):
@@ -82,9 +93,13 @@ class _HubFiles:
 def read_saved_on_hub(text: str, environment: Mapping[str, str] | None = None) -> SavedModel | None:
     """Return the model that ``hf:ORG/NAME`` names; None for a repository of other files.
 
+    ``hf:ORG/NAME:FILE.safetensors`` names one of its files, such as a denoiser's alone.
     Raises SourceError where the hub does not give it, or it is not usable.
     """
     environ = os.environ if environment is None else environment
+    repository, _, file = text.removeprefix(PREFIX).partition(":")
+    if REPOSITORY.fullmatch(repository) and FILE_OF_WEIGHTS.fullmatch(file) and ".." not in file:
+        return _read_file(repository, file, environ)
     repository = text.removeprefix(PREFIX)
     if not REPOSITORY.fullmatch(repository):
         return None
@@ -94,11 +109,38 @@ def read_saved_on_hub(text: str, environment: Mapping[str, str] | None = None) -
         message = f"{PREFIX}{repository}: not in the local cache, and HF_HUB_OFFLINE is set"
         raise SourceError(message, hint=f"hf download {repository} fetches it")
     hub = ask_hub(environ)
-    files = _HubFiles(repository, hub, _list(repository, hub))
+    files = _HubFiles(repository, hub, tuple(list_files(repository, hub)))
     there = files.names()
-    if INDEX not in there and (CONFIG not in there or any(map(_is_gguf, there))):
+    if INDEX in there or (CONFIG in there and not any(map(_is_gguf, there))):
+        return read_saved_folder(files)
+    return None if any(map(_is_gguf, files.listed)) else _only_one(files)
+
+
+def _only_one(files: _HubFiles) -> SavedModel | None:
+    """Return the model of a repository of one file, None where it has none.
+
+    Raises SourceError where it has several, with their names.
+    """
+    found = [name for name in files.listed if FILE_OF_WEIGHTS.fullmatch(name)]
+    if not found:
         return None
-    return read_saved_folder(files)
+    if len(found) > 1:
+        shown = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
+        raise SourceError(f"{files.place}: name a file", hint=f"{files.place}:{shown}")
+    return read_saved_header(files.read_weights(found[0]))
+
+
+def _read_file(repository: str, file: str, environ: Mapping[str, str]) -> SavedModel:
+    """Return the model in one file of a repository: of the local cache, else of the hub."""
+    there = snapshots(repository, environ)
+    for path in sorted(there.glob(f"*/{escape(file)}")):
+        if path.is_file():
+            return read_saved_file(path)
+    if is_offline(environ):
+        message = f"{PREFIX}{repository}:{file}: not in the local cache, and HF_HUB_OFFLINE is set"
+        raise SourceError(message, hint=f"hf download {repository} {file} fetches it")
+    files = _HubFiles(repository, ask_hub(environ), ())
+    return read_saved_header(files.read_weights(file))
 
 
 def is_cached(repository: str, environ: Mapping[str, str]) -> bool:
@@ -123,17 +165,3 @@ def _cached(repository: str, environ: Mapping[str, str]) -> SavedModel | None:
 
 def _is_gguf(name: str) -> bool:
     return name.lower().endswith(".gguf")
-
-
-def _list(repository: str, hub: Hub) -> tuple[str, ...]:
-    url = f"{hub.endpoint}/api/models/{repository}/tree/main?recursive=true"
-    try:
-        listed = parse_json(get(url, hub, _LISTING.text_bytes, {}), url, _LISTING)
-    except JsonError as problem:
-        raise SourceError(str(problem)) from None
-    entries = listed if isinstance(listed, list) else []
-    return tuple(
-        str(one["path"])
-        for one in entries
-        if isinstance(one, dict) and one.get("type") == "file" and isinstance(one.get("path"), str)
-    )

@@ -18,8 +18,9 @@ from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
+from vramplan.codec import JsonError, Limits, parse_json
 from vramplan.errors import SourceError
 
 #: what a header may hold
@@ -31,6 +32,10 @@ _LONGEST_ANSWER = 120
 #: and all answers to one question: a header comes in steps, and a model may be of a thousand parts
 _LONGEST_QUESTION = 600
 _PIECE = 1 << 16
+_LISTING = Limits(text_bytes=8 << 20)
+#: the hub lists a thousand files a page, and says in a header where it goes on (RFC 8288)
+_MOST_PAGES, _LONGEST_LINK = 100, 4_000
+_NEXT = re.compile(r'<(?P<url>[!-;=?-~]{1,2000})>; ?rel="next"', re.ASCII)
 _OFFLINE = ("1", "on", "yes", "true")
 _LATER = (429, 500, 502, 503, 504)
 
@@ -153,6 +158,42 @@ class Ranges:
 
 def get(url: str, hub: Hub, most: int, headers: Mapping[str, str]) -> bytes:
     """Return at most `most` bytes of an answer; an endless one is cut off there."""
+    return _answer(url, hub, most, headers).data
+
+
+def list_files(repository: str, hub: Hub) -> list[str]:
+    """Return the paths of a repository's files, those in its folders too, from all of its pages.
+
+    Raises SourceError for an answer that is no JSON, and where there is no end to them.
+    """
+    url = f"{hub.endpoint}/api/models/{repository}/tree/main?recursive=true"
+    found: list[str] = []
+    for _ in range(_MOST_PAGES):
+        answer = _answer(url, hub, _LISTING.text_bytes, {})
+        try:
+            listed = parse_json(answer.data, url, _LISTING)
+        except JsonError as problem:
+            raise SourceError(str(problem)) from None
+        found += [
+            str(one["path"])
+            for one in (listed if isinstance(listed, list) else [])
+            if isinstance(one, dict) and one.get("type") in ("file", None) and one.get("path")
+        ]
+        if answer.next_url is None:
+            return found
+        url = urljoin(url, answer.next_url)
+        if not url.startswith(f"{hub.endpoint}/"):
+            raise SourceError(f"{url[:200]}: the list of files goes on at another host")
+    raise SourceError(f"{url[:200]}: more files than {_MOST_PAGES} pages of them")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    data: bytes
+    next_url: str | None = None
+
+
+def _answer(url: str, hub: Hub, most: int, headers: Mapping[str, str]) -> _Answer:
     request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310  # http(s) alone
     token = _token(hub.environ)
     parts = urlsplit(url)
@@ -164,7 +205,7 @@ def get(url: str, hub: Hub, most: int, headers: Mapping[str, str]) -> bytes:
     except urllib.error.HTTPError as problem:
         problem.close()
         if problem.code == 416:  # beyond the file's end
-            return b""
+            return _Answer(b"")
         raise _refused(url, problem.code) from None
     except (OSError, ValueError, HTTPException) as problem:
         reason = getattr(problem, "reason", problem)
@@ -175,13 +216,13 @@ def get(url: str, hub: Hub, most: int, headers: Mapping[str, str]) -> bytes:
         raise SourceError(f"{url}: cannot be read: {reason}", hint=hint) from None
 
 
-def _in_time(ask: Callable[[], bytes], seconds: float) -> bytes:
+def _in_time(ask: Callable[[], _Answer], seconds: float) -> _Answer:
     """Return what `ask` returns; raises what it raises, and TimeoutError where it takes too long.
 
     A socket's own limit begins anew with each byte, and there is none for a name's look-up: so
     somebody else waits. What is given up ends with its socket, or with this process.
     """
-    ended: SimpleQueue[bytes | Exception] = SimpleQueue()
+    ended: SimpleQueue[_Answer | Exception] = SimpleQueue()
 
     def run() -> None:
         try:
@@ -194,7 +235,7 @@ def _in_time(ask: Callable[[], bytes], seconds: float) -> bytes:
         answer = ended.get(timeout=seconds)
     except Empty:
         raise TimeoutError(f"not there after {seconds:.3g} seconds") from None
-    if isinstance(answer, bytes):
+    if isinstance(answer, _Answer):
         return answer
     try:
         raise answer
@@ -202,13 +243,14 @@ def _in_time(ask: Callable[[], bytes], seconds: float) -> bytes:
         del answer  # it holds this frame, and an answer that is still open
 
 
-def _ask(request: urllib.request.Request, most: int, until: float) -> bytes:
+def _ask(request: urllib.request.Request, most: int, until: float) -> _Answer:
     opener = urllib.request.build_opener(_NoTokenElsewhere())
     with opener.open(request, timeout=_SECONDS) as answer:
         asked = request.get_header("Range") or ""
         if asked and answer.status != 206 and not asked.startswith("bytes=0-"):
             raise SourceError(f"{request.full_url}: the server does not answer ranges")
-        return _body(answer, most, until)
+        following = _NEXT.search(answer.headers.get("Link", "")[:_LONGEST_LINK])
+        return _Answer(_body(answer, most, until), following["url"] if following else None)
 
 
 def _body(answer: HTTPResponse, most: int, until: float) -> bytes:

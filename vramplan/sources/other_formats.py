@@ -42,6 +42,19 @@ _BY_NAME: dict[str, tuple[str, str]] = {
         ("a TensorRT engine", "another engine runs it; vramplan plans PyTorch and llama.cpp"),
     ),
 }
+#: what runs models, and is none itself
+_PROGRAM = "vramplan run --card 8gb -- python"
+_PROGRAMS: dict[str, tuple[str, str]] = {
+    ".py": ("a Python program", f"{_PROGRAM} FILE.py runs it on a card that is not there"),
+    ".ipynb": (
+        "a notebook",
+        f"jupyter nbconvert --to script makes a program of it: {_PROGRAM} FILE.py",
+    ),
+    "modelfile": (
+        "an Ollama Modelfile",
+        "name the model behind its FROM, with its PARAMETERs: 'qwen3:8b[context=8k]'",
+    ),
+}
 #: JSON in front of the tensors is no longer, and nothing else begins so
 _LONGEST_JSON = 100 << 20
 
@@ -50,6 +63,9 @@ def tell(head: bytes, name: str) -> tuple[str, str | None]:
     """Return what a file of this name is that begins with `head`, and what to do; or nothing."""
     if not head:
         return "an empty file", "the download went wrong"
+    last = PurePath(name).name.lower()
+    if (program := _PROGRAMS.get(PurePath(last).suffix or last)) is not None:
+        return program
     for start, what, hint in _STARTS:
         if head.startswith(start):
             return what, hint

@@ -40,6 +40,11 @@ _OTHER_CACHE = (
 
 
 _OWN_ENGINE = "llama.cpp's graph: that of Ollama's own engine is not known"
+_OWN_CACHE = (
+    "as llama.cpp's cache: Ollama's own engine has another, which kept every token of windowed "
+    "layers too in some versions; at most keys and values of every token in every layer"
+)
+_OWN_STATES = "as llama.cpp keeps them: what Ollama's own engine keeps of a sequence is not known"
 _OWN_WEIGHTS = "as llama.cpp would load them: how Ollama's own engine holds them is not known"
 
 
@@ -174,12 +179,18 @@ def _weights(fit: Fit) -> Figure:
 def _cache(fit: Fit) -> Figure:
     run, parts = fit.run, fit.placement.cards
     sizes = [run.batch.cache_on_card(part.first, part.stop) for part in parts]
-    if coverage.is_known(run.model):
+    if coverage.is_known(run.model) and not run.is_own_engine:
         return over_cards([*map(Band.exactly, sizes)], Origin.EXACT, cache_source(run.model))
     most = [
         most_cache_bytes(run.model, run.batch, part.stop - part.first, run.model.layers - part.stop)
         for part in parts
     ]
+    if coverage.is_known(run.model):  # ollama/ollama, kvcache/causal.go, by the version
+        bands = [
+            Band(low_bytes=one // 2, expected_bytes=one, high_bytes=max(one, high))
+            for one, high in zip(sizes, most, strict=True)
+        ]
+        return over_cards(bands, Origin.ASSUMED, _OWN_CACHE)
     source = (
         f"what {_name(fit)} caches is not known: from nothing to keys, values and an index of "
         "every token in every layer"
@@ -198,7 +209,10 @@ def _states(fit: Fit) -> Figure:
     run, parts = fit.run, fit.placement.cards
     sizes = [run.batch.states_on_card(part.first, part.stop) for part in parts]
     if coverage.is_known(run.model):
-        return over_cards([*map(Band.exactly, sizes)], Origin.EXACT, recurrent_state.SOURCE)
+        bands = [*map(Band.exactly, sizes)]
+        if run.is_own_engine:
+            return over_cards([*_wide(bands)], Origin.ASSUMED, _OWN_STATES)
+        return over_cards(bands, Origin.EXACT, recurrent_state.SOURCE)
     most = [
         recurrent_state.most_state_bytes(run.model, run.batch.sequences, part.stop - part.first)
         for part in parts

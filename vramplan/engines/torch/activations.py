@@ -10,7 +10,8 @@ from vramplan.model import GPU, Band, Line, LineKind, Origin
 def activations_line(run: RunAtPeak, kept_bytes: int) -> Line:
     """Return what is live at the peak beside weights, cuBLAS's workspace and what training keeps.
 
-    `kept_bytes` are those of gradients and the optimiser's state.
+    `kept_bytes` are those of gradients and the optimiser's state; adapters' results have a line of
+    their own.
     """
     held = sum(run.resident.values()) + cublas_band(run.compute_capability)[0].expected_bytes
     return Line(
@@ -19,7 +20,7 @@ def activations_line(run: RunAtPeak, kept_bytes: int) -> Line:
         name=_name(run),
         phase=run.mark.phase,
         component=run.mark.component,
-        band=Band.exactly(max(0, run.floor_bytes - held - kept_bytes)),
+        band=Band.exactly(max(0, run.floor_bytes - held - kept_bytes - run.adapter_bytes)),
         origin=Origin.REPLAYED,
         source=f"{_tape(run)}, most that is live at once",
     )

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vramplan.engines.torch.diffusers_offload import DENOISERS
-from vramplan.engines.torch.module_list import LINEAR, ModuleList
+from vramplan.engines.torch.module_list import LINEAR, Module, ModuleList
 from vramplan.errors import UsageError
 from vramplan.model import Band, Origin, Settings
 from vramplan.quick_dataclass import dataclass
@@ -25,6 +25,8 @@ from vramplan.sources.safetensors import Tensor, read_safetensors
 
 _RANK = re.compile(r"rank-?([0-9]{1,4})((?::(?:fp32|fp16|bf16|fused))*)", re.IGNORECASE)
 _SUFFIX = ".safetensors"
+#: a UNet has some forty
+_MOST_SHAPES = 512
 _FUSED = "fused"
 _BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
 #: layers that training scripts put an adapter on, by the end of their names
@@ -59,6 +61,7 @@ class Adapter:
     element_bytes: int | None
     is_fused: bool
     tensors: Mapping[str, tuple[int, ...]]  # component -> elements of each, of a file
+    layers: Mapping[str, Mapping[tuple[int, int], int]]  # of a file: inputs, outputs -> its rank
     remade: Mapping[str, int]  # component -> elements of the largest weight that DoRA makes anew
 
     def bytes_in(self, component: str, element_bytes: int) -> int:
@@ -89,6 +92,7 @@ def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
             element_bytes=_BYTES[dtypes[0]] if dtypes else None,
             is_fused=_FUSED in words,
             tensors={},
+            layers={},
             remade={},
         )
     name, sign, word = text.rpartition(":")
@@ -107,8 +111,46 @@ def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
         element_bytes=None,
         is_fused=is_fused,
         tensors={name: tuple(sizes) for name, sizes in by_component.items()},
+        layers=_layers(tensors, lists),
         remade=_remade(tensors, lists),
     )
+
+
+def _sides(tensors: Sequence[Tensor]) -> dict[str, tuple[int, int, int]]:
+    """Return the inputs, the outputs and the rank of each layer whose two matrices are here.
+
+    Of a convolution they are those at each pixel.
+    """
+    firsts, seconds = dict[str, tuple[int, ...]](), dict[str, tuple[int, ...]]()
+    for tensor in tensors:
+        for pair in _PAIRS:
+            for word, shapes in zip(pair, (firsts, seconds), strict=True):
+                layer, mark, _ = tensor.name.partition(f".{word}")
+                if mark and len(tensor.shape) > 1:
+                    shapes[layer] = tensor.shape
+    return {
+        layer: (firsts[layer][1], shape[0], firsts[layer][0])
+        for layer, shape in seconds.items()
+        if layer in firsts
+    }
+
+
+def _layers(
+    tensors: Sequence[Tensor], lists: Mapping[str, ModuleList]
+) -> dict[str, dict[tuple[int, int], int]]:
+    """Return which layers a file has adapters for, by component, and the widest rank of each.
+
+    Raises UsageError for more shapes of layers than any model has.
+    """
+    found: dict[str, dict[tuple[int, int], int]] = {}
+    for layer, (inside, outside, rank) in _sides(tensors).items():
+        if min(inside, outside, rank) < 1:  # a file may say so; it computes nothing
+            continue
+        known = found.setdefault(_component_of(layer, lists), {})
+        known[inside, outside] = max(rank, known.get((inside, outside), 0))
+        if len(known) > _MOST_SHAPES:
+            raise UsageError(f"lora: adapters for more than {_MOST_SHAPES} shapes of layers")
+    return found
 
 
 def _remade(tensors: Sequence[Tensor], lists: Mapping[str, ModuleList]) -> Mapping[str, int]:
@@ -184,6 +226,30 @@ def added_tensors(
     return found
 
 
+def adapted_layers(
+    component: str, modules: ModuleList, adapters: Sequence[Adapter], element_bytes: int
+) -> dict[tuple[int, int], tuple[tuple[int, int], ...]]:
+    """Return the layers of a component that have adapters, by their inputs and outputs.
+
+    Of each shape the ranks, and the bytes of an element, of one adapter after the other.
+    """
+    found: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
+    for adapter in adapters:
+        if adapter.is_fused:
+            continue
+        width = adapter.bytes_in(component, element_bytes)
+        layers: Mapping[tuple[int, int], int]
+        if adapter.rank is None:
+            layers = adapter.layers.get(component, {})
+        else:
+            layers = {
+                (one.columns, one.rows): adapter.rank for one in _beside_rank(component, modules)
+            }
+        for shape, rank in layers.items():
+            found[shape] = (*found.get(shape, ()), (rank, width))
+    return found
+
+
 def _is_of_pipeline(component: str) -> bool:
     """Return whether a component is one that diffusers loads adapters into."""
     return component in DENOISERS or component.startswith("text_encoder")
@@ -191,6 +257,13 @@ def _is_of_pipeline(component: str) -> bool:
 
 def _ranked(component: str, modules: ModuleList, rank: int) -> Iterator[int]:
     """Yield the elements of the two matrices beside each layer that has them by rank."""
+    for one in _beside_rank(component, modules):
+        yield rank * one.columns
+        yield one.rows * rank
+
+
+def _beside_rank(component: str, modules: ModuleList) -> Iterator[Module]:
+    """Yield the layers that have an adapter by rank."""
     ends: tuple[str, ...] = _OF_LANGUAGE
     if component in DENOISERS:
         ends = _OF_DENOISERS
@@ -198,8 +271,7 @@ def _ranked(component: str, modules: ModuleList, rank: int) -> Iterator[int]:
         return
     for one in modules.modules:
         if one.kind == LINEAR and one.name.endswith(ends):
-            yield rank * one.columns
-            yield one.rows * rank
+            yield one
 
 
 def is_adaptable(lists: Mapping[str, ModuleList]) -> bool:

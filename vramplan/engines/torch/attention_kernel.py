@@ -11,6 +11,11 @@ from functools import lru_cache
 
 from vramplan.errors import UsageError
 
+#: what an architecture may prefer
+KERNELS = ("flash", "cudnn", "efficient", "math")
+#: the last of them keeps its scores, the others do not
+*FUSED, PLAIN = KERNELS
+
 
 @lru_cache(maxsize=64)  # all there are; a sweep asks for each of them thousands of times
 def parse_capability(text: str) -> tuple[int, int]:

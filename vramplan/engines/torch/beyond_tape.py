@@ -48,9 +48,44 @@ def estimate_beyond(
         there, last = estimate(settings), estimate(edge)
     except TapeError:
         return None
-    shown = ", ".join(f"{key} {_shown(edge[key])}" for key in edge if edge[key] != settings[key])
+    shown = ", ".join(
+        f"{key} {shown_setting(edge[key])}" for key in edge if edge[key] != settings[key]
+    )
     why = f"tape {tape.pipeline}, which holds at {shown}, {_CARRIED_ON}: {_WHY}"
-    return _widened(there, abs(there.need.band.expected_bytes - last.need.band.expected_bytes), why)
+    less_bytes, more_bytes = _unproved(there.need.band, last.need.band, _direction(edge, settings))
+    return _widened(there, less_bytes, more_bytes, why)
+
+
+def _unproved(there: Band, last: Band, direction: int) -> tuple[int, int]:
+    """Return by how much less and more may be needed than a replay says where nothing is proved.
+
+    That is what it grows by. Of more images, pixels, frames or tokens no tensor is smaller than
+    where the tape ends, of fewer none is larger: by how much a need falls there, or rises, the
+    allocator alone decides, and no more of it is to be expected.
+    """
+    growth_bytes = abs(there.expected_bytes - last.expected_bytes)
+    low, high = there.low_bytes - growth_bytes, there.high_bytes + growth_bytes
+    if direction > 0:
+        low, high = max(low, min(there.low_bytes, last.low_bytes)), max(high, last.high_bytes)
+    elif direction < 0:
+        high = min(high, max(there.high_bytes, last.high_bytes))
+    return there.low_bytes - low, high - there.high_bytes
+
+
+def _direction(edge: Settings, settings: Settings) -> int:
+    """Return 1 where no setting is less than another's, -1 where none is more, else 0."""
+    pairs = [
+        (one, other) for key, value in edge.items() for one, other in _numbers(value, settings[key])
+    ]
+    if all(one <= other for one, other in pairs):
+        return 1
+    return -1 if all(one >= other for one, other in pairs) else 0
+
+
+def _numbers(one: SettingValue, other: SettingValue) -> list[tuple[int, int]]:
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return list(zip(one, other, strict=True))
+    return [(one, other)] if type(one) is int and type(other) is int else []
 
 
 def is_carried_on(estimate: Estimate) -> bool:
@@ -127,21 +162,21 @@ def _number(start: int, goal: int, place: int, step: int) -> int:
     return start + (way // step if way >= 0 else -(-way // step)) * step
 
 
-def _widened(found: Estimate, growth_bytes: int, why: str) -> Estimate:
+def _widened(found: Estimate, less_bytes: int, more_bytes: int, why: str) -> Estimate:
     """Return an estimate whose activations may be so much less or more; its lines still add up."""
     # adapters' results and unpacked matrices are lines of their own, and of the same kind
     at = next(n for n, line in enumerate(found.lines) if line.kind is LineKind.ACTIVATIONS)
     line = found.lines[at]
     wider = replace(
         line,
-        band=_wider(line.band, min(growth_bytes, line.band.low_bytes), growth_bytes),
+        band=_wider(line.band, min(less_bytes, line.band.low_bytes), more_bytes),
         origin=Origin.ASSUMED,
         source=why,
     )
     lines = (*found.lines[:at], wider, *found.lines[at + 1 :])
     less = sum(a.band.low_bytes - b.band.low_bytes for a, b in zip(found.lines, lines, strict=True))
-    need = replace(found.need, band=_wider(found.need.band, less, growth_bytes))
-    peak = replace(found.peak, device=_wider(found.peak.device, less, growth_bytes))
+    need = replace(found.need, band=_wider(found.need.band, less, more_bytes))
+    peak = replace(found.peak, device=_wider(found.peak.device, less, more_bytes))
     return replace(found, lines=lines, need=need, peak=peak)
 
 
@@ -153,5 +188,6 @@ def _wider(band: Band, less_bytes: int, more_bytes: int) -> Band:
     )
 
 
-def _shown(value: SettingValue) -> str:
+def shown_setting(value: SettingValue) -> str:
+    """Return a setting's value as it is written."""
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

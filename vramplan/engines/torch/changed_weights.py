@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # what changes nothing needs none of it
 
 _NOTHING = Band.exactly(0)
 
+#: part of a result's key: raise it when what adapters compute is counted otherwise
+_ADAPTERS_VERSION = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
@@ -62,6 +65,11 @@ def are_changed(settings: Settings) -> bool:
     return is_grouped(settings) or any(
         settings.get(key, IDLE[key]) != IDLE[key] for key in OF_WEIGHTS
     )
+
+
+def has_adapters(settings: Settings) -> bool:
+    """Return whether settings name LoRA adapters."""
+    return settings.get("lora", IDLE["lora"]) != IDLE["lora"]
 
 
 def lists_of(name: str | None, saved: SavedModel | None) -> Mapping[str, ModuleList]:
@@ -148,6 +156,8 @@ def changes_key(pipeline: TorchPipeline, settings: Settings) -> str:
     found = changes_at(pipeline, settings)
     lists = sorted((name, _checksum(ById(modules))) for name, modules in found.lists.items())
     told = repr((found.schemes, found.adapters, found.networks, lists))
+    if found.adapters:
+        told += f" {_ADAPTERS_VERSION}"
     return f" changed={crc32(told.encode()):08x}"
 
 
@@ -157,7 +167,7 @@ def _checksum(modules: ById[ModuleList]) -> int:
 
 
 # ------------------------------------------------------------------------------- of a tape
-def tape_at(pipeline: TorchPipeline, settings: Settings, path: Path) -> Tape:
+def changed_tape(pipeline: TorchPipeline, settings: Settings, path: Path) -> Tape:
     """Return the tape in `path` with the weights that settings leave on the device.
 
     Raises UsageError for what the pipeline cannot have.
@@ -187,12 +197,17 @@ def _changed_tape(
 ) -> Tape:
     settings = dict(asked)
     found = _changes(lists_of(module_list, saved.of), names, settings)
-    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    element_bytes = element_bytes_of(settings)
     components = {
         name: _changed(name, weights, found, settings, element_bytes)
         for name, weights in tape.of.components.items()
     }
     return replace(tape.of, components=components)
+
+
+def element_bytes_of(settings: Settings) -> int:
+    """Return the bytes of an element of a job's dtype."""
+    return ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
 
 
 def _changed(
@@ -255,8 +270,8 @@ def whole_bytes(pipeline: TorchPipeline, settings: Settings) -> dict[str, int]:
     """Return what each part of a pipeline takes that comes in groups, all of it together."""
     from vramplan.engines.torch.tape_files import find_tape
 
-    tape = tape_at(pipeline, {**settings, "offload": "none"}, find_tape(pipeline))
-    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    tape = changed_tape(pipeline, {**settings, "offload": "none"}, find_tape(pipeline))
+    element_bytes = element_bytes_of(settings)
     found: dict[str, int] = {}
     for component, weights in tape.components.items():
         named = weights.parts or {"": tuple(range(len(weights.modules)))}
@@ -347,9 +362,11 @@ def beside(
     if not are_changed(settings):
         return NOTHING_BESIDE
     found = changes_at(pipeline, settings)
-    element_bytes = ELEMENT_BYTES[str(settings.get("dtype", "fp32"))]
+    element_bytes = element_bytes_of(settings)
     top = component.partition(".")[0]
-    layers = _beside_layers(found, top, element_bytes, working_bytes)
+    # a tape has what adapters compute in its code
+    shared_bytes = 0 if pipeline.counted is None else working_bytes
+    layers = _beside_layers(found, top, element_bytes, working_bytes, shared_bytes)
     if not found.networks:
         return layers
     from vramplan.engines.torch.networks import results_band
@@ -357,21 +374,25 @@ def beside(
     return replace(layers, networks=results_band(found.networks, settings, top, element_bytes))
 
 
-def _beside_layers(found: Changes, top: str, element_bytes: int, working_bytes: int) -> Beside:
+def _beside_layers(
+    found: Changes, top: str, element_bytes: int, working_bytes: int, shared_bytes: int
+) -> Beside:
     if top not in found.lists and len(found.lists) == 1:  # a part of one model, such as its tower
         top = next(iter(found.lists))
     if top in found.lists:
-        here = _beside(top, found, element_bytes, working_bytes)
+        here = _beside(top, found, element_bytes, working_bytes, shared_bytes)
         if here.band.high_bytes:
             return here
-    others = [_beside(name, found, element_bytes, 0) for name in found.lists]
+    others = [_beside(name, found, element_bytes, 0, 0) for name in found.lists]
     return Beside(
         unpacked=_at_most(one.unpacked for one in others),
         adapters=_at_most(one.adapters for one in others),
     )
 
 
-def _beside(name: str, found: Changes, element_bytes: int, working_bytes: int) -> Beside:
+def _beside(
+    name: str, found: Changes, element_bytes: int, working_bytes: int, shared_bytes: int
+) -> Beside:
     from vramplan.engines.torch.adapters import adapter_band
     from vramplan.engines.torch.quantised import unpacked_band
 
@@ -380,7 +401,7 @@ def _beside(name: str, found: Changes, element_bytes: int, working_bytes: int) -
         unpacked=_NOTHING
         if scheme is None
         else unpacked_band(scheme, modules, element_bytes, working_bytes),
-        adapters=adapter_band(name, modules, found.adapters, element_bytes, working_bytes),
+        adapters=adapter_band(name, modules, found.adapters, element_bytes, shared_bytes),
     )
 
 

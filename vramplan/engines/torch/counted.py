@@ -1,6 +1,6 @@
 """A model without a tape: its weights are counted, and what it works with is assumed, in a band.
 
-The band knows no class. Four things are looked for in configs and tensors, and the largest
+The band knows no class. Six things are looked for in configs and tensors, and the largest
 decides:
 
 - any component: 1.5 to 20 % of the largest one's weights live as activations: up to 20 % for each
@@ -9,8 +9,15 @@ decides:
   5 to 14 tensors live at once (the replayed decoders of SD 1.5 and SDXL need 6.6 to 12.7 at
   512 to 2048 pixels, in fp16 and fp32); a decoder of video up to 160, for its frames; before 8.0,
   where cuDNN's plans in bf16 take whole copies in fp32, up to 32 (the replayed decoders of FLUX.1,
-  FLUX.2 and Sana need 29 to 32 on 7.5), or what attention without a fused kernel takes;
+  FLUX.2 and Sana need 29 to 32 on 7.5), or what attention without a fused kernel takes. Those that
+  decode all frames of a video at once need up to 9 tensors for each (SVD), 2 to 5 in parts; what
+  decodes an image as a video of one frame 21 (Qwen-Image);
+- a denoiser, where no fused kernel takes its dtype (bf16 before 8.0): the scores of its attention,
+  of a token for 16 by 16 pixels and 4 frames, in up to 130 heads. The replayed ones keep as many as
+  14 (Wan 2.1 1.3B) to 125 (Qwen-Image-Edit, whose tokens are twice as many) would; those that see
+  smaller latents fewer (LTX, Wan 2.2 5B: less than 2), and linear attention none (Sana);
 - a language model, by its config: its KV cache, and what a token takes in the widest layer;
+- an encoder of text, by the same: what a token takes, and nothing else;
 - a model that sees, by the same: its vision tower's patches, its image's tokens in the prompt, and
   where no fused kernel is, the scores of its attention. These two tell all of it.
 
@@ -35,9 +42,9 @@ from vramplan.engines.torch.changed_weights import (
     how_sure,
     is_grouped,
 )
-from vramplan.engines.torch.counted_model import CountedModel, CountedPart, Language
+from vramplan.engines.torch.counted_model import CountedModel, CountedPart, Encoder, Language
 from vramplan.engines.torch.cublas_workspace import cublas_line
-from vramplan.engines.torch.diffusers_offload import DENOISERS
+from vramplan.engines.torch.diffusers_offload import DENOISERS, stays_on_device
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.sight import LOOKED_AT
 from vramplan.model import (
@@ -64,11 +71,19 @@ _ANY: _Rule = (15, 60, 200)
 _IMAGES: _Rule = (5_000, 10_000, 14_000)
 _IMAGES_IN_COPIES: _Rule = (5_000, 20_000, 32_000)
 _VIDEO: _Rule = (5_000, 40_000, 160_000)
+_ONE_FRAME: _Rule = (5_000, 20_000, 40_000)
+#: at most so many for each frame; in bf16 before 8.0 as many more as of images
+_OF_A_FRAME = 10
+#: a denoiser's scores without a fused kernel, of so large patches and so many frames: so many heads
+_DENOISED: _Rule = (0, 40_000, 130_000)
+_PIXELS_OF_A_PATCH, _FRAMES_OF_A_LATENT = 256, 4
 #: a decoder's attention without a fused kernel: so many matrices of scores, of so large patches
 _SCORES, _PIXELS_OF_A_TOKEN = 2, 64
 _IN_FULL: _Rule = (0, 700, 1_250)
 #: of a token's hidden states and of the widest layer's
 _TOKENS: _Rule = (300, 1_000, 2_000)
+#: the same of an encoder, which ends with them: the replayed ones take 600 to 700
+_ENCODED: _Rule = (300, 700, 1_300)
 _CACHE: _Rule = (700, 1_000, 1_300)
 #: of the scores of attention without a fused kernel, before and behind softmax
 _ATTENDED: _Rule = (700, 1_000, 1_250)
@@ -99,13 +114,16 @@ def estimate_counted(
     whole = model
     if is_grouped(settings):
         whole = counted_at(pipeline, pipeline.counted, {**settings, "offload": "none"})
+    kept = stays_on_device(pipeline.run_class, str(settings.get("offload", "none")))
     # what it works with is that of the weights before they were quantised, or come in groups
     work, phase, component = _work(
-        pipeline.counted, model, settings, card.compute_capability, decoded
+        pipeline.counted, model, settings, card.compute_capability, decoded, kept
     )
     work += beside(pipeline, settings, component, work.expected_bytes).band
     slack = _scaled(work.expected_bytes, _SLACK)
-    weights = tuple(_weights(pipeline, model, _resident(model, settings, component), settings))
+    weights = tuple(
+        _weights(pipeline, model, _resident(model, settings, component, kept), settings)
+    )
     lines = (
         *weights,
         _assumed(LineKind.ACTIVATIONS, "activations", work, phase, component, _why(decoded, phase)),
@@ -127,7 +145,7 @@ def estimate_counted(
         runtime=pipeline.runtime,
         settings=settings,
         compute_capability=card.compute_capability,
-        components=tuple(_components(whole, settings)),
+        components=tuple(_components(whole, settings, kept)),
         phases=(
             PhaseUse(
                 name=phase,
@@ -179,19 +197,23 @@ def _weights(
         )
 
 
-def _resident(model: CountedModel, settings: Settings, component: str) -> tuple[CountedPart, ...]:
-    """Return what is on the device while a component works: all, or that one alone.
+def _resident(
+    model: CountedModel, settings: Settings, component: str, kept: frozenset[str]
+) -> tuple[CountedPart, ...]:
+    """Return what is on the device while a component works: all, or that one and what is `kept`.
 
     Nobody sends a ControlNet away from beside its denoiser (diffusers, `model_cpu_offload_seq` of
     the pipelines that have one).
     """
     if settings.get("offload") not in ("model", "group"):
         return model.parts
-    names = {component, "controlnet"} if component in DENOISERS else {component}
+    names = {component, *kept, *({"controlnet"} if component in DENOISERS else ())}
     return tuple(part for part in model.parts if part.name in names)
 
 
-def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
+def _components(
+    model: CountedModel, settings: Settings, kept: frozenset[str]
+) -> Iterator[Component]:
     is_split = settings.get("offload") in ("model", "group")
     for part in model.parts:
         yield Component(
@@ -199,7 +221,7 @@ def _components(model: CountedModel, settings: Settings) -> Iterator[Component]:
             parameters=part.parameters,
             dtype=part.quantised or part.dtype or str(settings["dtype"]),
             weights_bytes=part.bytes_in(str(settings["dtype"])),
-            device="split" if is_split else "gpu",
+            device="split" if is_split and part.name not in kept else "gpu",
         )
 
 
@@ -213,15 +235,19 @@ def _work(
     settings: Settings,
     compute_capability: str,
     decoded: Band | None,
+    kept: frozenset[str],
 ) -> tuple[Band, str, str]:
     """Return what is live beside the weights at the peak, and the phase and component there.
 
     The peak is where weights and work together are most: with model offload that is one
-    component's time on the device. `decoded` is what decoding takes, where a tape tells.
+    component's time on the device, with what is `kept` there. `decoded` is what decoding takes,
+    where a tape tells.
     """
     dtype = str(settings["dtype"])
     held = {
-        part.name: sum(one.bytes_in(dtype) for one in _resident(held_model, settings, part.name))
+        part.name: sum(
+            one.bytes_in(dtype) for one in _resident(held_model, settings, part.name, kept)
+        )
         for part in model.parts
     }
     least = Band(low_bytes=_LEAST[0], expected_bytes=_LEAST[1], high_bytes=_LEAST[2])
@@ -257,8 +283,12 @@ def _uses(
     largest = model.largest
     phase = "denoise" if len(model.parts) > 1 else "generate"
     low, expected, high = _ANY
+    if model.language is not None:  # which tells the least itself
+        low = 0
     rule = isqrt(low * low * batch), isqrt(expected * expected * batch), high * batch
-    if model.language is None or model.language.sight is None or model.language.is_routed:
+    encodes = model.encoder is not None and "prompt_tokens" in settings
+    sees = model.language is not None and model.language.sight is not None
+    if not encodes and (model.language is None or not sees or model.language.is_routed):
         # else each of its parts tells
         yield _scaled(largest.bytes_at(size), rule), phase, largest.name
     if model.decoder is not None:
@@ -268,15 +298,61 @@ def _uses(
         dtype = decoder.dtype_in(str(settings["dtype"]))
         wide = ELEMENT_BYTES[dtype]
         one = width * height * decoder.channels * wide * batch
-        band = _scaled(one, _VIDEO if decoder.is_video else _IMAGES)
+        band = _scaled(one, _video(settings) if decoder.is_video else _IMAGES)
         if dtype == "bf16" and parse_capability(compute_capability) < (8, 0):
-            band = _wider(band, _scaled(one, _IMAGES_IN_COPIES))
+            copies = _IMAGES_IN_COPIES
+            if decoder.is_video:
+                more = _video(settings)[2] * _IMAGES_IN_COPIES[2] // _IMAGES[2]
+                copies = (*_IMAGES_IN_COPIES[:2], more)
+            band = _wider(band, _scaled(one, copies))
             tokens = width * height // _PIXELS_OF_A_TOKEN
             scores = _SCORES * 4 * tokens * tokens * batch  # in fp32
             band = _wider(band, _scaled(one + scores, _IN_FULL))
         yield band, _DECODING, decoder.part
+    yield from _denoised(model, settings, compute_capability)
+    if model.encoder is not None and encodes:
+        yield _encoded(model.encoder, settings, compute_capability), phase, model.encoder.part
     if model.language is not None:
         yield from _language_uses(model.language, settings, compute_capability)
+
+
+def _video(settings: Settings) -> _Rule:
+    """Return the rule of a decoder of video, which may decode all frames at once, or one image."""
+    if "frames" not in settings:
+        return _ONE_FRAME
+    low, expected, high = _VIDEO
+    return low, expected, max(high, 1000 * _OF_A_FRAME * _count(settings, "frames"))
+
+
+def _denoised(
+    model: CountedModel, settings: Settings, compute_capability: str
+) -> Iterator[tuple[Band, str, str]]:
+    """Yield what scores of attention a denoiser keeps, where no fused kernel takes its dtype."""
+    image = settings.get("image")
+    if not isinstance(image, tuple):
+        return
+    if attention_kernel(compute_capability, "auto", str(settings["dtype"])) != "math":
+        return
+    latents = -(-_count(settings, "frames") // _FRAMES_OF_A_LATENT)
+    tokens = image[0] * image[1] // _PIXELS_OF_A_PATCH * latents
+    scores = _SCORES * 4 * tokens * tokens * _count(settings, "batch")  # in fp32
+    for part in model.parts:
+        if part.name in DENOISERS:
+            yield _scaled(scores, _DENOISED), "denoise", part.name
+
+
+def _encoded(encoder: Encoder, settings: Settings, compute_capability: str) -> Band:
+    """Return what is live in an encoder of text."""
+    size, prompt = _element_bytes(settings), _count(settings, "prompt_tokens")
+    tokens = prompt * _count(settings, "batch")
+    kernel = attention_kernel(compute_capability, "auto", str(settings["dtype"]))
+    scores = _SCORES * 4 if kernel == "math" else 0  # in fp32
+    states = _STATES * encoder.hidden + 3 * encoder.intermediate
+    return (
+        _scaled(tokens * states * size, _ENCODED)
+        + _scaled(encoder.cache_elements * tokens * size, _CACHE)
+        + _scaled(encoder.heads * prompt * tokens * scores, _ATTENDED)
+    )
 
 
 def _language_uses(
@@ -365,4 +441,4 @@ def _notes(model: CountedModel, decoded: Band | None) -> Iterator[str]:
     if decoded is not None:
         yield f"what decoding takes is told by the tape of its autoencoder, {model.decoder.tape}"
     elif model.decoder.is_video:
-        yield "it decodes video: how many frames are decoded at once is not counted"
+        yield "it decodes video: at once a few frames, or at most all of them"

@@ -35,6 +35,11 @@ _LARGEST = 1 << 24
 _LAST_CONVOLUTION = ("decoder.conv_out.weight", "decoder.conv_out.conv.weight")
 #: how configs call the number of experts
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+#: in configs of models that take more than a text, or have several models inside
+_OF_SEVERAL = (
+    "text_config", "vision_config", "audio_config", "image_size", "num_mel_bins", "encoder",
+    "decoder_layers", "num_decoder_layers", *_EXPERTS,
+)  # fmt: skip
 _GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
@@ -99,12 +104,27 @@ class Language:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """A part that encodes text; `heads` are those of its queries.
+
+    One that is a language model without its last layer makes a cache all the same.
+    """
+
+    part: str
+    hidden: int
+    intermediate: int
+    heads: int
+    cache_elements: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountedModel:
     """A saved model as far as it is known without a tape."""
 
     parts: tuple[CountedPart, ...]
     decoder: Decoder | None
     language: Language | None
+    encoder: Encoder | None = None  # of a lone model that encodes text and does nothing else
     counted_from: str = "the headers of its files"
 
     @property
@@ -119,6 +139,7 @@ def count(model: SavedModel) -> CountedModel:
         parts=tuple(_count_part(part) for part in model.parts),
         decoder=next((one for part in model.parts if (one := _find_decoder(part))), None),
         language=_find_language(model),
+        encoder=_find_encoder(model),
     )
 
 
@@ -150,6 +171,20 @@ def dtype_of_files(model: SavedModel) -> str:
             if tensor.dtype in SAVED_DTYPES:
                 sizes[SAVED_DTYPES[tensor.dtype]] += tensor.size_bytes
     return sizes.most_common(1)[0][0] if sizes else "fp16"
+
+
+def quantised_by(model: SavedModel) -> str | None:
+    """Return who quantised a model's weights, or in which type most of a part is; None where none.
+
+    Such weights are held as they are in their files.
+    """
+    for part in model.parts:
+        said = part.config.get("quantization_config")
+        method = said.get("quant_method") if isinstance(said, Mapping) else None
+        if isinstance(method, str):
+            return method[:40]
+    kinds = [_count_part(part).quantised for part in model.parts]
+    return next((kind for kind in kinds if kind), None)
 
 
 def _count_part(part: Part) -> CountedPart:
@@ -213,6 +248,29 @@ def _find_language(model: SavedModel) -> Language | None:
         heads=heads,
         sight=find_sight(model.config, model.class_name),
         is_routed=any(config.get(key) for key in _EXPERTS),
+    )
+
+
+def _find_encoder(model: SavedModel) -> Encoder | None:
+    """Return the encoder of a lone model that is given text alone, from its config."""
+    is_encoder = model.kind == "model" and not model.class_name.endswith(_GENERATES)
+    is_of_text = not any(key in model.config for key in _OF_SEVERAL)
+    if not is_encoder or not is_of_text or not _number(model.config, ("vocab_size",)):
+        return None
+    hidden = _number(model.config, ("hidden_size", "d_model", "n_embd"))
+    heads = _number(model.config, ("num_attention_heads", "n_head", "num_heads"))
+    inner = _number(model.config, ("intermediate_size", "d_ff", "n_inner"))
+    if not hidden or not heads:
+        return None
+    layers = _number(model.config, ("num_hidden_layers", "n_layer", "num_layers"))
+    key_heads = _number(model.config, ("num_key_value_heads",))  # what looks both ways has none
+    width = _number(model.config, ("head_dim",)) or hidden // heads
+    return Encoder(
+        part=model.parts[0].name,
+        hidden=hidden,
+        intermediate=inner or 4 * hidden,
+        heads=heads,
+        cache_elements=2 * layers * key_heads * width,
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from vramplan.dtypes import ELEMENT_BYTES
-from vramplan.engines.torch.changed_weights import tape_at
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.tape_files import find_tape
 from vramplan.model import LayerSplit, Settings
 from vramplan.quick_dataclass import dataclass

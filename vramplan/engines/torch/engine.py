@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vramplan.engines.torch.made_settings import as_made, told
 from vramplan.engines.torch.one_card import one_of, said_of_one
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.errors import UsageError
+from vramplan.quick_dataclass import replace
 from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.settings import check_setting
 
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from vramplan.measurement.run import Run
     from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
     from vramplan.runner.tools import Tools
+
+
+def _made(job: Job) -> Job:
+    """Return a job at the settings that its pipeline makes of those asked for."""
+    made = as_made(of_torch(job.pipeline), job.settings)
+    return job if made is job.settings else job.changed(made)
 
 
 def _settled(job: Job, card: Card | None = None) -> TorchPipeline:
@@ -49,14 +57,20 @@ class TorchEngine:
         from vramplan.engines.torch.estimate import estimate_torch
 
         card, _ = one_of(card, job.settings)
-        return estimate_torch(_settled(job, card), job.settings, card)
+        said, job = told(of_torch(job.pipeline), job.settings), _made(job)
+        found = estimate_torch(_settled(job, card), job.settings, card)
+        return replace(found, notes=(*said, *found.notes)) if said else found
 
     def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
         """Return what becomes of a job on a card that offers so much."""
         from vramplan.engines.torch.judge import judge_torch
 
         used, room_bytes = one_of(card, job.settings, budget_bytes)
+        said, job = told(of_torch(job.pipeline), job.settings), _made(job)
         found = judge_torch(_settled(job, used), job.settings, used, room_bytes)
+        if said:
+            estimate = replace(found.estimate, notes=(*said, *found.estimate.notes))
+            found = replace(found, estimate=estimate)
         return said_of_one(card, found, used, room_bytes)
 
     def grader(self, job: Job) -> Grader:
@@ -64,6 +78,7 @@ class TorchEngine:
         from vramplan.engines.torch.judge import TorchGrader
 
         graders: dict[str | None, TorchGrader] = {}
+        job = _made(job)
 
         def grade(card: Card, budget_bytes: int) -> Graded:
             pipeline = _settled(job, one_of(card, job.settings)[0])
@@ -78,6 +93,7 @@ class TorchEngine:
         """Yield the changes that a job's settings leave open, cheapest first."""
         from vramplan.engines.torch.changes import changes
 
+        job = _made(job)
         return changes(_settled(job), job.settings)
 
     def not_modelled(self, job: Job) -> Iterator[tuple[str, str]]:
@@ -91,6 +107,7 @@ class TorchEngine:
         from vramplan.engines.torch.screening import screen_job
 
         used, room_bytes = one_of(card, job.settings, budget_bytes)
+        job = _made(job)
         return screen_job(_settled(job, used), job.settings, used, room_bytes)
 
     def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
@@ -99,6 +116,7 @@ class TorchEngine:
 
         used, room_bytes = one_of(card, job.settings, budget_bytes or 0)
         room = None if budget_bytes is None else room_bytes
+        job = _made(job)
         return pace_torch(_settled(job, used), job.settings, used, room)
 
     def advise(self, question: Question) -> tuple[Advice, ...]:
@@ -128,7 +146,7 @@ class TorchEngine:
             raise UsageError("--engine-check: torch is asked about a budget", hint=hint)
         from vramplan.engines.torch.engine_check import ask_torch
 
-        return ask_torch(job, card)
+        return ask_torch(_made(job), card)
 
     def ours(self, pipeline: Pipeline, claim: Claim) -> int:
         """Return our figure for a published claim, at its settings, in bytes."""

@@ -10,12 +10,14 @@ from vramplan.engines.torch.activations import activations_line
 from vramplan.engines.torch.allocator_slack import slack_line
 from vramplan.engines.torch.another_cache import as_grown, is_static, is_told
 from vramplan.engines.torch.attention_kernel import parse_capability
-from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, has_adapters
 from vramplan.engines.torch.convolution_workspace import convolution_lines
 from vramplan.engines.torch.cublas_workspace import cublas_line
 from vramplan.engines.torch.decoder_tape import decoded_by_tape
 from vramplan.engines.torch.gradients import gradients_lines
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.optimizer_state import optimizer_state_lines
+from vramplan.engines.torch.padding import padding_note
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
@@ -33,6 +35,7 @@ from vramplan.engines.torch.run_limits import limits_band
 from vramplan.engines.torch.shipped_results import remembered
 from vramplan.engines.torch.tape_files import find_tape, look_for_tape, open_tape, tape_proof
 from vramplan.engines.torch.weights import components, weights_lines
+from vramplan.known_settings import IDLE
 from vramplan.model import (
     Band,
     Card,
@@ -64,7 +67,11 @@ def estimate_torch(pipeline: TorchPipeline, settings: Settings, card: Card) -> E
         return _estimate_saved(pipeline, settings, card)
     path = find_tape(pipeline)
     result = replayed(pipeline, on_card(settings, card), card.compute_capability, path)
-    run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result)
+    bare = None
+    if has_adapters(settings):
+        without = on_card({**settings, "lora": IDLE["lora"]}, card)
+        bare = replayed(pipeline, without, card.compute_capability, path)
+    run = RunAtPeak(pipeline=pipeline, settings=settings, card=card, result=result, bare=bare)
     return _budget(run)
 
 
@@ -89,10 +96,13 @@ def _estimate_saved(pipeline: TorchPipeline, settings: Settings, card: Card) -> 
     if attempt.pipeline is None:
         from vramplan.engines.torch.counted import estimate_counted
 
-        found = carried_on(pipeline, settings, card)
+        found = carried_on(pipeline, settings, card) or near(pipeline, settings, card)
         if found is None:
+            from vramplan.engines.torch.near_tape import raised
+
             decoded = decoded_by_tape(pipeline, settings, card.compute_capability)
             found = estimate_counted(pipeline, settings, card, decoded)
+            found = raised(found, pipeline, settings, card)
         said = filter(None, (pipeline.beyond_tape, attempt.reason))
         return replace(found, notes=(*found.notes, *said))
     found = estimate_torch(attempt.pipeline, settings, card)
@@ -118,6 +128,17 @@ def carried_on(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estim
         pipeline.defaults,
         settings,
         lambda at: estimate_torch(carried, at, card),
+    )
+
+
+def near(pipeline: TorchPipeline, settings: Settings, card: Card) -> Estimate | None:
+    """Return the budget by the nearest settings that a tape has the code for, or None."""
+    if pipeline.tape_within is None:
+        return None
+    from vramplan.engines.torch.near_tape import estimate_near
+
+    return estimate_near(
+        pipeline, settings, card, lambda taped, there: estimate_torch(taped, there, card)
     )
 
 
@@ -277,6 +298,8 @@ def _notes(run: RunAtPeak) -> Iterator[str]:
         "need is the CUDA context and the least limit under which the whole run completes; the "
         "device shows more where there is room, because torch keeps freed blocks"
     )
+    if (padded := padding_note(run.pipeline, run.settings)) is not None:
+        yield padded
     warm, cold = result.warm_reserved_peak_bytes, result.expected.reserved_peak_bytes
     if warm != cold:
         yield (

@@ -8,8 +8,8 @@ from __future__ import annotations
 from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import spills
 from vramplan.codec import Json
-from vramplan.engines.torch.changed_weights import tape_at
 from vramplan.engines.torch.estimate import replayed, with_tape
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at, on_card, parts_at, result_key
 from vramplan.engines.torch.tape_files import find_tape, tape_proof

@@ -8,8 +8,9 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Graded, grade, spills
 from vramplan.budget.words import compare_with_budget, describe_room
 from vramplan.engines.torch.another_cache import is_told
-from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit
 from vramplan.engines.torch.estimate import estimate_torch, with_tape
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.one_card import one_of
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (

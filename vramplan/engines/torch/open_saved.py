@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines.torch.compressed_tensors import is_compressed
-from vramplan.engines.torch.counted_model import CountedModel, count, dtype_of_files, saved_dtype
+from vramplan.engines.torch.counted_model import (
+    CountedModel,
+    count,
+    dtype_of_files,
+    quantised_by,
+    saved_dtype,
+)
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
@@ -37,6 +44,8 @@ _SIDE = 1024
 #: and of a video: what Wan and its like make, 4n + 1 frames
 _VIDEO_SIDES, _FRAMES = (832, 480), 81
 _MOST_FRAMES = 2048
+#: what a ControlNet has and no denoiser, in diffusers' and in its authors' names
+_CONTROL = re.compile(r"^(?:control_model\.|controlnet_|input_hint_block\.|zero_convs\.)")
 _LARGEST_SIDE = 1 << 14
 #: pipelines that decode another size than they are asked for (the nearest of a table's, or one of
 #: as many pixels). Source: diffusers 0.42.1, `use_resolution_binning` in pipelines/{prx,
@@ -57,7 +66,7 @@ def find_saved(
         from vramplan.sources.hub_folder import read_saved_on_hub
 
         found = read_saved_on_hub(text)
-        name = text.rpartition("/")[2]
+        name = text.rpartition("/")[2].rpartition(":")[2].removesuffix(SUFFIX)
     elif (path := Path(text)).is_dir():
         found = read_saved_folder(LocalFiles(path)) if is_saved_folder(path) else None
         name = path.resolve().name
@@ -81,12 +90,15 @@ def _as_pipeline(
 ) -> TorchPipeline:
     """Return a saved model as a pipeline called `name`, and remark how it was understood."""
     dtype = saved_dtype(model)
-    same = find_same(model, entries, folders)
-    if same is not None:
+    alike = find_same(model, entries, folders, name)
+    if alike:
+        same, *others = alike
         own = {spec.name: spec.dtype for spec in same.components if spec.dtype}
         beside = "".join(f", its {part} in {told}" for part, told in own.items())
+        names = ", ".join(other.name for other in others)
+        called = f" (or {names}: name that instead)" if others else ""
         remark(
-            f"{model.place}: the architecture of the catalogue's {same.name}, "
+            f"{model.place}: the architecture of the catalogue's {same.name}{called}, "
             f"{_loaded(model)}{beside}"
         )
         model = _with_own_dtypes(model, own)
@@ -111,6 +123,11 @@ def _as_pipeline(
         of = open_denoiser(file, entries, folders, remark)
         if of is not None:
             return of
+    _say_that_there_is_no_tape(model, remark)
+    return _counted_pipeline(model, name, dtype, entries, folders)
+
+
+def _say_that_there_is_no_tape(model: SavedModel, remark: Remark) -> None:
     what = model.class_name or "this model"
     rest = (
         f"it is recorded here by its own code, {_loaded(model)}"
@@ -118,6 +135,21 @@ def _as_pipeline(
         else f"its weights are counted, {_loaded(model)}; the rest is assumed, in a wide band"
     )
     remark(f"{model.place}: there is no tape of {what}: {rest}")
+    if _is_controlnet(model):
+        remark(
+            f"{model.place}: a ControlNet runs beside a pipeline: "
+            f"'sdxl[controlnet={model.place}]' plans both, where it is SDXL's"
+        )
+
+
+def _counted_pipeline(
+    model: SavedModel,
+    name: str,
+    dtype: str,
+    entries: Iterable[Entry],
+    folders: Sequence[Path],
+) -> TorchPipeline:
+    """Return a saved model without a tape, with the settings that it has then."""
     counted = _with_decoders_tape(count(model), model, entries, folders)
     defaults: dict[str, SettingValue] = {"batch": 1, "dtype": dtype}
     constraints = {"batch": Constraint(maximum=1024)}
@@ -160,6 +192,13 @@ def _as_pipeline(
     return add_weight_settings(pipeline, {part.name: part.class_path for part in model.parts})
 
 
+def _is_controlnet(model: SavedModel) -> bool:
+    """Return whether a model is a ControlNet alone: by its class, or its tensors' names."""
+    if model.class_name:
+        return "ControlNet" in model.class_name and model.kind == "model"
+    return any(_CONTROL.search(one.name) for part in model.parts for one in part.tensors)
+
+
 def _with_own_dtypes(model: SavedModel, own: Mapping[str, str]) -> SavedModel:
     """Return a model whose parts are loaded as those of the catalogue's entry are."""
     parts = tuple(replace(part, dtype=own.get(part.name)) for part in model.parts)
@@ -176,9 +215,10 @@ def _with_decoders_tape(
     (part,) = (one for one in model.parts if one.name == decoder.part)
     lone = replace(model, kind="model", parts=(part,), config=part.config)
     autoencoders = (one for one in entries if "mode" in one.defaults and "image" in one.defaults)
-    same = find_same(lone, autoencoders, folders)
-    if same is None:
+    found = find_same(lone, autoencoders, folders)
+    if not found:
         return counted
+    same = found[0]
     return replace(counted, decoder=replace(decoder, tape=same.tape or same.tape_within))
 
 
@@ -189,6 +229,9 @@ def _loaded(model: SavedModel) -> str:
     words = f"in {dtype}, as its files are"
     if dtype != of_files:
         words = f"in {dtype}, as its config says (its files are in {of_files})"
+    quantised = quantised_by(model)
+    if quantised is not None:
+        words = f"those quantised as they are in its files ({quantised}), the others in {dtype}"
     if any(is_compressed(part) for part in model.parts):
         words = f"in {dtype}, since the first call unpacks what compressed-tensors packed"
     if model.runtime == "diffusers" and dtype != "fp32":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from vramplan.budget.pace import PCIE_BYTES_PER_S, Pace
 from vramplan.engines.torch.another_cache import is_told
-from vramplan.engines.torch.changed_weights import is_grouped, tape_at
+from vramplan.engines.torch.changed_weights import is_grouped
 from vramplan.engines.torch.estimate import with_tape
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import conditions_at
 from vramplan.engines.torch.screening import is_placed_whole

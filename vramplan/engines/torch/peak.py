@@ -9,7 +9,7 @@ from vramplan.engines.torch.changed_weights import Beside, beside
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.model import Card, Settings
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.quick_typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,12 +22,16 @@ OPTIMIZER = "optimizer"
 
 @dataclass(frozen=True, kw_only=True)
 class RunAtPeak:
-    """One job's replays on a card, looked at where most is live."""
+    """One job's replays on a card, looked at where most is live.
+
+    `bare` is the same without adapters, where there are some.
+    """
 
     pipeline: TorchPipeline
     settings: Settings
     card: Card
     result: Replayed
+    bare: Replayed | None = None
 
     @property
     def compute_capability(self) -> str:
@@ -55,6 +59,17 @@ class RunAtPeak:
         held = sum(self.resident.values()) + cublas_band(self.compute_capability)[0].expected_bytes
         working_bytes = max(0, self.floor_bytes - held)
         return beside(self.pipeline, self.settings, self.mark.component, working_bytes)
+
+    @cached_property
+    def adapter_bytes(self) -> int:
+        """What adapters compute, of what is live at the peak."""
+        if self.bare is None:
+            return 0
+        cublas = cublas_band(self.compute_capability)[0].expected_bytes
+        mine = max(0, self.floor_bytes - sum(self.resident.values()) - cublas)
+        bare = replace(self, result=self.bare, bare=None)
+        theirs = max(0, bare.floor_bytes - sum(bare.resident.values()) - cublas)
+        return max(0, mine - theirs)
 
     @property
     def floor_bytes(self) -> int:

@@ -50,6 +50,11 @@ class TorchPipeline(Pipeline):
     #: of a language model whose cache may be another than the growing one: its layers
     cache_layers: tuple[CacheLayer, ...] = ()
 
+    @property
+    def run_class(self) -> str | None:
+        """The class whose ``__call__`` is the run, where the entry or its files say it."""
+        return self.class_path if self.saved is None else self.saved.class_name
+
 
 def of_torch(pipeline: Pipeline) -> TorchPipeline:
     """Return `pipeline` as what it is; raises TypeError for another engine's."""

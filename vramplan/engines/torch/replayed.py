@@ -24,7 +24,7 @@ from vramplan.engines.torch.convolution_workspace import (
     witnessed_scratch,
 )
 from vramplan.engines.torch.cublas_workspace import cublas_band
-from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
+from vramplan.engines.torch.diffusers_offload import stays_on_device
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.result import PartWeights, Replayed, Scenario
 from vramplan.engines.torch.tape_files import tape_key
@@ -83,7 +83,7 @@ def conditions_at(
     if outside is not None and not pipeline.is_carried_on:
         raise OutsideError(f"{pipeline.name}: {outside}")
     dtype = _dtype(settings)
-    facts = _facts(pipeline, settings, compute_capability, tape)
+    facts = facts_of(pipeline, settings, compute_capability, tape)
     element_bytes = ELEMENT_BYTES[dtype]
     count = settings.get(MULTIPROCESSORS)
     scratches = {
@@ -100,7 +100,7 @@ def conditions_at(
         has_own_convolutions=_works_out_itself(scratches[element_bytes]),
         loading=pipeline.loading,
         offload=_offload(settings),
-        stays=frozenset() if is_grouped(settings) else STAYS_ON_DEVICE,
+        stays=stays_on_device(pipeline.run_class, str(settings.get("offload", "none"))),
         skip_components=switched_off(tape.components, facts),
     )
 
@@ -143,15 +143,28 @@ def has_code_at(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> bool:
     """Return whether a tape has code for what these settings choose, whatever their sizes."""
+    return not lacks_code(pipeline, settings, compute_capability, tape)
+
+
+def lacks_code(
+    pipeline: TorchPipeline,
+    settings: Settings,
+    compute_capability: str,
+    tape: Tape,
+    kernel: str | None = None,
+) -> bool:
+    """Return whether a tape lacks code for what settings choose, or for another kernel."""
     from vramplan.engines.torch.facts import numbers_at
 
-    facts = _facts(pipeline, settings, compute_capability, tape)
+    facts = facts_of(pipeline, settings, compute_capability, tape)
+    if kernel is not None:
+        facts["kernel"] = kernel
     if not all(facts[name] in values for name, values in tape.known_facts.items()):
-        return False
-    return tape.lacks(facts, numbers_at(settings)) is None
+        return True
+    return tape.lacks(facts, numbers_at(settings)) is not None
 
 
-def _facts(
+def facts_of(
     pipeline: TorchPipeline, settings: Settings, compute_capability: str, tape: Tape
 ) -> dict[str, str]:
     """Return the words that choose among what a tape has code for, its dtype's own included."""
@@ -166,6 +179,11 @@ def _facts(
 
 def _dtype(settings: Settings) -> str:
     return str(settings.get("dtype", "fp32"))
+
+
+def bare(conditions: Conditions) -> Conditions:
+    """Return the conditions without scratch."""
+    return replace(conditions, workspace_bytes=NO_SCRATCH, cast_workspace_bytes={})
 
 
 def at_most(conditions: Conditions, compute_capability: str) -> Conditions:
@@ -197,15 +215,14 @@ def replay_run(
         return rehearse_once(tape, changed, expandable_segments=expandable_segments)
 
     most = at_most(conditions, compute_capability)
-    no_scratches = replace(conditions, workspace_bytes=NO_SCRATCH, cast_workspace_bytes={})
     least, expected_least, high_least = find_least_limits(
         tape, conditions, most, expandable_segments=expandable_segments
     )
-    bare, high, expected = (
-        rehearsed(changed).trace for changed in (no_scratches, most, conditions)
+    least_live, high, expected = (
+        rehearsed(changed).trace for changed in (bare(conditions), most, conditions)
     )
     return Replayed(
-        low=_scenario(bare, least),
+        low=_scenario(least_live, least),
         expected=_scenario(expected, expected_least),
         high=_scenario(high, high_least),
         marks=_thin(_without_repeats(expected.marks)),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vramplan import user_cache
 from vramplan.engines.torch.allocator_slack import with_chance
-from vramplan.engines.torch.changed_weights import tape_at
 from vramplan.engines.torch.cublas_workspace import cublas_band
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import at_most, conditions_at, has_defaults, result_key
 from vramplan.engines.torch.result import LeastLimits

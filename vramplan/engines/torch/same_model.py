@@ -9,7 +9,8 @@ has the same hundreds of sizes), and its config says nothing else of how those a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from vramplan.catalog.pipelines import TORCH_RUNTIMES, Entry
@@ -38,26 +39,84 @@ _OF_VALUES = frozenset((
     "num_labels", "original_max_position_embeddings", "pad_token_id", "problem_type",
     "projection_dim", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta",
     "sample_size", "scaling_factor", "shift_factor", "suppress_tokens",
+    "tie_word_embeddings",  # which tensors there are tells it
 ))  # fmt: skip
 #: layers that keep a window of their cache: a config that has it, where ours has none, is another
 _WINDOW = "sliding_window"
 
 
 def find_same(
-    model: SavedModel, entries: Iterable[Entry], folders: Sequence[Path]
-) -> TorchPipeline | None:
-    """Return the catalogue's pipeline of a saved model's architecture, or None.
+    model: SavedModel, entries: Iterable[Entry], folders: Sequence[Path], name: str = ""
+) -> tuple[TorchPipeline, ...]:
+    """Return the catalogue's pipelines of a saved model's architecture, the likeliest first.
 
     A pipeline without a safety checker is the same as one with it, where there is a setting to say
-    so. Tapes are looked for in `folders`.
+    so. Several have the same tensors, such as a model and one that was distilled from it: what
+    configs say of values goes before, then what the model is called (`name`, and what its configs
+    call it). Tapes are looked for in `folders`.
     """
+    found = []
     for entry in entries:
         if entry.runtime not in TORCH_RUNTIMES or not _may_be_same(model, entry):
             continue
         pipeline = open_entry(entry, folders)
         if _is_same(model, pipeline):
-            return pipeline
-    return None
+            found.append((pipeline, _agreement(model, entry)))
+    if len(found) > 1:
+        called = " ".join((name, *_told_names(model)))
+        names = [pipeline.name for pipeline, _ in found]
+        found.sort(key=lambda one: (-one[1], -_fitness(one[0].name, called, names)))
+    return tuple(pipeline for pipeline, _ in found)
+
+
+def _agreement(model: SavedModel, entry: Entry) -> int:
+    """Return how many numbers configs give as an entry does, less those they give otherwise."""
+    specs = {spec.name: spec.config for spec in entry.components()}
+    pairs = [
+        (part.config.get(key), value)
+        for name, part in _named_alike(model, specs.keys()).items()
+        for key, value in specs[name].items()
+        if key in _OF_VALUES
+    ]
+    scheduler = entry.scheduler()
+    if scheduler is not None:
+        said: Mapping[str, Json] = next(iter(model.schedulers.values()), {})
+        pairs += [(said.get(key), value) for key, value in scheduler.config.items()]
+    return sum(
+        1 if said == value else -1
+        for said, value in pairs
+        if isinstance(said, bool | int | float) and isinstance(value, bool | int | float)
+    )
+
+
+def _told_names(model: SavedModel) -> Iterator[str]:
+    for config in (model.config, *(part.config for part in model.parts)):
+        said = config.get("_name_or_path")
+        if isinstance(said, str):
+            yield said[:200].rpartition("/")[2]
+
+
+def likeness(name: str, text: str) -> int:
+    """Return how well a text names an entry: characters that both have, less the others."""
+    return _in_both(name, text) - len(_letters(name))
+
+
+def _fitness(name: str, text: str, names: Sequence[str]) -> int:
+    """Return how well a text names one of some entries: what a name adds to another's has to be."""
+    bases = [one for one in names if one != name and name.startswith(one)]
+    added = len(name) - len(max(bases, key=len)) if bases else 0
+    return _in_both(name, text) - added
+
+
+def _in_both(name: str, text: str) -> int:
+    """Return twice the letters of the runs that both have."""
+    one, other = _letters(name), _letters(text)
+    blocks = SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
+    return 2 * sum(block.size for block in blocks if block.size > 1)
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
 def _may_be_same(model: SavedModel, entry: Entry) -> bool:

@@ -10,13 +10,14 @@ from vramplan.budget.cuda_context import context_band
 from vramplan.budget.verdict import Screening
 from vramplan.codec import Json
 from vramplan.engines.torch.another_cache import is_told
-from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit, tape_at
-from vramplan.engines.torch.convolution_workspace import NO_SCRATCH
+from vramplan.engines.torch.changed_weights import are_changed, beside_at_limit
 from vramplan.engines.torch.cublas_workspace import cublas_band
 from vramplan.engines.torch.estimate import estimate_torch, with_tape
+from vramplan.engines.torch.job_tape import tape_at
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.replayed import (
     at_most,
+    bare,
     conditions_at,
     knows_plans,
     on_card,
@@ -26,7 +27,7 @@ from vramplan.engines.torch.replayed import (
 from vramplan.engines.torch.tape_files import find_tape, tape_proof
 from vramplan.known_results import KnownResults
 from vramplan.model import Band, Card, Settings
-from vramplan.quick_dataclass import dataclass, replace
+from vramplan.quick_dataclass import dataclass
 from vramplan.quick_typing import TYPE_CHECKING
 from vramplan.setting_values import PLACING_MAPS, SPILLING_PLATFORMS
 
@@ -183,8 +184,7 @@ def _try(
     run = rehearse_once(tape, conditions, expandable_segments=expandable)
     live_bytes = run.trace.allocated_peak_bytes
     if not spills and knows_plans(conditions):  # scratch that does not fit takes less
-        bare = replace(conditions, workspace_bytes=NO_SCRATCH, cast_workspace_bytes={})
-        least = rehearse_once(tape, bare, expandable_segments=expandable)
+        least = rehearse_once(tape, bare(conditions), expandable_segments=expandable)
         live_bytes = min(live_bytes, least.trace.allocated_peak_bytes)
     if spills:  # nothing is given back there before memory spills
         return live_bytes, run.trace.reserved_peak_bytes <= limit_bytes

@@ -14,7 +14,7 @@ from vramplan.engines.torch.changed_weights import (
     is_grouped,
     whole_bytes,
 )
-from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
+from vramplan.engines.torch.diffusers_offload import stays_on_device
 from vramplan.engines.torch.peak import RunAtPeak
 from vramplan.model import GPU, Band, Component, Line, LineKind, Origin
 
@@ -53,11 +53,11 @@ def components(run: RunAtPeak) -> Iterator[Component]:
     dtype = str(run.settings.get("dtype", "fp32"))
     is_split = run.settings.get("offload", "none") != "none"
     found = changes_at(run.pipeline, run.settings) if are_changed(run.settings) else None
+    kept = stays_on_device(run.pipeline.run_class, str(run.settings.get("offload", "none")))
     own = {spec.name: spec.dtype or dtype for spec in run.pipeline.components}
     whole = whole_bytes(run.pipeline, run.settings) if is_grouped(run.settings) else {}
     for part in run.result.parts:
-        is_kept = part.component in STAYS_ON_DEVICE and not is_grouped(run.settings)
-        stays = not is_split or is_kept
+        stays = not is_split or part.component in kept
         loaded = own.get(part.component, dtype)
         yield Component(
             name=part.name,

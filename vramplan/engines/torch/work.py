@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vramplan.engines.torch.diffusers_offload import STAYS_ON_DEVICE
 from vramplan.engines.torch.tape.code import Code, Step
 from vramplan.engines.torch.tape.conditions import Conditions
 from vramplan.engines.torch.tape.contents import Tape, Variant
@@ -76,7 +75,7 @@ def traffic(tape: Tape, conditions: Conditions) -> Traffic:
     if conditions.offload == "sequential":
         pcie_bytes = work.module_bytes
     elif conditions.offload == "model":
-        moved = (name for name in work.called if name not in STAYS_ON_DEVICE)
+        moved = (name for name in work.called if name not in conditions.stays)
         pcie_bytes = 2 * sum(
             tape.components[name].total_bytes(conditions.element_bytes) for name in moved
         )
@@ -174,7 +173,7 @@ class _Walk:
 
     def _module(self, component: str, module: int) -> Work:
         size = sum(self._tape.components[component].tensor_bytes(module, self._width(component)))
-        moved = 0 if component in STAYS_ON_DEVICE else size
+        moved = 0 if component in self._conditions.stays else size
         return Work(weight_bytes=size, module_bytes=moved)
 
     def _part(self, name: str) -> Work:

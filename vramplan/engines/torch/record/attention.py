@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from vramplan.engines.torch.attention_kernel import KERNELS
 from vramplan.quick_dataclass import dataclass
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -77,10 +78,6 @@ class Asked:
     is_of_run: bool = True  # in the dtype of the run, for which the architecture prefers a kernel
     is_strided: bool = False  # neighbours along heads are apart, in one operand at least
     has_strided_mask: bool = False  # or along keys, in the mask
-
-
-#: what an architecture may prefer
-KERNELS = ("flash", "cudnn", "efficient", "math")
 
 
 def choose_kernel(best: str, asked: Asked) -> str:

@@ -77,7 +77,11 @@ class DescribedWorkload:
             (model,) = modules.values()
             if generates(model):
                 return lambda: models.run_generation(request, model, heard, self._new_tokens)
-            return lambda: models.run_once(request, model, heard)
+
+            def once() -> None:
+                models.run_once(request, model, heard)
+
+            return once
         pipe = whole_pipeline.put_together(request, modules)
         if self._offload == "model":
             pipe.enable_model_cpu_offload(device=target)

@@ -13,6 +13,8 @@ from vramplan.quick_dataclass import dataclass, field
 
 #: how a part is called that goes with a component and is another model
 ON_ITS_OWN = "+"
+#: how a routine is called, behind its component, that is of no part: what adapters compute
+OF_ADAPTERS = "lora"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,5 +177,8 @@ class Tape:
             return component
         if part.startswith(ON_ITS_OWN):
             return part.removeprefix(ON_ITS_OWN)
-        has_routines = any(name.startswith(f"{component}.") for name in self.routines)
+        own = f"{component}."
+        has_routines = any(
+            name.startswith(own) and name != f"{own}{OF_ADAPTERS}" for name in self.routines
+        )
         return part if len(self.components) == 1 and not has_routines else f"{component}.{part}"

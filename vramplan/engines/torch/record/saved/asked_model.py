@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import torch
 
@@ -21,6 +22,8 @@ PLAIN_TOKEN = 7
 LARGEST_SIDE = 1 << 14
 #: what goes back into what makes tokens
 _TOKENS = frozenset(("input_ids", "decoder_input_ids"))
+#: what goes on to what makes tokens, where that takes more than it says
+_HANDED_ON = ("image_merge_sizes",)
 #: configs that are looked through for a number
 _MOST_CONFIGS = 64
 #: how the configs of a model's parts are called that see, hear and read
@@ -29,6 +32,13 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
     "audio": ("audio", "speech", "acoustic", "asr"),
     "text": ("text", "language"),
 }
+
+
+class Unheard(Protocol):
+    """A device that does not record what is run in its `unheard`."""
+
+    def unheard(self) -> AbstractContextManager[None]:
+        """Return where nothing is recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +141,24 @@ def uploaded(given: Mapping[str, torch.Tensor], model: Value) -> Inputs:
         else value.to(model.device)
         for name, value in given.items()
     }
+
+
+def count_tokens(model: Value, ask: Callable[..., Value], device: Unheard, given: Tensors) -> int:
+    """Return how many tokens a model makes of what it sees or hears, by asking it.
+
+    Nothing is recorded. Raises whatever the class does.
+    """
+    from torch.utils._pytree import tree_leaves
+
+    with device.unheard():
+        known: Mapping[str, Value] = inspect.signature(ask).parameters
+        there = uploaded(given, model)
+        if any(one.kind is one.VAR_KEYWORD for one in known.values()):
+            known = {**known, **dict.fromkeys(_HANDED_ON)}
+        found = ask(**{name: value for name, value in there.items() if name in known})
+        made = getattr(found, "pooler_output", None)
+        leaves = tree_leaves(made if made is not None else found)
+        return sum(one.numel() // one.shape[-1] for one in leaves if isinstance(one, torch.Tensor))
 
 
 def _by_level(config: Value) -> Iterator[tuple[str, Value]]:

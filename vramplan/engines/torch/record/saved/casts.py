@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from vramplan.engines.torch.record.saved.wrapped import OnDevice, WrappedDevice, take_for_weight
+from vramplan.engines.torch.record.saved.wrapped import OnDevice, WrappedDevice, keep_in
 from vramplan.engines.torch.record.stream import Cast
 
 Value = Any
@@ -55,7 +55,7 @@ def _as(tensor: OnDevice, dtype: torch.dtype, device: WrappedDevice) -> OnDevice
         return tensor
     with _disable_current_modes():
         content = tensor.content.to(dtype)
-    take_for_weight(device.weights, content)
+    keep_in(device.weights, content)
     made = OnDevice(content)
     made._is_param = getattr(tensor, "_is_param", False)
     return made

@@ -12,7 +12,7 @@ import torch
 
 from vramplan.engines.torch.record.assemble import Grammar, assemble
 from vramplan.engines.torch.record.recorder import describe_weights, versions
-from vramplan.engines.torch.record.stream import Event, LoopBegin, LoopEnd, LoopNext, Stream
+from vramplan.engines.torch.record.stream import Free, LoopBegin, LoopEnd, LoopNext, Stream
 from vramplan.engines.torch.tape.format import SCHEMA, write_tape
 from vramplan.errors import RecordingError
 from vramplan.quick_dataclass import dataclass
@@ -22,6 +22,8 @@ STEPS, TOKENS, NEW = "step", "token", "new"
 #: with fewer new tokens than these the first and the last passes are all that there is
 LEAST_TOKENS = 4
 _MARKS = (LoopBegin, LoopNext, LoopEnd)
+#: of a loop of two passes: where it begins, where each does, and where it ends
+_LEAST_MARKS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,15 @@ def _main(recorded: Recorded) -> list[dict[str, object]]:
     runs = list(recorded.runs)
     if recorded.is_generation:
         grammar = Grammar(products=(NEW, TOKENS), counts={TOKENS: f"{NEW}-1"}, splits=())
-        return assemble("main", runs, grammar)
+        try:
+            return assemble("main", runs, grammar)
+        except RecordingError as problem:
+            for run in runs:
+                _end_with_the_last_pass(run)
+            try:
+                return assemble("main", runs, grammar)
+            except RecordingError:
+                raise problem from None
     grammar = Grammar(
         counts={name: str(count) for name, count in recorded.loops.items()},
         fixed=frozenset(recorded.loops),
@@ -80,9 +90,36 @@ def _main(recorded: Recorded) -> list[dict[str, object]]:
     try:
         return assemble("main", runs, grammar)
     except RecordingError:  # a step of other sizes than the one before: as they ran
-        return assemble("main", [_without_loops(run) for run in runs], Grammar(splits=()))
+        for run in runs:  # what is freed was made in the same stream
+            run.events = [event for event in run.events if not isinstance(event, _MARKS)]
+        return assemble("main", runs, Grammar(splits=()))
 
 
-def _without_loops(run: Stream) -> Stream:
-    events: list[Event] = [event for event in run.events if not isinstance(event, _MARKS)]
-    return Stream(run.routine, run.dims, events, run.slots)
+def _end_with_the_last_pass(run: Stream) -> None:
+    """Let a run's passes end where the last one has done what those before it do.
+
+    What comes behind them has no mark, and is in the last pass. It may free what every one of them
+    made: that can only be said from outside of them.
+    """
+    marks = [n for n, event in enumerate(run.events) if isinstance(event, _MARKS)]
+    if len(marks) < _LEAST_MARKS or not isinstance(run.events[marks[-1]], LoopEnd):
+        return
+    before, last, end = marks[-3:]
+    alike = _made(run, before, last), _made(run, last, end)
+    same = 0
+    for (_, one), (_, other) in zip(*alike, strict=False):
+        if one != other:
+            break
+        same += 1
+    if same:
+        place = alike[1][same - 1][0] + 1
+        run.events.insert(place, run.events.pop(end))
+
+
+def _made(run: Stream, start: int, end: int) -> list[tuple[int, object]]:
+    """Return where something is made between two marks, and what makes it."""
+    return [
+        (n, (type(event), getattr(event, "operator", None)))
+        for n, event in enumerate(run.events[start + 1 : end], start + 1)
+        if not isinstance(event, Free)
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import lcm
 from typing import Any
 
 from vramplan.engines.torch.attention_kernel import attention_kernel
@@ -46,6 +47,10 @@ MOST_PIXELS = 1 << 23
 MOST_TOKENS = 1 << 17
 #: a window that a prompt with an image leaves fewer tokens of is recorded beyond it alone
 _LEAST_INSIDE = 256
+#: an image of sides of so many steps each is of whole blocks of tokens, of up to 64 of them
+_BLOCK = 8
+#: which layers of a vision model see no window alone
+_SEES_ALL = "fullatt_block_indexes"
 #: where the entry's constraints say nothing
 _LARGEST_IMAGE, _LARGEST_BATCH, _LARGEST_PROMPT = 2048, 16, 8192
 
@@ -135,6 +140,19 @@ def step_of(module: Any) -> int | None:
     return None
 
 
+def tile_of(module: Any) -> int | None:
+    """Return the side in pixels of the windows that a vision model's layers see one by one.
+
+    An image that they do not fill is cut into windows of several sizes, each of which is done in a
+    way of its own. None where there are none. Source: transformers 5.24, models/qwen2_5_vl: its
+    attention without flash kernels splits queries by windows.
+    """
+    vision = getattr(getattr(module, "config", None), "vision_config", None)
+    # in pixels where some layers see all; elsewhere the same word counts tokens
+    tile = getattr(vision, "window_size", None) if hasattr(vision, _SEES_ALL) else None
+    return tile if type(tile) is int and tile > 0 else None
+
+
 def window_of(module: Any) -> Window | None:
     """Return the window of a model's layers, by its config; None where they see everything."""
     config: Any = getattr(module, "config", None)
@@ -158,6 +176,7 @@ class Draw:
         most_at_once: int | None = None,
         stride: int | None = None,
         step: int | None = None,
+        tile: int | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._most_at_once = most_at_once  # in a batch, where that is less than it may be
@@ -165,6 +184,7 @@ class Draw:
         self._times = times  # the default video's pixels, in all its frames and a batch of them
         self._window = window
         self._stride = stride  # frames from one part that is decoded at once to the next
+        self._tile = tile  # pixels of the sides of windows that images are of, whole ones
         self._step = step  # and by how many they may differ where there are no such parts
 
     def numbers(self, place: int | None, words: Words, again: int = 0) -> dict[str, int]:
@@ -192,7 +212,7 @@ class Draw:
             drawn["width"], drawn["height"] = image
         elif image is not None:
             most = self._most_pixels(drawn.get("frames", 1)) // drawn.get("batch", 1)
-            drawn["width"], drawn["height"] = self._sides(source, place, most)
+            drawn["width"], drawn["height"] = self._sides(source, place, most, again % 2)
         if frames is not None:  # as they are said
             drawn["frames"] = drawn.pop("frames")
             drawn |= self._default_video(place, drawn)
@@ -209,10 +229,17 @@ class Draw:
         if "new_tokens" in has:
             drawn["new_tokens"] = _TOKENS[(place or 0) % len(_TOKENS)]
         if "steps" in has:
-            listed = _MORE_STEPS if frames is None else _MORE_STEPS_OF_VIDEO
-            more = 1 if place is None else listed[place % len(listed)]
-            drawn["steps"] = least_steps(self._pipeline) + more
+            drawn["steps"] = self._steps(place)
         return drawn
+
+    def _steps(self, place: int | None) -> int:
+        """Return how many denoising steps there are."""
+        usual = self._pipeline.defaults["steps"]
+        if "steps" in self._fixed and isinstance(usual, int):
+            return usual
+        is_video = "frames" in self._pipeline.defaults
+        listed = _MORE_STEPS_OF_VIDEO if is_video else _MORE_STEPS
+        return least_steps(self._pipeline) + (1 if place is None else listed[place % len(listed)])
 
     def others(self, words: Words) -> Iterator[dict[str, int]]:
         """Yield numbers to hold out besides those that `numbers` draws."""
@@ -248,7 +275,7 @@ class Draw:
         found = {**drawn, "batch": 1 if drawn["batch"] > 1 else 2}
         # no more pixels in all
         if "height" in found and found["batch"] > 1 and "image" not in self._fixed:
-            step = self._bound("image", "multiple_of", 8)
+            step = self._side_step
             least = self._bound("image", "minimum", step)
             half = found["height"] // found["batch"] // step * step
             found["height"] = max(half, -(-least // step) * step)
@@ -285,6 +312,10 @@ class Draw:
         most = self._bound("batch", "maximum", _LARGEST_BATCH)
         return most if self._most_at_once is None else min(most, self._most_at_once)
 
+    @property
+    def _side_step(self) -> int:
+        return lcm(self._bound("image", "multiple_of", 8), self._tile or 1)
+
     def _bound(self, key: str, which: str, otherwise: int) -> int:
         bounds = self._pipeline.constraints.get(key)
         found = getattr(bounds, which, None) if bounds else None
@@ -300,9 +331,14 @@ class Draw:
             return MOST_PIXELS
         return int(self._times * image[0] * image[1] * usual) // frames
 
-    def _sides(self, source: random.Random, place: int | None, most: int) -> tuple[int, int]:
-        """Return width and height: the ends first, and together no more than is recorded."""
-        step = self._bound("image", "multiple_of", 8)
+    def _sides(
+        self, source: random.Random, place: int | None, most: int, is_whole: int
+    ) -> tuple[int, int]:
+        """Return width and height: the ends first, and together no more than is recorded.
+
+        Of whole blocks of tokens, which few areas are, where that is asked for.
+        """
+        step = self._side_step * (_BLOCK if is_whole else 1)
         least = self._bound("image", "minimum", step)
         low, high = -(-least // step), self._bound("image", "maximum", _LARGEST_IMAGE) // step
         area = max(low * low, most // step**2)

@@ -11,12 +11,14 @@ remembered for them alone.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import pickle
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from math import gcd
 from typing import Any
 
@@ -35,6 +37,7 @@ from vramplan.engines.torch.record.saved.entry_settings import (
     least_steps,
     step_of,
     stride_of,
+    tile_of,
     window_of,
     words_of,
 )
@@ -47,7 +50,7 @@ from vramplan.engines.torch.record.saved.size_search import TooFewSettingsError
 from vramplan.engines.torch.record.saved.taking_over import SECOND, steps_before
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Call, Stream
+from vramplan.engines.torch.record.stream import Call, LoopBegin, LoopEnd, LoopNext, Stream
 from vramplan.engines.torch.tape.code import loop_parts
 from vramplan.engines.torch.tape.expressions import check_expression, evaluate
 from vramplan.engines.torch.tape.format import SCHEMA, parse_tape, write_tape
@@ -69,6 +72,8 @@ _DIMS = {
     "new_tokens": "new",
     "steps": "steps",
 }
+#: events that say where a loop is
+_MARKS = (LoopBegin, LoopNext, LoopEnd)
 #: dimensions that say how often something is done, and decide no size
 _REPEATS = ("steps", "new")
 #: how many settings are recorded under the first words, and under others, whose sizes are
@@ -76,16 +81,20 @@ _REPEATS = ("steps", "new")
 #: either; and with a window, where prompts in it and beyond it have code of their own
 _SETTINGS, _FEWER, _FEWER_APART, _BOTH_SIDES = 8, 4, 6, 16
 #: axes given up, one after the other, where code differs along them in no way that is found; few
-#: make several videos at once
-_GIVEN_UP, _GIVEN_UP_OF_VIDEOS = ("image", "batch"), ("batch", "frames", "image")
-#: so many runs are recorded more where code differs by whether an area is of whole blocks
-_MORE = 6
+#: make several videos at once; steps are none of which one does as another, where noise is drawn
+#: from a tree that grows with every step
+_GIVEN_UP, _GIVEN_UP_OF_VIDEOS = ("image", "batch", "steps"), ("batch", "frames", "image")
+#: so many runs are recorded more where code differs by whether an area is of whole blocks, every
+#: other one of which is: squares of tokens take four of either
+_MORE = 10
 #: videos are recorded up to so many times the default one, and where that fails up to it
 _TIMES = (2.5, 1.0)
 #: where a run of the largest batch fails in a class's own code: an image of many tiles fills it
 _FEWER_AT_ONCE = 8
 _HALVES = ("fp16", "bf16")
 _MOST_STEPS = 1000
+#: the words that code is recorded under, in the order of `words_of`
+_WORDS = ("dtype", "kernel", "guided", "mode")
 _PATCHES = ("patch_size", "spatial_patch_size")
 _GUIDED, _UNGUIDED = 5.0, 1.0
 
@@ -138,6 +147,53 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
             tell(f"{problem}; with {' and '.join(fixed)} as by default")
 
 
+def add_kernel(pipeline: TorchPipeline, tell: Tell, dtype: str, kernel: str, text: str) -> str:
+    """Return the text of an entry's tape with the code under one more kernel of attention.
+
+    It is recorded at the settings that the tape was, found apart from the other kernels' code, and
+    proved in the tape as it is then. Raises RecordingError as `record_entry` does, and for a tape
+    that has the kernel, or is of other libraries or weights.
+    """
+    torch.set_num_threads(1)
+    known = json.loads(text)
+    kernels = parse_tape(text, "the tape").known_facts.get("kernel", ())
+    if kernel in kernels:
+        raise RecordingError(f"its tape has {kernel} attention")
+    if known["recorded_with"] != versions():
+        raise RecordingError(f"its tape is of {known['recorded_with']}: record all of it")
+    domain: dict[str, list[int]] = known["domain"]
+    names = {"batch": ("n",), "frames": ("f",), "image": ("h", "w")}
+    fixed = [
+        axis
+        for axis, dims in names.items()
+        if axis in pipeline.defaults and all(domain[dim][0] == domain[dim][1] for dim in dims)
+    ]
+    at_once = domain["n"][1] if "n" in domain else None
+    found = _Recordings(pipeline, tell, fixed)
+    found.go_on(known, dtype)
+    window = found.window(dtype)
+    times = _TIMES[0] if _is_beyond_default(pipeline, domain) else _TIMES[1]
+    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype), found.step(dtype))
+    listed = [words for words in words_of(pipeline, dtype) if words["kernel"] == kernel]
+    if not listed:
+        raise RecordingError(f"no architecture prefers {kernel} attention for {dtype}")
+    counts = (_FEWER, _FEWER_APART, _SETTINGS) if window is None else (_BOTH_SIDES,)
+    for words in listed:
+        _record_under(words, found, draw, counts, remembers=True)
+    for half in known["dtype_facts"]:
+        found.hold_in(half, listed, draw)
+    return write_tape(found.tape())
+
+
+def _is_beyond_default(pipeline: TorchPipeline, domain: Mapping[str, Sequence[int]]) -> bool:
+    """Return whether videos were recorded of more pixels than the default one has."""
+    image, frames = pipeline.defaults.get("image"), pipeline.defaults.get("frames")
+    if not isinstance(image, tuple) or not isinstance(frames, int):
+        return False
+    largest = next((most for text, (_, most) in domain.items() if text.endswith("h*w*f")), 0)
+    return largest > image[0] * image[1] * frames
+
+
 def _record(
     pipeline: TorchPipeline,
     tell: Tell,
@@ -148,7 +204,16 @@ def _record(
 ) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype), found.step(dtype))
+    draw = Draw(
+        pipeline,
+        fixed,
+        window,
+        times,
+        at_once,
+        stride=found.stride(dtype),
+        step=found.step(dtype),
+        tile=found.tile(dtype),
+    )
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     left_out: set[str] = set()  # kernels
@@ -215,7 +280,28 @@ class _Recordings:
         self._runs: dict[Group, list[dict[str, int]]] = {}
         self._window: Window | None = None
         self._stride: int | None = None
+        self._tile: int | None = None
         self._before = ""  # how many steps there are before a second transformer takes over
+        self._known_domain: dict[str, list[int]] | None = None  # of a tape that is gone on with
+
+    def go_on(self, known: Mapping[str, Any], dtype: str) -> None:
+        """Begin with what is in a tape, given as JSON; it says for which settings it all holds.
+
+        Raises RecordingError where that is of other weights.
+        """
+        self.modules(dtype)
+        if known["components"] != self._components:
+            raise RecordingError("its tape is of other weights: record all of it")
+        self._known_domain = known["domain"]
+        self._dtype_facts = known["dtype_facts"]
+        for routine, variants in known["routines"].items():
+            groups = self._found.setdefault(routine, {})
+            for variant in variants:
+                # facts in the order that recordings have them
+                when = {name: variant["when"][name] for name in _WORDS if name in variant["when"]}
+                code = {key: variant[key] for key in variant if key != "when"}
+                for words in product(*when.values()):
+                    groups.setdefault(tuple(zip(when, words, strict=True)), []).append(code)
 
     # ------------------------------------------------------------------ runs
     def modules(self, dtype: str) -> Modules:
@@ -331,6 +417,10 @@ class _Recordings:
 
     def _add(self, group: Group, numbers: Numbers, recorded: Recorded) -> None:
         (main,) = recorded.runs
+        loops = recorded.loops
+        if "steps" in self._fixed:
+            main.events = [one for one in main.events if not isinstance(one, _MARKS)]
+            loops = {}
         dims = {_DIMS[key]: value for key, value in numbers.items()}
         self._runs.setdefault(group, []).append(dims)
         inner = {name: value for name, value in dims.items() if name not in _REPEATS}
@@ -340,7 +430,7 @@ class _Recordings:
                 if isinstance(event, Call):
                     event.dims = inner
             self._streams.setdefault(stream.routine, {}).setdefault(group, []).append(stream)
-        for name, count in recorded.loops.items():
+        for name, count in loops.items():
             known = self._loops.setdefault(name, {})
             if known.setdefault(numbers.get("steps", 0), count) != count:
                 raise RecordingError(f"loop {name} runs {known} times, or {count}")
@@ -353,24 +443,29 @@ class _Recordings:
 
     def serve(self, dtype: str, listed: Sequence[Facts], draw: Draw) -> None:
         """Let the tape be another dtype's too, where that makes the same events and weights."""
-        tape = parse_tape(write_tape(self.tape()), "the tape")
         try:
-            for words in (one for one in listed if one.get("guided") != "0"):
-                numbers = draw.numbers(None, {**words, "dtype": dtype})
-                self._tell(f"{_shown({**words, 'dtype': dtype}, numbers)}  held against the tape")
-                fresh = self.run({**words, "dtype": dtype}, numbers, known={})
-                self._refuse_other_weights()
-                hold(tape, numbers, words, fresh)
+            self.hold_in(dtype, listed, draw)
         except RecordingError as problem:
             self._tell(f"{dtype} needs a tape of its own: {problem}")
         else:
             self._dtype_facts[dtype] = {"dtype": listed[0]["dtype"]}
 
+    def hold_in(self, dtype: str, listed: Sequence[Facts], draw: Draw) -> None:
+        """Hold the tape against runs in another dtype than it was recorded in."""
+        tape = parse_tape(write_tape(self.tape()), "the tape")
+        for words in (one for one in listed if one.get("guided") != "0"):
+            numbers = draw.numbers(None, {**words, "dtype": dtype})
+            self._tell(f"{_shown({**words, 'dtype': dtype}, numbers)}  held against the tape")
+            fresh = self.run({**words, "dtype": dtype}, numbers, known={})
+            self._refuse_other_weights()
+            hold(tape, numbers, words, fresh)
+
     # ------------------------------------------------------------------ tape
     def tape(self) -> dict[str, object]:
         """Return the tape as JSON-ready data."""
         dims = {_DIMS[key]: key for key in self._axes()}
-        least = {"steps": least_steps(self._pipeline)} if "steps" in self._axes() else {}
+        has_loop = "steps" in self._axes() and "steps" not in self._fixed
+        least = {"steps": least_steps(self._pipeline)} if has_loop else {}
         if self._generates():
             least["new_tokens"] = LEAST_TOKENS
         return {
@@ -428,10 +523,10 @@ class _Recordings:
         return "new_tokens" in self._axes()
 
     def _new_finder(self) -> Finder:
-        named = {"batch": ("n",), "frames": ("f",), "image": ("h", "w")}
+        named = {"batch": ("n",), "frames": ("f",), "image": ("h", "w"), "steps": ("steps",)}
         left_out = {name for key in self._fixed for name in named[key]}
         inner = [_DIMS[key] for key in self._axes() if _DIMS[key] not in (*_REPEATS, *left_out)]
-        outer = [*inner, *(["steps"] if "steps" in self._axes() else [])]
+        outer = [*inner, *(["steps"] if "steps" in {*self._axes()} - {*self._fixed} else [])]
         outer += [TOKENS] if self._generates() else []
         sides = self._window.sides if self._window else ()
         strides = [self._stride] if self._stride else []
@@ -447,6 +542,11 @@ class _Recordings:
         """Return by how many frames videos may differ, where an autoencoder says it."""
         return next(filter(None, map(step_of, self.modules(dtype).values())), None)
 
+    def tile(self, dtype: str) -> int | None:
+        """Return the side of a vision model's windows, where it has any."""
+        self._tile = next(filter(None, map(tile_of, self.modules(dtype).values())), None)
+        return self._tile
+
     def window(self, dtype: str) -> Window | None:
         """Return the window of tokens that some layers see, where a language model has one."""
         if self._generates():
@@ -455,7 +555,9 @@ class _Recordings:
 
     def _domain(self, dims: Mapping[str, str]) -> dict[str, list[int]]:
         """Return between what dimensions were recorded, and how much of them together."""
-        ranges = [name for name in dims if name not in _REPEATS]
+        if self._known_domain is not None:
+            return self._known_domain
+        ranges = [name for name in dims if name not in _REPEATS or name in self._fixed]
         if "h" in dims:
             ranges.append("n*h*w" if "n" in dims else "h*w")
         if "p" in dims and "n" in dims:
@@ -478,7 +580,7 @@ class _Recordings:
 
     def _patches(self) -> set[int]:
         """Return the sides of patches, and of what is merged of them, that configs tell."""
-        found: set[int] = set()
+        found: set[int] = set() if self._tile is None else {self._tile}
         for spec in self._pipeline.components:
             for config in (spec.config, *spec.config.values()):
                 if isinstance(config, Mapping):

@@ -19,7 +19,7 @@ from vramplan.engines.torch.record.saved.asked_model import (
     PLAIN_TOKEN,
     AskedModel,
     Tensors,
-    uploaded,
+    count_tokens,
 )
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
@@ -41,8 +41,6 @@ _TEMPORAL = ("temporal_patch_size", "patch_temporal")
 _MERGED = ("spatial_merge_size", "merge_size")
 #: what may say which of a prompt's tokens are an image's
 _KINDS = ("token_type_ids", "mm_token_type_ids")
-#: what goes on to what makes them, where that takes more than it says
-_HANDED_ON = ("image_merge_sizes",)
 #: what makes an image's tokens; some only have one for an image as a video of a few frames
 _FEATURES = ("get_image_features", "get_video_features")
 
@@ -55,6 +53,12 @@ def image_of(request: Request, vision: Value, config: Value) -> torch.Tensor:
     size = getattr(vision, "image_size", None) or getattr(config, "image_size", None) or 224
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     return _pixels(request, vision, height, width)
+
+
+def is_of_frames(config: Value) -> bool:
+    """Return whether a config is of a model that looks at several frames at once."""
+    frames = getattr(config, "num_frames", None)
+    return type(frames) is int and 1 < frames <= LARGEST_SIDE
 
 
 def _pixels(request: Request, vision: Value, height: Value, width: Value) -> torch.Tensor:
@@ -118,6 +122,8 @@ def _beside(request: Request, model: Value, names: Mapping[str, Value]) -> Tenso
         more["aspect_ratio_ids"] = torch.ones(batch, 1, dtype=torch.long)
         more["aspect_ratio_mask"] = torch.ones(batch, 1, tiles, dtype=torch.long)
         more["cross_attention_mask"] = torch.ones(batch, tokens, 1, tiles, dtype=torch.long)
+    elif is_of_frames(config.vision_config):
+        pixels = _tiled(pixels, config.vision_config.num_frames)
     elif "image_attention_mask" in names:  # a list of images each
         pixels = pixels[:, None]
         more["image_attention_mask"] = torch.ones(batch, tokens, 1, dtype=torch.long)
@@ -141,7 +147,7 @@ def _taken(
     problem: Exception | None = None
     for given in _looks(request, model, ask):
         try:
-            tokens = _count_tokens(model, ask, device, given)
+            tokens = count_tokens(model, ask, device, given)
         except Exception as other:  # noqa: BLE001  # any class's code, in any way
             # without what it was raised from: that would keep the try's tensors alive
             problem = problem or other.with_traceback(None)
@@ -184,23 +190,6 @@ def _merges(request: Request, config: Value) -> Tensors:
     """Return of each image how many of its patches are merged along a side."""
     merge = _merged_of(config.vision_config, config)
     return {"image_merge_sizes": torch.full((request.batch,), merge)}
-
-
-def _count_tokens(
-    model: Value, ask: Callable[..., Value], device: WrappedDevice, given: Tensors
-) -> int:
-    """Return how many tokens a model makes of its images, by asking it; nothing is recorded."""
-    from torch.utils._pytree import tree_leaves
-
-    with device.unheard():
-        known: Mapping[str, Value] = inspect.signature(ask).parameters
-        there = uploaded(given, model)
-        if any(one.kind is one.VAR_KEYWORD for one in known.values()):
-            known = {**known, **dict.fromkeys(_HANDED_ON)}
-        found = ask(**{name: value for name, value in there.items() if name in known})
-        made = getattr(found, "pooler_output", None)
-        leaves = tree_leaves(made if made is not None else found)
-        return sum(one.numel() // one.shape[-1] for one in leaves if isinstance(one, torch.Tensor))
 
 
 def _tiled(pixels: torch.Tensor, tiles: int) -> torch.Tensor:

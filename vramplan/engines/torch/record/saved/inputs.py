@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from vramplan.engines.torch.record.saved import image_inputs, named_inputs
+from vramplan.engines.torch.record.saved import image_inputs, named_inputs, sound_inputs
 from vramplan.engines.torch.record.saved.asked_model import (
     AskedModel,
     Inputs,
@@ -17,11 +17,20 @@ from vramplan.engines.torch.record.saved.asked_model import (
 from vramplan.engines.torch.record.saved.request import Request
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice
 from vramplan.errors import RecordingError
+from vramplan.quick_dataclass import replace
+
+Source = Callable[[AskedModel, WrappedDevice, frozenset[str]], Tensors]
+
+
+def _sound(asked: AskedModel, device: WrappedDevice, _: frozenset[str]) -> Tensors:
+    return sound_inputs.in_a_prompt(asked, device)
+
 
 #: what gives inputs, the one that knows most of a model first: it says what it can give beside what
 #: is given already
-_SOURCES: tuple[Callable[[AskedModel, WrappedDevice, frozenset[str]], Tensors], ...] = (
+_SOURCES: tuple[Source, ...] = (
     lambda asked, device, _: image_inputs.in_a_prompt(asked, device),
+    _sound,
     lambda asked, _, given: named_inputs.by_name(asked, given),
 )
 
@@ -34,7 +43,11 @@ def inputs(request: Request, model: Value, device: WrappedDevice, form: int = 0)
     """
     asked = ask(request, model, form)
     given: Tensors = {}
-    for source in _SOURCES:
+    sources = _SOURCES
+    if form >= named_inputs.count_forms(asked):  # no form of a sound was taken
+        asked = replace(asked, form=0)
+        sources = tuple(one for one in _SOURCES if one is not _sound)
+    for source in sources:
         made = source(asked, device, frozenset(given))
         given |= {name: made[name] for name in made.keys() - given.keys()}
     lacks = sorted(({asked.main} if asked.generates else asked.required) - given.keys())
@@ -45,8 +58,12 @@ def inputs(request: Request, model: Value, device: WrappedDevice, form: int = 0)
 
 
 def count_forms(request: Request, model: Value) -> int:
-    """Return how many forms a model's inputs may have, of which its own code takes one."""
-    return named_inputs.count_forms(ask(request, model))
+    """Return how many forms a model's inputs may have, of which its own code takes one.
+
+    The last of a model that hears with a prompt is the prompt alone.
+    """
+    asked = ask(request, model)
+    return named_inputs.count_forms(asked) + sound_inputs.is_taken(asked)
 
 
 def ask(request: Request, model: Value, form: int = 0) -> AskedModel:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from vramplan.engines.torch.record.saved.asked_model import PLAIN_TOKEN, Inputs, generates
 from vramplan.engines.torch.record.saved.constant_tape import TOKENS
-from vramplan.engines.torch.record.saved.inputs import inputs
+from vramplan.engines.torch.record.saved.inputs import ask, inputs
 from vramplan.engines.torch.record.saved.request import Request
+from vramplan.engines.torch.record.saved.video_sessions import FRAMES, run_session, takes_session
 from vramplan.engines.torch.record.saved.wrapped import CUDA, WrappedDevice
 from vramplan.errors import RecordingError
 
 Value = Any
+
+#: an id that no token has
+_NO_TOKEN = -1
 
 
 def run_generation(
@@ -42,15 +47,7 @@ def run_generation(
     hooks = []
     # some leave it to the language model inside of them
     for one in filter(generates, model.modules()):
-        # made-up tokens end nothing, and none is taken for padding
-        config: Value = one.generation_config
-        config.eos_token_id = config.pad_token_id = None
-        if config.decoder_start_token_id is None and config.bos_token_id is None:
-            config.decoder_start_token_id = (
-                PLAIN_TOKEN  # a default config says none, and any will do
-            )
-        for name in ("forced_decoder_ids", "suppress_tokens", "begin_suppress_tokens"):
-            setattr(config, name, None)
+        _end_nothing(one)
         hooks += [
             one.register_forward_pre_hook(begin),
             one.register_forward_hook(end, always_call=True),
@@ -71,6 +68,19 @@ def run_generation(
         raise RecordingError(f"{request.class_path} made {passes} passes for {new_tokens} tokens")
 
 
+def _end_nothing(model: Value) -> None:
+    """Let a model go on whatever its tokens are: made-up ones end nothing, and none is padding."""
+    config: Value = model.generation_config
+    config.eos_token_id = config.pad_token_id = None
+    if config.decoder_start_token_id is None and config.bos_token_id is None:
+        config.decoder_start_token_id = PLAIN_TOKEN  # a default config says none, and any will do
+    for name, value in list(vars(model.config).items()):
+        if name.endswith("_eos_token_id") and type(value) is int:  # of a kind of its own
+            setattr(model.config, name, _NO_TOKEN)
+    for name in ("forced_decoder_ids", "suppress_tokens", "begin_suppress_tokens"):
+        setattr(config, name, None)
+
+
 def _static_cache(model: Value, tokens: int) -> Inputs:
     """Return what gives `generate` a static cache of so many tokens, whatever it will make.
 
@@ -84,17 +94,27 @@ def _static_cache(model: Value, tokens: int) -> Inputs:
     return {"past_key_values": cache, "disable_compile": True}
 
 
-def run_once(request: Request, model: Value, device: WrappedDevice, form: int = 0) -> None:
-    """Run a model's forward once; of an autoencoder, encode and decode."""
+def run_once(
+    request: Request, model: Value, device: WrappedDevice, form: int = 0
+) -> Mapping[str, int]:
+    """Run a model's forward once; of an autoencoder, encode and decode.
+
+    What looks at a video in a session is run for each frame. Returns how often each loop ran.
+    """
     part = request.parts[0].name
     if request.class_path.startswith("diffusers."):
         _run_autoencoder(request, model, device)
-        return
+        return {}
+    asked = ask(request, model, form)
+    if takes_session(asked):
+        count = run_session(asked, device)
+        return {FRAMES: count - 1} if count > 1 else {}
     is_text = getattr(model, "main_input_name", "input_ids") == "input_ids"
     device.begin_phase("encode_prompt" if is_text else "encode_image", part)
     given = inputs(request, model, device, form)
     out = model(**given)
     del out, given
+    return {}
 
 
 def _run_autoencoder(request: Request, model: Value, device: WrappedDevice) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from vramplan.engines.torch.record.saved.asked_model import (
+    LARGEST_SIDE,
     PLAIN_TOKEN,
     AskedModel,
     Tensors,
 )
-from vramplan.engines.torch.record.saved.image_inputs import image_of
+from vramplan.engines.torch.record.saved.image_inputs import image_of, is_of_frames
 from vramplan.quick_dataclass import replace
 
 Value = Any
@@ -91,11 +92,13 @@ def _image(asked: AskedModel) -> torch.Tensor:
         return _zeros(*sides, count, _patch(asked))
     if "target_sizes" in asked.names:
         return _row(asked)
-    if _is_of_frames(asked.config):
+    if is_of_frames(asked.config):
         return _video(asked)
     config = asked.config
     seen = (one for one in asked.configs("vision") if getattr(one, "image_size", None))
-    return image_of(asked.request, next(seen, config), config)
+    whole = image_of(asked.request, next(seen, config), config)
+    # an image and its example lie one below the other, and are together of the size that is told
+    return whole[:, :, : whole.shape[2] // 2] if _EXAMPLE in asked.names else whole
 
 
 def _other_image(asked: AskedModel) -> torch.Tensor:
@@ -125,16 +128,18 @@ def _row(asked: AskedModel) -> torch.Tensor:
     return _zeros(1, channels, patch, asked.request.batch * _patches(asked) * patch)
 
 
-def _is_of_frames(config: Value) -> bool:
-    frames = getattr(config, "num_frames", None)
-    return type(frames) is int and frames > 1
-
-
 def _video(asked: AskedModel) -> torch.Tensor:
     frames = asked.said("num_frames", "frames_per_clip", part="vision", otherwise=_FRAMES)
-    side = asked.said(*_SIDES, part="vision", otherwise=_SIDE)
+    side = asked.said(*_SIDES, part="vision", otherwise=_built_side(asked))
     channels = asked.said(*_CHANNELS, part="vision", otherwise=3)
     return torch.ones(()).expand(asked.request.batch, frames, channels, side, side)
+
+
+def _built_side(asked: AskedModel) -> int:
+    """Return the side of the images that a model's own layers are built for (timm's say it)."""
+    built = (getattr(one, "img_size", None) for one in asked.model.modules())
+    sides = (one[0] if isinstance(one, (list, tuple)) and one else one for one in built)
+    return next((side for side in sides if type(side) is int and side > 0), _SIDE)
 
 
 def _merge(asked: AskedModel) -> int:
@@ -212,6 +217,15 @@ def _for_first_layer(asked: AskedModel) -> torch.Tensor:
     return _zeros(asked.request.batch, asked.tokens, width)
 
 
+def _of_chosen_layers(asked: AskedModel) -> torch.Tensor:
+    """Return what another model's layers made of each token, one behind the other."""
+    chosen = getattr(asked.config, "target_layer_ids", None)
+    if not isinstance(chosen, (list, tuple)) or not 0 < len(chosen) <= LARGEST_SIDE:
+        return _for_first_layer(asked)
+    width = len(chosen) * asked.said("hidden_size", "d_model")
+    return _zeros(asked.request.batch, asked.tokens, width)
+
+
 def _layers(asked: AskedModel, kind: type[torch.nn.Module]) -> Iterator[Value]:
     return (one for one in asked.model.modules() if isinstance(one, kind))
 
@@ -258,8 +272,10 @@ _SPECTRA_FORMS = (_spectra, _bins_first, _stacked, _more_bins, _as_an_image)
 
 
 def _spectra_mask(asked: AskedModel) -> torch.Tensor:
-    spectra = _form_of(_SPECTRA_FORMS, asked.form)(asked)
-    return torch.ones(len(spectra), max(spectra.shape[1:3]), dtype=torch.long)
+    make = _form_of(_SPECTRA_FORMS, asked.form)
+    spectra = make(asked)
+    times = spectra.shape[1] if make is _stacked else max(spectra.shape[1:3])
+    return torch.ones(len(spectra), times, dtype=torch.long)
 
 
 def _no_padding(asked: AskedModel) -> torch.Tensor:
@@ -290,6 +306,11 @@ def _series(asked: AskedModel) -> torch.Tensor:
     if getattr(asked.config, "num_input_channels", 0):
         return _zeros(asked.request.batch, length, asked.said("num_input_channels"))
     return _zeros(asked.request.batch, length)
+
+
+def _no_gaps(asked: AskedModel) -> torch.Tensor:
+    """Return where a series has no values, as whole numbers: nowhere."""
+    return torch.zeros(_series(asked).shape[:2], dtype=torch.long)
 
 
 def _of_objects(key: str) -> Make:
@@ -332,7 +353,7 @@ _MAKERS: Mapping[str, tuple[Make, ...]] = {
     "hidden_states": (_hidden, _for_first_convolution),
     "inputs": (_of_tokens("d_model", "hidden_size"),),
     "noise_embeds": (_of_tokens("hidden_size"),),
-    "context_hidden_states": (_for_first_layer,),
+    "context_hidden_states": (_of_chosen_layers,),
     "grid_thw": (_grid, _grid, _merged_grid),
     "image_grid_thw": (_grid, _grid, _merged_grid),
     "merge_sizes": (lambda asked: torch.ones(asked.request.batch, dtype=torch.long),),
@@ -343,7 +364,7 @@ _MAKERS: Mapping[str, tuple[Make, ...]] = {
     "visual_feats": (_of_objects("visual_feat_dim"),),
     "visual_pos": (_of_objects("visual_pos_dim"),),
     "past_values": (_series,),
-    "past_values_padding": (_series,),
+    "past_values_padding": (_no_gaps,),
     "freq": (lambda asked: torch.zeros(asked.request.batch, 1, dtype=torch.long),),
     "latents": (_latents,),
     "states": (_of_tokens("state_dim"),),
@@ -357,6 +378,8 @@ MAIN = ("input_ids", "pixel_values", "input_features", "input_values", "flattene
 #: arguments that tell how an image was cut into patches, and of these, those with an image each
 _CUT = frozenset(("grid_thw", "image_grid_thw", "spatial_shapes", "pixel_position_ids"))
 _APART = frozenset(("spatial_shapes", "pixel_position_ids"))
+#: what shows how an image is to be answered
+_EXAMPLE = "prompt_pixel_values"
 #: whose form decides an argument's
 _FORM_OF: Mapping[str, str] = {
     "input_features_mask": "input_features",
@@ -370,6 +393,7 @@ _REFUSED = frozenset(
 )
 #: what goes with a prompt where nothing is generated: other halves of models of two kinds of input
 _OTHERS = frozenset(("input_features", "input_values", "pixel_values", "pixel_values_videos"))
+_WITH_OTHERS = frozenset(("input_ids", "input_values"))
 #: what may go with a prompt that is answered
 _HEARD = frozenset(("input_features", "input_values"))
 
@@ -377,6 +401,16 @@ _HEARD = frozenset(("input_features", "input_values"))
 def is_known(name: Value) -> bool:
     """Return whether an argument of this name can be made."""
     return isinstance(name, str) and name in _MAKERS
+
+
+def count_forms_of(name: str) -> int:
+    """Return how many forms an argument of a name may have."""
+    return len(_MAKERS[name])
+
+
+def made(asked: AskedModel, name: str, form: int) -> torch.Tensor:
+    """Return an argument in one of its forms. Raises RecordingError for a size that nobody says."""
+    return _form_of(_MAKERS[name], form)(replace(asked, form=form))
 
 
 def count_forms(asked: AskedModel) -> int:
@@ -400,11 +434,11 @@ def by_name(asked: AskedModel, given: frozenset[str]) -> Tensors:
     forms, left = {}, asked.form
     for name, count in _counts(wanted).items():
         left, forms[name] = divmod(left, count)
-    made: Tensors = {}
+    inputs: Tensors = {}
     for name in sorted(wanted - given):
         form = forms.get(_FORM_OF.get(name, name), 0)
-        made[name] = _form_of(_MAKERS[name], form)(replace(asked, form=form))
-    return made
+        inputs[name] = made(asked, name, form)
+    return inputs
 
 
 def _counts(names: set[str]) -> dict[str, int]:
@@ -414,8 +448,8 @@ def _counts(names: set[str]) -> dict[str, int]:
 
 
 def _others(asked: AskedModel) -> set[str]:
-    """Return the names of what goes with a prompt where nothing is generated."""
-    if asked.generates or asked.main != "input_ids" or asked.sees_in_a_prompt:
+    """Return the names of what goes with a prompt, or a sound, where nothing is generated."""
+    if asked.generates or asked.main not in _WITH_OTHERS or asked.sees_in_a_prompt:
         return set()
     return set(_OTHERS & asked.names.keys()) - asked.required
 

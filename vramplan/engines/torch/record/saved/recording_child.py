@@ -33,6 +33,7 @@ from vramplan.engines.torch.record.saved.wrapped import (
     WrappedDevice,
     cuda_asked_for,
     place_on_device,
+    without_inference_mode,
 )
 from vramplan.engines.torch.record.session import DTYPES
 from vramplan.engines.torch.record.stream import Cast, Stream
@@ -158,8 +159,8 @@ def _record_model(
     if not generates(model):
         with _recording(request, device, {}) as stream:
             tell("running the model")
-            models.run_once(request, model, device, form)
-        return Recorded(runs=[stream])
+            loops = models.run_once(request, model, device, form)
+        return Recorded(runs=[stream], loops=loops)
     runs = []
     for new in new_tokens:
         with _recording(request, device, {"new": new}) as stream:
@@ -181,7 +182,7 @@ def _recording(request: Request, device: WrappedDevice, dims: dict[str, int]) ->
             cuda_asked_for(request.kernel, device.chose),
             Functions(request.kernel, DTYPES[request.dtype], device.chose),
         )
-        with asked, device, functions, torch.no_grad():
+        with asked, device, functions, torch.no_grad(), without_inference_mode():
             for part in request.parts:  # what is loaded in a width of its own is as if cast to it
                 own = DTYPES[part.dtype or request.dtype].itemsize
                 if own != DTYPES[request.dtype].itemsize:

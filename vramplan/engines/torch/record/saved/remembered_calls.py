@@ -20,7 +20,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from vramplan.engines.torch.record.attention import KERNELS
+from vramplan.engines.torch.attention_kernel import KERNELS
 from vramplan.engines.torch.record.device import is_meta
 from vramplan.engines.torch.record.saved.layer_caches import NUMBERS, LayerCache, layer_number
 from vramplan.engines.torch.record.saved.wrapped import OnDevice, WrappedDevice, content_of

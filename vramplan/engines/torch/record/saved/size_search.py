@@ -77,6 +77,10 @@ class Products:
             for a, b in ((k, 2 * k), (2 * k, k))
             if a in self._levels and b in self._levels
         ]
+        indices = tuple(indices)
+        #: whether an iteration is of the second half of two batches in one: guidance puts those
+        #: without a prompt first, and their prompts are shorter
+        self.halves = [f"({one}>=n)" for one in indices] if "n" in self.axes else []
         self.times = [*(f"f{k}" for k in self._times), *indices]
         times = [*self.times, *(f"(f{k}+{r})" for k in self._times for r in _TIME_RIMS)]
         places = [*self.areas, *rimmed, *uneven, *sides]
@@ -103,7 +107,7 @@ class Products:
             if self._is_of_one_level(a, b)
         ]
         self.squares = squares
-        self.singles = ["1", *more, *plain, *squares]
+        self.singles = ["1", *more, *plain, *squares, *self.halves]
 
     def families(self) -> Iterator[tuple[str, ...]]:
         """Yield what is squared of a sum: a length, and its square, with others and alone."""
@@ -148,6 +152,7 @@ class SizeSearch:
             singles.append("n*n")
         self._singles = list(dict.fromkeys(singles))
         few = products.with_batch(["1", *products.areas, *products.times, *products.lengths])
+        few += products.halves
         self._places = {text: number for number, text in enumerate(self._singles)}
         self._few = sorted({self._places[text] for text in few})
         self._families = [

@@ -47,6 +47,8 @@ def put_together(request: Request, modules: Mapping[str, torch.nn.Module]) -> Va
             parts[name] = request.values[name]
         elif name in request.index:
             parts[name] = _part(name, request)
+        elif _is_guider(parameter.annotation):
+            parts[name] = parameter.annotation()
         elif (told := _told_by_type(parameter)) is not None:
             parts[name] = stand_in(told, _image_tokens(request))
         elif parameter.default is inspect.Parameter.empty:
@@ -78,6 +80,14 @@ def _told_by_type(parameter: inspect.Parameter) -> str | None:
     return f"transformers.{kind.__name__}" if is_known else None
 
 
+def _is_guider(kind: object) -> bool:
+    """Return whether a class is one of diffusers' guiders: guidance as a part, without weights.
+
+    Its settings, a pipeline's defaults for it, decide no size; that it guides does.
+    """
+    return isinstance(kind, type) and kind.__module__.startswith("diffusers.guiders.")
+
+
 def _part(name: str, request: Request) -> Value:
     """Return what the index says of a part that has no weights."""
     said = request.index[name]
@@ -90,6 +100,8 @@ def _part(name: str, request: Request) -> Value:
         return None  # the safety checker's module: pipelines run without it
     if library == "diffusers":
         cls = find_class(f"diffusers.{class_name}")
+        if _is_guider(cls):
+            return cls()
         if not class_name.endswith("Scheduler"):
             raise RecordingError(f"{name}: {class_name} has no weights here")
         return cls.from_config(dict(request.schedulers.get(name, {})))

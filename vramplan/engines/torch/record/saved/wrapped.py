@@ -16,7 +16,8 @@ from typing import Any, Self
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramplan.engines.torch.record.attention import KERNELS, Attention, as_on_card, without_sums
+from vramplan.engines.torch.attention_kernel import KERNELS
+from vramplan.engines.torch.record.attention import Attention, as_on_card, without_sums
 from vramplan.engines.torch.record.device import (
     CPU,
     SMALL,
@@ -171,6 +172,8 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
         self.is_strict = False
         #: how often a value was read that nobody has
         self.unknown_reads = 0
+        #: storages of answers (larger, equal) about values that nobody has
+        self._made_up: set[int] = set()
         #: the architectures, by their kernels, on which what was done is the same
         self.alike = frozenset(KERNELS)
         self._shapes: dict[Value, tuple[Value, Value, torch.dtype]] = {}
@@ -346,18 +349,16 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if name.startswith("aten.histc") and not inner[0].dtype.is_floating_point:
                 counts = func(inner[0].float(), *inner[1:], **named)  # the CPU counts floats alone
                 return self._born(counts.to(inner[0].dtype), name)
+            if name.startswith("aten.all.") and self._is_made_up(inner[0]):
+                inner = torch.ones_like(inner[0]), *inner[1:]
             out = kept_of_batch_norm(name, inner, func(*inner, **named))
             return self._wrap(out, name, known)
         written = written_argument(func, args)
         if written is not None and not is_meta(content_of(written)):
             return written  # a real tensor keeps its values: what was computed on meta has none
-        if name.startswith("aten.bincount"):
-            return self._born(
-                torch.zeros(max(1, kwargs.get("minlength", 0)), dtype=torch.long), name
-            )
-        if name.startswith("aten.masked_select") and not is_meta(inner[1]):
-            count = int(inner[1].expand(inner[0].shape).sum())
-            return self._born(torch.empty(count, dtype=inner[0].dtype, device=META), name)
+        counted = self._counted(name, inner, kwargs)
+        if counted is not None:
+            return self._born(counted, name)
         if name.startswith(_INDEXING):
             inner = (inner[0], list(_as_indices(inner[1])), *inner[2:])
         if name.startswith("aten.masked_fill") and isinstance(inner[2], torch.Tensor):
@@ -404,15 +405,41 @@ class WrappedDevice(WrittenMarks, TorchDispatchMode):  # type: ignore[no-untyped
             if out.numel() > most or id(out) in known or key in self.births:
                 return out
             stand_in = torch.zeros(out.shape, dtype=out.dtype)
+            if out.dtype == torch.bool:
+                keep_in(self._made_up, stand_in)
             if places is not None and out.dim():
                 along = [1] * out.dim()
                 along[places] = -1
                 stand_in += torch.arange(out.shape[places], dtype=out.dtype).reshape(along)
             if key in self.weights:  # a view of a weight: a GPU allocates nothing for it
-                take_for_weight(self.weights, stand_in)
+                keep_in(self.weights, stand_in)
             return stand_in
 
         return real
+
+    def _counted(
+        self, name: str, inner: tuple[Value, ...], kwargs: Mapping[str, Value]
+    ) -> torch.Tensor | None:
+        """Return a result whose size values decide that nobody has; None for other operators."""
+        if name.startswith("aten.bincount"):
+            return torch.zeros(max(1, kwargs.get("minlength", 0)), dtype=torch.long)
+        if name.startswith("aten.masked_select") and not is_meta(inner[1]):
+            count = int(inner[1].expand(inner[0].shape).sum())
+            return torch.empty(count, dtype=inner[0].dtype, device=META)
+        if name.startswith("aten.nonzero."):
+            return self._all_places(inner[0])
+        return None
+
+    def _is_made_up(self, answer: Value) -> bool:
+        """Return whether a mask that is there stands for one that nobody has."""
+        return answer.dtype == torch.bool and answer.untyped_storage()._cdata in self._made_up
+
+    def _all_places(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return the indices of all of a tensor's elements: of unknown ones, each may be chosen."""
+        self.unknown_reads += 1
+        if mask.numel() * max(1, mask.dim()) <= self.small_whole:
+            return torch.ones(mask.shape, dtype=torch.bool).nonzero()
+        return torch.empty((mask.numel(), mask.dim()), dtype=torch.long, device=META)
 
     def _attend(
         self,
@@ -673,6 +700,23 @@ def cuda_asked_for(
             setattr(torch.cuda, name, answer)
 
 
+@contextmanager
+def without_inference_mode() -> Iterator[None]:
+    """Let code that asks for torch's inference mode run without it, where no gradient is kept.
+
+    A wrapped tensor cannot be made there ("Cannot set version_counter for inference tensor"), and
+    what is allocated is the same.
+    """
+    kind = torch.inference_mode
+    real = kind.__enter__, kind.__exit__
+    try:
+        kind.__enter__ = lambda _: None  # type: ignore[method-assign]  # put back below
+        kind.__exit__ = lambda *_: None  # type: ignore[method-assign]  # as above
+        yield
+    finally:
+        kind.__enter__, kind.__exit__ = real  # type: ignore[method-assign]  # as above
+
+
 class _KindOfGenerator(type(torch._C.Generator)):  # type: ignore[misc]  # its own kind
     """What says of any generator that it is one, also where `_Generator` has taken its place."""
 
@@ -697,15 +741,15 @@ class _Generator(torch._C.Generator, metaclass=_KindOfGenerator):
     device = property(lambda _: CUDA)
 
 
-def take_for_weight(weights: set[int], content: torch.Tensor) -> None:
-    """Add the identity of a tensor's storage to `weights`, for as long as it lives.
+def keep_in(storages: set[int], content: torch.Tensor) -> None:
+    """Add the identity of a tensor's storage to a set, for as long as it lives.
 
     A module that is moved away while a pipeline runs lets its storages go, and whatever is
     allocated next may be where one of them was.
     """
     storage = content.untyped_storage()
-    weights.add(storage._cdata)
-    weakref.finalize(storage, weights.discard, storage._cdata).atexit = False
+    storages.add(storage._cdata)
+    weakref.finalize(storage, storages.discard, storage._cdata).atexit = False
 
 
 def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
@@ -729,7 +773,7 @@ def place_on_device(modules: Iterable[torch.nn.Module]) -> set[int]:
                             # as `from_pretrained` leaves it: linear layers then copy an input that
                             # is not contiguous. ATen/native/LinearAlgebra.cpp has that: should_fold
                             made.requires_grad_(content.is_floating_point())
-                        take_for_weight(found, content)
+                        keep_in(found, content)
                         wrapped[id(tensor)] = made, tensor  # kept, so that no identity is reused
                     tensors[name] = wrapped[id(tensor)][0]  # type: ignore[assignment]  # a parameter
     return found
