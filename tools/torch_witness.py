@@ -51,6 +51,20 @@ CASES: tuple[tuple[str, dict[str, str]], ...] = (
     ("sdxl", {"steps": "2"}),
     ("llava-1.5-7b-hf", {"new_tokens": "4"}),
 )
+#: entries that no recipe knows, at their defaults, each on one card: they do the same on all of
+#: them but for kernels and plans; of language models those that are quick
+ENTRIES = (
+    "taesd", "taef1", "sdxl-vae", "flux1-vae", "flux2-vae", "sd3-vae", "kandinsky-movq",
+    "qwen-image-vae", "wan-vae", "wan2.2-vae", "cogvideox-vae", "ltx-video-vae",
+    "dc-ae-f32c32-sana", "dinov2-small", "dinov2-large", "siglip-base", "siglip-so400m",
+    "clip-vit-l-14", "all-minilm-l6-v2", "bge-m3", "bge-reranker-v2-m3", "nomic-embed-text-v1.5",
+    "whisper-tiny", "whisper-large-v3-turbo", "florence-2-base", "blip2-opt-2.7b", "smolvlm",
+    "sd15-inpaint", "sd15-controlnet", "sd2.1", "sdxl-lightning", "sana-sprint-1.6b",
+    "hunyuan-dit", "pixart-sigma", "lumina2", "animatediff", "svd-xt", "sd3-medium",
+    "sd3.5-large", "flux1-dev", "flux2-klein-4b", "z-image-turbo", "qwen-image",
+    "wan2.1-t2v-1.3b", "wan2.2-ti2v-5b", "hunyuanvideo",
+)  # fmt: skip
+ENTRIES_CARD = "b200"
 #: one of each architecture, with room for all of them
 SEED = 2026
 CARDS = ("t4", "a100-80gb", "a10", "rtx-4090", "h100-80gb", "b200", "rtx-5090")
@@ -98,6 +112,13 @@ def jobs(catalog: Catalog, only: Sequence[str]) -> Iterator[Job]:
         if not only or name in only:
             given = {key: parse_setting(key, text) for key, text in settings.items()}
             yield from make_jobs([name], catalog, given)
+
+
+def entries(catalog: Catalog, only: Sequence[str]) -> Iterator[Job]:
+    """Yield the entries that are asked for, as they are by default."""
+    for name in ENTRIES:
+        if not only or name in only:
+            yield from make_jobs([name], catalog, {})
 
 
 def drawn_jobs(catalog: Catalog, count: int) -> Iterator[tuple[Job, str]]:
@@ -149,6 +170,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     cases = {_key(one): one for one in known}
     asked = [(job, card) for card in args.card or CARDS for job in jobs(catalog, args.pipeline)]
+    if ENTRIES_CARD in (args.card or CARDS):
+        asked += [(job, ENTRIES_CARD) for job in entries(catalog, args.pipeline)]
     for job, card in (*asked, *drawn_jobs(catalog, args.draw)):
         (chosen,) = catalog.card(card).candidates
         settings = {key: format_setting(key, value) for key, value in job.settings.items()}
