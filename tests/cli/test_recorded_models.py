@@ -179,7 +179,7 @@ def test_a_script_may_have_nothing_recorded(run, monkeypatch) -> None:
     from vramplan import recording_switch
 
     monkeypatch.delenv(recording_switch.SWITCH)
-    target = "llama-3.2-1b[prompt_tokens=16]"
+    target = "llama-3.2-1b[prompt_tokens=8]"
     found = run("estimate", target, "--card", "rtx-4090", "--no-record")
     assert found.code == 0
     assert "recording" not in found.err

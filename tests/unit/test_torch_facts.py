@@ -55,7 +55,7 @@ def test_a_setting_that_a_pipeline_does_not_have_is_off() -> None:
 
 DIFFUSERS = (
     "diffusers_offload.py", "changes.py", "open_saved.py", "same_model.py", "calls.py",
-    "known_configs.py",
+    "known_configs.py", "made_settings.py",
 )  # fmt: skip
 
 

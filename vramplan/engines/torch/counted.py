@@ -80,6 +80,9 @@ _PIXELS_OF_A_PATCH, _FRAMES_OF_A_LATENT = 256, 4
 #: a decoder's attention without a fused kernel: so many matrices of scores, of so large patches
 _SCORES, _PIXELS_OF_A_TOKEN = 2, 64
 _IN_FULL: _Rule = (0, 700, 1_250)
+#: of a sound's channels at its full rate: Stable Audio's replay keeps five of them, and its
+#: convolutions take two more
+_SOUNDS: _Rule = (3_000, 7_000, 12_000)
 #: of a token's hidden states and of the widest layer's
 _TOKENS: _Rule = (300, 1_000, 2_000)
 #: the same of an encoder, which ends with them: the replayed ones take 600 to 700
@@ -309,6 +312,8 @@ def _uses(
             scores = _SCORES * 4 * tokens * tokens * batch  # in fp32
             band = _wider(band, _scaled(one + scores, _IN_FULL))
         yield band, _DECODING, decoder.part
+    if model.sound is not None:
+        yield _scaled(model.sound.elements * size * batch, _SOUNDS), _DECODING, model.sound.part
     yield from _denoised(model, settings, compute_capability)
     if model.encoder is not None and encodes:
         yield _encoded(model.encoder, settings, compute_capability), phase, model.encoder.part
@@ -436,6 +441,8 @@ def _why(decoded: Band | None, phase: str) -> str:
 
 def _notes(model: CountedModel, decoded: Band | None) -> Iterator[str]:
     yield f"weights are counted; activations and slack are assumed: {_WHY}"
+    if model.sound is not None:
+        yield "it decodes all of the sound that its denoiser makes, however little is kept of it"
     if model.decoder is None:
         return
     if decoded is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import prod
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.compressed_tensors import unpacked
@@ -32,6 +33,11 @@ _KEEPS_MORE = (
 )  # fmt: skip
 #: a config's numbers: what is beyond is no model's, or no number
 _LARGEST = 1 << 24
+#: what makes sound, and what its configs say by default: channels at the full rate, latents, and
+#: how much slower than each level the next one is; source: diffusers 0.42.1
+_SOUND_DECODER, _SOUND_DENOISER = "diffusers.AutoencoderOobleck", "diffusers.StableAudioDiTModel"
+_SOUND_CHANNELS, _SOUND_LATENTS, _RATIOS = 128, 1024, (2, 4, 4, 8, 8)
+_LARGEST_RATIO, _MOST_RATIOS = 64, 8
 _LAST_CONVOLUTION = ("decoder.conv_out.weight", "decoder.conv_out.conv.weight")
 #: how configs call the number of experts
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -87,6 +93,14 @@ class Decoder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SoundDecoder:
+    """A part that makes a sound: the numbers of one at its full rate, in all channels there."""
+
+    part: str
+    elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """A part that generates text; `cache_elements` are keys and values of one token, all layers.
 
@@ -125,6 +139,7 @@ class CountedModel:
     decoder: Decoder | None
     language: Language | None
     encoder: Encoder | None = None  # of a lone model that encodes text and does nothing else
+    sound: SoundDecoder | None = None
     counted_from: str = "the headers of its files"
 
     @property
@@ -140,6 +155,7 @@ def count(model: SavedModel) -> CountedModel:
         decoder=next((one for part in model.parts if (one := _find_decoder(part))), None),
         language=_find_language(model),
         encoder=_find_encoder(model),
+        sound=_find_sound(model),
     )
 
 
@@ -224,6 +240,23 @@ def _find_decoder(part: Part) -> Decoder | None:
                 is_upcast=part.config.get("force_upcast") is True,
             )
     return None
+
+
+def _find_sound(model: SavedModel) -> SoundDecoder | None:
+    """Return the autoencoder of sound of a pipeline, which makes as much as its denoiser does."""
+    by_class = {part.class_path: part for part in model.parts}
+    decoder, denoiser = by_class.get(_SOUND_DECODER), by_class.get(_SOUND_DENOISER)
+    if decoder is None or denoiser is None:
+        return None
+    ratios = decoder.config.get("downsampling_ratios")
+    factors = [
+        min(one, _LARGEST_RATIO)
+        for one in (ratios if isinstance(ratios, (list, tuple)) else _RATIOS)[:_MOST_RATIOS]
+        if isinstance(one, int) and one > 0
+    ]
+    channels = _number(decoder.config, ("decoder_channels",)) or _SOUND_CHANNELS
+    latents = _number(denoiser.config, ("sample_size",)) or _SOUND_LATENTS
+    return SoundDecoder(part=decoder.name, elements=channels * latents * prod(factors))
 
 
 def _find_language(model: SavedModel) -> Language | None:

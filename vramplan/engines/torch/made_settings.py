@@ -19,7 +19,7 @@ from vramplan.settings import format_setting
 _LTX_PATCH, _LTX_SCALING, _MOST_LEVELS = 1, (True, True, True, False), 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Rounding:
     """A pipeline makes ``(frames - first) // step * step + 1`` of them.
 
@@ -35,13 +35,13 @@ class _Rounding:
 #: source: diffusers 0.42.1, `num_frames` in ``__call__`` and `prepare_latents` of
 #: pipelines/{wan,cogvideo,hunyuan_video,hunyuan_video1_5,ltx,mochi}
 _ROUNDED: Mapping[str, _Rounding] = {
-    "WanPipeline": _Rounding(0, "scale_factor_temporal", 4),
-    "WanImageToVideoPipeline": _Rounding(0, "scale_factor_temporal", 4),
-    "CogVideoXPipeline": _Rounding(1, "temporal_compression_ratio", 4),
-    "HunyuanVideoPipeline": _Rounding(1, "temporal_compression_ratio", 4),
-    "HunyuanVideo15Pipeline": _Rounding(1, "temporal_compression_ratio", 4),
-    "LTXPipeline": _Rounding(1, "temporal_compression_ratio", 0),
-    "MochiPipeline": _Rounding(1, None, 6),
+    "WanPipeline": _Rounding(first=0, key="scale_factor_temporal", usual=4),
+    "WanImageToVideoPipeline": _Rounding(first=0, key="scale_factor_temporal", usual=4),
+    "CogVideoXPipeline": _Rounding(first=1, key="temporal_compression_ratio", usual=4),
+    "HunyuanVideoPipeline": _Rounding(first=1, key="temporal_compression_ratio", usual=4),
+    "HunyuanVideo15Pipeline": _Rounding(first=1, key="temporal_compression_ratio", usual=4),
+    "LTXPipeline": _Rounding(first=1, key="temporal_compression_ratio", usual=0),
+    "MochiPipeline": _Rounding(first=1, key=None, usual=6),
 }
 
 
