@@ -45,7 +45,7 @@ def copied_first(operator: str, arguments: Arguments) -> int:
         return _copy_bytes(arguments[0])
     if operator.startswith(_CONVOLUTIONS):
         source, weight = arguments[:2]
-        if source.dim() == 4 and source.shape[1] < _FEW_CHANNELS:
+        if source.shape[1] < _FEW_CHANNELS:
             return 0
         return _copy_bytes(source, is_by_channels(source) or is_by_channels(weight))
     if operator.startswith("aten._adaptive_avg_pool2d.") and not is_by_channels(arguments[0]):
@@ -54,8 +54,8 @@ def copied_first(operator: str, arguments: Arguments) -> int:
 
 
 _CONVOLUTIONS = ("aten.convolution.", "aten._convolution.")
-#: tiles of an image or its latents are copied or not by where they lie: next to what comes of them
-#: that is little, and it is left out
+#: tiles of an image or its latents and parts of a video are copied or not by where they lie: next
+#: to what comes of them that is little, and it is left out
 _FEW_CHANNELS = 8
 
 

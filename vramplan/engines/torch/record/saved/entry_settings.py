@@ -349,8 +349,6 @@ class Draw:
         width = {0: min(high, area // low), 1: low}.get(place or 0, 0) if place in (0, 1) else 0
         height = low if place == 2 else 0  # the third
         width = width or side(height or low)
-        if place == 0 and self._times > 1:  # of videos the longest is as large as any
-            height = max(low, min(high, area // width))
         height = height or (min(high, area // low) if place == 1 else side(width))
         return step * width, step * height
 
