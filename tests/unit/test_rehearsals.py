@@ -16,7 +16,7 @@ from vramplan.ask.library import open_target
 from vramplan.ask.targets import make_jobs, override
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
-from vramplan.engines.torch import rehearsals
+from vramplan.engines.torch import rehearsals, screening
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import conditions_at
@@ -25,7 +25,7 @@ from vramplan.engines.torch.tape.checked import read_checked_tape
 from vramplan.engines.torch.tape.conditions import Conditions, Percents
 from vramplan.engines.torch.tape.rehearsal import rehearse_in_python
 from vramplan.engines.torch.tape.rehearse import rehearse
-from vramplan.engines.torch.tape.rehearsed import Refused
+from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
 from vramplan.engines.torch.tape.trace import ReplayOutOfMemory
 from vramplan.engines.torch.tape_files import find_tape
 from vramplan.errors import TapeError, VramplanError
@@ -82,6 +82,65 @@ def test_only_the_latest_are_kept() -> None:
         rehearsals.rehearse_once(drawn.tape, others, expandable_segments=False)
     again = rehearsals.rehearse_once(drawn.tape, first, expandable_segments=False)
     assert again is not kept
+
+
+def _live(run: Rehearsed) -> int:
+    return run.trace.allocated_peak_bytes
+
+
+def test_what_was_read_of_a_run_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = draw(1)
+    asked = [
+        replace(_shares(drawn.conditions, 100), numbers={"batch": batch + 9})
+        for batch in range(30)  # more than are kept
+    ]
+    alone = [_live(rehearse(drawn.tape, one, expandable_segments=False)) for one in asked]
+    assert len(set(alone)) == len(asked)
+
+    def read() -> list[int]:
+        return [
+            rehearsals.read_once(_live, drawn.tape, one, expandable_segments=False) for one in asked
+        ]
+
+    assert read() == alone
+    monkeypatch.setattr(rehearsals, "rehearse", None)  # none is needed now
+    assert read() == alone
+
+
+def test_two_things_read_of_one_run_are_told_apart() -> None:
+    drawn = draw(1)
+    one = _shares(drawn.conditions, 100)
+
+    def request_count(run: Rehearsed) -> int:
+        return run.request_count
+
+    live, count = (
+        rehearsals.read_once(read, drawn.tape, one, expandable_segments=False)
+        for read in (_live, request_count)
+    )
+    run = rehearsals.rehearse_once(drawn.tape, one, expandable_segments=False)
+    assert (live, count) == (_live(run), run.request_count)
+
+
+@pytest.mark.parametrize("spills", [False, True])
+def test_a_run_that_is_only_remembered_is_screened_as_one_at_hand(spills: bool) -> None:
+    """At, around and far from every figure of a run by which a screening spares itself the run."""
+    for number in range(20):
+        drawn = draw(number)
+        one = _shares(drawn.conditions, 100)
+        run = rehearse_in_python(drawn.tape, one, expandable_segments=drawn.expandable_segments)
+        trace, wanted = run.trace, run.most_wanted_bytes
+        peaks = trace.allocated_peak_bytes, trace.reserved_peak_bytes
+        for limit in {0, *(size + step for size in (*peaks, wanted) for step in (-1, 0, 1))}:
+            if spills:
+                completes = peaks[1] <= limit
+            else:
+                _, failure = run.attempt(max(limit, 0), refused=Refused.NEXT_PLAN)
+                completes = peaks[0] <= limit and failure is None
+            found = screening.try_under(
+                drawn.tape, one, limit, expandable=drawn.expandable_segments, spills=spills
+            )
+            assert found == (peaks[0], completes)
 
 
 def _alone(drawn: RandomRun, conditions: Conditions, refused: Refused) -> LeastLimit:

@@ -9,7 +9,7 @@ the most scratch that is likely.
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from vramplan.engines.torch.least_limit import LeastLimit, find_least_limit
 from vramplan.engines.torch.tape.conditions import Conditions
@@ -17,7 +17,9 @@ from vramplan.engines.torch.tape.contents import Tape
 from vramplan.engines.torch.tape.plans import ComparedModel
 from vramplan.engines.torch.tape.rehearse import rehearse
 from vramplan.engines.torch.tape.rehearsed import Refused, Rehearsed
+from vramplan.quick_typing import TypeVar, cast
 
+_T = TypeVar("_T")
 _Key = tuple[Hashable, ...]
 _lock = allocate_lock()
 
@@ -31,6 +33,9 @@ _MOST_ALIKE = 3
 #: limits that were found, the oldest first, each with its run, whose tape keeps its id its own
 _found: dict[_Key, tuple[Tape, LeastLimit, LeastLimit | None]] = {}
 _MOST_FOUND = 512
+
+#: what was read of runs, the oldest first, each with its tape, for as long as limits are
+_read: dict[tuple[_Key, Callable[[Rehearsed], object]], tuple[Tape, object]] = {}
 
 
 def rehearse_once(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> Rehearsed:
@@ -55,6 +60,32 @@ def rehearse_once(tape: Tape, conditions: Conditions, *, expandable_segments: bo
             while len(_recent) > most:
                 del _recent[next(iter(_recent))]
     return run
+
+
+def read_once(
+    read: Callable[[Rehearsed], _T],
+    tape: Tape,
+    conditions: Conditions,
+    *,
+    expandable_segments: bool,
+) -> _T:
+    """Return what `read`, a function of a module, says of one run of the tape.
+
+    That is remembered for longer than the run, which holds all its requests: a search for advice
+    has more candidates than runs are kept, and comes back to each for every budget. Raises
+    TapeError as `rehearse` does.
+    """
+    key = _key(tape, conditions, expandable_segments=expandable_segments)
+    known = None if key is None else _read.get((key, read))
+    if known is not None:
+        return cast("_T", known[1])
+    found = read(rehearse_once(tape, conditions, expandable_segments=expandable_segments))
+    if key is not None:
+        with _lock:
+            _read[key, read] = tape, found
+            while len(_read) > _MOST_FOUND:
+                del _read[next(iter(_read))]
+    return found
 
 
 def find_least_limits(
@@ -95,6 +126,7 @@ def forget() -> None:
     """Forget what this process has rehearsed."""
     _recent.clear()
     _found.clear()
+    _read.clear()
 
 
 def _key(tape: Tape, conditions: Conditions, *, expandable_segments: bool) -> _Key | None:

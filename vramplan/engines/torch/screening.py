@@ -123,12 +123,16 @@ def screen(pipeline: TorchPipeline, settings: Settings, card: Card, budget_bytes
         expandable = settings.get("expandable_segments") == "on"
         extra = _beside(pipeline, settings, tape, conditions, expandable)
         room_bytes = budget_bytes - context.expected_bytes - extra.expected_bytes
-        live_bytes, completes = _try(tape, conditions, room_bytes, expandable, spills)
+        live_bytes, completes = try_under(
+            tape, conditions, room_bytes, expandable=expandable, spills=spills
+        )
         live_bytes += extra.expected_bytes
         least_bytes, fits = context.high_bytes + live_bytes, False
         if completes:
             aside_bytes = context.high_bytes + extra_bytes + extra.high_bytes
-            most_bytes, fits = _try(tape, most, budget_bytes - aside_bytes, expandable, spills)
+            most_bytes, fits = try_under(
+                tape, most, budget_bytes - aside_bytes, expandable=expandable, spills=spills
+            )
             least_bytes = max(least_bytes, most_bytes + aside_bytes)
         return Screened(
             fits=fits, completes=completes, live_bytes=live_bytes, least_bytes=least_bytes
@@ -147,12 +151,17 @@ def _beside(
     """Return what layers take beside their results where weights are changed."""
     if not are_changed(settings):
         return Band.exactly(0)
-    from vramplan.engines.torch.rehearsals import rehearse_once
+    from vramplan.engines.torch.rehearsals import read_once
 
-    trace = rehearse_once(tape, conditions, expandable_segments=expandable).trace
-    peak = max(trace.marks, key=lambda mark: mark.allocated_peak_bytes)
+    component, peak_bytes = read_once(_highest, tape, conditions, expandable_segments=expandable)
     parts = parts_at(tape, conditions)
-    return beside_at_limit(pipeline, settings, peak.component, peak.allocated_peak_bytes, parts)
+    return beside_at_limit(pipeline, settings, component, peak_bytes, parts)
+
+
+def _highest(run: Rehearsed) -> tuple[str, int]:
+    """Return the component with which most is live, and how much."""
+    peak = max(run.trace.marks, key=lambda mark: mark.allocated_peak_bytes)
+    return peak.component, peak.allocated_peak_bytes
 
 
 def _screen_counted(
@@ -175,17 +184,31 @@ def _completes(run: Rehearsed, limit_bytes: int) -> bool:
     return run.failure(limit_bytes, refused=Refused.NEXT_PLAN) is None
 
 
-def _try(
-    tape: Tape, conditions: Conditions, limit_bytes: int, expandable: bool, spills: bool
+def try_under(
+    tape: Tape, conditions: Conditions, limit_bytes: int, *, expandable: bool, spills: bool
 ) -> tuple[int, bool]:
-    """Return what is live at the run's peak, and whether it completes under a limit."""
-    from vramplan.engines.torch.rehearsals import rehearse_once  # what is known needs none of it
+    """Return the bytes that are live at the run's peak, and whether it completes under a limit.
 
-    run = rehearse_once(tape, conditions, expandable_segments=expandable)
-    live_bytes = run.trace.allocated_peak_bytes
+    Raises TapeError as `rehearse` does.
+    """
+    # what is known needs none of it
+    from vramplan.engines.torch.rehearsals import read_once, rehearse_once
+
+    live_bytes, reserved_bytes, enough_bytes = read_once(
+        _peaks, tape, conditions, expandable_segments=expandable
+    )
     if not spills and knows_plans(conditions):  # scratch that does not fit takes less
-        least = rehearse_once(tape, bare(conditions), expandable_segments=expandable)
-        live_bytes = min(live_bytes, least.trace.allocated_peak_bytes)
+        least = read_once(_peaks, tape, bare(conditions), expandable_segments=expandable)
+        live_bytes = min(live_bytes, least[0])
     if spills:  # nothing is given back there before memory spills
-        return live_bytes, run.trace.reserved_peak_bytes <= limit_bytes
-    return live_bytes, live_bytes <= limit_bytes and _completes(run, limit_bytes)
+        return live_bytes, reserved_bytes <= limit_bytes
+    if live_bytes > limit_bytes or enough_bytes <= limit_bytes:  # the run itself is not needed
+        return live_bytes, live_bytes <= limit_bytes
+    run = rehearse_once(tape, conditions, expandable_segments=expandable)
+    return live_bytes, _completes(run, limit_bytes)
+
+
+def _peaks(run: Rehearsed) -> tuple[int, int, int]:
+    """Return a run's peaks without a limit, live and reserved, and the limit that is enough."""
+    trace = run.trace
+    return trace.allocated_peak_bytes, trace.reserved_peak_bytes, run.most_wanted_bytes
