@@ -77,7 +77,7 @@ def ask(job: Job, card: Card) -> dict[str, Any]:
     run = measure_order(order, lambda _step: None)
     found: dict[str, Any] = {
         "pipeline": job.pipeline.name,
-        "settings": {key: format_setting(key, value) for key, value in job.settings.items()},
+        "settings": _shown(job),
         "card": card.name,
         "compute_capability": card.compute_capability,
         "versions": dict(run.versions),
@@ -92,14 +92,28 @@ def ask(job: Job, card: Card) -> dict[str, Any]:
 
 def work_out(case: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     """Return a case with ours as the estimate has it now."""
-    given = {key: parse_setting(key, text) for key, text in case["settings"].items()}
-    (job,) = make_jobs([case["pipeline"]], catalog, given)
+    job = _job_of(case, catalog)
     (card,) = catalog.card(case["card"]).candidates
     peak = engine_of(job.pipeline).estimate(job, card).peak
     ours = {"allocated": peak.allocated_bytes, "reserved": peak.reserved_bytes}
     return case | {
         name: {"ours": size, "torch": case[name]["torch"]} for name, size in ours.items()
     }
+
+
+def _job_of(case: dict[str, Any], catalog: Catalog) -> Job:
+    given = {key: parse_setting(key, text) for key, text in case["settings"].items()}
+    (job,) = make_jobs([case["pipeline"]], catalog, given)
+    return job
+
+
+def _shown(job: Job) -> dict[str, str]:
+    return {key: format_setting(key, value) for key, value in job.settings.items()}
+
+
+def _all_settings(case: dict[str, Any], catalog: Catalog) -> dict[str, str]:
+    """Return a case's settings with those that its pipeline has been given since."""
+    return _shown(_job_of(case, catalog))
 
 
 def _no_gpu() -> Any:
@@ -168,13 +182,13 @@ def main(arguments: Sequence[str]) -> int:
     if args.ours:
         write_file(args.out, _text([work_out(one, catalog) for one in known]), replaces=True)
         return 0
-    cases = {_key(one): one for one in known}
+    cases = {_key(one | {"settings": _all_settings(one, catalog)}): one for one in known}
     asked = [(job, card) for card in args.card or CARDS for job in jobs(catalog, args.pipeline)]
     if ENTRIES_CARD in (args.card or CARDS):
         asked += [(job, ENTRIES_CARD) for job in entries(catalog, args.pipeline)]
     for job, card in (*asked, *drawn_jobs(catalog, args.draw)):
         (chosen,) = catalog.card(card).candidates
-        settings = {key: format_setting(key, value) for key, value in job.settings.items()}
+        settings = _shown(job)
         key = _key({"pipeline": job.pipeline.name, "settings": settings, "card": chosen.name})
         if key in cases:
             continue

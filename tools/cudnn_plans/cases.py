@@ -114,14 +114,14 @@ _OTHERS: Mapping[str, Sequence[Settings]] = {
     "blip2-opt-2.7b": _IMAGES[:3],
     **dict.fromkeys(("qwen2-vl-2b", "qwen2-vl-7b", "qwen3-vl-2b"), _PATCHES),
     **dict.fromkeys(("qwen3-vl-4b", "qwen3-vl-8b"), _PATCHES),
-    "qwen2.5-vl-3b": [{}],
     **dict.fromkeys(("sdxl-refiner", "sdxl-controlnet", "sd15-controlnet"), _SDXL),
     "sd3.5-large": _LARGE,
     "stable-audio-open": [{}, {"batch": "2"}],
     "hidream-i1": _USUAL,
     **dict.fromkeys(("sana-0.6b", "sana-1.6b", "sana-sprint-1.6b"), _USUAL),
     **dict.fromkeys(("pixart-alpha", "pixart-sigma", "hunyuan-dit"), _USUAL),
-    **dict.fromkeys(("qwen-image-edit", "qwen-image-edit-plus", "qwen2.5-vl-7b"), _USUAL),
+    **dict.fromkeys(("qwen-image-edit", "qwen-image-edit-plus"), _USUAL),
+    **dict.fromkeys(("qwen2.5-vl-3b", "qwen2.5-vl-7b"), _USUAL),
 }
 _FRAMES = [{"image": image} for image in ("832x480", "1024x576", "480x832", "512x512", "704x544")]
 _WAN = [*_FRAMES, {"image": "320x256", "frames": "33"}]

@@ -1,6 +1,6 @@
 """A model without a tape: its weights are counted, and what it works with is assumed, in a band.
 
-The band knows no class. Six things are looked for in configs and tensors, and the largest
+The band knows no class. Seven things are looked for in configs and tensors, and the largest
 decides:
 
 - any component: 1.5 to 20 % of the largest one's weights live as activations: up to 20 % for each
@@ -16,6 +16,8 @@ decides:
   of a token for 16 by 16 pixels and 4 frames, in up to 130 heads. The replayed ones keep as many as
   14 (Wan 2.1 1.3B) to 125 (Qwen-Image-Edit, whose tokens are twice as many) would; those that see
   smaller latents fewer (LTX, Wan 2.2 5B: less than 2), and linear attention none (Sana);
+- a decoder of sound, by its config: channels at the full rate, of which 3 to 12 tensors live at
+  once (Stable Audio's replay keeps five, and its convolutions take two more);
 - a language model, by its config: its KV cache, and what a token takes in the widest layer;
 - an encoder of text, by the same: what a token takes, and nothing else;
 - a model that sees, by the same: its vision tower's patches, its image's tokens in the prompt, and

@@ -56,20 +56,21 @@ class RunAtPeak:
     @cached_property
     def beside(self) -> Beside:
         """What layers whose weights are changed take beside their results at the peak."""
-        held = sum(self.resident.values()) + cublas_band(self.compute_capability)[0].expected_bytes
-        working_bytes = max(0, self.floor_bytes - held)
-        return beside(self.pipeline, self.settings, self.mark.component, working_bytes)
+        return beside(self.pipeline, self.settings, self.mark.component, self.working_bytes)
 
     @cached_property
     def adapter_bytes(self) -> int:
         """What adapters compute, of what is live at the peak."""
         if self.bare is None:
             return 0
-        cublas = cublas_band(self.compute_capability)[0].expected_bytes
-        mine = max(0, self.floor_bytes - sum(self.resident.values()) - cublas)
         bare = replace(self, result=self.bare, bare=None)
-        theirs = max(0, bare.floor_bytes - sum(bare.resident.values()) - cublas)
-        return max(0, mine - theirs)
+        return max(0, self.working_bytes - bare.working_bytes)
+
+    @property
+    def working_bytes(self) -> int:
+        """What is live at the peak beside the weights and cuBLAS's workspace."""
+        held = sum(self.resident.values()) + cublas_band(self.compute_capability)[0].expected_bytes
+        return max(0, self.floor_bytes - held)
 
     @property
     def floor_bytes(self) -> int:

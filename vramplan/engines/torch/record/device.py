@@ -21,7 +21,12 @@ from vramplan.engines.torch.record.attention import as_on_card, without_sums
 from vramplan.engines.torch.record.layouts import META, has_filter_copy, is_by_channels, laid_out
 from vramplan.engines.torch.record.marks import WrittenMarks
 from vramplan.engines.torch.record.norm_results import results_of
-from vramplan.engines.torch.record.scratch import copied_first, kept_bytes, temporaries
+from vramplan.engines.torch.record.scratch import (
+    CONVOLUTIONS,
+    copied_first,
+    kept_bytes,
+    temporaries,
+)
 from vramplan.engines.torch.record.stream import (
     Alloc,
     Birth,
@@ -52,7 +57,6 @@ _GEMM = (
     "aten.addbmm",
     "aten._addmm_activation",
 )
-_CONV = ("aten.convolution.", "aten._convolution.")
 _CONV_BACKWARD = "aten.convolution_backward."
 _SUM = ("aten.sum.", "aten.mean.")
 _ADD = "aten.add.Tensor"
@@ -276,7 +280,7 @@ def scratch_events(
     elif name.startswith(_SUM):
         dims = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
         yield from sum_events(args[0], dims)
-    elif name.startswith(_CONV):
+    elif name.startswith(CONVOLUTIONS):
         operands = _nbytes(args[0]), _nbytes(out), _nbytes(args[1])
         step = _convolution(FORWARD, operands, args[1], args[3:9], args[0])
         if has_filter_copy(args[0], args[1]):

@@ -43,7 +43,7 @@ def copied_first(operator: str, arguments: Arguments) -> int:
     """
     if operator.startswith("aten.native_layer_norm."):
         return _copy_bytes(arguments[0])
-    if operator.startswith(_CONVOLUTIONS):
+    if operator.startswith(CONVOLUTIONS):
         source, weight = arguments[:2]
         if source.shape[1] < _FEW_CHANNELS:
             return 0
@@ -53,7 +53,7 @@ def copied_first(operator: str, arguments: Arguments) -> int:
     return 0
 
 
-_CONVOLUTIONS = ("aten.convolution.", "aten._convolution.")
+CONVOLUTIONS = ("aten.convolution.", "aten._convolution.")
 #: tiles of an image or its latents and parts of a video are copied or not by where they lie: next
 #: to what comes of them that is little, and it is left out
 _FEW_CHANNELS = 8
@@ -112,7 +112,8 @@ def _safe_softmax(arguments: Arguments, _: Value) -> Groups:
 def _laid_by_rows(arguments: Arguments, _: Value) -> Groups:
     """A copy of what is not contiguous.
 
-    ATen/native/cuda/AveragePool3d.cu, UpSampleNearest1d.cu, ReflectionPad.cu.
+    ATen/native/cuda/SoftMax.cu, host_softmax; AveragePool3d.cu, UpSampleNearest1d.cu,
+    ReflectionPad.cu.
     """
     copied = _copy_bytes(arguments[0])
     return ((copied,),) if copied else ()
@@ -142,12 +143,6 @@ def _nearest(arguments: Arguments, result: Value) -> Groups:
 def _bilinear(arguments: Arguments, result: Value) -> Groups:
     """A copy of what is by channels but has gaps. ATen/native/cuda/UpSampleBilinear2d.cu."""
     return _laid_as_it_is(arguments, result) if is_by_channels(arguments[0]) else ()
-
-
-def _softmax(arguments: Arguments, _: Value) -> Groups:
-    """A copy of what is not contiguous. ATen/native/cuda/SoftMax.cu, host_softmax."""
-    copied = _copy_bytes(arguments[0])
-    return ((copied,),) if copied else ()
 
 
 def _softmax_backward(arguments: Arguments, _: Value) -> Groups:
@@ -207,8 +202,8 @@ _RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
     "aten.mse_loss.": _mse_loss,
     "aten.smooth_l1_loss.": _mse_loss,
     "aten._safe_softmax.": _safe_softmax,
-    "aten._softmax.": _softmax,
-    "aten._log_softmax.": _softmax,
+    "aten._softmax.": _laid_by_rows,
+    "aten._log_softmax.": _laid_by_rows,
     "aten.avg_pool2d.": _laid_as_it_is,
     "aten.max_pool2d_with_indices.": _laid_as_it_is,
     "aten.avg_pool3d.": _laid_by_rows,

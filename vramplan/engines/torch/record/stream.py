@@ -75,6 +75,10 @@ class LoopEnd:
     """The innermost loop is over."""
 
 
+#: events that say where a loop is
+LOOP_MARKS = (LoopBegin, LoopNext, LoopEnd)
+
+
 @dataclass(slots=True)
 class Phase:
     """What follows belongs to this phase, and to this component where one is at work by itself."""

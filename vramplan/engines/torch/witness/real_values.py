@@ -50,15 +50,14 @@ _DRAWN = ("rand", "normal", "multinomial", "dropout", "bernoulli", "exponential"
           "cauchy", "geometric", "poisson")  # fmt: skip
 _READS = frozenset({"item", "tolist", "__bool__", "__int__", "__float__", "__index__", "numpy",
                     "__array__", "is_nonzero", "equal", "allclose"})  # fmt: skip
-#: torch itself reads a count or a truth from the card while it runs these
+#: torch itself reads from the card whether a matrix has no solution
+_SOLVES = frozenset({"linalg_solve", "linalg_inv", "inverse", "linalg_lu_factor"})
+#: and a count or a truth while it runs these
 _ASKS_BACK = frozenset({"nonzero", "argwhere", "masked_select", "where", "__getitem__",
                         "__setitem__", "equal", "allclose", "index_put_", "index_put",
                         "repeat_interleave", "bincount", "one_hot", "unique", "unique_consecutive",
                         "_unique2", "_return_output", "_return_counts", "_return_inverse",
-                        "_unique_impl", "__contains__", "linalg_solve", "linalg_inv", "inverse",
-                        "linalg_lu_factor"})  # fmt: skip
-#: and of these whether a matrix has no solution
-_SOLVES = frozenset({"linalg_solve", "linalg_inv", "inverse", "linalg_lu_factor"})
+                        "_unique_impl", "__contains__", *_SOLVES})  # fmt: skip
 _MOVES = frozenset({"to", "cuda", "cpu", "type", "type_as"})
 #: of numbers that follow from what nobody computed, so many are: scores that loops are ended by
 _MOST_GUESSED = 64

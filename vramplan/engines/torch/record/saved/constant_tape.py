@@ -12,7 +12,7 @@ import torch
 
 from vramplan.engines.torch.record.assemble import Grammar, assemble
 from vramplan.engines.torch.record.recorder import describe_weights, versions
-from vramplan.engines.torch.record.stream import Free, LoopBegin, LoopEnd, LoopNext, Stream
+from vramplan.engines.torch.record.stream import LOOP_MARKS, Free, LoopEnd, Stream
 from vramplan.engines.torch.tape.format import SCHEMA, write_tape
 from vramplan.errors import RecordingError
 from vramplan.quick_dataclass import dataclass
@@ -21,7 +21,6 @@ from vramplan.quick_dataclass import dataclass
 STEPS, TOKENS, NEW = "step", "token", "new"
 #: with fewer new tokens than these the first and the last passes are all that there is
 LEAST_TOKENS = 4
-_MARKS = (LoopBegin, LoopNext, LoopEnd)
 #: of a loop of two passes: where it begins, where each does, and where it ends
 _LEAST_MARKS = 4
 
@@ -91,7 +90,7 @@ def _main(recorded: Recorded) -> list[dict[str, object]]:
         return assemble("main", runs, grammar)
     except RecordingError:  # a step of other sizes than the one before: as they ran
         for run in runs:  # what is freed was made in the same stream
-            run.events = [event for event in run.events if not isinstance(event, _MARKS)]
+            run.events = [event for event in run.events if not isinstance(event, LOOP_MARKS)]
         return assemble("main", runs, Grammar(splits=()))
 
 
@@ -101,7 +100,7 @@ def _end_with_the_last_pass(run: Stream) -> None:
     What comes behind them has no mark, and is in the last pass. It may free what every one of them
     made: that can only be said from outside of them.
     """
-    marks = [n for n, event in enumerate(run.events) if isinstance(event, _MARKS)]
+    marks = [n for n, event in enumerate(run.events) if isinstance(event, LOOP_MARKS)]
     if len(marks) < _LEAST_MARKS or not isinstance(run.events[marks[-1]], LoopEnd):
         return
     before, last, end = marks[-3:]

@@ -50,7 +50,7 @@ from vramplan.engines.torch.record.saved.size_search import TooFewSettingsError
 from vramplan.engines.torch.record.saved.taking_over import SECOND, steps_before
 from vramplan.engines.torch.record.saved.wrapped import WrappedDevice, place_on_device
 from vramplan.engines.torch.record.session import DTYPES
-from vramplan.engines.torch.record.stream import Call, LoopBegin, LoopEnd, LoopNext, Stream
+from vramplan.engines.torch.record.stream import LOOP_MARKS, Call, Stream
 from vramplan.engines.torch.tape.code import loop_parts
 from vramplan.engines.torch.tape.expressions import check_expression, evaluate
 from vramplan.engines.torch.tape.format import SCHEMA, parse_tape, write_tape
@@ -72,8 +72,6 @@ _DIMS = {
     "new_tokens": "new",
     "steps": "steps",
 }
-#: events that say where a loop is
-_MARKS = (LoopBegin, LoopNext, LoopEnd)
 #: dimensions that say how often something is done, and decide no size
 _REPEATS = ("steps", "new")
 #: how many settings are recorded under the first words, and under others, whose sizes are
@@ -173,7 +171,7 @@ def add_kernel(pipeline: TorchPipeline, tell: Tell, dtype: str, kernel: str, tex
     found.go_on(known, dtype)
     window = found.window(dtype)
     times = _TIMES[0] if _is_beyond_default(pipeline, domain) else _TIMES[1]
-    draw = Draw(pipeline, fixed, window, times, at_once, found.stride(dtype), found.step(dtype))
+    draw = found.draw(dtype, window, times, at_once)
     listed = [words for words in words_of(pipeline, dtype) if words["kernel"] == kernel]
     if not listed:
         raise RecordingError(f"no architecture prefers {kernel} attention for {dtype}")
@@ -204,16 +202,7 @@ def _record(
 ) -> str:
     found = _Recordings(pipeline, tell, fixed)
     window = found.window(dtype)
-    draw = Draw(
-        pipeline,
-        fixed,
-        window,
-        times,
-        at_once,
-        stride=found.stride(dtype),
-        step=found.step(dtype),
-        tile=found.tile(dtype),
-    )
+    draw = found.draw(dtype, window, times, at_once)
     most = _SETTINGS if window is None else _BOTH_SIDES
     listed = list(words_of(pipeline, dtype))
     left_out: set[str] = set()  # kernels
@@ -419,7 +408,7 @@ class _Recordings:
         (main,) = recorded.runs
         loops = recorded.loops
         if "steps" in self._fixed:
-            main.events = [one for one in main.events if not isinstance(one, _MARKS)]
+            main.events = [one for one in main.events if not isinstance(one, LOOP_MARKS)]
             loops = {}
         dims = {_DIMS[key]: value for key, value in numbers.items()}
         self._runs.setdefault(group, []).append(dims)
@@ -541,6 +530,19 @@ class _Recordings:
     def step(self, dtype: str) -> int | None:
         """Return by how many frames videos may differ, where an autoencoder says it."""
         return next(filter(None, map(step_of, self.modules(dtype).values())), None)
+
+    def draw(self, dtype: str, window: Window | None, times: float, at_once: int | None) -> Draw:
+        """Return what draws the settings of runs."""
+        return Draw(
+            self._pipeline,
+            self._fixed,
+            window,
+            times,
+            at_once,
+            stride=self.stride(dtype),
+            step=self.step(dtype),
+            tile=self.tile(dtype),
+        )
 
     def tile(self, dtype: str) -> int | None:
         """Return the side of a vision model's windows, where it has any."""
