@@ -34,15 +34,15 @@ KINDS: Mapping[Tone, str] = {
 }
 
 _PHASES = {
-    "load": "while it is loaded",
+    "load": "while the model is loaded",
     "encode_prompt": "while the prompt is read",
     "encode_image": "while the image is read",
     "denoise": "while the image is worked out, step by step",
     "decode_image": "while the finished image is decoded",
-    "prefill": "while its input is read",
+    "prefill": "while the input is read",
     "generate": "while the answer is written",
     "train_step": "during a training step",
-    "idle": "while it waits",
+    "idle": "while the model waits",
 }
 
 #: with so many cards or fewer each gets a clause of its own, or each verdict on one pipeline
@@ -93,7 +93,7 @@ def need(estimate: Estimate) -> str:
     where = "The cards together must" if estimate.cards else "A card must"
     spread = phrases.spread(least.band)
     doubt = "" if spread == "exact" else f" ({spread} is possible)"
-    return f"{where} have {size} free{doubt}. It is tightest {moment(least.phase)}."
+    return f"{where} have {size} free{doubt}. The most memory is needed {moment(least.phase)}."
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:

@@ -25,22 +25,30 @@ if TYPE_CHECKING:
     from vramplan.compare.witness import Witness
     from vramplan.engines.torch.pipeline import TorchPipeline
     from vramplan.measurement.run import Run
-    from vramplan.model import Advice, Card, Estimate, Job, Judgement, Pipeline, Verdict
+    from vramplan.model import (
+        Advice,
+        Card,
+        Estimate,
+        Job,
+        Judgement,
+        Pipeline,
+        Settings,
+        Verdict,
+    )
     from vramplan.runner.tools import Tools
 
 
-def _made(job: Job) -> Job:
-    """Return a job at the settings that its pipeline makes of those asked for."""
-    made = as_made(of_torch(job.pipeline), job.settings)
-    return job if made is job.settings else job.changed(made)
+def _settled(job: Job, card: Card | None = None) -> tuple[TorchPipeline, Settings]:
+    """Return a job's pipeline, and the settings that it makes of those asked for.
 
-
-def _settled(job: Job, card: Card | None = None) -> TorchPipeline:
-    """Return a job's pipeline, with its tape where it has one for the job's settings on a card."""
+    With its tape where it has one for these on a card.
+    """
     from vramplan.engines.torch.estimate import settled
 
+    pipeline = of_torch(job.pipeline)
+    settings = as_made(pipeline, job.settings)
     on = () if card is None else (card.compute_capability,)
-    return settled(of_torch(job.pipeline), job.settings, *on)
+    return settled(pipeline, settings, *on), settings
 
 
 class TorchEngine:
@@ -57,8 +65,8 @@ class TorchEngine:
         from vramplan.engines.torch.estimate import estimate_torch
 
         card, _ = one_of(card, job.settings)
-        said, job = told(of_torch(job.pipeline), job.settings), _made(job)
-        found = estimate_torch(_settled(job, card), job.settings, card)
+        found = estimate_torch(*_settled(job, card), card)
+        said = told(of_torch(job.pipeline), job.settings)
         return replace(found, notes=(*said, *found.notes)) if said else found
 
     def judge(self, job: Job, card: Card, budget_bytes: int) -> Judgement:
@@ -66,9 +74,8 @@ class TorchEngine:
         from vramplan.engines.torch.judge import judge_torch
 
         used, room_bytes = one_of(card, job.settings, budget_bytes)
-        said, job = told(of_torch(job.pipeline), job.settings), _made(job)
-        found = judge_torch(_settled(job, used), job.settings, used, room_bytes)
-        if said:
+        found = judge_torch(*_settled(job, used), used, room_bytes)
+        if said := told(of_torch(job.pipeline), job.settings):
             estimate = replace(found.estimate, notes=(*said, *found.estimate.notes))
             found = replace(found, estimate=estimate)
         return said_of_one(card, found, used, room_bytes)
@@ -78,13 +85,12 @@ class TorchEngine:
         from vramplan.engines.torch.judge import TorchGrader
 
         graders: dict[str | None, TorchGrader] = {}
-        job = _made(job)
 
         def grade(card: Card, budget_bytes: int) -> Graded:
-            pipeline = _settled(job, one_of(card, job.settings)[0])
+            pipeline, settings = _settled(job, one_of(card, job.settings)[0])
             tape = None if pipeline.counted is not None else pipeline.tape or pipeline.name
             if tape not in graders:  # another architecture may have another tape, or none
-                graders[tape] = TorchGrader(pipeline, job.settings)
+                graders[tape] = TorchGrader(pipeline, settings)
             return graders[tape](card, budget_bytes)
 
         return grade
@@ -93,22 +99,21 @@ class TorchEngine:
         """Yield the changes that a job's settings leave open, cheapest first."""
         from vramplan.engines.torch.changes import changes
 
-        job = _made(job)
-        return changes(_settled(job), job.settings)
+        return changes(*_settled(job))
 
     def not_modelled(self, job: Job) -> Iterator[tuple[str, str]]:
         """Yield changes that are usual and cannot be tried, each with why."""
         from vramplan.engines.torch.changes import not_modelled
 
-        return not_modelled(_settled(job))
+        pipeline, _ = _settled(job)
+        return not_modelled(pipeline)
 
     def screen(self, job: Job, card: Card, budget_bytes: int) -> Screening:
         """Return whether a job may fit a card that offers so much."""
         from vramplan.engines.torch.screening import screen_job
 
         used, room_bytes = one_of(card, job.settings, budget_bytes)
-        job = _made(job)
-        return screen_job(_settled(job, used), job.settings, used, room_bytes)
+        return screen_job(*_settled(job, used), used, room_bytes)
 
     def pace(self, job: Job, card: Card, budget_bytes: int | None = None) -> Pace | None:
         """Return how long one result takes at least."""
@@ -116,14 +121,14 @@ class TorchEngine:
 
         used, room_bytes = one_of(card, job.settings, budget_bytes or 0)
         room = None if budget_bytes is None else room_bytes
-        job = _made(job)
-        return pace_torch(_settled(job, used), job.settings, used, room)
+        return pace_torch(*_settled(job, used), used, room)
 
     def advise(self, question: Question) -> tuple[Advice, ...]:
         """Return the changes with which least is needed, where none makes it fit."""
         from vramplan.engines.torch.advice import nearest_advice
 
-        return nearest_advice(_settled(question.job), question)
+        pipeline, _ = _settled(question.job)
+        return nearest_advice(pipeline, question)
 
     def file_fit(self, job: Job, card: Card, budget_bytes: int) -> None:
         """Return nothing: its weights are no file of several types."""
@@ -146,7 +151,7 @@ class TorchEngine:
             raise UsageError("--engine-check: torch is asked about a budget", hint=hint)
         from vramplan.engines.torch.engine_check import ask_torch
 
-        return ask_torch(_made(job), card)
+        return ask_torch(job.changed(as_made(of_torch(job.pipeline), job.settings)), card)
 
     def ours(self, pipeline: Pipeline, claim: Claim) -> int:
         """Return our figure for a published claim, at its settings, in bytes."""
@@ -170,8 +175,7 @@ class TorchEngine:
         """Return the allocator's own events in a history's file beside those of the tape."""
         from vramplan.engines.torch.event_lists import compare_event_lists
 
-        pipeline = _settled(job)
-        return compare_event_lists(pipeline, job.settings, compute_capability, history)
+        return compare_event_lists(*_settled(job), compute_capability, history)
 
     def tape_name(self, pipeline: Pipeline, dtype: str | None = None) -> str:
         """Return the name of a pipeline's tape, or of its tape for another dtype than its default.

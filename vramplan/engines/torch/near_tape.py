@@ -44,7 +44,6 @@ from vramplan.model import (
     Band,
     Card,
     Estimate,
-    Line,
     LineKind,
     Origin,
     PhaseUse,
@@ -189,7 +188,8 @@ def estimate_near(
             except TapeError:
                 continue
             kernel = facts_of(taped, there, card.compute_capability, tape)["kernel"]
-            return _moved(found, settings, there, f"tape {taped.tape}", is_square=kernel == PLAIN)
+            source = f"tape {taped.tape}"
+            return _moved_there(found, settings, there, source, is_square=kernel == PLAIN)
     return None
 
 
@@ -208,7 +208,7 @@ class _Move:
         return Band(low_bytes=low, expected_bytes=expected, high_bytes=high)
 
 
-def _moved(
+def _moved_there(
     found: Estimate, settings: Settings, there: Settings, source: str, *, is_square: bool
 ) -> Estimate:
     """Return a budget of the nearest settings as one of those that are asked for."""
@@ -240,38 +240,59 @@ def _moved(
     shown = ", ".join(
         f"{key} {shown_setting(there[key])}" for key in there if there[key] != settings[key]
     )
+    moved = _moved(found, move, f"{source}, which holds at {shown}: {_WHY}", origin=Origin.ASSUMED)
+    peak = moved.peak
+    return replace(
+        moved,
+        settings=settings,
+        phases=(
+            PhaseUse(
+                name=peak.phase,
+                component=peak.component,
+                allocated_peak_bytes=peak.allocated_bytes,
+                reserved_peak_bytes=peak.reserved_bytes,
+                device_used_bytes=peak.device.expected_bytes,
+            ),
+        ),
+        timeline=(),
+        notes=(f"by its tape at {shown}: {_WHY}",),
+    )
+
+
+def _moved(found: Estimate, move: _Move, source: str, *, origin: Origin | None = None) -> Estimate:
+    """Return a budget with its activations moved, and with them all that they are part of.
+
+    `source` says of the activations where they come from now.
+    """
     at = next(n for n, line in enumerate(found.lines) if line.kind is LineKind.ACTIVATIONS)
     line = found.lines[at]
+    band = move.of(line.band)
     lines = (
         *found.lines[:at],
-        replace(
-            line,
-            band=move.of(line.band),
-            origin=Origin.ASSUMED,
-            source=f"{source}, which holds at {shown}: {_WHY}",
-        ),
+        replace(line, band=band, origin=origin or line.origin, source=source),
         *found.lines[at + 1 :],
     )
     device = sum((one.band for one in lines[1:]), lines[0].band)
-    more = lines[at].band.expected_bytes - line.band.expected_bytes
-    allocated, reserved = found.peak.allocated_bytes + more, found.peak.reserved_bytes + more
+    more = band.expected_bytes - line.band.expected_bytes
     return replace(
         found,
-        settings=settings,
         lines=lines,
-        phases=(
-            PhaseUse(
-                name=found.peak.phase,
-                component=found.peak.component,
-                allocated_peak_bytes=allocated,
-                reserved_peak_bytes=reserved,
+        phases=tuple(
+            replace(
+                one,
+                allocated_peak_bytes=one.allocated_peak_bytes + more,
+                reserved_peak_bytes=one.reserved_peak_bytes + more,
                 device_used_bytes=device.expected_bytes,
-            ),
+            )
+            for one in found.phases
         ),
-        peak=replace(found.peak, allocated_bytes=allocated, reserved_bytes=reserved, device=device),
+        peak=replace(
+            found.peak,
+            allocated_bytes=found.peak.allocated_bytes + more,
+            reserved_bytes=found.peak.reserved_bytes + more,
+            device=device,
+        ),
         need=replace(found.need, band=_moved_need(found, move)),
-        timeline=(),
-        notes=(f"by its tape at {shown}: {_WHY}",),
     )
 
 
@@ -308,35 +329,11 @@ def raised(found: Estimate, pipeline: TorchPipeline, settings: Settings, card: C
     shown = "".join(
         f", {key} {shown_setting(there[key])}" for key in there if there[key] != settings[key]
     )
-    at = next(n for n, line in enumerate(found.lines) if line.kind is LineKind.ACTIVATIONS)
-    move = _Move(low_bytes=lacking, expected_bytes=0, high_bytes=0)
-    lines: list[Line] = list(found.lines)
-    lines[at] = replace(
-        lines[at],
-        band=move.of(lines[at].band),
-        source=f"{lines[at].source}; no less than by tape {name} with {kernel} attention{shown}",
-    )
-    device = sum((one.band for one in lines[1:]), lines[0].band)
-    more = lines[at].band.expected_bytes - found.lines[at].band.expected_bytes
-    return replace(
+    told = next(line.source for line in found.lines if line.kind is LineKind.ACTIVATIONS)
+    return _moved(
         found,
-        lines=tuple(lines),
-        need=replace(found.need, band=_moved_need(found, move)),
-        phases=tuple(
-            replace(
-                one,
-                allocated_peak_bytes=one.allocated_peak_bytes + more,
-                reserved_peak_bytes=one.reserved_peak_bytes + more,
-                device_used_bytes=device.expected_bytes,
-            )
-            for one in found.phases
-        ),
-        peak=replace(
-            found.peak,
-            allocated_bytes=found.peak.allocated_bytes + more,
-            reserved_bytes=found.peak.reserved_bytes + more,
-            device=device,
-        ),
+        _Move(low_bytes=lacking, expected_bytes=0, high_bytes=0),
+        f"{told}; no less than by tape {name} with {kernel} attention{shown}",
     )
 
 
