@@ -8,7 +8,8 @@ import random
 from tools.cudnn_plans import rules
 from tools.cudnn_plans.cases import cases_of, drawn_cases
 from vramplan.engines.torch.tape.convolution import read_kind
-from vramplan.engines.torch.witnessed_plans import Shape, read_plans
+from vramplan.engines.torch.witnessed_files import ASKED_FILE
+from vramplan.engines.torch.witnessed_plans import Plans, Shape, read_asked, read_plans
 
 KIND = "conv 8>16 3x3 p1"
 VERSIONS = {"torch": "2.14.1", "cudnn": 92400}
@@ -28,6 +29,25 @@ def written(tmp_path, answers) -> tuple[dict, str]:
         f"{len(answers)} drawn: first plan exact in {len(answers)}, all plans in {len(answers)}"
     )
     return json.loads(text), words
+
+
+def test_what_was_asked_is_what_every_dtype_has_the_answer_of(tmp_path) -> None:
+    answers = [answer(s, n, copies(s, n), 0) for s in (64, 256) for n in (1, 3)]
+    written(tmp_path, answers)
+    plans = read_plans(tmp_path, "8.6")
+    asked = rules.asked_cases(plans, answers)
+    assert asked == {case for (case, _), _ in answers}
+    # what the rules do not say is as if it was not asked
+    assert not rules.asked_cases(plans, [answer(100, 2, copies(100, 2) + 512, 0)])
+    two = Plans(layers={**plans.layers, "fp32": {}})
+    assert not rules.asked_cases(two, answers)
+    (tmp_path / "witnessed" / ASKED_FILE).write_text(rules.asked_text(asked))
+    read_asked.cache_clear()
+    known = read_asked(tmp_path)
+    assert known.sizes == {KIND: "1x64x64 1x256x256 3x64x64 3x256x256"}
+    assert known.has(KIND, (0, 0, 0, 3, 64, 64))
+    assert not known.has(KIND, (0, 0, 0, 3, 64, 6))
+    assert not known.has("conv 8>16", (0, 0, 0, 3, 64, 64))
 
 
 def copies(side: int, batch: int) -> int:

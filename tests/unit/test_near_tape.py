@@ -119,6 +119,8 @@ def test_what_is_bounded_so_is_assumed_and_still_adds_up() -> None:
         total = sum(getattr(one.band, end) for one in estimate.lines)
         assert total == getattr(estimate.peak.device, end)
     assert estimate.settings["batch"] == 4
+    scratch = [one for one in estimate.lines if one.kind is LineKind.WORKSPACE and one.component]
+    assert [one.origin for one in scratch] == [Origin.ASSUMED]
 
 
 # ------------------------------------------------------------------------------ other kernels

@@ -13,8 +13,9 @@ from vramplan.ask.library import open_target
 from vramplan.ask.targets import make_jobs
 from vramplan.catalog import load_catalog
 from vramplan.engines.door import engine_of
+from vramplan.engines.torch import rehearsals, shipped_results
 from vramplan.engines.torch.allocator_slack import with_chance
-from vramplan.engines.torch.convolution_workspace import convolution_scratch
+from vramplan.engines.torch.convolution_workspace import OthersAt, convolution_scratch
 from vramplan.engines.torch.estimate import replayed
 from vramplan.engines.torch.pipeline import of_torch
 from vramplan.engines.torch.replayed import result_key
@@ -130,6 +131,42 @@ def test_a_component_that_is_cast_up_takes_the_scratch_of_its_own_width() -> Non
     assert found.peak.component == "vae.decoder"
     assert " for fp32 on compute capability 8.6" in line.source
     assert line.origin is Origin.WITNESSED
+
+
+def scratch_origin(name: str, card: str, **settings: SettingValue) -> Origin:
+    lines = estimate(name, card, **settings).lines
+    (line,) = (one for one in lines if one.name == "convolution workspace")
+    is_said = line.source.startswith("assumed where a layer is of another size than was asked")
+    assert is_said is (line.origin is Origin.ASSUMED)
+    return line.origin
+
+
+def test_scratch_is_witnessed_where_cudnn_was_asked_and_assumed_where_it_was_not() -> None:
+    asked, other = (512, 512), (520, 536)
+    assert scratch_origin("sd15-vae", "rtx-4090", image=asked) is Origin.WITNESSED
+    assert scratch_origin("sd15-vae", "rtx-4090", image=other) is Origin.ASSUMED
+    # where the result is one that was kept, it says so too
+    assert scratch_origin("sd15-vae", "rtx-4090", image=other) is Origin.ASSUMED
+    shipped = scratch_origin("sd15-vae", "rtx-4090"), scratch_origin("qwen-image", "rtx-4090")
+    assert shipped == (Origin.WITNESSED, Origin.ASSUMED)
+
+
+def test_a_layer_that_cannot_decide_the_peak_leaves_scratch_witnessed(monkeypatch) -> None:
+    """A UNet's first layer works beside far less than the decoder does."""
+    asked = OthersAt.plans
+    seen: list[str] = []
+
+    def but_first(model, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
+        if kind == "conv 4>320 3x3 p1":
+            seen.append(kind)
+            return (sum(operands[:3]) if model.is_most else 0,)
+        return asked(model, kind, operands)
+
+    monkeypatch.setattr(OthersAt, "plans", but_first)
+    rehearsals.forget()
+    shipped_results.forget()
+    assert scratch_origin("sd15", "rtx-4090", image=(768, 768), steps=9) is Origin.WITNESSED
+    assert seen
 
 
 # ------------------------------------------------------------------- a VAE that is not cast

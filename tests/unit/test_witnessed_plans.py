@@ -12,20 +12,23 @@ from vramplan.catalog.shipped import profiles_dir
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.convolution_workspace import (
     MostScratch,
+    OthersAt,
     WitnessedScratch,
     _own_kernel_bytes,
     scratch_key,
     witnessed_scratch,
 )
+from vramplan.engines.torch.reduction_workspace import OUTER
 from vramplan.engines.torch.tape.convolution import read_kind
 from vramplan.engines.torch.witnessed_files import (
+    ASKED_FILE,
     CAPABILITIES,
     FOLDER,
     NEAREST,
     file_name,
     versions_of,
 )
-from vramplan.engines.torch.witnessed_plans import Shape, read_plans, work_out
+from vramplan.engines.torch.witnessed_plans import Shape, read_asked, read_plans, work_out
 from vramplan.errors import CatalogError
 
 
@@ -57,6 +60,32 @@ def test_the_rules_give_cudnns_own_answers(capability: str) -> None:
         assert said is not None
         rounded = tuple(-(-size // 512) * 512 for size in said)
         assert rounded == rules.tried_plans(answer), (kind, batch, sides, dtype)
+
+
+def test_a_layer_is_known_at_the_sizes_that_cudnn_was_asked_about_and_at_no_other() -> None:
+    scratch = witnessed_scratch("8.9", 2, "fp16")
+    assert scratch is not None
+    kind = "conv 128>128 3x3 p1"
+    asked, other = (operands_of(shape_of(kind, 1, [512, n], "fp16")) for n in (512, 520))
+    assert scratch.is_known(kind, asked)
+    assert not scratch.is_known(kind, other)
+    assert not scratch.is_known("conv 5>7 11x11", (1000, 2000, 300, 1, 512, 512))
+    assert scratch.is_known(OUTER, (64, 8, 4))  # torch's own, by its own rule
+    for is_most in (False, True):
+        others = OthersAt(witnessed=scratch, is_most=is_most)
+        assert others.plans(kind, asked) == scratch.plans(kind, asked)
+        most = MostScratch(witnessed=scratch).plans(kind, other)
+        assert others.plans(kind, other) == (most if is_most else (0,))
+
+
+def test_every_architecture_has_an_answer_to_what_was_asked() -> None:
+    """But for what cuDNN has no plan for."""
+    asked = read_asked(profiles_dir()).sizes
+    assert sum(len(one.split()) for one in asked.values()) > 3000
+    for capability in CAPABILITIES:
+        layers = read_plans(profiles_dir(), capability).layers
+        without = {kind for kind in asked if kind not in layers["fp16"]}
+        assert all(kind.endswith(" t") for kind in without), (capability, without)
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
@@ -161,3 +190,14 @@ def test_a_file_that_is_none_is_said(tmp_path, text: str) -> None:
         read_plans(tmp_path, "8.6").sizes("fp16", "conv", ())
     with pytest.raises(CatalogError, match=r"cudnn-8\.9\.json: cannot be read"):
         read_plans(tmp_path, "8.9")
+
+
+@pytest.mark.parametrize("text", ["", '{"schema_version": 1}', '{"schema_version": 1, "sizes": 1}',
+                                  '{"schema_version": 1, "sizes": {"conv": ["1x2"]}}'])  # fmt: skip
+def test_sizes_that_are_none_are_said(tmp_path, text: str) -> None:
+    (tmp_path / FOLDER).mkdir()
+    with pytest.raises(CatalogError, match=r"asked\.json: cannot be read"):
+        read_asked(tmp_path)
+    (tmp_path / FOLDER / ASKED_FILE).write_text(text)
+    with pytest.raises(CatalogError, match=r"asked\.json: not what tools/cudnn_plans writes"):
+        read_asked(tmp_path)

@@ -2,6 +2,7 @@
 
     python -m tools.cudnn_plans ask ANSWERS     ask for every convolution of the catalogue's tapes
     python -m tools.cudnn_plans write ANSWERS   profiles/witnessed from the answers in that folder
+    python -m tools.cudnn_plans asked ANSWERS   the sizes that were asked, of all architectures
     python -m tools.cudnn_plans draw ANSWERS    hold the rules to sizes drawn at random
     python -m tools.cudnn_plans sample ANSWERS  some of the answers, for the tests
 
@@ -28,7 +29,7 @@ from tools.docs.page import ROOT
 from vramplan.catalog import load_catalog
 from vramplan.catalog.shipped import profiles_dir
 from vramplan.engines.torch.witness.pretended_gpu import PretendedGpu
-from vramplan.engines.torch.witnessed_files import CAPABILITIES, FOLDER, file_name
+from vramplan.engines.torch.witnessed_files import ASKED_FILE, CAPABILITIES, FOLDER, file_name
 from vramplan.engines.torch.witnessed_plans import read_plans
 
 #: one card of each architecture, with room for all of them
@@ -115,10 +116,23 @@ def _sample(folder: Path) -> str:
     return f'{{\n  "command": "{command}",\n  "answers": {{\n{joined}\n  }}\n}}\n'
 
 
+def _write_asked(folder: Path) -> str:
+    """Write which sizes every architecture was asked about; return in words how many those are."""
+    found: set[Case] | None = None
+    for capability in CAPABILITIES:
+        answers = read_answers(answers_path(folder, capability))
+        asked = rules.asked_cases(read_plans(profiles_dir(), capability), answers)
+        found = asked if found is None else found & asked
+    assert found is not None
+    target = profiles_dir() / FOLDER / ASKED_FILE
+    target.write_text(rules.asked_text(found), encoding="utf-8", newline="\n")
+    return f"{len(found)} sizes of {len({kind for kind, _, _ in found})} layers"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Ask, write, or hold the rules to what is drawn."""
     parser = argparse.ArgumentParser(prog="python -m tools.cudnn_plans", description=__doc__)
-    parser.add_argument("what", choices=("ask", "write", "draw", "sample"))
+    parser.add_argument("what", choices=("ask", "write", "asked", "draw", "sample"))
     parser.add_argument("answers", type=Path)
     parser.add_argument("--card", action="append", default=[])
     parser.add_argument("--seed", type=int, default=1)
@@ -128,6 +142,9 @@ def main(arguments: Sequence[str]) -> int:
         SAMPLE.write_text(_sample(args.answers), encoding="utf-8", newline="\n")
         return 0
     cards = load_catalog(())
+    if args.what == "asked":
+        print(_write_asked(args.answers))
+        return 0
     for name in args.card or CARDS:
         capability = cards.card(name).candidates[0].compute_capability
         path = answers_path(args.answers, capability)

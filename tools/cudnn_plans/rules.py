@@ -12,16 +12,26 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vramplan.dtypes import ELEMENT_BYTES
 from vramplan.engines.torch.tape.convolution import read_kind
 from vramplan.engines.torch.tape.plans import MOST_PLANS
 from vramplan.engines.torch.witnessed_files import SCHEMA_VERSION
-from vramplan.engines.torch.witnessed_plans import LayerPlans, Plans, Ranges, Shape, work_out
+from vramplan.engines.torch.witnessed_plans import (
+    LayerPlans,
+    Plans,
+    Ranges,
+    Shape,
+    Sizes,
+    size_name,
+    work_out,
+)
 
-Question = tuple[tuple[str, int, tuple[int, ...]], str]
+#: a layer's kind, its batch and the sides of its input
+Case = tuple[str, int, tuple[int, ...]]
+Question = tuple[Case, str]  # and the dtype
 Answers = Sequence[tuple[Question, list[int] | None]]
 
 _ROUND = 512
@@ -279,6 +289,44 @@ def _versions(said: Mapping[str, object]) -> dict[str, str]:
     }
 
 
+def asked_cases(plans: Plans, answers: Answers) -> set[Case]:
+    """Return what an architecture was asked in every dtype, where the rules say what it answered.
+
+    What cuDNN finds nothing for is no answer of its own: torch goes another way (`is_own`).
+    """
+    dtypes: dict[Case, set[str]] = defaultdict(set)
+    for question, answer in answers:
+        case, dtype = question
+        if not answer or _said(plans, question) == tried_plans(answer):
+            dtypes[case].add(dtype)
+    return {case for case, found in dtypes.items() if len(found) == len(plans.layers)}
+
+
+def asked_text(asked: Iterable[Case]) -> str:
+    """Return the text of the file of what all architectures were asked."""
+    sizes: dict[str, list[str]] = defaultdict(list)
+    for kind, batch, sides in sorted(asked):
+        sizes[kind].append(size_name(batch, sides))
+    rows = ",\n".join(
+        f"    {json.dumps(kind)}: {json.dumps(' '.join(sizes[kind]))}" for kind in sizes
+    )
+    return (
+        f'{{\n  "schema_version": {SCHEMA_VERSION},\n'
+        f'  "command": "python -m tools.cudnn_plans",\n  "sizes": {{\n{rows}\n  }}\n}}\n'
+    )
+
+
+def _said(plans: Plans, question: Question) -> Sizes:
+    """Return what the rules say, as torch's allocator rounds it; nothing of an unknown layer."""
+    (kind, batch, sides), dtype = question
+    shape = _shape(question)
+    sizes = [shape.measure(letter) for letter in "xyf"]
+    if shape.layer.product == "dgrad":
+        sizes[:2] = sizes[1::-1]
+    said = plans.sizes(dtype, kind, (*sizes, batch, *sides))
+    return tuple(-(-size // _ROUND) * _ROUND for size in said or ())
+
+
 def score(plans: Plans, answers: Answers) -> str:
     """Return in words how many drawn answers the rules give exactly."""
     first = whole = count = 0
@@ -286,15 +334,10 @@ def score(plans: Plans, answers: Answers) -> str:
     for question, answer in answers:
         if not answer:
             continue
-        shape = _shape(question)
         (kind, batch, sides), dtype = question
-        sizes = [shape.measure(letter) for letter in "xyf"]
-        if shape.layer.product != "conv":
-            sizes[:2] = sizes[1::-1] if shape.layer.product == "dgrad" else sizes[:2]
-        said = plans.sizes(dtype, kind, (*sizes, batch, *sides))
         count += 1
         expected = tried_plans(answer)
-        found = tuple(-(-size // _ROUND) * _ROUND for size in said or (-1,))
+        found = _said(plans, question) or (0,)
         first += found[0] == expected[0]
         whole += found == expected
         if found[0] != expected[0]:

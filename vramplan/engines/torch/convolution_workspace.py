@@ -6,7 +6,8 @@ It depends on the GPU's architecture and on the layer. cuDNN's tensor-core convo
 data, torch's tensors are NCHW by default, so most take copies of what they read and write. For the
 catalogue's layers, from compute capability 7.5 on, cuDNN was asked itself (`witnessed_plans`); for
 all others a share of the operands is assumed, which published runs bear out
-(`profiles/published.yaml`).
+(`profiles/published.yaml`). What is taken is called witnessed only where it was asked about every
+layer that can decide it, at the size that it has; the nearest size's answer is assumed.
 """
 
 from __future__ import annotations
@@ -210,6 +211,13 @@ class WitnessedScratch(ComparedModel):
         # others want the layout that they take no copies for
         return (0,) if self.otherwise.input_percent else (_WHOLE(kind, operands), 0)
 
+    def is_known(self, kind: str, operands: tuple[int, ...]) -> bool:
+        """Return whether cuDNN was asked about this layer at this size.
+
+        A gradient's sum is torch's own, by its own rule.
+        """
+        return kind in (OUTER, INNER) or _is_asked(self.capability, self.dtype, kind, operands)
+
 
 def _own_kernel_bytes(layer: Convolution, operands: tuple[int, ...]) -> int:
     """Return what torch's own convolution takes, where cuDNN has none for the dtype.
@@ -235,6 +243,14 @@ def _witnessed(
     return read_plans(profiles_dir(), capability).sizes(dtype, kind, operands)
 
 
+@lru_cache(maxsize=8192)
+def _is_asked(capability: str, dtype: str, kind: str, operands: tuple[int, ...]) -> bool:
+    from vramplan.engines.torch.witnessed_plans import read_asked, read_plans  # see above
+
+    has_answer = kind in read_plans(profiles_dir(), capability).layers.get(dtype, {})
+    return has_answer and read_asked(profiles_dir()).has(kind, operands)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MostScratch(ComparedModel):
     """The most that is likely: a quarter more than copies of all operands, or the first plan's.
@@ -247,6 +263,23 @@ class MostScratch(ComparedModel):
     def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
         """Return the one plan's workspace in bytes."""
         return (max(self.witnessed(kind, operands), _COPIES(kind, operands)),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OthersAt(ComparedModel):
+    """cuDNN's own plans where it was asked, and for what it was not nothing, or the most.
+
+    What a run takes is known where both say the same of it.
+    """
+
+    witnessed: WitnessedScratch
+    is_most: bool
+
+    def plans(self, kind: str, operands: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the workspaces in the order in which torch tries them, in bytes."""
+        if self.witnessed.is_known(kind, operands):
+            return self.witnessed.plans(kind, operands)
+        return MostScratch(witnessed=self.witnessed).plans(kind, operands) if self.is_most else (0,)
 
 
 _COPIES = Percents(
@@ -290,7 +323,9 @@ def scratch_key(compute_capability: str, element_bytes: int, dtype: str) -> str:
     return "/".join(map(str, convolution_scratch(compute_capability, element_bytes).percents))
 
 
-def _origin(compute_capability: str, element_bytes: int, dtype: str) -> tuple[Origin, str]:
+def _origin(
+    compute_capability: str, element_bytes: int, dtype: str, *, is_asked: bool
+) -> tuple[Origin, str]:
     """Return where the figures come from, and in words."""
     witnessed = witnessed_scratch(compute_capability, element_bytes, dtype)
     if witnessed is None:
@@ -304,6 +339,8 @@ def _origin(compute_capability: str, element_bytes: int, dtype: str) -> tuple[Or
     )
     if witnessed.capability != compute_capability:
         return Origin.ASSUMED, f"assumed to be as on {witnessed.capability}: {said}"
+    if not is_asked:
+        return Origin.ASSUMED, f"assumed where a layer is of another size than was asked: {said}"
     return Origin.WITNESSED, said
 
 
@@ -313,7 +350,9 @@ def convolution_lines(run: RunAtPeak) -> Iterator[Line]:
     if most <= floor:
         return
     dtype = str(run.settings.get("dtype", "fp32"))
-    origin, source = _origin(run.compute_capability, run.peak_element_bytes, dtype)
+    origin, source = _origin(
+        run.compute_capability, run.peak_element_bytes, dtype, is_asked=run.result.is_asked
+    )
     name = "convolution workspace"
     if run.settings.get("mode") == "train":
         name = "convolution and sum workspace"

@@ -44,6 +44,7 @@ from vramplan.model import (
     Band,
     Card,
     Estimate,
+    Line,
     LineKind,
     Origin,
     PhaseUse,
@@ -245,6 +246,7 @@ def _moved_there(
     return replace(
         moved,
         settings=settings,
+        lines=tuple(map(_as_of_another, moved.lines)),
         phases=(
             PhaseUse(
                 name=peak.phase,
@@ -257,6 +259,17 @@ def _moved_there(
         timeline=(),
         notes=(f"by its tape at {shown}: {_WHY}",),
     )
+
+
+def _as_of_another(line: Line) -> Line:
+    """Return a line of the nearest settings as one of others: a layer's scratch is not witnessed.
+
+    What is of no component, as cuBLAS's, is the same at all settings.
+    """
+    if line.origin is not Origin.WITNESSED or line.component is None:
+        return line
+    source = f"assumed to be as at the nearest settings: {line.source}"
+    return replace(line, origin=Origin.ASSUMED, source=source)
 
 
 def _moved(found: Estimate, move: _Move, source: str, *, origin: Origin | None = None) -> Estimate:

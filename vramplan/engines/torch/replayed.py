@@ -18,6 +18,7 @@ from vramplan.engines.torch.changed_weights import changes_key, is_grouped
 from vramplan.engines.torch.convolution_workspace import (
     NO_SCRATCH,
     MostScratch,
+    OthersAt,
     WitnessedScratch,
     convolution_scratch,
     scratch_key,
@@ -201,6 +202,24 @@ def at_most(conditions: Conditions, compute_capability: str) -> Conditions:
     )
 
 
+def others_at(conditions: Conditions, *, is_most: bool) -> Conditions:
+    """Return the conditions with nothing, or the most, for layers that cuDNN was not asked about.
+
+    What no architecture's cuDNN was asked about at all stays as it is.
+    """
+    others: dict[int, WorkspaceModel] = {
+        size: OthersAt(witnessed=model, is_most=is_most)
+        if isinstance(model, WitnessedScratch)
+        else model
+        for size, model in conditions.cast_workspace_bytes.items()
+    }
+    return replace(
+        conditions,
+        workspace_bytes=others[conditions.element_bytes],
+        cast_workspace_bytes=others,
+    )
+
+
 def replay_run(
     tape: Tape,
     conditions: Conditions,
@@ -228,6 +247,11 @@ def replay_run(
         marks=_thin(_without_repeats(expected.marks)),
         warm_reserved_peak_bytes=rehearsed(conditions).warm_reserved_peak_bytes(),
         parts=parts_at(tape, conditions),
+        is_asked=all(
+            rehearsed(others_at(conditions, is_most=is_most)).trace.allocated_peak_bytes
+            == expected.allocated_peak_bytes
+            for is_most in (False, True)
+        ),
     )
 
 

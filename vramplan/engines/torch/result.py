@@ -32,7 +32,10 @@ class PartWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """Three replays of one run: without scratch, with the expected scratch, with the most."""
+    """Three replays of one run: without scratch, with the expected scratch, with the most.
+
+    `is_asked` says that cuDNN was asked about all layers that can decide what scratch adds.
+    """
 
     low: Scenario
     expected: Scenario
@@ -40,6 +43,7 @@ class Replayed:
     marks: tuple[Mark, ...]  # of the expected one
     warm_reserved_peak_bytes: int  # after a second run in the same process
     parts: tuple[PartWeights, ...]
+    is_asked: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

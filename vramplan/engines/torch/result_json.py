@@ -44,6 +44,7 @@ def to_json(result: Replayed) -> Json:
         "weights": [[list(pair) for pair in there] for there in weights],
         "warm": result.warm_reserved_peak_bytes,
         "parts": [[p.name, p.component, p.parameters, p.weights_bytes] for p in result.parts],
+        "asked": result.is_asked,
     }
 
 
@@ -92,6 +93,7 @@ def _result(raw: object) -> Replayed:
         marks=tuple(_mark(row, weights) for row in _rows(raw["marks"])),
         warm_reserved_peak_bytes=whole(raw["warm"], _LARGEST),
         parts=tuple(_part(row) for row in _rows(raw["parts"])),
+        is_asked=_yes_or_no(raw["asked"]),
     )
 
 
@@ -150,6 +152,12 @@ def _part(row: Sequence[object]) -> PartWeights:
         parameters=whole(parameters, _LARGEST),
         weights_bytes=whole(size, _LARGEST),
     )
+
+
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
+    return value
 
 
 def _rows(value: object) -> list[list[object]]:

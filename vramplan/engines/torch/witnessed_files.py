@@ -1,6 +1,7 @@
 """The files of what cuDNN was asked on cards that were not there: which there are, and their heads.
 
-A result that is known needs no more of them: what is in them, `witnessed_plans` reads.
+A result that is known needs no more of them: what is in them, `witnessed_plans` reads. Beside one
+file for each architecture there is one of the sizes at which all of them were asked.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from vramplan.errors import CatalogError
 from vramplan.quick_typing import Any
 
 FOLDER = "witnessed"
+#: by layer, the sizes at which every architecture was asked about it in every dtype
+ASKED_FILE = "asked.json"
 SCHEMA_VERSION = 1
 
 #: architectures that were asked about, and which one stands for another that was not
@@ -31,10 +34,13 @@ def file_name(capability: str) -> str:
 @lru_cache(maxsize=16)
 def checksum(profiles: Path, capability: str) -> int:
     """Return what tells what was witnessed on an architecture from every other; 0 for no file."""
+    folder, told = profiles / FOLDER, 0
     try:
-        return zlib.crc32((profiles / FOLDER / file_name(capability)).read_bytes())
+        for name in (ASKED_FILE, file_name(capability)):
+            told = zlib.crc32((folder / name).read_bytes(), told)
     except OSError:  # whoever needs what is in it says so
         return 0
+    return told
 
 
 def read_file(profiles: Path, capability: str) -> dict[str, Any]:
@@ -42,13 +48,17 @@ def read_file(profiles: Path, capability: str) -> dict[str, Any]:
 
     Raises CatalogError for a file that is not there, or not what the tool writes.
     """
-    path = profiles / FOLDER / file_name(capability)
+    return read_named(profiles / FOLDER / file_name(capability))
+
+
+def read_named(path: Path) -> dict[str, Any]:
+    """Return the contents of one of the files. Raises CatalogError as `read_file` does."""
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_LARGEST_FILE))  # one that is larger is cut: no JSON
         if found["schema_version"] != SCHEMA_VERSION:
             raise not_ours(path, f"version {found['schema_version']!r}")
-        versions = found["versions"]
+        versions = found.get("versions", {})
         found["versions"] = {name: str(versions[name]) for name in versions}
     except OSError as problem:
         raise CatalogError(f"{path}: cannot be read: {problem.strerror}") from None

@@ -7,6 +7,9 @@ what is written (``y``), the filter (``f``), the positions of one output image (
 ``x8`` is `x` with its channels filled up to a multiple of 8. Which plans there are changes with the
 positions of the whole output: each list holds up to a number of them. Exceptions stand by
 themselves, with their batch and their input's sides.
+
+``profiles/witnessed/asked.json`` says at which sizes cuDNN was asked: there the sums are what it
+answered, elsewhere what it answered of the nearest.
 """
 
 from __future__ import annotations
@@ -18,7 +21,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from vramplan.engines.torch.tape.convolution import Convolution, read_kind
-from vramplan.engines.torch.witnessed_files import FOLDER, file_name, not_ours, read_file
+from vramplan.engines.torch.witnessed_files import (
+    ASKED_FILE,
+    FOLDER,
+    file_name,
+    not_ours,
+    read_file,
+    read_named,
+)
 from vramplan.quick_dataclass import dataclass
 from vramplan.quick_typing import Any
 
@@ -62,6 +72,11 @@ class Shape:
         return count * self.element_bytes
 
 
+def size_name(batch: int, sides: Sequence[int]) -> str:
+    """Return what the files call a batch and its input's sides."""
+    return "x".join(map(str, (batch, *sides)))
+
+
 class _AtWork:
     """A layer at work, and what plans of it take: architectures have many of them in common."""
 
@@ -71,7 +86,7 @@ class _AtWork:
         self.shape = shape
         self.positions = shape.positions
         self.image_positions = shape.image_positions
-        self.name = "x".join(map(str, (shape.batch, *shape.sides)))
+        self.name = size_name(shape.batch, shape.sides)
         self.sizes: dict[str, Sizes] = {}
 
 
@@ -206,6 +221,30 @@ def read_plans(profiles: Path, capability: str) -> Plans:
     if not isinstance(layers, dict) or not all(isinstance(one, dict) for one in layers.values()):
         raise not_ours(path, "layers are not by dtype and kind")
     return Plans(layers={dtype: _Layers(path, one) for dtype, one in layers.items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The sizes at which every architecture was asked, by layer: a text of size names each."""
+
+    sizes: Mapping[str, str]
+
+    def has(self, kind: str, operands: Sequence[int]) -> bool:
+        """Return whether cuDNN was asked about a step of scratch; see `Plans.sizes`."""
+        return f" {size_name(operands[3], operands[4:])} " in f" {self.sizes.get(kind, '')} "
+
+
+@lru_cache(maxsize=16)
+def read_asked(profiles: Path) -> Asked:
+    """Return at which sizes cuDNN was asked.
+
+    Raises CatalogError for a file that is not there, or not what the tool writes.
+    """
+    path = profiles / FOLDER / ASKED_FILE
+    sizes = read_named(path).get("sizes")
+    if not isinstance(sizes, dict) or not all(isinstance(one, str) for one in sizes.values()):
+        raise not_ours(path, "sizes are not by kind")
+    return Asked(sizes=sizes)
 
 
 def _layer(raw: Any) -> LayerPlans:
