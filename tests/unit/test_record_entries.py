@@ -451,6 +451,40 @@ def test_a_kernel_is_added_to_a_tape_that_lacks_it_and_nothing_else_of_it_change
         entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", json.dumps(old))
 
 
+def test_a_kernel_is_added_at_images_of_whole_windows(monkeypatch) -> None:
+    """An image that a vision model's windows do not fill is done in a way of its own."""
+    drawn: list[Draw] = []
+    pipeline = vae()
+    runs = entry_tape._Recordings(pipeline, lambda _: None, ())
+    runs.modules("bf16")
+    head = {
+        "schema": 1, "pipeline": "tiny", "recorded_with": entry_tape.versions(),
+        "dims": {"n": "batch", "w": "width", "h": "height"}, "least": {}, "dtype_facts": {},
+        "domain": {"n": [1, 4], "w": [16, 200], "h": [16, 200]}, "entry": "main",
+        "components": runs._components,
+        "routines": {"main": [{
+            "if": None, "indices": [], "derived": {}, "sizes": ["512*n"], "outputs": [],
+            "code": [["p", "decode_image"], 0, -1],
+            "when": {"dtype": ["bf16"], "kernel": ["flash"]},
+        }]},
+    }  # fmt: skip
+
+    def record(_words, _found, draw, _counts, *, remembers) -> None:
+        assert remembers
+        drawn.append(draw)
+
+    monkeypatch.setattr(entry_settings, "_CAPABILITIES", ("8.6", "7.5"))
+    monkeypatch.setattr(entry_tape, "tile_of", lambda _: 24)
+    monkeypatch.setattr(entry_tape, "_record_under", record)
+    entry_tape.add_kernel(pipeline, lambda _: None, "bf16", "math", json.dumps(head))
+    (draw,) = drawn
+    (words,) = (one for one in words_of(pipeline, "bf16") if one["kernel"] == "math")
+    numbers = [draw.numbers(place, words) for place in (*range(8), None)]
+    sides = {one[side] for one in numbers for side in ("width", "height")}
+    assert len(sides) > 2
+    assert not {side for side in sides if side % 24}
+
+
 def test_a_loop_that_would_run_less_than_never_is_a_proof_that_fails() -> None:
     """So that more is recorded, instead of nothing: what was found from few runs may say so."""
     (folder,) = open_catalog().folders
