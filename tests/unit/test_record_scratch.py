@@ -51,6 +51,16 @@ def test_a_softmaxs_gradient_is_first_multiplied_with_the_softmax():
     assert temporaries(named, (scores, scores, -1, torch.float32), scores) == ()
 
 
+def test_a_group_norm_copies_what_is_not_contiguous_beside_its_results():
+    """As torch 2.14.1 allocates for 2 x 64 x 80 x 60 in fp32 whose channels are innermost."""
+    image = meta(2, 64, 80, 60, dtype=torch.float32)
+    named = "aten.native_group_norm.default"
+    rest = (None, None, 2, 64, 4800, 32, 1e-6)
+    assert temporaries(named, (image, *rest), image) == ()
+    by_channels = image.to(memory_format=torch.channels_last)
+    assert temporaries(named, (by_channels, *rest), image) == ((2_457_600,),)
+
+
 def test_a_reduced_loss_keeps_a_storage_of_its_operands_size():
     pair = (meta(32, 1), meta(32, 10))
     for name in ("aten.mse_loss.default", "aten.smooth_l1_loss.default"):

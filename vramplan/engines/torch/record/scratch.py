@@ -113,7 +113,8 @@ def _laid_by_rows(arguments: Arguments, _: Value) -> Groups:
     """A copy of what is not contiguous.
 
     ATen/native/cuda/SoftMax.cu, host_softmax; AveragePool3d.cu, UpSampleNearest1d.cu,
-    ReflectionPad.cu.
+    ReflectionPad.cu. A group norm makes it beside its results from torch 2.14 on; before that torch
+    makes it first, in an operator of its own.
     """
     copied = _copy_bytes(arguments[0])
     return ((copied,),) if copied else ()
@@ -204,6 +205,7 @@ _RULES: dict[str, Callable[[Arguments, Value], Groups]] = {
     "aten._safe_softmax.": _safe_softmax,
     "aten._softmax.": _laid_by_rows,
     "aten._log_softmax.": _laid_by_rows,
+    "aten.native_group_norm.": _laid_by_rows,
     "aten.avg_pool2d.": _laid_as_it_is,
     "aten.max_pool2d_with_indices.": _laid_as_it_is,
     "aten.avg_pool3d.": _laid_by_rows,
