@@ -15,6 +15,7 @@ from vramplan.engines.torch.counted_model import (
     quantised_by,
     saved_dtype,
 )
+from vramplan.engines.torch.packed_weights import loading_remark
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
@@ -232,6 +233,8 @@ def _loaded(model: SavedModel) -> str:
     quantised = quantised_by(model)
     if quantised is not None:
         words = f"those quantised as they are in its files ({quantised}), the others in {dtype}"
+        told = dict.fromkeys(filter(None, map(loading_remark, model.parts)))
+        words = "; ".join((words, *told))
     if any(is_compressed(part) for part in model.parts):
         words = f"in {dtype}, since the first call unpacks what compressed-tensors packed"
     if model.runtime == "diffusers" and dtype != "fp32":
