@@ -166,6 +166,10 @@ def _plain(text: str, catalog: Catalog) -> str:
     return name if name != address and _is_known(name, catalog) else address
 
 
+#: how like a catalogued repository what names none is: others have an owner and a name too
+_LIKENESS = 0.75
+
+
 def _find_repository(text: str, catalog: Catalog) -> Entry | None:
     from vramplan.sources.hub_address import repository_named
 
@@ -179,8 +183,8 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
 
     if text.startswith((".", "/", "~")):
         return UsageError(f"{text}: no such file or folder")
-    near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories))
     repository = repository_named(text)
+    near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories), likeness=_LIKENESS)
     on_hub = (
         f"a model on the hub is hf:{repository}, a GGUF file there hf:{repository}:FILE.gguf"
         if repository
