@@ -852,3 +852,18 @@ def test_a_saved_model_may_be_loaded_in_four_bits(run, tmp_path, monkeypatch) ->
     (line,) = [line for line in found["terms"] if line["kind"] == "weights"]
     assert line["origin"] == "assumed"
     assert "names" in line["source"]
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_folder_of_the_hubs_cache_stands_for_the_revision_in_it(run, tmp_path, is_named) -> None:
+    folder = tmp_path / "models--me--mine"
+    saved.save(folder / "snapshots" / ("a" * 40), "sd15")
+    if is_named:
+        (folder / "snapshots" / ("b" * 40)).mkdir()
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("a" * 40)
+    result = run("estimate", folder, "--json")
+    assert result.code == 0
+    shown = result.json["result"]
+    assert shown["pipeline"] == "mine"
+    assert "unet" in [part["name"] for part in shown["components"]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from vramplan.catalog import Catalog, find_pipeline, load_catalog, user_folders
+from vramplan.catalog import Catalog, find_alike, find_pipeline, load_catalog, user_folders
 from vramplan.catalog.pipelines import Entry
 from vramplan.catalog.search import PROJECT_FILE
 from vramplan.catalog.target_text import Target, read_target
@@ -100,7 +100,11 @@ def _find_installed(text: str, catalog: Catalog, mmproj: str | None, remark: Rem
     That is a catalogued model in the quantisation of the tag. Raises UsageError for no such name.
     """
     if ":" not in text:
-        return catalog.pipeline(text)
+        alike = find_alike(text, catalog.pipelines)
+        if alike is None:
+            return catalog.pipeline(text)
+        remark(f"{text}: the catalogue's {alike.name}")
+        return alike
     if door.is_installed(text):
         return _open_model(f"{_OLLAMA}{text}", catalog, mmproj, remark)
     try:
@@ -153,8 +157,14 @@ def _is_place(text: str) -> bool:
 def _plain(text: str, catalog: Catalog) -> str:
     """Return a TARGET without what an address has around it: ``hf:ORG/NAME`` for its page.
 
+    A folder of the hub's cache stands for the revision in it.
     A page of Ollama's library stands for the catalogue's entry of that name, where there is one.
     """
+    if "models--" in text:
+        from vramplan.sources.hub_cache import snapshot_in
+
+        revision = snapshot_in(Path(text))
+        return text if revision is None else str(revision)
     if "/" not in text:
         return text
     from vramplan.sources.hub_address import read_address

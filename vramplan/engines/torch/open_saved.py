@@ -26,6 +26,7 @@ from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
 from vramplan.settings import check_setting
 from vramplan.sources.denoiser_file import from_checkpoint
+from vramplan.sources.hub_address import repository_of
 from vramplan.sources.saved_model import (
     LocalFiles,
     SavedModel,
@@ -70,7 +71,7 @@ def find_saved(
         name = text.rpartition("/")[2].rpartition(":")[2].removesuffix(SUFFIX)
     elif (path := Path(text)).is_dir():
         found = read_saved_folder(LocalFiles(path)) if is_saved_folder(path) else None
-        name = path.resolve().name
+        name = repository_of(path) or path.resolve().name
     elif path.suffix.lower() != SUFFIX:
         return None
     elif is_part_of_folder(path):
