@@ -15,7 +15,8 @@ from vramplan.ask.targets import open_catalog
 from vramplan.catalog.pipelines import Entry
 from vramplan.engines.torch.tape.format import read_tape
 
-BITS = {"F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "U8": 8, "F8_E4M3": 8}
+BITS = {"F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "U32": 32, "I8": 8, "U8": 8}
+BITS |= {"F8_E4M3": 8}
 Described = tuple[str, str, Sequence[int]]  # name, type, shape
 
 

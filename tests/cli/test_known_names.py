@@ -147,3 +147,29 @@ def test_weights_of_a_file_that_nobody_has_read_are_not_called_exact(run) -> Non
         terms = run("estimate", name, "--card", "48gb", "--json").json["result"]["terms"]
         found = {term["origin"] for term in terms if term["kind"] == "weights"}
         assert found == {origin}, name
+
+
+@pytest.mark.parametrize(
+    ("asked", "called"),
+    [
+        ("sd1.5", "sd15"),
+        ("SD 1.5", "sd15"),
+        ("stable diffusion 1.5", "sd15"),
+        ("FLUX.1 dev", "flux1-dev"),
+        ("qwen_image", "qwen-image"),
+    ],
+)
+def test_a_name_may_be_written_with_other_signs_between_its_words(run, asked, called) -> None:
+    result = run("estimate", asked, "--json")
+    assert result.json["result"]["pipeline"] == called
+    assert f"{asked}: the catalogue's {called}" in result.err
+
+
+def test_a_name_that_two_are_alike_to_is_not_taken(run) -> None:
+    assert "did you mean" in run("estimate", "llama 3.1 8b").hint
+
+
+def test_a_folder_goes_before_a_name_that_is_alike(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sd 1.5").mkdir()
+    assert "no GGUF file in it" in run("estimate", "sd 1.5").error

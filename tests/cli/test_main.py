@@ -448,3 +448,8 @@ def test_help_of_a_command_is_its_own_help(run) -> None:
     assert run("help", "catalog", "list").out == run("catalog", "list", "--help").out
     unknown = run("help", "plam")
     assert (unknown.code, unknown.hint) == (2, "did you mean 'plan'?")
+
+
+def test_frames_have_an_option_of_their_own(run) -> None:
+    shown = run("estimate", "mochi", "--frames", "25", "--json").json["result"]
+    assert (shown["pipeline"], shown["settings"]["frames"]) == ("mochi-1", 25)

@@ -456,6 +456,62 @@ def test_a_file_that_is_there_is_named_for_what_it_is(run, tmp_path, monkeypatch
     assert f"{name}: not a GGUF file, but {said}" in result.error
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (["model.onnx", "config.json"], "an ONNX model"),
+        (["openvino_model.xml", "openvino_model.bin", "config.json"], "an OpenVINO model"),
+        (["rank0.engine", "config.json"], "a TensorRT engine"),
+        (["flax_model.msgpack", "config.json"], "weights of Flax"),
+        (["tf_model.h5", "config.json"], "weights of TensorFlow"),
+        (["model.bin", "vocabulary.json", "config.json"], "a CTranslate2 model"),
+        (["model.nemo"], "a NeMo archive"),
+        (["model.mlpackage"], "a Core ML model"),
+    ],
+)
+def test_a_folder_of_another_format_is_named_for_what_it_is(run, tmp_path, there, said) -> None:
+    for name in there:
+        (tmp_path / name).write_text('{"architectures": ["LlamaForCausalLM"]}')
+    result = run("check", tmp_path, "--card", "8gb")
+    assert (result.code, result.out) == (2, "")
+    assert result.error == f"{tmp_path}: {said}, by the names of its files"
+    assert "pickles" not in result.err
+
+
+def test_weights_of_torch_go_before_the_copies_that_other_formats_have(run, tmp_path) -> None:
+    for name in ("pytorch_model.bin", "flax_model.msgpack", "tf_model.h5", "config.json"):
+        (tmp_path / name).write_text('{"architectures": ["BertModel"]}')
+    assert "pytorch_model.bin: not read" in run("check", tmp_path, "--card", "8gb").error
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "but the text that Git LFS puts"),
+        (b"<!doctype html><html>", "but a web page"),
+        (b"\x40\x42\x0f\0\0\0\0\0{", "not a whole safetensors file"),
+    ],
+)
+def test_what_was_downloaded_instead_of_weights_is_told(run, tmp_path, data, said) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(data)
+    result = run("check", path, "--card", "8gb")
+    assert (result.code, said in result.error, bool(result.hint)) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_of_folder"),
+    [("model.safetensors.index.json", True), ("config.json", True), ("workflow.json", False)],
+)
+def test_only_what_lies_in_a_models_folder_points_to_that(
+    run, tmp_path, name, is_of_folder
+) -> None:
+    path = tmp_path / name
+    path.write_text("{}")
+    result = run("check", path, "--card", "8gb")
+    assert ("name the folder" in result.hint) is is_of_folder
+
+
 def test_a_model_file_needs_no_suffix(run, models, tmp_path) -> None:
     blob = tmp_path / "sha256-0a1b"  # as Ollama's store has them
     blob.symlink_to(models / "m.gguf")
@@ -501,6 +557,9 @@ def test_the_catalogue_needs_no_source() -> None:
         ("app.py", "but a Python program", "vramplan run --card 8gb -- python FILE.py"),
         ("a.ipynb", "but a notebook", "jupyter nbconvert --to script"),
         ("Modelfile", "but an Ollama Modelfile", "the model behind its FROM"),
+        ("Modelfile.llama", "but an Ollama Modelfile", "the model behind its FROM"),
+        ("my.modelfile", "but an Ollama Modelfile", "the model behind its FROM"),
+        ("serve.sh", "but a shell script", "name the model that it runs"),
         ("docker-compose.gpu.yml", "describes services, not a pipeline", "name the model"),
     ],
 )

@@ -7,7 +7,7 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -248,15 +248,173 @@ def test_one_tensor_of_another_size_is_another_architecture(tmp_path) -> None:
     assert opened(folder)[0].counted is not None
 
 
-def test_quantised_weights_are_counted_as_they_are(tmp_path) -> None:
+def test_weights_in_fp8_that_no_config_keeps_so_are_cast_when_they_are_loaded(tmp_path) -> None:
     folder = saved.save(tmp_path / "mine", "sd15")
     counts = saved.sizes("sd15")["unet"]
     saved.write(folder / "unet" / "model.safetensors", saved.tensors_of(counts, "F8_E4M3"))
-    found, _ = opened(folder)
-    assert found.counted is not None
-    unet = next(part for part in found.counted.parts if part.name == "unet")
-    assert unet.bytes_at(2) == unet.bytes_at(4) == sum(counts)
-    assert unet.quantised == "f8_e4m3"
+    (unet,) = (part for part in counted(folder) if part.name == "unet")
+    assert unet.bytes_at(2) == 2 * sum(counts)
+    assert unet.quantised is None
+    path = saved.write(tmp_path / "t5_fp8.safetensors", [("a.weight", "F8_E4M3", (512, 100))])
+    (alone,) = counted(path)  # image programs keep it so
+    assert alone.bytes_at(2) == alone.bytes_at(4) == 512 * 100
+
+
+def quantised(place: Path, said: dict[str, object], tensors: Sequence[saved.Described]) -> Path:
+    words = ("model.embed_tokens.weight", "BF16", (1000, 256))
+    saved.write(place / "model.safetensors", [words, *tensors])
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 1000}
+    key = "quantization_config" if "quant_method" in said else "quantization"
+    (place / "config.json").write_text(json.dumps(config | {key: said}))
+    return place
+
+
+_LAYER = "model.layers.0.mlp.up_proj"
+_ROWS, _COLUMNS = 512, 256
+_WEIGHTS = _ROWS * _COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("said", "tensors", "held"),
+    [
+        (
+            {"quant_method": "gptq", "bits": 4},
+            [
+                ("qweight", "I32", (_COLUMNS // 8, _ROWS)),
+                ("qzeros", "I32", (2, _ROWS // 8)),
+                ("scales", "F16", (2, _ROWS)),
+                ("g_idx", "I32", (_COLUMNS,)),
+            ],
+            _WEIGHTS // 2 + _ROWS + 4 * _ROWS + 4 * _COLUMNS,
+        ),
+        (
+            {"quant_method": "awq", "w_bit": 4},
+            [
+                ("qweight", "I32", (_COLUMNS, _ROWS // 8)),
+                ("qzeros", "I32", (2, _ROWS // 8)),
+                ("scales", "F16", (2, _ROWS)),
+            ],
+            _WEIGHTS // 2 + _ROWS + 4 * _ROWS,
+        ),
+        (
+            {"quant_method": "bitsandbytes", "load_in_4bit": True},
+            [
+                ("weight", "U8", (_WEIGHTS // 2, 1)),
+                ("weight.absmax", "F32", (_WEIGHTS // 64,)),
+                ("weight.quant_map", "F32", (16,)),
+                ("weight.quant_state.bitsandbytes__nf4", "U8", (90,)),  # JSON: for the host
+            ],
+            _WEIGHTS // 2 + _WEIGHTS // 16 + 64,
+        ),
+        (
+            {"quant_method": "bitsandbytes", "load_in_8bit": True},
+            [
+                ("weight", "I8", (_ROWS, _COLUMNS)),
+                ("SCB", "F32", (_ROWS,)),
+                ("weight_format", "U8", ()),
+            ],
+            _WEIGHTS + 4 * _ROWS,
+        ),
+        (
+            {"quant_method": "fp8"},
+            [
+                ("weight", "F8_E4M3", (_ROWS, _COLUMNS)),
+                ("weight_scale_inv", "F32", (_ROWS // 128, _COLUMNS // 128)),
+            ],
+            _WEIGHTS + 4 * _WEIGHTS // 128**2,
+        ),
+        (
+            {"quant_method": "mxfp4"},
+            [
+                ("gate_up_proj_blocks", "U8", (_ROWS, _COLUMNS // 32, 16)),
+                ("gate_up_proj_scales", "U8", (_ROWS, _COLUMNS // 32)),
+                ("gate_up_proj_bias", "BF16", (0,)),
+            ],
+            _WEIGHTS // 2 + _WEIGHTS // 32,
+        ),
+        (
+            {"quant_method": "modelopt"},
+            [
+                ("weight", "U8", (_ROWS, _COLUMNS // 2)),
+                ("weight_scale", "F8_E4M3", (_ROWS, _COLUMNS // 16)),
+                ("weight_scale_2", "F32", ()),
+            ],
+            _WEIGHTS // 2 + _WEIGHTS // 16 + 4,
+        ),
+        (
+            {"quant_method": "fp8"},
+            [  # two numbers of four bits in a byte, as DeepSeek's experts
+                ("weight", "I8", (_ROWS, _COLUMNS // 2)),
+                ("qscale_weight", "F32", (_ROWS, _COLUMNS // 32)),
+            ],
+            _WEIGHTS // 2 + 4 * _WEIGHTS // 32,
+        ),
+        (
+            {"bits": 4, "group_size": 64},  # MLX names no way
+            [
+                ("weight", "U32", (_ROWS, _COLUMNS // 8)),
+                ("scales", "BF16", (_ROWS, _COLUMNS // 64)),
+                ("biases", "BF16", (_ROWS, _COLUMNS // 64)),
+            ],
+            _WEIGHTS // 2 + 4 * _WEIGHTS // 64,
+        ),
+    ],
+)
+def test_packed_weights_are_as_many_as_before_and_their_scales_keep_their_types(
+    tmp_path, said, tensors, held
+) -> None:
+    """A stranger's sum: scales in fp32 were counted in bf16, and packed bytes as parameters."""
+    named = [(f"{_LAYER}.{name}", *rest) for name, *rest in tensors]
+    (part,) = counted(quantised(tmp_path / "mine", said, named))
+    words = 1000 * 256
+    assert part.bytes_at(2) == 2 * words + held
+    assert part.parameters == words + _WEIGHTS
+
+
+def test_a_config_that_says_dequantize_has_weights_unpacked_on_every_card(tmp_path) -> None:
+    said = {"quant_method": "mxfp4", "dequantize": True}
+    tensors = [
+        (f"{_LAYER}_blocks", "U8", (_ROWS, _COLUMNS // 32, 16)),
+        (f"{_LAYER}_scales", "U8", (_ROWS, _COLUMNS // 32)),
+    ]
+    folder = quantised(tmp_path / "mine", said, tensors)
+    (part,) = counted(folder)
+    assert part.on("12.0").bytes_at(2) == 2 * (1000 * 256 + _WEIGHTS)
+    assert "its config has transformers unpack them" in opened(folder)[1][0]
+
+
+@pytest.mark.parametrize(
+    ("method", "below", "enough"), [("fp8", "8.6", "8.9"), ("mxfp4", "7.0", "7.5")]
+)
+def test_a_card_that_has_no_such_numbers_holds_them_unpacked(
+    tmp_path, run, monkeypatch, method, below, enough
+) -> None:
+    monkeypatch.setenv("VRAMPLAN_RECORD", "off")
+    tensors = [
+        (f"{_LAYER}.weight", "F8_E4M3", (_ROWS, _COLUMNS)),
+        (f"{_LAYER}.weight_scale_inv", "F32", (4, 2)),
+    ]
+    if method == "mxfp4":
+        tensors = [
+            (f"{_LAYER}_blocks", "U8", (_ROWS, _COLUMNS // 32, 16)),
+            (f"{_LAYER}_scales", "U8", (_ROWS, _COLUMNS // 32)),
+        ]
+    folder = quantised(tmp_path / "mine", {"quant_method": method}, tensors)
+    (part,) = counted(folder)
+    assert part.on(enough) is part
+    assert part.on(below).bytes_at(2) == 2 * (1000 * 256 + _WEIGHTS)
+    assert f"below compute capability {enough}" in opened(folder)[1][0]
+    card = {"8.6": "rtx-3090", "7.0": "v100-16gb"}[below]
+    (shown,) = run("estimate", folder, "--card", card, "--json").json["result"]["components"]
+    assert shown["weights_bytes"] == 2 * (1000 * 256 + _WEIGHTS)
+    assert shown["dtype"] == "bf16"
+
+
+def test_a_way_of_quantising_that_transformers_does_not_know_is_said(tmp_path) -> None:
+    tensors = [(f"{_LAYER}.weight", "U8", (_ROWS, _COLUMNS // 2))]
+    for method in ("modelopt", "nvfp4"):  # transformers quantises to nvfp4, and loads none
+        folder = quantised(tmp_path / method, {"quant_method": method}, tensors)
+        assert f"transformers does not load weights of {method}" in opened(folder)[1][0]
 
 
 @pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
@@ -306,8 +464,8 @@ def test_what_compressed_tensors_packed_is_counted_as_the_first_call_unpacks_it(
     (folder / "config.json").write_text(json.dumps(config))  # what nobody says how to unpack
     found, _ = opened(folder)
     assert found.counted is not None
-    size = 512 * columns * (4 if kind == "I32" else 1)
-    assert found.counted.parts[0].fixed_bytes == size + 16
+    size = 512 * columns * (4 if kind == "I32" else 2)  # fp8 is cast then
+    assert found.counted.parts[0].bytes_at(2) == 2 * (1000 * 256 + 512 * 2) + size + 16
 
 
 def test_what_is_of_no_known_class_is_counted_and_says_so(tmp_path, run) -> None:
@@ -694,3 +852,18 @@ def test_a_saved_model_may_be_loaded_in_four_bits(run, tmp_path, monkeypatch) ->
     (line,) = [line for line in found["terms"] if line["kind"] == "weights"]
     assert line["origin"] == "assumed"
     assert "names" in line["source"]
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_folder_of_the_hubs_cache_stands_for_the_revision_in_it(run, tmp_path, is_named) -> None:
+    folder = tmp_path / "models--me--mine"
+    saved.save(folder / "snapshots" / ("a" * 40), "sd15")
+    if is_named:
+        (folder / "snapshots" / ("b" * 40)).mkdir()
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("a" * 40)
+    result = run("estimate", folder, "--json")
+    assert result.code == 0
+    shown = result.json["result"]
+    assert shown["pipeline"] == "mine"
+    assert "unet" in [part["name"] for part in shown["components"]]

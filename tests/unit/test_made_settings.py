@@ -60,6 +60,8 @@ def test_frames_are_those_that_the_autoencoder_gives_back(
         ((512, 512), (1024, 1024)),
         ((1024, 1024), (1024, 1024)),
         ((960, 544), (1360, 768)),
+        ((768, 1360), (768, 1360)),  # a side may be longer than its largest square's
+        ((2048, 2048), (1024, 1024)),
         # it makes 1360x752 of that, and of 1360x752 another: no settings say it
         ((1008, 560), (1008, 560)),
     ],

@@ -276,6 +276,11 @@ def test_frames_that_no_band_counts_have_no_largest() -> None:
     assert set(largest) == {"image", "batch"}
 
 
+def test_where_one_image_is_made_of_every_size_none_is_the_largest() -> None:
+    asked = question("hidream-i1", "a100-80gb")
+    assert "image" not in find_plan(asked, sizes=("image",), with_options=False).largest
+
+
 def _edge(value: SettingValue) -> int:
     return value[0] if isinstance(value, tuple) else int(value)
 

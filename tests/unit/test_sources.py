@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from vramplan.errors import SourceError
+from vramplan.sources import hub_web
 from vramplan.sources.hub import find_on_hub, read_from_hub
 from vramplan.sources.model_folder import (
     find_in_lm_studio,
@@ -314,6 +315,19 @@ def test_a_refusal_is_one_line(hub, tmp_path, status, said) -> None:
     hub.status = status
     with pytest.raises(SourceError, match=said):
         read_from_hub("org/name:m.gguf", at(hub, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("named", "said", "hint"),
+    [
+        ("RepoNotFound", "no such repository, or one that is not for everybody", "its name"),
+        ("GatedRepo", "not for everybody", "accept its terms"),
+    ],
+)
+def test_who_has_no_token_is_told_of_what_is_not_there_too(named, said, hint) -> None:
+    refused = hub_web._refused("https://huggingface.co/api/models/a/b", 401, named)
+    assert f": {said} (HTTP 401)" in str(refused)
+    assert hint in str(refused.hint)
 
 
 @pytest.mark.parametrize("status", [1, 2], ids=["body", "headers"])

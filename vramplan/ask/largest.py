@@ -18,8 +18,8 @@ from vramplan.model import Card, Constraint, SettingValue
 
 #: where the pipeline has no bound of its own: no card runs a larger batch, image or context
 _LARGEST = {"image": 1 << 14, "batch": 1 << 20, "context": 1 << 24, "frames": 1 << 16}
-#: sizes that a band without a tape may not count
-_LEFT_OUT = frozenset({"frames"})
+#: sizes that a band without a tape, or a pipeline, may not count
+_MAYBE_LEFT_OUT = frozenset({"frames", "image"})
 #: contexts are padded to whole ones of these: llama.cpp, src/llama-context.cpp (GGML_PAD)
 _STEP = {"context": 256}
 #: of numbers in ten binary digits so many lie between a power of two and the next
@@ -55,15 +55,22 @@ def find_largest(
 
 
 def has_answer(trial: Trial, key: str) -> bool:
-    """Return whether the need depends on a size: a band that does not count it has no largest."""
+    """Return whether the need depends on a size: otherwise it has no largest.
+
+    A band may not count it, and a pipeline may make one image of every size (HiDream).
+    """
     sizes = legal_sizes(trial.job.settings[key], trial.job.pipeline.constraints.get(key), key)
-    if key not in _LEFT_OUT or len(sizes) < 2:
+    if key not in _MAYBE_LEFT_OUT or len(sizes) < 2:
         return True
     try:
         least, most = (trial.look({key: value}) for value in (sizes[0], sizes[-1]))
     except VramplanError:
         return True
-    return not (least.is_assumed and most.is_assumed and least.least_bytes == most.least_bytes)
+    if least.least_bytes != most.least_bytes:
+        return True
+    if key == "image":
+        return least.is_assumed or most.is_assumed
+    return not (least.is_assumed and most.is_assumed)
 
 
 def _ends_between(trial: Trial, key: str, here: SettingValue, beyond: SettingValue) -> bool:

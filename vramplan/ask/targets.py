@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from vramplan.catalog import Catalog, find_pipeline, load_catalog, user_folders
+from vramplan.catalog import Catalog, find_alike, find_pipeline, load_catalog, user_folders
 from vramplan.catalog.pipelines import Entry
 from vramplan.catalog.search import PROJECT_FILE
 from vramplan.catalog.target_text import Target, read_target
@@ -100,7 +100,11 @@ def _find_installed(text: str, catalog: Catalog, mmproj: str | None, remark: Rem
     That is a catalogued model in the quantisation of the tag. Raises UsageError for no such name.
     """
     if ":" not in text:
-        return catalog.pipeline(text)
+        alike = find_alike(text, catalog.pipelines)
+        if alike is None:
+            return catalog.pipeline(text)
+        remark(f"{text}: the catalogue's {alike.name}")
+        return alike
     if door.is_installed(text):
         return _open_model(f"{_OLLAMA}{text}", catalog, mmproj, remark)
     try:
@@ -153,8 +157,14 @@ def _is_place(text: str) -> bool:
 def _plain(text: str, catalog: Catalog) -> str:
     """Return a TARGET without what an address has around it: ``hf:ORG/NAME`` for its page.
 
+    A folder of the hub's cache stands for the revision in it.
     A page of Ollama's library stands for the catalogue's entry of that name, where there is one.
     """
+    if "models--" in text:
+        from vramplan.sources.hub_cache import snapshot_in
+
+        revision = snapshot_in(Path(text))
+        return text if revision is None else str(revision)
     if "/" not in text:
         return text
     from vramplan.sources.hub_address import read_address
@@ -164,6 +174,10 @@ def _plain(text: str, catalog: Catalog) -> str:
         return text
     name = address.removeprefix(_OLLAMA)
     return name if name != address and _is_known(name, catalog) else address
+
+
+#: how like a catalogued repository what names none is: others have an owner and a name too
+_LIKENESS = 0.75
 
 
 def _find_repository(text: str, catalog: Catalog) -> Entry | None:
@@ -179,8 +193,8 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
 
     if text.startswith((".", "/", "~")):
         return UsageError(f"{text}: no such file or folder")
-    near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories))
     repository = repository_named(text)
+    near = did_you_mean(text, (*catalog.pipelines, *catalog.repositories), likeness=_LIKENESS)
     on_hub = (
         f"a model on the hub is hf:{repository}, a GGUF file there hf:{repository}:FILE.gguf"
         if repository

@@ -2,7 +2,7 @@
 
 from vramplan.catalog.card_choice import CardChoice
 from vramplan.catalog.cards import load_card_file, match_card, usable_bytes
-from vramplan.catalog.entries import find_pipeline
+from vramplan.catalog.entries import find_alike, find_pipeline
 from vramplan.catalog.pipelines import load_pipeline_file
 from vramplan.catalog.search import Catalog, load_catalog, user_folders, validate
 from vramplan.catalog.shipped import profiles_dir
@@ -10,6 +10,7 @@ from vramplan.catalog.shipped import profiles_dir
 __all__ = [
     "CardChoice",
     "Catalog",
+    "find_alike",
     "find_pipeline",
     "load_card_file",
     "load_catalog",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: of the names that begin with a word that is none
 _MOST_SHOWN = 4
+#: what people write between the words and numbers of a name, one way or another
+_SIGNS = str.maketrans("", "", " ._:-")
 
 
 class Entries(Mapping[str, "Entry"]):
@@ -102,6 +104,21 @@ def find_pipeline(name: str, pipelines: Entries) -> Entry:
     if found is None:
         raise UsageError(f"unknown pipeline {name!r}", hint=_hint(name, pipelines, known))
     return found
+
+
+def find_alike(name: str, pipelines: Entries) -> Entry | None:
+    """Return the one pipeline whose name or alias differs from `name` in blanks, dots and dashes.
+
+    None where there is none, or several.
+    """
+    plain = _without_signs(name)
+    known = {**pipelines.aliases(), **{one: one for one in pipelines}}
+    found = {called for one, called in known.items() if plain and _without_signs(one) == plain}
+    return pipelines.get(found.pop()) if len(found) == 1 else None
+
+
+def _without_signs(name: str) -> str:
+    return name.lower().translate(_SIGNS)
 
 
 def _hint(name: str, pipelines: Entries, known: Mapping[str, str]) -> str:

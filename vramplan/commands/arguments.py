@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHORT_FORMS = {
     "image": "WxH",
     "batch": "N",
+    "frames": "N",
     "dtype": "TYPE",
     "mode": "MODE",
     "steps": "N",

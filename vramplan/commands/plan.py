@@ -93,6 +93,8 @@ def _run_one(args: Namespace) -> int:
             plan = find_plan(question, step)
     if args.size and args.size not in plan.largest:
         name = question.job.pipeline.name
+        if args.size == "image":
+            raise UsageError(f"--max image: {name} makes one image of every size that it is given")
         hint = "with torch, diffusers and transformers installed it is recorded here, and known"
         raise UsageError(f"--max {args.size}: what is known of {name} does not count it", hint=hint)
     show(args, lambda look: report.render(plan, look, only=args.size))

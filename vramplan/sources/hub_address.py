@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from vramplan.errors import UsageError
@@ -61,6 +62,14 @@ def read_address(text: str, environment: Mapping[str, str] | None = None) -> str
     if host not in _HUBS and not _is_endpoint(parts, environ):
         raise _unknown(text)
     return _from_hub(text, steps)
+
+
+def repository_of(revision: Path) -> str | None:
+    """Return the NAME of ``models--ORG--NAME/snapshots/COMMIT``, a folder of the hub's cache."""
+    *_, home, between, _ = ("", "", *revision.resolve().parts)
+    if between != "snapshots" or not home.startswith("models--"):
+        return None
+    return home.rpartition("--")[2] or None
 
 
 def repository_named(text: str) -> str | None:

@@ -17,6 +17,7 @@ from vramplan.sources.model_folder import files_below
 _START, _BETWEEN = "models--", "--"
 #: more repositories than this are not looked at
 _MOST = 1_000
+_LONGEST_REVISION = 100
 
 
 def cached_models(environment: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -36,6 +37,25 @@ def cached_models(environment: Mapping[str, str] | None = None) -> Iterator[str]
                 seen.setdefault("/".join(parts[1:]))
         for file in seen:
             yield f"{PREFIX}{repository}:{file}"
+
+
+def snapshot_in(folder: Path) -> Path | None:
+    """Return the revision in a folder of a cache, ``models--ORG--NAME``: main, or the only one.
+
+    None for another folder, and where there are several and none is main.
+    """
+    if not folder.name.startswith(_START):
+        return None
+    main = ""
+    try:
+        revisions = [path for path in (folder / "snapshots").iterdir() if path.is_dir()]
+        if (named := folder / "refs" / "main").is_file():
+            with named.open(encoding="ascii", errors="replace") as file:
+                main = file.read(_LONGEST_REVISION).strip()
+    except OSError:
+        return None
+    found = [path for path in revisions if path.name == main] or revisions
+    return found[0] if len(found) == 1 else None
 
 
 def _repositories(environ: Mapping[str, str]) -> list[str]:

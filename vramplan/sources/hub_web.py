@@ -173,7 +173,8 @@ def list_files(repository: str, hub: Hub) -> list[str]:
         try:
             listed = parse_json(answer.data, url, _LISTING)
         except JsonError as problem:
-            raise SourceError(str(problem)) from None
+            hint = "a page for people, such as a login's? see HF_ENDPOINT, and the proxy"
+            raise SourceError(str(problem), hint=hint) from None
         found += [
             str(one["path"])
             for one in (listed if isinstance(listed, list) else [])
@@ -206,7 +207,7 @@ def _answer(url: str, hub: Hub, most: int, headers: Mapping[str, str]) -> _Answe
         problem.close()
         if problem.code == 416:  # beyond the file's end
             return _Answer(b"")
-        raise _refused(url, problem.code) from None
+        raise _refused(url, problem.code, problem.headers.get("X-Error-Code")) from None
     except (OSError, ValueError, HTTPException) as problem:
         reason = getattr(problem, "reason", problem)
         hint = (
@@ -266,10 +267,20 @@ def _body(answer: HTTPResponse, most: int, until: float) -> bytes:
     return data
 
 
-def _refused(url: str, code: int) -> RefusedError:
+def _refused(url: str, code: int, named: str | None = None) -> RefusedError:
+    """Return the error for an answer that is none; `named` is what the hub calls it.
+
+    Who has no token is told 401 of what is not there too. Source: huggingface_hub,
+    utils/_http.py, hf_raise_for_status.
+    """
     said = f"HTTP {code}"
     hint: str | None = None
-    if code in (401, 403):
+    if code == 401 and named == "RepoNotFound":
+        said, hint = (
+            "no such repository, or one that is not for everybody (HTTP 401)",
+            "look at its name; for a private or gated one set HF_TOKEN",
+        )
+    elif code in (401, 403):
         said, hint = (
             f"not for everybody (HTTP {code})",
             "accept its terms on the hub, and set HF_TOKEN",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from vramplan.errors import SourceError
@@ -80,7 +81,12 @@ def model_files(folder: Path) -> list[Path]:
     """Return the files in a folder that may be models; raises SourceError where there is none."""
     models = [path for path in _files(folder) if not is_projector_name(path)]
     if not models:
-        hint = "name a .gguf file, or a folder with one"
+        from vramplan.sources.other_formats import tell_folder
+
+        other = tell_folder(_names(folder))
+        if other is not None:
+            raise SourceError(f"{folder}: {other[0]}, by the names of its files", hint=other[1])
+        hint = "name a .gguf file, a folder with one, or one with a config.json and safetensors"
         raise SourceError(f"{folder}: no GGUF file in it", hint=hint)
     return models
 
@@ -96,6 +102,11 @@ def find_projector_file(model: Path) -> Path | None:
 def is_projector_name(path: Path) -> bool:
     """Return whether a file is named as projectors are."""
     return _PROJECTOR.search(path.name) is not None
+
+
+def _names(folder: Path) -> list[str]:
+    """Return what lies in a folder that can be read, folders too."""
+    return [path.name for path in islice(folder.iterdir(), _MOST)]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -17,6 +17,8 @@ from vramplan.quick_dataclass import dataclass
 
 #: the format's own bound is 100 MB; a header of a tensor is some 120 bytes, and 2,000 tensors many
 LONGEST = 16 << 20
+_BEGINNING = 512
+_DOWNLOAD = "download it again, and look at its size"
 _MOST_TENSORS = 100_000
 _MOST_DIMENSIONS = 8
 _LIMITS = Limits(text_bytes=LONGEST, parsed_bytes=256 << 20, depth=4, characters=10_000)
@@ -66,6 +68,19 @@ def read_safetensors(path: Path) -> SafetensorsHeader:
         raise SourceError(f"{path}: cannot be read: {problem.strerror or problem}") from None
 
 
+def _refused(place: str, length: int, head: bytes) -> SourceError:
+    """Return the error for a file that is none: what it is by how it begins, or was cut off."""
+    from vramplan.sources.other_formats import tell
+
+    if head[8:9] == b"{":
+        said = f"{place}: not a whole safetensors file: a header of {length} bytes"
+        return SourceError(said, hint=_DOWNLOAD)
+    what, hint = tell(head, "")
+    if not what:
+        return SourceError(f"{place}: not a safetensors file: a header of {length} bytes")
+    return SourceError(f"{place}: not a safetensors file, but {what}", hint=hint)
+
+
 def read_header(
     read: Callable[[int], bytes], place: str, file_bytes: int | None
 ) -> SafetensorsHeader:
@@ -75,10 +90,11 @@ def read_header(
     """
     start = read(8)
     if len(start) < 8:
-        raise SourceError(f"{place}: not a safetensors file: it ends in its first 8 bytes")
+        said = f"{place}: not a safetensors file: it ends in its first 8 bytes"
+        raise SourceError(said, hint=_DOWNLOAD)
     length = int.from_bytes(start, "little")
     if length > LONGEST or (file_bytes is not None and length > file_bytes - 8):
-        raise SourceError(f"{place}: not a safetensors file: a header of {length} bytes")
+        raise _refused(place, length, start + read(_BEGINNING))
     text = read(length)
     if len(text) < length:
         raise SourceError(f"{place}: not a safetensors file: its header ends early")

@@ -17,7 +17,7 @@ from typing import Protocol
 from vramplan.codec import Json, JsonError, Limits, read_object
 from vramplan.errors import SourceError
 from vramplan.quick_dataclass import dataclass, field
-from vramplan.sources.other_formats import PICKLE_HINT
+from vramplan.sources.other_formats import PICKLE_HINT, tell_folder
 from vramplan.sources.safetensors import SafetensorsHeader, Tensor, read_safetensors
 
 INDEX, CONFIG = "model_index.json", "config.json"
@@ -50,6 +50,8 @@ _WITH_WEIGHTS = (
     *("Vocoder", "Connectors", "Adapter"),
 )
 _AUTOENCODER = "Autoencoder"
+#: beside it other libraries' weights are copies
+_PICKLE_OF_TORCH = re.compile(r"(?:diffusion_)?pytorch_model.*\.bin", re.ASCII)
 _PICKLE = re.compile(r".*\.(?:bin|ckpt|pt|pth|pkl)", re.IGNORECASE)
 
 
@@ -221,10 +223,7 @@ def _read_parts(files: Files, index: Mapping[str, Json]) -> Iterator[Part]:
         config = files.read_config(f"{name}/{CONFIG}")
         tensors = _read_tensors(files, there, f"{name}/", config)
         if tensors is None:
-            raise SourceError(
-                f"{files.place}/{name}: {class_name[:80]} without weights",
-                hint="download or save them too: model.safetensors, or its parts",
-            )
+            raise _without_weights(f"{files.place}/{name}", class_name[:80], there)
         yield Part(
             name=name,
             class_path=f"{library[:80]}.{_class_name(class_name, f'{files.place}/{INDEX}')}",
@@ -246,8 +245,7 @@ def _read_model(files: Files, there: Sequence[str]) -> SavedModel:
     class_name = _class_name(config.get("_class_name") if is_of_diffusers else first, where)
     tensors = _read_tensors(files, there, "", config)
     if tensors is None:
-        hint = "download or save them too: model.safetensors, or its parts"
-        raise SourceError(f"{files.place}: {class_name} without weights", hint=hint)
+        raise _without_weights(files.place, class_name, there)
     runtime = "diffusers" if is_of_diffusers else "transformers"
     part = Part(name="model", class_path=f"{runtime}.{class_name}", config=config, tensors=tensors)
     return SavedModel(
@@ -258,6 +256,15 @@ def _read_model(files: Files, there: Sequence[str]) -> SavedModel:
         parts=(part,),
         config=config,
     )
+
+
+def _without_weights(place: str, class_name: str, there: Iterable[str]) -> SourceError:
+    """Return the error for a config whose weights are not there, or are another library's."""
+    other = tell_folder(there)
+    if other is not None:
+        return SourceError(f"{place}: {other[0]}, by the names of its files", hint=other[1])
+    hint = "download or save them too: model.safetensors, or its parts"
+    return SourceError(f"{place}: {class_name} without weights", hint=hint)
 
 
 def _class_name(said: Json, where: str) -> str:
@@ -277,7 +284,8 @@ def _read_tensors(
     chosen = _choose_files(files, there, folder)
     if not chosen:
         pickles = [name for name in there if _PICKLE.fullmatch(name)]
-        if pickles:
+        is_torchs = any(map(_PICKLE_OF_TORCH.fullmatch, there))
+        if pickles and (is_torchs or tell_folder(there) is None):
             shown = f"{files.place}/{folder}{pickles[0]}"
             raise SourceError(f"{shown}: not read", hint=PICKLE_HINT)
         return None

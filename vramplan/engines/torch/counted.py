@@ -115,15 +115,14 @@ def estimate_counted(
     """
     if pipeline.counted is None:
         raise TypeError(f"{pipeline.name}: it has a tape")
-    model = counted_at(pipeline, pipeline.counted, settings)
+    counted = pipeline.counted.on(card.compute_capability)
+    model = counted_at(pipeline, counted, settings)
     whole = model
     if is_grouped(settings):
-        whole = counted_at(pipeline, pipeline.counted, {**settings, "offload": "none"})
+        whole = counted_at(pipeline, counted, {**settings, "offload": "none"})
     kept = stays_on_device(pipeline.run_class, str(settings.get("offload", "none")))
     # what it works with is that of the weights before they were quantised, or come in groups
-    work, phase, component = _work(
-        pipeline.counted, model, settings, card.compute_capability, decoded, kept
-    )
+    work, phase, component = _work(counted, model, settings, card.compute_capability, decoded, kept)
     work += beside(pipeline, settings, component, work.expected_bytes).band
     slack = _scaled(work.expected_bytes, _SLACK)
     weights = tuple(

@@ -7,9 +7,17 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from vramplan.dtypes import ELEMENT_BYTES
+from vramplan.engines.torch.attention_kernel import parse_capability
 from vramplan.engines.torch.compressed_tensors import unpacked
+from vramplan.engines.torch.packed_weights import (
+    EIGHT_BITS,
+    is_cast,
+    is_elsewhere,
+    packing_of,
+    unpacked_below,
+)
 from vramplan.engines.torch.sight import Sight, find_sight
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, replace
 from vramplan.sources.saved_model import Part, SavedModel
 
 #: what a dtype of the settings is called in a file
@@ -65,6 +73,22 @@ class CountedPart:
     kept_elements: int = 0  # of `elements`, those that are in fp32 where the rest is in fp16
     keeps_more: bool = False  # its class keeps others in fp32 in half precision
     dtype: str | None = None  # its own, whatever is asked for: all of it is fixed then
+    unpacked_below: str | None = None  # the compute capability below which it is held unpacked
+    packed: int = 0  # of `parameters`, those that are packed then
+    packed_bytes: int = 0  # of `fixed_bytes`, what those and their scales take
+
+    def on(self, compute_capability: str) -> CountedPart:
+        """Return the part as it is held on a card of a compute capability."""
+        below = self.unpacked_below
+        if below is None or parse_capability(compute_capability) >= parse_capability(below):
+            return self
+        return replace(
+            self,
+            elements=self.elements + self.packed,
+            fixed_bytes=self.fixed_bytes - self.packed_bytes,
+            quantised=None,
+            unpacked_below=None,
+        )
 
     def bytes_in(self, dtype: str) -> int:
         """Return what it takes on the device when it is loaded in `dtype`."""
@@ -147,6 +171,11 @@ class CountedModel:
         """The component with the most bytes at half precision."""
         return max(self.parts, key=lambda part: part.bytes_at(2))
 
+    def on(self, compute_capability: str) -> CountedModel:
+        """Return the model as it is held on a card of a compute capability."""
+        parts = tuple(part.on(compute_capability) for part in self.parts)
+        return replace(self, parts=parts) if parts != self.parts else self
+
 
 def count(model: SavedModel) -> CountedModel:
     """Return what is counted of a saved model."""
@@ -205,18 +234,26 @@ def quantised_by(model: SavedModel) -> str | None:
 
 def _count_part(part: Part) -> CountedPart:
     sizes: Counter[str] = Counter()
-    elements = fixed = parameters = kept = 0
+    elements = fixed = parameters = kept = packed = packed_bytes = 0
     class_name = part.class_path.rpartition(".")[2]
     classes, kept_name = _KEPT_IN_FP16
+    packing, casts = packing_of(part), is_cast(part)
     for tensor in unpacked(part):
-        sizes[tensor.dtype] += tensor.size_bytes
-        parameters += tensor.elements
-        if tensor.dtype in SAVED_DTYPES:
+        if is_elsewhere(tensor):
+            continue
+        is_beside = packing.is_beside(tensor)
+        is_float = tensor.dtype in SAVED_DTYPES or (casts and tensor.dtype in EIGHT_BITS)
+        sizes["F16" if is_float else tensor.dtype] += tensor.size_bytes
+        count = 0 if is_beside else packing.parameters(tensor)
+        parameters += count
+        if is_float and not is_beside:
             elements += tensor.elements
             if class_name.startswith(classes) and tensor.name.endswith(kept_name):
                 kept += tensor.elements
-        else:
-            fixed += tensor.size_bytes
+            continue
+        fixed += tensor.size_bytes
+        packed += count
+        packed_bytes += tensor.size_bytes
     most = sizes.most_common(1)[0][0] if sizes else ""
     return CountedPart(
         name=part.name,
@@ -227,6 +264,9 @@ def _count_part(part: Part) -> CountedPart:
         kept_elements=kept,
         keeps_more=class_name.startswith(_KEEPS_MORE),
         dtype=part.dtype,
+        unpacked_below=unpacked_below(part),
+        packed=packed,
+        packed_bytes=packed_bytes,
     )
 
 

@@ -15,6 +15,7 @@ from vramplan.engines.torch.counted_model import (
     quantised_by,
     saved_dtype,
 )
+from vramplan.engines.torch.packed_weights import loading_remark
 from vramplan.engines.torch.pipeline import TorchPipeline
 from vramplan.engines.torch.recorded_model import is_recordable, missing_library
 from vramplan.engines.torch.same_model import find_same
@@ -25,6 +26,7 @@ from vramplan.model import Constraint, SettingValue
 from vramplan.quick_dataclass import replace
 from vramplan.settings import check_setting
 from vramplan.sources.denoiser_file import from_checkpoint
+from vramplan.sources.hub_address import repository_of
 from vramplan.sources.saved_model import (
     LocalFiles,
     SavedModel,
@@ -69,7 +71,7 @@ def find_saved(
         name = text.rpartition("/")[2].rpartition(":")[2].removesuffix(SUFFIX)
     elif (path := Path(text)).is_dir():
         found = read_saved_folder(LocalFiles(path)) if is_saved_folder(path) else None
-        name = path.resolve().name
+        name = repository_of(path) or path.resolve().name
     elif path.suffix.lower() != SUFFIX:
         return None
     elif is_part_of_folder(path):
@@ -232,6 +234,8 @@ def _loaded(model: SavedModel) -> str:
     quantised = quantised_by(model)
     if quantised is not None:
         words = f"those quantised as they are in its files ({quantised}), the others in {dtype}"
+        told = dict.fromkeys(filter(None, map(loading_remark, model.parts)))
+        words = "; ".join((words, *told))
     if any(is_compressed(part) for part in model.parts):
         words = f"in {dtype}, since the first call unpacks what compressed-tensors packed"
     if model.runtime == "diffusers" and dtype != "fp32":
