@@ -390,6 +390,40 @@ def test_a_dora_in_fp32_copies_the_weight_that_is_not(tmp_path: Path) -> None:
     assert adapter_band("model", modules, adapters, 4, 0).expected_bytes == 3 * 64 * 32 * 4
 
 
+@pytest.mark.parametrize(
+    ("config", "matrices"),
+    [  # as peft 0.21.2 holds a Llama's when it has loaded the file
+        (None, 2),
+        ("{}", 2),
+        ('{"ensure_weight_tying": true}', 1),
+        ("[no JSON", 2),
+    ],
+)
+def test_a_module_that_was_trained_whole_stands_beside_the_models_own(
+    tmp_path: Path, config: str | None, matrices: int
+) -> None:
+    layer, words = "base_model.model.model.layers.0.q_proj", (4096, 64)
+    tensors = [
+        (f"{layer}.lora_A.weight", "F32", (8, 64)),
+        (f"{layer}.lora_B.weight", "F32", (64, 8)),
+        ("base_model.model.lm_head.weight", "F32", words),
+        ("base_model.model.model.embed_tokens.weight", "F32", words),
+        ("base_model.model.model.norm.bias", "F32", (64,)),  # of bias="all": the model's own
+        ("base_model.model.v_proj.base_layer.weight", "F32", (64, 64)),  # written over it
+        ("base_model.model.model.other_words.lora_embedding_A", "F32", (8, 512)),
+    ]
+    path = write(tmp_path / "adapter_model.safetensors", tensors)
+    if config is not None:
+        (tmp_path / "adapter_config.json").write_text(config)
+    modules = ModuleList(modules=(linear(64, 64, "q_proj"),), is_of_transformers=True)
+    adapters = adapters_of({"lora": str(path)}, {"model": modules})
+    thin = [f"{8 * 64 * 4}B", f"{64 * 8 * 4}B", f"{8 * 512 * 4}B"]
+    copies = [f"{4096 * 64 * 2}B"] * matrices  # in the model's dtype, whatever the file's
+    assert added_tensors("model", modules, adapters, 2) == thin + copies
+    fused = adapters_of({"lora": f"{path}:fused"}, {"model": modules})
+    assert added_tensors("model", modules, fused, 2) == []
+
+
 def test_a_file_is_counted_by_its_header(tmp_path: Path) -> None:
     path = write(
         tmp_path / "style.safetensors",

@@ -2,7 +2,10 @@
 
 An adapter is two matrices beside a layer's own, ``rank`` wide. A file says which layers and ranks;
 a rank alone is put on the layers that the libraries' own training scripts choose. Fused into the
-weights an adapter takes nothing. Sources: peft, tuners/lora/layer.py; diffusers,
+weights an adapter takes nothing. Modules that peft trained whole (`modules_to_save`) are in its
+file, and stand beside those of the model, in its dtype; what it saved of a layer that has an
+adapter (`base_layer`) is written over that layer. Sources: peft, tuners/lora/layer.py and
+utils/other.py (`ModulesToSaveWrapper`); diffusers,
 examples/text_to_image/train_text_to_image_lora.py and
 examples/dreambooth/train_dreambooth_lora_flux.py; peft, utils/constants.py.
 """
@@ -17,11 +20,12 @@ from pathlib import Path
 
 from vramplan.engines.torch.diffusers_offload import DENOISERS
 from vramplan.engines.torch.module_list import LINEAR, Module, ModuleList
-from vramplan.errors import UsageError
+from vramplan.errors import SourceError, UsageError
 from vramplan.model import Band, Origin, Settings
-from vramplan.quick_dataclass import dataclass
+from vramplan.quick_dataclass import dataclass, field
 from vramplan.setting_values import files_of
 from vramplan.sources.safetensors import Tensor, read_safetensors
+from vramplan.sources.saved_model import LocalFiles
 
 _RANK = re.compile(r"rank-?([0-9]{1,4})((?::(?:fp32|fp16|bf16|fused))*)", re.IGNORECASE)
 _SUFFIX = ".safetensors"
@@ -38,7 +42,11 @@ _OF_LANGUAGE = ("q_proj", "v_proj")
 #: the two matrices, as files call them
 _PAIRS = (("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up"))
 _LENGTHS = (".dora_scale", ".lora_magnitude_vector")  # of DoRA: how long each row of the sum is
-_EXTRA = (".alpha", *_LENGTHS)
+#: what else an adapter holds: lengths, and the two matrices beside words
+_BESIDE = (*_LENGTHS, ".lora_embedding_A", ".lora_embedding_B")
+#: of peft's own files: how names begin, and what is in those of tensors that are no whole module's
+_OF_PEFT, _OF_LAYERS = "base_model.model.", ("lora_", ".base_layer.", ".token_adapter.")
+_HEAD, _PEFT_CONFIG = ".lm_head.weight", "adapter_config.json"
 #: what a DoRA layer makes anew at each call, in matrices of its weight's size: the product of its
 #: two matrices, that scaled, and its sum with the weight (peft, tuners/lora/dora.py)
 _DORA_MATRICES = 3
@@ -63,6 +71,8 @@ class Adapter:
     tensors: Mapping[str, tuple[int, ...]]  # component -> elements of each, of a file
     layers: Mapping[str, Mapping[tuple[int, int], int]]  # of a file: inputs, outputs -> its rank
     remade: Mapping[str, int]  # component -> elements of the largest weight that DoRA makes anew
+    #: component -> elements of each tensor of a module that is there once more, in its dtype
+    copies: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     def bytes_in(self, component: str, element_bytes: int) -> int:
         """Return the bytes of an element beside a component that is in so many."""
@@ -101,19 +111,27 @@ def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
     if path.suffix.lower() != _SUFFIX:
         hint = "write a .safetensors file, or a rank such as rank16; :fused for one that is fused"
         raise UsageError(f"lora {text[:80]!r}: no adapter", hint=hint)
-    tensors = _in_file(path)
-    by_component: dict[str, list[int]] = {}
-    for tensor in tensors:
-        by_component.setdefault(_component_of(tensor.name, lists), []).append(tensor.elements)
+    tensors, copies = _in_file(path)
     return Adapter(
         text=text,
         rank=None,
         element_bytes=None,
         is_fused=is_fused,
-        tensors={name: tuple(sizes) for name, sizes in by_component.items()},
+        tensors=_by_component(tensors, lists),
         layers=_layers(tensors, lists),
         remade=_remade(tensors, lists),
+        copies=_by_component(copies, lists),
     )
+
+
+def _by_component(
+    tensors: Sequence[Tensor], lists: Mapping[str, ModuleList]
+) -> Mapping[str, tuple[int, ...]]:
+    """Return the elements of each tensor, by the component that it belongs to."""
+    found: dict[str, list[int]] = {}
+    for tensor in tensors:
+        found.setdefault(_component_of(tensor.name, lists), []).append(tensor.elements)
+    return {name: tuple(sizes) for name, sizes in found.items()}
 
 
 def _sides(tensors: Sequence[Tensor]) -> dict[str, tuple[int, int, int]]:
@@ -174,7 +192,8 @@ def _remade(tensors: Sequence[Tensor], lists: Mapping[str, ModuleList]) -> Mappi
     return found
 
 
-def _in_file(path: Path) -> Sequence[Tensor]:
+def _in_file(path: Path) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Return the tensors of a file's adapters, and of the modules that it has whole."""
     try:
         state = path.stat()
     except OSError as problem:
@@ -183,14 +202,42 @@ def _in_file(path: Path) -> Sequence[Tensor]:
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path, _size: int, _changed: int) -> Sequence[Tensor]:
+def _read(path: Path, _size: int, _changed: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     tensors = read_safetensors(path).tensors
     pairs = tuple(
         one for one in tensors if any(word in one.name for pair in _PAIRS for word in pair)
     )
     if not pairs:
         raise UsageError(f"lora {path}: it has no LoRA tensors", hint="such as ….lora_A.weight")
-    return tuple(one for one in tensors if one in pairs or one.name.endswith(_EXTRA[1:]))
+    thin = tuple(one for one in tensors if one in pairs or one.name.endswith(_BESIDE))
+    return thin, _whole(path, tensors)
+
+
+def _whole(path: Path, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the tensors of modules that peft trained whole, and has beside the model's own.
+
+    A module without a weight has its bias there alone (`bias="all"`), which is the model's. Words
+    that stay shared with the head (`ensure_weight_tying`) are there once.
+    """
+    named = {
+        one.name: one
+        for one in tensors
+        if one.name.startswith(_OF_PEFT) and not any(word in one.name for word in _OF_LAYERS)
+    }
+    owners = {name.rpartition(".")[0] for name in named if name.endswith(".weight")}
+    found = [one for name, one in named.items() if name.rpartition(".")[0] in owners]
+    heads = [one for one in found if one.name.endswith(_HEAD)]
+    if heads and len(found) > len(heads) and _is_tied(path):
+        return tuple(one for one in found if one not in heads)
+    return tuple(found)
+
+
+def _is_tied(path: Path) -> bool:
+    try:
+        said = LocalFiles(path.parent).read_config(_PEFT_CONFIG)
+    except (OSError, SourceError):  # a file alone says nothing of it
+        return False
+    return said.get("ensure_weight_tying") is True
 
 
 def _component_of(name: str, lists: Mapping[str, ModuleList]) -> str:
@@ -223,6 +270,7 @@ def added_tensors(
         else:
             elements = _ranked(component, modules, adapter.rank)
         found += (f"{count * width}B" for count in elements)
+        found += (f"{count * element_bytes}B" for count in adapter.copies.get(component, ()))
     return found
 
 

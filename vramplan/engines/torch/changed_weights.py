@@ -158,6 +158,7 @@ def changes_key(pipeline: TorchPipeline, settings: Settings) -> str:
     told = repr((found.schemes, found.adapters, found.networks, lists))
     if found.adapters:
         told += f" {_ADAPTERS_VERSION}"
+        told += "".join(f" {one.copies}" for one in found.adapters if one.copies)
     return f" changed={crc32(told.encode()):08x}"
 
 
