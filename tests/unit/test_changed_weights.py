@@ -390,6 +390,33 @@ def test_a_dora_in_fp32_copies_the_weight_that_is_not(tmp_path: Path) -> None:
     assert adapter_band("model", modules, adapters, 4, 0).expected_bytes == 3 * 64 * 32 * 4
 
 
+@pytest.mark.parametrize(("config", "times"), [('{"r": 4}', 1), ('{"r": 32}', 0), (None, 0)])
+def test_a_layers_experts_are_made_anew_with_their_adapters(
+    tmp_path: Path, config: str | None, times: int
+) -> None:
+    # eight experts of 192 x 128 and of 128 x 96 in bf16 with rank 4, as peft 0.21.2 saves them:
+    # a call of such a Qwen 3 MoE makes 2 bytes of each, findings/lora-on-experts-makes-all-of-them
+    layer = "base_model.model.model.layers.0.mlp.experts"
+    tensors = [
+        (f"{layer}.base_layer.lora_A.weight", "F32", (32, 128)),
+        (f"{layer}.base_layer.lora_B.weight", "F32", (192, 32)),
+        (f"{layer}.lora_A.weight", "F32", (32, 96)),
+        (f"{layer}.lora_B.weight", "F32", (128, 32)),
+        (f"{layer.replace('0', '1')}.lora_A.weight", "F32", (32, 96)),
+        (f"{layer.replace('0', '1')}.lora_B.weight", "F32", (128, 32)),
+    ]
+    path = write(tmp_path / "adapter_model.safetensors", tensors)
+    if config is not None:
+        (tmp_path / "adapter_config.json").write_text(config)
+    modules = ModuleList(modules=(linear(64, 64, "q_proj"),), is_of_transformers=True)
+    adapters = adapters_of({"lora": str(path)}, {"model": modules})
+    made = 8 * (192 * 128 + 128 * 96) * 2
+    assert adapter_band("model", modules, adapters, 2, 0).expected_bytes == times * made
+    assert bool(adapters[0].layers.get("model")) == (times == 0)
+    fused = adapters_of({"lora": f"{path}:fused"}, {"model": modules})
+    assert adapter_band("model", modules, fused, 2, 0).high_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("config", "matrices"),
     [  # as peft 0.21.2 holds a Llama's when it has loaded the file

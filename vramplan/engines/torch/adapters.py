@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from vramplan.codec import Json
 from vramplan.engines.torch.diffusers_offload import DENOISERS
 from vramplan.engines.torch.module_list import LINEAR, Module, ModuleList
 from vramplan.errors import SourceError, UsageError
@@ -46,7 +47,7 @@ _LENGTHS = (".dora_scale", ".lora_magnitude_vector")  # of DoRA: how long each r
 _BESIDE = (*_LENGTHS, ".lora_embedding_A", ".lora_embedding_B")
 #: of peft's own files: how names begin, and what is in those of tensors that are no whole module's
 _OF_PEFT, _OF_LAYERS = "base_model.model.", ("lora_", ".base_layer.", ".token_adapter.")
-_HEAD, _PEFT_CONFIG = ".lm_head.weight", "adapter_config.json"
+_THIN, _HEAD, _PEFT_CONFIG = ".lora_", ".lm_head.weight", "adapter_config.json"
 #: what a DoRA layer makes anew at each call, in matrices of its weight's size: the product of its
 #: two matrices, that scaled, and its sum with the weight (peft, tuners/lora/dora.py)
 _DORA_MATRICES = 3
@@ -73,6 +74,8 @@ class Adapter:
     remade: Mapping[str, int]  # component -> elements of the largest weight that DoRA makes anew
     #: component -> elements of each tensor of a module that is there once more, in its dtype
     copies: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    #: component -> elements of what is made anew of all experts of a layer, where that is most
+    experts: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     def bytes_in(self, component: str, element_bytes: int) -> int:
         """Return the bytes of an element beside a component that is in so many."""
@@ -112,16 +115,53 @@ def _adapter(text: str, lists: Mapping[str, ModuleList]) -> Adapter:
         hint = "write a .safetensors file, or a rank such as rank16; :fused for one that is fused"
         raise UsageError(f"lora {text[:80]!r}: no adapter", hint=hint)
     tensors, copies = _in_file(path)
+    stacked = _stacked(path, tensors)
+    flat = [one for one in tensors if one.name.partition(_THIN)[0] not in stacked]
     return Adapter(
         text=text,
         rank=None,
         element_bytes=None,
         is_fused=is_fused,
         tensors=_by_component(tensors, lists),
-        layers=_layers(tensors, lists),
+        layers=_layers(flat, lists),
         remade=_remade(tensors, lists),
         copies=_by_component(copies, lists),
+        experts=_made_anew(stacked, lists),
     )
+
+
+def _stacked(path: Path, tensors: Sequence[Tensor]) -> dict[str, int]:
+    """Return the elements of each parameter of experts that a file has an adapter for.
+
+    All experts of a layer are one parameter, which peft adapts by `target_parameters`: the rank is
+    there once for each of them, and what the config beside the file says is that of one.
+    """
+    said = _config_beside(path)
+    rank = said.get("r")
+    if type(rank) is not int or rank < 1 or said.get("rank_pattern"):
+        return {}
+    return {
+        layer: rows // rank * inside * outside
+        for layer, (inside, outside, rows) in _sides(tensors).items()
+        if rows > rank and rows % rank == 0
+    }
+
+
+def _made_anew(stacked: Mapping[str, int], lists: Mapping[str, ModuleList]) -> Mapping[str, int]:
+    """Return what is made anew of a layer's experts, by component, where that is most.
+
+    peft adds the product to the weights, of all parameters that it adapts there at once, whichever
+    experts are chosen (tuners/lora/layer.py, `ParamWrapper`).
+    """
+    layers: dict[str, int] = {}
+    for name, elements in stacked.items():
+        layer = name.replace(".base_layer", "")
+        layers[layer] = layers.get(layer, 0) + elements
+    found: dict[str, int] = {}
+    for layer, elements in layers.items():
+        component = _component_of(layer, lists)
+        found[component] = max(found.get(component, 0), elements)
+    return found
 
 
 def _by_component(
@@ -227,17 +267,18 @@ def _whole(path: Path, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     owners = {name.rpartition(".")[0] for name in named if name.endswith(".weight")}
     found = [one for name, one in named.items() if name.rpartition(".")[0] in owners]
     heads = [one for one in found if one.name.endswith(_HEAD)]
-    if heads and len(found) > len(heads) and _is_tied(path):
-        return tuple(one for one in found if one not in heads)
+    is_tied = _config_beside(path).get("ensure_weight_tying") is True
+    if heads and len(found) > len(heads) and is_tied:
+        return tuple(one for one in found if not one.name.endswith(_HEAD))
     return tuple(found)
 
 
-def _is_tied(path: Path) -> bool:
+def _config_beside(path: Path) -> Mapping[str, Json]:
+    """Return what peft's config beside a file says; nothing where a file is alone."""
     try:
-        said = LocalFiles(path.parent).read_config(_PEFT_CONFIG)
-    except (OSError, SourceError):  # a file alone says nothing of it
-        return False
-    return said.get("ensure_weight_tying") is True
+        return LocalFiles(path.parent).read_config(_PEFT_CONFIG)
+    except (OSError, SourceError):
+        return {}
 
 
 def _component_of(name: str, lists: Mapping[str, ModuleList]) -> str:
@@ -336,7 +377,8 @@ def adapter_band(
 ) -> Band:
     """Return what adapters compute beside a layer's own result while a component runs.
 
-    A DoRA's weights are made anew one layer after the other: the largest of them counts.
+    A DoRA's weights are made anew one layer after the other: the largest of them counts. So are
+    those of a layer's experts, in their own dtype.
     """
     widths = [
         one.bytes_in(component, element_bytes)
@@ -347,6 +389,9 @@ def adapter_band(
     remade = max(
         (_remade_bytes(component, one, element_bytes) for one in adapters if not one.is_fused),
         default=0,
+    )
+    remade += sum(
+        one.experts.get(component, 0) * element_bytes for one in adapters if not one.is_fused
     )
     return Band(low_bytes=0, expected_bytes=expected + remade, high_bytes=most + remade)
 

@@ -158,7 +158,8 @@ def changes_key(pipeline: TorchPipeline, settings: Settings) -> str:
     told = repr((found.schemes, found.adapters, found.networks, lists))
     if found.adapters:
         told += f" {_ADAPTERS_VERSION}"
-        told += "".join(f" {one.copies}" for one in found.adapters if one.copies)
+        more = [(one.copies, one.experts) for one in found.adapters if one.copies or one.experts]
+        told += f" {more}" if more else ""
     return f" changed={crc32(told.encode()):08x}"
 
 
