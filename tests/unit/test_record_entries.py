@@ -966,6 +966,22 @@ def test_an_axis_whose_giving_up_changes_nothing_is_kept(monkeypatch) -> None:
     assert tries == [[], ["image"], ["batch"]]
 
 
+def test_all_axes_are_given_up_together_where_none_alone_is_why(monkeypatch) -> None:
+    """Mochi's autoencoder splits what is larger than two gibibytes, by batch, frames and image."""
+    tries = []
+
+    def fails(*given):
+        tries.append(list(given[3]))
+        if len(tries[-1]) < 3:
+            raise RecordingError(f"it is split at {len(tries)}")
+        return "a tape"
+
+    monkeypatch.setattr(entry_tape, "_record", fails)
+    (job,) = make_jobs(["mochi-1"], open_catalog(), {})
+    assert entry_tape.record_entry(of_torch(job.pipeline), lambda _: None) == "a tape"
+    assert tries[2:] == [["batch"], ["frames"], ["image"], ["batch", "frames", "image"]]
+
+
 def test_fewer_at_once_are_recorded_where_the_largest_batch_fails(monkeypatch) -> None:
     """LLaVA-OneVision makes 3,699 tokens of an image: 64 prompts have more than keep values."""
     tries = []

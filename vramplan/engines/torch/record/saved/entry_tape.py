@@ -112,7 +112,8 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
     fixed: list[str] = []
     is_video = "frames" in pipeline.defaults
     given_up = _GIVEN_UP_OF_VIDEOS if is_video else _GIVEN_UP
-    axes = [axis for axis in given_up if axis in pipeline.defaults]
+    whole = [axis for axis in given_up if axis in pipeline.defaults]
+    axes = [*whole]
     times = list(_TIMES) if is_video else [1.0]
     at_once: int | None = None
     is_large = "batch" in axes and Draw(pipeline).largest_batch > _FEWER_AT_ONCE
@@ -140,6 +141,8 @@ def record_entry(pipeline: TorchPipeline, tell: Tell, dtype: str | None = None) 
             elif axes:
                 fixed.append(axes.pop(0))
                 known = said
+            elif len(fixed) < len(whole):  # none alone was why
+                fixed[:] = whole
             else:
                 raise
             tell(f"{problem}; with {' and '.join(fixed)} as by default")

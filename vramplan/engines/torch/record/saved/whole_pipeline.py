@@ -292,6 +292,7 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         **_guidance(wanted, request),
         "video": [picture] * frames,
         "mask_image": mask,
+        "control_mode": _control_mode(pipe),
     }
     given = {name: known[name] for name in known if name in wanted and known[name] is not None}
     if "intermediate_timesteps" in wanted:  # of two steps alone; others are without
@@ -324,6 +325,11 @@ def arguments(request: Request, pipe: Value) -> dict[str, Value]:
         else:
             raise RecordingError(f"{type(pipe).__name__} is not known to take a batch")
     return given
+
+
+def _control_mode(pipe: Value) -> int | None:
+    """Return a kind of image for a ControlNet that is told which; each takes as much."""
+    return 0 if getattr(getattr(pipe, "controlnet", None), "union", False) is True else None
 
 
 def steps_of(
