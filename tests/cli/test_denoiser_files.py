@@ -78,14 +78,15 @@ def test_it_is_planned_with_the_rest_of_its_pipeline(tmp_path, run) -> None:
     path = save(tmp_path / "my-flux.safetensors")
     found, said = opened(path)
     assert found.name == "my-flux"
-    assert "the transformer of the catalogue's flux1-dev (or flux1-kontext-dev" in said
+    assert "the transformer of the catalogue's flux1-dev (or flux1-controlnet" in said
+    assert "flux1-kontext-dev: name that instead" in said
     assert f"{GUIDED:,} parameters" in said
     assert need(run, str(path)) == need(run, "flux1-dev")
 
 
 def test_its_name_tells_pipelines_with_the_same_denoiser_apart(tmp_path) -> None:
     _, said = opened(save(tmp_path / "flux1-kontext-dev_fp8.safetensors"))
-    assert "the catalogue's flux1-kontext-dev (or flux1-dev" in said
+    assert "the catalogue's flux1-kontext-dev (or flux1-controlnet-union, flux1-dev" in said
 
 
 def test_another_input_is_another_pipeline(tmp_path) -> None:

@@ -26,7 +26,6 @@ from vramplan.model import Band, Origin, Settings
 from vramplan.quick_dataclass import dataclass, field
 from vramplan.setting_values import files_of
 from vramplan.sources.safetensors import Tensor, read_safetensors
-from vramplan.sources.saved_model import LocalFiles
 
 _RANK = re.compile(r"rank-?([0-9]{1,4})((?::(?:fp32|fp16|bf16|fused))*)", re.IGNORECASE)
 _SUFFIX = ".safetensors"
@@ -275,6 +274,8 @@ def _whole(path: Path, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def _config_beside(path: Path) -> Mapping[str, Json]:
     """Return what peft's config beside a file says; nothing where a file is alone."""
+    from vramplan.sources.saved_model import LocalFiles  # loads much
+
     try:
         return LocalFiles(path.parent).read_config(_PEFT_CONFIG)
     except (OSError, SourceError):
