@@ -442,7 +442,9 @@ def _why(decoded: Band | None, phase: str) -> str:
 
 def _notes(model: CountedModel, decoded: Band | None) -> Iterator[str]:
     yield f"weights are counted; activations and slack are assumed: {_WHY}"
-    if model.sound is not None:
+    if model.sound is not None and model.sound.seconds is not None:
+        yield f"counted with a sound of {model.sound.seconds} seconds, as its call makes by default"
+    elif model.sound is not None:
         yield "it decodes all of the sound that its denoiser makes, however little is kept of it"
     if model.decoder is None:
         return

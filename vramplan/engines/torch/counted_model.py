@@ -45,6 +45,10 @@ _LARGEST = 1 << 24
 #: how much slower than each level the next one is; source: diffusers 0.42.1
 _SOUND_DECODER, _SOUND_DENOISER = "diffusers.AutoencoderOobleck", "diffusers.StableAudioDiTModel"
 _SOUND_CHANNELS, _SOUND_LATENTS, _RATIOS = 128, 1024, (2, 4, 4, 8, 8)
+#: what makes a sound as long as its call is asked for: the seconds that it says by default, and
+#: the numbers a second that the decoder's config says by default
+_TIMED_DENOISER, _TIMED_SECONDS = "diffusers.AceStepTransformer1DModel", 60
+_SOUND_RATE = 44_100
 _LARGEST_RATIO, _MOST_RATIOS = 64, 8
 _LAST_CONVOLUTION = ("decoder.conv_out.weight", "decoder.conv_out.conv.weight")
 #: how configs call the number of experts
@@ -122,6 +126,7 @@ class SoundDecoder:
 
     part: str
     elements: int
+    seconds: int | None = None  # that its call makes unless it is asked for others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,10 +288,13 @@ def _find_decoder(part: Part) -> Decoder | None:
 
 
 def _find_sound(model: SavedModel) -> SoundDecoder | None:
-    """Return the autoencoder of sound of a pipeline, which makes as much as its denoiser does."""
+    """Return the autoencoder of sound of a pipeline, which makes as much as its denoiser does.
+
+    That is always the same (Stable Audio), or as long as its call is asked for (ACE-Step).
+    """
     by_class = {part.class_path: part for part in model.parts}
     decoder, denoiser = by_class.get(_SOUND_DECODER), by_class.get(_SOUND_DENOISER)
-    if decoder is None or denoiser is None:
+    if decoder is None or (denoiser is None and _TIMED_DENOISER not in by_class):
         return None
     ratios = decoder.config.get("downsampling_ratios")
     factors = [
@@ -295,6 +303,9 @@ def _find_sound(model: SavedModel) -> SoundDecoder | None:
         if isinstance(one, int) and one > 0
     ]
     channels = _number(decoder.config, ("decoder_channels",)) or _SOUND_CHANNELS
+    if denoiser is None:
+        length = _TIMED_SECONDS * (_number(decoder.config, ("sampling_rate",)) or _SOUND_RATE)
+        return SoundDecoder(part=decoder.name, elements=channels * length, seconds=_TIMED_SECONDS)
     latents = _number(denoiser.config, ("sample_size",)) or _SOUND_LATENTS
     return SoundDecoder(part=decoder.name, elements=channels * latents * prod(factors))
 
