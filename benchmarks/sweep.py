@@ -2,7 +2,7 @@
 
     python benchmarks/sweep.py [--settings 2016] [--cards 50] [--jobs 2] [--verify 1000]
 
-The settings are spread evenly over all pipelines of the catalogue. ``--verify`` draws rows by a
+The settings are spread evenly over nine pipelines, those of `AXES`. ``--verify`` draws rows by a
 stated seed and asks `vramplan.check` about each of them, field by field.
 """
 
